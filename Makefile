@@ -1,0 +1,85 @@
+# The commands of a working copy. Each one sets up .venv when there is none, and installs again only when
+# pyproject.toml or constraints.txt has changed. `make` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+WORKERS ?= 2
+PYTEST_ARGS ?=
+RECIPES ?= bspm/gowalla bspm/yelp2018 gf-cf/gowalla gf-cf/yelp2018 ease/gowalla ease/yelp2018
+
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := als,privacy,report,tensorboard,tune
+PINS := pyproject.toml constraints.txt
+INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build-constraint constraints.txt
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check reproduce bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12            the interpreter that .venv is made with (3.11 or newer)"
+	@echo "  WORKERS=2 PYTEST_ARGS='-k …' for test;  RECIPES='bspm/gowalla …' for reproduce"
+	@echo "  UNBLUR_DATA=FOLDER           where public data sets lie, for test, reproduce and bench"
+
+demo: $(VENV)/.run ## the embedded demonstration: a table of models on a generated data set
+	@$(BIN)/unblur demo
+
+test: $(VENV)/.test ## the test suite; with UNBLUR_DATA also the tests on real data
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+check: $(VENV)/.check ## ruff, mypy --strict and the layers
+	@status=0; \
+	for command in "ruff check ." "ruff format --check ." "mypy" "lint-imports --no-logo"; do \
+	  echo "-- $$command"; $(BIN)/$$command || status=1; \
+	done; \
+	exit $$status
+
+reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
+	@missed=""; \
+	for recipe in $(RECIPES); do \
+	  echo "-- unblur run $$recipe --check"; status=0; \
+	  $(BIN)/unblur run "$$recipe" --check || status=$$?; \
+	  if [ $$status -eq 130 ]; then exit 130; elif [ $$status -ne 0 ]; then missed="$$missed $$recipe"; fi; \
+	done; \
+	if [ -n "$$missed" ]; then echo "Not reproduced:$$missed" >&2; exit 1; fi; \
+	echo "Reproduced: $(RECIPES)"
+
+bench: $(VENV)/.run ## the benchmarks: our path and the textbook path in one run
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove .venv, caches and built packages
+	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# What is installed, one stamp each; the larger sets hold the smaller.
+
+$(VENV)/.pip: constraints.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "unblur needs Python 3.11 or newer; '$(PYTHON)' is not one. Try: make PYTHON=python3.12" >&2; exit 1; }; \
+	  echo "Creating $(VENV) with $$($(PYTHON) --version)"; \
+	  $(PYTHON) -m venv --clear $(VENV); }
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --upgrade pip
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.pip $(PINS)
+	@echo "Installing unblur into $(VENV) (torch is large: minutes, the first time)"
+	@$(INSTALL) --editable '.[report]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.pip $(PINS)
+	@echo "Installing unblur with all extras and the test tools into $(VENV) (minutes, the first time)"
+	@$(INSTALL) --editable '.[$(EXTRAS)]' --group test
+	@touch $(VENV)/.run $@
+
+$(VENV)/.check: $(VENV)/.pip $(PINS)
+	@echo "Installing unblur with all extras and the linters into $(VENV) (minutes, the first time)"
+	@$(INSTALL) --editable '.[$(EXTRAS)]' --group lint
+	@touch $(VENV)/.run $@

@@ -1,0 +1,92 @@
+"""EASE: a linear item-to-item model with a closed form."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveFloat
+from scipy.linalg import lapack
+
+from unblur.errors import DataError
+from unblur.interactions import Interactions
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG
+from unblur.recommender import Recommender, Tensors
+from unblur.spec import spec
+from unblur.vocabulary import Vocabulary
+
+
+@spec
+class EASE:
+    """Embarrassingly shallow autoencoder (Steck, WWW 2019, arXiv 1905.03375).
+
+    Item weights ``B = I − P·diag(1/diag P)`` with ``P = (XᵀX + λI)⁻¹`` (equation 8), where X is the 0/1 train
+    matrix. One dense n_items × n_items float32 matrix, inverted in place.
+    """
+
+    kind: ClassVar[str] = "ease"
+    ridge: PositiveFloat = 500.0
+    """The ridge λ on the item-item weights."""
+
+    def fit(
+        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    ) -> EASERecommender:
+        """Solve for the item weights: 4·n_items² bytes and about n_items³ operations; `rng` is not needed."""
+        x = train.binarized().matrix
+        progress(ProgressEvent("multiply items by items", 0, 3))
+        gram = np.empty((train.n_items, train.n_items), dtype=np.float32, order="F")
+        transposed = x.T.tocsr()
+        for start in range(0, train.n_items, 1024):
+            columns = slice(start, min(start + 1024, train.n_items))
+            gram[:, columns] = (transposed[columns] @ x).toarray().T
+        gram[np.diag_indices_from(gram)] += self.ridge
+        progress(ProgressEvent("factorize", 1, 3))
+        factor, info = lapack.spotrf(gram, lower=False, overwrite_a=True)
+        if info == 0:
+            progress(ProgressEvent("invert", 2, 3))
+            factor, info = lapack.spotri(factor, lower=False, overwrite_c=True)
+        if info != 0:
+            raise DataError(f"XᵀX + ridge·I must be positive definite; it is not for ridge = {self.ridge}. Raise `ridge`.")
+        weights = _mirrored(factor).T  # symmetric: the same matrix, but in C order, as scoring needs it
+        weights /= -np.diag(weights)[:, None].copy().T
+        np.fill_diagonal(weights, 0.0)
+        progress(ProgressEvent("invert", 3, 3))
+        return EASERecommender(self, train.items, train.item_degrees, weights, device)
+
+    def restore(
+        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+    ) -> EASERecommender:
+        """The fitted recommender from its saved parts."""
+        return EASERecommender(self, items, item_counts, cast("NDArray[np.float32]", tensors["weights"]), device)
+
+
+class EASERecommender(Recommender):
+    """A score is the sum of the weights from the items of the history."""
+
+    linear: ClassVar[bool] = True
+
+    def __init__(
+        self, spec: Any, items: Vocabulary, item_counts: NDArray[np.int64], weights: NDArray[np.float32], device: str
+    ) -> None:
+        super().__init__(spec, items, item_counts, device)
+        self.weights = weights
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        return np.asarray(histories.binarized().matrix @ self.weights, dtype=np.float32)
+
+    def tensors(self) -> Tensors:
+        """`weights` (n_items, n_items): row i holds what item i adds to the score of each item."""
+        return {"weights": self.weights}
+
+
+def _mirrored(upper: NDArray[np.float32], block: int = 2048) -> NDArray[np.float32]:
+    """The symmetric matrix whose upper triangle is given, filled in place block by block."""
+    n = len(upper)
+    for start in range(0, n, block):
+        stop = min(start + block, n)
+        square = upper[start:stop, start:stop]
+        square[:] = np.triu(square) + np.triu(square, 1).T
+        upper[stop:, start:stop] = upper[start:stop, stop:].T
+    return upper

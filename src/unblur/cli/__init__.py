@@ -1,0 +1,3 @@
+"""The command line: `unblur --help`. Only here is anything printed, and nothing here computes."""
+
+from __future__ import annotations

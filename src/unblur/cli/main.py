@@ -1,0 +1,103 @@
+"""The commands of `unblur`, and what becomes of errors: one line and an exit code, never a traceback.
+
+Exit codes: 0 done; 1 an expected number was missed (`--check`); 2 refused, with the reason; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import unblur
+from unblur.cli import terminal
+from unblur.cli.demo import demo
+from unblur.cli.models import evaluate, fit, recommend
+from unblur.cli.recipes import recipes, translate
+from unblur.cli.run import run
+from unblur.errors import UnblurError
+
+REFUSED = 2
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """The group of all commands, which turns errors into a line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.params.get("debug"):
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except UnblurError as problem:
+            terminal.error(str(problem))
+            code = REFUSED
+        except MemoryError as problem:
+            terminal.error(
+                f"The machine must have memory for this; {str(problem) or 'it has not'}. Take a "
+                "smaller model."
+            )
+            code = REFUSED
+        except (KeyboardInterrupt, typer.Abort):
+            terminal.err().print("interrupted, nothing was written", style="red")
+            code = INTERRUPTED
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"unblur {unblur.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def unblur_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Diffusion-style recommenders: data in, published numbers out.
+
+    Begin with [bold]unblur demo[/bold]. Results go to stdout; progress, notes and errors go to stderr.
+    """
+
+
+app.command()(demo)
+app.command()(recipes)
+app.command()(run)
+app.command()(fit)
+app.command()(evaluate)
+app.command()(recommend)
+if find_spec("unblur.cli.tune") is not None:
+    app.command()(import_module("unblur.cli.tune").tune)
+if find_spec("unblur.cli.datasets") is not None:
+    app.add_typer(import_module("unblur.cli.datasets").app, name="datasets")
+app.command()(translate)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit code. ``--debug`` may stand anywhere."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--debug" in words:
+        words = ["--debug", *(word for word in words if word != "--debug")]
+    try:
+        app(args=words, prog_name="unblur")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0

@@ -1,0 +1,226 @@
+"""`unblur fit`, `evaluate` and `recommend`: models of one's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unblur.cli import terminal
+from unblur.cli.options import DataPath, Device, Overwrite, Settings, UnknownItems, reads_data
+from unblur.cli.progress import ProgressDisplay
+from unblur.errors import DataError, RecipeError, nearest
+
+if TYPE_CHECKING:
+    from unblur.interactions import Unknown
+    from unblur.ranking import Ranking
+    from unblur.recipe import Recipe
+    from unblur.vocabulary import Vocabulary
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a saved model.")]
+
+_SHOWN_USERS = 5
+
+
+@reads_data
+def fit(
+    data: DataPath,
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the model.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", help="A kind of model (bspm, ease, popularity …), or a recipe to take it from."
+        ),
+    ] = "bspm",
+    settings: Settings = None,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Fit a model to your own data and save it."""
+    from unblur import experiment
+
+    chosen = _own_recipe(model).changed({**reading, **_given(settings, "model", "data", "seed")})
+    with ProgressDisplay() as progress:
+        fitted = experiment.fit(chosen, data, out=out, device=device, overwrite=overwrite, progress=progress)
+    for remark in fitted.notes:
+        terminal.note(f"note: {remark}")
+    train = fitted.train
+    console = terminal.out()
+    console.print(
+        f"{chosen.model.kind} fitted to {train.n_users:,} users, {train.n_items:,} items and "
+        f"{train.n_interactions:,} interactions in {fitted.seconds:.1f} s",
+        soft_wrap=True,
+    )
+    console.print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+@reads_data
+def evaluate(
+    model: ModelPath,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="A folder with train (the histories) and test files; or one file, with --hold-out."
+        ),
+    ],
+    hold_out: Annotated[
+        float | None,
+        typer.Option(
+            "--hold-out", help="Hold this share of each user's items out at random; a number such as 0.2."
+        ),
+    ] = None,
+    settings: Settings = None,
+    unknown_items: UnknownItems = "raise",
+    out: Annotated[Path | None, typer.Option("--out", help="Write the report to this file, as JSON.")] = None,
+    device: Device = "cpu",
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Measure a saved model on held-out interactions. What was held out must not have been in its training
+    data."""
+    from unblur import experiment
+    from unblur.cli.run import show
+
+    chosen = _own_recipe("popularity").changed(
+        {**reading, **_given(settings, "protocol", "split", "data", "seed")}
+    )
+    if hold_out is not None:
+        chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
+    unknown = _checked(unknown_items)
+    with ProgressDisplay() as progress:
+        report = experiment.evaluate_saved(
+            model, chosen, data, unknown_items=unknown, device=device, progress=progress
+        )
+    if out is not None:
+        from unblur.sources import replacing
+
+        with replacing(out) as stream:
+            stream.write(report.to_json().encode())
+    show(report, out)
+
+
+@reads_data
+def recommend(
+    model: ModelPath,
+    histories: Annotated[
+        Path, typer.Option("--histories", help="A file of interactions: what each user has.")
+    ],
+    k: Annotated[int, typer.Option("--k", "-k", help="How many items each user gets.")] = 20,
+    users: Annotated[
+        str | None, typer.Option("--users", help="Only these users, parted by commas.", show_default="all")
+    ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option("--candidates", help="A file of the items to choose from, one a line.")
+    ] = None,
+    unknown_items: UnknownItems = "raise",
+    out: Annotated[Path | None, typer.Option("--out", help="Write the lists to this Parquet file.")] = None,
+    device: Device = "cpu",
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Recommend the best items to users by their histories; items they have are left out."""
+    import unblur
+    from unblur import experiment
+
+    chosen = _own_recipe("popularity").changed(reading)
+    unknown = _checked(unknown_items)
+    with ProgressDisplay() as progress:
+        loaded = unblur.load(model, device=device)
+        rows = experiment.read_histories(histories, chosen.data.read, loaded.items, progress=progress)
+        if users is not None:
+            rows = rows.select_users(_labels(users.split(","), rows.users, "--users"))
+        ranking = loaded.recommend(
+            rows,
+            k=k,
+            candidates=None if candidates is None else _candidates(candidates, loaded.items),
+            unknown_items=unknown,
+            progress=progress,
+        )
+    for remark in ranking.notes:
+        terminal.note(f"note: {remark}")
+    if out is None:
+        _show_lists(ranking)
+    else:
+        ranking.write_parquet(out)
+        terminal.out().print(
+            f"{len(ranking.users):,} users, up to {ranking.k} items each, written to {out}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _own_recipe(model: str) -> Recipe:
+    """A recipe for the caller's own data, with a kind's defaults or the model of a recipe."""
+    from unblur.recipe import Recipe, load_recipe, shipped
+    from unblur.registry import RECOMMENDERS
+
+    if model in RECOMMENDERS:
+        return Recipe.from_dict({"name": f"{model}/own", "model": {"kind": model}})
+    if "/" in model or model.endswith(".toml"):
+        known = load_recipe(model)
+        return Recipe(name=known.name, seed=known.seed, model=known.model)
+    raise RecipeError(
+        f"A model must be one of {', '.join(RECOMMENDERS)}, or a recipe to take it from; saw {model!r}."
+        f"{nearest(model, [*RECOMMENDERS, *shipped()])}"
+    )
+
+
+def _given(texts: list[str] | None, *sections: str) -> dict[str, Any]:
+    """The settings given, which must be of these sections of a recipe."""
+    from unblur.recipe import parse_settings
+
+    settings = parse_settings(texts or ())
+    for path in settings:
+        head = path.partition(".")[0]
+        if head in ("data", "split", "model", "protocol") and head not in sections:
+            raise RecipeError(f"{path} has no say in this command; {', '.join(sections)} have. Leave it out.")
+    return settings
+
+
+def _checked(choice: str) -> Unknown:
+    if choice not in ("raise", "ignore"):
+        raise DataError(
+            f"--unknown-items must be raise or ignore; saw {choice!r}.{nearest(choice, ('raise', 'ignore'))}"
+        )
+    return "ignore" if choice == "ignore" else "raise"
+
+
+def _labels(words: list[str], vocabulary: Vocabulary, where: str) -> list[Any]:
+    """Labels as the vocabulary has them: whole numbers or text."""
+    stripped = [word.strip() for word in words]
+    if vocabulary.kind == "str":
+        return stripped
+    for word in stripped:
+        if not (word.isascii() and word.isdigit()):
+            raise DataError(f"{where} must be whole numbers, as in the data; saw {word!r}. Correct it.")
+    return [int(word) for word in stripped]
+
+
+def _candidates(path: Path, items: Vocabulary) -> list[Any]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
+        raise DataError(
+            f"--candidates must be a text file with one item a line; {path}: {reason}. Check it."
+        ) from None
+    return _labels([line for line in lines if line.strip()], items, "--candidates")
+
+
+def _show_lists(ranking: Ranking) -> None:
+    from unblur.cli.tables import table
+
+    rows = []
+    for row, label in enumerate(ranking.users.take(range(min(_SHOWN_USERS, len(ranking.users)))).to_list()):
+        for place, (entry, score) in enumerate(
+            zip(ranking.labels(row), ranking.scores[row], strict=False), start=1
+        ):
+            rows.append([str(label), str(entry), str(place), f"{score:.4f}"])
+    terminal.out().print(table("", ["user", "item", "rank", "score"], rows, left=2))
+    if len(ranking.users) > _SHOWN_USERS:
+        terminal.note(
+            f"{len(ranking.users) - _SHOWN_USERS:,} more users; --out FILE.parquet writes all of them"
+        )

@@ -1,0 +1,102 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_type_hints
+
+import typer
+
+Settings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Set one value of the recipe, such as model.low_pass.rank=64; may be given again and again.",
+        show_default=False,
+    ),
+]
+Device: TypeAlias = Annotated[str, typer.Option("--device", help="Where the model computes: cpu or cuda.")]
+Overwrite: TypeAlias = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")
+]
+UnknownItems: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--unknown-items",
+        metavar="raise|ignore",
+        help="What to do with items that the model never saw: refuse them, or leave them out and count them.",
+    ),
+]
+
+DataPath: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="A file of interactions, or a folder with train, valid and test files."
+    ),
+]
+
+_PANEL = "How the data are read"
+
+
+def _reading(kind: Any, flag: str, meaning: str, **more: Any) -> Any:
+    option = typer.Option(flag, help=meaning, rich_help_panel=_PANEL, show_default=False, **more)
+    return Annotated[kind | None, option]
+
+
+_READING: dict[str, Any] = {
+    "format": _reading(
+        str, "--format", "parquet, csv, adjacency, recbole, npz or npy; else told from the file."
+    ),
+    "user": _reading(str, "--user", "The column of users, a name or a place from 0."),
+    "item": _reading(str, "--item", "The column of items."),
+    "rating": _reading(str, "--rating", "The column of ratings or weights, or ignore."),
+    "timestamp": _reading(str, "--timestamp", "The column of times, or ignore."),
+    "min_rating": _reading(float, "--min-rating", "Keep rows rated at least this, all alike."),
+    "delimiter": _reading(str, "--delimiter", "What parts the columns of a text file."),
+    "header": _reading(bool, "--header/--no-header", "Whether a text file begins with column names."),
+    "labels": _reading(str, "--labels", "What labels are.", metavar="auto|int|str"),
+    "duplicates": _reading(
+        str, "--duplicates", "What a pair that occurs twice means.", metavar="raise|sum|first|last"
+    ),
+}
+_COLUMNS = ("user", "item", "rating", "timestamp")
+
+
+def reads_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that has a parameter `reading` the options that say how data are read, in its place.
+
+    The command gets those that were given, as settings of a recipe: ``{"data.read.user": "uid"}``.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY)
+        for parameter in signature(command).parameters.values()
+        if parameter.name != "reading"
+    ]
+    added = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _READING.items()
+    ]
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        asked = {name: given.pop(name) for name in _READING}
+        reading = {
+            f"data.read.{name}": _place(value) if name in _COLUMNS else value
+            for name, value in asked.items()
+            if value is not None
+        }
+        command(**given, reading=reading)
+
+    with_options.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+    return with_options
+
+
+def _place(column: str) -> str | int:
+    """A column by its place where only digits were given."""
+    return int(column) if column.isascii() and column.isdigit() else column

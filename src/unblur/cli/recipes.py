@@ -1,0 +1,64 @@
+"""`unblur recipes` and `unblur translate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unblur.cli import terminal
+from unblur.errors import ArtifactError
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe, fully resolved, as TOML.")] = None,
+) -> None:
+    """List the shipped recipes with their published numbers, or print one."""
+    from unblur.cli.tables import table
+    from unblur.recipe import load_recipe, shipped
+
+    if name is not None:
+        print(load_recipe(name).to_toml(), end="")
+        return
+    rows = []
+    for known in shipped():
+        recipe = load_recipe(known)
+        numbers = ", ".join(f"{entry} {number.value:.4f}" for entry, number in recipe.expected.items())
+        source = next(iter(recipe.expected.values())).source if recipe.expected else ""
+        rows.append([known, recipe.title, numbers or "–", source])
+    columns = ["recipe", "what it is", "published", "source"]
+    terminal.out().print(table("", columns, rows, left=len(columns)))
+    terminal.note("unblur run RECIPE runs one; unblur recipes RECIPE prints it as TOML")
+
+
+def translate(
+    command: Annotated[
+        str, typer.Argument(metavar="'python main.py …'", help="The command line, quoted as a whole.")
+    ],
+    system: Annotated[
+        str | None, typer.Option("--system", help="Whose command line it is; else told from its options.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the recipe to this TOML file as well.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
+) -> None:
+    """Translate a paper's own command line to the recipe that does the same, and print it as TOML."""
+    from unblur.compat import translate as translated
+
+    if out is not None and out.exists() and not overwrite:
+        raise ArtifactError(
+            f"The recipe must be a new file; {out} is there already. Give another, or --overwrite."
+        )
+    made = translated(command, system=system)
+    text = made.recipe.to_toml()
+    for remark in made.notes:
+        terminal.note(f"note: {remark}")
+    print(text, end="")
+    if out is not None:
+        from unblur.sources import replacing
+
+        with replacing(out) as stream:
+            stream.write(text.encode())
+        terminal.note(f"written to {out}; run it with: unblur run {out}")

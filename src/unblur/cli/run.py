@@ -1,0 +1,94 @@
+"""`unblur run`: a recipe from data to report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unblur.cli import terminal
+from unblur.cli.options import Device, Overwrite, Settings
+from unblur.cli.progress import ProgressDisplay
+from unblur.errors import RecipeError
+
+if TYPE_CHECKING:
+    from unblur.evaluation.report import Report
+    from unblur.recipe import Recipe
+
+MISSED = 1
+"""The exit code where `--check` finds a number outside its tolerance."""
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `unblur recipes`) or a TOML file.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Your own data in place of the recipe's: a file, or a folder of parts."),
+    ] = None,
+    settings: Settings = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="How many seeds a stochastic model runs with.")
+    ] = 1,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 when a published number is not reproduced.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A new folder for the resolved recipe, the report and the model."),
+    ] = None,
+    overwrite: Overwrite = False,
+    device: Device = "cpu",
+) -> None:
+    """Run a recipe: data, split, fit, evaluation, report. Published numbers stand beside the measured."""
+    from unblur import experiment
+
+    chosen, notes = resolved(recipe, settings)
+    if check and (data is not None or not chosen.expected):
+        reason = "--data runs on other data" if data is not None else f"{chosen.name} expects none"
+        raise RecipeError(f"--check compares with published numbers; {reason}. Leave --check out.")
+    with ProgressDisplay() as progress:
+        report = experiment.run(
+            chosen,
+            data=data,
+            seeds=seeds,
+            device=device,
+            out=out,
+            overwrite=overwrite,
+            notes=notes,
+            progress=progress,
+        )
+    show(report, out)
+    missed = report.missed()
+    if check and missed:
+        names = ", ".join(f"{entry.name} {entry.value:.4f}" for entry in missed)
+        terminal.err().print(f"not reproduced: {names}", style="red")
+        raise typer.Exit(MISSED)
+
+
+def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe of that name with the given settings, and a note on each of them."""
+    from unblur.recipe import load_recipe, parse_settings
+
+    known = load_recipe(name)
+    given = parse_settings(settings or ())
+    changed = known.changed(given)
+    notes = [f"set: {path} = {value}" for path, value in given.items()]
+    dropped = [entry for entry in known.expected if entry not in changed.expected]
+    if dropped:
+        notes.append(
+            f"published numbers for {', '.join(dropped)} speak of the recipe as shipped and were left out"
+        )
+    return changed, tuple(notes)
+
+
+def show(report: Report, out: Path | None) -> None:
+    """Print a report, and where it was written."""
+    from unblur.cli.tables import report_lines, report_table
+
+    console: Any = terminal.out()
+    console.print(report_table(report))
+    for line in report_lines(report):
+        console.print(line, markup=False, soft_wrap=True)
+    if out is not None:
+        console.print(f"written to {out}", markup=False, soft_wrap=True)

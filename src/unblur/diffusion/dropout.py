@@ -1,0 +1,26 @@
+"""Dropout whose chance comes from a generator that the caller holds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: torch.Generator) -> Tensor:
+    """A bool tensor that is true with probability 1 − `dropout`, on the generator's device.
+
+    Four masks are cut from each 64 bits drawn, so the probability is exact to 1/65,536.
+    """
+    size = torch.Size(shape).numel()
+    words = torch.empty(-(-size // 4), dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)
+    threshold = round(dropout * 65536) - 32768
+    return (words.view(torch.int16)[:size] >= threshold).view(shape)
+
+
+def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
+    """`x` with entries set to zero with probability `dropout` and the rest scaled up; `x` itself without a generator."""
+    if generator is None or not dropout:
+        return x
+    mask = keep_mask(x.shape, dropout, generator)
+    return x * mask.to(x.dtype).mul_(1 / (1 - dropout))

@@ -1,0 +1,91 @@
+"""Sparse history rows on a device, made dense a batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, eq=False)
+class SparseRows:
+    """A CSR matrix on a device, from which batches of rows are taken."""
+
+    starts: Tensor
+    """(n_rows,) int64: where each row's entries begin."""
+    lengths: Tensor
+    """(n_rows,) int64: how many entries each row has."""
+    columns: Tensor
+    """(nnz,) int64."""
+    weights: Tensor
+    """(nnz,) float32."""
+    n_columns: int
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_array, device: torch.device | str = "cpu") -> SparseRows:
+        """The rows of a CSR matrix, copied to `device`."""
+        indptr = torch.as_tensor(matrix.indptr.astype(np.int64), device=device)
+        return cls(
+            starts=indptr[:-1],
+            lengths=indptr.diff(),
+            columns=torch.as_tensor(matrix.indices.astype(np.int64), device=device),
+            weights=torch.tensor(matrix.data, dtype=torch.float32, device=device),
+            n_columns=int(matrix.shape[1]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def take(self, rows: Tensor) -> RowBatch:
+        """The rows at the positions `rows`, int64 (n,), in that order."""
+        lengths = self.lengths[rows]
+        ends = lengths.cumsum(0)
+        owners = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
+        entries = torch.arange(len(owners), device=rows.device) + (self.starts[rows] - ends + lengths)[owners]
+        return RowBatch(owners, self.columns[entries], self.weights[entries], ends - lengths, len(rows), self.n_columns)
+
+    def all(self) -> RowBatch:
+        """Every row, in order."""
+        return self.take(torch.arange(len(self), device=self.starts.device))
+
+
+@dataclass(frozen=True, eq=False)
+class RowBatch:
+    """Some sparse rows: entry e says that row `owners[e]` has `weights[e]` in column `columns[e]`."""
+
+    owners: Tensor
+    columns: Tensor
+    weights: Tensor
+    offsets: Tensor
+    """(n_rows,) int64: where each row's entries begin."""
+    n_rows: int
+    n_columns: int
+
+    def dense(self) -> Tensor:
+        """(n_rows, n_columns) float32, zero where nothing is stored."""
+        made = torch.zeros(self.n_rows, self.n_columns, device=self.weights.device)
+        made.view(-1)[self.owners * self.n_columns + self.columns] = self.weights
+        return made
+
+    def times(self, table: Tensor) -> Tensor:
+        """The rows times a table (n_columns, width) → (n_rows, width), for the price of the stored entries."""
+        return functional.embedding_bag(
+            self.columns, table, self.offsets, mode="sum", per_sample_weights=self.weights.to(table.dtype)
+        )
+
+    def sums(self, values: Tensor) -> Tensor:
+        """The sum of `values` (n_rows, n_columns) times the weights over each row's stored entries, (n_rows,)."""
+        picked = values[self.owners, self.columns] * self.weights
+        return torch.zeros(self.n_rows, device=values.device, dtype=picked.dtype).index_add(0, self.owners, picked)
+
+    def thinned(self, dropout: float, generator: torch.Generator) -> RowBatch:
+        """The rows after dropout: entries are set to zero with probability `dropout`, the others scaled up."""
+        if not dropout:
+            return self
+        kept = torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= dropout
+        weights = self.weights * kept / (1 - dropout)
+        return RowBatch(self.owners, self.columns, weights, self.offsets, self.n_rows, self.n_columns)

@@ -1,0 +1,180 @@
+"""How much noise each step adds, and the closed forms that follow from it.
+
+Steps are counted from 0, the least noisy, to T − 1. Notation (paper → here; Wang et al., SIGIR 2023, section 3.1,
+and Ho et al., NeurIPS 2020): β_t → `betas`, ᾱ_t → `alpha_bar`, √ᾱ_t → `signal`, √(1 − ᾱ_t) → `noise`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from unblur.errors import SpecError
+from unblur.spec import spec
+
+Floats: TypeAlias = NDArray[np.float64]
+
+MOST_BETA = 0.999
+"""The cap on β where it follows from ᾱ, so that some signal survives every step."""
+FIRST_BETA = 1e-5
+"""β of the first step under `fixed_first`."""
+
+
+@spec
+class Schedule:
+    """How noisy a row becomes, and in how many steps."""
+
+    name: Literal["linear", "linear-var", "cosine", "binomial"] = "linear"
+    """Which rule makes β or ᾱ: `noise_schedule`. See `noise_schedule` of this module."""
+    steps: PositiveInt = 5
+    """T, `steps`: the number of diffusion steps."""
+    scale: NonNegativeFloat = 0.001
+    """s, `noise_scale`: multiplies `lowest` and `highest`. 0 means no noise: the denoiser is applied T times."""
+    lowest: NonNegativeFloat = 0.0005
+    """α_min, `noise_min`: where ``linear`` (β) and ``linear-var`` (the variance 1 − ᾱ) begin, times `scale`."""
+    highest: PositiveFloat = 0.005
+    """α_max, `noise_max`: where they end, times `scale`."""
+    fixed_first: bool = True
+    """β of the first step is 1e-5 whatever the rule says: `beta_fixed`. The authors have it on, off for latent models."""
+
+    def __post_init__(self) -> None:
+        if self.noiseless or self.name not in ("linear", "linear-var"):
+            return
+        if self.lowest >= self.highest:
+            raise SpecError(
+                f"`lowest` (noise_min) must be below `highest` (noise_max); saw {self.lowest} and {self.highest}. "
+                "Swap them, or move them apart."
+            )
+        noise_schedule(self)
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether no noise is added at all (`scale` is 0)."""
+        return self.scale == 0
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """``x_t = signal[t]·x_0 + noise[t]·ε`` for the steps t = 0 … T − 1; float64 and read-only."""
+
+    betas: Floats
+    """β_t, (T,), each in (0, 1]: the variance that step t adds."""
+
+    def __post_init__(self) -> None:
+        betas = np.asarray(self.betas, dtype=np.float64)
+        if betas.ndim != 1 or not len(betas) or not bool(((1 - betas < 1) & (betas <= 1)).all()):
+            seen = f"{betas.min():.3g} to {betas.max():.3g}" if betas.size else "none"
+            raise SpecError(
+                f"Each β must lie in (0, 1]; saw {seen}. Lower `scale` or `highest`, and keep `lowest` above 0."
+            )
+        object.__setattr__(self, "betas", _frozen(betas))
+
+    @classmethod
+    def from_alpha_bar(cls, alpha_bar: Floats) -> NoiseSchedule:
+        """The schedule with the given ᾱ_t, (T,); each β is capped at 0.999."""
+        kept = np.asarray(alpha_bar, dtype=np.float64)
+        before = np.concatenate(([1.0], kept[:-1]))
+        return cls(np.minimum(1 - kept / before, MOST_BETA))
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.betas)
+
+    @cached_property
+    def alpha_bar(self) -> Floats:
+        """ᾱ_t = Π_{s ≤ t} (1 − β_s), (T,): the share of the variance that is still signal."""
+        return _frozen(np.cumprod(1 - self.betas))
+
+    @cached_property
+    def alpha_bar_before(self) -> Floats:
+        """ᾱ_{t−1}, (T,), 1 at the first step."""
+        return _frozen(np.concatenate(([1.0], self.alpha_bar[:-1])))
+
+    @cached_property
+    def signal(self) -> Floats:
+        """√ᾱ_t, (T,)."""
+        return _frozen(np.sqrt(self.alpha_bar))
+
+    @cached_property
+    def noise(self) -> Floats:
+        """√(1 − ᾱ_t), (T,)."""
+        return _frozen(np.sqrt(1 - self.alpha_bar))
+
+    @cached_property
+    def signal_to_noise(self) -> Floats:
+        """SNR(t) = ᾱ_t / (1 − ᾱ_t), (T,)."""
+        return _frozen(self.alpha_bar / (1 - self.alpha_bar))
+
+    @cached_property
+    def posterior_clean(self) -> Floats:
+        """What x_0 counts for in the mean of q(x_{t−1} | x_t, x_0), (T,): √ᾱ_{t−1}·β_t / (1 − ᾱ_t); 1 at the first."""
+        return _frozen(np.sqrt(self.alpha_bar_before) * self.betas / (1 - self.alpha_bar))
+
+    @cached_property
+    def posterior_noisy(self) -> Floats:
+        """What x_t counts for in that mean, (T,): √(1 − β_t)·(1 − ᾱ_{t−1}) / (1 − ᾱ_t); 0 at the first."""
+        return _frozen(np.sqrt(1 - self.betas) * (1 - self.alpha_bar_before) / (1 - self.alpha_bar))
+
+    @cached_property
+    def posterior_variance(self) -> Floats:
+        """The variance of q(x_{t−1} | x_t, x_0), (T,): β_t·(1 − ᾱ_{t−1}) / (1 − ᾱ_t); 0 at the first."""
+        return _frozen(self.betas * (1 - self.alpha_bar_before) / (1 - self.alpha_bar))
+
+    def thinned(self, count: int) -> tuple[NDArray[np.intp], NoiseSchedule]:
+        """The steps that `count` evenly spread ones stop at (the first and the last among them), and their schedule.
+
+        The schedule has the same ᾱ at those steps, so one reverse step of it spans several of this one's.
+        """
+        chosen = evenly_spread(self.steps, count)
+        if len(chosen) == self.steps:
+            return chosen, self
+        alpha_bar = self.alpha_bar[chosen]
+        return chosen, NoiseSchedule(1 - alpha_bar / np.concatenate(([1.0], alpha_bar[:-1])))
+
+
+def noise_schedule(settings: Schedule) -> NoiseSchedule:
+    """The schedule that the settings describe; t = 0 … T − 1.
+
+    - ``linear``: β_t from `scale`·`lowest` to `scale`·`highest`, evenly.
+    - ``linear-var``: the variances 1 − ᾱ_t run so; β follows, capped at 0.999.
+    - ``cosine``: ᾱ(u) = cos²((u + 0.008)/1.008 · π/2), β_t = 1 − ᾱ((t + 1)/T) / ᾱ(t/T), capped at 0.999
+      (Nichol and Dhariwal, ICML 2021).
+    - ``binomial``: β_t = 1/(T − t + 1), that is 1/(T + 1) … 1/2, as in the authors' code (Sohl-Dickstein et al.,
+      ICML 2015, count t from 1, and end with no signal at all).
+
+    Raises `SpecError` when a β leaves (0, 1], or when `scale` is 0 and there is no noise to schedule.
+    """
+    steps, bounds = settings.steps, (settings.scale * settings.lowest, settings.scale * settings.highest)
+    if settings.noiseless:
+        raise SpecError("A noise schedule needs a `scale` above 0; saw 0. Without noise there is no schedule to ask for.")
+    if settings.name == "linear":
+        made = NoiseSchedule(np.linspace(*bounds, steps))
+    elif settings.name == "linear-var":
+        made = NoiseSchedule.from_alpha_bar(1 - np.linspace(*bounds, steps))
+    elif settings.name == "cosine":
+        share = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
+        made = NoiseSchedule(np.minimum(1 - share[1:] / share[:-1], MOST_BETA))
+    else:
+        made = NoiseSchedule(1 / (steps - np.arange(steps) + 1))
+    if not settings.fixed_first:
+        return made
+    return NoiseSchedule(np.concatenate(([FIRST_BETA], made.betas[1:])))
+
+
+def evenly_spread(steps: int, count: int) -> NDArray[np.intp]:
+    """`count` of the steps 0 … `steps` − 1, ascending, the first and the last among them; the last when `count` is 1."""
+    if count == 1:
+        return np.array([steps - 1], dtype=np.intp)
+    return np.unique(np.round(np.linspace(0, steps - 1, min(count, steps))).astype(np.intp))
+
+
+def _frozen(array: Floats) -> Floats:
+    array = np.array(array, dtype=np.float64)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,246 @@
+"""How good recommended lists are: every metric at every cut-off, from one table of hits.
+
+Notation of every docstring below: ``relevant`` is what was held out from a user; ``hits@k`` is how many of
+the first k places of the user's list hold a relevant item; ranks start at 1. Two denominators that elsewhere
+go by one name have two names here: `recall` and `map` divide by |relevant|; `capped_recall` and `capped_map`
+divide by min(k, |relevant|), the most that k places can hold. A user with nothing held out scores 0
+throughout this file; whether such users count is for the protocol to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from unblur.errors import DataError, SpecError, nearest, some
+from unblur.evaluation.judging import JudgedLists, discount, judge
+
+USERS_AT_ONCE = 1 << 14
+"""How many users are measured together: bounds the memory of the tables between; no value depends on it."""
+
+UserMetric: TypeAlias = Callable[[JudgedLists, int], NDArray[np.float64]]
+"""A metric with a value for each user: (judged lists, k) -> float64 (n_users,)."""
+ListMetric: TypeAlias = Callable[[NDArray[np.int64]], float]
+"""A metric of all lists together: (in how many lists each item is, int64 (n_items,)) -> a number."""
+
+
+def recall(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """hits@k / |relevant| (Manning et al., Introduction to Information Retrieval, 2008, section 8.3).
+
+    The recall of LightGCN, BSPM, DiffRec, RecBole, ranx and trec_eval. It cannot reach 1 where |relevant| >
+    k.
+    """
+    return _ratio(lists.hits[:, k - 1], lists.relevant)
+
+
+def capped_recall(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """hits@k / min(k, |relevant|) (Liang et al., Variational Autoencoders for Collaborative Filtering, 2018).
+
+    The recall of MultVAE, SDRM and LensKit.
+    """
+    return _ratio(lists.hits[:, k - 1], lists.most(k))
+
+
+def precision(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """hits@k / k (Manning et al. 2008, section 8.4). Empty places count as misses."""
+    return np.divide(lists.hits[:, k - 1], k)
+
+
+def hit_rate(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """1 if hits@k > 0, else 0 (Deshpande & Karypis, Item-Based Top-N Recommendation, 2004)."""
+    return np.where(lists.hits[:, k - 1] > 0, 1.0, 0.0)
+
+
+def ndcg(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """DCG@k / ideal DCG@k with binary gains (Järvelin & Kekäläinen, Cumulated gain-based evaluation, 2002).
+
+    DCG@k is the sum of 1 / log2(1 + rank) over the hits of the first k places; the ideal list has its hits
+    at the ranks 1 ... min(k, |relevant|).
+    """
+    ideal = np.concatenate(([0.0], np.cumsum(discount(k))))
+    return _ratio(lists.gain[:, k - 1], ideal[lists.most(k)])
+
+
+def mrr(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """1 / rank of the first hit if that is <= k, else 0 (Kantor & Voorhees, The TREC-5 Confusion Track)."""
+    first = lists.hit[:, :k].argmax(axis=1)
+    return np.where(lists.hits[:, k - 1] > 0, 1.0 / (first + 1), 0.0)
+
+
+def average_precision(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """The sum of precision@r over the ranks r <= k of hits, / |relevant| (trec_eval's map_cut, ranx's map@k).
+
+    Its mean over users is `map` (Harman, Evaluation Issues in Information Retrieval, 1992).
+    """
+    return _ratio(lists.precision_at_hits[:, k - 1], lists.relevant)
+
+
+def capped_average_precision(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """The sum of precision@r over the ranks r <= k of hits, / min(k, |relevant|) (RecBole's MAP).
+
+    Its mean over users is `capped_map`.
+    """
+    return _ratio(lists.precision_at_hits[:, k - 1], lists.most(k))
+
+
+def mean_popularity(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """The mean, over the filled places among the first k, of how many training users the item there has.
+
+    The average recommendation popularity of Yin et al., Challenging the Long Tail Recommendation, 2012. An
+    empty list scores 0.
+    """
+    if lists.popularity is None:
+        raise DataError(
+            "mean_popularity needs every item's number of training users; none was given. Pass `popularity`."
+        )
+    places = lists.positions[:, :k]
+    filled = places >= 0
+    total = np.where(filled, lists.popularity[places], 0).sum(axis=1, dtype=np.int64)
+    return _ratio(total, filled.sum(axis=1, dtype=np.int64))
+
+
+def coverage(exposure: NDArray[np.int64]) -> float:
+    """The share of the catalogue that is in at least one list (Ge et al., Beyond Accuracy, 2010)."""
+    return int(np.count_nonzero(exposure)) / len(exposure)
+
+
+def gini(exposure: NDArray[np.int64]) -> float:
+    """The Gini coefficient of item exposure over the whole catalogue.
+
+    Half the relative mean absolute difference, sum_ij |x_i - x_j| / (2 n sum_i x_i), from the sorted
+    exposures (Fleder & Hosanagar, Blockbuster Culture's Next Rise or Fall, 2009). 0 where every item is in
+    as many lists, or where nothing was recommended; (n - 1) / n where one item has every place. Whole
+    numbers until the one division.
+    """
+    n, total = len(exposure), int(exposure.sum())
+    if total == 0:
+        return 0.0
+    weighted = int(np.dot(np.arange(1, n + 1), np.sort(exposure)))
+    return (2 * weighted - (n + 1) * total) / (n * total)
+
+
+USER_METRICS: Mapping[str, UserMetric] = MappingProxyType(
+    {
+        "recall": recall,
+        "capped_recall": capped_recall,
+        "precision": precision,
+        "hit_rate": hit_rate,
+        "ndcg": ndcg,
+        "mrr": mrr,
+        "map": average_precision,
+        "capped_map": capped_average_precision,
+        "mean_popularity": mean_popularity,
+    }
+)
+"""The metrics with a value for each user, by name."""
+
+LIST_METRICS: Mapping[str, ListMetric] = MappingProxyType({"coverage": coverage, "gini": gini})
+"""The metrics of all lists together, by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class PerUser:
+    """A table of values, one row a user and one column a measurement; read-only."""
+
+    names: tuple[str, ...]
+    """The columns: ``recall@20``."""
+    values: NDArray[np.float64]
+    """(n_users, n_names)."""
+
+    def __post_init__(self) -> None:
+        self.values.flags.writeable = False
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """One measurement's values, (n_users,)."""
+        if name not in self.names:
+            hint = nearest(name, self.names)
+            raise DataError(
+                f"Only what was measured can be read; saw {name!r}.{hint} Measured: {some(self.names)}."
+            )
+        return self.values[:, self.names.index(name)]
+
+
+def metric_at(metric: str, k: int) -> str:
+    """The name of a measurement: ``metric_at("recall", 20)`` is ``recall@20``."""
+    return f"{metric}@{k}"
+
+
+def parse_metric(name: str) -> tuple[str, int]:
+    """The metric and the cut-off of a measurement's name: ``recall@20`` is ``("recall", 20)``.
+
+    Raises `SpecError` for an unknown metric or for what is not a positive whole number after the ``@``.
+    """
+    metric, _, cutoff = name.partition("@")
+    check_metric(metric)
+    if not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) > 0):
+        raise SpecError(
+            f"A measurement is a metric at a cut-off, such as {metric}@20; saw {name!r}. Write it so."
+        )
+    return metric, int(cutoff)
+
+
+def check_metric(metric: str) -> None:
+    """Raise `SpecError`, with the nearest known name, for a metric that does not exist."""
+    known = (*USER_METRICS, *LIST_METRICS)
+    if metric not in known:
+        hint = nearest(metric, known) or f" Known: {', '.join(known)}."
+        raise SpecError(f"A metric must be one of those that exist; saw {metric!r}.{hint}")
+
+
+def per_user(
+    positions: NDArray[np.integer[Any]],
+    held_out: sparse.csr_array,
+    metrics: Iterable[str],
+    cutoffs: Iterable[int],
+    *,
+    popularity: NDArray[np.integer[Any]] | None = None,
+) -> PerUser:
+    """Every metric of `USER_METRICS` that `metrics` names, at every cut-off, for every user.
+
+    Arguments as for `judge`; the columns come metric by metric, cut-off by cut-off. A user's values depend
+    on that user's row alone. Raises `SpecError` for a metric that is unknown or has no value for a single
+    user, `DataError` for a cut-off longer than the lists.
+    """
+    wanted = [(metric, k) for metric in metrics for k in cutoffs]
+    for metric, k in wanted:
+        check_metric(metric)
+        if metric in LIST_METRICS:
+            raise SpecError(
+                f"{metric} is a figure of all lists together and has no value for a user; use `exposure`."
+            )
+        _check_cutoff(k, positions)
+    values = np.empty((len(positions), len(wanted)), dtype=np.float64, order="F")
+    for start in range(0, len(positions), USERS_AT_ONCE):
+        rows = slice(start, start + USERS_AT_ONCE)
+        lists = judge(positions[rows], held_out[rows], popularity=popularity)
+        for column, (metric, k) in enumerate(wanted):
+            values[rows, column] = USER_METRICS[metric](lists, k)
+    return PerUser(names=tuple(metric_at(metric, k) for metric, k in wanted), values=values)
+
+
+def exposure(positions: NDArray[np.integer[Any]], n_items: int, k: int) -> NDArray[np.int64]:
+    """In how many of the lists, cut at k, each item of the catalogue is: int64, (n_items,)."""
+    _check_cutoff(k, positions)
+    places = positions[:, :k]
+    return np.bincount(places[places >= 0], minlength=n_items).astype(np.int64)
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """part / whole, 0 where the whole is 0."""
+    ratio: NDArray[np.float64] = np.zeros(len(part))
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
+
+
+def _check_cutoff(k: int, positions: NDArray[np.integer[Any]]) -> None:
+    if not 1 <= k <= positions.shape[1]:
+        raise DataError(
+            f"A cut-off must lie between 1 and the length of the lists, {positions.shape[1]}; saw {k}. "
+            "Recommend longer lists or take a smaller cut-off."
+        )

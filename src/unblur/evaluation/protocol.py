@@ -1,0 +1,261 @@
+"""How a ranking is measured: for whom, by which metrics, with which doubt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt, field_validator
+
+from unblur.errors import DataError, VocabularyMismatch, some
+from unblur.evaluation.metrics import LIST_METRICS, PerUser, check_metric, exposure, metric_at, per_user
+from unblur.evaluation.report import Measurement, find_measurement
+from unblur.evaluation.significance import bootstrap_interval
+from unblur.interactions import Interactions
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG, streams
+from unblur.ranking import Ranking, top_k
+from unblur.recommender import Recommender, Scorer
+from unblur.spec import spec
+from unblur.splitting import Split
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Excluded: TypeAlias = Literal["history"] | Interactions | None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a protocol measured on one split."""
+
+    measurements: tuple[Measurement, ...]
+    """One for each metric at each cut-off, metric by metric."""
+    per_user: PerUser
+    """The values behind the means, one row for each list of `ranking`: what paired comparisons need."""
+    ranking: Ranking
+    """The lists that were measured."""
+    notes: tuple[str, ...]
+    """What a reader of the numbers must know, in whole phrases."""
+
+    def __getitem__(self, name: str) -> Measurement:
+        """The measurement of that name. Raises `DataError`, with the nearest name, where there is none."""
+        return find_measurement(self.measurements, name)
+
+    def to_frame(self) -> pl.DataFrame:
+        """A polars table user, and one column for each per-user measurement."""
+        import polars as pl
+
+        table = {name: self.per_user[name] for name in self.per_user.names}
+        return pl.DataFrame({"user": self.ranking.users.series, **table})
+
+
+@spec
+class RankingProtocol:
+    """Which figures are taken of a recommender's lists, and over which users they are averaged.
+
+    The result depends on the scores and on `rng` alone: not on batches, threads or the order of sums.
+    """
+
+    cutoffs: tuple[PositiveInt, ...] = (20,)
+    """The lengths k at which lists are measured."""
+    metrics: tuple[str, ...] = ("recall", "ndcg")
+    """Names in `USER_METRICS` or `LIST_METRICS` of the metrics module; each is taken at every cut-off."""
+    averaging: Literal["users-with-relevant", "all-users"] = "users-with-relevant"
+    """Whom a mean is over. Users with nothing held out are left out and counted in a note, or count as 0."""
+    resamples: NonNegativeInt = 1000
+    """Bootstrap samples of users behind each 95 % interval; with 0 there are no intervals."""
+
+    @field_validator("cutoffs", "metrics")
+    @classmethod
+    def _some_and_distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        if not values or len(set(values)) < len(values):
+            raise ValueError(
+                f"There must be at least one, and none twice; saw {list(values)}. Name each once."
+            )
+        return values
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        for metric in metrics:
+            check_metric(metric)
+        return metrics
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What will be measured, in order: ``recall@20``, ``ndcg@20``."""
+        return tuple(metric_at(metric, k) for metric in self.metrics for k in self.cutoffs)
+
+    def evaluate(
+        self,
+        scorer: Scorer,
+        split: Split,
+        *,
+        exclude: Excluded = "history",
+        rng: RNG | None = None,
+        batch_size: int = 1024,
+        progress: Progress = silent,
+    ) -> Evaluation:
+        """`rank`, then `measure`; arguments and errors as theirs. `rng` serves the intervals alone."""
+        ranking = self.rank(scorer, split, exclude=exclude, batch_size=batch_size, progress=progress)
+        return self.measure(ranking, split, rng=rng)
+
+    def rank(
+        self,
+        scorer: Scorer,
+        split: Split,
+        *,
+        exclude: Excluded = "history",
+        batch_size: int = 1024,
+        progress: Progress = silent,
+    ) -> Ranking:
+        """The lists to measure: for each user that counts, the best items outside the history.
+
+        scorer: a `Recommender`, or anything else with `items` and `score(histories)`.
+        exclude: as in `Recommender.recommend`; Interactions must have the rows of `split.histories`.
+        batch_size: users scored at once; at most this many rows of scores are held.
+        Raises `DataError` for a cut-off longer than the catalogue or scores that are not finite, and
+        `VocabularyMismatch` where the scorer's items are not the split's.
+        """
+        if not isinstance(scorer, Scorer):
+            raise DataError(
+                f"What is evaluated must have `items` and `score(histories)`; saw {type(scorer).__name__}. "
+                "Fit a spec first: `spec.fit(train)`."
+            )
+        longest = max(self.cutoffs)
+        if longest > split.held_out.n_items:
+            raise DataError(
+                f"A cut-off must not exceed the {split.held_out.n_items:,} items; saw {longest}. Lower it."
+            )
+        if batch_size < 1:
+            raise DataError(f"`batch_size` must be at least 1; saw {batch_size}.")
+        _check_excluded(exclude, split.histories)
+        counted = self._counted(split)
+        histories = _rows(split.histories, counted)
+        hidden = _rows(exclude, counted) if isinstance(exclude, Interactions) else exclude
+        if isinstance(scorer, Recommender):
+            return scorer.recommend(
+                histories, k=longest, exclude=hidden, batch_size=batch_size, progress=progress
+            )
+        return _rank(scorer, histories, longest, hidden, batch_size, progress)
+
+    def measure(self, ranking: Ranking, split: Split, *, rng: RNG | None = None) -> Evaluation:
+        """Every metric at every cut-off for lists that `rank` made, with intervals drawn from `rng`.
+
+        Item popularity is counted in `split.train`. `coverage` and `gini` are figures of all lists together
+        and have no interval: resampled users would see fewer items than there are. Raises `DataError` where
+        the lists are not those of the users that count, in their order, over the split's items.
+        """
+        counted = self._counted(split)
+        held_out = _rows(split.held_out, counted)
+        if ranking.items != held_out.items or ranking.users != held_out.users:
+            raise VocabularyMismatch(
+                f"There must be one list for each of the {held_out.n_users:,} users that count, in order, "
+                f"over the split's {held_out.n_items:,} items; saw {len(ranking.users):,} lists over "
+                f"{len(ranking.items):,} items. Make them with `rank`."
+            )
+        table = per_user(
+            ranking.positions,
+            held_out.matrix,
+            [metric for metric in self.metrics if metric not in LIST_METRICS],
+            self.cutoffs,
+            popularity=split.train.item_degrees,
+        )
+        return Evaluation(
+            measurements=self._measurements(ranking, table, rng),
+            per_user=table,
+            ranking=ranking,
+            notes=(f"split: {split.method}", *split.notes, *self._notes(ranking, split), *ranking.notes),
+        )
+
+    def _counted(self, split: Split) -> NDArray[np.bool_]:
+        """Which rows of the split are averaged over."""
+        if self.averaging == "all-users":
+            return np.ones(split.held_out.n_users, dtype=bool)
+        return split.held_out.user_degrees > 0
+
+    def _measurements(self, ranking: Ranking, table: PerUser, rng: RNG | None) -> tuple[Measurement, ...]:
+        n_users = len(ranking.users)
+        values = dict(zip(table.names, table.values.mean(axis=0).tolist(), strict=True))
+        ends: dict[str, tuple[float, float]] = {}
+        if self.resamples and table.names:
+            random = streams(rng, "bootstrap")["bootstrap"]
+            low, high = bootstrap_interval(table.values, resamples=self.resamples, rng=random)
+            ends = dict(zip(table.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+        for metric in self.metrics:
+            if metric in LIST_METRICS:
+                for k in self.cutoffs:
+                    shown = exposure(ranking.positions, len(ranking.items), k)
+                    values[metric_at(metric, k)] = LIST_METRICS[metric](shown)
+        made = []
+        for name in self.names:
+            low_end, high_end = ends.get(name, (None, None))
+            made.append(
+                Measurement(name=name, value=values[name], low=low_end, high=high_end, n_users=n_users)
+            )
+        return tuple(made)
+
+    def _notes(self, ranking: Ranking, split: Split) -> tuple[str, ...]:
+        notes = []
+        without = int((split.held_out.user_degrees == 0).sum())
+        if without:
+            fate = "count as users without a hit" if self.averaging == "all-users" else "were left out"
+            notes.append(f"{_users(without)} had nothing held out and {fate}")
+        short = int((ranking.positions[:, : max(self.cutoffs)] < 0).any(axis=1).sum())
+        if short:
+            notes.append(f"{_users(short)} had fewer than {max(self.cutoffs)} items to choose from")
+        return tuple(notes)
+
+
+def _check_excluded(exclude: Excluded, histories: Interactions) -> None:
+    if isinstance(exclude, Interactions):
+        if exclude.users != histories.users or exclude.items != histories.items:
+            raise VocabularyMismatch(
+                f"`exclude` must have the {histories.n_users:,} rows and {histories.n_items:,} items of the "
+                "split's histories; it has others. Bring it onto them with `.onto(users=…, items=…)`."
+            )
+    elif exclude not in ("history", None):
+        raise DataError(f'`exclude` must be "history", Interactions or None; saw {exclude!r}.')
+
+
+def _rows(data: Interactions, mask: NDArray[np.bool_]) -> Interactions:
+    return data if bool(mask.all()) else data.take_users(mask)
+
+
+def _users(count: int) -> str:
+    return f"{count:,} user{'' if count == 1 else 's'}"
+
+
+def _rank(
+    scorer: Scorer, histories: Interactions, k: int, exclude: Excluded, batch_size: int, progress: Progress
+) -> Ranking:
+    """The best `k` items of each row by a scorer that is not one of ours; ties by item position."""
+    if scorer.items != histories.items:
+        strangers = histories.items.labels[:3].tolist()
+        raise VocabularyMismatch(
+            f"The scorer must speak of the split's {histories.n_items:,} items ({some(strangers)} …); it has "
+            f"{len(scorer.items):,} others. Give it `items = split.train.items`."
+        )
+    hidden = histories if exclude == "history" else exclude
+    positions = np.full((histories.n_users, k), -1, dtype=np.int32)
+    best = np.full((histories.n_users, k), -np.inf, dtype=np.float32)
+    for start in range(0, histories.n_users, batch_size):
+        rows = slice(start, min(start + batch_size, histories.n_users))
+        batch = histories.take_users(rows)
+        given = np.asarray(scorer.score(batch))
+        if given.shape != batch.matrix.shape:
+            raise DataError(
+                f"Scores must have one row a user and one column an item, {batch.matrix.shape}; "
+                f"saw {given.shape}. Mend the scorer."
+            )
+        with np.errstate(over="ignore"):
+            scores = np.array(given, dtype=np.float32, order="C")
+        if isinstance(hidden, Interactions):
+            left_out = hidden.take_users(rows)
+            scores[left_out.rows(), left_out.matrix.indices] = -np.inf
+        positions[rows], best[rows] = top_k(scores, k)
+        progress(ProgressEvent("score users", rows.stop, histories.n_users))
+    return Ranking(histories.users, histories.items, positions, best, np.zeros(histories.n_users, dtype=bool))

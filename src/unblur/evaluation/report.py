@@ -1,0 +1,276 @@
+"""What an evaluation found, with its doubt, beside what was published; and where all of it came from.
+
+A report is a value: `to_dict` and `from_dict` are inverses, `to_json` is strict JSON of schema 1, and
+nothing here touches a file. There is no overall score, on purpose.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from unblur.errors import ArtifactError, DataError, nearest, some
+from unblur.evaluation.markdown import report_as_markdown
+
+SCHEMA = 1
+"""The version of the form that `Report.to_dict` gives."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """A number that a measurement must reproduce."""
+
+    value: float
+    within: float
+    """The largest difference, in either direction, that still counts as reproduced."""
+    source: str
+    """Where the number is from: ``paper, table 3``."""
+
+    def __post_init__(self) -> None:
+        _settle(self, "value", "within")
+        if self.within < 0:
+            raise DataError(
+                f"A tolerance must not be negative; saw {self.within}. Write the largest difference."
+            )
+
+    def admits(self, value: float) -> bool:
+        """Whether `value` reproduces the number. A difference of exactly `within` does."""
+        return abs(value - self.value) <= self.within + 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One figure, its 95 % interval, and what it rests on."""
+
+    name: str
+    """``recall@20``: the metric with its denominator, and the cut-off."""
+    value: float
+    low: float | None = None
+    """The low end of the 95 % interval; `None` where there is none."""
+    high: float | None = None
+    n_users: int
+    """How many users the figure rests on."""
+    expected: Expected | None = None
+
+    def __post_init__(self) -> None:
+        _settle(self, "value")
+        if (self.low is None) != (self.high is None):
+            raise DataError(
+                f"An interval has two ends; {self.name} has {self.low}, {self.high}. Give both or none."
+            )
+        if self.low is not None and self.high is not None:
+            _settle(self, "low", "high")
+            if self.low > self.high:
+                raise DataError(
+                    f"An interval must not end before it starts; {self.name} has {self.low}, {self.high}."
+                )
+        if self.n_users < 0:
+            raise DataError(f"A number of users must not be negative; {self.name} has {self.n_users}.")
+        object.__setattr__(self, "n_users", int(self.n_users))
+
+    @property
+    def reproduced(self) -> bool | None:
+        """Whether the value is within its tolerance; `None` where nothing was expected."""
+        return None if self.expected is None else self.expected.admits(self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Seconds of each stage of a run, and the largest resident memory of its process in MB (10**6 bytes)."""
+
+    read_seconds: float = 0.0
+    fit_seconds: float = 0.0
+    score_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+    peak_rss_mb: float = 0.0
+
+    def __post_init__(self) -> None:
+        _settle(self, *(entry.name for entry in fields(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a report came from: enough to make it again. The mappings hold plain JSON values."""
+
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """The hyper-parameters, resolved."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The fingerprint of each data set: ``{"train": "sha256:…"}``."""
+    seeds: tuple[int, ...] = ()
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    """Of Python, this library and those that the numbers depend on."""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    """Cores, memory, device: what timings depend on."""
+
+    def __post_init__(self) -> None:
+        for name in ("spec", "data", "versions", "machine"):
+            object.__setattr__(
+                self, name, MappingProxyType(_plain(dict(getattr(self, name)), f"provenance.{name}"))
+            )
+        object.__setattr__(self, "seeds", tuple(int(seed) for seed in self.seeds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What one run of a recipe measured. See the module's docstring."""
+
+    recipe: str
+    """The recipe's name: ``family/data``."""
+    protocol: str
+    """``paper`` or ``strict``: whose rules the numbers follow."""
+    measurements: tuple[Measurement, ...]
+    timings: Timings = field(default_factory=Timings)
+    provenance: Provenance = field(default_factory=Provenance)
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers must know: ``31 users had nothing held out and were left out``."""
+
+    def __post_init__(self) -> None:
+        names = [measurement.name for measurement in self.measurements]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise DataError(f"Every measurement must have its own name; {some(twice)} occur twice.")
+
+    def __getitem__(self, name: str) -> Measurement:
+        """The measurement of that name. Raises `DataError`, with the nearest name, where there is none."""
+        return find_measurement(self.measurements, name)
+
+    def missed(self) -> tuple[Measurement, ...]:
+        """The measurements outside the tolerance of their expected number; those without one cannot miss."""
+        return tuple(measurement for measurement in self.measurements if measurement.reproduced is False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values in the form of schema 1, fresh at every call."""
+        return {
+            "schema": SCHEMA,
+            "recipe": self.recipe,
+            "protocol": self.protocol,
+            "measurements": [asdict(measurement) for measurement in self.measurements],
+            "timings": asdict(self.timings),
+            "provenance": {
+                entry.name: _plain(getattr(self.provenance, entry.name), entry.name)
+                for entry in fields(Provenance)
+            },
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        """The report that `to_dict` gave these values for.
+
+        Raises `ArtifactError` for another schema and for a key that is missing or unknown.
+        """
+        schema = values.get("schema")
+        if schema != SCHEMA:
+            raise ArtifactError(
+                f"A report must be of schema {SCHEMA}; saw {schema!r}. Read it with the unblur of its time."
+            )
+        parts = dict(values)
+        del parts["schema"]
+        measurements = []
+        for entry in _list(parts, "measurements"):
+            known = entry.get("expected")
+            expected = None if known is None else _build(Expected, known)
+            measurements.append(_build(Measurement, {**entry, "expected": expected}))
+        parts["measurements"] = tuple(measurements)
+        parts["timings"] = _build(Timings, parts.get("timings", {}))
+        parts["provenance"] = _build(Provenance, parts.get("provenance", {}))
+        parts["notes"] = tuple(_list(parts, "notes"))
+        return _build(cls, parts)
+
+    def to_json(self) -> str:
+        """`to_dict` as strict JSON: no NaN, no infinity."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """The report for a person: measured beside published, then notes, timings and provenance."""
+        return report_as_markdown(self)
+
+
+def find_measurement(measurements: Iterable[Measurement], name: str) -> Measurement:
+    """The measurement called `name`. Raises `DataError`, with the nearest name, where there is none."""
+    known = {measurement.name: measurement for measurement in measurements}
+    if name not in known:
+        hint = nearest(name, known) or f" Measured: {some(known)}."
+        raise DataError(f"Only what was measured can be read; saw {name!r}.{hint}")
+    return known[name]
+
+
+def with_expected(
+    measurements: Iterable[Measurement], expected: Mapping[str, Expected]
+) -> tuple[Measurement, ...]:
+    """The measurements with the expected numbers of the same names beside them.
+
+    Raises `DataError` for an expected number that nothing was measured for: it could never be missed.
+    """
+    made = tuple(measurements)
+    for name in expected:
+        find_measurement(made, name)
+    return tuple(replace(entry, expected=expected.get(entry.name, entry.expected)) for entry in made)
+
+
+def _settle(record: Any, *names: str) -> None:
+    """Turn the named fields of a frozen record into plain finite floats, or refuse them."""
+    for name in names:
+        value = getattr(record, name)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float | np.number)
+            or not math.isfinite(value)
+        ):
+            raise DataError(
+                f"`{name}` of {type(record).__name__} must be a finite number; saw {value!r}. "
+                "What cannot be measured is left out, and said in a note."
+            )
+        object.__setattr__(record, name, float(value))
+
+
+def _plain(value: Any, where: str) -> Any:
+    """A copy made of dicts, lists, strings, finite numbers, booleans and `None`, or a refusal."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry, f"{where}.{key}") for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, where) for entry in value]
+    if (
+        value is None
+        or isinstance(value, str | bool | int)
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
+        return value
+    raise DataError(f"`{where}` must hold plain JSON values, without NaN or infinity; saw {value!r}.")
+
+
+def _list(parts: Mapping[str, Any], name: str) -> list[Any]:
+    entries = parts.get(name)
+    if not isinstance(entries, list):
+        raise ArtifactError(
+            f"`{name}` of a report must be a list; saw {entries!r}. The file is damaged or not a report."
+        )
+    return entries
+
+
+def _build(cls: type[T], values: Any) -> T:
+    """A record from the keys of a table, which must be just the record's fields."""
+    names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        raise ArtifactError(
+            f"`{cls.__name__}` must be a table; saw {values!r}. The file is damaged or not a report."
+        )
+    strange = [key for key in values if key not in names]
+    absent = [name for name in names if name not in values]
+    if strange or absent:
+        hint = nearest(str(strange[0]), names) if strange else ""
+        raise ArtifactError(
+            f"`{cls.__name__}` has just the keys {', '.join(names)}; saw {some(strange) or 'none'} beside "
+            f"them and missed {some(absent) or 'none'}.{hint}"
+        )
+    return cls(**values)

@@ -1,0 +1,152 @@
+"""How sure a mean over users is: bootstrap intervals, paired comparisons, correction for many tests.
+
+Every sum here is exact: values are first rounded to a grid so coarse (relative 2**-38 for 30,000 users) that
+all partial sums fit in a float64. So an interval is bitwise the same for any number of threads, any linear
+algebra library and any chunking, and ties between permuted statistics are true ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.errors import DataError
+from unblur.randomness import RNG, generator
+
+CELLS_AT_ONCE = 1 << 21
+"""How many users x resamples are held at a time (16 MB); no result depends on it."""
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], *, resamples: int = 1000, confidence: float = 0.95, rng: RNG | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The percentile bootstrap interval of the mean over users (Efron & Tibshirani, 1993, section 13.3).
+
+    values: one row a user, one column a measurement, (n_users, n_columns) or (n_users,). All columns are
+    resampled together, by one matrix product. Gives the low and the high ends, (n_columns,) each. The draws
+    are those of `scipy.stats.bootstrap` with ``method="percentile"``. Raises `DataError` for no users, a
+    value that is not finite, no resamples, or a confidence outside 0 ... 1.
+    """
+    if resamples < 1 or not 0 < confidence < 1:
+        raise DataError(
+            "An interval needs at least 1 resample and a confidence strictly between 0 and 1; "
+            f"saw {resamples} and {confidence}."
+        )
+    table = _table(values)
+    random = generator(rng)
+    n_users = len(table)
+    mean = table.mean(axis=0)
+    centred = _exactly_summable(table - mean)
+    sums = np.empty((resamples, table.shape[1]))
+    step = max(1, CELLS_AT_ONCE // n_users)
+    for start in range(0, resamples, step):
+        drawn = random.integers(0, n_users, (min(step, resamples - start), n_users), dtype=np.int32)
+        times = np.empty(drawn.shape)
+        for row, users in enumerate(drawn):
+            times[row] = np.bincount(users, minlength=n_users)
+        sums[start : start + step] = times @ centred
+    low, high = np.quantile(sums / n_users, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return mean + low, mean + high
+
+
+def paired_interval(
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    rng: RNG | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The bootstrap interval of the mean of ``first - second``, two models' values for the same users.
+
+    Arguments and errors as for `bootstrap_interval`; the two must have the same shape.
+    """
+    return bootstrap_interval(_difference(first, second), resamples=resamples, confidence=confidence, rng=rng)
+
+
+def paired_permutation_test(
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    *,
+    permutations: int = 10_000,
+    rng: RNG | None = None,
+) -> float:
+    """The two-sided p-value of "both are alike": how often swapping the two per user gives as large a gap.
+
+    first, second: values of the same users, (n_users,) each. Fisher's sign-flip test (The Design of
+    Experiments, 1935): exact where all 2**m sign patterns of the m users with a difference are no more than
+    `permutations`, else from that many random patterns as (1 + as large) / (1 + permutations) (Phipson &
+    Smyth, 2010).
+    """
+    if permutations < 1:
+        raise DataError(f"A permutation test needs at least 1 permutation; saw {permutations}.")
+    gap = _difference(first, second)
+    if gap.shape[1] != 1:
+        raise DataError(
+            f"The test compares one measurement at a time; saw {gap.shape[1]}. Pass one column each."
+        )
+    moved = _exactly_summable(gap)[:, 0]
+    moved = moved[moved != 0]
+    if not len(moved):
+        return 1.0
+    observed = abs(moved.sum())
+    if len(moved) < 63 and 2 ** len(moved) <= permutations:
+        patterns = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
+        return float(np.mean(abs((1.0 - 2.0 * patterns) @ moved) >= observed))
+    random = generator(rng)
+    step = max(1, CELLS_AT_ONCE // len(moved))
+    as_large = 0
+    for start in range(0, permutations, step):
+        rows = min(step, permutations - start)
+        coins = np.frombuffer(random.bytes(rows * -(-len(moved) // 8)), dtype=np.uint8).reshape(rows, -1)
+        flips = 1.0 - 2.0 * np.unpackbits(coins, axis=1, count=len(moved))
+        as_large += int(np.count_nonzero(abs(flips @ moved) >= observed))
+    return (1 + as_large) / (1 + permutations)
+
+
+def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """P-values adjusted for testing them all (Holm, A Simple Sequentially Rejective Multiple Test Procedure).
+
+    Rejecting where an adjusted value is below α keeps the chance of any false rejection below α.
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    if given.ndim != 1 or not bool(((given >= 0) & (given <= 1)).all()):
+        raise DataError(f"P-values must be a row of numbers between 0 and 1; saw {given.tolist()}.")
+    order = np.argsort(given, kind="stable")
+    stepped = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def _table(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values as (n_users, n_columns) float64, checked."""
+    given = np.asarray(values, dtype=np.float64)
+    table = given[:, None] if given.ndim == 1 else given
+    if table.ndim != 2 or not len(table):
+        raise DataError(
+            f"There must be one row of values for each of at least one user; saw shape {given.shape}."
+        )
+    if not bool(np.isfinite(table).all()):
+        raise DataError("Values must be finite to have a mean; saw NaN or infinity. Leave such users out.")
+    return table
+
+
+def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    one, other = _table(first), _table(second)
+    if one.shape != other.shape:
+        raise DataError(
+            f"A paired comparison needs values of the same users; saw shapes {one.shape} and {other.shape}. "
+            "Evaluate both on one split under one protocol."
+        )
+    return one - other
+
+
+def _exactly_summable(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each column rounded to a grid of a power of two on which any n_users of its values add up exactly."""
+    exponent = np.maximum(np.frexp(np.abs(table).max(axis=0))[1], -960)
+    grid = np.ldexp(1.0, exponent + len(table).bit_length() - 53)
+    rounded: NDArray[np.float64] = np.rint(table / grid) * grid
+    return rounded

@@ -1,0 +1,77 @@
+"""The folder of a run: resolved recipe, report and model, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unblur import artifact
+from unblur.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from unblur.experiment.measuring import Outcome
+
+MARK = "report.json"
+"""The file by which a folder is known to be that of a run."""
+
+
+def check_place(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raise `ArtifactError` where a run's folder cannot be made at `path`.
+
+    It may be there already when it is empty, or with `overwrite` when a run wrote it.
+    """
+    place = Path(path)
+    if place.exists():
+        if not place.is_dir():
+            raise ArtifactError(f"The output must be a folder; {place} is a file. Give another path.")
+        if any(place.iterdir()):
+            if not overwrite:
+                raise ArtifactError(
+                    f"The output folder must be new or empty; {place} is not. Give another, or --overwrite."
+                )
+            if not (place / MARK).is_file():
+                raise ArtifactError(
+                    f"Only the folder of a run can be overwritten; {place} has no {MARK}, so it holds "
+                    "something else. "
+                    "Give another path."
+                )
+    above = next(folder for folder in place.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ArtifactError(
+            f"The output folder must be in a place that can be written; {above} is not. Give another path."
+        )
+
+
+def write_folder(path: str | Path, outcome: Outcome, *, overwrite: bool = False) -> None:
+    """Write what came of a recipe to a new folder, by way of a sibling that is renamed at the end."""
+    check_place(path, overwrite=overwrite)
+    place = Path(path).absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
+    ) as folder:
+        made = Path(folder) / place.name
+        made.mkdir()
+        for name, text in _texts(outcome).items():
+            (made / name).write_text(text, encoding="utf-8")
+        artifact.save(outcome.model, made / "model")
+        replaced = Path(folder) / "replaced"
+        try:
+            if place.exists():
+                place.rename(replaced)
+            made.rename(place)
+        except BaseException:
+            if replaced.exists() and not place.exists():
+                replaced.rename(place)
+            raise
+
+
+def _texts(outcome: Outcome) -> dict[str, str]:
+    """The text files of the folder by name."""
+    return {
+        "recipe.toml": outcome.recipe.to_toml(),
+        MARK: outcome.report.to_json(),
+        "report.md": outcome.report.to_markdown(),
+    }

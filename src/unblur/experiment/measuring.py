@@ -1,0 +1,209 @@
+"""Fitting a prepared recipe and measuring it, once or with several seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unblur.errors import CapabilityError, RecipeError
+from unblur.evaluation.protocol import Evaluation
+from unblur.evaluation.report import Measurement, Provenance, Report, Timings, with_expected
+from unblur.evaluation.significance import bootstrap_interval
+from unblur.experiment.folder import check_place, write_folder
+from unblur.experiment.preparation import Prepared, prepare
+from unblur.experiment.provenance import machine, peak_rss_mb, versions
+from unblur.interactions import Interactions
+from unblur.progress import Progress, silent
+from unblur.randomness import RNG, streams
+from unblur.recipe import Recipe
+from unblur.recommender import Recommender
+from unblur.spec import spec_to_dict
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of a recipe."""
+
+    recipe: Recipe
+    """As it ran; under the strict protocol with the hyper-parameters that were chosen."""
+    report: Report
+    model: Recommender
+    """Fitted with the first seed."""
+    evaluations: tuple[Evaluation, ...]
+    """One for each seed: the lists and the values of each user."""
+
+
+def run(
+    recipe: Recipe,
+    *,
+    data: str | Path | None = None,
+    seeds: int = 1,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Report:
+    """Data, split, fit, evaluation, report; and, with `out`, a folder that keeps recipe, report and model.
+
+    - `data`: a file or a folder of the caller's in place of the recipe's data (see `prepare`).
+    - `seeds`: how many seeds a stochastic model is fitted with, from the recipe's on; others run once.
+    - `out`: a folder to make. It appears whole at the end or, after an error or an interrupt, not at all. One
+      that exists raises `ArtifactError` before anything is computed, unless `overwrite`.
+    - `notes`: what the report's reader must know beside what the run finds out by itself.
+    """
+    if out is not None:
+        check_place(out, overwrite=overwrite)
+    outcome = measure(
+        prepare(recipe, data=data, progress=progress), seeds=seeds, device=device, progress=progress
+    )
+    report = replace(outcome.report, notes=(*notes, *outcome.report.notes))
+    if out is not None:
+        write_folder(out, replace(outcome, report=report), overwrite=overwrite)
+    return report
+
+
+def measure(
+    prepared: Prepared, *, seeds: int = 1, device: str = "cpu", progress: Progress = silent
+) -> Outcome:
+    """Fit the recipe's model on the train part and measure it on what is held out, once a seed."""
+    if seeds < 1:
+        raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
+    recipe, split, notes = prepared.recipe, prepared.split, list(prepared.notes)
+    clock = Clock(prepared.read_seconds)
+    if recipe.protocol.kind == "strict":
+        with clock("fit"):
+            spec = _chosen(recipe, split.train, streams(recipe.seed, "search")["search"], progress)
+        recipe = replace(recipe, model=spec)
+        notes.append(
+            "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search"
+        )
+    if seeds > 1 and not getattr(type(recipe.model), "stochastic", False):
+        notes.append(f"{recipe.model.kind} is deterministic, so one seed was run in place of {seeds}")
+        seeds = 1
+    used = tuple(range(recipe.seed, recipe.seed + seeds))
+    evaluations: list[Evaluation] = []
+    models: list[Recommender] = []
+    for seed in used:
+        with clock("fit"):
+            model = recipe.model.fit(
+                split.train, rng=streams(seed, "fit")["fit"], device=device, progress=progress
+            )
+        with clock("score"):
+            ranking = recipe.protocol.rank(model, split, progress=progress)
+        with clock("evaluate"):
+            evaluations.append(recipe.protocol.measure(ranking, split, rng=recipe.seed))
+        models = models or [model]
+    measurements = evaluations[0].measurements
+    if seeds > 1:
+        measurements = _over_seeds(evaluations, recipe)
+        notes.append(
+            f"means over {seeds} seeds; intervals are over users; the saved model has seed {used[0]}"
+        )
+    for evaluation in evaluations:
+        notes.extend(evaluation.notes)
+    notes.extend(
+        f"{name} measured before: {number.value} ({number.source})"
+        for name, number in recipe.verified.items()
+    )
+    report = reported(
+        recipe,
+        measurements,
+        notes=notes,
+        fingerprints=prepared.fingerprints,
+        seeds=used,
+        clock=clock,
+        device=device,
+    )
+    return Outcome(recipe, report, models[0], tuple(evaluations))
+
+
+def reported(
+    recipe: Recipe,
+    measurements: Sequence[Measurement],
+    *,
+    notes: Sequence[str],
+    fingerprints: Mapping[str, str],
+    seeds: tuple[int, ...],
+    clock: Clock,
+    device: str,
+) -> Report:
+    """The report of a run: measurements beside the recipe's published numbers, notes once each, timings,
+    provenance."""
+    return Report(
+        recipe=recipe.name,
+        protocol=recipe.protocol.kind,
+        measurements=with_expected(
+            measurements, {name: number.expected() for name, number in recipe.expected.items()}
+        ),
+        timings=Timings(peak_rss_mb=peak_rss_mb(), **clock.seconds),
+        provenance=Provenance(
+            spec={"kind": recipe.model.kind, **spec_to_dict(recipe.model)},
+            data=fingerprints,
+            seeds=seeds,
+            versions=versions(),
+            machine=machine(device),
+        ),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _chosen(recipe: Recipe, train: Interactions, rng: RNG, progress: Progress) -> Any:
+    """The spec that a search on parts of `train` chose; what is held out for the report is not seen."""
+    if find_spec("unblur.tuning") is None:
+        raise CapabilityError(
+            "The strict protocol needs a search; this version has none. Use protocol.kind=paper."
+        )
+    return import_module("unblur.tuning").strict_spec(recipe, train, rng=rng, progress=progress)
+
+
+def _over_seeds(evaluations: Sequence[Evaluation], recipe: Recipe) -> tuple[Measurement, ...]:
+    """The mean of each measurement over seeds, and its standard deviation over seeds as one more measurement.
+
+    Intervals are bootstrapped over users, on each user's mean over seeds.
+    """
+    first = evaluations[0]
+    values = np.mean([evaluation.per_user.values for evaluation in evaluations], axis=0)
+    ends: Mapping[str, tuple[float, float]] = {}
+    if recipe.protocol.resamples and first.per_user.names:
+        random = streams(recipe.seed, "bootstrap")["bootstrap"]
+        low, high = bootstrap_interval(values, resamples=recipe.protocol.resamples, rng=random)
+        ends = dict(zip(first.per_user.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+    means, deviations = [], []
+    for entry in first.measurements:
+        seen = [evaluation[entry.name].value for evaluation in evaluations]
+        low_end, high_end = ends.get(entry.name, (None, None))
+        means.append(replace(entry, value=float(np.mean(seen)), low=low_end, high=high_end))
+        deviations.append(
+            Measurement(
+                name=f"{entry.name} deviation over seeds",
+                value=float(np.std(seen, ddof=1)),
+                n_users=entry.n_users,
+            )
+        )
+    return (*means, *deviations)
+
+
+class Clock:
+    """Seconds of each stage, added up: ``with clock("fit"): …``."""
+
+    def __init__(self, read_seconds: float = 0.0) -> None:
+        self.seconds = {"read_seconds": read_seconds}
+
+    def __call__(self, stage: str) -> Clock:
+        """The clock itself, set to that stage."""
+        self.name = f"{stage}_seconds"
+        return self
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *problem: object) -> None:
+        self.seconds[self.name] = self.seconds.get(self.name, 0.0) + time.perf_counter() - self.start

@@ -1,0 +1,100 @@
+"""From a recipe to the split it runs on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unblur import datasets, sources
+from unblur.errors import RecipeError, some
+from unblur.interactions import Interactions
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import streams
+from unblur.recipe import Data, Recipe
+from unblur.recipe.parts import Files, Random, Reading
+from unblur.splitting import Split, k_core
+
+WHOLE = "interactions"
+"""The name of the one part of data that are not split yet."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A recipe with its data read and split."""
+
+    recipe: Recipe
+    """As it will run: without the published numbers where the data are the caller's."""
+    split: Split
+    fingerprints: Mapping[str, str]
+    """``sha256:…`` of each part of the data."""
+    notes: tuple[str, ...]
+    """What a reader of the numbers must know about the data."""
+    read_seconds: float
+    """How long reading, checking and splitting took."""
+
+
+def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progress = silent) -> Prepared:
+    """Read the data of a recipe, or those at `data` in their place, and split them as the recipe says.
+
+    With `data` the settings stay, and the numbers that the recipe expects are left out. One file has no
+    parts: where the recipe wants given files, a fifth of each user's items is held out at random, and a note
+    says so.
+    """
+    start = time.perf_counter()
+    notes: list[str] = []
+    parts = read_parts(recipe.data, data, progress=progress)
+    if data is not None:
+        notes.append(
+            "the data are the caller's own: no fingerprint was checked, and no published number applies"
+        )
+        recipe = recipe.without_numbers()
+        if isinstance(recipe.split, Files) and list(parts) == [WHOLE]:
+            recipe = replace(recipe, split=Random())
+            notes.append("one file has no test part, so a random fifth of each user's items was held out")
+    progress(ProgressEvent("split", 0, 1))
+    split = recipe.split.apply(parts, streams(recipe.seed, "split")["split"])
+    fingerprints = {name: part.fingerprint() for name, part in parts.items()}
+    progress(ProgressEvent("split", 1, 1))
+    return Prepared(recipe, split, fingerprints, tuple(notes), time.perf_counter() - start)
+
+
+def read_parts(
+    data: Data, path: str | Path | None = None, *, progress: Progress = silent
+) -> dict[str, Interactions]:
+    """The parts of a data set by name, or of the file or folder at `path`: ``train``, ``test``, or just one.
+
+    Raises `RecipeError` where there is neither a name nor a path, and `DataError` where nothing can be read
+    there.
+    """
+    if path is not None:
+        parts = _own(Path(path), data.read.options(), progress)
+    elif not data.name:
+        raise RecipeError(
+            "The recipe names no data set; it runs on data of your own. Give them: --data PATH."
+        )
+    elif data.read != Reading():
+        raise RecipeError(
+            "data.read says how files of your own are read; there are none. Give --data PATH or leave it out."
+        )
+    else:
+        parts = dict(datasets.load(data.name))
+    if data.k_core is not None:
+        if len(parts) != 1:
+            raise RecipeError(
+                f"A k-core is taken before the split; the data are split into {some(parts)}. Leave "
+                "k_core out."
+            )
+        parts = {
+            name: k_core(part, users=data.k_core.users, items=data.k_core.items)
+            for name, part in parts.items()
+        }
+    return parts
+
+
+def _own(path: Path, options: dict[str, Any], progress: Progress) -> dict[str, Interactions]:
+    if path.is_dir():
+        return sources.read_split_folder(path, **options, progress=progress)
+    return {WHOLE: sources.read(path, **options, progress=progress)}

@@ -1,0 +1,50 @@
+"""Chance, always through a keyword `rng`; nothing here or elsewhere touches a global seed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+RNG: TypeAlias = int | np.random.SeedSequence | np.random.Generator
+"""What a keyword `rng` takes: a seed, a seed sequence, or a generator (the spelling of SPEC 7)."""
+
+
+def generator(rng: RNG | None) -> np.random.Generator:
+    """A NumPy generator. A generator is handed back as it is; `None` draws fresh entropy."""
+    return np.random.default_rng(rng)
+
+
+def _sequence(rng: RNG | None) -> np.random.SeedSequence:
+    if isinstance(rng, np.random.SeedSequence):
+        return rng
+    if isinstance(rng, np.random.Generator):
+        return np.random.SeedSequence(int(rng.integers(0, 2**63)))
+    return np.random.SeedSequence(rng)
+
+
+def streams(rng: RNG | None, *purposes: str) -> dict[str, np.random.Generator]:
+    """Independent generators, one for each named purpose.
+
+    A purpose's stream depends on `rng` and on its name alone, so adding a purpose never shifts another.
+    """
+    root = _sequence(rng)
+    made = {}
+    for purpose in purposes:
+        words = np.frombuffer(hashlib.sha256(purpose.encode()).digest()[:16], dtype=np.uint32)
+        key = tuple(int(word) for word in (*root.spawn_key, *words))
+        made[purpose] = np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=key))
+    return made
+
+
+def torch_generator(rng: RNG | None, device: str = "cpu") -> torch.Generator:
+    """A torch generator on `device`, seeded from `rng`; torch is imported here and not before."""
+    import torch
+
+    made = torch.Generator(device=device)
+    made.manual_seed(int(generator(rng).integers(0, 2**63)))
+    return made

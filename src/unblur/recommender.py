@@ -1,0 +1,222 @@
+"""What every fitted recommender can do: score history rows, rank, find similar items, explain, save."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, final, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from unblur.errors import DataError, VocabularyMismatch, some
+from unblur.interactions import Interactions, Unknown
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG
+from unblur.ranking import Explanation, Ranking, top_k
+from unblur.vocabulary import Vocabulary
+
+Tensors: TypeAlias = Mapping[str, "NDArray[Any] | sparse.csr_array"]
+"""What a fitted thing is made of, by name: dense arrays and CSR matrices."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Anything that can be evaluated, ours or not."""
+
+    @property
+    def items(self) -> Vocabulary:
+        """The items that the columns of the scores stand for."""
+        ...
+
+    def score(self, histories: Interactions) -> NDArray[np.float32]:
+        """Scores (n_users, n_items), finite; higher is better."""
+        ...
+
+
+class RecommenderSpec(Protocol):
+    """Hyper-parameters of a recommender, and how to fit them to data."""
+
+    kind: ClassVar[str]
+
+    def fit(
+        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    ) -> Recommender:
+        """Learn from `train`, which stays unchanged, and return a new fitted recommender."""
+        ...
+
+    def restore(self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str) -> Recommender:
+        """The fitted recommender that `tensors` came from (see `Recommender.tensors`)."""
+        ...
+
+
+class Recommender(ABC):
+    """Fitted and immutable. It holds items, never users: a user is a history row, known or new."""
+
+    linear: ClassVar[bool] = False
+    """Whether scores are linear in the history row; then `explain` is exact."""
+    needs_timestamps: ClassVar[bool] = False
+    """Whether histories must carry timestamps to be scored."""
+
+    def __init__(self, spec: Any, items: Vocabulary, item_counts: NDArray[np.int64], device: str = "cpu") -> None:
+        self.spec = spec
+        self.items = items
+        self.item_counts = item_counts
+        self.device = device
+
+    @abstractmethod
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        """Scores (n_users, n_items) of rows over `self.items`, any memory order, in a fresh array."""
+
+    @abstractmethod
+    def tensors(self) -> Tensors:
+        """Everything learned, by name, beside `items` and `item_counts`."""
+
+    @final
+    def score(self, histories: Interactions) -> NDArray[np.float32]:
+        """Scores (n_users, n_items) float32, finite, higher is better; one row for each row of `histories`.
+
+        `histories` must be over `self.items`. A user without any history gets item popularity (the item's train
+        degree over the largest one). A row's scores do not depend on the rows around it.
+        """
+        if histories.items != self.items:
+            raise _foreign_items(histories, self.items)
+        if self.needs_timestamps and histories.timestamps is None:
+            raise DataError(
+                f"{type(self).__name__} weighs a history by its order in time, so histories must carry timestamps; "
+                "these have none. Read the data with its time column."
+            )
+        scores = self._score(histories)
+        empty = histories.user_degrees == 0
+        if empty.any():
+            scores[empty] = (self.item_counts / max(1, self.item_counts.max(initial=0))).astype(np.float32)
+        return scores
+
+    @final
+    def recommend(
+        self,
+        histories: Interactions,
+        *,
+        k: int,
+        exclude: Literal["history"] | Interactions | None = "history",
+        candidates: ArrayLike | None = None,
+        unknown_items: Unknown = "raise",
+        batch_size: int = 1024,
+        progress: Progress = silent,
+    ) -> Ranking:
+        """The best `k` items for each history row, ties broken by item position.
+
+        - `exclude`: ``"history"`` leaves out the items of the row itself; Interactions with the same rows leave out
+          their pairs; `None` leaves out nothing.
+        - `candidates`: item labels to choose from; all items when `None`.
+        - `unknown_items`: whether items of a history that the model never saw raise, or are ignored and counted.
+
+        A row with fewer than `k` items to choose from ends in position −1 and score −inf. Raises `DataError` when
+        `k` is below 1 or above the number of candidates.
+        """
+        notes = []
+        if histories.items != self.items:
+            if unknown_items == "raise":
+                raise _foreign_items(histories, self.items)
+            before = histories.n_interactions
+            histories = histories.onto(items=self.items, unknown=unknown_items)
+            lost = before - histories.n_interactions
+            if lost:
+                notes.append(f"{lost:,} history interactions with items that the model never saw were ignored")
+        chosen = None if candidates is None else np.unique(self.items.positions(candidates))
+        n_candidates = len(self.items) if chosen is None else len(chosen)
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n_candidates:
+            raise DataError(f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.")
+        if isinstance(exclude, str) and exclude != "history":
+            raise DataError(f'`exclude` must be "history", Interactions or None; saw {exclude!r}.')
+        excluded = histories if isinstance(exclude, str) else exclude
+        if excluded is not None and (excluded.users != histories.users or excluded.items != self.items):
+            raise DataError(
+                f"`exclude` must have the users of the histories and the items of the model; it has {excluded.users!r} "
+                f"and {excluded.items!r}. Bring it onto them with `.onto(users=…, items=…)`."
+            )
+        if batch_size < 1:
+            raise DataError(f"`batch_size` must be at least 1; saw {batch_size!r}.")
+        positions = np.full((histories.n_users, k), -1, dtype=np.int32)
+        best = np.full((histories.n_users, k), -np.inf, dtype=np.float32)
+        for start in range(0, histories.n_users, batch_size):
+            rows = slice(start, min(start + batch_size, histories.n_users))
+            scores = self.score(histories.take_users(rows))
+            if excluded is not None:
+                hidden = excluded.take_users(rows)
+                scores[hidden.rows(), hidden.matrix.indices] = -np.inf
+            if chosen is None:
+                positions[rows], best[rows] = top_k(scores, k)
+            else:
+                places, best[rows] = top_k(scores[:, chosen], k)
+                positions[rows] = np.where(places >= 0, chosen[places], -1)
+            progress(ProgressEvent("score users", rows.stop, histories.n_users))
+        fallback = histories.user_degrees == 0
+        if fallback.any():
+            notes.append(f"{int(fallback.sum()):,} users without a history were given popular items")
+        return Ranking(histories.users, self.items, positions, best, fallback, tuple(notes))
+
+    @final
+    def similar_items(self, item: int | str, k: int) -> Ranking:
+        """The `k` items that this model finds closest to `item`: those it ranks first for a history of that item."""
+        return self.recommend(self._history_of([int(self.items.positions([item])[0])]), k=k)
+
+    @final
+    def explain(self, history: Interactions, item: int | str) -> Explanation:
+        """How much each item of one history row adds to the score of `item`.
+
+        Exact for a linear model, where the score of a row is the sum of the scores of its items. Otherwise each
+        share is what the score loses when that one item is left out of the history (occlusion), and the shares
+        need not add up.
+        """
+        if history.n_users != 1 or not history.n_interactions:
+            raise DataError(
+                f"One user with at least one interaction can be explained; saw {history.n_users:,} users with "
+                f"{history.n_interactions:,} interactions. Select one with `.select_users([label])`."
+            )
+        target = int(self.items.positions([item])[0])
+        total = float(self.score(history)[0, target])
+        parts = history.n_interactions
+        repeated = history.take_users(np.zeros(parts, dtype=np.intp))
+        own = np.arange(parts)[:, None] == np.arange(parts)[None, :]
+        alone = repeated.keep((own if self.linear else ~own).ravel())
+        scores = self.score(alone)[:, target].astype(np.float64)
+        if not self.linear and parts == 1:
+            scores[:] = 0.0
+        shares = scores if self.linear else total - scores
+        order = np.lexsort((history.matrix.indices, -shares))
+        return Explanation(
+            item=item,
+            score=total,
+            history=self.items.take(history.matrix.indices[order]),
+            shares=shares[order],
+            exact=self.linear,
+        )
+
+    @final
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model to a new folder; `unblur.load` reads it back. See `unblur.artifact.save`."""
+        from unblur import artifact
+
+        artifact.save(self, path, overwrite=overwrite)
+
+    def _history_of(self, positions: list[int]) -> Interactions:
+        row = sparse.csr_array(
+            (np.ones(len(positions), np.float32), ([0] * len(positions), positions)), shape=(1, len(self.items))
+        )
+        times = np.arange(len(positions), dtype=np.int64) if self.needs_timestamps else None
+        return Interactions(row, Vocabulary.range(1), self.items, times)
+
+
+def _foreign_items(histories: Interactions, items: Vocabulary) -> VocabularyMismatch:
+    if histories.items.kind == items.kind:
+        strangers = histories.items.series.filter(items.positions_or_missing(histories.items) < 0)
+        detail = f"; {len(strangers):,} of theirs are unknown to it: {some(strangers.to_list())}" if len(strangers) else ""
+    else:
+        detail = f"; theirs are {histories.items.kind} labels and its are {items.kind} labels"
+    return VocabularyMismatch(
+        f"Histories must be over the model's {len(items):,} items; these are over {len(histories.items):,}{detail}. "
+        'Read them with `item_vocabulary=model.items`, or recommend with `unknown_items="ignore"`.'
+    )

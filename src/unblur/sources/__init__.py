@@ -1,0 +1,29 @@
+"""Interactions from files, and back: Parquet, delimited text, adjacency lists, RecBole atomic files,
+matrices.
+
+`read` takes one file, `read_split_folder` a folder with one file a part, `write` and `write_parquet` replace
+a file as a whole or not at all. Nothing that could run code is ever opened: no pickles, and NumPy files only
+without them.
+"""
+
+from __future__ import annotations
+
+from unblur.sources.opening import FORMATS as FORMATS
+from unblur.sources.opening import SUFFIXES as SUFFIXES
+from unblur.sources.opening import Format as Format
+from unblur.sources.reading import read as read
+from unblur.sources.reading import read_split_folder as read_split_folder
+from unblur.sources.writing import replacing as replacing
+from unblur.sources.writing import write as write
+from unblur.sources.writing import write_parquet as write_parquet
+
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Format",
+    "read",
+    "read_split_folder",
+    "replacing",
+    "write",
+    "write_parquet",
+]

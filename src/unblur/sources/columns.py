@@ -1,0 +1,192 @@
+"""Which column is which: named by the caller, or told from the usual names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from unblur.errors import DataError, nearest, some
+
+Role: TypeAlias = Literal["user", "item", "rating", "weight", "timestamp"]
+IGNORE = "ignore"
+"""What `rating` and `timestamp` take to leave such a column out."""
+
+USUAL_NAMES: dict[Role, tuple[str, ...]] = {
+    "user": ("user", "user_id", "uid", "user_name", "reviewer_id", "customer_id", "visitor_id", "member_id"),
+    "item": (
+        *(
+            "item",
+            "item_id",
+            "iid",
+            "movie_id",
+            "book_id",
+            "isbn",
+            "asin",
+            "parent_asin",
+            "product_id",
+            "sku",
+        ),
+        *("track_id", "song_id", "artist_id", "business_id", "article_id", "video_id", "game_id", "news_id"),
+        *("venue_id", "location_id"),
+    ),
+    "rating": ("rating", "ratings", "score", "stars", "overall", "label"),
+    "weight": ("weight",),
+    "timestamp": (
+        *("timestamp", "time", "datetime", "date", "ts", "unix_time", "unix_timestamp", "unix_review_time"),
+        *("event_time", "created_at", "rated_at"),
+    ),
+}
+"""Names that are recognised in any spelling: ``user_id``, ``userId``, ``User ID`` and ``USERID`` are one
+name."""
+
+_ROLES = {_role_name.replace("_", ""): role for role, names in USUAL_NAMES.items() for _role_name in names}
+_POSITIONAL: tuple[Role, ...] = ("user", "item", "rating", "timestamp")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The position of each role's column; `None` where there is none or it is to be left out."""
+
+    user: int
+    item: int
+    rating: int | None
+    weight: int | None
+    timestamp: int | None
+
+    @property
+    def positions(self) -> list[int]:
+        """The columns to read, in file order."""
+        chosen = (self.user, self.item, self.rating, self.weight, self.timestamp)
+        return sorted({position for position in chosen if position is not None})
+
+    def described(self, names: Sequence[str]) -> str:
+        """Which column was taken for what, in words."""
+        roles = {"users": self.user, "items": self.item, "ratings": self.rating, "weights": self.weight}
+        roles["timestamps"] = self.timestamp
+        return ", ".join(f"{role} from {names[at]!r}" for role, at in roles.items() if at is not None)
+
+
+def usual_role(name: str) -> Role | None:
+    """The role that a column of this name usually has."""
+    return _ROLES.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+
+
+def choose_columns(
+    names: Sequence[str], named: bool, asked: Mapping[Role, str | int | None], file: str
+) -> Columns:
+    """Settle each role by what the caller asked for, then by name; without names, by position.
+
+    A role's own name (``rating="rating"``) asks for the column that would be guessed. A file without names
+    holds user, item, rating and timestamp, in that order, unless positions are given: then only what was
+    given is read. Raises `DataError` for a column that is not there and where two could be meant.
+    """
+    found: dict[Role, int] = {}
+    for role, wanted in asked.items():
+        if wanted not in (None, IGNORE) and (wanted != role or wanted in names):
+            found[role] = _position(wanted, role, names, named, file)
+    if named:
+        _by_name(found, asked, names, file)
+    else:
+        _by_position(found, asked, names, file)
+    for role, wanted in asked.items():
+        if role not in found and wanted not in (None, IGNORE):
+            raise _missing(str(wanted), role, names, file)
+    return _settled(found, names, file)
+
+
+def _by_name(
+    found: dict[Role, int], asked: Mapping[Role, str | int | None], names: Sequence[str], file: str
+) -> None:
+    taken = set(found.values())
+    for role in USUAL_NAMES:
+        passed_over = role == "weight" and asked["rating"] is not None
+        if role in found or passed_over or asked.get(role) == IGNORE:
+            continue
+        usual = [at for at, name in enumerate(names) if at not in taken and usual_role(name) == role]
+        if len(usual) > 1:
+            raise DataError(
+                f"{file} must have one column that is the {role}; {some([names[at] for at in usual])} all "
+                f"could be. {_advice(role)}"
+            )
+        if usual:
+            found[role] = usual[0]
+        elif role in ("user", "item"):
+            raise DataError(
+                f"{file} must have a column of {role}s; none of its columns ({some(names, 12)}) has a usual "
+                f"name such as {', '.join(USUAL_NAMES[role][:4])}. Name it with `{role}=`."
+            )
+
+
+def _advice(role: Role) -> str:
+    if role == "weight":
+        return 'Name the one that is meant with `rating=`, or leave all out with `rating="ignore"`.'
+    left_out = f', or leave all out with `{role}="ignore"`' if role in ("rating", "timestamp") else ""
+    return f"Name the one that is meant with `{role}=`{left_out}."
+
+
+def _position(wanted: str | int | None, role: Role, names: Sequence[str], named: bool, file: str) -> int:
+    if isinstance(wanted, bool) or not isinstance(wanted, str | int):
+        raise DataError(f"`{role}` must be a column's name or its position from 0; saw {wanted!r}.")
+    if isinstance(wanted, int):
+        if not 0 <= wanted < len(names):
+            raise DataError(
+                f"{file} must have a column at position {wanted} for `{role}`; it has {len(names)} columns, "
+                f"0 to {len(names) - 1}: {some(names, 12)}. Correct the position, or the delimiter."
+            )
+        return wanted
+    if not named:
+        raise DataError(
+            f"{file} must have a header to name `{role}` {wanted!r}; it was read as having none. "
+            "Give positions from 0, or pass `header=True`."
+        )
+    if wanted not in names:
+        raise _missing(wanted, role, names, file)
+    return list(names).index(wanted)
+
+
+def _by_position(
+    found: dict[Role, int], asked: Mapping[Role, str | int | None], names: Sequence[str], file: str
+) -> None:
+    if "user" in found and "item" in found:
+        return
+    if "user" in found or "item" in found:
+        raise DataError(
+            f"{file} has no header, so both `user` and `item` must be given by position or neither; one was. "
+            "Give both."
+        )
+    if not 2 <= len(names) <= 4:
+        raise DataError(
+            "A file without header must have 2 to 4 columns (user, item, rating, timestamp) to be read "
+            "unasked; "
+            f"{file} has {len(names)}. Say which columns are meant by position (user=0, item=1, …), or "
+            "correct "
+            "`delimiter`."
+        )
+    taken = set(found.values())
+    for position, role in enumerate(_POSITIONAL[: len(names)]):
+        if role not in found and position not in taken and asked[role] != IGNORE:
+            found[role] = position
+
+
+def _missing(wanted: str, role: Role, names: Sequence[str], file: str) -> DataError:
+    return DataError(
+        f"{file} must have the column {wanted!r} that was named as `{role}`; its columns are "
+        f"{some(names, 12)}.{nearest(wanted, names)} Correct the name."
+    )
+
+
+def _settled(found: dict[Role, int], names: Sequence[str], file: str) -> Columns:
+    by_position: dict[int, Role] = {}
+    for role, position in found.items():
+        if position in by_position:
+            raise DataError(
+                f"Each column must have one meaning; {names[position]!r} of {file} was given as `{role}` and "
+                "as "
+                f"`{by_position[position]}`. Name two different columns."
+            )
+        by_position[position] = role
+    return Columns(
+        found["user"], found["item"], found.get("rating"), found.get("weight"), found.get("timestamp")
+    )

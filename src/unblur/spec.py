@@ -1,0 +1,125 @@
+"""Specs: frozen, keyword-only, validated hyper-parameters, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, cast, dataclass_transform, overload
+
+import pydantic
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from unblur.errors import SpecError, nearest
+
+T = TypeVar("T")
+
+
+@overload
+def spec(cls: type[T], /) -> type[T]: ...
+@overload
+def spec(*, config: Mapping[str, Any]) -> Callable[[type[T]], type[T]]: ...
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def spec(cls: type[T] | None = None, /, *, config: Mapping[str, Any] | None = None) -> Any:
+    """Make a class of annotated fields a spec.
+
+    A spec is frozen and takes keywords only. Types are strict (``"3"`` is not 3), unknown names are refused with
+    the nearest real one, and every refusal is a `SpecError`.
+    """
+
+    def decorate(target: type[T]) -> type[T]:
+        settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_enum_values=True)
+        settings.update(cast(Any, dict(config or {})))
+        made = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(target)
+        construct = made.__init__
+
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                construct(self, *args, **kwargs)
+            except pydantic.ValidationError as problem:
+                raise _explained(made, problem) from None
+
+        made.__init__ = __init__  # type: ignore[method-assign]
+        return made
+
+    return decorate if cls is None else decorate(cls)
+
+
+def spec_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a spec from plain values (as TOML or JSON give them); lists stand for tuples.
+
+    Raises `SpecError` for an unknown name, a wrong type or a value out of range.
+    """
+    try:
+        return pydantic.TypeAdapter(cls).validate_json(json.dumps(dict(values)))
+    except pydantic.ValidationError as problem:
+        raise _explained(cls, problem) from None
+    except (TypeError, ValueError) as problem:
+        raise SpecError(f"{cls.__name__} takes plain numbers, strings, lists and tables; {problem}.") from None
+
+
+def spec_to_dict(value: Any) -> dict[str, Any]:
+    """The plain values of a spec, ready for JSON or TOML; `None` stays `None`."""
+    return cast(dict[str, Any], json.loads(pydantic.TypeAdapter(type(value)).dump_json(value)))
+
+
+def replace_field(value: T, path: str, new: Any) -> T:
+    """A copy of a spec with the field at a dotted `path` (``blur.duration``) set, checked by the same schema."""
+    return spec_from_dict(type(value), set_path(spec_to_dict(value), path, new))
+
+
+def set_path(tree: Mapping[str, Any], path: str, new: Any) -> dict[str, Any]:
+    """A copy of nested tables with the entry at a dotted `path` replaced; missing tables are made."""
+    head, _, rest = path.partition(".")
+    copy = dict(tree)
+    below = copy.get(head)
+    copy[head] = set_path(below if isinstance(below, Mapping) else {}, rest, new) if rest else new
+    return copy
+
+
+def _explained(cls: type[Any], problem: pydantic.ValidationError) -> SpecError:
+    lines = []
+    for error in problem.errors(include_url=False):
+        unknown = error["type"] in ("unexpected_keyword_argument", "extra_forbidden")
+        inner, last = error["loc"][:-1], error["loc"][-1:]
+        kept = [part for part in inner if not _is_branch(part)] + [p for p in last if unknown or not _is_branch(p)]
+        where = ".".join(str(part) for part in kept)
+        if unknown:
+            options = _names_at(cls, error["loc"][:-1])
+            hint = nearest(str(error["loc"][-1]), options)
+            listed = f" Known names: {', '.join(sorted(options))}." if options and not hint else ""
+            lines.append(f"{where} is not a hyper-parameter of {cls.__name__}.{hint}{listed}")
+        elif error["type"] == "value_error":
+            lines.append(f"{where + ': ' if where else ''}{error['ctx']['error']}")
+        else:
+            message = error["msg"][0].lower() + error["msg"][1:]
+            lines.append(f"{where} of {cls.__name__}: {message}; saw {error['input']!r}.")
+    return SpecError(" ".join(dict.fromkeys(lines)))
+
+
+def _is_branch(part: object) -> bool:
+    """Whether a part of an error's place is pydantic's name for a branch of a union, not a field."""
+    return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("none", "json-or-python"))
+
+
+def _names_at(cls: type[Any], place: tuple[int | str, ...]) -> list[str]:
+    """The field names of the spec that sits at `place` inside `cls`."""
+    here: Any = cls
+    for part in place:
+        if _is_branch(part) or not is_dataclass(here):
+            continue
+        found = _field_class(here, str(part))
+        if found is None:
+            return []
+        here = found
+    return [entry.name for entry in fields(here)] if is_dataclass(here) else []
+
+
+def _field_class(cls: type[Any], name: str) -> type[Any] | None:
+    """The spec class of a field's annotation, seen through unions and aliases."""
+    annotation = typing.get_type_hints(cls).get(name)
+    for option in (annotation, *typing.get_args(annotation)):
+        if isinstance(option, type) and is_dataclass(option):
+            return option
+    return None

@@ -1,0 +1,213 @@
+"""BSPM, the blurring-sharpening process model: training-free, linear in the history row.
+
+Choi, Hong, Park and Cho, *Blurring-Sharpening Process Models for Collaborative Filtering*, SIGIR 2023,
+arXiv 2211.09324. Symbols: R̃ → `Normalized.matrix`, P = R̃ᵀR̃, V → `Spectrum.right`, T → `Flow.duration`,
+K → `Flow.steps`, β → `LowPass.weight`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+from scipy import sparse
+
+from unblur.errors import DataError
+from unblur.interactions import Interactions
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG
+from unblur.recommender import Recommender, Tensors
+from unblur.spec import spec
+from unblur.spectral import polynomial
+from unblur.spectral.flow import Flow
+from unblur.spectral.normalization import inverse_root, normalize
+from unblur.spectral.operator import Operator, check_device, dense, sparse_tensor
+from unblur.spectral.polynomial import Polynomial
+from unblur.spectral.response import degree, response
+from unblur.spectral.spectrum import truncated_svd
+from unblur.vocabulary import Vocabulary
+
+_TOLERANCE = 3e-5
+_RELATIVE_COST = 12.0
+
+
+@spec
+class LowPass:
+    """The ideal low-pass filter ``M = D_I^-½ V Vᵀ D_I^½``, as a process ``dx/dt = xM − x``."""
+
+    rank: PositiveInt = 256
+    """How many singular vectors pass: `factor_dim` in the authors' code."""
+    weight: float = 0.3
+    """How much the low-pass term counts beside the blur: β, `idl_beta`."""
+    flow: Flow = Flow()
+    """How the process runs: `solver_idl`, T_idl, K_idl. One Euler step of length 1 is the filter itself."""
+
+
+@spec
+class BSPM:
+    """A blurring-sharpening process model. GF-CF is `sharpen=None`; LGCN-IDE is `history="normalized"` and blurs only."""
+
+    kind: ClassVar[str] = "bspm"
+
+    blur: Flow = Flow()
+    """The heat equation ``dx/dt = xP − x``: `solver_blr`, T_b, K_b. One Euler step of length 1 is xP."""
+    low_pass: LowPass | None = LowPass()
+    """The ideal low-pass filter beside the blur; `None` leaves it out."""
+    sharpen: Flow | None = Flow()
+    """The sharpening process ``dx/dt = −xP``: `solver_shr`, T_s, K_s; `None` turns it off (`sharpening_off`)."""
+    merge: Literal["early", "late"] = "early"
+    """Whether the low-pass term is added before sharpening (BSPM-EM, `final_sharpening=True`) or after it (BSPM-LM)."""
+    output: Literal["last", "mean"] = "last"
+    """The last state, or the mean of all blurred and all sharpened states (`t_point_combination`)."""
+    history: Literal["counts", "normalized"] = "counts"
+    """The 0/1 history row as it is, or divided by the roots of the degrees of its items and of itself (LGCN-IDE)."""
+
+    def fit(
+        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    ) -> BSPMRecommender:
+        """Decompose the normalised train matrix; nothing is trained.
+
+        `rng` gives the start block of the decomposition (used only with a low-pass filter). Raises `DataError` when
+        the rank exceeds the smaller side of the matrix or train is empty, `CapabilityError` when there is no such
+        device.
+        """
+        check_device(device)
+        if not train.n_interactions:
+            raise DataError("Train must have at least one interaction; it is empty. Check the filters it went through.")
+        train = train.binarized()
+        normalized = normalize(train)
+        operator = Operator(normalized.matrix, device)
+        if self.low_pass is None:
+            none = np.zeros((train.n_items, 0), dtype=np.float32)
+            return BSPMRecommender(self, train.items, train.item_degrees, operator, none, np.zeros(0), none)
+        spectrum = truncated_svd(normalized.matrix, self.low_pass.rank, rng=rng, device=device, progress=progress)
+        sharpen = polynomial.fit(lambda at: response(self, at)[1], degree(self))
+        start = dense(spectrum.right * normalized.item_root[:, None], device)
+        decoder = torch.empty_like(start)
+        for first in range(0, start.shape[1], operator.block):
+            columns = slice(first, first + operator.block)
+            decoder[:, columns] = sharpen.apply(operator, start[:, columns].contiguous())
+            progress(ProgressEvent("sharpen the low-pass filter", min(columns.stop, start.shape[1]), start.shape[1]))
+        return BSPMRecommender(
+            self, train.items, train.item_degrees, operator, spectrum.right, spectrum.values, decoder.cpu().numpy()
+        )
+
+    def restore(
+        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+    ) -> BSPMRecommender:
+        """The fitted recommender from its saved parts."""
+        return BSPMRecommender(
+            self,
+            items,
+            item_counts,
+            Operator(cast(sparse.csr_array, tensors["normalized"]), device),
+            cast("NDArray[np.float32]", tensors["right"]),
+            cast("NDArray[np.float64]", tensors["singular_values"]),
+            cast("NDArray[np.float32]", tensors["decoder"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How a row is scored: a low-degree polynomial, and one thin product for the low-pass and what is left of it."""
+
+    polynomial: Polynomial
+    encode: torch.Tensor
+    """(n_items, r): a row times this is its code."""
+    decode: torch.Tensor
+    """(n_items, r): this times a code is added to the scores."""
+
+
+class BSPMRecommender(Recommender):
+    """Scores ``x·p(P) + x·M·q(P)``, linear in the history row x."""
+
+    def __init__(
+        self,
+        spec: BSPM,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        operator: Operator,
+        right: NDArray[np.float32],
+        singular_values: NDArray[np.float64],
+        decoder: NDArray[np.float32],
+    ) -> None:
+        super().__init__(spec, items, item_counts, operator.device)
+        self.operator = operator
+        self.right = right
+        self.singular_values = singular_values
+        self.decoder = decoder
+        self.linear = spec.history == "counts"  # type: ignore[misc]
+
+    def tensors(self) -> Tensors:
+        """`normalized` R̃ (CSR), `right` V, `singular_values`, and `decoder` ``q(P)·D_I^½·V``."""
+        return {
+            "normalized": self.operator.matrix,
+            "right": self.right,
+            "singular_values": self.singular_values,
+            "decoder": self.decoder,
+        }
+
+    @cached_property
+    def plan(self) -> _Plan:
+        """The cheapest way to score that stays within 3e-5 of the exact polynomial.
+
+        The top k' eigenvectors, known from the low-pass filter, are treated exactly by a thin product; then the
+        polynomial need only fit on ``[0, λ_k']``, and a lower degree does (deflation). k' and the degree are chosen by
+        the cost of a sparse and of a dense operation.
+        """
+        eigenvalues = self.singular_values**2
+        exact = lambda at: response(self.spec, at)[0]  # noqa: E731
+        scale = max(1.0, float(np.abs(exact(np.linspace(0, 1, 201))).max()))
+        ranks = [0, *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < len(eigenvalues)), len(eigenvalues)]
+        plans = []
+        for kept in sorted(set(ranks)):
+            upper = float(eigenvalues[kept - 1]) if kept else 1.0
+            if upper <= 0:
+                continue
+            fitted = polynomial.fit(exact, degree(self.spec), upper)
+            for size in range(degree(self.spec)):
+                candidate = polynomial.fit(exact, size, upper)
+                if polynomial.error(candidate, exact, upper) <= _TOLERANCE * scale:
+                    fitted = candidate
+                    break
+            work = fitted.products * self.operator.matrix.nnz + kept * len(self.items) / _RELATIVE_COST
+            plans.append((work, kept, fitted))
+        _, kept, fitted = min(plans, key=lambda plan: plan[0])
+        rest = (exact(eigenvalues[:kept]) - fitted(eigenvalues[:kept])).astype(np.float32)
+        scaled = self.right * inverse_root(self.item_counts)[:, None]
+        return _Plan(
+            fitted,
+            dense(np.concatenate([scaled, self.right[:, :kept]], axis=1), self.device),
+            dense(np.concatenate([self.decoder, self.right[:, :kept] * rest], axis=1), self.device),
+        )
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        rows = self._signal(histories)
+        plan, block = self.plan, self.operator.block
+        tensor = sparse_tensor(rows, self.device)
+        if plan.encode.shape[1]:
+            scores = plan.decode @ (tensor @ plan.encode).T
+        else:
+            scores = torch.zeros((len(self.items), rows.shape[0]), device=self.device)
+        for start in range(0, rows.shape[0], block):
+            part = rows[start : start + block]
+            columns = torch.zeros((len(self.items), part.shape[0]), device=self.device)
+            users = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+            columns[torch.from_numpy(part.indices).long(), torch.from_numpy(users)] = dense(part.data, self.device)
+            scores[:, start : start + block] += plan.polynomial.apply(self.operator, columns)
+        return cast("NDArray[np.float32]", scores.cpu().numpy().T)
+
+    def _signal(self, histories: Interactions) -> sparse.csr_array:
+        """The rows that the processes start from."""
+        rows = histories.binarized()
+        if self.spec.history == "counts":
+            return rows.matrix
+        data = inverse_root(self.item_counts)[rows.matrix.indices] * np.repeat(
+            inverse_root(rows.user_degrees), rows.user_degrees
+        )
+        return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)

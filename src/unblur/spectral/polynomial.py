@@ -1,0 +1,81 @@
+"""Polynomials of the item-item operator, in a form that is stable and cheap to apply to blocks of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unblur.spectral.operator import Operator
+
+Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial:
+    """``p(λ) = constant + λ·c(λ)`` with c in Newton's form on Chebyshev points of [0, upper].
+
+    With ``P = R̃ᵀR̃`` and ``G = R̃R̃ᵀ`` one has ``p(P) = constant + R̃ᵀ c(G) R̃``, so a p of degree d costs 2d sparse
+    products, and most of the work is on the side of the users.
+    """
+
+    constant: float
+    nodes: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
+
+    def __call__(self, eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values of p."""
+        inner = np.zeros_like(eigenvalues)
+        for node, coefficient in zip(self.nodes[::-1], self.coefficients[::-1], strict=True):
+            inner = inner * (eigenvalues - node) + coefficient
+        return self.constant + eigenvalues * inner
+
+    @property
+    def products(self) -> int:
+        """How many sparse products one application takes."""
+        return max(0, 2 * len(self.coefficients))
+
+    def apply(self, operator: Operator, block: torch.Tensor) -> torch.Tensor:
+        """``p(P)`` times a block (n_items, columns), a new block."""
+        if not len(self.coefficients):
+            return block * self.constant
+        start = operator.forward @ block
+        inner = start * float(self.coefficients[-1])
+        for node, coefficient in zip(self.nodes[-2::-1], self.coefficients[-2::-1], strict=True):
+            inner = torch.addmm(inner, operator.forward, operator.backward @ inner, beta=-float(node))
+            inner.add_(start, alpha=float(coefficient))
+        result = operator.backward @ inner
+        return result if self.constant == 0 else result.add_(block, alpha=self.constant)
+
+
+def fit(response: Response, size: int, upper: float = 1.0) -> Polynomial:
+    """The polynomial with `size` Newton coefficients that interpolates `response` on [0, upper].
+
+    The points are those of Chebyshev, in Leja's order, in which Newton's form is stable (Reichel, BIT 30, 1990).
+    It is exact when the response is a polynomial of degree `size` or less.
+    """
+    constant = float(response(np.zeros(1))[0])
+    nodes = _leja(0.5 * upper * (1 + np.cos(np.pi * (np.arange(size) + 0.5) / max(1, size))))
+    coefficients = (response(nodes) - constant) / nodes
+    for j in range(1, size):
+        coefficients[j:] = (coefficients[j:] - coefficients[j - 1]) / (nodes[j:] - nodes[j - 1])
+    return Polynomial(constant, nodes, coefficients)
+
+
+def error(polynomial: Polynomial, response: Response, upper: float) -> float:
+    """The largest error on [0, upper], on a fine grid."""
+    grid = upper * 0.5 * (1 - np.cos(np.pi * np.linspace(0, 1, 801)))
+    return float(np.abs(polynomial(grid) - response(grid)).max())
+
+
+def _leja(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points reordered so that each next one is as far as can be from those before it, by product of distances."""
+    left = list(points)
+    ordered: list[float] = [left.pop(0)] if left else []
+    while left:
+        scores = [float(np.log(np.abs(np.array(ordered) - point)).sum()) for point in left]
+        ordered.append(left.pop(int(np.argmax(scores))))
+    return np.array(ordered)

@@ -1,0 +1,166 @@
+"""The leading singular vectors of a large sparse matrix, each with a residual that is checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from unblur.errors import DataError
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG, generator, torch_generator
+from unblur.spectral.operator import Operator, check_device
+
+_DENSE_BELOW = 2500
+_TINY = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """The `rank` largest singular triplets ``A v = σ u`` of a matrix, largest first."""
+
+    left: NDArray[np.float32]
+    """(n_users, rank) the vectors u."""
+    values: NDArray[np.float64]
+    """(rank,) the singular values σ, descending."""
+    right: NDArray[np.float32]
+    """(n_items, rank) the vectors v. Where σ is 0, u and v are 0."""
+
+
+def truncated_svd(
+    matrix: sparse.csr_array,
+    rank: int,
+    *,
+    rng: RNG | None = None,
+    tolerance: float = 2e-6,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Spectrum:
+    """The leading singular vectors by block Lanczos with full reorthogonalisation on the smaller side.
+
+    The Krylov space of ``A Aᵀ`` (or ``Aᵀ A``) grows by a block of columns at a time until each of the `rank` Ritz
+    vectors has a residual ``‖A v − σ u‖`` of at most `tolerance` (Golub and Van Loan, Matrix Computations, 10.3.6).
+    A randomised SVD with a few power iterations is not enough here: the tail of the wanted values lies in a dense
+    part of the spectrum. A block finds at most as many copies of a repeated value as it has columns (disconnected
+    parts of the data repeat the value 1), so the complement is probed at the end, and a wider block is used when
+    something was missed. Small matrices are decomposed densely.
+
+    The result is the same for the same `rng` on the same machine. Raises `DataError` when `rank` exceeds the
+    smaller side of the matrix.
+    """
+    n_users, n_items = matrix.shape
+    smaller = min(n_users, n_items)
+    if rank > smaller:
+        raise DataError(
+            f"The rank of the low-pass filter must not exceed the smaller side of the {n_users:,} × {n_items:,} matrix; "
+            f"saw {rank:,}. Use at most {smaller:,}."
+        )
+    check_device(device)
+    turned = n_users > n_items
+    wide = sparse.csr_array(matrix.T.tocsr()) if turned else matrix
+    wide.sort_indices()
+    operator = Operator(wide, device)
+    random = generator(rng)
+    if smaller <= max(_DENSE_BELOW, 2 * rank):
+        basis = _dense(wide, rank, device)
+    else:
+        basis = _lanczos(operator, rank, 16, tolerance, random, progress)
+        for block in (64, 256, 1024):
+            if not _missed(operator, basis, random):
+                break
+            basis = _lanczos(operator, rank, block, tolerance, random, progress)
+    near, values, far = _rotated(operator, basis)
+    left, right = (far, near) if turned else (near, far)
+    return Spectrum(left.cpu().numpy(), values.cpu().numpy(), right.cpu().numpy())
+
+
+def _gram(operator: Operator, block: torch.Tensor) -> torch.Tensor:
+    """``A Aᵀ`` times a block of columns."""
+    return operator.forward @ (operator.backward @ block)
+
+
+def _lanczos(
+    operator: Operator, rank: int, block: int, tolerance: float, random: np.random.Generator, progress: Progress
+) -> torch.Tensor:
+    """An orthonormal basis (n, rank) of the leading eigenvectors of ``A Aᵀ``."""
+    n = operator.matrix.shape[0]
+    chance = torch_generator(random)
+    device = operator.device
+    capacity = min(n, max(4 * rank, rank + 40 * block))
+    basis = torch.empty((n, capacity), device=device)
+    projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
+    active = torch.linalg.qr(torch.randn((n, block), generator=chance).to(device)).Q
+    size, check = 0, int(2.5 * rank) + block
+    while True:
+        width = active.shape[1]
+        if size + width > capacity:
+            capacity = min(n, capacity + capacity // 2 + width)
+            basis, projected = _grown(basis, n, capacity), _grown(projected, capacity, capacity)
+        basis[:, size : size + width] = active
+        size += width
+        known = basis[:, :size]
+        image = _gram(operator, active)
+        for _ in range(2):
+            weights = known.T @ image
+            image.addmm_(known, weights, alpha=-1)
+            projected[:size, size - width : size] += weights.double()
+        active, remainder = torch.linalg.qr(image)
+        if size >= check or size + width > n:
+            symmetric = torch.triu(projected[:size, :size])
+            symmetric += torch.triu(symmetric, 1).T
+            values, vectors = torch.linalg.eigh(symmetric)
+            last = remainder.double() @ vectors[-width:, -rank:]
+            sigma = values[-rank:].clamp_min(_TINY**2).sqrt()
+            worst = float((last.norm(dim=0) / sigma.clamp_min(_TINY**0.5)).max())
+            progress(ProgressEvent("find singular vectors", size, None, {"residual": worst}))
+            if worst <= tolerance or size + width > n:
+                return known @ vectors[:, -rank:].float()
+            check = int(1.13 * size)
+
+
+def _grown(array: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    larger = torch.zeros((rows, columns), dtype=array.dtype, device=array.device)
+    larger[: array.shape[0], : array.shape[1]] = array
+    return larger
+
+
+def _missed(operator: Operator, basis: torch.Tensor, random: np.random.Generator, steps: int = 24) -> bool:
+    """Whether the complement of the basis holds an eigenvalue clearly above the smallest one found."""
+    smallest = float((operator.backward @ basis[:, :1]).double().square().sum())
+    vector = torch.randn((len(basis), 4), generator=torch_generator(random)).to(basis.device)
+    for _ in range(steps):
+        vector = vector - basis @ (basis.T @ vector)
+        vector = _gram(operator, vector / vector.norm(dim=0).clamp_min(1e-30))
+    vector = vector - basis @ (basis.T @ vector)
+    vector = vector / vector.norm(dim=0).clamp_min(1e-30)
+    largest = float((operator.backward @ vector).double().square().sum(dim=0).max())
+    return largest > smallest * (1 + 1e-3) + _TINY
+
+
+def _dense(wide: sparse.csr_array, rank: int, device: str) -> torch.Tensor:
+    """The leading eigenvectors of a small ``A Aᵀ``, found densely in float64."""
+    matrix = wide.astype(np.float64)
+    gram = torch.from_numpy((matrix @ matrix.T).toarray())
+    return torch.linalg.eigh(gram).eigenvectors[:, -rank:].float().to(device)
+
+
+def _rotated(operator: Operator, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """u, σ and v from a basis of the leading left space, by a Rayleigh-Ritz step, signs fixed, largest first."""
+    step = operator.block
+    images = torch.cat(
+        [operator.backward @ basis[:, start : start + step].contiguous() for start in range(0, basis.shape[1], step)], 1
+    )
+    wide = images.double()
+    values, rotation = torch.linalg.eigh(wide.T @ wide)
+    values, rotation = values.flip(0).clamp_min(0).sqrt(), rotation.flip(1)
+    kept = values > _TINY
+    inverse = torch.where(kept, 1 / values.clamp_min(_TINY), 0.0)
+    near = basis @ (rotation * kept).float()
+    far = (wide @ (rotation * inverse)).float()
+    largest = near.abs().argmax(dim=0)
+    signs = torch.sign(near.gather(0, largest[None, :]))
+    signs = torch.where(signs == 0, torch.ones_like(signs), signs)
+    return near * signs, torch.where(kept, values, 0.0), far * signs

@@ -1,0 +1,198 @@
+"""The names of a matrix axis, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unblur.errors import DataError, VocabularyMismatch, some
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class _Digest(Protocol):
+    def update(self, data: Any, /) -> None: ...
+
+
+class Vocabulary:
+    """Distinct labels, integers (not negative, below 2**63) or strings, in a fixed order.
+
+    Immutable. Two vocabularies are equal when they have the same labels in the same order.
+    """
+
+    __slots__ = ("__dict__", "_size")
+
+    def __init__(self, labels: ArrayLike | pl.Series | Iterable[Any]) -> None:
+        series = label_series(labels, "labels")
+        if series.n_unique() != len(series):
+            repeated = series.filter(series.is_duplicated()).unique(maintain_order=True)
+            raise DataError(f"Labels must be distinct; these occur twice: {some(repeated.to_list())}. Remove repeats.")
+        self._size = len(series)
+        self.__dict__["series"] = series
+
+    @classmethod
+    def range(cls, size: int) -> Vocabulary:
+        """The labels 0, 1, …, size − 1, without storing them."""
+        made = cls.__new__(cls)
+        made._size = int(size)
+        made.__dict__["is_range"] = True
+        return made
+
+    @cached_property
+    def series(self) -> pl.Series:
+        """The labels as a polars series, Int64 or String."""
+        import polars as pl
+
+        return pl.Series("label", np.arange(self._size, dtype=np.int64))
+
+    @cached_property
+    def is_range(self) -> bool:
+        """Whether the labels are just 0, 1, …, n − 1, so that a label is its own position."""
+        if self.kind == "str":
+            return False
+        labels = self.series.to_numpy()
+        return bool((labels == np.arange(self._size)).all())
+
+    @property
+    def kind(self) -> Literal["int", "str"]:
+        """What the labels are."""
+        if "series" not in self.__dict__:
+            return "int"
+        return "str" if str(self.series.dtype) == "String" else "int"
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The labels as an array: int64, or object holding str."""
+        return self.series.to_numpy()
+
+    def to_list(self) -> list[Any]:
+        """The labels as a list of int or str."""
+        return self.series.to_list()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Vocabulary):
+            return NotImplemented
+        if self is other:
+            return True
+        if len(self) != len(other) or self.kind != other.kind:
+            return False
+        if self.is_range or other.is_range:
+            return self.is_range and other.is_range
+        return self.series.equals(other.series)
+
+    def __hash__(self) -> int:
+        return hash((self._size, self.kind))
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self):,} {self.kind} labels: {some(self.take(np.arange(min(3, len(self)))).to_list())}…)"
+
+    def take(self, positions: ArrayLike) -> Vocabulary:
+        """The labels at `positions`, in that order; a position may occur twice (a user scored twice)."""
+        chosen = np.asarray(positions, dtype=np.int64)
+        made = Vocabulary.__new__(Vocabulary)
+        made._size = len(chosen)
+        made.__dict__["series"] = self.series.gather(chosen)
+        return made
+
+    def positions(self, labels: ArrayLike | pl.Series | Iterable[Any]) -> NDArray[np.intp]:
+        """Where each label stands. Raises `VocabularyMismatch`, naming up to five that are not here."""
+        series = label_series(labels, "labels")
+        found = self.positions_or_missing(series)
+        missing = found < 0
+        if missing.any():
+            strangers = series.filter(missing).unique(maintain_order=True)
+            raise VocabularyMismatch(
+                f"All labels must be known; {len(strangers):,} are not: {some(strangers.to_list())}. "
+                f"This vocabulary has {len(self):,} {self.kind} labels such as "
+                f"{some(self.take(np.arange(min(3, len(self)))).to_list())}. Check their spelling, or leave them out."
+            )
+        return found
+
+    def positions_or_missing(self, labels: Vocabulary | ArrayLike | pl.Series | Iterable[Any]) -> NDArray[np.intp]:
+        """Where each label stands, −1 for a label that is not here."""
+        import polars as pl
+
+        series = labels.series if isinstance(labels, Vocabulary) else label_series(labels, "labels")
+        if not len(series) or not len(self):
+            return np.full(len(series), -1, dtype=np.intp)
+        if (str(series.dtype) == "String") != (self.kind == "str"):
+            other = "strings" if self.kind == "int" else "integers"
+            raise VocabularyMismatch(
+                f"Labels must be of one type; the vocabulary has {self.kind} labels and {other} were asked for: "
+                f"{some(series.head(3).to_list())}. Convert them, or read the file with the matching `labels` option."
+            )
+        if self.is_range:
+            values = series.to_numpy()
+            return np.where(values < self._size, values, -1).astype(np.intp)
+        index = pl.DataFrame({"label": self.series, "position": np.arange(self._size, dtype=np.int64)})
+        joined = pl.DataFrame({"label": series}).join(index, on="label", how="left", maintain_order="left")
+        if len(joined) != len(series):
+            raise VocabularyMismatch(
+                "Labels must be distinct to be looked up; some of these rows have the same label. "
+                "Look them up in the interactions that the rows were taken from."
+            )
+        return joined["position"].fill_null(-1).to_numpy().astype(np.intp)
+
+    def update_digest(self, digest: _Digest) -> None:
+        """Feed the labels to a hash in a form that does not depend on how they are stored."""
+        digest.update(f"{self.kind} {len(self)} ".encode())
+        if self.kind == "int":
+            digest.update(np.ascontiguousarray(self.series.to_numpy(), dtype="<i8"))
+            return
+        lengths = self.series.str.len_bytes().to_numpy()
+        digest.update(np.ascontiguousarray(lengths, dtype="<i8"))
+        for start in range(0, len(self), 65536):
+            digest.update("".join(self.series.slice(start, 65536).to_list()).encode())
+
+
+def label_series(labels: ArrayLike | pl.Series | Iterable[Any], name: str) -> pl.Series:
+    """Labels as an Int64 or String series. Raises `DataError` for nulls, negative ids and other types."""
+    import polars as pl
+
+    if isinstance(labels, Vocabulary):
+        return labels.series
+    if isinstance(labels, str):
+        raise DataError(f"{name} must be a sequence of labels; saw the single string {labels!r}. Put it in a list.")
+    try:
+        series = labels if isinstance(labels, pl.Series) else pl.Series(name, _column(labels))
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as problem:
+        raise DataError(
+            f"{name} must be all integers or all strings, integers below 2**63; "
+            f"{str(problem).splitlines()[0]}. Convert them to strings."
+        ) from None
+    if series.null_count():
+        where = series.is_null().arg_max()
+        raise DataError(
+            f"{name} must have no nulls; {series.null_count():,} of {len(series):,} are null, the first in row {where}. "
+            "Drop those rows or fill them in."
+        )
+    if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
+        series = series.cast(pl.String)
+    if series.dtype == pl.String or not len(series):
+        return series if series.dtype == pl.String else series.cast(pl.Int64)
+    if not series.dtype.is_integer():
+        raise DataError(
+            f"{name} must be integers or strings; saw {series.dtype} such as {series[0]!r}. "
+            "Convert them to one of the two (a float id usually means that a column had nulls)."
+        )
+    lowest, highest = int(series.min()), int(series.max())  # type: ignore[arg-type]
+    if lowest < 0 or highest >= 2**63:
+        raise DataError(
+            f"Integer {name} must lie in 0 … 2**63 − 1; saw {lowest if lowest < 0 else highest} in row "
+            f"{series.arg_min() if lowest < 0 else series.arg_max()}. Correct the ids, or pass them as strings."
+        )
+    return series.cast(pl.Int64)
+
+
+def _column(labels: Any) -> Any:
+    if isinstance(labels, np.ndarray):
+        return labels.astype(str) if labels.dtype.kind in "US" else labels
+    return list(labels) if not hasattr(labels, "__array__") else np.asarray(labels)

@@ -1,0 +1,59 @@
+"""What all tests share: how properties are searched, what is skipped where, and a small data set."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from unblur.interactions import Interactions
+from unblur.vocabulary import Vocabulary
+
+settings.register_profile(
+    "unblur",
+    deadline=None,
+    database=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "explore", deadline=None, max_examples=2_000, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unblur")  # `pytest --hypothesis-profile=explore` searches wider, at random
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, and say why, what this machine has no means for."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device; this machine has none")
+    if item.get_closest_marker("realdata") and not os.environ.get("UNBLUR_DATA"):
+        pytest.skip("needs public data; UNBLUR_DATA is not set")
+
+
+@pytest.fixture(scope="session")
+def log() -> Interactions:
+    """50 users × 30 items with labels and times; a user and an item without anything, and a pair of twin items.
+
+    ``item-07`` and ``item-21`` were taken by the same users. ``item-30`` is known but was never taken, and
+    ``user-50`` never took anything.
+    """
+    random = np.random.default_rng(20)
+    taste = random.normal(size=(50, 4)) @ random.normal(size=(4, 30)) + random.normal(size=(50, 30))
+    taken = taste + np.linspace(1.5, -1.5, 30) > 1.2
+    taken[np.arange(50), random.integers(0, 30, 50)] = True
+    taken[:, 21] = taken[:, 7]
+    rows, columns = np.nonzero(taken)
+    shuffled = random.permutation(len(rows))
+    return Interactions.from_pairs(
+        np.array([f"user-{row:02}" for row in rows[shuffled]]),
+        np.array([f"item-{column:02}" for column in columns[shuffled]]),
+        timestamps=random.integers(0, 1_000_000, len(rows)),
+        user_vocabulary=Vocabulary([f"user-{row:02}" for row in range(51)]),
+        item_vocabulary=Vocabulary([f"item-{column:02}" for column in range(31)]),
+    )

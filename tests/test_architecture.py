@@ -1,0 +1,277 @@
+"""What must hold for every file of the source tree, those included that do not exist yet."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = REPOSITORY / "src" / "unblur"
+
+LONGEST_FILE = 350
+EMPTY_NAMES = {"utils", "util", "base", "core", "common", "helpers", "helper", "managers", "manager", "misc"}
+
+FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+FORBIDDEN_NAMES = {
+    *("eval", "exec"),
+    *("torch.load", "torch.save", "joblib.load", "joblib.dump", "pandas.read_pickle"),
+    *("torch.manual_seed", "torch.seed", "torch.random.manual_seed", "torch.set_rng_state"),
+    *("torch.cuda.manual_seed", "torch.cuda.manual_seed_all"),
+    *("numpy.random.seed", "numpy.random.set_state", "random.seed"),
+}
+
+TERMINAL = {"print", "sys.argv", "sys.stdin", "sys.stdout", "sys.stderr"}
+
+DATA_SET_NAME = re.compile(
+    r"gowalla|yelp|amazon|movielens|last\.?fm|douban|(?<![a-z])ml[-_ ]?(?:100k|1m|10m|20m|25m|32m)",
+    re.IGNORECASE,
+)
+MAY_NAME_DATA_SETS = {"datasets", "sources", "compat"}
+
+# An absolute path into a folder that belongs to one person or one machine.
+MACHINE_PATH = re.compile(r"(?<![\w./:~-])/(?:home|root|Users|mnt|opt|work|workspace|scratch)/")
+TEXT_SUFFIXES = {"", ".py", ".toml", ".md", ".cff", ".txt", ".yml", ".yaml", ".json", ".html"}
+
+LOADED_LATE = ("torch", "pandas", "polars", "pyarrow", "sklearn", "matplotlib", "optuna", "typer", "rich")
+IMPORT_SECONDS = 0.5
+
+
+class Module(NamedTuple):
+    """A Python file of the package."""
+
+    path: Path
+    """Its path inside the package, such as ``spectral/bspm.py``."""
+    text: str
+    tree: ast.Module
+
+    @property
+    def top(self) -> str:
+        """The module or sub-package of `unblur` that it belongs to."""
+        return self.path.parts[0].removesuffix(".py")
+
+    def at(self, node: ast.AST, what: str) -> str:
+        """A line of a report on what is wrong."""
+        return f"src/unblur/{self.path.as_posix()}:{getattr(node, 'lineno', 1)}: {what}"
+
+
+def modules() -> Iterator[Module]:
+    """Every Python file of the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        yield Module(path.relative_to(PACKAGE), text, ast.parse(text, filename=str(path)))
+
+
+def imported_names(tree: ast.Module) -> dict[str, str]:
+    """What each imported name stands for, wherever in the file it is imported: ``np`` → ``numpy``."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    return names
+
+
+def imported_modules(node: ast.AST) -> list[str]:
+    """The dotted names that an import statement may load; nothing for any other node."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def dotted(node: ast.expr, names: dict[str, str]) -> str | None:
+    """The full name of ``a.b.c`` with the file's aliases undone; `None` where it is no chain of names."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    return ".".join([names.get(node.id, node.id), *reversed(parts)])
+
+
+def within(name: str, forbidden: set[str]) -> bool:
+    """Whether a dotted name is one of `forbidden` or lies inside it."""
+    return any(name == one or name.startswith(f"{one}.") for one in forbidden)
+
+
+def forbidden_names(module: Module) -> Iterator[str]:
+    names = imported_names(module.tree)
+    for node in ast.walk(module.tree):
+        for name in imported_modules(node):
+            if within(name, FORBIDDEN_MODULES | FORBIDDEN_NAMES):
+                yield module.at(node, f"imports {name}")
+        if isinstance(node, ast.Attribute | ast.Name) and dotted(node, names) in FORBIDDEN_NAMES:
+            yield module.at(node, f"uses {dotted(node, names)}")
+        if (
+            isinstance(node, ast.keyword)
+            and node.arg == "allow_pickle"
+            and ast.unparse(node.value) != "False"
+        ):
+            yield module.at(node.value, "allows pickle")
+
+
+def data_set_names(module: Module) -> Iterator[str]:
+    if module.top in MAY_NAME_DATA_SETS:
+        return
+    for number, line in enumerate(module.text.splitlines(), start=1):
+        for found in DATA_SET_NAME.finditer(line):
+            yield f"src/unblur/{module.path.as_posix()}:{number}: names a data set, {found.group()!r}"
+
+
+def terminal_use(module: Module) -> Iterator[str]:
+    if module.top == "cli":
+        return
+    names = imported_names(module.tree)
+    for node in ast.walk(module.tree):
+        for name in imported_modules(node):
+            if within(name, {"typer", "rich", "click"}):
+                yield module.at(node, f"imports {name}")
+        if isinstance(node, ast.Attribute | ast.Name) and dotted(node, names) in TERMINAL:
+            yield module.at(node, f"uses {dotted(node, names)}")
+
+
+def bare_except(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            yield module.at(node, "catches everything with a bare except")
+
+
+def long_file(module: Module) -> Iterator[str]:
+    lines = len(module.text.splitlines())
+    if lines > LONGEST_FILE:
+        yield module.at(module.tree, f"has {lines} lines; split it by what its parts are")
+
+
+def empty_name(module: Module) -> Iterator[str]:
+    for part in module.path.with_suffix("").parts:
+        if part.strip("_").lower() in EMPTY_NAMES:
+            yield module.at(module.tree, f"{part!r} says nothing; use a noun of the field")
+
+
+RULES: dict[str, Callable[[Module], Iterator[str]]] = {
+    "no pickle, no eval, no global seed": forbidden_names,
+    "data sets are named in datasets.py, sources.py, compat and recipes only": data_set_names,
+    "only cli reads arguments and prints": terminal_use,
+    "no bare except": bare_except,
+    f"no file over {LONGEST_FILE} lines": long_file,
+    "names say something": empty_name,
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_source_tree(rule: str) -> None:
+    breaches = [breach for module in modules() for breach in RULES[rule](module)]
+    assert not breaches, f"{rule}:\n" + "\n".join(breaches)
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        (forbidden_names, "artifact.py", "import pickle"),
+        (forbidden_names, "artifact.py", "from joblib import load"),
+        (forbidden_names, "artifact.py", "import torch as t\nt.load('model.pt')"),
+        (
+            forbidden_names,
+            "artifact.py",
+            "def f():\n    from torch import save as keep\n    keep({}, path)",
+        ),
+        (forbidden_names, "artifact.py", "import numpy as np\nnp.load('a.npy', allow_pickle=flag)"),
+        (forbidden_names, "recipe.py", "value = eval(text)"),
+        (forbidden_names, "randomness.py", "import numpy as np\nnp.random.seed(1)"),
+        (forbidden_names, "randomness.py", "import torch\nreseed = torch.manual_seed"),
+        (data_set_names, "spectral/bspm.py", "# left out on Amazon-book"),
+        (data_set_names, "evaluation/protocol.py", "if name == 'ml-1m': pass"),
+        (terminal_use, "experiment.py", "print('done')"),
+        (terminal_use, "experiment.py", "import sys\nsys.stderr.write('done')"),
+        (terminal_use, "experiment.py", "from rich.progress import Progress"),
+        (bare_except, "sources.py", "try:\n    pass\nexcept:\n    pass"),
+        (long_file, "sources.py", "\n" * (LONGEST_FILE + 1)),
+        (empty_name, "evaluation/utils.py", ""),
+        (empty_name, "core/flow.py", ""),
+    ],
+)
+def test_a_breach_is_found(rule: Callable[[Module], Iterator[str]], path: str, text: str) -> None:
+    assert list(rule(Module(Path(path), text, ast.parse(text))))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        (
+            forbidden_names,
+            "diffusion/training.py",
+            "network.eval()\nmade.manual_seed(3)",
+        ),
+        (forbidden_names, "sources.py", "import numpy as np\nnp.load(path, allow_pickle=False)"),
+        (data_set_names, "datasets.py", "NAMES = ('gowalla',)"),
+        (data_set_names, "spectral/flow.py", "html_20m = 'ml'"),
+        (terminal_use, "cli/main.py", "print('done')"),
+        (empty_name, "baselines/popularity.py", ""),
+    ],
+)
+def test_what_is_allowed_passes(rule: Callable[[Module], Iterator[str]], path: str, text: str) -> None:
+    assert not list(rule(Module(Path(path), text, ast.parse(text))))
+
+
+def repository_texts() -> Iterator[Path]:
+    """The text files of the working copy, without environments, caches and results."""
+    folders = (REPOSITORY / name for name in ("src", "tests", "benchmarks", "docs", ".ci"))
+    for path in sorted([*REPOSITORY.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]):
+        if path.is_file() and path.suffix in TEXT_SUFFIXES and "__pycache__" not in path.parts:
+            yield path
+
+
+def test_no_path_of_a_particular_machine() -> None:
+    breaches = [
+        f"{path.relative_to(REPOSITORY)}: {found.group()}"
+        for path in repository_texts()
+        for found in MACHINE_PATH.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def fresh_import(statement: str) -> tuple[float, list[str]]:
+    """Seconds that an import takes in a new interpreter, and what of `LOADED_LATE` it brings along."""
+    program = f"""
+import sys, time
+start = time.perf_counter()
+{statement}
+seconds = time.perf_counter() - start
+import json
+print(json.dumps([seconds, [name for name in {LOADED_LATE!r} if name in sys.modules]]))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    seconds, loaded = json.loads(run.stdout)
+    return seconds, loaded
+
+
+def test_importing_the_package_does_nothing_and_is_quick() -> None:
+    runs = [fresh_import("import unblur") for _ in range(5)]
+    assert runs[0][1] == [], f"`import unblur` loads {runs[0][1]}; import them where they are first needed"
+    best = min(seconds for seconds, _ in runs)
+    assert best <= IMPORT_SECONDS, f"`import unblur` takes {best:.2f} s, the best of {len(runs)}"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["from unblur import Interactions, Ranking, Recommender, Split, Vocabulary", "import unblur.cli.main"],
+)
+def test_torch_waits_until_it_is_needed(statement: str) -> None:
+    _, loaded = fresh_import(statement)
+    assert "torch" not in loaded

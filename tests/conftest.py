@@ -38,7 +38,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def log() -> Interactions:
-    """50 users × 30 items with labels and times; a user and an item without anything, and a pair of twin items.
+    """50 users × 30 items with labels and times, a user and an item without anything, and a pair of twins.
 
     ``item-07`` and ``item-21`` were taken by the same users. ``item-30`` is known but was never taken, and
     ``user-50`` never took anything.

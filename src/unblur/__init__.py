@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from unblur.baselines import EASE as EASE
     from unblur.baselines import Popularity as Popularity
     from unblur.interactions import Interactions as Interactions
-    from unblur.recommender import Recommender as Recommender
     from unblur.ranking import Ranking as Ranking
+    from unblur.recommender import Recommender as Recommender
     from unblur.spectral import BSPM as BSPM
     from unblur.splitting import Split as Split
     from unblur.vocabulary import Vocabulary as Vocabulary

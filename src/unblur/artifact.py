@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unblur import container
-from unblur.container import Format, read_container, refuse, write_container
+from unblur.container import Format, read_container, refuse, write_container, writer
 from unblur.errors import ArtifactError, SpecError
 from unblur.recommender import Recommender
 from unblur.registry import recommender_spec
@@ -60,14 +60,13 @@ def load(path: str | Path, *, device: str = "cpu") -> Recommender:
     try:
         spec = spec_from_dict(recommender_spec(saved.manifest["kind"]), saved.manifest["spec"])
     except (KeyError, SpecError, TypeError) as problem:
-        writer = saved.manifest["versions"].get("unblur", "?")
         raise ArtifactError(
             f"Kind and settings of a saved model must be known to this version of unblur; in {path}: "
-            f"{problem} It was saved by unblur {writer}; load it with that version."
+            f"{problem} It was saved by unblur {writer(saved.manifest)}; load it with that version."
         ) from None
     try:
-        table = saved.tables["items"]
-        items, counts = Vocabulary(table["label"]), table["count"].to_numpy().astype(np.int64, copy=True)
+        columns = saved.tables["items"].to_dict()
+        items, counts = Vocabulary(columns["label"]), columns["count"].to_numpy().astype(np.int64, copy=True)
         if _described(items) != saved.manifest["items"]:
             raise ValueError(f"items.parquet holds {items!r} instead of {saved.manifest['items']}")
         restored: Recommender = spec.restore(items, counts, saved.tensors, device)

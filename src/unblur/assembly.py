@@ -37,15 +37,24 @@ def assemble(
     times = None if timestamps is None else _numbers(timestamps, "timestamps", np.int64)
     lengths = {
         name: len(column)
-        for name, column in {"users": user_labels, "items": item_labels, "weights": values, "timestamps": times}.items()
+        for name, column in {
+            "users": user_labels,
+            "items": item_labels,
+            "weights": values,
+            "timestamps": times,
+        }.items()
         if column is not None
     }
     if len(set(lengths.values())) > 1:
         seen = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
-        raise DataError(f"All columns must have the same length; saw {seen}. Check that they come from the same rows.")
+        raise DataError(
+            f"All columns must have the same length; saw {seen}. Check that they come from the same rows."
+        )
     if min_rating is not None:
         if values is None:
-            raise DataError("`min_rating` needs weights to compare with; none were given. Name the rating column.")
+            raise DataError(
+                "`min_rating` needs weights to compare with; none were given. Name the rating column."
+            )
         liked = values >= min_rating
         user_labels, item_labels = user_labels.filter(liked), item_labels.filter(liked)
         times = None if times is None else times[liked]
@@ -101,15 +110,23 @@ def _numbers(column: ArrayLike | pl.Series, name: str, kind: type[np.generic]) -
         )
     array = column.to_numpy() if isinstance(column, pl.Series) else np.asarray(column)
     if array.dtype.kind not in "iufb" or array.ndim != 1:
-        raise DataError(f"{name} must be a column of numbers; saw {array.dtype} {array.shape}. Convert it first.")
+        raise DataError(
+            f"{name} must be a column of numbers; saw {array.dtype} {array.shape}. Convert it first."
+        )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int(np.argmin(np.isfinite(array)))
-        raise DataError(f"{name} must be finite; saw {array[bad]} in row {bad}. Drop such rows or correct them.")
+        raise DataError(
+            f"{name} must be finite; saw {array[bad]} in row {bad}. Drop such rows or correct them."
+        )
     if kind is np.int64 and array.dtype.kind == "f" and not (array == np.floor(array)).all():
-        raise DataError(f"{name} must be whole numbers; saw {array[array != np.floor(array)][0]}. Round or rescale them.")
+        raise DataError(
+            f"{name} must be whole numbers; saw {array[array != np.floor(array)][0]}. Round or rescale them."
+        )
     limit = 2.0**63 if kind is np.int64 else float(np.finfo(np.float32).max)
     if len(array) and (array.max() >= limit or array.min() < -limit):
-        raise DataError(f"{name} must lie within ±{limit:.3g}; saw {array.min()} … {array.max()}. Rescale them.")
+        raise DataError(
+            f"{name} must lie within ±{limit:.3g}; saw {array.min()} … {array.max()}. Rescale them."
+        )
     return array.astype(kind, copy=False)
 
 
@@ -126,7 +143,11 @@ def _indexed(
         strangers = labels.filter(found < 0).unique(maintain_order=True)
         raise VocabularyMismatch(
             f"All {axis} must be in the given vocabulary; {len(strangers):,} are not: {some(strangers.to_list())}. "
-            + ('Pass `unknown_items="ignore"` to leave them out.' if axis == "items" else "Leave them out beforehand.")
+            + (
+                'Pass `unknown_items="ignore"` to leave them out.'
+                if axis == "items"
+                else "Leave them out beforehand."
+            )
         )
     return vocabulary, found
 
@@ -159,7 +180,8 @@ def _resolved(
     repeated = np.unique(ranked[1:][ranked[1:] == ranked[:-1]])
     width = max(1, len(items))
     shown = [
-        (users.take([pair // width]).to_list()[0], items.take([pair % width]).to_list()[0]) for pair in repeated[:5]
+        (users.take([pair // width]).to_list()[0], items.take([pair % width]).to_list()[0])
+        for pair in repeated[:5]
     ]
     raise DataError(
         f"Each user-item pair must occur once; {len(repeated):,} occur more often, such as (user, item) "

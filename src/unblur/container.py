@@ -223,12 +223,12 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
             "Check the path."
         )
     version = manifest.get("format_version")
-    if isinstance(version, int) and version > form.version:
-        versions = manifest.get("versions")
-        writer = versions.get("unblur", "?") if isinstance(versions, dict) else "?"
+    if type(version) is not int or version < 1:
+        refuse(folder, form, f"{MANIFEST} says format version {version!r}")
+    if version > form.version:
         raise ArtifactError(
             f"This installation reads {form.noun} format {form.version} and older; {folder} has format "
-            f"{version}, written by unblur {writer}. Upgrade with `pip install --upgrade unblur`."
+            f"{version}, written by unblur {writer(manifest)}. Upgrade with `pip install --upgrade unblur`."
         )
     try:
         whole = text == _sealed({key: value for key, value in manifest.items() if key != "sha256"})
@@ -256,6 +256,12 @@ def read_container(path: str | Path, form: Format) -> Container:
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as problem:
         refuse(folder, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
     return Container(manifest, tensors, tables)
+
+
+def writer(manifest: Mapping[str, Any]) -> str:
+    """The version of unblur that wrote a container, ``?`` where the manifest does not say."""
+    versions = manifest.get("versions")
+    return str(versions.get("unblur", "?")) if isinstance(versions, dict) else "?"
 
 
 def refuse(folder: str | Path, form: Format, seen: str) -> NoReturn:

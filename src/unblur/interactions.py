@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from unblur.canonical import canonical, read_only
 from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.vocabulary import Vocabulary
 
@@ -41,7 +42,7 @@ class Interactions:
     """When each interaction happened, aligned with `matrix.data`; `None` where times are not known."""
 
     def __post_init__(self) -> None:
-        matrix, times = _canonical(self.matrix, self.timestamps)
+        matrix, times = canonical(self.matrix, self.timestamps)
         if matrix.shape != (len(self.users), len(self.items)):
             raise DataError(
                 f"The matrix must have one row a user and one column an item; it is {matrix.shape} for "
@@ -82,7 +83,15 @@ class Interactions:
         from unblur.assembly import assemble
 
         return assemble(
-            users, items, weights, timestamps, min_rating, duplicates, user_vocabulary, item_vocabulary, unknown_items
+            users,
+            items,
+            weights,
+            timestamps,
+            min_rating,
+            duplicates,
+            user_vocabulary,
+            item_vocabulary,
+            unknown_items,
         )
 
     @classmethod
@@ -94,9 +103,12 @@ class Interactions:
         items: Vocabulary | ArrayLike | None = None,
     ) -> Interactions:
         """Interactions from a users × items matrix, copied; labels are 0, 1, 2, … unless given. Zeros are dropped."""
-        if matrix.ndim != 2:
-            raise DataError(f"A matrix must have users × items; saw shape {matrix.shape}. Give one row a user.")
-        made = sparse.csr_array(matrix, copy=True)
+        given: Any = matrix
+        if given.ndim != 2:
+            raise DataError(
+                f"A matrix must have users × items; saw shape {given.shape}. Give one row a user."
+            )
+        made = sparse.csr_array(given, copy=True)
         return cls(made, _vocabulary(users, made.shape[0]), _vocabulary(items, made.shape[1]))
 
     @classmethod
@@ -131,12 +143,12 @@ class Interactions:
     @cached_property
     def user_degrees(self) -> NDArray[np.int64]:
         """How many items each user has."""
-        return _read_only(np.diff(self.matrix.indptr).astype(np.int64))
+        return read_only(np.diff(self.matrix.indptr).astype(np.int64))
 
     @cached_property
     def item_degrees(self) -> NDArray[np.int64]:
         """How many users each item has."""
-        return _read_only(np.bincount(self.matrix.indices, minlength=self.n_items).astype(np.int64))
+        return read_only(np.bincount(self.matrix.indices, minlength=self.n_items).astype(np.int64))
 
     def __repr__(self) -> str:
         times = ", with timestamps" if self.timestamps is not None else ""
@@ -147,11 +159,11 @@ class Interactions:
         digest = hashlib.sha256(b"unblur interactions 1")
         for vocabulary in (self.users, self.items):
             vocabulary.update_digest(digest)
-        digest.update(np.ascontiguousarray(self.matrix.indptr, dtype="<i8"))
-        digest.update(np.ascontiguousarray(self.matrix.indices, dtype="<i8"))
-        digest.update(np.ascontiguousarray(self.matrix.data, dtype="<f4"))
+        digest.update(np.ascontiguousarray(self.matrix.indptr, dtype="<i8").data)
+        digest.update(np.ascontiguousarray(self.matrix.indices, dtype="<i8").data)
+        digest.update(np.ascontiguousarray(self.matrix.data, dtype="<f4").data)
         if self.timestamps is not None:
-            digest.update(np.ascontiguousarray(self.timestamps, dtype="<i8"))
+            digest.update(np.ascontiguousarray(self.timestamps, dtype="<i8").data)
         return f"sha256:{digest.hexdigest()}"
 
     def fingerprint(self) -> str:
@@ -171,7 +183,9 @@ class Interactions:
         picked = np.asarray(rows)
         if picked.dtype == bool and picked.shape == (self.n_users,):
             picked = np.flatnonzero(picked)
-        if picked.size and (picked.dtype.kind not in "iu" or picked.min() < 0 or picked.max() >= self.n_users):
+        if picked.size and (
+            picked.dtype.kind not in "iu" or picked.min() < 0 or picked.max() >= self.n_users
+        ):
             raise DataError(
                 f"Rows must be whole numbers from 0 to {self.n_users - 1:,}, a slice, or one bool a row; "
                 f"saw {some(picked.ravel().tolist())}. Use `select_users` to pick users by label."
@@ -182,7 +196,8 @@ class Interactions:
         entries = np.repeat(self.matrix.indptr[picked] - indptr[:-1], lengths) + np.arange(indptr[-1])
         return Interactions(
             sparse.csr_array(
-                (self.matrix.data[entries], self.matrix.indices[entries], indptr), shape=(len(picked), self.n_items)
+                (self.matrix.data[entries], self.matrix.indices[entries], indptr),
+                shape=(len(picked), self.n_items),
             ),
             self.users.take(picked),
             self.items,
@@ -192,10 +207,14 @@ class Interactions:
     def keep(self, mask: NDArray[np.bool_]) -> Interactions:
         """The pairs where `mask` (aligned with `matrix.data`) holds, on the same users and items."""
         if mask.dtype != bool or mask.shape != self.matrix.data.shape:
-            raise DataError(f"`mask` must have one bool a pair, {self.n_interactions:,}; saw {mask.dtype} {mask.shape}.")
+            raise DataError(
+                f"`mask` must have one bool a pair, {self.n_interactions:,}; saw {mask.dtype} {mask.shape}."
+            )
         indptr = np.concatenate(([0], np.cumsum(mask)))[self.matrix.indptr]
         return Interactions(
-            sparse.csr_array((self.matrix.data[mask], self.matrix.indices[mask], indptr), shape=self.matrix.shape),
+            sparse.csr_array(
+                (self.matrix.data[mask], self.matrix.indices[mask], indptr), shape=self.matrix.shape
+            ),
             self.users,
             self.items,
             None if self.timestamps is None else self.timestamps[mask],
@@ -252,7 +271,9 @@ class Interactions:
         order = kept[np.argsort(rows[kept] * len(to_items) + columns[kept])]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(rows[order], minlength=len(to_users)))))
         return Interactions(
-            sparse.csr_array((self.matrix.data[order], columns[order], indptr), shape=(len(to_users), len(to_items))),
+            sparse.csr_array(
+                (self.matrix.data[order], columns[order], indptr), shape=(len(to_users), len(to_items))
+            ),
             to_users,
             to_items,
             None if self.timestamps is None else self.timestamps[order],
@@ -272,55 +293,6 @@ class Interactions:
         return pl.DataFrame(columns)
 
 
-def _canonical(
-    given: sparse.csr_array, timestamps: NDArray[Any] | None
-) -> tuple[sparse.csr_array, NDArray[np.int64] | None]:
-    """A read-only canonical copy (or the same arrays when they already are), with the times in the same order."""
-    matrix = sparse.csr_array(given)
-    times = None if timestamps is None else np.asarray(timestamps, dtype=np.int64)
-    if times is not None and len(times) != matrix.nnz:
-        raise DataError(
-            f"There must be one timestamp for each of the {matrix.nnz:,} pairs; saw {len(times):,}. Align them."
-        )
-    if not matrix.has_sorted_indices:
-        place = sparse.csr_array((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape).copy()
-        place.sort_indices()
-        matrix = sparse.csr_array((matrix.data[place.data], place.indices, place.indptr), shape=matrix.shape)
-        times = None if times is None else times[place.data]
-    steps = np.diff(matrix.indices)
-    steps[matrix.indptr[1:-1][(matrix.indptr[1:-1] > 0) & (matrix.indptr[1:-1] < matrix.nnz)] - 1] = 1
-    if bool((steps <= 0).any()):
-        raise DataError(
-            "Each user-item pair must occur once in a matrix; some occur twice. "
-            "Call `sum_duplicates()` on it, or use `Interactions.from_pairs(…, duplicates=…)`."
-        )
-    with np.errstate(over="ignore"):
-        data = np.asarray(matrix.data, dtype=np.float32)
-    if bool((data == 0).any()):
-        kept = data != 0
-        indptr = np.concatenate(([0], np.cumsum(kept)))[matrix.indptr]
-        matrix = sparse.csr_array((data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
-        data, times = matrix.data, None if times is None else times[kept]
-    if not bool((data > 0).all()) or not bool(np.isfinite(data).all()):
-        raise DataError(
-            f"Weights must be positive finite numbers; saw {some(data[~((data > 0) & np.isfinite(data))][:1].tolist())}. "
-            "Drop or rescale such rows, or give `min_rating` to turn ratings into likes."
-        )
-    small = matrix.nnz < 2**31 and max(matrix.shape) < 2**31
-    index_type = np.int32 if small else np.int64
-    parts = (data, matrix.indices.astype(index_type, copy=False), matrix.indptr.astype(index_type, copy=False))
-    made = sparse.csr_array(tuple(_read_only(part) for part in parts), shape=matrix.shape)
-    made.has_sorted_indices = True
-    made.has_canonical_format = True
-    return made, None if times is None else _read_only(times)
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
 def _vocabulary(labels: Vocabulary | ArrayLike | None, size: int) -> Vocabulary:
     if isinstance(labels, Vocabulary):
         return labels
@@ -334,7 +306,9 @@ def _moved(old: Vocabulary, new: Vocabulary | None, unknown: Unknown, axis: str)
     return new.positions_or_missing(old)
 
 
-def _unknown_pairs(data: Interactions, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> VocabularyMismatch:
+def _unknown_pairs(
+    data: Interactions, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> VocabularyMismatch:
     for axis, moved, names, own in (
         ("users", rows, data.users, data.rows()),
         ("items", columns, data.items, data.matrix.indices),

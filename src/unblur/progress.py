@@ -24,7 +24,9 @@ class ProgressEvent:
 class Progress(Protocol):
     """An observer of progress. An exception that it raises (an interrupt, say) ends the work."""
 
-    def __call__(self, event: ProgressEvent, /) -> None: ...
+    def __call__(self, event: ProgressEvent, /) -> None:
+        """Take note of an event."""
+        ...
 
 
 def silent(event: ProgressEvent, /) -> None:

@@ -101,7 +101,7 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
 
     if not scores.flags.writeable or min(scores.strides) < 0:
         scores = scores.copy()
-    n_users, n_items = scores.shape
+    n_users = scores.shape[0]
     across = 0 if scores.flags.f_contiguous and not scores.flags.c_contiguous else 1
     values = torch.from_numpy(scores.T if across == 0 else scores)
     maxima = _block_maxima(values, across, k)
@@ -139,7 +139,11 @@ def _block_maxima(values: torch.Tensor, across: int, k: int) -> torch.Tensor:
     whole = n_items // block
     head = values.narrow(across, 0, whole * block)
     shape = (whole, block, values.shape[1]) if across == 0 else (values.shape[0], whole, block)
-    maxima = head.unflatten(across, (whole, block)).amax(across + 1) if block > 1 else head.reshape(shape).amax(across + 1)
+    maxima = (
+        head.unflatten(across, (whole, block)).amax(across + 1)
+        if block > 1
+        else head.reshape(shape).amax(across + 1)
+    )
     if whole * block == n_items:
         return maxima
     tail = values.narrow(across, whole * block, n_items - whole * block).amax(across, keepdim=True)

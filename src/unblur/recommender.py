@@ -47,7 +47,9 @@ class RecommenderSpec(Protocol):
         """Learn from `train`, which stays unchanged, and return a new fitted recommender."""
         ...
 
-    def restore(self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str) -> Recommender:
+    def restore(
+        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+    ) -> Recommender:
         """The fitted recommender that `tensors` came from (see `Recommender.tensors`)."""
         ...
 
@@ -60,7 +62,9 @@ class Recommender(ABC):
     needs_timestamps: ClassVar[bool] = False
     """Whether histories must carry timestamps to be scored."""
 
-    def __init__(self, spec: Any, items: Vocabulary, item_counts: NDArray[np.int64], device: str = "cpu") -> None:
+    def __init__(
+        self, spec: Any, items: Vocabulary, item_counts: NDArray[np.int64], device: str = "cpu"
+    ) -> None:
         self.spec = spec
         self.items = items
         self.item_counts = item_counts
@@ -124,11 +128,15 @@ class Recommender(ABC):
             histories = histories.onto(items=self.items, unknown=unknown_items)
             lost = before - histories.n_interactions
             if lost:
-                notes.append(f"{lost:,} history interactions with items that the model never saw were ignored")
+                notes.append(
+                    f"{lost:,} history interactions with items that the model never saw were ignored"
+                )
         chosen = None if candidates is None else np.unique(self.items.positions(candidates))
         n_candidates = len(self.items) if chosen is None else len(chosen)
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n_candidates:
-            raise DataError(f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.")
+            raise DataError(
+                f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}."
+            )
         if isinstance(exclude, str) and exclude != "history":
             raise DataError(f'`exclude` must be "history", Interactions or None; saw {exclude!r}.')
         excluded = histories if isinstance(exclude, str) else exclude
@@ -204,7 +212,8 @@ class Recommender(ABC):
 
     def _history_of(self, positions: list[int]) -> Interactions:
         row = sparse.csr_array(
-            (np.ones(len(positions), np.float32), ([0] * len(positions), positions)), shape=(1, len(self.items))
+            (np.ones(len(positions), np.float32), ([0] * len(positions), positions)),
+            shape=(1, len(self.items)),
         )
         times = np.arange(len(positions), dtype=np.int64) if self.needs_timestamps else None
         return Interactions(row, Vocabulary.range(1), self.items, times)
@@ -213,7 +222,11 @@ class Recommender(ABC):
 def _foreign_items(histories: Interactions, items: Vocabulary) -> VocabularyMismatch:
     if histories.items.kind == items.kind:
         strangers = histories.items.series.filter(items.positions_or_missing(histories.items) < 0)
-        detail = f"; {len(strangers):,} of theirs are unknown to it: {some(strangers.to_list())}" if len(strangers) else ""
+        detail = (
+            f"; {len(strangers):,} of theirs are unknown to it: {some(strangers.to_list())}"
+            if len(strangers)
+            else ""
+        )
     else:
         detail = f"; theirs are {histories.items.kind} labels and its are {items.kind} labels"
     return VocabularyMismatch(

@@ -41,7 +41,7 @@ def spec(cls: type[T] | None = None, /, *, config: Mapping[str, Any] | None = No
                 raise _explained(made, problem) from None
 
         made.__init__ = __init__  # type: ignore[method-assign]
-        return made
+        return cast("type[T]", made)
 
     return decorate if cls is None else decorate(cls)
 
@@ -56,7 +56,9 @@ def spec_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     except pydantic.ValidationError as problem:
         raise _explained(cls, problem) from None
     except (TypeError, ValueError) as problem:
-        raise SpecError(f"{cls.__name__} takes plain numbers, strings, lists and tables; {problem}.") from None
+        raise SpecError(
+            f"{cls.__name__} takes plain numbers, strings, lists and tables; {problem}."
+        ) from None
 
 
 def spec_to_dict(value: Any) -> dict[str, Any]:
@@ -83,7 +85,9 @@ def _explained(cls: type[Any], problem: pydantic.ValidationError) -> SpecError:
     for error in problem.errors(include_url=False):
         unknown = error["type"] in ("unexpected_keyword_argument", "extra_forbidden")
         inner, last = error["loc"][:-1], error["loc"][-1:]
-        kept = [part for part in inner if not _is_branch(part)] + [p for p in last if unknown or not _is_branch(p)]
+        kept = [part for part in inner if not _is_branch(part)] + [
+            p for p in last if unknown or not _is_branch(p)
+        ]
         where = ".".join(str(part) for part in kept)
         if unknown:
             options = _names_at(cls, error["loc"][:-1])
@@ -116,7 +120,7 @@ def _names_at(cls: type[Any], place: tuple[int | str, ...]) -> list[str]:
     return [entry.name for entry in fields(here)] if is_dataclass(here) else []
 
 
-def _field_class(cls: type[Any], name: str) -> type[Any] | None:
+def _field_class(cls: Any, name: str) -> type[Any] | None:
     """The spec class of a field's annotation, seen through unions and aliases."""
     annotation = typing.get_type_hints(cls).get(name)
     for option in (annotation, *typing.get_args(annotation)):

@@ -41,7 +41,9 @@ class Split:
                 f"{self.held_out.n_users:,} and {self.histories.n_users:,} users differ. Use `from_files`, which aligns them."
             )
         if not self.held_out.n_interactions:
-            raise DataError("Something must be held out to evaluate on; nothing was. Hold out more, or give a test file.")
+            raise DataError(
+                "Something must be held out to evaluate on; nothing was. Hold out more, or give a test file."
+            )
         self._refuse_overlap("Histories", self.histories, self.held_out.rows())
         if self.train is not self.histories:
             rows = self.train.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
@@ -77,7 +79,11 @@ def _joined(vocabularies: list[Vocabulary]) -> Vocabulary:
             "Read all files with the same `labels` option."
         )
     labels = pl.concat([vocabulary.series for vocabulary in vocabularies]).unique().sort()
-    return Vocabulary.range(len(labels)) if labels.dtype == pl.Int64 and labels[-1] == len(labels) - 1 else Vocabulary(labels)
+    return (
+        Vocabulary.range(len(labels))
+        if labels.dtype == pl.Int64 and labels[-1] == len(labels) - 1
+        else Vocabulary(labels)
+    )
 
 
 def from_files(train: Interactions, held_out: Interactions, *, method: str = "given files") -> Split:
@@ -157,7 +163,9 @@ def by_user(
     size = max(1, round(_checked(fraction) * data.n_users))
     chosen[random.permutation(data.n_users)[:size]] = True
     if chosen.all():
-        raise DataError(f"Some users must stay in train; {fraction} of {data.n_users:,} takes all. Lower `fraction`.")
+        raise DataError(
+            f"Some users must stay in train; {fraction} of {data.n_users:,} takes all. Lower `fraction`."
+        )
     inner = hold_out(data.take_users(chosen), fraction=held_out_fraction, rng=random)
     method = f"by user, {fraction:.0%} of users, {held_out_fraction:.0%} of their items held out"
     return Split(data.take_users(~chosen), inner.histories, inner.held_out, method)
@@ -188,7 +196,9 @@ def k_core(data: Interactions, *, users: int = 1, items: int = 1) -> Interaction
 
 def _times(data: Interactions) -> NDArray[np.int64]:
     if data.timestamps is None:
-        raise DataError("A split by time needs timestamps; these interactions have none. Name the time column when reading.")
+        raise DataError(
+            "A split by time needs timestamps; these interactions have none. Name the time column when reading."
+        )
     return data.timestamps
 
 
@@ -205,7 +215,7 @@ def _counts(degrees: NDArray[np.int64], fraction: float | None, n: int | None) -
     if n is not None and n < 1:
         raise DataError(f"`n` must be at least 1; saw {n}.")
     wanted = np.round(degrees * _checked(fraction)) if n is None else np.full(len(degrees), n)
-    return np.minimum(wanted, np.maximum(degrees - 1, 0)).astype(np.int64)
+    return np.asarray(np.minimum(wanted, np.maximum(degrees - 1, 0)), dtype=np.int64)
 
 
 def _by_priority(

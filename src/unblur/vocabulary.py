@@ -31,7 +31,9 @@ class Vocabulary:
         series = label_series(labels, "labels")
         if series.n_unique() != len(series):
             repeated = series.filter(series.is_duplicated()).unique(maintain_order=True)
-            raise DataError(f"Labels must be distinct; these occur twice: {some(repeated.to_list())}. Remove repeats.")
+            raise DataError(
+                f"Labels must be distinct; these occur twice: {some(repeated.to_list())}. Remove repeats."
+            )
         self._size = len(series)
         self.__dict__["series"] = series
 
@@ -116,7 +118,9 @@ class Vocabulary:
             )
         return found
 
-    def positions_or_missing(self, labels: Vocabulary | ArrayLike | pl.Series | Iterable[Any]) -> NDArray[np.intp]:
+    def positions_or_missing(
+        self, labels: Vocabulary | ArrayLike | pl.Series | Iterable[Any]
+    ) -> NDArray[np.intp]:
         """Where each label stands, −1 for a label that is not here."""
         import polars as pl
 
@@ -160,7 +164,9 @@ def label_series(labels: ArrayLike | pl.Series | Iterable[Any], name: str) -> pl
     if isinstance(labels, Vocabulary):
         return labels.series
     if isinstance(labels, str):
-        raise DataError(f"{name} must be a sequence of labels; saw the single string {labels!r}. Put it in a list.")
+        raise DataError(
+            f"{name} must be a sequence of labels; saw the single string {labels!r}. Put it in a list."
+        )
     try:
         series = labels if isinstance(labels, pl.Series) else pl.Series(name, _column(labels))
     except (TypeError, OverflowError, pl.exceptions.PolarsError) as problem:

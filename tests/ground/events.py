@@ -85,7 +85,9 @@ def contents(data: Interactions) -> dict[Pair, tuple[float, int | None]]:
     """Weight and time of each pair, keyed by its labels."""
     frame = data.to_frame()
     times = frame["timestamp"].to_list() if "timestamp" in frame.columns else [None] * len(frame)
-    rows = zip(frame["user"].to_list(), frame["item"].to_list(), frame["weight"].to_list(), times, strict=True)
+    rows = zip(
+        frame["user"].to_list(), frame["item"].to_list(), frame["weight"].to_list(), times, strict=True
+    )
     return {(user, item): (weight, time) for user, item, weight, time in rows}
 
 

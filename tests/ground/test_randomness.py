@@ -13,7 +13,8 @@ from unblur.randomness import RNG, generator, streams, torch_generator
 
 
 def drawn(made: np.random.Generator) -> list[int]:
-    return made.integers(0, 2**62, 8).tolist()
+    numbers: list[int] = made.integers(0, 2**62, 8).tolist()
+    return numbers
 
 
 SEEDS: dict[str, Callable[[], RNG]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_a_spec_is_frozen_and_takes_keywords_only() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.steps = 4  # type: ignore[misc]
     with pytest.raises(SpecError, match="positional"):
-        Schedule(3)  # type: ignore[misc]
+        Schedule(3)  # type: ignore[call-arg]
     assert made == Schedule(steps=3)
     assert hash(made) == hash(Schedule(steps=3))
 
@@ -72,7 +73,11 @@ def test_a_spec_is_frozen_and_takes_keywords_only() -> None:
     ],
 )
 def test_a_wrong_value_is_refused_with_what_was_seen(values: dict[str, Any], facts: list[str]) -> None:
-    for build in (lambda: Schedule(**values), lambda: spec_from_dict(Schedule, values)):
+    builds: list[Callable[[], Schedule]] = [
+        lambda: Schedule(**values),
+        lambda: spec_from_dict(Schedule, values),
+    ]
+    for build in builds:
         with pytest.raises(SpecError) as caught:
             build()
         for fact in facts:
@@ -90,7 +95,10 @@ def test_a_wrong_value_is_refused_with_what_was_seen(values: dict[str, Any], fac
         ({"network": 5}, ["network of Model", "saw 5"]),
         ({"shedule": {}}, [r"\bshedule\b", "Did you mean 'schedule'"]),
         ({"warm_start": "yes"}, ["warm_start of Model", "boolean", "'yes'"]),
-        ({"warm_start": True, "network": None}, ["A warm start needs a network", "saw none", "turn `warm_start` off"]),
+        (
+            {"warm_start": True, "network": None},
+            ["A warm start needs a network", "saw none", "turn `warm_start` off"],
+        ),
     ],
 )
 def test_a_wrong_nested_value_is_refused_with_its_place(values: dict[str, Any], facts: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -27,6 +28,10 @@ class EASE:
     """
 
     kind: ClassVar[str] = "ease"
+    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "ridge": (50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0, 3000.0)
+    }
+    """What a search tries unless told otherwise."""
     ridge: PositiveFloat = 500.0
     """The ridge λ on the item-item weights."""
 
@@ -48,7 +53,9 @@ class EASE:
             progress(ProgressEvent("invert", 2, 3))
             factor, info = lapack.spotri(factor, lower=False, overwrite_c=True)
         if info != 0:
-            raise DataError(f"XᵀX + ridge·I must be positive definite; it is not for ridge = {self.ridge}. Raise `ridge`.")
+            raise DataError(
+                f"XᵀX + ridge·I must be positive definite; it is not for ridge = {self.ridge}. Raise `ridge`."
+            )
         weights = _mirrored(factor).T  # symmetric: the same matrix, but in C order, as scoring needs it
         weights /= -np.diag(weights)[:, None].copy().T
         np.fill_diagonal(weights, 0.0)
@@ -59,7 +66,9 @@ class EASE:
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
     ) -> EASERecommender:
         """The fitted recommender from its saved parts."""
-        return EASERecommender(self, items, item_counts, cast("NDArray[np.float32]", tensors["weights"]), device)
+        return EASERecommender(
+            self, items, item_counts, cast("NDArray[np.float32]", tensors["weights"]), device
+        )
 
 
 class EASERecommender(Recommender):
@@ -68,7 +77,12 @@ class EASERecommender(Recommender):
     linear: ClassVar[bool] = True
 
     def __init__(
-        self, spec: Any, items: Vocabulary, item_counts: NDArray[np.int64], weights: NDArray[np.float32], device: str
+        self,
+        spec: Any,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        weights: NDArray[np.float32],
+        device: str,
     ) -> None:
         super().__init__(spec, items, item_counts, device)
         self.weights = weights

@@ -49,6 +49,7 @@ class ProgressDisplay:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[values]}"),
                 console=terminal.err(),
+                redirect_stdout=False,
             )
             self._drawn.start()
         return self

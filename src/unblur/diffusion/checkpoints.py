@@ -1,4 +1,5 @@
-"""Checkpoints of a training run: folders in the container of saved models, written whole, the last two kept."""
+"""Checkpoints of a training run: folders in the container of saved models, written whole, the last two
+kept."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.container import Format, read_container, write_container
+from unblur.container import Format, read_container, read_manifest, write_container
 from unblur.errors import ArtifactError, some
 
 CHECKPOINT = Format("unblur-checkpoint", version=1)
@@ -43,9 +44,14 @@ class CheckpointFolder:
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint beside the earlier ones, then remove all but the last two.
 
-        Raises `ArtifactError` when it cannot be written (a full disk, say); the earlier ones stay as they are.
+        Raises `ArtifactError` when it cannot be written (a full disk, say); the earlier ones stay as they
+        are.
         """
-        contents = {"identity": dict(self.identity), "epoch": checkpoint.epoch, "record": dict(checkpoint.record)}
+        contents = {
+            "identity": dict(self.identity),
+            "epoch": checkpoint.epoch,
+            "record": dict(checkpoint.record),
+        }
         target = self.path / f"epoch-{checkpoint.epoch:05d}"
         write_container(target, CHECKPOINT, contents, checkpoint.tensors, {}, overwrite=True)
         for old in self._folders()[:-KEPT]:
@@ -70,16 +76,27 @@ class CheckpointFolder:
         return None
 
     def _folders(self) -> list[Path]:
-        return sorted(entry for entry in self.path.glob("epoch-*") if entry.is_dir())
+        return _folders(self.path)
 
     def _check(self, folder: Path, found: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(dict(self.identity)))
         differing = _differences(dict(found), wanted)
         if differing:
             raise ArtifactError(
-                f"A checkpoint continues only the run it came from; in {folder} these differ: {some(differing)}. "
+                f"A checkpoint continues only the run it came from; in {folder} these differ: "
+                f"{some(differing)}. "
                 "Use the same spec, data and seed, or another folder for checkpoints."
             )
+
+
+def recorded_seed(path: Path) -> int | None:
+    """The seed of the run whose checkpoints are in the folder, or `None` where there are none."""
+    folders = _folders(path)
+    return int(read_manifest(folders[-1], CHECKPOINT)["identity"]["seed"]) if folders else None
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.glob("epoch-*") if entry.is_dir())
 
 
 def _differences(found: Any, wanted: Any, path: str = "") -> list[str]:

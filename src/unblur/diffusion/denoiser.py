@@ -1,7 +1,7 @@
 """The denoising network: a noisy row and its step in, the clean row (or the noise) out (paper, section 3.1).
 
-Weights lie with one row an item (`item_in`, `item_out`), so that a sparse history gathers the rows of its items, and
-so that the last layer times the first is one small matrix (see `unblur.diffusion.folding`).
+Weights lie with one row an item (`item_in`, `item_out`), so that a sparse history gathers the rows of its
+items, and so that the last layer times the first is one small matrix (see `unblur.diffusion.folding`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def step_embedding(steps: Tensor, width: int) -> Tensor:
     Vaswani et al., NeurIPS 2017, as diffusion models use it; an odd `width` ends with a zero.
     """
     half = width // 2
-    rates = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=steps.device) / max(half, 1))
+    rates = torch.exp(
+        -math.log(10000) * torch.arange(half, dtype=torch.float32, device=steps.device) / max(half, 1)
+    )
     angles = steps.to(torch.float32)[:, None] * rates
     made = torch.cat((torch.cos(angles), torch.sin(angles)), dim=1)
     return functional.pad(made, (0, width - 2 * half))
@@ -59,9 +61,9 @@ def hidden_widths(settings: Denoiser) -> tuple[int, ...]:
 class DenoisingNetwork(nn.Module):
     """Linear layers with an activation between, the step's embedding added before the first activation.
 
-    The first layer acts on the row beside the embedding, concatenated in the paper: its weights are `item_in` for
-    the row and `step_in` for the embedding. Every weight begins normal with variance 2/(fan_in + fan_out), every
-    bias normal with deviation 0.001.
+    The first layer acts on the row beside the embedding, concatenated in the paper: its weights are `item_in`
+    for the row and `step_in` for the embedding. Every weight begins normal with variance 2/(fan_in +
+    fan_out), every bias normal with deviation 0.001.
     """
 
     def __init__(self, width: int, settings: Denoiser, generator: torch.Generator | None = None) -> None:
@@ -75,7 +77,9 @@ class DenoisingNetwork(nn.Module):
         self.bias_in = nn.Parameter(torch.empty(widths[0]))
         self.embedding_weight = nn.Parameter(torch.empty(embedding, embedding))
         self.embedding_bias = nn.Parameter(torch.empty(embedding))
-        self.hidden_weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
+        self.hidden_weights = nn.ParameterList(
+            [torch.empty(after, before) for before, after in pairwise(widths)]
+        )
         self.hidden_biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
         self.item_out = nn.Parameter(torch.empty(width, widths[-1]))
         self.bias_out = nn.Parameter(torch.empty(width))
@@ -105,7 +109,8 @@ class DenoisingNetwork(nn.Module):
         return functional.linear(embedded, self.step_in, self.bias_in)
 
     def hidden(self, first: Tensor) -> Tensor:
-        """From the first layer's sums, (n, first width), to the last hidden layer's values, (n, last width)."""
+        """From the first layer's sums, (n, first width), to the last hidden layer's values, (n, last
+        width)."""
         h = self.activation(first)
         for weight, bias in zip(self.hidden_weights, self.hidden_biases, strict=True):
             h = self.activation(functional.linear(h, weight, bias))

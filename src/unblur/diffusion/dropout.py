@@ -19,7 +19,8 @@ def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: to
 
 
 def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
-    """`x` with entries set to zero with probability `dropout` and the rest scaled up; `x` itself without a generator."""
+    """`x` with entries set to zero with probability `dropout` and the rest scaled up; `x` itself without a
+    generator."""
     if generator is None or not dropout:
         return x
     mask = keep_mask(x.shape, dropout, generator)

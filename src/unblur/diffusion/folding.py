@@ -1,9 +1,10 @@
 """The reverse chain folded into the network's first hidden layer.
 
-Without L2 normalisation and without sampling noise a row only ever enters the network through its first linear
-layer, z = x·W_in, and a reverse step is linear: x ← a·(h·W_outᵀ + b_out) + b·x. So z follows by itself,
-``z ← a·(h·F + f) + b·z`` with F = W_outᵀ·W_in and f = b_out·W_in computed once, and items appear only at the two ends:
-a sparse product to begin with and one dense product in the end, however many steps lie between.
+Without L2 normalisation and without sampling noise a row only ever enters the network through its first
+linear layer, z = x·W_in, and a reverse step is linear: x ← a·(h·W_outᵀ + b_out) + b·x. So z follows by
+itself, ``z ← a·(h·F + f) + b·z`` with F = W_outᵀ·W_in and f = b_out·W_in computed once, and items appear only
+at the two ends: a sparse product to begin with and one dense product in the end, however many steps lie
+between.
 """
 
 from __future__ import annotations
@@ -44,14 +45,17 @@ class FoldedChain:
         )
 
     def hidden(self, first: Tensor) -> Tensor:
-        """From z of the start, (n, first width), to Σ_k weight_k·h_k, (n, last width), over the steps' answers."""
+        """From z of the start, (n, first width), to Σ_k weight_k·h_k, (n, last width), over the steps'
+        answers."""
         weights = self.chain.answer_weights
         z, total = first, None
         last = len(self.chain) - 1
         for place in range(len(self.chain)):
             h = self.network.hidden(z + self.step_inputs[place])
             if weights[place]:
-                total = h * float(weights[place]) if total is None else total.add_(h, alpha=float(weights[place]))
+                total = (
+                    h * float(weights[place]) if total is None else total.add_(h, alpha=float(weights[place]))
+                )
             if place < last:
                 a, b = float(self.chain.from_answer[place]), float(self.chain.from_state[place])
                 z = torch.addmm(z, h, self.fold, beta=b, alpha=a).add_(self.fold_bias, alpha=a)

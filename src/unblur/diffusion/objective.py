@@ -18,9 +18,9 @@ from unblur.errors import SpecError
 class StepChoice(nn.Module):
     """Draws the steps of a batch, and remembers the last losses of each step.
 
-    Steps are drawn in proportion to √(mean of squares of the step's last losses), with a little of the even choice
-    mixed in, and evenly until every step has a full history (Nichol and Dhariwal, ICML 2021, section 3.3).
-    The history is two buffers: `losses` (T, history) float64, each row a ring, and `seen` (T,) int64.
+    Steps are drawn in proportion to √(mean of squares of the step's last losses), with a little of the even
+    choice mixed in, and evenly until every step has a full history (Nichol and Dhariwal, ICML 2021, section
+    3.3). The history is two buffers: `losses` (T, history) float64, each row a ring, and `seen` (T,) int64.
     """
 
     losses: Tensor
@@ -51,7 +51,8 @@ class StepChoice(nn.Module):
 
     @torch.no_grad()
     def remember(self, steps: Tensor, losses: Tensor) -> None:
-        """Put the losses of a batch, (n,), behind those known for their steps, (n,); of many, the last ones stay."""
+        """Put the losses of a batch, (n,), behind those known for their steps, (n,); of many, the last ones
+        stay."""
         if self.settings.step_choice == "uniform":
             return
         length = self.settings.history
@@ -65,10 +66,14 @@ class StepChoice(nn.Module):
         self.seen += counts
 
 
-def step_weights(schedule: NoiseSchedule, objective: Objective) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """What the error of each step counts for, (T,) float64; 1 without `reweight`, and always 1 at the first step.
+def step_weights(
+    schedule: NoiseSchedule, objective: Objective
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """What the error of each step counts for, (T,) float64; 1 without `reweight`, and always 1 at the first
+    step.
 
-    x0: SNR(t − 1) − SNR(t) (equation 12). eps: (1 − ᾱ_t) / ((1 − ᾱ_{t−1})²·(1 − β_t)), as in the authors' code.
+    x0: SNR(t − 1) − SNR(t) (equation 12). eps: (1 − ᾱ_t) / ((1 − ᾱ_{t−1})²·(1 − β_t)), as in the authors'
+    code.
     """
     made = np.ones(schedule.steps)
     if not objective.reweight:
@@ -106,8 +111,9 @@ class DenoisingLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The mean loss of clean rows (n, width), and the network's guess of them (n, width).
 
-        A row's loss is its mean squared error times the weight of its step, over T times the chance of that step.
-        With eps and `reweight` the first step's loss is half the squared error of the guessed clean row instead.
+        A row's loss is its mean squared error times the weight of its step, over T times the chance of that
+        step. With eps and `reweight` the first step's loss is half the squared error of the guessed clean row
+        instead.
         """
         steps, scaled_chance = self.choice.draw(len(clean), generator)
         signal, noise = self.signal[steps, None], self.noise[steps, None]
@@ -132,10 +138,15 @@ class DenoisingLoss(nn.Module):
 
 
 def check_objective(schedule: Schedule, objective: Objective) -> None:
-    """Raise `SpecError` where the denoiser shall guess noise that is never added, or that hides everything."""
+    """Raise `SpecError` where the denoiser shall guess noise that is never added, or that hides
+    everything."""
     if objective.predicts != "eps":
         return
     if schedule.noiseless:
-        raise SpecError('Without noise (`scale` 0) there is none to guess; saw `predicts` "eps". Use "x0", or add noise.')
+        raise SpecError(
+            'Without noise (`scale` 0) there is none to guess; saw `predicts` "eps". Use "x0", or add noise.'
+        )
     if noise_schedule(schedule).alpha_bar[-1] <= 0:
-        raise SpecError('`predicts` "eps" needs some signal at every step; the last step keeps none. Use "x0".')
+        raise SpecError(
+            '`predicts` "eps" needs some signal at every step; the last step keeps none. Use "x0".'
+        )

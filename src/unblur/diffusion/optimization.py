@@ -12,8 +12,12 @@ from unblur.diffusion.settings import Optimizer
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> torch.optim.Optimizer:
     """The optimizer that the settings name; each updates all its parameters in one fused pass."""
-    made = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[settings.name]
-    return made(list(parameters), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    trained, rate, decay = list(parameters), settings.learning_rate, settings.weight_decay
+    if settings.name == "adamw":
+        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
+    if settings.name == "adam":
+        return torch.optim.Adam(trained, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.SGD(trained, lr=rate, weight_decay=decay, fused=True)
 
 
 def clip(module: nn.Module, settings: Optimizer) -> None:

@@ -46,7 +46,9 @@ class SparseRows:
         ends = lengths.cumsum(0)
         owners = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
         entries = torch.arange(len(owners), device=rows.device) + (self.starts[rows] - ends + lengths)[owners]
-        return RowBatch(owners, self.columns[entries], self.weights[entries], ends - lengths, len(rows), self.n_columns)
+        return RowBatch(
+            owners, self.columns[entries], self.weights[entries], ends - lengths, len(rows), self.n_columns
+        )
 
     def all(self) -> RowBatch:
         """Every row, in order."""
@@ -72,18 +74,31 @@ class RowBatch:
         return made
 
     def times(self, table: Tensor) -> Tensor:
-        """The rows times a table (n_columns, width) → (n_rows, width), for the price of the stored entries."""
+        """The rows times a table (n_columns, width) → (n_rows, width), for the price of the stored
+        entries."""
         return functional.embedding_bag(
             self.columns, table, self.offsets, mode="sum", per_sample_weights=self.weights.to(table.dtype)
         )
 
     def sums(self, values: Tensor) -> Tensor:
-        """The sum of `values` (n_rows, n_columns) times the weights over each row's stored entries, (n_rows,)."""
+        """The sum of `values` (n_rows, n_columns) times the weights over each row's stored entries,
+        (n_rows,)."""
         picked = values[self.owners, self.columns] * self.weights
-        return torch.zeros(self.n_rows, device=values.device, dtype=picked.dtype).index_add(0, self.owners, picked)
+        return torch.zeros(self.n_rows, device=values.device, dtype=picked.dtype).index_add(
+            0, self.owners, picked
+        )
+
+    def kept(self, mask: Tensor, columns: Tensor, n_columns: int) -> RowBatch:
+        """The entries where `mask` holds, in new `columns` of a table of `n_columns`."""
+        owners = self.owners[mask]
+        lengths = torch.bincount(owners, minlength=self.n_rows)
+        return RowBatch(
+            owners, columns, self.weights[mask], lengths.cumsum(0) - lengths, self.n_rows, n_columns
+        )
 
     def thinned(self, dropout: float, generator: torch.Generator) -> RowBatch:
-        """The rows after dropout: entries are set to zero with probability `dropout`, the others scaled up."""
+        """The rows after dropout: entries are set to zero with probability `dropout`, the others scaled
+        up."""
         if not dropout:
             return self
         kept = torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= dropout

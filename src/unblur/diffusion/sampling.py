@@ -1,7 +1,7 @@
 """From a noisy row back to a clean one, step by step (paper, section 3.3). Pure functions.
 
-Every reverse step is linear in the network's answer and in the row it started from:
-``x_{t−1} = from_answer[t]·answer + from_state[t]·x_t (+ deviation[t]·ε)``, whichever of x_0 and ε the network guesses.
+Every reverse step is linear in the network's answer and in the row it started from: ``x_{t−1} =
+from_answer[t]·answer + from_state[t]·x_t (+ deviation[t]·ε)``, whichever of x_0 and ε the network guesses.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ class ReverseChain:
 def reverse_chain(
     schedule: Schedule, *, predicts: Literal["x0", "eps"] = "x0", most_steps: int | None = None
 ) -> ReverseChain:
-    """The reverse steps of a schedule: posterior means (paper, equations 7 and 10), or plain answers without noise.
+    """The reverse steps of a schedule: posterior means (paper, equations 7 and 10), or plain answers without
+    noise.
 
-    `most_steps` caps their number: that many, evenly spread over all T, the first and the last among them, each
-    with the posterior of the longer stride.
+    `most_steps` caps their number: that many, evenly spread over all T, the first and the last among them,
+    each with the posterior of the longer stride.
     """
     count = min(schedule.steps, most_steps or schedule.steps)
     if schedule.noiseless:
@@ -79,7 +80,8 @@ def denoising_path(
 ) -> Iterator[Tensor]:
     """The rows (n, width) after each reverse step from `start` (n, width); the last is the answer.
 
-    `noise` supplies the posterior's noise, one draw for each step but the last; without it each step takes the mean.
+    `noise` supplies the posterior's noise, one draw for each step but the last; without it each step takes
+    the mean.
     """
     rows = start
     for place, step in enumerate(chain.steps):

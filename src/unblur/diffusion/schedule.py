@@ -1,14 +1,14 @@
 """How much noise each step adds, and the closed forms that follow from it.
 
-Steps are counted from 0, the least noisy, to T − 1. Notation (paper → here; Wang et al., SIGIR 2023, section 3.1,
-and Ho et al., NeurIPS 2020): β_t → `betas`, ᾱ_t → `alpha_bar`, √ᾱ_t → `signal`, √(1 − ᾱ_t) → `noise`.
+Steps are counted from 0, the least noisy, to T − 1. Notation (paper → here; Wang et al., SIGIR 2023, section
+3.1, and Ho et al., NeurIPS 2020): β_t → `betas`, ᾱ_t → `alpha_bar`, √ᾱ_t → `signal`, √(1 − ᾱ_t) → `noise`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,20 +34,24 @@ class Schedule:
     steps: PositiveInt = 5
     """T, `steps`: the number of diffusion steps."""
     scale: NonNegativeFloat = 0.001
-    """s, `noise_scale`: multiplies `lowest` and `highest`. 0 means no noise: the denoiser is applied T times."""
+    """s, `noise_scale`: multiplies `lowest` and `highest`. 0 means no noise: the denoiser is applied T
+    times."""
     lowest: NonNegativeFloat = 0.0005
-    """α_min, `noise_min`: where ``linear`` (β) and ``linear-var`` (the variance 1 − ᾱ) begin, times `scale`."""
+    """α_min, `noise_min`: where ``linear`` (β) and ``linear-var`` (the variance 1 − ᾱ) begin, times
+    `scale`."""
     highest: PositiveFloat = 0.005
     """α_max, `noise_max`: where they end, times `scale`."""
     fixed_first: bool = True
-    """β of the first step is 1e-5 whatever the rule says: `beta_fixed`. The authors have it on, off for latent models."""
+    """β of the first step is 1e-5 whatever the rule says: `beta_fixed`. The authors have it on, off for
+    latent models."""
 
     def __post_init__(self) -> None:
         if self.noiseless or self.name not in ("linear", "linear-var"):
             return
         if self.lowest >= self.highest:
             raise SpecError(
-                f"`lowest` (noise_min) must be below `highest` (noise_max); saw {self.lowest} and {self.highest}. "
+                f"`lowest` (noise_min) must be below `highest` (noise_max); saw {self.lowest} and "
+                f"{self.highest}. "
                 "Swap them, or move them apart."
             )
         noise_schedule(self)
@@ -70,7 +74,8 @@ class NoiseSchedule:
         if betas.ndim != 1 or not len(betas) or not bool(((1 - betas < 1) & (betas <= 1)).all()):
             seen = f"{betas.min():.3g} to {betas.max():.3g}" if betas.size else "none"
             raise SpecError(
-                f"Each β must lie in (0, 1]; saw {seen}. Lower `scale` or `highest`, and keep `lowest` above 0."
+                f"Each β must lie in (0, 1]; saw {seen}. Lower `scale` or `highest`, and keep `lowest` "
+                "above 0."
             )
         object.__setattr__(self, "betas", _frozen(betas))
 
@@ -113,7 +118,8 @@ class NoiseSchedule:
 
     @cached_property
     def posterior_clean(self) -> Floats:
-        """What x_0 counts for in the mean of q(x_{t−1} | x_t, x_0), (T,): √ᾱ_{t−1}·β_t / (1 − ᾱ_t); 1 at the first."""
+        """What x_0 counts for in the mean of q(x_{t−1} | x_t, x_0), (T,): √ᾱ_{t−1}·β_t / (1 − ᾱ_t); 1 at the
+        first."""
         return _frozen(np.sqrt(self.alpha_bar_before) * self.betas / (1 - self.alpha_bar))
 
     @cached_property
@@ -127,7 +133,8 @@ class NoiseSchedule:
         return _frozen(self.betas * (1 - self.alpha_bar_before) / (1 - self.alpha_bar))
 
     def thinned(self, count: int) -> tuple[NDArray[np.intp], NoiseSchedule]:
-        """The steps that `count` evenly spread ones stop at (the first and the last among them), and their schedule.
+        """The steps that `count` evenly spread ones stop at (the first and the last among them), and their
+        schedule.
 
         The schedule has the same ᾱ at those steps, so one reverse step of it spans several of this one's.
         """
@@ -145,14 +152,16 @@ def noise_schedule(settings: Schedule) -> NoiseSchedule:
     - ``linear-var``: the variances 1 − ᾱ_t run so; β follows, capped at 0.999.
     - ``cosine``: ᾱ(u) = cos²((u + 0.008)/1.008 · π/2), β_t = 1 − ᾱ((t + 1)/T) / ᾱ(t/T), capped at 0.999
       (Nichol and Dhariwal, ICML 2021).
-    - ``binomial``: β_t = 1/(T − t + 1), that is 1/(T + 1) … 1/2, as in the authors' code (Sohl-Dickstein et al.,
-      ICML 2015, count t from 1, and end with no signal at all).
+    - ``binomial``: β_t = 1/(T − t + 1), that is 1/(T + 1) … 1/2, as in the authors' code (Sohl-Dickstein et
+      al., ICML 2015, count t from 1, and end with no signal at all).
 
     Raises `SpecError` when a β leaves (0, 1], or when `scale` is 0 and there is no noise to schedule.
     """
     steps, bounds = settings.steps, (settings.scale * settings.lowest, settings.scale * settings.highest)
     if settings.noiseless:
-        raise SpecError("A noise schedule needs a `scale` above 0; saw 0. Without noise there is no schedule to ask for.")
+        raise SpecError(
+            "A noise schedule needs a `scale` above 0; saw 0. Without noise there is no schedule to ask for."
+        )
     if settings.name == "linear":
         made = NoiseSchedule(np.linspace(*bounds, steps))
     elif settings.name == "linear-var":
@@ -168,13 +177,14 @@ def noise_schedule(settings: Schedule) -> NoiseSchedule:
 
 
 def evenly_spread(steps: int, count: int) -> NDArray[np.intp]:
-    """`count` of the steps 0 … `steps` − 1, ascending, the first and the last among them; the last when `count` is 1."""
+    """`count` of the steps 0 … `steps` − 1, ascending, the first and the last among them; the last when
+    `count` is 1."""
     if count == 1:
         return np.array([steps - 1], dtype=np.intp)
     return np.unique(np.round(np.linspace(0, steps - 1, min(count, steps))).astype(np.intp))
 
 
-def _frozen(array: Floats) -> Floats:
-    array = np.array(array, dtype=np.float64)
+def _frozen(values: NDArray[np.floating[Any]]) -> Floats:
+    array = np.array(values, dtype=np.float64)
     array.flags.writeable = False
     return array

@@ -1,4 +1,5 @@
-"""The hyper-parameters of the trained diffusion models, piece by piece; light to import, since nothing here computes.
+"""The hyper-parameters of the trained diffusion models, piece by piece; light to import, since nothing here
+computes.
 
 Names in quotes are those of the authors' command line and of RecBole.
 """
@@ -12,7 +13,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from unblur.errors import SpecError
 from unblur.spec import spec
 
-Activation: TypeAlias = Literal["tanh", "relu", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus", "identity"]
+Activation: TypeAlias = Literal[
+    "tanh", "relu", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus", "identity"
+]
 """The non-linearity between linear layers."""
 Dropout: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 """A probability of being set to zero in training; what stays is scaled up to keep the mean."""
@@ -22,7 +25,8 @@ Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 @spec
 class Denoiser:
-    """The network that guesses the clean row (or the noise) from a noisy row and its step (paper, section 3.1)."""
+    """The network that guesses the clean row (or the noise) from a noisy row and its step (paper, section
+    3.1)."""
 
     dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (300,)
     """Hidden widths: `dims`, `dims_dnn`."""
@@ -48,7 +52,8 @@ class Objective:
     reweight: bool = True
     """Weigh a step's error by how much the signal-to-noise ratio changes there (equation 12): `reweight`."""
     step_choice: Literal["importance", "uniform"] = "importance"
-    """How steps are drawn: in proportion to √E[loss²] of each step (Nichol and Dhariwal, ICML 2021), or evenly."""
+    """How steps are drawn: in proportion to √E[loss²] of each step (Nichol and Dhariwal, ICML 2021), or
+    evenly."""
     history: PositiveInt = 10
     """How many recent losses of each step that estimate rests on: `history_num_per_term`."""
     uniform_share: Annotated[float, Field(gt=0, le=1)] = 0.001
@@ -60,12 +65,14 @@ class Sampling:
     """How scores are inferred from a history (paper, section 3.3)."""
 
     start_steps: NonNegativeInt = 0
-    """T′, `sampling_steps`: 0 starts from the row itself, as noisy as it is; k from the row after k noise steps."""
+    """T′, `sampling_steps`: 0 starts from the row itself, as noisy as it is; k from the row after k noise
+    steps."""
     noise: bool = False
-    """Add the posterior's noise at each reverse step: `sampling_noise`. The noise depends on the model's seed and
-    the history alone, so that scores stay repeatable."""
+    """Add the posterior's noise at each reverse step: `sampling_noise`. The noise depends on the model's seed
+    and the history alone, so that scores stay repeatable."""
     inference_steps: PositiveInt | None = None
-    """Cap on reverse steps: at most so many, spread evenly over all T; `None` takes every step, as in the paper."""
+    """Cap on reverse steps: at most so many, spread evenly over all T; `None` takes every step, as in the
+    paper."""
 
 
 @spec
@@ -100,7 +107,8 @@ class Stopping:
     def __post_init__(self) -> None:
         if self.every > self.patience:
             raise SpecError(
-                f"`patience` counts epochs and must be at least `every`; saw {self.patience} and {self.every}. "
+                f"`patience` counts epochs and must be at least `every`; saw {self.patience} and "
+                f"{self.every}. "
                 "Raise `patience` or evaluate more often."
             )
 
@@ -117,19 +125,22 @@ class TimeWeights:
     def __post_init__(self) -> None:
         if self.oldest > self.newest:
             raise SpecError(
-                f"`oldest` (w_min) must not be above `newest` (w_max); saw {self.oldest} and {self.newest}. Swap them."
+                f"`oldest` (w_min) must not be above `newest` (w_max); saw {self.oldest} and {self.newest}. "
+                "Swap them."
             )
 
 
 @spec
 class Autoencoder:
-    """The variational autoencoder of the latent models, one encoder a cluster of items (paper, section 3.4)."""
+    """The variational autoencoder of the latent models, one encoder a cluster of items (paper, section
+    3.4)."""
 
     encoder_dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (300,)
-    """`in_dims`: widths from the row inwards; the last is that of the latent, shared out among the clusters."""
+    """`in_dims`: widths from the row inwards; the last is that of the latent, shared out among the
+    clusters."""
     decoder_dims: tuple[PositiveInt, ...] = ()
-    """`out_dims`: hidden widths from the latent outwards. Empty: one linear layer from the whole latent to all items;
-    otherwise one network a cluster, from that cluster's part of the latent."""
+    """`out_dims`: hidden widths from the latent outwards. Empty: one linear layer from the whole latent to
+    all items; otherwise one network a cluster, from that cluster's part of the latent."""
     activation: Activation = "tanh"
     """`act_func`, `ae_act_func`. It also follows the encoder's last layer, as in the authors' code."""
     dropout: Dropout = 0.1
@@ -141,7 +152,8 @@ class Autoencoder:
     least_diffusion_weight: NonNegativeFloat = 0.005
     """`anneal_cap`: where λ ends."""
     diffusion_decay: NonNegativeInt = 1000
-    """`anneal_steps`: how many epochs or batches λ takes to decay to nothing, were it not for its end; 0: it stays."""
+    """`anneal_steps`: how many epochs or batches λ takes to decay to nothing, were it not for its end; 0: it
+    stays."""
     decay_unit: Literal["epochs", "batches"] = "batches"
     """What `diffusion_decay` counts: epochs in the authors' code (500), batches in RecBole (1000)."""
     kl_weight: NonNegativeFloat = 0.3
@@ -153,12 +165,33 @@ class Autoencoder:
 
 
 @spec
+class LightGCN:
+    """How item embeddings are trained where clusters shall rest on those (He et al., SIGIR 2020)."""
+
+    layers: NonNegativeInt = 3
+    """Propagations through the graph of users and items."""
+    epochs: PositiveInt = 50
+    """Passes over the interactions."""
+    batch_size: PositiveInt = 8192
+    """Interactions a batch."""
+    learning_rate: PositiveFloat = 0.01
+    """Of Adam."""
+    ridge: NonNegativeFloat = 1e-4
+    """The L2 penalty on the embeddings that a batch uses."""
+    deviation: PositiveFloat = 0.1
+    """The standard deviation that embeddings begin with."""
+
+
+@spec
 class ItemClusters:
     """The groups of items that are encoded apart."""
 
     count: PositiveInt = 1
     """`n_cate`: how many."""
     embeddings: Literal["spectral", "lightgcn", "given"] = "spectral"
-    """What k-means sees: singular vectors of the train matrix, a LightGCN trained on it, or `item_embeddings` of `fit`."""
+    """What k-means sees: singular vectors of the train matrix, a LightGCN trained on it, or `item_embeddings`
+    of `fit`."""
     width: PositiveInt = 64
     """Width of the embeddings that are made here."""
+    lightgcn: LightGCN = LightGCN()
+    """How those of a LightGCN are trained."""

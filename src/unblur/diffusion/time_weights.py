@@ -14,9 +14,9 @@ from unblur.interactions import Interactions
 def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_array:
     """The rows as the model sees them, (n_users, n_items): 0/1, or weighted by order in time.
 
-    With `weights`, a user's M interactions in time order count ``oldest + (newest − oldest)·(m − 1)/(M − 1)`` for
-    m = 1 … M; a single interaction is the newest. Interactions of one moment are ordered by item position. The
-    weights that `data` itself carries (ratings, counts) are not used.
+    With `weights`, a user's M interactions in time order count ``oldest + (newest − oldest)·(m − 1)/(M − 1)``
+    for m = 1 … M; a single interaction is the newest. Interactions of one moment are ordered by item
+    position. The weights that `data` itself carries (ratings, counts) are not used.
 
     Raises `DataError` when there are no timestamps to order by.
     """
@@ -35,7 +35,8 @@ def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_a
 def weights_in_time(
     timestamps: NDArray[np.int64], indptr: NDArray[np.integer], weights: TimeWeights
 ) -> NDArray[np.float32]:
-    """The weight of each stored entry of a canonical CSR matrix with the given `indptr`; see `row_weights`."""
+    """The weight of each stored entry of a canonical CSR matrix with the given `indptr`; see
+    `row_weights`."""
     lengths = np.diff(indptr).astype(np.int64)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     order = np.lexsort((timestamps, rows))  # stable, so equal times stay in item order

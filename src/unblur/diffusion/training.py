@@ -1,8 +1,8 @@
 """The training loop: a generator of epoch reports, which the caller may stop at any time.
 
-What is trained is a `Learner`; how long and in which batches is the `Plan`. All chance of an epoch comes from the seed
-and the epoch's number, so a run that was interrupted and resumed from a checkpoint ends in the same bytes as one that
-was not.
+What is trained is a `Learner`; how long and in which batches is the `Plan`. All chance of an epoch comes from
+the seed and the epoch's number, so a run that was interrupted and resumed from a checkpoint ends in the same
+bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Plan:
     epochs: int = 1000
     batch_size: int = 400
     precision: Precision = "float32"
-    """What matrix products are computed in: bfloat16 runs them under autocast, weights and losses stay float32."""
+    """What matrix products are computed in: bfloat16 runs them under autocast, weights and losses stay
+    float32."""
     stopping: Stopping | None = None
     """When to stop early; needs a judge."""
 
@@ -126,12 +127,20 @@ class Training(Generic[Fitted]):
         scalars: Scalars | None = None,
         progress: Progress = silent,
     ) -> None:
-        """`judge` measures what is fitted, higher is better; `checkpoints` is resumed from where it holds some."""
-        self.learner, self.plan, self.seed, self.device = learner, plan, seed, check_device(device, plan.precision)
+        """`judge` measures what is fitted, higher is better; `checkpoints` is resumed from where it holds
+        some."""
+        self.learner, self.plan, self.seed, self.device = (
+            learner,
+            plan,
+            seed,
+            check_device(device, plan.precision),
+        )
         self.judge, self.checkpoints, self.checkpoint_every = judge, checkpoints, checkpoint_every
         self.scalars, self.progress = scalars, progress
         self.history: list[EpochReport] = []
-        self._optimizers = [make_optimizer(module.parameters(), settings) for module, settings in learner.groups]
+        self._optimizers = [
+            make_optimizer(module.parameters(), settings) for module, settings in learner.groups
+        ]
         self._best: dict[str, Tensor] | None = None
         self._resume()
 
@@ -150,10 +159,11 @@ class Training(Generic[Fitted]):
         return self.learner.fitted(self._best if self._best is not None else _copied(self.learner.module))
 
     def epochs(self) -> Iterator[EpochReport]:
-        """Train epoch by epoch until the plan's end or its stopping rule; each report comes after its checkpoint.
+        """Train epoch by epoch until the plan's end or its stopping rule; each report comes after its
+        checkpoint.
 
-        Raises `DivergedTraining` when a loss is not finite; the checkpoints then are those of earlier epochs, and
-        `fitted` still gives the best evaluated one.
+        Raises `DivergedTraining` when a loss is not finite; the checkpoints then are those of earlier epochs,
+        and `fitted` still gives the best evaluated one.
         """
         while self.epoch < self.plan.epochs and not self._stopped():
             report = self._epoch(self.epoch + 1)
@@ -178,7 +188,9 @@ class Training(Generic[Fitted]):
         stopping = self.plan.stopping
         if self.judge is None or stopping is None:
             return EpochReport(epoch, loss, None, True, time.perf_counter() - start)
-        before = max((report.validation for report in self.history if report.validation is not None), default=-math.inf)
+        before = max(
+            (report.validation for report in self.history if report.validation is not None), default=-math.inf
+        )
         if epoch % stopping.every == 0:
             validation = self.judge(self.learner.fitted(self.learner.module.state_dict()))
             if validation > before:
@@ -207,14 +219,19 @@ class Training(Generic[Fitted]):
                 optimizer.step()
             if time.perf_counter() - told > EVENT_SECONDS:
                 told = time.perf_counter()
-                self.progress(ProgressEvent(f"train, epoch {epoch}", place + 1, len(batches), {"loss": float(loss)}))
+                self.progress(
+                    ProgressEvent(
+                        f"train, epoch {epoch}", place + 1, len(batches), {"loss": float(losses[place])}
+                    )
+                )
         learner.module.eval()
         _check_finite(losses, epoch, self.checkpoints)
         sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
         return float((losses.double().cpu() * sizes).sum() / sizes.sum())
 
     def _figures(self, report: EpochReport) -> dict[str, float]:
-        """What a progress event shows: loss, metric, and the seconds left if every epoch of the plan is needed."""
+        """What a progress event shows: loss, metric, and the seconds left if every epoch of the plan is
+        needed."""
         shown = {"loss": report.loss}
         if report.validation is not None and self.plan.stopping is not None:
             shown[self.plan.stopping.metric] = report.validation
@@ -227,7 +244,9 @@ class Training(Generic[Fitted]):
         if self._best is not None:
             tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         for place, optimizer in enumerate(self._optimizers):
-            tensors |= {f"optimizer.{place}.{name}": tensor for name, tensor in optimizer_state(optimizer).items()}
+            tensors |= {
+                f"optimizer.{place}.{name}": tensor for name, tensor in optimizer_state(optimizer).items()
+            }
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         record = {"history": [asdict(report) for report in self.history]}
         folder.write(Checkpoint(self.epoch, record, arrays))
@@ -236,22 +255,17 @@ class Training(Generic[Fitted]):
         found = None if self.checkpoints is None else self.checkpoints.latest()
         if found is None:
             return
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, array in found.tensors.items():
-            part, _, rest = name.partition(".")
-            if part == "optimizer":
-                place, _, rest = rest.partition(".")
-                part = f"optimizer.{place}"
-            parts.setdefault(part, {})[rest] = torch.from_numpy(array).to(self.device)
-        self.learner.module.load_state_dict(parts["module"])
-        self._best = parts.get("best")
+        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in found.tensors.items()}
+        self.learner.module.load_state_dict(_below(tensors, "module."))
+        self._best = _below(tensors, "best.") or None
         for place, optimizer in enumerate(self._optimizers):
-            restore_optimizer(optimizer, parts.get(f"optimizer.{place}", {}))
+            restore_optimizer(optimizer, _below(tensors, f"optimizer.{place}."))
         self.history = [EpochReport(**report) for report in found.record["history"]]
 
 
 def epoch_chance(seed: int, epoch: int, n_rows: int, device: torch.device) -> tuple[Tensor, torch.Generator]:
-    """The order of the rows in an epoch, int64, and the generator of all its other chance, both on the device."""
+    """The order of the rows in an epoch, int64, and the generator of all its other chance, both on the
+    device."""
     words = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint64)
     shuffle = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
     order = torch.randperm(n_rows, generator=shuffle).to(device)
@@ -259,15 +273,20 @@ def epoch_chance(seed: int, epoch: int, n_rows: int, device: torch.device) -> tu
 
 
 def check_device(device: str, precision: Precision = "float32") -> torch.device:
-    """The device by name. Raises `CapabilityError` for one that is not here, or that lacks bfloat16 where it is wanted."""
+    """The device by name. Raises `CapabilityError` for one that is not here, or that lacks bfloat16 where it
+    is wanted."""
     try:
         wanted = torch.device(device)
     except RuntimeError as problem:
-        raise CapabilityError(f'The device must be one that torch knows, such as "cpu" or "cuda"; {problem}.') from None
+        raise CapabilityError(
+            f'The device must be one that torch knows, such as "cpu" or "cuda"; {problem}.'
+        ) from None
     if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise CapabilityError(f"Device {device!r} needs a GPU that torch can use; there is none. Use \"cpu\".")
+        raise CapabilityError(f'Device {device!r} needs a GPU that torch can use; there is none. Use "cpu".')
     if wanted.type == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
-        raise CapabilityError(f'Precision "bfloat16" needs a GPU that has it; {device!r} has not. Use "float32".')
+        raise CapabilityError(
+            f'Precision "bfloat16" needs a GPU that has it; {device!r} has not. Use "float32".'
+        )
     return wanted
 
 
@@ -278,9 +297,15 @@ def _check_finite(losses: Tensor, epoch: int, checkpoints: CheckpointFolder | No
     place = int(bad[0])
     kept = f" Checkpoints of earlier epochs are in {checkpoints.path}." if checkpoints is not None else ""
     raise DivergedTraining(
-        f"The loss of every batch must be finite; that of batch {place + 1} of {len(losses)} in epoch {epoch} is "
+        f"The loss of every batch must be finite; that of batch {place + 1} of {len(losses)} in epoch "
+        f"{epoch} is "
         f"{float(losses[place])}. Lower the learning rate, or set `optimizer.clip_norm`.{kept}"
     )
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _copied(module: nn.Module, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from unblur.diffusion.settings import Stopping
-from unblur.errors import DataError
+from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import USER_METRICS, parse_metric, per_user
 from unblur.interactions import Interactions
-from unblur.errors import SpecError
 from unblur.randomness import RNG, generator
 from unblur.recommender import Recommender
 from unblur.splitting import Split
@@ -21,22 +20,25 @@ def check_metric(name: str) -> tuple[str, int]:
     metric, cutoff = parse_metric(name)
     if metric not in USER_METRICS or metric == "mean_popularity":
         known = ", ".join(sorted(set(USER_METRICS) - {"mean_popularity"}))
-        raise SpecError(f"Training stops by a metric that each user has and that grows; saw {name!r}. Use one of {known}.")
+        raise SpecError(
+            f"Training stops by a metric that each user has and that grows; saw {name!r}. Use one of {known}."
+        )
     return metric, cutoff
 
 
 def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     """Set aside a fraction of each user's interactions, at random or the last in time, always leaving one.
 
-    Raises `DataError` when the last in time are wanted and there are no timestamps, or when every user has too few
-    interactions to give one up.
+    Raises `DataError` when the last in time are wanted and there are no timestamps, or when every user has
+    too few interactions to give one up.
     """
     degrees = train.user_degrees
     counts = np.minimum(np.round(degrees * stopping.fraction), np.maximum(degrees - 1, 0)).astype(np.int64)
     if stopping.carve == "last":
         if train.timestamps is None:
             raise DataError(
-                'Setting aside the last interactions in time needs timestamps; these have none. Use `carve` "random", '
+                "Setting aside the last interactions in time needs timestamps; these have none. Use `carve` "
+                '"random", '
                 "or read the data with its time column."
             )
         priority = train.timestamps.astype(np.float64)
@@ -48,11 +50,14 @@ def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     held[order] = place >= np.repeat(degrees - counts, degrees)
     if not held.any():
         raise DataError(
-            f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is none. "
+            f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
+            "none. "
             "Raise `stopping.fraction`, give `validation`, or train without `stopping`."
         )
     part = train.keep(~held)
-    return Split(part, part, train.keep(held), f"carved from train: {stopping.carve}, {stopping.fraction:.0%}")
+    return Split(
+        part, part, train.keep(held), f"carved from train: {stopping.carve}, {stopping.fraction:.0%}"
+    )
 
 
 def given(train: Interactions, validation: Interactions) -> Split:

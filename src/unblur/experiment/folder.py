@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unblur import artifact
 from unblur.errors import ArtifactError
+from unblur.experiment.provenance import trained_on
+from unblur.sources import write_parquet
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from unblur.experiment.measuring import Outcome
 
 MARK = "report.json"
@@ -44,10 +49,29 @@ def check_place(path: str | Path, *, overwrite: bool = False) -> None:
         )
 
 
-def write_folder(path: str | Path, outcome: Outcome, *, overwrite: bool = False) -> None:
-    """Write what came of a recipe to a new folder, by way of a sibling that is renamed at the end."""
+def write_folder(
+    path: str | Path,
+    outcome: Outcome,
+    *,
+    tables: Mapping[str, pl.DataFrame] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write what came of a recipe to a new folder, by way of a sibling that is renamed at the end.
+
+    `tables` are written beside it as Parquet files of these names.
+    """
     check_place(path, overwrite=overwrite)
-    place = Path(path).absolute()
+    try:
+        _write(Path(path).absolute(), outcome)
+    except OSError as problem:
+        raise ArtifactError(
+            f"The output folder must be written whole; {path}: {problem.strerror or problem}. Nothing "
+            "was left behind. "
+            "Make room, or give another path."
+        ) from problem
+
+
+def _write(place: Path, outcome: Outcome) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
@@ -56,7 +80,9 @@ def write_folder(path: str | Path, outcome: Outcome, *, overwrite: bool = False)
         made.mkdir()
         for name, text in _texts(outcome).items():
             (made / name).write_text(text, encoding="utf-8")
-        artifact.save(outcome.model, made / "model")
+        for name, table in (tables or {}).items():
+            write_parquet(table, made / name)
+        artifact.save(outcome.model, made / "model", provenance=trained_on(outcome.train, outcome.recipe))
         replaced = Path(folder) / "replaced"
         try:
             if place.exists():

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unblur.errors import CapabilityError, RecipeError
+from unblur.errors import RecipeError
 from unblur.evaluation.protocol import Evaluation
 from unblur.evaluation.report import Measurement, Provenance, Report, Timings, with_expected
 from unblur.evaluation.significance import bootstrap_interval
@@ -21,10 +19,11 @@ from unblur.experiment.preparation import Prepared, prepare
 from unblur.experiment.provenance import machine, peak_rss_mb, versions
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
-from unblur.randomness import RNG, streams
+from unblur.randomness import streams
 from unblur.recipe import Recipe
 from unblur.recommender import Recommender
 from unblur.spec import spec_to_dict
+from unblur.tuning.search import first_metric, search
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +35,8 @@ class Outcome:
     report: Report
     model: Recommender
     """Fitted with the first seed."""
+    train: Interactions
+    """What it was fitted to."""
     evaluations: tuple[Evaluation, ...]
     """One for each seed: the lists and the values of each user."""
 
@@ -62,26 +63,48 @@ def run(
     if out is not None:
         check_place(out, overwrite=overwrite)
     outcome = measure(
-        prepare(recipe, data=data, progress=progress), seeds=seeds, device=device, progress=progress
+        prepare(recipe, data=data, progress=progress),
+        seeds=seeds,
+        device=device,
+        notes=notes,
+        progress=progress,
     )
-    report = replace(outcome.report, notes=(*notes, *outcome.report.notes))
     if out is not None:
-        write_folder(out, replace(outcome, report=report), overwrite=overwrite)
-    return report
+        write_folder(out, outcome, overwrite=overwrite)
+    return outcome.report
 
 
 def measure(
-    prepared: Prepared, *, seeds: int = 1, device: str = "cpu", progress: Progress = silent
+    prepared: Prepared,
+    *,
+    chosen: Any = None,
+    seeds: int = 1,
+    device: str = "cpu",
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> Outcome:
-    """Fit the recipe's model on the train part and measure it on what is held out, once a seed."""
+    """Fit the recipe's model on the train part and measure it on what is held out, once a seed.
+
+    Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is what a search came to.
+    """
     if seeds < 1:
         raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
-    recipe, split, notes = prepared.recipe, prepared.split, list(prepared.notes)
+    recipe, split, notes = prepared.recipe, prepared.split, [*notes, *prepared.notes]
     clock = Clock(prepared.read_seconds)
-    if recipe.protocol.kind == "strict":
+    if chosen is not None:
+        recipe = replace(recipe, model=chosen)
+    elif recipe.protocol.kind == "strict":
         with clock("fit"):
-            spec = _chosen(recipe, split.train, streams(recipe.seed, "search")["search"], progress)
-        recipe = replace(recipe, model=spec)
+            found = search(
+                recipe.model,
+                split.train,
+                metric=first_metric(recipe),
+                rng=streams(recipe.seed, "search")["search"],
+                device=device,
+                progress=progress,
+            )
+        recipe = replace(recipe, model=found.spec)
+        notes.extend(found.notes())
         notes.append(
             "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search"
         )
@@ -122,7 +145,7 @@ def measure(
         clock=clock,
         device=device,
     )
-    return Outcome(recipe, report, models[0], tuple(evaluations))
+    return Outcome(recipe, report, models[0], split.train, tuple(evaluations))
 
 
 def reported(
@@ -153,15 +176,6 @@ def reported(
         ),
         notes=tuple(dict.fromkeys(notes)),
     )
-
-
-def _chosen(recipe: Recipe, train: Interactions, rng: RNG, progress: Progress) -> Any:
-    """The spec that a search on parts of `train` chose; what is held out for the report is not seen."""
-    if find_spec("unblur.tuning") is None:
-        raise CapabilityError(
-            "The strict protocol needs a search; this version has none. Use protocol.kind=paper."
-        )
-    return import_module("unblur.tuning").strict_spec(recipe, train, rng=rng, progress=progress)
 
 
 def _over_seeds(evaluations: Sequence[Evaluation], recipe: Recipe) -> tuple[Measurement, ...]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from unblur import datasets, sources
 from unblur.errors import RecipeError, some
@@ -17,7 +16,7 @@ from unblur.recipe import Data, Recipe
 from unblur.recipe.parts import Files, Random, Reading
 from unblur.splitting import Split, k_core
 
-WHOLE = "interactions"
+WHOLE = "all"
 """The name of the one part of data that are not split yet."""
 
 
@@ -70,7 +69,9 @@ def read_parts(
     there.
     """
     if path is not None:
-        parts = _own(Path(path), data.read.options(), progress)
+        files = datasets.locate(data.name or None, path)
+        options = data.read.options()
+        parts = {name: sources.read(file, **options, progress=progress) for name, file in files.items()}
     elif not data.name:
         raise RecipeError(
             "The recipe names no data set; it runs on data of your own. Give them: --data PATH."
@@ -80,7 +81,7 @@ def read_parts(
             "data.read says how files of your own are read; there are none. Give --data PATH or leave it out."
         )
     else:
-        parts = dict(datasets.load(data.name))
+        parts = datasets.load(data.name, reading=data.reading, progress=progress)
     if data.k_core is not None:
         if len(parts) != 1:
             raise RecipeError(
@@ -92,9 +93,3 @@ def read_parts(
             for name, part in parts.items()
         }
     return parts
-
-
-def _own(path: Path, options: dict[str, Any], progress: Progress) -> dict[str, Interactions]:
-    if path.is_dir():
-        return sources.read_split_folder(path, **options, progress=progress)
-    return {WHOLE: sources.read(path, **options, progress=progress)}

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import unblur
+from unblur.interactions import Interactions
+from unblur.recipe import Recipe
 
 _LIBRARIES = ("numpy", "scipy", "torch", "polars")
 
@@ -34,6 +36,18 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
         facts["gpu"] = torch.cuda.get_device_name(device)
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def trained_on(train: Interactions, recipe: Recipe) -> dict[str, Any]:
+    """What a saved model remembers of its training: a fingerprint, sizes, seed and recipe."""
+    return {
+        "train": train.fingerprint(),
+        "n_users": train.n_users,
+        "n_items": train.n_items,
+        "n_interactions": train.n_interactions,
+        "seed": recipe.seed,
+        "recipe": recipe.name,
+    }
 
 
 def peak_rss_mb() -> float:

@@ -11,6 +11,7 @@ from unblur.errors import ArtifactError, DataError, RecipeError, some
 from unblur.evaluation.report import Report
 from unblur.experiment.measuring import Clock, reported
 from unblur.experiment.preparation import WHOLE, read_parts
+from unblur.experiment.provenance import trained_on
 from unblur.interactions import Interactions, Unknown
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
@@ -79,6 +80,11 @@ def evaluate_saved(
     `RecipeError` where the data are the very ones that the model was fitted to and are split anew: nothing in
     them is held out.
     """
+    if recipe.protocol.kind == "strict":
+        raise RecipeError(
+            "A saved model is measured as it is; the strict protocol chooses its hyper-parameters "
+            "anew. Use: unblur run."
+        )
     start = time.perf_counter()
     model = artifact.load(path, device=device)
     origin = artifact.read_manifest(path).get("provenance", {})
@@ -119,20 +125,10 @@ def read_histories(
     path: str | Path, reading: Reading, items: Vocabulary, *, progress: Progress = silent
 ) -> Interactions:
     """Histories from a file, with labels of the kind that `items` has."""
-    options = {"labels": items.kind, **reading.options()} if items.kind == "str" else reading.options()
-    return sources.read(path, **options, progress=progress)
-
-
-def trained_on(train: Interactions, recipe: Recipe) -> dict[str, object]:
-    """What a saved model remembers of its training: a fingerprint, sizes, seed and recipe."""
-    return {
-        "train": train.fingerprint(),
-        "n_users": train.n_users,
-        "n_items": train.n_items,
-        "n_interactions": train.n_interactions,
-        "seed": recipe.seed,
-        "recipe": recipe.name,
-    }
+    given = sources.read(path, **reading.options(), progress=progress)
+    if given.items.kind == items.kind or items.kind == "int" or reading.labels is not None:
+        return given
+    return sources.read(path, **reading.options(), labels="str", progress=progress)
 
 
 def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:

@@ -22,7 +22,7 @@ Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 @spec
 class Reading:
-    """How the caller's own files are read; `unblur.sources.read` says more. Named data sets need none of it."""
+    """How the caller's own files are read; `unblur.sources.read` says more."""
 
     format: Literal["parquet", "csv", "adjacency", "recbole", "npz", "npy"] | None = None
     """The file's format; told from its name and content when left out."""
@@ -70,6 +70,9 @@ class Data:
 
     name: str = ""
     """A public data set by name (`unblur datasets` lists them); empty for the caller's own."""
+    reading: str | None = None
+    """Which of the data set's ways to make interactions of its files (`unblur datasets`); the first one when
+    left out."""
     read: Reading = Reading()
     """How the caller's own files are read."""
     k_core: KCore | None = None
@@ -102,8 +105,8 @@ class Random:
     """The share of each user's items that is held out; one is always left."""
     n: PositiveInt | None = None
     """How many items of each user are held out, in place of a share."""
-    part: str = ""
-    """Which part of the data is split; may be left empty where there is just one."""
+    part: str | None = None
+    """Which part of the data is split; may be left out where there is just one."""
 
     def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
         """The split, drawn from `rng`."""
@@ -120,8 +123,8 @@ class Block:
     kind: ClassVar[str] = "block"
     fraction: Fraction = 0.2
     """The share of each user's items that is held out; one is always left."""
-    part: str = ""
-    """Which part of the data is split; may be left empty where there is just one."""
+    part: str | None = None
+    """Which part of the data is split; may be left out where there is just one."""
 
     def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
         """The split, drawn from `rng`."""
@@ -135,8 +138,8 @@ class LeaveLast:
     kind: ClassVar[str] = "leave-last"
     n: PositiveInt = 1
     """How many; one item is always left."""
-    part: str = ""
-    """Which part of the data is split; may be left empty where there is just one."""
+    part: str | None = None
+    """Which part of the data is split; may be left out where there is just one."""
 
     def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
         """The split; there is no chance in it."""
@@ -152,8 +155,8 @@ class Time:
     """The share of all interactions, the latest ones, that is held out."""
     after: int | None = None
     """The moment itself, in the unit of the data, in place of a share."""
-    part: str = ""
-    """Which part of the data is split; may be left empty where there is just one."""
+    part: str | None = None
+    """Which part of the data is split; may be left out where there is just one."""
 
     def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
         """The split; there is no chance in it."""
@@ -172,8 +175,8 @@ class Users:
     """The share of users that is kept out of train."""
     held_out_fraction: Fraction = 0.2
     """The share of those users' items that is held out."""
-    part: str = ""
-    """Which part of the data is split; may be left empty where there is just one."""
+    part: str | None = None
+    """Which part of the data is split; may be left out where there is just one."""
 
     def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
         """The split, drawn from `rng`."""
@@ -232,8 +235,8 @@ def _part(parts: Mapping[str, Interactions], name: str, role: str) -> Interactio
     return parts[name]
 
 
-def _only(parts: Mapping[str, Interactions], name: str) -> Interactions:
-    if name:
+def _only(parts: Mapping[str, Interactions], name: str | None) -> Interactions:
+    if name is not None:
         return _part(parts, name, "part")
     if len(parts) != 1:
         raise RecipeError(

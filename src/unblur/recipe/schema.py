@@ -25,7 +25,7 @@ T = TypeVar("T")
 _SECTIONS = ("data", "split", "model", "protocol")
 _NUMBERS = ("expected", "verified")
 _PLAIN = ("schema", "name", "title", "seed")
-_KINDS = ("model.kind", "split.kind", "protocol.kind", "data.name")
+_KINDS = ("model.kind", "split.kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +146,11 @@ class Recipe:
     # ------------------------------------------------------------------------------------------- changes
 
     def changed(self, settings: Mapping[str, Any]) -> Recipe:
-        """A copy with the values at dotted paths set: ``{"model.sharpen.duration": 2.0, "model.low_pass":
-        "off"}``.
+        """A copy with the values at dotted paths set: ``{"model.blur.steps": 2, "model.low_pass": "off"}``.
 
         Checked as `from_dict` checks. Another kind of model or split starts from that kind's defaults.
-        Published and verified numbers are dropped where they no longer speak of the same thing: with another
-        data set, kind of model, split or protocol, and where they are not measured any more.
+        Published and verified numbers are dropped where they no longer speak of the same thing: with other
+        data, another split, kind of model, protocol or averaging, and where they are not measured any more.
         """
         if not settings:
             return self
@@ -159,13 +158,13 @@ class Recipe:
         for path in sorted(settings, key=lambda path: path not in _KINDS):
             self._check_path(path)
             section = path.partition(".")[0]
-            if path in ("model.kind", "split.kind") and settings[path] != tree[section]["kind"]:
+            if path in _KINDS and settings[path] != tree[section]["kind"]:
                 tree[section] = {}
             tree = set_path(tree, path, settings[path])
         for section in _NUMBERS:
             tree.pop(section, None)
         made = Recipe.from_dict(tree)
-        if any(path in _KINDS or path.startswith("split.") for path in settings):
+        if made._subject() != self._subject():
             return made
         return replace(
             made,
@@ -176,6 +175,10 @@ class Recipe:
     def without_numbers(self) -> Recipe:
         """A copy that expects nothing: for other data than the numbers speak of."""
         return replace(self, expected={}, verified={})
+
+    def _subject(self) -> tuple[object, ...]:
+        """What published numbers speak of, beside the hyper-parameters."""
+        return self.data, self.split, self.model.kind, self.protocol.kind, self.protocol.averaging
 
     def _check_path(self, path: str) -> None:
         head, _, rest = path.partition(".")
@@ -233,7 +236,8 @@ def _decoded(cls: Any, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A spec's table: `None` is left out where it is the default, and ``"off"`` elsewhere."""
+    """A spec's table: `None` is left out where it is the default, and ``"off"`` elsewhere; so is an empty
+    table."""
     return _encoded(value, spec_to_dict(value))
 
 
@@ -247,7 +251,9 @@ def _encoded(value: Any, table: dict[str, Any]) -> dict[str, Any]:
             if entry.default is not None and entry.default is not MISSING:
                 encoded[entry.name] = OFF
         elif is_dataclass(own):
-            encoded[entry.name] = _encoded(own, plain)
+            inside = _encoded(own, plain)
+            if inside or own != entry.default:
+                encoded[entry.name] = inside
         else:
             encoded[entry.name] = plain
     return encoded

@@ -13,6 +13,7 @@ from unblur.sources.opening import SUFFIXES as SUFFIXES
 from unblur.sources.opening import Format as Format
 from unblur.sources.reading import read as read
 from unblur.sources.reading import read_split_folder as read_split_folder
+from unblur.sources.reading import split_files as split_files
 from unblur.sources.writing import replacing as replacing
 from unblur.sources.writing import write as write
 from unblur.sources.writing import write_parquet as write_parquet
@@ -24,6 +25,7 @@ __all__ = [
     "read",
     "read_split_folder",
     "replacing",
+    "split_files",
     "write",
     "write_parquet",
 ]

@@ -138,8 +138,8 @@ def _position(wanted: str | int | None, role: Role, names: Sequence[str], named:
         return wanted
     if not named:
         raise DataError(
-            f"{file} must have a header to name `{role}` {wanted!r}; it was read as having none. "
-            "Give positions from 0, or pass `header=True`."
+            f"{file} must have a header to name `{role}` {wanted!r}; it was read as having none. Give "
+            "positions from 0, or pass `header=True`."
         )
     if wanted not in names:
         raise _missing(wanted, role, names, file)
@@ -159,10 +159,8 @@ def _by_position(
     if not 2 <= len(names) <= 4:
         raise DataError(
             "A file without header must have 2 to 4 columns (user, item, rating, timestamp) to be read "
-            "unasked; "
-            f"{file} has {len(names)}. Say which columns are meant by position (user=0, item=1, …), or "
-            "correct "
-            "`delimiter`."
+            f"unasked; {file} has {len(names)}. Say which columns are meant by position (user=0, item=1, …), "
+            "or correct `delimiter`."
         )
     taken = set(found.values())
     for position, role in enumerate(_POSITIONAL[: len(names)]):
@@ -183,8 +181,7 @@ def _settled(found: dict[Role, int], names: Sequence[str], file: str) -> Columns
         if position in by_position:
             raise DataError(
                 f"Each column must have one meaning; {names[position]!r} of {file} was given as `{role}` and "
-                "as "
-                f"`{by_position[position]}`. Name two different columns."
+                f"as `{by_position[position]}`. Name two different columns."
             )
         by_position[position] = role
     return Columns(

@@ -3,16 +3,19 @@ called."""
 
 from __future__ import annotations
 
+import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import polars as pl
-from scipy import sparse
+from numpy.typing import NDArray
 
 from unblur.errors import DataError, nearest, some
 
@@ -51,6 +54,23 @@ _NOT_DATA = (
     (b"\xfe\xff", "text in UTF-16", "Save it as UTF-8."),
 )
 
+_DAMAGE = (
+    *(ValueError, KeyError, TypeError, IndexError, AttributeError, SyntaxError, OverflowError, MemoryError),
+    *(
+        OSError,
+        EOFError,
+        RuntimeError,
+        Warning,
+        struct.error,
+        tokenize.TokenError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ),
+)
+"""What NumPy and zipfile raise over files that are not what they seem."""
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -76,8 +96,7 @@ def checked_path(path: str | Path) -> Path:
         holds = f"it holds {some(inside, 8)}" if inside else "it holds no file of a known format"
         raise DataError(
             f"A file must be given; {file} is a folder, and {holds}. Give one of its files, or read a folder "
-            "with "
-            "train, valid and test files with `read_split_folder`."
+            "with train, valid and test files with `read_split_folder`."
         )
     if not file.exists():
         folder = file.absolute().parent
@@ -117,14 +136,12 @@ def guess_format(file: Path, start: bytes) -> Format | None:
     if ending in ("parquet", "npz", "npy"):
         raise DataError(
             f"A file that ends in {file.suffix} must be in that format; {file} does not start as such a file "
-            "does. "
-            "It is damaged or of another kind: copy it again, or give its kind with `format=`."
+            "does. It is damaged or of another kind: copy it again, or give its kind with `format=`."
         )
     if b"\x00" in start:
         raise DataError(
             f"A file must be in a known format ({', '.join(FORMATS)}); {file} is neither text nor one of the "
-            "others. "
-            "Export the table to Parquet or CSV."
+            "others. Export the table to Parquet or CSV."
         )
     return ending
 
@@ -140,15 +157,14 @@ def open_parquet(file: Path) -> Opened:
         return DataError(f"A Parquet file must be whole; {file} is not: {seen}. Copy or write it again.")
 
     try:
-        names = tuple(pl.read_parquet_schema(file))
+        scan = pl.scan_parquet(file, glob=False, hive_partitioning=False)
+        names = tuple(scan.collect_schema())
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
         raise damaged(problem) from None
 
     def load(positions: list[int]) -> pl.DataFrame:
         try:
-            return pl.read_parquet(
-                file, columns=[names[at] for at in positions], glob=False, hive_partitioning=False
-            )
+            return scan.select(names[at] for at in positions).collect()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
             raise damaged(problem) from None
 
@@ -156,60 +172,70 @@ def open_parquet(file: Path) -> Opened:
 
 
 def open_matrix(file: Path) -> Opened:
-    """A users × items matrix as `scipy.sparse.save_npz` writes it; labels are positions, values are
-    weights."""
-    try:
-        matrix: Any = sparse.load_npz(file)  # reads without pickles
-        if matrix.format not in ("csr", "csc", "coo"):
-            raise ValueError(f"it is in {matrix.format} form; csr, csc and coo are read")
-        if matrix.format != "coo":
-            matrix.check_format(full_check=True)
-        entries = sparse.coo_array(matrix)
-        if len(entries.shape) != 2 or entries.data.dtype.kind not in "biuf":
-            raise ValueError(f"it is a {entries.data.dtype} array of shape {entries.shape}")
-        if any(
-            len(at) and (at.min() < 0 or at.max() >= n)
-            for at, n in zip(entries.coords, entries.shape, strict=True)
-        ):
-            raise ValueError("an index lies outside the matrix")
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        OSError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as problem:
-        raise DataError(
-            f"An .npz file must be a sparse matrix of numbers, saved by scipy.sparse.save_npz; {file} is "
-            f"not: {problem}. "
-            "Save it again."
-        ) from None
-    columns = [pl.Series("user", entries.coords[0]), pl.Series("item", entries.coords[1])]
-    values = pl.Series("weight", entries.data)
-    columns.append(values.cast(pl.Float64) if values.dtype.is_float() else values)
-    frame = pl.DataFrame(columns)
-    shape = cast("tuple[int, int]", tuple(int(n) for n in entries.shape))
+    """A users × items matrix as `scipy.sparse.save_npz` writes it; labels are positions, values weights."""
+
+    def load(stream: BinaryIO) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], tuple[int, int]]:
+        with np.load(stream, allow_pickle=False) as archive:
+            form = archive["format"].item()
+            form = form.decode() if isinstance(form, bytes) else form
+            n_users, n_items = (int(size) for size in archive["shape"])
+            values = archive["data"]
+            if form == "coo":
+                rows, columns = (archive["row"], archive["col"]) if "row" in archive else archive["coords"]
+            elif form in ("csr", "csc"):
+                starts, columns = archive["indptr"], archive["indices"]
+                lengths = np.diff(starts)
+                if (
+                    len(starts) != (n_users if form == "csr" else n_items) + 1
+                    or starts[0]
+                    or (lengths < 0).any()
+                ):
+                    raise ValueError("its index pointers do not fit its shape")
+                rows = np.repeat(np.arange(len(lengths)), lengths)
+                rows, columns = (rows, columns) if form == "csr" else (columns, rows)
+            else:
+                raise ValueError(f"it is in {form} form; csr, csc and coo are read")
+        if not len(rows) == len(columns) == len(values) or values.dtype.kind not in "biuf":
+            raise ValueError(
+                f"it has {len(values):,} values of type {values.dtype} and {len(columns):,} indices"
+            )
+        for places, size in ((rows, n_users), (columns, n_items)):
+            if places.dtype.kind not in "iu" or (
+                len(places) and not 0 <= places.min() <= places.max() < size
+            ):
+                raise ValueError("an index lies outside the matrix")
+        return rows, columns, values, (n_users, n_items)
+
+    rows, columns, values, shape = _loaded(
+        file, load, "a sparse matrix of numbers, saved by scipy.sparse.save_npz"
+    )
+    frame = pl.DataFrame({"user": rows, "item": columns, "weight": values})
     return Opened("npz", tuple(frame.columns), True, lambda positions: frame[:, positions], shape)
 
 
 def open_pairs(file: Path) -> Opened:
     """A NumPy array of integers, one (user, item) pair a row."""
-    try:
-        pairs = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as problem:
-        raise DataError(
-            f"An .npy file must be a whole array of numbers (pickled objects are never opened); {file} is "
-            f"not: {problem}. "
-            "Save it again as integers of shape (n, 2)."
-        ) from None
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise DataError(
-            f"An .npy file must hold integers of shape (n, 2), a user and an item a row; {file} holds "
-            f"{pairs.dtype} of "
-            f"shape {pairs.shape}. Save the pairs in that shape, or use Parquet."
-        )
+
+    def load(stream: BinaryIO) -> NDArray[Any]:
+        pairs: NDArray[Any] = np.load(stream, allow_pickle=False)
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+            raise ValueError(f"it holds {pairs.dtype} of shape {pairs.shape}")
+        return pairs
+
+    pairs = _loaded(file, load, "integers of shape (n, 2), a user and an item a row")
     frame = pl.DataFrame({"user": pairs[:, 0], "item": pairs[:, 1]})
     return Opened("npy", ("user", "item"), True, lambda positions: frame[:, positions])
+
+
+def _loaded(file: Path, load: Callable[[BinaryIO], T], what: str) -> T:
+    """What `load` makes of a NumPy file; whatever a damaged one makes it raise becomes a `DataError`."""
+    try:
+        with file.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return load(stream)
+    except _DAMAGE as problem:
+        seen = " ".join(str(problem).split()) or type(problem).__name__
+        raise DataError(
+            f"A file of NumPy's must hold {what}, and no pickled objects: they are never opened. {file} is "
+            f"not so: {seen}. Save or copy it again, or use Parquet."
+        ) from None

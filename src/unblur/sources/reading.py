@@ -86,11 +86,12 @@ def read(
             f"A file must be readable; {file} may not be read by this user. Change its permissions."
         ) from None
     columns = choose_columns(opened.names, opened.named, asked, str(file))
-    progress(ProgressEvent("read", 0, 2))
+    progress(ProgressEvent(f"read {file.name}", 0, 1))
     frame = opened.load(columns.positions)
     if not frame.height:
         raise DataError(f"A file must hold interactions; {file} has none. Write or copy it again.")
-    progress(ProgressEvent("index", 1, 2))
+    progress(ProgressEvent(f"read {file.name}", 1, 1))
+    progress(ProgressEvent("index", 0, 1))
     try:
         made = _assembled(
             frame,
@@ -109,7 +110,7 @@ def read(
             f" ({columns.described(opened.names)}; rows count from 0)" if opened.format != "adjacency" else ""
         )
         raise type(problem)(f"{file}{told}: {problem}") from None
-    progress(ProgressEvent("index", 2, 2))
+    progress(ProgressEvent("index", 1, 1))
     return made
 
 
@@ -136,8 +137,7 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
         seen = sorted(entry.name for entry in place.iterdir())
         raise DataError(
             f"A split folder must hold a train file (train.parquet, say); {place} holds "
-            f"{some(seen, 8) or 'nothing'}. "
-            "Name the files train, valid and test, or read them one by one."
+            f"{some(seen, 8) or 'nothing'}. Name the files train, valid and test, or read them one by one."
         )
     return {part: read(file, **options) for part, file in parts.items()}
 
@@ -154,8 +154,7 @@ def split_files(folder: Path) -> dict[str, Path]:
         if len(files) > 1:
             raise DataError(
                 f"A folder must hold one file for {part}; {folder} holds "
-                f"{some([file.name for file in files])}. "
-                "Remove those that are not meant."
+                f"{some([file.name for file in files])}. Remove those that are not meant."
             )
         if files:
             found[part] = files[0]
@@ -216,8 +215,9 @@ def _assembled(
 
     if opened.format == "adjacency" and labels == "auto":
         labels = "int"
-    users = labels_of(column(columns.user), labels, "user")
-    items = labels_of(column(columns.item), labels, "item")
+    typed = opened.format not in ("csv", "recbole", "adjacency")
+    users = labels_of(column(columns.user), labels, "user", typed=typed)
+    items = labels_of(column(columns.item), labels, "item", typed=typed)
     times = None if columns.timestamp is None else column(columns.timestamp)
     weights = _weights(columns, column, opened, rating, min_rating)
     if min_rating is not None and weights is not None:

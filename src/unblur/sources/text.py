@@ -116,7 +116,7 @@ def open_recbole(file: Path, sample: Sample) -> Opened:
 def open_adjacency(file: Path) -> Opened:
     """``user item item …`` a line; a user with no items leaves no trace, a user may have several lines."""
     lines = pl.Series("line", _lines(_decoded(file.read_bytes(), file)), dtype=pl.String)
-    tokens = lines.str.strip_chars().str.replace_all(r"\s+", " ").str.split(" ")
+    tokens = lines.str.strip_chars(" \t\r").str.replace_all(r"[ \t]+", " ").str.split(" ")
     table = pl.DataFrame({"user": tokens.list.first(), "item": tokens.list.slice(1)})
     frame = table.filter(pl.col("item").list.len() > 0).explode("item")
     if table["user"].str.contains(r"[,;|]").any():
@@ -175,8 +175,7 @@ def _has_header(rows: list[list[str]], file: Path) -> bool:
         return True
     raise DataError(
         f"It must be clear whether the first line is a header; {file} begins with {some(rows[0])}, which "
-        "could "
-        "be names or labels. Pass `header=True` or `header=False`."
+        "could be names or labels. Pass `header=True` or `header=False`."
     )
 
 
@@ -235,8 +234,7 @@ def _with_stand_in(file: Path, separator: str) -> io.BytesIO:
     if _STAND_IN.encode() in content:
         raise DataError(
             f"A file with a delimiter of several bytes must not hold the control character 0x1f; {file} "
-            "does. "
-            "Write it with a delimiter of one character."
+            "does. Write it with a delimiter of one character."
         )
     return io.BytesIO(content.replace(separator.encode(), _STAND_IN.encode()))
 
@@ -250,6 +248,5 @@ def _unreadable(file: Path, problem: Exception) -> DataError:
             return found
     return DataError(
         f"Every line must have the fields of the first; in {file}: {seen}. The file is damaged or cut off, "
-        "or "
-        "its delimiter is another one: copy it again, or pass `delimiter`."
+        "or its delimiter is another one: copy it again, or pass `delimiter`."
     )

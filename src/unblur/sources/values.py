@@ -13,8 +13,8 @@ from unblur.errors import DataError
 Labels: TypeAlias = Literal["auto", "int", "str"]
 
 
-def labels_of(column: pl.Series, labels: Labels, role: str) -> pl.Series:
-    """User or item labels as integers or strings.
+def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> pl.Series:
+    """User or item labels as integers or strings; `typed` says that the file knows which its columns are.
 
     ``"auto"`` keeps the type of a typed column; text becomes integers when every value is one (``007`` is
     not, it would lose its zeros), else it stays as it is. ``"int"`` and ``"str"`` say which. Raises
@@ -30,7 +30,7 @@ def labels_of(column: pl.Series, labels: Labels, role: str) -> pl.Series:
         raise DataError(
             f"{role}s must be integers or strings to be labels; saw {column.dtype}. Convert the column first."
         )
-    if column.dtype != pl.String:
+    if column.dtype != pl.String or (typed and labels == "auto"):
         if labels == "int" and not column.dtype.is_integer():
             raise DataError(
                 f'{role}s must be integers under labels="int"; saw {column.dtype}. Convert the column first.'
@@ -145,8 +145,7 @@ def _without_nulls(column: pl.Series, role: str, otherwise: str = "") -> None:
     if column.null_count():
         raise DataError(
             f"{role}s must have no nulls; {column.null_count():,} of {len(column):,} are null, the first in "
-            "row "
-            f"{_first(column.is_null())}. Drop those rows or fill them in{otherwise}."
+            f"row {_first(column.is_null())}. Drop those rows or fill them in{otherwise}."
         )
 
 

@@ -73,8 +73,8 @@ def write(
     )
     if chosen not in FORMATS:
         raise DataError(
-            f"The format to write must be one of {', '.join(FORMATS)}; {format or target.name!r} tells none."
-            f"{nearest(str(format), FORMATS)} Pass `format=`."
+            f"The format to write must be one of {', '.join(FORMATS)}; {format or target.name!r} tells "
+            f"none.{nearest(str(format), FORMATS)} Pass `format=`."
         )
     if not data.n_interactions:
         raise DataError(f"There must be interactions to write; {data!r} has none.")
@@ -134,8 +134,7 @@ def _write_matrix(data: Interactions, target: Path) -> None:
     if not (data.users.is_range and data.items.is_range) or data.timestamps is not None:
         raise DataError(
             "An .npz matrix holds neither labels nor times; these interactions have labels other than 0, 1, "
-            "2, … or "
-            "timestamps. Write Parquet instead."
+            "2, … or timestamps. Write Parquet instead."
         )
     with replacing(target) as stream:
         sparse.save_npz(stream, data.matrix)
@@ -155,6 +154,5 @@ def _holds(chosen: str, frame: pl.DataFrame, marks: list[str]) -> None:
         if marks and (labels.str.contains_any(marks).any() or (labels == "").any()):
             raise DataError(
                 f"Labels must not be empty nor hold {some(marks)} to be written as {chosen}; some {name}s "
-                "do. "
-                "Write Parquet instead."
+                "do. Write Parquet instead."
             )

@@ -7,9 +7,10 @@ K → `Flow.steps`, β → `LowPass.weight`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -53,6 +54,16 @@ class BSPM:
     """A blurring-sharpening process model. GF-CF is `sharpen=None`; LGCN-IDE is `history="normalized"` and blurs only."""
 
     kind: ClassVar[str] = "bspm"
+    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "sharpen.solver": ("euler", "rk4"),
+        "sharpen.duration": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0),
+        "sharpen.steps": (1, 2),
+        "low_pass.rank": (64, 128, 256, 384, 512),
+        "low_pass.weight": (0.1, 0.2, 0.3, 0.4),
+        "merge": ("early", "late"),
+        "output": ("last", "mean"),
+    }
+    """What a search tries unless told otherwise."""
 
     blur: Flow = Flow()
     """The heat equation ``dx/dt = xP − x``: `solver_blr`, T_b, K_b. One Euler step of length 1 is xP."""
@@ -78,23 +89,37 @@ class BSPM:
         """
         check_device(device)
         if not train.n_interactions:
-            raise DataError("Train must have at least one interaction; it is empty. Check the filters it went through.")
+            raise DataError(
+                "Train must have at least one interaction; it is empty. Check the filters it went through."
+            )
         train = train.binarized()
         normalized = normalize(train)
         operator = Operator(normalized.matrix, device)
         if self.low_pass is None:
             none = np.zeros((train.n_items, 0), dtype=np.float32)
             return BSPMRecommender(self, train.items, train.item_degrees, operator, none, np.zeros(0), none)
-        spectrum = truncated_svd(normalized.matrix, self.low_pass.rank, rng=rng, device=device, progress=progress)
-        sharpen = polynomial.fit(lambda at: response(self, at)[1], degree(self))
+        spectrum = truncated_svd(
+            normalized.matrix, self.low_pass.rank, rng=rng, device=device, progress=progress
+        )
+        sharpen = polynomial.fit(lambda at: response(self, at)[1], self.sharpen.degree if self.sharpen else 0)
         start = dense(spectrum.right * normalized.item_root[:, None], device)
         decoder = torch.empty_like(start)
         for first in range(0, start.shape[1], operator.block):
             columns = slice(first, first + operator.block)
             decoder[:, columns] = sharpen.apply(operator, start[:, columns].contiguous())
-            progress(ProgressEvent("sharpen the low-pass filter", min(columns.stop, start.shape[1]), start.shape[1]))
+            progress(
+                ProgressEvent(
+                    "sharpen the low-pass filter", min(columns.stop, start.shape[1]), start.shape[1]
+                )
+            )
         return BSPMRecommender(
-            self, train.items, train.item_degrees, operator, spectrum.right, spectrum.values, decoder.cpu().numpy()
+            self,
+            train.items,
+            train.item_degrees,
+            operator,
+            spectrum.right,
+            spectrum.values,
+            decoder.cpu().numpy(),
         )
 
     def restore(
@@ -161,9 +186,16 @@ class BSPMRecommender(Recommender):
         the cost of a sparse and of a dense operation.
         """
         eigenvalues = self.singular_values**2
-        exact = lambda at: response(self.spec, at)[0]  # noqa: E731
+
+        def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
+            return response(self.spec, at)[0]
+
         scale = max(1.0, float(np.abs(exact(np.linspace(0, 1, 201))).max()))
-        ranks = [0, *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < len(eigenvalues)), len(eigenvalues)]
+        ranks = [
+            0,
+            *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < len(eigenvalues)),
+            len(eigenvalues),
+        ]
         plans = []
         for kept in sorted(set(ranks)):
             upper = float(eigenvalues[kept - 1]) if kept else 1.0
@@ -187,7 +219,7 @@ class BSPMRecommender(Recommender):
         )
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        rows = self._signal(histories)
+        rows = start_rows(self.spec, histories, self.item_counts)
         plan, block = self.plan, self.operator.block
         tensor = sparse_tensor(rows, self.device)
         if plan.encode.shape[1]:
@@ -198,16 +230,18 @@ class BSPMRecommender(Recommender):
             part = rows[start : start + block]
             columns = torch.zeros((len(self.items), part.shape[0]), device=self.device)
             users = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
-            columns[torch.from_numpy(part.indices).long(), torch.from_numpy(users)] = dense(part.data, self.device)
+            columns[torch.from_numpy(part.indices).long(), torch.from_numpy(users)] = dense(
+                part.data, self.device
+            )
             scores[:, start : start + block] += plan.polynomial.apply(self.operator, columns)
         return cast("NDArray[np.float32]", scores.cpu().numpy().T)
 
-    def _signal(self, histories: Interactions) -> sparse.csr_array:
-        """The rows that the processes start from."""
-        rows = histories.binarized()
-        if self.spec.history == "counts":
-            return rows.matrix
-        data = inverse_root(self.item_counts)[rows.matrix.indices] * np.repeat(
-            inverse_root(rows.user_degrees), rows.user_degrees
-        )
-        return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
+
+def start_rows(spec: BSPM, histories: Interactions, item_counts: NDArray[np.int64]) -> sparse.csr_array:
+    """The rows (n_users, n_items) that the processes start from: 0/1, or divided by the roots of the degrees."""
+    rows = histories.binarized()
+    if spec.history == "counts":
+        return rows.matrix
+    degrees = rows.user_degrees
+    data = inverse_root(item_counts)[rows.matrix.indices] * np.repeat(inverse_root(degrees), degrees)
+    return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)

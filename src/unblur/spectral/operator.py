@@ -73,4 +73,6 @@ def check_device(device: str) -> None:
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise CapabilityError(f'`device` must be "cpu" or "cuda" (or "cuda:0" and so on); saw {device!r}.')
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise CapabilityError(f'No GPU was found for `device="{device}"`. Use "cpu", or a torch build with CUDA.')
+        raise CapabilityError(
+            f'No GPU was found for `device="{device}"`. Use "cpu", or a torch build with CUDA.'
+        )

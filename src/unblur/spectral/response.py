@@ -25,17 +25,21 @@ def response(spec: BSPM, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.f
     passed, projected = _low_pass(spec)
     states = blurred
     merged_early = spec.merge == "early" and spec.sharpen is not None
-    p, q = np.zeros_like(one), np.zeros_like(one)
+    q = np.zeros_like(one)
     if spec.sharpen is not None:
         sharpened = list(follow(-eigenvalues, one, spec.sharpen))
         before = blurred[-1] + (passed if merged_early else 0.0)
-        states = [*blurred, *(state * before for state in sharpened)] if spec.output == "mean" else [sharpened[-1] * before]
+        states = (
+            [*blurred, *(state * before for state in sharpened)]
+            if spec.output == "mean"
+            else [sharpened[-1] * before]
+        )
         if merged_early:
-            total = sum(sharpened) if spec.output == "mean" else sharpened[-1]
-            q = projected * total / len(states)
+            kept = sharpened if spec.output == "mean" else sharpened[-1:]
+            q = projected * np.sum(kept, axis=0) / len(states)
     elif spec.output == "last":
         states = blurred[-1:]
-    p = sum(states, p) / len(states)
+    p = np.mean(states, axis=0)
     if not merged_early:
         p, q = p + passed, q + projected
     return p, q

@@ -16,6 +16,7 @@ from unblur.spectral.operator import Operator, check_device
 
 _DENSE_BELOW = 2500
 _TINY = 1e-6
+_ACCEPTED = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +80,17 @@ def truncated_svd(
 
 def _gram(operator: Operator, block: torch.Tensor) -> torch.Tensor:
     """``A Aᵀ`` times a block of columns."""
-    return operator.forward @ (operator.backward @ block)
+    product: torch.Tensor = operator.forward @ (operator.backward @ block)
+    return product
 
 
 def _lanczos(
-    operator: Operator, rank: int, block: int, tolerance: float, random: np.random.Generator, progress: Progress
+    operator: Operator,
+    rank: int,
+    block: int,
+    tolerance: float,
+    random: np.random.Generator,
+    progress: Progress,
 ) -> torch.Tensor:
     """An orthonormal basis (n, rank) of the leading eigenvectors of ``A Aᵀ``."""
     n = operator.matrix.shape[0]
@@ -93,7 +100,7 @@ def _lanczos(
     basis = torch.empty((n, capacity), device=device)
     projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
     active = torch.linalg.qr(torch.randn((n, block), generator=chance).to(device)).Q
-    size, check = 0, int(2.5 * rank) + block
+    size, check, before = 0, int(2.5 * rank) + block, np.inf
     while True:
         width = active.shape[1]
         if size + width > capacity:
@@ -116,9 +123,10 @@ def _lanczos(
             sigma = values[-rank:].clamp_min(_TINY**2).sqrt()
             worst = float((last.norm(dim=0) / sigma.clamp_min(_TINY**0.5)).max())
             progress(ProgressEvent("find singular vectors", size, None, {"residual": worst}))
-            if worst <= tolerance or size + width > n:
+            stalled = worst <= _ACCEPTED and worst > 0.5 * before
+            if worst <= tolerance or stalled or size + width > n:
                 return known @ vectors[:, -rank:].float()
-            check = int(1.13 * size)
+            before, check = worst, int(1.13 * size)
 
 
 def _grown(array: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
@@ -144,14 +152,19 @@ def _dense(wide: sparse.csr_array, rank: int, device: str) -> torch.Tensor:
     """The leading eigenvectors of a small ``A Aᵀ``, found densely in float64."""
     matrix = wide.astype(np.float64)
     gram = torch.from_numpy((matrix @ matrix.T).toarray())
-    return torch.linalg.eigh(gram).eigenvectors[:, -rank:].float().to(device)
+    vectors: torch.Tensor = torch.linalg.eigh(gram).eigenvectors
+    return vectors[:, -rank:].float().to(device)
 
 
 def _rotated(operator: Operator, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """u, σ and v from a basis of the leading left space, by a Rayleigh-Ritz step, signs fixed, largest first."""
     step = operator.block
     images = torch.cat(
-        [operator.backward @ basis[:, start : start + step].contiguous() for start in range(0, basis.shape[1], step)], 1
+        [
+            operator.backward @ basis[:, start : start + step].contiguous()
+            for start in range(0, basis.shape[1], step)
+        ],
+        1,
     )
     wide = images.double()
     values, rotation = torch.linalg.eigh(wide.T @ wide)

@@ -1,0 +1,112 @@
+"""`unblur demo`: models side by side on generated data, in a minute, with nothing to download."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from unblur.cli import terminal
+from unblur.cli.options import Device
+from unblur.cli.progress import ProgressDisplay
+
+if TYPE_CHECKING:
+    from unblur.experiment import Outcome, Prepared
+    from unblur.interactions import Interactions
+    from unblur.recipe import Recipe
+
+_ORDER = ("popularity", "ease", "gf-cf", "bspm")
+_HISTORY = range(8, 16)
+"""How many items the user has who is shown recommendations."""
+_SHOWN = 5
+
+
+def demo(device: Device = "cpu") -> None:
+    """Run every model on the generated demonstration data, and recommend something to somebody."""
+    from unblur import experiment
+
+    recipes = _recipes()
+    with ProgressDisplay() as progress:
+        prepared = experiment.prepare(recipes[0], progress=progress)
+    _describe(prepared)
+    outcomes: list[Outcome] = []
+    with ProgressDisplay() as progress:
+        for recipe in recipes:
+            if not _same_split(prepared.recipe, recipe):
+                prepared = experiment.prepare(recipe, progress=progress)
+            ready = replace(prepared, recipe=recipe)
+            outcomes.append(experiment.measure(ready, device=device, progress=progress))
+    _show_table(outcomes)
+    _show_recommendations(outcomes[-1], prepared.split.histories)
+    console = terminal.out()
+    console.print("Next, with data of your own (a CSV or Parquet file of users and items):")
+    console.print("  unblur fit DATA --out model/", markup=False)
+    console.print("  unblur recommend model/ --histories DATA --out lists.parquet", markup=False)
+
+
+def _recipes() -> list[Recipe]:
+    """The shipped recipes of the demonstration, simple ones first."""
+    from unblur.recipe import load_recipe, shipped
+
+    found = {name.partition("/")[0]: name for name in shipped() if name.endswith("/demo")}
+    order = [family for family in _ORDER if family in found] + [
+        family for family in found if family not in _ORDER
+    ]
+    return [load_recipe(found[family]) for family in order]
+
+
+def _same_split(one: Recipe, other: Recipe) -> bool:
+    return (one.data, one.split, one.seed) == (other.data, other.split, other.seed)
+
+
+def _describe(prepared: Prepared) -> None:
+    split = prepared.split
+    users, items = split.train.n_users, split.train.n_items
+    terminal.out().print(
+        f"Generated data: {users:,} users, {items:,} items, {split.train.n_interactions:,} "
+        "interactions to learn from, "
+        f"{split.held_out.n_interactions:,} held out ({split.method}).",
+        soft_wrap=True,
+    )
+
+
+def _show_table(outcomes: list[Outcome]) -> None:
+    from unblur.cli.tables import table
+    from unblur.evaluation.markdown import figure
+
+    names = [entry.name for entry in outcomes[0].report.measurements]
+    rows = []
+    for outcome in outcomes:
+        row = [outcome.recipe.name]
+        for name in names:
+            entry = outcome.report[name]
+            interval = (
+                "" if entry.low is None or entry.high is None else f" ±{(entry.high - entry.low) / 2:.4f}"
+            )
+            row.append(figure(entry.value) + interval)
+        rows.append(
+            [*row, f"{outcome.report.timings.fit_seconds:.2f}", f"{outcome.report.timings.score_seconds:.2f}"]
+        )
+    users = outcomes[0].report.measurements[0].n_users
+    title = f"{users:,} users; ± is half of the 95 % interval"
+    terminal.out().print(table(title, ["recipe", *names, "fit s", "score s"], rows))
+
+
+def _show_recommendations(outcome: Outcome, histories: Interactions) -> None:
+    """What the model recommends to one user, and which items of the history speak for it."""
+    from unblur.cli.tables import table
+
+    user = next(iter(row for row, size in enumerate(histories.user_degrees) if size in _HISTORY), 0)
+    row = histories.take_users([user])
+    owned = row.items.take(row.matrix.indices).to_list()
+    console: Any = terminal.out()
+    label = row.users.to_list()[0]
+    console.print(
+        f"User {label} has: {', '.join(str(item) for item in owned)}.", markup=False, soft_wrap=True
+    )
+    lines = []
+    for item in outcome.model.recommend(row, k=min(_SHOWN, len(row.items))).labels():
+        reasons = outcome.model.explain(row, item)
+        shares = zip(reasons.history.to_list(), reasons.shares / (reasons.score or 1.0), strict=True)
+        lines.append([str(item), ", ".join(f"{cause} {share:.0%}" for cause, share in list(shares)[:3])])
+    title = f"{outcome.recipe.name} recommends"
+    console.print(table(title, ["item", "because of, by share of its score"], lines, left=2))

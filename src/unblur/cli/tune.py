@@ -1,0 +1,127 @@
+"""`unblur tune`: hyper-parameters chosen on hold-outs of train, then one test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unblur.cli import terminal
+from unblur.cli.options import Device, Overwrite, Settings
+from unblur.cli.progress import ProgressDisplay
+from unblur.cli.run import resolved, show
+from unblur.errors import RecipeError
+
+if TYPE_CHECKING:
+    from unblur.recipe import Recipe
+    from unblur.splitting import Split
+    from unblur.tuning import Search
+
+_KINDS: dict[str, tuple[Any, ...]] = {"both": ("random", "block"), "random": ("random",), "block": ("block",)}
+
+
+def tune(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `unblur recipes`) or a TOML file.")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many settings to try.")] = 200,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A new folder for the trials, the winning recipe, its report and model."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Your own data in place of the recipe's.")
+    ] = None,
+    settings: Settings = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="What to maximise; else the recipe's first, such as recall@20."),
+    ] = None,
+    hold_out: Annotated[
+        str, typer.Option("--hold-out", metavar="both|random|block", help="How validation data leave train.")
+    ] = "both",
+    draws: Annotated[
+        int, typer.Option("--draws", min=1, help="How many draws of each kind of hold-out.")
+    ] = 2,
+    users: Annotated[int, typer.Option("--users", min=2, help="On how many users of each hold-out.")] = 2000,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Else the recipe's seed.")] = None,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """Search on validation data only, refit on all of train, test once.
+
+    Validation data are held out of train: random items of each user, and contiguous runs of them. Test data are
+    read once, after the choice.
+    """
+    from unblur import experiment, tuning
+    from unblur.randomness import streams
+
+    if hold_out not in _KINDS:
+        raise RecipeError(f"--hold-out must be both, random or block; saw {hold_out!r}. Give one of these.")
+    base, notes = resolved(recipe, settings)
+    if out is not None:
+        experiment.check_place(out, overwrite=overwrite)
+    with ProgressDisplay() as progress:
+        prepared = experiment.prepare(as_strict(base), data=data, progress=progress)
+        found = tuning.search(
+            base.model,
+            prepared.split.train,
+            trials=trials,
+            metric=tuning.first_metric(base, metric),
+            kinds=_KINDS[hold_out],
+            draws=draws,
+            users=users,
+            rng=streams(base.seed if seed is None else seed, "search")["search"],
+            device=device,
+            progress=progress,
+        )
+        outcome = experiment.measure(
+            prepared,
+            chosen=found.spec,
+            notes=(*notes, *found.notes(), _test_note(prepared.split)),
+            device=device,
+            progress=progress,
+        )
+    _print_trials(found)
+    show(outcome.report, None)
+    if out is not None:
+        kept = replace(outcome, recipe=as_given(outcome.recipe))
+        experiment.write_folder(out, kept, tables={"trials.parquet": found.to_frame()}, overwrite=overwrite)
+        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def as_strict(recipe: Recipe) -> Recipe:
+    """The recipe under the strict protocol, without the numbers of the paper's."""
+    return replace(recipe.without_numbers(), protocol=replace(recipe.protocol, kind="strict"))
+
+
+def as_given(recipe: Recipe) -> Recipe:
+    """The recipe with its hyper-parameters as they stand: running it does not search again."""
+    return replace(
+        recipe,
+        name=f"{recipe.name}-tuned",
+        title=f"{recipe.title}, hyper-parameters chosen on hold-outs of train".lstrip(", "),
+        protocol=replace(recipe.protocol, kind="paper"),
+    )
+
+
+def _test_note(split: Split) -> str:
+    from unblur.tuning import dispersion
+
+    value = dispersion(split.train, split.held_out)
+    return f"item dispersion of the test set, looked at after the choice: {value:.2f}"
+
+
+def _print_trials(found: Search, most: int = 10) -> None:
+    from rich.table import Table
+
+    shown = found.to_frame().head(most)
+    table = Table(
+        title=f"the best {len(shown)} of {len(found.specs)} settings on validation data ({found.n_users:,} users)"
+    )
+    columns = [name for name in shown.columns if " on " not in name and name != "standard_error_to_best"]
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in shown.select(columns).iter_rows():
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
+    terminal.out().print(table)

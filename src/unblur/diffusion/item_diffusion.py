@@ -1,0 +1,134 @@
+"""Diffusion on rows of items: what DiffRec trains, and the recommender that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unblur.diffusion.denoiser import DenoisingNetwork
+from unblur.diffusion.inference import Inference
+from unblur.diffusion.objective import DenoisingLoss
+from unblur.diffusion.row_noise import row_keys
+from unblur.diffusion.rows import SparseRows
+from unblur.diffusion.settings import Optimizer
+from unblur.diffusion.time_weights import row_weights
+from unblur.diffusion.training import Moment, Weights, check_device
+from unblur.interactions import Interactions
+from unblur.randomness import streams, torch_generator
+from unblur.recommender import Recommender, Tensors
+from unblur.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from unblur.diffusion.diffrec import DiffRec
+
+ROWS_AT_ONCE = 1024
+"""How many histories are scored together; bounds the memory between."""
+
+
+class RowLearner:
+    """Trains a denoiser on the rows of some interactions; rows without any are left out."""
+
+    def __init__(self, spec: DiffRec, train: Interactions, seed: int, device: torch.device) -> None:
+        self.spec, self.items, self.item_counts, self.seed = spec, train.items, train.item_degrees, seed
+        self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
+        self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        network = DenoisingNetwork(train.n_items, spec.denoiser, chance).to(device)
+        self._loss = DenoisingLoss(spec.schedule, spec.objective).to(device)
+        self.module: nn.Module = nn.ModuleDict({"network": network, "loss": self._loss})
+        self._network = network
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """The one optimizer, for all parameters."""
+        return [(self.module, self.spec.optimizer)]
+
+    @property
+    def n_rows(self) -> int:
+        """Users with at least one interaction."""
+        return len(self._filled)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean loss of some users' rows; they are made dense here, and only they."""
+        clean = self.rows.take(self._filled[rows]).dense()
+        loss: Tensor = self._loss(self._network, clean, generator)[0]
+        return loss
+
+    def fitted(self, weights: Weights) -> DiffRecRecommender:
+        """The recommender with these weights."""
+        state = {
+            name.removeprefix("network."): value
+            for name, value in weights.items()
+            if name.startswith("network.")
+        }
+        return built(self.spec, self.items, self.item_counts, state, self.seed, str(self.rows.weights.device))
+
+
+class DiffRecRecommender(Recommender):
+    """Scores are the rows that the reverse chain makes of histories."""
+
+    def __init__(
+        self,
+        spec: DiffRec,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        network: DenoisingNetwork,
+        seed: int,
+        device: str,
+    ) -> None:
+        super().__init__(spec, items, item_counts, device)
+        self.network, self.seed = network, seed
+        self.inference = Inference(network, spec.schedule, spec.objective, spec.sampling)
+
+    @torch.no_grad()
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        matrix = row_weights(histories, self.spec.time_weights)
+        rows = SparseRows.of(matrix, self.network.item_in.device)
+        keys = row_keys(matrix, self.seed) if self.inference.noisy else None
+        scores = np.empty(matrix.shape, dtype=np.float32)
+        target = torch.from_numpy(scores)
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            block = slice(start, min(start + ROWS_AT_ONCE, len(rows)))
+            batch = rows.take(torch.arange(block.start, block.stop, device=rows.starts.device))
+            target[block] = self.inference.sparse(batch, None if keys is None else keys[block])
+        return scores
+
+    def tensors(self) -> Tensors:
+        """The network's weights by name, and `seed`, which the noise of noisy inference depends on."""
+        weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+        return {**weights, "seed": np.array([self.seed], dtype=np.int64)}
+
+
+class TimedDiffRecRecommender(DiffRecRecommender):
+    """T-DiffRec: histories are weighted by their order in time."""
+
+    needs_timestamps: ClassVar[bool] = True
+
+
+def built(
+    spec: DiffRec, items: Vocabulary, item_counts: NDArray[np.int64], weights: Weights, seed: int, device: str
+) -> DiffRecRecommender:
+    """The recommender with these weights of the network, which are not copied."""
+    with torch.device("meta"):
+        network = DenoisingNetwork(len(items), spec.denoiser)
+    network.load_state_dict(dict(weights), assign=True)
+    network.requires_grad_(False)
+    kind = DiffRecRecommender if spec.time_weights is None else TimedDiffRecRecommender
+    return kind(spec, items, item_counts, network.eval(), seed, device)
+
+
+def restored(
+    spec: DiffRec, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+) -> DiffRecRecommender:
+    """The recommender from its saved parts."""
+    on = check_device(device)
+    arrays = {
+        name: torch.from_numpy(np.asarray(array)).to(on) for name, array in tensors.items() if name != "seed"
+    }
+    seed = int(np.asarray(tensors["seed"])[0])
+    return built(spec, items, item_counts, arrays, seed, device)

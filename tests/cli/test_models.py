@@ -1,0 +1,218 @@
+"""`unblur fit`, `evaluate` and `recommend` on a CSV file."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import unblur as package
+from tests.cli.conftest import Unblur
+from unblur import artifact
+from unblur.baselines import EASE
+from unblur.spectral import BSPM, LowPass
+
+COLUMNS = ("--user", "who", "--item", "what")
+TIMES = ("--timestamp", "ignore")
+
+
+@pytest.fixture
+def model(unblur: Unblur, events: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "model"
+    ran = unblur("fit", events, "--model", "ease", "--set", "model.ridge=10", *COLUMNS, "--out", out)
+    assert ran.code == 0, ran.err
+    return out
+
+
+def test_fit_saves_a_model(unblur: Unblur, model: Path) -> None:
+    assert package.load(model).spec == EASE(ridge=10)
+    origin = artifact.read_manifest(model)["provenance"]
+    assert origin["train"].startswith("sha256:")
+    assert origin["n_users"] == 50
+
+
+def test_fit_takes_bspm_and_recipes(unblur: Unblur, events: Path, tmp_path: Path) -> None:
+    settings = ("--set", "model.low_pass.rank=8")
+    ran = unblur("fit", events, *settings, *COLUMNS, "--out", tmp_path / "first")
+    assert ran.code == 0, ran.err
+    assert "bspm fitted to 50 users" in ran.out
+    assert package.load(tmp_path / "first").spec == BSPM(low_pass=LowPass(rank=8))
+    assert (
+        unblur(
+            "fit", events, "--model", "bspm/gowalla", *settings, *COLUMNS, "--out", tmp_path / "second"
+        ).code
+        == 0
+    )
+    assert package.load(tmp_path / "second").spec.low_pass == LowPass(rank=8, weight=0.2)
+
+
+def test_fit_takes_the_train_file_of_a_folder(unblur: Unblur, parts: Path, tmp_path: Path) -> None:
+    ran = unblur("fit", parts, "--model", "popularity", "--out", tmp_path / "model")
+    assert ran.code == 0, ran.err
+    assert "'test' not used" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "eese"), "Did you mean 'ease'?"),
+        (("--model", "bspm/gowala"), "Did you mean 'bspm/gowalla'?"),
+        (("--user", "whom", "--item", "what"), "'whom'"),
+        (("--user", "7", "--item", "what"), "7"),
+        (("--min-rating", "3", *COLUMNS), "rating"),
+        (("--format", "excel", *COLUMNS), "[data] read.format of Data"),
+        (("--duplicates", "drop", *COLUMNS), "[data] read.duplicates of Data"),
+        (("--set", "split.kind=random", *COLUMNS), "split.kind has no say in this command"),
+        (("--set", "model.rnk=8", *COLUMNS), "rnk is not a hyper-parameter"),
+    ],
+)
+def test_fit_refuses(
+    unblur: Unblur, events: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    ran = unblur("fit", events, *words, "--out", tmp_path / "model")
+    assert ran.code == 2
+    assert message in ran.err
+    assert not (tmp_path / "model").exists()
+
+
+def test_fit_does_not_touch_an_existing_folder(
+    unblur: Unblur, events: Path, model: Path, tmp_path: Path
+) -> None:
+    before = (model / "manifest.json").read_bytes()
+    ran = unblur("fit", events, "--model", "popularity", *COLUMNS, "--out", model)
+    assert ran.code == 2
+    assert "A model is saved to a new folder" in ran.err
+    assert (model / "manifest.json").read_bytes() == before
+    assert unblur("fit", events, "--model", "popularity", *COLUMNS, "--out", model, "--overwrite").code == 0
+    assert package.load(model).spec.kind == "popularity"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years")
+    assert (
+        unblur("fit", events, *COLUMNS, "--model", "ease", "--out", tmp_path / "mine", "--overwrite").code
+        == 2
+    )
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
+
+
+# -------------------------------------------------------------------------------------------------- recommend
+
+
+def test_recommend_writes_lists_with_the_callers_labels(
+    unblur: Unblur, model: Path, events: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "lists.parquet"
+    ran = unblur("recommend", model, "--histories", events, *COLUMNS, "--k", "4", "--out", out)
+    assert ran.code == 0, ran.err
+    lists = pl.read_parquet(out)
+    assert lists["user"].n_unique() == 50
+    assert lists["rank"].max() == 4
+    had = pl.read_csv(events).select(pl.col("who").alias("user"), pl.col("what").alias("item"))
+    assert lists.join(had, on=["user", "item"]).is_empty()
+
+
+def test_recommend_prints_a_few(unblur: Unblur, model: Path, events: Path, tmp_path: Path) -> None:
+    chosen = tmp_path / "candidates.txt"
+    chosen.write_text("item-01\nitem-02\n\nitem-03\n")
+    words = ("--users", "user-03, user-01", "--candidates", chosen, "--k", "2")
+    ran = unblur("recommend", model, "--histories", events, *COLUMNS, *words)
+    assert ran.code == 0, ran.err
+    rows = [line.split() for line in ran.out.splitlines() if line.strip().startswith("user-")]
+    assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
+    assert {row[1] for row in rows} <= {"item-01", "item-02", "item-03"}
+
+
+def test_recommend_for_somebody_new(unblur: Unblur, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("user,item\nnewcomer,item-07\nnewcomer,item-unheard-of\n")
+    ran = unblur("recommend", model, "--histories", path, "--k", "3")
+    assert ran.code == 2
+    assert "item-unheard-of" in ran.err
+    ran = unblur("recommend", model, "--histories", path, "--k", "3", "--unknown-items", "ignore")
+    assert ran.code == 0, ran.err
+    assert "newcomer" in ran.out
+    assert "ignored" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--users", "user-99"), "user-99"),
+        (("--k", "31"), "k must be"),
+        (("--k", "0"), "k must be"),
+        (("--unknown-items", "drop"), "--unknown-items must be raise or ignore; saw 'drop'"),
+        (("--candidates", "/nonexistent"), "--candidates must be a text file"),
+    ],
+)
+def test_recommend_refuses(
+    unblur: Unblur, model: Path, events: Path, words: tuple[str, ...], message: str
+) -> None:
+    ran = unblur("recommend", model, "--histories", events, *COLUMNS, *words)
+    assert ran.code == 2
+    assert message in ran.err
+
+
+def test_recommend_with_whole_number_labels(unblur: Unblur, tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    pairs = [(user, item) for user in range(6) for item in range(7) if (user + item) % 3]
+    path.write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in pairs))
+    assert unblur("fit", path, "--model", "popularity", "--out", tmp_path / "m").code == 0
+    words = ("recommend", tmp_path / "m", "--histories", path, "--k", "1")
+    ran = unblur(*words, "--users", "4")
+    assert ran.code == 0, ran.err
+    assert "--users must be whole numbers" in unblur(*words, "--users", "anna").err
+
+
+def test_a_damaged_model_is_refused(unblur: Unblur, model: Path, events: Path) -> None:
+    (model / "tensors.safetensors").unlink()
+    ran = unblur("recommend", model, "--histories", events, *COLUMNS)
+    assert ran.code == 2
+    assert "tensors.safetensors" in ran.err
+
+
+# --------------------------------------------------------------------------------------------------- evaluate
+
+
+def test_evaluate_on_parts(unblur: Unblur, parts: Path, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "report.json"
+    assert unblur("fit", parts, "--model", "ease", "--out", model).code == 0
+    settings = ("--set", "protocol.cutoffs=[3, 5]", "--set", 'protocol.metrics=["recall","mrr"]')
+    ran = unblur("evaluate", model, "--data", parts, *settings, "--unknown-items", "ignore", "--out", out)
+    assert ran.code == 0, ran.err
+    report = json.loads(out.read_text())
+    assert [entry["name"] for entry in report["measurements"]] == ["recall@3", "recall@5", "mrr@3", "mrr@5"]
+    assert report["recipe"] == "ease/own"
+    assert report["provenance"]["spec"]["ridge"] == 500
+
+
+def test_evaluate_holds_out_of_other_data(unblur: Unblur, model: Path, events: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    pl.read_csv(events).filter(pl.col("who") < "user-30").write_csv(other)
+    words = ("evaluate", model, "--data", other, *COLUMNS, "--set", "protocol.cutoffs=[5]")
+    ran = unblur(*words, "--hold-out", "0.3")
+    assert ran.code == 0, ran.err
+    assert "nobody has checked" in ran.out
+    ran = unblur(*words)
+    assert ran.code == 2
+    assert "--hold-out 0.2" in ran.err
+
+
+def test_evaluate_refuses_to_hold_out_of_the_training_data(unblur: Unblur, model: Path, events: Path) -> None:
+    ran = unblur("evaluate", model, "--data", events, *COLUMNS, "--hold-out", "0.2")
+    assert ran.code == 2
+    assert "the model was fitted to all of these" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--set", "model.ridge=1"), "model.ridge has no say in this command"),
+        (("--set", "protocol.kind=strict"), "A saved model is measured as it is"),
+        (("--hold-out", "1.5"), "[split] fraction of Random"),
+    ],
+)
+def test_evaluate_refuses(
+    unblur: Unblur, model: Path, parts: Path, words: tuple[str, ...], message: str
+) -> None:
+    ran = unblur("evaluate", model, "--data", parts, *words)
+    assert ran.code == 2
+    assert message in ran.err

@@ -1,0 +1,74 @@
+"""Progress on stderr: nothing for what is quick, sparse lines off a terminal, bars on one."""
+
+import io
+from typing import Any
+
+import pytest
+
+from unblur.cli import progress as module
+from unblur.cli.progress import ProgressDisplay
+from unblur.progress import ProgressEvent
+
+
+class Clock:
+    """A clock that the test turns."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def follow(clock: Clock, seconds: float) -> None:
+    with ProgressDisplay() as display:
+        for done in range(101):
+            clock.now = done / 100 * seconds
+            display(ProgressEvent("score users", done * 10, 1000, {"loss": 0.5} if done else {}))
+
+
+def test_what_is_quick_leaves_no_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    follow(clock, 1.9)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_long_leaves_a_line_now_and_then(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    follow(clock, 60.0)
+    out, err = capsys.readouterr()
+    assert not out
+    lines = err.splitlines()
+    assert lines[0] == "score users: 40 of 1,000, 2 s, loss 0.5"
+    assert lines[-1] == "score users: 1,000 of 1,000, 60 s, loss 0.5"
+    assert 4 <= len(lines) <= 6
+
+
+def test_stages_without_a_known_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressDisplay() as display:
+        for second in range(0, 40, 10):
+            clock.now = float(second)
+            display(ProgressEvent("train", second))
+    assert capsys.readouterr().err.splitlines() == ["train: 10, 10 s", "train: 30, 30 s"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(1.0, False), (9.0, True)])
+def test_bars_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, seconds: float, left: bool
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    follow(clock, seconds)
+    last: Any = screen.getvalue().rpartition("\r")[2]
+    assert ("1000/1000" in last) == left

@@ -1,0 +1,42 @@
+"""`unblur recipes` and `unblur translate`."""
+
+from pathlib import Path
+
+from tests.cli.conftest import Unblur
+from unblur.recipe import Recipe, load_recipe, shipped
+
+COMMAND = (
+    'python main.py --dataset="gowalla" --simple_model="bspm" --solver_shr="rk4" --T_s=2.5 --idl_beta=0.2 '
+    "--factor_dim=448"
+)
+
+
+def test_recipes_lists_all_with_their_numbers(unblur: Unblur) -> None:
+    ran = unblur("recipes")
+    assert ran.code == 0
+    assert all(name in ran.out for name in shipped())
+    assert "recall@20 0.1920, ndcg@20 0.1597" in ran.out
+
+
+def test_recipes_prints_one_as_toml(unblur: Unblur) -> None:
+    ran = unblur("recipes", "bspm/demo")
+    assert Recipe.from_toml(ran.out) == load_recipe("bspm/demo")
+
+
+def test_translate_prints_and_writes_toml(unblur: Unblur, tmp_path: Path) -> None:
+    out = tmp_path / "gowalla.toml"
+    ran = unblur("translate", COMMAND, "--out", out)
+    assert ran.code == 0
+    assert Recipe.from_toml(ran.out) == load_recipe("bspm/gowalla") == load_recipe(out)
+    assert "this is the shipped recipe bspm/gowalla" in ran.err
+    refused = unblur("translate", COMMAND, "--out", out)
+    assert refused.code == 2
+    assert "must be a new file" in refused.err
+    assert unblur("translate", COMMAND, "--out", out, "--overwrite").code == 0
+
+
+def test_translate_refuses_what_the_program_does_not_know(unblur: Unblur) -> None:
+    ran = unblur("translate", f"{COMMAND} --T_x=1")
+    assert ran.code == 2
+    assert "--T_x is not an option" in ran.err
+    assert not ran.out

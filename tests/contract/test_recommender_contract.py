@@ -1,0 +1,474 @@
+"""What every recommender must do, run over every kind that the registry knows, those to come included."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+import unblur
+from unblur.errors import DataError, VocabularyMismatch
+from unblur.interactions import Interactions
+from unblur.progress import ProgressEvent
+from unblur.recommender import Recommender, Scorer
+from unblur.registry import RECOMMENDERS, recommender_spec
+from unblur.spec import spec_from_dict, spec_to_dict
+from unblur.vocabulary import Vocabulary
+
+SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "bspm": {
+        "small": {"low_pass": {"rank": 8}},
+        "late": {"low_pass": {"rank": 8}, "merge": "late", "output": "mean"},
+        "blur": {"low_pass": None, "sharpen": None},
+        "normalized": {"low_pass": {"rank": 8}, "history": "normalized"},
+    },
+}
+"""Settings with which a kind can be fit to 51 users × 31 items; any other kind comes as it is by default."""
+
+K = 10
+
+
+def small_specs() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Kind and settings of everything that is tested, by a name for it."""
+    return {
+        f"{kind}-{variant}": (kind, settings)
+        for kind in sorted(RECOMMENDERS)
+        for variant, settings in SMALL.get(kind, {"default": {}}).items()
+    }
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A kind, its spec and what it became when it was fit to the shared log."""
+
+    kind: str
+    spec: Any
+    train: Interactions
+    model: Recommender
+
+
+@pytest.fixture(scope="module", params=small_specs())
+def fitted(request: pytest.FixtureRequest, log: Interactions) -> Fitted:
+    kind, settings = small_specs()[request.param]
+    spec = spec_from_dict(recommender_spec(kind), settings)
+    return Fitted(kind, spec, log, spec.fit(log, rng=1))
+
+
+def fingerprint_now(data: Interactions) -> str:
+    """The fingerprint of what the arrays hold now, not of what they held when it was first asked for."""
+    return Interactions(data.matrix, data.users, data.items, data.timestamps).fingerprint()
+
+
+def flat(tensors: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Dense arrays by name, CSR matrices as their three."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, tensor in tensors.items():
+        if sparse.issparse(tensor):
+            arrays |= {f"{name}.{part}": getattr(tensor, part) for part in ("indptr", "indices", "data")}
+        else:
+            arrays[name] = tensor
+    return arrays
+
+
+def assert_same_tensors(one: Recommender, other: Recommender) -> None:
+    first, second = flat(one.tensors()), flat(other.tensors())
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        assert array.dtype == second[name].dtype
+        assert np.array_equal(array, second[name]), name
+
+
+def assert_close(scores: NDArray[np.float32], expected: NDArray[Any], tolerance: float) -> None:
+    """Within `tolerance` of the largest score."""
+    np.testing.assert_allclose(
+        scores, expected, rtol=0, atol=tolerance * max(1e-30, np.abs(expected).max(initial=0))
+    )
+
+
+def without_chance(fitted: Fitted) -> bool:
+    """Whether another `rng` gives the same scores, as it does for models that are computed, not trained."""
+    other = fitted.spec.fit(fitted.train, rng=2).score(fitted.train)
+    return np.allclose(fitted.model.score(fitted.train), other, rtol=1e-3, atol=1e-5)
+
+
+def newcomers(items: Vocabulary, *rows: list[int]) -> Interactions:
+    """Users that were not there at training time: item positions of each, with times."""
+    users = [f"new-{row}" for row, places in enumerate(rows) for _ in places]
+    return Interactions.from_pairs(
+        np.array(users, dtype=str),
+        items.take([place for places in rows for place in places]).series,
+        timestamps=np.arange(len(users)),
+        user_vocabulary=Vocabulary([f"new-{row}" for row in range(len(rows))]),
+        item_vocabulary=items,
+    )
+
+
+# -------------------------------------------------------------------------------- fitting
+
+
+def test_the_spec_is_plain_data(fitted: Fitted) -> None:
+    assert recommender_spec(fitted.kind).kind == fitted.kind == fitted.model.spec.kind
+    assert fitted.model.spec == fitted.spec
+    assert spec_from_dict(recommender_spec(fitted.kind), spec_to_dict(fitted.spec)) == fitted.spec
+
+
+def test_fitting_leaves_train_as_it_was(fitted: Fitted, log: Interactions) -> None:
+    before = fingerprint_now(log)
+    made = fitted.spec.fit(log, rng=3)
+    assert fingerprint_now(log) == before
+    made.score(log)
+    made.recommend(log, k=3)
+    assert fingerprint_now(log) == before
+
+
+def test_the_same_rng_gives_the_same_tensors(fitted: Fitted) -> None:
+    assert_same_tensors(fitted.model, fitted.spec.fit(fitted.train, rng=1))
+
+
+def test_a_fitted_model_knows_its_items_and_how_often_each_was_taken(fitted: Fitted) -> None:
+    assert fitted.model.items == fitted.train.items
+    assert np.array_equal(fitted.model.item_counts, fitted.train.item_degrees)
+    assert isinstance(fitted.model, Scorer)
+
+
+def test_the_order_of_train_users_does_not_matter(fitted: Fitted) -> None:
+    if not without_chance(fitted):
+        pytest.skip("trained with chance: another order of users is another draw")
+    order = np.random.default_rng(0).permutation(fitted.train.n_users)
+    made = fitted.spec.fit(fitted.train.take_users(order), rng=1)
+    assert_close(made.score(fitted.train), fitted.model.score(fitted.train), 1e-4)
+
+
+def test_weights_and_zeros_that_no_one_took_are_no_trouble(fitted: Fitted) -> None:
+    taken = fitted.train.matrix
+    doubled = sparse.csr_array((taken.data * 2, taken.indices, taken.indptr), shape=taken.shape)
+    weighted = Interactions(doubled, fitted.train.users, fitted.train.items, fitted.train.timestamps)
+    assert np.isfinite(fitted.spec.fit(weighted, rng=1).score(weighted)).all()
+
+
+# -------------------------------------------------------------------------------- scoring
+
+
+def test_scores_are_float32_and_finite_for_everybody(fitted: Fitted) -> None:
+    cold, twins = 30, [7, 21]
+    everybody = newcomers(fitted.train.items, [cold], twins, [*range(31)], [], [0], [cold, 0])
+    for rows in (fitted.train, everybody, fitted.train.take_users([]), fitted.train.take_users([3, 3])):
+        scores = fitted.model.score(rows)
+        assert scores.dtype == np.float32
+        assert scores.shape == (rows.n_users, 31)
+        assert np.isfinite(scores).all()
+
+
+def test_a_row_is_scored_as_it_would_be_alone(fitted: Fitted) -> None:
+    scores = fitted.model.score(fitted.train)
+    together = fitted.model.recommend(fitted.train, k=K)
+    for row in range(fitted.train.n_users):
+        alone = fitted.train.take_users([row])
+        assert_close(fitted.model.score(alone)[0], scores[row], 1e-6)
+        assert fitted.model.recommend(alone, k=K).positions[0].tolist() == together.positions[row].tolist()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 51, 1024])
+def test_the_batch_size_changes_nothing(fitted: Fitted, batch_size: int) -> None:
+    whole = fitted.model.recommend(fitted.train, k=K, exclude=None)
+    parts = fitted.model.recommend(fitted.train, k=K, exclude=None, batch_size=batch_size)
+    assert np.array_equal(whole.positions, parts.positions)
+    np.testing.assert_allclose(whole.scores, parts.scores, rtol=1e-5, atol=1e-6)
+
+
+def test_permuted_users_get_permuted_scores(fitted: Fitted) -> None:
+    order = np.random.default_rng(0).permutation(fitted.train.n_users)
+    scores = fitted.model.score(fitted.train.take_users(order))
+    assert_close(scores, fitted.model.score(fitted.train)[order], 1e-6)
+
+
+def test_permuted_items_get_permuted_scores(fitted: Fitted) -> None:
+    if not without_chance(fitted):
+        pytest.skip("trained with chance: another order of items is another draw")
+    order = np.random.default_rng(0).permutation(fitted.train.n_items)
+    moved = fitted.train.onto(items=fitted.train.items.take(order))
+    scores = fitted.spec.fit(moved, rng=1).score(moved)
+    assert_close(scores, fitted.model.score(fitted.train)[:, order], 1e-4)
+
+
+def test_twin_items_are_alike(fitted: Fitted) -> None:
+    if not without_chance(fitted):
+        pytest.skip("trained with chance: twins start from different draws")
+    outsiders = fitted.train.take_users(fitted.train.matrix[:, [7]].toarray().ravel() == 0)
+    scores = fitted.model.score(outsiders)
+    assert_close(scores[:, 7], scores[:, 21], 1e-4)
+
+
+def test_the_array_of_scores_belongs_to_the_caller(fitted: Fitted) -> None:
+    before = fitted.model.score(fitted.train)
+    fitted.model.score(fitted.train)[:] = -1
+    for array in flat(fitted.model.tensors()).values():
+        assert not np.shares_memory(array, fitted.model.score(fitted.train))
+    assert np.array_equal(fitted.model.score(fitted.train), before)
+
+
+def test_a_user_without_history_gets_item_popularity(fitted: Fitted) -> None:
+    counts = fitted.train.item_degrees
+    scores = fitted.model.score(newcomers(fitted.train.items, [1, 2], [], [3]))
+    np.testing.assert_array_equal(scores[1], (counts / counts.max()).astype(np.float32))
+    ranking = fitted.model.recommend(newcomers(fitted.train.items, [1, 2], []), k=5)
+    assert ranking.fallback.tolist() == [False, True]
+    assert ranking.positions[1].tolist() == np.argsort(-counts, kind="stable")[:5].tolist()
+    assert any("1 users without a history" in note for note in ranking.notes)
+
+
+def test_times_are_asked_for_only_where_they_count(fitted: Fitted) -> None:
+    timeless = Interactions(fitted.train.matrix, fitted.train.users, fitted.train.items)
+    if fitted.model.needs_timestamps:
+        with pytest.raises(
+            DataError, match=r"histories must carry timestamps; these have none\. Read the data"
+        ):
+            fitted.model.score(timeless)
+    else:
+        assert np.array_equal(fitted.model.score(timeless), fitted.model.score(fitted.train))
+
+
+def test_histories_over_other_items_are_refused_or_counted(fitted: Fitted) -> None:
+    items = Vocabulary([*fitted.train.items.to_list(), "never seen"])
+    rows = newcomers(items, [0, 31], [31], [4])
+    for ask in (fitted.model.score, lambda rows: fitted.model.recommend(rows, k=3)):
+        with pytest.raises(
+            VocabularyMismatch, match=r"model's 31 items; these are over 32; 1 .*'never seen'"
+        ):
+            ask(rows)
+    ranking = fitted.model.recommend(rows, k=3, unknown_items="ignore")
+    known = fitted.model.recommend(newcomers(fitted.train.items, [0], [], [4]), k=3)
+    assert np.array_equal(ranking.positions, known.positions)
+    assert ranking.fallback.tolist() == [False, True, False]
+    assert ranking.notes[0].startswith("2 history interactions with items that the model never saw")
+
+
+# -------------------------------------------------------------------------------- ranking
+
+
+def sorted_in_full(scores: NDArray[np.float32], hidden: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
+    masked = np.where(hidden, -np.inf, scores)
+    order = np.argsort(-masked, axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(masked, order, 1) > -np.inf, order, -1)
+
+
+def test_a_ranking_is_the_sorted_scores_with_ties_by_position(fitted: Fitted) -> None:
+    hidden = fitted.train.matrix.toarray() > 0
+    ranking = fitted.model.recommend(fitted.train, k=31)
+    assert np.array_equal(ranking.positions, sorted_in_full(fitted.model.score(fitted.train), hidden, 31))
+    assert ranking.positions.dtype == np.int32
+    assert ranking.scores.dtype == np.float32
+    assert ranking.users == fitted.train.users
+    real = ranking.positions >= 0
+    assert not hidden[np.nonzero(real)[0], ranking.positions[real]].any()
+    assert (ranking.scores[~real] == -np.inf).all()
+    assert ranking.to_frame().height == real.sum() == fitted.train.n_users * 31 - fitted.train.n_interactions
+
+
+def test_other_interactions_are_left_out(fitted: Fitted) -> None:
+    hidden = np.random.default_rng(0).random((fitted.train.n_users, 31)) < 0.5
+    exclude = Interactions.from_matrix(hidden, users=fitted.train.users, items=fitted.train.items)
+    ranking = fitted.model.recommend(fitted.train, k=K, exclude=exclude, batch_size=8)
+    assert np.array_equal(ranking.positions, sorted_in_full(fitted.model.score(fitted.train), hidden, K))
+
+
+def test_candidates_alone_are_ranked(fitted: Fitted) -> None:
+    chosen = np.array([2, 3, 5, 7, 11, 13, 21, 30])
+    hidden = (fitted.train.matrix.toarray() > 0) | ~np.isin(np.arange(31), chosen)
+    ranking = fitted.model.recommend(
+        fitted.train, k=8, candidates=fitted.train.items.take(chosen[::-1]).series
+    )
+    assert np.array_equal(ranking.positions, sorted_in_full(fitted.model.score(fitted.train), hidden, 8))
+
+
+@pytest.mark.parametrize("k", [0, -1, 32, 1.5, None])
+def test_k_lies_between_one_and_the_number_of_candidates(fitted: Fitted, k: Any) -> None:
+    with pytest.raises(
+        DataError, match=rf"k must be a whole number from 1 to the 31 candidate items; saw {k}"
+    ):
+        fitted.model.recommend(fitted.train, k=k)
+
+
+def test_similar_items_do_not_include_the_item(fitted: Fitted) -> None:
+    for item in fitted.train.items.to_list():
+        ranking = fitted.model.similar_items(item, 30)
+        assert ranking.positions.shape == (1, 30)
+        assert (ranking.positions >= 0).all()
+        assert item not in ranking.labels()
+        assert (np.diff(ranking.scores[0]) <= 0).all()
+
+
+def test_an_explanation_is_in_order_and_adds_up_where_the_model_is_linear(fitted: Fitted) -> None:
+    for row in (0, 17, 33):
+        history = fitted.train.take_users([row])
+        scores = fitted.model.score(history)[0]
+        for item in (0, 7, 30):
+            label = fitted.train.items.to_list()[item]
+            made = fitted.model.explain(history, label)
+            assert made.score == pytest.approx(float(scores[item]), abs=1e-6)
+            assert sorted(made.history.to_list()) == history.items.take(history.matrix.indices).to_list()
+            assert (np.diff(made.shares) <= 0).all()
+            assert np.isfinite(made.shares).all()
+            assert made.exact == fitted.model.linear
+            if made.exact:
+                largest = max(1e-6, float(np.abs(scores).max()), float(np.abs(made.shares).max()))
+                assert made.shares.sum() == pytest.approx(made.score, abs=1e-5 * largest)
+
+
+# -------------------------------------------------------------------------------- saving
+
+
+def forbidden(*args: object, **kwargs: object) -> None:
+    raise AssertionError("a saved model must not be read by something that can run code")
+
+
+def test_a_saved_model_scores_the_same_to_the_bit(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+        monkeypatch.setattr(module, name, forbidden)
+    rows = newcomers(fitted.train.items, [3, 5], [], [30], [7, 21, 0, 1])
+    fitted.model.save(tmp_path / "model")
+    loaded = unblur.load(tmp_path / "model")
+    assert type(loaded) is type(fitted.model)
+    assert loaded.spec == fitted.spec
+    assert loaded.items == fitted.model.items
+    assert_same_tensors(loaded, fitted.model)
+    for histories in (fitted.train, rows):
+        assert loaded.score(histories).tobytes() == fitted.model.score(histories).tobytes()
+        one, other = loaded.recommend(histories, k=K), fitted.model.recommend(histories, k=K)
+        assert one.to_frame().equals(other.to_frame())
+
+
+# -------------------------------------------------------------------------------- chance, and the observer
+
+
+@contextmanager
+def no_global_chance() -> Iterator[None]:
+    def states() -> tuple[str, Any, list[int]]:
+        numpy_state = str(np.random.get_state())  # noqa: NPY002 - the state that must not change
+        return numpy_state, random.getstate(), torch.get_rng_state().tolist()
+
+    before = states()
+    yield
+    assert states() == before
+
+
+def test_no_global_chance_is_used(fitted: Fitted, tmp_path: Path) -> None:
+    with no_global_chance():
+        for rng in (1, np.random.default_rng(1), None):
+            made = fitted.spec.fit(fitted.train, rng=rng)
+        made.score(fitted.train)
+        made.recommend(fitted.train, k=3)
+        made.similar_items("item-03", 3)
+        made.explain(fitted.train.take_users([0]), "item-03")
+        made.save(tmp_path / "model")
+        unblur.load(tmp_path / "model")
+
+
+def observed(act: Callable[[Callable[[ProgressEvent], None]], object]) -> list[ProgressEvent]:
+    seen: list[ProgressEvent] = []
+    act(seen.append)
+    return seen
+
+
+def test_progress_only_moves_forward(fitted: Fitted) -> None:
+    runs = {
+        "fit": observed(lambda watch: fitted.spec.fit(fitted.train, rng=1, progress=watch)),
+        "recommend": observed(
+            lambda watch: fitted.model.recommend(fitted.train, k=3, batch_size=10, progress=watch)
+        ),
+    }
+    assert [event.done for event in runs["recommend"]] == [10, 20, 30, 40, 50, 51]
+    for seen in runs.values():
+        stages = list(dict.fromkeys(event.stage for event in seen))
+        for stage in stages:
+            own = [event for event in seen if event.stage == stage]
+            done = [event.done for event in own]
+            assert done == sorted(done), stage
+            assert all(event.total is None or 0 <= event.done <= event.total for event in own), stage
+            assert len({event.total for event in own}) == 1, f"{stage} changes its mind about the total"
+
+
+def test_an_interrupt_ends_the_work(fitted: Fitted) -> None:
+    def interrupt(event: ProgressEvent) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted.model.recommend(fitted.train, k=3, progress=interrupt)
+    if observed(lambda watch: fitted.spec.fit(fitted.train, rng=1, progress=watch)):
+        with pytest.raises(KeyboardInterrupt):
+            fitted.spec.fit(fitted.train, rng=1, progress=interrupt)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_scores(fitted: Fitted, tmp_path: Path) -> None:
+    fitted.model.save(tmp_path / "model")
+    for other in (
+        fitted.spec.fit(fitted.train, rng=1, device="cuda"),
+        unblur.load(tmp_path / "model", device="cuda"),
+    ):
+        assert_close(other.score(fitted.train), fitted.model.score(fitted.train), 1e-4)
+
+
+# -------------------------------------------------------------------------------- a known answer
+
+GROUP, TAKERS = 6, 9
+"""Two groups of users; each member takes all items of its group and none of the other's, like the two colours
+of a checkerboard: even items belong to even users."""
+
+
+def checkerboard() -> Interactions:
+    users, items = np.indices((2 * TAKERS, 2 * GROUP))
+    return Interactions.from_matrix((users + items) % 2 == 0)
+
+
+def popularity_on_the_board(own: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
+    return np.ones(own.shape)
+
+
+def ease_on_the_board(own: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
+    """Within a group XᵀX = nJ for n takers of m items, so (nJ + λI)⁻¹ = (I − n/(λ + nm)·J)/λ: each weight is
+    n/(λ + nm − n), those of an item to itself and to the other group are 0."""
+    n, m, ridge = TAKERS, GROUP, 500.0
+    return np.asarray(own * (history.sum() - history) * n / (ridge + n * m - n))
+
+
+def blur_on_the_board(own: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
+    """Within a group R̃ᵀR̃ = J/m, so a whole Euler step of the heat equation spreads the history evenly."""
+    return np.asarray(own * history.sum() / GROUP)
+
+
+KNOWN: list[tuple[str, dict[str, Any], Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[Any]]]] = [
+    ("popularity", {}, popularity_on_the_board),
+    ("ease", {}, ease_on_the_board),
+    ("bspm", {"low_pass": None, "sharpen": None}, blur_on_the_board),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "answer"), KNOWN, ids=[kind for kind, _, _ in KNOWN])
+def test_the_checkerboard_has_a_known_answer(kind: str, settings: dict[str, Any], answer: Any) -> None:
+    train = checkerboard()
+    model = spec_from_dict(recommender_spec(kind), settings).fit(train, rng=1)
+    taken = np.zeros((3, 2 * GROUP), dtype=bool)
+    taken[0, [0, 4]] = taken[1, [3]] = taken[2, 1::2] = True
+    histories = Interactions.from_matrix(taken)
+    colours = np.arange(2 * GROUP) % 2
+    expected = np.stack(
+        [answer(colours == colour, row) for colour, row in zip([0, 1, 1], taken, strict=True)]
+    )
+    np.testing.assert_allclose(model.score(histories), expected, rtol=1e-4, atol=1e-6)
+    if kind != "popularity":
+        ranking = model.recommend(histories.take_users([0, 1]), k=4)
+        assert sorted(ranking.positions[0].tolist()) == [2, 6, 8, 10]
+        assert set(ranking.positions[1].tolist()) < {1, 5, 7, 9, 11}

@@ -1,0 +1,320 @@
+"""What cannot be read is refused: what must hold, what was seen, what to do."""
+
+import gzip
+import io
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from unblur.errors import DataError
+from unblur.sources import read
+
+
+def parquet(**columns: Any) -> bytes:
+    stream = io.BytesIO()
+    pl.DataFrame(columns).write_parquet(stream)
+    return stream.getvalue()
+
+
+def npz(**arrays: Any) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def npy(array: Any, pickled: bool = False) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=pickled)
+    return stream.getvalue()
+
+
+CSR = {"format": b"csr", "shape": np.array([2, 2]), "data": np.ones(2), "indptr": np.array([0, 1, 2])}
+TYPED = b"user_id:token\titem_id:token\n"
+
+BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
+    ("empty", "a.csv", b"", {}, r"must hold data.*is empty \(0 bytes\)"),
+    ("empty parquet", "a.parquet", b"", {}, r"is empty \(0 bytes\)"),
+    ("blank lines", "a.csv", "\n\n  \n", {}, "only blank lines"),
+    ("header only", "a.csv", "user,item\n", {}, "header and no rows"),
+    ("typed header only", "a.inter", TYPED, {}, "header and no rows"),
+    ("no rows", "a.parquet", parquet(user=pl.Series([], dtype=pl.Int64), item=[]), {}, "has none"),
+    ("not parquet", "a.parquet", "user,item\n1,2\n", {}, "does not start as such a file does"),
+    ("parquet cut", "a.parquet", parquet(user=[1], item=[2])[:-20], {}, "must be whole.*truncated"),
+    ("parquet tail", "a.parquet", b"PAR1" + b"\0" * 50 + b"PAR1", {}, "must be whole"),
+    ("gzip", "a.csv", gzip.compress(b"user,item\n1,2\n"), {}, "gzip.*Unpack it first"),
+    ("pickle", "a.csv", b"\x80\x04\x95user,item", {}, "pickle.*never opened"),
+    ("zip", "a.zip", b"PK\x03\x04 and so on", {}, "zip.*Unpack it first"),
+    ("binary", "a.bin", b"\x00\x01\x02\x03", {}, "neither text nor one of the others"),
+    ("utf-16", "a.csv", "user,item\n1,2\n".encode("utf-16"), {}, "UTF-16.*Save it as UTF-8"),
+    ("latin-1", "a.csv", "user,item\n1,caf\xe9\n".encode("latin-1"), {}, "0xe9 in line 2.*iconv"),
+    (
+        "latin-1, late",
+        "a.csv",
+        b"user,item\n" + b"1,2222\n" * 40000 + b"1,caf\xe9\n",
+        {},
+        "0xe9 in line 40002.*iconv",
+    ),
+    ("zeros at the end", "a.csv", b"user,item\n1,2\n" + b"\0" * 500, {"format": "csv"}, "ends in zero bytes"),
+    ("unknown format", "a.csv", "1,2\n", {"format": "parqet"}, "Did you mean 'parquet'"),
+    ("column not there", "a.csv", "user_name,item\na,b\n", {"user": "user_nam"}, "Did you mean 'user_name'"),
+    (
+        "rating not there",
+        "a.csv",
+        "user,item\n1,2\n",
+        {"rating": "ratings"},
+        "must have the column 'ratings'",
+    ),
+    (
+        "own name not there",
+        "a.csv",
+        "user,item\n1,2\n",
+        {"rating": "rating"},
+        "must have the column 'rating'",
+    ),
+    (
+        "times not there",
+        "a.csv",
+        "1,2\n3,4\n",
+        {"timestamp": "timestamp"},
+        "must have the column 'timestamp'",
+    ),
+    ("position not there", "a.csv", "1,2\n", {"user": 0, "item": 2}, "0 to 1"),
+    ("only one position", "a.csv", "1,2\n", {"user": 1}, "both `user` and `item`"),
+    ("one column twice", "a.csv", "1,2\n", {"user": 1, "item": 1}, "one meaning"),
+    ("names without header", "a.csv", "1,2\n", {"user": "a", "header": False}, "must have a header"),
+    ("not a column", "a.csv", "1,2\n", {"user": True, "item": 1}, "name or its position"),
+    ("no user column", "a.csv", "who,item\n1,2\n", {}, "must have a column of users.*user_id"),
+    ("two user columns", "a.csv", "user,user_id,item\n1,1,2\n", {}, "all could be.*`user=`"),
+    ("two ratings", "a.csv", "user,item,rating,stars\n1,2,3,4\n", {}, 'leave all out with `rating="ignore"`'),
+    ("many columns", "a.csv", "1,2,3,4,5\n1,2,3,4,5\n", {}, "2 to 4 columns"),
+    ("unclear header", "a.csv", "who,what\nanna,tea\n", {}, "whether the first line is a header"),
+    ("no delimiter", "a.csv", "abc\ndef\n", {}, "Pass its `delimiter`"),
+    (
+        "line too short",
+        "a.csv",
+        "user,item,time\n1,2,3\n4,5\n",
+        {},
+        "fields of the first.*Expected 3 columns, got 2",
+    ),
+    ("line too long", "a.csv", "user,item\n1,2\n4,5,6\n", {}, "Expected 2 columns, got 3"),
+    ("cut off", "a.dat", "1::2::1::4\n1::3::1::4\n1::4", {}, "Expected 4 columns, got 2"),
+    ("open quote", "a.csv", 'user,item\n"1,2\n3,4\n', {}, "fields of the first"),
+    ("typed cut off", "a.inter", TYPED + b"1\t2\n3", {}, "Expected 2 columns, got 1"),
+    ("typed badly", "a.inter", "user_id\titem_id:token\n1\t2\n", {}, "must be name:type"),
+    ("adjacency token", "a.txt", "0 1 2\n1 x\n", {"format": "adjacency"}, "saw 'x' in row 2.*labels=\"str\""),
+    ("adjacency float", "a.txt", "0 1 2\n1 2.5\n", {"format": "adjacency"}, "saw '2.5'"),
+    ("adjacency commas", "a.txt", "0,1\n1,2\n", {"format": "adjacency"}, "separated by blanks"),
+    ("adjacency negative", "a.txt", "0 1 2\n1 -3\n", {"format": "adjacency"}, r"0 … 2\*\*63"),
+    ("adjacency twice", "a.txt", "0 1 2\n1 3 3 4\n", {}, r"must occur once.*\(1, 3\)"),
+    ("adjacency users only", "a.txt", "0\n1\n", {"format": "adjacency"}, "has none"),
+    ("adjacency or columns", "a.txt", "0 1 2\n1 2 3\n", {}, 'format="adjacency" or format="csv"'),
+    ("null user", "a.parquet", parquet(user=[1, None], item=[1, 2]), {}, "no nulls.*first in row 1"),
+    ("null item", "a.csv", "user,item\n1,2\n1,\n", {}, "items must have no nulls.*row 1"),
+    ("null rating", "a.csv", "user,item,rating\n1,2,\n", {"min_rating": 1}, "ratings must have no nulls"),
+    ("null time", "a.csv", "user,item,timestamp\n1,2,\n", {}, 'no nulls.*timestamp="ignore"'),
+    ("nan weight", "a.parquet", parquet(user=[1], item=[1], weight=[np.nan]), {}, "must be finite; saw nan"),
+    ("infinite weight", "a.csv", "user,item,weight\n1,2,inf\n", {}, "must be finite; saw inf"),
+    ("word for a rating", "a.csv", "user,item,rating\n1,2,good\n", {"min_rating": 1}, "saw 'good' in row 0"),
+    ("negative weight", "a.csv", "user,item,weight\n1,2,-1\n", {}, "Weights must be positive"),
+    ("stored zeros", "a.parquet", parquet(user=[1, 2], item=[1, 1], rating=[0, 1]), {}, "must be said"),
+    (
+        "zero weights",
+        "a.parquet",
+        parquet(user=[1, 2], item=[1, 1], rating=[0, 1]),
+        {"rating": "rating"},
+        "1 of 2 rows.*min_rating",
+    ),
+    ("a third column", "a.csv", "1,2,5\n1,3,4\n", {}, "or timestamp=2, if it is a time"),
+    ("nobody liked", "a.csv", "user,item,rating\n1,2,1\n", {"min_rating": 4}, "Lower `min_rating`"),
+    ("threshold, no ratings", "a.csv", "user,item\n1,2\n", {"min_rating": 4}, "needs a column of ratings"),
+    (
+        "threshold, ignored",
+        "a.csv",
+        "user,item,rating\n1,2,1\n",
+        {"min_rating": 4, "rating": "ignore"},
+        "Drop one of the two",
+    ),
+    ("word for a time", "a.csv", "user,item,timestamp\n1,2,soon\n", {}, "ISO 8601.*'soon'"),
+    (
+        "list of times",
+        "a.parquet",
+        parquet(user=[1], item=[1], time=[[1]]),
+        {},
+        "must be integers, floats or dates",
+    ),
+    ("infinite time", "a.parquet", parquet(user=[1], item=[1], time=[np.inf]), {}, "must be finite"),
+    ("huge time", "a.parquet", parquet(user=[1], item=[1], time=[1e300]), {}, "64 bits"),
+    (
+        "huge whole time",
+        "a.parquet",
+        parquet(user=[1], item=[1], time=np.array([2**63], np.uint64)),
+        {},
+        "below 2",
+    ),
+    ("float ids", "a.parquet", parquet(user=[1.0], item=[1]), {}, "must be integers or strings; saw Float64"),
+    ("float ids in text", "a.csv", "user,item\n1.0,2\n2.0,2\n", {}, "with a decimal point"),
+    ("huge ids in text", "a.csv", f"user,item\n{2**64},2\n1,2\n", {}, "not below 2"),
+    ("huge ids", "a.parquet", parquet(user=np.array([2**63], np.uint64), item=[1]), {}, r"0 … 2\*\*63"),
+    ("negative ids", "a.csv", "user,item\n-1,2\n", {}, "saw -1"),
+    ("words for int", "a.csv", "user,item\nanna,2\n", {"labels": "int"}, "saw 'anna' in row 0"),
+    ("labels", "a.csv", "user,item\n1,2\n", {"labels": "string"}, '"auto", "int" or "str"'),
+    ("duplicates", "a.csv", "user,item\n1,2\n1,2\n", {}, 'duplicates="sum"'),
+    ("duplicates word", "a.csv", "user,item\n1,2\n", {"duplicates": "max"}, "must be"),
+    ("stand-in", "a.csv", "user::item\n1::\x1f2\n", {}, "0x1f"),
+    ("npz of arrays", "a.npz", npz(a=np.ones(3)), {}, "must hold a sparse matrix"),
+    ("npz out of range", "a.npz", npz(indices=np.array([0, 7]), **CSR), {}, "must hold a sparse matrix"),
+    ("npz negative", "a.npz", npz(indices=np.array([0, -1]), **CSR), {}, "must hold a sparse matrix"),
+    (
+        "npz broken pointers",
+        "a.npz",
+        npz(**{**CSR, "indices": np.array([0, 1]), "indptr": np.array([0, 9, 2])}),
+        {},
+        "must hold a sparse matrix",
+    ),
+    (
+        "npz out of range, coo",
+        "a.npz",
+        npz(format=b"coo", shape=np.array([2, 2]), data=np.ones(1), row=np.array([5]), col=np.array([0])),
+        {},
+        "must hold a sparse matrix",
+    ),
+    ("npz cut", "a.npz", npz(indices=np.array([0, 1]), **CSR)[:-30], {}, "must hold a sparse matrix"),
+    (
+        "npz of objects",
+        "a.npz",
+        npz(indices=np.array([0, 1]), **{**CSR, "data": np.array([{}, {}])}),
+        {},
+        "sparse",
+    ),
+    ("npy of objects", "a.npy", npy(np.array([{}], dtype=object), pickled=True), {}, "never opened"),
+    ("npy of floats", "a.npy", npy(np.ones((3, 2))), {}, r"shape \(n, 2\)"),
+    ("npy cut", "a.npy", npy(np.ones((30, 2), dtype=int))[:-40], {}, r"integers of shape"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD]
+)
+def test_bad_input(
+    name: str, content: bytes | str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(path, **options)
+    assert caught.value.__cause__ is None
+    assert str(caught.value).rstrip().endswith((".", "?")), "a message ends with what to do"
+
+
+def test_the_message_tells_the_file_and_what_was_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("timestamp,movieId,userId\n5,2,1\n5,2,1\n")
+    with pytest.raises(
+        DataError, match="users from 'userId', items from 'movieId', timestamps from 'timestamp'"
+    ):
+        read(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"holds no 'trian.parquet'. Did you mean 'train.parquet'\?"):
+        read(tmp_path / "trian.parquet")
+    with pytest.raises(DataError, match=r"Did you mean 'train.parquet'\?"):
+        read(tmp_path / "train.csv")
+    with pytest.raises(DataError, match="not even the folder"):
+        read(tmp_path / "nowhere" / "train.parquet")
+
+
+def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder, and it holds no file"):
+        read(tmp_path)
+    (tmp_path / "train.parquet").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"is a folder, and it holds 'train.parquet'.*read_split_folder"):
+        read(tmp_path)
+
+
+def test_a_pipe_in_place_of_a_file() -> None:
+    with pytest.raises(DataError, match="device or a pipe"):
+        read("/dev/null")
+
+
+quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ROWS = 300
+WHOLE: dict[str, Callable[[], bytes]] = {
+    "a.parquet": lambda: parquet(
+        user=np.arange(ROWS) % 7, item=np.arange(ROWS), name=["x" * (i % 5) for i in range(ROWS)]
+    ),
+    "a.npy": lambda: npy(np.stack([np.arange(ROWS), np.arange(ROWS)], axis=1)),
+    "a.npz": lambda: _matrix(),
+}
+
+
+def _matrix() -> bytes:
+    stream = io.BytesIO()
+    sparse.save_npz(stream, sparse.eye_array(ROWS, format="csr"))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@quick
+@given(share=st.floats(0, 1, exclude_max=True))
+@example(share=0.999)
+def test_a_truncated_file_is_refused(name: str, share: float, tmp_path: Path) -> None:
+    whole = WHOLE[name]()
+    (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(DataError):
+        read(tmp_path / name)
+
+
+@quick
+@given(
+    rows=st.lists(st.tuples(*[st.integers(0, 10**9)] * 4), min_size=2, max_size=20), cut=st.integers(1, 200)
+)
+def test_truncated_text_is_refused_or_a_beginning(
+    rows: list[tuple[int, int, int, int]], cut: int, tmp_path: Path
+) -> None:
+    rows = [(at, *row[1:]) for at, row in enumerate(rows)]
+    whole = "user,item,weight,timestamp\n" + "".join(f"{u},{i},{w + 1},{t}\n" for u, i, w, t in rows)
+    (tmp_path / "a.csv").write_text(whole[:-cut] or "u")
+    try:
+        data = read(tmp_path / "a.csv")
+    except DataError:
+        return
+    seen = data.to_frame().select("user", "item").rows()
+    assert seen == [(u, i) for u, i, _, _ in rows][: len(seen)]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@quick
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_changed_byte_is_refused_or_read(name: str, where: float, bit: int, tmp_path: Path) -> None:
+    content = bytearray(WHOLE[name]())
+    content[int(where * len(content))] ^= 1 << bit
+    (tmp_path / name).write_bytes(bytes(content))
+    with suppress(DataError):
+        read(tmp_path / name)
+
+
+@quick
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_refused_or_read(content: bytes, tmp_path: Path) -> None:
+    for name in ("a.csv", "a.txt", "a.inter", "a.npy", "a.npz", "a.parquet"):
+        (tmp_path / name).write_bytes(content)
+        with suppress(DataError):
+            read(tmp_path / name)
+
+
+def test_a_zip_that_lies_about_its_content(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("format.npy", b"not an array")
+    with pytest.raises(DataError, match="must hold a sparse matrix"):
+        read(tmp_path / "a.npz")

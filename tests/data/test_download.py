@@ -1,0 +1,373 @@
+"""`fetch` against a server on this machine: whole, resumed, broken, wrong, interrupted."""
+
+import hashlib
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unblur import Interactions, datasets
+from unblur.datasets import Content, Dataset, Download, Reading
+from unblur.errors import CapabilityError, DataError
+from unblur.progress import ProgressEvent
+
+TRAIN = Interactions.from_pairs([user for user in range(400) for _ in range(50)], list(range(50)) * 400)
+TEST = Interactions.from_pairs(range(400), [50] * 400)
+
+
+def adjacency(data: Interactions) -> bytes:
+    lists: dict[int, list[int]] = {}
+    for user, item in data.to_frame().select("user", "item").rows():
+        lists.setdefault(user, []).append(item)
+    return "".join(f"{user} {' '.join(map(str, items))}\n" for user, items in lists.items()).encode()
+
+
+FILES = {"train.txt": adjacency(TRAIN), "test.txt": adjacency(TEST)}
+
+
+def parts() -> dict[str, Content]:
+    return {
+        name: Content(data.n_interactions, data.fingerprint())
+        for name, data in (("train", TRAIN), ("test", TEST))
+    }
+
+
+def known(**changes: Any) -> Dataset:
+    facts: dict[str, Any] = {
+        "name": "small",
+        "title": "small",
+        "numbered": (False, False),
+        "readings": (Reading(name="pairs", meaning="", options={"format": "adjacency"}, parts=parts()),),
+        "downloads": tuple(
+            Download(address=f"https://example.invalid/{name}", save_as=name) for name in FILES
+        ),
+        "by_hand": "Ask for it.",
+        "licence": "none",
+        "citation": "none",
+    }
+    return Dataset(**{**facts, **changes})
+
+
+class Origin(ThreadingHTTPServer):
+    """A web server whose faults the tests choose."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = dict(FILES)
+        self.ranges = True
+        self.drop_after: list[int] = []
+        """How many bytes to send before the connection is cut, one entry a request; then whole answers."""
+        self.statuses: list[int] = []
+        """Error codes to answer with, one a request; then proper answers."""
+        self.with_length = True
+        self.asked: list[tuple[str, str | None]] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/data"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing when a client goes away."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Origin
+
+    def do_GET(self) -> None:
+        name = self.path.rpartition("/")[2]
+        wanted = self.headers.get("Range")
+        self.server.asked.append((name, wanted))
+        if self.server.statuses:
+            self.send_error(self.server.statuses.pop(0))
+            return
+        if name not in self.server.files:
+            self.send_error(404)
+            return
+        whole = self.server.files[name]
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
+        if start and start >= len(whole):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(whole)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = whole[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+        if self.server.with_length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.server.drop_after:
+            body = body[: self.server.drop_after.pop(0)]
+        with suppress(ConnectionError):
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def origin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Origin]:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "*")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("UNBLUR_DATA", raising=False)
+    server = Origin()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetch(wanted: Dataset, origin: Origin, **options: Any) -> Path:
+    return datasets.fetch(wanted, address=origin.address, pause=0.0, timeout=10, **options)
+
+
+def is_right(wanted: Dataset) -> bool:
+    made = datasets.load(wanted)
+    return (
+        made["train"].fingerprint() == TRAIN.fingerprint()
+        and made["test"].fingerprint() == TEST.fingerprint()
+    )
+
+
+def test_a_whole_download(origin: Origin, tmp_path: Path) -> None:
+    events: list[ProgressEvent] = []
+    place = fetch(known(), origin, progress=events.append)
+    assert place == tmp_path / "cache" / "unblur" / "small"
+    assert {file.name for file in place.iterdir()} == {"train.txt", "test.txt"}
+    assert [entry.name for entry in place.parent.iterdir()] == ["small"]
+    assert is_right(known())
+    of_train = [event for event in events if event.stage == "fetch train.txt"]
+    assert [of_train[0].done, of_train[-1].done] == [0, len(FILES["train.txt"])]
+    assert {event.total for event in of_train} == {len(FILES["train.txt"])}
+
+
+def test_what_is_there_is_not_fetched_again(origin: Origin) -> None:
+    fetch(known(), origin)
+    origin.asked.clear()
+    assert is_right(known())
+    fetch(known(), origin)
+    assert origin.asked == []
+
+
+def test_a_connection_that_breaks_goes_on_where_it_stopped(origin: Origin) -> None:
+    origin.drop_after = [1000, 500, 0]
+    fetch(known(), origin)
+    assert [wanted for name, wanted in origin.asked if name == "train.txt"] == [
+        None,
+        "bytes=1000-",
+        "bytes=1500-",
+        "bytes=1500-",
+    ]
+    assert is_right(known())
+
+
+def test_a_server_without_ranges_starts_over(origin: Origin) -> None:
+    origin.drop_after = [1000, 2000]
+    origin.ranges = False
+    fetch(known(), origin)
+    assert is_right(known())
+
+
+def test_a_server_that_does_not_tell_the_length(origin: Origin) -> None:
+    origin.with_length = False
+    fetch(known(), origin)
+    assert is_right(known())
+
+
+def test_a_connection_that_brings_nothing_gives_up_and_keeps_what_came(
+    origin: Origin, tmp_path: Path
+) -> None:
+    origin.drop_after = [1000, *[0] * 20]
+    with pytest.raises(CapabilityError, match="1,000 bytes have arrived and are kept"):
+        fetch(known(), origin, attempts=3)
+    assert len(origin.asked) == 4
+    assert not (tmp_path / "cache" / "unblur" / "small").exists()
+    origin.drop_after = []
+    fetch(known(), origin)
+    assert origin.asked[4] == ("train.txt", "bytes=1000-")
+    assert is_right(known())
+
+
+def test_a_busy_server_is_asked_again(origin: Origin) -> None:
+    origin.statuses = [503, 429]
+    fetch(known(), origin)
+    assert is_right(known())
+
+
+def test_a_missing_file_is_final(origin: Origin) -> None:
+    del origin.files["test.txt"]
+    with pytest.raises(CapabilityError, match=r"the server says 404.*by hand"):
+        fetch(known(), origin)
+    assert len(origin.asked) == 2
+
+
+def test_no_server(tmp_path: Path, origin: Origin) -> None:
+    with pytest.raises(CapabilityError, match=r"must be reachable.*0 bytes"):
+        datasets.fetch(
+            known(), address="http://127.0.0.1:9", pause=0.0, attempts=2, folder=tmp_path / "small"
+        )
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>moved</html>", FILES["test.txt"], b"", FILES["train.txt"][:-40], b"0 1 2\n3 x\n"]
+)
+def test_wrong_content_is_refused_and_not_kept(content: bytes, origin: Origin, tmp_path: Path) -> None:
+    origin.files["train.txt"] = content
+    with pytest.raises(DataError, match=r"part train of small.*nothing was kept. Ask for it"):
+        fetch(known(), origin)
+    assert list((tmp_path / "cache" / "unblur").iterdir()) == []
+
+
+def test_a_beginning_of_something_else_is_fetched_anew(origin: Origin, tmp_path: Path) -> None:
+    staging = tmp_path / "cache" / "unblur" / ".small.part"
+    staging.mkdir(parents=True)
+    (staging / "train.txt.part").write_bytes(b"9" * 1000)
+    fetch(known(), origin)
+    assert is_right(known())
+
+
+@pytest.mark.parametrize("size", [len(FILES["train.txt"]), len(FILES["train.txt"]) + 7])
+def test_a_beginning_that_is_all_or_too_much(size: int, origin: Origin, tmp_path: Path) -> None:
+    staging = tmp_path / "cache" / "unblur" / ".small.part"
+    staging.mkdir(parents=True)
+    (staging / "train.txt.part").write_bytes((FILES["train.txt"] + b"1234567")[:size])
+    fetch(known(), origin)
+    assert is_right(known())
+
+
+def test_size_and_checksum_of_the_file(origin: Origin, tmp_path: Path) -> None:
+    def one(**facts: Any) -> Dataset:
+        train, test = known().downloads
+        return known(downloads=(Download(address=train.address, save_as=train.save_as, **facts), test))
+
+    with pytest.raises(DataError, match="must have 5 bytes"):
+        fetch(one(n_bytes=5), origin)
+    with pytest.raises(DataError, match="must have the SHA-256 00"):
+        fetch(one(sha256="00"), origin)
+    assert not (tmp_path / "cache" / "unblur" / "small").exists()
+    whole = FILES["train.txt"]
+    fetch(one(n_bytes=len(whole), sha256=hashlib.sha256(whole).hexdigest()), origin)
+    assert is_right(known())
+
+
+def test_a_resumed_file_with_a_wrong_checksum_is_fetched_anew(origin: Origin, tmp_path: Path) -> None:
+    staging = tmp_path / "cache" / "unblur" / ".small.part"
+    staging.mkdir(parents=True)
+    (staging / "train.txt.part").write_bytes(b"9" * 1000)
+    train, test = known().downloads
+    digest = hashlib.sha256(FILES["train.txt"]).hexdigest()
+    fetch(
+        known(downloads=(Download(address=train.address, save_as="train.txt", sha256=digest), test)), origin
+    )
+    assert origin.asked[0] == ("train.txt", "bytes=1000-")
+    assert origin.asked[1] == ("train.txt", None)
+    assert is_right(known())
+
+
+def test_an_interrupt_leaves_no_final_file(origin: Origin, tmp_path: Path) -> None:
+    origin.files["train.txt"] += b" " * 3_000_000
+
+    def interrupt(event: ProgressEvent) -> None:
+        if event.done > 500_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(known(), origin, progress=interrupt)
+    assert not (tmp_path / "cache" / "unblur" / "small").exists()
+    kept = tmp_path / "cache" / "unblur" / ".small.part" / "train.txt.part"
+    arrived = kept.stat().st_size
+    assert arrived > 500_000
+    origin.asked.clear()
+    fetch(known(), origin)
+    assert origin.asked[0] == ("train.txt", f"bytes={arrived}-")
+    assert is_right(known())
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in members.items():
+            opened.writestr(name, content)
+    return stream.getvalue()
+
+
+def zipped() -> Dataset:
+    members = {"small/train.txt": "train.txt", "small/test.txt": "test.txt"}
+    return known(
+        downloads=(
+            Download(address="https://example.invalid/small.zip", save_as="small.zip", members=members),
+        )
+    )
+
+
+def test_an_archive_is_unpacked_by_given_names_only(origin: Origin, tmp_path: Path) -> None:
+    inside = {f"small/{name}": content for name, content in FILES.items()}
+    hostile = {
+        "../../escaped.txt": b"x",
+        "/escaped.txt": b"x",
+        "small/../../escaped.txt": b"x",
+        "small/more": b"x",
+    }
+    origin.files["small.zip"] = archive(inside | hostile)
+    place = fetch(zipped(), origin)
+    assert {file.name for file in place.iterdir()} == {"train.txt", "test.txt"}
+    assert not list(tmp_path.rglob("*escaped*"))
+    assert is_right(zipped())
+
+
+def test_an_archive_that_lacks_a_member(origin: Origin, tmp_path: Path) -> None:
+    origin.files["small.zip"] = archive({"small/train.txt": FILES["train.txt"]})
+    with pytest.raises(DataError, match=r"'small/test.txt' is not in it"):
+        fetch(zipped(), origin)
+    assert not (tmp_path / "cache" / "unblur" / "small").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_archive(damage: str, origin: Origin, tmp_path: Path) -> None:
+    whole = bytearray(archive({f"small/{name}": content for name, content in FILES.items()}))
+    if damage == "changed":
+        whole[200] ^= 0xFF
+    origin.files["small.zip"] = bytes(whole[:-100] if damage == "cut" else whole)
+    with pytest.raises(DataError, match="must be a whole zip archive"):
+        fetch(zipped(), origin)
+    assert not (tmp_path / "cache" / "unblur" / "small").exists()
+    origin.files["small.zip"] = archive({f"small/{name}": content for name, content in FILES.items()})
+    fetch(zipped(), origin)
+    assert is_right(zipped())
+
+
+def test_a_folder_in_the_way_is_left_alone(origin: Origin, tmp_path: Path) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    (place / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="holds something else"):
+        fetch(known(), origin, folder=place)
+    (place / "train.txt").write_bytes(FILES["train.txt"])
+    (place / "test.txt").write_bytes(FILES["train.txt"])
+    with pytest.raises(DataError, match="holds something else"):
+        fetch(known(), origin, folder=place)
+    assert (place / "thesis.tex").read_text() == "years of work"
+    assert origin.asked == []
+
+
+def test_what_cannot_be_fetched_says_how_to_get_it() -> None:
+    with pytest.raises(CapabilityError, match="Ask for it"):
+        datasets.fetch(known(downloads=()))
+
+
+@pytest.mark.parametrize("address", ["file:///etc", "ftp://example.invalid/data", "nowhere"])
+def test_only_web_addresses(address: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must begin with https"):
+        datasets.fetch(known(), address=address, folder=tmp_path / "small")

@@ -1,0 +1,249 @@
+"""Every format and option of `read`, on small files whose content is known."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import sparse
+
+from unblur import Interactions
+from unblur.errors import DataError, VocabularyMismatch
+from unblur.sources import read, read_split_folder, write
+from unblur.vocabulary import Vocabulary
+
+PAIRS = {(1, 10), (1, 20), (2, 10)}
+
+
+def written(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def pairs(data: Interactions) -> set[tuple[Any, Any]]:
+    return set(data.to_frame().select("user", "item").rows())
+
+
+def weights(data: Interactions) -> dict[tuple[Any, Any], float]:
+    return {
+        (user, item): weight for user, item, weight in data.to_frame().select("user", "item", "weight").rows()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("a.csv", "user,item\n1,10\n1,20\n2,10\n", {}),
+        ("a.csv", "userId,movieId\n1,10\n1,20\n2,10\n", {}),
+        ("a.csv", "User ID;ISBN\n1;10\n1;20\n2;10\n", {}),
+        ("a.csv", "extra,item_id,user_id\nx,10,1\ny,20,1\nz,10,2\n", {}),
+        ("a.csv", "1,10\n1,20\n2,10\n", {}),
+        ("a.csv", "1,10\n1,20\n2,10", {}),
+        ("a.csv", "1,10\r\n1,20\r\n2,10\r\n", {}),
+        ("a.csv", "\ufeffuser,item\n1,10\n1,20\n2,10\n", {}),
+        ("a.csv", "\n\nuser,item\n\n1,10\n1,20\n\n2,10\n\n\n", {}),
+        ("a.csv", "user, item\n1, 10\n1, 20\n2, 10\n", {}),
+        ("a.csv", '"user","item"\n"1","10"\n"1","20"\n"2","10"\n', {}),
+        ("a.tsv", "user\titem\n1\t10\n1\t20\n2\t10\n", {}),
+        ("a.txt", "1|10\n1|20\n2|10\n", {}),
+        ("noending", "1\t10\n1\t20\n2\t10\n", {}),
+        ("a.csv", "1~10\n1~20\n2~10\n", {"delimiter": "~"}),
+        ("a.csv", "1 -> 10\n1 -> 20\n2 -> 10\n", {"delimiter": " -> "}),
+        ("a.csv", "who,what\n1,10\n1,20\n2,10\n", {"user": "who", "item": "what"}),
+        ("a.csv", "who,what\n1,10\n1,20\n2,10\n", {"user": 0, "item": 1}),
+        ("a.csv", "10,x,1\n20,y,1\n10,z,2\n", {"user": 2, "item": 0}),
+        ("a.csv", "a,b\n1,10\n1,20\n2,10\n", {"header": True, "user": 0, "item": 1}),
+        ("a.dat", "1::10\n1::20\n2::10\n", {}),
+        ("a.txt", "1 10 20\n2 10\n", {}),
+        ("a.txt", "1 10 20 \n2 10\n3\n\n", {}),
+        ("a.txt", "1 10\n1 20\n2 10\n", {}),
+        ("a.txt", "1 10\n2 10\n1 20\n", {"format": "adjacency"}),
+        ("train", "1 10 20\n2 10\n", {}),
+        ("a.inter", "user_id:token\titem_id:token\n1\t10\n1\t20\n2\t10\n", {}),
+        ("a.txt", "user_id:token\titem_id:token\n1\t10\n1\t20\n2\t10\n", {}),
+        ("a.csv", "user,item,rating\n1,10,1\n1,20,1\n2,10,1\n", {}),
+        ("a.csv", "1,10,5,7\n1,20,3,8\n2,10,1,9\n", {"rating": "ignore", "timestamp": "ignore"}),
+    ],
+)
+def test_pairs_from_text(name: str, content: str, options: dict[str, Any], tmp_path: Path) -> None:
+    data = read(written(tmp_path, name, content), **options)
+    assert pairs(data) == PAIRS
+    assert data.timestamps is None
+    assert set(data.matrix.data) == {1.0}
+
+
+MOVIELENS = [(196, 242, 3, 881250949), (186, 302, 3, 891717742), (196, 51, 4, 881250950)]
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter", "header"),
+    [
+        ("u.data", "\t", ""),
+        ("ratings.dat", "::", ""),
+        ("ratings.csv", ",", "userId,movieId,rating,timestamp\n"),
+        ("ml.inter", "\t", "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"),
+    ],
+)
+def test_movielens_files(name: str, delimiter: str, header: str, tmp_path: Path) -> None:
+    lines = "".join(delimiter.join(map(str, row)) + "\n" for row in MOVIELENS)
+    path = written(tmp_path, name, header + lines)
+    rated = read(path, rating="rating")
+    assert weights(rated) == {(196, 242): 3.0, (186, 302): 3.0, (196, 51): 4.0}
+    assert dict(rated.to_frame().select("item", "timestamp").rows()) == {
+        242: 881250949,
+        302: 891717742,
+        51: 881250950,
+    }
+    assert weights(read(path, min_rating=4)) == {(196, 51): 1.0}
+    assert pairs(read(path, rating="ignore")) == {(196, 242), (186, 302), (196, 51)}
+    with pytest.raises(DataError, match="What a rating means must be said"):
+        read(path)
+
+
+def test_the_four_movielens_files_hold_the_same(tmp_path: Path) -> None:
+    data = Interactions.from_pairs(
+        *zip(*((user, item) for user, item, _, _ in MOVIELENS), strict=True),
+        weights=[rating for _, _, rating, _ in MOVIELENS],
+        timestamps=[time for *_, time in MOVIELENS],
+    )
+    path = written(tmp_path, "u.data", "".join("\t".join(map(str, row)) + "\n" for row in MOVIELENS))
+    assert read(path, rating="rating").fingerprint() == data.fingerprint()
+
+
+def test_parquet_columns_of_all_types(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "user_id": pl.Series(["b", "a", "a"]).cast(pl.Categorical),
+            "item_id": pl.Series([3, 1, 2], dtype=pl.UInt16),
+            "weight": pl.Series([0.5, 1, 2], dtype=pl.Float64),
+            "time": pl.Series([dt.datetime(2020, 1, 1, 0, 0, second, 999_000) for second in (0, 1, 2)]),
+            "comment": ["x", None, "y"],
+        }
+    )
+    frame.write_parquet(tmp_path / "log[1]*.parquet")
+    data = read(tmp_path / "log[1]*.parquet")
+    assert weights(data) == {("b", 3): 0.5, ("a", 1): 1.0, ("a", 2): 2.0}
+    assert data.timestamps is not None
+    assert data.timestamps.tolist() == [1577836801, 1577836802, 1577836800]
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        (pl.Series([5, 7], dtype=pl.Int32), [5, 7]),
+        (pl.Series([5.9, -7.1]), [5, -8]),
+        (pl.Series([dt.date(1970, 1, 2), dt.date(1969, 12, 31)]), [86400, -86400]),
+        (
+            pl.Series([dt.datetime(1970, 1, 1, 0, 0, 3), dt.datetime(1970, 1, 1)]).dt.cast_time_unit("ns"),
+            [3, 0],
+        ),
+        (pl.Series(["12", "13"]), [12, 13]),
+        (pl.Series(["12.5", "13"]), [12, 13]),
+        (pl.Series(["1970-01-01T00:00:03Z", "1970-01-01T00:01:00Z"]), [3, 60]),
+        (pl.Series(["1970-01-01 00:00:03", "1970-01-01 00:01:00"]), [3, 60]),
+        (pl.Series(["1970-01-03", "1970-01-02"]), [172800, 86400]),
+    ],
+)
+def test_times_become_whole_seconds(times: pl.Series, seconds: list[int], tmp_path: Path) -> None:
+    pl.DataFrame({"user": [1, 2], "item": [1, 2], "timestamp": times}).write_parquet(tmp_path / "a.parquet")
+    data = read(tmp_path / "a.parquet")
+    assert data.timestamps is not None
+    assert data.timestamps.tolist() == seconds
+    assert read(tmp_path / "a.parquet", timestamp="ignore").timestamps is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "option", "seen"),
+    [
+        (["1", "2"], "auto", [1, 2]),
+        (["1", "2"], "str", ["1", "2"]),
+        (["01", "2"], "auto", ["01", "2"]),
+        (["01", "2"], "int", [1, 2]),
+        (["+1", "2"], "auto", ["+1", "2"]),
+        (["1", "b"], "auto", ["1", "b"]),
+        ([" 1", "2 "], "auto", [1, 2]),
+        ([" a", "b "], "auto", [" a", "b "]),
+        (["0", "10"], "auto", [0, 10]),
+        (["9223372036854775807", "1"], "auto", [1, 9223372036854775807]),
+    ],
+)
+def test_labels_of_text(labels: list[str], option: Any, seen: list[Any], tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", "user,item\n" + "".join(f"{label},5\n" for label in labels))
+    assert read(path, labels=option).users.to_list() == sorted(seen)
+
+
+def test_parquet_strings_stay_strings(tmp_path: Path) -> None:
+    pl.DataFrame({"user": ["1", "2"], "item": [1, 2]}).write_parquet(tmp_path / "a.parquet")
+    data = read(tmp_path / "a.parquet")
+    assert (data.users.kind, data.items.kind) == ("str", "int")
+    assert read(tmp_path / "a.parquet", labels="int").users.kind == "int"
+    assert read(tmp_path / "a.parquet", labels="str").items.to_list() == ["1", "2"]
+
+
+def test_a_matrix_of_ratings_and_of_ones(tmp_path: Path) -> None:
+    ratings = sparse.csr_array(np.array([[5.0, 0, 3], [0, 0, 0], [1, 0, 0]]))
+    sparse.save_npz(tmp_path / "ratings.npz", ratings)
+    data = read(tmp_path / "ratings.npz")
+    assert data.matrix.shape == (3, 3)
+    assert weights(data) == {(0, 0): 5.0, (0, 2): 3.0, (2, 0): 1.0}
+    assert weights(read(tmp_path / "ratings.npz", min_rating=3)) == {(0, 0): 1.0, (0, 2): 1.0}
+    assert weights(read(tmp_path / "ratings.npz", rating="ignore")) == dict.fromkeys(weights(data), 1.0)
+    for form in ("csc", "coo"):
+        sparse.save_npz(tmp_path / f"{form}.npz", ratings.asformat(form))
+        assert read(tmp_path / f"{form}.npz").fingerprint() == data.fingerprint()
+    sparse.save_npz(tmp_path / "old.npz", sparse.csr_matrix(ratings.astype(np.int64)))
+    assert read(tmp_path / "old.npz").fingerprint() == data.fingerprint()
+
+
+def test_duplicates_and_vocabularies_are_those_of_from_pairs(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", "user,item,weight,timestamp\n1,10,2,5\n1,10,3,4\n1,30,1,9\n")
+    with pytest.raises(DataError, match=r"must occur once.*\(1, 10\)"):
+        read(path)
+    assert weights(read(path, duplicates="sum"))[1, 10] == 5
+    assert weights(read(path, duplicates="first"))[1, 10] == 3
+    assert weights(read(path, duplicates="last"))[1, 10] == 2
+    with pytest.raises(VocabularyMismatch, match="30"):
+        read(path, duplicates="last", item_vocabulary=Vocabulary([10, 20]))
+    known = read(path, duplicates="last", item_vocabulary=Vocabulary([10, 20]), unknown_items="ignore")
+    assert known.items.to_list() == [10, 20]
+    assert pairs(known) == {(1, 10)}
+
+
+def test_interactions_read_is_the_same(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", "who,what\nanna,x\nben,y\n")
+    assert pairs(Interactions.read(path, user="who", item="what")) == {("anna", "x"), ("ben", "y")}
+
+
+def test_progress_is_reported(tmp_path: Path) -> None:
+    seen: list[str] = []
+    read(written(tmp_path, "a.csv", "user,item\n1,2\n"), progress=lambda event: seen.append(event.stage))
+    assert set(seen) == {"read a.csv", "index"}
+
+
+def test_a_folder_of_parts(tmp_path: Path) -> None:
+    write(Interactions.from_pairs([1, 2], [3, 4]), tmp_path / "train.parquet")
+    write(Interactions.from_pairs([1], [4]), tmp_path / "test.csv")
+    write(Interactions.from_pairs([2], [3]), tmp_path / "validation.inter")
+    (tmp_path / "README.md").write_text("read me")
+    parts = read_split_folder(tmp_path)
+    assert {name: pairs(part) for name, part in parts.items()} == {
+        "train": {(1, 3), (2, 4)},
+        "valid": {(2, 3)},
+        "test": {(1, 4)},
+    }
+    write(Interactions.from_pairs([1], [4]), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match="one file for test"):
+        read_split_folder(tmp_path)
+
+
+def test_a_folder_without_train(tmp_path: Path) -> None:
+    written(tmp_path, "test.csv", "1,2\n")
+    with pytest.raises(DataError, match=r"must hold a train file.*'test.csv'"):
+        read_split_folder(tmp_path)
+    with pytest.raises(DataError, match="is a file"):
+        read_split_folder(tmp_path / "test.csv")
+    with pytest.raises(DataError, match="must be there"):
+        read_split_folder(tmp_path / "nowhere")

@@ -1,0 +1,179 @@
+"""Running recipes from Python: seeds, strict protocol, provenance, and the demonstration."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from unblur import experiment
+from unblur.baselines import EASE, Popularity
+from unblur.errors import CapabilityError, RecipeError
+from unblur.experiment import Prepared, measure, provenance
+from unblur.experiment import measuring as module
+from unblur.interactions import Interactions
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG, generator
+from unblur.recipe import Data, Protocol, Published, Recipe, Verified, load_recipe, shipped
+from unblur.recipe.parts import KCore, Random
+from unblur.recommender import Recommender
+from unblur.spec import spec
+from unblur.splitting import hold_out
+
+PROTOCOL = Protocol(cutoffs=(3, 5), metrics=("recall", "coverage"), resamples=200)
+
+
+class Noise(Recommender):
+    """The same random numbers for everybody."""
+
+    def __init__(self, spec: Any, train: Interactions, row: np.ndarray) -> None:
+        super().__init__(spec, train.items, train.item_degrees)
+        self.row = row
+
+    def _score(self, histories: Interactions) -> np.ndarray:
+        return np.repeat(self.row[None, :], histories.n_users, axis=0)
+
+    def tensors(self) -> Mapping[str, Any]:
+        return {"row": self.row}
+
+
+@spec
+class NoiseSpec:
+    kind: ClassVar[str] = "noise"
+    stochastic: ClassVar[bool] = True
+
+    def fit(
+        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    ) -> Noise:
+        return Noise(self, train, generator(rng).random(train.n_items).astype(np.float32))
+
+
+def prepared(log: Interactions, model: Any, **more: Any) -> Prepared:
+    split = hold_out(log, fraction=0.3, rng=0)
+    recipe = Recipe(name="ours/log", seed=7, model=model, protocol=PROTOCOL, **more)
+    return Prepared(recipe, split, {"all": log.fingerprint()}, ("a note",), 0.5)
+
+
+def test_several_seeds_give_mean_deviation_and_interval(log: Interactions) -> None:
+    ready = prepared(log, NoiseSpec())
+    outcome = measure(ready, seeds=4)
+    report = outcome.report
+    assert report.provenance.seeds == (7, 8, 9, 10)
+    for name in ("recall@3", "recall@5", "coverage@5"):
+        values = [evaluation[name].value for evaluation in outcome.evaluations]
+        assert report[name].value == pytest.approx(np.mean(values), abs=1e-12)
+        assert report[f"{name} deviation over seeds"].value == pytest.approx(
+            np.std(values, ddof=1), abs=1e-12
+        )
+    assert len({evaluation["recall@5"].value for evaluation in outcome.evaluations}) > 1
+    recall = report["recall@5"]
+    assert recall.low is not None
+    assert recall.high is not None
+    assert recall.low < recall.value < recall.high
+    assert report["coverage@5"].low is None
+    alone = measure(ready, seeds=1)
+    assert alone.evaluations[0]["recall@5"] == outcome.evaluations[0]["recall@5"] == alone.report["recall@5"]
+    assert np.array_equal(outcome.model.tensors()["row"], alone.model.tensors()["row"])
+
+
+def test_a_deterministic_model_runs_once_and_says_so(log: Interactions) -> None:
+    outcome = measure(prepared(log, EASE()), seeds=5)
+    assert len(outcome.evaluations) == 1
+    assert outcome.report.provenance.seeds == (7,)
+    assert "ease is deterministic, so one seed was run in place of 5" in outcome.report.notes
+
+
+def test_runs_repeat(log: Interactions) -> None:
+    ready = prepared(log, NoiseSpec())
+    assert measure(ready).report.measurements == measure(ready).report.measurements
+
+
+def test_published_and_verified_numbers_stand_in_the_report(log: Interactions) -> None:
+    expected = {
+        "recall@3": Published(value=0.5, within=1.0, source="paper"),
+        "recall@5": Published(value=9, within=0, source="paper"),
+    }
+    verified = {"recall@3": Verified(value=0.25, source="version 0")}
+    report = measure(prepared(log, Popularity(), expected=expected, verified=verified)).report
+    assert report["recall@3"].reproduced is True
+    assert [entry.name for entry in report.missed()] == ["recall@5"]
+    assert report["coverage@3"].expected is None
+    assert "recall@3 measured before: 0.25 (version 0)" in report.notes
+    assert report.timings.read_seconds == 0.5
+
+
+def test_strict_protocol_sees_train_only(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = prepared(log, EASE())
+    ready = Prepared(ready.recipe.changed({"protocol.kind": "strict"}), ready.split, {}, (), 0.0)
+    seen: list[object] = []
+
+    def strict_spec(recipe: Recipe, train: Interactions, *, rng: RNG, progress: Progress) -> EASE:
+        seen.append(train)
+        return EASE(ridge=3.0)
+
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(module, "import_module", lambda name: SimpleNamespace(strict_spec=strict_spec))
+    outcome = measure(ready)
+    assert seen == [ready.split.train]
+    assert outcome.recipe.model == outcome.model.spec == EASE(ridge=3.0)
+    assert outcome.report.provenance.spec["ridge"] == 3.0
+    assert outcome.report.protocol == "strict"
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(CapabilityError, match="needs a search"):
+        measure(ready)
+
+
+def test_seeds_must_be_positive(log: Interactions) -> None:
+    with pytest.raises(RecipeError, match="at least 1 seed"):
+        measure(prepared(log, Popularity()), seeds=0)
+
+
+def test_progress_is_told(log: Interactions) -> None:
+    events: list[ProgressEvent] = []
+    measure(prepared(log, EASE()), progress=events.append)
+    assert {"score users"} <= {event.stage for event in events}
+
+
+def test_demonstration_recipes_share_one_split_and_beat_popularity() -> None:
+    recipes = [load_recipe(name) for name in shipped() if name.endswith("/demo")]
+    assert len(recipes) >= 4
+    assert len({(repr(recipe.data), repr(recipe.split), recipe.seed) for recipe in recipes}) == 1
+    ready = experiment.prepare(load_recipe("gf-cf/demo"))
+    assert list(ready.fingerprints) == ["all"]
+    names = ("gf-cf/demo", "popularity/demo")
+    good, simple = (
+        measure(Prepared(load_recipe(name), ready.split, {}, (), 0.0)).report["recall@20"] for name in names
+    )
+    assert good.low is not None
+    assert simple.high is not None
+    assert good.low > simple.high
+
+
+def test_k_core_comes_before_the_split() -> None:
+    recipe = Recipe(
+        name="x", model=Popularity(), data=Data(name="demo", k_core=KCore(users=20, items=30)), split=Random()
+    )
+    ready = experiment.prepare(recipe)
+    whole = experiment.prepare(load_recipe("popularity/demo"))
+    assert ready.split.train.n_users < whole.split.train.n_users
+    total = ready.split.train.user_degrees + ready.split.held_out.user_degrees
+    assert total.min() >= 20
+
+
+def test_reading_options_need_files() -> None:
+    recipe = load_recipe("popularity/demo").changed({"data.read.user": "who"})
+    with pytest.raises(RecipeError, match="there are none"):
+        experiment.prepare(recipe)
+
+
+def test_machine_and_versions_name_nobody() -> None:
+    import getpass
+    import platform
+
+    facts = provenance.machine()
+    assert set(facts) <= {"cpu", "cores", "memory_gb", "system", "device"}
+    assert platform.node() not in str(facts.values()) or not platform.node()
+    assert getpass.getuser() not in str(list(facts.values())).lower().split()
+    assert provenance.versions()["unblur"]
+    assert provenance.peak_rss_mb() > 10

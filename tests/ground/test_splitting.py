@@ -1,0 +1,372 @@
+"""Splits: nothing lost, nothing in two places, somebody always left with something."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.ground.events import Label, Pair, contents, interactions
+from unblur.errors import DataError, VocabularyMismatch
+from unblur.interactions import Interactions
+from unblur.splitting import (
+    Split,
+    by_time,
+    by_user,
+    from_files,
+    hold_out,
+    hold_out_block,
+    joined_items,
+    k_core,
+    leave_last,
+)
+from unblur.vocabulary import Vocabulary
+
+data_sets = interactions(least=2, times=True)
+fractions = st.floats(0.05, 0.95)
+seeds = st.integers(0, 5)
+
+
+def split_or_nothing(make: Callable[[], Split]) -> Split:
+    """The split; a draw in which nothing could be held out does not count."""
+    try:
+        return make()
+    except DataError as problem:
+        assume("Something must be held out" not in str(problem))
+        raise
+
+
+def assert_parts(split: Split, data: Interactions) -> None:
+    """Train and held-out part `data` between them; each user of the histories keeps at least one item."""
+    train, held_out = contents(split.train), contents(split.held_out)
+    assert split.train is split.histories
+    assert not train.keys() & held_out.keys()
+    assert train | held_out == contents(data)
+    had_something = data.user_degrees > 0
+    assert (split.histories.user_degrees[had_something] >= 1).all()
+    assert split.train.items == split.held_out.items == data.items
+    assert split.histories.users == split.held_out.users == data.users
+
+
+def held_counts(split: Split) -> list[int]:
+    counts: list[int] = split.held_out.user_degrees.tolist()
+    return counts
+
+
+@given(data_sets, fractions, seeds)
+def test_a_random_fraction_of_each_user(data: Interactions, fraction: float, seed: int) -> None:
+    split = split_or_nothing(lambda: hold_out(data, fraction=fraction, rng=seed))
+    assert_parts(split, data)
+    assert held_counts(split) == [min(round(n * fraction), n - 1) for n in data.user_degrees.tolist()]
+    again = hold_out(data, fraction=fraction, rng=seed)
+    assert again.held_out.fingerprint() == split.held_out.fingerprint()
+
+
+@given(data_sets, st.integers(1, 4), seeds)
+def test_n_random_items_of_each_user(data: Interactions, n: int, seed: int) -> None:
+    split = split_or_nothing(lambda: hold_out(data, n=n, rng=seed))
+    assert_parts(split, data)
+    assert held_counts(split) == [min(n, degree - 1) for degree in data.user_degrees.tolist()]
+
+
+def test_a_random_hold_out_is_fair() -> None:
+    data = Interactions.from_matrix(np.ones((4_000, 5)))
+    counts = hold_out(data, n=2, rng=1).held_out.item_degrees
+    assert np.abs(counts - 1_600).max() < 5 * np.sqrt(4_000 * 0.4 * 0.6)
+
+
+@given(data_sets, fractions, seeds)
+def test_a_block_is_one_run_of_items(data: Interactions, fraction: float, seed: int) -> None:
+    split = split_or_nothing(lambda: hold_out_block(data, fraction=fraction, rng=seed))
+    assert_parts(split, data)
+    assert held_counts(split) == [min(round(n * fraction), n - 1) for n in data.user_degrees.tolist()]
+    for row in range(data.n_users):
+        own = data.matrix.indices[slice(*data.matrix.indptr[row : row + 2])]
+        held = split.held_out.matrix.indices[slice(*split.held_out.matrix.indptr[row : row + 2])]
+        places = np.flatnonzero(np.isin(own, held))
+        assert len(places) == 0 or np.array_equal(places, np.arange(places[0], places[-1] + 1))
+
+
+def test_a_block_starts_anywhere() -> None:
+    split = hold_out_block(Interactions.from_matrix(np.ones((3_000, 5))), fraction=0.4, rng=1)
+    starts = Counter(split.held_out.matrix.indices[::2].tolist())
+    assert sorted(starts) == [0, 1, 2, 3]
+    assert min(starts.values()) > 600
+
+
+@given(data_sets, st.integers(1, 3))
+def test_the_last_of_each_user_in_time(data: Interactions, n: int) -> None:
+    split = split_or_nothing(lambda: leave_last(data, n))
+    assert_parts(split, data)
+    assert held_counts(split) == [min(n, degree - 1) for degree in data.user_degrees.tolist()]
+    latest_kept: dict[Label, int] = {}
+    for (user, _), (_, time) in contents(split.train).items():
+        assert time is not None
+        latest_kept[user] = max(latest_kept.get(user, time), time)
+    assert all(
+        time is not None and time >= latest_kept[user]
+        for (user, _), (_, time) in contents(split.held_out).items()
+    )
+
+
+def test_the_last_in_time_are_told_apart_to_the_nanosecond() -> None:
+    now = 1_700_000_000_000_000_000
+    data = Interactions.from_pairs([0, 0, 0], [0, 1, 2], timestamps=[now, now + 2, now + 1])
+    assert contents(leave_last(data).held_out) == {(0, 1): (1.0, now + 2)}
+
+
+def test_among_equal_times_the_later_item_is_held_out() -> None:
+    data = Interactions.from_pairs([0, 0, 0], [0, 1, 2], timestamps=[5, 5, 5])
+    assert list(contents(leave_last(data).held_out)) == [(0, 2)]
+
+
+def after_a_moment(data: Interactions, moment: int) -> tuple[dict[Pair, Any], dict[Pair, Any]]:
+    """What is known and what is held out when time is cut at `moment`, and newcomers are left out."""
+    everything = contents(data)
+    known = {pair: value for pair, value in everything.items() if value[1] is not None and value[1] <= moment}
+    seen = {user for user, _ in known}
+    return known, {pair: value for pair, value in everything.items() if pair not in known and pair[0] in seen}
+
+
+@given(data_sets, st.integers(-6, 6))
+def test_everything_later_than_a_moment(data: Interactions, moment: int) -> None:
+    known, later = after_a_moment(data, moment)
+    if not later:
+        with pytest.raises(DataError, match="Something must be held out"):
+            by_time(data, after=moment)
+        return
+    split = by_time(data, after=moment)
+    assert contents(split.train) == known
+    assert contents(split.held_out) == later
+    assert (split.histories.user_degrees >= 1).all()
+    newcomers = data.n_users - split.histories.n_users
+    assert len(split.notes) == bool(newcomers)
+    assert not newcomers or split.notes[0].startswith(f"{newcomers} users have no interaction up to {moment}")
+
+
+@given(data_sets, fractions)
+def test_the_last_fraction_in_time(data: Interactions, fraction: float) -> None:
+    assert data.timestamps is not None
+    ranked = np.sort(data.timestamps)
+    moment = int(ranked[int((1 - fraction) * (len(ranked) - 1))])
+    split = split_or_nothing(lambda: by_time(data, fraction=fraction))
+    known, later = after_a_moment(data, moment)
+    assert (contents(split.train), contents(split.held_out)) == (known, later)
+
+
+@given(interactions(least=4, times=True), fractions, fractions, seeds)
+def test_users_kept_out_of_train(data: Interactions, fraction: float, held: float, seed: int) -> None:
+    chosen = max(1, round(fraction * data.n_users))
+    if chosen == data.n_users:
+        with pytest.raises(DataError, match=r"Some users must stay in train.*takes all.*Lower `fraction`"):
+            by_user(data, fraction=fraction, held_out_fraction=held, rng=seed)
+        return
+    split = split_or_nothing(lambda: by_user(data, fraction=fraction, held_out_fraction=held, rng=seed))
+    train, shown, hidden = contents(split.train), contents(split.histories), contents(split.held_out)
+    assert split.histories.n_users == chosen
+    assert not set(split.train.users.to_list()) & set(split.histories.users.to_list())
+    assert train | shown | hidden == contents(data)
+    assert len(train) + len(shown) + len(hidden) == data.n_interactions
+    assert (split.histories.user_degrees >= 1).all()
+
+
+# -------------------------------------------------------------------------------- k-core
+
+
+def core(pairs: set[Pair], users: int, items: int) -> set[Pair]:
+    """The k-core of a set of pairs, by taking weak users and items away until none is left."""
+    while True:
+        degrees = Counter(user for user, _ in pairs), Counter(item for _, item in pairs)
+        kept = {
+            (user, item) for user, item in pairs if degrees[0][user] >= users and degrees[1][item] >= items
+        }
+        if kept == pairs:
+            return pairs
+        pairs = kept
+
+
+@given(interactions(least=1), st.integers(0, 4), st.integers(0, 4))
+def test_the_core_is_the_fixed_point(data: Interactions, users: int, items: int) -> None:
+    everything = contents(data)
+    left = core(set(everything), users, items)
+    if not left:
+        with pytest.raises(
+            DataError, match=r"No user with \d items and item with \d users is left.*Lower the"
+        ):
+            k_core(data, users=users, items=items)
+        return
+    made = k_core(data, users=users, items=items)
+    assert contents(made) == {pair: everything[pair] for pair in left}
+    assert made.users.to_list() == [
+        user for user in data.users.to_list() if user in {pair[0] for pair in left}
+    ]
+    assert made.items.to_list() == [
+        item for item in data.items.to_list() if item in {pair[1] for pair in left}
+    ]
+
+
+# -------------------------------------------------------------------------------- given files
+
+
+def test_given_files_are_brought_onto_common_vocabularies() -> None:
+    train = Interactions.from_pairs(["a", "b", "b"], ["x", "x", "z"])
+    held_out = Interactions.from_pairs(["b", "a"], ["y", "q"])
+    split = from_files(train, held_out)
+    assert split.train is split.histories
+    assert split.train.items.to_list() == ["q", "x", "y", "z"]
+    assert split.held_out.users == train.users
+    assert contents(split.held_out) == contents(held_out)
+    assert contents(split.train) == contents(train)
+    assert split.method == "given files"
+
+
+def test_given_files_over_dense_integers_stay_so() -> None:
+    split = from_files(Interactions.from_pairs([0, 1], [0, 1]), Interactions.from_pairs([0, 1], [2, 0]))
+    assert split.train.items == Vocabulary.range(3)
+
+
+def test_a_user_of_the_test_file_with_nothing_held_out_need_not_be_known() -> None:
+    train = Interactions.from_pairs([0, 1], [0, 1])
+    held_out = Interactions.from_matrix(np.array([[0, 1], [0, 0], [0, 0]]))
+    assert contents(from_files(train, held_out).held_out) == {(0, 1): (1.0, None)}
+
+
+@given(data_sets, fractions, seeds)
+def test_the_files_of_a_split_give_it_back(data: Interactions, fraction: float, seed: int) -> None:
+    split = split_or_nothing(lambda: hold_out(data, fraction=fraction, rng=seed))
+    again = from_files(split.train, split.held_out)
+    assert again.train.fingerprint() == split.train.fingerprint()
+    assert again.held_out.fingerprint() == split.held_out.fingerprint()
+
+
+def test_joined_items_are_in_label_order() -> None:
+    parts = [Interactions.from_pairs([0, 0], items) for items in (["b", "a"], ["c", "b"])]
+    assert joined_items(*parts).to_list() == ["a", "b", "c"]
+
+
+# -------------------------------------------------------------------------------- refusals
+
+PAIRS = Interactions.from_pairs(["a", "a", "b"], ["x", "y", "x"])
+MORE = Interactions.from_pairs(["a", "b"], ["z", "y"])
+
+
+def over(data: Interactions, items: str = "xyz") -> Interactions:
+    return data.onto(items=Vocabulary(list(items)))
+
+
+@pytest.mark.parametrize(
+    ("build", "facts"),
+    [
+        (
+            lambda: from_files(PAIRS, Interactions.from_pairs(["a", "c"], ["z", "z"])),
+            [
+                "held-out items must be in the histories",
+                "1 are not: 'c'",
+                "Add their histories to train, or leave",
+            ],
+        ),
+        (
+            lambda: from_files(PAIRS, Interactions.from_pairs(["a", "b"], ["y", "z"])),
+            ["must not overlap", "1 pairs are in both", r"\('a', 'y'\)", "Remove them from one side"],
+        ),
+        (
+            lambda: from_files(PAIRS, Interactions.from_pairs(["a"], [1])),
+            ["of one type in all files", "some are integers and some are strings", "same `labels` option"],
+        ),
+        (
+            lambda: from_files(Interactions.from_pairs([1], ["x"]), PAIRS),
+            ["of one type", "strings were asked for", "`labels` option"],
+        ),
+        (
+            lambda: from_files(PAIRS, PAIRS.keep(np.zeros(3, dtype=bool))),
+            ["Something must be held out", "nothing was"],
+        ),
+        (
+            lambda: Split(over(PAIRS), over(PAIRS), MORE, "by hand"),
+            ["over the same items", "3, 3 and 2", r"\.onto\(items=…\)"],
+        ),
+        (
+            lambda: Split(over(PAIRS), over(PAIRS), over(Interactions.from_pairs(["a"], ["z"])), "by hand"),
+            ["the same rows as the histories", "1 and 2 users differ", "from_files"],
+        ),
+        (
+            lambda: Split(over(PAIRS), over(PAIRS), over(PAIRS), "by hand"),
+            ["Histories and held-out", "3 pairs are in both"],
+        ),
+        (
+            lambda: Split(over(MORE), over(PAIRS), over(MORE), "by hand"),
+            ["Train and held-out", "2 pairs are in both", r"\('a', 'z'\)", "Remove them from one side"],
+        ),
+        (lambda: hold_out(PAIRS), ["exactly one of `fraction` and `n`", "both or neither"]),
+        (lambda: hold_out(PAIRS, n=1, fraction=0.5), ["exactly one of `fraction` and `n`"]),
+        (lambda: hold_out(PAIRS, n=0), ["`n` must be at least 1", "saw 0"]),
+        (lambda: hold_out(PAIRS, fraction=1.0), ["strictly between 0 and 1", "saw 1.0"]),
+        (lambda: hold_out(PAIRS, fraction=0.0), ["strictly between 0 and 1", "saw 0.0"]),
+        (lambda: hold_out_block(PAIRS, fraction=-0.5), ["strictly between 0 and 1", "saw -0.5"]),
+        (lambda: hold_out_block(PAIRS, fraction=float("nan")), ["strictly between 0 and 1", "saw nan"]),
+        (lambda: by_user(PAIRS, fraction=2), ["strictly between 0 and 1", "saw 2"]),
+        (
+            lambda: by_user(PAIRS, fraction=0.9),
+            ["Some users must stay in train", "takes all", "Lower `fraction`"],
+        ),
+        (lambda: leave_last(PAIRS), ["needs timestamps", "have none", "Name the time column"]),
+        (lambda: by_time(PAIRS, fraction=0.1), ["needs timestamps", "have none", "Name the time column"]),
+        (
+            lambda: k_core(PAIRS, users=3),
+            ["No user with 3 items", "2 users × 2 items", "Lower the thresholds"],
+        ),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(build: Callable[[], object], facts: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        build()
+    for fact in facts:
+        assert caught.match(fact)
+
+
+TIMED = Interactions.from_pairs(["a", "a", "b"], ["x", "y", "x"], timestamps=[1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("build", "facts"),
+    [
+        (lambda: by_time(TIMED), ["exactly one of `fraction` and `after`", "both or neither"]),
+        (lambda: by_time(TIMED, fraction=0.5, after=2), ["exactly one of `fraction` and `after`"]),
+        (lambda: by_time(TIMED, after=9), ["Something must be held out", "nothing was"]),
+        (lambda: by_time(TIMED, after=-9), ["Something must be held out", "nothing was"]),
+        (
+            lambda: by_time(TIMED.keep(np.zeros(3, dtype=bool)), fraction=0.5),
+            ["needs interactions", "there are none"],
+        ),
+        (lambda: hold_out(TIMED.take_users([1]), n=1), ["Something must be held out"]),
+    ],
+)
+def test_a_split_by_time_that_cannot_be_is_refused(build: Callable[[], object], facts: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        build()
+    for fact in facts:
+        assert caught.match(fact)
+
+
+def test_new_users_with_rows_of_their_own_are_no_overlap() -> None:
+    shown = over(Interactions.from_pairs(["c"], ["x"]))
+    hidden = over(Interactions.from_pairs(["c"], ["y"]))
+    assert Split(over(PAIRS), shown, hidden, "by hand").train.n_interactions == 3
+
+
+def test_a_mismatch_of_label_types_is_a_vocabulary_mismatch() -> None:
+    with pytest.raises(VocabularyMismatch):
+        from_files(Interactions.from_pairs([1], ["x"]), PAIRS)
+
+
+def test_held_out_pairs_by_user(log: Interactions) -> None:
+    split = hold_out(log, n=2, rng=0)
+    by_row: dict[Label, set[Label]] = defaultdict(set)
+    for user, item in contents(split.held_out):
+        by_row[user].add(item)
+    assert {len(items) for items in by_row.values()} <= {1, 2}

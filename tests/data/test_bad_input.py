@@ -247,7 +247,7 @@ def test_a_pipe_in_place_of_a_file() -> None:
         read("/dev/null")
 
 
-quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ROWS = 300
 WHOLE: dict[str, Callable[[], bytes]] = {
     "a.parquet": lambda: parquet(

@@ -43,7 +43,8 @@ def test_layouts(layout: str, dims: tuple[int, ...], widths: tuple[int, ...]) ->
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("layout", ["hourglass", "straight"])
 def test_forward_is_the_textbook_network(layout: str, activation: str) -> None:
-    """The row beside the embedded step, through plain linear layers, an activation after each but the last."""
+    """The row beside the embedded step, through plain linear layers, an activation after each but the "
+    "last."""
     settings = Denoiser(dims=(5, 8), layout=layout, activation=activation, embedding_size=6, normalize=True)
     network = DenoisingNetwork(12, settings, chance())
     x, steps = torch.randn(4, 12, generator=chance(1)), torch.tensor([0, 1, 2, 7])

@@ -118,7 +118,7 @@ def test_loss_by_hand(predicts: str, reweight: bool) -> None:
     errors = errors * step_weights(schedule, objective)[t]
     if predicts == "eps" and reweight:
         errors = np.where(t == 0, ((guessed - x0) ** 2).mean(1) / 2, errors)
-    assert float(loss) == pytest.approx(float((errors / (STEPS * chances[t])).mean()), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(float((errors / (STEPS * chances[t])).mean()), rel=1e-4)
     np.testing.assert_allclose(guess.detach().numpy(), guessed, rtol=1e-3, atol=1e-4)
     assert set(t.tolist()) == set(range(STEPS))
 

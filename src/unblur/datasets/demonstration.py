@@ -55,7 +55,7 @@ def demo_interactions(
     Each person has a few favourite genres when they arrive and others when they leave, one favourite mood in
     each genre, and a number of films that follows a power law (about 35 on average). Within a genre and mood
     a film is chosen by popularity; one choice in ten is by popularity over all films. Labels read
-    ``anna-017`` and ``Quiet Harbour (documentary)``. The same `rng` gives the same interactions.
+    ``anna-017`` and ``Quiet Monastery (documentary)``. The same `rng` gives the same interactions.
 
     Raises `DataError` for fewer than 10 users or 60 items.
     """

@@ -8,9 +8,10 @@ logits, and `negative_log_likelihood` and `divergence` are the two parts of a va
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from unblur.diffusion.denoiser import ACTIVATIONS
 from unblur.diffusion.rows import RowBatch
 from unblur.diffusion.settings import Autoencoder
 from unblur.errors import SpecError
+
+Activate: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +135,7 @@ class _Encoder(nn.Module):
         )
         self.biases = nn.ParameterList([torch.empty(after) for after in widths[2:]])
 
-    def forward(self, batch: RowBatch, activation: torch.nn.Module) -> Tensor:
+    def forward(self, batch: RowBatch, activation: Activate) -> Tensor:
         h: Tensor = activation(batch.times(self.table) + self.bias)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             h = activation(functional.linear(h, weight, bias))
@@ -147,7 +150,7 @@ class _Decoder(nn.Module):
         self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
         self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
 
-    def forward(self, latent: Tensor, activation: torch.nn.Module) -> Tensor:
+    def forward(self, latent: Tensor, activation: Activate) -> Tensor:
         h = latent
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = functional.linear(activation(h) if number else h, weight, bias)

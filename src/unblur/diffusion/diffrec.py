@@ -111,7 +111,7 @@ class DiffRec:
 
         return start_run(
             self,
-            lambda part, seed, on: RowLearner(self, part, seed, on),
+            lambda part, seed, on: RowLearner(self, part, train.item_degrees, seed, on),
             train,
             rng=rng,
             device=device,

@@ -6,16 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from unblur.diffusion.denoiser import DenoisingNetwork
 from unblur.diffusion.folding import FoldedChain, foldable
 from unblur.diffusion.row_noise import Keys, row_normals
-from unblur.diffusion.rows import RowBatch
+from unblur.diffusion.rows import RowBatch, SparseRows
 from unblur.diffusion.sampling import ReverseChain, denoise, noised, reverse_chain
 from unblur.diffusion.schedule import Schedule, noise_schedule
 from unblur.diffusion.settings import Objective, Sampling
+
+MOST_ROWS = 1024
+"""How many histories are scored together; bounds the memory between."""
+FEWEST_ROWS = 16
+"""Fewer are filled up: matrix products of a handful of rows take other routes and differ in the last bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +79,22 @@ class Inference:
     def _noise(self, keys: Keys) -> Callable[[int], Tensor]:
         width, device = self.network.width, self.network.item_in.device
         return lambda draw: torch.from_numpy(row_normals(keys, draw, width)).to(device)
+
+
+def scored(
+    matrix: sparse.csr_array,
+    keys: Keys | None,
+    score: Callable[[RowBatch, Keys | None], Tensor],
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """What `score` makes of all rows, in blocks: (n_rows, n_items) float32 in the memory of the CPU."""
+    rows, made = SparseRows.of(matrix, device), np.empty(matrix.shape, dtype=np.float32)
+    target = torch.from_numpy(made)
+    for start in range(0, len(rows), MOST_ROWS):
+        stop = min(start + MOST_ROWS, len(rows))
+        places = np.minimum(np.arange(start, max(stop, start + FEWEST_ROWS)), stop - 1)
+        block = score(
+            rows.take(torch.as_tensor(places, device=device)), None if keys is None else keys[places]
+        )
+        target[start:stop] = block[: stop - start]
+    return made

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unblur.diffusion.denoiser import DenoisingNetwork
-from unblur.diffusion.inference import Inference
+from unblur.diffusion.inference import Inference, scored
 from unblur.diffusion.objective import DenoisingLoss
 from unblur.diffusion.row_noise import row_keys
 from unblur.diffusion.rows import SparseRows
@@ -26,15 +26,21 @@ from unblur.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from unblur.diffusion.diffrec import DiffRec
 
-ROWS_AT_ONCE = 1024
-"""How many histories are scored together; bounds the memory between."""
-
 
 class RowLearner:
     """Trains a denoiser on the rows of some interactions; rows without any are left out."""
 
-    def __init__(self, spec: DiffRec, train: Interactions, seed: int, device: torch.device) -> None:
-        self.spec, self.items, self.item_counts, self.seed = spec, train.items, train.item_degrees, seed
+    def __init__(
+        self,
+        spec: DiffRec,
+        train: Interactions,
+        item_counts: NDArray[np.int64],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """`item_counts`: of all interactions, those set aside included; they serve users without a "
+        "history."""
+        self.spec, self.items, self.item_counts, self.seed = spec, train.items, item_counts, seed
         self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
         self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
@@ -88,15 +94,8 @@ class DiffRecRecommender(Recommender):
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         matrix = row_weights(histories, self.spec.time_weights)
-        rows = SparseRows.of(matrix, self.network.item_in.device)
         keys = row_keys(matrix, self.seed) if self.inference.noisy else None
-        scores = np.empty(matrix.shape, dtype=np.float32)
-        target = torch.from_numpy(scores)
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            block = slice(start, min(start + ROWS_AT_ONCE, len(rows)))
-            batch = rows.take(torch.arange(block.start, block.stop, device=rows.starts.device))
-            target[block] = self.inference.sparse(batch, None if keys is None else keys[block])
-        return scores
+        return scored(matrix, keys, self.inference.sparse, self.network.item_in.device)
 
     def tensors(self) -> Tensors:
         """The network's weights by name, and `seed`, which the noise of noisy inference depends on."""

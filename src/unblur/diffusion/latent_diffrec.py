@@ -126,7 +126,7 @@ class LatentDiffRec:
             given = hashlib.sha256(np.ascontiguousarray(item_embeddings, dtype="<f8").tobytes()).hexdigest()
         return start_run(
             self,
-            lambda part, seed, on: LatentLearner(self, part, seed, on, item_embeddings),
+            lambda part, seed, on: LatentLearner(self, part, train.item_degrees, seed, on, item_embeddings),
             train,
             rng=rng,
             device=device,

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from unblur.diffusion.autoencoder import ClusteredAutoencoder, negative_log_likelihood
 from unblur.diffusion.denoiser import DenoisingNetwork
-from unblur.diffusion.inference import Inference
+from unblur.diffusion.inference import Inference, scored
 from unblur.diffusion.item_clusters import item_clusters
-from unblur.diffusion.item_diffusion import ROWS_AT_ONCE
 from unblur.diffusion.objective import DenoisingLoss
-from unblur.diffusion.row_noise import row_keys
-from unblur.diffusion.rows import SparseRows
+from unblur.diffusion.row_noise import Keys, row_keys
+from unblur.diffusion.rows import RowBatch, SparseRows
 from unblur.diffusion.settings import Autoencoder, Optimizer
 from unblur.diffusion.time_weights import row_weights
 from unblur.diffusion.training import Moment, Weights, check_device
@@ -53,11 +52,12 @@ class LatentLearner:
         self,
         spec: LatentDiffRec,
         train: Interactions,
+        item_counts: NDArray[np.int64],
         seed: int,
         device: torch.device,
         item_embeddings: NDArray[np.floating[Any]] | None,
     ) -> None:
-        self.spec, self.items, self.item_counts, self.seed = spec, train.items, train.item_degrees, seed
+        self.spec, self.items, self.item_counts, self.seed = spec, train.items, item_counts, seed
         self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
         self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
         chance = streams(seed, "clusters", "initial autoencoder", "initial weights")
@@ -127,17 +127,12 @@ class LatentDiffRecRecommender(Recommender):
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         matrix = row_weights(histories, self.spec.time_weights)
-        rows = SparseRows.of(matrix, self.network.item_in.device)
         keys = row_keys(matrix, self.seed) if self.inference.noisy else None
-        scores = np.empty(matrix.shape, dtype=np.float32)
-        target = torch.from_numpy(scores)
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            block = slice(start, min(start + ROWS_AT_ONCE, len(rows)))
-            batch = rows.take(torch.arange(block.start, block.stop, device=rows.starts.device))
-            latent = self.autoencoder.encode(batch).mean
-            latent = self.inference.dense(latent, None if keys is None else keys[block])
-            target[block] = self.autoencoder.decode(latent)
-        return scores
+        return scored(matrix, keys, self._block, self.network.item_in.device)
+
+    def _block(self, batch: RowBatch, keys: Keys | None) -> Tensor:
+        latent = self.inference.dense(self.autoencoder.encode(batch).mean, keys)
+        return self.autoencoder.decode(latent)
 
     def tensors(self) -> Tensors:
         """The weights of both networks by name, `clusters` (n_items,), and `seed`, which noisy inference

@@ -40,7 +40,7 @@ class StepChoice(nn.Module):
             return even
         size = self.losses.square().mean(1).sqrt()
         uneven = size / size.sum() * (1 - share) + share / steps
-        full = (self.seen >= self.settings.history).all() & (size.sum() > 0)
+        full = (self.seen >= self.settings.history).all() & (size.sum() > 0) & torch.isfinite(size.sum())
         return torch.where(full, uneven, even)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

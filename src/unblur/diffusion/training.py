@@ -219,13 +219,14 @@ class Training(Generic[Fitted]):
                 optimizer.step()
             if time.perf_counter() - told > EVENT_SECONDS:
                 told = time.perf_counter()
+                _check_finite(losses[: place + 1], len(batches), epoch, self.checkpoints)
                 self.progress(
                     ProgressEvent(
                         f"train, epoch {epoch}", place + 1, len(batches), {"loss": float(losses[place])}
                     )
                 )
         learner.module.eval()
-        _check_finite(losses, epoch, self.checkpoints)
+        _check_finite(losses, len(batches), epoch, self.checkpoints)
         sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
         return float((losses.double().cpu() * sizes).sum() / sizes.sum())
 
@@ -290,15 +291,14 @@ def check_device(device: str, precision: Precision = "float32") -> torch.device:
     return wanted
 
 
-def _check_finite(losses: Tensor, epoch: int, checkpoints: CheckpointFolder | None) -> None:
+def _check_finite(losses: Tensor, batches: int, epoch: int, checkpoints: CheckpointFolder | None) -> None:
     bad = (~torch.isfinite(losses)).nonzero()
     if not len(bad):
         return
     place = int(bad[0])
     kept = f" Checkpoints of earlier epochs are in {checkpoints.path}." if checkpoints is not None else ""
     raise DivergedTraining(
-        f"The loss of every batch must be finite; that of batch {place + 1} of {len(losses)} in epoch "
-        f"{epoch} is "
+        f"The loss of every batch must be finite; that of batch {place + 1} of {batches} in epoch {epoch} is "
         f"{float(losses[place])}. Lower the learning rate, or set `optimizer.clip_norm`.{kept}"
     )
 

@@ -79,11 +79,17 @@ class Judge:
     def of(cls, split: Split, name: str) -> Judge:
         """Judge by a metric such as ``recall@20``."""
         metric, cutoff = check_metric(name)
+        if cutoff > split.histories.n_items:
+            raise SpecError(
+                f"The cut-off of `stopping.metric` must not exceed the {split.histories.n_items:,} items; "
+                f"saw {name!r}. "
+                "Lower it."
+            )
         rows = np.flatnonzero(split.held_out.user_degrees)
         return cls(split.histories.take_users(rows), split.held_out.take_users(rows), metric, cutoff)
 
     def __call__(self, recommender: Recommender) -> float:
         """The mean of the metric over the users; items of the history are not recommended."""
-        ranking = recommender.recommend(self.histories, k=self.cutoff, batch_size=2048)
+        ranking = recommender.recommend(self.histories, k=self.cutoff, batch_size=1024)
         values = per_user(ranking.positions, self.held_out.matrix, [self.metric], [self.cutoff])
         return float(values.values.mean())

@@ -62,7 +62,7 @@ def write_folder(
     """
     check_place(path, overwrite=overwrite)
     try:
-        _write(Path(path).absolute(), outcome)
+        _write(Path(path).absolute(), outcome, tables or {})
     except OSError as problem:
         raise ArtifactError(
             f"The output folder must be written whole; {path}: {problem.strerror or problem}. Nothing "
@@ -71,7 +71,7 @@ def write_folder(
         ) from problem
 
 
-def _write(place: Path, outcome: Outcome) -> None:
+def _write(place: Path, outcome: Outcome, tables: Mapping[str, pl.DataFrame]) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
@@ -80,7 +80,7 @@ def _write(place: Path, outcome: Outcome) -> None:
         made.mkdir()
         for name, text in _texts(outcome).items():
             (made / name).write_text(text, encoding="utf-8")
-        for name, table in (tables or {}).items():
+        for name, table in tables.items():
             write_parquet(table, made / name)
         artifact.save(outcome.model, made / "model", provenance=trained_on(outcome.train, outcome.recipe))
         replaced = Path(folder) / "replaced"

@@ -179,7 +179,7 @@ class BSPMRecommender(Recommender):
 
     @cached_property
     def plan(self) -> _Plan:
-        """The cheapest way to score that stays within 3e-5 of the exact polynomial.
+        """The cheapest way to score that stays within 3e-5 of the exact polynomial, as a share of its largest value.
 
         The top k' eigenvectors, known from the low-pass filter, are treated exactly by a thin product; then the
         polynomial need only fit on ``[0, λ_k']``, and a lower degree does (deflation). k' and the degree are chosen by
@@ -190,7 +190,7 @@ class BSPMRecommender(Recommender):
         def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
             return response(self.spec, at)[0]
 
-        scale = max(1.0, float(np.abs(exact(np.linspace(0, 1, 201))).max()))
+        scale = float(np.abs(exact(np.linspace(0, 1, 201))).max())
         ranks = [
             0,
             *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < len(eigenvalues)),

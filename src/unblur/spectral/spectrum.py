@@ -125,7 +125,8 @@ def _lanczos(
             progress(ProgressEvent("find singular vectors", size, None, {"residual": worst}))
             stalled = worst <= _ACCEPTED and worst > 0.5 * before
             if worst <= tolerance or stalled or size + width > n:
-                return known @ vectors[:, -rank:].float()
+                found: torch.Tensor = known @ vectors[:, -rank:].float()
+                return found
             before, check = worst, int(1.13 * size)
 
 

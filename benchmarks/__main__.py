@@ -1,0 +1,177 @@
+"""`python -m benchmarks [SECTION …] [--write FOLDER]`: the figures of the README, measured on this machine.
+
+The data are those of `$UNBLUR_DATA`; sections whose data are not there are left out by name. Timings are only
+comparable within one run: the textbook path and ours take turns in it.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import machine, measured
+from benchmarks.read_parquet import measure as read_parquet
+
+Row = tuple[str, str, str]
+"""What was measured, the target, the figure."""
+
+
+def against_textbook(data: str, name: str) -> tuple[list[Row], dict[str, Any]]:
+    """Gowalla or Yelp2018, Parquet to metrics, all users, both ways."""
+    ours = measured("ours", "run", folder=data, name=name)
+    book = measured("textbook", "run", folder=data, name=name)
+    parts = ("read_seconds", "fit_seconds", "score_seconds", "evaluate_seconds")
+    total, book_total = (sum(each[part] for part in parts) for each in (ours, book))
+    detail = ", ".join(f"{part.split('_')[0]} {ours[part]:.1f} / {book[part]:.1f}" for part in parts)
+    expected = {"gowalla": ".1920 / .1597", "yelp2018": ".0720 / .0593"}[name]
+    rows = [
+        (
+            f"{name}: Recall@20 / NDCG@20",
+            f"{expected} ± .0003",
+            f"{ours['recall@20']:.4f} / {ours['ndcg@20']:.4f}",
+        ),
+        (
+            f"{name}: textbook path's Recall@20 / NDCG@20",
+            "the same",
+            f"{book['recall@20']:.4f} / {book['ndcg@20']:.4f}",
+        ),
+        (
+            f"{name}: Parquet to metrics, {ours['users']:,} users, ours against the textbook path",
+            "≥ 8 times, aim 15",
+            f"{book_total / total:.1f} times ({total:.1f} s / {book_total:.1f} s: {detail})",
+        ),
+        (f"{name}: users a second after fit", "≥ 700, aim 1,000", f"{ours['users_per_second']:,.0f}"),
+        (
+            f"{name}: peak memory",
+            "≤ 3 GB",
+            f"{ours['peak_rss_gb']:.2f} GB (textbook {book['peak_rss_gb']:.2f})",
+        ),
+    ]
+    return rows, {"ours": ours, "textbook": book}
+
+
+def gowalla(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """Gowalla against the textbook path."""
+    return against_textbook(data, "gowalla")
+
+
+def yelp2018(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """Yelp2018 against the textbook path."""
+    return against_textbook(data, "yelp2018")
+
+
+def accuracy(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """The reference lists and the residuals of the decomposition."""
+    reference = Path(data).parent / "golden" / "bspm-gowalla.npz"
+    found = measured("ours", "golden", folder=data, golden_file=str(reference))
+    return [
+        ("gowalla: the same items among the best 20 of 200 users", "≥ 99.9 %", f"{found['same_items']:.2%}"),
+        ("truncated SVD, rank 448: largest ‖Av − σu‖", "≤ 1e-5", f"{found['residual']:.1e}"),
+        ("truncated SVD, rank 448: largest ‖Aᵀu − σv‖", "≤ 1e-5", f"{found['transposed_residual']:.1e}"),
+        ("truncated SVD: same rng, same bytes", "yes", "yes" if found["deterministic"] else "no"),
+    ], found
+
+
+def latency(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """One new user of 50 items."""
+    found = measured("ours", "one_user", folder=data)
+    figure = f"{found['median_ms']:.1f} ms (worst of 50: {found['worst_ms']:.1f})"
+    return [("gowalla: one new user of 50 items, model loaded", "≤ 10 ms", figure)], found
+
+
+def search(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """A search over 200 settings."""
+    found = measured("ours", "searched", folder=data)
+    figure = f"{found['ratio']:.1f} times ({found['search_seconds']:.1f} s / {found['one_evaluation_seconds']:.1f} s)"
+    what = (
+        f"search: {found['settings']} settings on gowalla, {found['users']:,} users, against one evaluation"
+    )
+    return [(what, "≤ 4 times", figure)], found
+
+
+def amazon_shape(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """A generated set of Amazon-book's shape."""
+    found = measured(
+        "ours", "shape", n_users=52_643, n_items=91_599, n_interactions=2_380_730, recipe="bspm/amazon-book"
+    )
+    figure = f"{found['peak_rss_gb']:.2f} GB; fit {found['fit_seconds']:.1f} s, all users ranked in {found['score_seconds']:.1f} s"
+    return [("generated, 52,643 × 91,599, 2.4 M, bspm/amazon-book", "≤ 8 GB", figure)], found
+
+
+def parquet(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """20 million rows of Parquet."""
+    found = read_parquet(20_000_000)
+    figure = f"{found['seconds']:.1f} s, {found['peak_rss_gb']:.2f} GB"
+    return [("20 M rows of Parquet, read and indexed", "≤ 20 s, ≤ 4 GB", figure)], found
+
+
+def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """Cost against size: 1 to 32 million generated interactions, 27 a user."""
+    sizes, found = [1, 2, 4, 8, 16, 32], {}
+    for millions in sizes:
+        users = millions * 1_000_000 // 27
+        found[str(millions)] = measured(
+            "ours",
+            "shape",
+            n_users=users,
+            n_items=int(users * 0.7),
+            n_interactions=millions * 1_000_000,
+            recipe="bspm/amazon-book",
+            users=2048,
+        )
+    rows = [
+        (
+            f"cost against size: {size} M interactions",
+            "linear",
+            f"{found[str(size)]['ms_per_user']:.2f} ms a user, {found[str(size)]['peak_rss_gb']:.2f} GB",
+        )
+        for size in sizes
+    ]
+    return rows, found
+
+
+SECTIONS: dict[str, Callable[[str], tuple[list[Row], dict[str, Any]]]] = {
+    "accuracy": accuracy,
+    "gowalla": gowalla,
+    "yelp2018": yelp2018,
+    "latency": latency,
+    "search": search,
+    "amazon-shape": amazon_shape,
+    "parquet": parquet,
+    "scaling": scaling,
+}
+_WITHOUT_DATA = ("amazon-shape", "parquet", "scaling")
+
+
+def main() -> None:
+    """Measure the sections that were asked for, or all, and print a Markdown table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument(
+        "--write", type=Path, help="also write benchmarks.json here, joined with what is there"
+    )
+    asked = parser.parse_args()
+    unknown = set(asked.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"sections must be of {', '.join(SECTIONS)}; saw {', '.join(sorted(unknown))}")
+    data = os.environ.get("UNBLUR_DATA", "")
+    print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
+    figures: dict[str, Any] = {}
+    for name in asked.sections or SECTIONS:
+        if not data and name not in _WITHOUT_DATA:
+            print(f"| {name} | | left out: UNBLUR_DATA is not set |", flush=True)
+            continue
+        rows, figures[name] = SECTIONS[name](data)
+        for row in rows:
+            print(f"| {' | '.join(row)} |", flush=True)
+    if asked.write is not None:
+        asked.write.mkdir(parents=True, exist_ok=True)
+        target = asked.write / "benchmarks.json"
+        known = json.loads(target.read_text()) if target.exists() else {}
+        target.write_text(json.dumps({**known, "machine": machine(), **figures}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Trained diffusion: our path beside the textbook path, on generated data of public data sets' shapes.
+
+- `early_stop`: 24 epochs and 4 evaluations of T = 40 steps on 5,949 × 2,810 (target: 5 times faster).
+- `folding`: 40 reverse steps for all those users: folded, step by step, and one step alone.
+- `memory`: training on 54,574 × 34,395 in batches of 400, in a process of its own (target: 3 GB).
+- `latency`: one new user there, alone and 64 at a time (targets: 40 ms and 4 ms).
+- `many_evaluations`: 97 epochs on 943 × 1,682 with an evaluation after each (target: 17 s).
+
+The textbook path is what published code does: dense rows, a Python loop over the rows of a batch for the
+history of losses, reverse steps in the space of items, and metrics in nested Python loops.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from unblur.datasets import generated
+from unblur.diffusion import Denoiser, DiffRec, Optimizer, Sampling, Schedule, Stopping
+from unblur.diffusion.rows import SparseRows
+from unblur.diffusion.sampling import denoise, reverse_chain
+from unblur.diffusion.schedule import noise_schedule
+from unblur.interactions import Interactions
+from unblur.splitting import Split, hold_out
+
+MEDIUM = DiffRec(
+    schedule=Schedule(name="linear-var", steps=40, scale=0.005, lowest=0.005, highest=0.01),
+    denoiser=Denoiser(dims=(200, 600)),
+    stopping=Stopping(every=5, patience=20),
+)
+LARGE = DiffRec(
+    schedule=Schedule(name="linear-var", steps=5, scale=0.01, lowest=0.001, highest=0.01),
+    denoiser=Denoiser(dims=(1000,)),
+    optimizer=Optimizer(learning_rate=1e-5),
+)
+SMALL = DiffRec(
+    optimizer=Optimizer(name="adam"),
+    batch_size=2048,
+    epochs=97,
+    stopping=Stopping(metric="mrr@10", every=1, patience=1000),
+)
+
+
+def seconds(work: Callable[[], object], repeats: int = 1) -> float:
+    """The best time of some runs."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class Textbook:
+    """DiffRec as published code trains and evaluates it."""
+
+    def __init__(self, spec: DiffRec, split: Split) -> None:
+        self.spec, self.split, self.schedule = spec, split, noise_schedule(spec.schedule)
+        n, (low, high) = split.train.n_items, spec.denoiser.dims
+        widths = [n + 10, high, low, high, n]
+        self.embedding = nn.Linear(10, 10)
+        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        parameters = [*self.embedding.parameters(), *self.layers.parameters()]
+        self.optimizer = torch.optim.AdamW(parameters, lr=spec.optimizer.learning_rate)
+        self.losses, self.seen = np.zeros((self.schedule.steps, 10)), np.zeros(self.schedule.steps, dtype=int)
+
+    def network(self, x: torch.Tensor, steps: torch.Tensor, training: bool) -> torch.Tensor:
+        """Row and embedding, concatenated, through the layers."""
+        rates = torch.exp(-math.log(10000) * torch.arange(5) / 5)
+        angles = steps[:, None].float() * rates
+        embedded = self.embedding(torch.cat((torch.cos(angles), torch.sin(angles)), 1))
+        h = torch.cat((functional.dropout(x, 0.5, training), embedded), 1)
+        for layer in self.layers[:-1]:
+            h = torch.tanh(layer(h))
+        made: torch.Tensor = self.layers[-1](h)
+        return made
+
+    def epoch(self) -> None:
+        """One pass over dense rows."""
+        rows = torch.from_numpy(self.split.train.matrix.toarray())
+        ratio = self.schedule.signal_to_noise
+        for batch in torch.randperm(len(rows)).split(self.spec.batch_size):
+            x0 = rows[batch]
+            chances = np.full(self.schedule.steps, 1 / self.schedule.steps)
+            if (self.seen == 10).all():
+                size = np.sqrt((self.losses**2).mean(1))
+                chances = size / size.sum() * 0.999 + 0.001 / len(size)
+            steps = torch.multinomial(torch.from_numpy(chances), len(x0), replacement=True)
+            t = steps.numpy()
+            signal, noise = (
+                torch.from_numpy(a[t, None]).float() for a in (self.schedule.signal, self.schedule.noise)
+            )
+            answer = self.network(signal * x0 + noise * torch.randn_like(x0), steps, True)
+            weight = np.where(t == 0, 1.0, ratio[t - 1] - ratio[t])
+            losses = ((answer - x0) ** 2).mean(1) * torch.from_numpy(weight).float()
+            for step, loss in zip(t, losses.detach(), strict=True):
+                if self.seen[step] == 10:
+                    self.losses[step, :-1] = self.losses[step, 1:]
+                    self.losses[step, -1] = loss
+                else:
+                    self.losses[step, self.seen[step]] = loss
+                    self.seen[step] += 1
+            self.optimizer.zero_grad()
+            (losses / torch.from_numpy(chances[t] * len(chances)).float()).mean().backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Recall@20 over all users, batch by batch."""
+        hits: list[float] = []
+        for start in range(0, self.split.train.n_users, self.spec.batch_size):
+            part = slice(start, start + self.spec.batch_size)
+            x = torch.from_numpy(self.split.train.matrix[part].toarray())
+            history = x > 0
+            for step in range(self.schedule.steps - 1, -1, -1):
+                guess = self.network(x, torch.full((len(x),), step), False)
+                x = guess * self.schedule.posterior_clean[step] + x * self.schedule.posterior_noisy[step]
+            x[history] = -torch.inf
+            best = x.float().topk(20).indices.tolist()
+            held = self.split.held_out.matrix[part]
+            for row, items in enumerate(best):
+                wanted = held[[row]].indices.tolist()
+                found = 0
+                for item in items:
+                    if item in wanted:
+                        found += 1
+                if wanted:
+                    hits.append(found / len(wanted))
+        return float(np.mean(hits))
+
+
+def medium() -> Split:
+    """Data of the shape of a public 1M set of ratings of at least 4, a tenth held out."""
+    return hold_out(generated(5949, 2810, 460_000, rng=0), fraction=0.12, rng=0)
+
+
+def early_stop(epochs: int = 24) -> dict[str, float]:
+    """Seconds to the early stop; the textbook's from one epoch and one evaluation, each after a warm-up."""
+    split = medium()
+    run = replace(MEDIUM, epochs=epochs).training(split.train, rng=0, validation=split.held_out)
+    ours = seconds(lambda: list(run.epochs()))
+    textbook = Textbook(MEDIUM, split)
+    textbook.epoch()
+    epoch, evaluation = seconds(textbook.epoch), seconds(textbook.evaluate)
+    theirs = epochs * epoch + epochs // 5 * evaluation
+    return {"ours": ours, "textbook": theirs, "times faster": theirs / ours, "textbook epoch": epoch}
+
+
+def folding() -> dict[str, float]:
+    """Seconds for scores of all users after 40 folded steps, 40 plain ones, and one; and the largest
+    difference."""
+    split = medium()
+    run = replace(MEDIUM, epochs=2, stopping=None).training(split.train, rng=0)
+    list(run.epochs())
+    model = run.fitted()
+    once = replace(MEDIUM, sampling=Sampling(inference_steps=1))
+    single = once.restore(model.items, model.item_counts, model.tensors(), "cpu")
+    rows = SparseRows.of(split.train.matrix)
+    chain = reverse_chain(MEDIUM.schedule)
+
+    @torch.no_grad()
+    def step_by_step() -> np.ndarray:
+        blocks = torch.arange(len(rows)).split(1024)
+        return torch.cat(
+            [denoise(model.network, chain, rows.take(block).dense()) for block in blocks]
+        ).numpy()
+
+    plain, folded = step_by_step(), model.score(split.train)
+    return {
+        "folded": seconds(lambda: model.score(split.train), 3),
+        "step by step": seconds(step_by_step),
+        "one step": seconds(lambda: single.score(split.train), 3),
+        "folded, ranked": seconds(lambda: model.recommend(split.train, k=20), 3),
+        "one step, ranked": seconds(lambda: single.recommend(split.train, k=20), 3),
+        "largest difference": float(np.abs(plain - folded).max()),
+    }
+
+
+def large_run(precision: str = "float32", batches: int = 8) -> dict[str, float]:
+    """Training on the large shape: seconds an epoch, from some batches, and the peak of memory (Linux)."""
+    data = generated(54_574, 34_395, 1_402_736, rng=0)
+    run = replace(LARGE, precision=precision).training(data, rng=0)
+    marks: list[float] = []
+    learner = run.learner
+    plain = learner.loss
+
+    def timed(*arguments: object) -> torch.Tensor:
+        marks.append(time.perf_counter())
+        if len(marks) > batches:
+            raise KeyboardInterrupt
+        return plain(*arguments)  # type: ignore[arg-type]
+
+    learner.loss = timed  # type: ignore[method-assign]
+    try:
+        list(islice(run.epochs(), 1))
+    except KeyboardInterrupt:
+        pass
+    run.fitted().recommend(data.take_users(slice(0, 1024)), k=20)
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
+    batch = float(np.median(np.diff(marks)))
+    return {"seconds a batch": batch, "seconds an epoch": batch * learner.n_rows / 400, "peak GB": peak}
+
+
+def memory(precision: str = "float32") -> dict[str, float]:
+    """`large_run` in a process of its own."""
+    code = f"import json; from benchmarks.diffusion import large_run; print(json.dumps(large_run({precision!r})))"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    made: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
+    return made
+
+
+def latency() -> dict[str, float]:
+    """Milliseconds a new user on the large shape, T = 5: median of scoring and ranking."""
+    data: Interactions = generated(54_574, 34_395, 1_402_736, rng=0)
+    model = replace(LARGE, stopping=None).training(data, rng=0).fitted()
+    made = {}
+    for size in (1, 64):
+        rows = data.take_users(np.arange(size))
+        model.recommend(rows, k=20)
+        times = [seconds(lambda rows=rows: model.recommend(rows, k=20)) for _ in range(20)]
+        made[f"ms a user, {size} at a time"] = float(np.median(times)) / size * 1e3
+    return made
+
+
+def many_evaluations() -> dict[str, float]:
+    """Seconds for 97 epochs with an evaluation after each."""
+    split = hold_out(generated(943, 1682, 90_000, rng=0), fraction=0.11, rng=0)
+    run = SMALL.training(split.train, rng=0, validation=split.held_out)
+    return {"seconds": seconds(lambda: list(run.epochs()))}
+
+
+def main() -> None:
+    """Run them all, or those named on the command line."""
+    for work in (early_stop, folding, memory, latency, many_evaluations):
+        if not sys.argv[1:] or work.__name__ in sys.argv[1:]:
+            print(work.__name__, {name: round(value, 7) for name, value in work().items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

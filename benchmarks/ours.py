@@ -1,0 +1,141 @@
+"""What this library takes for the same work, and for what the textbook path cannot do."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unblur import Interactions
+from unblur.datasets import generated
+from unblur.evaluation import RankingProtocol
+from unblur.recipe import load_recipe
+from unblur.spectral.normalization import normalize
+from unblur.spectral.spectrum import truncated_svd
+from unblur.splitting import Split, from_files, hold_out
+from unblur.tuning.trials import Trials, settings_of, space_of
+
+
+def _split(folder: str, name: str) -> Split:
+    place = Path(folder) / name
+    return from_files(*(Interactions.read(place / f"{part}.parquet") for part in ("train", "test")))
+
+
+def run(folder: str, name: str) -> dict[str, Any]:
+    """From Parquet to metrics, all users, by the shipped recipe."""
+    seconds = {}
+    start = time.perf_counter()
+    recipe = load_recipe(f"bspm/{name}")
+    split = _split(folder, name)
+    seconds["read_seconds"] = time.perf_counter() - start
+    start = time.perf_counter()
+    model = recipe.model.fit(split.train, rng=recipe.seed)
+    seconds["fit_seconds"] = time.perf_counter() - start
+    start = time.perf_counter()
+    ranking = recipe.protocol.rank(model, split)
+    seconds["score_seconds"] = time.perf_counter() - start
+    start = time.perf_counter()
+    found = recipe.protocol.measure(ranking, split, rng=0)
+    seconds["evaluate_seconds"] = time.perf_counter() - start
+    users = int((split.held_out.user_degrees > 0).sum())
+    return {
+        **seconds,
+        "recall@20": found["recall@20"].value,
+        "ndcg@20": found["ndcg@20"].value,
+        "users": users,
+        "users_per_second": users / seconds["score_seconds"],
+    }
+
+
+def golden(folder: str, golden_file: str) -> dict[str, Any]:
+    """The share of the same items among the best 20 of 200 users of a reference run, and the worst residual."""
+    split = _split(folder, "gowalla")
+    recipe = load_recipe("bspm/gowalla")
+    model = recipe.model.fit(split.train, rng=recipe.seed)
+    reference = np.load(golden_file, allow_pickle=False)
+    ranking = model.recommend(split.histories.take_users(reference["users"]), k=20)
+    pairs = zip(ranking.positions, reference["items"][:, :20], strict=True)
+    same = np.mean([len(set(ours) & set(theirs)) / 20 for ours, theirs in pairs])
+    matrix = normalize(split.train).matrix
+    spectrum = truncated_svd(matrix, 448, rng=0)
+    again = truncated_svd(matrix, 448, rng=0)
+    wide, left, right = matrix.astype(np.float64), spectrum.left.astype(float), spectrum.right.astype(float)
+    residual = np.linalg.norm(wide @ right - left * spectrum.values, axis=0).max()
+    turned = np.linalg.norm(wide.T @ left - right * spectrum.values, axis=0).max()
+    return {
+        "same_items": float(same),
+        "residual": float(residual),
+        "transposed_residual": float(turned),
+        "deterministic": bool((spectrum.right == again.right).all()),
+    }
+
+
+def one_user(folder: str, items: int = 50, times: int = 50) -> dict[str, Any]:
+    """Milliseconds to recommend for one new user, the model loaded: median and worst of several."""
+    split = _split(folder, "gowalla")
+    recipe = load_recipe("bspm/gowalla")
+    model = recipe.model.fit(split.train, rng=recipe.seed)
+    random = np.random.default_rng(0)
+    taken = []
+    for _ in range(times + 5):
+        history = Interactions.from_pairs(
+            np.zeros(items, int),
+            random.choice(split.train.n_items, items, replace=False),
+            item_vocabulary=split.train.items,
+        )
+        start = time.perf_counter()
+        model.recommend(history, k=20)
+        taken.append(1000 * (time.perf_counter() - start))
+    return {"median_ms": float(np.median(taken[5:])), "worst_ms": float(np.max(taken[5:]))}
+
+
+def shape(
+    n_users: int, n_items: int, n_interactions: int, recipe: str, users: int | None = None
+) -> dict[str, Any]:
+    """A recipe's model on generated data of a shape: seconds to fit, and to rank `users` of the users (or all)."""
+    data = generated(n_users, n_items, n_interactions, rng=0)
+    model = load_recipe(recipe).model
+    start = time.perf_counter()
+    fitted = model.fit(data, rng=0)
+    fit = time.perf_counter() - start
+    histories = data if users is None else data.take_users(slice(0, users))
+    start = time.perf_counter()
+    fitted.recommend(histories, k=20)
+    score = time.perf_counter() - start
+    return {
+        "fit_seconds": fit,
+        "score_seconds": score,
+        "users": histories.n_users,
+        "ms_per_user": 1000 * score / histories.n_users,
+    }
+
+
+def searched(folder: str, settings: int = 200, users: int = 2000) -> dict[str, Any]:
+    """One evaluation against a search over many settings, on the same train part and the same users.
+
+    Both include the decomposition; `search` adds the exact second pass over eight finalists.
+    """
+    train = Interactions.read(Path(folder) / "gowalla" / "train.parquet")
+    base = load_recipe("bspm/gowalla").model
+    split = hold_out(train, fraction=0.2, rng=0)
+    start = time.perf_counter()
+    rows = np.flatnonzero(split.held_out.user_degrees > 0)[:users]
+    smaller = Split(
+        split.train, split.histories.take_users(rows), split.held_out.take_users(rows), split.method
+    )
+    model = base.fit(split.train, rng=0)
+    RankingProtocol(cutoffs=(20,), metrics=("recall",), resamples=0).evaluate(model, smaller)
+    one = time.perf_counter() - start
+    start = time.perf_counter()
+    specs = settings_of(base, space_of(base), settings, rng=0)
+    trials = Trials(specs, split, "recall@20", users=users, rng=0)
+    values = trials.values()
+    trials.values([int(at) for at in np.argsort(-values.mean(axis=1))[:8]])
+    many = time.perf_counter() - start
+    return {
+        "settings": len(specs),
+        "users": users,
+        "one_evaluation_seconds": one,
+        "search_seconds": many,
+        "ratio": many / one,
+    }

@@ -1,0 +1,117 @@
+"""The public data sets themselves, where they are at hand: counts as published, fingerprints, other formats."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from unblur import Interactions, datasets
+from unblur.datasets import DATASETS
+from unblur.errors import DataError
+from unblur.sources import read, write
+from unblur.splitting import from_files
+
+pytestmark = pytest.mark.realdata
+
+COUNTS = {
+    "gowalla": (29_858, 40_981, {"train": 810_128, "test": 217_242}),
+    "yelp2018": (31_668, 38_048, {"train": 1_237_259, "test": 324_147}),
+    "ml-1m_clean": (5_949, 2_810, {"train": 403_277, "valid": 110_722, "test": 57_532}),
+    "sdrm_ml-100k": (938, 1_008, {"train": 69_273, "test": 16_330, "valid": 9_612}),
+    "sdrm_ml-1m": (6_034, 3_125, {"train": 700_333, "test": 193_662, "valid": 100_343}),
+    "sdrm_alb": (1_344, 729, {"train": 10_626, "test": 3_070, "valid": 1_663}),
+    "sdrm_adm": (10_621, 8_582, {"train": 75_917, "test": 21_683, "valid": 10_909}),
+    "ml-1m": (6_040, 3_706, {"all": 1_000_209}),
+    "ml-100k": (943, 1_682, {"all": 100_000}),
+}
+
+
+def at_hand(name: str) -> None:
+    if not (Path(os.environ["UNBLUR_DATA"]) / name).is_dir():
+        pytest.skip(f"needs {name}, which is not under UNBLUR_DATA")
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_reading_of_every_copy(name: str) -> None:
+    at_hand(name)
+    checks = datasets.verify(name)
+    assert checks
+    assert [check for check in checks if check.holds is not True] == []
+    known = DATASETS[name]
+    n_users, n_items, counts = COUNTS[name]
+    assert (known.n_users, known.n_items) == (n_users, n_items)
+    everything = "observed" if len(known.readings) > 1 and name != "ml-1m_clean" else None
+    made = datasets.load(name, reading=everything)
+    assert {part: data.n_interactions for part, data in made.items()} == counts
+    assert len({user for data in made.values() for user in data.users.to_list()}) == n_users
+    assert len({item for data in made.values() for item in data.items.to_list()}) == n_items
+
+
+@pytest.mark.parametrize("name", ["gowalla", "yelp2018"])
+def test_a_split_of_given_files(name: str) -> None:
+    at_hand(name)
+    made = datasets.load(name)
+    split = from_files(made["train"], made["test"])
+    assert split.train.matrix.shape == (DATASETS[name].n_users, DATASETS[name].n_items)
+    assert split.train is made["train"] or split.train.fingerprint() == made["train"].fingerprint()
+
+
+def test_other_formats_of_the_same_content(tmp_path: Path) -> None:
+    at_hand("gowalla")
+    made = datasets.load("gowalla")
+    for folder in ("text", "matrix", "atomic"):
+        (tmp_path / folder).mkdir()
+    for part, data in made.items():
+        write(data, tmp_path / "text" / f"{part}.txt")
+        write(data, tmp_path / "atomic" / f"{part}.inter")
+        as_published = sparse.csr_matrix(data.matrix.astype(np.float64))
+        sparse.save_npz(tmp_path / "matrix" / f"{part}.npz", as_published)
+    for folder in ("text", "matrix", "atomic"):
+        again = datasets.load("gowalla", tmp_path / folder)
+        assert {part: data.fingerprint() for part, data in again.items()} == {
+            part: data.fingerprint() for part, data in made.items()
+        }
+
+
+def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
+    at_hand("gowalla")
+    made = datasets.load("gowalla")
+    frame = made["test"].to_frame().select("user", "item")
+    write(made["train"], tmp_path / "train.parquet")
+    kept = frame.head(frame.height - 1)
+    write(Interactions.from_pairs(kept["user"], kept["item"]), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=r"must be 217,242 interactions.*holds 217,241"):
+        datasets.load("gowalla", tmp_path)
+    with pytest.raises(DataError, match="part train"):
+        datasets.load("yelp2018", Path(os.environ["UNBLUR_DATA"]) / "gowalla")
+
+
+def test_the_original_files_of_movielens(tmp_path: Path) -> None:
+    at_hand("ml-100k")
+    rated = datasets.load("ml-100k", reading="rated")["all"]
+    rows = rated.to_frame().select("user", "item", "weight", "timestamp").rows()
+    lines = "".join(f"{user}\t{item}\t{int(rating)}\t{time}\n" for user, item, rating, time in rows)
+    (tmp_path / "u.data").write_text(lines)
+    assert [check.holds for check in datasets.verify("ml-100k", tmp_path)] == [True] * 3
+    (tmp_path / "u.data").rename(tmp_path / "ratings.dat")
+    (tmp_path / "ratings.dat").write_text(lines.replace("\t", "::"))
+    assert [check.holds for check in datasets.verify("ml-100k", tmp_path)] == [True] * 3
+
+
+def test_ratings_must_be_given_a_meaning() -> None:
+    at_hand("sdrm_ml-100k")
+    file = Path(os.environ["UNBLUR_DATA"]) / "sdrm_ml-100k" / "train.parquet"
+    with pytest.raises(DataError, match=r"What a rating means must be said.*from 0 to 1"):
+        read(file)
+    assert read(file, min_rating=1).n_interactions == 39_802
+    assert read(file, rating="ignore").n_interactions == 69_273
+
+
+def test_low_ratings_of_movielens_without_times() -> None:
+    at_hand("ml-1m")
+    file = Path(os.environ["UNBLUR_DATA"]) / "ml-1m" / "ratings.parquet"
+    assert read(file, min_rating=4).timestamps is not None
+    with pytest.raises(DataError, match=r'337,147 of 1,000,209 are null.*timestamp="ignore"'):
+        read(file, rating="rating")

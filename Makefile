@@ -51,7 +51,7 @@ reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
 	if [ -n "$$missed" ]; then echo "Not reproduced:$$missed" >&2; exit 1; fi; \
 	echo "Reproduced: $(RECIPES)"
 
-bench: $(VENV)/.run ## the benchmarks: our path and the textbook path in one run
+bench: $(VENV)/.test ## the benchmarks: our path and the textbook path in one run
 	@$(BIN)/python -m benchmarks
 
 clean: ## remove .venv, caches and built packages

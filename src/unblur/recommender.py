@@ -151,9 +151,11 @@ class Recommender(ABC):
         best = np.full((histories.n_users, k), -np.inf, dtype=np.float32)
         for start in range(0, histories.n_users, batch_size):
             rows = slice(start, min(start + batch_size, histories.n_users))
-            scores = self.score(histories.take_users(rows))
+            whole = rows == slice(0, histories.n_users)
+            batch = histories if whole else histories.take_users(rows)
+            scores = self.score(batch)
             if excluded is not None:
-                hidden = excluded.take_users(rows)
+                hidden = batch if excluded is histories else excluded.take_users(rows)
                 scores[hidden.rows(), hidden.matrix.indices] = -np.inf
             if chosen is None:
                 positions[rows], best[rows] = top_k(scores, k)

@@ -86,8 +86,10 @@ def test_dropout_keeps_the_mean(dropout: float) -> None:
     assert mask.dtype == torch.bool
     assert float(mask.float().mean()) == pytest.approx(1 - dropout, abs=0.005)
     assert np.abs(np.corrcoef(mask[:, :-1].flatten(), mask[:, 1:].flatten())[0, 1]) < 0.02
-    x = dropped(torch.ones(300, 401), dropout, chance())
-    assert x.unique().tolist() == pytest.approx([0, 1 / (1 - dropout)])
+    x, factor = dropped(torch.ones(300, 401), dropout, chance())
+    assert x.unique().tolist() == [0, 1]
+    assert factor == pytest.approx(1 / (1 - dropout))
+    assert dropped(x, dropout, None) == (x, 1.0)
 
 
 def test_dropout_needs_a_generator_and_leaves_the_global_one_alone() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unblur.diffusion.denoiser import DenoisingNetwork
-from unblur.diffusion.objective import DenoisingLoss, StepChoice, step_weights
+from unblur.diffusion.objective import DenoisingLoss, StepChoice, mean_squares, step_weights
 from unblur.diffusion.schedule import Schedule, noise_schedule
 from unblur.diffusion.settings import Denoiser, Objective
 from unblur.errors import SpecError
@@ -135,3 +135,9 @@ def test_without_noise_the_row_is_seen_as_it_is() -> None:
 def test_noise_cannot_be_guessed_where_there_is_none() -> None:
     with pytest.raises(SpecError, match="noise"):
         DenoisingLoss(Schedule(scale=0.0), Objective(predicts="eps"))
+
+
+def test_mean_squares_and_their_gradient() -> None:
+    answer, target = (torch.randn(5, 7, generator=chance(seed)).double().requires_grad_() for seed in (0, 1))
+    torch.testing.assert_close(mean_squares(answer, target), (answer - target).square().mean(1))
+    assert torch.autograd.gradcheck(mean_squares, (answer, target))

@@ -119,6 +119,6 @@ class DenoisingNetwork(nn.Module):
     def forward(self, noisy: Tensor, steps: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The answer for rows (n, width) at steps (n,) int64: (n, width). Dropout needs the generator."""
         x = functional.normalize(noisy) if self.settings.normalize else noisy
-        x = dropped(x, self.settings.dropout, generator)
-        h = self.hidden(x @ self.item_in + self.step_inputs(steps))
+        x, scale = dropped(x, self.settings.dropout, generator)
+        h = self.hidden((x @ self.item_in) * scale + self.step_inputs(steps))
         return functional.linear(h, self.item_out, self.bias_out)

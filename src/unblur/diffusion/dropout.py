@@ -18,10 +18,12 @@ def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: to
     return (words.view(torch.int16)[:size] >= threshold).view(shape)
 
 
-def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor:
-    """`x` with entries set to zero with probability `dropout` and the rest scaled up; `x` itself without a
-    generator."""
+def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> tuple[Tensor, float]:
+    """`x` with entries set to zero with probability `dropout`, and the factor that keeps its mean.
+
+    The factor is left to the caller, who may find something smaller than `x` to multiply. Without a generator
+    nothing is dropped.
+    """
     if generator is None or not dropout:
-        return x
-    mask = keep_mask(x.shape, dropout, generator)
-    return x * mask.to(x.dtype).mul_(1 / (1 - dropout))
+        return x, 1.0
+    return x * keep_mask(x.shape, dropout, generator), 1 / (1 - dropout)

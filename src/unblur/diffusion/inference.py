@@ -24,6 +24,8 @@ MOST_ROWS = 1024
 """How many histories are scored together; bounds the memory between."""
 FEWEST_ROWS = 16
 """Fewer are filled up: matrix products of a handful of rows take other routes and differ in the last bits."""
+MOST_ITEMS_FILLED = 8192
+"""With more items than this nothing is filled up; it would cost a lone user more time than the last bits are worth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +91,11 @@ def scored(
 ) -> NDArray[np.float32]:
     """What `score` makes of all rows, in blocks: (n_rows, n_items) float32 in the memory of the CPU."""
     rows, made = SparseRows.of(matrix, device), np.empty(matrix.shape, dtype=np.float32)
+    fewest = FEWEST_ROWS if matrix.shape[1] <= MOST_ITEMS_FILLED else 1
     target = torch.from_numpy(made)
     for start in range(0, len(rows), MOST_ROWS):
         stop = min(start + MOST_ROWS, len(rows))
-        places = np.minimum(np.arange(start, max(stop, start + FEWEST_ROWS)), stop - 1)
+        places = np.minimum(np.arange(start, max(stop, start + fewest)), stop - 1)
         block = score(
             rows.take(torch.as_tensor(places, device=device)), None if keys is None else keys[places]
         )

@@ -5,9 +5,12 @@ Everything works on whole batches; there is no loop over rows or steps.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from unblur.diffusion.denoiser import DenoisingNetwork
 from unblur.diffusion.schedule import NoiseSchedule, Schedule, noise_schedule
@@ -125,16 +128,40 @@ class DenoisingLoss(nn.Module):
         answer = network(noisy, steps, generator).to(torch.float32)
         if self.objective.predicts == "x0":
             guess = answer
-            losses = (answer - clean).square().mean(1) * self.weights[steps]
+            losses = mean_squares(answer, clean) * self.weights[steps]
         else:
             assert epsilon is not None
             guess = (noisy - noise * answer) / signal
-            losses = (answer - epsilon).square().mean(1) * self.weights[steps]
+            losses = mean_squares(answer, epsilon) * self.weights[steps]
             if self.objective.reweight:
-                likelihood = (guess - clean).square().mean(1) / 2
+                likelihood = mean_squares(guess, clean) / 2
                 losses = torch.where(steps == 0, likelihood, losses)
         self.choice.remember(steps, losses)
         return (losses / scaled_chance).mean(), guess
+
+
+class _MeanSquares(torch.autograd.Function):
+    """Mean squared differences of rows: one buffer of their size, which becomes the gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, answer: Tensor, target: Tensor) -> Tensor:
+        difference = answer - target
+        ctx.save_for_backward(difference)
+        norms: Tensor = torch.linalg.vector_norm(difference, dim=1)
+        return norms.square_().div_(answer.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (difference,) = ctx.saved_tensors
+        answer = difference * (gradients[0] * (2 / difference.shape[1]))[:, None]
+        return answer, -answer if ctx.needs_input_grad[1] else None
+
+
+def mean_squares(answer: Tensor, target: Tensor) -> Tensor:
+    """The mean squared difference of each row, (n, width) twice → (n,)."""
+    made: Tensor = _MeanSquares.apply(answer, target)  # type: ignore[no-untyped-call]
+    return made
 
 
 def check_objective(schedule: Schedule, objective: Objective) -> None:

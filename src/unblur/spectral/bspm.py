@@ -190,32 +190,33 @@ class BSPMRecommender(Recommender):
         def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
             return response(self.spec, at)[0]
 
-        scale = float(np.abs(exact(np.linspace(0, 1, 201))).max())
-        ranks = [
-            0,
-            *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < len(eigenvalues)),
-            len(eigenvalues),
-        ]
+        tolerance = _TOLERANCE * float(np.abs(exact(np.linspace(0, 1, 201))).max())
+        known = len(eigenvalues)
         plans = []
-        for kept in sorted(set(ranks)):
+        for kept in sorted({0, known, *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < known)}):
             upper = float(eigenvalues[kept - 1]) if kept else 1.0
             if upper <= 0:
                 continue
             fitted = polynomial.fit(exact, degree(self.spec), upper)
             for size in range(degree(self.spec)):
                 candidate = polynomial.fit(exact, size, upper)
-                if polynomial.error(candidate, exact, upper) <= _TOLERANCE * scale:
+                if polynomial.error(candidate, exact, upper) <= tolerance:
                     fitted = candidate
                     break
-            work = fitted.products * self.operator.matrix.nnz + kept * len(self.items) / _RELATIVE_COST
-            plans.append((work, kept, fitted))
-        _, kept, fitted = min(plans, key=lambda plan: plan[0])
-        rest = (exact(eigenvalues[:kept]) - fitted(eigenvalues[:kept])).astype(np.float32)
+            rest = exact(eigenvalues[:kept]) - fitted(eigenvalues[:kept])
+            corrected = np.flatnonzero(np.abs(rest) > tolerance)
+            work = (
+                fitted.products * self.operator.matrix.nnz
+                + len(corrected) * len(self.items) / _RELATIVE_COST
+            )
+            plans.append((work, fitted, corrected, rest[corrected]))
+        _, fitted, corrected, rest = min(plans, key=lambda plan: plan[0])
         scaled = self.right * inverse_root(self.item_counts)[:, None]
+        vectors = self.right[:, corrected]
         return _Plan(
             fitted,
-            dense(np.concatenate([scaled, self.right[:, :kept]], axis=1), self.device),
-            dense(np.concatenate([self.decoder, self.right[:, :kept] * rest], axis=1), self.device),
+            dense(np.concatenate([scaled, vectors], axis=1), self.device),
+            dense(np.concatenate([self.decoder, vectors * rest.astype(np.float32)], axis=1), self.device),
         )
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:

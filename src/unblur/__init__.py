@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from unblur.ranking import Ranking as Ranking
     from unblur.recommender import Recommender as Recommender
     from unblur.spectral import BSPM as BSPM
+    from unblur.spectral import Flow as Flow
+    from unblur.spectral import LowPass as LowPass
     from unblur.splitting import Split as Split
     from unblur.vocabulary import Vocabulary as Vocabulary
 
@@ -24,7 +26,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "BSPM": "unblur.spectral",
     "EASE": "unblur.baselines",
+    "Flow": "unblur.spectral",
     "Interactions": "unblur.interactions",
+    "LowPass": "unblur.spectral",
     "Popularity": "unblur.baselines",
     "Ranking": "unblur.ranking",
     "Recommender": "unblur.recommender",

@@ -70,6 +70,9 @@ class Recommender(ABC):
         self.item_counts = item_counts
         self.device = device
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.items):,} items, {self.spec})"
+
     @abstractmethod
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         """Scores (n_users, n_items) of rows over `self.items`, any memory order, in a fresh array."""

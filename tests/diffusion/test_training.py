@@ -339,3 +339,18 @@ def test_uniform_steps_train_too() -> None:
 
     spec = replace(ITEMS, objective=Objective(step_choice="uniform"), schedule=Schedule(steps=3))
     assert np.isfinite([report.loss for report in spec.training(DATA, rng=0).epochs()]).all()
+
+
+def test_what_was_fitted_stays_as_it_was_while_training_goes_on() -> None:
+    run = ITEMS.training(DATA, rng=0)
+    reports = run.epochs()
+    for report in reports:
+        if report.best:
+            break
+    early = run.fitted()
+    before = early.score(DATA).copy()
+    list(reports)
+    assert run.best is not None
+    assert run.best.epoch > 2
+    assert np.array_equal(early.score(DATA), before)
+    assert not np.array_equal(run.fitted().score(DATA), before)

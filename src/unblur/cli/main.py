@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 an expected number was missed (`--check`); 2 refused, with
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -93,6 +94,8 @@ app.command()(translate)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code. ``--debug`` may stand anywhere."""
+    # Threads that wait for one another should not spin: on a busy machine that costs several times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in words:
         words = ["--debug", *(word for word in words if word != "--debug")]

@@ -9,6 +9,7 @@ from unblur.diffusion.item_embeddings import lightgcn_embeddings, spectral_embed
 from unblur.diffusion.settings import ItemClusters
 from unblur.errors import DataError, SpecError
 from unblur.interactions import Interactions
+from unblur.progress import Progress, silent
 from unblur.randomness import RNG, generator, streams
 
 
@@ -18,6 +19,7 @@ def item_clusters(
     *,
     rng: RNG | None = None,
     embeddings: NDArray[np.floating] | None = None,
+    progress: Progress = silent,
 ) -> NDArray[np.int64]:
     """Which cluster each item is in, (n_items,) int64, numbered in the order of their first items.
 
@@ -44,7 +46,9 @@ def item_clusters(
     if embeddings is None and settings.embeddings == "spectral":
         embeddings = spectral_embeddings(train, settings.width, rng=chance["embeddings"])
     elif embeddings is None:
-        embeddings = lightgcn_embeddings(train, settings.width, settings.lightgcn, rng=chance["embeddings"])
+        embeddings = lightgcn_embeddings(
+            train, settings.width, settings.lightgcn, rng=chance["embeddings"], progress=progress
+        )
     return nearest_centres(embeddings, settings.count, rng=chance["k-means"])
 
 

@@ -21,6 +21,7 @@ from unblur.diffusion.settings import Autoencoder, Optimizer
 from unblur.diffusion.time_weights import row_weights
 from unblur.diffusion.training import Moment, Weights, check_device
 from unblur.interactions import Interactions
+from unblur.progress import Progress, silent
 from unblur.randomness import streams, torch_generator
 from unblur.recommender import Recommender, Tensors
 from unblur.vocabulary import Vocabulary
@@ -56,13 +57,14 @@ class LatentLearner:
         seed: int,
         device: torch.device,
         item_embeddings: NDArray[np.floating[Any]] | None,
+        progress: Progress = silent,
     ) -> None:
         self.spec, self.items, self.item_counts, self.seed = spec, train.items, item_counts, seed
         self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
         self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
         chance = streams(seed, "clusters", "initial autoencoder", "initial weights")
         self.clusters = item_clusters(
-            train, spec.clusters, rng=chance["clusters"], embeddings=item_embeddings
+            train, spec.clusters, rng=chance["clusters"], embeddings=item_embeddings, progress=progress
         )
         first = torch_generator(chance["initial autoencoder"])
         self._autoencoder = ClusteredAutoencoder(self.clusters, spec.autoencoder, first).to(device)
@@ -84,7 +86,7 @@ class LatentLearner:
         return len(self._filled)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The mean loss of some users' rows: encode, make noisy, denoise, decode (paper, equation 17)."""
+        """The mean loss of some users' rows: encode, make noisy, denoise, decode (paper, section 3.4)."""
         settings = self.spec.autoencoder
         batch = self.rows.take(self._filled[rows])
         encoding = self._autoencoder.encode(batch.thinned(settings.dropout, generator))

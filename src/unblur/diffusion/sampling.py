@@ -52,7 +52,7 @@ class ReverseChain:
 def reverse_chain(
     schedule: Schedule, *, predicts: Literal["x0", "eps"] = "x0", most_steps: int | None = None
 ) -> ReverseChain:
-    """The reverse steps of a schedule: posterior means (paper, equations 7 and 10), or plain answers without
+    """The reverse steps of a schedule: posterior means (paper, section 3.1), or plain answers without
     noise.
 
     `most_steps` caps their number: that many, evenly spread over all T, the first and the last among them,

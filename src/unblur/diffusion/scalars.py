@@ -26,4 +26,7 @@ class Scalars:
         for name, value in figures.items():
             if value is not None:
                 self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file; a figure that is added afterwards begins another."""
+        self._writer.close()

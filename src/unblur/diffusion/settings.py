@@ -50,7 +50,7 @@ class Objective:
     predicts: Literal["x0", "eps"] = "x0"
     """What the network puts out, the clean row or the noise: `mean_type`."""
     reweight: bool = True
-    """Weigh a step's error by how much the signal-to-noise ratio changes there (equation 12): `reweight`."""
+    """Weigh a step's error by how much the signal-to-noise ratio changes there: `reweight`."""
     step_choice: Literal["importance", "uniform"] = "importance"
     """How steps are drawn: in proportion to √E[loss²] of each step (Nichol and Dhariwal, ICML 2021), or
     evenly."""
@@ -170,7 +170,7 @@ class LightGCN:
 
     layers: NonNegativeInt = 3
     """Propagations through the graph of users and items."""
-    epochs: PositiveInt = 50
+    epochs: PositiveInt = 20
     """Passes over the interactions."""
     batch_size: PositiveInt = 8192
     """Interactions a batch."""

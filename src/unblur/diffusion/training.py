@@ -129,12 +129,8 @@ class Training(Generic[Fitted]):
     ) -> None:
         """`judge` measures what is fitted, higher is better; `checkpoints` is resumed from where it holds
         some."""
-        self.learner, self.plan, self.seed, self.device = (
-            learner,
-            plan,
-            seed,
-            check_device(device, plan.precision),
-        )
+        self.learner, self.plan, self.seed = learner, plan, seed
+        self.device = check_device(device, plan.precision)
         self.judge, self.checkpoints, self.checkpoint_every = judge, checkpoints, checkpoint_every
         self.scalars, self.progress = scalars, progress
         self.history: list[EpochReport] = []
@@ -142,6 +138,7 @@ class Training(Generic[Fitted]):
             make_optimizer(module.parameters(), settings) for module, settings in learner.groups
         ]
         self._best: dict[str, Tensor] | None = None
+        self._lent = False  # whether the best weights are in use elsewhere, and must not be written over
         self._resume()
 
     @property
@@ -156,7 +153,10 @@ class Training(Generic[Fitted]):
 
     def fitted(self) -> Fitted:
         """What the weights of the best epoch make: the last one's where nothing was evaluated."""
-        return self.learner.fitted(self._best if self._best is not None else _copied(self.learner.module))
+        if self._best is None:
+            return self.learner.fitted(_copied(self.learner.module))
+        self._lent = True
+        return self.learner.fitted(self._best)
 
     def epochs(self) -> Iterator[EpochReport]:
         """Train epoch by epoch until the plan's end or its stopping rule; each report comes after its
@@ -165,15 +165,19 @@ class Training(Generic[Fitted]):
         Raises `DivergedTraining` when a loss is not finite; the checkpoints then are those of earlier epochs,
         and `fitted` still gives the best evaluated one.
         """
-        while self.epoch < self.plan.epochs and not self._stopped():
-            report = self._epoch(self.epoch + 1)
-            self.history.append(report)
-            if self.checkpoints is not None and report.epoch % self.checkpoint_every == 0:
-                self._write(self.checkpoints)
+        try:
+            while self.epoch < self.plan.epochs and not self._stopped():
+                report = self._epoch(self.epoch + 1)
+                self.history.append(report)
+                if self.checkpoints is not None and report.epoch % self.checkpoint_every == 0:
+                    self._write(self.checkpoints)
+                if self.scalars is not None:
+                    self.scalars.add(report.epoch, {"loss": report.loss, "validation": report.validation})
+                self.progress(ProgressEvent("train", report.epoch, self.plan.epochs, self._figures(report)))
+                yield report
+        finally:
             if self.scalars is not None:
-                self.scalars.add(report.epoch, {"loss": report.loss, "validation": report.validation})
-            self.progress(ProgressEvent("train", report.epoch, self.plan.epochs, self._figures(report)))
-            yield report
+                self.scalars.close()
 
     def _stopped(self) -> bool:
         stopping, best = self.plan.stopping, self.best
@@ -194,7 +198,8 @@ class Training(Generic[Fitted]):
         if epoch % stopping.every == 0:
             validation = self.judge(self.learner.fitted(self.learner.module.state_dict()))
             if validation > before:
-                self._best = _copied(self.learner.module, into=self._best)
+                self._best = _copied(self.learner.module, into=None if self._lent else self._best)
+                self._lent = False
         improved = validation is not None and validation > before
         return EpochReport(epoch, loss, validation, improved, time.perf_counter() - start)
 

@@ -17,6 +17,7 @@ from unblur.spectral.operator import Operator, check_device
 _DENSE_BELOW = 2500
 _TINY = 1e-6
 _ACCEPTED = 1e-5
+_DEPENDENT = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def _lanczos(
             weights = known.T @ image
             image.addmm_(known, weights, alpha=-1)
             projected[:size, size - width : size] += weights.double()
-        active, remainder = torch.linalg.qr(image)
+        active, remainder = _orthonormal(image, known, chance)
         if size >= check or size + width > n:
             symmetric = torch.triu(projected[:size, :size])
             symmetric += torch.triu(symmetric, 1).T
@@ -130,6 +131,27 @@ def _lanczos(
             before, check = worst, int(1.13 * size)
 
 
+def _orthonormal(
+    image: torch.Tensor, known: torch.Tensor, chance: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Q and R of an image that is orthogonal to `known`, Q being so to working precision as well.
+
+    Where columns depend on each other (the Krylov space is exhausted, in data of few connected parts or few distinct
+    values), Q is rounding errors there; they are replaced by fresh directions, and Q is made orthogonal once more.
+    """
+    orthonormal, remainder = torch.linalg.qr(image)
+    sizes = remainder.diagonal().abs()
+    print("SIZE", float(sizes.min()), float(sizes.max()), known.shape)
+    if float(sizes.min()) < _DEPENDENT:
+        empty = sizes <= _TINY
+        fresh = torch.randn((len(image), int(empty.sum())), generator=chance)
+        orthonormal[:, empty] = fresh.to(image.device)
+        for _ in range(2):
+            orthonormal -= known @ (known.T @ orthonormal)
+            orthonormal = torch.linalg.qr(orthonormal).Q
+    return orthonormal, remainder
+
+
 def _grown(array: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     larger = torch.zeros((rows, columns), dtype=array.dtype, device=array.device)
     larger[: array.shape[0], : array.shape[1]] = array
@@ -140,11 +162,12 @@ def _missed(operator: Operator, basis: torch.Tensor, random: np.random.Generator
     """Whether the complement of the basis holds an eigenvalue clearly above the smallest one found."""
     smallest = float((operator.backward @ basis[:, :1]).double().square().sum())
     vector = torch.randn((len(basis), 4), generator=torch_generator(random)).to(basis.device)
-    for _ in range(steps):
-        vector = vector - basis @ (basis.T @ vector)
-        vector = _gram(operator, vector / vector.norm(dim=0).clamp_min(1e-30))
-    vector = vector - basis @ (basis.T @ vector)
-    vector = vector / vector.norm(dim=0).clamp_min(1e-30)
+    for step in range(steps):
+        for _ in range(2):  # once is not enough where little is left
+            vector = vector - basis @ (basis.T @ vector)
+            vector = vector / vector.norm(dim=0).clamp_min(1e-30)
+        if step < steps - 1:
+            vector = _gram(operator, vector)
     largest = float((operator.backward @ vector).double().square().sum(dim=0).max())
     return largest > smallest * (1 + 1e-3) + _TINY
 

@@ -70,12 +70,46 @@ def test_folded_equals_step_by_step(
 
 
 def test_a_cap_spreads_its_steps_over_all() -> None:
-    assert reverse_chain(NOISY, most_steps=3).steps.tolist() == [7, 4, 0]
+    assert reverse_chain(NOISY, most_steps=3).steps.tolist() == [7, 3, 0]
     assert reverse_chain(NOISY, most_steps=99).steps.tolist() == list(range(7, -1, -1))
-    assert len(reverse_chain(NOISY, most_steps=1)) == 1
-    capped = reverse_chain(NOISY, most_steps=3)
-    assert capped.from_answer[-1] == pytest.approx(1)
-    assert capped.from_state[-1] == pytest.approx(0)
+    assert reverse_chain(NOISY, most_steps=1).steps.tolist() == [7]
+    assert reverse_chain(Schedule(scale=0.0, steps=9), most_steps=2).steps.tolist() == [8, 0]
+    assert not reverse_chain(NOISY).from_earlier.any()
+
+
+@pytest.mark.parametrize("predicts", ["x0", "eps"])
+@pytest.mark.parametrize("most_steps", [1, 2, 3, 5, 7])
+def test_steps_between_answers_are_taken_with_a_line_through_the_last_two(
+    most_steps: int, predicts: str
+) -> None:
+    chain, whole = (reverse_chain(NOISY, predicts=predicts, most_steps=cap) for cap in (most_steps, None))
+    net, x = network(), torch.from_numpy(rows().toarray())
+    asked: list[tuple[int, torch.Tensor]] = []
+    expected = x
+    for place, step in enumerate(whole.steps.tolist()):
+        if step in chain.steps:
+            asked.append((place, net(expected, torch.full((len(x),), step))))
+        answer = asked[-1][1]
+        if len(asked) > 1:
+            (before, old), (now, new) = asked[-2:]
+            answer = new + (new - old) * ((place - now) / (now - before))
+        expected = whole.from_answer[place] * answer + whole.from_state[place] * expected
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(denoise(net, chain, x), expected.float(), rtol=0, atol=1e-5 * scale)
+
+
+def test_more_steps_come_closer_to_all_of_them() -> None:
+    schedule = Schedule(name="linear-var", steps=60, scale=0.1, lowest=0.01, highest=0.3)
+    net, x = network(), torch.from_numpy(rows().toarray())
+    net.step_in.zero_()  # the step itself, which jumps about in a network that was not trained
+    exact = denoise(net, reverse_chain(schedule), x)
+    errors = [
+        float((denoise(net, reverse_chain(schedule, most_steps=cap), x) - exact).abs().max())
+        for cap in (1, 5, 20, 60)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[2] < 0.1 * errors[1]
+    assert errors[3] == 0
 
 
 def test_l2_normalised_rows_go_step_by_step() -> None:

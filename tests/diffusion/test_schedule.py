@@ -102,16 +102,6 @@ def test_against_the_schedulers_of_diffusers() -> None:
             assert stepped.numpy() == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_thinning_keeps_the_signal_at_the_steps_kept(name: str) -> None:
-    schedule = made(name, 10)
-    chosen, thinned = schedule.thinned(4)
-    assert chosen.tolist() == [0, 3, 6, 9]
-    assert thinned.alpha_bar == pytest.approx(schedule.alpha_bar[chosen])
-    assert schedule.thinned(10)[1] is schedule
-    assert schedule.thinned(1)[0].tolist() == [9]
-
-
 def test_bounds_in_the_wrong_order_are_refused() -> None:
     for lowest in (0.005, 0.006):
         with pytest.raises(SpecError, match=r"noise_min.*below.*noise_max"):

@@ -47,18 +47,22 @@ class FoldedChain:
     def hidden(self, first: Tensor) -> Tensor:
         """From z of the start, (n, first width), to Σ_k weight_k·h_k, (n, last width), over the steps'
         answers."""
-        weights = self.chain.answer_weights
-        z, total = first, None
-        last = len(self.chain) - 1
-        for place in range(len(self.chain)):
+        chain, weights = self.chain, self.chain.answer_weights
+        z, earlier, total = first, first, None
+        for place in range(len(chain)):
             h = self.network.hidden(z + self.step_inputs[place])
             if weights[place]:
                 total = (
                     h * float(weights[place]) if total is None else total.add_(h, alpha=float(weights[place]))
                 )
-            if place < last:
-                a, b = float(self.chain.from_answer[place]), float(self.chain.from_state[place])
-                z = torch.addmm(z, h, self.fold, beta=b, alpha=a).add_(self.fold_bias, alpha=a)
+            if place == len(chain) - 1:
+                break
+            a, b, c = (
+                float(part[place]) for part in (chain.from_answer, chain.from_state, chain.from_earlier)
+            )
+            both = h.add(earlier, alpha=c / a) if c else h
+            z = torch.addmm(z, both, self.fold, beta=b, alpha=a).add_(self.fold_bias, alpha=a + c)
+            earlier = h
         assert total is not None
         return total
 

@@ -25,7 +25,8 @@ MOST_ROWS = 1024
 FEWEST_ROWS = 16
 """Fewer are filled up: matrix products of a handful of rows take other routes and differ in the last bits."""
 MOST_ITEMS_FILLED = 8192
-"""With more items than this nothing is filled up; it would cost a lone user more time than the last bits are worth."""
+"""With more items than this nothing is filled up; it would cost a lone user more time than the last bits are
+worth."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,8 +75,8 @@ def step_weights(
     """What the error of each step counts for, (T,) float64; 1 without `reweight`, and always 1 at the first
     step.
 
-    x0: SNR(t − 1) − SNR(t) (paper, section 3.2). eps: (1 − ᾱ_t) / ((1 − ᾱ_{t−1})²·(1 − β_t)), as in the authors'
-    code.
+    x0: SNR(t − 1) − SNR(t) (paper, section 3.2). eps: (1 − ᾱ_t) / ((1 − ᾱ_{t−1})²·(1 − β_t)), as in the
+    authors' code.
     """
     made = np.ones(schedule.steps)
     if not objective.reweight:

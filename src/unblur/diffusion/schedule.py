@@ -132,18 +132,6 @@ class NoiseSchedule:
         """The variance of q(x_{t−1} | x_t, x_0), (T,): β_t·(1 − ᾱ_{t−1}) / (1 − ᾱ_t); 0 at the first."""
         return _frozen(self.betas * (1 - self.alpha_bar_before) / (1 - self.alpha_bar))
 
-    def thinned(self, count: int) -> tuple[NDArray[np.intp], NoiseSchedule]:
-        """The steps that `count` evenly spread ones stop at (the first and the last among them), and their
-        schedule.
-
-        The schedule has the same ᾱ at those steps, so one reverse step of it spans several of this one's.
-        """
-        chosen = evenly_spread(self.steps, count)
-        if len(chosen) == self.steps:
-            return chosen, self
-        alpha_bar = self.alpha_bar[chosen]
-        return chosen, NoiseSchedule(1 - alpha_bar / np.concatenate(([1.0], alpha_bar[:-1])))
-
 
 def noise_schedule(settings: Schedule) -> NoiseSchedule:
     """The schedule that the settings describe; t = 0 … T − 1.
@@ -174,14 +162,6 @@ def noise_schedule(settings: Schedule) -> NoiseSchedule:
     if not settings.fixed_first:
         return made
     return NoiseSchedule(np.concatenate(([FIRST_BETA], made.betas[1:])))
-
-
-def evenly_spread(steps: int, count: int) -> NDArray[np.intp]:
-    """`count` of the steps 0 … `steps` − 1, ascending, the first and the last among them; the last when
-    `count` is 1."""
-    if count == 1:
-        return np.array([steps - 1], dtype=np.intp)
-    return np.unique(np.round(np.linspace(0, steps - 1, min(count, steps))).astype(np.intp))
 
 
 def _frozen(values: NDArray[np.floating[Any]]) -> Floats:

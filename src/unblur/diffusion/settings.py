@@ -71,8 +71,8 @@ class Sampling:
     """Add the posterior's noise at each reverse step: `sampling_noise`. The noise depends on the model's seed
     and the history alone, so that scores stay repeatable."""
     inference_steps: PositiveInt | None = None
-    """Cap on reverse steps: at most so many, spread evenly over all T; `None` takes every step, as in the
-    paper."""
+    """Cap on reverse steps: ask the network at most so often, spread evenly over all T, and extrapolate its
+    answers in between; `None` asks it at every step, as in the paper."""
 
 
 @spec

@@ -17,7 +17,7 @@ from unblur.spectral.operator import Operator, check_device
 _DENSE_BELOW = 2500
 _TINY = 1e-6
 _ACCEPTED = 1e-5
-_DEPENDENT = 1e-2
+_LITTLE = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def truncated_svd(
         basis = _dense(wide, rank, device)
     else:
         basis = _lanczos(operator, rank, 16, tolerance, random, progress)
-        for block in (64, 256, 1024):
+        for block in (64, 256, 1024, rank):  # a block of `rank` columns misses nothing
             if not _missed(operator, basis, random):
                 break
             basis = _lanczos(operator, rank, block, tolerance, random, progress)
@@ -97,7 +97,7 @@ def _lanczos(
     n = operator.matrix.shape[0]
     chance = torch_generator(random)
     device = operator.device
-    capacity = min(n, max(4 * rank, rank + 40 * block))
+    capacity = min(n, 4 * rank + 4 * block)
     basis = torch.empty((n, capacity), device=device)
     projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
     active = torch.linalg.qr(torch.randn((n, block), generator=chance).to(device)).Q
@@ -111,11 +111,12 @@ def _lanczos(
         size += width
         known = basis[:, :size]
         image = _gram(operator, active)
+        norms = image.norm(dim=0)
         for _ in range(2):
             weights = known.T @ image
             image.addmm_(known, weights, alpha=-1)
             projected[:size, size - width : size] += weights.double()
-        active, remainder = _orthonormal(image, known, chance)
+        active, remainder = _orthonormal(image, known, norms, chance)
         if size >= check or size + width > n:
             symmetric = torch.triu(projected[:size, :size])
             symmetric += torch.triu(symmetric, 1).T
@@ -132,24 +133,22 @@ def _lanczos(
 
 
 def _orthonormal(
-    image: torch.Tensor, known: torch.Tensor, chance: torch.Generator
+    image: torch.Tensor, known: torch.Tensor, norms: torch.Tensor, chance: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Q and R of an image that is orthogonal to `known`, Q being so to working precision as well.
+    """Q and R of what is left of an image, of `norms` before, beside `known`.
 
-    Where columns depend on each other (the Krylov space is exhausted, in data of few connected parts or few distinct
-    values), Q is rounding errors there; they are replaced by fresh directions, and Q is made orthogonal once more.
+    Where little is left (the Krylov space is exhausted: data of many small parts, or of few distinct values), Q would
+    be rounding errors. What is nothing is then drawn afresh, and Q is made orthogonal to `known` once more.
     """
-    orthonormal, remainder = torch.linalg.qr(image)
+    made, remainder = torch.linalg.qr(image)
     sizes = remainder.diagonal().abs()
-    print("SIZE", float(sizes.min()), float(sizes.max()), known.shape)
-    if float(sizes.min()) < _DEPENDENT:
-        empty = sizes <= _TINY
-        fresh = torch.randn((len(image), int(empty.sum())), generator=chance)
-        orthonormal[:, empty] = fresh.to(image.device)
+    if float(sizes.min()) < _LITTLE * float(norms.max()):
+        nothing = sizes <= _TINY
+        fresh = torch.randn((len(image), int(nothing.sum())), generator=chance)
+        made[:, nothing] = fresh.to(image.device)
         for _ in range(2):
-            orthonormal -= known @ (known.T @ orthonormal)
-            orthonormal = torch.linalg.qr(orthonormal).Q
-    return orthonormal, remainder
+            made = torch.linalg.qr(made - known @ (known.T @ made)).Q
+    return made, remainder
 
 
 def _grown(array: torch.Tensor, rows: int, columns: int) -> torch.Tensor:

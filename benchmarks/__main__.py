@@ -159,18 +159,21 @@ def main() -> None:
     data = os.environ.get("UNBLUR_DATA", "")
     print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
     figures: dict[str, Any] = {}
+    tables: dict[str, list[Row]] = {}
     for name in asked.sections or SECTIONS:
         if not data and name not in _WITHOUT_DATA:
             print(f"| {name} | | left out: UNBLUR_DATA is not set |", flush=True)
             continue
-        rows, figures[name] = SECTIONS[name](data)
-        for row in rows:
+        tables[name], figures[name] = SECTIONS[name](data)
+        for row in tables[name]:
             print(f"| {' | '.join(row)} |", flush=True)
     if asked.write is not None:
         asked.write.mkdir(parents=True, exist_ok=True)
         target = asked.write / "benchmarks.json"
         known = json.loads(target.read_text()) if target.exists() else {}
-        target.write_text(json.dumps({**known, "machine": machine(), **figures}, indent=1) + "\n")
+        tables = {**known.get("rows", {}), **tables}
+        joined = {**known, "machine": machine(), **figures, "rows": tables}
+        target.write_text(json.dumps(joined, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 - `early_stop`: 24 epochs and 4 evaluations of T = 40 steps on 5,949 × 2,810 (target: 5 times faster).
 - `folding`: 40 reverse steps for all those users: folded, step by step, and one step alone.
+- `step_choice`: drawing steps and remembering losses, in arrays and in a loop over the batch.
 - `memory`: training on 54,574 × 34,395 in batches of 400, in a process of its own (target: 3 GB).
 - `latency`: one new user there, alone and 64 at a time (targets: 40 ms and 4 ms).
 - `many_evaluations`: 97 epochs on 943 × 1,682 with an evaluation after each (target: 17 s).
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
@@ -28,7 +30,8 @@ from torch import nn
 from torch.nn import functional
 
 from unblur.datasets import generated
-from unblur.diffusion import Denoiser, DiffRec, Optimizer, Sampling, Schedule, Stopping
+from unblur.diffusion import Denoiser, DiffRec, Objective, Optimizer, Sampling, Schedule, Stopping
+from unblur.diffusion.objective import StepChoice
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.sampling import denoise, reverse_chain
 from unblur.diffusion.schedule import noise_schedule
@@ -201,6 +204,28 @@ def folding() -> dict[str, float]:
     }
 
 
+def step_choice() -> dict[str, float]:
+    """Milliseconds a batch of 400 for drawing steps and remembering their losses, T = 40: arrays, and a loop."""
+    choice, chance = StepChoice(40, Objective()), torch.Generator().manual_seed(0)
+    losses, history, seen = torch.rand(400), np.zeros((40, 10)), np.zeros(40, dtype=int)
+
+    def arrays() -> None:
+        steps, _ = choice.draw(400, chance)
+        choice.remember(steps, losses)
+
+    def loop() -> None:
+        steps, _ = choice.draw(400, chance)
+        for step, loss in zip(steps, losses, strict=True):
+            if seen[step] == 10:
+                history[step, :-1] = history[step, 1:]
+                history[step, -1] = loss
+            else:
+                history[step, seen[step]] = loss
+                seen[step] += 1
+
+    return {"arrays": seconds(arrays, 50) * 1e3, "loop": seconds(loop, 10) * 1e3}
+
+
 def large_run(precision: Literal["float32", "bfloat16"] = "float32", batches: int = 8) -> dict[str, float]:
     """Training on the large shape: seconds an epoch, from some batches, and the peak of memory (Linux)."""
     data = generated(54_574, 34_395, 1_402_736, rng=0)
@@ -215,7 +240,7 @@ def large_run(precision: Literal["float32", "bfloat16"] = "float32", batches: in
             raise KeyboardInterrupt
         return plain(*arguments)  # type: ignore[arg-type]
 
-    learner.loss = timed  # type: ignore[method-assign]
+    learner.loss = timed  # type: ignore[assignment, method-assign]
     with suppress(KeyboardInterrupt):
         list(islice(run.epochs(), 1))
     run.fitted().recommend(data.take_users(slice(0, 1024)), k=20)
@@ -241,7 +266,7 @@ def latency() -> dict[str, float]:
     for size in (1, 64):
         rows = data.take_users(np.arange(size))
         model.recommend(rows, k=20)
-        times = [seconds(lambda rows=rows: model.recommend(rows, k=20)) for _ in range(20)]
+        times = [seconds(partial(model.recommend, rows, k=20)) for _ in range(20)]
         made[f"ms a user, {size} at a time"] = float(np.median(times)) / size * 1e3
     return made
 
@@ -255,7 +280,8 @@ def many_evaluations() -> dict[str, float]:
 
 def main() -> None:
     """Run them all, or those named on the command line."""
-    for work in (early_stop, early_stop_bfloat16, folding, memory, latency, many_evaluations):
+    works = (early_stop, early_stop_bfloat16, folding, step_choice, memory, latency, many_evaluations)
+    for work in works:
         if not sys.argv[1:] or work.__name__ in sys.argv[1:]:
             print(work.__name__, {name: round(value, 7) for name, value in work().items()}, flush=True)
 

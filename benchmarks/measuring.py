@@ -18,7 +18,8 @@ def measured(module: str, function: str, **arguments: Any) -> dict[str, Any]:
     """The figures that ``benchmarks.module.function(**arguments)`` returns, with `wall_seconds` and `peak_rss_gb`."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.measuring", module, function, json.dumps(arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # as the command line does
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{module}.{function}({arguments}) failed:\n{done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -9,9 +9,9 @@ from scipy import sparse
 
 from unblur.diffusion.autoencoder import ClusteredAutoencoder, latent_shares, negative_log_likelihood
 from unblur.diffusion.latent_diffusion import diffusion_weight, divergence_weight
+from unblur.diffusion.learner import Moment
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Autoencoder
-from unblur.diffusion.training import Moment
 from unblur.errors import SpecError
 
 CLUSTERS = np.array([0, 1, 0, 2, 1, 0, 0, 2, 1, 0])

@@ -184,3 +184,15 @@ def test_bad_data_are_refused() -> None:
         replace(QUICK, objective=Objective(predicts="eps"), schedule=Schedule(scale=0.0)).fit(DATA, rng=0)
     with pytest.raises(DataError, match="stopping"):
         replace(QUICK, stopping=None).fit(DATA, rng=0, validation=DATA)
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    model = QUICK.fit(DATA, rng=0)
+    wider = replace(QUICK, denoiser=Denoiser(dims=(13,)))
+    with pytest.raises(ValueError, match="size mismatch"):
+        wider.restore(model.items, model.item_counts, model.tensors(), "cpu")
+
+
+def test_a_metric_that_cannot_stop_training_is_refused_with_the_spec() -> None:
+    with pytest.raises(SpecError, match="recall"):
+        replace_field(QUICK, "stopping.metric", "recal@20")

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import errno
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,48 +11,20 @@ import pytest
 import torch
 from torch import nn
 
-from tests.diffusion.generated import communities
-from unblur import container
+from tests.diffusion.trainable import DATA, ITEMS, LATENT, same_bytes
 from unblur.diffusion import (
-    Autoencoder,
     Denoiser,
-    DiffRec,
-    ItemClusters,
-    LatentDiffRec,
     Objective,
     Optimizer,
     Schedule,
     Stopping,
 )
 from unblur.diffusion.checkpoints import CheckpointFolder
-from unblur.diffusion.training import DivergedTraining, Moment, Plan, Training
-from unblur.errors import ArtifactError, CapabilityError, SpecError
+from unblur.diffusion.learner import Moment
+from unblur.diffusion.training import DivergedTraining, Plan, Training
+from unblur.errors import CapabilityError, SpecError
 from unblur.progress import ProgressEvent
-from unblur.recommender import Recommender
 from unblur.splitting import hold_out
-
-SMALL = Denoiser(dims=(12,))
-STOPPING = Stopping(every=2, patience=20, metric="recall@10")
-ITEMS = DiffRec(
-    denoiser=SMALL, stopping=STOPPING, batch_size=50, epochs=8, optimizer=Optimizer(learning_rate=0.01)
-)
-LATENT = LatentDiffRec(
-    denoiser=SMALL,
-    stopping=STOPPING,
-    batch_size=50,
-    epochs=8,
-    optimizer=Optimizer(learning_rate=0.01),
-    autoencoder=Autoencoder(encoder_dims=(10,)),
-    clusters=ItemClusters(count=2, width=8),
-)
-DATA = communities()
-
-
-def same_bytes(one: Recommender, other: Recommender) -> bool:
-    first, second = one.tensors(), other.tensors()
-    return first.keys() == second.keys() and all(
-        np.asarray(first[name]).tobytes() == np.asarray(second[name]).tobytes() for name in first
-    )
 
 
 @pytest.mark.parametrize("spec", [ITEMS, LATENT])
@@ -68,89 +40,6 @@ def test_the_same_seed_gives_the_same_bytes(spec: Any) -> None:
     assert same_bytes(one, two)
     assert not same_bytes(one, three)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
-@pytest.mark.parametrize("spec", [ITEMS, LATENT])
-def test_interrupted_and_resumed_is_the_same_as_not(spec: Any, optimizer: Any, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    rate = 1e-6 if optimizer == "sgd" else 0.01
-    spec = replace(spec, optimizer=Optimizer(name=optimizer, learning_rate=rate))
-    whole = spec.fit(DATA, rng=5)
-    for stop in (1, 3, 4, 7):
-        folder = tmp_path / f"{stop}"
-        for _ in itertools.islice(spec.training(DATA, rng=5, checkpoints=folder).epochs(), stop):
-            pass
-        resumed = spec.training(DATA, rng=5, checkpoints=folder)
-        assert resumed.epoch == stop - stop % 2
-        reports = list(resumed.epochs())
-        assert [report.epoch for report in resumed.history] == list(range(1, resumed.epoch + 1))
-        assert len(reports) == resumed.epoch - (stop - stop % 2)
-        assert same_bytes(resumed.fitted(), whole)
-        assert sorted(entry.name for entry in folder.iterdir()) == ["epoch-00006", "epoch-00008"]
-
-
-def test_an_exception_of_the_observer_ends_training_and_it_can_go_on(tmp_path: Path) -> None:
-    whole = ITEMS.fit(DATA, rng=5)
-
-    def interrupt(event: ProgressEvent) -> None:
-        if event.stage == "train" and event.done == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ITEMS.fit(DATA, rng=5, checkpoints=tmp_path, progress=interrupt)
-    assert same_bytes(ITEMS.fit(DATA, rng=5, checkpoints=tmp_path), whole)
-
-
-def test_without_a_seed_a_run_goes_on_with_its_own(tmp_path: Path) -> None:
-    first = ITEMS.training(DATA, checkpoints=tmp_path)
-    next(iter(itertools.islice(first.epochs(), 2, 3)))
-    second = ITEMS.training(DATA, checkpoints=tmp_path)
-    assert second.seed == first.seed
-    assert second.epoch == 2
-
-
-def test_checkpoints_of_another_run_are_refused(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    ITEMS.fit(DATA, rng=5, checkpoints=tmp_path)
-    with pytest.raises(ArtifactError, match=r"spec\.batch_size: 50 there, 60 here"):
-        replace(ITEMS, batch_size=60).fit(DATA, rng=5, checkpoints=tmp_path)
-    with pytest.raises(ArtifactError, match="train"):
-        ITEMS.fit(communities(seed=1), rng=5, checkpoints=tmp_path)
-    with pytest.raises(ArtifactError, match="seed"):
-        ITEMS.fit(DATA, rng=6, checkpoints=tmp_path)
-    with pytest.raises(ArtifactError, match="kind"):
-        LATENT.fit(DATA, rng=5, checkpoints=tmp_path)
-
-
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
-    whole = ITEMS.fit(DATA, rng=5, checkpoints=tmp_path)
-    (tmp_path / "epoch-00008" / "tensors.safetensors").write_bytes(b"broken")
-    resumed = ITEMS.training(DATA, rng=5, checkpoints=tmp_path)
-    assert resumed.epoch == 6
-    list(resumed.epochs())
-    assert same_bytes(resumed.fitted(), whole)
-    for name in ("epoch-00006", "epoch-00008"):
-        (tmp_path / name / "tensors.safetensors").write_bytes(b"broken")
-    with pytest.raises(ArtifactError):
-        ITEMS.fit(DATA, rng=5, checkpoints=tmp_path)
-
-
-def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = ITEMS.training(DATA, rng=5, checkpoints=tmp_path)
-    list(itertools.islice(run.epochs(), 5))
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(container, "write_tensors", full)
-        with pytest.raises(ArtifactError, match="No space left"):
-            list(run.epochs())
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["epoch-00002", "epoch-00004"]
-    assert same_bytes(ITEMS.fit(DATA, rng=5, checkpoints=tmp_path), ITEMS.fit(DATA, rng=5))
 
 
 def test_a_caller_may_stop_and_take_the_best_so_far() -> None:
@@ -235,8 +124,6 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_there_is(tmp_path: Path)
 
 
 def test_a_learning_rate_out_of_all_bounds_is_reported() -> None:
-    from dataclasses import replace
-
     wild = replace(
         ITEMS, optimizer=Optimizer(name="sgd", learning_rate=1e12), denoiser=Denoiser(activation="relu")
     )
@@ -255,8 +142,6 @@ def test_progress_tells_loss_metric_and_time_left() -> None:
 
 
 def test_gradients_are_clipped() -> None:
-    from dataclasses import replace
-
     free = ITEMS.fit(DATA, rng=0)
     clipped = replace(ITEMS, optimizer=Optimizer(name="sgd", learning_rate=1.0, clip_norm=1e-9)).fit(
         DATA, rng=0
@@ -268,8 +153,6 @@ def test_gradients_are_clipped() -> None:
 
 @pytest.mark.parametrize("spec", [ITEMS, LATENT])
 def test_bfloat16_trains_float32_weights(spec: Any) -> None:
-    from dataclasses import replace
-
     rough = replace(spec, precision="bfloat16").training(DATA, rng=0)
     losses = [report.loss for report in rough.epochs()]
     exact = [report.loss for report in spec.training(DATA, rng=0).epochs()]
@@ -291,8 +174,6 @@ def test_given_validation_leaves_train_whole() -> None:
 
 
 def test_without_stopping_all_epochs_run_on_everything() -> None:
-    from dataclasses import replace
-
     run = replace(ITEMS, stopping=None, epochs=5).training(DATA, rng=0)
     assert [report.validation for report in run.epochs()] == [None] * 5
     assert len(run.learner.rows.columns) == DATA.n_interactions  # type: ignore[attr-defined]
@@ -335,8 +216,6 @@ def test_stopping_needs_patience() -> None:
 
 
 def test_uniform_steps_train_too() -> None:
-    from dataclasses import replace
-
     spec = replace(ITEMS, objective=Objective(step_choice="uniform"), schedule=Schedule(steps=3))
     assert np.isfinite([report.loss for report in spec.training(DATA, rng=0).epochs()]).all()
 

@@ -166,8 +166,7 @@ def latent_shares(sizes: Sequence[int], width: int) -> list[int]:
     if len(sizes) > width:
         raise SpecError(
             f"Each cluster needs a part of the latent; there are {len(sizes)} clusters and a latent of "
-            f"{width}. "
-            "Raise the last of `autoencoder.encoder_dims`, or lower `clusters.count`."
+            f"{width}. Raise the last of `autoencoder.encoder_dims`, or lower `clusters.count`."
         )
     total = sum(sizes)
     shares = [max(1, size * width // total) for size in sizes[:-1]]

@@ -84,8 +84,7 @@ class CheckpointFolder:
         if differing:
             raise ArtifactError(
                 f"A checkpoint continues only the run it came from; in {folder} these differ: "
-                f"{some(differing)}. "
-                "Use the same spec, data and seed, or another folder for checkpoints."
+                f"{some(differing)}. Use the same spec, data and seed, or another folder for checkpoints."
             )
 
 

@@ -135,6 +135,5 @@ def check_steps(schedule: Schedule, sampling: Sampling) -> None:
     if sampling.start_steps > schedule.steps:
         raise SpecError(
             "`sampling.start_steps` (sampling_steps) must not exceed `schedule.steps`; saw "
-            f"{sampling.start_steps} and "
-            f"{schedule.steps}. Lower it; 0 starts from the row itself."
+            f"{sampling.start_steps} and {schedule.steps}. Lower it; 0 starts from the row itself."
         )

@@ -66,8 +66,7 @@ def nearest_centres(
     if distinct < count:
         raise DataError(
             f"There must be at least as many different item embeddings as clusters; saw {distinct:,} for "
-            f"{count:,}. "
-            "Lower `clusters.count`."
+            f"{count:,}. Lower `clusters.count`."
         )
     seed = int(generator(rng).integers(0, 2**31))
     labels = KMeans(count, n_init=10, random_state=seed).fit_predict(np.asarray(embeddings, dtype=np.float64))
@@ -82,8 +81,7 @@ def check_embeddings(embeddings: NDArray[np.floating], n_items: int) -> None:
     if array.ndim != 2 or len(array) != n_items or array.dtype.kind not in "fiu" or not array.shape[1]:
         raise DataError(
             f"Item embeddings must be numbers with one row for each of the {n_items:,} items of train, in "
-            "their "
-            f"order; saw {array.dtype} of shape {array.shape}. Bring them onto train's items."
+            f"their order; saw {array.dtype} of shape {array.shape}. Bring them onto train's items."
         )
     if not np.isfinite(array).all():
         raise DataError("Item embeddings must be finite; saw NaN or infinity. Correct them.")

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unblur.diffusion.denoiser import DenoisingNetwork
+from unblur.diffusion.devices import check_device
 from unblur.diffusion.inference import Inference, scored
+from unblur.diffusion.learner import Moment, Weights, load_weights
 from unblur.diffusion.objective import DenoisingLoss
 from unblur.diffusion.row_noise import row_keys
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.time_weights import row_weights
-from unblur.diffusion.training import Moment, Weights, check_device
 from unblur.interactions import Interactions
 from unblur.randomness import streams, torch_generator
 from unblur.recommender import Recommender, Tensors
@@ -38,8 +39,7 @@ class RowLearner:
         seed: int,
         device: torch.device,
     ) -> None:
-        """`item_counts`: of all interactions, those set aside included; they serve users without a "
-        "history."""
+        """`item_counts`: of all interactions, those set aside included, for users without a history."""
         self.spec, self.items, self.item_counts, self.seed = spec, train.items, item_counts, seed
         self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
         self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
@@ -115,10 +115,9 @@ def built(
     """The recommender with these weights of the network, which are not copied."""
     with torch.device("meta"):
         network = DenoisingNetwork(len(items), spec.denoiser)
-    network.load_state_dict(dict(weights), assign=True)
-    network.requires_grad_(False)
+    load_weights(network, weights)
     kind = DiffRecRecommender if spec.time_weights is None else TimedDiffRecRecommender
-    return kind(spec, items, item_counts, network.eval(), seed, device)
+    return kind(spec, items, item_counts, network, seed, device)
 
 
 def restored(

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from unblur.diffusion.autoencoder import ClusteredAutoencoder, negative_log_likelihood
 from unblur.diffusion.denoiser import DenoisingNetwork
+from unblur.diffusion.devices import check_device
 from unblur.diffusion.inference import Inference, scored
 from unblur.diffusion.item_clusters import item_clusters
+from unblur.diffusion.learner import Moment, Weights, load_weights
 from unblur.diffusion.objective import DenoisingLoss
 from unblur.diffusion.row_noise import Keys, row_keys
 from unblur.diffusion.rows import RowBatch, SparseRows
 from unblur.diffusion.settings import Autoencoder, Optimizer
 from unblur.diffusion.time_weights import row_weights
-from unblur.diffusion.training import Moment, Weights, check_device
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
 from unblur.randomness import streams, torch_generator
@@ -172,8 +173,7 @@ def built(
         network = DenoisingNetwork(autoencoder.latent_width, spec.denoiser)
     for name, module in (("autoencoder.", autoencoder), ("network.", network)):
         own = {key.removeprefix(name): value for key, value in weights.items() if key.startswith(name)}
-        module.load_state_dict(own, assign=True)
-        module.requires_grad_(False).eval()
+        load_weights(module, own)
     kind = LatentDiffRecRecommender if spec.time_weights is None else TimedLatentDiffRecRecommender
     return kind(spec, items, item_counts, autoencoder, network, seed, device)
 

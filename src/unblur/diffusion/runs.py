@@ -9,10 +9,12 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import torch
 
 from unblur.diffusion.checkpoints import CheckpointFolder, recorded_seed
+from unblur.diffusion.devices import check_device
+from unblur.diffusion.learner import Learner
 from unblur.diffusion.scalars import Scalars
 from unblur.diffusion.settings import Stopping
-from unblur.diffusion.training import Learner, Plan, Training, check_device
-from unblur.diffusion.validation import Judge, carve, check_metric, given
+from unblur.diffusion.training import Plan, Training
+from unblur.diffusion.validation import Judge, carve, given
 from unblur.errors import DataError
 from unblur.interactions import Interactions
 from unblur.progress import Progress
@@ -81,7 +83,6 @@ def start_run(
     seed = int(streams(rng, "training")["training"].integers(0, 2**62)) if known is None else known
     split = None
     if stopping is not None:
-        check_metric(stopping.metric)
         split = (
             given(train, validation)
             if validation is not None

@@ -51,8 +51,7 @@ class Schedule:
         if self.lowest >= self.highest:
             raise SpecError(
                 f"`lowest` (noise_min) must be below `highest` (noise_max); saw {self.lowest} and "
-                f"{self.highest}. "
-                "Swap them, or move them apart."
+                f"{self.highest}. Swap them, or move them apart."
             )
         noise_schedule(self)
 

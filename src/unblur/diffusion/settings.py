@@ -105,11 +105,13 @@ class Stopping:
     """How much of each user's interactions is set aside, always leaving one."""
 
     def __post_init__(self) -> None:
+        from unblur.diffusion.validation import check_metric
+
+        check_metric(self.metric)
         if self.every > self.patience:
             raise SpecError(
                 f"`patience` counts epochs and must be at least `every`; saw {self.patience} and "
-                f"{self.every}. "
-                "Raise `patience` or evaluate more often."
+                f"{self.every}. Raise `patience` or evaluate more often."
             )
 
 

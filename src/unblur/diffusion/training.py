@@ -9,69 +9,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unblur.diffusion.checkpoints import Checkpoint, CheckpointFolder
+from unblur.diffusion.devices import Precision, check_device
+from unblur.diffusion.learner import Learner, Moment
 from unblur.diffusion.optimization import clip, make_optimizer, optimizer_state, restore_optimizer
 from unblur.diffusion.scalars import Scalars
-from unblur.diffusion.settings import Optimizer, Stopping
-from unblur.errors import CapabilityError, UnblurError
+from unblur.diffusion.settings import Stopping
+from unblur.errors import UnblurError
 from unblur.progress import Progress, ProgressEvent, silent
 
-Weights: TypeAlias = Mapping[str, Tensor]
-"""Parameters and buffers by name, as `nn.Module.state_dict` gives them."""
-Precision: TypeAlias = Literal["float32", "bfloat16"]
 Fitted = TypeVar("Fitted")
-Fitted_co = TypeVar("Fitted_co", covariant=True)
 EVENT_SECONDS = 1.0
 """How far apart, at least, the progress events within an epoch are."""
 
 
 class DivergedTraining(UnblurError, ArithmeticError):
     """A loss that is no longer a finite number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """When a batch is trained on."""
-
-    epoch: int
-    """From 1."""
-    update: int
-    """How many batches came before, in all epochs."""
-
-
-class Learner(Protocol[Fitted_co]):
-    """What can be trained."""
-
-    @property
-    def module(self) -> nn.Module:
-        """Every parameter and every buffer that changes in training."""
-        ...
-
-    @property
-    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """Parts of `module`, and how the parameters of each are optimised."""
-        ...
-
-    @property
-    def n_rows(self) -> int:
-        """How many rows there are to train on."""
-        ...
-
-    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The mean loss of some rows, int64 positions; all its chance comes from the generator."""
-        ...
-
-    def fitted(self, weights: Weights) -> Fitted_co:
-        """What `weights`, those of `module` at some time, make; they must not be changed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,24 +237,6 @@ def epoch_chance(seed: int, epoch: int, n_rows: int, device: torch.device) -> tu
     shuffle = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
     order = torch.randperm(n_rows, generator=shuffle).to(device)
     return order, torch.Generator(device=device).manual_seed(int(words[1] >> np.uint64(1)))
-
-
-def check_device(device: str, precision: Precision = "float32") -> torch.device:
-    """The device by name. Raises `CapabilityError` for one that is not here, or that lacks bfloat16 where it
-    is wanted."""
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as problem:
-        raise CapabilityError(
-            f'The device must be one that torch knows, such as "cpu" or "cuda"; {problem}.'
-        ) from None
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise CapabilityError(f'Device {device!r} needs a GPU that torch can use; there is none. Use "cpu".')
-    if wanted.type == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
-        raise CapabilityError(
-            f'Precision "bfloat16" needs a GPU that has it; {device!r} has not. Use "float32".'
-        )
-    return wanted
 
 
 def _check_finite(losses: Tensor, batches: int, epoch: int, checkpoints: CheckpointFolder | None) -> None:

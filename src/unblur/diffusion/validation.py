@@ -51,8 +51,7 @@ def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     if not held.any():
         raise DataError(
             f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
-            "none. "
-            "Raise `stopping.fraction`, give `validation`, or train without `stopping`."
+            "none. Raise `stopping.fraction`, give `validation`, or train without `stopping`."
         )
     part = train.keep(~held)
     return Split(
@@ -82,8 +81,7 @@ class Judge:
         if cutoff > split.histories.n_items:
             raise SpecError(
                 f"The cut-off of `stopping.metric` must not exceed the {split.histories.n_items:,} items; "
-                f"saw {name!r}. "
-                "Lower it."
+                f"saw {name!r}. Lower it."
             )
         rows = np.flatnonzero(split.held_out.user_degrees)
         return cls(split.histories.take_users(rows), split.held_out.take_users(rows), metric, cutoff)

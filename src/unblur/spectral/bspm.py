@@ -34,6 +34,7 @@ from unblur.spectral.spectrum import truncated_svd
 from unblur.vocabulary import Vocabulary
 
 _TOLERANCE = 3e-5
+_DECODER_TOLERANCE = 1e-6
 _RELATIVE_COST = 12.0
 
 
@@ -101,7 +102,12 @@ class BSPM:
         spectrum = truncated_svd(
             normalized.matrix, self.low_pass.rank, rng=rng, device=device, progress=progress
         )
-        sharpen = polynomial.fit(lambda at: response(self, at)[1], self.sharpen.degree if self.sharpen else 0)
+
+        def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
+            return response(self, at)[1]
+
+        tolerance = _DECODER_TOLERANCE * polynomial.largest(exact)
+        sharpen = polynomial.fit_within(exact, self.sharpen.degree if self.sharpen else 0, 1.0, tolerance)
         start = dense(spectrum.right * normalized.item_root[:, None], device)
         decoder = torch.empty_like(start)
         for first in range(0, start.shape[1], operator.block):
@@ -190,24 +196,18 @@ class BSPMRecommender(Recommender):
         def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
             return response(self.spec, at)[0]
 
-        tolerance = _TOLERANCE * float(np.abs(exact(np.linspace(0, 1, 201))).max())
+        tolerance = _TOLERANCE * polynomial.largest(exact)
         known = len(eigenvalues)
         plans = []
         for kept in sorted({0, known, *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < known)}):
             upper = float(eigenvalues[kept - 1]) if kept else 1.0
             if upper <= 0:
                 continue
-            fitted = polynomial.fit(exact, degree(self.spec), upper)
-            for size in range(degree(self.spec)):
-                candidate = polynomial.fit(exact, size, upper)
-                if polynomial.error(candidate, exact, upper) <= tolerance:
-                    fitted = candidate
-                    break
+            fitted = polynomial.fit_within(exact, degree(self.spec), upper, tolerance)
             rest = exact(eigenvalues[:kept]) - fitted(eigenvalues[:kept])
             corrected = np.flatnonzero(np.abs(rest) > tolerance)
             work = (
-                fitted.products * self.operator.matrix.nnz
-                + len(corrected) * len(self.items) / _RELATIVE_COST
+                fitted.products * self.operator.matrix.nnz + len(corrected) * len(self.items) / _RELATIVE_COST
             )
             plans.append((work, fitted, corrected, rest[corrected]))
         _, fitted, corrected, rest = min(plans, key=lambda plan: plan[0])

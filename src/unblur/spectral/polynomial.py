@@ -18,19 +18,24 @@ Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 class Polynomial:
     """``p(λ) = constant + λ·c(λ)`` with c in Newton's form on Chebyshev points of [0, upper].
 
+    The form is written in ``scale·λ`` with ``scale = 4/upper``, that is on an interval of length 4, where products of
+    distances neither grow nor vanish with the degree.
+
     With ``P = R̃ᵀR̃`` and ``G = R̃R̃ᵀ`` one has ``p(P) = constant + R̃ᵀ c(G) R̃``, so a p of degree d costs 2d sparse
     products, and most of the work is on the side of the users.
     """
 
     constant: float
+    scale: float
     nodes: NDArray[np.float64]
+    """The points, times `scale`, in the order of the coefficients."""
     coefficients: NDArray[np.float64]
 
     def __call__(self, eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
         """The values of p."""
         inner = np.zeros_like(eigenvalues)
         for node, coefficient in zip(self.nodes[::-1], self.coefficients[::-1], strict=True):
-            inner = inner * (eigenvalues - node) + coefficient
+            inner = inner * (self.scale * eigenvalues - node) + coefficient
         return self.constant + eigenvalues * inner
 
     @property
@@ -45,7 +50,8 @@ class Polynomial:
         start = operator.forward @ block
         inner = start * float(self.coefficients[-1])
         for node, coefficient in zip(self.nodes[-2::-1], self.coefficients[-2::-1], strict=True):
-            inner = torch.addmm(inner, operator.forward, operator.backward @ inner, beta=-float(node))
+            image = operator.backward @ inner
+            inner = torch.addmm(inner, operator.forward, image, beta=-float(node), alpha=self.scale)
             inner.add_(start, alpha=float(coefficient))
         result = operator.backward @ inner
         return result if self.constant == 0 else result.add_(block, alpha=self.constant)
@@ -57,12 +63,24 @@ def fit(response: Response, size: int, upper: float = 1.0) -> Polynomial:
     The points are those of Chebyshev, in Leja's order, in which Newton's form is stable (Reichel, BIT 30, 1990).
     It is exact when the response is a polynomial of degree `size` or less.
     """
-    constant = float(response(np.zeros(1))[0])
-    nodes = _leja(0.5 * upper * (1 + np.cos(np.pi * (np.arange(size) + 0.5) / max(1, size))))
-    coefficients = (response(nodes) - constant) / nodes
+    constant, scale = float(response(np.zeros(1))[0]), 4 / upper
+    nodes = _leja(2 * (1 + np.cos(np.pi * (np.arange(size) + 0.5) / max(1, size))))
+    coefficients = (response(nodes / scale) - constant) * scale / nodes
     for j in range(1, size):
         coefficients[j:] = (coefficients[j:] - coefficients[j - 1]) / (nodes[j:] - nodes[j - 1])
-    return Polynomial(constant, nodes, coefficients)
+    return Polynomial(constant, scale, nodes, coefficients)
+
+
+def fit_within(response: Response, size: int, upper: float, tolerance: float) -> Polynomial:
+    """The polynomial of the fewest coefficients, `size` at most, that is within `tolerance` on [0, upper].
+
+    With `size` coefficients where none is, which is exact when the response is a polynomial of degree `size` or less.
+    """
+    for fewer in range(size):
+        candidate = fit(response, fewer, upper)
+        if error(candidate, response, upper) <= tolerance:
+            return candidate
+    return fit(response, size, upper)
 
 
 def error(polynomial: Polynomial, response: Response, upper: float) -> float:
@@ -71,11 +89,20 @@ def error(polynomial: Polynomial, response: Response, upper: float) -> float:
     return float(np.abs(polynomial(grid) - response(grid)).max())
 
 
+def largest(response: Response) -> float:
+    """The largest absolute value on [0, 1], on a grid."""
+    return float(np.abs(response(np.linspace(0, 1, 201))).max())
+
+
 def _leja(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The points reordered so that each next one is as far as can be from those before it, by product of distances."""
-    left = list(points)
-    ordered: list[float] = [left.pop(0)] if left else []
-    while left:
-        scores = [float(np.log(np.abs(np.array(ordered) - point)).sum()) for point in left]
-        ordered.append(left.pop(int(np.argmax(scores))))
-    return np.array(ordered)
+    if not len(points):
+        return points
+    with np.errstate(divide="ignore"):
+        distances = np.log(np.abs(points[:, None] - points[None, :]))  # −∞ to itself: never chosen twice
+    order, products = [0], distances[0]
+    while len(order) < len(points):
+        order.append(int(np.argmax(products)))
+        products = products + distances[order[-1]]
+    ordered: NDArray[np.float64] = points[np.array(order)]
+    return ordered

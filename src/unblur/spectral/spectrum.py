@@ -17,7 +17,7 @@ from unblur.spectral.operator import Operator, check_device
 _DENSE_BELOW = 2500
 _TINY = 1e-6
 _ACCEPTED = 1e-5
-_LITTLE = 1e-2
+_LITTLE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def truncated_svd(
         basis = _dense(wide, rank, device)
     else:
         basis = _lanczos(operator, rank, 16, tolerance, random, progress)
-        for block in (64, 256, 1024, rank):  # a block of `rank` columns misses nothing
+        for block in (64, 256, max(1024, rank)):  # a block of `rank` columns misses nothing
             if not _missed(operator, basis, random):
                 break
             basis = _lanczos(operator, rank, block, tolerance, random, progress)
@@ -117,7 +117,7 @@ def _lanczos(
             image.addmm_(known, weights, alpha=-1)
             projected[:size, size - width : size] += weights.double()
         active, remainder = _orthonormal(image, known, norms, chance)
-        if size >= check or size + width > n:
+        if size >= check or size == n:
             symmetric = torch.triu(projected[:size, :size])
             symmetric += torch.triu(symmetric, 1).T
             values, vectors = torch.linalg.eigh(symmetric)
@@ -126,23 +126,25 @@ def _lanczos(
             worst = float((last.norm(dim=0) / sigma.clamp_min(_TINY**0.5)).max())
             progress(ProgressEvent("find singular vectors", size, None, {"residual": worst}))
             stalled = worst <= _ACCEPTED and worst > 0.5 * before
-            if worst <= tolerance or stalled or size + width > n:
+            if worst <= tolerance or stalled or size == n:
                 found: torch.Tensor = known @ vectors[:, -rank:].float()
                 return found
             before, check = worst, int(1.13 * size)
+        active = active[:, : n - size]
 
 
 def _orthonormal(
     image: torch.Tensor, known: torch.Tensor, norms: torch.Tensor, chance: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Q and R of what is left of an image, of `norms` before, beside `known`.
+    """Orthonormal columns that span what is left of an image, of `norms` before, beside `known`; and it in their terms.
 
-    Where little is left (the Krylov space is exhausted: data of many small parts, or of few distinct values), Q would
-    be rounding errors. What is nothing is then drawn afresh, and Q is made orthogonal to `known` once more.
+    Where little is left (the Krylov space is exhausted: data of many small parts, or of few distinct values), some
+    would be rounding errors. What is nothing is then drawn afresh, and all is made orthogonal to `known` once more.
     """
     made, remainder = torch.linalg.qr(image)
-    sizes = remainder.diagonal().abs()
-    if float(sizes.min()) < _LITTLE * float(norms.max()):
+    if float(remainder.diagonal().abs().min()) < _LITTLE * float(norms.max()):
+        rotation, sizes, turned = torch.linalg.svd(remainder)
+        made, remainder = made @ rotation, sizes[:, None] * turned
         nothing = sizes <= _TINY
         fresh = torch.randn((len(image), int(nothing.sum())), generator=chance)
         made[:, nothing] = fresh.to(image.device)

@@ -1,0 +1,78 @@
+"""Many settings from one pass against each of them fitted and ranked by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unblur.datasets import demo_interactions
+from unblur.errors import SpecError
+from unblur.interactions import Interactions
+from unblur.spectral import BSPM, Flow, LowPass
+from unblur.spectral.shared_pass import share
+
+
+@pytest.fixture(scope="module")
+def train() -> Interactions:
+    return demo_interactions(n_users=400, n_items=300, rng=3)
+
+
+def settings(n: int) -> list[BSPM]:
+    random = np.random.default_rng(4)
+    return [
+        BSPM(
+            sharpen=None
+            if place % 9 == 8
+            else Flow(
+                duration=float(random.choice([0.5, 1.0, 1.5, 2.5])),
+                steps=int(random.choice([1, 2])),
+                solver=random.choice(["euler", "rk4"]).item(),
+            ),
+            low_pass=None
+            if place % 7 == 6
+            else LowPass(rank=int(random.choice([8, 16, 40])), weight=float(random.choice([0.1, 0.3]))),
+            merge=random.choice(["early", "late"]).item(),
+            output=random.choice(["last", "mean"]).item(),
+        )
+        for place in range(n)
+    ]
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    pairs = zip(first.reshape(-1, first.shape[-1]), second.reshape(-1, second.shape[-1]), strict=True)
+    return float(np.mean([len(set(one) & set(other)) / len(one) for one, other in pairs]))
+
+
+def test_up_to_eight_settings_are_ranked_exactly(train: Interactions) -> None:
+    specs = settings(8)
+    shared = share(specs, train, rng=0)
+    lists = np.concatenate([positions for _, positions in shared.rankings(train, k=10)], axis=1)
+    for spec, found in zip(specs, lists, strict=True):
+        alone = spec.fit(train, rng=0).recommend(train, k=10).positions
+        assert overlap(found, alone) >= 0.999
+
+
+def test_many_settings_are_ranked_nearly_exactly_and_chosen_ones_exactly(train: Interactions) -> None:
+    specs = settings(60)
+    shared = share(specs, train, rng=0)
+    lists = np.concatenate([positions for _, positions in shared.rankings(train, k=10)], axis=1)
+    alone = np.stack([spec.fit(train, rng=0).recommend(train, k=10).positions for spec in specs])
+    assert overlap(lists, alone) >= 0.98
+    again = np.concatenate(
+        [positions for _, positions in shared.rankings(train, k=10, settings=[5, 17, 44])], axis=1
+    )
+    assert overlap(again, alone[[5, 17, 44]]) >= 0.999
+
+
+def test_items_of_the_history_are_left_out(train: Interactions) -> None:
+    shared = share(settings(3), train, rng=0)
+    for rows, positions in shared.rankings(train, k=10):
+        histories = train.take_users(rows)
+        for setting in positions:
+            users = np.repeat(np.arange(histories.n_users), 10)
+            assert not histories.contains(users, setting.ravel()).any()
+
+
+def test_settings_that_start_from_different_rows_are_refused(train: Interactions) -> None:
+    with pytest.raises(SpecError, match="same `history`"):
+        share([BSPM(), BSPM(history="normalized")], train)

@@ -1,151 +1,249 @@
-"""BSPM against the textbook path: an ODE solver that is not ours, dense matrices, an exact decomposition."""
+"""BSPM as a polynomial gives what an ODE solver gives: every option, every shape, known users and new."""
 
-from __future__ import annotations
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
 from tests.spectral import textbook
-from unblur.errors import CapabilityError, DataError
+from tests.spectral.generated import Case, cases, interactions, matrix
+from unblur.errors import DataError, SpecError
 from unblur.interactions import Interactions
-from unblur.spectral import BSPM, Flow, LowPass, bspm
+from unblur.progress import ProgressEvent
+from unblur.ranking import top_k
+from unblur.spectral import BSPM, Flow, LowPass
+from unblur.spectral import bspm as module
+from unblur.spectral.response import degree, response
 
-flows = st.builds(
-    Flow,
-    duration=st.sampled_from([0.5, 1.0, 1.7, 2.5]),
-    steps=st.integers(1, 3),
-    solver=st.sampled_from(["euler", "rk4"]),
-)
-low_passes = st.builds(
-    LowPass,
-    rank=st.integers(1, 12),
-    weight=st.sampled_from([0.1, 0.3, 1.0]),
-    flow=st.one_of(st.just(Flow()), flows),
-)
-specs = st.builds(
-    BSPM,
-    blur=st.one_of(st.just(Flow()), flows),
-    low_pass=st.one_of(st.none(), low_passes),
-    sharpen=st.one_of(st.none(), flows),
-    merge=st.sampled_from(["early", "late"]),
-    output=st.sampled_from(["last", "mean"]),
-    history=st.sampled_from(["counts", "normalized"]),
-)
+FREE = 1e12
+"""A price of sparse products at which the model takes the lowest degree and the most eigenvectors."""
 
 
-def some_rows(seed: int, users: int = 30, items: int = 18) -> np.ndarray:
-    """0/1 rows in which the last user and the last item have nothing."""
-    random = np.random.default_rng(seed)
-    taste = random.normal(size=(users, 3)) @ random.normal(size=(3, items)) + random.normal(
-        size=(users, items)
-    )
-    made = (taste > 1.0).astype(float)
-    made[-1], made[:, -1] = 0.0, 0.0
-    made[0, 0] = 1.0
-    return made
+@contextmanager
+def planned(relative_cost: float, tolerance: float) -> Iterator[None]:
+    """Score with another trade between the degree of the polynomial and the eigenvectors treated exactly."""
+    with patch.multiple(module, _RELATIVE_COST=relative_cost, _TOLERANCE=tolerance):
+        yield
 
 
-def close(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-4) -> bool:
-    return bool(np.abs(ours - theirs).max() <= tolerance * max(1e-9, np.abs(theirs).max()))
+def difference(case: Case) -> float:
+    """The largest difference from the textbook, in units of the largest score."""
+    rows = interactions(np.concatenate([case.train[case.train.any(axis=1)], case.rows]))
+    expected = textbook.scores(case.spec, case.train, rows.matrix.toarray().astype(float))
+    scores = case.spec.fit(interactions(case.train), rng=0).score(rows)
+    assert scores.dtype == np.float32
+    return float(np.abs(scores - expected).max() / np.abs(expected).max())
 
 
-@given(spec=specs, seed=st.integers(0, 5))
-def test_every_combination_of_options_equals_the_textbook(spec: BSPM, seed: int) -> None:
-    train = some_rows(seed)
-    model = spec.fit(Interactions.from_matrix(train), rng=0)
-    known = np.flatnonzero(train.sum(axis=1))  # a user without a history gets popular items instead
-    ours = model.score(Interactions.from_matrix(train)).astype(float)[known]
-    degrees = train.sum(axis=0)
-    singular = np.linalg.svd(textbook.normalized(train), compute_uv=False)
-    rank = spec.low_pass.rank if spec.low_pass else 0
-    if 0 < rank < len(singular) and singular[rank - 1] - singular[rank] < 1e-4:
-        return  # the leading space is not unique
-    assert degrees[-1] == 0
-    assert close(ours, textbook.scores(spec, train, train)[known])
+@settings(max_examples=250)
+@given(cases())
+def test_every_option_gives_the_scores_of_the_textbook(case: Case) -> None:
+    with planned(module._RELATIVE_COST, 0.0):
+        assert difference(case) <= 1e-4
 
 
-@given(spec=specs, seed=st.integers(0, 3))
-def test_new_users_are_scored_as_the_textbook_scores_them(spec: BSPM, seed: int) -> None:
-    train, new = some_rows(seed), some_rows(seed + 100, users=6)
-    new[:, 2] = 1.0
-    spec = BSPM(blur=spec.blur, low_pass=None, sharpen=spec.sharpen, output=spec.output, history=spec.history)
-    model = spec.fit(Interactions.from_matrix(train))
-    assert close(model.score(Interactions.from_matrix(new)).astype(float), textbook.scores(spec, train, new))
+@pytest.mark.parametrize("relative_cost", [module._RELATIVE_COST, FREE])
+@given(case=cases())
+def test_the_cheap_way_to_score_keeps_its_bound(relative_cost: float, case: Case) -> None:
+    """P is symmetric, so an error of the polynomial moves a row's scores by no more than that times the row."""
+    train = interactions(case.train)
+    with planned(module._RELATIVE_COST, 0.0):
+        exact = case.spec.fit(train, rng=0).score(train)
+    with planned(relative_cost, module._TOLERANCE):
+        scores = case.spec.fit(train, rng=0).score(train)
+    largest = np.abs(response(case.spec, np.linspace(0, 1, 1001))[0]).max()
+    lengths = np.sqrt(module.start_rows(case.spec, train, train.item_degrees).power(2).sum(axis=1))
+    errors = np.linalg.norm(scores.astype(float) - exact, axis=1)
+    assert (errors <= 1.05 * module._TOLERANCE * largest * lengths + 1e-5 * np.abs(exact).max()).all()
 
 
-@pytest.mark.parametrize("cost", [1e-9, 1e9])
-def test_deflation_changes_no_score_beyond_its_tolerance(
-    monkeypatch: pytest.MonkeyPatch, cost: float
+PUBLISHED = {
+    "gowalla": BSPM(low_pass=LowPass(rank=20, weight=0.2), sharpen=Flow(solver="rk4", duration=2.5)),
+    "yelp2018": BSPM(low_pass=LowPass(rank=20), sharpen=Flow(duration=1.2), output="mean"),
+    "amazon-book": BSPM(low_pass=None, sharpen=Flow(solver="rk4", duration=2.2, steps=2), merge="late"),
+    "gf-cf": BSPM(low_pass=LowPass(rank=20), sharpen=None),
+    "lgcn-ide": BSPM(blur=Flow(duration=2.0, steps=2), low_pass=None, sharpen=None, history="normalized"),
+}
+"""The published settings, at a rank for 60 × 90."""
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60)])
+@pytest.mark.parametrize("relative_cost", [module._RELATIVE_COST, FREE])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings_as_they_are_scored(
+    name: str, relative_cost: float, shape: tuple[int, int]
 ) -> None:
-    train = some_rows(7, users=60, items=40)
-    spec = BSPM(low_pass=LowPass(rank=30, weight=0.2), sharpen=Flow(duration=2.5, solver="rk4"))
-    monkeypatch.setattr(bspm, "_RELATIVE_COST", cost)
-    model = spec.fit(Interactions.from_matrix(train), rng=0)
-    assert (model.plan.encode.shape[1] > 30) == (
-        cost > 1
-    )  # cheap thin products: eigenvectors are treated apart
-    known = np.flatnonzero(train.sum(axis=1))
-    ours = model.score(Interactions.from_matrix(train)).astype(float)[known]
-    assert close(ours, textbook.scores(spec, train, train)[known])
+    train = matrix(*shape, 0.1, seed=4)
+    with planned(relative_cost, module._TOLERANCE):
+        assert difference(Case(train, matrix(5, shape[1], 0.1, seed=5), PUBLISHED[name])) <= 1e-4
 
 
-def test_gf_cf_has_its_closed_form() -> None:
-    train = some_rows(1)
-    model = BSPM(sharpen=None, low_pass=LowPass(rank=4, weight=0.3)).fit(
-        Interactions.from_matrix(train), rng=0
+@pytest.mark.parametrize("rank", [30, 60])
+def test_deflation_is_used_where_it_is_cheap_and_changes_nothing(rank: int) -> None:
+    """A lower degree and some eigenvectors, in place of the full degree; at the full rank as well."""
+    train = matrix(60, 90, 0.2, seed=1)
+    spec = BSPM(low_pass=LowPass(rank=rank, weight=0.2), sharpen=Flow(solver="rk4", duration=2.5))
+    with planned(FREE, module._TOLERANCE):
+        model = spec.fit(interactions(train), rng=0)
+        assert len(model.plan.polynomial.coefficients) < degree(spec)
+        assert rank < model.plan.encode.shape[1] == model.plan.decode.shape[1] <= 2 * rank
+        assert difference(Case(train, matrix(5, 90, 0.3, seed=2), spec)) <= 1e-4
+    with planned(module._RELATIVE_COST, 0.0):
+        model = spec.fit(interactions(train), rng=0)
+        assert len(model.plan.polynomial.coefficients) == degree(spec)
+        assert model.plan.encode.shape[1] == rank
+
+
+# ------------------------------------------------------------------------------------------- closed forms
+
+
+def test_gf_cf_is_one_blur_and_the_filter() -> None:
+    train = matrix(40, 25, 0.2, seed=7)
+    p = textbook.normalized(train).T @ textbook.normalized(train)
+    model = BSPM(low_pass=LowPass(rank=6, weight=0.4), sharpen=None).fit(interactions(train), rng=0)
+    expected = train @ (p + 0.4 * textbook.low_pass(train, 6))
+    np.testing.assert_allclose(model.score(interactions(train)), expected, rtol=0, atol=1e-5 * expected.max())
+
+
+@pytest.mark.parametrize("blurs", [1, 2])
+def test_lgcn_ide_blurs_a_normalized_row(blurs: int) -> None:
+    train = matrix(40, 25, 0.2, seed=8)
+    p = textbook.normalized(train).T @ textbook.normalized(train)
+    spec = BSPM(
+        blur=Flow(duration=float(blurs), steps=blurs), low_pass=None, sharpen=None, history="normalized"
     )
-    p = textbook.normalized(train).T @ textbook.normalized(train)
-    expected = train @ (p + 0.3 * textbook.low_pass(train, 4))
-    known = np.flatnonzero(train.sum(axis=1))
-    assert close(model.score(Interactions.from_matrix(train)).astype(float)[known], expected[known])
+    expected = textbook.normalized(train) @ np.linalg.matrix_power(p, blurs)
+    scores = spec.fit(interactions(train)).score(interactions(train))
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5 * expected.max())
 
 
-def test_lgcn_ide_blurs_the_normalised_row() -> None:
-    train = some_rows(2)
-    spec = BSPM(history="normalized", blur=Flow(duration=2.0, steps=2), low_pass=None, sharpen=None)
+def test_the_default_is_one_euler_step_of_each_process() -> None:
+    train = matrix(40, 60, 0.2, seed=9)
     p = textbook.normalized(train).T @ textbook.normalized(train)
-    known = np.flatnonzero(train.sum(axis=1))
-    ours = spec.fit(Interactions.from_matrix(train)).score(Interactions.from_matrix(train)).astype(float)
-    assert close(ours[known], (textbook.normalized(train) @ p @ p)[known])
+    expected = train @ (p + 0.3 * textbook.low_pass(train, 8)) @ (np.eye(60) - p)
+    scores = BSPM(low_pass=LowPass(rank=8)).fit(interactions(train), rng=0).score(interactions(train))
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("solver", "steps", "near"), [("euler", 400, 1e-2), ("rk4", 100, 1e-4)])
+def test_many_steps_are_near_the_exact_solution(
+    solver: Literal["euler", "rk4"], steps: int, near: float
+) -> None:
+    """e^(P − 1) and e^(−2P), which a polynomial of some hundred degrees stands for on paper."""
+    train = matrix(30, 40, 0.2, seed=3)
+    spec = BSPM(
+        blur=Flow(duration=1.0, steps=steps, solver=solver),
+        sharpen=Flow(duration=2.0, steps=steps, solver=solver),
+        low_pass=LowPass(rank=5),
+    )
+    values, vectors = np.linalg.eigh(textbook.normalized(train).T @ textbook.normalized(train))
+    blurred = vectors * np.exp(values - 1) @ vectors.T
+    sharpened = vectors * np.exp(-2 * values) @ vectors.T
+    expected = train @ (blurred + 0.3 * textbook.low_pass(train, 5)) @ sharpened
+    scores = spec.fit(interactions(train), rng=0).score(interactions(train))
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=near * expected.max())
+
+
+# ------------------------------------------------------------------------------------------- rows
+
+
+@pytest.mark.parametrize("history", ["counts", "normalized"])
+def test_rows_are_scored_as_they_would_be_alone_across_blocks(
+    history: Literal["counts", "normalized"],
+) -> None:
+    train = interactions(matrix(100, 50, 0.15, seed=2))
+    model = BSPM(low_pass=LowPass(rank=10), history=history).fit(train, rng=0)
+    whole = model.score(train)
+    for size in (1, 31, 32, 33, 64, 99):
+        parts = [model.score(train.take_users(slice(start, start + size))) for start in range(0, 100, size)]
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-6 * np.abs(whole).max())
+    assert model.score(train.take_users([])).shape == (0, 50)
+
+
+def test_lists_do_not_depend_on_the_memory_order_of_the_scores() -> None:
+    train = interactions(matrix(70, 50, 0.15, seed=2))
+    scores = BSPM(low_pass=LowPass(rank=10)).fit(train, rng=0).score(train)
+    for ordered in (np.ascontiguousarray(scores), np.asfortranarray(scores)):
+        for found, expected in zip(top_k(ordered, 7), top_k(scores, 7), strict=True):
+            assert np.array_equal(found, expected)
 
 
 def test_weights_do_not_count() -> None:
-    rows = some_rows(3)
-    weighted = Interactions.from_matrix(rows * 3.5)
-    plain = Interactions.from_matrix(rows)
-    spec = BSPM(low_pass=LowPass(rank=3))
-    assert np.array_equal(spec.fit(weighted, rng=0).score(weighted), spec.fit(plain, rng=0).score(plain))
+    train = interactions(matrix(30, 20, 0.3, seed=1))
+    weighted = Interactions.from_matrix(train.matrix * 3.5)
+    spec = BSPM(low_pass=LowPass(rank=5))
+    assert np.array_equal(spec.fit(train, rng=0).score(train), spec.fit(weighted, rng=0).score(weighted))
 
 
-def test_items_that_nobody_has_get_finite_scores() -> None:
-    train = Interactions.from_matrix(some_rows(4))
-    scores = BSPM(low_pass=LowPass(rank=18)).fit(train, rng=0).score(train)
+def test_an_item_that_nobody_has_is_neither_recommended_nor_in_the_way() -> None:
+    train = matrix(30, 20, 0.3, seed=1)
+    train[:, 4] = 0
+    model = BSPM(low_pass=LowPass(rank=20)).fit(interactions(train), rng=0)
+    rows = np.zeros((2, 20))
+    rows[0, [4, 9]], rows[1, 4] = 1, 1
+    scores = model.score(interactions(rows))
     assert np.isfinite(scores).all()
+    assert not scores[:, 4].any()
+    assert not scores[1].any()  # it says nothing about who has it
 
 
-def test_a_rank_beyond_the_matrix_is_refused() -> None:
-    with pytest.raises(DataError, match=r"30 × 18 matrix; saw 19\. Use at most 18"):
-        BSPM(low_pass=LowPass(rank=19)).fit(Interactions.from_matrix(some_rows(5)))
+def test_progress_reaches_the_end() -> None:
+    events: list[ProgressEvent] = []
+    train = interactions(matrix(80, 90, 0.1, seed=0))
+    BSPM(low_pass=LowPass(rank=40)).fit(train, rng=0, progress=events.append)
+    last = [event for event in events if event.stage == "sharpen the low-pass filter"][-1]
+    assert last.done == last.total == 40
 
 
-def test_an_empty_train_is_refused() -> None:
-    empty = Interactions.from_matrix(np.zeros((3, 4)))
-    with pytest.raises(DataError, match="at least one interaction"):
-        BSPM().fit(empty)
-
-
-@pytest.mark.parametrize(("device", "said"), [("tpu", "must be"), ("cuda:99", "GPU|CUDA|cuda")])
-def test_a_device_that_is_not_there_is_refused(device: str, said: str) -> None:
-    with pytest.raises(CapabilityError, match=said):
-        BSPM(low_pass=None).fit(Interactions.from_matrix(some_rows(6)), device=device)
+def test_the_same_rng_gives_the_same_scores_and_another_nearly_so() -> None:
+    train = interactions(matrix(80, 90, 0.1, seed=0))
+    spec = BSPM(low_pass=LowPass(rank=10))
+    one, same, other = (spec.fit(train, rng=rng).score(train) for rng in (3, 3, 4))
+    assert np.array_equal(one, same)
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
 @pytest.mark.gpu
-def test_a_gpu_gives_the_same_scores() -> None:
-    train = Interactions.from_matrix(some_rows(8, users=80, items=50))
-    for spec in (BSPM(low_pass=LowPass(rank=10)), BSPM(low_pass=None, output="mean")):
-        cpu = spec.fit(train, rng=0).score(train)
-        gpu = spec.fit(train, rng=0, device="cuda").score(train)
-        assert np.abs(cpu - gpu).max() <= 1e-4
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_gpu_gives_the_same_scores(name: str) -> None:
+    train = interactions(matrix(60, 90, 0.1, seed=4))
+    cpu = PUBLISHED[name].fit(train, rng=0).score(train)
+    gpu = PUBLISHED[name].fit(train, rng=0, device="cuda").score(train)
+    np.testing.assert_allclose(gpu, cpu, rtol=0, atol=1e-4 * np.abs(cpu).max())
+
+
+# ------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_rank_larger_than_the_matrix_is_refused() -> None:
+    train = interactions(matrix(30, 20, 0.3, seed=1))
+    with pytest.raises(
+        DataError, match=r"rank .* must not exceed .* 30 × 20 matrix; saw 21\. Use at most 20"
+    ):
+        BSPM(low_pass=LowPass(rank=21)).fit(train)
+
+
+def test_an_empty_train_set_is_refused() -> None:
+    with pytest.raises(DataError, match="at least one interaction; it is empty"):
+        BSPM(low_pass=LowPass(rank=2)).fit(Interactions.from_matrix(np.zeros((4, 5))))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Flow(duration=0.0), "duration"),
+        (lambda: Flow(steps=0), "steps"),
+        (lambda: Flow(solver="dopri5"), "solver"),  # type: ignore[arg-type]
+        (lambda: LowPass(rank=0), "rank"),
+        (lambda: LowPass(weight=float("nan")), "weight"),
+        (lambda: BSPM(merge="middle"), "merge"),  # type: ignore[arg-type]
+        (lambda: BSPM(sharpn=None), "Did you mean 'sharpen'"),  # type: ignore[call-arg]
+    ],
+)
+def test_bad_hyper_parameters_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        make()

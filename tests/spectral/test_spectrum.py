@@ -1,75 +1,235 @@
-"""The truncated SVD against dense and iterative decompositions that are not ours."""
+"""Truncated SVD: every vector within 1e-5, repeated values all found, the same for the same rng."""
 
-from __future__ import annotations
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
+from tests.spectral.generated import interactions, matrix
 from unblur.datasets import generated
 from unblur.errors import DataError
+from unblur.interactions import Interactions
+from unblur.progress import ProgressEvent
+from unblur.spectral import spectrum as module
 from unblur.spectral.normalization import normalize
 from unblur.spectral.spectrum import Spectrum, truncated_svd
 
-
-@pytest.fixture(scope="module")
-def large() -> sparse.csr_array:
-    """A matrix whose smaller side is beyond what is decomposed densely."""
-    return normalize(generated(3_200, 2_700, 40_000, rng=1)).matrix
+RESIDUAL = 1e-5
 
 
-def residuals(matrix: sparse.csr_array, found: Spectrum) -> float:
-    wide, left, right = matrix.astype(np.float64), found.left.astype(float), found.right.astype(float)
-    forward = np.linalg.norm(wide @ right - left * found.values, axis=0).max()
-    backward = np.linalg.norm(wide.T @ left - right * found.values, axis=0).max()
-    return float(max(forward, backward))
+@pytest.fixture
+def iterative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small matrices, too, are decomposed by block Lanczos."""
+    monkeypatch.setattr(module, "_DENSE_BELOW", 20)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_values_residuals_and_orthonormality(large: sparse.csr_array, turned: bool) -> None:
-    matrix = sparse.csr_array(large.T.tocsr()) if turned else large
-    found = truncated_svd(matrix, 60, rng=0)
-    values = svds(
-        matrix.astype(np.float64), k=60, return_singular_vectors=False, rng=np.random.default_rng(0)
-    )
-    assert np.allclose(found.values, np.sort(values)[::-1], atol=1e-6)
-    assert residuals(matrix, found) <= 1e-5
-    for vectors in (found.left.astype(float), found.right.astype(float)):
-        assert np.abs(vectors.T @ vectors - np.eye(60)).max() <= 1e-4
+def normalized(dense: Any) -> sparse.csr_array:
+    return normalize(Interactions.from_matrix(dense)).matrix
 
 
-def test_the_same_rng_gives_the_same_bytes(large: sparse.csr_array) -> None:
-    first, second = truncated_svd(large, 20, rng=5), truncated_svd(large, 20, rng=5)
-    assert np.array_equal(first.right, second.right)
-    assert np.array_equal(first.left, second.left)
+def assert_right(found: Spectrum, a: sparse.csr_array, exact: Any = None) -> None:
+    """Residuals, orthonormality, order and, with `exact`, values."""
+    u, v, values = found.left.astype(float), found.right.astype(float), found.values
+    matrix = a.astype(np.float64)
+    assert np.linalg.norm(matrix @ v - u * values, axis=0).max() <= RESIDUAL
+    assert np.linalg.norm(matrix.T @ u - v * values, axis=0).max() <= RESIDUAL
+    kept = values > 0
+    for vectors in (u, v):
+        assert np.abs(vectors[:, kept].T @ vectors[:, kept] - np.eye(kept.sum())).max(initial=0) <= RESIDUAL
+        assert not vectors[:, ~kept].any()
+    assert (np.diff(values) <= 0).all()
+    assert values.dtype == np.float64
+    assert found.left.dtype == found.right.dtype == np.float32
+    if exact is not None:
+        np.testing.assert_allclose(values, exact[: len(values)], rtol=0, atol=2e-6)
 
 
-def test_a_value_that_repeats_more_often_than_a_block_is_wide_is_found_every_time() -> None:
-    """200 pairs of a user and an item that nobody else has: the value 1 occurs 200 times, and more."""
-    rest = normalize(generated(2_600, 2_600, 26_000, rng=2)).matrix
-    matrix = sparse.csr_array(sparse.block_diag((sparse.eye_array(200, dtype=np.float32), rest)).tocsr())
-    found = truncated_svd(matrix, 210, rng=0)
-    assert (found.values[:201] > 1 - 1e-5).all()
-    assert residuals(matrix, found) <= 1e-5
+def values_of(a: sparse.csr_array) -> Any:
+    return np.linalg.svd(a.toarray().astype(float), compute_uv=False)
 
 
-def test_small_matrices_in_full_rank() -> None:
-    random = np.random.default_rng(3)
-    dense = (random.random((40, 25)) < 0.2).astype(np.float32)
-    found = truncated_svd(sparse.csr_array(dense), 25, rng=0)
-    assert np.allclose(found.values, np.linalg.svd(dense.astype(float), compute_uv=False), atol=1e-5)
-    assert residuals(sparse.csr_array(dense), found) <= 1e-5
+# ------------------------------------------------------------------------------------------- any matrix
 
 
-def test_vectors_of_the_value_zero_are_zero() -> None:
-    matrix = sparse.csr_array(np.outer([1, 1, 0, 1], [1, 0, 1]).astype(np.float32))
-    found = truncated_svd(matrix, 3, rng=0)
-    assert np.allclose(found.values, [np.sqrt(6), 0, 0], atol=1e-6)
-    assert not found.left[:, 1:].any()
-    assert not found.right[:, 1:].any()
+@given(
+    shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    density=st.sampled_from([0.03, 0.2, 0.6]),
+    seed=st.integers(0, 99),
+    share=st.floats(0, 1),
+)
+def test_small_matrices_at_every_rank(
+    shape: tuple[int, int], density: float, seed: int, share: float
+) -> None:
+    a = normalized(matrix(*shape, density, seed))
+    rank = max(1, round(share * min(shape)))
+    found = truncated_svd(a, rank, rng=0)
+    assert found.left.shape == (shape[0], rank)
+    assert found.right.shape == (shape[1], rank)
+    assert_right(found, a, values_of(a))
 
 
-def test_a_rank_beyond_the_smaller_side_is_refused() -> None:
-    with pytest.raises(DataError, match="must not exceed the smaller side"):
-        truncated_svd(sparse.csr_array(np.ones((3, 5), dtype=np.float32)), 4)
+def stars(n_users: int, n_items: int, random: np.random.Generator) -> Any:
+    """Every user has one item: components of rank one."""
+    made = np.zeros((n_users, n_items))
+    made[np.arange(n_users), random.integers(0, n_items // 3, n_users)] = 1
+    return made
+
+
+def few_kinds(n_users: int, n_items: int, random: np.random.Generator) -> Any:
+    """A quarter as many kinds of users as users: a low rank, and repeated rows."""
+    kinds = random.random((max(2, n_users // 4), n_items)) < 0.2
+    return kinds[random.integers(0, len(kinds), n_users)]
+
+
+def copies(n_users: int, n_items: int, random: np.random.Generator) -> Any:
+    """Many copies of one part, so that each of its values is repeated."""
+    part = np.triu(np.ones((4, 5)))
+    return np.kron(np.eye(min(n_users // 4, n_items // 5)), part)
+
+
+def pairs_beside(n_users: int, n_items: int, random: np.random.Generator) -> Any:
+    """Isolated user-item pairs beside a random part."""
+    n = min(n_users, n_items) // 3
+    rest = random.random((n_users - n, n_items - n)) < 0.1
+    return sparse.block_diag([sparse.eye_array(n), sparse.csr_array(rest)]).toarray()
+
+
+def anything(n_users: int, n_items: int, random: np.random.Generator) -> Any:
+    return random.random((n_users, n_items)) < random.choice([0.02, 0.1, 0.3])
+
+
+@pytest.mark.usefixtures("iterative")
+@pytest.mark.parametrize("make", [anything, stars, few_kinds, copies, pairs_beside])
+def test_the_iteration_finds_what_a_dense_decomposition_finds(
+    make: Callable[[int, int, np.random.Generator], Any],
+) -> None:
+    for seed in range(25):
+        random = np.random.default_rng(seed)
+        dense = np.asarray(make(*random.integers(25, 150, 2), random), dtype=float)
+        dense[0, 0] = 1
+        a = normalized(dense)
+        rank = int(random.integers(1, min(dense.shape) // 2))
+        assert_right(truncated_svd(a, rank, rng=seed), a, values_of(a))
+
+
+@pytest.mark.usefixtures("iterative")
+@pytest.mark.parametrize("shape", [(300, 700), (700, 300)])
+def test_values_are_those_of_arpack(shape: tuple[int, int]) -> None:
+    """Both ways round: the iteration works on the smaller side."""
+    a = normalize(generated(*shape, 8000, rng=1)).matrix
+    found = truncated_svd(a, 40, rng=0)
+    start = np.random.default_rng(0).normal(size=300)
+    u, values, _ = svds(a.astype(np.float64), k=40, v0=start)
+    assert_right(found, a, values[::-1])
+    overlap = np.abs(np.sum(found.left * u[:, ::-1], axis=0)[values[::-1] - np.roll(values[::-1], -1) > 1e-3])
+    assert (overlap[:5] > 0.999).all()
+    turned = truncated_svd(sparse.csr_array(a.T.tocsr()), 40, rng=0)
+    np.testing.assert_allclose(turned.values, found.values, rtol=0, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------- at full size
+
+
+def test_two_hundred_isolated_pairs_are_all_found() -> None:
+    """Each repeats the value 1, more often than a block has columns, in a matrix too large for the dense way."""
+    rest = generated(2400, 2600, 24_000, rng=0).matrix
+    a = normalized(sparse.block_diag([sparse.eye_array(200), rest]))
+    assert min(a.shape) > module._DENSE_BELOW
+    found = truncated_svd(a, 210, rng=0)
+    assert_right(found, a)
+    assert (found.values > 1 - 1e-6).sum() >= 201  # the rest has a value of 1 as well
+    assert found.values[-1] < 0.999
+    assert np.linalg.norm(found.left[:200], axis=1) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("n_items", [0, 100])
+def test_nothing_but_isolated_pairs_or_stars(n_items: int) -> None:
+    """The Krylov space is exhausted at once."""
+    n = module._DENSE_BELOW + 100
+    if n_items:
+        dense = np.zeros((n, n))
+        dense[np.arange(n), np.arange(n) % n_items] = 1
+        a = normalized(dense)
+    else:
+        a = normalized(sparse.eye_array(n))
+    found = truncated_svd(a, 120, rng=0)
+    assert_right(found, a, np.ones(120) if not n_items else np.r_[np.ones(100), np.zeros(20)])
+
+
+# ------------------------------------------------------------------------------------------- zeros and signs
+
+
+def test_a_value_of_zero_has_vectors_of_zeros() -> None:
+    twins = np.concatenate([matrix(30, 80, 0.2, seed=0)] * 2)
+    a = normalized(twins)
+    found = truncated_svd(a, 60, rng=0)
+    assert_right(found, a, values_of(a))
+    assert (found.values[30:] == 0).all()
+    assert (found.values[:30] > 0).all()
+
+
+def test_an_empty_user_and_an_empty_item_have_no_part() -> None:
+    dense = matrix(30, 40, 0.2, seed=0)
+    dense[3], dense[:, 5] = 0, 0
+    found = truncated_svd(normalized(dense), 30, rng=0)
+    assert np.abs(found.left[3]).max() <= 1e-12
+    assert np.abs(found.right[5]).max() <= 1e-12
+
+
+@pytest.mark.parametrize("cut", [20, 10_000])
+def test_the_same_rng_gives_the_same_bits_and_another_the_same_space(
+    cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_DENSE_BELOW", cut)
+    a = normalize(generated(200, 300, 3000, rng=1)).matrix
+    exact = values_of(a)
+    rank = int(np.argmax(exact[10:30] - exact[11:31])) + 11
+    one, same, other = (truncated_svd(a, rank, rng=rng) for rng in (5, 5, 6))
+    for name in ("left", "values", "right"):
+        assert np.array_equal(getattr(one, name), getattr(same, name))
+    space = one.right @ one.right.T
+    np.testing.assert_allclose(space, other.right @ other.right.T, rtol=0, atol=1e-4)
+    apart = np.flatnonzero(np.diff(exact[: rank + 1]) < -5e-3)
+    apart = apart[np.isin(apart - 1, apart) | (apart == 0)]
+    largest = np.abs(one.left).argmax(axis=0)
+    clear = [
+        at
+        for at in apart.tolist()
+        if np.sort(np.abs(one.left[:, at]))[-2] < 0.99 * abs(one.left[largest[at], at])
+    ]
+    assert len(clear) >= 3
+    np.testing.assert_allclose(one.left[:, clear], other.left[:, clear], rtol=0, atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------- calling it
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20)])
+def test_a_rank_above_the_smaller_side_is_refused(shape: tuple[int, int]) -> None:
+    a = normalized(matrix(*shape, 0.3, seed=1))
+    with pytest.raises(
+        DataError, match=rf"smaller side of the {shape[0]} × {shape[1]} matrix; saw 21\. Use at most 20"
+    ):
+        truncated_svd(a, 21)
+
+
+@pytest.mark.usefixtures("iterative")
+def test_progress_tells_the_residual() -> None:
+    events: list[ProgressEvent] = []
+    a = normalize(interactions(matrix(90, 120, 0.1, seed=2))).matrix
+    truncated_svd(a, 20, rng=0, progress=events.append)
+    assert {event.stage for event in events} == {"find singular vectors"}
+    assert events[-1].values is not None
+    assert events[-1].values["residual"] <= RESIDUAL
+
+
+def test_the_matrix_stays_as_it_was() -> None:
+    a = normalize(interactions(matrix(30, 40, 0.2, seed=2))).matrix
+    before = a.copy()
+    truncated_svd(a, 5, rng=0)
+    assert (a != before).nnz == 0

@@ -114,7 +114,8 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
         bound = maxima.topk(k, dim=across).values.select(across, k - 1)
     else:
         bound = maxima.new_full((n_users,), -torch.inf)
-    reach = (values >= bound.unsqueeze(across)) & (values > -torch.inf)
+    lowest = torch.finfo(values.dtype).min  # above −inf, which means excluded
+    reach = values >= bound.clamp_min(lowest).unsqueeze(across)
     found = reach.nonzero().numpy()
     items, users = (found[:, 0], found[:, 1]) if across == 0 else (found[:, 1], found[:, 0])
     reached = scores[users, items]

@@ -9,7 +9,9 @@ from unblur.errors import SpecError, nearest
 
 RECOMMENDERS = {
     "bspm": "unblur.spectral.bspm:BSPM",
+    "diffrec": "unblur.diffusion.diffrec:DiffRec",
     "ease": "unblur.baselines.ease:EASE",
+    "l-diffrec": "unblur.diffusion.latent_diffrec:LatentDiffRec",
     "popularity": "unblur.baselines.popularity:Popularity",
 }
 """Kind → module and class of each recommender spec."""

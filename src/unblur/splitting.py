@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from unblur.errors import DataError, some
 from unblur.interactions import Interactions
@@ -27,6 +28,8 @@ class Split:
     method: str
     """How the split was made, printed in every report."""
     notes: tuple[str, ...] = ()
+    validation: Interactions | None = None
+    """What `fit` may choose by, where files give some: the users of train, no pair of train or `held_out`."""
 
     def __post_init__(self) -> None:
         if not self.train.items == self.histories.items == self.held_out.items:
@@ -48,6 +51,24 @@ class Split:
         if self.train is not self.histories:
             rows = self.train.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
             self._refuse_overlap("Train", self.train, rows)
+        if self.validation is not None:
+            together(
+                self.train, self.validation
+            )  # raises where they overlap, or are over other users or items
+            rows = self.validation.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
+            self._refuse_overlap("Validation", self.validation, rows)
+
+    @property
+    def excluded(self) -> Literal["history"] | Interactions:
+        """What lists leave out when they are measured, in the form that `RankingProtocol.rank` takes.
+
+        Where there is validation, histories and validation both: neither can be among the held-out items.
+        """
+        if self.validation is None:
+            return "history"
+        rows, columns = self.validation.rows(), self.validation.matrix.indices
+        new = self.validation.keep(~self.histories.contains(rows, columns))
+        return together(self.histories, new) if new.n_interactions else "history"
 
     def _refuse_overlap(self, name: str, seen: Interactions, rows: NDArray[Any]) -> None:
         """Raise `DataError` when a held-out pair is in `seen`, where its user has the given row (−1: none)."""
@@ -86,21 +107,81 @@ def _joined(vocabularies: list[Vocabulary]) -> Vocabulary:
     )
 
 
-def from_files(train: Interactions, held_out: Interactions, *, method: str = "given files") -> Split:
-    """The split that two given sets make: histories are the train rows, items are those of both.
+def from_files(
+    train: Interactions,
+    held_out: Interactions,
+    *,
+    validation: Interactions | None = None,
+    validation_in_histories: bool = False,
+    method: str = "given files",
+) -> Split:
+    """The split that given sets make: histories are the train rows, items are those of all sets.
 
-    Raises `DataError` when a held-out user has no row in train, or when the two overlap.
+    With `validation_in_histories` the histories are those of train and validation together. Raises `DataError`
+    when a user of the others has no row in train, or when two sets overlap.
     """
-    items = joined_items(train, held_out)
-    unknown = train.users.positions_or_missing(held_out.users) < 0
-    strangers = held_out.users.series.filter(unknown & (held_out.user_degrees > 0))
+    items = joined_items(train, held_out, *([] if validation is None else [validation]))
+    known = train.onto(items=items)
+    held = _aligned(held_out, known, "held-out items")
+    if validation is None:
+        return Split(known, known, held, method)
+    aside = _aligned(validation, known, "validation items")
+    histories = together(known, aside) if validation_in_histories else known
+    return Split(known, histories, held, method, validation=aside)
+
+
+def together(one: Interactions, other: Interactions) -> Interactions:
+    """The pairs of both, with times where both have them.
+
+    Raises `DataError` unless they have the same users and items and no pair in common.
+    """
+    if one.users != other.users or one.items != other.items:
+        raise DataError(
+            "Interactions must have the same users and items to be put together; they differ. Bring one onto "
+            "the other's vocabularies with `.onto(users=…, items=…)`."
+        )
+    both = one.contains(other.rows(), other.matrix.indices)
+    if both.any():
+        raise DataError(
+            f"Train and validation interactions must not overlap; {int(both.sum()):,} pairs are in both. Remove "
+            "them from one side."
+        )
+    rows = np.concatenate([one.rows(), other.rows()])
+    columns = np.concatenate([one.matrix.indices, other.matrix.indices])
+    order = np.lexsort((columns, rows))
+    starts = np.concatenate([[0], np.cumsum(one.user_degrees + other.user_degrees)])
+    weights = np.concatenate([one.matrix.data, other.matrix.data])[order]
+    times = None
+    if one.timestamps is not None and other.timestamps is not None:
+        times = np.concatenate([one.timestamps, other.timestamps])[order]
+    matrix = sparse.csr_array((weights, columns[order], starts), shape=one.matrix.shape)
+    return Interactions(matrix, one.users, one.items, times)
+
+
+def later_share(one: Interactions, other: Interactions) -> float:
+    """Of the users with something in both, for how many the mean time in `other` is the later; of equal times
+    half count. Both need timestamps and the same rows; 0.5 where no user has both."""
+    counted = (one.user_degrees > 0) & (other.user_degrees > 0)
+    if not counted.any():
+        return 0.5
+    means = [
+        np.bincount(part.rows(), weights=_times(part), minlength=part.n_users)[counted]
+        / part.user_degrees[counted]
+        for part in (one, other)
+    ]
+    return float(np.mean((np.sign(means[1] - means[0]) + 1) / 2))
+
+
+def _aligned(part: Interactions, train: Interactions, what: str) -> Interactions:
+    """The part over the rows and items of train; raises `DataError` where it has users that train has not."""
+    unknown = train.users.positions_or_missing(part.users) < 0
+    strangers = part.users.series.filter(unknown & (part.user_degrees > 0))
     if len(strangers):
         raise DataError(
-            f"Every user with held-out items must be in the histories; {len(strangers):,} are not: "
+            f"Every user with {what} must be in the histories; {len(strangers):,} are not: "
             f"{some(strangers.to_list())}. Add their histories to train, or leave them out."
         )
-    known = train.onto(items=items)
-    return Split(known, known, held_out.onto(users=train.users, items=items, unknown="ignore"), method)
+    return part.onto(users=train.users, items=train.items, unknown="ignore")
 
 
 def hold_out(

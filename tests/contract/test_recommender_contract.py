@@ -25,6 +25,20 @@ from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.vocabulary import Vocabulary
 
+TRAINED: Mapping[str, Any] = {
+    "epochs": 2,
+    "batch_size": 32,
+    "denoiser": {"dims": [8]},
+    "schedule": {"steps": 3, "scale": 0.1},
+    "stopping": {"every": 1, "patience": 2, "metric": "recall@10"},
+}
+LATENT: Mapping[str, Any] = {
+    **TRAINED,
+    "autoencoder": {"encoder_dims": [8]},
+    "clusters": {"count": 2, "width": 4},
+}
+IN_TIME: Mapping[str, Any] = {"time_weights": {"oldest": 0.2, "newest": 1.0}}
+
 SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "bspm": {
         "small": {"low_pass": {"rank": 8}},
@@ -32,6 +46,8 @@ SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "blur": {"low_pass": None, "sharpen": None},
         "normalized": {"low_pass": {"rank": 8}, "history": "normalized"},
     },
+    "diffrec": {"small": TRAINED, "in-time": {**TRAINED, **IN_TIME}},
+    "l-diffrec": {"small": LATENT, "in-time": {**LATENT, **IN_TIME}},
 }
 """Settings with which a kind can be fit to 51 users × 31 items; any other kind comes as it is by default."""
 

@@ -98,6 +98,16 @@ def test_deflation_is_used_where_it_is_cheap_and_changes_nothing(rank: int) -> N
         assert model.plan.encode.shape[1] == rank
 
 
+@pytest.mark.parametrize("relative_cost", [module._RELATIVE_COST, FREE])
+@pytest.mark.parametrize("duration", [5.0, 10.0, 20.0])
+def test_long_processes_in_many_steps(relative_cost: float, duration: float) -> None:
+    """A polynomial that fits on a part of the spectrum grows fast beyond it."""
+    train = matrix(60, 90, 0.2, seed=1)
+    spec = BSPM(low_pass=LowPass(rank=30), sharpen=Flow(solver="rk4", duration=duration, steps=15))
+    with planned(relative_cost, module._TOLERANCE):
+        assert difference(Case(train, matrix(5, 90, 0.3, seed=2), spec)) <= 1e-4
+
+
 # ------------------------------------------------------------------------------------------- closed forms
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from unblur.datasets import demo_interactions
 from unblur.errors import SpecError
 from unblur.interactions import Interactions
+from unblur.progress import ProgressEvent
 from unblur.spectral import BSPM, Flow, LowPass
 from unblur.spectral.shared_pass import share
 
@@ -62,6 +66,47 @@ def test_many_settings_are_ranked_nearly_exactly_and_chosen_ones_exactly(train: 
         [positions for _, positions in shared.rankings(train, k=10, settings=[5, 17, 44])], axis=1
     )
     assert overlap(again, alone[[5, 17, 44]]) >= 0.999
+
+
+@pytest.mark.parametrize("history", ["counts", "normalized"])
+@pytest.mark.parametrize("left_out", [(), ("low_pass",), ("sharpen",), ("low_pass", "sharpen")])
+def test_families_without_a_part_are_ranked_as_they_would_be_alone(
+    train: Interactions, history: Literal["counts", "normalized"], left_out: tuple[str, ...]
+) -> None:
+    few = train.take_users(np.arange(100))
+    specs = [
+        replace(
+            BSPM(history=history, low_pass=LowPass(rank=rank), blur=Flow(duration=0.5 * rank / 8)),
+            **dict.fromkeys(left_out),
+        )
+        for rank in (8, 12, 16)
+    ]
+    shared = share(specs, train, rng=0)
+    lists = np.concatenate([positions for _, positions in shared.rankings(few, k=10)], axis=1)
+    alone = np.stack([spec.fit(train, rng=0).recommend(few, k=10).positions for spec in specs])
+    assert overlap(lists, alone) >= 0.999
+    assert np.mean(lists == alone) >= 0.99  # the order as well, but for near ties
+
+
+def test_long_processes_in_many_steps_are_ranked_exactly(train: Interactions) -> None:
+    few = train.take_users(np.arange(60))
+    spec = BSPM(low_pass=LowPass(rank=16), sharpen=Flow(duration=20.0, steps=15, solver="rk4"))
+    (found,) = share([spec], train, rng=0).rankings(few, k=10)
+    assert overlap(found[1][0], spec.fit(train, rng=0).recommend(few, k=10).positions) >= 0.999
+
+
+def test_a_row_with_too_few_items_left_ends_in_empty_places(train: Interactions) -> None:
+    greedy = Interactions.from_matrix(np.ones((1, 300)) - np.eye(1, 300), items=train.items)
+    (_, positions), *_ = share(settings(2), train, rng=0).rankings(greedy, k=3)
+    assert positions.tolist() == [[[0, -1, -1]], [[0, -1, -1]]]
+
+
+def test_progress_counts_the_rows(train: Interactions) -> None:
+    events: list[ProgressEvent] = []
+    for _ in share(settings(2), train, rng=0).rankings(train, k=3, progress=events.append):
+        pass
+    assert [event.done for event in events] == [64, 128, 192, 256, 320, 384, 400]
+    assert {(event.stage, event.total) for event in events} == {("score all settings", 400)}
 
 
 def test_items_of_the_history_are_left_out(train: Interactions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ class Option:
     """What it may be; anything when empty."""
     irrelevant: str = ""
     """Why the recipe does not need it; empty when it does."""
+    flag: bool = False
+    """Whether it may stand without a value, which means ``True``."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ def parse_options(arguments: Sequence[str], options: Mapping[str, Option], progr
     """
     values = {name: option.default for name, option in options.items()}
     named: list[str] = []
-    words = iter(arguments)
-    for word in words:
+    words = deque(arguments)
+    while words:
+        word = words.popleft()
         if not word.startswith("--"):
             raise RecipeError(
                 f"Options of {program} begin with --; saw {word!r}. Quote values that have spaces."
@@ -80,8 +84,11 @@ def parse_options(arguments: Sequence[str], options: Mapping[str, Option], progr
         name, equals, text = word[2:].partition("=")
         if name not in options:
             raise RecipeError(f"--{name} is not an option of {program}.{_nearest_option(name, options)}")
-        if not equals:
-            text = next(words, "")
+        bare = not words or words[0].startswith("--")
+        if not equals and bare and options[name].flag:
+            text = "True"
+        elif not equals:
+            text = words.popleft() if words else ""
             if not text or text.startswith("--"):
                 raise RecipeError(
                     f"--{name} of {program} needs a value; none was given. Write --{name}=VALUE."

@@ -24,7 +24,9 @@ class Translation:
     """What was left out, and why."""
 
 
-SYSTEMS: Mapping[str, str] = MappingProxyType({"bspm": "unblur.compat.bspm"})
+SYSTEMS: Mapping[str, str] = MappingProxyType(
+    {"bspm": "unblur.compat.bspm", "diffrec": "unblur.compat.diffrec"}
+)
 """Each program by name, and the module that knows it.
 
 Such a module has `OPTIONS`, a mapping whose keys are the names of all options, and ``translate(arguments)``,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from unblur.randomness import streams
 from unblur.recipe import Recipe
 from unblur.recommender import Recommender
 from unblur.spec import spec_to_dict
+from unblur.splitting import Split
 from unblur.tuning.search import first_metric, search
 
 
@@ -85,7 +87,9 @@ def measure(
 ) -> Outcome:
     """Fit the recipe's model on the train part and measure it on what is held out, once a seed.
 
-    Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is what a search came to.
+    Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is what a search came to, or
+    the model has nothing to search and chooses its epoch by itself. Under the paper's the validation part of the
+    split, where it has one, is given to a model that trains until a metric on it stops rising.
     """
     if seeds < 1:
         raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
@@ -93,6 +97,11 @@ def measure(
     clock = Clock(prepared.read_seconds)
     if chosen is not None:
         recipe = replace(recipe, model=chosen)
+    elif recipe.protocol.kind == "strict" and _only_stops(recipe.model):
+        notes.append(
+            f"{recipe.model.kind} has no search space: its hyper-parameters are the recipe's, and the epoch alone "
+            "was chosen, on interactions held out of train"
+        )
     elif recipe.protocol.kind == "strict":
         with clock("fit"):
             found = search(
@@ -111,16 +120,19 @@ def measure(
     if seeds > 1 and not getattr(type(recipe.model), "stochastic", False):
         notes.append(f"{recipe.model.kind} is deterministic, so one seed was run in place of {seeds}")
         seeds = 1
+    guide = _guide(recipe, split)
+    if guide:
+        notes.append("the validation part decided when training stopped, and was left out of the lists")
     used = tuple(range(recipe.seed, recipe.seed + seeds))
     evaluations: list[Evaluation] = []
     models: list[Recommender] = []
     for seed in used:
         with clock("fit"):
             model = recipe.model.fit(
-                split.train, rng=streams(seed, "fit")["fit"], device=device, progress=progress
+                split.train, rng=streams(seed, "fit")["fit"], device=device, progress=progress, **guide
             )
         with clock("score"):
-            ranking = recipe.protocol.rank(model, split, progress=progress)
+            ranking = recipe.protocol.rank(model, split, exclude=split.excluded, progress=progress)
         with clock("evaluate"):
             evaluations.append(recipe.protocol.measure(ranking, split, rng=recipe.seed))
         models = models or [model]
@@ -146,6 +158,23 @@ def measure(
         device=device,
     )
     return Outcome(recipe, report, models[0], split.train, tuple(evaluations))
+
+
+def _only_stops(model: Any) -> bool:
+    """Whether a spec chooses nothing but when its training ends."""
+    return getattr(model, "stopping", None) is not None and not getattr(type(model), "search_space", {})
+
+
+def _guide(recipe: Recipe, split: Split) -> dict[str, Interactions]:
+    """What `fit` is given to stop by: the validation part, where the paper's protocol and the model use it."""
+    if recipe.protocol.kind == "strict" or split.validation is None:
+        return {}
+    stops = getattr(recipe.model, "stopping", None) is not None
+    return (
+        {"validation": split.validation}
+        if stops and "validation" in signature(recipe.model.fit).parameters
+        else {}
+    )
 
 
 def reported(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from unblur import datasets, sources
 from unblur.errors import RecipeError, some
@@ -14,6 +15,7 @@ from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
 from unblur.recipe import Data, Recipe
 from unblur.recipe.parts import Files, Random, Reading
+from unblur.spec import replace_field
 from unblur.splitting import Split, k_core
 
 WHOLE = "all"
@@ -40,7 +42,10 @@ def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progres
 
     With `data` the settings stay, and the numbers that the recipe expects are left out. One file has no
     parts: where the recipe wants given files, a fifth of each user's items is held out at random, and a note
-    says so.
+    says so; another says where there is no validation part.
+
+    Under the strict protocol a validation part is put in the order of time and learned from (`Files.in_order`);
+    a model that trains until a metric stops rising carves as much, the last in time, out of all of train.
     """
     start = time.perf_counter()
     notes: list[str] = []
@@ -53,11 +58,32 @@ def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progres
         if isinstance(recipe.split, Files) and list(parts) == [WHOLE]:
             recipe = replace(recipe, split=Random())
             notes.append("one file has no test part, so a random fifth of each user's items was held out")
+        if isinstance(recipe.split, Files) and recipe.split.validation not in (None, *parts):
+            notes.append(f"there is no part {recipe.split.validation!r}, so none was used as validation")
+            recipe = replace(recipe, split=replace(recipe.split, validation=None, histories="train"))
     progress(ProgressEvent("split", 0, 1))
-    split = recipe.split.apply(parts, streams(recipe.seed, "split")["split"])
+    if recipe.protocol.kind == "strict" and isinstance(recipe.split, Files) and recipe.split.validation:
+        split = recipe.split.in_order(parts)
+        recipe = replace(
+            recipe,
+            model=_stopped_in_time(
+                recipe.model, 1 - parts[recipe.split.train].n_interactions / split.train.n_interactions
+            ),
+        )
+    else:
+        split = recipe.split.apply(parts, streams(recipe.seed, "split")["split"])
     fingerprints = {name: part.fingerprint() for name, part in parts.items()}
     progress(ProgressEvent("split", 1, 1))
     return Prepared(recipe, split, fingerprints, tuple(notes), time.perf_counter() - start)
+
+
+def _stopped_in_time(model: Any, fraction: float) -> Any:
+    """The spec that judges training by each user's last interactions; any other spec as it is."""
+    if getattr(model, "stopping", None) is None:
+        return model
+    return replace_field(
+        replace_field(model, "stopping.carve", "last"), "stopping.fraction", round(fraction, 3)
+    )
 
 
 def read_parts(

@@ -107,7 +107,9 @@ def evaluate_saved(
     notes = ["nobody has checked that the held-out items were not in the training data", *split.notes]
     clock = Clock(time.perf_counter() - start)
     with clock("score"):
-        ranking = recipe.protocol.rank(model, replace(split, notes=()), progress=progress)
+        ranking = recipe.protocol.rank(
+            model, replace(split, notes=()), exclude=split.excluded, progress=progress
+        )
     with clock("evaluate"):
         evaluation = recipe.protocol.measure(ranking, replace(split, notes=()), rng=recipe.seed)
     return reported(
@@ -148,4 +150,7 @@ def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:
         raise DataError(
             "Some held-out items must be known to the model; none is. Is it a model of other data?"
         )
-    return Split(histories, histories, held_out, split.method, (*split.notes, *notes))
+    aside = None
+    if split.validation is not None and split.excluded != "history":
+        aside = split.validation.onto(items=items, unknown=unknown)
+    return Split(histories, histories, held_out, split.method, (*split.notes, *notes), aside)

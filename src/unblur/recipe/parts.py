@@ -88,12 +88,62 @@ class Files:
     """The part to learn from; its rows are the histories as well."""
     held_out: str = "test"
     """The part to recover."""
+    validation: str | None = None
+    """The part that training stops by, where there is one; lists leave its items out as well as the history's.
+    Under the strict protocol, which wants timestamps then, it and `held_out` are put in the order of time, and
+    the earlier of the two is learned from."""
+    histories: Literal["train", "train-and-validation"] = "train"
+    """What the recommender is shown at evaluation under the paper's protocol."""
 
     def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
         """The split of the named parts. Raises `RecipeError` for a part that is not there."""
-        return splitting.from_files(
-            _part(parts, self.train, "train"), _part(parts, self.held_out, "held_out")
+        train, held_out, validation = self._named(parts)
+        shown = self.histories == "train-and-validation"
+        if shown and validation is None:
+            raise RecipeError(
+                'split.histories = "train-and-validation" needs a validation part; none is named. Name it with '
+                "split.validation=NAME."
+            )
+        return splitting.from_files(train, held_out, validation=validation, validation_in_histories=shown)
+
+    def in_order(self, parts: Mapping[str, Interactions]) -> Split:
+        """The split in the order of time: the later of validation and held-out part is recovered, the earlier is
+        learned from together with train.
+
+        The later part is the one in which most users' mean time is later. Raises `RecipeError` where no validation
+        part is named, and for a part that is not there or has no times.
+        """
+        train, held_out, validation = self._named(parts)
+        if validation is None:
+            raise RecipeError(
+                "Parts are put in order where there is a validation part; none is named. Name it with "
+                "split.validation=NAME."
+            )
+        if any(part.timestamps is None for part in (train, held_out, validation)):
+            raise RecipeError(
+                "The strict protocol puts validation and held-out part in the order of time, so all parts need "
+                "timestamps; some have none. Choose a reading that has them (data.reading=NAME), or leave "
+                "validation out: split.validation=off."
+            )
+        given = splitting.from_files(train, held_out, validation=validation)
+        assert given.validation is not None  # it was given
+        first, last = (f"{self.validation}", given.validation), (self.held_out, given.held_out)
+        after = splitting.later_share(first[1], last[1])
+        if after < 0.5:
+            first, last, after = last, first, 1 - after
+        known, late = splitting.together(given.train, first[1]), last[1]
+        note = (
+            f"in the order of time: {self.train} and {first[0]} are learned from, {last[0]} is held out, which "
+            f"is later for {after:.0%} of the users with both"
         )
+        return Split(known, known, late, "given files, in the order of time", (note,))
+
+    def _named(
+        self, parts: Mapping[str, Interactions]
+    ) -> tuple[Interactions, Interactions, Interactions | None]:
+        """Train, held-out and validation part."""
+        aside = None if self.validation is None else _part(parts, self.validation, "validation")
+        return _part(parts, self.train, "train"), _part(parts, self.held_out, "held_out"), aside
 
 
 @spec
@@ -199,7 +249,8 @@ class Protocol(RankingProtocol):
 
     kind: Literal["paper", "strict"] = "paper"
     """``paper``: as the recipe gives them, whatever data they were chosen on. ``strict``: chosen anew on
-    interactions held out of train, then fitted to all of train and tested once."""
+    interactions held out of train, then fitted to all of train and tested once; a trained model that has no
+    search space chooses its epoch so. Parts with times are put in their order (`Files.validation`)."""
 
 
 @spec

@@ -34,6 +34,7 @@ from unblur.spectral.spectrum import truncated_svd
 from unblur.vocabulary import Vocabulary
 
 _TOLERANCE = 3e-5
+_CORRECTED = 10.0
 _DECODER_TOLERANCE = 1e-6
 _RELATIVE_COST = 12.0
 
@@ -196,8 +197,8 @@ class BSPMRecommender(Recommender):
         def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
             return response(self.spec, at)[0]
 
-        tolerance = _TOLERANCE * polynomial.largest(exact)
-        known = len(eigenvalues)
+        largest = polynomial.largest(exact)
+        tolerance, known = _TOLERANCE * largest, len(eigenvalues)
         plans = []
         for kept in sorted({0, known, *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < known)}):
             upper = float(eigenvalues[kept - 1]) if kept else 1.0
@@ -206,6 +207,8 @@ class BSPMRecommender(Recommender):
             fitted = polynomial.fit_within(exact, degree(self.spec), upper, tolerance)
             rest = exact(eigenvalues[:kept]) - fitted(eigenvalues[:kept])
             corrected = np.flatnonzero(np.abs(rest) > tolerance)
+            if np.abs(rest).max(initial=0) > _CORRECTED * largest:
+                continue  # it grows beyond λ_k' until the rounding errors of its correction count
             work = (
                 fitted.products * self.operator.matrix.nnz + len(corrected) * len(self.items) / _RELATIVE_COST
             )

@@ -16,7 +16,7 @@ Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:
-    """``p(λ) = constant + λ·c(λ)`` with c in Newton's form on Chebyshev points of [0, upper].
+    """``p(λ) = constant + λ·c(λ)`` with c in Newton's form on points of [0, upper].
 
     The form is written in ``scale·λ`` with ``scale = 4/upper``, that is on an interval of length 4, where products of
     distances neither grow nor vanish with the degree.
@@ -60,11 +60,11 @@ class Polynomial:
 def fit(response: Response, size: int, upper: float = 1.0) -> Polynomial:
     """The polynomial with `size` Newton coefficients that interpolates `response` on [0, upper].
 
-    The points are those of Chebyshev, in Leja's order, in which Newton's form is stable (Reichel, BIT 30, 1990).
-    It is exact when the response is a polynomial of degree `size` or less.
+    The points are the squares of those of Chebyshev, which with the constant met at 0 spread the error evenly; they come in
+    Leja's order, in which Newton's form is stable (Reichel, BIT 30, 1990). It is exact when the response is a polynomial of degree `size` or less.
     """
     constant, scale = float(response(np.zeros(1))[0]), 4 / upper
-    nodes = _leja(2 * (1 + np.cos(np.pi * (np.arange(size) + 0.5) / max(1, size))))
+    nodes = _leja(4 * np.cos(np.pi * (2 * np.arange(size) + 1) / (4 * size + 2)) ** 2)
     coefficients = (response(nodes / scale) - constant) * scale / nodes
     for j in range(1, size):
         coefficients[j:] = (coefficients[j:] - coefficients[j - 1]) / (nodes[j:] - nodes[j - 1])

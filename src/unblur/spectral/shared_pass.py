@@ -64,7 +64,7 @@ class SharedPass:
     ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
         """For each batch of rows, the rows and the item positions (settings, rows, k), all settings unless some are named.
 
-        Items of the history are left out. Up to eight settings are ranked exactly; the lists of more are exact up to
+        Each row must have a history; its items are left out. Up to eight settings are ranked exactly; the lists of more are exact up to
         items that none of eight settings far apart has among its best 100 (about 1 place in 400).
         """
         table = self.coefficients if settings is None else self.coefficients[list(settings)]
@@ -87,7 +87,7 @@ class SharedPass:
         features[0] = x.to_dense().T
         _chebyshev(self.operator, features[: self.powers])
         place = self.powers
-        for start, stop in zip((0, *self.ranks[:-1]), self.ranks, strict=True):
+        for start, stop in zip((0, *self.ranks), self.ranks, strict=False):
             for decoder in self.decoders:
                 torch.mm(decoder[:, start:stop], code[start:stop], out=features[place])
                 place += 1
@@ -170,20 +170,20 @@ def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
             vectors[j] -= vectors[j - 2]
 
 
-def _sizes(specs: Sequence[BSPM], most: int = 16) -> tuple[int, int]:
-    """How many Chebyshev polynomials stand for p, and for q, so that all settings are met to 1e-4."""
+def _sizes(specs: Sequence[BSPM], most: int = 32) -> tuple[int, int]:
+    """How many Chebyshev polynomials stand for p, and for q, so that all settings are met to 1e-5 of their largest value."""
     sizes = []
     grid = 0.5 * (1 - np.cos(np.pi * np.linspace(0, 1, 401)))
     for which in (0, 1):
         needed = 1
         for spec in specs:
             exact = response(spec, grid)[which]
-            scale = max(1.0, float(np.abs(exact).max()))
+            tolerance = _FIT_ERROR * float(np.abs(exact).max())
             for size in range(needed, min(most, degree(spec) + 1) + 1):
                 needed = size
                 if (
                     np.abs(chebyshev.chebval(2 * grid - 1, _series(spec, which, size)) - exact).max()
-                    <= _FIT_ERROR * scale
+                    <= tolerance
                 ):
                     break
         sizes.append(needed)

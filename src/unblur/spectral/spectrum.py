@@ -16,6 +16,7 @@ from unblur.spectral.operator import Operator, check_device
 
 _DENSE_BELOW = 2500
 _TINY = 1e-6
+_BLOCK = 32
 _ACCEPTED = 1e-5
 _LITTLE = 0.1
 
@@ -69,7 +70,7 @@ def truncated_svd(
     if smaller <= max(_DENSE_BELOW, 2 * rank):
         basis = _dense(wide, rank, device)
     else:
-        basis = _lanczos(operator, rank, 16, tolerance, random, progress)
+        basis = _lanczos(operator, rank, _BLOCK, tolerance, random, progress)
         for block in (64, 256, max(1024, rank)):  # a block of `rank` columns misses nothing
             if not _missed(operator, basis, random):
                 break
@@ -112,10 +113,12 @@ def _lanczos(
         known = basis[:, :size]
         image = _gram(operator, active)
         norms = image.norm(dim=0)
-        for _ in range(2):
-            weights = known.T @ image
-            image.addmm_(known, weights, alpha=-1)
-            projected[:size, size - width : size] += weights.double()
+        # The large parts lie along the last two blocks. With these taken out, one pass over all makes the rest
+        # orthogonal to rounding (a pass reads the whole basis, which is what costs), two where little is left.
+        before_all = _removed(image, basis, max(0, size - 3 * width), size, projected, width)
+        after_all = _removed(image, basis, 0, size, projected, width)
+        if float((after_all / before_all.clamp_min(_TINY)).min()) < 0.5:
+            _removed(image, basis, 0, size, projected, width)
         active, remainder = _orthonormal(image, known, norms, chance)
         if size >= check or size == n:
             symmetric = torch.triu(projected[:size, :size])
@@ -129,8 +132,19 @@ def _lanczos(
             if worst <= tolerance or stalled or size == n:
                 found: torch.Tensor = known @ vectors[:, -rank:].float()
                 return found
-            before, check = worst, int(1.13 * size)
+            before, check = worst, int((1.25 if worst > 3e-3 else 1.12 if worst > 1e-4 else 1.05) * size)
         active = active[:, : n - size]
+
+
+def _removed(
+    image: torch.Tensor, basis: torch.Tensor, first: int, size: int, projected: torch.Tensor, width: int
+) -> torch.Tensor:
+    """Take the parts along ``basis[:, first:size]`` out of `image` in place, add them to `projected`; the norms left."""
+    known = basis[:, first:size]
+    weights = known.T @ image
+    image.addmm_(known, weights, alpha=-1)
+    projected[first:size, size - width : size] += weights.double()
+    return image.norm(dim=0)
 
 
 def _orthonormal(

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from unblur import splitting
-from unblur.errors import DataError
+from unblur.errors import DataError, nearest
 from unblur.interactions import Interactions
 from unblur.randomness import RNG, streams
 from unblur.splitting import Split
@@ -42,9 +42,12 @@ def hold_outs(
         raise DataError(
             f"There must be at least one hold-out; saw {len(kinds)} kinds and {draws} draws. Ask for some."
         )
+    split = {"random": splitting.hold_out, "block": splitting.hold_out_block}
+    for kind in kinds:
+        if kind not in split:
+            raise DataError(f"A hold-out is one of {', '.join(split)}; saw {kind!r}.{nearest(kind, split)}")
     names = [(kind, draw) for kind in kinds for draw in range(draws)]
     random = streams(rng, *(f"{kind} {draw}" for kind, draw in names))
-    split = {"random": splitting.hold_out, "block": splitting.hold_out_block}
     return [
         HoldOut(kind, draw, split[kind](train, fraction=fraction, rng=random[f"{kind} {draw}"]))
         for kind, draw in names

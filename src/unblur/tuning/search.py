@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.errors import RecipeError, nearest
-from unblur.evaluation.metrics import parse_metric
+from unblur.errors import RecipeError, SpecError, nearest
+from unblur.evaluation.metrics import LIST_METRICS, parse_metric
 from unblur.interactions import Interactions
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _FINALISTS = 8
+_NOT_QUALITY = (*LIST_METRICS, "mean_popularity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ def search(
     standard error of the best are then ranked exactly, and the simplest of those within one standard error is
     chosen. Simple means few departures from the spec's defaults: fewer parameters are chosen by chance.
     """
-    parse_metric(metric)
+    _check_quality(metric)
     random = streams(rng, "settings", "hold-outs", "users")
     searched = space_of(base, _within_rank(space_of(base, space), train))
     specs = settings_of(base, searched, trials, rng=random["settings"])
@@ -131,7 +132,10 @@ def search(
     means = np.mean([table.mean(axis=1) for table in tables], axis=0)
     finalists = sorted(close, key=lambda at: (simple[at], -means[at]))[: _FINALISTS - 1]
     finalists = sorted({*finalists, int(np.argmax(means))})
-    exact = [run.values(finalists) for run in runs]
+    exact = [
+        table[finalists] if run.shared is None else run.values(finalists)
+        for run, table in zip(runs, tables, strict=True)
+    ]
     for table, better in zip(tables, exact, strict=True):
         table[finalists] = better
     near, _ = _within_one_error(exact)
@@ -154,9 +158,7 @@ def search(
 
 def first_metric(recipe: Recipe, asked: str | None = None) -> str:
     """The metric to choose by: the one asked for, else the first that the recipe measures."""
-    names = [
-        name for name in recipe.protocol.names if not name.startswith(("coverage", "gini", "mean_popularity"))
-    ]
+    names = [name for name in recipe.protocol.names if name.partition("@")[0] not in _NOT_QUALITY]
     if asked is None:
         return names[0] if names else "recall@20"
     if asked.partition("@")[2] == "":
@@ -164,6 +166,16 @@ def first_metric(recipe: Recipe, asked: str | None = None) -> str:
             f"A metric must have a cut-off, such as recall@20; saw {asked!r}.{nearest(asked, names)}"
         )
     return asked
+
+
+def _check_quality(metric: str) -> None:
+    """Raise `SpecError` for a metric that is unknown, or that says nothing about a user's list being right."""
+    name, cutoff = parse_metric(metric)
+    if name in _NOT_QUALITY:
+        raise SpecError(
+            f"Settings are chosen by how good each user's list is; {name} does not say that. "
+            f"Choose by another metric, such as recall@{cutoff}."
+        )
 
 
 def _within_rank(space: Space, train: Interactions) -> dict[str, tuple[Any, ...]]:

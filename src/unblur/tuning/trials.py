@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.errors import SpecError, nearest, some
+from unblur.errors import DataError, SpecError, nearest, some
 from unblur.evaluation.metrics import parse_metric, per_user
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
@@ -29,19 +29,19 @@ def space_of(base: Any, changes: Mapping[str, Sequence[Any]] | None = None) -> d
     """The search space of a spec, with the values of some paths replaced.
 
     Paths inside a part that the spec leaves out (no sharpening, no low-pass) are not searched. Raises `SpecError`
-    for an unknown path, an empty list of values, and a spec that has nothing to search.
+    for an unknown path, a path to a whole part, an empty list of values, and a spec that has nothing to search.
     """
     known = dict(getattr(type(base), "search_space", {}))
+    plain = dict(_leaves(spec_to_dict(base)))
     for path, values in (changes or {}).items():
         if not values:
             raise SpecError(
                 f"Each searched path must have values to try; {path} has none. Give some, or leave it out."
             )
-        if path not in known and not _exists(base, path):
-            raise SpecError(
-                f"{path} is not a hyper-parameter of {type(base).__name__}.{nearest(path, known)}"
-            )
-        known[path] = tuple(values)
+        if path not in known and path not in plain:
+            hint = nearest(path, {**known, **plain})
+            raise SpecError(f"{path} is not a hyper-parameter of {type(base).__name__}.{hint}")
+        known[path] = tuple(value for place, value in enumerate(values) if value not in values[:place])
     tree = spec_to_dict(base)
     kept = {path: values for path, values in known.items() if _inside(tree, path)}
     if not kept:
@@ -74,23 +74,17 @@ def settings_of(base: T, space: Space, n: int, *, rng: RNG | None = None) -> lis
 
 
 def value_at(spec: Any, path: str) -> Any:
-    """The plain value at a dotted path of a spec."""
+    """The plain value at a dotted path of a spec; `None` inside a part that is left out."""
     here: Any = spec_to_dict(spec)
     for part in path.split("."):
-        here = here[part]
+        here = here.get(part) if isinstance(here, dict) else None
     return here
 
 
 def departures(spec: Any, space: Space) -> int:
     """At how many searched paths a setting departs from its class's defaults: fewer is simpler."""
-    default = spec_to_dict(type(spec)())
-    count = 0
-    for path in space:
-        here: Any = default
-        for part in path.split("."):
-            here = here.get(part) if isinstance(here, dict) else None
-        count += here != value_at(spec, path)
-    return count
+    default = type(spec)()
+    return sum(value_at(default, path) != value_at(spec, path) for path in space)
 
 
 class Trials:
@@ -110,13 +104,23 @@ class Trials:
         device: str = "cpu",
         progress: Progress = silent,
     ) -> None:
+        self.metric = metric
+        self.name, self.cutoff = parse_metric(metric)
+        if self.cutoff > split.train.n_items:
+            raise DataError(
+                f"The metric must not look at more places than there are items, {split.train.n_items:,}; saw {metric}. "
+                "Choose by a lower cut-off."
+            )
         random = generator(rng)
         tested = np.flatnonzero(split.held_out.user_degrees > 0)
+        if min(len(tested), users) < 2:
+            raise DataError(
+                "Settings are compared over at least 2 users with something held out; "
+                f"saw {min(len(tested), users)}. Hold out a larger share, or more data."
+            )
         if len(tested) > users:
             tested = np.sort(random.choice(tested, size=users, replace=False))
         self.specs = list(specs)
-        self.metric = metric
-        self.name, self.cutoff = parse_metric(metric)
         self.train = split.train
         self.histories = split.histories.take_users(tested)
         self.held_out = split.held_out.take_users(tested)
@@ -159,9 +163,13 @@ class Trials:
         return per_user(positions, held_out.matrix, [self.name], [self.cutoff])[self.metric]
 
 
-def _exists(base: Any, path: str) -> bool:
-    tree = spec_to_dict(base)
-    return _inside(tree, path) and _inside(tree, f"{path}.")
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted path and the value of everything in nested tables that is no table itself."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def _inside(tree: Any, path: str) -> bool:

@@ -1,0 +1,148 @@
+"""`unblur tune` on data of one's own, what it writes, and what it refuses before computing."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import unblur as package
+from tests.cli.conftest import Unblur
+from unblur import tuning
+from unblur.datasets import demo_interactions
+from unblur.evaluation.report import Report
+from unblur.recipe import load_recipe
+
+FEW = ("--trials", "5", "--draws", "1", "--users", "100")
+FILES = {"recipe.toml", "report.json", "report.md", "trials.parquet", "model"}
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A log in a CSV file, large enough to search on."""
+    path = tmp_path / "films.csv"
+    demo_interactions(n_users=150, n_items=80, rng=4).to_frame().select("user", "item").write_csv(path)
+    return path
+
+
+def values(out: Path) -> dict[str, float]:
+    report = Report.from_dict(json.loads((out / "report.json").read_text()))
+    return {entry.name: entry.value for entry in report.measurements}
+
+
+@pytest.mark.parametrize("recipe", ["bspm/demo", "gf-cf/demo", "ease/demo", "lgcn-ide/gowalla"])
+def test_what_it_writes_is_a_run_that_can_be_repeated(
+    unblur: Unblur, films: Path, tmp_path: Path, recipe: str
+) -> None:
+    out, again = tmp_path / "runs" / "tuned", tmp_path / "again"
+    ran = unblur("tune", recipe, "--data", films, *FEW, "--out", out)
+    assert ran.code == 0, ran.err
+    assert f"written to {out}" in ran.out
+    assert {path.name for path in out.iterdir()} == FILES
+    trials = pl.read_parquet(out / "trials.parquet")
+    assert trials.height == min(5, trials.height)
+    assert trials["chosen"].sum() == 1
+    assert trials["recall@20"].is_sorted(descending=True)
+    assert {"recall@20 on random 0", "recall@20 on block 0", "departures", "finalist"} <= set(trials.columns)
+    report = json.loads((out / "report.json").read_text())
+    assert report["protocol"] == "strict"
+    notes = " ".join(report["notes"])
+    for said in ("on 2 hold-outs of train", "within one standard error", "of the test set, looked at after"):
+        assert said in notes
+    tuned = load_recipe(out / "recipe.toml")
+    assert tuned.name == f"{recipe}-tuned"
+    assert tuned.protocol.kind == "paper"
+    assert not tuned.expected
+    assert package.load(out / "model").spec == tuned.model
+    ran = unblur("run", out / "recipe.toml", "--data", films, "--out", again)
+    assert ran.code == 0, ran.err
+    assert values(again) == pytest.approx(values(out), abs=1e-9)
+
+
+def test_the_seed_of_the_search_changes_the_search_alone(unblur: Unblur, films: Path, tmp_path: Path) -> None:
+    tables = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        ran = unblur("tune", "bspm/demo", "--data", films, *FEW, "--seed", seed, "--out", tmp_path / name)
+        assert ran.code == 0, ran.err
+        tables.append(pl.read_parquet(tmp_path / name / "trials.parquet"))
+        assert load_recipe(tmp_path / name / "recipe.toml").seed == load_recipe("bspm/demo").seed
+    assert tables[0].equals(tables[1])
+    assert not tables[0].equals(tables[2])
+
+
+def test_the_hold_outs_and_the_metric_that_were_asked_for(
+    unblur: Unblur, films: Path, tmp_path: Path
+) -> None:
+    asked = ("--hold-out", "block", "--draws", "3", "--metric", "ndcg@5", "--set", "model.low_pass=off")
+    ran = unblur("tune", "bspm/demo", "--data", films, *FEW[:2], *asked, "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    columns = pl.read_parquet(tmp_path / "out" / "trials.parquet").columns
+    assert [name for name in columns if " on " in name] == [f"ndcg@5 on block {draw}" for draw in range(3)]
+    assert not [name for name in columns if name.startswith("low_pass")]
+    assert load_recipe(tmp_path / "out" / "recipe.toml").model.low_pass is None
+    assert "set: model.low_pass = off" in json.loads((tmp_path / "out" / "report.json").read_text())["notes"]
+
+
+def test_without_a_folder_nothing_is_written(
+    unblur: Unblur, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    ran = unblur("tune", "bspm/demo", "--data", films, *FEW)
+    assert ran.code == 0, ran.err
+    assert "the best 5 of 5 settings on validation data (200 users)" in ran.out
+    assert "written to" not in ran.out
+    assert not list(empty.iterdir())
+
+
+def test_a_folder_that_exists_is_refused_before_anything_is_computed(
+    unblur: Unblur, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years")
+
+    def never(*given: object, **more: object) -> None:
+        raise AssertionError("computed before the place was checked")
+
+    monkeypatch.setattr(tuning, "search", never)
+    for more in ((), ("--overwrite",)):
+        ran = unblur("tune", "bspm/demo", "--data", films, *FEW, "--out", out, *more)
+        assert ran.code == 2
+        assert "Give another" in ran.err
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_an_earlier_folder_is_replaced_only_when_asked(unblur: Unblur, films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "place" / "out"
+    assert unblur("tune", "ease/demo", "--data", films, *FEW, "--out", out).code == 0
+    before = (out / "report.json").read_bytes()
+    assert unblur("tune", "gf-cf/demo", "--data", films, *FEW, "--out", out).code == 2
+    assert (out / "report.json").read_bytes() == before
+    assert unblur("tune", "gf-cf/demo", "--data", films, *FEW, "--out", out, "--overwrite").code == 0
+    assert load_recipe(out / "recipe.toml").name == "gf-cf/demo-tuned"
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("bspm/demo", "--hold-out", "blocks"), "--hold-out must be both, random or block; saw 'blocks'"),
+        (("bspm/demo", "--metric", "recal@20"), "Did you mean 'recall'?"),
+        (("bspm/demo", "--metric", "recall"), "must have a cut-off, such as recall@20"),
+        (("bspm/demo", "--metric", "coverage@20"), "coverage does not say that"),
+        (("bspm/demo", "--metric", "recall@81"), "more places than there are items, 80"),
+        (("popularity/demo",), "Popularity has no search space, so there is nothing to tune"),
+        (("bspm/deno",), "Did you mean 'bspm/demo'?"),
+        (("bspm/demo", "--set", "model.mege=late"), "Did you mean 'merge'?"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_refused(
+    unblur: Unblur, films: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    out = tmp_path / "out"
+    ran = unblur("tune", *words, "--data", films, *FEW, "--out", out)
+    assert ran.code == 2
+    assert message in ran.err
+    assert not out.exists()

@@ -1,4 +1,4 @@
-"""The authors' command lines of DiffRec's four models give the shipped recipes; anything unknown is refused."""
+"""The command lines of DiffRec's four programs give the shipped recipes; anything unknown is refused."""
 
 import pytest
 

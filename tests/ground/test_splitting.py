@@ -23,7 +23,9 @@ from unblur.splitting import (
     hold_out_block,
     joined_items,
     k_core,
+    later_share,
     leave_last,
+    together,
 )
 from unblur.vocabulary import Vocabulary
 
@@ -370,3 +372,32 @@ def test_held_out_pairs_by_user(log: Interactions) -> None:
     for user, item in contents(split.held_out):
         by_row[user].add(item)
     assert {len(items) for items in by_row.values()} <= {1, 2}
+
+
+@given(data_sets, seeds)
+def test_what_was_parted_comes_together_again(data: Interactions, seed: int) -> None:
+    split = split_or_nothing(lambda: hold_out(data, fraction=0.4, rng=seed))
+    for whole in (together(split.train, split.held_out), together(split.held_out, split.train)):
+        assert whole.fingerprint() == data.fingerprint()
+    with pytest.raises(DataError, match="must not overlap"):
+        together(data, split.held_out)
+
+
+def test_only_what_has_the_same_labels_comes_together() -> None:
+    one = Interactions.from_pairs([0, 1], [0, 1], timestamps=[1, 2])
+    with pytest.raises(DataError, match="same users and items"):
+        together(one, Interactions.from_pairs([0, 2], [0, 1]))
+    timeless = Interactions.from_pairs([0, 1], [1, 0])
+    assert together(one, timeless).timestamps is None
+    assert together(one, timeless).n_interactions == 4
+
+
+def test_which_of_two_is_later() -> None:
+    one = Interactions.from_pairs([0, 0, 1, 2], [0, 1, 0, 0], timestamps=[1, 3, 5, 5])
+    other = Interactions.from_pairs([0, 1, 2], [2, 1, 1], timestamps=[4, 5, 4]).onto(
+        items=Vocabulary.range(3)
+    )
+    one = one.onto(items=Vocabulary.range(3))
+    assert later_share(one, other) == 0.5  # later, at the same time, earlier
+    assert later_share(one, other.keep(np.array([True, False, False]))) == 1.0
+    assert later_share(one, other.keep(np.zeros(3, dtype=bool))) == 0.5

@@ -44,7 +44,11 @@ splits = st.one_of(
     st.builds(LeaveLast, n=st.integers(1, 9)),
     st.builds(Time, fraction=shares, after=st.none() | st.integers(-(2**40), 2**40)),
     st.builds(Users, fraction=shares, held_out_fraction=shares),
-    st.builds(SPLITTINGS["files"]),
+    st.builds(
+        SPLITTINGS["files"],
+        validation=st.sampled_from([None, "valid"]),
+        histories=st.sampled_from(["train", "train-and-validation"]),
+    ),
 )
 data = st.builds(
     Data,
@@ -139,6 +143,17 @@ def test_published_numbers() -> None:
     assert published["ease/yelp2018"]["ndcg@20"].value == 0.0552
     assert not published["popularity/gowalla"]
     assert all(entry.source for numbers in published.values() for entry in numbers.values())
+    assert [entry.value for entry in published["diffrec/ml-1m"].values()] == [0.1058, 0.1787, 0.0901, 0.1148]
+    assert published["l-diffrec/ml-1m"]["recall@20"].value == 0.1809
+    assert not published["t-diffrec/ml-1m"]
+    assert not published["diffrec/yelp"]
+    verified = load_recipe("diffrec/ml-1m").verified
+    assert {name: entry.value for name, entry in verified.items()} == {
+        "recall@10": 0.1003,
+        "recall@20": 0.1714,
+        "ndcg@10": 0.0867,
+        "ndcg@20": 0.1107,
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchdiffeq import odeint
+from torchdiffeq import odeint  # type: ignore[import-untyped]
 
 from unblur.spectral import BSPM, Flow
 
@@ -21,7 +21,8 @@ ZERO = 1e-9
 
 def power(degrees: Matrix, exponent: float) -> Matrix:
     """``degrees ** exponent``, and 0 for a degree of 0."""
-    return np.where(degrees > 0, np.maximum(degrees, 1) ** exponent, 0.0)
+    roots: Matrix = np.where(degrees > 0, np.maximum(degrees, 1) ** exponent, 0.0)
+    return roots
 
 
 def normalized(train: Matrix) -> Matrix:

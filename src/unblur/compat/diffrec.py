@@ -11,13 +11,14 @@ LT-DiffRec.
 | `--w_min`, `--w_max` | `model.time_weights` |
 | `--n_cate` | `model.clusters.count` |
 | `--in_dims`, `--out_dims`, `--act_func`, `--reparam`, `--lr1`, `--wd1` | `model.autoencoder` |
-| `--lamda`, `--anneal_cap`, `--anneal_steps`, `--vae_anneal_cap`, `--vae_anneal_steps` | `model.autoencoder` |
+| `--lamda`, `--anneal_cap`, `--anneal_steps` | `model.autoencoder` |
+| `--vae_anneal_cap`, `--vae_anneal_steps` | `model.autoencoder` |
 | `--batch_size`, `--epochs` | `model.batch_size`, `.epochs` |
 | `--topN`, `--tst_w_val` | `protocol.cutoffs`, `split.histories` |
 | `--dataset`, `--seed` | `data.name`, `seed` |
 
-The four are scripts of one name. Which one it was is told from its options: any of the autoencoder's means a latent
-model, `--w_min` or `--w_max` one that weighs by time.
+The four are scripts of one name. Which one it was is told from its options: any of the autoencoder's means a
+latent model, `--w_min` or `--w_max` one that weighs by time.
 """
 
 from __future__ import annotations
@@ -123,16 +124,16 @@ OPTIONS: Mapping[str, Option] = {
 def translate(arguments: list[str]) -> Translation:
     """The recipe that does what one of DiffRec's four programs does with these arguments.
 
-    Raises `RecipeError` for an option or value that the programs do not have, for options of two of them at once,
-    and where data set, learning rate, widths, steps or noise are not given.
+    Raises `RecipeError` for an option or value that the programs do not have, for options of two of them at
+    once, and where data set, learning rate, widths, steps or noise are not given.
     """
     given = parse_options(arguments, OPTIONS, _PROGRAM)
     latent = [name for name in given.named if name in _LATENT]
     rows = [name for name in given.named if name in _ROWS]
     if latent and rows:
         raise RecipeError(
-            f"A command line must be that of one program; --{rows[0]} is of the models on rows of items, --{latent[0]} "
-            "of the latent ones. Leave one out."
+            f"A command line must be that of one program; --{rows[0]} is of the models on rows of items, "
+            f"--{latent[0]} of the latent ones. Leave one out."
         )
     timed = bool({"w_min", "w_max"} & {*given.named})
     family = f"{'l' if latent else ''}{'t' if timed else ''}"
@@ -198,7 +199,8 @@ def _latent(given: Given) -> tuple[dict[str, Any], tuple[str, ...]]:
     model["optimizer"] = {"learning_rate": _needed(given, "lr2"), "weight_decay": values["wd2"]}
     if values["n_cate"] > 1:
         notes.append(
-            "the program clusters items by embeddings that come with its data; the recipe makes its own from train"
+            "the program clusters items by embeddings that come with its data; the recipe makes its own from "
+            "train"
         )
     return model, tuple(notes)
 
@@ -232,7 +234,7 @@ def _needed(given: Given, name: str) -> Any:
     """The value of an option that has to be given."""
     if given.values[name] is _UNKNOWN:
         raise RecipeError(
-            f"--{name} of {_PROGRAM} must be given, since its best value is another for each data set; it is not "
-            f"there. Add --{name}=VALUE."
+            f"--{name} of {_PROGRAM} must be given, since its best value is another for each data set; it is "
+            f"not there. Add --{name}=VALUE."
         )
     return given.values[name]

@@ -144,7 +144,8 @@ def _removed(
     weights = known.T @ image
     image.addmm_(known, weights, alpha=-1)
     projected[first:size, size - width : size] += weights.double()
-    return image.norm(dim=0)
+    left: torch.Tensor = image.norm(dim=0)
+    return left
 
 
 def _orthonormal(

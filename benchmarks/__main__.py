@@ -119,7 +119,7 @@ def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
             n_items=int(users * 0.7),
             n_interactions=millions * 1_000_000,
             recipe="bspm/amazon-book",
-            users=2048,
+            users=512,
         )
     rows = [
         (

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -17,6 +18,7 @@ from unblur.interactions import Interactions
 from unblur.progress import ProgressEvent
 from unblur.spectral import spectrum as module
 from unblur.spectral.normalization import normalize
+from unblur.spectral.operator import Operator
 from unblur.spectral.spectrum import Spectrum, truncated_svd
 
 RESIDUAL = 1e-5
@@ -116,6 +118,28 @@ def test_the_iteration_finds_what_a_dense_decomposition_finds(
         a = normalized(dense)
         rank = int(random.integers(1, min(dense.shape) // 2))
         assert_right(truncated_svd(a, rank, rng=seed), a, values_of(a))
+
+
+@pytest.mark.usefixtures("iterative")
+def test_a_matrix_of_next_to_nothing() -> None:
+    """The Krylov space is exhausted by the first product, and what is left of it is exactly zero."""
+    dense = np.zeros((900, 1000))
+    dense[7, [3, 8]] = 1
+    a = normalized(dense)
+    events: list[ProgressEvent] = []
+    found = truncated_svd(a, 50, rng=0, progress=events.append)
+    assert_right(found, a, np.r_[1, np.zeros(49)])
+    assert len(events) == 1  # at the first look
+
+
+@pytest.mark.parametrize(("copies", "missed"), [(30, False), (29, True), (1, True)])
+def test_what_a_basis_misses_is_noticed(copies: int, missed: bool) -> None:
+    """Of thirty copies of the value 1 some are in the basis, together with the best of the rest."""
+    values = np.r_[np.ones(30), 0.5 * np.random.default_rng(0).random(370)]
+    operator = Operator(sparse.csr_array(sparse.diags_array(values.astype(np.float32))))
+    best = np.r_[:copies, 30 + np.argsort(-values[30:])[:20]]
+    basis = torch.eye(400)[:, torch.from_numpy(best[::-1].copy())]
+    assert module._missed(operator, basis, np.random.default_rng(1)) is missed
 
 
 @pytest.mark.usefixtures("iterative")

@@ -36,7 +36,8 @@ def low_pass(train: Matrix, rank: int) -> Matrix:
     _, values, right = np.linalg.svd(normalized(train), full_matrices=False)
     v = right[:rank][values[:rank] > ZERO].T
     items = train.sum(axis=0)
-    return power(items, -0.5)[:, None] * (v @ v.T) * power(items, 0.5)[None, :]
+    made: Matrix = power(items, -0.5)[:, None] * (v @ v.T) * power(items, 0.5)[None, :]
+    return made
 
 
 def path(field: Field, start: torch.Tensor, flow: Flow) -> torch.Tensor:

@@ -42,9 +42,9 @@ def page(figures: dict[str, Any], rows: list[list[str]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Measured with `make bench` on: {figures['machine']}. Each figure is of a process of its own; the textbook path",
-        "(`benchmarks/textbook.py`: ODE solver, dense rows, SciPy) and ours take turns in one run. Sections were measured one by",
-        "one; other work ran on the machine beside the Yelp2018 and search rows.",
+        f"Measured with `python -m benchmarks` on: {figures['machine']}. Each figure is of a process of its own; the textbook path",
+        "(`benchmarks/textbook.py`: ODE solver, dense rows, SciPy) and ours take turns in one run. Sections were measured in several",
+        "runs: other work ran beside the Yelp2018 and search rows, and the SVD rows are of a version before its last speed-up.",
         "",
         "| what | target | measured |",
         "|---|---|---|",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, final, runtime_checkable
 
@@ -13,6 +14,7 @@ from scipy import sparse
 
 from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.interactions import Interactions, Unknown
+from unblur.parallel import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG
 from unblur.ranking import Explanation, Ranking, top_k
@@ -61,6 +63,10 @@ class Recommender(ABC):
     """Whether scores are linear in the history row; then `explain` is exact."""
     needs_timestamps: ClassVar[bool] = False
     """Whether histories must carry timestamps to be scored."""
+    batch: ClassVar[int] = 1024
+    """How many rows are scored at a time where the caller does not say."""
+    in_threads: ClassVar[bool] = False
+    """Whether batches are best scored beside each other on a CPU, one thread for each."""
 
     def __init__(
         self, spec: Any, items: Vocabulary, item_counts: NDArray[np.int64], device: str = "cpu"
@@ -110,7 +116,7 @@ class Recommender(ABC):
         exclude: Literal["history"] | Interactions | None = "history",
         candidates: ArrayLike | None = None,
         unknown_items: Unknown = "raise",
-        batch_size: int = 1024,
+        batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Ranking:
         """The best `k` items for each history row, ties broken by item position.
@@ -119,6 +125,7 @@ class Recommender(ABC):
           their pairs; `None` leaves out nothing.
         - `candidates`: item labels to choose from; all items when `None`.
         - `unknown_items`: whether items of a history that the model never saw raise, or are ignored and counted.
+        - `batch_size`: how many rows are scored at a time; what suits the model when `None`.
 
         A row with fewer than `k` items to choose from ends in position −1 and score −inf. Raises `DataError` when
         `k` is below 1 or above the number of candidates.
@@ -148,14 +155,15 @@ class Recommender(ABC):
                 f"`exclude` must have the users of the histories and the items of the model; it has {excluded.users!r} "
                 f"and {excluded.items!r}. Bring it onto them with `.onto(users=…, items=…)`."
             )
-        if batch_size < 1:
+        size = self.batch if batch_size is None else batch_size
+        if size < 1:
             raise DataError(f"`batch_size` must be at least 1; saw {batch_size!r}.")
         positions = np.full((histories.n_users, k), -1, dtype=np.int32)
         best = np.full((histories.n_users, k), -np.inf, dtype=np.float32)
-        for start in range(0, histories.n_users, batch_size):
-            rows = slice(start, min(start + batch_size, histories.n_users))
-            whole = rows == slice(0, histories.n_users)
-            batch = histories if whole else histories.take_users(rows)
+        n_users = histories.n_users
+
+        def rank(rows: slice) -> slice:
+            batch = histories if rows == slice(0, n_users) else histories.take_users(rows)
             scores = self.score(batch)
             if excluded is not None:
                 hidden = batch if excluded is histories else excluded.take_users(rows)
@@ -165,7 +173,13 @@ class Recommender(ABC):
             else:
                 places, best[rows] = top_k(scores[:, chosen], k)
                 positions[rows] = np.where(places >= 0, chosen[places], -1)
-            progress(ProgressEvent("score users", rows.stop, histories.n_users))
+            return rows
+
+        batches = [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
+        beside = self.in_threads and self.device == "cpu"
+        with closing(in_threads(rank, batches) if beside else (rank(rows) for rows in batches)) as ranked:
+            for rows in ranked:
+                progress(ProgressEvent("score users", rows.stop, n_users))
         fallback = histories.user_degrees == 0
         if fallback.any():
             notes.append(f"{int(fallback.sum()):,} users without a history were given popular items")

@@ -38,7 +38,7 @@ def test_every_singular_vector_is_one(gowalla: Outcome) -> None:
     """``‖Aᵀu − σv‖`` with ``u = Av/σ``: at most 1e-5 for all 448."""
     model = gowalla.model
     assert isinstance(model, BSPMRecommender)
-    a, v = model.operator.matrix.astype(np.float64), model.right.astype(np.float64)
+    a, v = model.normalized.astype(np.float64), model.right.astype(np.float64)
     values = model.singular_values
     assert v.shape == (40_981, 448)
     residuals = np.linalg.norm(a.T @ (a @ v / values) - v * values, axis=0)

@@ -157,6 +157,36 @@ def test_values_are_those_of_arpack(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(turned.values, found.values, rtol=0, atol=1e-6)
 
 
+@pytest.mark.usefixtures("iterative")
+@pytest.mark.parametrize("edge", [1e-9, 0.01, 0.3, 0.9, 2.0])
+def test_an_edge_in_the_wrong_place_costs_time_but_no_accuracy(
+    edge: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the wanted values the filter hides them; then the iteration starts again without it."""
+    monkeypatch.setattr(module, "_edge", lambda *_: edge)
+    a = normalize(generated(300, 700, 8000, rng=1)).matrix
+    assert_right(truncated_svd(a, 40, rng=0), a, values_of(a))
+
+
+def test_the_filter_maps_eigenvalues_there_and_back() -> None:
+    band = module._Filter(0.2)
+    values = np.array([0.1, 0.2, 0.25, 0.6, 1.0])
+    operator = Operator(sparse.csr_array(sparse.diags_array(np.sqrt(values).astype(np.float32))))
+    made = band.apply(operator, torch.ones((5, 1)))[:, 0].double()
+    np.testing.assert_allclose(made, np.polynomial.chebyshev.chebval(values / 0.1 - 1, [0, 0, 1]), atol=1e-3)
+    back, slope = band.eigenvalues(made[2:])
+    np.testing.assert_allclose(back, values[2:], rtol=1e-5)
+    np.testing.assert_allclose(slope, 8 * (values[2:] / 0.1 - 1) / 0.2, rtol=1e-4)
+    assert float(band.eigenvalues(torch.tensor([0.5], dtype=torch.float64))[1]) == 0
+
+
+def test_the_edge_lies_near_the_wanted_eigenvalue() -> None:
+    operator = Operator(normalize(generated(3000, 2000, 60_000, rng=2)).matrix)
+    exact = np.linalg.svd(operator.matrix.toarray().astype(float), compute_uv=False) ** 2
+    found = module._edge(operator, 200, torch.Generator().manual_seed(0))
+    assert exact[300] < found < exact[130]
+
+
 # ------------------------------------------------------------------------------------------- at full size
 
 

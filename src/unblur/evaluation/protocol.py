@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Excluded: TypeAlias = Literal["history"] | Interactions | None
+_BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ class RankingProtocol:
         *,
         exclude: Excluded = "history",
         rng: RNG | None = None,
-        batch_size: int = 1024,
+        batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Evaluation:
         """`rank`, then `measure`; arguments and errors as theirs. `rng` serves the intervals alone."""
@@ -109,14 +110,14 @@ class RankingProtocol:
         split: Split,
         *,
         exclude: Excluded = "history",
-        batch_size: int = 1024,
+        batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Ranking:
         """The lists to measure: for each user that counts, the best items outside the history.
 
         scorer: a `Recommender`, or anything else with `items` and `score(histories)`.
         exclude: as in `Recommender.recommend`; Interactions must have the rows of `split.histories`.
-        batch_size: users scored at once; at most this many rows of scores are held.
+        batch_size: users scored at once; what suits the scorer when `None`.
         Raises `DataError` for a cut-off longer than the catalogue or scores that are not finite, and
         `VocabularyMismatch` where the scorer's items are not the split's.
         """
@@ -130,7 +131,7 @@ class RankingProtocol:
             raise DataError(
                 f"A cut-off must not exceed the {split.held_out.n_items:,} items; saw {longest}. Lower it."
             )
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise DataError(f"`batch_size` must be at least 1; saw {batch_size}.")
         _check_excluded(exclude, split.histories)
         counted = self._counted(split)
@@ -140,7 +141,7 @@ class RankingProtocol:
             return scorer.recommend(
                 histories, k=longest, exclude=hidden, batch_size=batch_size, progress=progress
             )
-        return _rank(scorer, histories, longest, hidden, batch_size, progress)
+        return _rank(scorer, histories, longest, hidden, batch_size or _BATCH, progress)
 
     def measure(self, ranking: Ranking, split: Split, *, rng: RNG | None = None) -> Evaluation:
         """Every metric at every cut-off for lists that `rank` made, with intervals drawn from `rng`.

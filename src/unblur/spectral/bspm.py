@@ -7,6 +7,7 @@ K → `Flow.steps`, β → `LowPass.weight`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from scipy import sparse
 
 from unblur.errors import DataError
 from unblur.interactions import Interactions
+from unblur.parallel import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG
 from unblur.recommender import Recommender, Tensors
@@ -28,7 +30,9 @@ from unblur.spectral import polynomial
 from unblur.spectral.flow import Flow
 from unblur.spectral.normalization import inverse_root, normalize
 from unblur.spectral.operator import Operator, check_device, dense, sparse_tensor
+from unblur.spectral.ordering import Ordering, columns_taken
 from unblur.spectral.polynomial import Polynomial
+from unblur.spectral.propagation import Propagation
 from unblur.spectral.response import degree, response
 from unblur.spectral.spectrum import truncated_svd
 from unblur.vocabulary import Vocabulary
@@ -36,7 +40,8 @@ from unblur.vocabulary import Vocabulary
 _TOLERANCE = 3e-5
 _CORRECTED = 10.0
 _DECODER_TOLERANCE = 1e-6
-_RELATIVE_COST = 12.0
+_RELATIVE_COST = 7.0
+_COLUMNS = 32
 
 
 @spec
@@ -96,38 +101,38 @@ class BSPM:
             )
         train = train.binarized()
         normalized = normalize(train)
-        operator = Operator(normalized.matrix, device)
-        if self.low_pass is None:
-            none = np.zeros((train.n_items, 0), dtype=np.float32)
-            return BSPMRecommender(self, train.items, train.item_degrees, operator, none, np.zeros(0), none)
-        spectrum = truncated_svd(
-            normalized.matrix, self.low_pass.rank, rng=rng, device=device, progress=progress
+        ordering = Ordering.of(normalized.matrix, device)
+        ordered = sparse.csr_array(normalized.matrix[ordering.users])
+        vectors = np.zeros((train.n_items, 0), dtype=np.float32)
+        values, decoder = np.zeros(0), vectors
+        if self.low_pass is not None:
+            spectrum = truncated_svd(
+                normalized.matrix, self.low_pass.rank, rng=rng, device=device, progress=progress
+            )
+            vectors, values = spectrum.right, spectrum.values
+            start = dense((vectors * normalized.item_root[:, None])[ordering.items], device)
+            operator = Operator(columns_taken(ordered, ordering.items), device)
+            decoder = np.empty_like(vectors)
+            decoder[ordering.items] = self._sharpened(operator, start, progress).cpu().numpy()
+        return BSPMRecommender(
+            self, train.items, train.item_degrees, ordered, ordering.items, vectors, values, decoder, device
         )
+
+    def _sharpened(self, operator: Operator, start: torch.Tensor, progress: Progress) -> torch.Tensor:
+        """``q(P)`` times the columns of `start`."""
 
         def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
             return response(self, at)[1]
 
         tolerance = _DECODER_TOLERANCE * polynomial.largest(exact)
         sharpen = polynomial.fit_within(exact, self.sharpen.degree if self.sharpen else 0, 1.0, tolerance)
-        start = dense(spectrum.right * normalized.item_root[:, None], device)
-        decoder = torch.empty_like(start)
+        made = torch.empty_like(start)
         for first in range(0, start.shape[1], operator.block):
             columns = slice(first, first + operator.block)
-            decoder[:, columns] = sharpen.apply(operator, start[:, columns].contiguous())
-            progress(
-                ProgressEvent(
-                    "sharpen the low-pass filter", min(columns.stop, start.shape[1]), start.shape[1]
-                )
-            )
-        return BSPMRecommender(
-            self,
-            train.items,
-            train.item_degrees,
-            operator,
-            spectrum.right,
-            spectrum.values,
-            decoder.cpu().numpy(),
-        )
+            made[:, columns] = sharpen.apply(operator, start[:, columns].contiguous())
+            done = min(columns.stop, start.shape[1])
+            progress(ProgressEvent("sharpen the low-pass filter", done, start.shape[1]))
+        return made
 
     def restore(
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
@@ -137,10 +142,12 @@ class BSPM:
             self,
             items,
             item_counts,
-            Operator(cast(sparse.csr_array, tensors["normalized"]), device),
+            cast(sparse.csr_array, tensors["normalized"]),
+            cast("NDArray[np.int32]", tensors["item_order"]),
             cast("NDArray[np.float32]", tensors["right"]),
             cast("NDArray[np.float64]", tensors["singular_values"]),
             cast("NDArray[np.float32]", tensors["decoder"]),
+            device,
         )
 
 
@@ -158,27 +165,36 @@ class _Plan:
 class BSPMRecommender(Recommender):
     """Scores ``x·p(P) + x·M·q(P)``, linear in the history row x."""
 
+    batch = 256
+    in_threads = True
+
     def __init__(
         self,
         spec: BSPM,
         items: Vocabulary,
         item_counts: NDArray[np.int64],
-        operator: Operator,
+        normalized: sparse.csr_array,
+        item_order: NDArray[np.int32],
         right: NDArray[np.float32],
         singular_values: NDArray[np.float64],
         decoder: NDArray[np.float32],
+        device: str = "cpu",
     ) -> None:
-        super().__init__(spec, items, item_counts, operator.device)
-        self.operator = operator
+        super().__init__(spec, items, item_counts, device)
+        check_device(device)
+        self.normalized = normalized
+        self.item_order = item_order
         self.right = right
         self.singular_values = singular_values
         self.decoder = decoder
         self.linear = spec.history == "counts"  # type: ignore[misc]
 
     def tensors(self) -> Tensors:
-        """`normalized` R̃ (CSR), `right` V, `singular_values`, and `decoder` ``q(P)·D_I^½·V``."""
+        """`normalized` R̃ (CSR, its users in no order of their own), `right` V, `singular_values`, `decoder`
+        ``q(P)·D_I^½·V``, and `item_order`, the order of items in which products are fast."""
         return {
-            "normalized": self.operator.matrix,
+            "normalized": self.normalized,
+            "item_order": self.item_order,
             "right": self.right,
             "singular_values": self.singular_values,
             "decoder": self.decoder,
@@ -209,9 +225,7 @@ class BSPMRecommender(Recommender):
             corrected = np.flatnonzero(np.abs(rest) > tolerance)
             if np.abs(rest).max(initial=0) > _CORRECTED * largest:
                 continue  # it grows beyond λ_k' until the rounding errors of its correction count
-            work = (
-                fitted.products * self.operator.matrix.nnz + len(corrected) * len(self.items) / _RELATIVE_COST
-            )
+            work = fitted.products * self.normalized.nnz + len(corrected) * len(self.items) / _RELATIVE_COST
             plans.append((work, fitted, corrected, rest[corrected]))
         _, fitted, corrected, rest = min(plans, key=lambda plan: plan[0])
         scaled = self.right * inverse_root(self.item_counts)[:, None]
@@ -222,23 +236,39 @@ class BSPMRecommender(Recommender):
             dense(np.concatenate([self.decoder, vectors * rest.astype(np.float32)], axis=1), self.device),
         )
 
+    @cached_property
+    def _propagation(self) -> Propagation:
+        return Propagation(self.normalized, self.item_order)
+
+    @cached_property
+    def _operator(self) -> Operator:
+        return Operator(self.normalized, self.device)
+
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         rows = start_rows(self.spec, histories, self.item_counts)
-        plan, block = self.plan, self.operator.block
-        tensor = sparse_tensor(rows, self.device)
-        if plan.encode.shape[1]:
-            scores = plan.decode @ (tensor @ plan.encode).T
+        code = (sparse_tensor(rows, self.device) @ self.plan.encode).T
+        scores = self.plan.decode @ code
+        if self.device == "cpu":
+            parts = [slice(start, start + _COLUMNS) for start in range(0, rows.shape[0], _COLUMNS)]
+
+            def add(part: slice) -> None:
+                self._propagation.add(self.plan.polynomial, rows[part], scores[:, part])
+
+            deque(in_threads(add, parts), maxlen=0)
         else:
-            scores = torch.zeros((len(self.items), rows.shape[0]), device=self.device)
-        for start in range(0, rows.shape[0], block):
-            part = rows[start : start + block]
-            columns = torch.zeros((len(self.items), part.shape[0]), device=self.device)
-            users = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
-            columns[torch.from_numpy(part.indices).long(), torch.from_numpy(users)] = dense(
-                part.data, self.device
-            )
-            scores[:, start : start + block] += plan.polynomial.apply(self.operator, columns)
+            scores += self._filtered(rows)
         return cast("NDArray[np.float32]", scores.cpu().numpy().T)
+
+    def _filtered(self, rows: sparse.csr_array) -> torch.Tensor:
+        """``x·p(P)``, (n_items, n_rows), by products with dense blocks: what suits a GPU."""
+        made = torch.zeros((len(self.items), rows.shape[0]), device=self.device)
+        users = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        places = torch.from_numpy(rows.indices).long().to(self.device), dense(users, self.device)
+        made[places] = dense(rows.data, self.device)
+        for start in range(0, rows.shape[0], self._operator.block):
+            columns = slice(start, start + self._operator.block)
+            made[:, columns] = self.plan.polynomial.apply(self._operator, made[:, columns].contiguous())
+        return made
 
 
 def start_rows(spec: BSPM, histories: Interactions, item_counts: NDArray[np.int64]) -> sparse.csr_array:

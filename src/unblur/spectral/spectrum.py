@@ -19,6 +19,8 @@ _TINY = 1e-6
 _BLOCK = 32
 _ACCEPTED = 1e-5
 _LITTLE = 0.1
+_BEYOND = 1.2
+_MOST = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ def truncated_svd(
     rank: int,
     *,
     rng: RNG | None = None,
-    tolerance: float = 2e-6,
+    tolerance: float = 4e-6,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Spectrum:
@@ -70,20 +72,102 @@ def truncated_svd(
     if smaller <= max(_DENSE_BELOW, 2 * rank):
         basis = _dense(wide, rank, device)
     else:
-        basis = _lanczos(operator, rank, _BLOCK, tolerance, random, progress)
-        for block in (64, 256, max(1024, rank)):  # a block of `rank` columns misses nothing
-            if not _missed(operator, basis, random):
-                break
-            basis = _lanczos(operator, rank, block, tolerance, random, progress)
+        basis = _leading(operator, rank, tolerance, random, progress)
     near, values, far = _rotated(operator, basis)
     left, right = (far, near) if turned else (near, far)
     return Spectrum(left.cpu().numpy(), values.cpu().numpy(), right.cpu().numpy())
+
+
+def _leading(
+    operator: Operator, rank: int, tolerance: float, random: np.random.Generator, progress: Progress
+) -> torch.Tensor:
+    """An orthonormal basis (n, rank) of the leading left singular vectors.
+
+    By way of the filter first; where its edge was put too high, or what it found is not what was asked for, without;
+    then with wider blocks until nothing is missed.
+    """
+    edge = _edge(operator, int(_BEYOND * rank), torch_generator(random))
+    plain: list[tuple[int, _Filter | None]] = [(block, None) for block in (_BLOCK, 64, 256, max(1024, rank))]
+    attempts = [(_BLOCK, _Filter(edge)), *plain] if edge > _TINY else plain
+    for block, band in attempts[:-1]:
+        basis = _lanczos(operator, rank, block, tolerance, random, progress, band)
+        exact = basis is not None and (band is None or _residual(operator, basis) <= _ACCEPTED)
+        if basis is not None and exact and not _missed(operator, basis, random):
+            return basis
+    basis = _lanczos(operator, rank, attempts[-1][0], tolerance, random, progress)  # misses nothing
+    assert basis is not None
+    return basis
+
+
+def _residual(operator: Operator, basis: torch.Tensor) -> float:
+    """The largest ``‖A Aᵀu − u·(uᵀA Aᵀu)‖/σ`` of the columns u of a basis, all parts within it taken out."""
+    worst = 0.0
+    for start in range(0, basis.shape[1], operator.block):
+        vectors = basis[:, start : start + operator.block].contiguous()
+        image = operator.backward @ vectors
+        sigma = image.norm(dim=0).clamp_min(_TINY)
+        outside = operator.forward @ image
+        outside -= basis @ (basis.T @ outside)
+        worst = max(worst, float((outside.norm(dim=0) / sigma).max()))
+    return worst
 
 
 def _gram(operator: Operator, block: torch.Tensor) -> torch.Tensor:
     """``A Aᵀ`` times a block of columns."""
     product: torch.Tensor = operator.forward @ (operator.backward @ block)
     return product
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """``f(A Aᵀ)`` with f the Chebyshev polynomial of degree two on ``[0, edge]``: what lies above the edge stands out.
+
+    The eigenvectors stay, so the Krylov space of f finds those of the largest eigenvalues, with fewer vectors to keep
+    orthogonal. Two is as far as float32 goes: f of 1 is not yet so large that it drowns f near the edge.
+    """
+
+    edge: float
+
+    def apply(self, operator: Operator, block: torch.Tensor) -> torch.Tensor:
+        """f times a block of columns."""
+        once = _gram(operator, block).mul_(2 / self.edge).sub_(block)
+        return _gram(operator, once).mul_(4 / self.edge).sub_(once, alpha=2).sub_(block)
+
+    def eigenvalues(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The eigenvalues of ``A Aᵀ`` that f takes to `values`, and the slope of f there (0 inside the band)."""
+        x = ((values.clamp_min(1.0) + 1) / 2).sqrt()
+        return (x + 1) * self.edge / 2, torch.where(values > 1, 8 * x / self.edge, 0.0)
+
+
+def _edge(
+    operator: Operator, wanted: int, chance: torch.Generator, probes: int = 8, steps: int = 40
+) -> float:
+    """About the `wanted`-th largest eigenvalue of ``A Aᵀ``, by stochastic Lanczos quadrature.
+
+    Each of a few random vectors is expanded by `steps` steps of Lanczos; the squared first components of the
+    eigenvectors of the tridiagonal matrices say how many eigenvalues lie where (Golub and Meurant, 2010, section 11.6).
+    """
+    n = operator.matrix.shape[0]
+    vector = torch.randn((n, probes), generator=chance).to(operator.device)
+    vector, previous = vector / vector.norm(dim=0), torch.zeros_like(vector)
+    tridiagonal = torch.zeros((probes, steps, steps), dtype=torch.float64)
+    beta = torch.zeros(probes, device=operator.device)
+    for step in range(steps):
+        image = _gram(operator, vector) - beta * previous
+        alpha = (image * vector).sum(dim=0)
+        image -= alpha * vector
+        beta = image.norm(dim=0).clamp_min(_TINY)
+        tridiagonal[:, step, step] = alpha.double().cpu()
+        if step + 1 < steps:
+            tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = beta.double().cpu()
+        vector, previous = image / beta, vector
+    values, vectors = torch.linalg.eigh(tridiagonal)
+    weights = vectors[:, 0, :].square().flatten() * n / probes
+    order = values.flatten().argsort(descending=True)
+    above = weights[order].cumsum(0)
+    return float(
+        values.flatten()[order][int(torch.searchsorted(above, float(wanted)).clamp_max(len(order) - 1))]
+    )
 
 
 def _lanczos(
@@ -93,8 +177,12 @@ def _lanczos(
     tolerance: float,
     random: np.random.Generator,
     progress: Progress,
-) -> torch.Tensor:
-    """An orthonormal basis (n, rank) of the leading eigenvectors of ``A Aᵀ``."""
+    band: _Filter | None = None,
+) -> torch.Tensor | None:
+    """An orthonormal basis (n, rank) of the leading eigenvectors of ``A Aᵀ``, by way of a filter where one is given.
+
+    None when the filter hides some of them: its edge is too high.
+    """
     n = operator.matrix.shape[0]
     chance = torch_generator(random)
     device = operator.device
@@ -102,7 +190,7 @@ def _lanczos(
     basis = torch.empty((n, capacity), device=device)
     projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
     active = torch.linalg.qr(torch.randn((n, block), generator=chance).to(device)).Q
-    size, check, before = 0, int(2.5 * rank) + block, np.inf
+    size, check, before = 0, int((2.5 if band is None else 2.9) * rank) + block, np.inf
     while True:
         width = active.shape[1]
         if size + width > capacity:
@@ -111,7 +199,7 @@ def _lanczos(
         basis[:, size : size + width] = active
         size += width
         known = basis[:, :size]
-        image = _gram(operator, active)
+        image = _gram(operator, active) if band is None else band.apply(operator, active)
         norms = image.norm(dim=0)
         # The large parts lie along the last two blocks. With these taken out, one pass over all makes the rest
         # orthogonal to rounding (a pass reads the whole basis, which is what costs), two where little is left.
@@ -121,12 +209,17 @@ def _lanczos(
             _removed(image, basis, 0, size, projected, width)
         active, remainder = _orthonormal(image, known, norms, chance)
         if size >= check or size == n:
+            if band is not None and size > _MOST * rank + block:
+                return None
             symmetric = torch.triu(projected[:size, :size])
             symmetric += torch.triu(symmetric, 1).T
             values, vectors = torch.linalg.eigh(symmetric)
             last = remainder.double() @ vectors[-width:, -rank:]
-            sigma = values[-rank:].clamp_min(_TINY**2).sqrt()
-            worst = float((last.norm(dim=0) / sigma.clamp_min(_TINY**0.5)).max())
+            wanted, slope = values[-rank:], torch.ones(1, dtype=values.dtype, device=device)
+            if band is not None:
+                wanted, slope = band.eigenvalues(wanted)
+            sigma = wanted.clamp_min(_TINY**2).sqrt().clamp_min(_TINY**0.5)
+            worst = float((last.norm(dim=0) / slope / sigma).max())
             progress(ProgressEvent("find singular vectors", size, None, {"residual": worst}))
             stalled = worst <= _ACCEPTED and worst > 0.5 * before
             if worst <= tolerance or stalled or size == n:

@@ -1,0 +1,88 @@
+"""Work in threads: in order, every part once, torch's settings back at the end, nothing left running."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+import torch
+
+from unblur.parallel import in_threads
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_order() -> None:
+    assert list(in_threads(lambda n: n * n, range(100))) == [n * n for n in range(100)]
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+def test_little_work_is_done_where_it_is(parts: int) -> None:
+    places = list(in_threads(lambda _: (threading.get_ident(), torch.get_num_threads()), range(parts)))
+    assert places == [(threading.get_ident(), 2)] * parts
+
+
+def test_torch_has_one_thread_inside_and_its_own_again_outside() -> None:
+    barrier = threading.Barrier(2, timeout=30)
+
+    def work(_: int) -> tuple[int, int]:
+        barrier.wait()  # passes only when two are under way
+        return threading.get_ident(), torch.get_num_threads()
+
+    found = list(in_threads(work, range(4)))
+    assert {threads for _, threads in found} == {1}
+    assert threading.get_ident() not in {ident for ident, _ in found}
+    assert torch.get_num_threads() == 2
+
+
+def test_work_within_work_starts_no_more_threads() -> None:
+    def outer(n: int) -> list[int]:
+        return list(in_threads(lambda m: threading.get_ident() + m * 0 + n * 0, range(3)))
+
+    for idents in in_threads(outer, range(4)):
+        assert len(set(idents)) == 1
+
+
+def test_an_error_reaches_the_caller_and_ends_the_rest() -> None:
+    done = []
+
+    def work(n: int) -> int:
+        if n == 3:
+            raise ValueError("three")
+        done.append(n)
+        return n
+
+    with pytest.raises(ValueError, match="three"):
+        list(in_threads(work, range(1000)))
+    assert len(done) < 100
+    assert torch.get_num_threads() == 2
+
+
+def test_a_caller_may_stop_early() -> None:
+    done = []
+    with closing(in_threads(lambda n: done.append(n) or n, range(1000))) as results:
+        assert next(results) == 0
+    assert len(done) < 100
+    assert torch.get_num_threads() == 2
+
+
+def test_two_callers_at_a_time() -> None:
+    """Torch's number of threads comes back when the last of them is done."""
+    made: list[list[int]] = []
+
+    def caller() -> None:
+        made.append(list(in_threads(lambda n: n, range(50))))
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert made == [list(range(50))] * 4
+    assert torch.get_num_threads() == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from unblur.diffusion.rows import RowBatch, SparseRows
 from unblur.diffusion.sampling import ReverseChain, denoise, noised, reverse_chain
 from unblur.diffusion.schedule import Schedule, noise_schedule
 from unblur.diffusion.settings import Objective, Sampling
+from unblur.diffusion.shortened import CHECK_ROWS, FIT_ROWS, Scores, ShortenedChain, shortenable, shortened
 
 MOST_ROWS = 1024
 """How many histories are scored together; bounds the memory between."""
@@ -37,6 +38,8 @@ class Inference:
     schedule: Schedule
     objective: Objective
     sampling: Sampling
+    shorter: ShortenedChain | None = None
+    """A chain to take in place of the whole one, where it stands for that one within the tolerance."""
 
     @property
     def noisy(self) -> bool:
@@ -57,6 +60,27 @@ class Inference:
             return None
         return FoldedChain.of(self.network, self.chain)
 
+    @cached_property
+    def shortening(self) -> ShortenedChain | None:
+        """The shortened chain that is taken, if one is."""
+        found = self.shorter
+        if found is None or self.folded is None or self.sampling.inference_steps is not None:
+            return None
+        return found if found.suits(self.chain, self.sampling.tolerance) else None
+
+    @torch.no_grad()
+    def calibrated(self, start: Callable[[], Tensor], scores: Scores) -> Inference:
+        """The same with a shortened chain, where one keeps within the tolerance.
+
+        `start` gives z of the start, (n, first hidden width), of a sample of rows; it is asked only where a
+        chain can be shortened. `scores` makes scores of last hidden values.
+        """
+        folded = None if self.noisy or self.sampling.inference_steps else self.folded
+        tolerance = self.sampling.tolerance
+        if folded is None or not shortenable(folded.chain, tolerance):
+            return self
+        return replace(self, shorter=shortened(folded, start(), scores, tolerance=tolerance))
+
     def sparse(self, batch: RowBatch, keys: Keys | None = None) -> Tensor:
         """The clean rows, (n, width), behind sparse ones; `keys` are those of `row_keys`, needed where
         `noisy`."""
@@ -64,7 +88,7 @@ class Inference:
         if folded is None or self.noisy:
             return self.dense(batch.dense(), keys)
         start = batch.dense() if self.chain.start_weight else None
-        return folded.rows(folded.hidden(batch.times(self.network.item_in)), start)
+        return folded.rows(self._hidden(folded, batch.times(self.network.item_in)), start)
 
     def dense(self, start: Tensor, keys: Keys | None = None) -> Tensor:
         """The clean rows, (n, width), behind dense ones."""
@@ -73,15 +97,26 @@ class Inference:
             start = noised(start, noise_schedule(self.schedule), self.sampling.start_steps, noise(0))
         folded = self.folded
         if folded is not None:
-            return folded(start)
+            return folded.rows(self._hidden(folded, start @ self.network.item_in), start)
         later = noise if noise is not None and self.sampling.noise else None
         return denoise(
             self.network, self.chain, start, None if later is None else lambda place: later(place + 1)
         )
 
+    def _hidden(self, folded: FoldedChain, first: Tensor) -> Tensor:
+        return folded.hidden(first) if self.shortening is None else self.shortening.hidden(folded, first)
+
     def _noise(self, keys: Keys) -> Callable[[int], Tensor]:
         width, device = self.network.width, self.network.item_in.device
         return lambda draw: torch.from_numpy(row_normals(keys, draw, width)).to(device)
+
+
+def calibration_rows(rows: SparseRows, filled: Tensor) -> RowBatch:
+    """The sample of training rows that chains are shortened with: spread evenly over the `filled` positions."""
+    count = min(len(filled), FIT_ROWS + CHECK_ROWS)
+    places = torch.arange(count, device=filled.device) * len(filled) // max(1, count)
+    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(0)).to(filled.device)
+    return rows.take(filled[places[shuffled]])
 
 
 def scored(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -12,12 +14,13 @@ from torch import Tensor, nn
 
 from unblur.diffusion.denoiser import DenoisingNetwork
 from unblur.diffusion.devices import check_device
-from unblur.diffusion.inference import Inference, scored
+from unblur.diffusion.inference import Inference, calibration_rows, scored
 from unblur.diffusion.learner import Moment, Weights, load_weights
 from unblur.diffusion.objective import DenoisingLoss
 from unblur.diffusion.row_noise import row_keys
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Optimizer
+from unblur.diffusion.shortened import PREFIX, ShortenedChain
 from unblur.diffusion.time_weights import row_weights
 from unblur.interactions import Interactions
 from unblur.randomness import streams, torch_generator
@@ -72,7 +75,12 @@ class RowLearner:
             for name, value in weights.items()
             if name.startswith("network.")
         }
-        return built(self.spec, self.items, self.item_counts, state, self.seed, str(self.rows.weights.device))
+        made = built(self.spec, self.items, self.item_counts, state, self.seed, str(self.rows.weights.device))
+        network, sample = made.network, partial(calibration_rows, self.rows, self._filled)
+        made.inference = made.inference.calibrated(
+            lambda: sample().times(network.item_in), lambda hidden: hidden @ network.item_out.T
+        )
+        return made
 
 
 class DiffRecRecommender(Recommender):
@@ -98,9 +106,15 @@ class DiffRecRecommender(Recommender):
         return scored(matrix, keys, self.inference.sparse, self.network.item_in.device)
 
     def tensors(self) -> Tensors:
-        """The network's weights by name, and `seed`, which the noise of noisy inference depends on."""
+        """The network's weights by name, the shortened chain where there is one, and `seed`, which the noise of
+        noisy inference depends on."""
         weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
-        return {**weights, "seed": np.array([self.seed], dtype=np.int64)}
+        shorter = self.inference.shorter
+        return {
+            **weights,
+            **({} if shorter is None else shorter.tensors()),
+            "seed": np.array([self.seed], dtype=np.int64),
+        }
 
 
 class TimedDiffRecRecommender(DiffRecRecommender):
@@ -126,7 +140,11 @@ def restored(
     """The recommender from its saved parts."""
     on = check_device(device)
     arrays = {
-        name: torch.from_numpy(np.asarray(array)).to(on) for name, array in tensors.items() if name != "seed"
+        name: torch.from_numpy(np.asarray(array)).to(on)
+        for name, array in tensors.items()
+        if name != "seed" and not name.startswith(PREFIX)
     }
     seed = int(np.asarray(tensors["seed"])[0])
-    return built(spec, items, item_counts, arrays, seed, device)
+    made = built(spec, items, item_counts, arrays, seed, device)
+    made.inference = replace(made.inference, shorter=ShortenedChain.from_tensors(tensors, on))
+    return made

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unblur.diffusion.autoencoder import ClusteredAutoencoder, negative_log_likelihood
 from unblur.diffusion.denoiser import DenoisingNetwork
 from unblur.diffusion.devices import check_device
-from unblur.diffusion.inference import Inference, scored
+from unblur.diffusion.inference import Inference, calibration_rows, scored
 from unblur.diffusion.item_clusters import item_clusters
 from unblur.diffusion.learner import Moment, Weights, load_weights
 from unblur.diffusion.objective import DenoisingLoss
 from unblur.diffusion.row_noise import Keys, row_keys
 from unblur.diffusion.rows import RowBatch, SparseRows
 from unblur.diffusion.settings import Autoencoder, Optimizer
+from unblur.diffusion.shortened import PREFIX, ShortenedChain
 from unblur.diffusion.time_weights import row_weights
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
@@ -107,7 +110,17 @@ class LatentLearner:
     def fitted(self, weights: Weights) -> LatentDiffRecRecommender:
         """The recommender with these weights."""
         device = str(self.rows.weights.device)
-        return built(self.spec, self.items, self.item_counts, weights, self.clusters, self.seed, device)
+        made = built(self.spec, self.items, self.item_counts, weights, self.clusters, self.seed, device)
+        network, autoencoder = made.network, made.autoencoder
+
+        def start() -> Tensor:
+            return autoencoder.encode(calibration_rows(self.rows, self._filled)).mean @ network.item_in
+
+        def scores(hidden: Tensor) -> Tensor:
+            return autoencoder.decode(functional.linear(hidden, network.item_out, network.bias_out))
+
+        made.inference = made.inference.calibrated(start, scores)
+        return made
 
 
 class LatentDiffRecRecommender(Recommender):
@@ -138,8 +151,9 @@ class LatentDiffRecRecommender(Recommender):
         return self.autoencoder.decode(latent)
 
     def tensors(self) -> Tensors:
-        """The weights of both networks by name, `clusters` (n_items,), and `seed`, which noisy inference
-        depends on."""
+        """The weights of both networks by name, the shortened chain where there is one, `clusters` (n_items,),
+        and `seed`, which noisy inference depends on."""
+        shorter = self.inference.shorter
         parts = {"autoencoder": self.autoencoder, "network": self.network}
         return {
             **{
@@ -147,6 +161,7 @@ class LatentDiffRecRecommender(Recommender):
                 for part, module in parts.items()
                 for name, value in module.state_dict().items()
             },
+            **({} if shorter is None else shorter.tensors()),
             "clusters": self.autoencoder.clusters.cpu().numpy(),
             "seed": np.array([self.seed], dtype=np.int64),
         }
@@ -185,5 +200,9 @@ def restored(
     on = check_device(device)
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
     clusters, seed = arrays.pop("clusters"), int(arrays.pop("seed")[0])
-    weights = {name: torch.from_numpy(array).to(on) for name, array in arrays.items()}
-    return built(spec, items, item_counts, weights, clusters, seed, device)
+    weights = {
+        name: torch.from_numpy(array).to(on) for name, array in arrays.items() if not name.startswith(PREFIX)
+    }
+    made = built(spec, items, item_counts, weights, clusters, seed, device)
+    made.inference = replace(made.inference, shorter=ShortenedChain.from_tensors(arrays, on))
+    return made

@@ -21,6 +21,7 @@ _ACCEPTED = 1e-5
 _LITTLE = 0.1
 _BEYOND = 1.2
 _MOST = 6
+_HOPELESS = 2.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def _leading(
     """
     edge = _edge(operator, int(_BEYOND * rank), torch_generator(random))
     plain: list[tuple[int, _Filter | None]] = [(block, None) for block in (_BLOCK, 64, 256, max(1024, rank))]
-    attempts = [(_BLOCK, _Filter(edge)), *plain] if edge > _TINY else plain
+    attempts = [(_BLOCK, _Filter(edge)), (_BLOCK, _Filter(0.8 * edge)), *plain] if edge > _TINY else plain
     for block, band in attempts[:-1]:
         basis = _lanczos(operator, rank, block, tolerance, random, progress, band)
         if basis is not None and not _missed(operator, basis, random):
@@ -138,12 +139,13 @@ class _Filter:
 
 
 def _edge(
-    operator: Operator, wanted: int, chance: torch.Generator, probes: int = 8, steps: int = 40
+    operator: Operator, wanted: int, chance: torch.Generator, probes: int = 8, steps: int = 80
 ) -> float:
     """About the `wanted`-th largest eigenvalue of ``A Aᵀ``, by stochastic Lanczos quadrature.
 
     Each of a few random vectors is expanded by `steps` steps of Lanczos; the squared first components of the
-    eigenvectors of the tridiagonal matrices say how many eigenvalues lie where (Golub and Meurant, 2010, section 11.6).
+    eigenvectors of the tridiagonal matrices say how many eigenvalues lie where (Golub and Meurant, Matrices, Moments and
+    Quadrature, 2010, section 11.6). The counts between the points are interpolated, and averaged over the vectors.
     """
     n = operator.matrix.shape[0]
     vector = torch.randn((n, probes), generator=chance).to(operator.device)
@@ -159,13 +161,14 @@ def _edge(
         if step + 1 < steps:
             tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = beta.double().cpu()
         vector, previous = image / beta, vector
-    values, vectors = torch.linalg.eigh(tridiagonal)
-    weights = vectors[:, 0, :].square().flatten() * n / probes
-    order = values.flatten().argsort(descending=True)
-    above = weights[order].cumsum(0)
-    return float(
-        values.flatten()[order][int(torch.searchsorted(above, float(wanted)).clamp_max(len(order) - 1))]
+    values, vectors = (part.flip(-1).numpy() for part in torch.linalg.eigh(tridiagonal))
+    weights = n * np.square(vectors[:, 0, :])
+    above = np.cumsum(weights, axis=1) - weights / 2
+    grid = np.linspace(1, 0, 2001)
+    counts = np.mean(
+        [np.interp(-grid, -at, count, left=0) for at, count in zip(values, above, strict=True)], axis=0
     )
+    return float(grid[min(int(np.searchsorted(counts, wanted)), len(grid) - 1)])
 
 
 def _lanczos(
@@ -207,14 +210,15 @@ def _lanczos(
             _removed(image, basis, 0, size, projected, width)
         active, remainder = _orthonormal(image, known, norms, chance)
         if size >= check or size == n:
-            if band is not None and size > min(n - block, _MOST * rank + block):
-                return None
             symmetric = torch.triu(projected[:size, :size])
             symmetric += torch.triu(symmetric, 1).T
             values, vectors = torch.linalg.eigh(symmetric)
             last = remainder.double() @ vectors[-width:, -rank:]
             wanted, slope = values[-rank:], torch.ones(1, dtype=values.dtype, device=device)
             if band is not None:
+                hidden = not bool((wanted > 1).all())
+                if size > min(n - block, (_HOPELESS if hidden else _MOST) * rank + block):
+                    return None
                 wanted, slope = band.eigenvalues(wanted)
             sigma = wanted.clamp_min(_TINY**2).sqrt().clamp_min(_TINY**0.5)
             worst = float((last.norm(dim=0) / slope / sigma).max())

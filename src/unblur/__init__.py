@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from unblur.artifact import load as load
     from unblur.baselines import EASE as EASE
     from unblur.baselines import Popularity as Popularity
+    from unblur.diffusion import DiffRec as DiffRec
+    from unblur.diffusion import LatentDiffRec as LatentDiffRec
     from unblur.interactions import Interactions as Interactions
     from unblur.ranking import Ranking as Ranking
     from unblur.recommender import Recommender as Recommender
@@ -19,19 +21,23 @@ if TYPE_CHECKING:
     from unblur.spectral import Flow as Flow
     from unblur.spectral import LowPass as LowPass
     from unblur.splitting import Split as Split
+    from unblur.synthesis import SDRM as SDRM
     from unblur.vocabulary import Vocabulary as Vocabulary
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BSPM": "unblur.spectral",
+    "DiffRec": "unblur.diffusion",
     "EASE": "unblur.baselines",
     "Flow": "unblur.spectral",
     "Interactions": "unblur.interactions",
+    "LatentDiffRec": "unblur.diffusion",
     "LowPass": "unblur.spectral",
     "Popularity": "unblur.baselines",
     "Ranking": "unblur.ranking",
     "Recommender": "unblur.recommender",
+    "SDRM": "unblur.synthesis",
     "Split": "unblur.splitting",
     "Vocabulary": "unblur.vocabulary",
     "load": "unblur.artifact",

@@ -1,15 +1,30 @@
 """`unblur demo`: a table of models and readable recommendations."""
 
+from pathlib import Path
+
 from tests.cli.conftest import Unblur
 
 
 def test_demo(unblur: Unblur) -> None:
     ran = unblur("demo")
     assert ran.code == 0, ran.err
-    for recipe in ("popularity/demo", "ease/demo", "gf-cf/demo", "bspm/demo"):
-        assert recipe in ran.out
+    kinds = ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
+    places = [ran.out.index(f"{kind}/demo") for kind in kinds]
+    assert places == sorted(places)
     for column in ("recall@20", "ndcg@20", "coverage@20", "fit s"):
         assert column in ran.out
     assert "bspm/demo recommends" in ran.out
     assert "%" in ran.out
     assert "unblur fit DATA" in ran.out
+
+
+def test_demo_writes_a_page(unblur: Unblur, tmp_path: Path) -> None:
+    ran = unblur("demo", "--out", tmp_path / "demo")
+    assert ran.code == 0, ran.err
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<svg viewBox="0 0 440') >= 6
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page
+    assert "3,000 users" in page
+    assert "mean popularity@20" in (tmp_path / "demo" / "leaderboard.md").read_text(encoding="utf-8")
+    assert unblur("demo", "--out", tmp_path / "demo").code == 2

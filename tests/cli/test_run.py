@@ -48,7 +48,8 @@ def test_a_recipe_on_a_file_of_ones_own(unblur: Unblur, recipe: Path, events: Pa
     assert "ours/log · protocol: paper" in ran.out
     assert "recall@3" in ran.out
     assert f"written to {out}" in ran.out
-    assert {path.name for path in out.iterdir()} == {"recipe.toml", "report.json", "report.md", "model"}
+    files = {"recipe.toml", "report.json", "report.md", "report.html", "model"}
+    assert {path.name for path in out.iterdir()} == files
     report = Report.from_dict(json.loads((out / "report.json").read_text()))
     assert [entry.name for entry in report.measurements] == [
         *("recall@3", "recall@5", "ndcg@3", "ndcg@5", "coverage@3", "coverage@5")
@@ -231,7 +232,7 @@ def test_an_empty_folder_is_used(unblur: Unblur, recipe: Path, events: Path, tmp
 @pytest.mark.parametrize(
     ("problem", "code", "message"),
     [
-        (KeyboardInterrupt, 130, "interrupted, nothing was written"),
+        (KeyboardInterrupt, 130, "interrupted; nothing is left half written"),
         (OSError, 2, "disk full. Nothing was left"),
     ],
 )
@@ -305,5 +306,5 @@ def test_an_interrupt_in_the_middle_leaves_nothing(recipe: Path, events: Path, t
         running.kill()
         running.wait()
     assert running.returncode == 130
-    assert told == "interrupted, nothing was written\n"
+    assert told == "interrupted; nothing is left half written\n"
     assert not list(place.iterdir())

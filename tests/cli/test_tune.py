@@ -14,7 +14,7 @@ from unblur.evaluation.report import Report
 from unblur.recipe import load_recipe
 
 FEW = ("--trials", "5", "--draws", "1", "--users", "100")
-FILES = {"recipe.toml", "report.json", "report.md", "trials.parquet", "model"}
+FILES = {"recipe.toml", "report.json", "report.md", "report.html", "trials.parquet", "model"}
 
 
 @pytest.fixture

@@ -20,7 +20,11 @@ from unblur.recipe.parts import Files
 from unblur.splitting import from_files, leave_last, together
 
 FAMILIES = ("diffrec", "l-diffrec", "t-diffrec", "lt-diffrec")
-RECIPES = [name for name in shipped() if name.partition("/")[0] in FAMILIES]
+RECIPES = [
+    name
+    for name in shipped()
+    if name.partition("/")[0] in FAMILIES and isinstance(load_recipe(name).split, Files)
+]
 TINY: Mapping[str, Any] = {
     "model.epochs": 2,
     "model.batch_size": 64,

@@ -119,7 +119,7 @@ def test_shipped_recipes_are_complete(name: str) -> None:
     assert recipe.name == name
     assert recipe.title
     assert Recipe.from_toml(recipe.to_toml()) == recipe
-    assert set(recipe.expected) <= set(recipe.protocol.names)
+    assert set(recipe.expected) <= set(recipe.measured)
 
 
 def test_what_is_shipped() -> None:

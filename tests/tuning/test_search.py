@@ -155,7 +155,7 @@ def test_tune_writes_trials_a_recipe_that_runs_the_report_and_the_model(tmp_path
     ended = CliRunner().invoke(app, [*asked, "--out", str(out)])
     assert ended.exit_code == 0, ended.output
     assert {entry.name for entry in out.iterdir()} == {
-        "model", "recipe.toml", "report.json", "report.md", "trials.parquet",
+        "model", "recipe.toml", "report.json", "report.md", "report.html", "trials.parquet",
     }  # fmt: skip
     assert pl.read_parquet(out / "trials.parquet")["chosen"].sum() == 1
     again = CliRunner().invoke(

@@ -8,13 +8,15 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
+from scipy import sparse
 from scipy.linalg import lapack
 
+from unblur.baselines.item_weights import ItemWeightsRecommender, Weights
 from unblur.errors import DataError
 from unblur.interactions import Interactions
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.vocabulary import Vocabulary
 
@@ -37,15 +39,20 @@ class EASE:
 
     def fit(
         self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> EASERecommender:
+    ) -> ItemWeightsRecommender:
         """Solve for the item weights: 4·n_items² bytes and about n_items³ operations; `rng` is not needed."""
-        x = train.binarized().matrix
+        return self.fit_rows(train.binarized().matrix, train, progress)
+
+    def fit_rows(
+        self, rows: sparse.csr_array, train: Interactions, progress: Progress = silent
+    ) -> ItemWeightsRecommender:
+        """Fit to `rows`, those of `train` with other weights."""
         progress(ProgressEvent("multiply items by items", 0, 3))
         gram = np.empty((train.n_items, train.n_items), dtype=np.float32, order="F")
-        transposed = x.T.tocsr()
+        transposed = rows.T.tocsr()
         for start in range(0, train.n_items, 1024):
             columns = slice(start, min(start + 1024, train.n_items))
-            gram[:, columns] = (transposed[columns] @ x).toarray().T
+            gram[:, columns] = (transposed[columns] @ rows).toarray().T
         gram[np.diag_indices_from(gram)] += self.ridge
         progress(ProgressEvent("factorize", 1, 3))
         factor, info = lapack.spotrf(gram, lower=False, overwrite_a=True)
@@ -60,39 +67,13 @@ class EASE:
         weights /= -np.diag(weights)[:, None].copy().T
         np.fill_diagonal(weights, 0.0)
         progress(ProgressEvent("invert", 3, 3))
-        return EASERecommender(self, train.items, train.item_degrees, weights, device)
+        return ItemWeightsRecommender(self, train.items, train.item_degrees, weights)
 
     def restore(
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> EASERecommender:
+    ) -> ItemWeightsRecommender:
         """The fitted recommender from its saved parts."""
-        return EASERecommender(
-            self, items, item_counts, cast("NDArray[np.float32]", tensors["weights"]), device
-        )
-
-
-class EASERecommender(Recommender):
-    """A score is the sum of the weights from the items of the history."""
-
-    linear: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        spec: Any,
-        items: Vocabulary,
-        item_counts: NDArray[np.int64],
-        weights: NDArray[np.float32],
-        device: str,
-    ) -> None:
-        super().__init__(spec, items, item_counts, device)
-        self.weights = weights
-
-    def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        return np.asarray(histories.binarized().matrix @ self.weights, dtype=np.float32)
-
-    def tensors(self) -> Tensors:
-        """`weights` (n_items, n_items): row i holds what item i adds to the score of each item."""
-        return {"weights": self.weights}
+        return ItemWeightsRecommender(self, items, item_counts, cast("Weights", tensors["weights"]), device)
 
 
 def _mirrored(upper: NDArray[np.float32], block: int = 2048) -> NDArray[np.float32]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import Device
@@ -14,16 +17,23 @@ if TYPE_CHECKING:
     from unblur.interactions import Interactions
     from unblur.recipe import Recipe
 
-_ORDER = ("popularity", "ease", "gf-cf", "bspm")
+_ORDER = ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
 _HISTORY = range(8, 16)
 """How many items the user has who is shown recommendations."""
 _SHOWN = 5
 
 
-def demo(device: Device = "cpu") -> None:
+def demo(
+    device: Device = "cpu",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new folder for the comparison as a page, report.html.")
+    ] = None,
+) -> None:
     """Run every model on the generated demonstration data, and recommend something to somebody."""
     from unblur import experiment
 
+    if out is not None:
+        experiment.check_place(out)
     recipes = _recipes()
     with ProgressDisplay() as progress:
         prepared = experiment.prepare(recipes[0], progress=progress)
@@ -33,9 +43,11 @@ def demo(device: Device = "cpu") -> None:
         for recipe in recipes:
             if not _same_split(prepared.recipe, recipe):
                 prepared = experiment.prepare(recipe, progress=progress)
-            ready = replace(prepared, recipe=recipe)
+            ready = replace(prepared, recipe=recipe if out is None else _with_more_measures(recipe))
             outcomes.append(experiment.measure(ready, device=device, progress=progress))
-    _show_table(outcomes)
+    _show_table(outcomes, recipes[0].protocol.names)
+    if out is not None:
+        _write_page(outcomes, prepared, out)
     _show_recommendations(outcomes[-1], prepared.split.histories)
     console = terminal.out()
     console.print("Next, with data of your own (a CSV or Parquet file of users and items):")
@@ -69,11 +81,46 @@ def _describe(prepared: Prepared) -> None:
     )
 
 
-def _show_table(outcomes: list[Outcome]) -> None:
+def _with_more_measures(recipe: Recipe) -> Recipe:
+    """The recipe with what a page shows beside accuracy."""
+    metrics = tuple(dict.fromkeys((*recipe.protocol.metrics, "coverage", "gini", "mean_popularity")))
+    return replace(recipe, protocol=replace(recipe.protocol, metrics=metrics))
+
+
+def _write_page(outcomes: list[Outcome], prepared: Prepared, out: Path) -> None:
+    """The models side by side as a page, as `unblur compare` makes it."""
+    from unblur.cli.compare import write_pages
+    from unblur.comparison import Entry, metric_of, result_of, summarise
+    from unblur.comparison.costs import Costs
+
+    metric = metric_of(outcomes[0].recipe)
+    results = []
+    for outcome in outcomes:
+        timings, n_users = outcome.report.timings, len(outcome.evaluations[0].ranking.users)
+        costs = Costs(
+            fit_seconds=timings.fit_seconds,
+            search_seconds=0.0,
+            milliseconds_a_user=1000 * timings.score_seconds / n_users,
+            peak_mb=timings.peak_rss_mb,
+            before_mb=0.0,
+            peak_is_own=False,
+        )
+        entry = Entry(outcome.recipe.name, outcome.recipe.model)
+        results.append(result_of(entry, outcome, prepared.split, metric, costs=costs))
+    found = summarise(results, prepared.split, metric, protocol=outcomes[0].recipe.protocol)
+    provenance = outcomes[0].report.provenance
+    out.mkdir(parents=True, exist_ok=True)
+    found = replace(
+        found, ground="demo", data=provenance.data, versions=provenance.versions, machine=provenance.machine
+    )
+    write_pages(found, out)
+    terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def _show_table(outcomes: list[Outcome], names: tuple[str, ...]) -> None:
     from unblur.cli.tables import table
     from unblur.evaluation.markdown import figure
 
-    names = [entry.name for entry in outcomes[0].report.measurements]
     rows = []
     for outcome in outcomes:
         row = [outcome.recipe.name]

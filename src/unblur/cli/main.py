@@ -45,7 +45,7 @@ class _Commands(TyperGroup):
             )
             code = REFUSED
         except (KeyboardInterrupt, typer.Abort):
-            terminal.err().print("interrupted, nothing was written", style="red")
+            terminal.err().print("interrupted; nothing is left half written", style="red")
             code = INTERRUPTED
         raise typer.Exit(code)
 
@@ -87,8 +87,14 @@ app.command()(evaluate)
 app.command()(recommend)
 if find_spec("unblur.cli.tune") is not None:
     app.command()(import_module("unblur.cli.tune").tune)
+if find_spec("unblur.cli.compare") is not None:
+    app.command()(import_module("unblur.cli.compare").compare)
 if find_spec("unblur.cli.datasets") is not None:
     app.add_typer(import_module("unblur.cli.datasets").app, name="datasets")
+if find_spec("unblur.cli.synthesize") is not None:
+    app.command()(import_module("unblur.cli.synthesize").synthesize)
+if find_spec("unblur.cli.audit") is not None:
+    app.command()(import_module("unblur.cli.audit").audit)
 app.command()(translate)
 
 

@@ -45,22 +45,61 @@ def tune(
     ] = 2,
     users: Annotated[int, typer.Option("--users", min=2, help="On how many users of each hold-out.")] = 2000,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Else the recipe's seed.")] = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params-file", help="Trained models: a tuning file of RecBole's with what to search."),
+    ] = None,
+    ignore_unknown: Annotated[
+        bool,
+        typer.Option("--ignore-unknown", help="Leave out names of that file that the model does not have."),
+    ] = False,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            "--sampler", metavar="random|bayes|exhaustive", help="Trained models: what is tried next."
+        ),
+    ] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
     """Search on validation data only, refit on all of train, test once.
 
-    Validation data are held out of train: random items of each user, and contiguous runs of them. Test data are
-    read once, after the choice.
+    Validation data are held out of train: random items of each user, and contiguous runs of them. A trained model
+    is judged on what its training stops by, and its trials are kept in OUT-trials: after an interrupt the same
+    command goes on with the next one. Test data are read once, after the choice.
     """
     from unblur import experiment, tuning
+    from unblur.cli.studies import Asked, tune_trained
     from unblur.randomness import streams
 
     if hold_out not in _KINDS:
         raise RecipeError(f"--hold-out must be both, random or block; saw {hold_out!r}. Give one of these.")
     base, notes = resolved(recipe, settings)
+    if base.utility is not None:
+        from unblur.cli.synthesizer_studies import tune_synthesizer
+
+        if params_file is not None or ignore_unknown:
+            raise RecipeError(
+                f"--params-file is for recommenders; {base.name} is of the synthesizer {base.model.kind}. Leave it out."
+            )
+        if out is not None:
+            experiment.check_place(out, overwrite=overwrite)
+        whole = Asked(trials, metric, sampler or "", seed, None, False)
+        tune_synthesizer(base, whole, notes=notes, data=data, out=out, device=device)
+        return
+    trained = base.model.kind in tuning.SPACES
+    if not trained and (params_file is not None or sampler is not None or ignore_unknown):
+        given = "--params-file" if params_file is not None else "--sampler" if sampler else "--ignore-unknown"
+        raise RecipeError(
+            f"{given} is for models whose every setting costs a training ({', '.join(tuning.SPACES)}); "
+            f"{base.name} is of kind {base.model.kind}. Leave it out."
+        )
     if out is not None:
         experiment.check_place(out, overwrite=overwrite)
+    if trained:
+        asked = Asked(trials, metric, sampler or "random", seed, params_file, ignore_unknown)
+        tune_trained(base, asked, notes=notes, data=data, out=out, device=device, overwrite=overwrite)
+        return
     with ProgressDisplay() as progress:
         prepared = experiment.prepare(as_strict(base), data=data, progress=progress)
         found = tuning.search(

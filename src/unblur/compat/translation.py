@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,7 +26,12 @@ class Translation:
 
 
 SYSTEMS: Mapping[str, str] = MappingProxyType(
-    {"bspm": "unblur.compat.bspm", "diffrec": "unblur.compat.diffrec"}
+    {
+        "bspm": "unblur.compat.bspm",
+        "diffrec": "unblur.compat.diffrec",
+        "recbole": "unblur.compat.recbole.command_line",
+        "sdrm": "unblur.compat.sdrm",
+    }
 )
 """Each program by name, and the module that knows it.
 
@@ -33,20 +39,28 @@ Such a module has `OPTIONS`, a mapping whose keys are the names of all options, 
 which takes the words after the script and gives a `Translation`.
 """
 
+_SCRIPTS: Mapping[str, str] = MappingProxyType({"run_recbole.py": "recbole"})
+"""Scripts whose name tells the system."""
+
 
 def translate(command: str, *, system: str | None = None) -> Translation:
     """The recipe for ``python main.py …``, the command line of one of `SYSTEMS`.
 
-    The system is told from the options given: the one that knows most of them. Raises `RecipeError` where
-    none or several know equally many (name it with `system`), and for options or values that the program does
-    not have.
+    The system is told from the script's name, or else from the options given: the one that knows most of them.
+    Raises `RecipeError` where none or several know equally many (name it with `system`), and for options or values
+    that the program does not have.
     """
     arguments = arguments_of(command)
     if system is not None and system not in SYSTEMS:
         raise RecipeError(
             f"A system must be one of {', '.join(SYSTEMS)}; saw {system!r}.{nearest(system, SYSTEMS)}"
         )
-    module = import_module(SYSTEMS[system or _recognized(arguments)])
+    told = [
+        name
+        for script, name in _SCRIPTS.items()
+        if re.search(rf"(?:^|[\s/\\]){re.escape(script)}\s", command)
+    ]
+    module = import_module(SYSTEMS[system or (told[0] if told else _recognized(arguments))])
     translated: Translation = module.translate(arguments)
     return translated
 
@@ -77,4 +91,4 @@ def _recognized(arguments: list[str]) -> str:
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     tables = recipe.to_dict()
-    return {section: tables[section] for section in ("seed", "data", "split", "model", "protocol")}
+    return {section: tables[section] for section in ("seed", *recipe.sections)}

@@ -42,8 +42,10 @@ def lightgcn_embeddings(
     that happen to be the user's own are drawn again, once.
     """
     chance = streams(rng, "initial", "pairs")
-    graph = _graph(train)
-    start = torch.randn(len(graph), width, generator=torch_generator(chance["initial"])) * settings.deviation
+    graph = interaction_graph(train)
+    start = (
+        torch.randn(graph.n_rows, width, generator=torch_generator(chance["initial"])) * settings.deviation
+    )
     start.requires_grad_()
     optimizer = torch.optim.Adam([start], lr=settings.learning_rate, fused=True)
     users, items, random = (
@@ -59,14 +61,10 @@ def lightgcn_embeddings(
             negatives = random.integers(0, train.n_items, len(pairs))
             own = train.contains(users[pairs], negatives)
             negatives[own] = random.integers(0, train.n_items, int(own.sum()))
-            final = _propagated(graph, start, settings.layers)
+            final = propagated(graph, start, settings.layers)
             who = torch.from_numpy(users[pairs])
             liked, other = (torch.from_numpy(n) + train.n_users for n in (items[pairs], negatives))
-            margin = (final[who] * (final[liked] - final[other])).sum(1)
-            used = start[torch.cat((who, liked, other))]
-            loss = functional.softplus(-margin).mean() + settings.ridge * used.square().sum() / (
-                2 * len(pairs)
-            )
+            loss = pairwise_loss(final, start, who, liked, other, settings.ridge)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -75,16 +73,25 @@ def lightgcn_embeddings(
             ProgressEvent("train item embeddings", epoch + 1, settings.epochs, {"loss": total / len(users)})
         )
     with torch.no_grad():
-        made: NDArray[np.float32] = _propagated(graph, start, settings.layers)[train.n_users :].numpy()
+        made: NDArray[np.float32] = propagated(graph, start, settings.layers)[train.n_users :].numpy()
     return made
 
 
-def _graph(train: Interactions) -> SparseRows:
+def interaction_graph(train: Interactions, device: torch.device | str = "cpu") -> RowBatch:
     """The normalised graph of users and items, symmetric, users first."""
     weights = normalize(train).matrix
-    return SparseRows.of(
-        sparse.csr_array(sparse.block_array([[None, weights], [weights.T, None]], format="csr"))
-    )
+    both = sparse.csr_array(sparse.block_array([[None, weights], [weights.T, None]], format="csr"))
+    return SparseRows.of(both, device).all()
+
+
+def pairwise_loss(
+    final: Tensor, start: Tensor, users: Tensor, liked: Tensor, other: Tensor, ridge: float
+) -> Tensor:
+    """Bayesian personalised ranking (Rendle et al., UAI 2009): ``−log σ(e_u·e_liked − e_u·e_other)``, mean over
+    pairs, and the ridge on the embeddings that the pairs begin with. The three are positions in the graph."""
+    margin = (final[users] * (final[liked] - final[other])).sum(1)
+    used = start[torch.cat((users, liked, other))]
+    return functional.softplus(-margin).mean() + ridge * used.square().sum() / (2 * len(users))
 
 
 class _Symmetric(torch.autograd.Function):
@@ -101,11 +108,17 @@ class _Symmetric(torch.autograd.Function):
         return graph.times(gradients[0].contiguous()), None
 
 
-def _propagated(graph: SparseRows, start: Tensor, layers: int) -> Tensor:
-    """The mean of the embeddings after 0 … `layers` propagations (He et al., equations 7 and 8)."""
-    whole = graph.all()
-    now = total = start
+def layers_of(graph: RowBatch, start: Tensor, layers: int) -> list[Tensor]:
+    """The embeddings after 0 … `layers` propagations (He et al., equation 7)."""
+    made = [start]
     for _ in range(layers):
-        now = _Symmetric.apply(now, whole)  # type: ignore[no-untyped-call]
-        total = total + now
+        made.append(_Symmetric.apply(made[-1], graph))  # type: ignore[no-untyped-call]
+    return made
+
+
+def propagated(graph: RowBatch, start: Tensor, layers: int) -> Tensor:
+    """Their mean (He et al., equation 8)."""
+    total = torch.zeros_like(start)
+    for layer in layers_of(graph, start, layers):
+        total = total + layer
     return total / (layers + 1)

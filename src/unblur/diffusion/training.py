@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class Plan:
     float32."""
     stopping: Stopping | None = None
     """When to stop early; needs a judge."""
+    decay: Literal["none", "linear"] = "none"
+    """``linear``: in epoch e of E, learning rates are 1 − (e − 1)/E of what they are at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,10 @@ class Training(Generic[Fitted]):
         losses = torch.empty(len(batches), device=self.device)
         told = time.perf_counter()
         learner.module.train()
+        if self.plan.decay == "linear":
+            for (_, settings), optimizer in zip(learner.groups, self._optimizers, strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate * (1 - (epoch - 1) / self.plan.epochs)
         for place, rows in enumerate(batches):
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)

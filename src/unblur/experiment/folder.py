@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from unblur import artifact
-from unblur.errors import ArtifactError
+from unblur.errors import ArtifactError, CapabilityError
 from unblur.experiment.provenance import trained_on
 from unblur.sources import write_parquet
 
@@ -78,7 +81,7 @@ def _write(place: Path, outcome: Outcome, tables: Mapping[str, pl.DataFrame]) ->
     ) as folder:
         made = Path(folder) / place.name
         made.mkdir()
-        for name, text in _texts(outcome).items():
+        for name, text in _texts(outcome, tables.get("trials.parquet")).items():
             (made / name).write_text(text, encoding="utf-8")
         for name, table in tables.items():
             write_parquet(table, made / name)
@@ -94,10 +97,42 @@ def _write(place: Path, outcome: Outcome, tables: Mapping[str, pl.DataFrame]) ->
             raise
 
 
-def _texts(outcome: Outcome) -> dict[str, str]:
-    """The text files of the folder by name."""
+def _texts(outcome: Outcome, trials: pl.DataFrame | None = None) -> dict[str, str]:
+    """The text files of the folder by name; without jinja2 the page is left out, and a note in the report says so."""
+    report, page = outcome.report, {}
+    try:
+        page = {"report.html": _page(outcome, trials)}
+    except CapabilityError as problem:
+        report = replace(report, notes=(*report.notes, f"there is no report.html: {problem}"))
     return {
         "recipe.toml": outcome.recipe.to_toml(),
-        MARK: outcome.report.to_json(),
-        "report.md": outcome.report.to_markdown(),
+        MARK: report.to_json(),
+        "report.md": report.to_markdown(),
+        **page,
     }
+
+
+def _page(outcome: Outcome, trials: pl.DataFrame | None) -> str:
+    """The run as a page: the report, where recommendations fall, and what the filter does where the model is one."""
+    from unblur.evaluation.metrics import exposure
+    from unblur.pages import report_page
+    from unblur.pages.curves import concentration, filter_response
+
+    degrees, ranking = outcome.train.item_degrees, outcome.evaluations[0].ranking
+    order = np.argsort(-degrees, kind="stable")
+    curves = {
+        "train": concentration(degrees, order),
+        f"the first {ranking.k} recommended": concentration(
+            exposure(ranking.positions, len(order), ranking.k), order
+        ),
+    }
+    notes = []
+    if hasattr(outcome.recipe.model, "epochs"):
+        notes.append("loss and metric of each epoch are not kept by a run; unblur compare draws them")
+    return report_page(
+        report=outcome.report,
+        concentration=curves,
+        response=filter_response(outcome.recipe.model),
+        trials=trials,
+        notes=notes,
+    )

@@ -61,7 +61,22 @@ def run(
     - `out`: a folder to make. It appears whole at the end or, after an error or an interrupt, not at all. One
       that exists raises `ArtifactError` before anything is computed, unless `overwrite`.
     - `notes`: what the report's reader must know beside what the run finds out by itself.
+
+    A recipe whose model is a synthesizer is run by `run_utility`.
     """
+    if recipe.utility is not None:
+        from unblur.experiment.utility import run_utility
+
+        return run_utility(
+            recipe,
+            data=data,
+            seeds=seeds,
+            device=device,
+            out=out,
+            overwrite=overwrite,
+            notes=notes,
+            progress=progress,
+        )
     if out is not None:
         check_place(out, overwrite=overwrite)
     outcome = measure(

@@ -47,6 +47,11 @@ def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progres
     Under the strict protocol a validation part is put in the order of time and learned from (`Files.in_order`);
     a model that trains until a metric stops rising carves as much, the last in time, out of all of train.
     """
+    if recipe.utility is not None:
+        raise RecipeError(
+            f"A split is made for recommenders; {recipe.name} is of the synthesizer {recipe.model.kind}, which is "
+            "measured on groups of users. Use: unblur run, unblur tune, or unblur synthesize."
+        )
     start = time.perf_counter()
     notes: list[str] = []
     parts = read_parts(recipe.data, data, progress=progress)

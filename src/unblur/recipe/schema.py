@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import tomllib
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from types import MappingProxyType, NoneType
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 from unblur.errors import RecipeError, SpecError, nearest
+from unblur.evaluation.utility import Utility
+from unblur.recipe import synthesis
 from unblur.recipe.parts import SPLITTINGS, Data, Files, Protocol, Published, Splitting, Verified
+from unblur.recipe.tables import OFF as OFF
+from unblur.recipe.tables import plain, read_spec, without_kind
 from unblur.recipe.toml import to_toml
-from unblur.registry import recommender_spec
-from unblur.spec import set_path, spec_from_dict, spec_to_dict
+from unblur.registry import recommender_spec, synthesizer_spec
+from unblur.spec import set_path
 
 SCHEMA = 1
 """The version of the form that recipes have in TOML."""
-OFF = "off"
-"""How TOML, which has no null, writes that an optional part is left out: ``sharpen = "off"``."""
-
-T = TypeVar("T")
-
 _SECTIONS = ("data", "split", "model", "protocol")
 _NUMBERS = ("expected", "verified")
 _PLAIN = ("schema", "name", "title", "seed")
-_KINDS = ("model.kind", "split.kind")
+_KINDS = ("model.kind", "split.kind", "downstream.kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,11 @@ class Recipe:
     data: Data = field(default_factory=Data)
     split: Splitting = field(default_factory=Files)
     model: Any
-    """A spec: `unblur.BSPM(…)`."""
+    """A spec: `unblur.BSPM(…)`, or that of a synthesizer, which has `downstream` and `utility` and no split."""
+    downstream: Any = None
+    """The spec of the recommender that synthetic users are measured by."""
+    utility: Utility | None = None
+    """How their worth is measured."""
     protocol: Protocol = field(default_factory=Protocol)
     expected: Mapping[str, Published] = field(default_factory=dict)
     """Published numbers by measurement, such as ``recall@20``."""
@@ -56,12 +58,28 @@ class Recipe:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise RecipeError(f"seed must be a whole number, not negative; saw {self.seed!r}. Write one.")
+        if synthesis.is_synthesizer(self.model.kind) and self.utility is None:
+            object.__setattr__(self, "utility", Utility())
+        if self.utility is not None and self.downstream is None:
+            object.__setattr__(self, "downstream", synthesis.read_downstream({}))
         for name in self.expected:
-            if name not in self.protocol.names:
+            if name not in self.measured:
                 raise RecipeError(
                     f"[expected] Only what the protocol measures can be expected; saw {name!r}."
-                    f"{nearest(name, self.protocol.names)} Measured: {', '.join(self.protocol.names)}."
+                    f"{nearest(name, self.measured)} Measured: {', '.join(self.measured[:60])}."
                 )
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The names of all that one run of it measures."""
+        if self.utility is None:
+            return self.protocol.names
+        return synthesis.measured_names(self.model.kind, self.protocol, self.utility)
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The names of the sections that hold its settings."""
+        return _SECTIONS if self.utility is None else synthesis.SECTIONS
 
     # --------------------------------------------------------------------------------------------- forms
 
@@ -72,7 +90,7 @@ class Recipe:
         Raises `RecipeError`, naming the section, for an unknown name (with the nearest real one), a wrong
         type, a value out of range, and for a schema that this version does not read.
         """
-        known = (*_PLAIN, *_SECTIONS, *_NUMBERS)
+        known = (*_PLAIN, *_SECTIONS, *synthesis.ONLY_HERE, *_NUMBERS)
         for entry in values:
             if entry not in known:
                 raise RecipeError(
@@ -84,11 +102,13 @@ class Recipe:
                 f"A recipe must be of schema {SCHEMA}; saw {schema!r}. Read it with the version that "
                 "wrote it."
             )
-        tables = {section: _table(values, section) for section in (*_SECTIONS, *_NUMBERS)}
+        tables = {section: _table(values, section) for section in known if section not in _PLAIN}
         if "kind" not in tables["model"]:
             raise RecipeError(
                 '[model] The kind of the model must be given, such as kind = "bspm"; it is not there.'
             )
+        synthesis.check_sections(tables, tables["model"]["kind"])
+        sampled = synthesis.is_synthesizer(tables["model"]["kind"])
         split_kind = tables["split"].get("kind", Files.kind)
         if split_kind not in SPLITTINGS:
             raise RecipeError(
@@ -99,16 +119,18 @@ class Recipe:
             name=_text(values, "name", name),
             title=_text(values, "title", ""),
             seed=values.get("seed", 0),
-            data=_spec(Data, tables["data"], "data"),
-            split=_spec(SPLITTINGS[split_kind], _without_kind(tables["split"]), "split"),
+            data=read_spec(Data, tables["data"], "data"),
+            split=read_spec(SPLITTINGS[split_kind], without_kind(tables["split"]), "split"),
             model=_model(tables["model"]),
-            protocol=_spec(Protocol, tables["protocol"], "protocol"),
+            downstream=synthesis.read_downstream(tables["downstream"]) if sampled else None,
+            utility=read_spec(Utility, tables["utility"], "utility") if sampled else None,
+            protocol=read_spec(Protocol, tables["protocol"], "protocol"),
             expected={
-                key: _spec(Published, _table(tables["expected"], key), f'expected."{key}"')
+                key: read_spec(Published, _table(tables["expected"], key), f'expected."{key}"')
                 for key in tables["expected"]
             },
             verified={
-                key: _spec(Verified, _table(tables["verified"], key), f'verified."{key}"')
+                key: read_spec(Verified, _table(tables["verified"], key), f'verified."{key}"')
                 for key in tables["verified"]
             },
         )
@@ -129,14 +151,17 @@ class Recipe:
             "name": self.name,
             "title": self.title,
             "seed": self.seed,
-            "data": _plain(self.data),
-            "split": {"kind": self.split.kind, **_plain(self.split)},
-            "model": {"kind": self.model.kind, **_plain(self.model)},
-            "protocol": {"kind": self.protocol.kind, **_plain(self.protocol)},
+            "data": plain(self.data),
+            "split": {"kind": self.split.kind, **plain(self.split)},
+            "model": {"kind": self.model.kind, **plain(self.model)},
         }
+        if self.utility is not None:
+            del values["split"]
+            values |= synthesis.tables_of(self.downstream, self.utility)
+        values["protocol"] = {"kind": self.protocol.kind, **plain(self.protocol)}
         for section in _NUMBERS:
             if getattr(self, section):
-                values[section] = {name: _plain(number) for name, number in getattr(self, section).items()}
+                values[section] = {name: plain(number) for name, number in getattr(self, section).items()}
         return values
 
     def to_toml(self) -> str:
@@ -168,8 +193,8 @@ class Recipe:
             return made
         return replace(
             made,
-            expected={name: number for name, number in self.expected.items() if name in made.protocol.names},
-            verified={name: number for name, number in self.verified.items() if name in made.protocol.names},
+            expected={name: number for name, number in self.expected.items() if name in made.measured},
+            verified={name: number for name, number in self.verified.items() if name in made.measured},
         )
 
     def without_numbers(self) -> Recipe:
@@ -178,89 +203,39 @@ class Recipe:
 
     def _subject(self) -> tuple[object, ...]:
         """What published numbers speak of, beside the hyper-parameters."""
-        return self.data, self.split, self.model.kind, self.protocol.kind, self.protocol.averaging
+        measuring = self.protocol.kind, self.protocol.averaging, self.downstream, self.utility
+        return self.data, self.split, self.model.kind, *measuring
 
     def _check_path(self, path: str) -> None:
         head, _, rest = path.partition(".")
-        if (head in _SECTIONS and rest) or path in ("seed", "name", "title"):
+        if (head in self.sections and rest) or path in ("seed", "name", "title"):
             return
-        if head in _SECTIONS:
+        if head in self.sections:
             raise RecipeError(f"{head} is a whole section; set one value in it, such as {head}.NAME=VALUE.")
         if head in ("schema", *_NUMBERS):
             raise RecipeError(
                 f"{head} states facts and cannot be set. Write a recipe of your own to state others."
             )
-        named = {section: self.to_dict()[section] for section in _SECTIONS}
+        named = {section: self.to_dict()[section] for section in self.sections}
         inside = [f"{section}.{path}" for section, table in named.items() if head in table]
         options = [*_PLAIN[1:], *(f"{section}.{name}" for section, table in named.items() for name in table)]
         hint = (
-            f" Did you mean {inside[0]!r}?" if inside else nearest(path, options) or nearest(head, _SECTIONS)
+            f" Did you mean {inside[0]!r}?"
+            if inside
+            else nearest(path, options) or nearest(head, self.sections)
         )
         raise RecipeError(
-            f"{path} is not a setting of a recipe.{hint} Settings begin with {', '.join(_SECTIONS)} or seed."
+            f"{path} is not a setting of a recipe.{hint} Settings begin with {', '.join(self.sections)} or seed."
         )
 
 
 def _model(table: Mapping[str, Any]) -> Any:
+    kind = str(table["kind"])
     try:
-        cls = recommender_spec(str(table["kind"]))
+        cls = synthesizer_spec(kind) if synthesis.is_synthesizer(kind) else recommender_spec(kind)
     except SpecError as problem:
         raise RecipeError(f"[model] {problem}") from None
-    return _spec(cls, _without_kind(table), "model")
-
-
-def _spec(cls: type[T], table: Mapping[str, Any], section: str) -> T:
-    try:
-        return spec_from_dict(cls, _decoded(cls, table))
-    except SpecError as problem:
-        raise RecipeError(f"[{section}] {problem}") from None
-
-
-def _decoded(cls: Any, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table with ``"off"`` read as `None` wherever a spec's field may be `None`."""
-    hints = typing.get_type_hints(cls)
-    decoded: dict[str, Any] = {}
-    for name, value in table.items():
-        options = typing.get_args(hints.get(name)) or (hints.get(name),)
-        inner = next(
-            (option for option in options if isinstance(option, type) and is_dataclass(option)), None
-        )
-        if value == OFF and NoneType in options:
-            decoded[name] = None
-        elif inner and not isinstance(value, Mapping):
-            off = f' or "{OFF}"' if NoneType in options else ""
-            raise SpecError(f"{name} of {cls.__name__} must be a table{off}; saw {value!r}. Write it so.")
-        else:
-            decoded[name] = _decoded(inner, value) if inner and isinstance(value, Mapping) else value
-    return decoded
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    """A spec's table: `None` is left out where it is the default, and ``"off"`` elsewhere; so is an empty
-    table."""
-    return _encoded(value, spec_to_dict(value))
-
-
-def _encoded(value: Any, table: dict[str, Any]) -> dict[str, Any]:
-    encoded: dict[str, Any] = {}
-    for entry in fields(value):
-        if not entry.init:
-            continue
-        own, plain = getattr(value, entry.name), table[entry.name]
-        if own is None:
-            if entry.default is not None and entry.default is not MISSING:
-                encoded[entry.name] = OFF
-        elif is_dataclass(own):
-            inside = _encoded(own, plain)
-            if inside or own != entry.default:
-                encoded[entry.name] = inside
-        else:
-            encoded[entry.name] = plain
-    return encoded
-
-
-def _without_kind(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in table.items() if name != "kind"}
+    return read_spec(cls, without_kind(table), "model")
 
 
 def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -11,26 +11,32 @@ ranked exactly by a second pass over these alone.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
+from scipy import sparse
 
 from unblur.errors import SpecError
 from unblur.interactions import Interactions
+from unblur.parallel import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG
 from unblur.ranking import top_k
 from unblur.spectral.bspm import BSPM, start_rows
 from unblur.spectral.normalization import normalize
 from unblur.spectral.operator import Operator, dense, sparse_tensor
+from unblur.spectral.ordering import Ordering
 from unblur.spectral.response import degree, response
 from unblur.spectral.spectrum import truncated_svd
 
-_BATCH = 64
+_BATCH = 32
 _ANCHORS = 8
 _DEPTH = 100
 _FIT_ERROR = 1e-5
@@ -68,22 +74,64 @@ class SharedPass:
         items that none of eight settings far apart has among its best 100 (about 1 place in 400).
         """
         table = self.coefficients if settings is None else self.coefficients[list(settings)]
-        anchors = table[_far_apart(table, _ANCHORS)]
-        depth = min(max(_DEPTH, 2 * k), len(self.train.items))
-        for first in range(0, histories.n_users, _BATCH):
-            rows = slice(first, min(first + _BATCH, histories.n_users))
-            batch = histories.take_users(rows)
-            features = self._features(batch)
-            shortlist = _shortlist(features, batch, anchors, depth)
-            yield rows, _ranked(table, features, shortlist, k)
-            progress(ProgressEvent("score all settings", rows.stop, histories.n_users))
+        room = threading.local()  # each thread's large array, used again for its next batch
+        if len(table) <= _ANCHORS:
+            decoders = [self._decoder(setting) for setting in table]
 
-    def _features(self, batch: Interactions) -> torch.Tensor:
+            def ranked(rows: slice) -> tuple[slice, NDArray[np.int32]]:
+                scores = self._scores(table, decoders, histories.take_users(rows), room)
+                return rows, np.stack([top_k(one.cpu().numpy().T, k)[0] for one in scores])
+        else:
+            anchors = table[_far_apart(table, _ANCHORS)]
+            depth = min(max(_DEPTH, 2 * k), len(self.train.items))
+
+            def ranked(rows: slice) -> tuple[slice, NDArray[np.int32]]:
+                batch = histories.take_users(rows)
+                features = self._features(batch, room)
+                return rows, _ranked(table, features, _shortlist(features, batch, anchors, depth), k)
+
+        n_users = histories.n_users
+        batches = [slice(start, min(start + _BATCH, n_users)) for start in range(0, n_users, _BATCH)]
+        beside = self.operator.device == "cpu"
+        with closing(in_threads(ranked, batches) if beside else (ranked(rows) for rows in batches)) as made:
+            for rows, positions in made:
+                yield rows, positions
+                progress(ProgressEvent("score all settings", rows.stop, n_users))
+
+    def _decoder(self, setting: torch.Tensor) -> torch.Tensor:
+        """(n_items, rank): what a code of that setting is multiplied with; rank 0 without a low-pass filter."""
+        low = setting[self.powers :].view(len(self.ranks), len(self.decoders))
+        used = [end for end, part in zip(self.ranks, low, strict=True) if bool(part.any())]
+        made = torch.empty((len(self.train.items), max(used, default=0)), device=setting.device)
+        for part, start, stop in zip(low, (0, *self.ranks), self.ranks, strict=False):
+            if stop <= made.shape[1]:
+                made[:, start:stop] = torch.tensordot(part, self.decoders[:, :, start:stop], dims=1)
+        return made
+
+    def _scores(
+        self,
+        table: torch.Tensor,
+        decoders: Sequence[torch.Tensor],
+        batch: Interactions,
+        room: threading.local,
+    ) -> torch.Tensor:
+        """(settings, n_items, rows): the scores of some rows under a few settings, −inf for what they have."""
+        x = sparse_tensor(start_rows(self.specs[0], batch, self.train.item_degrees), self.operator.device)
+        code = (x @ self.right).T
+        vectors = _within(room, (self.powers, *x.shape[::-1]), self.operator.device)
+        vectors[0] = x.to_dense().T
+        _chebyshev(self.operator, vectors)
+        scores = torch.tensordot(table[:, : self.powers], vectors, dims=1)
+        for one, decoder in zip(scores, decoders, strict=True):
+            one.addmm_(decoder, code[: decoder.shape[1]])
+        return _without(scores, batch)
+
+    def _features(self, batch: Interactions, room: threading.local) -> torch.Tensor:
         """(features, n_items, rows): the shared vectors of some rows."""
         x = sparse_tensor(start_rows(self.specs[0], batch, self.train.item_degrees), self.operator.device)
         code = (x @ self.right).T.contiguous()
         shape = (self.coefficients.shape[1], len(self.train.items), batch.n_users)
-        features = torch.empty(shape, device=self.operator.device)
+        features = _within(room, shape, self.operator.device)
         features[0] = x.to_dense().T
         _chebyshev(self.operator, features[: self.powers])
         place = self.powers
@@ -113,7 +161,10 @@ def share(
         )
     train = train.binarized()
     normalized = normalize(train)
-    operator = Operator(normalized.matrix, device)
+    users = Ordering.of(normalized.matrix, device).users
+    operator = Operator(
+        sparse.csr_array(normalized.matrix[users]), device
+    )  # P is the same in any order of users
     ranks = tuple(sorted({spec.low_pass.rank for spec in specs if spec.low_pass is not None}))
     powers, low_powers = _sizes(specs)
     n_items, rank = train.n_items, ranks[-1] if ranks else 0
@@ -137,13 +188,26 @@ def _shortlist(
     features: torch.Tensor, batch: Interactions, anchors: torch.Tensor, depth: int
 ) -> torch.Tensor:
     """(rows, anchors × depth) item positions; −1 marks a repeat or a missing item."""
-    scores = torch.tensordot(anchors, features, dims=1)
-    scores[
-        :, torch.from_numpy(batch.matrix.indices).long(), torch.from_numpy(batch.rows()).long()
-    ] = -torch.inf
+    scores = _without(torch.tensordot(anchors, features, dims=1), batch)
     found = np.sort(np.concatenate([top_k(one.cpu().numpy().T, depth)[0] for one in scores], axis=1), axis=1)
     found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
     return torch.from_numpy(np.sort(found, axis=1)).long().to(features.device)
+
+
+def _within(room: threading.local, shape: tuple[int, ...], device: str) -> torch.Tensor:
+    """An array of that shape, in the memory of the thread's last one where that is large enough."""
+    size, held = math.prod(shape), getattr(room, "held", None)
+    if held is None or len(held) < size:
+        held = room.held = torch.empty(size, device=device)
+    made: torch.Tensor = held[:size].view(shape)
+    return made
+
+
+def _without(scores: torch.Tensor, batch: Interactions) -> torch.Tensor:
+    """Scores (settings, n_items, rows) with −inf, in place, for the items of the histories."""
+    items, rows = (torch.from_numpy(part).long() for part in (batch.matrix.indices, batch.rows()))
+    scores[:, items, rows] = -torch.inf
+    return scores
 
 
 def _ranked(
@@ -165,9 +229,9 @@ def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
     for j in range(1, len(vectors)):
         twice = 2.0 if j > 1 else 1.0
         half = operator.forward @ vectors[j - 1]
-        vectors[j] = torch.addmm(vectors[j - 1], operator.backward, half, beta=-twice, alpha=2 * twice)
+        torch.addmm(vectors[j - 1], operator.backward, half, beta=-twice, alpha=2 * twice, out=vectors[j])
         if j > 1:
-            vectors[j] -= vectors[j - 2]
+            vectors[j].sub_(vectors[j - 2])
 
 
 def _sizes(specs: Sequence[BSPM], most: int = 32) -> tuple[int, int]:

@@ -113,7 +113,7 @@ def search(
     standard error of the best are then ranked exactly, and the simplest of those within one standard error is
     chosen. Simple means few departures from the spec's defaults: fewer parameters are chosen by chance.
     """
-    _check_quality(metric)
+    check_quality(metric)
     random = streams(rng, "settings", "hold-outs", "users")
     searched = space_of(base, _within_rank(space_of(base, space), train))
     specs = settings_of(base, searched, trials, rng=random["settings"])
@@ -168,7 +168,7 @@ def first_metric(recipe: Recipe, asked: str | None = None) -> str:
     return asked
 
 
-def _check_quality(metric: str) -> None:
+def check_quality(metric: str) -> None:
     """Raise `SpecError` for a metric that is unknown, or that says nothing about a user's list being right."""
     name, cutoff = parse_metric(metric)
     if name in _NOT_QUALITY:

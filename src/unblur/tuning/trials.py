@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from unblur.errors import DataError, SpecError, nearest, some
 from unblur.evaluation.metrics import parse_metric, per_user
-from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, generator
 from unblur.spec import replace_field, spec_to_dict
@@ -43,7 +42,7 @@ def space_of(base: Any, changes: Mapping[str, Sequence[Any]] | None = None) -> d
             raise SpecError(f"{path} is not a hyper-parameter of {type(base).__name__}.{hint}")
         known[path] = tuple(value for place, value in enumerate(values) if value not in values[:place])
     tree = spec_to_dict(base)
-    kept = {path: values for path, values in known.items() if _inside(tree, path)}
+    kept = {path: values for path, values in known.items() if inside(tree, path)}
     if not kept:
         raise SpecError(
             f"{type(base).__name__} has no search space, so there is nothing to tune. Tune another model."
@@ -140,27 +139,28 @@ class Trials:
         """(settings, users) the metric; exact for up to eight settings, see `SharedPass.rankings`."""
         chosen = list(range(len(self.specs))) if settings is None else list(settings)
         table = np.zeros((len(chosen), self.histories.n_users))
-        for rows, which, positions in self._rankings(chosen):
-            table[which, rows] = self._measured(positions, self.held_out.take_users(rows))
+        for which, positions in enumerate(self._rankings(chosen)):
+            table[which] = self._measured(positions)
         return table
 
-    def _rankings(self, chosen: list[int]) -> Iterator[tuple[slice, int, NDArray[np.int32]]]:
+    def _rankings(self, chosen: list[int]) -> Iterator[NDArray[np.int32]]:
+        """The lists (users, cut-off) of one setting after the other."""
         if self.shared is not None:
+            made = np.empty((len(chosen), self.histories.n_users, self.cutoff), dtype=np.int32)
             for rows, positions in self.shared.rankings(
                 self.histories, k=self.cutoff, settings=chosen, progress=self.progress
             ):
-                for which in range(len(chosen)):
-                    yield rows, which, positions[which]
+                made[:, rows] = positions
+            yield from made
             return
-        for which, setting in enumerate(chosen):
+        for setting in chosen:
             model = self.specs[setting].fit(
                 self.train, rng=self.random, device=self.device, progress=self.progress
             )
-            ranking = model.recommend(self.histories, k=self.cutoff)
-            yield slice(0, self.histories.n_users), which, ranking.positions
+            yield model.recommend(self.histories, k=self.cutoff).positions
 
-    def _measured(self, positions: NDArray[np.int32], held_out: Interactions) -> NDArray[np.float64]:
-        return per_user(positions, held_out.matrix, [self.name], [self.cutoff])[self.metric]
+    def _measured(self, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+        return per_user(positions, self.held_out.matrix, [self.name], [self.cutoff])[self.metric]
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -172,7 +172,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield f"{above}{name}", value
 
 
-def _inside(tree: Any, path: str) -> bool:
+def inside(tree: Any, path: str) -> bool:
     """Whether the table that a dotted path points into is there."""
     here = tree
     for part in path.split(".")[:-1]:

@@ -1,0 +1,119 @@
+"""LightGCN: embeddings smoothed along the graph of users and items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from unblur.baselines.factors import FactorsRecommender, restored_factors
+from unblur.diffusion.settings import Optimizer, Stopping
+from unblur.interactions import Interactions
+from unblur.progress import Progress, silent
+from unblur.randomness import RNG
+from unblur.recommender import Tensors
+from unblur.spec import spec
+from unblur.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from unblur.diffusion.training import Training
+
+
+@spec
+class LightGCN:
+    """LightGCN (He et al., SIGIR 2020, arXiv 2002.02126), trained by BPR (Rendle et al., UAI 2009).
+
+    Embeddings of users and items begin as parameters e⁰ and are smoothed K times, ``e_u^(k+1) = Σ_i e_i^k /
+    √(d_u d_i)`` and likewise for items (equation 3); a final embedding is the mean over the K + 1 layers (equation 4), and
+    a score the product of a user's and an item's.
+
+    **A user is a history row**, so scores fold the row in: the user's layers k ≥ 1 follow from those of the items by
+    equation 3, and its own e⁰, which nobody knows for a new user, is left out:
+    ``e_x = Σ_{i∈x} q_i`` with ``q_i = (e_i^0 + … + e_i^(K−1)) / ((K + 1)·√d_i)``. The factor 1/√|x|, which a row's scores share,
+    is left out too, and so scores are linear in the row.
+    """
+
+    kind: ClassVar[str] = "lightgcn"
+    stochastic: ClassVar[bool] = True
+    width: PositiveInt = 64
+    """Width of the embeddings."""
+    layers: PositiveInt = 3
+    """How often embeddings are smoothed: K."""
+    users: Literal["embedded", "from-items"] = "embedded"
+    """Whether users have embeddings e⁰ of their own in training (the paper), or none, as when they are scored."""
+    deviation: PositiveFloat = 0.1
+    """The standard deviation that embeddings begin with."""
+    ridge: NonNegativeFloat = 1e-4
+    """The L2 penalty on the e⁰ that a batch uses: λ."""
+    optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
+    """How embeddings follow their gradients."""
+    epochs: PositiveInt = 1000
+    """The most passes over the interactions."""
+    batch_size: PositiveInt = 2048
+    """Interactions a batch; each costs a whole propagation."""
+    precision: Literal["float32"] = "float32"
+    """What products of training are computed in."""
+    stopping: Stopping | None = Stopping()
+    """When training ends early; `None` trains all epochs on all of train."""
+
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        device: str = "cpu",
+        progress: Progress = silent,
+        validation: Interactions | None = None,
+        checkpoints: str | Path | None = None,
+        tensorboard: str | Path | None = None,
+    ) -> FactorsRecommender:
+        """Train, and return the recommender of the best evaluated epoch; arguments and errors as of
+        `unblur.diffusion.DiffRec.fit`."""
+        run = self.training(
+            train,
+            rng=rng,
+            device=device,
+            progress=progress,
+            validation=validation,
+            checkpoints=checkpoints,
+            tensorboard=tensorboard,
+        )
+        for _ in run.epochs():
+            pass
+        return run.fitted()
+
+    def training(
+        self,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        device: str = "cpu",
+        progress: Progress = silent,
+        validation: Interactions | None = None,
+        checkpoints: str | Path | None = None,
+        tensorboard: str | Path | None = None,
+    ) -> Training[FactorsRecommender]:
+        """What `fit` runs, for a caller who wants to see each epoch; arguments as of `fit`."""
+        from unblur.baselines.graph_embeddings import GraphLearner
+        from unblur.diffusion.runs import start_run
+
+        return start_run(
+            self,
+            lambda part, seed, on: GraphLearner(self, part, train.item_degrees, seed, on),
+            train,
+            rng=rng,
+            device=device,
+            progress=progress,
+            validation=validation,
+            checkpoints=checkpoints,
+            tensorboard=tensorboard,
+        )
+
+    def restore(
+        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+    ) -> FactorsRecommender:
+        """The fitted recommender from its saved parts."""
+        return restored_factors(self, items, item_counts, tensors, device)

@@ -1,0 +1,201 @@
+"""`unblur audit`: what a synthetic data set is worth, and what attacks on it find."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unblur.cli import terminal
+from unblur.cli.options import Overwrite, reads_data
+from unblur.cli.progress import ProgressDisplay
+from unblur.errors import ArtifactError, DataError
+
+if TYPE_CHECKING:
+    from unblur.evaluation.audit import Audit
+    from unblur.interactions import Interactions
+    from unblur.progress import Progress
+
+FAILED = 1
+"""The exit code where a gate does not pass."""
+
+
+@reads_data
+def audit(
+    real: Annotated[
+        Path,
+        typer.Argument(
+            metavar="REAL", help="The users the set was made from: a file, or a folder with a train file."
+        ),
+    ],
+    synthetic: Annotated[Path, typer.Argument(metavar="SYNTHETIC", help="The synthetic set, likewise.")],
+    holdout: Annotated[
+        Path | None,
+        typer.Option("--holdout", help="Real users of the same kind who were kept out of training."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new folder for report.html and report.json.")
+    ] = None,
+    max_auc: Annotated[
+        float | None,
+        typer.Option(
+            "--max-auc",
+            help="The largest area under the ROC curve of a membership attacker; 0.55 with a holdout.",
+            show_default=False,
+        ),
+    ] = None,
+    max_copies: Annotated[
+        int, typer.Option("--max-copies", min=0, help="How many exact copies of training users may be there.")
+    ] = 0,
+    max_near_copies: Annotated[
+        float, typer.Option("--max-near-copies", help="The share of near copies beyond that of the holdout.")
+    ] = 0.01,
+    max_excess: Annotated[
+        float | None,
+        typer.Option(
+            "--max-excess",
+            help="Right guesses about members beyond those about outsiders; 0.05 with a holdout.",
+            show_default=False,
+        ),
+    ] = None,
+    users: Annotated[
+        int, typer.Option("--users", min=0, help="How many users of each set are attacked; 0 for all.")
+    ] = 10_000,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Whether synthetic users without items are valid.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn at random.")] = 0,
+    overwrite: Overwrite = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Attack a synthetic data set, compare it with real users, and report what was found.
+
+    Exits with 1 when a gate does not pass. Without --holdout nothing about membership can be measured, and its
+    gates are left out unless asked for.
+    """
+    from unblur.evaluation.audit import audit as audited
+    from unblur.evaluation.gates import Gates
+    from unblur.experiment import check_place
+
+    if out is not None:
+        check_place(out, overwrite=overwrite)
+    usual = Gates() if holdout is not None else Gates(max_auc=None, max_excess=None)
+    gates = replace(
+        usual,
+        max_auc=usual.max_auc if max_auc is None else max_auc,
+        max_excess=usual.max_excess if max_excess is None else max_excess,
+        max_copies=max_copies,
+        max_near_copies=max_near_copies,
+    )
+    with ProgressDisplay() as progress:
+        options = {name.removeprefix("data.read."): value for name, value in reading.items()}
+        found = audited(
+            _read(real, options, progress),
+            _read_alike(synthetic, options, progress),
+            None if holdout is None else _read(holdout, options, progress),
+            gates=gates,
+            empty_users=allow_empty,
+            users=users or None,
+            rng=seed,
+            progress=progress,
+        )
+    found = replace(found, provenance=replace(found.provenance, seeds=(seed,), **_origin()))
+    if out is not None:
+        _write(found, out)
+    _show(found, out)
+    if found.failed():
+        raise typer.Exit(FAILED)
+
+
+def _read(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
+    """A file, or the train part of a folder."""
+    from unblur import sources
+
+    if not path.is_dir():
+        return sources.read(path, **options, progress=progress)
+    parts = sources.split_files(path)
+    if "train" not in parts:
+        raise DataError(
+            f"A folder to audit must hold a train file (train.parquet, say); {path} holds none. Give the file itself."
+        )
+    return sources.read(parts["train"], **options, progress=progress)
+
+
+def _read_alike(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
+    """The synthetic set, read as the real one is, or plainly where that does not fit: it may have fewer columns."""
+    try:
+        return _read(path, options, progress)
+    except DataError:
+        plain = {name: value for name, value in options.items() if name in ("labels", "duplicates")}
+        if plain == options:
+            raise
+        try:
+            return _read(path, plain, progress)
+        except DataError:
+            pass
+        raise
+
+
+def _origin() -> dict[str, Any]:
+    from unblur.experiment.provenance import machine, versions
+
+    return {"versions": versions(), "machine": machine()}
+
+
+def _write(found: Audit, out: Path) -> None:
+    """The folder with the page and the figures, whole or not at all."""
+    from unblur.pages import audit_page
+
+    texts = {"report.html": audit_page(found), "report.json": found.to_json()}
+    place = out.absolute()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
+        ) as folder:
+            made = Path(folder) / place.name
+            made.mkdir()
+            for name, text in texts.items():
+                (made / name).write_text(text, encoding="utf-8")
+            replaced = Path(folder) / "replaced"
+            try:
+                if place.exists():
+                    place.rename(replaced)
+                made.rename(place)
+            except BaseException:
+                if replaced.exists() and not place.exists():
+                    replaced.rename(place)
+                raise
+    except OSError as problem:
+        raise ArtifactError(
+            f"The output folder must be written whole; {out}: {problem.strerror or problem}. Nothing was left "
+            "behind. Make room, or give another path."
+        ) from problem
+
+
+def _show(found: Audit, out: Path | None) -> None:
+    from unblur.cli.tables import table
+
+    console: Any = terminal.out()
+    words = {
+        "fault": "not valid",
+        "leak": "leak found",
+        "clear": "none found",
+        "unmeasured": "not measured",
+        "note": "note",
+    }
+    rows = [[words[finding.kind], finding.text] for finding in found.findings]
+    title = (
+        f"{found.n_synthetic:,} synthetic users, made from {found.n_train:,}, {found.n_holdout:,} kept out"
+    )
+    console.print(table(title, ["", "finding"], rows, left=2))
+    gates = [[gate.name, "passed" if gate.passed else "FAILED", gate.reason] for gate in found.gates]
+    console.print(table("", ["gate", "result", "why"], gates, left=3))
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    if out is not None:
+        console.print(f"written to {out}", markup=False, soft_wrap=True)

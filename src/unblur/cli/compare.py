@@ -1,0 +1,130 @@
+"""`unblur compare`: several models, one data set, one protocol, one budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from unblur.cli import terminal
+from unblur.cli.options import Device, Settings, reads_data
+from unblur.cli.progress import ProgressDisplay
+from unblur.errors import CapabilityError, RecipeError
+
+if TYPE_CHECKING:
+    from unblur.comparison import Comparison
+
+FAILED = 1
+"""The exit code where a model did not get through."""
+
+
+@reads_data
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL…",
+            help="Recipes (shipped or TOML files) and kinds of models, such as ease or item-knn.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="A folder for results and pages. With the same command it goes on where it ended."
+        ),
+    ],
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="Whose data, split and protocol are used; else the first recipe's."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Your own data: a file, or a folder of parts.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", metavar="paper|strict", help="Else the recipe's.")
+    ] = None,
+    trials: Annotated[
+        int, typer.Option("--trials", min=0, help="How many settings of each model are tried; 0 for none.")
+    ] = 0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="How long each model is searched, in place of --trials.")
+    ] = 0.0,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="How many seeds a stochastic model is fitted with.")
+    ] = 1,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="What settings are chosen and models ordered by.")
+    ] = None,
+    sampler: Annotated[
+        str, typer.Option("--sampler", metavar="random|bayes|exhaustive", help="Which setting is tried next.")
+    ] = "random",
+    settings: Settings = None,
+    device: Device = "cpu",
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Tune every model with the same budget on validation data, test each once, and say what differs.
+
+    Results are kept model by model and trial by trial: the same command, or one with more models, computes only what is
+    missing. Exits with 1 when a model did not get through; the others are shown.
+    """
+    from unblur import comparison
+    from unblur.recipe import parse_settings
+
+    if protocol not in (None, "paper", "strict"):
+        raise RecipeError(f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.")
+    lineup = comparison.line_up(
+        models,
+        recipe=recipe,
+        own_data=data is not None,
+        protocol=cast("Literal['paper', 'strict'] | None", protocol),
+        settings={**parse_settings(settings or ()), **reading},
+    )
+    with ProgressDisplay() as progress:
+        found = comparison.compare(
+            lineup,
+            data=data,
+            metric=metric,
+            budget=comparison.Budget(trials, seconds),
+            sampler=cast("Any", sampler),
+            seeds=seeds,
+            device=device,
+            out=out,
+            progress=progress,
+        )
+    write_pages(found, out)
+    show(found)
+    terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+    if found.failures:
+        raise typer.Exit(FAILED)
+
+
+def write_pages(found: Comparison, out: Path) -> None:
+    """Put leaderboard, figures and page into the folder of a comparison; without jinja2 there is a note and no page."""
+    from unblur.comparison import comparison_page, to_markdown
+    from unblur.comparison.cache import Cache
+
+    texts = {"leaderboard.md": to_markdown(found), "report.json": found.to_json()}
+    try:
+        texts["report.html"] = comparison_page(found)
+    except CapabilityError as problem:
+        terminal.note(f"note: there is no report.html. {problem}")
+    Cache(out).write(texts)
+
+
+def show(found: Comparison) -> None:
+    """Print the tables of a comparison."""
+    from unblur.cli.tables import table
+    from unblur.comparison.tables import beyond_accuracy, costs, leaderboard
+
+    console: Any = terminal.out()
+    for rows in (leaderboard(found), beyond_accuracy(found), costs(found)):
+        console.print(table(rows.title, rows.columns, rows.rows))
+    console.print(found.verdict(), markup=False, soft_wrap=True)
+    for name, reason in found.failures.items():
+        terminal.err().print(
+            f"{name} did not get through: {reason}", style="red", markup=False, soft_wrap=True
+        )
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -1,0 +1,137 @@
+"""`unblur tune` for models whose every setting costs a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unblur.cli import terminal
+from unblur.cli.progress import ProgressDisplay
+from unblur.cli.run import show
+
+if TYPE_CHECKING:
+    from unblur.experiment import Prepared
+    from unblur.recipe import Recipe
+    from unblur.tuning import Dimension, Study
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of the search."""
+
+    trials: int
+    metric: str | None
+    sampler: str
+    seed: int | None
+    params_file: Path | None
+    ignore_unknown: bool
+
+
+def tune_trained(
+    base: Recipe,
+    asked: Asked,
+    *,
+    notes: Sequence[str],
+    data: Path | None,
+    out: Path | None,
+    device: str,
+    overwrite: bool,
+) -> None:
+    """A study of the recipe's model, kept on disk trial by trial; then one fit and one test of the winner."""
+    from unblur import experiment, tuning
+
+    space, remarks = _space(base, asked)
+    for remark in remarks:
+        terminal.note(f"note: {remark}")
+    place = trials_folder(base, out)
+    with ProgressDisplay() as progress:
+        prepared = _prepared(base, data, progress)
+        model = prepared.recipe.model
+        found = tuning.study(
+            model,
+            prepared.split,
+            space,
+            trials=asked.trials,
+            metric=asked.metric or (model.stopping.metric if model.stopping else tuning.first_metric(base)),
+            sampler=asked.sampler,
+            seed=base.seed if asked.seed is None else asked.seed,
+            folder=place,
+            device=device,
+            progress=progress,
+        )
+        outcome = experiment.measure(
+            prepared,
+            chosen=found.spec,
+            notes=(*notes, *remarks, *found.notes()),
+            device=device,
+            progress=progress,
+        )
+    print_trials(found)
+    show(outcome.report, None)
+    terminal.note(f"trials are kept in {place}")
+    if out is not None:
+        experiment.write_folder(
+            out,
+            replace(outcome, recipe=_named(outcome.recipe)),
+            tables={"trials.parquet": found.to_frame()},
+            overwrite=overwrite,
+        )
+        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def _space(base: Recipe, asked: Asked) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:
+    """What is searched: the lines of a tuning file, else the search space of the model's kind."""
+    from unblur.tuning import dimensions_of
+
+    if asked.params_file is None:
+        return dimensions_of(base.model), ()
+    from unblur.compat.recbole import read_params, space_of_params
+
+    return space_of_params(base.model, read_params(asked.params_file), ignore_unknown=asked.ignore_unknown)
+
+
+def trials_folder(base: Recipe, out: Path | None) -> Path:
+    """Where trials are kept: beside the output, else in the working folder under the recipe's name."""
+    return (
+        Path(f"tune-{base.name.replace('/', '-')}-trials")
+        if out is None
+        else out.with_name(f"{out.name}-trials")
+    )
+
+
+def _prepared(base: Recipe, data: Path | None, progress: ProgressDisplay) -> Prepared:
+    """The data split without a look ahead: given parts in the order of time, any other split as it is."""
+    from unblur import experiment
+    from unblur.recipe.parts import Files
+
+    expects_nothing = base.without_numbers()
+    if isinstance(base.split, Files):
+        expects_nothing = replace(expects_nothing, protocol=replace(base.protocol, kind="strict"))
+    return experiment.prepare(expects_nothing, data=data, progress=progress)
+
+
+def _named(recipe: Recipe) -> Recipe:
+    """The recipe as that of a winner. No kind of its split or protocol changes: running it does not search."""
+    return replace(
+        recipe,
+        name=f"{recipe.name}-tuned",
+        title=f"{recipe.title}, hyper-parameters chosen on validation data".lstrip(", "),
+    )
+
+
+def print_trials(found: Study, most: int = 10) -> None:
+    """The best trials of a study as a table."""
+    from rich.table import Table
+
+    shown = found.to_frame().head(most)
+    table = Table(
+        title=f"the best {len(shown)} of {len(found.trials)} settings on validation data ({found.n_users:,} users)"
+    )
+    columns = [name for name in shown.columns if name != "problem"]
+    for name in columns:
+        table.add_column(name, justify="right")
+    for row in shown.select(columns).iter_rows():
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
+    terminal.out().print(table)

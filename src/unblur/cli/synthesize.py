@@ -1,0 +1,111 @@
+"""`unblur synthesize`: synthetic users of one's own data, with a card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unblur.cli import terminal
+from unblur.cli.options import DataPath, Device, Overwrite, Settings, reads_data
+from unblur.cli.progress import ProgressDisplay
+from unblur.errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    from unblur.recipe import Recipe
+
+
+@reads_data
+def synthesize(
+    data: DataPath,
+    out: Annotated[Path, typer.Option("--out", help="A new folder for synthetic.parquet and card.md.")],
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            "--model",
+            help="A kind of synthesizer (sdrm, multi-vae, independent-items …), or a recipe to take it from.",
+        ),
+    ] = "sdrm",
+    settings: Settings = None,
+    users: Annotated[
+        int | None,
+        typer.Option("--users", min=1, help="How many synthetic users.", show_default="as many as real ones"),
+    ] = None,
+    privacy_epsilon: Annotated[
+        float | None,
+        typer.Option(
+            "--privacy-epsilon",
+            help="Train with differential privacy of this ε, the unit being one user; needs unblur[privacy].",
+            show_default=False,
+        ),
+    ] = None,
+    privacy_delta: Annotated[
+        float | None,
+        typer.Option(
+            "--privacy-delta", help="Its δ.", show_default="a tenth of one over the number of users"
+        ),
+    ] = None,
+    keep_synthesizer: Annotated[
+        bool, typer.Option("--keep-synthesizer", help="Save the fitted synthesizer beside the sample.")
+    ] = False,
+    device: Device = "cpu",
+    overwrite: Overwrite = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Make synthetic users of your own data: a Parquet file, and a card that says what it is and is not for.
+
+    `unblur audit` then attacks the file, and compares it with real users.
+    """
+    from unblur.experiment.synthesizing import Protection, synthesize
+    from unblur.recipe import parse_settings
+
+    if privacy_delta is not None and privacy_epsilon is None:
+        raise RecipeError("--privacy-delta belongs to --privacy-epsilon, which is not given. Give both.")
+    given = parse_settings(settings or ())
+    for path in given:
+        if path.partition(".")[0] not in ("model", "data", "seed"):
+            raise RecipeError(f"{path} has no say in this command; model, data and seed have. Leave it out.")
+    chosen = _own_recipe(recipe).changed({**reading, **given})
+    asked = None if privacy_epsilon is None else Protection(privacy_epsilon, privacy_delta)
+    with ProgressDisplay() as progress:
+        made = synthesize(
+            chosen,
+            data,
+            out=out,
+            users=users,
+            protection=asked,
+            keep_synthesizer=keep_synthesizer,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    for remark in made.notes:
+        terminal.note(f"note: {remark}")
+    console = terminal.out()
+    console.print(
+        f"{chosen.model.kind} fitted to {made.train.n_users:,} users in {made.fit_seconds:.1f} s; {made.n_users:,} "
+        f"synthetic users with {made.n_pairs:,} pairs in {made.sample_seconds:.1f} s",
+        soft_wrap=True,
+    )
+    for line in made.synthesizer.notes:
+        console.print(f"note: {line}", markup=False, soft_wrap=True)
+    console.print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def _own_recipe(name: str) -> Recipe:
+    """A recipe for the caller's own data, with a kind's defaults or the model of a recipe."""
+    from unblur.recipe import Recipe, load_recipe, shipped
+    from unblur.registry import SYNTHESIZERS
+
+    if name in SYNTHESIZERS:
+        return Recipe.from_dict({"name": f"{name}/own", "model": {"kind": name}})
+    if "/" in name or name.endswith(".toml"):
+        known = load_recipe(name)
+        return Recipe(name=known.name, seed=known.seed, model=known.model)
+    raise RecipeError(
+        f"A synthesizer must be one of {', '.join(SYNTHESIZERS)}, or a recipe to take it from; saw {name!r}."
+        f"{nearest(name, [*SYNTHESIZERS, *shipped()])}"
+    )

@@ -1,0 +1,110 @@
+"""`unblur tune` for synthesizers: settings judged by what their users are worth to others than those reported on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unblur.cli import terminal
+from unblur.cli.progress import ProgressDisplay
+from unblur.cli.run import show
+from unblur.cli.studies import Asked, print_trials, trials_folder
+
+if TYPE_CHECKING:
+    from unblur.progress import Progress
+    from unblur.recipe import Recipe
+    from unblur.tuning import Study
+
+
+def tune_synthesizer(
+    base: Recipe,
+    asked: Asked,
+    *,
+    notes: Sequence[str],
+    data: Path | None,
+    out: Path | None,
+    device: str,
+) -> None:
+    """A study of the recipe's synthesizer, kept on disk trial by trial; then one run of the winner.
+
+    The recipe's own setting is the first trial. Users who are searched on neither stop a training nor are reported.
+    """
+    from unblur.experiment.rated_users import prepare_users
+    from unblur.experiment.utility import measure_utility, write_utility_folder
+    from unblur.sources import write_parquet
+
+    base = base.without_numbers()
+    place = trials_folder(base, out)
+    with ProgressDisplay() as progress:
+        found = _searched(base, asked, place, data, device, progress)
+        prepared = prepare_users(replace(base, model=found.spec), data=data, progress=progress)
+        outcome = measure_utility(prepared, device=device, notes=(*notes, *found.notes()), progress=progress)
+    print_trials(found)
+    show(outcome.report, None)
+    terminal.note(f"trials are kept in {place}")
+    if out is not None:
+        recipe = replace(
+            outcome.recipe,
+            name=f"{base.name}-tuned",
+            title=f"{base.title}, hyper-parameters chosen on users who are not reported on".lstrip(", "),
+        )
+        write_utility_folder(out, replace(outcome, recipe=recipe))
+        write_parquet(found.to_frame(), out / "trials.parquet")
+        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def _searched(
+    base: Recipe, asked: Asked, place: Path, data: Path | None, device: str, progress: Progress
+) -> Study:
+    from unblur.errors import DataError, SpecError
+    from unblur.experiment.rated_users import prepare_users, within_users
+    from unblur.experiment.utility import value_of_setting
+    from unblur.tuning.journal import Trial
+    from unblur.tuning.search import check_quality
+    from unblur.tuning.space import set_point
+    from unblur.tuning.synthesizers import explore, synthesizer_dimensions
+
+    prepared = prepare_users(base, data=data, judged="searching", progress=progress)
+    utility = base.utility
+    assert utility is not None  # it is a synthesizer's recipe
+    metric = asked.metric or utility.compared[0]
+    check_quality(metric)
+    seed = base.seed if asked.seed is None else asked.seed
+    space = synthesizer_dimensions(base.model)
+    learned = prepared.groups.learned.liked
+
+    def attempt(number: int, point: dict[str, Any]) -> Trial:
+        from unblur.diffusion.training import DivergedTraining
+        from unblur.synthesis.latent_sampling import DivergedSampling
+
+        start = time.perf_counter()
+        try:
+            model, _ = within_users(set_point(prepared.recipe.model, space, point), learned)
+            ready = replace(prepared, recipe=replace(prepared.recipe, model=model))
+            value = value_of_setting(ready, metric, (seed,), device, progress)
+        except (SpecError, DataError, DivergedTraining, DivergedSampling) as problem:
+            return Trial(number, point, None, None, time.perf_counter() - start, str(problem))
+        return Trial(number, point, value, None, time.perf_counter() - start)
+
+    return explore(
+        base.model,
+        space,
+        attempt,
+        trials=asked.trials,
+        metric=metric,
+        sampler=asked.sampler or ("bayes" if find_spec("optuna") is not None else "random"),
+        seed=seed,
+        facts={
+            "data": dict(prepared.fingerprints),
+            "downstream": str(base.downstream),
+            "utility": str(utility),
+        },
+        n_users=int((prepared.groups.held_out.user_degrees > 0).sum()),
+        how="users who neither stop a training nor are reported on",
+        folder=place,
+        progress=progress,
+    )

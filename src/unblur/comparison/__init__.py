@@ -1,0 +1,24 @@
+"""Models side by side: the same data, protocol and budget for each, with intervals, tests and costs.
+
+lineup = line_up(["popularity", "item-knn", "ease"], recipe="ease/demo")
+found = compare(lineup, budget=Budget(trials=10), out="comparison/")
+print(found.verdict())
+"""
+
+from __future__ import annotations
+
+from unblur.comparison.differences import Difference as Difference
+from unblur.comparison.differences import differences as differences
+from unblur.comparison.entries import Entry as Entry
+from unblur.comparison.entries import Lineup as Lineup
+from unblur.comparison.entries import line_up as line_up
+from unblur.comparison.entries import metric_of as metric_of
+from unblur.comparison.page import comparison_page as comparison_page
+from unblur.comparison.results import Result as Result
+from unblur.comparison.results import result_of as result_of
+from unblur.comparison.running import compare as compare
+from unblur.comparison.searching import Budget as Budget
+from unblur.comparison.searching import searched as searched
+from unblur.comparison.summary import Comparison as Comparison
+from unblur.comparison.summary import summarise as summarise
+from unblur.comparison.tables import to_markdown as to_markdown

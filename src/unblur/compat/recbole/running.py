@@ -1,0 +1,195 @@
+"""RecBole's quick start: train, choose the epoch on validation data, test once, save, load."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unblur import artifact, experiment
+from unblur.compat.recbole.configuration import Configuration, configure
+from unblur.compat.recbole.protocol import cutoffs_of, metrics_of, recipe_of, valid_metric
+from unblur.errors import ArtifactError, DataError
+from unblur.evaluation.metrics import metric_at
+from unblur.evaluation.protocol import Evaluation
+from unblur.experiment import Prepared
+from unblur.interactions import Interactions
+from unblur.progress import Progress, silent
+from unblur.recipe import load_recipe
+from unblur.recommender import Recommender
+from unblur.sources import replacing
+from unblur.splitting import Split
+
+CONFIGURATION = "recbole.json"
+"""The file, beside recipe, report and model, that keeps RecBole's configuration of a run."""
+
+
+class Loaded(NamedTuple):
+    """What `load_data_and_model` gives, in the order of RecBole's tuple."""
+
+    config: Configuration
+    model: Recommender
+    dataset: Interactions
+    """All interactions, before the split."""
+    train_data: Interactions
+    valid_data: Interactions | None
+    """The same users and items as `train_data`; `None` where the split has no such part."""
+    test_data: Interactions
+
+
+def run_recbole(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    saved: bool = True,
+    *,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train a model as RecBole does, keep the epoch that is best on validation data, and test it once.
+
+    Arguments are those of RecBole's function of this name. Data are ``<data_path>/<dataset>/<dataset>.inter``
+    where that file is there, else the data set of that name. The result has RecBole's four entries,
+    ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` (the last two ordered,
+    ``recall@10`` …, rounded as ``metric_decimal_place`` says), and two more: ``model_file``, the folder in
+    ``checkpoint_dir`` that `load_data_and_model` takes (`None` unless `saved`), and ``notes``.
+
+    Raises `RecipeError` for options that are unknown or cannot be honoured, and the errors of data and training.
+    """
+    configuration = configure(model, dataset, config_dict, config_file_list)
+    place = None
+    if saved:
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        place = _free(Path(configuration["checkpoint_dir"]) / f"{configuration.model}-{stamp}")
+        experiment.check_place(place)
+    prepared = prepared_for(configuration, progress=progress)
+    outcome = experiment.measure(
+        prepared, device=device_of(configuration), notes=configuration.notes, progress=progress
+    )
+    if place is not None:
+        experiment.write_folder(place, outcome)
+        kept: dict[str, Any] = {"model": configuration.model, "dataset": configuration.dataset}
+        kept |= {"options": {name: configuration.values[name] for name in configuration.given}}
+        with replacing(place / CONFIGURATION) as stream:
+            stream.write((json.dumps(kept, indent=1) + "\n").encode())
+    best = _validated(prepared, outcome.model)
+    return {
+        "best_valid_score": None
+        if best is None
+        else _rounded(configuration, best, valid_metric(configuration)),
+        "valid_score_bigger": True,
+        "best_valid_result": None if best is None else _result(configuration, best),
+        "test_result": _result(configuration, outcome.evaluations[0]),
+        "model_file": None if place is None else str(place),
+        "notes": outcome.report.notes,
+    }
+
+
+def objective_function(
+    config_dict: Mapping[str, Any] | None = None,
+    config_file_list: Sequence[str | Path] | None = None,
+    saved: bool = True,
+) -> dict[str, Any]:
+    """`run_recbole` with model and data set among the options, and ``model`` in the result besides."""
+    made = run_recbole(config_dict=config_dict, config_file_list=config_file_list, saved=saved)
+    return {"model": configure(None, None, config_dict, config_file_list).model, **made}
+
+
+def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) -> Loaded:
+    """What `run_recbole` saved, and its data, read and split as they were.
+
+    `model_file` is the folder that `run_recbole` names. Raises `ArtifactError` where it is none, or where the data
+    are no longer those of the run.
+    """
+    folder = Path(model_file)
+    try:
+        kept = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        configuration = configure(kept["model"], kept["dataset"], kept["options"])
+        fingerprints = report["provenance"]["data"]
+    except (OSError, UnicodeError, json.JSONDecodeError, KeyError, TypeError) as problem:
+        raise ArtifactError(
+            f"A saved run must be a folder that run_recbole wrote; {folder} is none ({problem}). Give its path."
+        ) from None
+    prepared = prepared_for(configuration, progress=progress)
+    recipe = load_recipe(folder / "recipe.toml")
+    if dict(prepared.fingerprints) != fingerprints or prepared.recipe.split != recipe.split:
+        raise ArtifactError(
+            f"The data of a saved run must be those that it was fitted to; {configuration.dataset} has changed since. "
+            "Put the old files back, or run again."
+        )
+    model = artifact.load(folder / "model", device=device_of(configuration))
+    split = prepared.split
+    parts = experiment.read_parts(prepared.recipe.data, _file(configuration), progress=progress)
+    return Loaded(
+        configuration, model, next(iter(parts.values())), split.train, split.validation, split.held_out
+    )
+
+
+def prepared_for(configuration: Configuration, *, progress: Progress = silent) -> Prepared:
+    """The recipe of a configuration with its data read and split."""
+    file = _file(configuration)
+    recipe = recipe_of(configuration, own_file=file is not None)
+    made = experiment.prepare(recipe, data=file, progress=progress)
+    return replace(made, notes=()) if file is not None else made
+
+
+def _file(configuration: Configuration) -> Path | None:
+    """The atomic file of the data set, where there is one."""
+    folder = Path(configuration["data_path"] or "dataset")
+    file = folder / configuration.dataset / f"{configuration.dataset}.inter"
+    if file.is_file():
+        return file
+    if "data_path" in configuration.given:
+        raise DataError(
+            f"data_path must hold {configuration.dataset}/{configuration.dataset}.inter; {file} is not there. Correct "
+            "it, or leave it out to take the data set of that name."
+        )
+    return None
+
+
+def device_of(configuration: Configuration) -> str:
+    """Where RecBole would compute: the ``device``, else the GPU where there is one and ``use_gpu`` holds."""
+    if configuration["device"]:
+        return str(configuration["device"])
+    if not configuration["use_gpu"]:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _validated(prepared: Prepared, model: Recommender) -> Evaluation | None:
+    """The measurements on the validation part; lists leave out what is in train."""
+    split = prepared.split
+    if split.validation is None:
+        return None
+    aside = Split(split.train, split.train, split.validation, f"validation part: {split.method}")
+    quiet = replace(prepared.recipe.protocol, resamples=0)
+    return quiet.evaluate(model, aside)
+
+
+def _result(configuration: Configuration, evaluation: Evaluation) -> OrderedDict[str, float]:
+    """RecBole's names and digits."""
+    return OrderedDict(
+        (metric_at(theirs, k), _rounded(configuration, evaluation, metric_at(ours, k)))
+        for theirs, ours in metrics_of(configuration).items()
+        for k in cutoffs_of(configuration)
+    )
+
+
+def _rounded(configuration: Configuration, evaluation: Evaluation, name: str) -> float:
+    return float(round(evaluation[name].value, configuration["metric_decimal_place"]))
+
+
+def _free(place: Path) -> Path:
+    """The place, or the first of its numbered siblings that is not taken."""
+    number, free = 1, place
+    while free.exists():
+        number += 1
+        free = place.with_name(f"{place.name}-{number}")
+    return free

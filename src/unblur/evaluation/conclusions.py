@@ -1,0 +1,198 @@
+"""What follows from an audit's figures: findings in plain words.
+
+A finding says what attacks found on how many users. That nothing was found is not evidence that nothing is there,
+and no finding says more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from scipy import special, stats
+
+from unblur.evaluation.fidelity import Check, Fidelity, Likeness
+from unblur.evaluation.privacy import Area, Catch, Guesses, Membership, Privacy, Share, Unmeasured, excess_of
+from unblur.evaluation.privacy.copies import LONG_ROW, NEAR
+from unblur.evaluation.significance import holm
+
+Kind: TypeAlias = Literal["leak", "clear", "fault", "unmeasured", "note"]
+"""What a finding is: a leak, none found, a fault of the set, something that could not be measured, a remark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding in plain words."""
+
+    kind: Kind
+    text: str
+
+
+def concluded(checks: tuple[Check, ...], likeness: Fidelity, privacy: Privacy) -> tuple[Finding, ...]:
+    """What the figures say, the gravest first."""
+    made = [*_faults(checks), *_about_membership(privacy.membership), *_about_guesses(privacy.guesses)]
+    made += [*_about_copies(privacy), *_about_likeness(likeness)]
+    order = ("fault", "leak", "clear", "note", "unmeasured")
+    return tuple(sorted(made, key=lambda finding: order.index(finding.kind)))
+
+
+def _faults(checks: tuple[Check, ...]) -> list[Finding]:
+    return [
+        Finding(
+            "fault",
+            f"The set is not valid: “{check.name}” ({check.meaning}) holds for {check.right:,} of {check.total:,}.",
+        )
+        for check in checks
+        if not check.passed
+    ]
+
+
+def _about_membership(told: tuple[Membership, ...]) -> list[Finding]:
+    areas = {entry.attacker: entry.auc for entry in told if isinstance(entry.auc, Area)}
+    if not areas:
+        first = next(entry.auc for entry in told if isinstance(entry.auc, Unmeasured))
+        return [Finding("unmeasured", f"Whether a person was in the training data: {first.reason}.")]
+    leaks = dict(zip(areas, holm([_doubt(entry) for entry in areas.values()]) < 0.05, strict=True))
+    name, best = max(areas.items(), key=lambda item: item[1].value)
+    users = f"{best.n_members:,} members and {best.n_outsiders:,} outsiders"
+    made = []
+    if any(leaks.values()):
+        caught = [attacker for attacker, leak in leaks.items() if leak]
+        made.append(
+            Finding(
+                "leak",
+                f"It can be told better than by chance who was in the training data: {len(caught)} of {len(areas)} "
+                f"attackers can, the best ({name}) with an {best.described()}, on {users}.",
+            )
+        )
+    else:
+        made.append(
+            Finding(
+                "clear",
+                f"No leak of membership was found by these {len(areas)} attacks on {users}: the best ({name}) has an "
+                f"{best.described()}, where guessing has 0.5. Other attacks may find more.",
+            )
+        )
+    for at in range(len(told[0].catches)):
+        made += _about_catch(told, at)
+    return made
+
+
+def _about_catch(told: tuple[Membership, ...], at: int) -> list[Finding]:
+    caught = [(entry.catches[at], entry.attacker) for entry in told]
+    measured = [(catch, name) for catch, name in caught if isinstance(catch, Catch)]
+    if not measured:
+        first = caught[0][0]
+        assert isinstance(first, Unmeasured)
+        rate = "1 %" if at == 0 else "0.1 %"
+        return [Finding("unmeasured", f"Members caught at {rate} false positives: {first.reason}.")]
+    best, name = max(measured, key=lambda pair: pair[0].members.value)
+    if best.members.low <= max(best.at, best.outsiders.high):  # so few outsiders may hide a larger rate
+        return []
+    return [
+        Finding(
+            "leak",
+            f"Some people can be told with little error: {name} catches {best.members.value:.1%} of members "
+            f"({best.members.low:.1%} to {best.members.high:.1%}) at {best.at:.1%} false positives.",
+        )
+    ]
+
+
+def _about_guesses(guesses: Mapping[str, Guesses | Unmeasured]) -> list[Finding]:
+    made = []
+    for called, guess in guesses.items():
+        name, excess = called[0].upper() + called[1:], excess_of(guess)
+        if isinstance(excess, Unmeasured):
+            made.append(Finding("unmeasured", f"{name}: {excess.reason}."))
+            continue
+        assert isinstance(guess, Guesses)  # it has an excess
+        rates = f"{guess.attack.value:.1%} of guesses right about members"
+        if isinstance(guess.control, Share):
+            rates += f", {guess.control.value:.1%} about outsiders, {guess.baseline.value:.1%} by the naive baseline"
+        if excess[1] > 0:
+            made.append(
+                Finding("leak", f"{name} succeeds more often for members than for outsiders: {rates}.")
+            )
+        else:
+            weak = " The attack is no better than the naive baseline, so its failing says little."
+            made.append(
+                Finding(
+                    "clear",
+                    f"{name}: no more success for members than for outsiders was found ({rates}, "
+                    f"{guess.attack.trials:,} guesses).{weak if guess.attack_is_weak else ''}",
+                )
+            )
+    return made
+
+
+def _about_copies(privacy: Privacy) -> list[Finding]:
+    found = privacy.copies
+    made = []
+    if found.exact_long.hits:
+        by_chance = (
+            f" {found.holdout_exact.value:.2%} of holdout users are equal to a training user, of any length."
+            if isinstance(found.holdout_exact, Share)
+            else ""
+        )
+        made.append(
+            Finding(
+                "leak",
+                f"{found.exact_long.hits:,} of {found.exact_long.trials:,} synthetic users are exact copies of a "
+                f"training user with {LONG_ROW} items or more.{by_chance}",
+            )
+        )
+    else:
+        made.append(
+            Finding(
+                "clear",
+                f"No synthetic user with {LONG_ROW} items or more is an exact copy of a training user.",
+            )
+        )
+    near, control = found.near, found.holdout_near
+    if isinstance(near, Share):
+        if isinstance(control, Share) and near.low > control.high:
+            made.append(
+                Finding(
+                    "leak",
+                    f"{near.value:.1%} of synthetic users have a Jaccard similarity of {NEAR:g} or more to a training "
+                    f"user; of holdout users, {control.value:.1%} have.",
+                )
+            )
+        elif near.hits == 0:
+            made.append(Finding("clear", f"No near copies among {near.trials:,} synthetic users looked at."))
+    return made
+
+
+def _about_likeness(likeness: Fidelity) -> list[Finding]:
+    off = [
+        entry
+        for entry in likeness.likenesses
+        if entry.low > entry.yardstick_high or entry.high < entry.yardstick_low
+    ]
+    farther = [entry.name for entry in off if _gap(entry.value, entry) > _gap(entry.yardstick, entry)]
+    closer = [entry.name for entry in off if entry.name not in farther]
+    total, users = len(likeness.likenesses), f"{likeness.n_users:,} synthetic and as many real users"
+    made = []
+    if not off:
+        text = f"In all {total} statistics synthetic users are as like train as other real users are, on {users}."
+        made.append(Finding("note", text))
+    if farther:
+        text = f"In {len(farther)} of {total} statistics synthetic users are farther from train than other real users"
+        made.append(Finding("note", f"{text} are, on {users}: {'; '.join(farther)}."))
+    if closer:
+        text = f"In {len(closer)} of {total} statistics synthetic users are closer to train than other real users"
+        made.append(Finding("note", f"{text} are, as copies would be, on {users}: {'; '.join(closer)}."))
+    return made
+
+
+def _gap(value: float, entry: Likeness) -> float:
+    return abs(value - (0.0 if entry.train is None else entry.train))
+
+
+def _doubt(entry: Area) -> float:
+    """The one-sided p-value of "the attacker does no better than guessing", from the interval."""
+    if entry.value in (0.0, 1.0):
+        return 0.0 if entry.low > 0.5 else 1.0
+    width = float(special.logit(entry.high) - special.logit(entry.low)) / (2 * float(stats.norm.ppf(0.975)))
+    return float(stats.norm.sf(float(special.logit(entry.value)) / width)) if width else 1.0

@@ -1,0 +1,186 @@
+"""How well an attack does, with its doubt: shares, areas under the ROC curve, true positives at few false ones.
+
+Ties are the rule among 0/1 rows, so they are counted as what they are: one half in the area, and not as hits at a
+threshold. What a control group is too small for is `Unmeasured`, never a number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from unblur.errors import DataError
+
+CONFIDENCE = 0.95
+FEWEST_USERS = 20
+"""Below so many members or outsiders no area under the curve is given."""
+
+Scores: TypeAlias = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """What cannot be measured, and what it would take."""
+
+    reason: str
+    """``cannot be measured: needs at least 1,000 users who were not in training; there are 400``."""
+
+
+def too_few(needed: int, what: str, seen: int) -> Unmeasured:
+    """The reason where `needed` of something are needed and `seen` are there."""
+    return Unmeasured(f"cannot be measured: needs at least {needed:,} {what}; there are {seen:,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`hits` of `trials`, with the 95 % interval of Clopper and Pearson (Biometrika 26, 1934)."""
+
+    hits: int
+    trials: int
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or not 0 <= self.hits <= self.trials:
+            raise DataError(
+                f"A share must be of at least one trial, and its hits among them; saw {self.hits} of {self.trials}."
+            )
+
+    @property
+    def value(self) -> float:
+        """hits / trials."""
+        return self.hits / self.trials
+
+    @property
+    def low(self) -> float:
+        """The low end of the interval."""
+        if self.hits == 0:
+            return 0.0
+        return float(special.betaincinv(self.hits, self.trials - self.hits + 1, (1 - CONFIDENCE) / 2))
+
+    @property
+    def high(self) -> float:
+        """The high end of the interval."""
+        if self.hits == self.trials:
+            return 1.0
+        return float(special.betaincinv(self.hits + 1, self.trials - self.hits, (1 + CONFIDENCE) / 2))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: value, low, high, hits, trials."""
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "hits": self.hits,
+            "trials": self.trials,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """The area under the ROC curve: how often a member scores above an outsider, ties counted one half."""
+
+    value: float
+    low: float
+    high: float
+    """The 95 % interval, on the logit scale with DeLong's standard error; of equal scores, one point."""
+    ties: float
+    """The share of the pairs (member, outsider) with equal scores."""
+    n_members: int
+    n_outsiders: int
+
+    def described(self) -> str:
+        """``area under the ROC curve of 0.512 (0.501 to 0.523)``."""
+        return f"area under the ROC curve of {self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Catch:
+    """The share of members that are caught where the threshold lets at most `at` of the outsiders pass."""
+
+    at: float
+    """The false-positive rate asked for; guessing catches as large a share of the members."""
+    members: Share
+    outsiders: Share
+    """The false positives there really were; with its interval, because few outsiders decide it."""
+
+
+def area(members: Scores, outsiders: Scores) -> Area | Unmeasured:
+    """The area under the ROC curve and its interval.
+
+    members, outsiders: one finite score a user, higher for "was in training". The value is the Mann-Whitney
+    statistic; the standard error is that of DeLong et al. (Biometrics 44, 1988) from midranks (Sun & Xu, 2014).
+    """
+    for group, name in ((members, "members"), (outsiders, "users who were not in training")):
+        if len(group) < FEWEST_USERS:
+            return too_few(FEWEST_USERS, name, len(group))
+    n, m = len(members), len(outsiders)
+    together = np.concatenate([members, outsiders]).astype(np.float64)
+    if not bool(np.isfinite(together).all()):
+        raise DataError("Scores of an attack must be finite; saw NaN or infinity. Clip them.")
+    ranks = stats.rankdata(together)
+    above = (ranks[:n] - stats.rankdata(members)) / m  # of the outsiders, the share below each member
+    below = 1 - (ranks[n:] - stats.rankdata(outsiders)) / n
+    value = float(above.mean())
+    error = math.sqrt(float(above.var(ddof=1)) / n + float(below.var(ddof=1)) / m)
+    low, high = _logit_interval(value, error, min(n, m))
+    return Area(value, low, high, _tied(members, outsiders), n, m)
+
+
+def _logit_interval(value: float, error: float, fewest: int) -> tuple[float, float]:
+    """The interval on the logit scale, where it cannot leave 0 … 1."""
+    if value in (0.0, 1.0):  # no spread is seen: the rule of three for the smaller group
+        return max(0.0, value - 3 / fewest), min(1.0, value + 3 / fewest)
+    width = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error / (value * (1 - value))
+    centre = float(special.logit(value))
+    return float(special.expit(centre - width)), float(special.expit(centre + width))
+
+
+def _tied(one: Scores, other: Scores) -> float:
+    """The share of pairs with equal values."""
+    values, counts = np.unique(one, return_counts=True)
+    others, other_counts = np.unique(other, return_counts=True)
+    _, at, other_at = np.intersect1d(values, others, assume_unique=True, return_indices=True)
+    pairs = np.dot(counts[at].astype(np.float64), other_counts[other_at].astype(np.float64))
+    return float(pairs / (len(one) * len(other)))
+
+
+def catch(members: Scores, outsiders: Scores, at: float) -> Catch | Unmeasured:
+    """Members above the threshold that at most a share `at` of the outsiders is above.
+
+    The threshold is an outsider's score, and only scores strictly above it count, so ties never help the attack.
+    Needs 1/`at` outsiders, so that one of them may pass.
+    """
+    needed = math.ceil(1 / at - 1e-9)
+    if len(outsiders) < needed:
+        return too_few(needed, "users who were not in training", len(outsiders))
+    if len(members) < FEWEST_USERS:
+        return too_few(FEWEST_USERS, "members", len(members))
+    allowed = math.floor(at * len(outsiders) + 1e-9)
+    threshold = np.sort(outsiders)[::-1][allowed] if allowed < len(outsiders) else -math.inf
+    return Catch(
+        at,
+        Share(int((members > threshold).sum()), len(members)),
+        Share(int((outsiders > threshold).sum()), len(outsiders)),
+    )
+
+
+def roc_points(members: Scores, outsiders: Scores, *, most: int = 120) -> tuple[tuple[float, float], ...]:
+    """At most about `most` points (false-positive rate, true-positive rate) of the ROC curve, from (0, 0) to (1, 1).
+
+    They are dense near 0, where attacks that matter differ.
+    """
+    scores = np.concatenate([members, outsiders])
+    order = np.argsort(-scores, kind="stable")
+    member = order < len(members)
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    caught = np.concatenate(([0], np.cumsum(member)[ends])) / len(members)
+    passed = np.concatenate(([0], np.cumsum(~member)[ends])) / len(outsiders)
+    if len(passed) > most:
+        wanted = np.concatenate(([0.0], np.geomspace(1 / len(outsiders), 1.0, most)))
+        picked = np.unique(np.searchsorted(passed, wanted, side="right") - 1)
+        caught, passed = caught[picked], passed[picked]
+    return tuple(zip(passed.tolist(), caught.tolist(), strict=True))

@@ -1,0 +1,242 @@
+"""Running a synthesizer's recipe: train it, sample it, and measure what its users are worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unblur import artifact
+from unblur.baselines import EASE
+from unblur.errors import CapabilityError, RecipeError
+from unblur.evaluation.metrics import PerUser
+from unblur.evaluation.report import Report
+from unblur.evaluation.utility import Measured, UtilityRun, measure_arm, measurements_of, training_rows
+from unblur.experiment.folder import MARK, check_place
+from unblur.experiment.measuring import Clock, reported
+from unblur.experiment.provenance import trained_on
+from unblur.experiment.rated_users import PreparedUsers, prepare_users
+from unblur.interactions import Interactions
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import streams
+from unblur.recipe import Recipe
+from unblur.recipe.synthesis import REFERENCES, samples_of
+from unblur.sources.folders import replacing_folder
+from unblur.spec import spec_to_dict
+from unblur.synthesis.synthesizer import Synthesizer
+
+
+@dataclass(frozen=True, eq=False)
+class UtilityOutcome:
+    """What came of a synthesizer's recipe."""
+
+    recipe: Recipe
+    report: Report
+    synthesizer: Synthesizer
+    """Fitted with the first seed."""
+    train: Interactions
+    """What it was fitted to."""
+    runs: tuple[UtilityRun, ...]
+
+
+def run_utility(
+    recipe: Recipe,
+    *,
+    data: str | Path | None = None,
+    seeds: int = 1,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Report:
+    """`experiment.run` for a recipe whose model is a synthesizer; arguments and folder are its own.
+
+    The folder holds the synthesizer in place of a model.
+    """
+    if out is not None:
+        check_place(out, overwrite=overwrite)
+    prepared = prepare_users(recipe, data=data, progress=progress)
+    outcome = measure_utility(prepared, seeds=seeds, device=device, notes=notes, progress=progress)
+    if out is not None:
+        write_utility_folder(out, outcome)
+    return outcome.report
+
+
+def measure_utility(
+    prepared: PreparedUsers,
+    *,
+    seeds: int = 1,
+    device: str = "cpu",
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> UtilityOutcome:
+    """Train the synthesizer once a seed, sample it in all its ways, and measure the downstream recommender.
+
+    Beside them, always: the downstream recommender without synthetic users, and EASE on the real ones.
+    """
+    if seeds < 1:
+        raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
+    recipe = prepared.recipe
+    assert recipe.utility is not None  # `prepare_users` has seen to it
+    clock = Clock(prepared.read_seconds)
+    runs: list[UtilityRun] = []
+    first: Synthesizer | None = None
+    said: list[str] = [*notes, *prepared.notes]
+    ease: Measured | None = None
+    used = range(recipe.seed, recipe.seed + seeds)
+    sampling = 0.0
+    for place, seed in enumerate(used):
+        with clock("fit"):
+            synthesizer = fitted_synthesizer(prepared, seed, device, progress)
+        first = first or synthesizer
+        arms: dict[str, PerUser] = {}
+        with clock("score"):
+            start = time.perf_counter()
+            samples = _samples(prepared, synthesizer, seed)
+            sampling += time.perf_counter() - start
+            for number, (arm, sample) in enumerate(samples.items()):
+                progress(ProgressEvent(f"measure, run {place + 1} of {seeds}", number, len(samples) + 2))
+                arms[arm] = _measured(prepared, recipe.downstream, sample, seed, device, progress).values
+            plain = _measured(prepared, recipe.downstream, None, seed, device, progress)
+            ease = ease or _measured(prepared, EASE(), None, seed, device, progress)
+            arms |= dict(zip(REFERENCES, (plain.values, ease.values), strict=True))
+            progress(
+                ProgressEvent(f"measure, run {place + 1} of {seeds}", len(samples) + 2, len(samples) + 2)
+            )
+        runs.append(UtilityRun(seed, arms))
+        said += [*plain.notes, *synthesizer.notes]
+    assert first is not None  # there is at least one seed
+    with clock("evaluate"):
+        measurements = measurements_of(
+            runs,
+            compared=recipe.utility.compared,
+            resamples=recipe.protocol.resamples,
+            rng=streams(recipe.seed, "bootstrap")["bootstrap"],
+        )
+    seconds = clock.seconds
+    said.append(
+        f"seconds a run: training {seconds['fit_seconds'] / seeds:.1f}, sampling {sampling / seeds:.1f}, downstream "
+        f"recommenders {(seconds['score_seconds'] - sampling) / seeds:.1f}"
+    )
+    if seeds > 1:
+        said.append(
+            f"means over {seeds} runs; intervals are over users and runs; the saved one has seed {used[0]}"
+        )
+    report = reported(
+        recipe,
+        measurements,
+        notes=said,
+        fingerprints=prepared.fingerprints,
+        seeds=tuple(used),
+        clock=clock,
+        device=device,
+    )
+    spec = {
+        **report.provenance.spec,
+        "downstream": {"kind": recipe.downstream.kind, **spec_to_dict(recipe.downstream)},
+        "utility": spec_to_dict(recipe.utility),
+    }
+    report = replace(report, provenance=replace(report.provenance, spec=spec))
+    return UtilityOutcome(recipe, report, first, prepared.groups.learned.liked, tuple(runs))
+
+
+def fitted_synthesizer(prepared: PreparedUsers, seed: int, device: str, progress: Progress) -> Synthesizer:
+    """The recipe's synthesizer, fitted to the likes of those who are learned from.
+
+    One that stops early is given the group of users that is there for it.
+    """
+    model = prepared.recipe.model
+    options: dict[str, Any] = {}
+    if getattr(getattr(model, "vae", None), "stopping", None) is not None:
+        options["validation"] = prepared.groups.stopping
+    fitted: Synthesizer = model.fit(
+        prepared.groups.learned.liked,
+        rng=streams(seed, "fit")["fit"],
+        device=device,
+        progress=progress,
+        **options,
+    )
+    return fitted
+
+
+def value_of_setting(
+    prepared: PreparedUsers, metric: str, seeds: Sequence[int], device: str, progress: Progress
+) -> float:
+    """The mean over seeds of a metric of the first way of sampling: what a search maximises."""
+    recipe, values = prepared.recipe, []
+    for seed in seeds:
+        synthesizer = fitted_synthesizer(prepared, seed, device, progress)
+        sample = next(iter(_samples(prepared, synthesizer, seed, most=1).values()))
+        found = _measured(prepared, recipe.downstream, sample, seed, device, progress)
+        values.append(float(found.values[metric].mean()))
+    return sum(values) / len(values)
+
+
+def _samples(
+    prepared: PreparedUsers, synthesizer: Any, seed: int, most: int | None = None
+) -> dict[str, Interactions]:
+    """As many synthetic users as there are real ones, by the name of the arm."""
+    n_users = prepared.groups.learned.liked.n_users
+    made: dict[str, Interactions] = {}
+    for arm in samples_of(prepared.recipe.model.kind)[:most]:
+        source = synthesizer
+        if arm in ("full", "multi-resolution"):
+            source = synthesizer.with_settings(sampling=arm)
+        elif arm == "plain-vae":
+            source = synthesizer.plain
+        if arm == "multi-resolution" and prepared.departures.one_sample:
+            made[arm] = made["full"]
+        else:
+            made[arm] = source.sample(n_users, rng=streams(seed, f"sample {arm}")[f"sample {arm}"])
+    return made
+
+
+def _measured(
+    prepared: PreparedUsers,
+    spec: Any,
+    sample: Interactions | None,
+    seed: int,
+    device: str,
+    progress: Progress,
+) -> Measured:
+    utility = prepared.recipe.utility
+    assert utility is not None
+    return measure_arm(
+        spec,
+        training_rows(prepared.groups, sample, utility, prepared.departures),
+        prepared.groups,
+        prepared.recipe.protocol,
+        prepared.departures,
+        rng=streams(seed, "downstream")["downstream"],
+        device=device,
+        progress=progress,
+    )
+
+
+def write_utility_folder(path: str | Path, outcome: UtilityOutcome) -> None:
+    """Write recipe, report, its page and the synthesizer to a new folder, whole or not at all; an earlier run's is
+    replaced. Without jinja2 the page is left out, and a note in the report says so."""
+    from unblur.pages import report_page
+
+    report, page = outcome.report, {}
+    try:
+        page = {"report.html": report_page(report)}
+    except CapabilityError as problem:
+        report = replace(report, notes=(*report.notes, f"there is no report.html: {problem}"))
+    texts = {
+        "recipe.toml": outcome.recipe.to_toml(),
+        MARK: report.to_json(),
+        "report.md": report.to_markdown(),
+        **page,
+    }
+    with replacing_folder(path) as folder:
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        artifact.save_synthesizer(
+            outcome.synthesizer,
+            folder / "synthesizer",
+            provenance=trained_on(outcome.train, outcome.recipe),
+        )

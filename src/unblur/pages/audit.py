@@ -1,0 +1,172 @@
+"""The page of an audit."""
+
+from __future__ import annotations
+
+from unblur.evaluation.audit import Audit
+from unblur.evaluation.conclusions import Kind
+from unblur.evaluation.fidelity import Fidelity
+from unblur.evaluation.markdown import figure
+from unblur.pages.attacks import between, copies_section, guesses_section, membership_section
+from unblur.pages.blocks import Cell, Listing, Paragraph, Section, Table, Tone, page
+from unblur.pages.plots import Axis, Dot, interval_plot, line_plot
+
+_MARKS: dict[Kind, Cell] = {
+    "fault": Cell("not valid", "bad"),
+    "leak": Cell("leak found", "bad"),
+    "clear": Cell("none found", "good"),
+    "unmeasured": Cell("not measured", "warn"),
+    "note": Cell("note"),
+}
+
+
+def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") -> str:
+    """The audit as one HTML page. Raises `CapabilityError` where jinja2 is missing."""
+    outsiders = (
+        f"{audit.n_holdout:,} real users who were kept out as the control group"
+        if audit.n_holdout
+        else "no control group of users who were kept out"
+    )
+    lead = (
+        f"{audit.n_synthetic:,} synthetic users, made from {audit.n_train:,} real ones; {outsiders}; "
+        f"{audit.n_items:,} items."
+    )
+    return page(
+        title,
+        [
+            _summary(audit),
+            *([_gates(audit)] if audit.gates else []),
+            *([_utility(audit)] if audit.utility else []),
+            _validity(audit),
+            _fidelity(audit.fidelity),
+            membership_section(audit.privacy.membership),
+            guesses_section(audit.privacy),
+            copies_section(audit.privacy),
+            _reading(audit),
+        ],
+        lead=lead,
+        footer=_footer(audit),
+    )
+
+
+def _summary(audit: Audit) -> Section:
+    lines = tuple((_MARKS[finding.kind], finding.text) for finding in audit.findings)
+    return Section("Findings", (Listing(lines),))
+
+
+def _gates(audit: Audit) -> Section:
+    return Section(
+        "Gates",
+        (Listing(tuple((_passed(gate.passed), f"{gate.name}: {gate.reason}.") for gate in audit.gates)),),
+    )
+
+
+def _utility(audit: Audit) -> Section:
+    rows = tuple(
+        (entry.name, figure(entry.value), between(entry.low, entry.high), f"{entry.n_users:,}")
+        for entry in audit.utility
+    )
+    caption = "What models trained with the synthetic set are worth, on real users."
+    return Section("Utility", (Table(("measurement", "value", "95 % interval", "users"), rows, caption),))
+
+
+def _validity(audit: Audit) -> Section:
+    lines = tuple(
+        (
+            _passed(check.passed),
+            f"{check.name}: {check.meaning}. Holds for {check.right:,} of {check.total:,}.",
+        )
+        for check in audit.validity
+    )
+    return Section("Validity", (Listing(lines),))
+
+
+def _fidelity(found: Fidelity) -> Section:
+    rows = tuple(
+        (
+            entry.name + (f" ({entry.unit})" if entry.unit else ""),
+            figure(entry.value),
+            between(entry.low, entry.high),
+            figure(entry.yardstick),
+            between(entry.yardstick_low, entry.yardstick_high),
+            "0, by definition" if entry.train is None else figure(entry.train),
+        )
+        for entry in found.likenesses
+    )
+    columns = ("statistic", "synthetic", "95 % interval", "real", "95 % interval", "train")
+    users = f"{found.n_users:,} synthetic and {found.n_users:,} other real users, against {found.n_train:,} of train"
+    distances = [
+        entry for entry in found.likenesses if entry.train is None and not entry.unit.startswith("items")
+    ]
+    dots = [
+        dot
+        for entry in distances
+        for dot in (
+            Dot(label=entry.name, value=entry.value, low=entry.low, high=entry.high, series=0),
+            Dot(
+                label=entry.name,
+                value=entry.yardstick,
+                low=entry.yardstick_low,
+                high=entry.yardstick_high,
+                series=1,
+            ),
+        )
+    ]
+    meanings = Table(
+        ("statistic", "what it is"), tuple((entry.name, entry.meaning) for entry in found.likenesses), left=2
+    )
+    return Section(
+        "Fidelity",
+        (
+            Paragraph(
+                "How far synthetic users are from training users, beside how far other real users are "
+                f"({found.yardstick}). A synthetic set can hardly be closer to train than real users are without "
+                "repeating them."
+            ),
+            interval_plot(
+                dots,
+                axis=Axis(label="distance from the training users", low=0.0),
+                caption=f"Distances from train with 95 % intervals: {users}.",
+                legend=("synthetic users", "other real users"),
+            ),
+            Table(columns, rows, f"{users}."),
+            line_plot(
+                found.curves.popularity,
+                x=Axis(label="share of the catalogue, most popular first", percent=True, low=0.0, high=1.0),
+                y=Axis(label="share of interactions", percent=True, low=0.0, high=1.0),
+                caption=f"Item popularity: {users}.",
+            ),
+            line_plot(
+                found.curves.activity,
+                x=Axis(label="items of a user (logarithmic)", logarithmic=True),
+                y=Axis(label="share of users with no more", percent=True, low=0.0, high=1.0),
+                caption=f"User activity: {users}.",
+            ),
+            meanings,
+        ),
+    )
+
+
+def _reading(audit: Audit) -> Section:
+    return Section(
+        "What this does not say",
+        (
+            Paragraph(
+                "These are attacks that were tried, on the users that were given. That an attack found nothing is no "
+                "proof that another would not, and holds for this set alone: another set from the same synthesizer is "
+                "to be audited again. Whoever knows more about people than their items here can do better."
+            ),
+            *(Paragraph(f"Note: {note}.") for note in audit.notes),
+        ),
+    )
+
+
+def _footer(audit: Audit) -> list[str]:
+    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
+    lines = [f"{name}: {value}" for name, value in audit.provenance.data.items()]
+    versions = ", ".join(f"{name} {value}" for name, value in audit.provenance.versions.items())
+    return [*lines, *([versions] if versions else []), *([f"time: {took}"] if took else [])]
+
+
+def _passed(passed: bool) -> Cell:
+    tone: Tone = "good" if passed else "bad"
+    return Cell("passed" if passed else "failed", tone)

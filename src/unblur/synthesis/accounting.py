@@ -1,0 +1,162 @@
+"""How much noise a privacy budget asks for: several releases about the same users, composed in one accountant.
+
+The accountant is that of Rényi differential privacy for Poisson-sampled Gaussian noise (Mironov, Talwar and
+Zhang, arXiv 1908.10530), as opacus has it. It holds for batches in which each user is with the same chance,
+independently (Poisson sampling), and for neighbouring data that differ in one user, added or removed.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unblur.errors import CapabilityError, SpecError
+from unblur.synthesis.settings import Privacy
+
+FURTHER_ORDERS = (96, 128, 192, 256, 384, 512, 768, 1024)
+"""Rényi orders beyond opacus' own, which alone cannot tell costs below some 0.1 from each other."""
+MOST_NOISE = 1e4
+"""A noise multiplier above this means a budget that cannot be kept in any useful way."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """So many Gaussian releases about a Poisson sample of the users."""
+
+    noise: float
+    """σ: the deviation of the noise over the most that one user can change."""
+    rate: float
+    """The chance that a user is in the sample; 1 where all are."""
+    times: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training by DP-SGD, before its noise is known."""
+
+    name: str
+    n_users: int
+    batch_size: int
+    epochs: int
+
+    @property
+    def rate(self) -> float:
+        """The chance that a user is in a batch."""
+        return self.batch_size / self.n_users
+
+    @property
+    def updates(self) -> int:
+        """How many batches are drawn."""
+        return self.epochs * math.ceil(self.n_users / self.batch_size)
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """A budget that is spent."""
+
+    privacy: Privacy
+    stages: tuple[Stage, ...]
+    noise: float
+    """σ of DP-SGD, the same in all stages."""
+    counts_deviation: float
+    """The deviation of the noise on each count of users by their number of items."""
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """All that was released about the users."""
+        trained = (Release(self.noise, stage.rate, stage.updates) for stage in self.stages)
+        return (Release(self.counts_deviation, 1.0, 1), *trained)
+
+    @property
+    def spent(self) -> float:
+        """ε at the budget's δ."""
+        return spent(self.releases, self.privacy.delta)
+
+    def notes(self) -> tuple[str, ...]:
+        """ε with all that it rests on."""
+        named = "; ".join(
+            f"{stage.name}: {stage.updates:,} batches, each user in a batch with chance {stage.rate:.4g}"
+            for stage in self.stages
+        )
+        guaranteed = (
+            f"Differential privacy: ε = {self.spent:.3g} at δ = {self.privacy.delta:g} for one user added or removed "
+            f"with everything that he or she did, for all that was learned together ({named}; noise multiplier "
+            f"{self.noise:.4g}, gradients of users cut to norm {self.privacy.clip_norm:g}; counts of users by "
+            f"number of items with noise of deviation {self.counts_deviation:.4g})."
+        )
+        assumed = (
+            "This ε is an upper bound of the Rényi accountant for Poisson-sampled Gaussian noise. It assumes "
+            "that the number of users, the item vocabulary and all settings are public and were not chosen by "
+            "these data, that no second model of them was published, and that noise is drawn from a generator "
+            "that nobody can predict: torch's is no cryptographic one, and a known seed voids the guarantee. "
+            "Floating-point effects are not accounted for."
+        )
+        return (guaranteed, assumed)
+
+
+def accountant() -> type[Any]:
+    """The accountant's class. Raises `CapabilityError` where opacus is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from opacus.accountants import RDPAccountant
+    except ImportError:
+        raise CapabilityError(
+            "Differential privacy needs opacus, which is not installed. "
+            "Install it with `pip install 'unblur[privacy]'`."
+        ) from None
+    made: type[Any] = RDPAccountant
+    return made
+
+
+def spent(releases: Sequence[Release], delta: float) -> float:
+    """ε of all releases together at δ."""
+    counted = accountant()()
+    counted.history = [(each.noise, each.rate, each.times) for each in releases]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a larger order than those tried might give a smaller ε
+        return float(counted.get_epsilon(delta, alphas=[*counted.DEFAULT_ALPHAS, *FURTHER_ORDERS]))
+
+
+def planned(privacy: Privacy, stages: Sequence[Stage]) -> Accounting:
+    """The least noise that keeps the budget, to one part in a thousand.
+
+    Raises `SpecError` for a budget that no noise keeps, and `CapabilityError` without opacus.
+    """
+    counts = gaussian_deviation(privacy.epsilon * privacy.counts_share, privacy.delta)
+    fixed = Release(counts, 1.0, 1)
+    noise = _least_noise(
+        lambda noise: spent(
+            [fixed, *(Release(noise, stage.rate, stage.updates) for stage in stages)], privacy.delta
+        ),
+        privacy.epsilon,
+    )
+    return Accounting(privacy, tuple(stages), noise, counts)
+
+
+def gaussian_deviation(epsilon: float, delta: float) -> float:
+    """σ of one Gaussian release that costs at most ε at δ: ε = 1/(2σ²) + √(2·ln(1/δ))/σ (Bun and Steinke, TCC
+    2016, proposition 1.3)."""
+    tail = 2 * math.log(1 / delta)
+    return 1 / (math.sqrt(tail + 2 * epsilon) - math.sqrt(tail))
+
+
+def _least_noise(cost: Callable[[float], float], budget: float) -> float:
+    low, high = 0.05, 1.0
+    while cost(high) > budget:
+        low, high = high, high * 2
+        if high > MOST_NOISE:
+            raise SpecError(
+                f"A privacy budget must be one that some noise keeps; a cost of {budget:g} needs more than "
+                f"{MOST_NOISE:g} times what one user can change. Raise `epsilon` or `delta`, or train fewer epochs."
+            )
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        if cost(middle) > budget:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -1,0 +1,140 @@
+"""What trains MultiVAE++, and on whom it stops early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unblur.diffusion.learner import Moment, Weights, load_weights
+from unblur.diffusion.rows import SparseRows
+from unblur.diffusion.settings import Optimizer
+from unblur.diffusion.validation import check_metric
+from unblur.errors import DataError, SpecError
+from unblur.evaluation.metrics import per_user
+from unblur.interactions import Interactions
+from unblur.randomness import streams, torch_generator
+from unblur.ranking import top_k
+from unblur.splitting import Split, by_user, hold_out
+from unblur.synthesis.ghost_clipping import Uses
+from unblur.synthesis.multi_vae_network import MultiVAENetwork, divergences, multinomial_losses
+from unblur.synthesis.settings import UserStopping, VariationalAutoencoder
+
+AT_ONCE = 1024
+"""How many users are encoded or judged together."""
+
+
+class AutoencoderLearner:
+    """Trains the autoencoder on all users who have anything."""
+
+    def __init__(
+        self, settings: VariationalAutoencoder, train: Interactions, seed: int, device: torch.device
+    ) -> None:
+        self.settings, self.n_items = settings, train.n_items
+        self.rows = SparseRows.of(train.binarized().matrix, device)
+        self.filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.network = MultiVAENetwork(train.n_items, settings, chance).to(device)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """One optimizer for all."""
+        return [(self.network, self.settings.optimizer)]
+
+    @property
+    def n_rows(self) -> int:
+        """Users with at least one item."""
+        return len(self.filled)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean of `each` over some users with items."""
+        return self.each(self.filled[rows], moment, generator).mean()
+
+    def each(
+        self, rows: Tensor, moment: Moment, generator: torch.Generator, uses: Uses | None = None
+    ) -> Tensor:
+        """The loss of each of some users, (n,): negative log-likelihood + β·KL."""
+        batch = self.rows.take(rows)
+        encoding = self.network.encode(batch, generator, uses)
+        logits = self.network.decode(encoding.drawn(generator), uses)
+        return multinomial_losses(logits, batch) + self.kl_weight(moment.update) * divergences(encoding)
+
+    def kl_weight(self, update: int) -> float:
+        """β after so many batches: it rises evenly, up to `kl_weight`."""
+        settings = self.settings
+        risen = update / settings.kl_batches if settings.kl_batches else 1.0
+        return min(settings.kl_weight, risen) if settings.kl_batches else settings.kl_weight
+
+    def fitted(self, weights: Weights) -> MultiVAENetwork:
+        """The network with these weights, not to be trained further."""
+        return frozen(self.n_items, self.settings, weights)
+
+
+def frozen(n_items: int, settings: VariationalAutoencoder, weights: Weights) -> MultiVAENetwork:
+    """A network of these weights, which are not copied."""
+    with torch.device("meta"):
+        network = MultiVAENetwork(n_items, settings)
+    load_weights(network, weights)
+    return network
+
+
+@torch.no_grad()
+def codes(network: MultiVAENetwork, rows: SparseRows) -> Tensor:
+    """μ of every row, (n_rows, latent): what the frozen encoder makes of it, computed once."""
+    places = torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE)
+    return torch.cat([network.encode(rows.take(each)).mean for each in places])
+
+
+def stopping_split(
+    train: Interactions, stopping: UserStopping, validation: Interactions | Split | None, seed: int
+) -> Split:
+    """Whom to train on, and what to find again of whom: of given users, or of some taken out of train."""
+    chance = streams(seed, "carve")["carve"]
+    if validation is None:
+        split = by_user(train, fraction=stopping.users, held_out_fraction=stopping.held_out, rng=chance)
+    elif isinstance(validation, Split):
+        split = Split(train, validation.histories, validation.held_out, "given validation")
+    else:
+        inner = hold_out(validation.onto(items=train.items), fraction=stopping.held_out, rng=chance)
+        split = Split(train, inner.histories, inner.held_out, "given validation users")
+    return split
+
+
+class AutoencoderJudge:
+    """How well an autoencoder finds again what was held out from users it was not trained on."""
+
+    def __init__(self, split: Split, stopping: UserStopping, device: torch.device) -> None:
+        self.metric, self.cutoff = check_metric(stopping.metric)
+        if self.cutoff > split.histories.n_items:
+            raise SpecError(
+                f"The cut-off of `stopping.metric` must not exceed the {split.histories.n_items:,} items; "
+                f"saw {stopping.metric!r}. Lower it."
+            )
+        chosen = np.flatnonzero((split.held_out.user_degrees > 0) & (split.histories.user_degrees > 0))
+        if not len(chosen):
+            raise DataError(
+                "Users to stop by must have a history and something to find again; none of "
+                f"{split.histories.n_users:,} has both. Give others, or train without `stopping`."
+            )
+        self.histories = split.histories.take_users(chosen).binarized()
+        self.held_out = split.held_out.take_users(chosen)
+        self.rows = SparseRows.of(self.histories.matrix, device)
+
+    @torch.no_grad()
+    def __call__(self, network: MultiVAENetwork) -> float:
+        """The mean of the metric over the users; items of the history are left out."""
+        found = []
+        for places in torch.arange(len(self.rows), device=self.rows.starts.device).split(AT_ONCE):
+            batch = self.rows.take(places)
+            scores = network.decode(network.encode(batch).mean).float()
+            scores[batch.owners, batch.columns] = -torch.inf
+            found.append(top_k(scores.cpu().numpy(), self.cutoff)[0])
+        values = per_user(np.concatenate(found), self.held_out.matrix, [self.metric], [self.cutoff])
+        return float(values.values.mean())

@@ -1,0 +1,106 @@
+"""From scores of synthetic users to the items that they have (paper, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from unblur.synthesis.settings import Discretization
+from unblur.synthesis.synthesizer import Block, RealCounts
+
+Scores = NDArray[np.float32]
+
+MOST_CELLS, MOST_USERS = 1 << 25, 1 << 14
+"""Of how many scores, and of how many users, the common threshold is a quantile at most: a larger sample takes
+that of its first users."""
+
+
+def discretized(
+    scored: Iterable[tuple[Block, Scores]], settings: Discretization, counts: RealCounts, n_users: int
+) -> Iterator[sparse.csr_array]:
+    """The rows of each block, (size, n_items) CSR, from its scores (size, n_items), which are not kept.
+
+    A score of −∞ is never taken. ``equal-sparsity`` over the sample holds the scores of all `n_users`, or of
+    as many as `MOST_CELLS` and `MOST_USERS` allow, before it gives out the first block.
+    """
+    if settings.rule == "equal-sparsity" and settings.per == "sample":
+        yield from _by_common_threshold(scored, counts, n_users)
+        return
+    for block, scores in scored:
+        if settings.rule in ("raw", "zero-threshold"):
+            yield above(scores, 0.0, keep_scores=settings.rule == "raw")
+        elif settings.rule == "equal-sparsity":
+            each = round(counts.density * scores.shape[1])
+            yield best(scores, np.full(len(scores), each))
+        else:
+            yield best(scores, counts.drawn(len(scores), block.random))
+
+
+def _by_common_threshold(
+    scored: Iterable[tuple[Block, Scores]], counts: RealCounts, n_users: int
+) -> Iterator[sparse.csr_array]:
+    """The first users' scores are held, their quantile is the threshold of all."""
+    rows = iter(scored)
+    held: list[Scores] = []
+    n_held = 0
+    for _, scores in rows:
+        held.append(scores)
+        n_held += len(scores)
+        more = n_held + len(scores)
+        if n_held < n_users and (more * scores.shape[1] > MOST_CELLS or more > MOST_USERS):
+            break
+    threshold = quantile_threshold(held, counts.density)
+    while held:
+        yield above(held.pop(0), threshold)
+    for _, scores in rows:
+        yield above(scores, threshold)
+
+
+def quantile_threshold(parts: list[Scores], density: float) -> float:
+    """The value that a share `density` of all scores lies above, but for ties with it."""
+    cells = sum(part.size for part in parts)
+    kept = min(max(round(density * cells), 0), cells)
+    if kept == cells:
+        return -np.inf
+    values = np.concatenate([part.ravel() for part in parts])
+    values.partition(cells - kept - 1)
+    return float(values[cells - kept - 1])
+
+
+def above(scores: Scores, threshold: float, *, keep_scores: bool = False) -> sparse.csr_array:
+    """The cells with a score above the threshold, with weight 1, or their scores."""
+    cells = np.flatnonzero(scores.ravel() > threshold)
+    rows, columns = np.divmod(cells, scores.shape[1])
+    data = scores.ravel()[cells] if keep_scores else np.ones(len(cells), dtype=np.float32)
+    return _matrix(rows, columns, data, scores.shape)
+
+
+def best(scores: Scores, counts: NDArray[np.integer[Any]]) -> sparse.csr_array:
+    """The `counts` (n,) best cells of each row, ties broken by item position; cells of −∞ are never taken."""
+    n, n_items = scores.shape
+    limits = np.minimum(counts, (scores > -np.inf).sum(1))
+    ranked = np.sort(scores, axis=1)
+    bounds = np.where(limits > 0, ranked[np.arange(n), n_items - np.maximum(limits, 1)], np.inf)
+    taken = scores >= bounds[:, None]
+    taken[limits == 0] = False
+    for row in np.flatnonzero(taken.sum(1) > limits):  # ties at the bound
+        tied = np.flatnonzero(scores[row] == bounds[row])
+        taken[row, tied[limits[row] - int((scores[row] > bounds[row]).sum()) :]] = False
+    rows, columns = np.divmod(np.flatnonzero(taken.ravel()), n_items)
+    return _matrix(rows, columns, np.ones(len(rows), dtype=np.float32), scores.shape)
+
+
+def _matrix(
+    rows: NDArray[np.intp],
+    columns: NDArray[np.integer[Any]],
+    data: NDArray[np.float32],
+    shape: tuple[int, ...],
+) -> sparse.csr_array:
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=shape[0]))))
+    return sparse.csr_array(
+        (data, columns.astype(np.int32), indptr.astype(np.int32)), shape=(shape[0], shape[1])
+    )

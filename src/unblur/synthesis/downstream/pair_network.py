@@ -1,0 +1,274 @@
+"""The network behind `NeuMF`, its training on pairs, and the fold-in of histories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unblur.diffusion.devices import check_device
+from unblur.diffusion.dropout import dropped
+from unblur.diffusion.learner import Moment, Weights, load_weights
+from unblur.diffusion.row_noise import row_keys
+from unblur.diffusion.settings import Optimizer
+from unblur.diffusion.training import Plan, Training
+from unblur.interactions import Interactions
+from unblur.progress import Progress
+from unblur.randomness import RNG, streams, torch_generator
+from unblur.recommender import Recommender, Tensors
+from unblur.synthesis.synthesizer import check_train
+from unblur.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from unblur.synthesis.downstream.neumf import NeuMF
+
+MOST_CELLS = 1 << 22
+"""How many numbers a layer of the fold-in may hold: bounds how many histories are fitted together."""
+REDRAWN = 8
+"""How often a negative that the user has is drawn again."""
+
+
+class PairNetwork(nn.Module):
+    """Scores of user and item: factors multiplied, and vectors through dense layers, joined by one last layer.
+
+    A user's (an item's) row of the table holds `factors` numbers for the product, then those of the network.
+    """
+
+    def __init__(
+        self, n_users: int, n_items: int, spec: NeuMF, generator: torch.Generator | None = None
+    ) -> None:
+        """Tables begin normal with deviation 0.01, weights Xavier-uniform, biases at 0."""
+        super().__init__()
+        self.factors, self.dropout = spec.factors, spec.dropout
+        wide = spec.factors * 2 ** (spec.layers - 1)
+        self.users = nn.Parameter(torch.empty(n_users, spec.factors + wide))
+        self.items = nn.Parameter(torch.empty(n_items, spec.factors + wide))
+        widths = [2 * wide // 2**depth for depth in range(spec.layers + 1)]
+        pairs = list(pairwise(widths))
+        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairs])
+        self.biases = nn.ParameterList([torch.empty(after) for _, after in pairs])
+        self.last = nn.Parameter(torch.empty(1, 2 * spec.factors))
+        self.last_bias = nn.Parameter(torch.empty(1))
+        if generator is not None:
+            with torch.no_grad():
+                for table in (self.users, self.items):
+                    table.normal_(0, 0.01, generator=generator)
+                for weight in (*self.weights, self.last):
+                    bound = math.sqrt(6 / sum(weight.shape))
+                    weight.uniform_(-bound, bound, generator=generator)
+                for bias in (*self.biases, self.last_bias):
+                    bias.zero_()
+
+    def forward(self, users: Tensor, items: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits (n,) of pairs of vectors, (n, width) each; dropout needs the generator."""
+        k = self.factors
+        h = torch.cat((users[:, k:], items[:, k:]), 1)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            h, scale = dropped(h, self.dropout, generator)
+            h = torch.relu(torch.addmm(bias, h, weight.T, alpha=scale))
+        joined = torch.cat((users[:, :k] * items[:, :k], h), 1)
+        return functional.linear(joined, self.last, self.last_bias)[:, 0]
+
+
+class PairLearner:
+    """Trains on every interaction, with items that its user does not have beside it."""
+
+    def __init__(self, spec: NeuMF, train: Interactions, seed: int, device: torch.device) -> None:
+        self.spec, self.n_items = spec, train.n_items
+        self.owners = torch.as_tensor(train.rows().astype(np.int64), device=device)
+        self.columns = torch.as_tensor(train.matrix.indices.astype(np.int64), device=device)
+        self._pairs = self.owners * train.n_items + self.columns
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.network = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """One optimizer for all."""
+        return [(self.network, self.spec.optimizer)]
+
+    @property
+    def n_rows(self) -> int:
+        """All interactions."""
+        return len(self.owners)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean binary cross-entropy of some interactions and of their negatives."""
+        users = self.owners[rows].repeat(1 + self.spec.negatives)
+        others = self._others(users[len(rows) :], generator)
+        items = torch.cat((self.columns[rows], others))
+        made = self.network(
+            functional.embedding(users, self.network.users),
+            functional.embedding(items, self.network.items),
+            generator,
+        )
+        wanted = torch.zeros_like(made)
+        wanted[: len(rows)] = 1
+        return functional.binary_cross_entropy_with_logits(made, wanted)
+
+    def fitted(self, weights: Weights) -> Weights:
+        """The weights themselves: users are dealt with elsewhere."""
+        return weights
+
+    def _others(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """An item for each user that he or she does not have, but for bad luck."""
+        drawn = torch.randint(0, self.n_items, (len(users),), generator=generator, device=users.device)
+        for _ in range(REDRAWN):
+            keys = users * self.n_items + drawn
+            places = torch.searchsorted(self._pairs, keys).clamp_max(len(self._pairs) - 1)
+            taken = (self._pairs[places] == keys).nonzero()[:, 0]
+            if not len(taken):
+                break
+            drawn[taken] = torch.randint(
+                0, self.n_items, (len(taken),), generator=generator, device=users.device
+            )
+        return drawn
+
+
+def fit_neumf(
+    spec: NeuMF, train: Interactions, rng: RNG | None, device: str, progress: Progress
+) -> NeuMFRecommender:
+    """See `NeuMF.fit`."""
+    on = check_device(device)
+    check_train(train)
+    seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+    run = Training(
+        PairLearner(spec, train, seed, on),
+        Plan(spec.epochs, spec.batch_size),
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    for _ in run.epochs():
+        pass
+    weights = dict(run.fitted())
+    users = weights.pop("users")
+    weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=on)].mean(0, keepdim=True)
+    keys, vectors = np.empty(0, dtype=np.uint64), np.empty((0, users.shape[1]), dtype=np.float32)
+    if spec.remember_users:
+        all_keys = row_keys(train.matrix, 0)
+        keys, first = np.unique(all_keys, return_index=True)
+        vectors = users.cpu().numpy()[first]
+    return _built(spec, train.items, train.item_degrees, weights, keys, vectors, device)
+
+
+class NeuMFRecommender(Recommender):
+    """Holds the items' side and the mean user; a history is scored by a vector that is fitted to it."""
+
+    def __init__(
+        self,
+        spec: NeuMF,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        network: PairNetwork,
+        keys: NDArray[np.uint64],
+        vectors: NDArray[np.float32],
+        device: str,
+    ) -> None:
+        super().__init__(spec, items, item_counts, device)
+        self.network, self.keys, self.vectors = network, keys, vectors
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        made = np.empty((histories.n_users, len(self.items)), dtype=np.float32)
+        sides = _Sides(self.network)
+        size = max(1, MOST_CELLS // max(1, len(self.items) * sides.widest))
+        for start in range(0, histories.n_users, size):
+            rows = slice(start, min(start + size, histories.n_users))
+            batch = histories.take_users(rows)
+            held = torch.tensor(batch.matrix.toarray() > 0, device=sides.items.device)
+            vectors = sides.folded(held, self.spec.fold_in_steps, self.spec.fold_in_rate)
+            if len(self.keys):
+                keys = row_keys(batch.matrix, 0)
+                places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+                known = np.flatnonzero(self.keys[places] == keys)
+                learned = torch.tensor(self.vectors[places[known]], dtype=torch.float64)
+                vectors[torch.as_tensor(known)] = learned.to(vectors.device)
+            with torch.no_grad():
+                made[rows] = sides.scores(vectors).cpu().numpy()
+        return made
+
+    def tensors(self) -> Tensors:
+        """The network's weights by name, `users` being one mean user; `keys` and `vectors` of those
+        remembered."""
+        weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+        return {**weights, "keys": self.keys, "vectors": self.vectors}
+
+
+class _Sides:
+    """The network in float64, its first layer split into what the user and what the item adds."""
+
+    def __init__(self, network: PairNetwork) -> None:
+        k = network.factors
+        self.start, self.items = network.users.double(), network.items.double()
+        weights = [weight.double() for weight in network.weights]
+        self.biases = [bias.double() for bias in network.biases]
+        wide = weights[0].shape[1] // 2
+        self.by_user = weights[0][:, :wide]
+        self.by_item = self.items[:, k:] @ weights[0][:, wide:].T + self.biases[0]
+        self.later = list(zip(weights[1:], self.biases[1:], strict=True))
+        self.last, self.last_bias = network.last.double()[0], network.last_bias.double()
+        self.factors, self.widest = k, weights[0].shape[0]
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Logits of all items, (n, n_items), for users' vectors (n, width)."""
+        k = self.factors
+        h = torch.relu((users[:, k:] @ self.by_user.T)[:, None, :] + self.by_item[None])
+        for weight, bias in self.later:
+            h = torch.relu(functional.linear(h, weight, bias))
+        product = (users[:, :k] * self.last[:k]) @ self.items[:, :k].T
+        return product + h @ self.last[k:] + self.last_bias
+
+    def folded(self, held: Tensor, steps: int, rate: float) -> Tensor:
+        """A vector for each history, (n, n_items) bool, by Adam from the mean user: the loss of training in
+        expectation, items of the history and all others counting the same."""
+        users = self.start.repeat(len(held), 1)
+        share = held / held.sum(1, keepdim=True).clamp_min(1)
+        others = ~held / (~held).sum(1, keepdim=True).clamp_min(1)
+        mean, square = torch.zeros_like(users), torch.zeros_like(users)
+        for step in range(1, steps + 1):
+            users.requires_grad_()
+            made = self.scores(users)
+            loss = (functional.softplus(-made) * share + functional.softplus(made) * others).sum()
+            (gradient,) = torch.autograd.grad(loss, users)
+            mean.mul_(0.9).add_(gradient, alpha=0.1)
+            square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            moved = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+            users = users.detach() - rate * moved
+        return users
+
+
+def _built(
+    spec: NeuMF,
+    items: Vocabulary,
+    item_counts: NDArray[np.int64],
+    weights: Weights,
+    keys: NDArray[np.uint64],
+    vectors: NDArray[np.float32],
+    device: str,
+) -> NeuMFRecommender:
+    with torch.device("meta"):
+        network = PairNetwork(1, len(items), spec)
+    load_weights(network, weights)
+    return NeuMFRecommender(spec, items, item_counts, network, keys, vectors, device)
+
+
+def restored(
+    spec: NeuMF, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+) -> NeuMFRecommender:
+    """The recommender from its saved parts."""
+    on = check_device(device)
+    arrays = {name: np.asarray(array) for name, array in tensors.items()}
+    keys, vectors = arrays.pop("keys").astype(np.uint64), arrays.pop("vectors").astype(np.float32)
+    weights = {name: torch.from_numpy(array).to(on) for name, array in arrays.items()}
+    return _built(spec, items, item_counts, weights, keys, vectors, device)

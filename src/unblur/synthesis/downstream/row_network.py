@@ -1,0 +1,246 @@
+"""The network behind `RowMLP`, and its training.
+
+An embedding of 0 and of 1, E_0 and E_1, flattened and multiplied by the first dense layer's weights W_i of each
+cell i, is a linear map of the row: Σ_i W_i·E_{x_i} = Σ_i W_i·E_0 + Σ_i x_i·W_i·(E_1 − E_0). It is computed as
+that: nothing of the size rows × items × embedding is ever made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from unblur.diffusion.devices import check_device
+from unblur.diffusion.dropout import dropped
+from unblur.diffusion.inference import scored
+from unblur.diffusion.learner import Moment, Weights, load_weights
+from unblur.diffusion.rows import RowBatch, SparseRows
+from unblur.diffusion.settings import Optimizer, Stopping
+from unblur.diffusion.training import Plan, Training
+from unblur.errors import DataError
+from unblur.interactions import Interactions
+from unblur.progress import Progress
+from unblur.randomness import RNG, streams, torch_generator
+from unblur.recommender import Recommender, Tensors
+from unblur.synthesis.synthesizer import check_train
+from unblur.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from unblur.synthesis.downstream.row_mlp import RowMLP
+
+AT_ONCE = 1024
+"""Rows whose error is measured together."""
+
+
+class _Table(torch.autograd.Function):
+    """(E_1 − E_0)·W_i of every cell i, (n_items, width), and Σ_i E_0·W_i, (width,), with few passes over W.
+
+    W, (embedding, n_items, width), is most of what a small batch costs: it is read twice here, read once and written
+    once in the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        apart, sums = embedding[1] - embedding[0], cells.sum(1)
+        ctx.save_for_backward(embedding, cells, sums)
+        return (apart @ cells.view(len(cells), -1)).view(cells.shape[1:]), embedding[0] @ sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        embedding, cells, sums = ctx.saved_tensors
+        by_adds, by_always = gradients
+        by_apart = cells.view(len(cells), -1) @ by_adds.reshape(-1)
+        by_cells = torch.empty_like(cells)
+        for place, (apart, off) in enumerate(zip((embedding[1] - embedding[0]), embedding[0], strict=True)):
+            torch.add(by_always * off, by_adds, alpha=float(apart), out=by_cells[place])
+        return torch.stack((sums @ by_always - by_apart, by_apart)), by_cells
+
+
+class RowNetwork(nn.Module):
+    """Rows (n, n_items) → logits (n, n_items)."""
+
+    def __init__(self, n_items: int, spec: RowMLP, generator: torch.Generator | None = None) -> None:
+        """Embeddings begin normal, weights and biases uniform within ±1/√fan_in; without a generator all is left
+        to be loaded."""
+        super().__init__()
+        widths = (*spec.dims, n_items)
+        self.dropout = [spec.dropout if spec.dropout_after == "each" else 0.0] * (len(spec.dims) - 1)
+        self.dropout.append(spec.dropout)
+        self.embedding = nn.Parameter(torch.empty(2, spec.embedding))
+        self.cells = nn.Parameter(torch.empty(spec.embedding, n_items, widths[0]))
+        self.cell_bias = nn.Parameter(torch.empty(widths[0]))
+        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
+        self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
+        if generator is not None:
+            with torch.no_grad():
+                self.embedding.normal_(generator=generator)
+                flat = n_items * spec.embedding
+                begun = [(self.cells, flat), (self.cell_bias, flat)]
+                begun += [
+                    (each, before)
+                    for group in (self.weights, self.biases)
+                    for each, before in zip(group, widths, strict=False)
+                ]
+                for parameter, fan_in in begun:
+                    bound = 1 / math.sqrt(fan_in)
+                    parameter.uniform_(-bound, bound, generator=generator)
+
+    def table(self) -> tuple[Tensor, Tensor]:
+        """The first layer as a linear map: what each item adds, (n_items, width), and what is always there,
+        (width,)."""
+        made: tuple[Tensor, Tensor] = _Table.apply(self.embedding, self.cells)  # type: ignore[no-untyped-call]
+        return made[0], made[1] + self.cell_bias
+
+    def forward(
+        self,
+        rows: RowBatch,
+        generator: torch.Generator | None = None,
+        table: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits, (n, n_items); dropout needs the generator."""
+        adds, always = self.table() if table is None else table
+        h = rows.times(adds) + always
+        for weight, bias, dropout in zip(self.weights, self.biases, self.dropout, strict=True):
+            h, scale = dropped(torch.relu(h), dropout, generator)
+            h = torch.addmm(bias, h, weight.T, alpha=scale)
+        return h
+
+
+class RowLearner:
+    """Trains the network to give back rows."""
+
+    def __init__(self, spec: RowMLP, train: Interactions, seed: int, device: torch.device) -> None:
+        self.spec, self.n_items = spec, train.n_items
+        self.rows = SparseRows.of(train.binarized().matrix, device)
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.network = RowNetwork(train.n_items, spec, chance).to(device)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """One optimizer for all."""
+        return [(self.network, self.spec.optimizer)]
+
+    @property
+    def n_rows(self) -> int:
+        """All rows."""
+        return len(self.rows)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean binary cross-entropy of some rows' cells."""
+        batch = self.rows.take(rows)
+        return functional.binary_cross_entropy_with_logits(self.network(batch, generator), batch.dense())
+
+    def fitted(self, weights: Weights) -> RowNetwork:
+        """The network with these weights, not to be trained further."""
+        return frozen(self.n_items, self.spec, weights)
+
+
+def frozen(n_items: int, spec: RowMLP, weights: Weights) -> RowNetwork:
+    """A network of these weights, which are not copied."""
+    with torch.device("meta"):
+        network = RowNetwork(n_items, spec)
+    load_weights(network, weights)
+    return network
+
+
+@torch.no_grad()
+def negative_error(network: RowNetwork, rows: SparseRows) -> float:
+    """Minus the root mean squared error of the probabilities of all cells."""
+    total, table = 0.0, network.table()
+    for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
+        batch = rows.take(places)
+        made = torch.sigmoid(network(batch, table=table)) - batch.dense()
+        total += float(made.square().sum(dtype=torch.float64))
+    return -math.sqrt(total / (len(rows) * rows.n_columns))
+
+
+def fit_row_mlp(
+    spec: RowMLP,
+    train: Interactions,
+    rng: RNG | None,
+    device: str,
+    progress: Progress,
+    validation: Interactions | None,
+) -> RowMLPRecommender:
+    """See `RowMLP.fit`."""
+    on = check_device(device)
+    check_train(train)
+    seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+    part, judged = train, validation
+    if spec.patience is not None and validation is None:
+        chosen = np.zeros(train.n_users, dtype=bool)
+        size = max(1, round(spec.validation_users * train.n_users))
+        chosen[streams(seed, "carve")["carve"].permutation(train.n_users)[:size]] = True
+        part, judged = train.take_users(~chosen), train.take_users(chosen)
+    if not part.n_users:
+        raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
+    learner = RowLearner(spec, part, seed, on)
+    patience = spec.patience
+    judge = None
+    if patience is not None and judged is not None:
+        rows = SparseRows.of(judged.onto(items=train.items).binarized().matrix, on)
+        judge = lambda network: negative_error(network, rows)  # noqa: E731
+    run = Training(
+        learner,
+        Plan(
+            spec.epochs,
+            spec.batch_size,
+            stopping=None if patience is None else Stopping(every=1, patience=patience + 1),
+        ),
+        seed=seed,
+        device=device,
+        judge=judge,
+        progress=progress,
+    )
+    for _ in run.epochs():
+        pass
+    return RowMLPRecommender(spec, train.items, train.item_degrees, run.fitted(), device)
+
+
+class RowMLPRecommender(Recommender):
+    """Scores are the logits of a history row."""
+
+    def __init__(
+        self,
+        spec: RowMLP,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        network: RowNetwork,
+        device: str,
+    ) -> None:
+        super().__init__(spec, items, item_counts, device)
+        self.network = network
+
+    @torch.no_grad()
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        table = self.network.table()
+        matrix = histories.binarized().matrix
+        return scored(matrix, None, lambda rows, _: self.network(rows, table=table), table[0].device)
+
+    def tensors(self) -> Tensors:
+        """The network's weights by name."""
+        return {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+
+
+def restored(
+    spec: RowMLP, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+) -> RowMLPRecommender:
+    """The recommender from its saved parts."""
+    on = check_device(device)
+    arrays = {name: torch.from_numpy(np.asarray(array)).to(on) for name, array in tensors.items()}
+    return RowMLPRecommender(spec, items, item_counts, frozen(len(items), spec, arrays), device)

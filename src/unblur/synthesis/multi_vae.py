@@ -1,0 +1,81 @@
+"""MultiVAE++ as a synthesizer: latents from a normal distribution, decoded. What SDRM must beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from unblur.interactions import Interactions
+from unblur.progress import Progress, silent
+from unblur.randomness import RNG
+from unblur.recommender import Tensors
+from unblur.spec import spec
+from unblur.synthesis.settings import Discretization, Precision, Privacy, VariationalAutoencoder
+from unblur.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from unblur.splitting import Split
+    from unblur.synthesis.latent_synthesizer import LatentSynthesizer
+
+
+@spec
+class MultiVAE:
+    """A variational autoencoder of rows (Liang et al., WWW 2018, arXiv 1802.05814), sampled from its prior.
+
+    A synthetic user is what the decoder makes of a draw from N(0, I).
+    """
+
+    kind: ClassVar[str] = "multi-vae"
+    stochastic: ClassVar[bool] = True
+    vae: VariationalAutoencoder = VariationalAutoencoder()
+    """The autoencoder, and how it is trained."""
+    discretization: Discretization = Discretization()
+    """How scores become items."""
+    privacy: Privacy | None = None
+    """Train with differential privacy, and account for it."""
+    precision: Precision = "float32"
+    """What matrix products of training are computed in; weights and losses are float32 in any case."""
+
+    def __post_init__(self) -> None:
+        check_private(self.privacy, self.vae)
+
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        device: str = "cpu",
+        progress: Progress = silent,
+        validation: Interactions | Split | None = None,
+        checkpoints: str | Path | None = None,
+    ) -> LatentSynthesizer:
+        """Train the autoencoder; arguments and errors are those of `SDRM.fit`."""
+        from unblur.synthesis.fitting import fit_latent
+
+        return fit_latent(
+            self,
+            None,
+            train,
+            rng=rng,
+            device=device,
+            progress=progress,
+            validation=validation,
+            checkpoints=checkpoints,
+        )
+
+    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> LatentSynthesizer:
+        """The fitted synthesizer from its saved parts."""
+        from unblur.synthesis.latent_synthesizer import restored
+
+        return restored(self, items, tensors, device)
+
+
+def check_private(privacy: Privacy | None, vae: VariationalAutoencoder) -> None:
+    """Raise `SpecError` where training would look at users outside the accounted batches."""
+    from unblur.errors import SpecError
+
+    if privacy is not None and vae.stopping is not None:
+        raise SpecError(
+            "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
+            "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`."
+        )

@@ -1,0 +1,134 @@
+"""The network of MultiVAE++: a hidden layer on each side of the latent, and its multinomial loss.
+
+Weights lie with one row an item at both ends, so that a sparse history gathers the rows of its items.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+from unblur.diffusion.autoencoder import Encoding
+from unblur.diffusion.rows import RowBatch
+from unblur.synthesis.ghost_clipping import Uses
+from unblur.synthesis.settings import VariationalAutoencoder
+
+DENSE_FROM = 0.02
+"""From which density on the first layer takes a batch as a dense matrix: then one product beats gathering."""
+
+
+class MultiVAENetwork(nn.Module):
+    """L2-normalised row → tanh layer → (μ, log σ²), and latent → tanh layer → logits (Liang et al., WWW 2018).
+
+    Weights begin Xavier-normal, biases at 0.
+    """
+
+    def __init__(
+        self, n_items: int, settings: VariationalAutoencoder, generator: torch.Generator | None = None
+    ) -> None:
+        """Without a generator the weights are left to be loaded."""
+        super().__init__()
+        hidden, latent = settings.hidden, settings.latent
+        self.dropout = settings.dropout
+        self.item_in = nn.Parameter(torch.empty(n_items, hidden))
+        self.bias_in = nn.Parameter(torch.empty(hidden))
+        self.code_weight = nn.Parameter(torch.empty(2 * latent, hidden))
+        self.code_bias = nn.Parameter(torch.empty(2 * latent))
+        self.decoder_weight = nn.Parameter(torch.empty(hidden, latent))
+        self.decoder_bias = nn.Parameter(torch.empty(hidden))
+        self.item_out = nn.Parameter(torch.empty(n_items, hidden))
+        self.bias_out = nn.Parameter(torch.empty(n_items))
+        if generator is not None:
+            with torch.no_grad():
+                for parameter in self.parameters():
+                    if parameter.ndim == 1:
+                        parameter.zero_()
+                    else:
+                        deviation = math.sqrt(2 / sum(parameter.shape))
+                        parameter.normal_(0, deviation, generator=generator)
+
+    @property
+    def latent(self) -> int:
+        """Width of the latent."""
+        return len(self.code_bias) // 2
+
+    def encode(
+        self, batch: RowBatch, generator: torch.Generator | None = None, uses: Uses | None = None
+    ) -> Encoding:
+        """Where rows (n, n_items) lie in the latent; dropout needs the generator."""
+        rows = normalized(batch)
+        if generator is not None:
+            rows = rows.thinned(self.dropout, generator)
+        if len(rows.columns) > DENSE_FROM * rows.n_rows * rows.n_columns:
+            first = torch.addmm(self.bias_in, rows.dense(), self.item_in)
+        else:
+            first = rows.times(self.item_in) + self.bias_in
+        if uses is not None:
+            squares = torch.zeros(rows.n_rows).index_add(0, rows.owners, rows.weights.square())
+            uses.first_layer(first, squares)
+        h = torch.tanh(first)
+        code = functional.linear(h, self.code_weight, self.code_bias)
+        if uses is not None:
+            uses.layer("code", h, code)
+        mean, log_variance = code.float().chunk(2, dim=1)
+        return Encoding(mean, log_variance)
+
+    def decode(self, latent: Tensor, uses: Uses | None = None) -> Tensor:
+        """Logits of all items, (n, n_items), from latents (n, latent)."""
+        between = functional.linear(latent, self.decoder_weight, self.decoder_bias)
+        h = torch.tanh(between)
+        logits = functional.linear(h, self.item_out, self.bias_out)
+        if uses is not None:
+            uses.layer("decoder", latent, between)
+            uses.layer("out", h, logits)
+        return logits
+
+
+def normalized(batch: RowBatch) -> RowBatch:
+    """The rows divided by their L2 norms; a row without entries stays as it is."""
+    squares = torch.zeros(batch.n_rows, device=batch.weights.device).index_add(
+        0, batch.owners, batch.weights.square()
+    )
+    norms = squares.sqrt().clamp_min(1e-12)
+    weights = batch.weights / norms[batch.owners]
+    return RowBatch(batch.owners, batch.columns, weights, batch.offsets, batch.n_rows, batch.n_columns)
+
+
+class _Multinomial(torch.autograd.Function):
+    """The likelihood of each row, with one buffer of the logits' size, which becomes the gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, places: Tensor, owners: Tensor, weights: Tensor) -> Tensor:
+        logs = torch.log_softmax(logits.float(), 1)
+        totals = torch.zeros(len(logs), device=logs.device).index_add(0, owners, weights)
+        ctx.save_for_backward(logs, totals, places, owners, weights)
+        ctx.kind = logits.dtype  # type: ignore[attr-defined]
+        picked = logs.view(-1)[places] * weights
+        return torch.zeros(len(logs), device=logs.device).index_add(0, owners, picked).neg()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        logs, totals, places, owners, weights = ctx.saved_tensors
+        (each,) = gradients
+        made = logs.exp().mul_((totals * each)[:, None])
+        made.view(-1)[places] -= weights * each[owners]
+        return made.to(ctx.kind), None, None, None
+
+
+def multinomial_losses(logits: Tensor, batch: RowBatch) -> Tensor:
+    """−Σ_i x_i·log softmax(logits)_i of each row, (n,) float32 (Liang et al., equation 2)."""
+    places = batch.owners * batch.n_columns + batch.columns
+    made: Tensor = _Multinomial.apply(logits, places, batch.owners, batch.weights)  # type: ignore[no-untyped-call]
+    return made
+
+
+def divergences(encoding: Encoding) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, 1)) of each row, (n,)."""
+    variance = encoding.log_variance.exp()
+    return -(1 + encoding.log_variance - encoding.mean.square() - variance).sum(1) / 2

@@ -1,0 +1,146 @@
+"""The hyper-parameters of synthesizers, piece by piece; light to import, since nothing here computes.
+
+Names in quotes are those of the SDRM authors' command line.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from unblur.diffusion.settings import Dropout, Optimizer, Share
+from unblur.errors import SpecError
+from unblur.spec import spec
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""What matrix products are computed in; weights, losses and latents are float32 in any case."""
+
+
+@spec
+class UserStopping:
+    """When training of the autoencoder ends early, judged on users who are not trained on."""
+
+    metric: str = "capped_recall@10"
+    """A ranking metric with a value for each user, at a cut-off; higher must be better."""
+    every: PositiveInt = 1
+    """Epochs between evaluations."""
+    patience: PositiveInt = 20
+    """Training ends when so many epochs have passed without a better value."""
+    users: Share = 0.1
+    """Which part of the users is set aside when no validation is given."""
+    held_out: Share = 0.2
+    """Which part of each such user's items must be found again, rounded up; the rest is their history."""
+
+    def __post_init__(self) -> None:
+        from unblur.diffusion.validation import check_metric
+
+        check_metric(self.metric)
+        if self.every > self.patience:
+            raise SpecError(
+                f"`patience` counts epochs and must be at least `every`; saw {self.patience} and "
+                f"{self.every}. Raise `patience` or evaluate more often."
+            )
+
+
+@spec
+class VariationalAutoencoder:
+    """MultiVAE++: from rows to latents and back (paper, section 3; Liang et al., WWW 2018)."""
+
+    hidden: PositiveInt = 600
+    """Width of the one hidden layer on each side: `VAE-hidden-layer-neurons`."""
+    latent: PositiveInt = 200
+    """Width of the latent: `MLP-latent-neurons`."""
+    dropout: Dropout = 0.5
+    """On the L2-normalised row."""
+    kl_weight: NonNegativeFloat = 0.2
+    """Where β, the weight of the KL divergence, ends."""
+    kl_batches: NonNegativeInt = 20_000
+    """In how many batches β would rise to 1; it stops at `kl_weight`. 0: it begins there."""
+    optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
+    """How weights follow their gradients: `VAE-lr`."""
+    epochs: PositiveInt = 500
+    """The most passes over the users."""
+    batch_size: PositiveInt = 500
+    """Users a batch: `VAE-batch-size`."""
+    stopping: UserStopping | None = UserStopping()
+    """When training ends early; `None` trains all epochs on all users."""
+
+
+@spec
+class LatentDiffusion:
+    """Diffusion on the latents of the frozen autoencoder (paper, section 4)."""
+
+    steps: Annotated[int, Field(ge=2)] = 100
+    """T: `SDRM-timesteps`."""
+    lowest: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """β at step 0, which is never drawn; β runs evenly over T + 1 points."""
+    highest: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """β at step T."""
+    hidden_layers: NonNegativeInt = 2
+    """Layers between the first and the last, as wide as the latent: `MLP-hidden-layers`."""
+    output: Literal["tanh", "identity"] = "tanh"
+    """What follows the last layer. The paper's is tanh, which keeps answers within (−1, 1): noise beyond it
+    cannot be predicted."""
+    dropout: Dropout = 0.5
+    """On what the first layer takes."""
+    objective: Literal["sdrm", "noise"] = "sdrm"
+    """``sdrm``: the authors' score matching, which never regresses on the noise; ``noise``: the noise itself
+    (Ho et al., NeurIPS 2020)."""
+    perturbation: PositiveFloat = 0.1
+    """μ, how far the clean latent is moved to measure a score; for ``sdrm``."""
+    noise_variance_diminisher: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What noise is multiplied by, in training and in sampling: `SDRM-noise-variance-diminisher`."""
+    optimizer: Optimizer = Optimizer(name="adam", learning_rate=5e-5, weight_decay=1e-4)
+    """How weights follow their gradients: `SDRM-lr`."""
+    decay: Literal["linear", "none"] = "linear"
+    """Whether the learning rate falls from epoch to epoch, to 0 after the last."""
+    epochs: PositiveInt = 200
+    """Passes over the latents: `SDRM-epochs`."""
+    batch_size: PositiveInt = 500
+    """Users a batch: `SDRM-batch-size`."""
+    noise_without_root: bool = False
+    """A departure of the authors' code: noise enters as (1 − ᾱ_t)·ε, not as √(1 − ᾱ_t)·ε, so noisy latents
+    are cleaner than the sampler takes them to be."""
+    tied_hidden_layers: bool = False
+    """A departure of the authors' code: the hidden layers are one layer, applied `hidden_layers` times."""
+    sampling_dropout: bool = False
+    """A departure of the authors' code: dropout stays on in sampling."""
+
+    def __post_init__(self) -> None:
+        if self.lowest >= self.highest:
+            raise SpecError(
+                f"`lowest` must be below `highest`; saw {self.lowest} and {self.highest}. Move them apart."
+            )
+
+
+@spec
+class Discretization:
+    """How scores of a synthetic user become items that he or she has."""
+
+    rule: Literal["raw", "zero-threshold", "equal-sparsity", "user-counts"] = "equal-sparsity"
+    """``zero-threshold``: items with a score above 0. ``equal-sparsity``: the best scores, as many as give the
+    density of the real data. ``user-counts`` (ours): each user gets the number of items of some real user,
+    drawn by chance, and that many best items. ``raw``: as ``zero-threshold``, with the scores as weights;
+    `sample_scores` gives those below 0 too, which interactions have no place for."""
+    per: Literal["sample", "user"] = "sample"
+    """Of what ``equal-sparsity`` takes the quantile: of the scores of all users, or of each user's own, which
+    gives every user the same number of items."""
+
+
+@spec
+class Privacy:
+    """Differential privacy by DP-SGD (Abadi et al., CCS 2016), needs the extra `privacy`.
+
+    What is protected is one user: all that he or she did. What one learns from a sample changes by at most
+    ``epsilon`` (but for a chance of ``delta``) with one user added or removed.
+    """
+
+    epsilon: PositiveFloat
+    """ε of all that is released: autoencoder, diffusion and the counts that discretisation needs, composed."""
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    """δ; it should be well below one over the number of users."""
+    clip_norm: PositiveFloat = 1.0
+    """The L2 norm that each user's gradient is cut to."""
+    counts_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Which part of ε the noisy counts of items per user may cost by themselves."""

@@ -1,0 +1,208 @@
+"""What every fitted synthesizer can do: sample users that never were, all at once or in a stream, and be
+saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from unblur.errors import DataError
+from unblur.interactions import Interactions
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG, streams
+from unblur.recommender import Tensors
+from unblur.vocabulary import Vocabulary
+
+BLOCK = 1024
+"""How many users are sampled together. It is not the caller's batch size, which therefore changes no user."""
+
+Rows: TypeAlias = Iterator[sparse.csr_array]
+"""The users of each block, (block size, n_items), in order; entries are positive."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Users that are sampled together."""
+
+    place: int
+    """From 0."""
+    size: int
+    """How many users."""
+    random: np.random.Generator
+    """All their chance; it depends on the seed and the place alone."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """All users of one sample, in blocks. Iterated over twice, it gives the same chance twice."""
+
+    n_users: int
+    seed: int
+
+    def __iter__(self) -> Iterator[Block]:
+        for place, start in enumerate(range(0, self.n_users, BLOCK)):
+            size = min(BLOCK, self.n_users - start)
+            yield Block(place, size, np.random.default_rng([self.seed, place]))
+
+
+class SynthesizerSpec(Protocol):
+    """Hyper-parameters of a synthesizer, and how to fit them to data."""
+
+    kind: ClassVar[str]
+
+    def fit(
+        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    ) -> Synthesizer:
+        """Learn from `train`, which stays unchanged, and return a new fitted synthesizer."""
+        ...
+
+    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> Synthesizer:
+        """The fitted synthesizer that `tensors` came from (see `Synthesizer.tensors`)."""
+        ...
+
+
+class Synthesizer(ABC):
+    """Fitted and immutable. It samples users over the items of the real data."""
+
+    def __init__(self, spec: Any, items: Vocabulary, n_real_users: int, device: str = "cpu") -> None:
+        self.spec = spec
+        self.items = items
+        self.n_real_users = n_real_users
+        self.device = device
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.items):,} items, {self.spec})"
+
+    @abstractmethod
+    def _rows(self, blocks: Blocks) -> Rows:
+        """The users of each block, one matrix a block."""
+
+    @abstractmethod
+    def tensors(self) -> Tensors:
+        """Everything learned, by name, beside `items`; `n_real_users` is one of them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of a sample must know: what it rests on, and what it does not promise."""
+        return ()
+
+    @final
+    def sample(
+        self,
+        n_users: int | None = None,
+        *,
+        rng: RNG | None = None,
+        batch_size: int = BLOCK,
+        progress: Progress = silent,
+    ) -> Interactions:
+        """`n_users` synthetic users (as many as there were real ones, unless told), labelled 0, 1, 2, ….
+
+        Items are those of the real data. The same `rng` gives the same users, whatever the `batch_size`.
+        Raises `DataError` for a size below 1.
+        """
+        wanted = self.n_real_users if n_users is None else n_users
+        batches = self.sample_batches(wanted, rng=rng, batch_size=batch_size, progress=progress)
+        parts = [batch.matrix for batch in batches]
+        whole = parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
+        return Interactions(sparse.csr_array(whole), Vocabulary.range(wanted), self.items)
+
+    @final
+    def sample_batches(
+        self,
+        n_users: int | None = None,
+        *,
+        rng: RNG | None = None,
+        batch_size: int = BLOCK,
+        progress: Progress = silent,
+    ) -> Iterator[Interactions]:
+        """The users of `sample` in batches, made when they are asked for; memory does not grow with
+        `n_users`."""
+        wanted = self.n_real_users if n_users is None else n_users
+        for name, value in (("n_users", wanted), ("batch_size", batch_size)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise DataError(f"`{name}` must be a whole number from 1; saw {value!r}. Raise it.")
+        seed = int(streams(rng, "sampling")["sampling"].integers(0, 2**62))
+        return self._batches(Blocks(int(wanted), seed), int(batch_size), progress)
+
+    @final
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write it to a new folder; `unblur.artifact.load_synthesizer` reads it back."""
+        from unblur import artifact
+
+        artifact.save_synthesizer(self, path, overwrite=overwrite)
+
+    def _batches(self, blocks: Blocks, size: int, progress: Progress) -> Iterator[Interactions]:
+        done = 0
+        for rows in _regrouped(self._rows(blocks), size):
+            labels = np.arange(done, done + rows.shape[0])
+            done += rows.shape[0]
+            users = Vocabulary.range(done) if done == rows.shape[0] else Vocabulary(labels)
+            progress(ProgressEvent("sample users", done, blocks.n_users))
+            yield Interactions(rows, users, self.items)
+
+
+def _regrouped(blocks: Iterable[sparse.csr_array], size: int) -> Rows:
+    """The same rows, `size` at a time."""
+    waiting: list[sparse.csr_array] = []
+    held = 0
+    for block in blocks:
+        waiting.append(block)
+        held += block.shape[0]
+        if held < size:
+            continue
+        whole = sparse.csr_array(sparse.vstack(waiting, format="csr")) if len(waiting) > 1 else block
+        full = held - held % size
+        for start in range(0, full, size):
+            yield whole[start : start + size]
+        held -= full
+        waiting = [whole[full:]] if held else []
+    if held:
+        yield sparse.csr_array(sparse.vstack(waiting, format="csr")) if len(waiting) > 1 else waiting[0]
+
+
+@dataclass(frozen=True, eq=False)
+class RealCounts:
+    """What is kept of real users: how many had how many items, and nothing about which."""
+
+    users_with: NDArray[np.float64]
+    """(most + 1,): how many users had 0, 1, 2, … items."""
+    n_items: int
+
+    @classmethod
+    def of(cls, train: Interactions) -> RealCounts:
+        """Counted exactly."""
+        return cls(np.bincount(train.user_degrees).astype(np.float64), train.n_items)
+
+    @cached_property
+    def n_users(self) -> float:
+        """How many users they were."""
+        return float(self.users_with.sum())
+
+    @cached_property
+    def density(self) -> float:
+        """The share of user-item pairs that were present."""
+        pairs = float(self.users_with @ np.arange(len(self.users_with)))
+        return pairs / max(1.0, self.n_users * self.n_items)
+
+    def drawn(self, size: int, random: np.random.Generator) -> NDArray[np.int64]:
+        """The numbers of items of `size` users drawn from the real ones, (size,)."""
+        edges = np.cumsum(self.users_with)
+        places = np.searchsorted(edges, random.random(size) * edges[-1], side="right")
+        return np.asarray(places, dtype=np.int64)
+
+
+def check_train(train: Interactions) -> None:
+    """Raise `DataError` for interactions that no synthesizer can learn from: no pair, or every pair."""
+    if not 0 < train.density < 1:
+        raise DataError(
+            "The density of interactions to learn from must lie strictly between 0 and 1; "
+            f"{train!r} has density {train.density:g}. Check what was read, and what counts as an interaction."
+        )

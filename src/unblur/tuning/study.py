@@ -1,0 +1,253 @@
+"""A study: settings fitted one after the other, judged on validation data, kept on disk as they end.
+
+For models whose every setting costs a training; `unblur.tuning.search` is for those that share their work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unblur.errors import DataError, SpecError
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import streams
+from unblur.spec import spec_to_dict
+from unblur.splitting import Split, hold_out
+from unblur.tuning.journal import Journal, Trial
+from unblur.tuning.sampling import Sampler, check_sampler, propose, trials_in
+from unblur.tuning.search import check_quality
+from unblur.tuning.shared_trials import shares_work, tried_together
+from unblur.tuning.space import Dimension, set_point
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What a study tried and chose."""
+
+    metric: str
+    base: Any
+    """The spec that the settings were put into."""
+    space: tuple[Dimension, ...]
+    trials: tuple[Trial, ...]
+    n_users: int
+    """On how many users each setting was measured."""
+    how: str
+    """Where the validation data come from."""
+    stopped: str = ""
+    """Why there are fewer trials than asked for; empty where there are not."""
+
+    @property
+    def chosen(self) -> int:
+        """The number of the best trial; of equal ones the first. Raises `SpecError` where every trial failed."""
+        good = [trial for trial in self.trials if trial.value is not None]
+        if not good:
+            reasons = "; ".join(dict.fromkeys(trial.problem for trial in self.trials))
+            raise SpecError(
+                f"Some setting must be one that can be fitted; none was: {reasons}. Change the space."
+            )
+        return max(good, key=lambda trial: (trial.value, -trial.number)).number
+
+    @property
+    def spec(self) -> Any:
+        """The chosen setting."""
+        return set_point(self.base, self.space, self.trials[self.chosen].point)
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a trial, the best first: its values, the metric, the best epoch, seconds, why it failed."""
+        import polars as pl
+
+        columns: dict[str, Any] = {"trial": [trial.number for trial in self.trials]}
+        for dimension in self.space:
+            values = [trial.point[dimension.name] for trial in self.trials]
+            plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+            columns[dimension.name] = values if plain else [str(value) for value in values]
+        columns[self.metric] = [trial.value for trial in self.trials]
+        columns["best_epoch"] = [trial.epochs for trial in self.trials]
+        columns["seconds"] = [trial.seconds for trial in self.trials]
+        columns["problem"] = [trial.problem for trial in self.trials]
+        columns["chosen"] = [trial.number == self.chosen for trial in self.trials]
+        schema = {self.metric: pl.Float64, "best_epoch": pl.Int64, "problem": pl.String}
+        table = pl.DataFrame(columns, schema_overrides=schema, strict=False)
+        return table.sort(self.metric, descending=True, nulls_last=True, maintain_order=True)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the chosen setting must know."""
+        failed = sum(trial.value is None for trial in self.trials)
+        said = [
+            f"{len(self.trials)} settings were fitted and judged by {self.metric} on {self.how} ({self.n_users:,} users)",
+            f"the setting with the best {self.metric} was chosen; its test came after",
+        ]
+        if failed:
+            said.append(f"{failed} of the settings could not be fitted")
+        return (*said, *([self.stopped] if self.stopped else []))
+
+
+def study(
+    base: Any,
+    split: Split,
+    space: Sequence[Dimension],
+    *,
+    trials: int,
+    metric: str,
+    sampler: str = "random",
+    seed: int = 0,
+    folder: str | Path | None = None,
+    patience: int | None = None,
+    seconds: float | None = None,
+    judged: tuple[Split, str] | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Study:
+    """Fit up to `trials` settings of `base` and judge each on validation data; held-out data are not looked at.
+
+    - `split`: its validation part is what settings stop by and are judged on. Where it has none, a tenth of each
+      user's train interactions is set aside, as `stopping` of the spec says, the same for all settings.
+    - `sampler`: ``exhaustive`` (each point in turn), ``random`` (without repeats), or ``bayes`` (optuna's TPE).
+    - `folder`: keeps each trial as it ends. The same call on the same folder, after it was killed at any moment,
+      goes on after the last finished trial and comes to the same; with more `trials` it goes on further.
+    - `patience`: end when so many trials in a row were no better.
+    - `seconds`: end when the trials, those of earlier calls included, took so long; the one under way is finished.
+    - `judged`: what settings are fitted to and judged on, as train and held-out part, and where it comes from in
+      words; then `split` is not looked at.
+
+    BSPM settings that follow from no result are fitted together, at about the cost of one (`unblur.spectral.shared_pass`).
+    A setting that is refused, diverges or does not fit into memory is kept as failed. Raises `SpecError` for a space, sampler or metric
+    that cannot be, and `ArtifactError` for a folder of another study.
+    """
+    check_quality(metric)
+    if trials < 1 or not space:
+        raise SpecError(
+            f"A study needs at least 1 trial and something to search; saw {trials} and {len(space)}."
+        )
+    kind = check_sampler(sampler, space)
+    given, how = validation_of(base, split, seed) if judged is None else judged
+    journal = None if folder is None else Journal(Path(folder))
+    done: list[Trial] = []
+    if journal is not None:
+        done = journal.open(_identity(base, given, space, metric, kind, seed))
+    total = trials_in(kind, space, trials)
+    done, stopped = done[:total], ""
+    if patience is None and seconds is None and kind != "bayes" and shares_work(base) and len(done) < total:
+        points = [propose(kind, space, number, seed, ()) for number in range(len(done), total)]
+        for trial in tried_together(
+            points, len(done), base, space, given, metric, seed=seed, device=device, progress=progress
+        ):
+            if journal is not None:
+                journal.add(trial)
+            done.append(trial)
+    while len(done) < total:
+        if seconds is not None and sum(trial.seconds for trial in done) >= seconds:
+            stopped = f"the search ended when its trials had taken {seconds:g} seconds"
+            break
+        if patience is not None and _idle(done) >= patience:
+            stopped = f"the search ended early: {patience} trials in a row were no better"
+            break
+        progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
+        earlier = [(trial.point, trial.value) for trial in done]
+        point = propose(kind, space, len(done), seed, earlier)
+        trial = _tried(len(done), point, base, space, given, metric, seed, device, progress)
+        if journal is not None:
+            journal.add(trial)
+        done.append(trial)
+    progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
+    users = int((given.held_out.user_degrees > 0).sum())
+    return Study(metric, base, tuple(space), tuple(done), users, how, stopped)
+
+
+def validation_of(base: Any, split: Split, seed: int) -> tuple[Split, str]:
+    """Train and what to judge on, as the held-out part of a split without test data; and where it comes from."""
+    if split.validation is not None:
+        made = Split(split.train, split.train, split.validation, "validation part")
+        return made, "the validation part of the split"
+    random = streams(seed, "validation")["validation"]
+    stopping = getattr(base, "stopping", None)
+    if stopping is None:
+        return hold_out(
+            split.train, fraction=0.1, rng=random
+        ), "a random tenth of each user's train interactions"
+    from unblur.diffusion.validation import carve
+
+    made = carve(split.train, stopping, random)
+    which = "the last in time" if stopping.carve == "last" else "random ones"
+    return made, f"{stopping.fraction:.0%} of each user's train interactions, {which}"
+
+
+def _tried(
+    number: int,
+    point: dict[str, Any],
+    base: Any,
+    space: Sequence[Dimension],
+    given: Split,
+    metric: str,
+    seed: int,
+    device: str,
+    progress: Progress,
+) -> Trial:
+    from unblur.diffusion.training import DivergedTraining
+    from unblur.diffusion.validation import Judge
+
+    start = time.perf_counter()
+    judge = Judge.of(given, metric)
+    try:
+        spec = set_point(base, space, point)
+        model, epochs = _fitted(spec, given, seed, device, progress)
+        value = judge(model)
+    except (SpecError, DataError, DivergedTraining, np.linalg.LinAlgError, MemoryError) as problem:
+        reason = str(problem) or type(problem).__name__
+        return Trial(number, point, None, None, time.perf_counter() - start, reason)
+    return Trial(number, point, value, epochs, time.perf_counter() - start)
+
+
+def _fitted(spec: Any, given: Split, seed: int, device: str, progress: Progress) -> tuple[Any, int | None]:
+    """The recommender of a setting, and its best epoch where it has epochs."""
+    options: dict[str, Any] = {
+        "rng": streams(seed, "fit")["fit"],
+        "device": device,
+        "progress": progress,
+    }
+    if getattr(spec, "stopping", None) is not None and "validation" in signature(spec.fit).parameters:
+        options["validation"] = given.held_out
+    if not hasattr(spec, "training"):
+        return spec.fit(given.train, **options), None
+    run = spec.training(given.train, **options)
+    for _ in run.epochs():
+        pass
+    return run.fitted(), None if run.best is None else run.best.epoch
+
+
+def _identity(
+    base: Any, given: Split, space: Sequence[Dimension], metric: str, sampler: Sampler, seed: int
+) -> dict[str, Any]:
+    """Plain values that a study must agree in to be gone on with."""
+    return {
+        "schema": 1,
+        "model": {"kind": base.kind, **spec_to_dict(base)},
+        "space": [dimension.to_dict() for dimension in space],
+        "metric": metric,
+        "sampler": sampler,
+        "seed": seed,
+        "train": given.train.fingerprint(),
+        "validation": given.held_out.fingerprint(),
+    }
+
+
+def _best(done: Sequence[Trial], metric: str) -> dict[str, float]:
+    values = [trial.value for trial in done if trial.value is not None]
+    return {f"best {metric}": max(values)} if values else {}
+
+
+def _idle(done: Sequence[Trial]) -> int:
+    """How many trials have passed since the best one."""
+    if not done:
+        return 0
+    values = [-1.0 if trial.value is None else trial.value for trial in done]
+    return len(values) - 1 - values.index(max(values))

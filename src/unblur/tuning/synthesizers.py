@@ -1,0 +1,130 @@
+"""What a search of synthesizers tries: the space of the SDRM authors' search, with the published setting first.
+
+Their search prunes by successive halving; this one does not: a setting's figure comes once, at its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from unblur.errors import SpecError
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.spec import spec_to_dict
+from unblur.tuning.journal import Journal, Trial
+from unblur.tuning.sampling import check_sampler, propose
+from unblur.tuning.space import Choice, Dimension, Range
+from unblur.tuning.study import Study
+from unblur.tuning.trials import inside, value_at
+
+Attempt: TypeAlias = Callable[[int, dict[str, Any]], Trial]
+"""Fits and judges one point: (the trial's number, the point) → the finished trial."""
+
+
+def _whole(value: float) -> int:
+    return round(value)
+
+
+def _steps(path: str, low: int, high: int, step: int) -> Dimension:
+    return Dimension(path, Range(low, high, step), (path,), _whole)
+
+
+def _rate(path: str, low: float, high: float) -> Dimension:
+    return Dimension(path, Range(math.log(low), math.log(high), logarithmic=True), (path,))
+
+
+_AUTOENCODER: tuple[Dimension, ...] = (
+    _steps("vae.latent", 20, 1000, 10),
+    _steps("vae.hidden", 20, 1000, 10),
+    _rate("vae.optimizer.learning_rate", 1e-4, 1e-2),
+    _steps("vae.batch_size", 30, 1000, 10),
+)
+_DIFFUSION: tuple[Dimension, ...] = (
+    _steps("diffusion.epochs", 5, 501, 5),
+    _rate("diffusion.optimizer.learning_rate", 1e-6, 1e-4),
+    _steps("diffusion.hidden_layers", 0, 5, 1),
+    _steps("diffusion.steps", 3, 200, 1),
+    Dimension(
+        "diffusion.noise_variance_diminisher",
+        Choice((1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.01)),
+        ("diffusion.noise_variance_diminisher",),
+    ),
+    _steps("diffusion.batch_size", 30, 1000, 10),
+)
+SYNTHESIZER_SPACES: Mapping[str, Sequence[Dimension]] = {
+    "sdrm": (*_DIFFUSION, *_AUTOENCODER),
+    "multi-vae": _AUTOENCODER,
+}
+"""The search space of each kind of synthesizer that has one (Lilienthal et al. 2024, section 5). Their hidden layer
+is never narrower than the latent and their steps come in fives; both are free here."""
+
+
+def synthesizer_dimensions(base: Any) -> tuple[Dimension, ...]:
+    """The search space of a synthesizer's spec. Raises `SpecError` for a kind that has none."""
+    if base.kind not in SYNTHESIZER_SPACES:
+        raise SpecError(
+            f"A search needs a space; there is one for {', '.join(SYNTHESIZER_SPACES)}, and none for {base.kind}. "
+            "Run it as it is."
+        )
+    tree = spec_to_dict(base)
+    return tuple(entry for entry in SYNTHESIZER_SPACES[base.kind] if inside(tree, entry.name))
+
+
+def point_of(base: Any, space: Sequence[Dimension]) -> dict[str, Any]:
+    """Where a spec lies in a space: its own values."""
+    return {dimension.name: value_at(base, dimension.paths[0]) for dimension in space}
+
+
+def explore(
+    base: Any,
+    space: Sequence[Dimension],
+    attempt: Attempt,
+    *,
+    trials: int,
+    metric: str,
+    sampler: str,
+    seed: int,
+    facts: Mapping[str, Any],
+    n_users: int,
+    how: str,
+    folder: str | Path | None = None,
+    progress: Progress = silent,
+) -> Study:
+    """Up to `trials` points of a space, `base` itself first, each fitted and judged by `attempt`.
+
+    - `facts`: plain values of the data and of how is judged, in which a study that is gone on with must agree.
+    - `n_users`, `how`: on how many users settings are judged, and who they are, for reports.
+    - `folder`: keeps each trial as it ends; the same call goes on after the last finished one (see `study`).
+
+    Raises `SpecError` for fewer trials than 1 or a sampler that there is not, `ArtifactError` for a folder of another
+    study.
+    """
+    if trials < 1:
+        raise SpecError(f"A study needs at least 1 trial; saw {trials}. Raise it.")
+    kind = check_sampler(sampler, space)
+    identity = {
+        "schema": 1,
+        "model": {"kind": base.kind, **spec_to_dict(base)},
+        "space": [dimension.to_dict() for dimension in space],
+        "metric": metric,
+        "sampler": kind,
+        "seed": seed,
+        **facts,
+    }
+    journal = None if folder is None else Journal(Path(folder))
+    done = ([] if journal is None else journal.open(identity))[:trials]
+    while len(done) < trials:
+        values = [trial.value for trial in done if trial.value is not None]
+        progress(
+            ProgressEvent("trials", len(done), trials, {f"best {metric}": max(values)} if values else {})
+        )
+        earlier = [(trial.point, trial.value) for trial in done]
+        point = propose(kind, space, len(done), seed, earlier) if done else point_of(base, space)
+        trial = attempt(len(done), point)
+        if journal is not None:
+            journal.add(trial)
+        done.append(trial)
+    progress(ProgressEvent("trials", trials, trials))
+    return Study(metric, base, tuple(space), tuple(done), n_users, how)

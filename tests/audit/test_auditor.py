@@ -1,0 +1,242 @@
+"""The auditor audited: a set that gives everything away, one that gives nothing away, and sets that cannot be audited."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tests.audit.sets import Groups, groups, rows
+from unblur.errors import DataError, SpecError, VocabularyMismatch
+from unblur.evaluation.audit import Audit, audit
+from unblur.evaluation.fidelity import fidelity
+from unblur.evaluation.gates import Gates
+from unblur.evaluation.privacy import Area, Catch, Guesses, Share, Unmeasured
+from unblur.evaluation.privacy.item_inference import _hide, _most_popular
+from unblur.evaluation.privacy.singling_out import _claims, _holders
+from unblur.interactions import Interactions
+from unblur.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def people() -> Groups:
+    return groups(3000)
+
+
+@pytest.fixture(scope="module")
+def copying(people: Groups) -> Audit:
+    return audit(people.train, rows(people.train), people.holdout, rng=1)
+
+
+@pytest.fixture(scope="module")
+def harmless(people: Groups) -> Audit:
+    return audit(people.train, rows(people.others), people.holdout, rng=1)
+
+
+def areas(found: Audit) -> dict[str, float]:
+    return {
+        entry.attacker: entry.auc.value for entry in found.privacy.membership if isinstance(entry.auc, Area)
+    }
+
+
+def test_copied_rows_are_found(copying: Audit) -> None:
+    best = areas(copying)
+    for attacker in ("nearest row", "nearest row, relative", "density ratio"):
+        assert best[attacker] >= 0.95
+    for entry in copying.privacy.membership[:3]:
+        for caught in entry.catches:
+            assert isinstance(caught, Catch)
+            assert caught.members.low > 0.95
+    assert copying.privacy.copies.exact == Share(3000, 3000)
+    assert {gate.name for gate in copying.failed()} == {
+        "max_auc",
+        "max_copies",
+        "max_near_copies",
+        "max_excess",
+    }
+
+
+def test_other_real_users_give_nothing_away(harmless: Audit) -> None:
+    assert len(areas(harmless)) == 5
+    for attacker, value in areas(harmless).items():
+        assert abs(value - 0.5) <= 0.03, attacker
+    assert harmless.failed() == ()
+    assert not [finding for finding in harmless.findings if finding.kind in ("leak", "fault")]
+
+
+def test_a_tenth_of_copies_is_found(people: Groups) -> None:
+    mixed = rows(people.others.take_users(slice(0, 2700)), people.train.take_users(slice(0, 300)))
+    found = audit(people.train, mixed, people.holdout, rng=1)
+    nearest = found.privacy.membership[0]
+    assert isinstance(nearest.auc, Area)
+    assert nearest.auc.low > 0.5
+    assert isinstance(nearest.catches[1], Catch)
+    assert nearest.catches[1].members.value >= 0.09
+    assert found.privacy.copies.exact.hits == 300
+
+
+def test_guesses_about_copied_members_are_right_and_about_outsiders_are_not(
+    copying: Audit, harmless: Audit
+) -> None:
+    for name, guess in copying.privacy.guesses.items():
+        if isinstance(guess, Guesses):
+            excess = guess.excess
+            assert not isinstance(excess, Unmeasured)
+            assert excess[1] > 0.5, name
+    for guess in harmless.privacy.guesses.values():
+        if isinstance(guess, Guesses):
+            excess = guess.excess
+            assert not isinstance(excess, Unmeasured)
+            assert excess[1] <= 0 <= excess[2]
+
+
+def test_fidelity_of_real_users_is_that_of_the_yardstick(harmless: Audit, people: Groups) -> None:
+    assert len(harmless.fidelity.likenesses) == 9
+    for entry in harmless.fidelity.likenesses:
+        assert entry.low <= entry.yardstick_high
+        assert entry.yardstick_low <= entry.high
+    random = np.random.default_rng(2)
+    flat = Interactions.from_pairs(
+        np.repeat(np.arange(3000), 20),
+        np.concatenate([random.permutation(300)[:20] for _ in range(3000)]),
+        item_vocabulary=people.train.items,
+    )
+    off = fidelity(people.train, flat, people.holdout, rng=1).likenesses
+    farther = {entry.name for entry in off if entry.low > entry.yardstick_high}
+    assert {"item popularity, total variation", "user activity, Kolmogorov-Smirnov"} <= farther
+    assert "item co-occurrence, total variation" in farther
+
+
+def test_the_same_seed_gives_the_same_audit(people: Groups) -> None:
+    part = people.train.take_users(slice(0, 300))
+    made, kept = rows(people.others.take_users(slice(0, 300))), people.holdout.take_users(slice(0, 300))
+    one, other = (audit(part, made, kept, rng=7).to_dict() for _ in range(2))
+    assert one.pop("seconds") is not other.pop("seconds")
+    assert one == other
+
+
+def test_the_report_is_strict_json_and_nothing_is_called_anonymous(copying: Audit, harmless: Audit) -> None:
+    for found in (copying, harmless):
+        values = json.loads(found.to_json())
+        assert (values["schema"], values["kind"]) == (1, "audit")
+        assert values["privacy"]["membership"][0]["auc"]["n_outsiders"] == 3000
+        assert values["gates"][0]["passed"] is True
+        assert not re.search("anonym", found.to_json(), re.IGNORECASE)
+    assert any(
+        "No leak of membership was found by these 5 attacks" in entry.text for entry in harmless.findings
+    )
+
+
+# ------------------------------------------------------------------------------------------- too little
+
+
+@pytest.fixture(scope="module")
+def few() -> Groups:
+    return groups(400)
+
+
+def test_without_a_holdout_membership_is_not_measured(few: Groups) -> None:
+    found = audit(few.train, rows(few.train), rng=1)
+    assert all(isinstance(entry.auc, Unmeasured) for entry in found.privacy.membership)
+    assert found.fidelity.yardstick == "one half of train against the other"
+    failed = {gate.name: gate.reason for gate in found.failed()}
+    assert "needs users who were not in training" in failed["max_auc"]
+    relaxed = audit(few.train, rows(few.others), gates=Gates(max_auc=None, max_excess=None), rng=1)
+    assert relaxed.failed() == ()
+
+
+@pytest.mark.parametrize(
+    ("n_outsiders", "measured"), [(19, (0, 0, 0)), (99, (1, 0, 0)), (100, (1, 1, 0)), (1000, (1, 1, 1))]
+)
+def test_what_a_control_group_is_too_small_for_is_not_measured(
+    people: Groups, n_outsiders: int, measured: tuple[int, int, int]
+) -> None:
+    made = rows(people.others.take_users(slice(0, 200)))
+    found = audit(people.train, made, people.holdout.take_users(slice(0, n_outsiders)), rng=1)
+    for entry in found.privacy.membership:
+        seen = isinstance(entry.auc, Area), *(isinstance(caught, Catch) for caught in entry.catches)
+        assert seen == tuple(map(bool, measured))
+    if not measured[2]:
+        assert any(finding.kind == "unmeasured" for finding in found.findings)
+
+
+def test_bad_sets_are_refused(people: Groups) -> None:
+    train, made, kept = people.train, rows(people.others), people.holdout
+    nobody = Interactions.from_matrix(np.zeros((3, 300), dtype=np.float32))
+    for given in ((nobody, made, kept), (train, nobody, kept), (train, made, nobody)):
+        with pytest.raises(DataError, match="needs interactions in every set"):
+            audit(*given)
+    with pytest.raises(DataError, match="500 of its 1,000 user labels are in train"):
+        audit(train, made, _overlapping(people))
+    relabelled = Interactions(train.matrix, Vocabulary([f"p{at}" for at in range(3000)]), train.items)
+    with pytest.raises(DataError, match="have exactly the items of a training user"):
+        audit(train, made, relabelled)
+    named = Interactions(made.matrix, made.users, Vocabulary([f"i{at}" for at in range(300)]))
+    with pytest.raises(VocabularyMismatch, match="must be of one type"):
+        audit(train, named, kept)
+    elsewhere = Interactions(made.matrix, made.users, Vocabulary(np.arange(1000, 1300)))
+    with pytest.raises(VocabularyMismatch, match="must be about the same items"):
+        audit(train, elsewhere, kept)
+    with pytest.raises(DataError, match="attacks at least one user"):
+        audit(train, made, kept, users=0)
+    with pytest.raises(SpecError, match="max_auc"):
+        Gates(max_auc=1.5)
+
+
+def _overlapping(people: Groups) -> Interactions:
+    new = people.holdout.take_users(slice(0, 500))
+    old = people.train.take_users(slice(0, 500))
+    labels = Vocabulary(np.concatenate([new.users.labels, old.users.labels]))
+    return Interactions(rows(new, old).matrix, labels, people.train.items)
+
+
+def test_validity_must_be_whole(few: Groups) -> None:
+    made = few.others.take_users(slice(0, 300))
+    strange = Interactions(
+        made.matrix, made.users, Vocabulary(np.arange(5, 305))
+    )  # five items nobody real has
+    weights = made.matrix.copy()
+    weights.data = weights.data + (np.arange(weights.nnz) == 3)
+    empty = rows(made, Interactions.from_matrix(np.zeros((2, 300), dtype=np.float32), items=made.items))
+    for broken, name in (
+        (strange, "items exist"),
+        (Interactions(weights, made.users, made.items), "weights are 1"),
+        (empty, "no empty user"),
+        (
+            rows(made, Interactions.from_matrix(np.ones((1, 300), dtype=np.float32), items=made.items)),
+            "counts in range",
+        ),
+    ):
+        found = audit(few.train, broken, few.holdout, rng=1)
+        assert [check.name for check in found.validity if not check.passed] == [name]
+        assert "valid" in {gate.name for gate in found.failed()}
+        assert found.findings[0].kind == "fault"
+    assert all(check.passed for check in audit(few.train, empty, few.holdout, empty_users=True).validity)
+
+
+# ---------------------------------------------------------------------------------------------- pieces
+
+
+def test_claims_point_at_one_row_and_hold_different_items(people: Groups) -> None:
+    matrix = people.others.matrix[:300]
+    claims = _claims(matrix, 3, 200, np.random.default_rng(1))
+    dense = matrix.toarray() > 0
+    counts = np.array([dense[:, claim].all(axis=1).sum() for claim in claims])
+    assert len(claims) == 200
+    assert (counts == 1).all()
+    assert (np.diff(np.sort(claims, axis=1), axis=1) > 0).all()
+    np.testing.assert_array_equal(_holders(claims, matrix), counts)
+
+
+def test_the_hidden_item_is_gone_and_the_naive_guess_is_the_most_popular_unknown_one(people: Groups) -> None:
+    matrix = people.train.matrix[:50]
+    known, hidden = _hide(matrix, np.random.default_rng(1))
+    popularity = people.train.item_degrees
+    guess = _most_popular(known, popularity)
+    for row in range(50):
+        before, after = set(np.flatnonzero(matrix.toarray()[row])), set(np.flatnonzero(known.toarray()[row]))
+        assert before - after == {hidden[row]}
+        order = [item for item in np.argsort(-popularity, kind="stable") if item not in after]
+        assert guess[row] == order[0]

@@ -1,0 +1,107 @@
+"""Statistics against SciPy, and their intervals against resampling by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.spatial.distance import jensenshannon
+
+from tests.audit.sets import binary, groups
+from unblur.errors import DataError, VocabularyMismatch
+from unblur.evaluation.fidelity import STATISTICS, fidelity
+from unblur.evaluation.fidelity.cooccurrence import cooccurrence_distance, grouped_cooccurrence, popular_items
+from unblur.evaluation.fidelity.statistics import Summary
+from unblur.interactions import Interactions
+
+
+@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(2, 40))
+def test_every_statistic_is_that_of_scipy(seed: int, n: int, m: int) -> None:
+    random = np.random.default_rng(seed)
+    one, train = binary(random, n, 15, 0.2), binary(random, m, 15, random.random() * 0.5)
+    found = {
+        name: entry.of(Summary.of(one, most=15), Summary.of(train, most=15))[0]
+        for name, entry in STATISTICS.items()
+    }
+    p, q = one.sum(axis=0) / one.sum(), train.sum(axis=0) / train.sum()
+    mine, theirs = one.sum(axis=1), train.sum(axis=1)
+    assert found["item popularity, total variation"] == pytest.approx(np.abs(p - q).sum() / 2, abs=1e-6)
+    assert found["item popularity, Jensen-Shannon"] == pytest.approx(
+        jensenshannon(p, q, base=2) ** 2, abs=1e-6
+    )
+    assert found["user activity, Wasserstein"] == pytest.approx(
+        stats.wasserstein_distance(mine, theirs), abs=1e-6
+    )
+    assert found["user activity, Kolmogorov-Smirnov"] == pytest.approx(
+        stats.ks_2samp(mine, theirs, method="asymp").statistic, abs=1e-6
+    )
+    assert found["coverage"] == pytest.approx((p > 0).mean())
+    assert found["sparsity"] == pytest.approx(1 - one.nnz / (n * 15))
+    if np.ptp(p) and np.ptp(q):
+        truth = stats.spearmanr(one.sum(axis=0), train.sum(axis=0)).statistic
+        assert found["item popularity, rank correlation"] == pytest.approx(truth, abs=1e-9)
+    tail = np.argsort(train.sum(axis=0), kind="stable")[:12]
+    assert found["long tail"] == pytest.approx(p[tail].sum(), abs=1e-6)
+
+
+def test_a_resample_is_the_set_with_repeated_users() -> None:
+    random = np.random.default_rng(2)
+    one, train = binary(random, 25, 15, 0.2), binary(random, 30, 15, 0.3)
+    drawn = random.integers(0, 25, (3, 25))
+    weights = np.stack([np.bincount(row, minlength=25) for row in drawn])
+    against, many = Summary.of(train, most=15), Summary.of(one, weights, most=15)
+    for entry in STATISTICS.values():
+        by_hand = [entry.of(Summary.of(one[row], most=15), against)[0] for row in drawn]
+        np.testing.assert_allclose(entry.of(many, against), by_hand, atol=1e-12)
+
+
+def test_cooccurrence_is_that_of_the_dense_product() -> None:
+    random = np.random.default_rng(3)
+    one, train = binary(random, 90, 12, 0.3), binary(random, 80, 12, 0.3)
+    items = popular_items(train)
+    assert list(items) == list(np.argsort(-train.sum(axis=0), kind="stable"))
+    pairs = []
+    for part in (one, train):
+        dense = part.toarray()[:, items]
+        counts = dense.T @ dense
+        np.fill_diagonal(counts, 0)
+        pairs.append(counts / counts.sum())
+    found = cooccurrence_distance(
+        grouped_cooccurrence(one, items, random), grouped_cooccurrence(train, items, random)
+    )
+    assert found is not None
+    assert found[0] == pytest.approx(np.abs(pairs[0] - pairs[1]).sum() / 2, abs=1e-6)
+    assert found[1] < found[0] < found[2]
+
+
+def test_sets_without_pairs_have_no_cooccurrence() -> None:
+    people = groups(60, 80)
+    lonely = Interactions.from_pairs(np.arange(60), np.arange(60), item_vocabulary=people.train.items)
+    names = [entry.name for entry in fidelity(people.train, lonely, people.holdout, rng=1).likenesses]
+    assert "item co-occurrence, total variation" not in names
+    assert len(names) == 8
+
+
+def test_equally_many_users_are_compared() -> None:
+    people = groups(200)
+    found = fidelity(
+        people.train, people.others, people.holdout.take_users(slice(0, 70)), rng=1, resamples=20
+    )
+    assert (found.n_users, found.n_train) == (70, 200)
+    for entry in found.likenesses:
+        assert entry.low <= entry.value <= entry.high
+        assert entry.yardstick_low <= entry.yardstick <= entry.yardstick_high
+    for curve in (*found.curves.popularity.values(), *found.curves.activity.values()):
+        assert curve[-1][1] == pytest.approx(1)
+        assert list(curve) == sorted(curve)
+
+
+def test_sets_about_other_items_are_refused() -> None:
+    people = groups(50)
+    other = Interactions.from_matrix(people.others.matrix[:, :200])
+    with pytest.raises(VocabularyMismatch, match="same items"):
+        fidelity(people.train, other, people.holdout)
+    with pytest.raises(DataError, match="at least two users"):
+        fidelity(people.train, people.others.take_users([0]), people.holdout)

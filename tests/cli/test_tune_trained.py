@@ -1,0 +1,102 @@
+"""`unblur tune` for models whose every setting costs a training."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import unblur as package
+from tests.cli.conftest import Unblur
+from unblur import experiment
+from unblur.datasets import demo_interactions
+from unblur.recipe import load_recipe
+
+SMALL = (
+    *("--set", "model.epochs=2", "--set", "model.denoiser.dims=[8]"),
+    *("--set", "protocol.resamples=0", "--set", "split.part=all"),
+)
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    path = tmp_path / "films.csv"
+    demo_interactions(n_users=60, n_items=60, rng=4).to_frame().select("user", "item").write_csv(path)
+    return path
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    path = tmp_path / "hyper.test"
+    path.write_text("learning_rate choice [1e-2,1e-3]\nnoice_scale choice [0.1]\nsteps choice [1,2]\n")
+    return path
+
+
+def test_a_tuning_file_from_trials_to_a_recipe_that_can_be_repeated(
+    unblur: Unblur, films: Path, params: Path, tmp_path: Path
+) -> None:
+    out, words = tmp_path / "out", ("tune", "diffrec/ml-100k", "--data", films, *SMALL, "--trials", "3")
+    ran = unblur(*words, "--params-file", params, "--out", out)
+    assert ran.code == 2
+    assert "Did you mean 'noise_scale'?" in ran.err
+    assert not out.exists()
+    ran = unblur(*words, "--params-file", params, "--ignore-unknown", "--out", out)
+    assert ran.code == 0, ran.err
+    trials = pl.read_parquet(out / "trials.parquet")
+    assert trials.height == 3
+    assert {"learning_rate", "steps", "mrr@10", "chosen"} <= set(trials.columns)
+    assert len(list((tmp_path / "out-trials").glob("trial-*.json"))) == 3
+    notes = " ".join(json.loads((out / "report.json").read_text())["notes"])
+    assert "noice_scale" in notes
+    assert "judged by mrr@10 on the validation part of the split" in notes
+    tuned = load_recipe(out / "recipe.toml")
+    assert tuned.name == "diffrec/ml-100k-tuned"
+    assert package.load(out / "model").spec == tuned.model
+    again = unblur("run", out / "recipe.toml", "--data", films, "--out", tmp_path / "again")
+    assert again.code == 0, again.err
+    reports = [json.loads((place / "report.json").read_text()) for place in (out, tmp_path / "again")]
+    values = [{entry["name"]: entry["value"] for entry in report["measurements"]} for report in reports]
+    assert values[0] == pytest.approx(values[1], abs=1e-9)
+
+
+def test_interrupted_it_goes_on_with_the_same_command(
+    unblur: Unblur, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("tune", "diffrec/ml-100k", "--data", films, *SMALL, "--trials", "2", "--out", tmp_path / "out")
+
+    def interrupted(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "measure", interrupted)
+        assert unblur(*words).code == 130
+    files = sorted((tmp_path / "out-trials").glob("trial-*.json"))
+    before = [file.read_bytes() for file in files]
+    assert len(before) == 2
+    assert not (tmp_path / "out").exists()
+    assert unblur(*words).code == 0
+    assert [file.read_bytes() for file in files] == before
+    ran = unblur(*words[:-2], "--seed", "9", "--out", tmp_path / "out", "--overwrite")
+    assert ran.code == 2
+    assert "these differ: 'seed'" in ran.err
+
+
+def test_without_out_trials_are_kept_in_the_working_folder(
+    unblur: Unblur, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    ran = unblur(
+        "tune", "l-diffrec/ml-1m", "--data", films, *SMALL[:4], "--trials", "1", "--sampler", "bayes"
+    )
+    assert ran.code == 0, ran.err
+    assert [path.name for path in empty.iterdir()] == ["tune-l-diffrec-ml-1m-trials"]
+    assert "trials are kept in tune-l-diffrec-ml-1m-trials" in ran.err + ran.out
+
+
+@pytest.mark.parametrize("words", [("--sampler", "bayes"), ("--params-file", "x"), ("--ignore-unknown",)])
+def test_what_is_for_trained_models_alone(unblur: Unblur, films: Path, words: tuple[str, ...]) -> None:
+    ran = unblur("tune", "bspm/demo", "--data", films, *words)
+    assert ran.code == 2
+    assert f"{words[0]} is for models whose every setting costs a training" in ran.err

@@ -1,0 +1,147 @@
+"""RecBole's tuning files, and its search."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unblur.compat.recbole import configure, read_params, run_hyper, space_of_params
+from unblur.compat.recbole.protocol import recipe_of
+from unblur.datasets import demo_interactions
+from unblur.errors import RecipeError
+from unblur.spectral import BSPM
+from unblur.tuning import Choice, Dimension, Range
+from unblur.tuning.space import set_point
+
+ITS_OWN = """learning_rate choice [1e-3,1e-4,1e-5]
+dims_dnn choice ['[300]','[200,600]','[1000]']
+steps choice [2,5,10,50]
+noice_scale choice [0,1e-5,1e-4,1e-3,1e-2,1e-1]
+noice_min choice [5e-4,1e-3,5e-3]
+noice_max choice [5e-3,1e-2]
+w_min choice [0.1,0.2,0.3]
+"""
+
+
+def base(model: str = "DiffRec", **options: Any) -> Any:
+    return recipe_of(configure(model, "ml-100k", options), own_file=False).model
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "hyper.test"
+    path.write_text(text)
+    return path
+
+
+def space(tmp_path: Path, text: str, spec: Any, **more: Any) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:
+    return space_of_params(spec, read_params(written(tmp_path, text)), **more)
+
+
+def test_misspelt_names_are_reported_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as refusal:
+        space(tmp_path, ITS_OWN, base())
+    for wrong, right in (
+        ("noice_scale", "noise_scale"),
+        ("noice_min", "noise_min"),
+        ("noice_max", "noise_max"),
+    ):
+        assert f"{wrong} (line" in str(refusal.value)
+        assert f"Did you mean '{right}'?" in str(refusal.value)
+
+
+def test_they_are_left_out_when_told_to(tmp_path: Path) -> None:
+    found, notes = space(tmp_path, ITS_OWN, base(), ignore_unknown=True)
+    assert [dimension.name for dimension in found] == ["learning_rate", "dims_dnn", "steps"]
+    assert sum("noice_" in note for note in notes) == 3
+    assert notes[-1] == "not searched: w_min changes nothing without time-aware"
+    made = set_point(base(), found, {"learning_rate": 1e-4, "dims_dnn": [200, 600], "steps": 50})
+    assert made == base(learning_rate=1e-4, dims_dnn=[200, 600], steps=50)
+    timed, _ = space(tmp_path, ITS_OWN, base(**{"time-aware": True}), ignore_unknown=True)
+    assert timed[-1].name == "w_min"
+    assert timed[-1].values == Choice((0.1, 0.2, 0.3))
+
+
+def test_every_type_of_range(tmp_path: Path) -> None:
+    text = (
+        "# a comment\n\nnoise_max uniform 0.01, 0.02\nsteps quniform 2,6,2\nlearning_rate loguniform -8,0\n"
+    )
+    found, notes = space(tmp_path, text, base("LDiffRec"))
+    assert not notes
+    assert found[0].values == Range(0.01, 0.02)
+    assert found[1].values == Choice((2, 4, 6))
+    assert found[2].values == Range(-8, 0, logarithmic=True)
+    point = {"noise_max": 0.015, "steps": 4, "learning_rate": 0.01}
+    assert set_point(base("LDiffRec"), found, point) == base("LDiffRec", **point)
+
+
+def test_values_are_converted_as_options_are(tmp_path: Path) -> None:
+    text = "in_dims choice ['[20,30]']\nae_act_func choice ['leakyrelu','none']\nmean_type choice ['eps']"
+    found, _ = space(tmp_path, text, base("LDiffRec"))
+    point = {"in_dims": [20, 30], "ae_act_func": "none", "mean_type": "eps"}
+    assert set_point(base("LDiffRec"), found, point) == base("LDiffRec", **point)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps choice", "line 1"),
+        ("steps chioce [2]", "Did you mean 'choice'?"),
+        ("steps choice 2", "must be a list"),
+        ("steps choice __import__('os')", "must be a list"),
+        ("noise_max uniform 1", "must be low,high"),
+        ("noise_max quniform 1,2", "must be low,high,step"),
+        ("noise_max uniform 2,1", "must run from"),
+        ("steps uniform 2,5", "takes whole numbers"),
+        ("steps choice [2.5]", "steps must be a whole number"),
+        ("steps choice [2]\nsteps choice [3]", "steps is there twice"),
+        ("", "there is none"),
+        ("seed choice [1,2]", "seed (line 1) is an option, but no hyper-parameter"),
+    ],
+)
+def test_lines_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError) as refusal:
+        space(tmp_path, text, base())
+    assert message in str(refusal.value)
+
+
+def test_nothing_left_and_other_models(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="nothing of it is left"):
+        space(tmp_path, "noice_min choice [1]", base(), ignore_unknown=True)
+    with pytest.raises(RecipeError, match="saw a recipe of bspm"):
+        space(tmp_path, "steps choice [1]", BSPM())
+    with pytest.raises(RecipeError, match="readable text"):
+        read_params(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "dataset" / "films"
+    folder.mkdir(parents=True)
+    frame = demo_interactions(n_users=60, n_items=60, rng=4).to_frame()
+    lines = [f"{user}\t{item}" for user, item in frame.select("user", "item").iter_rows()]
+    (folder / "films.inter").write_text("\n".join(["user_id:token\titem_id:token", *lines]))
+    return folder.parent
+
+
+@pytest.mark.parametrize("algo", ["exhaustive", "random", "bayes"])
+def test_the_search_tests_the_winner_alone(films: Path, tmp_path: Path, algo: str) -> None:
+    params = written(tmp_path, "learning_rate choice [1e-2,1e-3]\nsteps choice [1,2]\n")
+    fixed = tmp_path / "fixed.yaml"
+    fixed.write_text(
+        f"model: DiffRec\ndataset: films\ndata_path: {films}\nepochs: 2\ndims_dnn: [8]\nuse_gpu: False\n"
+    )
+    found = run_hyper(params, [fixed], algo=algo, max_evals=3, folder=tmp_path / "trials")
+    assert len(found.params2result) == (4 if algo == "exhaustive" else len(found.params2result))
+    assert len(found.study.trials) == (4 if algo == "exhaustive" else 3)
+    assert found.best_score == max(value for value in found.params2result.values() if value is not None)
+    assert set(found.best_params) == {"learning_rate", "steps"}
+    assert found.outcome.recipe.model.optimizer.learning_rate == found.best_params["learning_rate"]
+    assert list(found.best_test_result) == ["recall@10", "mrr@10", "ndcg@10", "hit@10", "precision@10"]
+    assert len(found.outcome.evaluations) == 1
+    again = run_hyper(params, [fixed], algo=algo, max_evals=3, folder=tmp_path / "trials")
+    assert again.params2result == found.params2result
+
+
+def test_an_algorithm_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'bayes'"):
+        run_hyper(tmp_path, model="DiffRec", dataset="ml-100k", algo="bayess")

@@ -1,0 +1,65 @@
+"""Settings with which each kind of synthesizer is fit to the shared log of 51 users × 31 items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+VAE: Mapping[str, Any] = {
+    "hidden": 16,
+    "latent": 6,
+    "epochs": 4,
+    "batch_size": 20,
+    "stopping": {"metric": "capped_recall@5", "patience": 3, "users": 0.2},
+}
+DIFFUSION: Mapping[str, Any] = {"steps": 5, "epochs": 3, "batch_size": 16, "hidden_layers": 1}
+DEPARTURES: Mapping[str, Any] = {
+    "noise_without_root": True,
+    "tied_hidden_layers": True,
+    "sampling_dropout": True,
+    "hidden_layers": 2,
+}
+PRIVATE: Mapping[str, Any] = {
+    "vae": {**VAE, "stopping": None},
+    "diffusion": {**DIFFUSION, "objective": "noise"},
+    "privacy": {"epsilon": 8.0, "delta": 1e-3},
+}
+DIFFREC: Mapping[str, Any] = {
+    "model": {
+        "epochs": 2,
+        "batch_size": 32,
+        "denoiser": {"dims": [8]},
+        "schedule": {"steps": 3, "scale": 0.1},
+        "sampling": {"start_steps": 3, "noise": True},
+        "stopping": None,
+    }
+}
+
+SPECS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "sdrm-full": ("sdrm", {"vae": VAE, "diffusion": DIFFUSION}),
+    "sdrm-multi-resolution": (
+        "sdrm",
+        {
+            "vae": VAE,
+            "diffusion": {**DIFFUSION, **DEPARTURES},
+            "sampling": "multi-resolution",
+            "discretization": {"rule": "user-counts"},
+        },
+    ),
+    "sdrm-noise": (
+        "sdrm",
+        {
+            "vae": VAE,
+            "diffusion": {**DIFFUSION, "objective": "noise", "output": "identity"},
+            "discretization": {"rule": "zero-threshold"},
+        },
+    ),
+    "sdrm-private": ("sdrm", PRIVATE),
+    "multi-vae": ("multi-vae", {"vae": VAE, "discretization": {"rule": "raw"}}),
+    "independent-items": ("independent-items", {}),
+    "independent-items-free": ("independent-items", {"counts": "free"}),
+    "flipped-users": ("flipped-users", {}),
+    "cooccurrence-walk": ("cooccurrence-walk", {}),
+    "diffrec-sampler": ("diffrec-sampler", DIFFREC),
+}
+"""Kind and settings by a name for them."""

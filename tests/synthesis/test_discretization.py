@@ -1,0 +1,121 @@
+"""From scores to items: density, counts, ties and what is never taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+from unblur.synthesis import discretization
+from unblur.synthesis.discretization import above, best, discretized, quantile_threshold
+from unblur.synthesis.settings import Discretization
+from unblur.synthesis.synthesizer import Block, RealCounts
+
+SCORES = arrays.arrays(
+    np.float32,
+    arrays.array_shapes(min_dims=2, max_dims=2, max_side=12),
+    elements=st.floats(-4, 4, width=16).map(lambda value: float(np.float32(value))),
+)
+
+
+def rows_of(
+    scores: NDArray[np.float32], settings: Discretization, counts: RealCounts, block: int = 4
+) -> NDArray[np.float32]:
+    blocks = [
+        (Block(place, len(part), np.random.default_rng(place)), part.copy())
+        for place, part in enumerate(np.array_split(scores, range(block, len(scores), block)))
+    ]
+    made = discretized(iter(blocks), settings, counts, len(scores))
+    return np.concatenate([each.toarray() for each in made])
+
+
+def real(density: float, n_items: int) -> RealCounts:
+    """1,000 users with density·n_items items each, as nearly as whole numbers allow."""
+    each = density * n_items
+    low = int(each)
+    users = np.zeros(low + 2)
+    users[low + 1] = round((each - low) * 1000)
+    users[low] = 1000 - users[low + 1]
+    return RealCounts(users, n_items)
+
+
+@given(SCORES, st.floats(0.05, 0.95))
+def test_equal_sparsity_gives_the_real_density(scores: NDArray[np.float32], density: float) -> None:
+    distinct = scores.ravel().argsort(kind="stable").argsort().astype(np.float32).reshape(scores.shape)
+    made = rows_of(distinct, Discretization(), real(density, scores.shape[1]))
+    wanted = round(real(density, scores.shape[1]).density * scores.size)
+    assert made.sum() == wanted
+    if wanted and wanted < scores.size:
+        assert distinct[made > 0].min() > distinct[made == 0].max()
+
+
+@given(SCORES, st.floats(0.05, 0.95))
+def test_ties_at_the_threshold_are_left_out(scores: NDArray[np.float32], density: float) -> None:
+    counts = real(density, scores.shape[1])
+    made = rows_of(scores, Discretization(), counts)
+    wanted = round(counts.density * scores.size)
+    assert made.sum() <= wanted
+    ranked = np.sort(scores.ravel())[::-1]
+    if wanted < scores.size:
+        assert made.sum() == (ranked > ranked[wanted]).sum()
+
+
+@given(SCORES, st.floats(0.05, 0.95))
+def test_equal_sparsity_per_user_makes_all_alike(scores: NDArray[np.float32], density: float) -> None:
+    counts = real(density, scores.shape[1])
+    made = rows_of(scores, Discretization(per="user"), counts)
+    assert (made.sum(1) == round(counts.density * scores.shape[1])).all()
+
+
+@given(SCORES)
+def test_the_zero_threshold_takes_what_is_above(scores: NDArray[np.float32]) -> None:
+    counts = real(0.3, scores.shape[1])
+    assert np.array_equal(rows_of(scores, Discretization(rule="zero-threshold"), counts), scores > 0)
+    assert np.array_equal(rows_of(scores, Discretization(rule="raw"), counts), np.maximum(scores, 0))
+
+
+@given(SCORES, st.data())
+def test_the_best_of_each_row_are_those_of_a_stable_sort(
+    scores: NDArray[np.float32], data: st.DataObject
+) -> None:
+    n, m = scores.shape
+    hidden = data.draw(arrays.arrays(bool, (n, m)))
+    counts = data.draw(arrays.arrays(np.int64, n, elements=st.integers(0, m)))
+    masked = np.where(hidden, -np.inf, scores).astype(np.float32)
+    made = best(masked, counts).toarray()
+    for row in range(n):
+        order = np.argsort(-masked[row], kind="stable")[: counts[row]]
+        wanted = sorted(column for column in order if not hidden[row, column])
+        assert np.flatnonzero(made[row]).tolist() == wanted
+
+
+def test_user_counts_follow_the_real_distribution() -> None:
+    users = np.array([0, 10, 0, 30, 0, 0, 60], dtype=float)
+    scores = np.random.default_rng(0).normal(size=(6000, 9)).astype(np.float32)
+    made = rows_of(scores, Discretization(rule="user-counts"), RealCounts(users, 9), block=1000)
+    shares = np.bincount(made.sum(1).astype(int), minlength=7) / 6000
+    assert set(np.flatnonzero(shares)) == {1, 3, 6}
+    np.testing.assert_allclose(shares, users / 100, atol=0.03)
+
+
+def test_a_large_sample_takes_the_threshold_of_its_first_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discretization, "MOST_CELLS", 400)
+    scores = np.random.default_rng(0).normal(size=(100, 10)).astype(np.float32)
+    made = rows_of(scores, Discretization(), real(0.2, 10), block=10)
+    threshold = np.quantile(scores[:40], 0.8, method="inverted_cdf")
+    assert np.array_equal(made, scores > threshold)
+    assert abs(made.mean() - 0.2) < 0.05
+
+
+@given(SCORES, st.floats(0, 1))
+def test_the_threshold_is_a_quantile(scores: NDArray[np.float32], density: float) -> None:
+    threshold = quantile_threshold([scores], density)
+    kept = round(density * scores.size)
+    if kept == scores.size:
+        assert threshold == -np.inf
+    else:
+        assert threshold == np.sort(scores.ravel())[::-1][kept]
+    assert above(scores, threshold).nnz <= kept

@@ -1,0 +1,108 @@
+"""The recommenders of the utility protocol, against independent implementations; the contract runs elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import svd
+
+from unblur.diffusion.rows import SparseRows
+from unblur.diffusion.settings import Optimizer
+from unblur.errors import SpecError
+from unblur.interactions import Interactions
+from unblur.synthesis.downstream import NeuMF, RowMLP, TruncatedSVD
+from unblur.synthesis.downstream.pair_network import PairNetwork, _Sides
+from unblur.synthesis.downstream.row_network import RowNetwork
+
+
+@pytest.mark.parametrize("algorithm", ["arpack", "randomized"])
+def test_truncated_svd_is_the_projection_on_singular_vectors(log: Interactions, algorithm: str) -> None:
+    made = TruncatedSVD(rank=5, algorithm=algorithm).fit(log, rng=1)  # type: ignore[arg-type]
+    x = log.matrix.toarray().astype(np.float64)
+    _, _, right = svd(x)
+    wanted = x @ right[:5].T @ right[:5]
+    wanted[log.user_degrees == 0] = log.item_degrees / log.item_degrees.max()
+    np.testing.assert_allclose(made.score(log), wanted, atol=1e-4 if algorithm == "arpack" else 0.05)
+    with pytest.raises(SpecError, match=r"`rank` must be below the numbers of users and items, 51 and 31"):
+        TruncatedSVD(rank=31).fit(log)
+
+
+def test_the_embedded_row_is_a_linear_map() -> None:
+    """Against the layers themselves: an embedding of each cell, flattened, then dense."""
+    made = RowNetwork(31, RowMLP(dims=(12, 7)), torch.Generator().manual_seed(0))
+    x = (torch.rand(9, 31, generator=torch.Generator().manual_seed(1)) < 0.3).to(torch.int64)
+    embedded = torch.nn.functional.embedding(x, made.embedding).flatten(1)
+    h = torch.relu(embedded @ made.cells.permute(1, 0, 2).reshape(31 * 8, 12) + made.cell_bias)
+    h = torch.relu(h @ made.weights[0].T + made.biases[0])
+    wanted = h @ made.weights[1].T + made.biases[1]
+    from scipy import sparse
+
+    rows = SparseRows.of(sparse.csr_array(x.numpy().astype(np.float32))).all()
+    ours = made(rows)
+    np.testing.assert_allclose(ours.detach(), wanted.detach(), atol=1e-5)
+    parameters = list(made.parameters())
+    for one, other in zip(
+        torch.autograd.grad(ours.square().sum(), parameters),
+        torch.autograd.grad(wanted.square().sum(), parameters),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("after", ["each", "last"])
+def test_dropout_stands_where_it_is_asked_for(log: Interactions, after: str) -> None:
+    from unblur.diffusion.dropout import dropped
+
+    made = RowNetwork(31, RowMLP(dims=(12, 7), dropout_after=after), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    rows = SparseRows.of(log.binarized().matrix).all()
+    chance = torch.Generator().manual_seed(1)
+    adds, always = made.table()
+    h = torch.relu(torch.tensor(log.binarized().matrix.toarray()) @ adds + always)
+    if after == "each":
+        h = torch.mul(*dropped(h, 0.5, chance))
+    h = torch.relu(h @ made.weights[0].T + made.biases[0])
+    wanted = torch.mul(*dropped(h, 0.5, chance)) @ made.weights[1].T + made.biases[1]
+    ours = made(rows, torch.Generator().manual_seed(1))
+    np.testing.assert_allclose(ours.detach(), wanted.detach(), atol=1e-4)
+
+
+def test_the_row_mlp_learns_and_stops(log: Interactions) -> None:
+    seen: list[int] = []
+    fast = Optimizer(name="adam", learning_rate=0.01)
+    spec = RowMLP(dims=(32,), epochs=200, patience=3, dropout=0.0, optimizer=fast)
+    made = spec.fit(log, rng=1, progress=lambda event: seen.append(event.done))
+    assert seen[-1] < 200
+    scores = made.score(log)
+    x = log.matrix.toarray() > 0
+    assert scores[x].mean() > scores[~x].mean()
+    given = RowMLP(dims=(8,), epochs=2).fit(log, rng=1, validation=log.take_users(np.arange(10)))
+    assert np.isfinite(given.score(log)).all()
+
+
+def test_neumf_in_two_halves_is_the_network(log: Interactions) -> None:
+    spec = NeuMF(factors=3, layers=3)
+    network = PairNetwork(5, 31, spec, torch.Generator().manual_seed(0)).requires_grad_(False)
+    network.users.normal_(generator=torch.Generator().manual_seed(1))
+    network.items.normal_(generator=torch.Generator().manual_seed(2))
+    wanted = network(network.users.repeat_interleave(31, 0), network.items.repeat(5, 1)).view(5, 31)
+    np.testing.assert_allclose(_Sides(network).scores(network.users.double()), wanted, atol=1e-5)
+
+
+def test_neumf_folds_in_a_history_and_may_remember_its_users(log: Interactions) -> None:
+    fast = Optimizer(name="adam", learning_rate=0.01)
+    spec = NeuMF(factors=4, epochs=30, batch_size=32, dropout=0.0, optimizer=fast)
+    made = spec.fit(log, rng=1)
+    x = log.matrix.toarray() > 0
+    scores = made.score(log)
+    own = np.mean([scores[row][x[row]].mean() - scores[row][~x[row]].mean() for row in range(50)])
+    assert own > 0.1
+    assert len(made.keys) == 0
+    remembering = replace(spec, remember_users=True).fit(log, rng=1)
+    assert len(remembering.keys) >= 40
+    learned = remembering.score(log)
+    own = np.mean([learned[row][x[row]].mean() - learned[row][~x[row]].mean() for row in range(50)])
+    assert own > 0.1
+    assert not np.allclose(learned, scores)

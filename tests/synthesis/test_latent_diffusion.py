@@ -1,0 +1,212 @@
+"""The pieces of latent diffusion against what others compute: schedules, losses, the reverse chain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from unblur.diffusion.denoiser import step_embedding
+from unblur.diffusion.settings import Optimizer
+from unblur.diffusion.training import Plan, Training
+from unblur.synthesis.fitting import CodesLearner
+from unblur.synthesis.latent_noise import (
+    LatentDenoiser,
+    LatentLoss,
+    NoiseLevels,
+    latent_schedule,
+    score_matching,
+    sloped,
+)
+from unblur.synthesis.latent_sampling import DivergedSampling, LatentSampler, lengths
+from unblur.synthesis.settings import LatentDiffusion
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def network(width: int = 6, **settings: Any) -> LatentDenoiser:
+    return LatentDenoiser(width, LatentDiffusion(**{"steps": 7, **settings}), chance()).requires_grad_(False)
+
+
+def test_the_schedule_is_that_of_diffusers() -> None:
+    from diffusers import DDPMScheduler
+
+    theirs = DDPMScheduler(num_train_timesteps=84, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
+    ours = latent_schedule(LatentDiffusion(steps=83))
+    np.testing.assert_allclose(ours.betas, theirs.betas.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(ours.alpha_bar, theirs.alphas_cumprod.numpy(), rtol=1e-5)
+    levels = NoiseLevels.of(LatentDiffusion(steps=83))
+    x, noise, steps = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([1, 20, 40, 60, 83])
+    np.testing.assert_allclose(
+        x * levels.signal[steps, None] + noise * levels.level[steps, None],
+        theirs.add_noise(x, noise, steps),
+        atol=1e-5,
+    )
+    without = NoiseLevels.of(LatentDiffusion(steps=83, noise_without_root=True))
+    np.testing.assert_allclose(without.level, levels.level**2, rtol=1e-5)
+
+
+def test_a_reverse_step_is_that_of_diffusers() -> None:
+    """With the variance β_t and no clipping; theirs is written by way of x_0."""
+    from diffusers import DDPMScheduler
+
+    made = network()
+    theirs = DDPMScheduler(
+        num_train_timesteps=8,
+        beta_start=1e-4,
+        beta_end=0.02,
+        beta_schedule="linear",
+        variance_type="fixed_large",
+        clip_sample=False,
+    )
+    sampler = LatentSampler(made)
+    x = torch.randn(9, 6, generator=chance(1))
+    for step in (7, 4, 2):
+        answer = sampler.answer(x, step)
+        wanted = theirs.step(answer, step, x, generator=chance(2)).prev_sample
+        z = torch.randn(9, 6, generator=chance(2))
+        ours = (x - answer * sampler._answer[step]) * sampler._shrink[step] + sampler._deviation[step] * z
+        np.testing.assert_allclose(ours, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_network_is_the_one_described(tied: bool) -> None:
+    """Built of torch's own layers."""
+    made = network(tied_hidden_layers=tied, hidden_layers=3)
+    assert len(made.hidden_weights) == (1 if tied else 3)
+
+    def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+        layer = nn.Linear(weight.shape[1], weight.shape[0])
+        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+        return layer
+
+    x, steps = torch.randn(11, 6, generator=chance(1)), torch.arange(11) % 7 + 1
+    beside = linear(made.embedding_weight, made.embedding_bias)(step_embedding(steps, 7))
+    h = linear(torch.cat((made.first_weight, made.step_weight), 1), made.first_bias)(
+        torch.cat((x, beside), 1)
+    )
+    h = functional.prelu(h, made.first_slope)
+    for number in range(3):
+        place = 0 if tied else number
+        h = linear(made.hidden_weights[place], made.hidden_biases[place])(h)
+        h = functional.prelu(h, made.hidden_slopes[place])
+    wanted = torch.tanh(linear(made.last_weight, made.last_bias)(h)).detach()
+    np.testing.assert_allclose(made.bounded(made(x, steps)), wanted, atol=1e-6)
+    sampler = LatentSampler(made)
+    np.testing.assert_allclose(sampler.answer(x[:1], 1), wanted[:1], atol=1e-6)
+
+
+def test_prelu_and_its_gradient_are_torchs() -> None:
+    x = torch.randn(8, 5, generator=chance(), dtype=torch.float64, requires_grad=True)
+    slope = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(8, 5, generator=chance(1), dtype=torch.float64)
+    ours = torch.autograd.grad((sloped(x, slope) * weights).sum(), (x, slope))
+    theirs = torch.autograd.grad((functional.prelu(x, slope) * weights).sum(), (x, slope))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_score_matching_is_the_papers_with_its_gradient() -> None:
+    answers = torch.randn(12, 5, generator=chance(), dtype=torch.float64, requires_grad=True)
+    clean = torch.randn(4, 5, generator=chance(1), dtype=torch.float64)
+
+    def textbook(answers: torch.Tensor) -> torch.Tensor:
+        score, moved, guess = answers.chunk(3)
+        rho = guess - clean
+        errors = functional.mse_loss((moved - score) / 0.1**2, rho) + functional.mse_loss(rho, score)
+        return errors / 2 / (rho.var() + 1e-8)
+
+    ours, wanted = score_matching(answers, clean, 0.1), textbook(answers)
+    assert float(ours.detach()) == pytest.approx(float(wanted.detach()), rel=1e-12)
+    mine, theirs = (torch.autograd.grad(each, answers)[0] for each in (ours, wanted))
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
+def test_full_and_multi_resolution_agree_when_all_rows_get_all_steps() -> None:
+    sampler = LatentSampler(network(tied_hidden_layers=True))
+    full = sampler.sample(np.full(200, 7), chance(3))
+    assert torch.equal(full, sampler.sample(lengths("full", 200, 7, np.random.default_rng(0)), chance(3)))
+
+
+def test_rows_with_their_own_numbers_of_steps_go_each_their_way() -> None:
+    """Row by row, without noise on the way: the chain from its own start."""
+    made = network(noise_variance_diminisher=1e-9)
+    sampler = LatentSampler(made)
+    counts = np.array([3, 7, 1, 5, 7, 2, 1])
+    rows = sampler.sample(counts, chance(3))
+    starts = torch.empty(7, 6).normal_(generator=chance(3))
+    for place, row in enumerate(np.argsort(-counts, kind="stable")):
+        x = starts[place : place + 1].clone()
+        for step in range(counts[row], 0, -1):
+            alpha, bar = 1 - sampler_betas()[step], np.cumprod(1 - sampler_betas())[step]
+            x = (x - sampler.answer(x, step) * float((1 - alpha) / np.sqrt(1 - bar))) / float(np.sqrt(alpha))
+        np.testing.assert_allclose(rows[row], x[0], atol=1e-5)
+
+
+def sampler_betas() -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.linspace(1e-4, 0.02, 8)
+
+
+def test_resolutions_are_even_from_1_to_t_minus_1() -> None:
+    drawn = lengths("multi-resolution", 60_000, 7, np.random.default_rng(0))
+    np.testing.assert_allclose(np.bincount(drawn)[1:], 10_000, rtol=0.05)
+    assert len(np.bincount(drawn)) == 7
+
+
+def test_dropout_in_sampling_is_a_setting() -> None:
+    still, noisy = (
+        LatentSampler(network(sampling_dropout=on, noise_variance_diminisher=1e-9)) for on in (False, True)
+    )
+    counts = np.full(6, 3)
+    assert not torch.allclose(still.sample(counts, chance(1)), noisy.sample(counts, chance(1)), atol=1e-3)
+
+
+def test_latents_that_are_not_finite_are_refused() -> None:
+    made = network(output="identity")
+    made.last_bias.fill_(torch.inf)
+    with pytest.raises(DivergedSampling, match=r"Latents must stay finite; 5 of 5 did not\. .* lower its"):
+        LatentSampler(made).sample(np.full(5, 3), chance())
+
+
+def test_learning_the_noise_of_a_gaussian_finds_its_optimum() -> None:
+    """x_0 ~ N(0, s²): the best guess of ε is x_t·level/(signal²·s² + level²), linear in x_t, and its loss is
+    signal²·s²/(signal²·s² + level²)."""
+    spread = 0.5
+    settings = LatentDiffusion(
+        steps=4,
+        lowest=0.1,
+        highest=0.5,
+        hidden_layers=1,
+        output="identity",
+        dropout=0,
+        objective="noise",
+        optimizer=Optimizer(name="adam", learning_rate=1e-2),
+    )
+    clean = torch.randn(4000, 8, generator=chance()) * spread
+    run = Training(CodesLearner(settings, clean, 1), Plan(100, 500, decay="linear"), seed=1)
+    for _ in run.epochs():
+        pass
+    made = run.fitted()
+    levels = NoiseLevels.of(settings)
+    x = torch.randn(500, 8, generator=chance(1))
+    for step in (1, 2, 4):
+        signal, level = float(levels.signal[step]), float(levels.level[step])
+        variance = signal**2 * spread**2 + level**2
+        noisy = x * variance**0.5
+        guess = made.bounded(made(noisy, torch.full((500,), step)))
+        error = float((guess - noisy * level / variance).square().mean())
+        assert error < 0.03 * signal**2 * spread**2 / variance + 0.004
+
+
+def test_noise_is_diminished_in_training() -> None:
+    clean = torch.zeros(2000, 4)
+    _, whole, _ = LatentLoss(LatentDiffusion()).drawn(clean, chance())
+    _, less, noisy = LatentLoss(LatentDiffusion(noise_variance_diminisher=0.1)).drawn(clean, chance())
+    np.testing.assert_allclose(less, whole * 0.1, rtol=1e-6)
+    assert float(noisy.abs().max()) <= float(less.abs().max())

@@ -1,0 +1,192 @@
+"""Differential privacy: cut gradients against one row at a time, the accountant against opacus' own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.synthesis.small import PRIVATE
+from unblur.diffusion.learner import Moment
+from unblur.diffusion.settings import Optimizer
+from unblur.errors import CapabilityError, DataError, SpecError
+from unblur.interactions import Interactions
+from unblur.registry import synthesizer_spec
+from unblur.spec import spec_from_dict
+from unblur.synthesis import SDRM, LatentDiffusion, MultiVAE, Privacy, UserStopping, VariationalAutoencoder
+from unblur.synthesis.accounting import Release, Stage, accountant, planned, spent
+from unblur.synthesis.autoencoder_training import AutoencoderLearner
+from unblur.synthesis.ghost_clipping import Uses, clipped_gradients
+from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
+from unblur.synthesis.private_training import noisy_counts, train_privately
+from unblur.synthesis.synthesizer import RealCounts
+
+
+@pytest.fixture
+def opacus() -> Any:
+    """The accountant's class, imported without its warnings."""
+    try:
+        return accountant()
+    except CapabilityError:
+        pytest.skip("needs opacus; install the extra `privacy`")
+
+
+def one_by_one(
+    parameters: list[torch.nn.Parameter], losses: torch.Tensor, clip_norm: float
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The sum of cut gradients, and their norms, by as many backward passes as there are rows."""
+    sums = [torch.zeros_like(parameter) for parameter in parameters]
+    norms = []
+    for loss in losses:
+        own = torch.autograd.grad(loss, parameters, retain_graph=True)
+        norm = torch.sqrt(sum((each.square().sum() for each in own), torch.zeros(())))
+        norms.append(norm)
+        for total, each in zip(sums, own, strict=True):
+            total += each * min(1.0, clip_norm / max(1e-12, float(norm)))
+    return sums, torch.stack(norms)
+
+
+def check(parameters: list[torch.nn.Parameter], losses: torch.Tensor, uses: Uses) -> None:
+    norms = uses.squared_norms(losses).sqrt()
+    clip_norm = float(norms.median())
+    wanted, lengths = one_by_one(parameters, losses, clip_norm)
+    np.testing.assert_allclose(norms.detach(), lengths, rtol=1e-4)
+    for ours, theirs in zip(clipped_gradients(parameters, losses, uses, clip_norm), wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(1.0, float(theirs.abs().max())))
+
+
+@pytest.mark.parametrize("dense_from", [0.0, 2.0])
+def test_cut_gradients_of_the_autoencoder(
+    log: Interactions, dense_from: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unblur.synthesis.multi_vae_network.DENSE_FROM", dense_from)
+    learner = AutoencoderLearner(VariationalAutoencoder(hidden=9, latent=4), log, 1, torch.device("cpu"))
+    uses = Uses()
+    losses = learner.each(torch.arange(51), Moment(1, 500), torch.Generator().manual_seed(1), uses)
+    check(list(learner.network.parameters()), losses, uses)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_cut_gradients_of_the_denoiser(tied: bool) -> None:
+    settings = LatentDiffusion(steps=5, hidden_layers=3, tied_hidden_layers=tied, objective="noise")
+    network = LatentDenoiser(6, settings, torch.Generator().manual_seed(0))
+    uses = Uses()
+    clean = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+    losses = LatentLoss(settings).each(network, clean, torch.Generator().manual_seed(2), uses)
+    check(list(network.parameters()), losses, uses)
+
+
+@pytest.mark.filterwarnings("ignore:Optimal order")
+def test_what_is_spent_is_what_opacus_counts_step_by_step(opacus: Any) -> None:
+    theirs = opacus()
+    theirs.step(noise_multiplier=6.0, sample_rate=1.0)
+    for _ in range(40):
+        theirs.step(noise_multiplier=1.1, sample_rate=0.05)
+    for _ in range(30):
+        theirs.step(noise_multiplier=1.1, sample_rate=0.1)
+    ours = spent([Release(6.0, 1.0, 1), Release(1.1, 0.05, 40), Release(1.1, 0.1, 30)], 1e-4)
+    assert ours == pytest.approx(theirs.get_epsilon(1e-4), rel=1e-9)
+
+
+@pytest.mark.usefixtures("opacus")
+@pytest.mark.parametrize("epsilon", [0.5, 8.0])
+def test_the_least_noise_that_keeps_the_budget(epsilon: float) -> None:
+    stages = [Stage("one", 1000, 100, 5), Stage("two", 1000, 250, 3)]
+    plan = planned(Privacy(epsilon=epsilon, delta=1e-4), stages)
+    assert [stage.updates for stage in stages] == [50, 12]
+    assert 0.97 * epsilon < plan.spent <= epsilon
+    assert spent(plan.releases[:1], 1e-4) <= 0.1 * epsilon
+    less = [Release(plan.noise * 0.98, stage.rate, stage.updates) for stage in stages]
+    assert spent([plan.releases[0], *less], 1e-4) > epsilon
+    assert spent(plan.releases, 1e-4) > spent(plan.releases[1:], 1e-4)
+
+
+@pytest.mark.usefixtures("opacus")
+def test_a_budget_that_nothing_keeps_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"privacy budget must be one that some noise keeps.*Raise `epsilon`"):
+        planned(Privacy(epsilon=1e-9, delta=1e-9), [Stage("one", 100, 50, 5)])
+
+
+def test_batches_are_poisson_samples_and_noise_has_the_planned_deviation() -> None:
+    module = torch.nn.Linear(50, 40, bias=False)
+    module.weight.data.zero_()
+    sizes: list[int] = []
+    stage = Stage("one", 400, 40, 100)
+
+    def each(rows: torch.Tensor, moment: Moment, generator: torch.Generator, uses: Uses) -> torch.Tensor:
+        sizes.append(len(rows))
+        taken = torch.zeros(len(rows), 50)
+        made = module(taken)
+        uses.layer("only", taken, made)
+        return made.sum(1)
+
+    train_privately(
+        module,
+        each,
+        stage,
+        Optimizer(name="sgd", learning_rate=1.0),
+        noise=2.0,
+        clip_norm=3.0,
+        decay=False,
+        seed=1,
+        progress=lambda event: None,
+    )
+    assert np.mean(sizes) == pytest.approx(40, abs=1)
+    assert np.std(sizes) == pytest.approx(np.sqrt(400 * 0.1 * 0.9), rel=0.1)
+    # 1,000 steps of noise N(0, 6²)/40 and no gradient: a random walk of deviation 0.15·√1000.
+    assert float(module.weight.detach().std()) == pytest.approx(0.15 * np.sqrt(1000), rel=0.06)
+
+
+def test_counts_of_users_get_noise() -> None:
+    exact = RealCounts(np.bincount([3, 3, 4, 20, 7, 7, 7], minlength=31).astype(float), 50)
+    made = noisy_counts(exact, 1e-9, np.random.default_rng(0))
+    assert made.users_with.sum() == pytest.approx(7)
+    assert made.density == pytest.approx(exact.density, rel=0.15)
+    loud = noisy_counts(exact, 50.0, np.random.default_rng(0))
+    assert (loud.users_with >= 0).all()
+    assert loud.users_with.sum() > 20
+    assert noisy_counts(RealCounts(np.zeros(3), 9), 1e-9, np.random.default_rng(1)).users_with.sum() > 0
+
+
+@pytest.mark.usefixtures("opacus")
+def test_a_private_synthesizer_says_what_it_rests_on(log: Interactions) -> None:
+    made = spec_from_dict(synthesizer_spec("sdrm"), PRIVATE).fit(log, rng=1)
+    notes = " ".join(made.notes)
+    assert "at δ = 0.001 for one user added or removed" in notes
+    assert "the autoencoder: 12 batches" in notes
+    assert "the diffusion: 12 batches" in notes
+    assert "Poisson" in notes
+    assert "are never sampled" not in notes  # which items nobody had is about the users
+    assert made.accounting.spent <= 8
+    assert not np.array_equal(made.tensors()["users_with"], RealCounts.of(log).users_with)
+    assert any("No differential privacy" in note for note in plain(log).notes)
+
+
+def plain(log: Interactions) -> Any:
+    vae = VariationalAutoencoder(hidden=4, latent=2, epochs=1, batch_size=10, stopping=None)
+    return MultiVAE(vae=vae).fit(log, rng=1)
+
+
+def test_settings_that_would_void_the_accounting_are_refused() -> None:
+    budget = Privacy(epsilon=1.0, delta=1e-5)
+    with pytest.raises(SpecError, match=r"fixed number of epochs.*saw `vae\.stopping` too"):
+        SDRM(privacy=budget, vae=VariationalAutoencoder(stopping=UserStopping()))
+    with pytest.raises(SpecError, match=r'a loss of his or her own; that of `objective` "sdrm"'):
+        SDRM(privacy=budget, vae=VariationalAutoencoder(stopping=None))
+    with pytest.raises(SpecError, match=r"epsilon of Privacy"):
+        Privacy(epsilon=0.0, delta=1e-5)
+
+
+def test_privacy_needs_its_extra(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opacus.accountants", None)
+    with pytest.raises(CapabilityError, match=r"needs opacus, .*`pip install 'unblur\[privacy\]'`"):
+        spec_from_dict(synthesizer_spec("sdrm"), PRIVATE).fit(log, rng=1)
+
+
+def test_fewer_users_than_a_batch_are_refused_here_too(log: Interactions) -> None:
+    settings = {**PRIVATE, "vae": {**PRIVATE["vae"], "batch_size": 300}}
+    with pytest.raises(DataError, match=r"`vae\.batch_size` is 300"):
+        spec_from_dict(synthesizer_spec("sdrm"), settings).fit(log, rng=1)

@@ -1,0 +1,139 @@
+"""Streaming to a file in bounded memory, and the simple synthesizers' own promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from unblur.errors import DataError
+from unblur.interactions import Interactions
+from unblur.synthesis import Discretization, MultiVAE, VariationalAutoencoder
+from unblur.synthesis.baselines import CooccurrenceWalk, FlippedUsers, IndependentItems
+from unblur.synthesis.streaming import write_batches
+
+STREAM = """
+import resource, sys
+import numpy as np
+import torch
+from unblur.synthesis import Discretization, MultiVAE, VariationalAutoencoder
+from unblur.synthesis.latent_synthesizer import LatentSynthesizer
+from unblur.synthesis.multi_vae_network import MultiVAENetwork
+from unblur.synthesis.streaming import write_batches
+from unblur.synthesis.synthesizer import RealCounts
+from unblur.vocabulary import Vocabulary
+
+torch.set_num_threads(1)
+n_items, settings = 20_000, VariationalAutoencoder(hidden=8, latent=4)
+network = MultiVAENetwork(n_items, settings, torch.Generator().manual_seed(1)).requires_grad_(False)
+counts = RealCounts(np.bincount([20, 30, 50]).astype(float), n_items)
+spec = MultiVAE(vae=settings, discretization=Discretization(rule="equal-sparsity"))
+made = LatentSynthesizer(
+    spec, Vocabulary.range(n_items), 100, counts, np.ones(n_items, bool), network, None, None, "cpu"
+)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+pairs = write_batches(made.sample_batches(int(sys.argv[2]), rng=1), sys.argv[1])
+print(pairs, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_stream_of_users_takes_bounded_memory(tmp_path: Path) -> None:
+    """12,288 users × 20,000 items are 983 MB as a dense matrix; a block of 1,024 is 82."""
+    file = tmp_path / "users.parquet"
+    run = subprocess.run(
+        [sys.executable, "-c", STREAM, str(file), "12288"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    pairs, megabytes = (int(part) for part in run.stdout.split())
+    assert megabytes < 600
+    table = pl.scan_parquet(file).select(pl.len(), pl.col("user").max(), pl.col("item").max()).collect()
+    assert table.item(0, 0) == pairs
+    assert table.item(0, 1) <= 12_287
+    assert pairs == pytest.approx(12_288 * 100 / 3, rel=0.2)
+
+
+def test_a_file_holds_the_sample_whole_or_not_at_all(log: Interactions, tmp_path: Path) -> None:
+    made = IndependentItems().fit(log)
+    whole = made.sample(100, rng=3)
+    file = tmp_path / "users.parquet"
+    assert write_batches(made.sample_batches(100, rng=3, batch_size=30), file) == whole.n_interactions
+    back = Interactions.read(file, item_vocabulary=log.items)
+    assert back.matrix.toarray().tolist() == whole.matrix[whole.user_degrees > 0].toarray().tolist()
+    before = file.read_bytes()
+
+    def broken() -> object:
+        yield from made.sample_batches(40, rng=1, batch_size=20)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_batches(broken(), file)  # type: ignore[arg-type]
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
+    with pytest.raises(DataError, match="folder of a file to write must exist"):
+        write_batches(made.sample_batches(4, rng=1), tmp_path / "no" / "users.parquet")
+
+
+def test_raw_scores_keep_their_weights_in_a_file(log: Interactions, tmp_path: Path) -> None:
+    vae = VariationalAutoencoder(hidden=4, latent=2, epochs=1, batch_size=10, stopping=None)
+    made = MultiVAE(vae=vae, discretization=Discretization(rule="raw")).fit(log, rng=1)
+    write_batches(made.sample_batches(20, rng=1), tmp_path / "raw.parquet")
+    back = Interactions.read(tmp_path / "raw.parquet", rating="weight")
+    np.testing.assert_allclose(
+        np.sort(back.matrix.data), np.sort(made.sample(20, rng=1).matrix.data), rtol=1e-6
+    )
+
+
+# -------------------------------------------------------------------------------- simple synthesizers
+
+
+def test_independent_items_have_their_real_popularity(log: Interactions) -> None:
+    sample = IndependentItems(counts="free").fit(log).sample(8000, rng=1)
+    np.testing.assert_allclose(sample.item_degrees / 8000, log.item_degrees / 51, atol=0.025)
+    real = IndependentItems().fit(log).sample(8000, rng=1)
+    np.testing.assert_allclose(
+        np.bincount(real.user_degrees, minlength=31) / 8000,
+        np.bincount(log.user_degrees, minlength=31) / 51,
+        atol=0.02,
+    )
+    assert np.corrcoef(real.item_degrees, log.item_degrees)[0, 1] > 0.95
+    # Twins (items 7 and 21) are taken together by everybody, and by chance here.
+    both = sample.matrix.toarray()[:, [7, 21]].mean(0).prod()
+    assert (sample.matrix.toarray()[:, [7, 21]].sum(1) == 2).mean() == pytest.approx(both, abs=0.02)
+
+
+@pytest.mark.parametrize("exchanged", [0.0, 0.3, 1.0])
+def test_flipped_users_keep_what_was_not_exchanged(log: Interactions, exchanged: float) -> None:
+    sample = FlippedUsers(exchanged=exchanged).fit(log).sample(500, rng=1)
+    real = log.binarized().matrix.toarray()
+    shared = sample.matrix.toarray() @ real.T
+    if exchanged == 0:
+        rows = {row.tobytes() for row in real}
+        assert all(row.tobytes() in rows for row in sample.matrix.toarray())
+    kept = (shared.max(1) / np.maximum(sample.user_degrees, 1))[sample.user_degrees > 5].mean()
+    assert kept >= 1 - exchanged - 0.02
+    assert set(sample.user_degrees) <= set(log.user_degrees)
+    assert sample.user_degrees.mean() == pytest.approx(log.user_degrees.mean(), rel=0.1)
+    assert "near copies" in FlippedUsers().fit(log).notes[0]
+
+
+def test_the_walk_goes_from_item_to_item_that_someone_had_beside_it(log: Interactions) -> None:
+    made = CooccurrenceWalk(restart=0.0).fit(log)
+    x = log.binarized().matrix.toarray()
+    pairs = x.T @ x
+    np.fill_diagonal(pairs, 0)
+    assert np.array_equal(made.beside.toarray(), pairs)
+    last = np.repeat(np.arange(30), 2000)
+    drawn = made._next(last, np.random.default_rng(0))
+    for item in np.flatnonzero(pairs.sum(1)):
+        shares = np.bincount(drawn[last == item], minlength=31) / 2000
+        np.testing.assert_allclose(shares, pairs[item] / pairs[item].sum(), atol=0.05)
+    sample = made.sample(2000, rng=1)
+    np.testing.assert_allclose(
+        np.bincount(sample.user_degrees, minlength=31) / 2000,
+        np.bincount(log.user_degrees, minlength=31) / 51,
+        atol=0.05,
+    )

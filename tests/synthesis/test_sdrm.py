@@ -1,0 +1,269 @@
+"""SDRM and MultiVAE++: what is trained on whom, resumed runs, other ways of sampling, bad input."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.synthesis.small import DIFFUSION, VAE
+from unblur.diffusion.rows import SparseRows
+from unblur.diffusion.settings import Optimizer
+from unblur.diffusion.training import DivergedTraining
+from unblur.errors import DataError, SpecError
+from unblur.interactions import Interactions
+from unblur.progress import ProgressEvent
+from unblur.spec import spec_from_dict
+from unblur.splitting import Split, by_user
+from unblur.synthesis import SDRM, Discretization, LatentDiffusion, MultiVAE
+from unblur.synthesis.autoencoder_training import AutoencoderLearner, codes
+from unblur.synthesis.latent_synthesizer import LatentSynthesizer
+from unblur.synthesis.multi_vae_network import MultiVAENetwork, divergences, multinomial_losses
+from unblur.synthesis.settings import VariationalAutoencoder
+from unblur.vocabulary import Vocabulary
+
+
+def sdrm(**more: Any) -> SDRM:
+    return spec_from_dict(SDRM, {"vae": VAE, "diffusion": DIFFUSION, **more})
+
+
+@pytest.fixture(scope="module")
+def fitted(log: Interactions) -> LatentSynthesizer:
+    return sdrm().fit(log, rng=1)
+
+
+# -------------------------------------------------------------------------------- the autoencoder
+
+
+@pytest.mark.parametrize("dense_from", [0.0, 2.0])
+def test_the_autoencoder_is_the_one_described(
+    log: Interactions, dense_from: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unblur.synthesis.multi_vae_network.DENSE_FROM", dense_from)
+    made = MultiVAENetwork(31, VariationalAutoencoder(hidden=7, latent=3), torch.Generator().manual_seed(0))
+    batch = SparseRows.of(log.binarized().matrix).all()
+    x = torch.tensor(log.binarized().matrix.toarray())
+    h = torch.tanh(torch.nn.functional.normalize(x) @ made.item_in + made.bias_in)
+    code = h @ made.code_weight.T + made.code_bias
+    encoding = made.encode(batch)
+    np.testing.assert_allclose(encoding.mean.detach(), code[:, :3].detach(), atol=1e-6)
+    np.testing.assert_allclose(encoding.log_variance.detach(), code[:, 3:].detach(), atol=1e-6)
+    between = torch.tanh(encoding.mean @ made.decoder_weight.T + made.decoder_bias)
+    logits = between @ made.item_out.T + made.bias_out
+    np.testing.assert_allclose(made.decode(encoding.mean).detach(), logits.detach(), atol=1e-6)
+    normal = torch.distributions.Normal(encoding.mean, (encoding.log_variance / 2).exp())
+    kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0, 1)).sum(1)
+    np.testing.assert_allclose(divergences(encoding).detach(), kl.detach(), atol=1e-5)
+
+
+def test_the_multinomial_loss_and_its_gradient(log: Interactions) -> None:
+    batch = SparseRows.of(log.binarized().matrix).all()
+    x = torch.tensor(log.binarized().matrix.toarray())
+    logits = torch.randn(51, 31, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    weights = torch.rand(51, generator=torch.Generator().manual_seed(1))
+    ours = multinomial_losses(logits, batch)
+    wanted = -(torch.log_softmax(logits, 1) * x).sum(1)
+    np.testing.assert_allclose(ours.detach(), wanted.detach(), rtol=1e-5, atol=1e-5)
+    mine, theirs = (torch.autograd.grad((each * weights).sum(), logits)[0] for each in (ours, wanted))
+    np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_the_weight_of_the_divergence_rises_to_its_end(log: Interactions) -> None:
+    settings = VariationalAutoencoder(hidden=2, latent=2, kl_weight=0.2, kl_batches=100)
+    learner = AutoencoderLearner(settings, log, 1, torch.device("cpu"))
+    assert [learner.kl_weight(update) for update in (0, 10, 20, 50)] == [0, 0.1, 0.2, 0.2]
+
+
+def test_codes_are_means_without_dropout(log: Interactions) -> None:
+    learner = AutoencoderLearner(VariationalAutoencoder(hidden=5, latent=3), log, 1, torch.device("cpu"))
+    whole = codes(learner.network, learner.rows)
+    assert whole.shape == (51, 3)
+    one = learner.network.encode(learner.rows.take(torch.tensor([7]))).mean
+    np.testing.assert_allclose(whole[7], one[0].detach(), atol=1e-6)
+
+
+# -------------------------------------------------------------------------------- fitting
+
+
+def test_users_to_stop_by_are_taken_out_of_train(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[int] = []
+    begin = AutoencoderLearner.__init__
+    monkeypatch.setattr(
+        AutoencoderLearner,
+        "__init__",
+        lambda self, settings, train, *rest: (
+            trained.append(train.n_users),
+            begin(self, settings, train, *rest),
+        )[1],
+    )
+    sdrm().fit(log, rng=1)
+    sdrm(vae={**VAE, "stopping": None}).fit(log, rng=1)
+    split = by_user(log, fraction=0.2, rng=0)
+    sdrm().fit(split.train, rng=1, validation=split)
+    sdrm().fit(split.train, rng=1, validation=log.select_users(split.histories.users.series))
+    assert trained == [41, 51, 41, 41]
+
+
+def test_a_given_split_is_used_as_it_is(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = by_user(log, fraction=0.2, rng=0)
+    seen: list[Interactions] = []
+    from unblur.synthesis import autoencoder_training
+
+    begin = autoencoder_training.AutoencoderJudge.__init__
+
+    def noted(self: Any, given: Split, *rest: Any) -> None:
+        seen.append(given.held_out)
+        begin(self, given, *rest)
+
+    monkeypatch.setattr(autoencoder_training.AutoencoderJudge, "__init__", noted)
+    MultiVAE(vae=sdrm().vae).fit(split.train, rng=1, validation=split)
+    assert seen[0].fingerprint() == split.held_out.fingerprint()
+
+
+def test_an_interrupted_run_ends_in_the_same_bytes(
+    log: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = sdrm(vae={**VAE, "stopping": None, "epochs": 30}, diffusion={**DIFFUSION, "epochs": 30})
+    whole = spec.fit(log, rng=4)
+
+    class Interrupted(Exception):
+        pass
+
+    for stage in ("train the autoencoder", "train the diffusion"):
+
+        def stop(event: ProgressEvent, stage: str = stage) -> None:
+            if event.stage == stage and event.done == 27:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            spec.fit(log, rng=4, checkpoints=tmp_path / "run", progress=stop)
+    told: list[tuple[str, int]] = []
+    resumed = spec.fit(
+        log, checkpoints=tmp_path / "run", progress=lambda event: told.append((event.stage, event.done))
+    )
+    assert ("train the diffusion", 26) in told
+    assert ("train the diffusion", 25) not in told
+    for name, array in whole.tensors().items():
+        assert np.array_equal(np.asarray(array), np.asarray(resumed.tensors()[name])), name
+    shutil.rmtree(tmp_path / "run")
+
+
+def test_bfloat16_is_close(log: Interactions, fitted: LatentSynthesizer) -> None:
+    made = sdrm(precision="bfloat16").fit(log, rng=1)
+    one, other = np.asarray(made.tensors()["vae.item_in"]), np.asarray(fitted.tensors()["vae.item_in"])
+    assert not np.array_equal(one, other)
+    np.testing.assert_allclose(one, other, atol=0.05)
+
+
+# -------------------------------------------------------------------------------- sampling
+
+
+def test_the_same_networks_sample_in_other_ways(fitted: LatentSynthesizer) -> None:
+    many = fitted.with_settings(sampling="multi-resolution")
+    assert isinstance(many.spec, SDRM)
+    assert many.spec.sampling == "multi-resolution"
+    assert many.vae is fitted.vae
+    assert not np.array_equal(
+        np.concatenate(list(many.sample_scores(30, rng=1))),
+        np.concatenate(list(fitted.sample_scores(30, rng=1))),
+    )
+    plain = fitted.plain
+    with pytest.raises(SpecError, match=r"`sampling` is a setting of a reverse chain"):
+        plain.with_settings(sampling="full")
+    assert plain.spec == MultiVAE(vae=fitted.spec.vae)
+    assert plain.sample(30, rng=1).fingerprint() != fitted.sample(30, rng=1).fingerprint()
+    counted = fitted.with_settings(discretization=Discretization(rule="user-counts")).sample(3000, rng=1)
+    assert counted.user_degrees.mean() == pytest.approx(fitted.counts.density * 31, rel=0.1)
+
+
+def test_scores_are_those_behind_the_sample(fitted: LatentSynthesizer) -> None:
+    scores = np.concatenate(list(fitted.sample_scores(200, rng=3)))
+    zero = fitted.with_settings(discretization=Discretization(rule="zero-threshold")).sample(200, rng=3)
+    raw = fitted.with_settings(discretization=Discretization(rule="raw")).sample(200, rng=3)
+    assert np.array_equal(zero.matrix.toarray() > 0, scores > 0)
+    np.testing.assert_allclose(raw.matrix.toarray(), np.maximum(scores, 0))
+    assert (scores[:, 30] == -np.inf).all()
+    equal = fitted.sample(200, rng=3)
+    assert equal.density == pytest.approx(fitted.counts.density, abs=1e-3)
+
+
+def test_items_that_nobody_had_are_named_in_a_note(fitted: LatentSynthesizer) -> None:
+    missing = int((~fitted.taken).sum())
+    assert missing >= 1
+    assert any(note.startswith(f"{missing} of 31 items were in nobody's train row") for note in fitted.notes)
+
+
+# -------------------------------------------------------------------------------- bad input
+
+
+def test_fewer_users_than_a_batch_are_refused(log: Interactions) -> None:
+    with pytest.raises(
+        DataError, match=r"`vae\.batch_size` is 500 and 40 users are there to train on\. Lower"
+    ):
+        sdrm(vae={**VAE, "batch_size": 500}).fit(log, rng=1)
+    with pytest.raises(DataError, match=r"`diffusion\.batch_size` is 42 and 40 users"):
+        sdrm(diffusion={**DIFFUSION, "batch_size": 42}).fit(log, rng=1)
+
+
+def test_validation_without_stopping_is_refused(log: Interactions) -> None:
+    with pytest.raises(DataError, match=r"`validation` serves to stop by, and this spec does not stop early"):
+        sdrm(vae={**VAE, "stopping": None}).fit(log, rng=1, validation=log)
+
+
+def test_users_with_nothing_to_find_again_cannot_be_stopped_by(log: Interactions) -> None:
+    poor = Interactions.from_pairs(np.arange(40), np.arange(40) % 5, item_vocabulary=Vocabulary.range(12))
+    with pytest.raises(DataError, match=r"Something must be held out to evaluate on"):
+        sdrm(diffusion={**DIFFUSION, "batch_size": 4}).fit(poor, rng=1)
+
+
+def test_users_without_a_history_cannot_be_stopped_by(log: Interactions) -> None:
+    split = by_user(log, fraction=0.2, rng=0)
+    nothing = split.histories.keep(np.zeros(split.histories.n_interactions, dtype=bool))
+    with pytest.raises(
+        DataError, match=r"must have a history and something to find again; none of 10 has both"
+    ):
+        sdrm().fit(split.train, rng=1, validation=Split(split.train, nothing, split.held_out, "given"))
+
+
+def test_a_cut_off_beyond_the_items_is_refused(log: Interactions) -> None:
+    stopping = {"metric": "capped_recall@50", "users": 0.2}
+    with pytest.raises(SpecError, match=r"cut-off of `stopping\.metric` must not exceed the 31 items"):
+        sdrm(vae={**VAE, "stopping": stopping}).fit(log, rng=1)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(log: Interactions) -> None:
+    wild = {
+        **DIFFUSION,
+        "optimizer": {"name": "sgd", "learning_rate": 1e30},
+        "output": "identity",
+        "epochs": 9,
+    }
+    with pytest.raises(DivergedTraining, match=r"loss of every batch must be finite"):
+        sdrm(diffusion=wild).fit(log, rng=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"diffusion": {"lowest": 0.02, "highest": 0.01}}, r"`lowest` must be below `highest`"),
+        ({"diffusion": {"steps": 1}}, r"steps of SDRM.*greater than or equal to 2"),
+        ({"diffusion": {"noise_variance_diminisher": 0}}, r"noise_variance_diminisher"),
+        ({"vae": {"stopping": {"metric": "coverage@10"}}}, r"a metric that each user has"),
+        ({"vae": {"stopping": {"every": 9, "patience": 3}}}, r"`patience` counts epochs"),
+        ({"vae": {"hiden": 3}}, r"hiden is not a hyper-parameter.*Did you mean 'hidden'"),
+        ({"sampling": "multi"}, r"sampling of SDRM"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        spec_from_dict(SDRM, settings)
+
+
+def test_the_departures_are_settings_and_off_by_default() -> None:
+    plain = LatentDiffusion()
+    assert (plain.noise_without_root, plain.tied_hidden_layers, plain.sampling_dropout) == (False,) * 3
+    assert plain.optimizer == Optimizer(name="adam", learning_rate=5e-5, weight_decay=1e-4)

@@ -1,0 +1,212 @@
+"""`unblur run`, `tune` and `synthesize` with synthesizers, from files to folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.utility.rated import MODEL, QUICK, write_parts, write_recipe
+from unblur import artifact, sources
+from unblur.cli.main import main
+from unblur.interactions import Interactions
+from unblur.recipe import load_recipe
+
+ARMS = ("full", "multi-resolution", "plain-vae", "no-synthetic", "ease")
+
+
+def figures(folder: Path) -> dict[str, float]:
+    values = json.loads((folder / "report.json").read_text())
+    return {entry["name"]: entry["value"] for entry in values["measurements"]}
+
+
+def test_a_run_measures_every_arm_and_keeps_the_synthesizer(tmp_path: Path) -> None:
+    parts, recipe, out = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml"), tmp_path / "out"
+    words = ["run", recipe, "--data", parts, "--seeds", "2", "--out", out]
+    assert main([*map(str, words)]) == 0
+    found = figures(out)
+    assert [name for name in found if name.endswith(" ndcg@5")] == [f"{arm} ndcg@5" for arm in ARMS]
+    gap = found["full capped_recall@5"] - found["ease capped_recall@5"]
+    assert found["full − ease capped_recall@5"] == pytest.approx(gap)
+    assert found["ease capped_recall@5 deviation over runs"] == 0
+    report = json.loads((out / "report.json").read_text())
+    assert set(report["provenance"]["data"]) == {
+        name + reading for name in ("train", "test", "valid") for reading in ("", " (observed)")
+    }
+    assert report["provenance"]["spec"]["downstream"]["kind"] == "truncated-svd"
+    assert any("batch_size is 90, not 500" in note for note in report["notes"])
+    synthesizer = artifact.load_synthesizer(out / "synthesizer")
+    assert synthesizer.n_real_users == 90
+    assert load_recipe(out / "recipe.toml").utility is not None
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d", "out", "r.toml"]
+
+
+def test_the_same_run_twice_gives_the_same_figures_and_replace_gives_others(tmp_path: Path) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    made: list[dict[str, float]] = []
+    for name, more in {"a": [], "b": [], "c": ["--set", "utility.mode=replace"]}.items():
+        words = ["run", recipe, "--data", parts, "--out", tmp_path / name, *more]
+        assert main([*map(str, words)]) == 0
+        made.append(figures(tmp_path / name))
+    assert made[0] == made[1]
+    assert made[0] != made[2]
+    assert made[0]["no-synthetic ndcg@5"] == made[2]["no-synthetic ndcg@5"]
+
+
+def test_strict_runs_take_the_departures_back(tmp_path: Path) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = ["run", recipe, "--data", parts, "--out", tmp_path / "out", "--set", "protocol.kind=strict"]
+    assert main([*map(str, words)]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["provenance"]["spec"]["diffusion"]["noise_without_root"] is False
+    assert any(
+        "81 learned from, 9 stopped by (a group of its own), 20 reported" in note for note in report["notes"]
+    )
+    assert set(report["provenance"]["data"]) == {"train", "test", "valid"}
+
+
+@pytest.mark.parametrize("kind", ["multi-vae", "independent-items"])
+def test_other_synthesizers_and_one_file(tmp_path: Path, kind: str) -> None:
+    vae = {"vae": MODEL["vae"]} if kind == "multi-vae" else {}
+    recipe = write_recipe(tmp_path / "r.toml", {"model": {"kind": kind, **vae}})
+    parts = write_parts(tmp_path / "d")
+    words = ["run", recipe, "--data", parts / "train.parquet", "--out", tmp_path / "out"]
+    assert main([*map(str, words)]) == 0
+    arm = "plain-vae" if kind == "multi-vae" else "synthetic"
+    assert next(iter(figures(tmp_path / "out"))) == f"{arm} capped_recall@1"
+
+
+def test_parts_that_share_users_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    (parts / "valid.parquet").write_bytes((parts / "test.parquet").read_bytes())
+    assert main(["run", str(recipe), "--data", str(parts), "--out", str(tmp_path / "out")]) == 2
+    assert "share users" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_search_begins_with_the_recipe_goes_on_and_reports_other_users(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small: dict[str, Any] = {**MODEL, "diffusion": {**MODEL["diffusion"], "epochs": 5, "batch_size": 30}}
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": small})
+    words = ["tune", recipe, "--data", parts, "--sampler", "random", "--out", tmp_path / "one", "--trials"]
+    assert main([*map(str, words), "1"]) == 0
+    first = json.loads((tmp_path / "one-trials" / "trial-00000.json").read_text())
+    assert first["point"]["vae.hidden"] == 8
+    assert first["point"]["diffusion.epochs"] == 5
+    assert 0 <= first["value"] <= 1
+    assert "users who neither stop a training nor are reported on" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert load_recipe(tmp_path / "one" / "recipe.toml").name == "sdrm/quick-tuned"
+    table = pl.read_parquet(tmp_path / "one" / "trials.parquet")
+    assert table["capped_recall@5"].to_list() == [first["value"]]
+
+
+@pytest.fixture
+def own(log: Interactions, tmp_path: Path) -> Path:
+    sources.write(log, tmp_path / "own.parquet")
+    return tmp_path / "own.parquet"
+
+
+SETTINGS = [
+    word
+    for path, value in {
+        "model.vae.hidden": 8,
+        "model.vae.latent": 4,
+        "model.vae.epochs": 2,
+        "model.vae.batch_size": 20,
+        "model.diffusion.epochs": 2,
+        "model.diffusion.steps": 4,
+        "model.diffusion.batch_size": 20,
+        "seed": 3,
+    }.items()
+    for word in ("--set", f"{path}={value}")
+]
+
+
+def test_own_data_in_a_sample_with_its_card_out(own: Path, tmp_path: Path, log: Interactions) -> None:
+    words = ["synthesize", own, "--out", tmp_path / "a", "--users", 1500, "--keep-synthesizer", *SETTINGS]
+    assert main([*map(str, words)]) == 0
+    sample = sources.read(tmp_path / "a" / "synthetic.parquet")
+    assert sample.users.labels.max() < 1500
+    assert set(sample.items.to_list()) <= set(log.items.to_list())
+    card = (tmp_path / "a" / "card.md").read_text()
+    read = sources.read(own)
+    for fact in (
+        "1,500 users that never were",
+        f"{read.n_users} real users",
+        read.fingerprint(),
+        "seed: 3",
+        "latent = 4",
+        "No differential privacy",
+        "must not be used for",
+    ):
+        assert fact in card
+    assert artifact.load_synthesizer(tmp_path / "a" / "synthesizer").spec.vae.latent == 4
+    again = [*words[:3], tmp_path / "b", *words[4:6], *SETTINGS]
+    assert main([*map(str, again)]) == 0
+    same = (tmp_path / "a" / "synthetic.parquet").read_bytes()
+    assert (tmp_path / "b" / "synthetic.parquet").read_bytes() == same
+    assert not (tmp_path / "b" / "synthesizer").exists()
+
+
+def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
+    pytest.importorskip("opacus")
+    words = ["synthesize", own, "--out", tmp_path / "a", "--privacy-epsilon", "4", *SETTINGS]
+    assert main([*map(str, words)]) == 0
+    card = (tmp_path / "a" / "card.md").read_text()
+    assert "epsilon = 4.0" in card
+    assert 'objective = "noise"' in card
+    assert "No differential privacy" not in card
+    assert "seed: 3" not in card
+    assert sources.read(own).fingerprint() not in card
+    again = [*words[:3], tmp_path / "b", *words[4:]]
+    assert main([*map(str, again)]) == 0
+    same = (tmp_path / "a" / "synthetic.parquet").read_bytes()
+    assert (tmp_path / "b" / "synthetic.parquet").read_bytes() != same  # its chance is nobody's to repeat
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model", "ease"], "must be one of"),
+        (["--model", "sdrn"], "Did you mean 'sdrm'"),
+        (["--set", "utility.mode=replace"], "has no say"),
+        (["--privacy-delta", "0.1"], "belongs to --privacy-epsilon"),
+        (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is offered by"),
+        ([], "as a batch takes"),
+    ],
+)
+def test_bad_input_leaves_nothing(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *more]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["own.parquet"]
+
+
+def test_only_the_folder_of_a_sample_is_replaced(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine").write_text("kept")
+    words = ["synthesize", own, "--model", "independent-items", "--out", tmp_path / "a", "--overwrite"]
+    assert main([*map(str, words)]) == 2
+    assert (tmp_path / "a" / "mine").read_text() == "kept"
+    (tmp_path / "a" / "mine").unlink()
+    (tmp_path / "a" / "card.md").write_text("old")
+    assert main([*map(str, words)]) == 0
+    assert (tmp_path / "a" / "card.md").read_text().startswith("# Synthetic users")
+
+
+def test_a_split_cannot_be_made_for_a_synthesizer() -> None:
+    from unblur import experiment
+    from unblur.errors import RecipeError
+    from unblur.recipe import Recipe
+
+    with pytest.raises(RecipeError, match="made for recommenders"):
+        experiment.prepare(Recipe.from_dict(QUICK))

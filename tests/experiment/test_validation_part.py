@@ -146,7 +146,7 @@ def test_the_strict_protocol_puts_the_parts_in_the_order_of_time(folder: Path) -
     assert stopping.fraction == pytest.approx(share, abs=1e-3)
     report = measure(ready).report
     assert report.protocol == "strict"
-    assert any("diffrec has no search space" in note for note in report.notes)
+    assert any("every setting of diffrec costs a training" in note for note in report.notes)
     assert not any("decided when training stopped" in note for note in report.notes)
 
 

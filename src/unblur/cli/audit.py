@@ -12,7 +12,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Overwrite, reads_data
 from unblur.cli.progress import ProgressDisplay
-from unblur.errors import ArtifactError, DataError
+from unblur.errors import ArtifactError, CapabilityError, DataError
 
 if TYPE_CHECKING:
     from unblur.evaluation.audit import Audit
@@ -150,7 +150,11 @@ def _write(found: Audit, out: Path) -> None:
     """The folder with the page and the figures, whole or not at all."""
     from unblur.pages import audit_page
 
-    texts = {"report.html": audit_page(found), "report.json": found.to_json()}
+    texts = {"report.json": found.to_json()}
+    try:
+        texts["report.html"] = audit_page(found)
+    except CapabilityError as problem:
+        terminal.note(f"note: there is no report.html. {problem}")
     place = out.absolute()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

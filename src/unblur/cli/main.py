@@ -1,6 +1,6 @@
 """The commands of `unblur`, and what becomes of errors: one line and an exit code, never a traceback.
 
-Exit codes: 0 done; 1 an expected number was missed (`--check`); 2 refused, with the reason; 130 interrupted.
+Exit codes: 0 done; 1 an expected number (`--check`), a gate, a copy or a model failed; 2 refused, with the reason; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -17,10 +15,15 @@ from typer.core import TyperGroup
 
 import unblur
 from unblur.cli import terminal
+from unblur.cli.audit import audit
+from unblur.cli.compare import compare
+from unblur.cli.datasets import app as datasets
 from unblur.cli.demo import demo
 from unblur.cli.models import evaluate, fit, recommend
 from unblur.cli.recipes import recipes, translate
 from unblur.cli.run import run
+from unblur.cli.synthesize import synthesize
+from unblur.cli.tune import tune
 from unblur.errors import UnblurError
 
 REFUSED = 2
@@ -85,16 +88,11 @@ app.command()(run)
 app.command()(fit)
 app.command()(evaluate)
 app.command()(recommend)
-if find_spec("unblur.cli.tune") is not None:
-    app.command()(import_module("unblur.cli.tune").tune)
-if find_spec("unblur.cli.compare") is not None:
-    app.command()(import_module("unblur.cli.compare").compare)
-if find_spec("unblur.cli.datasets") is not None:
-    app.add_typer(import_module("unblur.cli.datasets").app, name="datasets")
-if find_spec("unblur.cli.synthesize") is not None:
-    app.command()(import_module("unblur.cli.synthesize").synthesize)
-if find_spec("unblur.cli.audit") is not None:
-    app.command()(import_module("unblur.cli.audit").audit)
+app.command()(tune)
+app.command()(compare)
+app.add_typer(datasets, name="datasets")
+app.command()(synthesize)
+app.command()(audit)
 app.command()(translate)
 
 

@@ -24,6 +24,7 @@ from unblur.comparison.summary import Comparison, summarise
 from unblur.errors import CapabilityError, RecipeError, UnblurError
 from unblur.experiment import Prepared, measure, prepare
 from unblur.experiment.provenance import machine, peak_rss_mb, versions
+from unblur.experiment.training_log import TrainingLog
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.recipe import Recipe
 from unblur.spec import spec_to_dict
@@ -194,7 +195,7 @@ def _compute(
         metric,
         costs=costs,
         search=search,
-        training=watch.training,
+        training=watch.epochs,
         notes=notes,
     )
 
@@ -246,22 +247,16 @@ def _reason(problem: Exception) -> str:
     )
 
 
-class _Watch:
-    """An observer that passes events on, and keeps the epochs of the last training and what the other one raised."""
+class _Watch(TrainingLog):
+    """A log that remembers what the observer behind it raised."""
 
     def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+        super().__init__(progress)
         self.raised: BaseException | None = None
-        self.training: list[tuple[float, float, float | None]] = []
 
     def __call__(self, event: ProgressEvent, /) -> None:
-        if event.stage == "train" and "loss" in event.values:
-            if event.done <= 1:
-                self.training.clear()
-            metric = next((value for name, value in event.values.items() if "@" in name), None)
-            self.training.append((float(event.done), float(event.values["loss"]), metric))
         try:
-            self.progress(event)
+            super().__call__(event)
         except BaseException as problem:
             self.raised = problem
             raise

@@ -126,13 +126,10 @@ def _page(outcome: Outcome, trials: pl.DataFrame | None) -> str:
             exposure(ranking.positions, len(order), ranking.k), order
         ),
     }
-    notes = []
-    if hasattr(outcome.recipe.model, "epochs"):
-        notes.append("loss and metric of each epoch are not kept by a run; unblur compare draws them")
     return report_page(
         report=outcome.report,
         concentration=curves,
         response=filter_response(outcome.recipe.model),
+        training=outcome.training,
         trials=trials,
-        notes=notes,
     )

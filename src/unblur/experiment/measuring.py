@@ -18,6 +18,7 @@ from unblur.evaluation.significance import bootstrap_interval
 from unblur.experiment.folder import check_place, write_folder
 from unblur.experiment.preparation import Prepared, prepare
 from unblur.experiment.provenance import machine, peak_rss_mb, versions
+from unblur.experiment.training_log import Epoch, TrainingLog
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
@@ -41,6 +42,8 @@ class Outcome:
     """What it was fitted to."""
     evaluations: tuple[Evaluation, ...]
     """One for each seed: the lists and the values of each user."""
+    training: tuple[Epoch, ...] = ()
+    """The epochs of the first seed's training, where the model is trained."""
 
 
 def run(
@@ -114,8 +117,8 @@ def measure(
         recipe = replace(recipe, model=chosen)
     elif recipe.protocol.kind == "strict" and _only_stops(recipe.model):
         notes.append(
-            f"{recipe.model.kind} has no search space: its hyper-parameters are the recipe's, and the epoch alone "
-            "was chosen, on interactions held out of train"
+            f"every setting of {recipe.model.kind} costs a training, so its hyper-parameters are the recipe's "
+            "(unblur tune searches them), and the epoch alone was chosen, on interactions held out of train"
         )
     elif recipe.protocol.kind == "strict":
         with clock("fit"):
@@ -141,16 +144,18 @@ def measure(
     used = tuple(range(recipe.seed, recipe.seed + seeds))
     evaluations: list[Evaluation] = []
     models: list[Recommender] = []
+    training: tuple[Epoch, ...] = ()
     for seed in used:
+        log = TrainingLog(progress)
         with clock("fit"):
             model = recipe.model.fit(
-                split.train, rng=streams(seed, "fit")["fit"], device=device, progress=progress, **guide
+                split.train, rng=streams(seed, "fit")["fit"], device=device, progress=log, **guide
             )
         with clock("score"):
             ranking = recipe.protocol.rank(model, split, exclude=split.excluded, progress=progress)
         with clock("evaluate"):
             evaluations.append(recipe.protocol.measure(ranking, split, rng=recipe.seed))
-        models = models or [model]
+        models, training = models or [model], training or tuple(log.epochs)
     measurements = evaluations[0].measurements
     if seeds > 1:
         measurements = _over_seeds(evaluations, recipe)
@@ -172,7 +177,7 @@ def measure(
         clock=clock,
         device=device,
     )
-    return Outcome(recipe, report, models[0], split.train, tuple(evaluations))
+    return Outcome(recipe, report, models[0], split.train, tuple(evaluations), training)
 
 
 def _only_stops(model: Any) -> bool:

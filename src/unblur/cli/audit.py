@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,8 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Overwrite, reads_data
 from unblur.cli.progress import ProgressDisplay
-from unblur.errors import ArtifactError, CapabilityError, DataError
+from unblur.errors import CapabilityError, DataError
+from unblur.sources.folders import replacing_folder
 
 if TYPE_CHECKING:
     from unblur.evaluation.audit import Audit
@@ -155,30 +155,9 @@ def _write(found: Audit, out: Path) -> None:
         texts["report.html"] = audit_page(found)
     except CapabilityError as problem:
         terminal.note(f"note: there is no report.html. {problem}")
-    place = out.absolute()
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
-        ) as folder:
-            made = Path(folder) / place.name
-            made.mkdir()
-            for name, text in texts.items():
-                (made / name).write_text(text, encoding="utf-8")
-            replaced = Path(folder) / "replaced"
-            try:
-                if place.exists():
-                    place.rename(replaced)
-                made.rename(place)
-            except BaseException:
-                if replaced.exists() and not place.exists():
-                    replaced.rename(place)
-                raise
-    except OSError as problem:
-        raise ArtifactError(
-            f"The output folder must be written whole; {out}: {problem.strerror or problem}. Nothing was left "
-            "behind. Make room, or give another path."
-        ) from problem
+    with replacing_folder(out) as folder:
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 def _show(found: Audit, out: Path | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from unblur import artifact
 from unblur.errors import ArtifactError, CapabilityError
 from unblur.experiment.provenance import trained_on
 from unblur.sources import write_parquet
+from unblur.sources.folders import replacing_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,37 +64,12 @@ def write_folder(
     `tables` are written beside it as Parquet files of these names.
     """
     check_place(path, overwrite=overwrite)
-    try:
-        _write(Path(path).absolute(), outcome, tables or {})
-    except OSError as problem:
-        raise ArtifactError(
-            f"The output folder must be written whole; {path}: {problem.strerror or problem}. Nothing "
-            "was left behind. "
-            "Make room, or give another path."
-        ) from problem
-
-
-def _write(place: Path, outcome: Outcome, tables: Mapping[str, pl.DataFrame]) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
-    ) as folder:
-        made = Path(folder) / place.name
-        made.mkdir()
-        for name, text in _texts(outcome, tables.get("trials.parquet")).items():
-            (made / name).write_text(text, encoding="utf-8")
-        for name, table in tables.items():
-            write_parquet(table, made / name)
-        artifact.save(outcome.model, made / "model", provenance=trained_on(outcome.train, outcome.recipe))
-        replaced = Path(folder) / "replaced"
-        try:
-            if place.exists():
-                place.rename(replaced)
-            made.rename(place)
-        except BaseException:
-            if replaced.exists() and not place.exists():
-                replaced.rename(place)
-            raise
+    with replacing_folder(path) as folder:
+        for name, text in _texts(outcome, (tables or {}).get("trials.parquet")).items():
+            (folder / name).write_text(text, encoding="utf-8")
+        for name, table in (tables or {}).items():
+            write_parquet(table, folder / name)
+        artifact.save(outcome.model, folder / "model", provenance=trained_on(outcome.train, outcome.recipe))
 
 
 def _texts(outcome: Outcome, trials: pl.DataFrame | None = None) -> dict[str, str]:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 from scipy import sparse
-from scipy.linalg import lapack
 
 from unblur.baselines.item_weights import ItemWeightsRecommender, Weights
 from unblur.errors import DataError
@@ -47,6 +46,8 @@ class EASE:
         self, rows: sparse.csr_array, train: Interactions, progress: Progress = silent
     ) -> ItemWeightsRecommender:
         """Fit to `rows`, those of `train` with other weights."""
+        import torch
+
         progress(ProgressEvent("multiply items by items", 0, 3))
         gram = np.empty((train.n_items, train.n_items), dtype=np.float32, order="F")
         transposed = rows.T.tocsr()
@@ -55,15 +56,16 @@ class EASE:
             gram[:, columns] = (transposed[columns] @ rows).toarray().T
         gram[np.diag_indices_from(gram)] += self.ridge
         progress(ProgressEvent("factorize", 1, 3))
-        factor, info = lapack.spotrf(gram, lower=False, overwrite_a=True)
-        if info == 0:
-            progress(ProgressEvent("invert", 2, 3))
-            factor, info = lapack.spotri(factor, lower=False, overwrite_c=True)
-        if info != 0:
+        inverse = torch.from_numpy(gram)  # both steps write over it: there is no room for a second one
+        info = torch.empty((), dtype=torch.int32)
+        torch.linalg.cholesky_ex(inverse, out=(inverse, info))
+        if int(info):
             raise DataError(
                 f"XᵀX + ridge·I must be positive definite; it is not for ridge = {self.ridge}. Raise `ridge`."
             )
-        weights = _mirrored(factor).T  # symmetric: the same matrix, but in C order, as scoring needs it
+        progress(ProgressEvent("invert", 2, 3))
+        torch.cholesky_inverse(inverse, out=inverse)
+        weights = gram.T  # symmetric: the same matrix, but in C order, as scoring needs it
         weights /= -np.diag(weights)[:, None].copy().T
         np.fill_diagonal(weights, 0.0)
         progress(ProgressEvent("invert", 3, 3))
@@ -74,14 +76,3 @@ class EASE:
     ) -> ItemWeightsRecommender:
         """The fitted recommender from its saved parts."""
         return ItemWeightsRecommender(self, items, item_counts, cast("Weights", tensors["weights"]), device)
-
-
-def _mirrored(upper: NDArray[np.float32], block: int = 2048) -> NDArray[np.float32]:
-    """The symmetric matrix whose upper triangle is given, filled in place block by block."""
-    n = len(upper)
-    for start in range(0, n, block):
-        stop = min(start + block, n)
-        square = upper[start:stop, start:stop]
-        square[:] = np.triu(square) + np.triu(square, 1).T
-        upper[stop:, start:stop] = upper[start:stop, stop:].T
-    return upper

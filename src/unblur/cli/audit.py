@@ -12,7 +12,6 @@ from unblur.cli import terminal
 from unblur.cli.options import Overwrite, reads_data
 from unblur.cli.progress import ProgressDisplay
 from unblur.errors import CapabilityError, DataError
-from unblur.sources.folders import replacing_folder
 
 if TYPE_CHECKING:
     from unblur.evaluation.audit import Audit
@@ -149,6 +148,7 @@ def _origin() -> dict[str, Any]:
 def _write(found: Audit, out: Path) -> None:
     """The folder with the page and the figures, whole or not at all."""
     from unblur.pages import audit_page
+    from unblur.sources.folders import replacing_folder
 
     texts = {"report.json": found.to_json()}
     try:

@@ -117,29 +117,38 @@ def parquet(data: str) -> tuple[list[Row], dict[str, Any]]:
 
 
 def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
-    """Cost against size: 1 to 32 million generated interactions, 27 a user."""
-    sizes, found = [1, 2, 4, 8, 16, 32], {}
-    for millions in sizes:
-        users = millions * 1_000_000 // 27
-        found[str(millions)] = measured(
-            "ours",
-            "shape",
-            n_users=users,
-            n_items=int(users * 0.7),
-            n_interactions=millions * 1_000_000,
-            recipe="bspm/amazon-book",
-            users=512,
-        )
+    """Cost against size: 1 to 32 million generated interactions, 27 a user, with two kinds of catalogues."""
+    found: dict[str, Any] = {growth: {} for growth in GROWTHS}
+    for growth, n_items in GROWTHS.items():
+        for millions in (1, 2, 4, 8, 16, 32):
+            users = millions * 1_000_000 // 27
+            found[growth][str(millions)] = measured(
+                "ours",
+                "shape",
+                n_users=users,
+                n_items=n_items(users),
+                n_interactions=millions * 1_000_000,
+                recipe="bspm/amazon-book",
+                users=512,
+                warm_up=32,
+            )
     rows = [
         (
-            f"cost against size: {size} M interactions",
+            f"cost against size: {size} M interactions, {growth}",
             "linear",
-            f"{found[str(size)]['ms_per_user']:.2f} ms a user, {found[str(size)]['peak_rss_gb']:.2f} GB",
+            f"{one['ms_per_user']:.2f} ms a user, {one['peak_rss_gb']:.2f} GB",
         )
-        for size in sizes
+        for growth, sizes in found.items()
+        for size, one in sizes.items()
     ]
     return rows, found
 
+
+GROWTHS: dict[str, Callable[[int], int]] = {
+    "users grow": lambda users: 91_599,
+    "users and items grow": lambda users: int(users * 0.7),
+}
+"""How the catalogue goes with the users; 91,599 items are Amazon-book's."""
 
 SECTIONS: dict[str, Callable[[str], tuple[list[Row], dict[str, Any]]]] = {
     "accuracy": accuracy,

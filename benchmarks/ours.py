@@ -90,20 +90,29 @@ def one_user(folder: str, items: int = 50, times: int = 50) -> dict[str, Any]:
 
 
 def shape(
-    n_users: int, n_items: int, n_interactions: int, recipe: str, users: int | None = None
+    n_users: int, n_items: int, n_interactions: int, recipe: str, users: int | None = None, warm_up: int = 0
 ) -> dict[str, Any]:
-    """A recipe's model on generated data of a shape: seconds to fit, and to rank `users` of the users (or all)."""
+    """A recipe's model on generated data of a shape: seconds to fit, and to rank `users` of the users (or all).
+
+    What a model lays out at its first ranking is part of that, unless `warm_up` users are ranked before: then it is
+    `first_seconds`, with them.
+    """
     data = generated(n_users, n_items, n_interactions, rng=0)
     model = load_recipe(recipe).model
     start = time.perf_counter()
     fitted = model.fit(data, rng=0)
     fit = time.perf_counter() - start
-    histories = data if users is None else data.take_users(slice(0, users))
+    start = time.perf_counter()
+    if warm_up:
+        fitted.recommend(data.take_users(slice(0, warm_up)), k=20)
+    first = time.perf_counter() - start
+    histories = data if users is None else data.take_users(slice(warm_up, warm_up + users))
     start = time.perf_counter()
     fitted.recommend(histories, k=20)
     score = time.perf_counter() - start
     return {
         "fit_seconds": fit,
+        "first_seconds": first,
         "score_seconds": score,
         "users": histories.n_users,
         "ms_per_user": 1000 * score / histories.n_users,

@@ -13,6 +13,7 @@ from unblur.interactions import Interactions
 from unblur.spectral import BSPM, Flow
 from unblur.spectral import bspm as module
 from unblur.spectral import ordering as orders
+from unblur.spectral import propagation as propagations
 from unblur.spectral.normalization import normalize
 from unblur.spectral.ordering import Ordering, columns_taken, reordered
 from unblur.spectral.polynomial import Polynomial, fit
@@ -40,6 +41,24 @@ def test_rows_go_through_the_polynomial(seed: int, size: int, constant: float) -
     expected = scores.numpy().T + dense_filter(polynomial, a.toarray().astype(float), rows)
     propagation = Propagation(sparse.csr_array(a[users]), items)
     propagation.add(polynomial, sparse.csr_array(rows.astype(np.float32)), scores)
+    np.testing.assert_allclose(scores.numpy().T, expected, rtol=0, atol=2e-5)
+
+
+@given(seed=st.integers(0, 99), size=st.integers(1, 4), slice_size=st.integers(1, 9), width=st.integers(1, 4))
+def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, width: int) -> None:
+    random = np.random.default_rng(seed)
+    a = normalize(Interactions.from_matrix(matrix(40, 10, 0.2, seed))).matrix
+    rows = matrix(width, 10, 0.4, seed + 1)
+    polynomial = fit(lambda at: 0.3 + at * np.exp(-at), size)
+    before = random.normal(size=(10, width)).astype(np.float32)
+    scores = torch.from_numpy(before.copy())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(propagations, "_SLICE", slice_size)
+        propagation = Propagation(a, random.permutation(10).astype(np.int32))
+        assert propagation.by_slices
+        assert len(propagation.slices) == -(-40 // slice_size)
+        propagation.add(polynomial, sparse.csr_array(rows.astype(np.float32)), scores)
+    expected = before.T + dense_filter(polynomial, a.toarray().astype(float), rows)
     np.testing.assert_allclose(scores.numpy().T, expected, rtol=0, atol=2e-5)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.measuring import machine, measured
 from benchmarks.read_parquet import measure as read_parquet
+from benchmarks.synthesis import synthesis
 
 Row = tuple[str, str, str]
 """What was measured, the target, the figure."""
@@ -166,8 +167,9 @@ SECTIONS: dict[str, Callable[[str], tuple[list[Row], dict[str, Any]]]] = {
     "amazon-shape": amazon_shape,
     "parquet": parquet,
     "scaling": scaling,
+    "synthesis": synthesis,
 }
-_WITHOUT_DATA = ("amazon-shape", "parquet", "scaling")
+_WITHOUT_DATA = ("amazon-shape", "parquet", "scaling", "synthesis")
 
 
 def main() -> None:

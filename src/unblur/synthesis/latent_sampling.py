@@ -46,6 +46,7 @@ class LatentSampler:
         self._bounded = network.bounded
         self._steps = network.step_inputs().to(kind)
         self._first = _turned(network.first_weight, kind)
+        self._first_raised = _turned(network.first_weight / (1 - self.settings.dropout), kind)
         self._slopes = [float(network.first_slope)]
         self._layers = []
         for number in network.order:
@@ -61,10 +62,8 @@ class LatentSampler:
 
     def answer(self, rows: Tensor, step: int, generator: torch.Generator | None = None) -> Tensor:
         """ε̂ for rows (n, latent) at one step, (n, latent) float32."""
-        x, scale = dropped(rows, self.settings.dropout, generator)
-        if scale != 1:
-            x = x * scale
-        h = torch.addmm(self._steps[step], x.to(self._kind), self._first)
+        x, scale = dropped(rows.to(self._kind), self.settings.dropout, generator)
+        h = torch.addmm(self._steps[step], x, self._first if scale == 1 else self._first_raised)
         h = functional.leaky_relu(h, self._slopes[0])
         for place, (weight, bias) in enumerate(self._layers, start=1):
             h = torch.addmm(bias, h, weight)

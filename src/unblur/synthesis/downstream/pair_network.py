@@ -186,17 +186,25 @@ class NeuMFRecommender(Recommender):
         for start in range(0, histories.n_users, size):
             rows = slice(start, min(start + size, histories.n_users))
             batch = histories.take_users(rows)
-            held = torch.tensor(batch.matrix.toarray() > 0, device=sides.items.device)
-            vectors = sides.folded(held, self.spec.fold_in_steps, self.spec.fold_in_rate)
-            if len(self.keys):
-                keys = row_keys(batch.matrix, 0)
-                places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-                known = np.flatnonzero(self.keys[places] == keys)
-                learned = torch.tensor(self.vectors[places[known]], dtype=torch.float64)
-                vectors[torch.as_tensor(known)] = learned.to(vectors.device)
+            vectors = sides.start.repeat(batch.n_users, 1)
+            learned, known = self._remembered(batch)
+            vectors[torch.as_tensor(known)] = torch.tensor(learned, dtype=torch.float64).to(vectors.device)
+            if not known.all():
+                held = torch.tensor(batch.matrix[~known].toarray() > 0, device=vectors.device)
+                spec = self.spec
+                vectors[torch.as_tensor(~known)] = sides.folded(held, spec.fold_in_steps, spec.fold_in_rate)
             with torch.no_grad():
                 made[rows] = sides.scores(vectors).cpu().numpy()
         return made
+
+    def _remembered(self, batch: Interactions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The learned vectors of those whose row was trained on, and who they are, (n,)."""
+        if not len(self.keys):
+            return self.vectors, np.zeros(batch.n_users, dtype=bool)
+        keys = row_keys(batch.matrix, 0)
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        known = self.keys[places] == keys
+        return self.vectors[places[known]], known
 
     def tensors(self) -> Tensors:
         """The network's weights by name, `users` being one mean user; `keys` and `vectors` of those

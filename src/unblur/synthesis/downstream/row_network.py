@@ -8,7 +8,7 @@ that: nothing of the size rows × items × embedding is ever made.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -109,11 +109,23 @@ class RowNetwork(nn.Module):
     ) -> Tensor:
         """Logits, (n, n_items); dropout needs the generator."""
         adds, always = self.table() if table is None else table
-        h = rows.times(adds) + always
-        for weight, bias, dropout in zip(self.weights, self.biases, self.dropout, strict=True):
-            h, scale = dropped(torch.relu(h), dropout, generator)
-            h = torch.addmm(bias, h, weight.T, alpha=scale)
-        return h
+        first = rows.times(adds) + always
+        return upper_layers(first, list(self.weights), list(self.biases), self.dropout, generator)
+
+
+def upper_layers(
+    first: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    dropout: Sequence[float],
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Logits, (n, n_items), from what the first layer makes, (n, width); dropout needs the generator."""
+    h = first
+    for weight, bias, share in zip(weights, biases, dropout, strict=True):
+        h, scale = dropped(torch.relu(h), share, generator)
+        h = torch.addmm(bias, h, weight.T, alpha=scale)
+    return h
 
 
 class RowLearner:
@@ -159,14 +171,21 @@ def frozen(n_items: int, spec: RowMLP, weights: Weights) -> RowNetwork:
 
 
 @torch.no_grad()
-def negative_error(network: RowNetwork, rows: SparseRows) -> float:
-    """Minus the root mean squared error of the probabilities of all cells."""
-    total, table = 0.0, network.table()
+def error_of(logits: Callable[[RowBatch], Tensor], rows: SparseRows) -> float:
+    """The root mean squared error of the probabilities of all cells."""
+    total = 0.0
     for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
         batch = rows.take(places)
-        made = torch.sigmoid(network(batch, table=table)) - batch.dense()
+        made = torch.sigmoid(logits(batch)) - batch.dense()
         total += float(made.square().sum(dtype=torch.float64))
-    return -math.sqrt(total / (len(rows) * rows.n_columns))
+    return math.sqrt(total / (len(rows) * rows.n_columns))
+
+
+def negative_error(network: RowNetwork, rows: SparseRows) -> float:
+    """Minus the root mean squared error of the probabilities of all cells."""
+    with torch.no_grad():
+        table = network.table()
+        return -error_of(lambda batch: network(batch, table=table), rows)
 
 
 def fit_row_mlp(
@@ -190,26 +209,60 @@ def fit_row_mlp(
     if not part.n_users:
         raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
     learner = RowLearner(spec, part, seed, on)
-    patience = spec.patience
-    judge = None
-    if patience is not None and judged is not None:
+    rows = None
+    if spec.patience is not None and judged is not None:
         rows = SparseRows.of(judged.onto(items=train.items).binarized().matrix, on)
-        judge = lambda network: negative_error(network, rows)  # noqa: E731
+    made = (_trained_asleep if units_may_sleep(spec, on) else _trained)(spec, learner, seed, rows, progress)
+    return RowMLPRecommender(spec, train.items, train.item_degrees, made, device)
+
+
+def units_may_sleep(spec: RowMLP, device: torch.device) -> bool:
+    """Whether `row_training` trains this network: plain Adam on the CPU, no dropout after the first layer."""
+    given = spec.optimizer
+    plain = given.name == "adam" and not given.weight_decay and given.clip_norm is None
+    first = not spec.dropout or (spec.dropout_after == "last" and len(spec.dims) > 1)
+    return plain and first and device.type == "cpu"
+
+
+def _trained_asleep(
+    spec: RowMLP, learner: RowLearner, seed: int, judged: SparseRows | None, progress: Progress
+) -> RowNetwork:
+    """By `row_training`."""
+    from unblur.synthesis.downstream.row_training import RowTraining, trained_weights
+
+    training = RowTraining(learner.network, learner.rows, spec.optimizer.learning_rate)
+    return learner.fitted(
+        trained_weights(
+            training,
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            seed=seed,
+            patience=spec.patience,
+            judged=judged,
+            progress=progress,
+        )
+    )
+
+
+def _trained(
+    spec: RowMLP, learner: RowLearner, seed: int, judged: SparseRows | None, progress: Progress
+) -> RowNetwork:
+    """By the loop that trains everything else."""
     run = Training(
         learner,
         Plan(
             spec.epochs,
             spec.batch_size,
-            stopping=None if patience is None else Stopping(every=1, patience=patience + 1),
+            stopping=None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1),
         ),
         seed=seed,
-        device=device,
-        judge=judge,
+        device=str(learner.rows.starts.device),
+        judge=None if judged is None else lambda network: negative_error(network, judged),
         progress=progress,
     )
     for _ in run.epochs():
         pass
-    return RowMLPRecommender(spec, train.items, train.item_degrees, run.fitted(), device)
+    return run.fitted()
 
 
 class RowMLPRecommender(Recommender):

@@ -1,0 +1,194 @@
+"""Synthetic users: one run of the paper's protocol, sampling, a large sample on disk, and a large audit.
+
+`python -m benchmarks synthesis` measures all at full size, each in a process of its own. A quick look:
+`python -m benchmarks.synthesis --users 20000 --audited 5000 [PART …]`, with the parts
+
+- `protocol`: sdrm/ml-100k-svd, all stages and all arms, one seed (target: 40 s; the authors' code, synthetic arms
+  only: 222 s). Needs the data.
+- `chains`: sampling 843 users by a chain of 83 steps, each its own number of them, and all of them (target: 0.5 s; the
+  authors' code: 16 s). Time does not depend on what the networks have learned.
+- `stream`: a million users on a generated catalogue of 20,000 items, to Parquet (target: 2 GB).
+- `audited`: an audit of 100,000 × 100,000 users and 20,000 kept out, 20,000 items (target: 2 GB).
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measuring import machine, measured
+
+Row = tuple[str, str, str]
+"""What was measured, the target, the figure."""
+USERS, AUDITED, ITEMS = 1_000_000, 100_000, 20_000
+"""How many users are sampled, how many are audited on each side, and how many items there are."""
+
+
+def one_run(folder: str, recipe: str) -> dict[str, Any]:
+    """A recipe with one seed, from its files to the measurements of all arms."""
+    os.environ["UNBLUR_DATA"] = folder
+    from unblur.experiment.rated_users import prepare_users
+    from unblur.experiment.utility import measure_utility
+    from unblur.recipe import load_recipe
+
+    start = time.perf_counter()
+    outcome = measure_utility(prepare_users(load_recipe(recipe)))
+    seconds = time.perf_counter() - start
+    clock = outcome.report.to_dict()
+    arms = {name: float(values["capped_recall@10"].mean()) for name, values in outcome.runs[0].arms.items()}
+    note = next((str(text) for text in clock.get("notes", ()) if str(text).startswith("seconds a run")), "")
+    return {"seconds": seconds, "arms": arms, "note": note}
+
+
+def chains(n_users: int, n_items: int, times: int) -> dict[str, Any]:
+    """Seconds to sample `n_users` with the networks of sdrm/ml-100k-svd, best of some times."""
+    from unblur.datasets import generated
+    from unblur.recipe import load_recipe
+
+    spec: Any = load_recipe("sdrm/ml-100k-svd").model
+    vae = replace(spec.vae, epochs=1, stopping=None, batch_size=min(spec.vae.batch_size, n_users))
+    diffusion = replace(spec.diffusion, epochs=1, batch_size=min(spec.diffusion.batch_size, n_users))
+    train = generated(n_users, n_items, n_users * n_items * 57 // 1000, rng=0)
+    made = replace(spec, vae=vae, diffusion=diffusion).fit(train, rng=0)
+    found = {}
+    for sampling in ("multi-resolution", "full"):
+        source = made.with_settings(sampling=sampling)
+        taken = []
+        for turn in range(times):
+            start = time.perf_counter()
+            source.sample(n_users, rng=turn)
+            taken.append(time.perf_counter() - start)
+        found[sampling] = {"first": taken[0], "best": min(taken)}
+    return {"users": n_users, "steps": spec.diffusion.steps, **found}
+
+
+def stream(n_users: int, n_items: int) -> dict[str, Any]:
+    """Fit SDRM to a generated set and write `n_users` synthetic users to Parquet."""
+    from unblur.datasets import generated
+    from unblur.synthesis import SDRM, LatentDiffusion, VariationalAutoencoder
+    from unblur.synthesis.streaming import write_batches
+
+    train = generated(20_000, n_items, 1_000_000, rng=0)
+    spec = SDRM(
+        vae=VariationalAutoencoder(hidden=200, latent=64, epochs=2, stopping=None),
+        diffusion=LatentDiffusion(steps=50, hidden_layers=2, epochs=5),
+        sampling="multi-resolution",
+        precision="bfloat16",
+    )
+    start = time.perf_counter()
+    made = spec.fit(train, rng=0)
+    fitted = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "synthetic.parquet"
+        n_pairs = write_batches(made.sample_batches(n_users, rng=0), path)
+        seconds = time.perf_counter() - fitted
+        size = path.stat().st_size
+    return {
+        "users": n_users,
+        "items": n_items,
+        "pairs": n_pairs,
+        "fit_seconds": fitted - start,
+        "seconds": seconds,
+        "users_per_second": n_users / seconds,
+        "file_gb": size / 1e9,
+    }
+
+
+def audited(n_users: int, n_items: int) -> dict[str, Any]:
+    """An audit of `n_users` on either side and a fifth as many kept out; generated, 50 items a user."""
+    from unblur.datasets import generated
+    from unblur.evaluation.audit import audit
+
+    n_holdout = max(1, n_users // 5)
+    whole = generated(2 * n_users + n_holdout, n_items, 50 * (2 * n_users + n_holdout), rng=0)
+    places = np.arange(whole.n_users)
+    train, synthetic = whole.take_users(places[:n_users]), whole.take_users(places[n_users : 2 * n_users])
+    holdout = whole.take_users(places[2 * n_users :])
+    del whole
+    start = time.perf_counter()
+    found = audit(train, synthetic, holdout)
+    return {
+        "users": n_users,
+        "holdout": n_holdout,
+        "items": n_items,
+        "seconds": time.perf_counter() - start,
+        "parts": dict(found.seconds),
+    }
+
+
+def _protocol(data: str) -> tuple[list[Row], dict[str, Any]]:
+    found = measured("synthesis", "one_run", folder=data, recipe="sdrm/ml-100k-svd")
+    figure = f"{found['seconds']:.1f} s, {found['peak_rss_gb']:.2f} GB ({found['note'].removeprefix('seconds a run: ')})"
+    return [("sdrm/ml-100k-svd, one run, all five arms", "≤ 40 s (authors' code 222 s)", figure)], found
+
+
+def _chains(times: int) -> tuple[list[Row], dict[str, Any]]:
+    found = measured("synthesis", "chains", n_users=843, n_items=1008, times=times)
+    rows = []
+    for name, target in (("multi-resolution", "≤ 0.5 s (authors' code 16 s)"), ("full", "")):
+        best, first = found[name]["best"], found[name]["first"]
+        what = f"SDRM, {name}: {found['users']} users sampled, {found['steps']} steps"
+        rows.append((what, target, f"{best:.2f} s (best of {times}; the first {first:.2f} s)"))
+    return rows, found
+
+
+def _stream(n_users: int) -> tuple[list[Row], dict[str, Any]]:
+    found = measured("synthesis", "stream", n_users=n_users, n_items=ITEMS)
+    figure = (
+        f"{found['peak_rss_gb']:.2f} GB, {found['seconds']:.0f} s, {found['users_per_second']:,.0f} users a second, "
+        f"{found['pairs']:,} pairs, {found['file_gb']:.2f} GB of Parquet"
+    )
+    return [(f"SDRM: {n_users:,} users × {ITEMS:,} items, streamed to Parquet", "≤ 2 GB", figure)], found
+
+
+def _audited(n_users: int) -> tuple[list[Row], dict[str, Any]]:
+    found = measured("synthesis", "audited", n_users=n_users, n_items=ITEMS)
+    what = f"audit: {n_users:,} × {n_users:,} users, {found['holdout']:,} kept out, {ITEMS:,} items"
+    return [(what, "≤ 2 GB", f"{found['peak_rss_gb']:.2f} GB, {found['seconds']:.0f} s")], found
+
+
+def synthesis(
+    data: str, parts: list[str] | None = None, users: int = USERS, audit_users: int = AUDITED
+) -> tuple[list[Row], dict[str, Any]]:
+    """All parts, or those named; the first is left out without data."""
+    known: dict[str, Callable[[], tuple[list[Row], dict[str, Any]]]] = {
+        "protocol": partial(_protocol, data),
+        "chains": partial(_chains, 7),
+        "stream": partial(_stream, users),
+        "audited": partial(_audited, audit_users),
+    }
+    rows: list[Row] = []
+    found: dict[str, Any] = {}
+    for name in parts or known:
+        if name == "protocol" and not data:
+            continue
+        made, found[name] = known[name]()
+        rows += made
+    return rows, found
+
+
+def main() -> None:
+    """Measure the parts that were asked for at the sizes given, and print a Markdown table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.synthesis", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parser.add_argument("--users", type=int, default=USERS, help="how many users are sampled")
+    parser.add_argument(
+        "--audited", type=int, default=AUDITED, help="how many users are audited on each side"
+    )
+    asked = parser.parse_args()
+    print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
+    for name in asked.parts or ("protocol", "chains", "stream", "audited"):
+        rows, _ = synthesis(os.environ.get("UNBLUR_DATA", ""), [name], asked.users, asked.audited)
+        for row in rows:
+            print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 """Trained diffusion: our path beside the textbook path, on generated data of public data sets' shapes.
 
 - `early_stop`: 24 epochs and 4 evaluations of T = 40 steps on 5,949 × 2,810 (target: 5 times faster).
-- `folding`: 40 reverse steps for all those users: shortened, folded, step by step, and one step alone.
+- `folding`: 40 reverse steps for all those users (of ML-1M clean itself, where `UNBLUR_DATA` has it): shortened,
+  folded, step by step, and one step alone.
 - `step_choice`: drawing steps and remembering losses, in arrays and in a loop over the batch.
 - `memory`: training on 54,574 × 34,395 in batches of 400, in a process of its own (target: 3 GB).
 - `latency`: one new user there, alone and 64 at a time (targets: 40 ms and 4 ms).
@@ -13,6 +14,7 @@ history of losses, reverse steps in the space of items, and metrics in nested Py
 
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -29,7 +31,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unblur.datasets import generated
+from unblur.datasets import generated, load
 from unblur.diffusion import Denoiser, DiffRec, Objective, Optimizer, Sampling, Schedule, Stopping
 from unblur.diffusion.objective import StepChoice
 from unblur.diffusion.rows import SparseRows
@@ -177,17 +179,16 @@ def early_stop_bfloat16() -> dict[str, float]:
 def folding() -> dict[str, float]:
     """Seconds for scores of all users after 40 folded steps, shortened and whole, 40 plain ones, and one; and
     the largest differences to the plain ones (target: 40 steps in twice the time of one, to 1e-4)."""
-    split = medium()
-    run = replace(MEDIUM, epochs=30, stopping=None, sampling=Sampling(tolerance=1e-4)).training(
-        split.train, rng=0
-    )
+    real = Path(os.environ.get("UNBLUR_DATA", "")) / "ml-1m_clean"
+    train = load("ml-1m_clean")["train"] if real.is_dir() else medium().train
+    run = replace(MEDIUM, epochs=30, stopping=None, sampling=Sampling(tolerance=1e-4)).training(train, rng=0)
     list(run.epochs())
     model = run.fitted()
     single, whole = (
         replace(MEDIUM, sampling=sampling).restore(model.items, model.item_counts, model.tensors(), "cpu")
         for sampling in (Sampling(inference_steps=1), Sampling(tolerance=0.0))
     )
-    rows = SparseRows.of(split.train.matrix)
+    rows = SparseRows.of(train.matrix)
     chain = reverse_chain(MEDIUM.schedule)
 
     @torch.no_grad()
@@ -201,15 +202,15 @@ def folding() -> dict[str, float]:
     shortening = model.inference.shortening
     return {
         "answers": len(whole.inference.chain if shortening is None else shortening),
-        "shortened": seconds(lambda: model.score(split.train), 3),
-        "folded": seconds(lambda: whole.score(split.train), 3),
+        "shortened": seconds(lambda: model.score(train), 3),
+        "folded": seconds(lambda: whole.score(train), 3),
         "step by step": seconds(step_by_step),
-        "one step": seconds(lambda: single.score(split.train), 3),
-        "shortened, ranked": seconds(lambda: model.recommend(split.train, k=20), 3),
-        "folded, ranked": seconds(lambda: whole.recommend(split.train, k=20), 3),
-        "one step, ranked": seconds(lambda: single.recommend(split.train, k=20), 3),
-        "largest difference, shortened": float(np.abs(plain - model.score(split.train)).max()),
-        "largest difference, folded": float(np.abs(plain - whole.score(split.train)).max()),
+        "one step": seconds(lambda: single.score(train), 3),
+        "shortened, ranked": seconds(lambda: model.recommend(train, k=20), 3),
+        "folded, ranked": seconds(lambda: whole.recommend(train, k=20), 3),
+        "one step, ranked": seconds(lambda: single.recommend(train, k=20), 3),
+        "largest difference, shortened": float(np.abs(plain - model.score(train)).max()),
+        "largest difference, folded": float(np.abs(plain - whole.score(train)).max()),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +22,7 @@ from unblur.diffusion.sampling import ReverseChain, denoise, noised, reverse_cha
 from unblur.diffusion.schedule import Schedule, noise_schedule
 from unblur.diffusion.settings import Objective, Sampling
 from unblur.diffusion.shortened import CHECK_ROWS, FIT_ROWS, Scores, ShortenedChain, shortenable, shortened
+from unblur.parallel import in_threads
 
 MOST_ROWS = 1024
 """How many histories are scored together; bounds the memory between."""
@@ -125,15 +128,23 @@ def scored(
     score: Callable[[RowBatch, Keys | None], Tensor],
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """What `score` makes of all rows, in blocks: (n_rows, n_items) float32 in the memory of the CPU."""
+    """What `score` makes of all rows, in blocks, on a CPU one thread for each: (n_rows, n_items) float32 in the
+    memory of the CPU."""
     rows, made = SparseRows.of(matrix, device), np.empty(matrix.shape, dtype=np.float32)
     fewest = FEWEST_ROWS if matrix.shape[1] <= MOST_ITEMS_FILLED else 1
     target = torch.from_numpy(made)
-    for start in range(0, len(rows), MOST_ROWS):
+
+    @torch.no_grad()
+    def block(start: int) -> None:
         stop = min(start + MOST_ROWS, len(rows))
         places = np.minimum(np.arange(start, max(stop, start + fewest)), stop - 1)
-        block = score(
+        part = score(
             rows.take(torch.as_tensor(places, device=device)), None if keys is None else keys[places]
         )
-        target[start:stop] = block[: stop - start]
+        target[start:stop] = part[: stop - start]
+
+    starts = range(0, len(rows), MOST_ROWS)
+    each = in_threads(block, starts) if device.type == "cpu" else (block(start) for start in starts)
+    with closing(each):
+        deque(each, maxlen=0)
     return made

@@ -86,6 +86,8 @@ class RowLearner:
 class DiffRecRecommender(Recommender):
     """Scores are the rows that the reverse chain makes of histories."""
 
+    in_threads: ClassVar[bool] = True
+
     def __init__(
         self,
         spec: DiffRec,

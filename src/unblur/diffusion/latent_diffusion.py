@@ -126,6 +126,8 @@ class LatentLearner:
 class LatentDiffRecRecommender(Recommender):
     """Scores are the logits of the latents that the reverse chain makes of encoded histories."""
 
+    in_threads: ClassVar[bool] = True
+
     def __init__(
         self,
         spec: LatentDiffRec,

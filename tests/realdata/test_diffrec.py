@@ -1,0 +1,85 @@
+"""DiffRec on MovieLens 1M, a few epochs: it learns, and fewer reverse steps cost what the docs say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unblur.baselines import Popularity
+from unblur.datasets import load
+from unblur.diffusion import Denoiser, DiffRec, Sampling, Schedule
+from unblur.diffusion.item_diffusion import DiffRecRecommender
+from unblur.diffusion.rows import SparseRows
+from unblur.diffusion.sampling import denoise, reverse_chain
+from unblur.interactions import Interactions
+
+pytestmark = [pytest.mark.realdata]
+
+SPEC = DiffRec(
+    schedule=Schedule(name="linear-var", steps=40, scale=0.005, lowest=0.005, highest=0.01),
+    denoiser=Denoiser(dims=(200, 600)),
+    sampling=Sampling(tolerance=1e-4),
+    stopping=None,
+    epochs=5,
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    model: DiffRecRecommender
+    losses: list[float]
+    train: Interactions
+    validation: Interactions
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    if not (Path(os.environ["UNBLUR_DATA"]) / "ml-1m_clean").is_dir():
+        pytest.skip("needs ml-1m_clean, which is not under UNBLUR_DATA")
+    parts = load("ml-1m_clean")
+    train = parts["train"]
+    run = SPEC.training(train, rng=0)
+    losses = [report.loss for report in run.epochs()]
+    validation = parts["valid"].onto(users=train.users, items=train.items, unknown="ignore")
+    return Trained(run.fitted(), losses, train.take_users(range(1500)), validation.take_users(range(1500)))
+
+
+def recall(model: object, trained: Trained) -> float:
+    """Of validation at 20, mean over users who have any."""
+    ranking = model.recommend(trained.train, k=20)  # type: ignore[attr-defined]
+    wanted = trained.validation.matrix.toarray() > 0
+    hits = np.take_along_axis(wanted, ranking.positions.astype(np.intp), axis=1).sum(1)
+    counted = wanted.any(1)
+    return float((hits[counted] / wanted[counted].sum(1)).mean())
+
+
+def changed(model: DiffRecRecommender, sampling: Sampling) -> DiffRecRecommender:
+    return replace(SPEC, sampling=sampling).restore(model.items, model.item_counts, model.tensors(), "cpu")
+
+
+def test_the_loss_falls_and_ranks_beat_popularity(trained: Trained) -> None:
+    assert trained.losses[-1] < 0.7 * trained.losses[0]
+    popularity = Popularity().fit(load("ml-1m_clean")["train"])
+    assert recall(trained.model, trained) > 1.1 * recall(popularity, trained)
+
+
+def test_one_reverse_step_ranks_about_as_well_as_forty(trained: Trained) -> None:
+    whole, single = (
+        changed(trained.model, sampling) for sampling in (Sampling(), Sampling(inference_steps=1))
+    )
+    assert recall(single, trained) == pytest.approx(recall(whole, trained), abs=0.01)
+    assert np.abs(single.score(trained.train) - whole.score(trained.train)).max() < 0.9
+
+
+def test_fewer_answers_keep_within_the_tolerance(trained: Trained) -> None:
+    shortening = trained.model.inference.shortening
+    assert shortening is not None
+    rows = trained.train.take_users(range(500))
+    plain = denoise(
+        trained.model.network, reverse_chain(SPEC.schedule), SparseRows.of(rows.matrix).all().dense()
+    )
+    assert np.abs(trained.model.score(rows) - plain.numpy()).max() <= 1e-4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -11,19 +10,20 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from unblur.baselines.factors import FactorsRecommender, restored_factors
 from unblur.diffusion.settings import Optimizer, Stopping
+from unblur.diffusion.trained import TrainedByEpochs
 from unblur.interactions import Interactions
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
 from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from unblur.diffusion.training import Training
+    import torch
+
+    from unblur.baselines.graph_embeddings import GraphLearner
 
 
 @spec
-class LightGCN:
+class LightGCN(TrainedByEpochs["FactorsRecommender"]):
     """LightGCN (He et al., SIGIR 2020, arXiv 2002.02126), trained by BPR (Rendle et al., UAI 2009).
 
     Embeddings of users and items begin as parameters e⁰ and are smoothed K times, ``e_u^(k+1) = Σ_i e_i^k /
@@ -59,58 +59,13 @@ class LightGCN:
     stopping: Stopping | None = Stopping()
     """When training ends early; `None` trains all epochs on all of train."""
 
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-    ) -> FactorsRecommender:
-        """Train, and return the recommender of the best evaluated epoch; arguments and errors as of
-        `unblur.diffusion.DiffRec.fit`."""
-        run = self.training(
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            checkpoints=checkpoints,
-            tensorboard=tensorboard,
-        )
-        for _ in run.epochs():
-            pass
-        return run.fitted()
-
-    def training(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-    ) -> Training[FactorsRecommender]:
-        """What `fit` runs, for a caller who wants to see each epoch; arguments as of `fit`."""
+    def learner(
+        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
+    ) -> GraphLearner:
+        """The embeddings and the interactions they learn from."""
         from unblur.baselines.graph_embeddings import GraphLearner
-        from unblur.diffusion.runs import start_run
 
-        return start_run(
-            self,
-            lambda part, seed, on: GraphLearner(self, part, train.item_degrees, seed, on),
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            checkpoints=checkpoints,
-            tensorboard=tensorboard,
-        )
+        return GraphLearner(self, train, item_counts, seed, device)
 
     def restore(
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from unblur.diffusion.settings import Activation, Dropout, Optimizer, Stopping
+from unblur.diffusion.trained import TrainedByEpochs
 from unblur.interactions import Interactions
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
 from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from unblur.baselines.multinomial import MultinomialRecommender
-    from unblur.diffusion.training import Training
+    import torch
+
+    from unblur.baselines.multinomial import MultinomialLearner, MultinomialRecommender
 
 Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 @spec
-class MultDAE:
+class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
     """Mult-DAE (Liang, Krishnan, Hoffman and Jebara, WWW 2018, arXiv 1802.05814, section 2.3).
 
     A history, L2-normalised and thinned by dropout, is encoded and decoded; the output is the logits of a
@@ -51,34 +50,13 @@ class MultDAE:
     stopping: Stopping | None = Stopping(metric="ndcg@20", every=2)
     """When training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
 
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-    ) -> MultinomialRecommender:
-        """Train, and return the recommender of the best evaluated epoch; arguments and errors as of
-        `unblur.diffusion.DiffRec.fit`."""
-        return _run_to_the_end(
-            self.training(
-                train,
-                rng=rng,
-                device=device,
-                progress=progress,
-                validation=validation,
-                checkpoints=checkpoints,
-                tensorboard=tensorboard,
-            )
-        )
+    def learner(
+        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
+    ) -> MultinomialLearner:
+        """The network and the rows it learns from."""
+        from unblur.baselines.multinomial import MultinomialLearner
 
-    def training(self, train: Interactions, **options: Any) -> Training[MultinomialRecommender]:
-        """What `fit` runs, for a caller who wants to see each epoch; options as of `fit`."""
-        return _training(self, train, 0.0, 1, **options)
+        return MultinomialLearner(self, train, item_counts, 0.0, 1, seed, device)
 
     def restore(
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
@@ -90,7 +68,7 @@ class MultDAE:
 
 
 @spec
-class MultVAE:
+class MultVAE(TrainedByEpochs["MultinomialRecommender"]):
     """Mult-VAE^PR (Liang, Krishnan, Hoffman and Jebara, WWW 2018, arXiv 1802.05814, section 2).
 
     A history, L2-normalised and thinned by dropout, is encoded as a Gaussian (μ, σ²); a draw from it is decoded to
@@ -122,34 +100,13 @@ class MultVAE:
     stopping: Stopping | None = Stopping(metric="ndcg@20", every=2)
     """When training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
 
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-    ) -> MultinomialRecommender:
-        """Train, and return the recommender of the best evaluated epoch; arguments and errors as of
-        `unblur.diffusion.DiffRec.fit`."""
-        return _run_to_the_end(
-            self.training(
-                train,
-                rng=rng,
-                device=device,
-                progress=progress,
-                validation=validation,
-                checkpoints=checkpoints,
-                tensorboard=tensorboard,
-            )
-        )
+    def learner(
+        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
+    ) -> MultinomialLearner:
+        """The network and the rows it learns from."""
+        from unblur.baselines.multinomial import MultinomialLearner
 
-    def training(self, train: Interactions, **options: Any) -> Training[MultinomialRecommender]:
-        """What `fit` runs, for a caller who wants to see each epoch; options as of `fit`."""
-        return _training(self, train, self.kl_weight, self.kl_batches, **options)
+        return MultinomialLearner(self, train, item_counts, self.kl_weight, self.kl_batches, seed, device)
 
     def restore(
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
@@ -158,40 +115,3 @@ class MultVAE:
         from unblur.baselines.multinomial import restored
 
         return restored(self, items, item_counts, tensors, device)
-
-
-def _training(
-    spec: MultDAE | MultVAE,
-    train: Interactions,
-    kl_weight: float,
-    kl_batches: int,
-    *,
-    rng: RNG | None = None,
-    device: str = "cpu",
-    progress: Progress = silent,
-    validation: Interactions | None = None,
-    checkpoints: str | Path | None = None,
-    tensorboard: str | Path | None = None,
-) -> Training[MultinomialRecommender]:
-    from unblur.baselines.multinomial import MultinomialLearner
-    from unblur.diffusion.runs import start_run
-
-    return start_run(
-        spec,
-        lambda part, seed, on: MultinomialLearner(
-            spec, part, train.item_degrees, kl_weight, kl_batches, seed, on
-        ),
-        train,
-        rng=rng,
-        device=device,
-        progress=progress,
-        validation=validation,
-        checkpoints=checkpoints,
-        tensorboard=tensorboard,
-    )
-
-
-def _run_to_the_end(run: Training[MultinomialRecommender]) -> MultinomialRecommender:
-    for _ in run.epochs():
-        pass
-    return run.fitted()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import DataPath, Device, Overwrite, Settings, UnknownItems, reads_data
+from unblur.cli.options import Checkpoints, DataPath, Device, Overwrite, Settings, UnknownItems, reads_data
 from unblur.cli.progress import ProgressDisplay
 from unblur.errors import DataError, RecipeError, nearest
 
@@ -36,6 +36,7 @@ def fit(
     settings: Settings = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
+    checkpoints: Checkpoints = None,
     *,
     reading: dict[str, Any],
 ) -> None:
@@ -44,7 +45,15 @@ def fit(
 
     chosen = _own_recipe(model).changed({**reading, **_given(settings, "model", "data", "seed")})
     with ProgressDisplay() as progress:
-        fitted = experiment.fit(chosen, data, out=out, device=device, overwrite=overwrite, progress=progress)
+        fitted = experiment.fit(
+            chosen,
+            data,
+            out=out,
+            device=device,
+            overwrite=overwrite,
+            checkpoints=checkpoints,
+            progress=progress,
+        )
     for remark in fitted.notes:
         terminal.note(f"note: {remark}")
     train = fitted.train

@@ -23,6 +23,13 @@ Device: TypeAlias = Annotated[str, typer.Option("--device", help="Where the mode
 Overwrite: TypeAlias = Annotated[
     bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")
 ]
+Checkpoints: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoints",
+        help="A folder to keep the state of a training in: the same command goes on from there after an interrupt.",
+    ),
+]
 UnknownItems: TypeAlias = Annotated[
     str,
     typer.Option(

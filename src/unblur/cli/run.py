@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import Device, Overwrite, Settings
+from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
 from unblur.cli.progress import ProgressDisplay
 from unblur.errors import RecipeError
 
@@ -38,6 +38,7 @@ def run(
         typer.Option("--out", help="A new folder for the resolved recipe, the report and the model."),
     ] = None,
     overwrite: Overwrite = False,
+    checkpoints: Checkpoints = None,
     device: Device = "cpu",
 ) -> None:
     """Run a recipe: data, split, fit, evaluation, report. Published numbers stand beside the measured."""
@@ -55,6 +56,7 @@ def run(
             device=device,
             out=out,
             overwrite=overwrite,
+            checkpoints=checkpoints,
             notes=notes,
             progress=progress,
         )

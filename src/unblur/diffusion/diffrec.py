@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -11,21 +10,21 @@ from pydantic import PositiveInt
 
 from unblur.diffusion.schedule import Schedule
 from unblur.diffusion.settings import Denoiser, Objective, Optimizer, Sampling, Stopping, TimeWeights
+from unblur.diffusion.trained import TrainedByEpochs
 from unblur.errors import SpecError
 from unblur.interactions import Interactions
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
 from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from unblur.diffusion.item_diffusion import DiffRecRecommender
-    from unblur.diffusion.training import Training
+    import torch
+
+    from unblur.diffusion.item_diffusion import DiffRecRecommender, RowLearner
 
 
 @spec
-class DiffRec:
+class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
     """The Diffusion Recommender Model (Wang et al., SIGIR 2023, arXiv 2304.04971).
 
     A user's 0/1 row is made noisy step by step, and a network learns to take the noise away; scores are what
@@ -58,68 +57,13 @@ class DiffRec:
     def __post_init__(self) -> None:
         check_steps(self.schedule, self.sampling)
 
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-    ) -> DiffRecRecommender:
-        """Train, and return the recommender of the best evaluated epoch (of the last one without `stopping`).
-
-        - `validation`: interactions of the same users and items to stop by, where a protocol gives some.
-          Without it `stopping` sets a part of `train` aside, and the rest is trained on.
-        - `checkpoints`: a folder to keep the state of the run in after every evaluated epoch. Called again
-          with the same spec, data and seed, an interrupted run goes on from there and ends in the same bytes.
-        - `tensorboard`: a folder for event files.
-
-        Raises `DataError` for data that cannot be trained on, `DivergedTraining` when a loss is not finite,
-        and `ArtifactError` when a checkpoint cannot be written or belongs to another run.
-        """
-        run = self.training(
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            checkpoints=checkpoints,
-            tensorboard=tensorboard,
-        )
-        for _ in run.epochs():
-            pass
-        return run.fitted()
-
-    def training(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-    ) -> Training[DiffRecRecommender]:
-        """What `fit` runs, for a caller who wants to see each epoch and to stop at will; arguments as of
-        `fit`."""
+    def learner(
+        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
+    ) -> RowLearner:
+        """The network and the rows it learns from."""
         from unblur.diffusion.item_diffusion import RowLearner
-        from unblur.diffusion.runs import start_run
 
-        return start_run(
-            self,
-            lambda part, seed, on: RowLearner(self, part, train.item_degrees, seed, on),
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            checkpoints=checkpoints,
-            tensorboard=tensorboard,
-        )
+        return RowLearner(self, train, item_counts, seed, device)
 
     def restore(
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str

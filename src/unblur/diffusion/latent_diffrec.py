@@ -22,6 +22,7 @@ from unblur.diffusion.settings import (
     Stopping,
     TimeWeights,
 )
+from unblur.diffusion.trained import TrainedByEpochs
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @spec
-class LatentDiffRec:
+class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
     """L-DiffRec (Wang et al., SIGIR 2023, section 3.4): items are clustered, each cluster's part of a row is
     encoded, and diffusion runs on the latent.
 
@@ -73,37 +74,6 @@ class LatentDiffRec:
     def __post_init__(self) -> None:
         check_steps(self.schedule, self.sampling)
 
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        item_embeddings: NDArray[np.floating[Any]] | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-    ) -> LatentDiffRecRecommender:
-        """Train, and return the recommender of the best evaluated epoch (of the last one without `stopping`).
-
-        `item_embeddings`, (n_items, any width) in the order of train's items, are what k-means sees where
-        `clusters.embeddings` is ``given``. The other arguments, and the errors, are those of `DiffRec.fit`.
-        """
-        run = self.training(
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            item_embeddings=item_embeddings,
-            checkpoints=checkpoints,
-            tensorboard=tensorboard,
-        )
-        for _ in run.epochs():
-            pass
-        return run.fitted()
-
     def training(
         self,
         train: Interactions,
@@ -116,8 +86,12 @@ class LatentDiffRec:
         checkpoints: str | Path | None = None,
         tensorboard: str | Path | None = None,
     ) -> Training[LatentDiffRecRecommender]:
-        """What `fit` runs, for a caller who wants to see each epoch and to stop at will; arguments as of
-        `fit`."""
+        """What `fit` runs, for a caller who wants to see each epoch and to stop at will.
+
+        `item_embeddings`, (n_items, any width) in the order of train's items, are what k-means sees where
+        `clusters.embeddings` is ``given``; `fit` takes them too. The other arguments, and the errors, are those of
+        `DiffRec.fit`.
+        """
         from unblur.diffusion.latent_diffusion import LatentLearner
         from unblur.diffusion.runs import start_run
 
@@ -126,7 +100,7 @@ class LatentDiffRec:
             given = hashlib.sha256(np.ascontiguousarray(item_embeddings, dtype="<f8").tobytes()).hexdigest()
         return start_run(
             self,
-            lambda part, seed, on: LatentLearner(self, part, train.item_degrees, seed, on, item_embeddings),
+            lambda part, counts, seed, on: LatentLearner(self, part, counts, seed, on, item_embeddings),
             train,
             rng=rng,
             device=device,

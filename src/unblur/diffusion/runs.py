@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from unblur.diffusion.checkpoints import CheckpointFolder, recorded_seed
 from unblur.diffusion.devices import check_device
@@ -53,7 +55,7 @@ class TrainedSpec(Protocol):
 
 def start_run(
     spec: TrainedSpec,
-    make_learner: Callable[[Interactions, int, torch.device], Learner[R]],
+    make_learner: Callable[[Interactions, NDArray[np.int64], int, torch.device], Learner[R]],
     train: Interactions,
     *,
     rng: RNG | None,
@@ -66,7 +68,7 @@ def start_run(
 ) -> Training[R]:
     """A run that is ready to start, or to go on where its checkpoints end.
 
-    `make_learner` takes the interactions to train on, a seed and the device. `identity` holds plain values,
+    `make_learner` takes the interactions to train on, the item degrees of `train`, a seed and the device. `identity` holds plain values,
     beside spec, data and seed, that a checkpoint must agree in.
     """
     if not train.n_interactions:
@@ -97,7 +99,7 @@ def start_run(
         **(identity or {}),
     }
     return Training(
-        make_learner(train if split is None else split.train, seed, on),
+        make_learner(train if split is None else split.train, train.item_degrees, seed, on),
         Plan(epochs=spec.epochs, batch_size=spec.batch_size, precision=spec.precision, stopping=stopping),
         seed=seed,
         device=device,

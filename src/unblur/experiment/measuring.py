@@ -18,6 +18,7 @@ from unblur.evaluation.significance import bootstrap_interval
 from unblur.experiment.folder import check_place, write_folder
 from unblur.experiment.preparation import Prepared, prepare
 from unblur.experiment.provenance import machine, peak_rss_mb, versions
+from unblur.experiment.resuming import kept_in
 from unblur.experiment.training_log import Epoch, TrainingLog
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
@@ -54,6 +55,7 @@ def run(
     device: str = "cpu",
     out: str | Path | None = None,
     overwrite: bool = False,
+    checkpoints: str | Path | None = None,
     notes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Report:
@@ -63,6 +65,9 @@ def run(
     - `seeds`: how many seeds a stochastic model is fitted with, from the recipe's on; others run once.
     - `out`: a folder to make. It appears whole at the end or, after an error or an interrupt, not at all. One
       that exists raises `ArtifactError` before anything is computed, unless `overwrite`.
+    - `checkpoints`: a folder to keep the state of each training in (one folder a seed). The same call, after an
+      interrupt, goes on from there and comes to the same; what was trained to its end is not trained again.
+      Raises `RecipeError` for a model that is not trained by epochs.
     - `notes`: what the report's reader must know beside what the run finds out by itself.
 
     A recipe whose model is a synthesizer is run by `run_utility`.
@@ -77,15 +82,18 @@ def run(
             device=device,
             out=out,
             overwrite=overwrite,
+            checkpoints=checkpoints,
             notes=notes,
             progress=progress,
         )
+    kept_in(checkpoints, recipe.model, recipe.seed)
     if out is not None:
         check_place(out, overwrite=overwrite)
     outcome = measure(
         prepare(recipe, data=data, progress=progress),
         seeds=seeds,
         device=device,
+        checkpoints=checkpoints,
         notes=notes,
         progress=progress,
     )
@@ -100,6 +108,7 @@ def measure(
     chosen: Any = None,
     seeds: int = 1,
     device: str = "cpu",
+    checkpoints: str | Path | None = None,
     notes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Outcome:
@@ -149,7 +158,12 @@ def measure(
         log = TrainingLog(progress)
         with clock("fit"):
             model = recipe.model.fit(
-                split.train, rng=streams(seed, "fit")["fit"], device=device, progress=log, **guide
+                split.train,
+                rng=streams(seed, "fit")["fit"],
+                device=device,
+                progress=log,
+                **guide,
+                **kept_in(checkpoints, recipe.model, seed),
             )
         with clock("score"):
             ranking = recipe.protocol.rank(model, split, exclude=split.excluded, progress=progress)

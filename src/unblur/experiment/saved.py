@@ -12,6 +12,7 @@ from unblur.evaluation.report import Report
 from unblur.experiment.measuring import Clock, reported
 from unblur.experiment.preparation import WHOLE, read_parts
 from unblur.experiment.provenance import trained_on
+from unblur.experiment.resuming import kept_in
 from unblur.interactions import Interactions, Unknown
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
@@ -41,14 +42,17 @@ def fit(
     out: str | Path,
     device: str = "cpu",
     overwrite: bool = False,
+    checkpoints: str | Path | None = None,
     progress: Progress = silent,
 ) -> Fitted:
     """Fit the model of a recipe to the file at `data`, or to the train file of the folder there, and save it
     to `out`.
 
     Split and protocol of the recipe have no say. An `out` that exists raises `ArtifactError` before anything
-    is computed, unless `overwrite`.
+    is computed, unless `overwrite`. `checkpoints` is a folder to keep the state of the training in: the same call,
+    after an interrupt, goes on from there.
     """
+    kept = kept_in(checkpoints, recipe.model, recipe.seed)
     if Path(out).exists() and not overwrite:
         raise ArtifactError(
             f"A model is saved to a new folder; {out} exists. Choose another path, or give --overwrite."
@@ -57,7 +61,9 @@ def fit(
     train = parts.get("train") or next(iter(parts.values()))
     unused = [name for name, part in parts.items() if part is not train]
     start = time.perf_counter()
-    model = recipe.model.fit(train, rng=streams(recipe.seed, "fit")["fit"], device=device, progress=progress)
+    model = recipe.model.fit(
+        train, rng=streams(recipe.seed, "fit")["fit"], device=device, progress=progress, **kept
+    )
     seconds = time.perf_counter() - start
     artifact.save(model, out, overwrite=overwrite, provenance=trained_on(train, recipe))
     notes = (f"fitted to the train file alone; {some(unused)} not used",) if unused else ()

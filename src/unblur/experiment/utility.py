@@ -18,6 +18,7 @@ from unblur.experiment.folder import MARK, check_place
 from unblur.experiment.measuring import Clock, reported
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.rated_users import PreparedUsers, prepare_users
+from unblur.experiment.resuming import kept_in
 from unblur.interactions import Interactions
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
@@ -49,6 +50,7 @@ def run_utility(
     device: str = "cpu",
     out: str | Path | None = None,
     overwrite: bool = False,
+    checkpoints: str | Path | None = None,
     notes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Report:
@@ -59,7 +61,9 @@ def run_utility(
     if out is not None:
         check_place(out, overwrite=overwrite)
     prepared = prepare_users(recipe, data=data, progress=progress)
-    outcome = measure_utility(prepared, seeds=seeds, device=device, notes=notes, progress=progress)
+    outcome = measure_utility(
+        prepared, seeds=seeds, device=device, checkpoints=checkpoints, notes=notes, progress=progress
+    )
     if out is not None:
         write_utility_folder(out, outcome)
     return outcome.report
@@ -70,6 +74,7 @@ def measure_utility(
     *,
     seeds: int = 1,
     device: str = "cpu",
+    checkpoints: str | Path | None = None,
     notes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> UtilityOutcome:
@@ -90,7 +95,7 @@ def measure_utility(
     sampling = 0.0
     for place, seed in enumerate(used):
         with clock("fit"):
-            synthesizer = fitted_synthesizer(prepared, seed, device, progress)
+            synthesizer = fitted_synthesizer(prepared, seed, device, progress, checkpoints)
         first = first or synthesizer
         arms: dict[str, PerUser] = {}
         with clock("score"):
@@ -148,13 +153,19 @@ def measure_utility(
     return UtilityOutcome(recipe, report, first, prepared.groups.learned.liked, tuple(runs))
 
 
-def fitted_synthesizer(prepared: PreparedUsers, seed: int, device: str, progress: Progress) -> Synthesizer:
+def fitted_synthesizer(
+    prepared: PreparedUsers,
+    seed: int,
+    device: str,
+    progress: Progress,
+    checkpoints: str | Path | None = None,
+) -> Synthesizer:
     """The recipe's synthesizer, fitted to the likes of those who are learned from.
 
     One that stops early is given the group of users that is there for it.
     """
     model = prepared.recipe.model
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {**kept_in(checkpoints, model, seed)}
     if getattr(getattr(model, "vae", None), "stopping", None) is not None:
         options["validation"] = prepared.groups.stopping
     fitted: Synthesizer = model.fit(

@@ -1,0 +1,122 @@
+"""`--checkpoints` of `run` and `fit`: an interrupted training goes on and ends in the same bytes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Unblur
+from unblur.diffusion.training import Training
+
+RECIPE = """
+schema = 1
+name = "ours/log"
+seed = 3
+[data.read]
+user = "who"
+item = "what"
+[split]
+kind = "leave-last"
+n = 2
+[model]
+kind = "diffrec"
+epochs = 6
+batch_size = 8
+denoiser.dims = [8]
+stopping.every = 1
+stopping.patience = 50
+stopping.metric = "recall@5"
+[protocol]
+cutoffs = [5]
+metrics = ["recall"]
+resamples = 0
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "ours.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def measured(folder: Path) -> list[object]:
+    return [entry["value"] for entry in json.loads((folder / "report.json").read_text())["measurements"]]
+
+
+def weights(model: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in model.rglob("*.safetensors")}
+
+
+def interrupted_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> list[int]:
+    """Ctrl-C after so many epochs; gives the epochs that ran."""
+    ran: list[int] = []
+    whole = Training.epochs
+
+    def epochs_until(self: Training) -> object:
+        for report in whole(self):
+            ran.append(report.epoch)
+            if len(ran) == epochs:
+                raise KeyboardInterrupt
+            yield report
+
+    monkeypatch.setattr(Training, "epochs", epochs_until)
+    return ran
+
+
+def test_an_interrupted_run_goes_on(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
+    whole, again, state = tmp_path / "whole", tmp_path / "again", tmp_path / "state"
+    words = ("run", recipe, "--data", events, "--seeds", "2")
+    assert unblur(*words, "--out", whole).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        first = interrupted_after(patch, 8)  # 6 epochs of the first seed, 2 of the second
+        stopped = unblur(*words, "--out", again, "--checkpoints", state)
+        assert stopped.code == 130
+        assert not again.exists()
+    assert first == [1, 2, 3, 4, 5, 6, 1, 2]
+    assert {path.name for path in state.iterdir()} == {"seed-3", "seed-4"}
+    with pytest.MonkeyPatch.context() as patch:
+        second = interrupted_after(patch, 1000)
+        resumed = unblur(*words, "--out", again, "--checkpoints", state)
+    assert resumed.code == 0, resumed.err
+    assert len(second) <= 5  # nothing of the first seed, and of the second what was not kept
+    assert measured(again) == measured(whole)
+    assert weights(again / "model") == weights(whole / "model")
+    assert weights(whole / "model")
+
+
+def test_an_interrupted_fit_goes_on(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
+    words = ("fit", events, "--model", recipe, "--user", "who", "--item", "what")
+    assert unblur(*words, "--out", tmp_path / "whole").code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted_after(patch, 3)
+        stopped = unblur(*words, "--out", tmp_path / "again", "--checkpoints", tmp_path / "state")
+        assert stopped.code == 130
+    resumed = unblur(*words, "--out", tmp_path / "again", "--checkpoints", tmp_path / "state")
+    assert resumed.code == 0, resumed.err
+    assert weights(tmp_path / "again") == weights(tmp_path / "whole")
+
+
+def test_another_run_s_checkpoints_are_refused(
+    unblur: Unblur, recipe: Path, events: Path, tmp_path: Path
+) -> None:
+    words = ("run", recipe, "--data", events, "--checkpoints", tmp_path / "state")
+    assert unblur(*words).code == 0
+    refused = unblur(*words, "--set", "model.batch_size=4")
+    assert refused.code == 2
+    assert "continues only the run it came from" in refused.err
+    assert "batch_size" in refused.err
+
+
+@pytest.mark.parametrize("command", ["run", "fit"])
+def test_a_model_without_epochs_is_refused(
+    unblur: Unblur, recipe: Path, events: Path, tmp_path: Path, command: str
+) -> None:
+    words = {
+        "run": ("run", "ease/demo", "--data", events),
+        "fit": ("fit", events, "--model", "ease", "--user", "who", "--item", "what", "--out", tmp_path / "m"),
+    }[command]
+    refused = unblur(*words, "--checkpoints", tmp_path / "state")
+    assert refused.code == 2
+    assert "ease has none" in refused.err
+    assert not (tmp_path / "state").exists()

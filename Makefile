@@ -9,6 +9,7 @@ SHELL := bash
 PYTHON ?= python3
 WORKERS ?= 2
 PYTEST_ARGS ?=
+RESULTS ?=
 RECIPES ?= bspm/gowalla bspm/yelp2018 gf-cf/gowalla gf-cf/yelp2018 ease/gowalla ease/yelp2018
 
 VENV := .venv
@@ -19,14 +20,15 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check reproduce bench clean
+.PHONY: help demo test check reproduce bench results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12            the interpreter that .venv is made with (3.11 or newer)"
 	@echo "  WORKERS=2 PYTEST_ARGS='-k …' for test;  RECIPES='bspm/gowalla …' for reproduce"
-	@echo "  UNBLUR_DATA=FOLDER           where public data sets lie, for test, reproduce and bench"
+	@echo "  RESULTS='ml-1m-paper …'        parts of docs/results/results.toml, for results; --pages computes nothing"
+	@echo "  UNBLUR_DATA=FOLDER           where public data sets lie, for test, reproduce, bench and results"
 
 demo: $(VENV)/.run ## the embedded demonstration: a table of models on a generated data set
 	@$(BIN)/unblur demo
@@ -53,6 +55,9 @@ reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
 
 bench: $(VENV)/.test ## the benchmarks: our path and the textbook path in one run
 	@$(BIN)/python -m benchmarks
+
+results: $(VENV)/.test ## the comparisons of docs/results, what is missing of them, and README's tables
+	@$(BIN)/python -m benchmarks.results $(RESULTS)
 
 clean: ## remove .venv, caches and built packages
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

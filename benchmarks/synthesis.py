@@ -48,7 +48,7 @@ def one_run(folder: str, recipe: str) -> dict[str, Any]:
 
 
 def chains(n_users: int, n_items: int, times: int) -> dict[str, Any]:
-    """Seconds to sample `n_users` with the networks of sdrm/ml-100k-svd, best of some times."""
+    """Seconds to sample `n_users` with the networks of sdrm/ml-100k-svd, the median of some times."""
     from unblur.datasets import generated
     from unblur.recipe import load_recipe
 
@@ -65,7 +65,7 @@ def chains(n_users: int, n_items: int, times: int) -> dict[str, Any]:
             start = time.perf_counter()
             source.sample(n_users, rng=turn)
             taken.append(time.perf_counter() - start)
-        found[sampling] = {"first": taken[0], "best": min(taken)}
+        found[sampling] = {"first": taken[0], "median": float(np.median(taken))}
     return {"users": n_users, "steps": spec.diffusion.steps, **found}
 
 
@@ -133,9 +133,9 @@ def _chains(times: int) -> tuple[list[Row], dict[str, Any]]:
     found = measured("synthesis", "chains", n_users=843, n_items=1008, times=times)
     rows = []
     for name, target in (("multi-resolution", "≤ 0.5 s (authors' code 16 s)"), ("full", "")):
-        best, first = found[name]["best"], found[name]["first"]
+        median, first = found[name]["median"], found[name]["first"]
         what = f"SDRM, {name}: {found['users']} users sampled, {found['steps']} steps"
-        rows.append((what, target, f"{best:.2f} s (best of {times}; the first {first:.2f} s)"))
+        rows.append((what, target, f"{median:.2f} s (median of {times}; the first {first:.2f} s)"))
     return rows, found
 
 

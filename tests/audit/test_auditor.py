@@ -8,14 +8,15 @@ import re
 import numpy as np
 import pytest
 
-from tests.audit.sets import Groups, groups, rows
+from tests.audit.sets import Groups, binary, groups, rows
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.evaluation.audit import Audit, audit
 from unblur.evaluation.fidelity import fidelity
 from unblur.evaluation.gates import Gates
 from unblur.evaluation.privacy import Area, Catch, Guesses, Share, Unmeasured
 from unblur.evaluation.privacy.item_inference import _hide, _most_popular
-from unblur.evaluation.privacy.singling_out import _claims, _holders
+from unblur.evaluation.privacy.samples import samples
+from unblur.evaluation.privacy.singling_out import _claims, _held, _holders, singling_out
 from unblur.interactions import Interactions
 from unblur.vocabulary import Vocabulary
 
@@ -240,3 +241,27 @@ def test_the_hidden_item_is_gone_and_the_naive_guess_is_the_most_popular_unknown
         assert before - after == {hidden[row]}
         order = [item for item in np.argsort(-popularity, kind="stable") if item not in after]
         assert guess[row] == order[0]
+
+
+def test_what_a_claim_gains_by_leaving_somebody_out_is_counted() -> None:
+    random = np.random.default_rng(3)
+    matrix = binary(random, 30, 8, 0.4)
+    claims = np.array([[0, 1], [2, 5], [1, 7], [3, 4]])
+    right = int((_holders(claims, matrix) == 1).sum())
+    without = [
+        int((_holders(claims, matrix[np.delete(np.arange(30), row)]) == 1).sum()) - right for row in range(30)
+    ]
+    np.testing.assert_array_equal(_held(claims, matrix)[1], without)
+
+
+def test_claims_about_the_same_people_do_not_pass_for_many() -> None:
+    """A few people with many items decide most claims: without that in the interval half of harmless sets leak."""
+    outside = 0
+    for seed in range(10):
+        people = groups(400, 150, mean_items=20, rng=seed)
+        guess = singling_out(samples(people.train, rows(people.others), people.holdout), 5, rng=seed)
+        assert isinstance(guess, Guesses)
+        assert guess.attack.design > 1
+        assert isinstance(guess.excess, tuple)
+        outside += guess.excess[1] > 0 or guess.excess[2] < 0
+    assert outside <= 2

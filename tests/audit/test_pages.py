@@ -194,3 +194,19 @@ def test_a_missing_jinja2_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(CapabilityError, match=r"unblur\[report\]"):
         page("title", [])
+
+
+def test_page_says_in_short_what_was_found() -> None:
+    people = groups(60)
+    copied = audit(people.train, rows(people.train), people.holdout, rng=1)
+    leaks = sum(finding.kind == "leak" for finding in copied.findings)
+    passed = len(copied.gates) - len(copied.failed())
+    assert leaks > 1
+    assert passed < len(copied.gates)
+    text = audit_page(copied)
+    assert f"{leaks} leaks found" in text
+    assert f"{passed} of {len(copied.gates)} gates passed" in text
+    assert "Membership (--max-auc)" in text
+    alone = audit_page(audit(people.train, rows(people.others), rng=1))
+    assert "No leak found by these attacks; " in alone
+    assert " could not be measured" in alone

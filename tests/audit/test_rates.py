@@ -70,6 +70,14 @@ def test_a_share_has_the_interval_of_scipy(trials: int, data: st.DataObject) -> 
 def test_a_share_of_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="at least one trial"):
         Share(0, 0)
+    with pytest.raises(DataError, match="A design effect must be at least 1"):
+        Share(1, 2, 0.5)
+
+
+def test_the_interval_of_clumped_trials_is_that_of_fewer() -> None:
+    clumped, fewer = Share(40, 400, 8.0), Share(5, 50)
+    assert clumped.value == fewer.value
+    assert (clumped.low, clumped.high) == pytest.approx((fewer.low, fewer.high))
 
 
 @given(

@@ -10,7 +10,9 @@ import unblur as package
 from tests.cli.conftest import Unblur
 from unblur import experiment
 from unblur.datasets import demo_interactions
+from unblur.interactions import Interactions
 from unblur.recipe import load_recipe
+from unblur.splitting import leave_last
 
 SMALL = (
     *("--set", "model.epochs=2", "--set", "model.denoiser.dims=[8]"),
@@ -57,6 +59,34 @@ def test_a_tuning_file_from_trials_to_a_recipe_that_can_be_repeated(
     reports = [json.loads((place / "report.json").read_text()) for place in (out, tmp_path / "again")]
     values = [{entry["name"]: entry["value"] for entry in report["measurements"]} for report in reports]
     assert values[0] == pytest.approx(values[1], abs=1e-9)
+
+
+def test_given_parts_are_put_in_order_unless_asked_to_stay_as_named(
+    unblur: Unblur, log: Interactions, tmp_path: Path
+) -> None:
+    late = leave_last(log, 3)
+    middle = leave_last(late.train, 2)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name, part in {"train": middle.train, "test": middle.held_out, "valid": late.held_out}.items():
+        part.to_frame().drop("weight").write_parquet(folder / f"{name}.parquet")
+    small = (*SMALL[:4], "--set", "protocol.resamples=0", "--set", "model.stopping.every=1")
+    words = ("tune", "diffrec/ml-1m", "--data", folder, *small, "--trials", "1")
+    known, seen = [], []
+    for name, more in (("ordered", ()), ("named", ("--set", "protocol.kind=paper"))):
+        ran = unblur(*words, *more, "--out", tmp_path / name)
+        assert ran.code == 0, ran.err
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        seen.append((report["protocol"], " ".join(report["notes"])))
+        known.append(json.loads((tmp_path / f"{name}-trials" / "study.json").read_text())["validation"])
+    assert [protocol for protocol, _ in seen] == ["strict", "paper"]
+    assert "the validation part of the split" in seen[1][1]
+    assert "in the order of time" in seen[0][1]
+    assert "in the order of time" not in seen[1][1]
+    named = experiment.prepare(load_recipe("diffrec/ml-1m"), data=folder).split.validation
+    assert named is not None
+    assert named.n_interactions == late.held_out.n_interactions
+    assert known[1] == named.fingerprint() != known[0]
 
 
 def test_interrupted_it_goes_on_with_the_same_command(

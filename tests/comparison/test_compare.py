@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from unblur import load
 from unblur.comparison import (
     Budget,
     Comparison,
@@ -21,13 +22,14 @@ from unblur.comparison import (
     to_markdown,
 )
 from unblur.comparison import running as running_module
+from unblur.comparison.costs import EnergyMeter
 from unblur.comparison.searching import judged_on
 from unblur.datasets import demo_interactions
 from unblur.errors import ArtifactError, RecipeError, SpecError, VocabularyMismatch
 from unblur.experiment import prepare
 from unblur.progress import ProgressEvent
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.spec import spec_from_dict
+from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.splitting import hold_out
 
 MODELS = ("popularity", "item-knn", "ease")
@@ -119,6 +121,74 @@ def test_a_second_call_computes_only_what_is_missing(
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
+def test_a_larger_budget_adds_to_what_is_there(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trials, then five in the same folder: the same as five at once, and the two are not tried again."""
+    run(log, out=tmp_path / "kept", trials=2)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").rglob("trial-*.json")}
+    measured: list[str] = []
+    measure = running_module.measure
+
+    def counted(prepared: Any, **more: Any) -> Any:
+        measured.append(prepared.recipe.name)
+        return measure(prepared, **more)
+
+    monkeypatch.setattr(running_module, "measure", counted)
+    more = run(log, out=tmp_path / "kept", trials=5)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    in_the_end = list(measured)
+    whole = run(log, out=tmp_path / "at-once", trials=5)
+    assert whole.figures == more.figures
+    assert [result.chosen for result in more.results] == [result.chosen for result in whole.results]
+    assert {result.name: result.search.get("trials", 0) for result in more.results} == {
+        "popularity": 0,
+        "item-knn": 5,
+        "ease": 5,
+    }
+    assert "popularity" not in in_the_end  # its choice is the same: it was neither fitted nor tested again
+    less = run(log, out=tmp_path / "kept", trials=2)
+    assert {result.search.get("trials", 0) for result in less.results} == {0, 2}
+
+
+def test_the_first_setting_is_the_model_as_given(found: Comparison, log: Path, tmp_path: Path) -> None:
+    run(log, out=tmp_path / "kept", trials=2)
+    for kind, path in (("ease", "ridge"), ("item-knn", "neighbours")):
+        folder = next((tmp_path / "kept" / "trials").glob(f"{kind}-*"))
+        trial = json.loads((folder / "trial-00000.json").read_text())
+        assert trial["point"][path] == getattr(recommender_spec(kind)(), path)
+
+
+def test_a_filter_too_wide_for_the_data_is_not_tried_as_given(log: Path) -> None:
+    """60 items and a default rank above that: the ranks that fit are searched."""
+    found = run(log, "bspm", trials=3)
+    assert found["bspm"].search["failed"] == 0
+
+
+def test_figures_on_disk_make_the_same_tables(found: Comparison) -> None:
+    again = Comparison.from_dict(json.loads(found.to_json()))
+    assert to_markdown(again) == to_markdown(found)
+    assert again.verdict() == found.verdict()
+    with pytest.raises(ArtifactError, match="this version"):
+        Comparison.from_dict({**json.loads(found.to_json()), "schema": 1})
+    with pytest.raises(ArtifactError, match="this version"):
+        Comparison.from_dict({"schema": 2})
+
+
+def test_energy_is_read_from_the_packages_and_counts_past_the_end(tmp_path: Path) -> None:
+    for name, count in (("intel-rapl:0", 90), ("intel-rapl:0:0", 7), ("intel-rapl:1", 10)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{count}000000\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("100000000\n")
+    meter = EnergyMeter(tmp_path)
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("5000000\n")
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("30000000\n")
+    assert meter.joules() == 15 + 20
+    assert EnergyMeter(tmp_path / "none").joules() is None
+    (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
+    assert meter.joules() is None
+
+
 def test_a_damaged_result_is_computed_again(log: Path, tmp_path: Path) -> None:
     first = run(log, out=tmp_path / "kept", trials=0)
     table = next((tmp_path / "kept" / "models").glob("ease-*.parquet"))
@@ -162,8 +232,8 @@ def test_what_an_observer_raises_ends_the_work(log: Path) -> None:
 
 def test_the_folder_of_another_comparison_is_refused(log: Path, tmp_path: Path) -> None:
     run(log, "popularity", out=tmp_path / "kept", trials=0)
-    with pytest.raises(ArtifactError, match="trials"):
-        run(log, "popularity", out=tmp_path / "kept", trials=2)
+    with pytest.raises(ArtifactError, match="sampler"):
+        run(log, "popularity", out=tmp_path / "kept", trials=0, sampler="exhaustive")
     with pytest.raises(ArtifactError, match="protocol"):
         run(log, "popularity", out=tmp_path / "kept", trials=0, settings={"protocol.cutoffs": [7]})
     other = tmp_path / "other.parquet"
@@ -246,8 +316,10 @@ def test_a_filter_without_sharpening_has_no_idle_dimensions() -> None:
 
 def test_budgets() -> None:
     assert not Budget()
-    with pytest.raises(RecipeError, match="not both"):
-        Budget(3, 2.0)
+    assert all((Budget(3), Budget(seconds=2.0), Budget(3, 2.0)))
+    for bad in ((-1, 0.0), (0, -1.0), (0, float("nan")), (0, float("inf"))):
+        with pytest.raises(RecipeError, match="not below 0"):
+            Budget(*bad)
 
 
 def test_a_budget_of_seconds_ends_the_search(log: Path) -> None:
@@ -310,6 +382,12 @@ def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "is first with recall@10" in shown
     for name in ("leaderboard.md", "report.json", "report.html", "comparison.json"):
         assert (tmp_path / "made" / name).is_file()
+    best = json.loads((tmp_path / "made" / "report.json").read_text())["models"][0]
+    named = ["--model", str(tmp_path / "made" / "winner.toml"), "--out", str(tmp_path / "model")]
+    assert main(["fit", str(log), *named]) == 0
+    spec = load(tmp_path / "model").spec
+    assert {"kind": spec.kind, **spec_to_dict(spec)} == best["chosen"]
+    capsys.readouterr()
     assert len(list((tmp_path / "made" / "models").glob("*.parquet"))) == 3
     frame = pl.read_parquet(next((tmp_path / "made" / "models").glob("ease-*.parquet")))
     assert frame["recall@10"].mean() == pytest.approx(
@@ -319,6 +397,12 @@ def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
             if model["name"] == "ease"
         )
     )
-    assert main([*words[:-4], "--trials", "3", "--out", str(tmp_path / "made")]) == 2
-    assert "trials" in capsys.readouterr().err
+    assert main([*words[:-4], "--trials", "3", "--out", str(tmp_path / "made")]) == 0
+    report = json.loads((tmp_path / "made" / "report.json").read_text())
+    assert {model["search"].get("trials", 0) for model in report["models"]} == {0, 3}
+    assert main([*words, "--space", "ease.ridge=[3.0, 9.0]"]) == 2
+    assert "spaces" in capsys.readouterr().err
+    for wrong in ("eese.ridge=[3.0]", "ease=[3.0]", "ease.ridge=3.0"):
+        assert main([*words, "--space", wrong]) == 2
+        assert "KIND.PATH" in capsys.readouterr().err
     assert main([*words, "--protocol", "fair"]) == 2

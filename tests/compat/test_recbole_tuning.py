@@ -81,6 +81,18 @@ def test_values_are_converted_as_options_are(tmp_path: Path) -> None:
     assert set_point(base("LDiffRec"), found, point) == base("LDiffRec", **point)
 
 
+def test_a_name_with_a_dot_is_a_path_of_the_spec(tmp_path: Path) -> None:
+    text = "steps choice [2,5]\ndenoiser.dropout choice [0.25,0.75]\noptimizer.learning_rate loguniform -8,-4"
+    found, notes = space(tmp_path, text, base("LDiffRec"))
+    assert not notes
+    assert [dimension.name for dimension in found] == ["steps", "denoiser.dropout", "optimizer.learning_rate"]
+    made = set_point(
+        base("LDiffRec"), found, {"steps": 2, "denoiser.dropout": 0.75, "optimizer.learning_rate": 0.5}
+    )
+    assert (made.schedule.steps, made.denoiser.dropout, made.optimizer.learning_rate) == (2, 0.75, 0.5)
+    assert made.autoencoder.optimizer == base("LDiffRec").autoencoder.optimizer
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -96,6 +108,10 @@ def test_values_are_converted_as_options_are(tmp_path: Path) -> None:
         ("steps choice [2]\nsteps choice [3]", "steps is there twice"),
         ("", "there is none"),
         ("seed choice [1,2]", "seed (line 1) is an option, but no hyper-parameter"),
+        ("denoiser.dropuot choice [0.5]", "Did you mean 'denoiser.dropout'?"),
+        ("denoiser.dropout choice [0.5,1.5]", "denoiser.dropout (line 1)"),
+        ("denoiser choice [1]", "denoiser (line 1) is not a hyper-parameter"),
+        ("time_weights.oldest choice [0.5]", "time_weights.oldest (line 1)"),
     ],
 )
 def test_lines_that_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -19,7 +19,7 @@ from unblur.errors import ArtifactError, SpecError
 from unblur.splitting import Split, by_ratio, hold_out
 from unblur.tuning import Choice, Dimension, Range, dimensions_of, study
 from unblur.tuning.journal import Trial
-from unblur.tuning.sampling import propose
+from unblur.tuning.sampling import propose, propose_beside, trials_beside
 from unblur.tuning.space import point_at, set_point, size_of
 from unblur.tuning.study import Study
 
@@ -240,6 +240,28 @@ def test_bayes_goes_where_it_was_good() -> None:
         done.append((point, -((point["x"] - 0.3) ** 2)))
     late = [abs(point["x"] - 0.3) for point, _ in done[15:]]
     assert sum(late) / len(late) < 0.15
+
+
+@pytest.mark.parametrize("sampler", ["exhaustive", "random"])
+@pytest.mark.parametrize("first", [{"rate": 1e-3, "schedule.steps": 2}, {"rate": 0.5, "schedule.steps": 2}])
+def test_a_first_point_is_tried_once(sampler: Any, first: dict[str, Any]) -> None:
+    """In the space or beside it: every point of the space comes once, and it comes first."""
+    total = trials_beside(first, sampler, SPACE, 99)
+    points = [propose_beside(first, sampler, SPACE, number, 3, ()) for number in range(total)]
+    assert points[0] == first
+    others = {(point["rate"], point["schedule.steps"]) for point in points}
+    assert len(others) == total == (6 if first["rate"] == 1e-3 else 7)
+    assert trials_beside(first, sampler, SPACE, 2) == 2
+
+
+def test_a_study_may_begin_with_the_model_as_given(split: Split, tmp_path: Path) -> None:
+    found = run(split, tmp_path / "trials", trials=3, as_given=True, sampler="bayes")
+    assert found.trials[0].point == {
+        "rate": BASE.optimizer.learning_rate,
+        "schedule.steps": BASE.schedule.steps,
+    }
+    with pytest.raises(ArtifactError, match="as_given"):
+        run(split, tmp_path / "trials", trials=3, sampler="bayes")
 
 
 def test_samplers_that_cannot_be(split: Split) -> None:

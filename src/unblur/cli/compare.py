@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -10,13 +11,16 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Device, Settings, reads_data
 from unblur.cli.progress import ProgressDisplay
-from unblur.errors import CapabilityError, RecipeError
+from unblur.errors import CapabilityError, RecipeError, nearest
+from unblur.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
     from unblur.comparison import Comparison
 
 FAILED = 1
 """The exit code where a model did not get through."""
+WINNER = "winner.toml"
+"""The file in a comparison's folder that holds the best model as a recipe."""
 
 
 @reads_data
@@ -48,7 +52,10 @@ def compare(
         int, typer.Option("--trials", min=0, help="How many settings of each model are tried; 0 for none.")
     ] = 0,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0, help="How long each model is searched, in place of --trials.")
+        float,
+        typer.Option(
+            "--seconds", min=0, help="How long each model is searched at most; with or without --trials."
+        ),
     ] = 0.0,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="How many seeds a stochastic model is fitted with.")
@@ -59,6 +66,14 @@ def compare(
     sampler: Annotated[
         str, typer.Option("--sampler", metavar="random|bayes|exhaustive", help="Which setting is tried next.")
     ] = "random",
+    spaces: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--space",
+            metavar="KIND.PATH=[…]",
+            help="The values to try, such as ease.ridge=[100,1000]. Repeatable.",
+        ),
+    ] = None,
     settings: Settings = None,
     device: Device = "cpu",
     *,
@@ -67,9 +82,10 @@ def compare(
     """Tune every model with the same budget on validation data, test each once, and say what differs.
 
     Results are kept model by model and trial by trial: the same command, or one with more models, computes only what is
-    missing. Exits with 1 when a model did not get through; the others are shown.
+    missing, and one with more trials adds to those that are there. Exits with 1 when a model did not get through; the others are shown.
     """
     from unblur import comparison
+    from unblur.comparison.cache import Cache
     from unblur.recipe import parse_settings
 
     if protocol not in (None, "paper", "strict"):
@@ -87,6 +103,7 @@ def compare(
             data=data,
             metric=metric,
             budget=comparison.Budget(trials, seconds),
+            spaces=_spaces(spaces or ()),
             sampler=cast("Any", sampler),
             seeds=seeds,
             device=device,
@@ -94,10 +111,33 @@ def compare(
             progress=progress,
         )
     write_pages(found, out)
+    Cache(out).write({WINNER: comparison.winner(found, lineup.ground).to_toml()})
     show(found)
     terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+    source = data or "DATA"
+    terminal.out().print(
+        f"to use the first: unblur fit {source} --model {out / WINNER} --out model/",
+        markup=False,
+        soft_wrap=True,
+    )
     if found.failures:
         raise typer.Exit(FAILED)
+
+
+def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """The values to try by kind and path, from ``kind.path=[…]``."""
+    from unblur.recipe import parse_settings
+
+    found: dict[str, dict[str, list[Any]]] = {}
+    for name, values in parse_settings(words).items():
+        kind, _, path = name.partition(".")
+        if kind not in RECOMMENDERS or not path or not isinstance(values, list):
+            raise RecipeError(
+                f"--space must be KIND.PATH=[VALUE, …] with a kind of model; saw {name!r}.{nearest(kind, RECOMMENDERS)} "
+                "Write it as ease.ridge=[100,1000]."
+            )
+        found.setdefault(kind, {})[path] = values
+    return found
 
 
 def write_pages(found: Comparison, out: Path) -> None:

@@ -27,6 +27,8 @@ class Asked:
     seed: int | None
     params_file: Path | None
     ignore_unknown: bool
+    as_named: bool = False
+    """Whether given files keep their roles, in place of the order of time."""
 
 
 def tune_trained(
@@ -47,7 +49,7 @@ def tune_trained(
         terminal.note(f"note: {remark}")
     place = trials_folder(base, out)
     with ProgressDisplay() as progress:
-        prepared = _prepared(base, data, progress)
+        prepared = _prepared(base, data, progress, as_named=asked.as_named)
         model = prepared.recipe.model
         found = tuning.study(
             model,
@@ -101,13 +103,16 @@ def trials_folder(base: Recipe, out: Path | None) -> Path:
     )
 
 
-def _prepared(base: Recipe, data: Path | None, progress: ProgressDisplay) -> Prepared:
-    """The data split without a look ahead: given parts in the order of time, any other split as it is."""
+def _prepared(
+    base: Recipe, data: Path | None, progress: ProgressDisplay, *, as_named: bool = False
+) -> Prepared:
+    """The data split without a look ahead: given parts in the order of time (as named where that is asked for), any
+    other split as it is."""
     from unblur import experiment
     from unblur.recipe.parts import Files
 
     expects_nothing = base.without_numbers()
-    if isinstance(base.split, Files):
+    if isinstance(base.split, Files) and not as_named:
         expects_nothing = replace(expects_nothing, protocol=replace(base.protocol, kind="strict"))
     return experiment.prepare(expects_nothing, data=data, progress=progress)
 

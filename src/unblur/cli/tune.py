@@ -66,11 +66,13 @@ def tune(
 
     Validation data are held out of train: random items of each user, and contiguous runs of them. A trained model
     is judged on what its training stops by, and its trials are kept in OUT-trials: after an interrupt the same
-    command goes on with the next one. Test data are read once, after the choice.
+    command goes on with the next one. Test data are read once, after the choice. Given parts are put in the order of
+    time; a trained model keeps them as named with `--set protocol.kind=paper`.
     """
     from unblur import experiment, tuning
     from unblur.cli.studies import Asked, tune_trained
     from unblur.randomness import streams
+    from unblur.recipe import parse_settings
 
     if hold_out not in _KINDS:
         raise RecipeError(f"--hold-out must be both, random or block; saw {hold_out!r}. Give one of these.")
@@ -97,7 +99,8 @@ def tune(
     if out is not None:
         experiment.check_place(out, overwrite=overwrite)
     if trained:
-        asked = Asked(trials, metric, sampler or "random", seed, params_file, ignore_unknown)
+        as_named = parse_settings(settings or ()).get("protocol.kind") == "paper"
+        asked = Asked(trials, metric, sampler or "random", seed, params_file, ignore_unknown, as_named)
         tune_trained(base, asked, notes=notes, data=data, out=out, device=device, overwrite=overwrite)
         return
     with ProgressDisplay() as progress:

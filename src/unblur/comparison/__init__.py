@@ -21,4 +21,5 @@ from unblur.comparison.searching import Budget as Budget
 from unblur.comparison.searching import searched as searched
 from unblur.comparison.summary import Comparison as Comparison
 from unblur.comparison.summary import summarise as summarise
+from unblur.comparison.summary import winner as winner
 from unblur.comparison.tables import to_markdown as to_markdown

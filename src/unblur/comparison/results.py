@@ -42,6 +42,8 @@ class Result:
     """The spec that was measured."""
     search: Mapping[str, Any]
     """``trials``, ``failed``, ``value`` on validation data, ``how``, ``searched``; empty where nothing was searched."""
+    budget: Mapping[str, float]
+    """What the search might cost: the fields of a `Budget`."""
     seeds: tuple[int, ...]
     by_seed: Mapping[str, tuple[float, ...]]
     """Each measurement of the protocol, seed by seed."""
@@ -63,24 +65,27 @@ class Result:
     response: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """BSPM: (eigenvalue, factor), by what it is a factor of."""
     notes: tuple[str, ...] = ()
+    own_notes: tuple[str, ...] = ()
+    """Those of `notes` that are of the last fit and test."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: all but `users` and `values`, which are a table."""
         left_out = ("users", "values", "costs")
         plain = {name: value for name, value in vars(self).items() if name not in left_out}
-        return {"schema": 1, **plain, "costs": asdict(self.costs), "measures": list(self.values.names)}
+        return {"schema": 2, **plain, "costs": asdict(self.costs), "measures": list(self.values.names)}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any], users: Vocabulary, values: NDArray[np.float64]) -> Result:
         """The result that `to_dict` gave these values for. Raises `KeyError`, `TypeError` or `ValueError` for others."""
         parts = dict(given)
-        if parts.pop("schema") != 1:
+        if parts.pop("schema") != 2:
             raise ValueError("another schema")
         names = tuple(parts.pop("measures"))
         if values.shape != (len(users), len(names)):
             raise ValueError(f"values of shape {values.shape}")
         parts["costs"] = Costs(**parts["costs"])
-        parts["seeds"], parts["notes"] = tuple(parts["seeds"]), tuple(parts["notes"])
+        for name in ("seeds", "notes", "own_notes"):
+            parts[name] = tuple(parts[name])
         parts["by_seed"] = {name: tuple(seen) for name, seen in parts["by_seed"].items()}
         for name in ("curve", "exposure", "training"):
             parts[name] = tuple(tuple(point) for point in parts[name])
@@ -98,6 +103,7 @@ def result_of(
     *,
     costs: Costs,
     search: Mapping[str, Any] | None = None,
+    budget: Mapping[str, float] | None = None,
     training: Sequence[tuple[float, float, float | None]] = (),
     notes: Sequence[str] = (),
 ) -> Result:
@@ -119,6 +125,7 @@ def result_of(
         base=entry.to_dict(),
         chosen={"kind": outcome.recipe.model.kind, **spec_to_dict(outcome.recipe.model)},
         search=dict(search or {}),
+        budget=dict(budget or {}),
         seeds=outcome.report.provenance.seeds,
         by_seed={one: tuple(evaluation[one].value for evaluation in outcome.evaluations) for one in names},
         totals={
@@ -135,6 +142,7 @@ def result_of(
         training=tuple(training),
         response=filter_response(outcome.recipe.model),
         notes=tuple(dict.fromkeys((*notes, *outcome.report.notes))),
+        own_notes=tuple(outcome.report.notes),
     )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unblur.comparison.cache import Cache
-from unblur.comparison.costs import Costs, forget_peak, held_now_mb
+from unblur.comparison.costs import Costs, EnergyMeter, forget_peak, held_now_mb
 from unblur.comparison.entries import Entry, Lineup, metric_of
 from unblur.comparison.results import Result, result_of
 from unblur.comparison.searching import (
     Budget,
+    fits,
     in_words,
     judged_on,
     searched,
@@ -52,12 +54,13 @@ def compare(
     """Tune, fit and measure every model of the line-up on the same data under the same protocol.
 
     - `metric`: what settings are chosen and models ordered by; the protocol's first when `None`.
-    - `budget`: the same for each model. Settings are judged on validation data alone: the validation part of the split, else
+    - `budget`: the same for each model, whose first setting is the one it comes with. Settings are judged on validation data alone: the validation part of the split, else
       a tenth of each user's train interactions, the last in time under the strict protocol where there are times.
     - `spaces`: values to try, by kind and path, in place of those that come with the specs.
     - `seeds`: how many seeds a stochastic model is fitted with.
     - `out`: keeps each trial and each model as it ends. The same call, or one with more models, computes only what is
-      missing, after a kill at any moment as well.
+      missing, after a kill at any moment as well. With another budget the trials that are there count, more are added
+      where it is larger, and a model is fitted and tested anew where its choice has changed.
 
     A model that fails is reported in `Comparison.failures`, the others go on. Raises `RecipeError` where all fail or where
     the metric is not computed, and `ArtifactError` where `out` is the folder of another comparison.
@@ -73,21 +76,32 @@ def compare(
     judged = judged_on(prepared)
     cache = None if out is None else Cache(Path(out))
     if cache is not None:
-        cache.open(_identity(prepared, judged[0], metric, budget, sampler, spaces or {}, seeds))
+        cache.open(_identity(prepared, judged[0], metric, sampler, spaces or {}, seeds))
     results: list[Result] = []
     failures: dict[str, str] = {}
     own_seconds, kept = 0.0, 0
     for place, entry in enumerate(lineup.entries):
         progress(ProgressEvent("models", place, len(lineup.entries)))
         found = None if cache is None else cache.read(entry)
-        if found is not None:
+        if found is not None and dict(found.budget) == asdict(budget):
             results.append(found)
             kept += 1
             continue
         watch = _Watch(progress)
         try:
             result = _compute(
-                entry, prepared, judged, metric, budget, sampler, spaces or {}, seeds, device, cache, watch
+                entry,
+                prepared,
+                judged,
+                metric,
+                budget,
+                sampler,
+                spaces or {},
+                seeds,
+                device,
+                cache,
+                found,
+                watch,
             )
         except Exception as problem:  # whatever a model does, the others go on
             if problem is watch.raised:
@@ -97,8 +111,7 @@ def compare(
         if cache is not None:
             cache.add(entry, result)
         results.append(result)
-        own_seconds += result.costs.search_seconds + result.costs.fit_seconds * len(result.seeds)
-        own_seconds += result.costs.milliseconds_a_user / 1000 * len(result.users) * len(result.seeds)
+        own_seconds += _own_seconds(result, found)
     progress(ProgressEvent("models", len(lineup.entries), len(lineup.entries)))
     if not results:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
@@ -144,9 +157,10 @@ def _compute(
     seeds: int,
     device: str,
     cache: Cache | None,
+    earlier: Result | None,
     watch: _Watch,
 ) -> Result:
-    """One model from search to measurement."""
+    """One model from search to measurement; `earlier` is what it came to with another budget."""
     recipe = prepared.recipe
     spec = stopping_in_time(entry.model, prepared)
     search: dict[str, Any] = {}
@@ -164,6 +178,7 @@ def _compute(
                 seed=recipe.seed,
                 seconds=budget.seconds or None,
                 judged=judged,
+                as_given=fits(spec, space, judged[0]),
                 folder=None if cache is None else cache.trials(entry),
                 device=device,
                 progress=watch,
@@ -172,9 +187,17 @@ def _compute(
             notes.extend(found.notes())
         else:
             notes.append(f"{spec.kind} has no hyper-parameters to search")
+    if earlier is not None and earlier.chosen == _plain({"kind": spec.kind, **spec_to_dict(spec)}):
+        return replace(
+            earlier,
+            search=search,
+            budget=asdict(budget),
+            costs=replace(earlier.costs, search_seconds=float(search.get("seconds", 0.0))),
+            notes=tuple(dict.fromkeys((*notes, *earlier.own_notes))),
+        )
     metrics = tuple(dict.fromkeys((*recipe.protocol.metrics, *BESIDE)))
     ground = _tested(recipe, entry.name, spec, metrics)
-    before, own = held_now_mb(), forget_peak()
+    before, own, meter = held_now_mb(), forget_peak(), EnergyMeter()
     outcome = measure(
         replace(prepared, recipe=ground), chosen=spec, seeds=seeds, device=device, progress=watch
     )
@@ -187,6 +210,7 @@ def _compute(
         peak_mb=peak_rss_mb(),
         before_mb=before,
         peak_is_own=own,
+        joules=meter.joules(),
     )
     return result_of(
         entry,
@@ -195,6 +219,7 @@ def _compute(
         metric,
         costs=costs,
         search=search,
+        budget=asdict(budget),
         training=watch.epochs,
         notes=notes,
     )
@@ -210,7 +235,6 @@ def _identity(
     prepared: Prepared,
     judged: Split,
     metric: str,
-    budget: Budget,
     sampler: str,
     spaces: Mapping[str, Mapping[str, Sequence[Any]]],
     seeds: int,
@@ -218,7 +242,7 @@ def _identity(
     """Plain values that two calls must agree in to share results."""
     recipe, split = prepared.recipe, prepared.split
     return {
-        "schema": 1,
+        "schema": 2,
         "data": dict(prepared.fingerprints),
         "split": {"kind": recipe.split.kind, **spec_to_dict(recipe.split)},
         "train": split.train.fingerprint(),
@@ -227,8 +251,6 @@ def _identity(
         "judged_on": judged.held_out.fingerprint(),
         "protocol": {"kind": recipe.protocol.kind, **spec_to_dict(recipe.protocol)},
         "metric": metric,
-        "trials": budget.trials,
-        "seconds": budget.seconds,
         "sampler": sampler,
         "spaces": {
             kind: {path: list(values) for path, values in space.items()} for kind, space in spaces.items()
@@ -236,6 +258,21 @@ def _identity(
         "seeds": seeds,
         "seed": recipe.seed,
     }
+
+
+def _own_seconds(result: Result, earlier: Result | None) -> float:
+    """What a model itself took in this call."""
+    costs, runs = result.costs, len(result.seeds)
+    spent = costs.search_seconds - (0.0 if earlier is None else earlier.costs.search_seconds)
+    if earlier is not None and result.values is earlier.values:
+        return max(0.0, spent)
+    each = costs.fit_seconds + costs.milliseconds_a_user / 1000 * len(result.users)
+    return max(0.0, spent) + each * runs
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(values))
+    return made
 
 
 def _reason(problem: Exception) -> str:

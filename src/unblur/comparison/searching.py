@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from unblur.randomness import streams
 from unblur.spec import replace_field
 from unblur.splitting import Split, hold_out
 from unblur.tuning import SPACES, Dimension, Study, dimensions_of
+from unblur.tuning.space import point_of
 
 SET_ASIDE = 0.1
 """The share of each user's train interactions that settings are judged on, where no validation part is given."""
@@ -21,17 +23,21 @@ SET_ASIDE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the search of each model may cost; nothing is searched where both are 0."""
+    """What the search of each model may cost; nothing is searched where both are 0.
+
+    The first setting is the model as it is given. With both numbers a search ends with whichever is reached first.
+    """
 
     trials: int = 0
-    """How many settings."""
+    """The most settings; 0 for any number."""
     seconds: float = 0.0
-    """Or how long; the trial under way is finished."""
+    """How long at most, the trial under way being finished; 0 for any time."""
 
     def __post_init__(self) -> None:
-        if self.trials < 0 or self.seconds < 0 or (self.trials and self.seconds):
+        if self.trials < 0 or not 0 <= self.seconds < math.inf:
             raise RecipeError(
-                f"A budget is a number of trials or of seconds, not both; saw {self.trials} and {self.seconds}. Give one."
+                f"A budget is a number of trials, of seconds, or both, not below 0; saw {self.trials} and {self.seconds}. "
+                "Correct it."
             )
 
     def __bool__(self) -> bool:
@@ -71,6 +77,13 @@ def searched(
     return tuple(dimension for dimension in found if dimension.name not in without)
 
 
+def fits(spec: Any, space: Sequence[Dimension], split: Split) -> bool:
+    """Whether the model as given can be fitted at all: no searched rank of it exceeds the smaller side of the matrix."""
+    smaller = min(split.train.n_users, split.train.n_items)
+    point = point_of(spec, space)
+    return all(int(value) <= smaller for name, value in point.items() if name.rpartition(".")[2] == "rank")
+
+
 def stopping_in_time(spec: Any, prepared: Prepared) -> Any:
     """Under the strict protocol, where there are times: the spec that stops by each user's last interactions."""
     timed = prepared.recipe.protocol.kind == "strict" and prepared.split.train.timestamps is not None
@@ -96,5 +109,7 @@ def in_words(budget: Budget, sampler: str) -> str:
     """A budget for a person."""
     if not budget:
         return "settings as given"
-    much = f"{budget.trials:,} settings" if budget.trials else f"{budget.seconds:g} seconds"
-    return f"{much} for each model, sampler {sampler}"
+    trials, seconds = f"{budget.trials:,} settings", f"{budget.seconds:g} seconds"
+    much = f"{trials} or {seconds}, whichever ends first," if budget.trials and budget.seconds else ""
+    much = much or (trials if budget.trials else seconds)
+    return f"{much} for each model, the first of them the model as given; sampler {sampler}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from unblur.comparison.differences import Difference, differences
 from unblur.comparison.results import HEAD_RECALL, TAIL_RECALL, Result, items_fingerprint
-from unblur.errors import DataError, VocabularyMismatch
+from unblur.errors import ArtifactError, DataError, VocabularyMismatch
 from unblur.evaluation.metrics import parse_metric
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.pages.curves import concentration
 from unblur.randomness import streams
-from unblur.recipe import Protocol
+from unblur.recipe import Protocol, Recipe
+from unblur.registry import recommender_spec
+from unblur.spec import spec_from_dict
 from unblur.splitting import Split
+from unblur.vocabulary import Vocabulary
 
 RESAMPLES = 1000
 
@@ -91,8 +94,9 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; values of single users are left out."""
         return {
-            "schema": 1,
+            "schema": 2,
             "metric": self.metric,
+            "names": list(self.names),
             "protocol": self.protocol,
             "ground": self.ground,
             "data": dict(self.data),
@@ -119,15 +123,67 @@ class Comparison:
                 group: {name: asdict(figure) for name, figure in models.items()}
                 for group, models in self.groups.items()
             },
+            "popularity": [list(point) for point in self.popularity],
             "failures": dict(self.failures),
             "notes": list(self.notes),
             "versions": dict(self.versions),
             "machine": dict(self.machine),
         }
 
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Comparison:
+        """The comparison that `to_dict` gave these values for; those of single users are not in it any more.
+
+        Raises `ArtifactError` for values of another form.
+        """
+        try:
+            if given["schema"] != 2:
+                raise ValueError("another schema")
+            results = []
+            for entry in given["models"]:
+                plain = {name: value for name, value in entry.items() if name != "figures"}
+                results.append(
+                    Result.from_dict(plain, Vocabulary.range(0), np.empty((0, len(plain["measures"]))))
+                )
+            places = {result.name: place for place, result in enumerate(results)}
+            pairs = [
+                {name: pair[name] for name in pair if name != "differs"} for pair in given["differences"]
+            ]
+            groups = given["groups"].items()
+            return cls(
+                results=tuple(results),
+                figures={entry["name"]: _figures_from(entry["figures"]) for entry in given["models"]},
+                differences=tuple(
+                    Difference(**{**pair, "one": places[pair["one"]], "other": places[pair["other"]]})
+                    for pair in pairs
+                ),
+                groups={group: _figures_from(models) for group, models in groups},
+                names=tuple(given["names"]),
+                popularity=tuple((float(x), float(y)) for x, y in given["popularity"]),
+                notes=tuple(given["notes"]),
+                **{name: given[name] for name in _AS_THEY_ARE},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            raise ArtifactError(
+                f"The figures of a comparison must be those that this version writes; {problem}. Compute them anew."
+            ) from None
+
     def to_json(self) -> str:
         """`to_dict` as strict JSON."""
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+_AS_THEY_ARE = (
+    "metric",
+    "protocol",
+    "ground",
+    "data",
+    "size",
+    "budget",
+    "failures",
+    "versions",
+    "machine",
+)
 
 
 def summarise(
@@ -193,6 +249,15 @@ def summarise(
     )
 
 
+def winner(found: Comparison, ground: Recipe) -> Recipe:
+    """The best model with the settings chosen for it, as a recipe on the ground of the comparison."""
+    best = found.results[0]
+    plain = dict(best.chosen)
+    model = spec_from_dict(recommender_spec(str(plain.pop("kind"))), plain)
+    title = f"{best.name}, first of {len(found.results)} by {found.metric}"
+    return replace(ground.without_numbers(), name="winner", title=title, model=model)
+
+
 def _figures(
     results: Sequence[Result],
     measure: str,
@@ -210,6 +275,10 @@ def _figures(
         result.name: Figure(float(mean), float(bottom), float(top), len(table))
         for result, mean, bottom, top in zip(results, table.mean(axis=0), low, high, strict=True)
     }
+
+
+def _figures_from(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
+    return {name: Figure(**values) for name, values in given.items()}
 
 
 def _user_groups(split: Split, users: Any) -> dict[str, NDArray[np.bool_]]:

@@ -63,6 +63,7 @@ def beyond_accuracy(found: Comparison) -> Rows:
 
 def costs(found: Comparison) -> Rows:
     """Seconds and memory."""
+    energy = any(result.costs.joules is not None for result in found.results)
     columns = (
         "model",
         "settings tried",
@@ -71,6 +72,7 @@ def costs(found: Comparison) -> Rows:
         "ms a user",
         "peak memory, MB",
         "of which before, MB",
+        *(["energy, J"] if energy else []),
     )
     rows = tuple(
         (
@@ -81,6 +83,7 @@ def costs(found: Comparison) -> Rows:
             f"{result.costs.milliseconds_a_user:,.3f}",
             f"{result.costs.peak_mb:,.0f}" + ("" if result.costs.peak_is_own else " or less"),
             f"{result.costs.before_mb:,.0f}",
+            *([] if not energy else ["–" if result.costs.joules is None else f"{result.costs.joules:,.0f}"]),
         )
         for result in found.results
     )
@@ -140,46 +143,62 @@ def method(found: Comparison) -> tuple[str, ...]:
         f"Popular items are the {HEAD:.0%} of the catalogue with the most training users, rare ones the others; thirds of the "
         "users are by the length of their history."
     )
+    energy = (
+        "Energy is what the processors drew while a model was fitted and scored, for whatever ran on them."
+        if any(result.costs.joules is not None for result in found.results)
+        else "Energy cannot be measured: this machine's counters (RAPL) are not there or may not be read."
+    )
     return (
         f"Protocol: {found.protocol}. Budget: {budget}. Test data were read once for each model, after its choice.",
         tested,
         grouped,
-        "Energy was not measured. Peak memory is that of the process while a model was fitted and scored.",
+        f"{energy} Peak memory is that of the process while a model was fitted and scored.",
     )
+
+
+def level_with(found: Comparison) -> Rows:
+    """Each model beside those after it that chance alone could explain its lead over."""
+    rows = []
+    for place, result in enumerate(found.results):
+        later = [other.name for other in found.results[place + 1 :]]
+        alike = [name for name in later if not found.between(result.name, name).differs]
+        rows.append((result.name, ", ".join(alike) or "–"))
+    return Rows("Pairs", ("model", "of those after it, not told apart by the test"), tuple(rows), left=2)
 
 
 def to_markdown(found: Comparison) -> str:
     """The comparison for a person."""
-    size = found.size
-    learnt = f"{size['users']:,} users, {size['items']:,} items, {size['interactions']:,} interactions to learn from"
     parts = [
         f"# {found.ground or 'Comparison'}: {len(found.results)} models",
-        f"{learnt}; {size['counted']:,} users tested.",
-        f"**{found.verdict()}**",
-        *(f"## {table.title}\n\n{markdown_table(table)}" for table in rows_for(found)),
-    ]
-    unclear = [entry for entry in found.differences if not entry.differs]
-    if found.differences:
-        words = "; ".join(
-            f"{found.results[entry.one].name} and {found.results[entry.other].name} (p {probability(entry.adjusted)})"
-            for entry in unclear
-        )
-        parts.append(
-            f"## Pairs\n\nOf {len(found.differences)} pairs, chance explains {len(unclear)}"
-            + (f": {words}." if words else ".")
-        )
-    if found.failures:
-        lines = [f"- {name}: {reason}" for name, reason in found.failures.items()]
-        parts.append("\n".join(["## Did not get through", "", *lines]))
-    parts.append("\n".join(["## How", "", *(f"- {line}" for line in method(found))]))
-    parts.append(
+        *markdown_sections(found),
         "\n".join(
             ["## Measures", "", *(f"- {name.replace('_', ' ')}: {said}" for name, said in MEANINGS.items())]
-        )
-    )
-    if found.notes:
-        parts.append("\n".join(["## Notes", "", *(f"- {note}" for note in found.notes)]))
+        ),
+    ]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_sections(found: Comparison, *, level: int = 2) -> list[str]:
+    """Sizes, verdict, tables, how it was measured, failures and notes; titles are of this level."""
+    mark, size = "#" * level, found.size
+    learnt = f"{size['users']:,} users, {size['items']:,} items, {size['interactions']:,} interactions to learn from"
+    parts = [
+        f"{learnt}; {size['counted']:,} users tested.",
+        f"**{found.verdict()}**",
+        *(f"{mark} {table.title}\n\n{markdown_table(table)}" for table in rows_for(found)),
+    ]
+    if found.differences:
+        unclear = sum(not entry.differs for entry in found.differences)
+        said = f"Of {len(found.differences)} pairs, chance could explain {unclear}."
+        parts.append(f"{mark} Pairs\n\n{said}\n\n{markdown_table(level_with(found))}")
+    failures = [f"{name}: {reason}" for name, reason in found.failures.items()]
+    lists = {"Did not get through": failures, "How": method(found), "Notes": found.notes}
+    parts += [
+        "\n".join([f"{mark} {title}", "", *(f"- {line}" for line in lines)])
+        for title, lines in lists.items()
+        if lines
+    ]
+    return parts
 
 
 def markdown_table(table: Rows) -> str:

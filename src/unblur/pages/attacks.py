@@ -93,14 +93,14 @@ def guesses_section(privacy: Privacy) -> Section:
         rows.append(
             (
                 name,
+                f"{guess.attack.trials:,}",
                 _share(guess.attack),
                 _share(guess.control) if isinstance(guess.control, Share) else "–",
-                _share(guess.baseline),
+                f"{guess.baseline.value:.1%}",
                 _excess(guess),
-                f"{guess.attack.trials:,}",
             )
         )
-    columns = ("attack", "about members", "about outsiders", "naive baseline", "excess", "guesses")
+    columns = ("attack", "guesses", "about members", "about outsiders", "baseline", "excess")
     blocks: list[Block] = [
         Paragraph(
             "Singling out: some items that just one synthetic user has together are claimed to point at just one real "
@@ -109,7 +109,8 @@ def guesses_section(privacy: Privacy) -> Section:
         )
     ]
     if rows:
-        blocks.append(Table(columns, tuple(rows), "Share of right guesses, with 95 % intervals."))
+        caption = "Share of right guesses, with 95 % intervals; the baseline guesses by popularity alone."
+        blocks.append(Table(columns, tuple(rows), caption))
     blocks += [Paragraph(f"{name[0].upper()}{name[1:]}: {reason}.") for name, reason in missing.items()]
     return Section("Singling out and inference", tuple(blocks))
 

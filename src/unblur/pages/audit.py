@@ -17,6 +17,14 @@ _MARKS: dict[Kind, Cell] = {
     "unmeasured": Cell("not measured", "warn"),
     "note": Cell("note"),
 }
+_GATES = {
+    "valid": "Validity",
+    "max_auc": "Membership (--max-auc)",
+    "max_copies": "Exact copies (--max-copies)",
+    "max_near_copies": "Near copies (--max-near-copies)",
+    "max_excess": "Singling out and inference (--max-excess)",
+}
+"""What a gate is about, with the option that sets its limit."""
 
 
 def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") -> str:
@@ -28,7 +36,7 @@ def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") ->
     )
     lead = (
         f"{audit.n_synthetic:,} synthetic users, made from {audit.n_train:,} real ones; {outsiders}; "
-        f"{audit.n_items:,} items."
+        f"{audit.n_items:,} items. {_in_short(audit)}"
     )
     return page(
         title,
@@ -48,16 +56,33 @@ def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") ->
     )
 
 
+def _in_short(audit: Audit) -> str:
+    """Leaks and gates in a sentence."""
+    leaks = sum(finding.kind == "leak" for finding in audit.findings)
+    unknown = sum(finding.kind == "unmeasured" for finding in audit.findings)
+    said = f"{leaks} leak{'s' * (leaks > 1)} found" if leaks else "No leak found by these attacks"
+    if unknown:
+        said += f"; {unknown} could not be measured"
+    if audit.gates:
+        passed = len(audit.gates) - len(audit.failed())
+        said += f"; {passed} of {len(audit.gates)} gates passed"
+    return f"{said}."
+
+
 def _summary(audit: Audit) -> Section:
     lines = tuple((_MARKS[finding.kind], finding.text) for finding in audit.findings)
     return Section("Findings", (Listing(lines),))
 
 
 def _gates(audit: Audit) -> Section:
-    return Section(
-        "Gates",
-        (Listing(tuple((_passed(gate.passed), f"{gate.name}: {gate.reason}.") for gate in audit.gates)),),
+    lines = tuple(
+        (_passed(gate.passed), f"{_GATES.get(gate.name, gate.name)}: {gate.reason}.") for gate in audit.gates
     )
+    intro = Paragraph(
+        "Limits that were set beforehand. A leak may be found and yet be small enough to pass; whether that is small "
+        "enough for the people in the data is not for this page to say."
+    )
+    return Section("Gates", (intro, Listing(lines)))
 
 
 def _utility(audit: Audit) -> Section:
@@ -92,7 +117,7 @@ def _fidelity(found: Fidelity) -> Section:
         )
         for entry in found.likenesses
     )
-    columns = ("statistic", "synthetic", "95 % interval", "real", "95 % interval", "train")
+    columns = ("statistic", "synthetic", "95 % interval", "other real", "95 % interval", "train")
     users = f"{found.n_users:,} synthetic and {found.n_users:,} other real users, against {found.n_train:,} of train"
     distances = [
         entry for entry in found.likenesses if entry.train is None and not entry.unit.startswith("items")

@@ -68,6 +68,48 @@ def propose(
     return _near_the_good(space, number, seed, finished)
 
 
+def trials_beside(first: Point | None, sampler: Sampler, space: Sequence[Dimension], asked: int) -> int:
+    """As `trials_in`, where trial 0 is the point `first`, in the space or beside it."""
+    beside = first is not None and _number_of(first, space) is None
+    found = trials_in(sampler, space, asked)
+    return min(asked, found + 1) if beside and found < asked else found
+
+
+def propose_beside(
+    first: Point | None,
+    sampler: Sampler,
+    space: Sequence[Dimension],
+    number: int,
+    seed: int,
+    finished: Sequence[tuple[Point, float | None]],
+) -> dict[str, Any]:
+    """As `propose`, where trial 0 is the point `first`, which is not tried again where points are not repeated."""
+    if first is None:
+        return propose(sampler, space, number, seed, finished)
+    if number == 0:
+        return dict(first)
+    turn, size, own = number - 1, size_of(space), _number_of(first, space)
+    if own is not None and size is not None and sampler != "bayes":
+        if sampler == "exhaustive":
+            turn += turn >= own
+        elif size <= MOST_SHUFFLED:
+            order = streams(seed, "points")["points"].permutation(size)
+            turn += turn >= int(np.flatnonzero(order == own)[0])
+    known = finished if own is not None or size is None else finished[1:]
+    return propose(sampler, space, turn, seed, known)
+
+
+def _number_of(point: Point, space: Sequence[Dimension]) -> int | None:
+    """The number of a point of a space (see `point_at`); `None` for one beside it, or where there is no end of them."""
+    number = 0
+    for dimension in space:
+        values = dimension.all()
+        if values is None or point[dimension.name] not in values:
+            return None
+        number = number * len(values) + values.index(point[dimension.name])
+    return number
+
+
 def _near_the_good(
     space: Sequence[Dimension],
     number: int,

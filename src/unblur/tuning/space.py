@@ -15,7 +15,7 @@ from unblur.errors import SpecError
 from unblur.interactions import Interactions
 from unblur.spec import set_path, spec_from_dict, spec_to_dict
 from unblur.tuning.search import _within_rank
-from unblur.tuning.trials import inside, space_of
+from unblur.tuning.trials import inside, space_of, value_at
 
 T = TypeVar("T")
 Point: TypeAlias = Mapping[str, Any]
@@ -150,6 +150,13 @@ def set_point(base: T, space: Sequence[Dimension], point: Point) -> T:
         for path in dimension.paths:
             tree = set_path(tree, path, dimension.convert(point[dimension.name]))
     return spec_from_dict(type(base), tree)
+
+
+def point_of(base: Any, space: Sequence[Dimension]) -> dict[str, Any]:
+    """Where a spec lies in a space: its own values, which need not be among those that are tried."""
+    values = {dimension.name: value_at(base, dimension.paths[0]) for dimension in space}
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
 
 
 _DIFFUSION: Mapping[str, tuple[Any, ...]] = {

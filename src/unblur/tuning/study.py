@@ -20,13 +20,17 @@ from unblur.randomness import streams
 from unblur.spec import spec_to_dict
 from unblur.splitting import Split, hold_out
 from unblur.tuning.journal import Journal, Trial
-from unblur.tuning.sampling import Sampler, check_sampler, propose, trials_in
+from unblur.tuning.sampling import Sampler, check_sampler, propose_beside, trials_beside
 from unblur.tuning.search import check_quality
 from unblur.tuning.shared_trials import shares_work, tried_together
-from unblur.tuning.space import Dimension, set_point
+from unblur.tuning.space import Dimension, point_of, set_point
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_AT_ONCE = 1000
+"""Up to so many settings that share their work are fitted together although the time is limited: they take little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,7 @@ def study(
     patience: int | None = None,
     seconds: float | None = None,
     judged: tuple[Split, str] | None = None,
+    as_given: bool = False,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Study:
@@ -115,9 +120,11 @@ def study(
     - `folder`: keeps each trial as it ends. The same call on the same folder, after it was killed at any moment,
       goes on after the last finished trial and comes to the same; with more `trials` it goes on further.
     - `patience`: end when so many trials in a row were no better.
-    - `seconds`: end when the trials, those of earlier calls included, took so long; the one under way is finished.
+    - `seconds`: end when the trials, those of earlier calls included, took so long; the one under way is finished, and
+      so are those that are fitted together.
     - `judged`: what settings are fitted to and judged on, as train and held-out part, and where it comes from in
       words; then `split` is not looked at.
+    - `as_given`: the first trial is `base` as it stands, whether or not its values are among those that are tried.
 
     BSPM settings that follow from no result are fitted together, at about the cost of one (`unblur.spectral.shared_pass`).
     A setting that is refused, diverges or does not fit into memory is kept as failed. Raises `SpecError` for a space, sampler or metric
@@ -133,11 +140,13 @@ def study(
     journal = None if folder is None else Journal(Path(folder))
     done: list[Trial] = []
     if journal is not None:
-        done = journal.open(_identity(base, given, space, metric, kind, seed))
-    total = trials_in(kind, space, trials)
+        done = journal.open(_identity(base, given, space, metric, kind, seed, as_given))
+    first = point_of(base, space) if as_given else None
+    total = trials_beside(first, kind, space, trials)
     done, stopped = done[:total], ""
-    if patience is None and seconds is None and kind != "bayes" and shares_work(base) and len(done) < total:
-        points = [propose(kind, space, number, seed, ()) for number in range(len(done), total)]
+    counted = patience is None and (seconds is None or total <= _AT_ONCE)
+    if counted and kind != "bayes" and shares_work(base) and len(done) < total:
+        points = [propose_beside(first, kind, space, number, seed, ()) for number in range(len(done), total)]
         for trial in tried_together(
             points, len(done), base, space, given, metric, seed=seed, device=device, progress=progress
         ):
@@ -153,7 +162,7 @@ def study(
             break
         progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
         earlier = [(trial.point, trial.value) for trial in done]
-        point = propose(kind, space, len(done), seed, earlier)
+        point = propose_beside(first, kind, space, len(done), seed, earlier)
         trial = _tried(len(done), point, base, space, given, metric, seed, device, progress)
         if journal is not None:
             journal.add(trial)
@@ -225,7 +234,13 @@ def _fitted(spec: Any, given: Split, seed: int, device: str, progress: Progress)
 
 
 def _identity(
-    base: Any, given: Split, space: Sequence[Dimension], metric: str, sampler: Sampler, seed: int
+    base: Any,
+    given: Split,
+    space: Sequence[Dimension],
+    metric: str,
+    sampler: Sampler,
+    seed: int,
+    as_given: bool,
 ) -> dict[str, Any]:
     """Plain values that a study must agree in to be gone on with."""
     return {
@@ -237,6 +252,7 @@ def _identity(
         "seed": seed,
         "train": given.train.fingerprint(),
         "validation": given.held_out.fingerprint(),
+        **({"as_given": True} if as_given else {}),
     }
 
 

@@ -15,9 +15,9 @@ from unblur.progress import Progress, ProgressEvent, silent
 from unblur.spec import spec_to_dict
 from unblur.tuning.journal import Journal, Trial
 from unblur.tuning.sampling import check_sampler, propose
-from unblur.tuning.space import Choice, Dimension, Range
+from unblur.tuning.space import Choice, Dimension, Range, point_of
 from unblur.tuning.study import Study
-from unblur.tuning.trials import inside, value_at
+from unblur.tuning.trials import inside
 
 Attempt: TypeAlias = Callable[[int, dict[str, Any]], Trial]
 """Fits and judges one point: (the trial's number, the point) → the finished trial."""
@@ -70,11 +70,6 @@ def synthesizer_dimensions(base: Any) -> tuple[Dimension, ...]:
         )
     tree = spec_to_dict(base)
     return tuple(entry for entry in SYNTHESIZER_SPACES[base.kind] if inside(tree, entry.name))
-
-
-def point_of(base: Any, space: Sequence[Dimension]) -> dict[str, Any]:
-    """Where a spec lies in a space: its own values."""
-    return {dimension.name: value_at(base, dimension.paths[0]) for dimension in space}
 
 
 def explore(

@@ -5,6 +5,8 @@
     learning_rate loguniform -8,0
     dims_dnn choice ['[300]','[200,600]']
     steps quniform 2,10,1
+
+A name with a dot is a path of our own spec, for what RecBole's models do not have: ``denoiser.dropout choice [0.3,0.5]``.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from unblur.compat.recbole.model_settings import places
 from unblur.compat.recbole.options import MODELS, parameters
 from unblur.errors import RecipeError, SpecError, nearest
 from unblur.spec import spec_to_dict
-from unblur.tuning.space import Choice, Dimension, Range, choice
-from unblur.tuning.trials import inside
+from unblur.tuning.space import Choice, Dimension, Range, choice, set_point
+from unblur.tuning.trials import inside, space_of
 
 _TYPES = ("choice", "uniform", "quniform", "loguniform")
 
@@ -81,7 +83,7 @@ def space_of_params(
             f"RecBole's tuning files are for {' and '.join(models)}; saw a recipe of {base.kind}. Leave --params-file out."
         )
     known, options = places(base.kind), parameters(models[base.kind])
-    unknown = [parameter for parameter in searched if parameter.name not in known]
+    unknown = [each for each in searched if each.name not in known and "." not in each.name]
     complaints = [_unknown(parameter, known, options) for parameter in unknown]
     if complaints and not ignore_unknown:
         raise RecipeError(
@@ -90,6 +92,8 @@ def space_of_params(
     notes = [f"not searched: {complaint}" for complaint in complaints]
     tree, space = spec_to_dict(base), []
     for parameter in searched:
+        if "." in parameter.name:
+            space.append(_own(base, parameter))
         if parameter.name not in known:
             continue
         place = known[parameter.name]
@@ -108,6 +112,19 @@ def space_of_params(
             "A tuning file must have something to search; nothing of it is left. Correct its names."
         )
     return tuple(space), tuple(notes)
+
+
+def _own(base: Any, parameter: SearchedParameter) -> Dimension:
+    """A path of the spec as it stands, each value of which the spec must take by itself."""
+    try:
+        values = parameter.values.values if isinstance(parameter.values, Choice) else (_sample(parameter),)
+        space_of(base, {parameter.name: values})
+        dimension = Dimension(parameter.name, parameter.values, (parameter.name,))
+        for value in values:
+            set_point(base, (dimension,), {parameter.name: value})
+    except SpecError as problem:
+        raise RecipeError(f"{parameter.name} (line {parameter.line}): {problem}") from None
+    return dimension
 
 
 def _unknown(parameter: SearchedParameter, known: Any, options: Any) -> str:

@@ -42,8 +42,13 @@ class Share:
 
     hits: int
     trials: int
+    design: float = 1.0
+    """How much more the hits vary than those of as many independent trials (design effect; Kish, Survey Sampling,
+    1965). The interval is that of `trials` / `design` independent trials."""
 
     def __post_init__(self) -> None:
+        if not self.design >= 1:
+            raise DataError(f"A design effect must be at least 1; saw {self.design}. Leave it out for 1.")
         if self.trials < 1 or not 0 <= self.hits <= self.trials:
             raise DataError(
                 f"A share must be of at least one trial, and its hits among them; saw {self.hits} of {self.trials}."
@@ -59,23 +64,26 @@ class Share:
         """The low end of the interval."""
         if self.hits == 0:
             return 0.0
-        return float(special.betaincinv(self.hits, self.trials - self.hits + 1, (1 - CONFIDENCE) / 2))
+        hits, missed = self.hits / self.design, (self.trials - self.hits) / self.design
+        return float(special.betaincinv(hits, missed + 1, (1 - CONFIDENCE) / 2))
 
     @property
     def high(self) -> float:
         """The high end of the interval."""
         if self.hits == self.trials:
             return 1.0
-        return float(special.betaincinv(self.hits + 1, self.trials - self.hits, (1 + CONFIDENCE) / 2))
+        hits, missed = self.hits / self.design, (self.trials - self.hits) / self.design
+        return float(special.betaincinv(hits + 1, missed, (1 + CONFIDENCE) / 2))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: value, low, high, hits, trials."""
+        """Plain values: value, low, high, hits, trials, design."""
         return {
             "value": self.value,
             "low": self.low,
             "high": self.high,
             "hits": self.hits,
             "trials": self.trials,
+            "design": self.design,
         }
 
 

@@ -4,6 +4,9 @@ The attacker holds the synthetic set only. They look for k items that exactly on
 claim that exactly one person in the training data has them. The claim is right where that is so. The same claims
 are held against as many users who were not in training (control): rare combinations are rare everywhere. The naive
 baseline makes its claims of items drawn by popularity. After Giomi et al. (Anonymeter, PoPETs 2023), for sets of items.
+
+Claims are not independent: somebody with many items is in many of them, and decides them together. Intervals are
+therefore those of a jackknife over real users.
 """
 
 from __future__ import annotations
@@ -102,20 +105,35 @@ def _by_popularity(
 
 def _holders(claims: NDArray[np.int64], rows: sparse.csr_array) -> NDArray[np.int64]:
     """How many rows have all items of each claim."""
+    return _held(claims, rows)[0]
+
+
+def _held(claims: NDArray[np.int64], rows: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many rows have all items of each claim, and how many more claims just one row has without each row."""
     n, k = claims.shape
     asked = sparse.csr_array(
         (np.ones(n * k, dtype=np.float32), claims.ravel(), np.arange(0, n * k + 1, k)),
         shape=(n, rows.shape[1]),
     )
     turned = rows.T.tocsr()
-    counts = np.zeros(n, dtype=np.int64)
+    counts, gained = np.zeros(n, dtype=np.int64), np.zeros(rows.shape[0], dtype=np.int64)
     step = max(1, (1 << 22) // max(1, rows.shape[0]))
     for start in range(0, n, step):
         shared = asked[start : start + step] @ turned
         owner = np.repeat(np.arange(shared.shape[0]), np.diff(shared.indptr))
-        counts[start : start + step] = np.bincount(owner[shared.data == k], minlength=shared.shape[0])
-    return counts
+        whole = shared.data == k
+        found = np.bincount(owner[whole], minlength=shared.shape[0])
+        counts[start : start + step] = found
+        of_claim, holder = found[owner[whole]], shared.indices[whole]
+        for times, sign in ((2, 1), (1, -1)):
+            gained += sign * np.bincount(holder[of_claim == times], minlength=len(gained))
+    return counts, gained
 
 
 def _right(claims: NDArray[np.int64], rows: sparse.csr_array) -> Share:
-    return Share(int((_holders(claims, rows) == 1).sum()), len(claims))
+    """The share of claims that just one row has; its design effect from the jackknife over rows."""
+    counts, gained = _held(claims, rows)
+    hits, n, users = int((counts == 1).sum()), len(claims), len(gained)
+    independent = hits * (n - hits) / n
+    varied = float(gained.var()) * (users - 1)
+    return Share(hits, n, max(1.0, varied / independent) if independent else 1.0)

@@ -1,0 +1,299 @@
+"""`python -m benchmarks.results [PART …]`: the comparisons that docs/results/results.toml describes, their pages, README's tables.
+
+Each part is one call of `unblur compare`, whose folder keeps what is done: a second call computes only what is missing.
+`--pages` makes pages and tables anew from the figures that are there, without any data.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from unblur.comparison import Comparison
+from unblur.comparison.tables import markdown_sections
+from unblur.recipe import Recipe, load_recipe
+
+HERE = Path(__file__).parent.parent
+RESULTS = HERE / "docs" / "results"
+README = HERE / "README.md"
+NOT_SHOWN = ("curve", "exposure", "training")
+"""What the page of a comparison draws and its tables do not need."""
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison."""
+
+    name: str
+    title: str
+    about: str
+    recipe: str
+    models: tuple[str, ...]
+    protocol: str = ""
+    trials: int = 0
+    seconds: float = 0
+    seeds: int = 1
+    spaces: dict[str, list[Any]] = field(default_factory=dict)
+    published: tuple[str, ...] = ()
+    """Recipes whose published numbers the models' are put beside."""
+
+    def words(self, out: str) -> list[str]:
+        """The command's words after ``unblur``."""
+        made = ["compare", *self.models, "--recipe", self.recipe]
+        for option in ("protocol", "trials", "seconds"):
+            if getattr(self, option):
+                made += [f"--{option}", f"{getattr(self, option)}"]
+        made += [] if self.seeds == 1 else ["--seeds", str(self.seeds)]
+        for path, values in self.spaces.items():
+            made += ["--space", f"{path}={json.dumps(values)}"]
+        return [*made, "--out", out]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page with one comparison or several."""
+
+    file: str
+    title: str
+    about: str
+    parts: tuple[Part, ...]
+    remarks: tuple[str, ...] = ()
+    """What a person said of the figures; to be read again when they change."""
+
+
+def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, dict[str, list[str]]]]:
+    """The pages, and the tables of recipes in the README by name."""
+    given = tomllib.loads((RESULTS / "results.toml").read_text() if text is None else text)
+    pages = []
+    for page in given["page"]:
+        parts = tuple(
+            Part(
+                **{
+                    name: tuple(value) if name in ("models", "published") else value
+                    for name, value in part.items()
+                }
+            )
+            for part in page.pop("part")
+        )
+        pages.append(Page(**{**page, "remarks": tuple(page.get("remarks", ()))}, parts=parts))
+    return tuple(pages), given["readme"]
+
+
+# --------------------------------------------------------------------------------------------------- computing
+
+
+def compute(part: Part, runs: Path) -> bool:
+    """Run a part, keep its figures beside the pages; whether every model got through."""
+    out = runs / part.name
+    status = subprocess.run([sys.executable, "-m", "unblur", *part.words(str(out))], check=False).returncode
+    if status in (0, 1) and (out / "report.json").is_file():
+        keep(json.loads((out / "report.json").read_text()), RESULTS / f"{part.name}.json")
+    if status == 130:
+        raise KeyboardInterrupt
+    return status == 0
+
+
+def keep(report: dict[str, Any], place: Path) -> None:
+    """Write the figures of a comparison that its tables need."""
+    for model in report["models"]:
+        model.update({name: [] for name in NOT_SHOWN}, response={})
+    report["popularity"] = []
+    place.write_text(json.dumps(rounded(report), ensure_ascii=False, allow_nan=False, indent=0) + "\n")
+
+
+def rounded(value: Any) -> Any:
+    """The same with fewer digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {name: rounded(inner) for name, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def figures_of(part: Part) -> Comparison | None:
+    """What was found in a part; `None` before it was computed."""
+    place = RESULTS / f"{part.name}.json"
+    return Comparison.from_dict(json.loads(place.read_text())) if place.is_file() else None
+
+
+# ------------------------------------------------------------------------------------------------------- pages
+
+
+def page_text(page: Page) -> str:
+    """A page in Markdown, from the figures of its parts."""
+    found = [(part, figures) for part in page.parts if (figures := figures_of(part)) is not None]
+    commands = [part.words(f"runs/results/{part.name}") for part, _ in found]
+    lines = [
+        f"# {page.title}",
+        page.about.strip(),
+        "Made by `make results` from `results.toml`; these are its calls:",
+        "```sh\n" + "\n".join(f"unblur {' '.join(map(quote, words))}" for words in commands) + "\n```",
+        "## What wins",
+        "\n".join(f"- {line}" for line in (*(outcome(*one) for one in found), *page.remarks)),
+    ]
+    for part, figures in found:
+        lines += [f"## {part.title}", part.about.strip()]
+        missing = [name for name in part.models if name not in {*found_names(figures)}]
+        lines += (
+            [f"Described in `results.toml` and not computed yet: {', '.join(missing)}."] if missing else []
+        )
+        lines += [f"### Published and measured\n\n{published_table(part, figures)}"] if part.published else []
+        lines += markdown_sections(figures, level=3)
+    return "\n\n".join(lines) + "\n"
+
+
+def found_names(found: Comparison) -> list[str]:
+    """The models that were computed, those that failed included."""
+    return [*(result.name for result in found.results), *found.failures]
+
+
+def outcome(part: Part, found: Comparison) -> str:
+    """Who wins a part, who comes next, and whom chance cannot tell from them."""
+    if len(found.results) == 1:
+        return f"**{part.title}.** Nothing yet: only {found.results[0].name} was computed."
+    said, rest = [], list(found.results)
+    while rest:
+        first, level = rest[0].name, []
+        for other in rest[1:]:
+            level += [] if found.between(first, other.name).differs else [other.name]
+        said.append(f"{first}, not told apart from {', '.join(level)}" if level else first)
+        rest = [one for one in rest[1:] if one.name not in level]
+    after = f" After these: {'; then '.join(said[1:])}." if len(said) > 1 else ""
+    failed = f" Did not get through: {', '.join(found.failures)}." if found.failures else ""
+    return f"**{part.title}.** {found.verdict()}{after}{failed}"
+
+
+def published_table(part: Part, found: Comparison) -> str:
+    """The published numbers of models beside ours."""
+    rows = [
+        "| model | measure | published | measured | difference | source |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for name in part.published:
+        recipe = load_recipe(name)
+        model = name if name in found.figures else name.partition("/")[0]
+        if model not in found.figures:
+            continue
+        for measure, number in recipe.expected.items():
+            ours = found.figures[model][measure].value
+            rows.append(
+                f"| {model} | {measure} | {number.value:.4f} | {ours:.4f} | {ours - number.value:+.4f} | {number.source} |"
+            )
+    return "\n".join(rows)
+
+
+# ------------------------------------------------------------------------------------------------------ README
+
+
+def recipes_table(names: Sequence[str], measures: Sequence[str]) -> str:
+    """Published numbers of recipes beside our own, as the recipes state them."""
+    short = " / ".join(measure.replace("recall", "R").replace("ndcg", "N") for measure in measures)
+    rows = [
+        f"| recipe, {short} | protocol | published | measured | source of the published numbers |",
+        "|---|---|---|---|---|",
+    ]
+    for recipe in map(load_recipe, names):
+        sources = "; ".join(dict.fromkeys(number.source for number in recipe.expected.values()))
+        rows.append(
+            f"| `{recipe.name}` | {recipe.protocol.kind} | {_numbers(recipe, 'expected', measures)} | "
+            f"{_numbers(recipe, 'verified', measures)} | {sources} |"
+        )
+    return "\n".join(rows)
+
+
+def _numbers(recipe: Recipe, which: str, measures: Sequence[str]) -> str:
+    known = getattr(recipe, which)
+    if not any(measure in known for measure in measures):
+        return "" if which == "expected" else "not measured"
+    return " / ".join(
+        f"{known[measure].value:.4f}".removeprefix("0") if measure in known else "–" for measure in measures
+    )
+
+
+def comparisons_table(pages: Sequence[Page]) -> str:
+    """The winner of each comparison."""
+    rows = [
+        "| data, protocol | models | first | metric | chance could explain its lead over |",
+        "|---|---|---|---|---|",
+    ]
+    for page in pages:
+        for part in page.parts:
+            found = figures_of(part)
+            if found is None or len(found.results) == 1:
+                continue
+            best = found.results[0].name
+            figure = found.figures[best][found.metric]
+            level = [one.name for one in found.results[1:] if not found.between(best, one.name).differs]
+            rows.append(
+                f"| [{page.title}](docs/results/{page.file}.md), {found.protocol} | {len(found.results)} | `{best}` | "
+                f"{found.metric} {figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f}) | "
+                f"{', '.join(f'`{name}`' for name in level) or 'none'} |"
+            )
+    return "\n".join(rows)
+
+
+def readme_blocks(pages: Sequence[Page], tables: dict[str, dict[str, list[str]]]) -> dict[str, str]:
+    """What stands between the marks of the README, by name."""
+    made = {name: recipes_table(table["recipes"], table["measures"]) for name, table in tables.items()}
+    return {**made, "comparisons": comparisons_table(pages)}
+
+
+def with_blocks(text: str, blocks: dict[str, str]) -> str:
+    """A text with what stands between ``<!-- results: NAME -->`` and ``<!-- end of results -->`` replaced."""
+    for name, block in blocks.items():
+        begin, end = f"<!-- results: {name} -->", "<!-- end of results -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise ValueError(f"The README must hold the mark {begin!r} once, and {end!r} after it.")
+        text = pattern.sub(lambda _, whole=f"{begin}\n{block}\n{end}": whole, text)
+    return text
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Every file that follows from figures and recipes, and what it must hold."""
+    pages, tables = description()
+    for page in pages:
+        if any(figures_of(part) is not None for part in page.parts):
+            yield RESULTS / f"{page.file}.md", page_text(page)
+    yield README, with_blocks(README.read_text(), readme_blocks(pages, tables))
+
+
+def main() -> None:
+    """Compute the parts that are named, all when none is; then write pages and tables."""
+    pages, _ = description()
+    parts = {part.name: part for page in pages for part in page.parts}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all when none is named"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/results"), help="where the comparisons are kept"
+    )
+    parser.add_argument("--pages", action="store_true", help="compute nothing")
+    given = parser.parse_args()
+    unknown = [name for name in given.parts if name not in parts]
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}; parts: {', '.join(parts)}")
+    failed = []
+    for name in [] if given.pages else given.parts or parts:
+        print(f"-- {name}", flush=True)
+        if not compute(parts[name], given.runs):
+            failed.append(name)
+    for place, text in texts():
+        place.write_text(text)
+    if failed:
+        sys.exit(f"Not all models got through: {' '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

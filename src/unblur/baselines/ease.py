@@ -30,7 +30,7 @@ class EASE:
 
     kind: ClassVar[str] = "ease"
     search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "ridge": (50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0, 3000.0)
+        "ridge": (50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0, 3000.0, 5000.0, 10000.0)
     }
     """What a search tries unless told otherwise."""
     ridge: PositiveFloat = 500.0

@@ -18,10 +18,14 @@ DEPARTURES: Mapping[str, Any] = {
     "tied_hidden_layers": True,
     "sampling_dropout": True,
     "hidden_layers": 2,
+    "objective": "sdrm",
+    "output": "tanh",
+    "dropout": 0.5,
+    "standardized": False,
 }
 PRIVATE: Mapping[str, Any] = {
-    "vae": {**VAE, "stopping": None},
-    "diffusion": {**DIFFUSION, "objective": "noise"},
+    "vae": {**VAE, "stopping": None, "prior": "standard"},
+    "diffusion": {**DIFFUSION, "objective": "noise", "output": "tanh", "standardized": False},
     "privacy": {"epsilon": 8.0, "delta": 1e-3},
 }
 DIFFREC: Mapping[str, Any] = {
@@ -55,7 +59,16 @@ SPECS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
     "sdrm-private": ("sdrm", PRIVATE),
+    "sdrm-paper": (
+        "sdrm",
+        {
+            "vae": {**VAE, "prior": "standard"},
+            "diffusion": {**DIFFUSION, **DEPARTURES},
+            "discretization": {"rule": "equal-sparsity"},
+        },
+    ),
     "multi-vae": ("multi-vae", {"vae": VAE, "discretization": {"rule": "raw"}}),
+    "multi-vae-standard": ("multi-vae", {"vae": {**VAE, "prior": "standard"}}),
     "independent-items": ("independent-items", {}),
     "independent-items-free": ("independent-items", {"counts": "free"}),
     "flipped-users": ("flipped-users", {}),

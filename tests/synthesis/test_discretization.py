@@ -45,7 +45,7 @@ def real(density: float, n_items: int) -> RealCounts:
 @given(SCORES, st.floats(0.05, 0.95))
 def test_equal_sparsity_gives_the_real_density(scores: NDArray[np.float32], density: float) -> None:
     distinct = scores.ravel().argsort(kind="stable").argsort().astype(np.float32).reshape(scores.shape)
-    made = rows_of(distinct, Discretization(), real(density, scores.shape[1]))
+    made = rows_of(distinct, Discretization(rule="equal-sparsity"), real(density, scores.shape[1]))
     wanted = round(real(density, scores.shape[1]).density * scores.size)
     assert made.sum() == wanted
     if wanted and wanted < scores.size:
@@ -55,7 +55,7 @@ def test_equal_sparsity_gives_the_real_density(scores: NDArray[np.float32], dens
 @given(SCORES, st.floats(0.05, 0.95))
 def test_ties_at_the_threshold_are_left_out(scores: NDArray[np.float32], density: float) -> None:
     counts = real(density, scores.shape[1])
-    made = rows_of(scores, Discretization(), counts)
+    made = rows_of(scores, Discretization(rule="equal-sparsity"), counts)
     wanted = round(counts.density * scores.size)
     assert made.sum() <= wanted
     ranked = np.sort(scores.ravel())[::-1]
@@ -66,7 +66,7 @@ def test_ties_at_the_threshold_are_left_out(scores: NDArray[np.float32], density
 @given(SCORES, st.floats(0.05, 0.95))
 def test_equal_sparsity_per_user_makes_all_alike(scores: NDArray[np.float32], density: float) -> None:
     counts = real(density, scores.shape[1])
-    made = rows_of(scores, Discretization(per="user"), counts)
+    made = rows_of(scores, Discretization(rule="equal-sparsity", per="user"), counts)
     assert (made.sum(1) == round(counts.density * scores.shape[1])).all()
 
 
@@ -104,7 +104,7 @@ def test_user_counts_follow_the_real_distribution() -> None:
 def test_a_large_sample_takes_the_threshold_of_its_first_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discretization, "MOST_CELLS", 400)
     scores = np.random.default_rng(0).normal(size=(100, 10)).astype(np.float32)
-    made = rows_of(scores, Discretization(), real(0.2, 10), block=10)
+    made = rows_of(scores, Discretization(rule="equal-sparsity"), real(0.2, 10), block=10)
     threshold = np.quantile(scores[:40], 0.8, method="inverted_cdf")
     assert np.array_equal(made, scores > threshold)
     assert abs(made.mean() - 0.2) < 0.05

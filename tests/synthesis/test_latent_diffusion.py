@@ -30,25 +30,36 @@ def chance(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+PAPER: dict[str, Any] = {
+    "lowest": 1e-4,
+    "highest": 0.02,
+    "objective": "sdrm",
+    "output": "tanh",
+    "dropout": 0.5,
+    "standardized": False,
+}
+
+
 def network(width: int = 6, **settings: Any) -> LatentDenoiser:
-    return LatentDenoiser(width, LatentDiffusion(**{"steps": 7, **settings}), chance()).requires_grad_(False)
+    given = LatentDiffusion(**{"steps": 7, **PAPER, **settings})
+    return LatentDenoiser(width, given, chance()).requires_grad_(False)
 
 
 def test_the_schedule_is_that_of_diffusers() -> None:
     from diffusers import DDPMScheduler
 
     theirs = DDPMScheduler(num_train_timesteps=84, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
-    ours = latent_schedule(LatentDiffusion(steps=83))
+    ours = latent_schedule(LatentDiffusion(steps=83, **PAPER))
     np.testing.assert_allclose(ours.betas, theirs.betas.numpy(), rtol=1e-5)
     np.testing.assert_allclose(ours.alpha_bar, theirs.alphas_cumprod.numpy(), rtol=1e-5)
-    levels = NoiseLevels.of(LatentDiffusion(steps=83))
+    levels = NoiseLevels.of(LatentDiffusion(steps=83, **PAPER))
     x, noise, steps = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([1, 20, 40, 60, 83])
     np.testing.assert_allclose(
         x * levels.signal[steps, None] + noise * levels.level[steps, None],
         theirs.add_noise(x, noise, steps),
         atol=1e-5,
     )
-    without = NoiseLevels.of(LatentDiffusion(steps=83, noise_without_root=True))
+    without = NoiseLevels.of(LatentDiffusion(steps=83, noise_without_root=True, **PAPER))
     np.testing.assert_allclose(without.level, levels.level**2, rtol=1e-5)
 
 
@@ -73,6 +84,66 @@ def test_a_reverse_step_is_that_of_diffusers() -> None:
         z = torch.randn(9, 6, generator=chance(2))
         ours = (x - answer * sampler._answer[step]) * sampler._shrink[step] + sampler._deviation[step] * z
         np.testing.assert_allclose(ours, wanted, atol=1e-5)
+
+
+def test_the_velocity_is_that_of_diffusers() -> None:
+    """What is trained for, and what a guess of it comes to in a reverse step."""
+    from diffusers import DDPMScheduler
+
+    made = network(objective="velocity", output="identity", dropout=0.0)
+    theirs = DDPMScheduler(
+        num_train_timesteps=8,
+        beta_start=1e-4,
+        beta_end=0.02,
+        beta_schedule="linear",
+        variance_type="fixed_large",
+        prediction_type="v_prediction",
+        clip_sample=False,
+    )
+    loss, clean = LatentLoss(made.settings), torch.randn(9, 6, generator=chance(5))
+    steps, noise, noisy = loss.drawn(clean, chance(6))
+    wanted = theirs.get_velocity(clean, noise, steps)
+    errors = (made(noisy, steps) - wanted).square().mean(1)
+    np.testing.assert_allclose(loss.each(made, clean, chance(6)), errors, rtol=1e-4)
+    sampler = LatentSampler(made)
+    for step in (7, 4, 2):
+        velocity = made(noisy, torch.full((9,), step))
+        wanted = theirs.step(velocity, step, noisy, generator=chance(2)).prev_sample
+        z = torch.randn(9, 6, generator=chance(2))
+        answer = sampler.answer(noisy, step)
+        ours = (noisy - answer * sampler._answer[step]) * sampler._shrink[step] + sampler._deviation[step] * z
+        np.testing.assert_allclose(ours, wanted, atol=1e-5)
+
+
+def test_codes_are_standardised_and_come_back() -> None:
+    codes = (
+        torch.randn(400, 6, generator=chance(1)) * torch.arange(6) + 3
+    )  # the first place is the same for all
+    made = network(standardized=True)
+    made.fit_scale(codes)
+    scaled = made.standardized(codes)
+    np.testing.assert_allclose(scaled.mean(0), np.zeros(6), atol=1e-5)
+    np.testing.assert_allclose(scaled.std(0, correction=0), [0, 1, 1, 1, 1, 1], atol=1e-5)
+    np.testing.assert_allclose(made.restored(scaled), codes, atol=1e-5)
+    plain = network()
+    plain.fit_scale(codes)
+    assert plain.standardized(codes) is codes
+    assert plain.restored(codes) is codes
+    assert set(made.state_dict()) - set(plain.state_dict()) == {"center", "spread"}
+
+
+def test_a_chain_on_standardised_codes_ends_where_the_codes_are() -> None:
+    """Without standardising it ends near N(0, I), whatever the codes are."""
+    settings = LatentDiffusion(hidden_layers=1, epochs=60)
+    codes = torch.randn(1000, 4, generator=chance()) * 0.2 + torch.tensor([5.0, -5.0, 9.0, 0.0])
+    learner = CodesLearner(settings, codes, 1)
+    run = Training(learner, Plan(settings.epochs, settings.batch_size, decay=settings.decay), seed=1)
+    for _ in run.epochs():
+        pass
+    made = run.fitted()
+    drawn = made.restored(LatentSampler(made).sample(np.full(4000, settings.steps), chance(2)))
+    np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.05)
+    np.testing.assert_allclose(drawn.std(0), codes.std(0), rtol=0.2)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -186,6 +257,7 @@ def test_learning_the_noise_of_a_gaussian_finds_its_optimum() -> None:
         output="identity",
         dropout=0,
         objective="noise",
+        standardized=False,
         optimizer=Optimizer(name="adam", learning_rate=1e-2),
     )
     clean = torch.randn(4000, 8, generator=chance()) * spread

@@ -174,8 +174,13 @@ def test_settings_that_would_void_the_accounting_are_refused() -> None:
     budget = Privacy(epsilon=1.0, delta=1e-5)
     with pytest.raises(SpecError, match=r"fixed number of epochs.*saw `vae\.stopping` too"):
         SDRM(privacy=budget, vae=VariationalAutoencoder(stopping=UserStopping()))
+    alone = VariationalAutoencoder(stopping=None, prior="standard")
     with pytest.raises(SpecError, match=r'a loss of his or her own; that of `objective` "sdrm"'):
-        SDRM(privacy=budget, vae=VariationalAutoencoder(stopping=None))
+        SDRM(privacy=budget, vae=alone, diffusion=LatentDiffusion(objective="sdrm", standardized=False))
+    with pytest.raises(SpecError, match=r"saw `diffusion\.standardized` too\. Set it to false"):
+        SDRM(privacy=budget, vae=alone)
+    with pytest.raises(SpecError, match=r'`vae\.prior` = "codes"\. Set it to "standard"'):
+        MultiVAE(privacy=budget, vae=VariationalAutoencoder(stopping=None))
     with pytest.raises(SpecError, match=r"epsilon of Privacy"):
         Privacy(epsilon=0.0, delta=1e-5)
 

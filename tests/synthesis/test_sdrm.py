@@ -12,11 +12,11 @@ import torch
 
 from tests.synthesis.small import DIFFUSION, VAE
 from unblur.diffusion.rows import SparseRows
-from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.training import DivergedTraining
 from unblur.errors import DataError, SpecError
 from unblur.interactions import Interactions
 from unblur.progress import ProgressEvent
+from unblur.recipe import load_recipe, shipped
 from unblur.spec import spec_from_dict
 from unblur.splitting import Split, by_user
 from unblur.synthesis import SDRM, Discretization, LatentDiffusion, MultiVAE
@@ -187,8 +187,33 @@ def test_scores_are_those_behind_the_sample(fitted: LatentSynthesizer) -> None:
     assert np.array_equal(zero.matrix.toarray() > 0, scores > 0)
     np.testing.assert_allclose(raw.matrix.toarray(), np.maximum(scores, 0))
     assert (scores[:, 30] == -np.inf).all()
-    equal = fitted.sample(200, rng=3)
+    sparse = Discretization(rule="equal-sparsity")
+    equal = fitted.with_settings(discretization=sparse).sample(200, rng=3)
     assert equal.density == pytest.approx(fitted.counts.density, abs=1e-3)
+
+
+def test_the_prior_has_the_moments_of_the_codes() -> None:
+    """Of codes that span fewer dimensions than there are, too."""
+    random = np.random.default_rng(0)
+    for rank in (2, 4):
+        codes_ = torch.tensor(random.normal(size=(60, rank)) @ random.normal(size=(rank, 4)) + 2).float()
+        made = MultiVAENetwork(
+            5, VariationalAutoencoder(hidden=3, latent=4), torch.Generator().manual_seed(0)
+        )
+        made.fit_prior(codes_)
+        drawn = made.prior(200_000, torch.Generator().manual_seed(1)).numpy()
+        np.testing.assert_allclose(drawn.mean(0), codes_.mean(0), atol=0.03)
+        wanted = np.cov(codes_.numpy().T, bias=True)
+        np.testing.assert_allclose(np.cov(drawn.T), wanted, atol=0.02 * np.abs(wanted).max())
+
+
+def test_the_standard_prior_is_the_standard_normal(log: Interactions) -> None:
+    settings = VariationalAutoencoder(hidden=3, latent=4, prior="standard")
+    made = MultiVAENetwork(5, settings, torch.Generator().manual_seed(0))
+    made.fit_prior(torch.ones(3, 4))
+    wanted = torch.empty(7, 4).normal_(generator=torch.Generator().manual_seed(1))
+    assert torch.equal(made.prior(7, torch.Generator().manual_seed(1)), wanted)
+    assert "prior_mean" not in made.state_dict()
 
 
 def test_items_that_nobody_had_are_named_in_a_note(fitted: LatentSynthesizer) -> None:
@@ -250,6 +275,10 @@ def test_a_loss_that_is_not_finite_ends_the_training(log: Interactions) -> None:
     ("settings", "message"),
     [
         ({"diffusion": {"lowest": 0.02, "highest": 0.01}}, r"`lowest` must be below `highest`"),
+        (
+            {"diffusion": {"noise_without_root": True}},
+            r"The velocity is defined where .* squares that add to 1",
+        ),
         ({"diffusion": {"steps": 1}}, r"steps of SDRM.*greater than or equal to 2"),
         ({"diffusion": {"noise_variance_diminisher": 0}}, r"noise_variance_diminisher"),
         ({"vae": {"stopping": {"metric": "coverage@10"}}}, r"a metric that each user has"),
@@ -266,4 +295,18 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 def test_the_departures_are_settings_and_off_by_default() -> None:
     plain = LatentDiffusion()
     assert (plain.noise_without_root, plain.tied_hidden_layers, plain.sampling_dropout) == (False,) * 3
-    assert plain.optimizer == Optimizer(name="adam", learning_rate=5e-5, weight_decay=1e-4)
+
+
+def test_the_papers_settings_are_those_of_the_recipes() -> None:
+    for name in (
+        name for name in shipped() if name.startswith("sdrm/") and load_recipe(name).protocol.kind == "paper"
+    ):
+        model = load_recipe(name).model
+        assert model.vae.prior == "standard"
+        assert not model.diffusion.standardized
+        assert (model.diffusion.objective, model.diffusion.output, model.diffusion.dropout) == (
+            "sdrm",
+            "tanh",
+            0.5,
+        )
+        assert model.diffusion.optimizer.weight_decay == 1e-4

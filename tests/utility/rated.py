@@ -30,6 +30,7 @@ MODEL: Mapping[str, Any] = {
         "epochs": 2,
         "batch_size": 500,
         "hidden_layers": 1,
+        "objective": "sdrm",
         "noise_without_root": True,
         "sampling_dropout": True,
     },

@@ -160,7 +160,8 @@ def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
     assert main([*map(str, words)]) == 0
     card = (tmp_path / "a" / "card.md").read_text()
     assert "epsilon = 4.0" in card
-    assert 'objective = "noise"' in card
+    assert 'objective = "velocity"' in card
+    assert "standardized = false" in card
     assert "No differential privacy" not in card
     assert "seed: 3" not in card
     assert sources.read(own).fingerprint() not in card

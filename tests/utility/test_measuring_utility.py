@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,27 @@ def test_what_a_recommender_learns_from(groups: UserGroups) -> None:
     alone = training_rows(groups, None, Utility(mode="replace"), Departures())
     liked = [groups.learned.liked.matrix.toarray(), groups.histories.liked.matrix.toarray()]
     np.testing.assert_array_equal(alone.matrix.toarray(), np.vstack(liked))
+
+
+def test_dislikes_of_those_who_teach_can_be_left_out(groups: UserGroups) -> None:
+    departures = Departures(dislikes_are_positives=True, learned_dislikes_are_negatives=True)
+    rows = training_rows(groups, None, Utility(), departures)
+    parts = [groups.learned.liked.matrix.toarray(), groups.histories.observed.matrix.toarray()]
+    np.testing.assert_array_equal(rows.matrix.toarray(), np.vstack(parts))
+
+
+def test_dislikes_can_count_as_found(groups: UserGroups) -> None:
+    """The same as if every rating were a like."""
+    scores = np.random.default_rng(4).random(N_ITEMS).astype(np.float32)
+    departures = replace(OBSERVED, dislikes_are_relevant=True)
+    rows = training_rows(groups, None, Utility(), departures)
+    found = measure_arm(ByItem(scores), rows, groups, PROTOCOL, departures)  # type: ignore[arg-type]
+    all_liked = replace(groups, held_out=groups.held_out_observed)
+    wanted = measure_arm(ByItem(scores), rows, all_liked, PROTOCOL, OBSERVED)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.values.values, wanted.values.values)
+    assert len(found.values.values) > len(
+        measure_arm(ByItem(scores), rows, groups, PROTOCOL, OBSERVED).values.values  # type: ignore[arg-type]
+    ) or not np.array_equal(groups.held_out.user_degrees, groups.held_out_observed.user_degrees)
 
 
 @pytest.mark.parametrize("longer", [False, True])

@@ -66,8 +66,9 @@ def synthesize(
       ``synthesizer/`` with `keep_synthesizer`. It appears whole or not at all; one that exists raises
       `ArtifactError` before anything is computed, unless `overwrite` and it holds a card.
     - `users`: how many; as many as there are real ones when left out.
-    - `protection`: train with differential privacy. Training then stops nowhere early, and a diffusion guesses the
-      noise, since neither can be accounted for otherwise. All chance comes from the system and is not kept, since a
+    - `protection`: train with differential privacy. Training then stops nowhere early, no loss is the
+      SDRM authors', and nothing is standardised or drawn by the codes' own mean and covariance, since none of these can
+      be accounted for otherwise. All chance comes from the system and is not kept, since a
       known seed would void the guarantee; and the card gives no exact figure of the data but the number of users.
     """
     check_new(out, overwrite=overwrite)
@@ -118,9 +119,11 @@ def protected(model: Any, protection: Protection, n_users: int) -> Any:
         )
     delta = 0.1 / n_users if protection.delta is None else protection.delta
     tree["privacy"] = {**(tree["privacy"] or {}), "epsilon": protection.epsilon, "delta": delta}
-    tree["vae"]["stopping"] = None
+    tree["vae"] |= {"stopping": None, "prior": "standard"}
     if "diffusion" in tree:
-        tree["diffusion"]["objective"] = "noise"
+        tree["diffusion"]["standardized"] = False
+        if tree["diffusion"]["objective"] == "sdrm":
+            tree["diffusion"]["objective"] = "noise"
     return spec_from_dict(type(model), tree)
 
 

@@ -95,9 +95,11 @@ def fit_latent(
             pass
         vae = run.fitted()
     denoiser = None
-    if diffusion is not None:
+    if diffusion is not None or spec.vae.prior == "codes":
         trained = codes(vae, learner.rows)
         trained = trained if accounting is not None else trained[learner.filled]
+        vae.fit_prior(trained)
+    if diffusion is not None:
         checked = None if folder is None else CheckpointFolder(folder / "diffusion", identity)
         denoiser = _denoiser(diffusion, trained, accounting, spec.precision, seed, device, checked, progress)
     counts = RealCounts.of(part)
@@ -113,9 +115,11 @@ class CodesLearner:
     """Trains the denoiser on the codes of users."""
 
     def __init__(self, settings: LatentDiffusion, clean: Tensor, seed: int) -> None:
-        self.settings, self.clean = settings, clean
+        self.settings = settings
         chance = torch_generator(streams(seed, "denoiser weights")["denoiser weights"])
         self.network = LatentDenoiser(clean.shape[1], settings, chance).to(clean.device)
+        self.network.fit_scale(clean)
+        self.clean = self.network.standardized(clean)
         self._loss = LatentLoss(settings, clean.device)
 
     @property

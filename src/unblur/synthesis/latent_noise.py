@@ -60,8 +60,11 @@ class LatentDenoiser(nn.Module):
     The first layer acts on the latent beside a linear map of the sinusoidal step embedding of width T; its
     weights are `first_weight` for the latent and `step_weight` for the step. Weights and biases begin uniform
     within ±1/√fan_in, slopes at 1/4. With `tied_hidden_layers` there is one hidden layer, applied several
-    times.
+    times. `center` and `spread`, (latent,), are means and deviations of the codes where these are standardised.
     """
+
+    center: Tensor | None
+    spread: Tensor | None
 
     def __init__(
         self, latent: int, settings: LatentDiffusion, generator: torch.Generator | None = None
@@ -84,6 +87,8 @@ class LatentDenoiser(nn.Module):
         self.hidden_slopes = nn.ParameterList([torch.empty(1) for _ in range(kept)])
         self.last_weight = nn.Parameter(torch.empty(latent, latent))
         self.last_bias = nn.Parameter(torch.empty(latent))
+        self.register_buffer("center", torch.zeros(latent) if settings.standardized else None)
+        self.register_buffer("spread", torch.ones(latent) if settings.standardized else None)
         if generator is not None:
             self._initialize(generator)
 
@@ -102,6 +107,30 @@ class LatentDenoiser(nn.Module):
     def latent(self) -> int:
         """Width of the latent."""
         return len(self.last_bias)
+
+    @torch.no_grad()
+    def fit_scale(self, codes: Tensor) -> None:
+        """Take mean and deviation of these codes (n, latent), where the settings say that codes are standardised.
+
+        A place without deviation keeps its mean and is not divided.
+        """
+        if self.center is None or self.spread is None:
+            return
+        deviation, mean = torch.std_mean(codes.double(), 0, correction=0)
+        self.center.copy_(mean)
+        self.spread.copy_(torch.where(deviation > 1e-6, deviation, 1))
+
+    def standardized(self, codes: Tensor) -> Tensor:
+        """Codes, (n, latent), as the chain has them."""
+        if self.center is None or self.spread is None:
+            return codes
+        return (codes - self.center) / self.spread
+
+    def restored(self, latents: Tensor) -> Tensor:
+        """What ended the chain, (n, latent), as codes; the inverse of `standardized`."""
+        if self.center is None or self.spread is None:
+            return latents
+        return torch.addcmul(self.center, latents, self.spread)
 
     def embedded(self) -> Tensor:
         """The sinusoids of the steps 0 … T, (T + 1, T); computed once for each device."""
@@ -197,7 +226,7 @@ class LatentLoss:
 
     def __call__(self, network: LatentDenoiser, clean: Tensor, generator: torch.Generator) -> Tensor:
         """The mean loss of clean latents (n, latent)."""
-        if self.settings.objective == "noise":
+        if self.settings.objective != "sdrm":
             return self.each(network, clean, generator).mean()
         steps, noise, noisy = self.drawn(clean, generator)
         moved = clean.add(noise, alpha=self.settings.perturbation)
@@ -208,9 +237,12 @@ class LatentLoss:
     def each(
         self, network: LatentDenoiser, clean: Tensor, generator: torch.Generator, uses: Uses | None = None
     ) -> Tensor:
-        """The loss of each row by itself, (n,): the mean squared error of the guessed noise."""
+        """The loss of each row by itself, (n,): the mean squared error of the guessed noise, or velocity."""
         steps, noise, noisy = self.drawn(clean, generator)
         guess = network.bounded(network(noisy, steps, generator, uses))
+        if self.settings.objective == "velocity":
+            signal, level = self.levels.signal[steps, None], self.levels.level[steps, None]
+            noise = signal * noise - level * clean
         return (guess - noise).square().mean(1)
 
 

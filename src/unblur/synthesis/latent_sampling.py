@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from unblur.diffusion.dropout import dropped
 from unblur.errors import UnblurError
-from unblur.synthesis.latent_noise import LatentDenoiser, latent_schedule
+from unblur.synthesis.latent_noise import LatentDenoiser, NoiseLevels, latent_schedule
 from unblur.synthesis.settings import Precision
 
 ROUNDED = 128
@@ -54,6 +54,7 @@ class LatentSampler:
             self._layers.append((_turned(weight, kind), bias.to(kind)))
             self._slopes.append(float(network.hidden_slopes[number]))
         self._layers.append((_turned(network.last_weight, kind), network.last_bias.to(kind)))
+        self._levels = NoiseLevels.of(self.settings)
         made = latent_schedule(self.settings)
         alpha = 1 - made.betas
         self._answer = (1 - alpha) / made.noise  # what ε̂ counts for: (1 − α_t)/√(1 − ᾱ_t)
@@ -69,7 +70,10 @@ class LatentSampler:
             h = torch.addmm(bias, h, weight)
             if place < len(self._slopes):
                 h = functional.leaky_relu(h, self._slopes[place])
-        return self._bounded(h)
+        guess: Tensor = self._bounded(h)
+        if self.settings.objective != "velocity":
+            return guess
+        return guess.mul_(float(self._levels.signal[step])).add_(rows, alpha=float(self._levels.level[step]))
 
     @torch.no_grad()
     def sample(self, counts: NDArray[np.int64], generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""The fitted synthesizer of SDRM and MultiVAE++: latents from a chain or from the prior, decoded in blocks."""
+"""The fitted synthesizer of SDRM and MultiVAE++: latents from a chain or from a prior, decoded in blocks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from unblur.vocabulary import Vocabulary
 
 
 class LatentSynthesizer(Synthesizer):
-    """Draws latents, through the reverse chain or (without a denoiser) from N(0, I), and decodes them.
+    """Draws latents, through the reverse chain or (without a denoiser) from the prior, and decodes them.
 
     It holds weights and the numbers of users by their number of items, no user. Items that nobody in train
     had are never sampled.
@@ -109,10 +109,12 @@ class LatentSynthesizer(Synthesizer):
         """The latents of a block of users, (size, latent)."""
         generator = torch_generator(block.random, self.device)
         if self._sampler is None:
-            return torch.empty(block.size, self.vae.latent, device=self.device).normal_(generator=generator)
+            return self.vae.prior(block.size, generator)
         assert isinstance(self.spec, SDRM)
         steps = self.spec.diffusion.steps
-        return self._sampler.sample(lengths(self.spec.sampling, block.size, steps, block.random), generator)
+        drawn = self._sampler.sample(lengths(self.spec.sampling, block.size, steps, block.random), generator)
+        assert self.denoiser is not None  # or there would be no sampler
+        return self.denoiser.restored(drawn)
 
     def tensors(self) -> Tensors:
         """Weights (`vae.…`, `denoiser.…`), `users_with`, `taken`, `n_real_users`, and `privacy` where it is

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @spec
 class MultiVAE:
-    """A variational autoencoder of rows (Liang et al., WWW 2018, arXiv 1802.05814), sampled from its prior.
+    """A variational autoencoder of rows (Liang et al., WWW 2018, arXiv 1802.05814), sampled from a prior.
 
-    A synthetic user is what the decoder makes of a draw from N(0, I).
+    A synthetic user is what the decoder makes of a draw from it: `vae.prior` says which.
     """
 
     kind: ClassVar[str] = "multi-vae"
@@ -78,4 +78,9 @@ def check_private(privacy: Privacy | None, vae: VariationalAutoencoder) -> None:
         raise SpecError(
             "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
             "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`."
+        )
+    if privacy is not None and vae.prior != "standard":
+        raise SpecError(
+            "With `privacy` latents come from N(0, I), because mean and covariance of the codes are not accounted for; "
+            f'saw `vae.prior` = "{vae.prior}". Set it to "standard".'
         )

@@ -25,8 +25,12 @@ DENSE_FROM = 0.02
 class MultiVAENetwork(nn.Module):
     """L2-normalised row → tanh layer → (μ, log σ²), and latent → tanh layer → logits (Liang et al., WWW 2018).
 
-    Weights begin Xavier-normal, biases at 0.
+    Weights begin Xavier-normal, biases at 0. `prior_mean`, (latent,), and `prior_factor`, (latent, latent), are those of
+    the codes where latents are drawn by them.
     """
+
+    prior_mean: Tensor | None
+    prior_factor: Tensor | None
 
     def __init__(
         self, n_items: int, settings: VariationalAutoencoder, generator: torch.Generator | None = None
@@ -43,6 +47,9 @@ class MultiVAENetwork(nn.Module):
         self.decoder_bias = nn.Parameter(torch.empty(hidden))
         self.item_out = nn.Parameter(torch.empty(n_items, hidden))
         self.bias_out = nn.Parameter(torch.empty(n_items))
+        of_codes = settings.prior == "codes"
+        self.register_buffer("prior_mean", torch.zeros(latent) if of_codes else None)
+        self.register_buffer("prior_factor", torch.eye(latent) if of_codes else None)
         if generator is not None:
             with torch.no_grad():
                 for parameter in self.parameters():
@@ -77,6 +84,26 @@ class MultiVAENetwork(nn.Module):
             uses.layer("code", h, code)
         mean, log_variance = code.float().chunk(2, dim=1)
         return Encoding(mean, log_variance)
+
+    @torch.no_grad()
+    def fit_prior(self, codes: Tensor) -> None:
+        """Take mean and covariance Σ of these codes (n, latent), where the settings say that latents are drawn by
+        them: the factor F has FᵀF = Σ, from the eigenvectors of Σ, which need not have full rank."""
+        if self.prior_mean is None or self.prior_factor is None:
+            return
+        each = codes.double()
+        mean = each.mean(0)
+        covariance = torch.cov(each.T, correction=0).view(len(mean), len(mean))
+        values, vectors = torch.linalg.eigh(covariance)
+        self.prior_mean.copy_(mean)
+        self.prior_factor.copy_((vectors * values.clamp_min(0).sqrt()).T)
+
+    def prior(self, n: int, generator: torch.Generator) -> Tensor:
+        """Latents of n users who never were, (n, latent)."""
+        drawn = torch.empty(n, self.latent, device=self.code_bias.device).normal_(generator=generator)
+        if self.prior_mean is None or self.prior_factor is None:
+            return drawn
+        return torch.addmm(self.prior_mean, drawn, self.prior_factor)
 
     def decode(self, latent: Tensor, uses: Uses | None = None) -> Tensor:
         """Logits of all items, (n, n_items), from latents (n, latent)."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class SDRM:
     """Score-based diffusion on the latents of a variational autoencoder, decoded to rows of items.
 
+    Defaults are ours, chosen for samples that are like the data: codes are standardised, the network guesses the velocity,
+    and users have as many items as real ones. The paper's settings are those of the recipes `sdrm/…`.
     Departures of the authors' code from their paper are settings, off by default:
     `diffusion.noise_without_root`, `diffusion.tied_hidden_layers` and `diffusion.sampling_dropout`. All three
     are on under the paper's protocol.
@@ -53,10 +55,15 @@ class SDRM:
 
     def __post_init__(self) -> None:
         check_private(self.privacy, self.vae)
-        if self.privacy is not None and self.diffusion.objective != "noise":
+        if self.privacy is not None and self.diffusion.standardized:
+            raise SpecError(
+                "With `privacy` nothing of the codes may be released but what is accounted for, and their means and "
+                "deviations are not; saw `diffusion.standardized` too. Set it to false."
+            )
+        if self.privacy is not None and self.diffusion.objective == "sdrm":
             raise SpecError(
                 'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
-                'divided by the variance of a batch. Set `diffusion.objective` to "noise".'
+                'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".'
             )
 
     def fit(

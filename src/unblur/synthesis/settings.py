@@ -65,39 +65,48 @@ class VariationalAutoencoder:
     """Users a batch: `VAE-batch-size`."""
     stopping: UserStopping | None = UserStopping()
     """When training ends early; `None` trains all epochs on all users."""
+    prior: Literal["codes", "standard"] = "codes"
+    """Where latents come from when there is no diffusion. ``codes``: a normal distribution with mean and covariance
+    of the users' codes (ex-post density estimation; Ghosh et al., ICLR 2020, arXiv 1903.12436). ``standard``, the
+    paper's: N(0, I), which codes are far from where β is small."""
 
 
 @spec
 class LatentDiffusion:
     """Diffusion on the latents of the frozen autoencoder (paper, section 4)."""
 
-    steps: Annotated[int, Field(ge=2)] = 100
+    steps: Annotated[int, Field(ge=2)] = 50
     """T: `SDRM-timesteps`."""
     lowest: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """β at step 0, which is never drawn; β runs evenly over T + 1 points."""
-    highest: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    """β at step T."""
+    highest: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """β at step T; the paper's is 0.02."""
     hidden_layers: NonNegativeInt = 2
     """Layers between the first and the last, as wide as the latent: `MLP-hidden-layers`."""
-    output: Literal["tanh", "identity"] = "tanh"
+    standardized: bool = True
+    """Whether each place of the codes is brought to mean 0 and deviation 1 before the diffusion, and back after it
+    (as latents are in Rombach et al., CVPR 2022, section 4.3.2, there by one factor). Without it, the paper's way, a
+    chain that begins in N(0, I) has to find codes that lie elsewhere."""
+    output: Literal["identity", "tanh"] = "identity"
     """What follows the last layer. The paper's is tanh, which keeps answers within (−1, 1): noise beyond it
     cannot be predicted."""
-    dropout: Dropout = 0.5
-    """On what the first layer takes."""
-    objective: Literal["sdrm", "noise"] = "sdrm"
-    """``sdrm``: the authors' score matching, which never regresses on the noise; ``noise``: the noise itself
-    (Ho et al., NeurIPS 2020)."""
+    dropout: Dropout = 0.0
+    """On what the first layer takes; the paper's is 0.5."""
+    objective: Literal["velocity", "noise", "sdrm"] = "velocity"
+    """What the network is trained to give. ``velocity``: √ᾱ_t·ε − √(1 − ᾱ_t)·x_0 (Salimans and Ho, ICLR 2022,
+    arXiv 2202.00512, appendix D), which for standardised codes is small where nothing is known yet; ``noise``: ε
+    (Ho et al., NeurIPS 2020); ``sdrm``: what the authors' score matching asks for, which is never the noise."""
     perturbation: PositiveFloat = 0.1
     """μ, how far the clean latent is moved to measure a score; for ``sdrm``."""
     noise_variance_diminisher: Annotated[float, Field(gt=0, le=1)] = 1.0
     """What noise is multiplied by, in training and in sampling: `SDRM-noise-variance-diminisher`."""
-    optimizer: Optimizer = Optimizer(name="adam", learning_rate=5e-5, weight_decay=1e-4)
+    optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
     """How weights follow their gradients: `SDRM-lr`."""
     decay: Literal["linear", "none"] = "linear"
     """Whether the learning rate falls from epoch to epoch, to 0 after the last."""
     epochs: PositiveInt = 200
     """Passes over the latents: `SDRM-epochs`."""
-    batch_size: PositiveInt = 500
+    batch_size: PositiveInt = 256
     """Users a batch: `SDRM-batch-size`."""
     noise_without_root: bool = False
     """A departure of the authors' code: noise enters as (1 − ᾱ_t)·ε, not as √(1 − ᾱ_t)·ε, so noisy latents
@@ -112,16 +121,21 @@ class LatentDiffusion:
             raise SpecError(
                 f"`lowest` must be below `highest`; saw {self.lowest} and {self.highest}. Move them apart."
             )
+        if self.objective == "velocity" and self.noise_without_root:
+            raise SpecError(
+                "The velocity is defined where signal and noise have squares that add to 1; saw `noise_without_root`, "
+                'whose have not. Set `objective` to "noise" or "sdrm", or leave the departure out.'
+            )
 
 
 @spec
 class Discretization:
     """How scores of a synthetic user become items that he or she has."""
 
-    rule: Literal["raw", "zero-threshold", "equal-sparsity", "user-counts"] = "equal-sparsity"
-    """``zero-threshold``: items with a score above 0. ``equal-sparsity``: the best scores, as many as give the
-    density of the real data. ``user-counts`` (ours): each user gets the number of items of some real user,
-    drawn by chance, and that many best items. ``raw``: as ``zero-threshold``, with the scores as weights;
+    rule: Literal["user-counts", "equal-sparsity", "zero-threshold", "raw"] = "user-counts"
+    """``user-counts`` (ours): each user gets the number of items of some real user, drawn by chance, and that many
+    best items. ``equal-sparsity``: the best scores, as many as give the density of the real data.
+    ``zero-threshold``: items with a score above 0. ``raw``: as ``zero-threshold``, with the scores as weights;
     `sample_scores` gives those below 0 too, which interactions have no place for."""
     per: Literal["sample", "user"] = "sample"
     """Of what ``equal-sparsity`` takes the quantile: of the scores of all users, or of each user's own, which

@@ -37,7 +37,9 @@ def training_rows(
     Without synthetic users: [real; histories].
     """
     histories = groups.histories.chosen(departures.dislikes_are_positives)
-    real = groups.learned.chosen(departures.dislikes_are_positives)
+    real = groups.learned.chosen(
+        departures.dislikes_are_positives and not departures.learned_dislikes_are_negatives
+    )
     if synthetic is None:
         return stacked([real, histories])
     alone = utility.mode == "replace" or departures.augment_is_replace
@@ -64,7 +66,8 @@ def measure_arm(
         fitted = replace(fitted, epochs=1)
     model = fitted.fit(rows, rng=rng, device=device, progress=progress)
     shown = groups.histories.chosen(departures.dislikes_are_positives)
-    split = Split(shown, shown, groups.held_out, "utility")
+    relevant = groups.held_out_observed if departures.dislikes_are_relevant else groups.held_out
+    split = Split(shown, shown, relevant, "utility")
     known = groups.histories.chosen(departures.dislikes_are_held_out)
     ranking = protocol.rank(model, split, exclude=known)
     found = replace(protocol, resamples=0).measure(ranking, split)
@@ -73,8 +76,8 @@ def measure_arm(
         counted = np.ones(split.held_out.n_users, dtype=bool)
         if protocol.averaging != "all-users":
             counted = split.held_out.user_degrees > 0
-        liked, observed = (part.user_degrees[counted] for part in (groups.held_out, groups.held_out_observed))
-        values = with_longer_ideal(values, liked, observed, protocol.cutoffs)
+        counts, all_counts = (part.user_degrees[counted] for part in (relevant, groups.held_out_observed))
+        values = with_longer_ideal(values, counts, all_counts, protocol.cutoffs)
     notes = tuple(note for note in found.notes if not note.startswith("split:"))
     return Measured(values, notes)
 

@@ -27,9 +27,15 @@ class Departures:
     dislikes_are_positives: bool = False
     """The downstream recommender learns from, and is shown, every observed pair, low ratings included. Off:
     likes alone."""
+    learned_dislikes_are_negatives: bool = False
+    """Where `dislikes_are_positives` is on: only low ratings of the histories are positives, while of the users who
+    teach likes alone count. Off: of both."""
     dislikes_are_held_out: bool = False
     """The share that is held out is one of all observed items of a user, of which the liked ones count as
     relevant. Off: one of the liked items."""
+    dislikes_are_relevant: bool = False
+    """Where `dislikes_are_held_out` is on: every held-out item counts as relevant, whatever its rating. Off: liked
+    ones."""
     augment_is_replace: bool = False
     """What the authors' code does for SVD: with its augment flag too, the recommender learns from synthetic users
     and histories alone. Off: ``augment`` means what it says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.diffusion.generated import communities
 from tests.diffusion.trainable import same_bytes
 from unblur.baselines.graph_embeddings import GraphLearner
 from unblur.baselines.lightgcn import LightGCN
+from unblur.baselines.partition import ROWS_TOGETHER, log_partition
 from unblur.diffusion.item_embeddings import interaction_graph, layers_of, pairwise_loss, propagated
 from unblur.diffusion.learner import Moment
 from unblur.diffusion.settings import Optimizer, Stopping
@@ -125,9 +127,107 @@ def test_what_a_user_has_is_drawn_against_itself_seldom() -> None:
     assert seen[0] < (DATA.user_degrees * share).sum() / DATA.n_interactions
 
 
+def of_softmax(**changes: object) -> LightGCN:
+    softmax = {"loss": "softmax", "users": "from-items", "batch_size": 32}
+    return replace(SPEC, **{**softmax, **changes})
+
+
+@settings(max_examples=15)
+@given(
+    st.integers(1, 4),
+    st.sampled_from(["embedded", "from-items"]),
+    st.sampled_from([0.05, 0.3, 2.0]),
+    st.sampled_from([0.0, 0.1]),
+)
+def test_the_softmax_over_all_items_is_the_multinomial_likelihood_of_cosines(
+    layers: int, users: str, temperature: float, ridge: float
+) -> None:
+    made = learner(
+        of_softmax(layers=layers, users=users, temperature=temperature, ridge=ridge, negatives=DATA.n_items)
+    )
+    rows = torch.tensor([0, 5, 17, 3])
+    who = np.flatnonzero(DATA.user_degrees)[rows.numpy()]
+    loss = made.loss(rows, Moment(1, 0), torch.Generator().manual_seed(0))
+    loss.backward()
+    leaves = {
+        name: value.detach().double().requires_grad_() for name, value in made.module.named_parameters()
+    }
+    own, graph = leaves.get("user_start", torch.zeros(len(X), 8).double()), torch.from_numpy(normalized())
+    steps = [(own, leaves["item_start"])]
+    for _ in range(layers):
+        steps.append((graph @ steps[-1][1], graph.T @ steps[-1][0]))
+    unit = [sum(step[side] for step in steps) for side in (0, 1)]
+    unit = [table / table.norm(dim=1, keepdim=True) for table in unit]
+    logits = unit[0][who] @ unit[1].T / temperature
+    liked = torch.from_numpy(X[who])
+    expected = -(liked * logits.log_softmax(1)).sum() / liked.sum()
+    squares = (liked @ leaves["item_start"].square()).sum()
+    if users == "embedded":
+        squares = squares + (liked.sum(1) * own[who].square().sum(1)).sum()
+    expected = expected + ridge * squares / (2 * liked.sum())
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    for name, value in made.module.named_parameters():
+        torch.testing.assert_close(value.grad.double(), leaves[name].grad, rtol=2e-3, atol=2e-5)
+
+
+def test_the_softmax_over_drawn_items_runs_over_as_many_of_them() -> None:
+    """With all items alike the sum over N items is N·exp(1/τ), and the liked item's part exp(1/τ): log N is left."""
+    made = learner(of_softmax(negatives=7, ridge=0.0, temperature=0.5))
+    with torch.no_grad():
+        made.module.get_parameter("item_start").fill_(0.3)
+    loss = made.loss(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(0))
+    assert float(loss.detach()) == pytest.approx(np.log(7), rel=1e-4)
+
+
+def test_the_softmax_draws_anew_from_its_generator() -> None:
+    made = learner(of_softmax(negatives=7))
+    losses = [
+        float(made.loss(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(seed)).detach())
+        for seed in (1, 1, 2)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@given(st.integers(1, 2 * ROWS_TOGETHER + 5), st.integers(1, 9), st.sampled_from([0.1, 30.0]))
+def test_log_partition_and_its_gradient_in_blocks(n: int, m: int, size: float) -> None:
+    chance = torch.Generator().manual_seed(n)
+    rows, columns, weights = (torch.randn(shape, generator=chance) for shape in ((n, 3), (m, 3), (n,)))
+    found, expected = [], []
+    for kind, results in ((torch.float32, found), (torch.float64, expected)):
+        leaves = [(rows * size).to(kind).requires_grad_(), columns.to(kind).requires_grad_()]
+        whole = (
+            (leaves[0] @ leaves[1].T).exp().sum(1).log() if kind == torch.float64 else log_partition(*leaves)
+        )
+        (whole * weights.to(kind)).sum().backward()
+        results += [whole.detach(), *(leaf.grad for leaf in leaves)]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-3 * max(1.0, size))
+
+
 @pytest.mark.parametrize("users", ["embedded", "from-items"])
-def test_a_seed_gives_the_same_bytes_and_an_interrupted_run_ends_in_them(users: str, tmp_path: Path) -> None:
-    spec = LightGCN(**{**{k: v for k, v in vars(SPEC).items() if not k.startswith("_")}, "users": users})
+def test_scores_after_the_softmax_rank_as_the_trained_cosines(users: str) -> None:
+    made = learner(of_softmax(layers=3, users=users))
+    model = made.fitted(made.module.state_dict())
+    np.testing.assert_allclose(np.linalg.norm(model.outward, axis=1), 1, rtol=1e-5)
+
+
+def test_the_softmax_learns_communities() -> None:
+    split = hold_out(DATA, fraction=0.3, rng=0)
+    run = of_softmax(negatives=30).training(split.train, rng=1)
+    losses = [report.loss for report in run.epochs()]
+    assert losses[-1] < losses[0]
+    ranking = run.fitted().recommend(split.histories, k=10)
+    hits = split.held_out.contains(np.repeat(np.arange(split.train.n_users), 10), ranking.positions.ravel())
+    assert hits.sum() > 2 * 10 * split.held_out.n_interactions / DATA.n_items
+
+
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+@pytest.mark.parametrize("users", ["embedded", "from-items"])
+def test_a_seed_gives_the_same_bytes_and_an_interrupted_run_ends_in_them(
+    loss: str, users: str, tmp_path: Path
+) -> None:
+    spec = of_softmax(users=users, negatives=30) if loss == "softmax" else replace(SPEC, users=users)
     run = spec.training(DATA, rng=5, checkpoints=tmp_path)
     for report in run.epochs():
         if report.epoch == 4:

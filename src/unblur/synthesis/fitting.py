@@ -37,7 +37,6 @@ AUTOENCODER, DIFFUSION = "the autoencoder", "the diffusion"
 
 def fit_latent(
     spec: MultiVAE | SDRM,
-    diffusion: LatentDiffusion | None,
     train: Interactions,
     *,
     rng: RNG | None,
@@ -46,7 +45,8 @@ def fit_latent(
     validation: Interactions | Split | None,
     checkpoints: str | Path | None,
 ) -> LatentSynthesizer:
-    """Fit an autoencoder and, where there are settings for one, a diffusion on its codes; see `SDRM.fit`."""
+    """Fit an autoencoder and, where there are settings for one, a diffusion on its codes; see `TrainedOnRows.fit`."""
+    diffusion = spec.diffusion if isinstance(spec, SDRM) else None
     on = check_device(device, spec.precision)
     check_train(train)
     stopping = spec.vae.stopping

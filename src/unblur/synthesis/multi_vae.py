@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from unblur.interactions import Interactions
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
-from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.synthesis.settings import Discretization, Precision, Privacy, VariationalAutoencoder
-from unblur.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from unblur.splitting import Split
-    from unblur.synthesis.latent_synthesizer import LatentSynthesizer
+from unblur.synthesis.trained import TrainedOnRows
 
 
 @spec
-class MultiVAE:
+class MultiVAE(TrainedOnRows):
     """A variational autoencoder of rows (Liang et al., WWW 2018, arXiv 1802.05814), sampled from a prior.
 
     A synthetic user is what the decoder makes of a draw from it: `vae.prior` says which.
@@ -38,36 +29,6 @@ class MultiVAE:
 
     def __post_init__(self) -> None:
         check_private(self.privacy, self.vae)
-
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | Split | None = None,
-        checkpoints: str | Path | None = None,
-    ) -> LatentSynthesizer:
-        """Train the autoencoder; arguments and errors are those of `SDRM.fit`."""
-        from unblur.synthesis.fitting import fit_latent
-
-        return fit_latent(
-            self,
-            None,
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            checkpoints=checkpoints,
-        )
-
-    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> LatentSynthesizer:
-        """The fitted synthesizer from its saved parts."""
-        from unblur.synthesis.latent_synthesizer import restored
-
-        return restored(self, items, tensors, device)
 
 
 def check_private(privacy: Privacy | None, vae: VariationalAutoencoder) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from unblur.errors import SpecError
-from unblur.interactions import Interactions
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
-from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.synthesis.multi_vae import check_private
 from unblur.synthesis.settings import (
@@ -19,15 +14,11 @@ from unblur.synthesis.settings import (
     Privacy,
     VariationalAutoencoder,
 )
-from unblur.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from unblur.splitting import Split
-    from unblur.synthesis.latent_synthesizer import LatentSynthesizer
+from unblur.synthesis.trained import TrainedOnRows
 
 
 @spec
-class SDRM:
+class SDRM(TrainedOnRows):
     """Score-based diffusion on the latents of a variational autoencoder, decoded to rows of items.
 
     Defaults are ours, chosen for samples that are like the data: codes are standardised, the network guesses the velocity,
@@ -65,44 +56,3 @@ class SDRM:
                 'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
                 'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".'
             )
-
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | Split | None = None,
-        checkpoints: str | Path | None = None,
-    ) -> LatentSynthesizer:
-        """Train the autoencoder, encode everybody once, and train the diffusion on the codes.
-
-        - `validation`: users to stop the autoencoder by, where a protocol gives some: their interactions, or a
-          `Split` whose `histories` and `held_out` are used as they are. Without it `vae.stopping` sets some
-          users of `train` aside, whom neither stage is trained on.
-        - `checkpoints`: a folder to keep the state of both trainings in. Called again with the same spec, data
-          and seed, an interrupted run goes on from there and ends in the same bytes. Private training keeps
-          none.
-
-        Raises `DataError` for data that cannot be learned from: fewer users than a batch, a density of 0 or 1;
-        `DivergedTraining` when a loss is not finite; `CapabilityError` when `privacy` lacks its extra.
-        """
-        from unblur.synthesis.fitting import fit_latent
-
-        return fit_latent(
-            self,
-            self.diffusion,
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            checkpoints=checkpoints,
-        )
-
-    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> LatentSynthesizer:
-        """The fitted synthesizer from its saved parts."""
-        from unblur.synthesis.latent_synthesizer import restored
-
-        return restored(self, items, tensors, device)

@@ -195,7 +195,7 @@ def test_log_partition_and_its_gradient_in_blocks(n: int, m: int, size: float) -
     rows, columns, weights = (torch.randn(shape, generator=chance) for shape in ((n, 3), (m, 3), (n,)))
     found, expected = [], []
     for kind, results in ((torch.float32, found), (torch.float64, expected)):
-        leaves = [(rows * size).to(kind).requires_grad_(), columns.to(kind).requires_grad_()]
+        leaves = [table.detach().clone().to(kind).requires_grad_() for table in (rows * size, columns)]
         whole = (
             (leaves[0] @ leaves[1].T).exp().sum(1).log() if kind == torch.float64 else log_partition(*leaves)
         )

@@ -68,7 +68,10 @@ SPECS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
     "multi-vae": ("multi-vae", {"vae": VAE, "discretization": {"rule": "raw"}}),
-    "multi-vae-standard": ("multi-vae", {"vae": {**VAE, "prior": "standard"}}),
+    "multi-vae-standard": (
+        "multi-vae",
+        {"vae": {**VAE, "prior": "standard"}, "discretization": {"rule": "equal-sparsity", "per": "user"}},
+    ),
     "independent-items": ("independent-items", {}),
     "independent-items-free": ("independent-items", {"counts": "free"}),
     "flipped-users": ("flipped-users", {}),

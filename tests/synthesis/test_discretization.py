@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from unblur.synthesis import discretization
-from unblur.synthesis.discretization import above, best, discretized, quantile_threshold
+from unblur.synthesis.discretization import above, best, discretized, noised, quantile_threshold
 from unblur.synthesis.settings import Discretization
 from unblur.synthesis.synthesizer import Block, RealCounts
 
@@ -119,3 +119,34 @@ def test_the_threshold_is_a_quantile(scores: NDArray[np.float32], density: float
     else:
         assert threshold == np.sort(scores.ravel())[::-1][kept]
     assert above(scores, threshold).nnz <= kept
+
+
+def test_items_are_drawn_by_the_softmax_without_replacement() -> None:
+    """Pairs in order: p_i·p_j / (1 − p_i), as numpy's own draws without replacement have it."""
+    scores = np.array([1.0, 0.0, -1.0, 0.5, -np.inf], dtype=np.float32)
+    chance = np.exp(scores) / np.exp(scores).sum()
+    n = 60_000
+    drawn = noised(np.tile(scores, (n, 1)), np.random.default_rng(0))
+    order = np.argsort(-drawn, axis=1)[:, :2]
+    found = np.zeros((5, 5))
+    np.add.at(found, (order[:, 0], order[:, 1]), 1 / n)
+    wanted = chance[:, None] * chance[None] / (1 - chance[:, None])
+    np.fill_diagonal(wanted, 0)
+    np.testing.assert_allclose(found, wanted, atol=0.006)
+    sampled = np.zeros((5, 5))
+    random = np.random.default_rng(1)
+    for _ in range(4000):
+        first, second = random.choice(5, 2, replace=False, p=chance)
+        sampled[first, second] += 1 / 4000
+    np.testing.assert_allclose(found, sampled, atol=0.03)
+
+
+@given(SCORES, st.data())
+def test_a_multinomial_user_has_as_many_items_as_some_real_one(
+    scores: NDArray[np.float32], data: st.DataObject
+) -> None:
+    taken = data.draw(st.integers(1, scores.shape[1]))
+    users = np.zeros(scores.shape[1] + 1)
+    users[taken] = 5
+    made = rows_of(scores, Discretization(rule="multinomial"), RealCounts(users, scores.shape[1]))
+    assert (made.sum(1) == taken).all()

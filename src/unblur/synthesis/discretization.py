@@ -37,7 +37,18 @@ def discretized(
             each = round(counts.density * scores.shape[1])
             yield best(scores, np.full(len(scores), each))
         else:
-            yield best(scores, counts.drawn(len(scores), block.random))
+            wanted = counts.drawn(len(scores), block.random)
+            if settings.rule == "multinomial":
+                scores = noised(scores, block.random)
+            yield best(scores, wanted)
+
+
+def noised(scores: Scores, random: np.random.Generator) -> Scores:
+    """Scores with Gumbel noise of their own: the k largest of a row are k draws without replacement by its softmax."""
+    noise = random.standard_exponential(scores.shape, dtype=np.float32)
+    np.maximum(noise, np.finfo(np.float32).tiny, out=noise)
+    np.log(noise, out=noise)
+    return np.subtract(scores, noise, out=noise)
 
 
 def _by_common_threshold(

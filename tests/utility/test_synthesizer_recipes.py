@@ -6,8 +6,12 @@ import pytest
 
 from tests.utility.rated import QUICK
 from unblur.compat import translate
-from unblur.errors import RecipeError
+from unblur.errors import RecipeError, SpecError
 from unblur.recipe import Recipe, load_recipe, shipped
+from unblur.registry import synthesizer_spec
+from unblur.spec import spec_from_dict
+from unblur.tuning.space import Range
+from unblur.tuning.synthesizers import synthesizer_dimensions
 
 PUBLISHED = {
     "ml-100k": (0.3924, 0.3839, 0.2320),
@@ -113,3 +117,22 @@ def test_recipes_that_cannot_be_are_refused(values: dict[str, object], message: 
 def test_the_split_is_no_setting() -> None:
     with pytest.raises(RecipeError, match="not a setting"):
         load_recipe("sdrm/alb-svd").changed({"split.kind": "random"})
+
+
+def test_the_space_is_that_of_the_objective() -> None:
+    """The authors' learning rates end where those of a chain that guesses the velocity begin."""
+    paper, own = (
+        synthesizer_dimensions(load_recipe(f"sdrm/alb-{name}").model) for name in ("svd", "standardized")
+    )
+    rates = {
+        key: {entry.name: entry for entry in space}["diffusion.optimizer.learning_rate"].values
+        for key, space in (("paper", paper), ("own", own))
+    }
+    assert isinstance(rates["paper"], Range)
+    assert isinstance(rates["own"], Range)
+    assert rates["paper"].high <= rates["own"].low
+    names = {entry.name for entry in own}
+    assert "diffusion.highest" in names
+    assert "diffusion.noise_variance_diminisher" not in names
+    with pytest.raises(SpecError, match="there is one for sdrm, multi-vae, and none for independent-items"):
+        synthesizer_dimensions(spec_from_dict(synthesizer_spec("independent-items"), {}))

@@ -53,6 +53,15 @@ _DIFFUSION: tuple[Dimension, ...] = (
     ),
     _steps("diffusion.batch_size", 30, 1000, 10),
 )
+_OWN_DIFFUSION: tuple[Dimension, ...] = (
+    _steps("diffusion.epochs", 20, 500, 20),
+    _rate("diffusion.optimizer.learning_rate", 1e-4, 1e-2),
+    _steps("diffusion.hidden_layers", 0, 5, 1),
+    _steps("diffusion.steps", 10, 200, 1),
+    _rate("diffusion.highest", 0.02, 0.3),
+    _steps("diffusion.batch_size", 30, 1000, 10),
+)
+"""Of chains that guess the noise or the velocity, which learn a hundred times faster than by the authors' objective."""
 SYNTHESIZER_SPACES: Mapping[str, Sequence[Dimension]] = {
     "sdrm": (*_DIFFUSION, *_AUTOENCODER),
     "multi-vae": _AUTOENCODER,
@@ -68,8 +77,11 @@ def synthesizer_dimensions(base: Any) -> tuple[Dimension, ...]:
             f"A search needs a space; there is one for {', '.join(SYNTHESIZER_SPACES)}, and none for {base.kind}. "
             "Run it as it is."
         )
+    space = SYNTHESIZER_SPACES[base.kind]
+    if base.kind == "sdrm" and base.diffusion.objective != "sdrm":
+        space = (*_OWN_DIFFUSION, *_AUTOENCODER)
     tree = spec_to_dict(base)
-    return tuple(entry for entry in SYNTHESIZER_SPACES[base.kind] if inside(tree, entry.name))
+    return tuple(entry for entry in space if inside(tree, entry.name))
 
 
 def explore(

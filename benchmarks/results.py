@@ -67,6 +67,10 @@ class Page:
     parts: tuple[Part, ...]
     remarks: tuple[str, ...] = ()
     """What a person said of the figures; to be read again when they change."""
+    recipes: tuple[str, ...] = ()
+    """Recipes that were run by themselves, without a search, and are put beside the comparison."""
+    measures: tuple[str, ...] = ()
+    """What of them is shown."""
 
 
 def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, dict[str, list[str]]]]:
@@ -83,7 +87,8 @@ def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, di
             )
             for part in page.pop("part")
         )
-        pages.append(Page(**{**page, "remarks": tuple(page.get("remarks", ()))}, parts=parts))
+        lists = {name: tuple(page.get(name, ())) for name in ("remarks", "recipes", "measures")}
+        pages.append(Page(**{**page, **lists}, parts=parts))
     return tuple(pages), given["readme"]
 
 
@@ -147,6 +152,13 @@ def page_text(page: Page) -> str:
         )
         lines += [f"### Published and measured\n\n{published_table(part, figures)}"] if part.published else []
         lines += markdown_sections(figures, level=3)
+    if page.recipes:
+        lines += [
+            "## Recipes as they are",
+            "Run by `unblur run` with the settings of the recipe, without a search in the same budget; what is measured is kept "
+            "in each recipe. All of these settings are the authors', or were chosen on interactions held out of train.",
+            recipes_table(page.recipes, page.measures),
+        ]
     return "\n\n".join(lines) + "\n"
 
 

@@ -212,6 +212,15 @@ def test_scores_after_the_softmax_rank_as_the_trained_cosines(users: str) -> Non
     np.testing.assert_allclose(np.linalg.norm(model.outward, axis=1), 1, rtol=1e-5)
 
 
+def test_the_learning_rate_falls_in_a_line() -> None:
+    spec = replace(SPEC, decay="linear", epochs=4, stopping=None)
+    run = spec.training(DATA, rng=1)
+    rates = [run._optimizers[0].param_groups[0]["lr"] for _ in run.epochs()]
+    assert rates == pytest.approx([0.02 * share for share in (1, 0.75, 0.5, 0.25)])
+    constant = replace(spec, decay="none").fit(DATA, rng=1)
+    assert not np.array_equal(constant.outward, run.fitted().outward)
+
+
 def test_the_softmax_learns_communities() -> None:
     split = hold_out(DATA, fraction=0.3, rng=0)
     run = of_softmax(negatives=30).training(split.train, rng=1)

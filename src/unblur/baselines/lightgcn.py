@@ -36,7 +36,7 @@ class LightGCN(TrainedByEpochs["FactorsRecommender"]):
     is left out too, and so scores are linear in the row.
 
     **loss = "softmax"** (Wu et al., On the Effectiveness of Sampled Softmax Loss for Item Recommendation, ACM TOIS
-    42(4), 2023, arXiv 2201.02327) learns from whole users in place of pairs:
+    42(4), 2024, arXiv 2201.02327) learns from whole users in place of pairs:
     ``Σ_{i∈u} (log Σ_{j∈N} exp(s_uj) − s_ui)`` over a batch's users, by its interactions, with ``s = cos(e_u, e_i) / τ`` and items
     N drawn evenly, the same for a batch. Unlike theirs the positive item is not added to the sum, so with as many
     negatives as there are items this is the multinomial likelihood. Final embeddings of items then have length 1, and
@@ -63,6 +63,8 @@ class LightGCN(TrainedByEpochs["FactorsRecommender"]):
     """The L2 penalty on the e⁰ that a batch uses: λ."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
     """How embeddings follow their gradients."""
+    decay: Literal["none", "linear"] = "none"
+    """``linear``: the learning rate falls to 0 over `epochs`, which then should be few."""
     epochs: PositiveInt = 1000
     """The most passes over the interactions."""
     batch_size: PositiveInt = 2048

@@ -100,7 +100,13 @@ def start_run(
     }
     return Training(
         make_learner(train if split is None else split.train, train.item_degrees, seed, on),
-        Plan(epochs=spec.epochs, batch_size=spec.batch_size, precision=spec.precision, stopping=stopping),
+        Plan(
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            precision=spec.precision,
+            stopping=stopping,
+            decay=getattr(spec, "decay", "none"),  # few specs let the learning rate fall
+        ),
         seed=seed,
         device=device,
         judge=None if split is None or stopping is None else Judge.of(split, stopping.metric),

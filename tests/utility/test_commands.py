@@ -14,6 +14,7 @@ from unblur import artifact, sources
 from unblur.cli.main import main
 from unblur.interactions import Interactions
 from unblur.recipe import load_recipe
+from unblur.synthesis.downstream.truncated_svd import TruncatedSVD
 
 ARMS = ("full", "multi-resolution", "plain-vae", "no-synthetic", "ease")
 
@@ -54,6 +55,33 @@ def test_the_same_run_twice_gives_the_same_figures_and_replace_gives_others(tmp_
     assert made[0] == made[1]
     assert made[0] != made[2]
     assert made[0]["no-synthetic ndcg@5"] == made[2]["no-synthetic ndcg@5"]
+
+
+def test_an_interrupted_run_goes_on_after_the_last_measured_arm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, recipe, kept = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml"), tmp_path / "kept"
+    words = ["run", recipe, "--data", parts, "--seeds", "2"]
+    assert main([*map(str, words), "--out", str(tmp_path / "whole")]) == 0
+    asked: list[str] = []
+    whole = TruncatedSVD.fit
+
+    def fit(self: TruncatedSVD, train: Any, **options: Any) -> Any:
+        asked.append(self.kind)
+        if len(asked) == 6:  # the second arm of the second seed
+            raise KeyboardInterrupt
+        return whole(self, train, **options)
+
+    monkeypatch.setattr(TruncatedSVD, "fit", fit)
+    again = [*map(str, words), "--checkpoints", str(kept), "--out", str(tmp_path / "again")]
+    assert main(again) == 130
+    assert not (tmp_path / "again").exists()
+    assert main(again) == 0
+    assert len(asked) == 6 + 3  # that arm and the two after it; those before were kept
+    assert figures(tmp_path / "again") == figures(tmp_path / "whole")
+    (file,) = (kept / "seed-1").glob("arms-*.json")
+    file.write_text("{")
+    assert main([*again, "--overwrite"]) == 2
 
 
 def test_strict_runs_take_the_departures_back(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.report import Report
 from unblur.evaluation.utility import Measured, UtilityRun, measure_arm, measurements_of, training_rows
 from unblur.experiment.folder import MARK, check_place
+from unblur.experiment.kept_arms import KeptArms
 from unblur.experiment.measuring import Clock, reported
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.rated_users import PreparedUsers, prepare_users
@@ -97,6 +99,7 @@ def measure_utility(
         with clock("fit"):
             synthesizer = fitted_synthesizer(prepared, seed, device, progress, checkpoints)
         first = first or synthesizer
+        kept = KeptArms.of(checkpoints, prepared, seed, device)
         arms: dict[str, PerUser] = {}
         with clock("score"):
             start = time.perf_counter()
@@ -108,9 +111,14 @@ def measure_utility(
                 arms[arm] = (
                     arms[twin]
                     if twin is not None  # the same rows and the same seed come to the same end
-                    else _measured(prepared, recipe.downstream, sample, seed, device, progress).values
+                    else kept.measured(
+                        arm,
+                        partial(_measured, prepared, recipe.downstream, sample, seed, device, progress),
+                    ).values
                 )
-            plain = _measured(prepared, recipe.downstream, None, seed, device, progress)
+            plain = kept.measured(
+                REFERENCES[0], partial(_measured, prepared, recipe.downstream, None, seed, device, progress)
+            )
             ease = ease or _measured(prepared, EASE(), None, seed, device, progress)
             arms |= dict(zip(REFERENCES, (plain.values, ease.values), strict=True))
             progress(

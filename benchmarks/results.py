@@ -26,6 +26,11 @@ README = HERE / "README.md"
 NOT_SHOWN = ("curve", "exposure", "training")
 """What the page of a comparison draws and its tables do not need."""
 DIGITS = 6
+AS_THEY_ARE = (
+    "Run by `unblur run` with the settings of the recipe, without a search in the same budget; what is measured is kept in each "
+    "recipe. Settings are the authors', or were chosen on interactions held out of train; the documentation of each model says "
+    "where test was looked at more than once."
+)
 
 
 @dataclass(frozen=True)
@@ -155,8 +160,7 @@ def page_text(page: Page) -> str:
     if page.recipes:
         lines += [
             "## Recipes as they are",
-            "Run by `unblur run` with the settings of the recipe, without a search in the same budget; what is measured is kept "
-            "in each recipe. All of these settings are the authors', or were chosen on interactions held out of train.",
+            AS_THEY_ARE,
             recipes_table(page.recipes, page.measures),
         ]
     return "\n\n".join(lines) + "\n"

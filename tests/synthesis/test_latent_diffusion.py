@@ -63,19 +63,18 @@ def test_the_schedule_is_that_of_diffusers() -> None:
     np.testing.assert_allclose(without.level, levels.level**2, rtol=1e-5)
 
 
-def test_a_reverse_step_is_that_of_diffusers() -> None:
-    """With the variance β_t and no clipping; theirs is written by way of x_0."""
+def ddpm(**settings: Any) -> Any:
+    """The scheduler of diffusers with the variance β_t and no clipping, for seven steps."""
     from diffusers import DDPMScheduler
 
+    betas = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+    return DDPMScheduler(8, **betas, variance_type="fixed_large", clip_sample=False, **settings)
+
+
+def test_a_reverse_step_is_that_of_diffusers() -> None:
+    """Theirs is written by way of x_0."""
     made = network()
-    theirs = DDPMScheduler(
-        num_train_timesteps=8,
-        beta_start=1e-4,
-        beta_end=0.02,
-        beta_schedule="linear",
-        variance_type="fixed_large",
-        clip_sample=False,
-    )
+    theirs = ddpm()
     sampler = LatentSampler(made)
     x = torch.randn(9, 6, generator=chance(1))
     for step in (7, 4, 2):
@@ -88,18 +87,8 @@ def test_a_reverse_step_is_that_of_diffusers() -> None:
 
 def test_the_velocity_is_that_of_diffusers() -> None:
     """What is trained for, and what a guess of it comes to in a reverse step."""
-    from diffusers import DDPMScheduler
-
     made = network(objective="velocity", output="identity", dropout=0.0)
-    theirs = DDPMScheduler(
-        num_train_timesteps=8,
-        beta_start=1e-4,
-        beta_end=0.02,
-        beta_schedule="linear",
-        variance_type="fixed_large",
-        prediction_type="v_prediction",
-        clip_sample=False,
-    )
+    theirs = ddpm(prediction_type="v_prediction")
     loss, clean = LatentLoss(made.settings), torch.randn(9, 6, generator=chance(5))
     steps, noise, noisy = loss.drawn(clean, chance(6))
     wanted = theirs.get_velocity(clean, noise, steps)

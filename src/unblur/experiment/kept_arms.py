@@ -70,9 +70,15 @@ class KeptArms:
     def _write(self) -> None:
         if self.file is None:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.file) as stream:
-            stream.write(json.dumps({"schema": 1, "arms": self._known}).encode())
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.file) as stream:
+                stream.write(json.dumps({"schema": 1, "arms": self._known}).encode())
+        except OSError as problem:
+            raise ArtifactError(
+                f"What was measured must be kept; {self.file}: {problem.strerror or problem}. What was kept before is "
+                "whole. Make room, or give another folder."
+            ) from problem
 
 
 def _measured(kept: Mapping[str, Any]) -> Measured:

@@ -21,8 +21,10 @@ from unblur.synthesis.trained import TrainedOnRows
 class SDRM(TrainedOnRows):
     """Score-based diffusion on the latents of a variational autoencoder, decoded to rows of items.
 
-    Defaults are ours, chosen for samples that are like the data: codes are standardised, the network guesses the velocity,
-    and users have as many items as real ones, drawn by the decoder's probabilities. The paper's settings are those of the recipes `sdrm/…`.
+    Defaults are ours, chosen for samples that are like the data: codes are standardised, the network guesses
+    the velocity, and users have as many items as real ones, drawn by the decoder's probabilities. The paper's
+    settings are those of the recipes.
+
     Departures of the authors' code from their paper are settings, off by default:
     `diffusion.noise_without_root`, `diffusion.tied_hidden_layers` and `diffusion.sampling_dropout`. All three
     are on under the paper's protocol.

@@ -136,8 +136,8 @@ class Discretization:
     """``multinomial`` (ours): each user gets the number of items of some real user, drawn by chance, and that many
     items drawn without replacement by the softmax of the scores, which is what a decoder with a multinomial
     likelihood says of them (by the k largest of scores with Gumbel noise; Kool et al., ICML 2019, arXiv 1903.06059).
-    ``user-counts`` (ours): as many, but the best ones, which leaves the long tail out. ``equal-sparsity``: the best scores, as many as give the density of the real data.
-    ``zero-threshold``: items with a score above 0. ``raw``: as ``zero-threshold``, with the scores as weights;
+    ``user-counts`` (ours): as many, but the best ones, which leaves the long tail out. ``equal-sparsity``: the best
+    scores, as many as give the density of the real data. ``zero-threshold``: items with a score above 0. ``raw``: as ``zero-threshold``, with the scores as weights;
     `sample_scores` gives those below 0 too, which interactions have no place for."""
     per: Literal["sample", "user"] = "sample"
     """Of what ``equal-sparsity`` takes the quantile: of the scores of all users, or of each user's own, which

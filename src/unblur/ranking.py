@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 
+_BLOCK = 16
+_MANY = 4
+
+
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """The best items of each user, best first."""
@@ -94,58 +98,80 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
     `scores` is (n_users, n_items) in either memory order. −inf means excluded: where fewer than k others remain,
     the position is −1 and the score −inf. NaN and +inf raise `DataError`.
 
-    The k-th largest of the maxima of blocks of items bounds the k-th largest score from below, so only the few
-    items that reach it are sorted; the result is exact.
+    The k-th largest of the maxima of disjoint blocks of items bounds the k-th largest score from below. Only small
+    blocks whose own maximum reaches the bound are read again, and only the few items that reach it are sorted; the
+    result is exact.
     """
     import torch
 
     if not scores.flags.writeable or min(scores.strides) < 0:
         scores = scores.copy()
-    n_users = scores.shape[0]
+    n_users, n_items = scores.shape
+    positions = np.full((n_users, k), -1, dtype=np.int32)
+    best = np.full((n_users, k), -np.inf, dtype=np.float32)
+    if not n_items:
+        return positions, best
     across = 0 if scores.flags.f_contiguous and not scores.flags.c_contiguous else 1
     values = torch.from_numpy(scores.T if across == 0 else scores)
-    maxima = _block_maxima(values, across, k)
-    if not bool((maxima < torch.inf).all()):
+    together = min(_BLOCK, max(1, n_items // (16 * k)))
+    small = _block_maxima(values, across, -(-n_items // together))
+    large = _block_maxima(small, across, min(small.shape[across], max(8 * k, 128)))
+    if not bool((large < torch.inf).all()):
         raise DataError(
             "Scores must be finite; saw NaN or +inf. The model did not fit (a learning rate too high, a ridge too "
             "small), or the scorer is broken."
         )
-    if maxima.shape[across] >= k:
-        bound = maxima.topk(k, dim=across).values.select(across, k - 1)
+    if large.shape[across] >= k:
+        bound = large.topk(k, dim=across).values.select(across, k - 1)
     else:
-        bound = maxima.new_full((n_users,), -torch.inf)
-    lowest = torch.finfo(values.dtype).min  # above −inf, which means excluded
-    reach = values >= bound.clamp_min(lowest).unsqueeze(across)
-    found = reach.nonzero().numpy()
-    items, users = (found[:, 0], found[:, 1]) if across == 0 else (found[:, 1], found[:, 0])
+        bound = large.new_full((n_users,), -torch.inf)
+    bound = bound.clamp_min(torch.finfo(values.dtype).min)  # above −inf, which means excluded
+    users, items = _reaching(values, small, bound, across)
     reached = scores[users, items]
     order = np.lexsort((items, -reached, users))
     users, items, reached = users[order], items[order], reached[order]
     starts = np.searchsorted(users, np.arange(n_users))
     rank = np.arange(len(users)) - starts[users]
     kept = rank < k
-    positions = np.full((n_users, k), -1, dtype=np.int32)
-    best = np.full((n_users, k), -np.inf, dtype=np.float32)
     positions[users[kept], rank[kept]] = items[kept]
     best[users[kept], rank[kept]] = reached[kept]
     return positions, best
 
 
-def _block_maxima(values: torch.Tensor, across: int, k: int) -> torch.Tensor:
-    """The maximum of each block of items, a short last block included."""
+def _block_maxima(values: torch.Tensor, across: int, n_blocks: int) -> torch.Tensor:
+    """The maximum of each block of items; item i is in block i modulo `n_blocks`."""
     import torch
 
     n_items = values.shape[across]
-    block = max(1, n_items // max(8 * k, 128))
-    whole = n_items // block
-    head = values.narrow(across, 0, whole * block)
-    shape = (whole, block, values.shape[1]) if across == 0 else (values.shape[0], whole, block)
-    maxima = (
-        head.unflatten(across, (whole, block)).amax(across + 1)
-        if block > 1
-        else head.reshape(shape).amax(across + 1)
-    )
-    if whole * block == n_items:
-        return maxima
-    tail = values.narrow(across, whole * block, n_items - whole * block).amax(across, keepdim=True)
-    return torch.cat((maxima, tail), across)
+    whole = n_items // n_blocks
+    maxima = values.narrow(across, 0, whole * n_blocks).unflatten(across, (whole, n_blocks)).amax(across)
+    rest = n_items - whole * n_blocks
+    if rest:
+        first = maxima.narrow(across, 0, rest)
+        torch.maximum(first, values.narrow(across, whole * n_blocks, rest), out=first)
+    return maxima
+
+
+def _reaching(
+    values: torch.Tensor, small: torch.Tensor, bound: torch.Tensor, across: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Users and items of all scores that reach their user's bound, from the maxima of small blocks."""
+    import torch
+
+    def places(reach: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = reach.nonzero(as_tuple=True)
+        return found[1 - across], found[across]
+
+    n_items, n_blocks = values.shape[across], small.shape[across]
+    users, blocks = places(small >= bound.unsqueeze(across))
+    if n_items == n_blocks:
+        return users.numpy(), blocks.numpy()
+    if _MANY * len(blocks) > small.numel():  # equal scores without end: reading all of them is the shorter way
+        users, items = places(values >= bound.unsqueeze(across))
+        return users.numpy(), items.numpy()
+    items = blocks[:, None] + n_blocks * torch.arange(-(-n_items // n_blocks))
+    inside = items < n_items
+    users, items = users[:, None].expand_as(items)[inside], items[inside]
+    found = values[(items, users) if across == 0 else (users, items)]
+    kept = found >= bound[users]
+    return users[kept].numpy(), items[kept].numpy()

@@ -89,23 +89,29 @@ class Propagation:
             self._add_by_slices(polynomial, rows, scores)
             return
         n_users, n_items = self.matrix.shape
-        start, state, other, image = _blocks(width, n_users, n_users, n_users, n_items)
+        start, state, image = _blocks(width, n_users, n_users, n_items)
         reached = (rows @ self.turned).tocoo()
         start.zero_()
         places = reached.col.astype(np.int64) * width + reached.row
         start.view(-1)[torch.from_numpy(places)] = torch.from_numpy(reached.data)
         times, plus_times = _MATRIX if width > 1 else _VECTOR
         if width == 1:  # as a vector, a single column is multiplied in half the time
-            start, state, other, image, scores = (
-                block[:, 0] for block in (start, state, other, image, scores)
-            )
-        forward, backward = self.inner.forward, self.inner.backward
-        torch.mul(start, float(polynomial.coefficients[-1]), out=state)
-        for node, coefficient in zip(polynomial.nodes[-2::-1], polynomial.coefficients[-2::-1], strict=True):
+            start, state, image, scores = (block[:, 0] for block in (start, state, image, scores))
+        forward, backward, scale = self.inner.forward, self.inner.backward, polynomial.scale
+        *lower, highest = polynomial.coefficients.tolist()
+        steps = list(zip(polynomial.nodes.tolist(), lower, strict=False))[::-1]
+        if not steps:
+            plus_times(scores, self.last, start, alpha=highest, out=scores)
+            return
+        node, coefficient = steps[0]  # from highest·start: the first step needs no block of its own for that
+        times(backward, start, out=image)
+        plus_times(
+            start, forward, image, beta=coefficient - node * highest, alpha=scale * highest, out=state
+        )
+        for node, coefficient in steps[1:]:
             times(backward, state, out=image)
-            plus_times(state, forward, image, beta=-float(node), alpha=polynomial.scale, out=other)
-            other.add_(start, alpha=float(coefficient))
-            state, other = other, state
+            state.mul_(-node).add_(start, alpha=coefficient)
+            plus_times(state, forward, image, alpha=scale, out=state)
         plus_times(scores, self.last, state, out=scores)
 
     def _add_by_slices(self, polynomial: Polynomial, rows: sparse.csr_array, scores: torch.Tensor) -> None:

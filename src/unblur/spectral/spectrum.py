@@ -16,8 +16,10 @@ from unblur.spectral.operator import Operator, check_device
 
 _DENSE_BELOW = 2500
 _TINY = 1e-6
-_BLOCK = 32
+_BLOCK = 16
 _ACCEPTED = 1e-5
+_BEHIND_FILTER = 0.4
+"""How much smaller a residual must look behind a filter, which understates what lies near 0."""
 _LITTLE = 0.1
 _BEYOND = 1.2
 _MOST = 6
@@ -188,27 +190,30 @@ def _lanczos(
     chance = torch_generator(random)
     device = operator.device
     capacity = min(n, 4 * rank + 4 * block)
-    basis = torch.empty((n, capacity), device=device)
+    basis = torch.empty((capacity, n), device=device)  # a vector is a row: the products with all of them are faster
     projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
     active = torch.linalg.qr(torch.randn((n, block), generator=chance).to(device)).Q
-    size, check, before = 0, int((2.5 if band is None else 2.9) * rank) + block, np.inf
+    if band is not None:
+        tolerance *= _BEHIND_FILTER
+    size, check, before = 0, int((2.5 if band is None else 2.6) * rank) + block, np.inf
     while True:
         width = active.shape[1]
         if size + width > capacity:
             capacity = min(n, capacity + capacity // 2 + width)
-            basis, projected = _grown(basis, n, capacity), _grown(projected, capacity, capacity)
-        basis[:, size : size + width] = active
+            basis, projected = _grown(basis, capacity, n), _grown(projected, capacity, capacity)
+        basis[size : size + width] = active.T
         size += width
-        known = basis[:, :size]
-        image = _gram(operator, active) if band is None else band.apply(operator, active)
-        norms = image.norm(dim=0)
+        known = basis[:size]
+        active = active.contiguous()
+        image = (_gram(operator, active) if band is None else band.apply(operator, active)).T.contiguous()
+        norms = image.norm(dim=1)
         # The large parts lie along the last two blocks. With these taken out, one pass over all makes the rest
         # orthogonal to rounding (a pass reads the whole basis, which is what costs), two where little is left.
-        before_all = _removed(image, basis, max(0, size - 3 * width), size, projected, width)
-        after_all = _removed(image, basis, 0, size, projected, width)
+        before_all = _removed(image, basis, max(0, size - 3 * width), size, projected)
+        after_all = _removed(image, basis, 0, size, projected)
         if float((after_all / before_all.clamp_min(_TINY)).min()) < 0.5:
-            _removed(image, basis, 0, size, projected, width)
-        active, remainder = _orthonormal(image, known, norms, chance)
+            _removed(image, basis, 0, size, projected)
+        active, remainder = _orthonormal(image.T, known, norms, chance)
         if size >= check or size == n:
             symmetric = torch.triu(projected[:size, :size])
             symmetric += torch.triu(symmetric, 1).T
@@ -225,7 +230,7 @@ def _lanczos(
             progress(ProgressEvent("find singular vectors", size, None, {"residual": worst}))
             stalled = worst <= _ACCEPTED and worst > 0.5 * before
             if worst <= tolerance or stalled or size == n:
-                found: torch.Tensor = known @ vectors[:, -rank:].float()
+                found: torch.Tensor = (vectors[:, -rank:].T.float() @ known).T
                 if band is None or _residual(operator, found) <= _ACCEPTED:
                     return found
             before, check = worst, int((1.25 if worst > 3e-3 else 1.12 if worst > 1e-4 else 1.05) * size)
@@ -233,21 +238,26 @@ def _lanczos(
 
 
 def _removed(
-    image: torch.Tensor, basis: torch.Tensor, first: int, size: int, projected: torch.Tensor, width: int
+    image: torch.Tensor, basis: torch.Tensor, first: int, size: int, projected: torch.Tensor
 ) -> torch.Tensor:
-    """Take the parts along ``basis[:, first:size]`` out of `image` in place, add them to `projected`; the norms left."""
-    known = basis[:, first:size]
-    weights = known.T @ image
-    image.addmm_(known, weights, alpha=-1)
-    projected[first:size, size - width : size] += weights.double()
-    left: torch.Tensor = image.norm(dim=0)
+    """Take the parts along ``basis[first:size]`` out of `image` in place, add them to `projected`; the norms left.
+
+    `image` is the image of the last rows of ``basis[:size]``, (width, n).
+    """
+    known = basis[first:size]
+    weights = known @ image.T
+    image.addmm_(weights.T, known, alpha=-1)
+    projected[first:size, size - len(image) : size] += weights.double()
+    left: torch.Tensor = image.norm(dim=1)
     return left
 
 
 def _orthonormal(
     image: torch.Tensor, known: torch.Tensor, norms: torch.Tensor, chance: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Orthonormal columns that span what is left of an image, of `norms` before, beside `known`; and it in their terms.
+    """Orthonormal columns that span what is left of an image, of `norms` before; and it in their terms.
+
+    `image` is (n, width), `known` the vectors found before, (size, n).
 
     Where little is left (the Krylov space is exhausted: data of many small parts, or of few distinct values), some
     would be rounding errors. What is nothing is then drawn afresh, and all is made orthogonal to `known` once more.
@@ -260,7 +270,7 @@ def _orthonormal(
         fresh = torch.randn((len(image), int(nothing.sum())), generator=chance)
         made[:, nothing] = fresh.to(image.device)
         for _ in range(2):
-            made = torch.linalg.qr(made - known @ (known.T @ made)).Q
+            made = torch.linalg.qr(made - known.T @ (known @ made)).Q
     return made, remainder
 
 

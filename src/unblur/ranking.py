@@ -144,7 +144,9 @@ def _block_maxima(values: torch.Tensor, across: int, n_blocks: int) -> torch.Ten
 
     n_items = values.shape[across]
     whole = n_items // n_blocks
-    maxima = values.narrow(across, 0, whole * n_blocks).unflatten(across, (whole, n_blocks)).amax(across)
+    maxima: torch.Tensor = (
+        values.narrow(across, 0, whole * n_blocks).unflatten(across, (whole, n_blocks)).amax(across)
+    )
     rest = n_items - whole * n_blocks
     if rest:
         first = maxima.narrow(across, 0, rest)
@@ -166,7 +168,9 @@ def _reaching(
     users, blocks = places(small >= bound.unsqueeze(across))
     if n_items == n_blocks:
         return users.numpy(), blocks.numpy()
-    if _MANY * len(blocks) > small.numel():  # equal scores without end: reading all of them is the shorter way
+    if (
+        _MANY * len(blocks) > small.numel()
+    ):  # equal scores without end: reading all of them is the shorter way
         users, items = places(values >= bound.unsqueeze(across))
         return users.numpy(), items.numpy()
     items = blocks[:, None] + n_blocks * torch.arange(-(-n_items // n_blocks))

@@ -105,9 +105,7 @@ class Propagation:
             return
         node, coefficient = steps[0]  # from highest·start: the first step needs no block of its own for that
         times(backward, start, out=image)
-        plus_times(
-            start, forward, image, beta=coefficient - node * highest, alpha=scale * highest, out=state
-        )
+        plus_times(start, forward, image, beta=coefficient - node * highest, alpha=scale * highest, out=state)
         for node, coefficient in steps[1:]:
             times(backward, state, out=image)
             state.mul_(-node).add_(start, alpha=coefficient)

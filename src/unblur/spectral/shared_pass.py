@@ -32,14 +32,14 @@ from unblur.ranking import top_k
 from unblur.spectral.bspm import BSPM, start_rows
 from unblur.spectral.normalization import normalize
 from unblur.spectral.operator import Operator, dense, sparse_tensor
-from unblur.spectral.ordering import Ordering
+from unblur.spectral.ordering import Ordering, columns_taken, reordered
 from unblur.spectral.response import degree, response
 from unblur.spectral.spectrum import truncated_svd
 
 _BATCH = 32
 _ANCHORS = 8
 _DEPTH = 100
-_FIT_ERROR = 1e-5
+_FIT_ERROR = 3e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,13 @@ class SharedPass:
 
     specs: tuple[BSPM, ...]
     train: Interactions
+    item_order: NDArray[np.int32]
+    """(n_items,) the item at each place: in what follows items stand in the order that suits the cache."""
     operator: Operator
     right: torch.Tensor
     """(n_items, largest rank) V, scaled by D_I^-½: a row times this is its code."""
     decoders: torch.Tensor
-    """(powers, n_items, largest rank): ``T_j(2P − 1)·D_I^½·V``."""
+    """(combinations, n_items, largest rank): combinations of ``T_j(2P − 1)·D_I^½·V`` of which every q is made."""
     ranks: tuple[int, ...]
     """The ends of the ranges of singular vectors."""
     coefficients: torch.Tensor
@@ -79,16 +81,17 @@ class SharedPass:
             decoders = [self._decoder(setting) for setting in table]
 
             def ranked(rows: slice) -> tuple[slice, NDArray[np.int32]]:
-                scores = self._scores(table, decoders, histories.take_users(rows), room)
-                return rows, np.stack([top_k(one.cpu().numpy().T, k)[0] for one in scores])
+                scores = self._scores(table, decoders, self._start(histories.take_users(rows)), room)
+                return rows, self._items(np.stack([top_k(one.cpu().numpy().T, k)[0] for one in scores]))
         else:
             anchors = table[_far_apart(table, _ANCHORS)]
             depth = min(max(_DEPTH, 2 * k), len(self.train.items))
 
             def ranked(rows: slice) -> tuple[slice, NDArray[np.int32]]:
-                batch = histories.take_users(rows)
-                features = self._features(batch, room)
-                return rows, _ranked(table, features, _shortlist(features, batch, anchors, depth), k)
+                start = self._start(histories.take_users(rows))
+                features, scores = self._features(start, anchors, room)
+                found = _ranked(table, features, _shortlist(_without(scores, start), depth), k)
+                return rows, self._items(found)
 
         n_users = histories.n_users
         batches = [slice(start, min(start + _BATCH, n_users)) for start in range(0, n_users, _BATCH)]
@@ -98,48 +101,62 @@ class SharedPass:
                 yield rows, positions
                 progress(ProgressEvent("score all settings", rows.stop, n_users))
 
+    def _start(self, batch: Interactions) -> sparse.csr_array:
+        """The rows that the processes start from, their items in order."""
+        return columns_taken(start_rows(self.specs[0], batch, self.train.item_degrees), self.item_order)
+
+    def _items(self, places: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The items at some places; −1 stays."""
+        return np.where(places >= 0, self.item_order[places], -1)
+
     def _decoder(self, setting: torch.Tensor) -> torch.Tensor:
         """(n_items, rank): what a code of that setting is multiplied with; rank 0 without a low-pass filter."""
         low = setting[self.powers :].view(len(self.ranks), len(self.decoders))
         used = [end for end, part in zip(self.ranks, low, strict=True) if bool(part.any())]
-        made = torch.empty((len(self.train.items), max(used, default=0)), device=setting.device)
-        for part, start, stop in zip(low, (0, *self.ranks), self.ranks, strict=False):
+        made = torch.zeros((len(self.train.items), max(used, default=0)), device=setting.device)
+        for part, start, stop in zip(low.tolist(), (0, *self.ranks), self.ranks, strict=False):
             if stop <= made.shape[1]:
-                made[:, start:stop] = torch.tensordot(part, self.decoders[:, :, start:stop], dims=1)
+                for weight, decoder in zip(part, self.decoders, strict=True):
+                    made[:, start:stop].add_(decoder[:, start:stop], alpha=weight)
         return made
 
     def _scores(
         self,
         table: torch.Tensor,
         decoders: Sequence[torch.Tensor],
-        batch: Interactions,
+        start: sparse.csr_array,
         room: threading.local,
     ) -> torch.Tensor:
         """(settings, n_items, rows): the scores of some rows under a few settings, −inf for what they have."""
-        x = sparse_tensor(start_rows(self.specs[0], batch, self.train.item_degrees), self.operator.device)
+        x = sparse_tensor(start, self.operator.device)
         code = (x @ self.right).T
-        vectors = _within(room, (self.powers, *x.shape[::-1]), self.operator.device)
+        both = _within(room, (self.powers + len(table), *x.shape[::-1]), self.operator.device)
+        vectors, scores = both.split([self.powers, len(table)])
         vectors[0] = x.to_dense().T
         _chebyshev(self.operator, vectors)
-        scores = torch.tensordot(table[:, : self.powers], vectors, dims=1)
+        torch.mm(table[:, : self.powers], vectors.flatten(1), out=scores.view(len(table), -1))
         for one, decoder in zip(scores, decoders, strict=True):
             one.addmm_(decoder, code[: decoder.shape[1]])
-        return _without(scores, batch)
+        return _without(scores, start)
 
-    def _features(self, batch: Interactions, room: threading.local) -> torch.Tensor:
-        """(features, n_items, rows): the shared vectors of some rows."""
-        x = sparse_tensor(start_rows(self.specs[0], batch, self.train.item_degrees), self.operator.device)
+    def _features(
+        self, start: sparse.csr_array, anchors: torch.Tensor, room: threading.local
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(features, n_items, rows): the shared vectors of some rows; (anchors, n_items, rows): their scores."""
+        x = sparse_tensor(start, self.operator.device)
         code = (x @ self.right).T.contiguous()
-        shape = (self.coefficients.shape[1], len(self.train.items), batch.n_users)
-        features = _within(room, shape, self.operator.device)
+        sizes = [self.coefficients.shape[1], len(anchors)]
+        both = _within(room, (sum(sizes), *x.shape[::-1]), self.operator.device)
+        features, scores = both.split(sizes)
         features[0] = x.to_dense().T
         _chebyshev(self.operator, features[: self.powers])
         place = self.powers
-        for start, stop in zip((0, *self.ranks), self.ranks, strict=False):
+        for begin, stop in zip((0, *self.ranks), self.ranks, strict=False):
             for decoder in self.decoders:
-                torch.mm(decoder[:, start:stop], code[start:stop], out=features[place])
+                torch.mm(decoder[:, begin:stop], code[begin:stop], out=features[place])
                 place += 1
-        return features
+        torch.mm(anchors, features.flatten(1), out=scores.view(len(anchors), -1))
+        return features, scores
 
 
 def share(
@@ -161,10 +178,8 @@ def share(
         )
     train = train.binarized()
     normalized = normalize(train)
-    users = Ordering.of(normalized.matrix, device).users
-    operator = Operator(
-        sparse.csr_array(normalized.matrix[users]), device
-    )  # P is the same in any order of users
+    ordering = Ordering.of(normalized.matrix, device)
+    operator = Operator(reordered(normalized.matrix, ordering), device)
     ranks = tuple(sorted({spec.low_pass.rank for spec in specs if spec.low_pass is not None}))
     powers, low_powers = _sizes(specs)
     n_items, rank = train.n_items, ranks[-1] if ranks else 0
@@ -172,26 +187,30 @@ def share(
     right = torch.empty((n_items, rank), device=device)
     if ranks:
         vectors = truncated_svd(normalized.matrix, rank, rng=rng, device=device, progress=progress).right
-        right = dense(vectors * normalized.item_inverse_root[:, None], device)
-        decoders[0] = dense(vectors * normalized.item_root[:, None], device)
+        right = dense((vectors * normalized.item_inverse_root[:, None])[ordering.items], device)
+        decoders[0] = dense((vectors * normalized.item_root[:, None])[ordering.items], device)
         for start in range(0, rank, operator.block):
             columns = slice(start, start + operator.block)
             part = decoders[:, :, columns].contiguous()
             _chebyshev(operator, part)
             decoders[:, :, columns] = part
-    rows = [_coefficients(spec, powers, low_powers, ranks) for spec in specs]
+    low = np.array([_series(spec, 1, low_powers) for spec in specs])
+    combinations = _combinations(low)
+    if ranks:
+        decoders = torch.tensordot(dense(combinations.astype(np.float32), device), decoders, dims=1)
+    rows = [
+        _coefficients(spec, powers, weights, ranks)
+        for spec, weights in zip(specs, low @ combinations.T, strict=True)
+    ]
     table = torch.from_numpy(np.array(rows, dtype=np.float32)).to(device)
-    return SharedPass(specs, train, operator, right, decoders, ranks, table, powers)
+    return SharedPass(specs, train, ordering.items, operator, right, decoders, ranks, table, powers)
 
 
-def _shortlist(
-    features: torch.Tensor, batch: Interactions, anchors: torch.Tensor, depth: int
-) -> torch.Tensor:
-    """(rows, anchors × depth) item positions; −1 marks a repeat or a missing item."""
-    scores = _without(torch.tensordot(anchors, features, dims=1), batch)
+def _shortlist(scores: torch.Tensor, depth: int) -> torch.Tensor:
+    """(rows, anchors × depth) places of items, by the scores (anchors, n_items, rows); −1 marks a repeat or a missing item."""
     found = np.sort(np.concatenate([top_k(one.cpu().numpy().T, depth)[0] for one in scores], axis=1), axis=1)
     found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
-    return torch.from_numpy(np.sort(found, axis=1)).long().to(features.device)
+    return torch.from_numpy(np.sort(found, axis=1)).long().to(scores.device)
 
 
 def _within(room: threading.local, shape: tuple[int, ...], device: str) -> torch.Tensor:
@@ -203,9 +222,10 @@ def _within(room: threading.local, shape: tuple[int, ...], device: str) -> torch
     return made
 
 
-def _without(scores: torch.Tensor, batch: Interactions) -> torch.Tensor:
+def _without(scores: torch.Tensor, start: sparse.csr_array) -> torch.Tensor:
     """Scores (settings, n_items, rows) with −inf, in place, for the items of the histories."""
-    items, rows = (torch.from_numpy(part).long() for part in (batch.matrix.indices, batch.rows()))
+    users = np.repeat(np.arange(start.shape[0]), np.diff(start.indptr))
+    items, rows = (torch.from_numpy(part).long() for part in (start.indices, users))
     scores[:, items, rows] = -torch.inf
     return scores
 
@@ -227,11 +247,12 @@ def _ranked(
 def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
     """Fill ``vectors[j] = T_j(2P − 1)·vectors[0]`` for j ≥ 1 in place, vectors being (powers, n_items, columns)."""
     for j in range(1, len(vectors)):
-        twice = 2.0 if j > 1 else 1.0
         half = operator.forward @ vectors[j - 1]
-        torch.addmm(vectors[j - 1], operator.backward, half, beta=-twice, alpha=2 * twice, out=vectors[j])
-        if j > 1:
-            vectors[j].sub_(vectors[j - 2])
+        if j == 1:
+            vectors[1] = vectors[0]
+        else:
+            torch.add(vectors[j - 2], vectors[j - 1], alpha=2, out=vectors[j])
+        torch.addmm(vectors[j], operator.backward, half, beta=-1, alpha=2 if j == 1 else 4, out=vectors[j])
 
 
 def _sizes(specs: Sequence[BSPM], most: int = 32) -> tuple[int, int]:
@@ -260,10 +281,22 @@ def _series(spec: BSPM, which: int, size: int) -> NDArray[np.float64]:
     return np.asarray(chebyshev.chebfit(points, response(spec, (points + 1) / 2)[which], size - 1))
 
 
-def _coefficients(spec: BSPM, powers: int, low_powers: int, ranks: tuple[int, ...]) -> NDArray[np.float64]:
-    low = _series(spec, 1, low_powers)
+def _combinations(series: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(combinations, powers): orthonormal rows of which every series (settings, powers) is made, to 3e-5 of its size."""
+    scaled = series / np.maximum(np.abs(series).sum(axis=1, keepdims=True), 1e-30)
+    rows: NDArray[np.float64] = np.linalg.svd(scaled, full_matrices=False)[2]
+    for size in range(1, len(rows)):
+        kept = rows[:size]
+        if np.abs(scaled - scaled @ kept.T @ kept).sum(axis=1).max() <= _FIT_ERROR:
+            return kept
+    return rows
+
+
+def _coefficients(
+    spec: BSPM, powers: int, low: NDArray[np.float64], ranks: tuple[int, ...]
+) -> NDArray[np.float64]:
     rank = spec.low_pass.rank if spec.low_pass else 0
-    ranges = [low if end <= rank else np.zeros(low_powers) for end in ranks]
+    ranges = [low if end <= rank else np.zeros_like(low) for end in ranks]
     return np.concatenate([_series(spec, 0, powers), *ranges])
 
 

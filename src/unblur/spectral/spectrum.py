@@ -190,7 +190,9 @@ def _lanczos(
     chance = torch_generator(random)
     device = operator.device
     capacity = min(n, 4 * rank + 4 * block)
-    basis = torch.empty((capacity, n), device=device)  # a vector is a row: the products with all of them are faster
+    basis = torch.empty(
+        (capacity, n), device=device
+    )  # a vector is a row: the products with all of them are faster
     projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
     active = torch.linalg.qr(torch.randn((n, block), generator=chance).to(device)).Q
     if band is not None:
@@ -286,8 +288,12 @@ def _missed(operator: Operator, basis: torch.Tensor, random: np.random.Generator
     vector = torch.randn((len(basis), 4), generator=torch_generator(random)).to(basis.device)
     for step in range(steps):
         for _ in range(2):  # once is not enough where little is left
+            before = vector.norm(dim=0)
             vector = vector - basis @ (basis.T @ vector)
-            vector = vector / vector.norm(dim=0).clamp_min(1e-30)
+            left = vector.norm(dim=0)
+            vector = vector / left.clamp_min(1e-30)
+            if bool((left > _LITTLE * before).all()):
+                break
         if step < steps - 1:
             vector = _gram(operator, vector)
     largest = float((operator.backward @ vector).double().square().sum(dim=0).max())

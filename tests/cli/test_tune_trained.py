@@ -125,7 +125,41 @@ def test_without_out_trials_are_kept_in_the_working_folder(
     assert "trials are kept in tune-l-diffrec-ml-1m-trials" in ran.err + ran.out
 
 
-@pytest.mark.parametrize("words", [("--sampler", "bayes"), ("--params-file", "x"), ("--ignore-unknown",)])
+def test_trials_in_a_storage_with_a_pruner(unblur: Unblur, films: Path, tmp_path: Path) -> None:
+    """Nothing but the database is left without --out; the same command again goes on, and a report tells what was ended."""
+    storage = f"sqlite:///{tmp_path / 'trials.db'}"
+    words = (
+        "tune",
+        "l-diffrec/ml-1m",
+        "--data",
+        films,
+        *SMALL[:4],
+        "--storage",
+        storage,
+        "--pruner",
+        "median",
+    )
+    assert unblur(*words, "--trials", "1").code == 0
+    out = tmp_path / "out"
+    ran = unblur(*words, "--trials", "6", "--out", out)
+    assert ran.code == 0, ran.err
+    assert f"trials are kept in {storage}" in (ran.err + ran.out).replace("\n", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["films.csv", "out", "trials.db"]
+    table = pl.read_parquet(out / "trials.parquet")
+    assert table["trial"].sort().to_list() == list(range(6))
+    assert table["pruned"].dtype == pl.Boolean
+    other = unblur(*words, "--trials", "6", "--seed", "9")
+    assert other.code == 2
+    assert "these differ: 'seed'" in other.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("--sampler", "bayes"), ("--params-file", "x"), ("--ignore-unknown",)),
+        *(("--pruner", "median"), ("--storage", "sqlite:///x.db"), ("--seconds", "5")),
+    ],
+)
 def test_what_is_for_trained_models_alone(unblur: Unblur, films: Path, words: tuple[str, ...]) -> None:
     ran = unblur("tune", "bspm/demo", "--data", films, *words)
     assert ran.code == 2

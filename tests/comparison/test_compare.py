@@ -328,6 +328,24 @@ def test_a_budget_of_seconds_ends_the_search(log: Path) -> None:
     assert {result.search["trials"] for result in found.results} == {1}
 
 
+def test_a_pruner_changes_the_trials_and_not_those_without_one(log: Path, tmp_path: Path) -> None:
+    """Its trials are kept apart; a model that is not trained by epochs comes out the same."""
+    plain = run(log, "ease", "mult-vae", out=tmp_path / "out", trials=2)
+    kept = {file: file.read_bytes() for file in (tmp_path / "out" / "trials").rglob("*.json")}
+    lineup = line_up(["ease", "mult-vae"], own_data=True, settings={"protocol.cutoffs": [5, 10]})
+    budget = Budget(2, pruner="halving")
+    found = compare(lineup, data=log, budget=budget, out=tmp_path / "out")
+    assert all(file.read_bytes() == content for file, content in kept.items())
+    assert "pruner halving" in found.budget
+    assert "pruner" not in plain.budget
+    chosen, before = ({each.name: each.chosen for each in one.results} for one in (found, plain))
+    assert chosen["ease"] == before["ease"]
+    folders = {path.name for path in (tmp_path / "out" / "trials").iterdir()}
+    assert sum(name.endswith("-halving") for name in folders) == 2
+    again = compare(lineup, data=log, budget=budget, out=tmp_path / "out")
+    assert [each.chosen for each in again.results] == [each.chosen for each in found.results]
+
+
 def test_strict_judges_by_the_last_in_time(log: Path) -> None:
     lineup = line_up(["ease"], own_data=True, protocol="strict")
     prepared = prepare(lineup.ground, data=log)

@@ -66,6 +66,10 @@ def compare(
     sampler: Annotated[
         str, typer.Option("--sampler", metavar="random|bayes|exhaustive", help="Which setting is tried next.")
     ] = "random",
+    pruner: Annotated[
+        str,
+        typer.Option("--pruner", metavar="none|median|halving", help="Which trainings are ended early."),
+    ] = "none",
     spaces: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,6 +91,7 @@ def compare(
     from unblur import comparison
     from unblur.comparison.cache import Cache
     from unblur.recipe import parse_settings
+    from unblur.tuning.pruning import check_pruner
 
     if protocol not in (None, "paper", "strict"):
         raise RecipeError(f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.")
@@ -102,7 +107,7 @@ def compare(
             lineup,
             data=data,
             metric=metric,
-            budget=comparison.Budget(trials, seconds),
+            budget=comparison.Budget(trials, seconds, check_pruner(pruner)),
             spaces=_spaces(spaces or ()),
             sampler=cast("Any", sampler),
             seeds=seeds,

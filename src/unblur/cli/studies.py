@@ -29,6 +29,9 @@ class Asked:
     ignore_unknown: bool
     as_named: bool = False
     """Whether given files keep their roles, in place of the order of time."""
+    seconds: float | None = None
+    pruner: str = "none"
+    storage: str | None = None
 
 
 def tune_trained(
@@ -47,7 +50,7 @@ def tune_trained(
     space, remarks = _space(base, asked)
     for remark in remarks:
         terminal.note(f"note: {remark}")
-    place = trials_folder(base, out)
+    place = trials_folder(base, out) if asked.storage is None else None
     with ProgressDisplay() as progress:
         prepared = _prepared(base, data, progress, as_named=asked.as_named)
         model = prepared.recipe.model
@@ -60,6 +63,10 @@ def tune_trained(
             sampler=asked.sampler,
             seed=base.seed if asked.seed is None else asked.seed,
             folder=place,
+            storage=asked.storage,
+            name=base.name,
+            seconds=asked.seconds,
+            pruner=asked.pruner,
             device=device,
             progress=progress,
         )
@@ -72,7 +79,7 @@ def tune_trained(
         )
     print_trials(found)
     show(outcome.report, None)
-    terminal.note(f"trials are kept in {place}")
+    terminal.note(f"trials are kept in {place or asked.storage}")
     if out is not None:
         experiment.write_folder(
             out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +60,24 @@ def tune(
             "--sampler", metavar="random|bayes|exhaustive", help="Trained models: what is tried next."
         ),
     ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", min=0, help="Trained models: end once trials have taken so long."),
+    ] = None,
+    pruner: Annotated[
+        str,
+        typer.Option(
+            "--pruner", metavar="none|median|halving", help="Trained models: which trainings are ended early."
+        ),
+    ] = "none",
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="Trained models: a database for the trials, such as sqlite:///trials.db; several processes share it.",
+        ),
+    ] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
@@ -66,7 +85,8 @@ def tune(
 
     Validation data are held out of train: random items of each user, and contiguous runs of them. A trained model
     is judged on what its training stops by, and its trials are kept in OUT-trials: after an interrupt the same
-    command goes on with the next one. Test data are read once, after the choice. Given parts are put in the order of
+    command goes on with the next one. With --storage the same command, started in several terminals, shares the trials among
+    them. Test data are read once, after the choice. Given parts are put in the order of
     time; a trained model keeps them as named with `--set protocol.kind=paper`.
     """
     from unblur import experiment, tuning
@@ -80,9 +100,13 @@ def tune(
     if base.utility is not None:
         from unblur.cli.synthesizer_studies import tune_synthesizer
 
-        if params_file is not None or ignore_unknown:
+        given = _given(
+            {"--params-file": params_file, "--ignore-unknown": ignore_unknown, "--seconds": seconds},
+            {"--pruner": pruner != "none", "--storage": storage},
+        )
+        if given:
             raise RecipeError(
-                f"--params-file is for recommenders; {base.name} is of the synthesizer {base.model.kind}. Leave it out."
+                f"{given} is for recommenders; {base.name} is of the synthesizer {base.model.kind}. Leave it out."
             )
         if out is not None:
             experiment.check_place(out, overwrite=overwrite)
@@ -90,8 +114,11 @@ def tune(
         tune_synthesizer(base, whole, notes=notes, data=data, out=out, device=device)
         return
     trained = base.model.kind in tuning.SPACES
-    if not trained and (params_file is not None or sampler is not None or ignore_unknown):
-        given = "--params-file" if params_file is not None else "--sampler" if sampler else "--ignore-unknown"
+    given = _given(
+        {"--params-file": params_file, "--sampler": sampler, "--ignore-unknown": ignore_unknown},
+        {"--seconds": seconds, "--pruner": pruner != "none", "--storage": storage},
+    )
+    if not trained and given:
         raise RecipeError(
             f"{given} is for models whose every setting costs a training ({', '.join(tuning.SPACES)}); "
             f"{base.name} is of kind {base.model.kind}. Leave it out."
@@ -100,7 +127,18 @@ def tune(
         experiment.check_place(out, overwrite=overwrite)
     if trained:
         as_named = parse_settings(settings or ()).get("protocol.kind") == "paper"
-        asked = Asked(trials, metric, sampler or "random", seed, params_file, ignore_unknown, as_named)
+        asked = Asked(
+            trials,
+            metric,
+            sampler or "random",
+            seed,
+            params_file,
+            ignore_unknown,
+            as_named,
+            seconds=seconds,
+            pruner=pruner,
+            storage=storage,
+        )
         tune_trained(base, asked, notes=notes, data=data, out=out, device=device, overwrite=overwrite)
         return
     with ProgressDisplay() as progress:
@@ -130,6 +168,12 @@ def tune(
         kept = replace(outcome, recipe=as_given(outcome.recipe))
         experiment.write_folder(out, kept, tables={"trials.parquet": found.to_frame()}, overwrite=overwrite)
         terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def _given(*options: Mapping[str, object]) -> str:
+    """The first of some options that was given; empty where none was."""
+    every = [(name, value) for some in options for name, value in some.items()]
+    return next((name for name, value in every if value is not None and value is not False), "")
 
 
 def as_strict(recipe: Recipe) -> Recipe:

@@ -68,9 +68,9 @@ class Cache:
                 "Give the same data, protocol, budget and seeds, or another folder."
             )
 
-    def trials(self, entry: Entry) -> Path:
-        """Where the study of a model keeps its trials."""
-        return self.folder / "trials" / slug(entry)
+    def trials(self, entry: Entry, pruner: str = "none") -> Path:
+        """Where the study of a model keeps its trials; those of another pruner are other trials."""
+        return self.folder / "trials" / (slug(entry) + ("" if pruner == "none" else f"-{pruner}"))
 
     def read(self, entry: Entry) -> Result | None:
         """The result of a model; `None` where there is none, or none that is whole."""

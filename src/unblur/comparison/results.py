@@ -42,7 +42,7 @@ class Result:
     """The spec that was measured."""
     search: Mapping[str, Any]
     """``trials``, ``failed``, ``value`` on validation data, ``how``, ``searched``; empty where nothing was searched."""
-    budget: Mapping[str, float]
+    budget: Mapping[str, float | str]
     """What the search might cost: the fields of a `Budget`."""
     seeds: tuple[int, ...]
     by_seed: Mapping[str, tuple[float, ...]]
@@ -103,7 +103,7 @@ def result_of(
     *,
     costs: Costs,
     search: Mapping[str, Any] | None = None,
-    budget: Mapping[str, float] | None = None,
+    budget: Mapping[str, float | str] | None = None,
     training: Sequence[tuple[float, float, float | None]] = (),
     notes: Sequence[str] = (),
 ) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,7 +83,7 @@ def compare(
     for place, entry in enumerate(lineup.entries):
         progress(ProgressEvent("models", place, len(lineup.entries)))
         found = None if cache is None else cache.read(entry)
-        if found is not None and dict(found.budget) == asdict(budget):
+        if found is not None and dict(found.budget) == budget.to_dict():
             results.append(found)
             kept += 1
             continue
@@ -177,9 +177,10 @@ def _compute(
                 sampler=sampler,
                 seed=recipe.seed,
                 seconds=budget.seconds or None,
+                pruner=budget.pruner,
                 judged=judged,
                 as_given=fits(spec, space, judged[0]),
-                folder=None if cache is None else cache.trials(entry),
+                folder=None if cache is None else cache.trials(entry, budget.pruner),
                 device=device,
                 progress=watch,
             )
@@ -191,7 +192,7 @@ def _compute(
         return replace(
             earlier,
             search=search,
-            budget=asdict(budget),
+            budget=budget.to_dict(),
             costs=replace(earlier.costs, search_seconds=float(search.get("seconds", 0.0))),
             notes=tuple(dict.fromkeys((*notes, *earlier.own_notes))),
         )
@@ -219,7 +220,7 @@ def _compute(
         metric,
         costs=costs,
         search=search,
-        budget=asdict(budget),
+        budget=budget.to_dict(),
         training=watch.epochs,
         notes=notes,
     )

@@ -15,6 +15,7 @@ from unblur.randomness import streams
 from unblur.spec import replace_field
 from unblur.splitting import Split, hold_out
 from unblur.tuning import SPACES, Dimension, Study, dimensions_of
+from unblur.tuning.pruning import Pruner
 from unblur.tuning.space import point_of
 
 SET_ASIDE = 0.1
@@ -32,6 +33,8 @@ class Budget:
     """The most settings; 0 for any number."""
     seconds: float = 0.0
     """How long at most, the trial under way being finished; 0 for any time."""
+    pruner: Pruner = "none"
+    """Which trainings are ended early (`unblur.tuning.pruning`); with one, so is that under way when time is over."""
 
     def __post_init__(self) -> None:
         if self.trials < 0 or not 0 <= self.seconds < math.inf:
@@ -42,6 +45,11 @@ class Budget:
 
     def __bool__(self) -> bool:
         return bool(self.trials or self.seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; the pruner only where there is one."""
+        made: dict[str, Any] = {"trials": self.trials, "seconds": self.seconds}
+        return made if self.pruner == "none" else {**made, "pruner": self.pruner}
 
 
 def judged_on(prepared: Prepared) -> tuple[Split, str]:
@@ -112,4 +120,5 @@ def in_words(budget: Budget, sampler: str) -> str:
     trials, seconds = f"{budget.trials:,} settings", f"{budget.seconds:g} seconds"
     much = f"{trials} or {seconds}, whichever ends first," if budget.trials and budget.seconds else ""
     much = much or (trials if budget.trials else seconds)
-    return f"{much} for each model, the first of them the model as given; sampler {sampler}"
+    ended = "" if budget.pruner == "none" else f", pruner {budget.pruner}"
+    return f"{much} for each model, the first of them the model as given; sampler {sampler}{ended}"

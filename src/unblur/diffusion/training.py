@@ -129,7 +129,7 @@ class Training(Generic[Fitted]):
         and `fitted` still gives the best evaluated one.
         """
         try:
-            while self.epoch < self.plan.epochs and not self._stopped():
+            while not self.ended:
                 report = self._epoch(self.epoch + 1)
                 self.history.append(report)
                 if self.checkpoints is not None and report.epoch % self.checkpoint_every == 0:
@@ -141,6 +141,11 @@ class Training(Generic[Fitted]):
         finally:
             if self.scalars is not None:
                 self.scalars.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the plan or its stopping rule wants no further epoch."""
+        return self.epoch >= self.plan.epochs or self._stopped()
 
     def _stopped(self) -> bool:
         stopping, best = self.plan.stopping, self.best

@@ -29,8 +29,10 @@ def trials_sections(trials: pl.DataFrame) -> list[Section]:
         return []
     values = good[metric].to_numpy().astype(np.float64)
     numbers = good["trial"].to_numpy().astype(np.float64)
-    failed = len(trials) - len(good)
-    lost = f" {failed} more could not be fitted." if failed else ""
+    pruned = int(trials["pruned"].sum()) if "pruned" in trials.columns else 0
+    failed = len(trials) - len(good) - pruned
+    lost = f" {pruned} more were ended early." if pruned else ""
+    lost += f" {failed} more could not be fitted." if failed else ""
     best = np.maximum.accumulate(values)
     history = cloud_plot(
         {

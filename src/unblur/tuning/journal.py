@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,15 @@ class Trial:
     seconds: float
     problem: str = ""
     """Why it could not be fitted."""
+    validations: Mapping[str, float] = field(default_factory=dict)
+    """What training was judged to be worth, by epoch (a number in words, as JSON has it)."""
+    pruned: bool = False
+    """Whether training was ended early, so that it has no value."""
+
+    @property
+    def reached(self) -> float | None:
+        """The metric, or the best that a training came to that was ended early; `None` where it could not be fitted."""
+        return max(self.validations.values()) if self.pruned and self.validations else self.value
 
 
 @dataclass(frozen=True)
@@ -89,10 +98,40 @@ class Journal:
         return Trial(**json.loads(file.read_text(encoding="utf-8")))
 
     def _check(self, found: Any, wanted: Mapping[str, Any]) -> None:
-        there = found if isinstance(found, dict) else {}
-        differing = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
+        differing = differing_from(found, wanted)
         if differing:
             raise ArtifactError(
-                f"A study goes on only where it was begun; in {self.folder} these differ: {some(differing)}. Give the "
+                f"A study goes on only where it was begun; in {self.folder} these differ: {differing}. Give the "
                 "same recipe, settings, search space, seed and data, or another folder."
             )
+
+
+def differing_from(found: Any, wanted: Mapping[str, Any]) -> str:
+    """Which entries of an identity differ from those wanted, in words; empty where none do."""
+    there = found if isinstance(found, dict) else {}
+    differing = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
+    return some(differing) if differing else ""
+
+
+class OwnTrials:
+    """The trials of one process, in a folder or in memory."""
+
+    def __init__(self, folder: Path | None, identity: Mapping[str, Any]) -> None:
+        """Raises `ArtifactError` as `Journal.open` does."""
+        self._journal = None if folder is None else Journal(folder)
+        self._done = [] if self._journal is None else self._journal.open(identity)
+
+    def finished(self, most: int) -> list[Trial]:
+        """The finished trials with numbers below `most`, in order."""
+        return self._done[:most]
+
+    def claim(self, total: int, propose: Callable[[int], Mapping[str, Any]]) -> tuple[int, Any] | None:
+        """The number and point of the next trial below `total`; `None` where all are finished."""
+        number = len(self._done)
+        return (number, propose(number)) if number < total else None
+
+    def add(self, trial: Trial) -> None:
+        """Write a finished trial, whole or not at all."""
+        if self._journal is not None:
+            self._journal.add(trial)
+        self._done.append(trial)

@@ -6,8 +6,10 @@ For models whose every setting costs a training; `unblur.tuning.search` is for t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,13 @@ from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
 from unblur.spec import spec_to_dict
 from unblur.splitting import Split, hold_out
-from unblur.tuning.journal import Journal, Trial
+from unblur.tuning.journal import OwnTrials, Trial
+from unblur.tuning.pruning import Pruner, Verdict, check_pruner, verdict_after
 from unblur.tuning.sampling import Sampler, check_sampler, propose_beside, trials_beside
 from unblur.tuning.search import check_quality
 from unblur.tuning.shared_trials import shares_work, tried_together
-from unblur.tuning.space import Dimension, point_of, set_point
+from unblur.tuning.space import Dimension, Point, point_of, set_point
+from unblur.tuning.storage import SharedTrials
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,22 +55,28 @@ class Study:
 
     @property
     def chosen(self) -> int:
-        """The number of the best trial; of equal ones the first. Raises `SpecError` where every trial failed."""
+        """The number of the best trial."""
+        return self.best.number
+
+    @property
+    def best(self) -> Trial:
+        """The best trial; of equal ones the first. Raises `SpecError` where every trial failed."""
         good = [trial for trial in self.trials if trial.value is not None]
         if not good:
-            reasons = "; ".join(dict.fromkeys(trial.problem for trial in self.trials))
+            reasons = "; ".join(dict.fromkeys(trial.problem for trial in self.trials if trial.problem))
             raise SpecError(
                 f"Some setting must be one that can be fitted; none was: {reasons}. Change the space."
             )
-        return max(good, key=lambda trial: (trial.value, -trial.number)).number
+        return max(good, key=lambda trial: (trial.value, -trial.number))
 
     @property
     def spec(self) -> Any:
         """The chosen setting."""
-        return set_point(self.base, self.space, self.trials[self.chosen].point)
+        return set_point(self.base, self.space, self.best.point)
 
     def to_frame(self) -> pl.DataFrame:
-        """One row a trial, the best first: its values, the metric, the best epoch, seconds, why it failed."""
+        """One row a trial, the best first: its values, the metric, the best epoch, seconds, whether it was ended early, why
+        it failed."""
         import polars as pl
 
         columns: dict[str, Any] = {"trial": [trial.number for trial in self.trials]}
@@ -77,6 +87,7 @@ class Study:
         columns[self.metric] = [trial.value for trial in self.trials]
         columns["best_epoch"] = [trial.epochs for trial in self.trials]
         columns["seconds"] = [trial.seconds for trial in self.trials]
+        columns["pruned"] = [trial.pruned for trial in self.trials]
         columns["problem"] = [trial.problem for trial in self.trials]
         columns["chosen"] = [trial.number == self.chosen for trial in self.trials]
         schema = {self.metric: pl.Float64, "best_epoch": pl.Int64, "problem": pl.String}
@@ -85,11 +96,14 @@ class Study:
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of the chosen setting must know."""
-        failed = sum(trial.value is None for trial in self.trials)
+        pruned = sum(trial.pruned for trial in self.trials)
+        failed = sum(trial.value is None for trial in self.trials) - pruned
         said = [
             f"{len(self.trials)} settings were fitted and judged by {self.metric} on {self.how} ({self.n_users:,} users)",
             f"the setting with the best {self.metric} was chosen; its test came after",
         ]
+        if pruned:
+            said.append(f"{pruned} of the settings were ended early, since others did better by then")
         if failed:
             said.append(f"{failed} of the settings could not be fitted")
         return (*said, *([self.stopped] if self.stopped else []))
@@ -109,6 +123,9 @@ def study(
     seconds: float | None = None,
     judged: tuple[Split, str] | None = None,
     as_given: bool = False,
+    pruner: str = "none",
+    storage: str | None = None,
+    name: str = "",
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Study:
@@ -119,9 +136,13 @@ def study(
     - `sampler`: ``exhaustive`` (each point in turn), ``random`` (without repeats), or ``bayes`` (optuna's TPE).
     - `folder`: keeps each trial as it ends. The same call on the same folder, after it was killed at any moment,
       goes on after the last finished trial and comes to the same; with more `trials` it goes on further.
+    - `storage`: the URL of a database in place of a folder, such as ``sqlite:///trials.db``: the same call, made by
+      several processes at a time, shares the trials among them (`unblur.tuning.storage`). `name` is the study's in it.
+    - `pruner`: which trainings are ended early (`unblur.tuning.pruning`): ``none``, ``median`` (those worse than half of
+      the earlier ones were by then) or ``halving`` (all but the best third after 4, 12, 36 … evaluations).
     - `patience`: end when so many trials in a row were no better.
-    - `seconds`: end when the trials, those of earlier calls included, took so long; the one under way is finished, and
-      so are those that are fitted together.
+    - `seconds`: end when the trials, those of earlier calls included, took so long; the one under way is finished (with
+      a pruner it is ended, once there is another), and so are those that are fitted together.
     - `judged`: what settings are fitted to and judged on, as train and held-out part, and where it comes from in
       words; then `split` is not looked at.
     - `as_given`: the first trial is `base` as it stands, whether or not its values are among those that are tried.
@@ -136,37 +157,47 @@ def study(
             f"A study needs at least 1 trial and something to search; saw {trials} and {len(space)}."
         )
     kind = check_sampler(sampler, space)
+    rule = check_pruner(pruner)
+    if storage is not None and folder is not None:
+        raise SpecError("Trials are kept in a folder or in a storage; both were given. Leave one out.")
     given, how = validation_of(base, split, seed) if judged is None else judged
-    journal = None if folder is None else Journal(Path(folder))
-    done: list[Trial] = []
-    if journal is not None:
-        done = journal.open(_identity(base, given, space, metric, kind, seed, as_given))
+    identity = _identity(base, given, space, metric, kind, seed, as_given, rule)
+    kept: OwnTrials | SharedTrials
+    if storage is None:
+        kept = OwnTrials(None if folder is None else Path(folder), identity)
+    else:
+        kept = SharedTrials(storage, name or base.kind, identity, space, rule, progress)
     first = point_of(base, space) if as_given else None
     total = trials_beside(first, kind, space, trials)
-    done, stopped = done[:total], ""
-    counted = patience is None and (seconds is None or total <= _AT_ONCE)
+    stopped = ""
+    counted = patience is None and (seconds is None or total <= _AT_ONCE) and storage is None
+    done = kept.finished(total)
     if counted and kind != "bayes" and shares_work(base) and len(done) < total:
         points = [propose_beside(first, kind, space, number, seed, ()) for number in range(len(done), total)]
         for trial in tried_together(
             points, len(done), base, space, given, metric, seed=seed, device=device, progress=progress
         ):
-            if journal is not None:
-                journal.add(trial)
-            done.append(trial)
-    while len(done) < total:
-        if seconds is not None and sum(trial.seconds for trial in done) >= seconds:
+            kept.add(trial)
+    while True:
+        done = kept.finished(total)
+        spent = sum(trial.seconds for trial in done)
+        if len(done) < total and seconds is not None and spent >= seconds:
             stopped = f"the search ended when its trials had taken {seconds:g} seconds"
             break
-        if patience is not None and _idle(done) >= patience:
+        if len(done) < total and patience is not None and _idle(done) >= patience:
             stopped = f"the search ended early: {patience} trials in a row were no better"
             break
         progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
-        earlier = [(trial.point, trial.value) for trial in done]
-        point = propose_beside(first, kind, space, len(done), seed, earlier)
-        trial = _tried(len(done), point, base, space, given, metric, seed, device, progress)
-        if journal is not None:
-            journal.add(trial)
-        done.append(trial)
+        earlier = [(trial.point, trial.reached) for trial in done]
+        claimed = kept.claim(total, partial(propose_beside, first, kind, space, seed=seed, finished=earlier))
+        if claimed is None:
+            done = kept.finished(total)
+            break
+        verdict = kept.verdict() if isinstance(kept, SharedTrials) else verdict_after(rule, done)
+        if rule != "none" and seconds is not None and any(trial.value is not None for trial in done):
+            verdict = _until(time.perf_counter() + seconds - spent, verdict)
+        number, point = claimed
+        kept.add(_tried(number, point, base, space, given, metric, seed, verdict, device, progress))
     progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
     users = int((given.held_out.user_degrees > 0).sum())
     return Study(metric, base, tuple(space), tuple(done), users, how, stopped)
@@ -192,12 +223,13 @@ def validation_of(base: Any, split: Split, seed: int) -> tuple[Split, str]:
 
 def _tried(
     number: int,
-    point: dict[str, Any],
+    point: Point,
     base: Any,
     space: Sequence[Dimension],
     given: Split,
     metric: str,
     seed: int,
+    verdict: Verdict,
     device: str,
     progress: Progress,
 ) -> Trial:
@@ -208,16 +240,33 @@ def _tried(
     judge = Judge.of(given, metric)
     try:
         spec = set_point(base, space, point)
-        model, epochs = _fitted(spec, given, seed, device, progress)
-        value = judge(model)
+        fitted = _fitted(spec, given, seed, verdict, device, progress)
+        value = None if fitted.pruned else judge(fitted.model)
     except (SpecError, DataError, DivergedTraining, np.linalg.LinAlgError, MemoryError) as problem:
         reason = str(problem) or type(problem).__name__
-        return Trial(number, point, None, None, time.perf_counter() - start, reason)
-    return Trial(number, point, value, epochs, time.perf_counter() - start)
+        return Trial(number, dict(point), None, None, time.perf_counter() - start, reason)
+    seconds = time.perf_counter() - start
+    return Trial(
+        number, dict(point), value, fitted.epoch, seconds, "", fitted.validations, pruned=fitted.pruned
+    )
 
 
-def _fitted(spec: Any, given: Split, seed: int, device: str, progress: Progress) -> tuple[Any, int | None]:
-    """The recommender of a setting, and its best epoch where it has epochs."""
+@dataclass(frozen=True)
+class _Fitted:
+    model: Any
+    epoch: int | None = None
+    """The best one, where there are epochs."""
+    validations: Mapping[str, float] = field(default_factory=dict)
+    pruned: bool = False
+
+
+def _until(deadline: float, verdict: Verdict) -> Verdict:
+    """The verdict, or an end where time is over."""
+    return lambda value: verdict(value) or time.perf_counter() >= deadline
+
+
+def _fitted(spec: Any, given: Split, seed: int, verdict: Verdict, device: str, progress: Progress) -> _Fitted:
+    """The recommender of a setting, its training watched where it has epochs."""
     options: dict[str, Any] = {
         "rng": streams(seed, "fit")["fit"],
         "device": device,
@@ -226,11 +275,19 @@ def _fitted(spec: Any, given: Split, seed: int, device: str, progress: Progress)
     if getattr(spec, "stopping", None) is not None and "validation" in signature(spec.fit).parameters:
         options["validation"] = given.held_out
     if not hasattr(spec, "training"):
-        return spec.fit(given.train, **options), None
+        return _Fitted(spec.fit(given.train, **options))
     run = spec.training(given.train, **options)
-    for _ in run.epochs():
-        pass
-    return run.fitted(), None if run.best is None else run.best.epoch
+    validations: dict[str, float] = {}
+    pruned = False
+    with closing(run.epochs()) as epochs:
+        for report in epochs:
+            if report.validation is not None:
+                validations[str(report.epoch)] = report.validation
+                pruned = verdict(report.validation) and not run.ended
+            if pruned:
+                break
+    epoch = None if run.best is None else run.best.epoch
+    return _Fitted(None if pruned else run.fitted(), epoch, validations, pruned)
 
 
 def _identity(
@@ -241,6 +298,7 @@ def _identity(
     sampler: Sampler,
     seed: int,
     as_given: bool,
+    pruner: Pruner,
 ) -> dict[str, Any]:
     """Plain values that a study must agree in to be gone on with."""
     return {
@@ -253,6 +311,7 @@ def _identity(
         "train": given.train.fingerprint(),
         "validation": given.held_out.fingerprint(),
         **({"as_given": True} if as_given else {}),
+        **({} if pruner == "none" else {"pruner": pruner}),
     }
 
 

@@ -86,7 +86,7 @@ def run_hyper(
     )
     said = (*configuration.notes, *notes, *found.notes())
     outcome = experiment.measure(prepared, chosen=found.spec, notes=said, device=device, progress=progress)
-    best, digits = found.trials[found.chosen], configuration["metric_decimal_place"]
+    best, digits = found.best, configuration["metric_decimal_place"]
     return HyperTuning(
         best_params=dict(best.point),
         best_score=best.value or 0.0,

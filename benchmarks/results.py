@@ -234,6 +234,13 @@ def _numbers(recipe: Recipe, which: str, measures: Sequence[str]) -> str:
     )
 
 
+def _ground(page: Page, part: Part, found: Comparison) -> str:
+    """The protocol, or the part's title where a page has several of one protocol."""
+    protocols = [figures.protocol for one in page.parts if (figures := figures_of(one)) is not None]
+    alike = protocols.count(found.protocol) > 1
+    return part.title[0].lower() + part.title[1:] if alike else str(found.protocol)
+
+
 def comparisons_table(pages: Sequence[Page]) -> str:
     """The winner of each comparison."""
     rows = [
@@ -249,7 +256,7 @@ def comparisons_table(pages: Sequence[Page]) -> str:
             figure = found.figures[best][found.metric]
             level = [one.name for one in found.results[1:] if not found.between(best, one.name).differs]
             rows.append(
-                f"| [{page.title}](docs/results/{page.file}.md), {found.protocol} | {len(found.results)} | `{best}` | "
+                f"| [{page.title}](docs/results/{page.file}.md), {_ground(page, part, found)} | {len(found.results)} | `{best}` | "
                 f"{found.metric} {figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f}) | "
                 f"{', '.join(f'`{name}`' for name in level) or 'none'} |"
             )

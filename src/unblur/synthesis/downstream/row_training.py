@@ -37,6 +37,9 @@ AT_ONCE = 4096
 NOTHING = 1e-35
 """A moment below this is set to 0: the moments of a unit without a gradient decay into denormal numbers, with which a
 processor calculates some hundred times slower."""
+FAINT = 1e-16
+"""A gradient below this is taken for 0, since its square would be denormal as well. It moves a weight by less than
+1e-8 of the learning rate (Adam's ε is 1e-8)."""
 SLACK = 1.001
 """What bounds are multiplied by, for rounding."""
 
@@ -81,6 +84,10 @@ def _update(parts: Sequence[_Moving], gradients: Sequence[Tensor], rate: float) 
         eps=EPSILON,
         maximize=False,
     )
+
+
+def _without_faint(gradient: Tensor) -> Tensor:
+    return functional.hardshrink(gradient, FAINT)
 
 
 class RowTraining:
@@ -129,8 +136,10 @@ class RowTraining:
         weights = [second.T, *later[: len(self.later)]]
         with torch.enable_grad():
             made = upper_layers(first, weights, later[len(self.later) :], self.dropout, generator)
+            made.register_hook(_without_faint)
             loss = functional.binary_cross_entropy_with_logits(made, x)
-        by_first, by_second, *by_later = torch.autograd.grad(loss, [first, second, *later])
+        gradients = torch.autograd.grad(loss, [first, second, *later])
+        by_first, by_second, *by_later = map(_without_faint, gradients)
         with torch.no_grad():
             for part in later:
                 part.requires_grad_(False)
@@ -148,7 +157,7 @@ class RowTraining:
         """One step of Adam."""
         n = self.awake
         by_always = by_first.sum(0)
-        by_adds = by_first.T @ x
+        by_adds = _without_faint(by_first.T @ x)
         flat = by_adds.view(-1)
         apart = torch.stack([cells.value[:n].view(-1).dot(flat) for cells in self.cells])
         by_embedding = torch.stack((self._sums[:, :n] @ by_always - apart, apart))

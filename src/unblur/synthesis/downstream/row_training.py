@@ -30,6 +30,9 @@ FIRST_BETA, SECOND_BETA, EPSILON = 0.9, 0.999, 1e-8
 """Adam's, as `torch.optim.Adam` has them."""
 SETTLED = 64
 """After so many updates without a gradient a unit may sleep: 0.1 % of its momentum is left."""
+LONGEST = 16_384
+"""Each time that a unit is woken or could not sleep it must be quiet for twice as long, up to so many updates: looking
+for a bound costs as much as some hundred updates of the unit."""
 LOOK_EVERY = 32
 """Updates between two looks for units that may sleep."""
 AT_ONCE = 4096
@@ -113,6 +116,7 @@ class RowTraining:
         self._gradient = torch.empty_like(self._table)
         self._tabulate(0, width)
         self._quiet = torch.zeros(width, dtype=torch.int64)
+        self._needed = torch.full((width,), SETTLED)  # how long a unit must be quiet before it is looked at
         self._since = torch.zeros(width)  # the update at which a unit went to sleep
         self._reach = torch.zeros(width)  # of a sleeping unit: the largest Σ_i x_i·A_i of any row, then
         self._swing = torch.zeros(len(self.cells), width)  # and the largest |Σ_i x_i·W_i| by place
@@ -189,12 +193,13 @@ class RowTraining:
 
     def _rest(self) -> None:
         """Put to sleep what has been quiet for long, and what no row can turn on."""
-        found = (self._quiet[: self.awake] >= SETTLED).nonzero()[:, 0]
+        found = (self._quiet[: self.awake] >= self._needed[: self.awake]).nonzero()[:, 0]
         if not len(found):
             return
         reach = self._largest(self._table[found])
         free = (self._always(0, self.awake)[found] + SLACK * reach) < 0
-        self._quiet[found[~free]] = -SETTLED  # looked at again after twice as many
+        self._quiet[found[~free]] = 0
+        self._needed[found[~free]] = (2 * self._needed[found[~free]]).clamp_max(LONGEST)
         apart = self.embedding.value[1] - self.embedding.value[0]
         for unit, most in zip(found[free].flip(0).tolist(), reach[free].flip(0).tolist(), strict=True):
             last = self.awake - 1
@@ -230,6 +235,7 @@ class RowTraining:
                 part.mean[first] *= FIRST_BETA**slept
                 part.square[first] *= SECOND_BETA**slept
             self._quiet[first] = 0
+            self._needed[first] = min(2 * int(self._needed[first]), LONGEST)
             self._tabulate(first, first + 1)
             self.awake = first + 1
 
@@ -247,7 +253,7 @@ class RowTraining:
         for part in self._shared:
             for array in part.arrays:
                 array[pair] = array[turned]
-        for array in (self.order, self._table, self._quiet, self._since, self._reach):
+        for array in (self.order, self._table, self._quiet, self._needed, self._since, self._reach):
             array[pair] = array[turned]
         for array in (self._sums, self._swing, self._apart):
             array[:, pair] = array[:, turned]

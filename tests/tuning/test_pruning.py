@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,49 @@ def test_what_a_killed_process_had_in_hand_is_made_by_another(
     assert sorted(record["unblur trial"] for record in recorded(tmp_path)) == list(range(8))
 
 
+def test_what_is_interrupted_is_free_again_at_once(
+    split: Split, whole: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that is no trial's ends the call; the next one makes the same trials without waiting."""
+
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    run(split, 2, storage=url(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("unblur.tuning.study"), "_fitted", broken)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run(split, storage=url(tmp_path))
+    start = time.monotonic()
+    assert results(run(split, storage=url(tmp_path))) == results(whole)
+    assert time.monotonic() - start < 50  # a lost trial is waited for for a minute
+
+
+def test_a_trial_that_counted_as_lost_does_no_harm(
+    split: Split, whole: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that slept for long goes on: what it had in hand is made once more, by whoever comes first."""
+    module: Any = import_module("unblur.tuning.study")  # the package has a function of that name
+    fitted, lost = module._fitted, []
+
+    def slept(*arguments: Any) -> Any:
+        if not lost:
+            theirs = optuna.load_study(study_name=LONGER.kind, storage=url(tmp_path))
+            lost.append(theirs.trials[-1].number)
+            theirs._storage.set_trial_state_values(theirs.trials[-1]._trial_id, optuna.trial.TrialState.FAIL)
+        return fitted(*arguments)
+
+    monkeypatch.setattr(module, "_fitted", slept)
+    assert results(run(split, storage=url(tmp_path))) == results(whole)
+    assert lost == [0]
+    assert sorted(record["unblur trial"] for record in recorded(tmp_path)) == list(range(8))
+
+
+def test_no_time_at_all(split: Split) -> None:
+    with pytest.raises(SpecError, match="more than 0 seconds; saw 0"):
+        run(split, seconds=0)
+
+
 def test_storages_that_cannot_be(split: Split, tmp_path: Path) -> None:
     run(split, 1, storage=url(tmp_path), name="mine")
     with pytest.raises(ArtifactError, match=r"'mine' of sqlite.* these differ: 'space'.*another storage"):
@@ -206,6 +250,9 @@ def test_storages_that_cannot_be(split: Split, tmp_path: Path) -> None:
     assert len(run(split, 1, storage=url(tmp_path), name="yours", space=SPACE[:1]).trials) == 1
     for wrong in ("trials.db", "sqlite:////nowhere/at/all/trials.db"):
         with pytest.raises(ArtifactError, match=r"URL of a database .* sqlite:///trials\.db"):
+            run(split, 1, storage=wrong)
+    for wrong in ("sqlite://", "sqlite:///:memory:"):
+        with pytest.raises(ArtifactError, match="in memory"):
             run(split, 1, storage=wrong)
     with pytest.raises(SpecError, match="folder or in a storage"):
         run(split, 1, storage=url(tmp_path), folder=tmp_path / "trials")

@@ -256,7 +256,7 @@ def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
 
 
 def _sizes(specs: Sequence[BSPM], most: int = 32) -> tuple[int, int]:
-    """How many Chebyshev polynomials stand for p, and for q, so that all settings are met to 1e-5 of their largest value."""
+    """How many Chebyshev polynomials stand for p, and for q, so that all settings are met to 3e-5 of their largest value."""
     sizes = []
     grid = 0.5 * (1 - np.cos(np.pi * np.linspace(0, 1, 401)))
     for which in (0, 1):

@@ -2,7 +2,8 @@
 
 Each process claims the next number that nobody has, so that no point is tried twice, and waits in the end for what
 others still have in hand. A process that dies is noticed by its heartbeat, and its number is given out again. The study
-is optuna's own: its tools read it (`optuna.load_study(study_name=…, storage=…)`).
+is optuna's own: its tools read it (`optuna.load_study(study_name=…, storage=…)`). With successive halving a trial that
+failed or was lost after a rung stays a competitor there, which it does not in a folder.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ class SharedTrials:
         optuna.
         """
         needed_optuna("A storage")
-        self.storage, self.name, self.space, self.progress = storage, name, tuple(space), progress
+        shown = _shown(storage)
+        self.storage, self.name, self.space, self.progress = shown, name, tuple(space), progress
         with self._in_words():
             self.study = _opened(storage, name, pruner)
             wanted = json.loads(json.dumps(dict(identity)))
@@ -66,7 +68,7 @@ class SharedTrials:
             differing = differing_from(self.study.user_attrs[IDENTITY], wanted)
         if differing:
             raise ArtifactError(
-                f"A study goes on only where it was begun; in {name!r} of {storage} these differ: {differing}. Give the "
+                f"A study goes on only where it was begun; in {name!r} of {shown} these differ: {differing}. Give the "
                 "same recipe, settings, search space, seed and data, or another storage."
             )
         self._open: optuna.trial.Trial | None = None
@@ -105,84 +107,113 @@ class SharedTrials:
 
     def verdict(self) -> Verdict:
         """The verdict on the claimed trial."""
+        import optuna
+
         assert self._open is not None  # it was claimed
         told = verdict_on(self._open)
 
         def says_stop(value: float) -> bool:
-            with self._in_words():
+            with self._in_words(), suppress(optuna.exceptions.UpdateFinishedTrialError):
                 return told(value)
+            return False  # it counted as lost meanwhile, and another process has its number
 
         return says_stop
 
     def add(self, trial: Trial) -> None:
-        """Write what the claimed trial came to."""
+        """Write what the claimed trial came to. Nothing is written where it counted as lost meanwhile."""
         import optuna
 
-        assert self._open is not None
-        assert self._beats is not None
+        assert self._open is not None  # it was claimed
         state = optuna.trial.TrialState
-        with self._in_words():
+        with self._in_words(), suppress(optuna.exceptions.UpdateFinishedTrialError):
             self._open.set_user_attr(TRIAL, json.loads(json.dumps(asdict(trial))))
             if trial.value is not None:
                 self.study.tell(self._open, trial.value)
             else:
                 pruned = trial.pruned and trial.validations
                 self.study.tell(self._open, state=state.PRUNED if pruned else state.FAIL)
+            self._open = None
         self.release()
 
     def release(self) -> None:
-        """Stop the heartbeat of the claimed trial; one that is not finished is then given out again."""
+        """Give the claimed trial back where it is not finished: its number is free again, for anybody."""
+        import optuna
+
+        trial, self._open = self._open, None
         if self._beats is not None:
             self._beats.set()
-        self._open = self._beats = None
+            self._beats = None
+        if trial is not None:
+            with suppress(
+                Exception
+            ):  # what is wrong with the database is said elsewhere; the heartbeat has ended
+                self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
-    def _free(self, total: int) -> int | None:
-        """The lowest number below `total` that nobody has; trials of processes that died count as nobody's."""
+    def wait(self, total: int) -> None:
+        """Wait until no process has a number below `total` in hand."""
+        while True:
+            with self._in_words():
+                in_hand = [entry for entry in self._running() if entry.user_attrs[PLACE] < total]
+            if not in_hand:
+                return
+            done = len(self.finished(total))
+            self.progress(ProgressEvent("trials, waiting for other processes", done, total))
+            time.sleep(POLL_SECONDS)
+
+    def _running(self) -> list[optuna.trial.FrozenTrial]:
+        """The trials that some process has in hand; those of processes that died are declared lost before."""
         import optuna
 
         with _quiet():
             optuna.storages.fail_stale_trials(self.study)
         running = optuna.trial.TrialState.RUNNING
-        held = {
-            entry.user_attrs[PLACE]
-            for entry in self.study.get_trials(deepcopy=False)
-            if PLACE in entry.user_attrs and (TRIAL in entry.user_attrs or entry.state == running)
-        }
+        return [
+            entry
+            for entry in self.study.get_trials(deepcopy=False, states=(running,))
+            if PLACE in entry.user_attrs
+        ]
+
+    def _free(self, total: int) -> int | None:
+        """The lowest number below `total` that nobody has; trials of processes that died count as nobody's."""
+        held = {entry.user_attrs[PLACE] for entry in self._running()}
+        held |= {trial.number for trial in self.finished(total)}
         return next((number for number in range(total) if number not in held), None)
 
     def _taken(self, number: int, point: Point) -> bool:
-        """Take a number, unless another process did so first."""
+        """Take a number, unless another process did so first: the earlier trial of optuna's with that number has it."""
         import optuna
 
-        self.study.sampler = _given(self.space, point)
-        with _quiet():
-            asked = self.study.ask(_distributions(self.space, point))
-        self._beat(asked)
-        asked.set_user_attr(PLACE, number)
-        running = optuna.trial.TrialState.RUNNING
-        rivals = [
-            entry.number
+        # The number is written together with the trial, so that no later one can miss it.
+        asked = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=_params(self.space, point),
+            distributions=_distributions(self.space, point),
+            user_attrs={PLACE: number},
+        )
+        place = self.study._storage.create_new_trial(self.study._study_id, template_trial=asked)
+        self._open = optuna.trial.Trial(self.study, place)
+        self._beat(place)
+        finished = [
+            entry
             for entry in self.study.get_trials(deepcopy=False)
-            if entry.user_attrs.get(PLACE) == number and (TRIAL in entry.user_attrs or entry.state == running)
+            if TRIAL in entry.user_attrs and entry.user_attrs[PLACE] == number
         ]
-        if min(rivals) == asked.number:
-            self._open = asked
+        rivals = [entry for entry in self._running() if entry.user_attrs[PLACE] == number]
+        if min(entry.number for entry in (*finished, *rivals)) == self._open.number:
             return True
-        self.study.tell(asked, state=optuna.trial.TrialState.FAIL)
         self.release()
         return False
 
-    def _beat(self, trial: optuna.trial.Trial) -> None:
-        """Say from now on that the process is there, until the trial is finished."""
-        storage, number = self.study._storage, trial._trial_id
+    def _beat(self, trial: int) -> None:
+        """Say now, and from now on, that the process is there, until the trial is finished."""
+        storage: Any = self.study._storage
+        storage.record_heartbeat(trial)
         ended = threading.Event()
 
         def beat() -> None:
-            while True:
-                with _quiet():
-                    storage.record_heartbeat(number)  # type: ignore[attr-defined]
-                if ended.wait(HEARTBEAT_SECONDS):
-                    return
+            while not ended.wait(HEARTBEAT_SECONDS):
+                with suppress(Exception):  # a database that is busy: the next time will do
+                    storage.record_heartbeat(trial)
 
         self._beats = ended
         threading.Thread(target=beat, daemon=True).start()
@@ -262,15 +293,26 @@ def _distributions(space: Sequence[Dimension], point: Point) -> dict[str, BaseDi
     return made
 
 
-def _given(space: Sequence[Dimension], point: Point) -> optuna.samplers.BaseSampler:
-    """A sampler of optuna's that has but one point to give."""
-    import optuna
-
-    values = {
+def _params(space: Sequence[Dimension], point: Point) -> dict[str, Any]:
+    """A point in the terms of `_distributions`."""
+    distributions = _distributions(space, point)
+    return {
         dimension.name: str(point[dimension.name])
         if isinstance(dimension.values, Choice)
         else float(point[dimension.name])
         for dimension in space
+        if dimension.name in distributions
     }
-    with _quiet():
-        return optuna.samplers.PartialFixedSampler(values, optuna.samplers.RandomSampler(seed=0))
+
+
+def _shown(storage: str) -> str:
+    """The URL without its password. Raises `ArtifactError` for a database that is in memory, which nobody can share."""
+    from sqlalchemy.engine import make_url
+
+    with _in_words(storage):
+        url = make_url(storage)
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ArtifactError(
+            f"A storage must be a database that is kept, such as sqlite:///trials.db; {storage} is in memory. Name a file."
+        )
+    return url.render_as_string(hide_password=True)

@@ -103,7 +103,9 @@ class Study:
             f"the setting with the best {self.metric} was chosen; its test came after",
         ]
         if pruned:
-            said.append(f"{pruned} of the settings were ended early, since others did better by then")
+            said.append(
+                f"{pruned} of the settings were ended early, since others did better by then or time was over"
+            )
         if failed:
             said.append(f"{failed} of the settings could not be fitted")
         return (*said, *([self.stopped] if self.stopped else []))
@@ -141,7 +143,7 @@ def study(
     - `pruner`: which trainings are ended early (`unblur.tuning.pruning`): ``none``, ``median`` (those worse than half of
       the earlier ones were by then) or ``halving`` (all but the best third after 4, 12, 36 … evaluations).
     - `patience`: end when so many trials in a row were no better.
-    - `seconds`: end when the trials, those of earlier calls included, took so long; the one under way is finished (with
+    - `seconds`: end when the trials, those of earlier calls and other processes included, took so long; the one under way is finished (with
       a pruner it is ended, once there is another), and so are those that are fitted together.
     - `judged`: what settings are fitted to and judged on, as train and held-out part, and where it comes from in
       words; then `split` is not looked at.
@@ -158,6 +160,10 @@ def study(
         )
     kind = check_sampler(sampler, space)
     rule = check_pruner(pruner)
+    if seconds is not None and not seconds > 0:
+        raise SpecError(
+            f"A search needs more than 0 seconds; saw {seconds}. Give more, or leave the limit out."
+        )
     if storage is not None and folder is not None:
         raise SpecError("Trials are kept in a folder or in a storage; both were given. Leave one out.")
     given, how = validation_of(base, split, seed) if judged is None else judged
@@ -183,9 +189,11 @@ def study(
         spent = sum(trial.seconds for trial in done)
         if len(done) < total and seconds is not None and spent >= seconds:
             stopped = f"the search ended when its trials had taken {seconds:g} seconds"
-            break
         if len(done) < total and patience is not None and _idle(done) >= patience:
             stopped = f"the search ended early: {patience} trials in a row were no better"
+        if stopped:
+            kept.wait(total)
+            done = kept.finished(total)
             break
         progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
         earlier = [(trial.point, trial.reached) for trial in done]
@@ -197,7 +205,12 @@ def study(
         if rule != "none" and seconds is not None and any(trial.value is not None for trial in done):
             verdict = _until(time.perf_counter() + seconds - spent, verdict)
         number, point = claimed
-        kept.add(_tried(number, point, base, space, given, metric, seed, verdict, device, progress))
+        try:
+            trial = _tried(number, point, base, space, given, metric, seed, verdict, device, progress)
+        except BaseException:
+            kept.release()
+            raise
+        kept.add(trial)
     progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
     users = int((given.held_out.user_degrees > 0).sum())
     return Study(metric, base, tuple(space), tuple(done), users, how, stopped)

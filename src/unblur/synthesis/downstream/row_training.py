@@ -30,9 +30,10 @@ FIRST_BETA, SECOND_BETA, EPSILON = 0.9, 0.999, 1e-8
 """Adam's, as `torch.optim.Adam` has them."""
 SETTLED = 64
 """After so many updates without a gradient a unit may sleep: 0.1 % of its momentum is left."""
-LONGEST = 16_384
-"""Each time that a unit is woken or could not sleep it must be quiet for twice as long, up to so many updates: looking
-for a bound costs as much as some hundred updates of the unit."""
+LONGEST = 512
+"""Each time that a unit was woken soon, or could not sleep, it must be quiet for twice as long, up to so many updates."""
+WORTH = 256
+"""A shorter sleep saves less than finding the unit's bound costs."""
 LOOK_EVERY = 32
 """Updates between two looks for units that may sleep."""
 AT_ONCE = 4096
@@ -235,7 +236,7 @@ class RowTraining:
                 part.mean[first] *= FIRST_BETA**slept
                 part.square[first] *= SECOND_BETA**slept
             self._quiet[first] = 0
-            self._needed[first] = min(2 * int(self._needed[first]), LONGEST)
+            self._needed[first] = SETTLED if slept >= WORTH else min(2 * int(self._needed[first]), LONGEST)
             self._tabulate(first, first + 1)
             self.awake = first + 1
 

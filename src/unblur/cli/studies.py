@@ -46,6 +46,7 @@ def tune_trained(
 ) -> None:
     """A study of the recipe's model, kept on disk trial by trial; then one fit and one test of the winner."""
     from unblur import experiment, tuning
+    from unblur.tuning.storage import shown_url
 
     space, remarks = _space(base, asked)
     for remark in remarks:
@@ -79,7 +80,7 @@ def tune_trained(
         )
     print_trials(found)
     show(outcome.report, None)
-    terminal.note(f"trials are kept in {place or asked.storage}")
+    terminal.note(f"trials are kept in {shown_url(asked.storage) if asked.storage else place}")
     if out is not None:
         experiment.write_folder(
             out,

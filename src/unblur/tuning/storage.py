@@ -58,7 +58,7 @@ class SharedTrials:
         optuna.
         """
         needed_optuna("A storage")
-        shown = _shown(storage)
+        shown = shown_url(storage)
         self.storage, self.name, self.space, self.progress = shown, name, tuple(space), progress
         with self._in_words():
             self.study = _opened(storage, name, pruner)
@@ -144,9 +144,7 @@ class SharedTrials:
             self._beats.set()
             self._beats = None
         if trial is not None:
-            with suppress(
-                Exception
-            ):  # what is wrong with the database is said elsewhere; the heartbeat has ended
+            with suppress(Exception):  # what is wrong with the database is said elsewhere
                 self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
     def wait(self, total: int) -> None:
@@ -305,7 +303,7 @@ def _params(space: Sequence[Dimension], point: Point) -> dict[str, Any]:
     }
 
 
-def _shown(storage: str) -> str:
+def shown_url(storage: str) -> str:
     """The URL without its password. Raises `ArtifactError` for a database that is in memory, which nobody can share."""
     from sqlalchemy.engine import make_url
 

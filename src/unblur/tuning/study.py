@@ -197,20 +197,20 @@ def study(
             break
         progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
         earlier = [(trial.point, trial.reached) for trial in done]
-        claimed = kept.claim(total, partial(propose_beside, first, kind, space, seed=seed, finished=earlier))
-        if claimed is None:
-            done = kept.finished(total)
-            break
-        verdict = kept.verdict() if isinstance(kept, SharedTrials) else verdict_after(rule, done)
-        if rule != "none" and seconds is not None and any(trial.value is not None for trial in done):
-            verdict = _until(time.perf_counter() + seconds - spent, verdict)
-        number, point = claimed
         try:
-            trial = _tried(number, point, base, space, given, metric, seed, verdict, device, progress)
-        except BaseException:
+            claimed = kept.claim(
+                total, partial(propose_beside, first, kind, space, seed=seed, finished=earlier)
+            )
+            if claimed is None:
+                done = kept.finished(total)
+                break
+            verdict = kept.verdict() if isinstance(kept, SharedTrials) else verdict_after(rule, done)
+            if rule != "none" and seconds is not None and any(trial.value is not None for trial in done):
+                verdict = _until(time.perf_counter() + seconds - spent, verdict)
+            number, point = claimed
+            kept.add(_tried(number, point, base, space, given, metric, seed, verdict, device, progress))
+        finally:  # whatever is not finished by then is free again
             kept.release()
-            raise
-        kept.add(trial)
     progress(ProgressEvent("trials", len(done), total, _best(done, metric)))
     users = int((given.held_out.user_degrees > 0).sum())
     return Study(metric, base, tuple(space), tuple(done), users, how, stopped)

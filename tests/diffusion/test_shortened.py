@@ -9,13 +9,15 @@ import pytest
 import torch
 
 import unblur
+import unblur.diffusion.shortened as shortened_module
 from tests.diffusion.generated import communities
 from tests.diffusion.trainable import ITEMS, LATENT, same_bytes
 from unblur.diffusion import Denoiser, DiffRec, LatentDiffRec, Objective, Sampling, Schedule
+from unblur.diffusion.denoiser import ACTIVATIONS
 from unblur.diffusion.item_diffusion import DiffRecRecommender
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.sampling import denoise, reverse_chain
-from unblur.diffusion.shortened import MARGIN
+from unblur.diffusion.shortened import MARGIN, _averages, _corrected, _gain_and_shift
 from unblur.errors import SpecError
 from unblur.recommender import Recommender
 from unblur.spec import replace_field
@@ -180,6 +182,48 @@ def test_a_cap_on_steps_costs_accuracy_and_less_with_more_steps() -> None:
     ]
     assert errors[0] > errors[1] > errors[2] > errors[3]
     assert errors[3] <= 1e-5 * float(np.abs(whole).max())
+
+
+@pytest.mark.parametrize("name", ["loose", "loose and deep"])
+def test_products_in_float16_keep_the_tolerance_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained(name)
+    scores = []
+    for halves in (False, True):
+        monkeypatch.setattr(shortened_module, "multiplies_halves", lambda device, halves=halves: halves)
+        again = model.spec.restore(model.items, model.item_counts, model.tensors(), "cpu")
+        scores.append(again.score(OTHERS))
+    whole = step_by_step(model, SparseRows.of(OTHERS.matrix))
+    filled = OTHERS.user_degrees > 0
+    for each in scores:
+        assert np.abs(each - whole)[filled].max() <= model.spec.sampling.tolerance
+    assert 0 < np.abs(scores[0] - scores[1]).max() <= 0.2 * model.spec.sampling.tolerance
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "leaky_relu", "gelu", "softplus", "identity"])
+def test_factors_and_shifts_are_found_again(activation: str) -> None:
+    chance = torch.Generator().manual_seed(0)
+    x, called = torch.randn(400, 7, generator=chance), ACTIVATIONS[activation]
+    gain, shift = 1 + 0.2 * torch.randn(7, generator=chance), 0.2 * torch.randn(7, generator=chance)
+    found = _gain_and_shift(called, x, called(gain * x + shift))
+    for made, expected in zip(found, (gain, shift), strict=True):
+        np.testing.assert_allclose(made, expected, rtol=0, atol=0.02)
+
+
+def test_units_that_no_row_turns_on_are_left_alone() -> None:
+    gain, shift = _gain_and_shift(torch.relu, -1 - torch.rand(50, 3), torch.zeros(50, 3))
+    assert torch.equal(gain, torch.ones(3))
+    assert torch.equal(shift, torch.zeros(3))
+
+
+def test_the_mean_over_step_inputs_is_closer_than_the_answer_to_their_mean() -> None:
+    network, chance = trained("loose and deep").network, torch.Generator().manual_seed(1)
+    z = torch.randn(300, len(network.bias_in), generator=chance)
+    inputs = 0.5 * torch.randn(9, len(network.bias_in), generator=chance)
+    with torch.no_grad():
+        averages = _averages(network, z, [(each, 1 / 9) for each in inputs])
+        plain = network.hidden(z + inputs.mean(0))
+        *_, corrected = _corrected(network, z + inputs.mean(0), averages)
+    assert (corrected - averages[-1]).square().mean() < 0.2 * (plain - averages[-1]).square().mean()
 
 
 def test_bad_tolerances_are_refused() -> None:

@@ -7,7 +7,7 @@ items, and so that the last layer times the first is one small matrix (see `unbl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -32,6 +32,18 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     }
 )
 """The non-linearities by the names that the settings use."""
+
+IN_PLACE: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "tanh": torch.tanh_,
+        "relu": torch.relu_,
+        "sigmoid": torch.sigmoid_,
+        "leaky_relu": functional.leaky_relu_,
+        "elu": functional.elu_,
+        "identity": lambda x: x,
+    }
+)
+"""Those that can overwrite what they are given."""
 
 BIAS_DEVIATION = 0.001
 """The deviation that biases begin with."""
@@ -111,10 +123,27 @@ class DenoisingNetwork(nn.Module):
     def hidden(self, first: Tensor) -> Tensor:
         """From the first layer's sums, (n, first width), to the last hidden layer's values, (n, last
         width)."""
-        h = self.activation(first)
+        return self.hidden_layers(first)[-1]
+
+    def hidden_layers(self, first: Tensor) -> list[Tensor]:
+        """The same for all hidden layers."""
+        made = [self.activation(first)]
         for weight, bias in zip(self.hidden_weights, self.hidden_biases, strict=True):
-            h = self.activation(functional.linear(h, weight, bias))
+            made.append(self.activation(functional.linear(made[-1], weight, bias)))
+        return made
+
+    def hidden_in_place(self, layers: Sequence[Tensor]) -> Tensor:
+        """`hidden`, without memory of its own and without gradients: `layers`, (n, width) each, begin with the
+        first layer's sums, and are overwritten with values."""
+        h = self.activate(layers[0])
+        for weight, bias, out in zip(self.hidden_weights, self.hidden_biases, layers[1:], strict=True):
+            h = self.activate(torch.addmm(bias, h, weight.T, out=out))
         return h
+
+    def activate(self, sums: Tensor) -> Tensor:
+        """The activation, overwriting its sums."""
+        overwriting = IN_PLACE.get(self.settings.activation)
+        return sums.copy_(self.activation(sums)) if overwriting is None else overwriting(sums)
 
     def forward(self, noisy: Tensor, steps: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The answer for rows (n, width) at steps (n,) int64: (n, width). Dropout needs the generator."""

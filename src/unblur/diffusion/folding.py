@@ -9,6 +9,7 @@ between.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,10 @@ from torch import Tensor
 
 from unblur.diffusion.denoiser import DenoisingNetwork
 from unblur.diffusion.sampling import ReverseChain
+
+BLOCK = 512
+"""Rows that are run together, at most, so that their answers stay in the cache; their memory is used again, since to
+get memory anew for each layer costs about as much as the layers do when several threads ask for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,27 +49,41 @@ class FoldedChain:
             step_inputs=network.step_inputs(steps),
         )
 
+    @torch.no_grad()
     def hidden(self, first: Tensor) -> Tensor:
         """From z of the start, (n, first width), to Σ_k weight_k·h_k, (n, last width), over the steps'
         answers."""
+        blocks = even_blocks(first)
+        made = first.new_empty(len(first), len(self.fold))
+        room, z = self.room(len(blocks[0])), torch.empty_like(blocks[0])
+        for block, out in zip(blocks, even_blocks(made), strict=True):
+            size = len(block)
+            self._steps(z[:size].copy_(block), [part[:size] for part in room], out.zero_())
+        return made
+
+    def _steps(self, z: Tensor, layers: Sequence[Tensor], total: Tensor) -> None:
+        """Take all steps from z, which is overwritten, and add up the answers."""
         chain, weights = self.chain, self.chain.answer_weights
-        z, earlier, total = first, first, None
+        earlier: Tensor | None = None
         for place in range(len(chain)):
-            h = self.network.hidden(z + self.step_inputs[place])
+            torch.add(z, self.step_inputs[place], out=layers[0])
+            h = self.network.hidden_in_place(layers)
             if weights[place]:
-                total = (
-                    h * float(weights[place]) if total is None else total.add_(h, alpha=float(weights[place]))
-                )
+                total.add_(h, alpha=float(weights[place]))
             if place == len(chain) - 1:
                 break
             a, b, c = (
                 float(part[place]) for part in (chain.from_answer, chain.from_state, chain.from_earlier)
             )
-            both = h.add(earlier, alpha=c / a) if c else h
-            z = torch.addmm(z, both, self.fold, beta=b, alpha=a).add_(self.fold_bias, alpha=a + c)
-            earlier = h
-        assert total is not None
-        return total
+            both = h if earlier is None or not c else h.add(earlier, alpha=c / a)
+            torch.addmm(z, both, self.fold, beta=b, alpha=a, out=z).add_(self.fold_bias, alpha=a + c)
+            if chain.from_earlier.any():
+                earlier = h.clone()
+
+    def room(self, n_rows: int) -> list[Tensor]:
+        """Memory for the values of each hidden layer, (n_rows, width)."""
+        biases = [self.network.bias_in, *self.network.hidden_biases]
+        return [self.fold.new_empty(n_rows, len(bias)) for bias in biases]
 
     def rows(self, hidden: Tensor, start: Tensor | None = None) -> Tensor:
         """The final rows, (n, width), from what `hidden` gave; `start` is needed where it still counts."""
@@ -82,3 +101,8 @@ class FoldedChain:
 def foldable(network: DenoisingNetwork, *, sampling_noise: bool) -> bool:
     """Whether a chain can be folded: rows enter the network as they are, and no noise is added on the way."""
     return not network.settings.normalize and not sampling_noise
+
+
+def even_blocks(rows: Tensor) -> tuple[Tensor, ...]:
+    """Views of rows, at most `BLOCK` each and the first no smaller than any, since a handful takes other routes."""
+    return rows.tensor_split(max(1, -(-len(rows) // BLOCK)))

@@ -21,7 +21,15 @@ from unblur.diffusion.rows import RowBatch, SparseRows
 from unblur.diffusion.sampling import ReverseChain, denoise, noised, reverse_chain
 from unblur.diffusion.schedule import Schedule, noise_schedule
 from unblur.diffusion.settings import Objective, Sampling
-from unblur.diffusion.shortened import CHECK_ROWS, FIT_ROWS, Scores, ShortenedChain, shortenable, shortened
+from unblur.diffusion.shortened import (
+    CHECK_ROWS,
+    FIT_ROWS,
+    Scores,
+    ShortenedChain,
+    ShortenedRun,
+    shortenable,
+    shortened,
+)
 from unblur.parallel import in_threads
 
 MOST_ROWS = 1024
@@ -62,6 +70,13 @@ class Inference:
         if not foldable(self.network, sampling_noise=self.sampling.noise and self.noisy):
             return None
         return FoldedChain.of(self.network, self.chain)
+
+    @cached_property
+    def _shortened(self) -> ShortenedRun | None:
+        """The shortened chain that is taken, with its network."""
+        if self.shortening is None or self.folded is None:
+            return None
+        return ShortenedRun(self.folded, self.shortening)
 
     @cached_property
     def shortening(self) -> ShortenedChain | None:
@@ -107,7 +122,7 @@ class Inference:
         )
 
     def _hidden(self, folded: FoldedChain, first: Tensor) -> Tensor:
-        return folded.hidden(first) if self.shortening is None else self.shortening.hidden(folded, first)
+        return (folded if self._shortened is None else self._shortened).hidden(first)
 
     def _noise(self, keys: Keys) -> Callable[[int], Tensor]:
         width, device = self.network.width, self.network.item_in.device

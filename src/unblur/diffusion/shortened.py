@@ -1,19 +1,29 @@
 """A folded chain that asks the network less often, with coefficients fitted to the whole chain.
 
-A folded chain is an initial value problem, ``z ← a·(h·F + f) + b·z`` with h = hidden(z + step input), whose
-right side changes slowly. It is solved as by an explicit Runge-Kutta method (Hairer, Nørsett, Wanner, Solving
-Ordinary Differential Equations I, chapter II): the network is asked at some of the steps only, and each time z
-is a linear combination of where it began and of all earlier answers,
-``z_j = w_{j0}·z_0 + Σ_{i<j} w_{j,i+1}·h_i·F + v_j``. The scalars w and the vectors v are those that come closest
-to the whole chain's z, in least squares over a sample of rows. A step input is the mean of those of the steps
-that an answer stands for. What that costs in accuracy is measured on other rows, and the fewest answers that
-keep within the tolerance are taken; where none do, the whole chain stays.
+A folded chain is an initial value problem, ``z ← a·(h·F + f) + b·z`` with h = hidden(z + step input), whose right
+side has a slow part, by z, and a fast one, by the step's embedding. It is solved as by an explicit Runge-Kutta
+method for the mean over the fast part (Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, chapter
+II; averaging: Sanders, Verhulst, Murdock, Averaging Methods in Nonlinear Dynamical Systems, chapter 2). The network
+is asked at some of the steps only, and each time z is a linear combination of where it began and of all earlier
+answers, ``z_j = w_{j0}·z_0 + Σ_{i<j} w_{j,i+1}·h_i·F + v_j``; the scalars w and the vectors v are those that come
+closest to the whole chain's z, in least squares over a sample of rows. Each answer but the last stands for the mean
+of those that the steps around it would have given at z_j: it takes the mean of their step inputs, and what the mean
+of a non-linear layer is more or less than the layer of the mean is made up for by a factor and a shift of each
+hidden unit, fitted to the same rows.
+
+Where the processor multiplies matrices of float16, an answer's products, but those of its first layer, are those of
+the answer before and the product of the difference in float16: it is small, and so is what rounding does to it.
+
+What all that costs in accuracy is measured on other rows, and the fewest answers that keep within the tolerance are
+taken; where none do, the whole chain stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,23 +31,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unblur.diffusion.folding import FoldedChain
+from unblur.diffusion.denoiser import DenoisingNetwork
+from unblur.diffusion.devices import multiplies_halves
+from unblur.diffusion.folding import FoldedChain, even_blocks
 from unblur.diffusion.sampling import ReverseChain
 
-ANSWERS = (4, 6, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 24, 28, 32)
+ANSWERS = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 24, 28, 32)
 """How many answers may be tried; they are searched by halves."""
 FEWEST_STEPS = 12
 """Shorter chains are left whole: there is too little to save."""
 MOST_SHARE = 0.6
 """No more than this share of the chain's steps is worth a shortened one."""
-MARGIN = 0.5
+MARGIN = 0.9
 """Which share of the tolerance the rows that were measured may use up, since other rows may err more."""
-FIT_ROWS = 256
+FIT_ROWS = 1024
 """Rows that coefficients are fitted to."""
-CHECK_ROWS = 768
+CHECK_ROWS = 4096
 """Other rows, on which the difference is measured."""
-BLOCK = 256
-"""Rows that are run together, so that their answers stay in the cache."""
+CORRECTIONS = 3
+"""Gauss-Newton steps for a layer's factors and shifts."""
+RIDGE = 1e-10
+"""What keeps least squares of columns that are nearly alike well posed, relative to their squares."""
 PREFIX = "shortened."
 """What the names of its saved arrays begin with."""
 
@@ -51,12 +65,14 @@ class ShortenedChain:
 
     weights: NDArray[np.float64]
     """w, (E, E): row j weighs z_0 and the j answers before; zeros follow."""
-    inputs: Tensor
-    """v, (E, first hidden width) float32, the step's embedding and the first bias included."""
-    error: float
-    """The largest difference of a score to the whole chain's, on the rows that it was measured on."""
+    gains: tuple[Tensor, ...]
+    """For each hidden layer, (E, width) float32: what its units' sums are multiplied by."""
+    shifts: tuple[Tensor, ...]
+    """For each, (E, width): what is added after that. Of the first layer with v, the step input and the bias."""
     chain: NDArray[np.float64]
     """(3, K): `steps`, `from_answer` and `from_state` of the chain that it stands for."""
+    error: float = math.inf
+    """The largest difference of a score to the whole chain's, on the rows that it was measured on."""
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -65,41 +81,140 @@ class ShortenedChain:
         """Whether it stands for this chain, and was measured to be close enough."""
         return self.error <= MARGIN * tolerance and np.array_equal(self.chain, _identity(chain))
 
-    def hidden(self, folded: FoldedChain, first: Tensor) -> Tensor:
-        """What `FoldedChain.hidden` gives, but for the error: (n, first width) → (n, last width)."""
-        return torch.cat([self._block(folded, block) for block in first.split(BLOCK)])
-
-    def _block(self, folded: FoldedChain, first: Tensor) -> Tensor:
-        known = first.new_empty(len(self), *first.shape)
-        known[0] = first
-        flat = known.view(len(self), -1)
-        weights = torch.as_tensor(self.weights, dtype=first.dtype, device=first.device)
-        for place in range(len(self)):
-            z = torch.mv(flat[: place + 1].T, weights[place, : place + 1]).view_as(first)
-            h = folded.network.hidden(z.add_(self.inputs[place]))
-            if place + 1 < len(self):
-                torch.mm(h, folded.fold, out=known[place + 1])
-        return h
-
     def tensors(self) -> dict[str, NDArray[Any]]:
         """What `from_tensors` reads."""
-        return {
-            f"{PREFIX}weights": self.weights,
-            f"{PREFIX}inputs": self.inputs.detach().cpu().numpy(),
-            f"{PREFIX}error": np.array([self.error]),
-            f"{PREFIX}chain": self.chain,
-        }
+        made = {"weights": self.weights, "error": np.array([self.error]), "chain": self.chain}
+        for name, layers in (("gains", self.gains), ("shifts", self.shifts)):
+            for place, layer in enumerate(layers):
+                made[f"{name}.{place}"] = layer.detach().cpu().numpy()
+        return {PREFIX + name: array for name, array in made.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Any], device: torch.device) -> ShortenedChain | None:
         """The one whose arrays are among `tensors`, if any."""
-        if f"{PREFIX}weights" not in tensors:
+        if f"{PREFIX}gains.0" not in tensors:
             return None
-        arrays = {
-            name: np.asarray(tensors[PREFIX + name]) for name in ("weights", "inputs", "error", "chain")
-        }
-        inputs = torch.from_numpy(arrays["inputs"]).to(device)
-        return cls(arrays["weights"], inputs, float(arrays["error"][0]), arrays["chain"])
+
+        def layers(name: str) -> tuple[Tensor, ...]:
+            count = sum(each.startswith(f"{PREFIX}{name}.") for each in tensors)
+            arrays = (np.asarray(tensors[f"{PREFIX}{name}.{place}"]) for place in range(count))
+            return tuple(torch.from_numpy(array).to(device) for array in arrays)
+
+        weights, chain = (np.asarray(tensors[PREFIX + name]) for name in ("weights", "chain"))
+        error = float(np.asarray(tensors[f"{PREFIX}error"])[0])
+        return cls(weights, layers("gains"), layers("shifts"), chain, error)
+
+
+@dataclass(frozen=True, eq=False)
+class ShortenedRun:
+    """A shortened chain with the network that it was fitted to."""
+
+    folded: FoldedChain
+    shorter: ShortenedChain
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        fold = self.folded.fold
+        return torch.as_tensor(self.shorter.weights, dtype=fold.dtype, device=fold.device)
+
+    @cached_property
+    def _products(self) -> list[tuple[Tensor, Tensor | None]]:
+        """What each hidden layer's values are multiplied by, (width, next width), and the bias; F comes last."""
+        network = self.folded.network
+        hidden = zip(network.hidden_weights, network.hidden_biases, strict=True)
+        return [*((weight.T, bias) for weight, bias in hidden), (self.folded.fold, None)]
+
+    @cached_property
+    def _halves(self) -> list[Tensor | None]:
+        """The same in float16 where that is worth it. The first of several is not: what its rounding does goes
+        through all layers."""
+        exact = 1 if len(self._products) > 1 else 0
+        if not multiplies_halves(self.folded.fold.device):
+            exact = len(self._products)
+        later = [matrix.to(torch.float16).contiguous() for matrix, _ in self._products[exact:]]
+        return [*[None] * exact, *later]
+
+    @torch.no_grad()
+    def hidden(self, first: Tensor) -> Tensor:
+        """What `FoldedChain.hidden` gives, but for the error: (n, first width) → (n, last width)."""
+        blocks = even_blocks(first)
+        made = first.new_empty(len(first), len(self.folded.fold))
+        room = _Room.of(self.folded, len(self.shorter), len(blocks[0]))
+        for block, out in zip(blocks, even_blocks(made), strict=True):
+            out.copy_(self._last_answer(block, room.cut(len(block))))
+        return made
+
+    def _last_answer(self, first: Tensor, room: _Room) -> Tensor:
+        """The last hidden values of a block."""
+        known, shorter, n_answers = room.known, self.shorter, len(self.shorter)
+        flat = known.view(n_answers, -1)
+        known[0] = first
+        for place in range(n_answers):
+            values, before = room.values[place % 2], room.values[1 - place % 2]
+            last = place == n_answers - 1
+            torch.mv(flat[: place + 1].T, self._weights[place, : place + 1], out=room.sums[0].view(-1))
+            for layer, (sums, gain, shift) in enumerate(
+                zip(room.sums, shorter.gains, shorter.shifts, strict=True)
+            ):
+                h = values[layer]
+                self.folded.network.activate(torch.addcmul(shift[place], sums, gain[place], out=h))
+                to_z = layer == len(values) - 1
+                if last and to_z:
+                    break
+                earlier = known[place] if to_z else room.sums[layer + 1]
+                after = known[place + 1] if to_z else earlier
+                half = None if last or not place else self._halves[layer]
+                if half is None:
+                    matrix, bias = self._products[layer]
+                    torch.mm(h, matrix, out=after) if bias is None else torch.addmm(
+                        bias, h, matrix, out=after
+                    )
+                else:
+                    change, product = room.halves[layer], room.half_products[layer]
+                    torch.mm(torch.sub(h, before[layer], out=change), half, out=product)
+                    torch.add(earlier, room.products[layer].copy_(product), out=after)
+        return h
+
+
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """Memory for a block of rows; by hidden layer, (n, width)."""
+
+    known: Tensor
+    """(E, n, first width): the start, and each answer times F."""
+    sums: list[Tensor]
+    """What enters the layers, before their factors and shifts."""
+    values: tuple[list[Tensor], list[Tensor]]
+    """Theirs, of this answer and of the one before."""
+    halves: list[Tensor]
+    """What the values differ by, float16."""
+    half_products: list[Tensor]
+    """That times the layer's weights, (n, next width), float16 and below float32."""
+    products: list[Tensor]
+
+    @classmethod
+    def of(cls, folded: FoldedChain, n_answers: int, n: int) -> _Room:
+        sums = folded.room(n)
+        after = [*sums[1:], sums[0]]
+        half = torch.float16
+        return cls(
+            torch.empty(n_answers, *sums[0].shape, device=sums[0].device),
+            sums,
+            (folded.room(n), folded.room(n)),
+            [torch.empty_like(part, dtype=half) for part in sums],
+            [torch.empty_like(part, dtype=half) for part in after],
+            [torch.empty_like(part) for part in after],
+        )
+
+    def cut(self, n: int) -> _Room:
+        """For a smaller block."""
+        n_answers, _, width = self.known.shape
+        known = self.known.view(-1)[: n_answers * n * width].view(n_answers, n, width)
+        sums, one, other, halves, half_products, products = (
+            [part[:n] for part in parts]
+            for parts in (self.sums, *self.values, self.halves, self.half_products, self.products)
+        )
+        return _Room(known, sums, (one, other), halves, half_products, products)
 
 
 @torch.no_grad()
@@ -116,16 +231,22 @@ def shortened(
     share = min(FIT_ROWS, len(first) // 2)
     if share < 1:
         return None
-    path, final = _whole(folded, first)
-    expected = scores(final[share:])
+    path, judged = _path(folded, first[:share]), first[share:]
+    expected = folded.hidden(judged)
+
+    def measured(count: int) -> ShortenedChain:
+        found = _fitted(folded, path, count)
+        made = ShortenedRun(folded, found).hidden(judged)
+        parts = zip(even_blocks(made), even_blocks(expected), strict=True)
+        error = max(float((scores(one) - scores(other)).abs().max()) for one, other in parts)
+        return ShortenedChain(found.weights, found.gains, found.shifts, found.chain, error)
+
     counts = [count for count in ANSWERS if count <= MOST_SHARE * len(folded.chain)]
     best: ShortenedChain | None = None
     low, high = 0, len(counts)
     while low < high:
         middle = (low + high) // 2
-        weights, inputs, h = _fitted(folded, path, counts[middle], share)
-        error = float((scores(h[share:]) - expected).abs().max())
-        found = ShortenedChain(weights, inputs, error, _identity(folded.chain))
+        found = measured(counts[middle])
         if found.suits(folded.chain, tolerance):
             best, high = found, middle
         else:
@@ -145,62 +266,126 @@ def shortenable(chain: ReverseChain, tolerance: float) -> bool:
     )
 
 
-def _whole(folded: FoldedChain, first: Tensor) -> tuple[list[Tensor], Tensor]:
-    """z before each step, K times (n, first width), and the last answer's hidden values."""
+def _path(folded: FoldedChain, first: Tensor) -> list[Tensor]:
+    """z before each step, K times (n, first width)."""
     chain, z, path = folded.chain, first, [first]
     for place in range(len(chain) - 1):
         h = folded.network.hidden(z + folded.step_inputs[place])
         a, b = float(chain.from_answer[place]), float(chain.from_state[place])
         z = torch.addmm(z, h, folded.fold, beta=b, alpha=a).add_(folded.fold_bias, alpha=a)
         path.append(z)
-    return path, folded.network.hidden(z + folded.step_inputs[-1])
+    return path
 
 
-def _fitted(
-    folded: FoldedChain, path: list[Tensor], count: int, share: int
-) -> tuple[NDArray[np.float64], Tensor, Tensor]:
-    """Weights and inputs for `count` answers, fitted to the first `share` rows, and all rows' last answer."""
+def _fitted(folded: FoldedChain, path: list[Tensor], count: int) -> ShortenedChain:
+    """A shortened chain of `count` answers, fitted to the rows of a path."""
     asked, means = _asked(folded.chain, count)
-    count, first = len(asked), path[0]
-    towards = torch.as_tensor(means, dtype=torch.float32, device=first.device)
-    inputs = torch.cat((towards @ folded.step_inputs[:-1], folded.step_inputs[-1:]))
+    count, first, inputs = len(asked), path[0], folded.step_inputs
     weights = np.zeros((count, count))
     weights[0, 0] = 1.0
-    known, columns = [first], [_centred(first, share)]
-    h = folded.network.hidden(first + inputs[0])
-    for place in range(1, count):
-        known.append(h @ folded.fold)
-        columns.append(_centred(known[-1], share))
+    gains, shifts, known, columns = [], [], [first], [_centred(first)]
+    for place in range(count):
         target = path[int(asked[place])]
-        weights[place, : place + 1] = _least_squares(columns, _centred(target, share))
+        if place:
+            weights[place, : place + 1] = _least_squares(columns, _centred(target))
         z = torch.zeros_like(target)
         for part, weight in zip(known, weights[place], strict=False):
             z.add_(part, alpha=float(weight))
-        inputs[place] += (target[:share] - z[:share]).mean(0)
-        h = folded.network.hidden(z.add_(inputs[place]))
-    return weights, inputs, h
+        offset = (target - z).mean(0)
+        z.add_(offset)
+        if place == count - 1:
+            gain, shift = _uncorrected(folded.network)
+            gains.append(gain)
+            shifts.append([offset + inputs[-1], *shift[1:]])
+            break
+        step_input = torch.as_tensor(means[place], dtype=z.dtype, device=z.device) @ inputs[:-1]
+        stands_for = [(step, float(means[place, step])) for step in np.flatnonzero(means[place])]
+        averages = _averages(folded.network, target, [(inputs[step], share) for step, share in stands_for])
+        gain, shift, h = _corrected(folded.network, z + step_input, averages)
+        gains.append(gain)
+        shifts.append([gain[0] * (offset + step_input) + shift[0], *shift[1:]])
+        known.append(h @ folded.fold)
+        columns.append(_centred(known[-1]))
+    return ShortenedChain(
+        weights,
+        tuple(torch.stack(layer) for layer in zip(*gains, strict=True)),
+        tuple(torch.stack(layer) for layer in zip(*shifts, strict=True)),
+        _identity(folded.chain),
+    )
+
+
+def _averages(network: DenoisingNetwork, z: Tensor, inputs: Sequence[tuple[Tensor, float]]) -> list[Tensor]:
+    """Each hidden layer's values, averaged over step inputs with their shares."""
+    totals: list[Tensor] = []
+    for step_input, share in inputs:
+        layers = network.hidden_layers(z + step_input)
+        totals = totals or [torch.zeros_like(layer) for layer in layers]
+        for total, layer in zip(totals, layers, strict=True):
+            total.add_(layer, alpha=share)
+    return totals
+
+
+def _uncorrected(network: DenoisingNetwork) -> tuple[list[Tensor], list[Tensor]]:
+    """Factors of 1 and shifts of 0 for each hidden layer."""
+    biases = [network.bias_in, *network.hidden_biases]
+    return [torch.ones_like(bias) for bias in biases], [torch.zeros_like(bias) for bias in biases]
+
+
+def _corrected(
+    network: DenoisingNetwork, first: Tensor, averages: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Factors and shifts for each hidden layer with which it comes closest to its averages, layer upon layer, and
+    the last one's values."""
+    gains, shifts, x = [], [], first
+    layers = [*zip(network.hidden_weights, network.hidden_biases, strict=True), None]
+    for average, layer in zip(averages, layers, strict=True):
+        gain, shift = _gain_and_shift(network.activation, x, average)
+        gains.append(gain)
+        shifts.append(shift)
+        h = network.activation(gain * x + shift)
+        if layer is not None:
+            x = torch.addmm(layer[1], h, layer[0].T)
+    return gains, shifts, h
+
+
+def _gain_and_shift(
+    activation: Callable[[Tensor], Tensor], x: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """g and s of each unit for which activation(g·x + s) comes closest to the target, (n, units), in least squares."""
+    gain, shift = x.new_ones(x.shape[1]), x.new_zeros(x.shape[1])
+    for _ in range(CORRECTIONS):
+        with torch.enable_grad():
+            at = (gain * x + shift).requires_grad_()
+            value = activation(at)
+            (slope,) = torch.autograd.grad(value.sum(), at)
+        by_gain, by_shift = (slope * x).double(), slope.double()
+        left = (target - value.detach()).double()
+        aa, bb = by_gain.square().sum(0) * (1 + RIDGE), by_shift.square().sum(0) * (1 + RIDGE)
+        ab, ra, rb = (by_gain * by_shift).sum(0), (by_gain * left).sum(0), (by_shift * left).sum(0)
+        whole = (aa * bb - ab * ab).clamp_min(torch.finfo(torch.float32).tiny)
+        gain = gain + ((ra * bb - rb * ab) / whole).to(x.dtype)
+        shift = shift + ((rb * aa - ra * ab) / whole).to(x.dtype)
+    return gain, shift
 
 
 def _asked(chain: ReverseChain, count: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The places of `count` answers, the last step's included, and which mean of the other steps' inputs each
-    but the last takes, (count − 1, K − 1).
+    """The places of `count` answers, evenly spread and the last step's included, and which mean of the other steps
+    each but the last stands for, (count − 1, K − 1).
 
-    The places lie evenly in the mean of the step's number and of −log of what the state at the start still
-    counts for. Means are weighted by how much a step counts for in the end, and by hats between the places.
+    Means are weighted by how much a step counts for in the end, and by hats between the places, in −log of what
+    the state at the start still counts for.
     """
     last = len(chain) - 1
     passed = -np.log(np.concatenate(([1.0], np.cumprod(chain.from_state[: last - 1]))))
-    steps = np.arange(last)
-    clock = steps / steps[-1] + passed / passed[-1]
-    asked = np.unique(np.round(np.interp(np.linspace(0, clock[-1], count - 1), clock, steps)).astype(np.intp))
+    asked = np.unique(np.round(np.linspace(0, last - 1, count - 1)).astype(np.intp))
     hats = np.array([np.interp(passed, passed[asked], row) for row in np.eye(len(asked))])
     counts = chain.from_answer[:last] * np.append(np.cumprod(chain.from_state[1:last][::-1])[::-1], 1.0)
     means = hats * counts
     return np.append(asked, last), means / means.sum(1, keepdims=True)
 
 
-def _centred(values: Tensor, share: int) -> Tensor:
-    part = values[:share].to(torch.float64)
+def _centred(values: Tensor) -> Tensor:
+    part = values.to(torch.float64)
     return (part - part.mean(0)).flatten()
 
 
@@ -209,7 +394,7 @@ def _least_squares(columns: list[Tensor], target: Tensor) -> NDArray[np.float64]
     table = torch.stack(columns)
     scale = table.square().sum(1).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
     table = table / scale[:, None]
-    square = (table @ table.T).cpu().numpy() + 1e-10 * np.eye(len(table))
+    square = (table @ table.T).cpu().numpy() + RIDGE * np.eye(len(table))
     made: NDArray[np.float64] = np.linalg.solve(square, (table @ target).cpu().numpy()) / scale.cpu().numpy()
     return made
 

@@ -152,7 +152,10 @@ class ShortenedRun:
         for place in range(n_answers):
             values, before = room.values[place % 2], room.values[1 - place % 2]
             last = place == n_answers - 1
-            torch.mv(flat[: place + 1].T, self._weights[place, : place + 1], out=room.sums[0].view(-1))
+            if place:
+                torch.mv(flat[: place + 1].T, self._weights[place, : place + 1], out=room.sums[0].view(-1))
+            else:
+                room.sums[0].copy_(first)
             for layer, (sums, gain, shift) in enumerate(
                 zip(room.sums, shorter.gains, shorter.shifts, strict=True)
             ):

@@ -209,16 +209,12 @@ def folding() -> dict[str, float]:
 
     plain = step_by_step()
     shortening = model.inference.shortening
+    works: dict[str, Callable[[], object]] = {}
+    for name, each in (("shortened", model), ("folded", whole), ("one step", single)):
+        works |= {name: partial(each.score, train), f"{name}, ranked": partial(each.recommend, train, k=20)}
     return {
         "answers": len(whole.inference.chain if shortening is None else shortening),
-        **seconds_in_turn(
-            {
-                name + ranked: partial(work, train, **more)
-                for name, each in (("shortened", model), ("folded", whole), ("one step", single))
-                for ranked, work, more in (("", each.score, {}), (", ranked", each.recommend, {"k": 20}))
-            },
-            repeats=7,
-        ),
+        **seconds_in_turn(works, repeats=7),
         "step by step": seconds(step_by_step),
         "largest difference, shortened": float(np.abs(plain - model.score(train)).max()),
         "largest difference, folded": float(np.abs(plain - whole.score(train)).max()),

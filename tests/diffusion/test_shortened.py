@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -207,6 +208,16 @@ def test_factors_and_shifts_are_found_again(activation: str) -> None:
     found = _gain_and_shift(called, x, called(gain * x + shift))
     for made, expected in zip(found, (gain, shift), strict=True):
         np.testing.assert_allclose(made, expected, rtol=0, atol=0.02)
+
+
+def test_little_memory_is_made_do_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    width = len(trained("looser").network.bias_in)
+    monkeypatch.setattr(shortened_module, "MOST_NUMBERS", 40 * width * 100)  # a hundred rows' worth
+    fitted = Mock(wraps=shortened_module._path)
+    monkeypatch.setattr(shortened_module, "_path", fitted)
+    model = KINDS["looser"].fit(DATA, rng=0)
+    assert len(fitted.call_args.args[1]) == 100
+    assert model.inference.shortening is not None
 
 
 def test_units_that_no_row_turns_on_are_left_alone() -> None:

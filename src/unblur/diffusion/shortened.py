@@ -48,6 +48,8 @@ FIT_ROWS = 1024
 """Rows that coefficients are fitted to."""
 CHECK_ROWS = 4096
 """Other rows, on which the difference is measured."""
+MOST_NUMBERS = 2**27
+"""Fewer rows are fitted to where all their z, before each step, would be more numbers than this."""
 CORRECTIONS = 3
 """Gauss-Newton steps for a layer's factors and shifts."""
 RIDGE = 1e-10
@@ -231,7 +233,7 @@ def shortened(
     """
     if not shortenable(folded.chain, tolerance):
         return None
-    share = min(FIT_ROWS, len(first) // 2)
+    share = min(FIT_ROWS, len(first) // 2, max(1, MOST_NUMBERS // (len(folded.chain) * first.shape[1])))
     if share < 1:
         return None
     path, judged = _path(folded, first[:share]), first[share:]

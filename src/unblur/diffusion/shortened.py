@@ -168,17 +168,28 @@ class ShortenedRun:
                     break
                 earlier = known[place] if to_z else room.sums[layer + 1]
                 after = known[place + 1] if to_z else earlier
-                half = None if last or not place else self._halves[layer]
-                if half is None:
-                    matrix, bias = self._products[layer]
-                    torch.mm(h, matrix, out=after) if bias is None else torch.addmm(
-                        bias, h, matrix, out=after
-                    )
+                if last or not place or self._halves[layer] is None:
+                    self._multiply(layer, h, out=after)
                 else:
-                    change, product = room.halves[layer], room.half_products[layer]
-                    torch.mm(torch.sub(h, before[layer], out=change), half, out=product)
-                    torch.add(earlier, room.products[layer].copy_(product), out=after)
+                    self._add_product_of_change(layer, h, before[layer], earlier, room, out=after)
         return h
+
+    def _multiply(self, layer: int, values: Tensor, *, out: Tensor) -> None:
+        matrix, bias = self._products[layer]
+        if bias is None:
+            torch.mm(values, matrix, out=out)
+        else:
+            torch.addmm(bias, values, matrix, out=out)
+
+    def _add_product_of_change(
+        self, layer: int, values: Tensor, before: Tensor, earlier: Tensor, room: _Room, *, out: Tensor
+    ) -> None:
+        """The product of values, from that of those before."""
+        half = self._halves[layer]
+        assert half is not None
+        change = torch.sub(values, before, out=room.halves[layer])
+        product = torch.mm(change, half, out=room.half_products[layer])
+        torch.add(earlier, room.products[layer].copy_(product), out=out)
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,6 +52,26 @@ def test_the_embedded_row_is_a_linear_map() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("initialization", ["fan-in", "glorot"])
+def test_weights_begin_as_the_layers_of_torch_or_keras_do(initialization: str) -> None:
+    spec = RowMLP(dims=(60, 40), initialization=initialization)  # type: ignore[arg-type]
+    made = RowNetwork(90, spec, torch.Generator().manual_seed(0)).requires_grad_(False)
+    glorot = initialization == "glorot"
+    for weight, before, after in (
+        (made.cells, 8 * 90, 60),
+        (made.weights[0], 60, 40),
+        (made.weights[1], 40, 90),
+    ):
+        expected = torch.nn.Linear(before, after).weight.detach()
+        if glorot:
+            torch.nn.init.xavier_uniform_(expected)
+        assert float(weight.abs().max()) == pytest.approx(float(expected.abs().max()), rel=0.02)
+        assert float(weight.std()) == pytest.approx(float(expected.std()), rel=0.05)
+    for bias in (made.cell_bias, *made.biases):
+        assert bool((bias != 0).any()) != glorot
+    assert (float(made.embedding.abs().max()) <= 0.05) == glorot
+
+
 @pytest.mark.parametrize("after", ["each", "last"])
 def test_dropout_stands_where_it_is_asked_for(log: Interactions, after: str) -> None:
     from unblur.diffusion.dropout import dropped

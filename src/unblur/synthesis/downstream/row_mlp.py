@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from unblur.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from unblur.synthesis.downstream.row_network import RowMLPRecommender
+
+Initialization: TypeAlias = Literal["fan-in", "glorot"]
 
 
 @spec
@@ -38,6 +40,10 @@ class RowMLP:
     """After these layers."""
     dropout_after: Literal["each", "last"] = "last"
     """Whether after each of them, or after the last alone, which is how the published figures come about."""
+    initialization: Initialization = "fan-in"
+    """How weights begin: within ±1/√fan_in with normal embeddings, as layers of torch do; or within
+    ±√(6/(fan_in + fan_out)) (Glorot and Bengio, AISTATS 2010) with embeddings within ±.05 and without biases, as
+    layers of Keras do. The second keeps more units alive, so it learns sparse data better, and takes longer."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
     """How weights follow their gradients."""
     epochs: PositiveInt = 200

@@ -35,8 +35,10 @@ from unblur.synthesis.synthesizer import check_train
 from unblur.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from unblur.synthesis.downstream.row_mlp import RowMLP
+    from unblur.synthesis.downstream.row_mlp import Initialization, RowMLP
 
+EMBEDDING_BOUND = 0.05
+"""Within which embeddings begin beside weights by Glorot and Bengio."""
 AT_ONCE = 1024
 """Rows whose error is measured together."""
 
@@ -70,8 +72,7 @@ class RowNetwork(nn.Module):
     """Rows (n, n_items) → logits (n, n_items)."""
 
     def __init__(self, n_items: int, spec: RowMLP, generator: torch.Generator | None = None) -> None:
-        """Embeddings begin normal, weights and biases uniform within ±1/√fan_in; without a generator all is left
-        to be loaded."""
+        """Weights begin as `spec.initialization` says; without a generator all is left to be loaded."""
         super().__init__()
         widths = (*spec.dims, n_items)
         self.dropout = [spec.dropout if spec.dropout_after == "each" else 0.0] * (len(spec.dims) - 1)
@@ -82,18 +83,27 @@ class RowNetwork(nn.Module):
         self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
         self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
         if generator is not None:
-            with torch.no_grad():
-                self.embedding.normal_(generator=generator)
-                flat = n_items * spec.embedding
-                begun = [(self.cells, flat), (self.cell_bias, flat)]
-                begun += [
-                    (each, before)
-                    for group in (self.weights, self.biases)
-                    for each, before in zip(group, widths, strict=False)
-                ]
-                for parameter, fan_in in begun:
-                    bound = 1 / math.sqrt(fan_in)
-                    parameter.uniform_(-bound, bound, generator=generator)
+            self._begin(spec.initialization, generator)
+
+    @torch.no_grad()
+    def _begin(self, initialization: Initialization, generator: torch.Generator) -> None:
+        places, n_items, width = self.cells.shape
+        layers = [(places * n_items, width), *((part.shape[1], part.shape[0]) for part in self.weights)]
+        weights, biases = [self.cells, *self.weights], [self.cell_bias, *self.biases]
+        if initialization == "glorot":
+            self.embedding.uniform_(-EMBEDDING_BOUND, EMBEDDING_BOUND, generator=generator)
+            for weight, (before, after) in zip(weights, layers, strict=True):
+                bound = math.sqrt(6 / (before + after))
+                weight.uniform_(-bound, bound, generator=generator)
+            for bias in biases:
+                bias.zero_()
+            return
+        self.embedding.normal_(generator=generator)
+        fan_in = [before for before, _ in layers]
+        begun = [(self.cells, fan_in[0]), (self.cell_bias, fan_in[0])]
+        begun += [*zip(weights[1:], fan_in[1:], strict=True), *zip(biases[1:], fan_in[1:], strict=True)]
+        for parameter, before in begun:
+            parameter.uniform_(-1 / math.sqrt(before), 1 / math.sqrt(before), generator=generator)
 
     def table(self) -> tuple[Tensor, Tensor]:
         """The first layer as a linear map: what each item adds, (n_items, width), and what is always there,

@@ -11,6 +11,7 @@ import torch
 
 import unblur
 import unblur.diffusion.shortened as shortened_module
+import unblur.diffusion.shortening as shortening_module
 from tests.diffusion.generated import communities
 from tests.diffusion.trainable import ITEMS, LATENT, same_bytes
 from unblur.diffusion import Denoiser, DiffRec, LatentDiffRec, Objective, Sampling, Schedule
@@ -18,7 +19,8 @@ from unblur.diffusion.denoiser import ACTIVATIONS
 from unblur.diffusion.item_diffusion import DiffRecRecommender
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.sampling import denoise, reverse_chain
-from unblur.diffusion.shortened import MARGIN, _averages, _corrected, _gain_and_shift
+from unblur.diffusion.shortened import MARGIN
+from unblur.diffusion.shortening import _averages, _corrected, _gain_and_shift
 from unblur.errors import SpecError
 from unblur.recommender import Recommender
 from unblur.spec import replace_field
@@ -212,9 +214,9 @@ def test_factors_and_shifts_are_found_again(activation: str) -> None:
 
 def test_little_memory_is_made_do_with(monkeypatch: pytest.MonkeyPatch) -> None:
     width = len(trained("looser").network.bias_in)
-    monkeypatch.setattr(shortened_module, "MOST_NUMBERS", 40 * width * 100)  # a hundred rows' worth
-    fitted = Mock(wraps=shortened_module._path)
-    monkeypatch.setattr(shortened_module, "_path", fitted)
+    monkeypatch.setattr(shortening_module, "MOST_NUMBERS", 40 * width * 100)  # a hundred rows' worth
+    fitted = Mock(wraps=shortening_module._path)
+    monkeypatch.setattr(shortening_module, "_path", fitted)
     model = KINDS["looser"].fit(DATA, rng=0)
     assert len(fitted.call_args.args[1]) == 100
     assert model.inference.shortening is not None

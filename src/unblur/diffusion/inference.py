@@ -21,15 +21,8 @@ from unblur.diffusion.rows import RowBatch, SparseRows
 from unblur.diffusion.sampling import ReverseChain, denoise, noised, reverse_chain
 from unblur.diffusion.schedule import Schedule, noise_schedule
 from unblur.diffusion.settings import Objective, Sampling
-from unblur.diffusion.shortened import (
-    CHECK_ROWS,
-    FIT_ROWS,
-    Scores,
-    ShortenedChain,
-    ShortenedRun,
-    shortenable,
-    shortened,
-)
+from unblur.diffusion.shortened import ShortenedChain, ShortenedRun
+from unblur.diffusion.shortening import CHECK_ROWS, FIT_ROWS, Scores, shortenable, shortened
 from unblur.parallel import in_threads
 
 MOST_ROWS = 1024

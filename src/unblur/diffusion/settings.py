@@ -75,7 +75,7 @@ class Sampling:
     answers in between; `None` asks it at every step, as in the paper."""
     tolerance: NonNegativeFloat = 0.0
     """By how much scores may differ from those of asking at every step; 0 asks at every step. Long chains without
-    noise or cap are then shortened (`unblur.diffusion.shortened`), as far as training rows keep within nine tenths of
+    noise or cap are then shortened (`unblur.diffusion.shortening`), as far as training rows keep within nine tenths of
     it; histories unlike those of training may differ by more. At 1e-4, 40 steps take a quarter of the time."""
 
 

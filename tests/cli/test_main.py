@@ -1,8 +1,8 @@
 """The command line as a whole: start-up, help, errors, exit codes."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -40,13 +40,19 @@ def test_version(unblur: Unblur) -> None:
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    """Processor time, since a busy machine makes everything wait."""
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = _time_of_children()
         run = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(_time_of_children() - start)
         assert run.stderr.strip() == "[]", f"--help loads {run.stderr}"
-    assert min(seconds) <= HELP_SECONDS, f"--help takes {min(seconds):.2f} s, the best of 5"
+    assert min(seconds) <= HELP_SECONDS, f"--help takes {min(seconds):.2f} s of a processor, the best of 5"
+
+
+def _time_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_python_dash_m() -> None:

@@ -64,7 +64,7 @@ class FoldedChain:
     def _steps(self, z: Tensor, layers: Sequence[Tensor], total: Tensor) -> None:
         """Take all steps from z, which is overwritten, and add up the answers."""
         chain, weights = self.chain, self.chain.answer_weights
-        earlier: Tensor | None = None
+        kept, earlier = bool(chain.from_earlier.any()), None
         for place in range(len(chain)):
             torch.add(z, self.step_inputs[place], out=layers[0])
             h = self.network.hidden_in_place(layers)
@@ -77,7 +77,7 @@ class FoldedChain:
             )
             both = h if earlier is None or not c else h.add(earlier, alpha=c / a)
             torch.addmm(z, both, self.fold, beta=b, alpha=a, out=z).add_(self.fold_bias, alpha=a + c)
-            if chain.from_earlier.any():
+            if kept:
                 earlier = h.clone()
 
     def room(self, n_rows: int) -> list[Tensor]:

@@ -87,21 +87,18 @@ class RowNetwork(nn.Module):
 
     @torch.no_grad()
     def _begin(self, initialization: Initialization, generator: torch.Generator) -> None:
-        places, n_items, width = self.cells.shape
-        layers = [(places * n_items, width), *((part.shape[1], part.shape[0]) for part in self.weights)]
-        weights, biases = [self.cells, *self.weights], [self.cell_bias, *self.biases]
+        cells = self.cells.flatten(0, 1)
         if initialization == "glorot":
             self.embedding.uniform_(-EMBEDDING_BOUND, EMBEDDING_BOUND, generator=generator)
-            for weight, (before, after) in zip(weights, layers, strict=True):
-                bound = math.sqrt(6 / (before + after))
-                weight.uniform_(-bound, bound, generator=generator)
-            for bias in biases:
+            for weight in (cells, *self.weights):
+                nn.init.xavier_uniform_(weight, generator=generator)
+            for bias in (self.cell_bias, *self.biases):
                 bias.zero_()
             return
         self.embedding.normal_(generator=generator)
-        fan_in = [before for before, _ in layers]
-        begun = [(self.cells, fan_in[0]), (self.cell_bias, fan_in[0])]
-        begun += [*zip(weights[1:], fan_in[1:], strict=True), *zip(biases[1:], fan_in[1:], strict=True)]
+        fan_in = [len(cells), *(weight.shape[1] for weight in self.weights)]
+        begun = [(cells, fan_in[0]), (self.cell_bias, fan_in[0])]
+        begun += [*zip(self.weights, fan_in[1:], strict=True), *zip(self.biases, fan_in[1:], strict=True)]
         for parameter, before in begun:
             parameter.uniform_(-1 / math.sqrt(before), 1 / math.sqrt(before), generator=generator)
 

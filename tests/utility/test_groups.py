@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,20 @@ def test_what_is_held_out_depends_on_its_seed_alone() -> None:
     other = grouped(rated(40, seed=2), people, Utility(hold_out_seed=8), PAPER)
     assert one.held_out.fingerprint() == same.held_out.fingerprint()
     assert one.held_out.fingerprint() != other.held_out.fingerprint()
+
+
+def test_the_draw_of_the_authors_code_is_that_of_numpys_legacy_generator() -> None:
+    people = rated(30, seed=1)
+    utility, departures = Utility(hold_out_seed=7), replace(PAPER, legacy_generator=True)
+    groups = grouped(rated(40, seed=2), people, utility, departures)
+    chance, matrix = np.random.RandomState(7), people.observed.matrix
+    for user in range(30):
+        items = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
+        drawn = chance.choice(items, size=-(-len(items) // 5), replace=False)
+        held = groups.held_out_observed.matrix
+        np.testing.assert_array_equal(
+            held.indices[held.indptr[user] : held.indptr[user + 1]], np.sort(drawn)
+        )
 
 
 def test_readings_that_do_not_fit_are_refused() -> None:

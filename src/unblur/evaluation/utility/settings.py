@@ -36,6 +36,9 @@ class Departures:
     dislikes_are_relevant: bool = False
     """Where `dislikes_are_held_out` is on: every held-out item counts as relevant, whatever its rating. Off: liked
     ones."""
+    legacy_generator: bool = False
+    """What is held out is drawn by `numpy.random.RandomState` (MT19937) of `hold_out_seed`, user after user: the draw
+    of the authors' code. Off: by numpy's default generator (PCG64)."""
     augment_is_replace: bool = False
     """What the authors' code does for SVD: with its augment flag too, the recommender learns from synthetic users
     and histories alone. Off: ``augment`` means what it says."""

@@ -101,7 +101,7 @@ def grouped(
     subject, chance = (
         (learnable.take(search), random["searching"])
         if searching
-        else (reported, np.random.default_rng(utility.hold_out_seed))
+        else (reported, _chance(utility.hold_out_seed, departures.legacy_generator))
     )
     histories, held = _held_out(subject, utility.held_out, departures.dislikes_are_held_out, chance)
     if own_group:
@@ -119,8 +119,12 @@ def grouped(
     )
 
 
+def _chance(seed: int, legacy: bool) -> np.random.Generator | np.random.RandomState:
+    return np.random.RandomState(seed) if legacy else np.random.default_rng(seed)
+
+
 def _held_out(
-    users: Rated, fraction: float, of_observed: bool, chance: np.random.Generator
+    users: Rated, fraction: float, of_observed: bool, chance: np.random.Generator | np.random.RandomState
 ) -> tuple[Rated, Rated]:
     """What is shown of each user, and what is not: a share, rounded up, of the observed or of the liked items."""
     base = users.chosen(of_observed)

@@ -78,9 +78,7 @@ def test_the_draw_of_the_authors_code_is_that_of_numpys_legacy_generator() -> No
         items = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
         drawn = chance.choice(items, size=-(-len(items) // 5), replace=False)
         held = groups.held_out_observed.matrix
-        np.testing.assert_array_equal(
-            held.indices[held.indptr[user] : held.indptr[user + 1]], np.sort(drawn)
-        )
+        np.testing.assert_array_equal(held.indices[held.indptr[user] : held.indptr[user + 1]], np.sort(drawn))
 
 
 def test_readings_that_do_not_fit_are_refused() -> None:

@@ -219,19 +219,18 @@ def fit_row_mlp(
     rows = None
     if spec.patience is not None and judged is not None:
         rows = SparseRows.of(judged.onto(items=train.items).binarized().matrix, on)
-    made = (_trained_asleep if units_may_sleep(spec, on) else _trained)(spec, learner, seed, rows, progress)
+    made = (_trained_in_place if plain_adam(spec, on) else _trained)(spec, learner, seed, rows, progress)
     return RowMLPRecommender(spec, train.items, train.item_degrees, made, device)
 
 
-def units_may_sleep(spec: RowMLP, device: torch.device) -> bool:
-    """Whether `row_training` trains this network: plain Adam on the CPU, no dropout after the first layer."""
+def plain_adam(spec: RowMLP, device: torch.device) -> bool:
+    """Whether `row_training` trains this network: Adam without anything else, on the CPU."""
     given = spec.optimizer
     plain = given.name == "adam" and not given.weight_decay and given.clip_norm is None
-    first = not spec.dropout or (spec.dropout_after == "last" and len(spec.dims) > 1)
-    return plain and first and device.type == "cpu"
+    return plain and device.type == "cpu"
 
 
-def _trained_asleep(
+def _trained_in_place(
     spec: RowMLP, learner: RowLearner, seed: int, judged: SparseRows | None, progress: Progress
 ) -> RowNetwork:
     """By `row_training`."""

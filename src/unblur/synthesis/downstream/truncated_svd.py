@@ -26,7 +26,7 @@ class TruncatedSVD:
     rank: PositiveInt = 20
     """How many singular vectors."""
     algorithm: Literal["arpack", "randomized"] = "arpack"
-    """``arpack`` is exact; ``randomized``, the authors' and scikit-learn's default, depends on chance."""
+    """``arpack`` is exact; ``randomized``, scikit-learn's default, depends on chance."""
 
     def fit(
         self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from unblur.datasets import generated
+from unblur.diffusion.learner import Moment
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.training import DivergedTraining, Plan, Training
@@ -72,6 +73,24 @@ def test_moments_of_idle_units_are_never_denormal(users: Interactions) -> None:
     for part in (*training._cells, *training._upper):
         for moment in (part.mean, part.square):
             assert not ((moment != 0) & (moment.abs() < least)).any()
+
+
+def test_a_batch_may_be_of_users_without_items(users: Interactions) -> None:
+    """As sampled users can be."""
+    matrix = users.binarized().matrix.tolil()
+    matrix[:16] = 0
+    empty = Interactions.from_matrix(matrix.tocsr())
+    learner, other = RowLearner(SPEC, empty, 5, CPU), RowLearner(SPEC, empty, 5, CPU)
+    training = RowTraining(learner.network, learner.rows, 3e-3)
+    loss = training.update(torch.arange(16), torch.Generator().manual_seed(0))
+    adam = torch.optim.Adam(other.network.parameters(), lr=3e-3)
+    chance = torch.Generator().manual_seed(0)
+    wanted = other.loss(torch.arange(16), Moment(1, 0), chance)
+    wanted.backward()
+    adam.step()
+    assert float(loss) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    for name, tensor in other.network.state_dict().items():
+        np.testing.assert_allclose(training.weights()[name], tensor, atol=1e-5, err_msg=name)
 
 
 def test_weights_are_a_copy(users: Interactions) -> None:

@@ -97,8 +97,8 @@ class RowTraining:
         with torch.no_grad():
             off, on = network.embedding
             cells = network.cells.index_select(1, items).flatten(1)  # (embedding, items of the batch × width)
-            adds = ((on - off) @ cells).view(len(items), -1)
             always = off @ self._sums + network.cell_bias
+            adds = ((on - off) @ cells).view(len(items), len(always))
             first = torch.addmm(always, shown, adds).requires_grad_()
         upper = [*network.weights, *network.biases]
         with torch.enable_grad():

@@ -202,8 +202,8 @@ def test_published_numbers_of_synthetic_users() -> None:
     within = {data: load_recipe(f"sdrm/{data}-svd").expected["full capped_recall@10"].within for data in rows}
     assert within == {"ml-100k": 0.014, "alb": 0.047, "ml-1m": 0.008, "adm": 0.017}
     verified = load_recipe("sdrm/ml-100k-svd").verified
-    assert verified["full capped_recall@10"].value == 0.3834
-    assert verified["ease capped_recall@10"].value == 0.3959
+    assert verified["full capped_recall@10"].value == 0.3717
+    assert verified["ease capped_recall@10"].value == 0.3916
 
 
 @pytest.mark.parametrize(

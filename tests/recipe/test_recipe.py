@@ -186,7 +186,7 @@ def test_measured_numbers_of_settings_of_our_own() -> None:
 
 
 def test_published_numbers_of_synthetic_users() -> None:
-    """Lilienthal et al. 2024, Recall@10 with augmented data; tolerances are two deviations over runs."""
+    """Lilienthal et al. 2024, Recall@10 with augmented data; tolerances are at most two deviations over runs."""
     columns = {"svd": 0, "mlp": 1, "neumf": 2}
     rows = {
         "ml-100k": (0.3924, 0.3839, 0.2320),
@@ -200,7 +200,7 @@ def test_published_numbers_of_synthetic_users() -> None:
             assert entry[0] == "full capped_recall@10"
             assert entry[1].value == values[column]
     within = {data: load_recipe(f"sdrm/{data}-svd").expected["full capped_recall@10"].within for data in rows}
-    assert within == {"ml-100k": 0.014, "alb": 0.047, "ml-1m": 0.008, "adm": 0.017}
+    assert within == {"ml-100k": 0.014, "alb": 0.045, "ml-1m": 0.008, "adm": 0.009}
     verified = load_recipe("sdrm/ml-100k-svd").verified
     assert verified["full capped_recall@10"].value == 0.3717
     assert verified["ease capped_recall@10"].value == 0.3916

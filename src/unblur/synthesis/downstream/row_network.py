@@ -8,7 +8,7 @@ that: nothing of the size rows × items × embedding is ever made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -178,21 +178,14 @@ def frozen(n_items: int, spec: RowMLP, weights: Weights) -> RowNetwork:
 
 
 @torch.no_grad()
-def error_of(logits: Callable[[RowBatch], Tensor], rows: SparseRows) -> float:
-    """The root mean squared error of the probabilities of all cells."""
-    total = 0.0
-    for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
-        batch = rows.take(places)
-        made = torch.sigmoid(logits(batch)) - batch.dense()
-        total += float(made.square().sum(dtype=torch.float64))
-    return math.sqrt(total / (len(rows) * rows.n_columns))
-
-
 def negative_error(network: RowNetwork, rows: SparseRows) -> float:
     """Minus the root mean squared error of the probabilities of all cells."""
-    with torch.no_grad():
-        table = network.table()
-        return -error_of(lambda batch: network(batch, table=table), rows)
+    table, total = network.table(), 0.0
+    for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
+        batch = rows.take(places)
+        made = torch.sigmoid(network(batch, table=table)) - batch.dense()
+        total += float(made.square().sum(dtype=torch.float64))
+    return -math.sqrt(total / (len(rows) * rows.n_columns))
 
 
 def fit_row_mlp(

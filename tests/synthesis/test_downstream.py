@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.linalg import svd
 
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Optimizer
 from unblur.errors import SpecError
 from unblur.interactions import Interactions
+from unblur.splitting import Split
 from unblur.synthesis.downstream import NeuMF, RowMLP, TruncatedSVD
 from unblur.synthesis.downstream.pair_network import PairNetwork, _Sides
-from unblur.synthesis.downstream.row_network import RowNetwork
+from unblur.synthesis.downstream.row_network import Judged, RowNetwork, negative_error
 
 
 @pytest.mark.parametrize("algorithm", ["arpack", "randomized"])
@@ -100,6 +103,51 @@ def test_the_row_mlp_learns_and_stops(log: Interactions) -> None:
     assert scores[x].mean() > scores[~x].mean()
     given = RowMLP(dims=(8,), epochs=2).fit(log, rng=1, validation=log.take_users(np.arange(10)))
     assert np.isfinite(given.score(log)).all()
+
+
+@pytest.fixture
+def halves(log: Interactions) -> Split:
+    """Users who teach, and others, of whom every second item is held out and one at least is not."""
+    known = np.flatnonzero(log.user_degrees > 2)
+    teaching, others = log.take_users(known[:-11]), log.take_users(known[-11:])
+    rows, columns = others.matrix.nonzero()
+    parts = []
+    for start in range(2):
+        x = np.zeros(others.matrix.shape, dtype=np.float32)
+        x[rows[start::2], columns[start::2]] = 1
+        parts.append(Interactions(sparse.csr_array(x), others.users, others.items))
+    return Split(teaching, parts[0], parts[1], "halves")
+
+
+def test_the_error_of_held_out_items_is_that_of_the_scores(halves: Split) -> None:
+    made = RowMLP(dims=(8,), epochs=2, patience=None).fit(halves.train, rng=1)
+    error = negative_error(made.network, Judged.of(halves, halves.train.items, torch.device("cpu")))
+    probabilities = 1 / (1 + np.exp(-made.score(halves.histories).astype(np.float64)))
+    wanted = np.sqrt(((probabilities - halves.held_out.matrix.toarray()) ** 2).mean())
+    assert error == pytest.approx(-wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("clip", [None, 1e6])
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_weights_kept_are_those_of_the_best_or_of_the_last_epoch(
+    halves: Split, keep: Literal["best", "last"], clip: float | None
+) -> None:
+    """Held-out items get worse while rows are learned by heart; with a clipped norm another loop trains."""
+    adam = Optimizer(name="adam", learning_rate=0.01, clip_norm=clip)
+    spec = RowMLP(dims=(32,), epochs=60, patience=4, dropout=0.0, optimizer=adam, keep=keep)
+    last: dict[str, int] = {}
+    stopped = spec.fit(
+        halves.train,
+        rng=1,
+        validation=halves,
+        progress=lambda event: last.update({event.stage: event.done}),
+    )
+    trained = last["train"]
+    assert 4 < trained < 60
+    epochs = trained - 4 if keep == "best" else trained
+    wanted = replace(spec, epochs=epochs, patience=None).fit(halves.train, rng=1).tensors()
+    for name, tensor in stopped.tensors().items():
+        np.testing.assert_array_equal(tensor, wanted[name], err_msg=name)
 
 
 def test_neumf_in_two_halves_is_the_network(log: Interactions) -> None:

@@ -8,14 +8,13 @@ import torch
 
 from unblur.datasets import generated
 from unblur.diffusion.learner import Moment
-from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.training import DivergedTraining, Plan, Training
 from unblur.interactions import Interactions
 from unblur.progress import silent
 from unblur.spec import replace_field
 from unblur.synthesis.downstream import RowMLP
-from unblur.synthesis.downstream.row_network import RowLearner, negative_error, plain_adam
+from unblur.synthesis.downstream.row_network import Judged, RowLearner, negative_error, plain_adam
 from unblur.synthesis.downstream.row_training import LOOK_EVERY, RowTraining, trained_weights
 
 CPU = torch.device("cpu")
@@ -53,7 +52,7 @@ def test_the_weights_are_those_of_the_loop_that_trains_everything(
     assert made.keys() == wanted.keys()
     for name, tensor in wanted.items():
         np.testing.assert_allclose(made[name], tensor, rtol=0.02, atol=2e-3, err_msg=name)
-    rows = SparseRows.of(users.binarized().matrix)
+    rows = Judged.of(users, users.items, CPU)
     error = negative_error(learner.fitted(made), rows)
     assert error == pytest.approx(negative_error(learner.fitted(wanted), rows), abs=1e-4)
     assert training.negative_error(rows) == pytest.approx(error, abs=1e-6)

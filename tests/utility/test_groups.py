@@ -32,6 +32,8 @@ def test_under_the_paper_reported_users_stop_and_all_others_teach() -> None:
     teachers, people = rated(40, seed=2), rated(30, seed=1)
     groups = grouped(teachers, people, Utility(), PAPER)
     assert groups.learned.liked.fingerprint() == teachers.liked.fingerprint()
+    assert groups.judged_stop
+    assert not grouped(teachers, people, Utility(), PAPER, judged="searching").judged_stop
     np.testing.assert_array_equal(groups.stopping.held_out.matrix.toarray(), groups.held_out.matrix.toarray())
     np.testing.assert_array_equal(
         groups.stopping.histories.matrix.toarray(), groups.histories.liked.matrix.toarray()
@@ -44,6 +46,7 @@ def test_strict_groups_share_nobody() -> None:
     report = grouped(teachers, people, utility, Departures())
     search = grouped(teachers, people, utility, Departures(), judged="searching")
     assert report.stopping.histories.users == search.stopping.histories.users
+    assert not report.judged_stop
     learned, stopped, searched = (
         set(users.to_list())
         for users in (

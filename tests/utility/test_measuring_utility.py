@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from unblur.evaluation.utility import (
     measurements_of,
     training_rows,
 )
+from unblur.interactions import Interactions
+from unblur.recommender import Recommender
+from unblur.splitting import Split
 
 OBSERVED = Departures(dislikes_are_positives=True, dislikes_are_held_out=True)
 PROTOCOL = RankingProtocol(cutoffs=(3, 5), metrics=("capped_recall", "ndcg"))
@@ -54,6 +58,37 @@ def test_dislikes_of_those_who_teach_can_be_left_out(groups: UserGroups) -> None
     rows = training_rows(groups, None, Utility(), departures)
     parts = [groups.learned.liked.matrix.toarray(), groups.histories.observed.matrix.toarray()]
     np.testing.assert_array_equal(rows.matrix.toarray(), np.vstack(parts))
+
+
+class _Patient(ByItem):
+    """Stops early, so it is told by whom."""
+
+    patience = 3
+
+    def fit(self, train: Interactions, *, validation: Split | None = None, **_: Any) -> Recommender:
+        self.validation = validation
+        return super().fit(train)
+
+
+@pytest.mark.parametrize("paper", [True, False])
+def test_a_recommender_stops_by_what_was_held_out_from_those_who_stop(paper: bool) -> None:
+    departures = replace(OBSERVED, reported_users_stop=True) if paper else Departures()
+    groups = grouped(rated(40, seed=2), rated(30, seed=1), Utility(), departures)
+    spec = _Patient(np.zeros(N_ITEMS, dtype=np.float32))
+    rows = training_rows(groups, None, Utility(), departures)
+    measure_arm(spec, rows, groups, PROTOCOL, departures)  # type: ignore[arg-type]
+    given = spec.validation
+    assert given is not None
+    if not paper:
+        assert given is groups.stopping
+        assert not set(given.histories.users.to_list()) & set(groups.learned.liked.users.to_list())
+        return
+    shown, wanted = given.histories.matrix.toarray(), given.held_out.matrix.toarray()
+    np.testing.assert_array_equal(shown, groups.histories.observed.matrix.toarray())
+    np.testing.assert_array_equal(wanted, groups.held_out.matrix.toarray())
+    spec.patience = None  # type: ignore[assignment]
+    measure_arm(spec, rows, groups, PROTOCOL, departures)  # type: ignore[arg-type]
+    assert spec.validation is None
 
 
 def test_dislikes_can_count_as_found(groups: UserGroups) -> None:

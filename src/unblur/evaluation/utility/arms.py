@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -59,15 +60,20 @@ def measure_arm(
 ) -> Measured:
     """Fit `spec` to `rows`, recommend to the judged users, and compare with what was held out of them.
 
-    Items of the history are left out of the lists: all observed ones where dislikes were held out as well.
+    Items of the history are left out of the lists: all observed ones where dislikes were held out as well. A
+    recommender with a `patience` is given what was held out of the users to stop by.
     """
     fitted: Any = spec
     if departures.first_epoch and hasattr(spec, "epochs"):
         fitted = replace(fitted, epochs=1)
-    model = fitted.fit(rows, rng=rng, device=device, progress=progress)
     shown = groups.histories.chosen(departures.dislikes_are_positives)
     relevant = groups.held_out_observed if departures.dislikes_are_relevant else groups.held_out
     split = Split(shown, shown, relevant, "utility")
+    options: dict[str, Any] = {}
+    stops = getattr(fitted, "patience", None) is not None
+    if stops and "validation" in signature(fitted.fit).parameters:
+        options["validation"] = split if groups.judged_stop else groups.stopping
+    model = fitted.fit(rows, rng=rng, device=device, progress=progress, **options)
     known = groups.histories.chosen(departures.dislikes_are_held_out)
     ranking = protocol.rank(model, split, exclude=known)
     found = replace(protocol, resamples=0).measure(ranking, split)

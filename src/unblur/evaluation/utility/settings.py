@@ -22,8 +22,8 @@ class Departures:
     """
 
     reported_users_stop: bool = False
-    """The users that scores are reported on also end the training of the autoencoder. Off: a group of its own
-    does."""
+    """The users that scores are reported on also end the training of the autoencoder, and of a downstream recommender
+    that stops by others' held-out items. Off: a group of its own does."""
     dislikes_are_positives: bool = False
     """The downstream recommender learns from, and is shown, every observed pair, low ratings included. Off:
     likes alone."""
@@ -74,7 +74,8 @@ class Utility:
     held_out: Share = 0.2
     """Which part of each reported user's items must be found again, rounded up; the rest is the history."""
     stopping: Share = 0.1
-    """Which part of the users of `learn` stops the training of an autoencoder, and does nothing else."""
+    """Which part of the users of `learn` stops the training of the autoencoder and of a downstream recommender that
+    stops early, and does nothing else."""
     searching: Share = 0.1
     """Which part of them a search is judged by; otherwise they are learned from."""
     hold_out_seed: NonNegativeInt = 123

@@ -50,7 +50,9 @@ class UserGroups:
     learned: Rated
     """Whom the synthesizer learns from; also the real users of the downstream recommender."""
     stopping: Split
-    """What an autoencoder stops by: likes, given in part and to be found again."""
+    """What trainings stop by: likes, given in part and to be found again."""
+    judged_stop: bool
+    """Whether these are the users that are judged, so that a downstream recommender stops by them as well."""
     histories: Rated
     """What the downstream recommender is shown of the users that are judged."""
     held_out: Interactions
@@ -112,6 +114,7 @@ def grouped(
     return UserGroups(
         learned=learned,
         stopping=stopping,
+        judged_stop=not own_group,
         histories=histories,
         held_out=held.liked,
         held_out_observed=held.observed,

@@ -14,6 +14,7 @@ from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import Tensors
 from unblur.spec import spec
+from unblur.splitting import Split
 from unblur.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class RowMLP:
     """The MLP of the SDRM paper: an embedding of each cell's 0 or 1, flattened, then dense layers and sigmoid.
 
     Trained to give back the rows it is shown (binary cross-entropy), with early stopping on the root mean
-    squared error of rows that are set aside.
+    squared error of rows that are set aside, or of what was held out from some users.
     """
 
     kind: ClassVar[str] = "row-mlp"
@@ -52,6 +53,9 @@ class RowMLP:
     """Rows a batch."""
     patience: PositiveInt | None = 10
     """Training ends when so many epochs have passed without a smaller error; `None` trains all epochs."""
+    keep: Literal["best", "last"] = "best"
+    """Whose weights are kept where training stops by an error: the best epoch's, or the last one's, which is how the
+    published figures come about."""
     validation_users: Share = 0.1
     """Which part of the rows is set aside for that, when no validation is given."""
 
@@ -62,9 +66,10 @@ class RowMLP:
         rng: RNG | None = None,
         device: str = "cpu",
         progress: Progress = silent,
-        validation: Interactions | None = None,
+        validation: Interactions | Split | None = None,
     ) -> RowMLPRecommender:
-        """Train; `validation` are rows to stop by, where a protocol gives some."""
+        """Train; `validation` is what to stop by, where a protocol gives something: rows to give back, or histories
+        with what was held out from them, by the error against that alone."""
         from unblur.synthesis.downstream.row_network import fit_row_mlp
 
         return fit_row_mlp(self, train, rng, device, progress, validation)

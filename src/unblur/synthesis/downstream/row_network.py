@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from unblur.interactions import Interactions
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
+from unblur.splitting import Split
 from unblur.synthesis.synthesizer import check_train
 from unblur.vocabulary import Vocabulary
 
@@ -177,13 +179,27 @@ def frozen(n_items: int, spec: RowMLP, weights: Weights) -> RowNetwork:
     return network
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a training stops by: rows that the network is shown, and what it should make of each."""
+
+    shown: SparseRows
+    wanted: SparseRows
+
+    @classmethod
+    def of(cls, given: Interactions | Split, items: Vocabulary, device: torch.device) -> Judged:
+        """Rows to give back, or histories and what was held out from them."""
+        parts = (given.histories, given.held_out) if isinstance(given, Split) else (given, given)
+        made = [SparseRows.of(part.onto(items=items).binarized().matrix, device) for part in parts]
+        return cls(*made)
+
+
 @torch.no_grad()
-def negative_error(network: RowNetwork, rows: SparseRows) -> float:
+def negative_error(network: RowNetwork, judged: Judged) -> float:
     """Minus the root mean squared error of the probabilities of all cells."""
-    table, total = network.table(), 0.0
+    table, total, rows = network.table(), 0.0, judged.shown
     for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
-        batch = rows.take(places)
-        made = torch.sigmoid(network(batch, table=table)) - batch.dense()
+        made = torch.sigmoid(network(rows.take(places), table=table)) - judged.wanted.take(places).dense()
         total += float(made.square().sum(dtype=torch.float64))
     return -math.sqrt(total / (len(rows) * rows.n_columns))
 
@@ -194,25 +210,23 @@ def fit_row_mlp(
     rng: RNG | None,
     device: str,
     progress: Progress,
-    validation: Interactions | None,
+    validation: Interactions | Split | None,
 ) -> RowMLPRecommender:
     """See `RowMLP.fit`."""
     on = check_device(device)
     check_train(train)
     seed = int(streams(rng, "training")["training"].integers(0, 2**62))
-    part, judged = train, validation
+    part, given = train, validation
     if spec.patience is not None and validation is None:
         chosen = np.zeros(train.n_users, dtype=bool)
         size = max(1, round(spec.validation_users * train.n_users))
         chosen[streams(seed, "carve")["carve"].permutation(train.n_users)[:size]] = True
-        part, judged = train.take_users(~chosen), train.take_users(chosen)
+        part, given = train.take_users(~chosen), train.take_users(chosen)
     if not part.n_users:
         raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
     learner = RowLearner(spec, part, seed, on)
-    rows = None
-    if spec.patience is not None and judged is not None:
-        rows = SparseRows.of(judged.onto(items=train.items).binarized().matrix, on)
-    made = (_trained_in_place if plain_adam(spec, on) else _trained)(spec, learner, seed, rows, progress)
+    judged = None if spec.patience is None or given is None else Judged.of(given, train.items, on)
+    made = (_trained_in_place if plain_adam(spec, on) else _trained)(spec, learner, seed, judged, progress)
     return RowMLPRecommender(spec, train.items, train.item_degrees, made, device)
 
 
@@ -224,7 +238,7 @@ def plain_adam(spec: RowMLP, device: torch.device) -> bool:
 
 
 def _trained_in_place(
-    spec: RowMLP, learner: RowLearner, seed: int, judged: SparseRows | None, progress: Progress
+    spec: RowMLP, learner: RowLearner, seed: int, judged: Judged | None, progress: Progress
 ) -> RowNetwork:
     """By `row_training`."""
     from unblur.synthesis.downstream.row_training import RowTraining, trained_weights
@@ -238,13 +252,14 @@ def _trained_in_place(
             seed=seed,
             patience=spec.patience,
             judged=judged,
+            keep=spec.keep,
             progress=progress,
         )
     )
 
 
 def _trained(
-    spec: RowMLP, learner: RowLearner, seed: int, judged: SparseRows | None, progress: Progress
+    spec: RowMLP, learner: RowLearner, seed: int, judged: Judged | None, progress: Progress
 ) -> RowNetwork:
     """By the loop that trains everything else."""
     run = Training(
@@ -261,6 +276,8 @@ def _trained(
     )
     for _ in run.epochs():
         pass
+    if spec.keep == "last":
+        return learner.fitted({name: value.clone() for name, value in learner.network.state_dict().items()})
     return run.fitted()
 
 

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from unblur.diffusion.learner import Weights
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.training import EVENT_SECONDS, DivergedTraining, epoch_chance
 from unblur.progress import Progress, ProgressEvent
-from unblur.synthesis.downstream.row_network import RowNetwork, negative_error, upper_layers
+from unblur.synthesis.downstream.row_network import Judged, RowNetwork, negative_error, upper_layers
 
 FIRST_BETA, SECOND_BETA, EPSILON = 0.9, 0.999, 1e-8
 """Adam's, as `torch.optim.Adam` has them."""
@@ -135,9 +136,9 @@ class RowTraining:
             for moment in (part.mean, part.square):
                 functional.hardshrink(moment, NOTHING, out=moment)
 
-    def negative_error(self, rows: SparseRows) -> float:
+    def negative_error(self, judged: Judged) -> float:
         """Minus the root mean squared error of the probabilities of all cells."""
-        return negative_error(self.network, rows)
+        return negative_error(self.network, judged)
 
     def weights(self) -> Weights:
         """A copy of the weights, as the network has them."""
@@ -151,12 +152,13 @@ def trained_weights(
     batch_size: int,
     seed: int,
     patience: int | None,
-    judged: SparseRows | None,
+    judged: Judged | None,
     progress: Progress,
+    keep: Literal["best", "last"] = "best",
 ) -> Weights:
-    """The weights after all epochs, or those of the best one where rows to stop by are given.
+    """The weights after all epochs, or those of the best one where something to stop by is given.
 
-    Training ends when `patience` epochs have passed without a smaller error. Raises `DivergedTraining` where a loss is
+    With ``keep="last"`` they are the last epoch's then, too. Training ends when `patience` epochs have passed without a smaller error. Raises `DivergedTraining` where a loss is
     not finite.
     """
     best, before, best_epoch = None, -math.inf, 0
@@ -178,7 +180,8 @@ def trained_weights(
         if judged is not None:
             shown["validation"] = training.negative_error(judged)
             if shown["validation"] > before:
-                best, before, best_epoch = training.weights(), shown["validation"], epoch
+                before, best_epoch = shown["validation"], epoch
+                best = training.weights() if keep == "best" else None
         progress(ProgressEvent("train", epoch, epochs, shown))
         if judged is not None and patience is not None and epoch - best_epoch >= patience:
             break

@@ -8,6 +8,8 @@
 - `chains`: sampling 843 users by a chain of 83 steps, each its own number of them, and all of them (target: 0.5 s; the
   authors' code: 16 s). Time does not depend on what the networks have learned.
 - `stream`: a million users on a generated catalogue of 20,000 items, to Parquet (target: 2 GB).
+- `row-mlp`: a step of training of the downstream MLP at the sizes of MovieLens 1M and Digital Music, by autograd and
+  torch's Adam, and as the library does it, with numba and without. The three take turns.
 - `audited`: an audit of 100,000 × 100,000 users and 20,000 kept out, 20,000 items (target: 2 GB).
 """
 
@@ -67,6 +69,51 @@ def chains(n_users: int, n_items: int, times: int) -> dict[str, Any]:
             taken.append(time.perf_counter() - start)
         found[sampling] = {"first": taken[0], "median": float(np.median(taken))}
     return {"users": n_users, "steps": spec.diffusion.steps, **found}
+
+
+def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) -> dict[str, Any]:
+    """Milliseconds a step of the recipes' MLP, batches of 16 generated users: the median of all turns."""
+    import torch
+
+    from unblur.datasets import generated
+    from unblur.diffusion.learner import Moment
+    from unblur.recipe import load_recipe
+    from unblur.synthesis.downstream import one_pass
+    from unblur.synthesis.downstream.row_network import RowLearner
+    from unblur.synthesis.downstream.row_training import RowTraining
+
+    spec: Any = load_recipe("sdrm/adm-mlp").downstream
+    train = generated(n_users, n_items, n_pairs, rng=0)
+    cpu, chance, rate = torch.device("cpu"), torch.Generator().manual_seed(0), spec.optimizer.learning_rate
+    book = RowLearner(spec, train, 0, cpu)
+    adam = torch.optim.Adam(book.network.parameters(), lr=rate)
+
+    def textbook(rows: torch.Tensor) -> None:
+        adam.zero_grad()
+        book.loss(rows, Moment(1, 0), chance).backward()
+        adam.step()
+
+    def ours(numba: bool) -> Callable[[torch.Tensor], object]:
+        compiled = one_pass.compiled
+        if not numba:
+            one_pass.compiled = lambda: None  # type: ignore[assignment]
+        learner = RowLearner(spec, train, 0, cpu)
+        training = RowTraining(learner.network, learner.rows, rate)
+        one_pass.compiled = compiled
+        return lambda rows: training.update(rows, chance)
+
+    ways = {"textbook": textbook, "torch": ours(False)}
+    if one_pass.compiled() is not None:
+        ways["one pass"] = ours(True)
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(turns + 1):  # the first is not counted
+        for name, step in ways.items():
+            for rows in torch.randint(0, n_users, (steps, spec.batch_size), generator=chance):
+                start = time.perf_counter()
+                step(rows)
+                if turn:
+                    taken[name].append(1e3 * (time.perf_counter() - start))
+    return {name: float(np.median(times)) for name, times in taken.items()}
 
 
 def stream(n_users: int, n_items: int) -> dict[str, Any]:
@@ -148,6 +195,25 @@ def _stream(n_users: int) -> tuple[list[Row], dict[str, Any]]:
     return [(f"SDRM: {n_users:,} users × {ITEMS:,} items, streamed to Parquet", "≤ 2 GB", figure)], found
 
 
+def _row_mlp(turns: int) -> tuple[list[Row], dict[str, Any]]:
+    rows, found = [], {}
+    sizes = {"MovieLens 1M": (6034, 3125, 575_000), "Digital Music": (10_621, 8582, 106_000)}
+    for name, (n_users, n_items, n_pairs) in sizes.items():
+        found[name] = figures = measured(
+            "synthesis",
+            "row_steps",
+            n_users=n_users,
+            n_items=n_items,
+            n_pairs=n_pairs,
+            turns=turns,
+            steps=20,
+        )
+        once = f"{figures['one pass']:.1f} ms" if "one pass" in figures else "no numba"
+        figure = f"{once}; {figures['torch']:.1f} ms by torch alone; {figures['textbook']:.1f} ms by autograd and Adam"
+        rows.append((f"MLP, a step of 16 rows at the size of {name}", "", figure))
+    return rows, found
+
+
 def _audited(n_users: int) -> tuple[list[Row], dict[str, Any]]:
     found = measured("synthesis", "audited", n_users=n_users, n_items=ITEMS)
     what = f"audit: {n_users:,} × {n_users:,} users, {found['holdout']:,} kept out, {ITEMS:,} items"
@@ -161,6 +227,7 @@ def synthesis(
     known: dict[str, Callable[[], tuple[list[Row], dict[str, Any]]]] = {
         "protocol": partial(_protocol, data),
         "chains": partial(_chains, 7),
+        "row-mlp": partial(_row_mlp, 5),
         "stream": partial(_stream, users),
         "audited": partial(_audited, audit_users),
     }
@@ -184,7 +251,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
-    for name in asked.parts or ("protocol", "chains", "stream", "audited"):
+    for name in asked.parts or ("protocol", "chains", "row-mlp", "stream", "audited"):
         rows, _ = synthesis(os.environ.get("UNBLUR_DATA", ""), [name], asked.users, asked.audited)
         for row in rows:
             print(f"| {' | '.join(row)} |", flush=True)

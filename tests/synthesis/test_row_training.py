@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from unblur.diffusion.training import DivergedTraining, Plan, Training
 from unblur.interactions import Interactions
 from unblur.progress import silent
 from unblur.spec import replace_field
-from unblur.synthesis.downstream import RowMLP
+from unblur.synthesis.downstream import RowMLP, one_pass
+from unblur.synthesis.downstream.one_pass import OnePass
 from unblur.synthesis.downstream.row_network import Judged, RowLearner, negative_error, plain_adam
 from unblur.synthesis.downstream.row_training import LOOK_EVERY, RowTraining, trained_weights
 
@@ -26,6 +29,16 @@ def users() -> Interactions:
     return generated(240, 60, 2000, rng=0)
 
 
+@pytest.fixture(params=["one pass", "torch alone"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With numba, and as it is without."""
+    if request.param == "torch alone":
+        monkeypatch.setattr(one_pass, "compiled", lambda: None)
+    else:
+        assert one_pass.compiled() is not None
+
+
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -58,22 +71,27 @@ def test_the_weights_are_those_of_the_loop_that_trains_everything(
     assert training.negative_error(rows) == pytest.approx(error, abs=1e-6)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_moments_of_idle_units_are_never_denormal(users: Interactions) -> None:
     learner = RowLearner(SPEC, users, 5, CPU)
     with torch.no_grad():
         learner.network.cell_bias[:40] = -100.0  # off for every row
     training = RowTraining(learner.network, learner.rows, 1e-3)
     idle, chance = slice(0, 40), torch.Generator().manual_seed(0)
-    for cells in training._cells:
-        cells.mean[:, idle] = 1e-34  # as after some hundreds of updates without a gradient
+    once = training._one_pass
+    means = [once.means] if once else [cells.mean for cells in training._cells]
+    squares = [once.squares] if once else [cells.square for cells in training._cells]
+    for mean in means:
+        mean[..., idle] = 1e-34  # as after some hundreds of updates without a gradient
     for _ in range(3 * LOOK_EVERY):
         training.update(torch.arange(16), chance)
     least = torch.finfo(torch.float32).tiny
-    for part in (*training._cells, *training._upper):
-        for moment in (part.mean, part.square):
-            assert not ((moment != 0) & (moment.abs() < least)).any()
+    upper = [moment for part in training._upper for moment in (part.mean, part.square)]
+    for moment in (*means, *squares, *upper):
+        assert not ((moment != 0) & (moment.abs() < least)).any()
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_batch_may_be_of_users_without_items(users: Interactions) -> None:
     """As sampled users can be."""
     matrix = users.binarized().matrix.tolil()
@@ -115,3 +133,49 @@ def test_only_adam_without_anything_else_is_trained_so() -> None:
     assert plain_adam(RowMLP(), CPU)
     for other in (Optimizer(name="adam", weight_decay=0.1), Optimizer(name="sgd"), Optimizer(clip_norm=1.0)):
         assert not plain_adam(RowMLP(optimizer=other), CPU)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("n_rows", [5, 16, 203])
+def test_one_pass_is_adam_whatever_the_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int, n_rows: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    chance = torch.Generator().manual_seed(n_rows)
+    values = torch.randn(3, n_rows, 7, generator=chance)
+    wanted = values.clone().requires_grad_()
+    adam = torch.optim.Adam([wanted], lr=0.02)
+    ours = OnePass(values, (0.9, 0.999), 1e-8, 1e-35)
+    for _ in range(30):
+        rows = torch.randperm(n_rows, generator=chance)[: n_rows // 4]
+        shared, own = torch.randn(3, 7, generator=chance), torch.randn(len(rows), 7, generator=chance)
+        apart = torch.randn(3, generator=chance)
+        wanted.grad = shared[:, None].expand_as(values).clone()
+        wanted.grad[:, rows] += apart[:, None, None] * own
+        adam.step()
+        sums = ours.update(rows, shared, apart, own, 0.02)
+    np.testing.assert_allclose(values, wanted.detach(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sums, values.sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_one_pass_comes_to_the_same_bytes_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        chance = torch.Generator().manual_seed(0)
+        values = torch.randn(2, 90, 9, generator=chance)
+        ours = OnePass(values, (0.9, 0.999), 1e-8, 1e-35)
+        for _ in range(5):
+            shared, own = torch.randn(2, 9, generator=chance), torch.randn(4, 9, generator=chance)
+            sums = ours.update(torch.arange(4), shared, torch.ones(2), own, 0.1)
+        ends.append((values.numpy().tobytes(), sums.numpy().tobytes()))
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_a_process_without_numba_says_nothing_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    one_pass.compiled.cache_clear()
+    try:
+        assert one_pass.compiled() is None
+    finally:
+        one_pass.compiled.cache_clear()

@@ -2,8 +2,9 @@
 
 They are nearly all of the network: embedding × n_items for each unit. Their gradient is the same for all items
 that no row of the batch has, but for each place of the embedding, so the rest is computed for the batch's items
-alone; no gradient of all weights is ever made, only one place's at a time, in the same memory. What is trained is
-the same as with `diffusion.training.Training`, but for rounding.
+alone; no gradient of all weights is ever made. Their step is one pass where numba is there (see `one_pass`); without
+it each place of the embedding has its own, by torch, with a gradient in memory that all share. What is trained is the
+same as with `diffusion.training.Training`, but for rounding.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from unblur.diffusion.learner import Weights
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.training import EVENT_SECONDS, DivergedTraining, epoch_chance
 from unblur.progress import Progress, ProgressEvent
+from unblur.synthesis.downstream import one_pass
+from unblur.synthesis.downstream.one_pass import OnePass
 from unblur.synthesis.downstream.row_network import Judged, RowNetwork, negative_error, upper_layers
 
 FIRST_BETA, SECOND_BETA, EPSILON = 0.9, 0.999, 1e-8
@@ -81,13 +84,19 @@ class RowTraining:
         """`rows` are all that will be trained on; `rate` is Adam's learning rate."""
         self.network, self.rows, self.rate = network, rows, rate
         self._embedding = _Moving.of(network.embedding.detach())
-        self._cells = [_Moving.of(cells) for cells in network.cells.detach()]
-        """For each place of the embedding, (n_items, width)."""
+        cells = network.cells.detach()
+        self._one_pass = (
+            OnePass(cells, (FIRST_BETA, SECOND_BETA), EPSILON, NOTHING) if one_pass.compiled() else None
+        )
+        self._cells = [] if self._one_pass else [_Moving.of(place) for place in cells]
+        """For each place of the embedding, (n_items, width), where each has its own step."""
         self._cell_bias = _Moving.of(network.cell_bias.detach())
         self._upper = [_Moving.of(part.detach()) for part in (*network.weights, *network.biases)]
         self._ones = torch.ones(network.cells.shape[1])
-        self._sums = torch.stack([self._ones @ cells.value for cells in self._cells])  # (embedding, width)
-        self._gradient = torch.empty_like(self._cells[0].value)  # of one place after the other
+        self._sums = torch.stack([self._ones @ place for place in cells])  # (embedding, width)
+        self._gradient = torch.empty_like(
+            cells[0] if self._cells else self._ones
+        )  # of one place after the other
         self._done = 0
 
     def update(self, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -123,6 +132,10 @@ class RowTraining:
 
     def _follow_cells(self, items: Tensor, by_always: Tensor, by_adds: Tensor) -> None:
         """One step of Adam for the weights of the first layer."""
+        if self._one_pass is not None:
+            off, on = self._embedding.value
+            self._sums = self._one_pass.update(items, off[:, None] * by_always, on - off, by_adds, self.rate)
+            return
         for place, cells in enumerate(self._cells):
             off, on = self._embedding.value[:, place].tolist()
             self._gradient.copy_(by_always * off)

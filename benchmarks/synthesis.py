@@ -78,7 +78,7 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     from unblur.datasets import generated
     from unblur.diffusion.learner import Moment
     from unblur.recipe import load_recipe
-    from unblur.synthesis.downstream import one_pass
+    from unblur.synthesis.downstream import row_adam
     from unblur.synthesis.downstream.row_network import RowLearner
     from unblur.synthesis.downstream.row_training import RowTraining
 
@@ -94,16 +94,16 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
         adam.step()
 
     def ours(numba: bool) -> Callable[[torch.Tensor], object]:
-        compiled = one_pass.compiled
+        compiled = row_adam.compiled
         if not numba:
-            one_pass.compiled = lambda: None  # type: ignore[assignment]
+            row_adam.compiled = lambda: None  # type: ignore[assignment]
         learner = RowLearner(spec, train, 0, cpu)
         training = RowTraining(learner.network, learner.rows, rate)
-        one_pass.compiled = compiled
+        row_adam.compiled = compiled
         return lambda rows: training.update(rows, chance)
 
     ways = {"textbook": textbook, "torch": ours(False)}
-    if one_pass.compiled() is not None:
+    if row_adam.compiled() is not None:
         ways["one pass"] = ours(True)
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(turns + 1):  # the first is not counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from unblur.diffusion.training import DivergedTraining, Plan, Training
 from unblur.interactions import Interactions
 from unblur.progress import silent
 from unblur.spec import replace_field
-from unblur.synthesis.downstream import RowMLP, one_pass
-from unblur.synthesis.downstream.one_pass import OnePass
+from unblur.synthesis.downstream import RowMLP, row_adam
+from unblur.synthesis.downstream.row_adam import OnePass
 from unblur.synthesis.downstream.row_network import Judged, RowLearner, negative_error, plain_adam
 from unblur.synthesis.downstream.row_training import LOOK_EVERY, RowTraining, trained_weights
 
@@ -33,9 +34,9 @@ def users() -> Interactions:
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With numba, and as it is without."""
     if request.param == "torch alone":
-        monkeypatch.setattr(one_pass, "compiled", lambda: None)
+        monkeypatch.setattr(row_adam, "compiled", lambda: None)
     else:
-        assert one_pass.compiled() is not None
+        assert row_adam.compiled() is not None
 
 
 @pytest.mark.usefixtures("either_way")
@@ -78,9 +79,10 @@ def test_moments_of_idle_units_are_never_denormal(users: Interactions) -> None:
         learner.network.cell_bias[:40] = -100.0  # off for every row
     training = RowTraining(learner.network, learner.rows, 1e-3)
     idle, chance = slice(0, 40), torch.Generator().manual_seed(0)
-    once = training._one_pass
-    means = [once.means] if once else [cells.mean for cells in training._cells]
-    squares = [once.squares] if once else [cells.square for cells in training._cells]
+    cells: Any = training._cells
+    once = isinstance(cells, OnePass)
+    means = [cells.means] if once else [part.mean for part in cells.parts]
+    squares = [cells.squares] if once else [part.square for part in cells.parts]
     for mean in means:
         mean[..., idle] = 1e-34  # as after some hundreds of updates without a gradient
     for _ in range(3 * LOOK_EVERY):
@@ -145,7 +147,7 @@ def test_one_pass_is_adam_whatever_the_threads(
     values = torch.randn(3, n_rows, 7, generator=chance)
     wanted = values.clone().requires_grad_()
     adam = torch.optim.Adam([wanted], lr=0.02)
-    ours = OnePass(values, (0.9, 0.999), 1e-8, 1e-35)
+    ours = OnePass(values)
     for _ in range(30):
         rows = torch.randperm(n_rows, generator=chance)[: n_rows // 4]
         shared, own = torch.randn(3, 7, generator=chance), torch.randn(len(rows), 7, generator=chance)
@@ -164,7 +166,7 @@ def test_one_pass_comes_to_the_same_bytes_on_any_number_of_threads(monkeypatch: 
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         chance = torch.Generator().manual_seed(0)
         values = torch.randn(2, 90, 9, generator=chance)
-        ours = OnePass(values, (0.9, 0.999), 1e-8, 1e-35)
+        ours = OnePass(values)
         for _ in range(5):
             shared, own = torch.randn(2, 9, generator=chance), torch.randn(4, 9, generator=chance)
             sums = ours.update(torch.arange(4), shared, torch.ones(2), own, 0.1)
@@ -174,8 +176,8 @@ def test_one_pass_comes_to_the_same_bytes_on_any_number_of_threads(monkeypatch: 
 
 def test_a_process_without_numba_says_nothing_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    one_pass.compiled.cache_clear()
+    row_adam.compiled.cache_clear()
     try:
-        assert one_pass.compiled() is None
+        assert row_adam.compiled() is None
     finally:
-        one_pass.compiled.cache_clear()
+        row_adam.compiled.cache_clear()

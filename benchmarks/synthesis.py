@@ -84,9 +84,10 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
 
     spec: Any = load_recipe("sdrm/adm-mlp").downstream
     train = generated(n_users, n_items, n_pairs, rng=0)
-    cpu, chance, rate = torch.device("cpu"), torch.Generator().manual_seed(0), spec.optimizer.learning_rate
+    cpu, chance = torch.device("cpu"), torch.Generator().manual_seed(0)
     book = RowLearner(spec, train, 0, cpu)
-    adam = torch.optim.Adam(book.network.parameters(), lr=rate)
+    given = spec.optimizer
+    adam = torch.optim.Adam(book.network.parameters(), lr=given.learning_rate, eps=given.epsilon)
 
     def textbook(rows: torch.Tensor) -> None:
         adam.zero_grad()
@@ -98,7 +99,7 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
         if not numba:
             row_adam.compiled = lambda: None  # type: ignore[assignment]
         learner = RowLearner(spec, train, 0, cpu)
-        training = RowTraining(learner.network, learner.rows, rate)
+        training = RowTraining(learner.network, learner.rows, spec.optimizer)
         row_adam.compiled = compiled
         return lambda rows: training.update(rows, chance)
 

@@ -47,6 +47,7 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         ("initialization", "glorot"),
         ("dropout_after", "each"),
         ("dims", (24,)),
+        ("optimizer.epsilon", 1e-4),
     ],
 )
 def test_the_weights_are_those_of_the_loop_that_trains_everything(
@@ -54,7 +55,7 @@ def test_the_weights_are_those_of_the_loop_that_trains_everything(
 ) -> None:
     spec = replace_field(SPEC, name, value)
     learner = RowLearner(spec, users, 5, CPU)
-    training = RowTraining(learner.network, learner.rows, spec.optimizer.learning_rate)
+    training = RowTraining(learner.network, learner.rows, spec.optimizer)
     made = trained_weights(
         training, epochs=12, batch_size=16, seed=5, patience=None, judged=None, progress=silent
     )
@@ -77,7 +78,7 @@ def test_moments_of_idle_units_are_never_denormal(users: Interactions) -> None:
     learner = RowLearner(SPEC, users, 5, CPU)
     with torch.no_grad():
         learner.network.cell_bias[:40] = -100.0  # off for every row
-    training = RowTraining(learner.network, learner.rows, 1e-3)
+    training = RowTraining(learner.network, learner.rows, Optimizer(name="adam", learning_rate=1e-3))
     idle, chance = slice(0, 40), torch.Generator().manual_seed(0)
     cells: Any = training._cells
     once = isinstance(cells, OnePass)
@@ -100,7 +101,7 @@ def test_a_batch_may_be_of_users_without_items(users: Interactions) -> None:
     matrix[:16] = 0
     empty = Interactions.from_matrix(matrix.tocsr())
     learner, other = RowLearner(SPEC, empty, 5, CPU), RowLearner(SPEC, empty, 5, CPU)
-    training = RowTraining(learner.network, learner.rows, 3e-3)
+    training = RowTraining(learner.network, learner.rows, Optimizer(name="adam", learning_rate=3e-3))
     loss = training.update(torch.arange(16), torch.Generator().manual_seed(0))
     adam = torch.optim.Adam(other.network.parameters(), lr=3e-3)
     chance = torch.Generator().manual_seed(0)
@@ -114,7 +115,7 @@ def test_a_batch_may_be_of_users_without_items(users: Interactions) -> None:
 
 def test_weights_are_a_copy(users: Interactions) -> None:
     learner = RowLearner(SPEC, users, 5, CPU)
-    training = RowTraining(learner.network, learner.rows, 1e-3)
+    training = RowTraining(learner.network, learner.rows, Optimizer(name="adam", learning_rate=1e-3))
     before = training.weights()
     training.update(torch.arange(16), torch.Generator().manual_seed(0))
     after = training.weights()
@@ -124,7 +125,7 @@ def test_weights_are_a_copy(users: Interactions) -> None:
 
 def test_a_loss_that_is_not_finite_is_an_error(users: Interactions) -> None:
     learner = RowLearner(SPEC, users, 5, CPU)
-    training = RowTraining(learner.network, learner.rows, 1e30)
+    training = RowTraining(learner.network, learner.rows, Optimizer(name="adam", learning_rate=1e30))
     with pytest.raises(DivergedTraining, match="must be finite"):
         trained_weights(
             training, epochs=5, batch_size=16, seed=5, patience=None, judged=None, progress=silent
@@ -146,8 +147,8 @@ def test_one_pass_is_adam_whatever_the_threads(
     chance = torch.Generator().manual_seed(n_rows)
     values = torch.randn(3, n_rows, 7, generator=chance)
     wanted = values.clone().requires_grad_()
-    adam = torch.optim.Adam([wanted], lr=0.02)
-    ours = OnePass(values)
+    adam = torch.optim.Adam([wanted], lr=0.02, eps=1e-3)
+    ours = OnePass(values, Optimizer(name="adam", learning_rate=0.02, epsilon=1e-3))
     for _ in range(30):
         rows = torch.randperm(n_rows, generator=chance)[: n_rows // 4]
         shared, own = torch.randn(3, 7, generator=chance), torch.randn(len(rows), 7, generator=chance)
@@ -155,7 +156,7 @@ def test_one_pass_is_adam_whatever_the_threads(
         wanted.grad = shared[:, None].expand_as(values).clone()
         wanted.grad[:, rows] += apart[:, None, None] * own
         adam.step()
-        sums = ours.update(rows, shared, apart, own, 0.02)
+        sums = ours.update(rows, shared, apart, own)
     np.testing.assert_allclose(values, wanted.detach(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(sums, values.sum(1), rtol=1e-4, atol=1e-4)
 
@@ -166,10 +167,10 @@ def test_one_pass_comes_to_the_same_bytes_on_any_number_of_threads(monkeypatch: 
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         chance = torch.Generator().manual_seed(0)
         values = torch.randn(2, 90, 9, generator=chance)
-        ours = OnePass(values)
+        ours = OnePass(values, Optimizer(name="adam", learning_rate=0.02, epsilon=1e-3))
         for _ in range(5):
             shared, own = torch.randn(2, 9, generator=chance), torch.randn(4, 9, generator=chance)
-            sums = ours.update(torch.arange(4), shared, torch.ones(2), own, 0.1)
+            sums = ours.update(torch.arange(4), shared, torch.ones(2), own)
         ends.append((values.numpy().tobytes(), sums.numpy().tobytes()))
     assert ends[0] == ends[1] == ends[2]
 

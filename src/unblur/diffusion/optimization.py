@@ -14,9 +14,9 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> t
     """The optimizer that the settings name; each updates all its parameters in one fused pass."""
     trained, rate, decay = list(parameters), settings.learning_rate, settings.weight_decay
     if settings.name == "adamw":
-        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay, eps=settings.epsilon, fused=True)
     if settings.name == "adam":
-        return torch.optim.Adam(trained, lr=rate, weight_decay=decay, fused=True)
+        return torch.optim.Adam(trained, lr=rate, weight_decay=decay, eps=settings.epsilon, fused=True)
     return torch.optim.SGD(trained, lr=rate, weight_decay=decay, fused=True)
 
 

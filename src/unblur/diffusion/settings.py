@@ -91,6 +91,9 @@ class Optimizer:
     """`wd`, `weight_decay`: decoupled for AdamW, an L2 penalty for the others."""
     clip_norm: PositiveFloat | None = None
     """Scale a batch's gradient down to this norm where it is longer; `None` leaves it."""
+    epsilon: PositiveFloat = 1e-8
+    """Adam's ε: what is added to the root of a gradient's mean square before it divides. torch's is 1e-8, Keras's 1e-7,
+    which matters where gradients are as small."""
 
 
 @spec

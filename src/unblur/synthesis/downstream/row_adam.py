@@ -21,7 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adam import adam
 
-FIRST_BETA, SECOND_BETA, EPSILON = 0.9, 0.999, 1e-8
+from unblur.diffusion.settings import Optimizer
+
+FIRST_BETA, SECOND_BETA = 0.9, 0.999
 """As `torch.optim.Adam` has them."""
 NOTHING = 1e-35
 """A moment below this is set to 0: the moments of a unit without a gradient decay into denormal numbers, with which a
@@ -45,7 +47,7 @@ class Moving:
         return cls(value, torch.zeros_like(value), torch.zeros_like(value), torch.zeros(()))
 
 
-def update(parts: Sequence[Moving], gradients: Sequence[Tensor], rate: float) -> None:
+def update(parts: Sequence[Moving], gradients: Sequence[Tensor], settings: Optimizer) -> None:
     """One step of each parameter, where it is."""
     adam(
         [part.value for part in parts],
@@ -58,9 +60,9 @@ def update(parts: Sequence[Moving], gradients: Sequence[Tensor], rate: float) ->
         amsgrad=False,
         beta1=FIRST_BETA,
         beta2=SECOND_BETA,
-        lr=rate,
+        lr=settings.learning_rate,
         weight_decay=0.0,
-        eps=EPSILON,
+        eps=settings.epsilon,
         maximize=False,
     )
 
@@ -75,7 +77,7 @@ def settle(parts: Sequence[Moving]) -> None:
 class CellsAdam(Protocol):
     """Adam for tables of weights, (places, n_rows, width), which are changed where they are."""
 
-    def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor, rate: float) -> Tensor:
+    def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor) -> Tensor:
         """One step; gives the sums of the weights over their rows, (places, width).
 
         The gradient of a row is `shared`, (places, width), and for those at `rows`, (n,), also `own`, (n, width), times
@@ -88,25 +90,26 @@ class CellsAdam(Protocol):
         ...
 
 
-def cells_adam(values: Tensor) -> CellsAdam:
+def cells_adam(values: Tensor, settings: Optimizer) -> CellsAdam:
     """In one pass where numba is installed, else place by place."""
-    return PlaceByPlace(values) if compiled() is None else OnePass(values)
+    return (PlaceByPlace if compiled() is None else OnePass)(values, settings)
 
 
 class PlaceByPlace:
     """By torch: one table after the other, with a gradient in memory that all share."""
 
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, settings: Optimizer) -> None:
+        self.settings = settings
         self.parts = [Moving.of(table) for table in values]
         self._gradient, self._ones = torch.empty_like(values[0]), torch.ones(values.shape[1])
 
-    def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor, rate: float) -> Tensor:
+    def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor) -> Tensor:
         """See `CellsAdam`."""
         sums = torch.empty_like(shared)
         for part, base, factor, total in zip(self.parts, shared, apart.tolist(), sums, strict=True):
             self._gradient.copy_(base)
             self._gradient.index_add_(0, rows, own, alpha=factor)
-            update([part], [self._gradient], rate)
+            update([part], [self._gradient], self.settings)
             torch.mv(part.value.T, self._ones, out=total)
         return sums
 
@@ -156,7 +159,8 @@ def _step(
 class OnePass:
     """By `_step`, the tables' rows divided among torch's number of threads."""
 
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, settings: Optimizer) -> None:
+        self.settings = settings
         self.means, self.squares = torch.zeros_like(values), torch.zeros_like(values)
         self._tables = tuple(part.numpy() for part in (values, self.means, self.squares))
         self._sums = np.empty((len(values), BLOCKS, values.shape[2]), dtype=np.float32)
@@ -164,11 +168,12 @@ class OnePass:
         self._done, self._threads = 0, torch.get_num_threads()
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
-    def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor, rate: float) -> Tensor:
+    def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor) -> Tensor:
         """See `CellsAdam`."""
         self._done += 1
+        rate, epsilon = self.settings.learning_rate, self.settings.epsilon
         size, root = rate / (1 - FIRST_BETA**self._done), 1 / math.sqrt(1 - SECOND_BETA**self._done)
-        numbers = (FIRST_BETA, SECOND_BETA, 1 - FIRST_BETA, 1 - SECOND_BETA, size, root, EPSILON, NOTHING)
+        numbers = (FIRST_BETA, SECOND_BETA, 1 - FIRST_BETA, 1 - SECOND_BETA, size, root, epsilon, NOTHING)
         singles, at = tuple(np.float32(number) for number in numbers), rows.numpy()
         self._where[at] = np.arange(len(at), dtype=np.int32)
         given = (self._tables, shared.numpy(), apart.numpy(), own.numpy(), self._where, self._sums)

@@ -243,7 +243,7 @@ def _trained_in_place(
     """By `row_training`."""
     from unblur.synthesis.downstream.row_training import RowTraining, trained_weights
 
-    training = RowTraining(learner.network, learner.rows, spec.optimizer.learning_rate)
+    training = RowTraining(learner.network, learner.rows, spec.optimizer)
     return learner.fitted(
         trained_weights(
             training,

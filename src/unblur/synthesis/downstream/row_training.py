@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from unblur.diffusion.learner import Weights
 from unblur.diffusion.rows import SparseRows
+from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.training import EVENT_SECONDS, DivergedTraining, epoch_chance
 from unblur.progress import Progress, ProgressEvent
 from unblur.synthesis.downstream.row_adam import Moving, cells_adam, settle, update
@@ -37,14 +38,14 @@ def _without_faint(gradient: Tensor) -> Tensor:
 class RowTraining:
     """A network in training: its parameters are changed where they are."""
 
-    def __init__(self, network: RowNetwork, rows: SparseRows, rate: float) -> None:
-        """`rows` are all that will be trained on; `rate` is Adam's learning rate."""
-        self.network, self.rows, self.rate = network, rows, rate
+    def __init__(self, network: RowNetwork, rows: SparseRows, settings: Optimizer) -> None:
+        """`rows` are all that will be trained on."""
+        self.network, self.rows, self.settings = network, rows, settings
         self._embedding, self._cell_bias = (
             Moving.of(part.detach()) for part in (network.embedding, network.cell_bias)
         )
         self._upper = [Moving.of(part.detach()) for part in (*network.weights, *network.biases)]
-        self._cells = cells_adam(network.cells.detach())
+        self._cells = cells_adam(network.cells.detach(), settings)
         self._sums = network.cells.detach().sum(1)  # (embedding, width)
         self._done = 0
 
@@ -72,9 +73,9 @@ class RowTraining:
             by_apart = cells @ by_adds.flatten()
             by_embedding = torch.stack((self._sums @ by_always - by_apart, by_apart))
             shared, apart = off[:, None] * by_always, on - off
-            self._sums = self._cells.update(items, shared, apart, by_adds, self.rate)
+            self._sums = self._cells.update(items, shared, apart, by_adds)
             small = [self._embedding, self._cell_bias, *self._upper]
-            update(small, [by_embedding, by_always, *by_upper], self.rate)
+            update(small, [by_embedding, by_always, *by_upper], self.settings)
             self._done += 1
             if self._done % LOOK_EVERY == 0:
                 self._settle()

@@ -61,6 +61,7 @@ OPTIONS: dict[str, Any] = {
     "optimizer.name": ["adamw", "adam", "sgd"],
     "optimizer.weight_decay": [0.0, 0.1],
     "optimizer.clip_norm": [None, 1.0],
+    "optimizer.epsilon": [1e-8, 1e-3],
     "precision": ["float32", "bfloat16"],
     "stopping.carve": ["random", "last"],
     "stopping.metric": ["recall@5", "ndcg@10", "mrr@10", "map@3", "hit_rate@1", "precision@5"],

@@ -149,7 +149,7 @@ def _step(
                         gradient += factor * own[which, j]
                     m = first * mean[j] + other_first * gradient
                     s = second * square[j] + other_second * gradient * gradient
-                    m = m if abs(m) >= nothing else m - m
+                    m = m if abs(m) >= nothing else m - m  # a zero that stays a NaN where it was one
                     s = s if s >= nothing else s - s
                     mean[j], square[j] = m, s
                     value[j] -= size * m / (np.sqrt(s) * root + epsilon)

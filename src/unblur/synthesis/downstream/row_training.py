@@ -28,7 +28,7 @@ LOOK_EVERY = 32
 """Updates between two looks for moments that are nothing."""
 FAINT = 1e-16
 """A gradient below this is taken for 0, since its square would be denormal as well. It moves a weight by less than
-1e-8 of the learning rate (Adam's ε is 1e-8)."""
+1e-8 of the learning rate at an ε of 1e-8."""
 
 
 def _without_faint(gradient: Tensor) -> Tensor:
@@ -108,8 +108,8 @@ def trained_weights(
 ) -> Weights:
     """The weights after all epochs, or those of the best one where something to stop by is given.
 
-    With ``keep="last"`` they are the last epoch's then, too. Training ends when `patience` epochs have passed without a smaller error. Raises `DivergedTraining` where a loss is
-    not finite.
+    With ``keep="last"`` they are the last epoch's then, too. Training ends when `patience` epochs have passed
+    without a smaller error. Raises `DivergedTraining` where a loss is not finite.
     """
     best, before, best_epoch = None, -math.inf, 0
     for epoch in range(1, epochs + 1):

@@ -29,7 +29,7 @@ def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generat
     if len(parts) < 2 or getattr(_place, "inside", False):
         yield from map(work, parts)
         return
-    with _torch_at_rest() as threads, ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
+    with torch_at_rest() as threads, ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
         waiting = iter(parts)
         running: deque[Future[Result]] = deque()
         try:
@@ -45,8 +45,11 @@ def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generat
 
 
 @contextmanager
-def _torch_at_rest() -> Iterator[int]:
-    """Torch's operations use one thread each inside; gives how many they had, and gives them back in the end."""
+def torch_at_rest() -> Iterator[int]:
+    """Torch's operations use one thread each inside; gives how many they had, and gives them back in the end.
+
+    For work whose own threads share the processor with torch's, which go on spinning for a while after each operation.
+    """
     import torch
 
     with _lock:

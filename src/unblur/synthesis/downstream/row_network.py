@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from unblur.diffusion.settings import Optimizer, Stopping
 from unblur.diffusion.training import Plan, Training
 from unblur.errors import DataError
 from unblur.interactions import Interactions
+from unblur.parallel import torch_at_rest
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
@@ -119,22 +121,28 @@ class RowNetwork(nn.Module):
         """Logits, (n, n_items); dropout needs the generator."""
         adds, always = self.table() if table is None else table
         first = rows.times(adds) + always
-        return upper_layers(first, list(self.weights), list(self.biases), self.dropout, generator)
+        *weights, last = self.weights
+        *biases, last_bias = self.biases
+        return functional.linear(
+            hidden_layers(first, weights, biases, self.dropout, generator), last, last_bias
+        )
 
 
-def upper_layers(
+def hidden_layers(
     first: Tensor,
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     dropout: Sequence[float],
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Logits, (n, n_items), from what the first layer makes, (n, width); dropout needs the generator."""
-    h = first
-    for weight, bias, share in zip(weights, biases, dropout, strict=True):
-        h, scale = dropped(torch.relu(h), share, generator)
-        h = torch.addmm(bias, h, weight.T, alpha=scale)
-    return h
+    """What stands before the last layer, (n, width), from what the first layer makes, (n, width).
+
+    One number in `dropout` for each of the layers' inputs and for the result; dropout needs the generator.
+    """
+    h, scale = dropped(torch.relu(first), dropout[0], generator)
+    for weight, bias, share in zip(weights, biases, dropout[1:], strict=True):
+        h, scale = dropped(torch.relu(torch.addmm(bias, h, weight.T, alpha=scale)), share, generator)
+    return h if scale == 1 else h * scale
 
 
 class RowLearner:
@@ -241,21 +249,24 @@ def _trained_in_place(
     spec: RowMLP, learner: RowLearner, seed: int, judged: Judged | None, progress: Progress
 ) -> RowNetwork:
     """By `row_training`."""
+    from unblur.synthesis.downstream.row_kernels import kernels
     from unblur.synthesis.downstream.row_training import RowTraining, trained_weights
 
-    training = RowTraining(learner.network, learner.rows, spec.optimizer)
-    return learner.fitted(
-        trained_weights(
-            training,
-            epochs=spec.epochs,
-            batch_size=spec.batch_size,
-            seed=seed,
-            patience=spec.patience,
-            judged=judged,
-            keep=spec.keep,
-            progress=progress,
+    compiled = kernels()
+    with nullcontext(1) if compiled is None else torch_at_rest() as threads:
+        training = RowTraining(learner.network, learner.rows, spec.optimizer, compiled, threads)
+        return learner.fitted(
+            trained_weights(
+                training,
+                epochs=spec.epochs,
+                batch_size=spec.batch_size,
+                seed=seed,
+                patience=spec.patience,
+                judged=judged,
+                keep=spec.keep,
+                progress=progress,
+            )
         )
-    )
 
 
 def _trained(

@@ -2,7 +2,7 @@
 
 They are nearly all of the network: embedding × n_items for each unit. Their gradient is the same for all items
 that no row of the batch has, but for each place of the embedding, so the rest is computed for the batch's items
-alone, and no gradient of all weights is ever made (see `row_adam`). What is trained is the same as with
+alone, and no gradient of all weights is ever made (see `row_first_layer`). What is trained is the same as with
 `diffusion.training.Training`, but for rounding.
 """
 
@@ -14,77 +14,79 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from unblur.diffusion.learner import Weights
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.training import EVENT_SECONDS, DivergedTraining, epoch_chance
 from unblur.progress import Progress, ProgressEvent
-from unblur.synthesis.downstream.row_adam import Moving, cells_adam, settle, update
-from unblur.synthesis.downstream.row_network import Judged, RowNetwork, negative_error, upper_layers
+from unblur.synthesis.downstream import row_first_layer, row_last_layer
+from unblur.synthesis.downstream.row_adam import Moving, settle, update, without_faint
+from unblur.synthesis.downstream.row_first_layer import FirstLayer
+from unblur.synthesis.downstream.row_kernels import Kernels, Threads
+from unblur.synthesis.downstream.row_last_layer import LastLayer
+from unblur.synthesis.downstream.row_network import Judged, RowNetwork, hidden_layers, negative_error
 
 LOOK_EVERY = 32
 """Updates between two looks for moments that are nothing."""
-FAINT = 1e-16
-"""A gradient below this is taken for 0, since its square would be denormal as well. It moves a weight by less than
-1e-8 of the learning rate at an ε of 1e-8."""
-
-
-def _without_faint(gradient: Tensor) -> Tensor:
-    return functional.hardshrink(gradient, FAINT)
 
 
 class RowTraining:
     """A network in training: its parameters are changed where they are."""
 
-    def __init__(self, network: RowNetwork, rows: SparseRows, settings: Optimizer) -> None:
-        """`rows` are all that will be trained on."""
+    def __init__(
+        self,
+        network: RowNetwork,
+        rows: SparseRows,
+        settings: Optimizer,
+        compiled: Kernels | None = None,
+        threads: int = 1,
+    ) -> None:
+        """`rows` are all that will be trained on. With compiled kernels the large layers take their steps by these, on
+        so many threads, which want the processor for themselves (`parallel.torch_at_rest`); else by torch."""
         self.network, self.rows, self.settings = network, rows, settings
-        self._embedding, self._cell_bias = (
-            Moving.of(part.detach()) for part in (network.embedding, network.cell_bias)
-        )
-        self._upper = [Moving.of(part.detach()) for part in (*network.weights, *network.biases)]
-        self._cells = cells_adam(network.cells.detach(), settings)
+        *self._hidden_weights, last = network.weights
+        *self._hidden_biases, last_bias = network.biases
+        small = (network.embedding, network.cell_bias, *self._hidden_weights, *self._hidden_biases)
+        self._small = [Moving.of(part.detach()) for part in small]
+        cells, weights, biases = network.cells.detach(), last.detach(), last_bias.detach()
+        self._first: FirstLayer
+        self._last: LastLayer
+        if compiled is None:
+            self._first = row_first_layer.PlaceByPlace(cells, settings)
+            self._last = row_last_layer.InPasses(weights, biases, settings)
+        else:
+            among = Threads(threads)
+            self._first = row_first_layer.InOnePass(cells, settings, compiled, among)
+            self._last = row_last_layer.InOnePass(weights, biases, settings, compiled, among)
         self._sums = network.cells.detach().sum(1)  # (embedding, width)
         self._done = 0
 
+    @torch.no_grad()
     def update(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Train on the rows at these positions; gives their mean loss."""
         network, batch = self.network, self.rows.take(rows)
         items, x = batch.columns.unique(), batch.dense()
         shown = x[:, items]
-        with torch.no_grad():
-            off, on = network.embedding
-            cells = network.cells.index_select(1, items).flatten(1)  # (embedding, items of the batch × width)
-            always = off @ self._sums + network.cell_bias
-            adds = ((on - off) @ cells).view(len(items), len(always))
-            first = torch.addmm(always, shown, adds).requires_grad_()
-        upper = [*network.weights, *network.biases]
+        off, on = network.embedding
+        always, apart = off @ self._sums + network.cell_bias, on - off
+        first = torch.addmm(always, shown, self._first.added(items, apart)).requires_grad_()
+        hidden = [*self._hidden_weights, *self._hidden_biases]
         with torch.enable_grad():
-            made = upper_layers(
-                first, list(network.weights), list(network.biases), network.dropout, generator
-            )
-            made.register_hook(_without_faint)
-            loss = functional.binary_cross_entropy_with_logits(made, x)
-        by_first, *by_upper = map(_without_faint, torch.autograd.grad(loss, [first, *upper]))
-        with torch.no_grad():
-            by_always, by_adds = by_first.sum(0), _without_faint(shown.T @ by_first)
-            by_apart = cells @ by_adds.flatten()
-            by_embedding = torch.stack((self._sums @ by_always - by_apart, by_apart))
-            shared, apart = off[:, None] * by_always, on - off
-            self._sums = self._cells.update(items, shared, apart, by_adds)
-            small = [self._embedding, self._cell_bias, *self._upper]
-            update(small, [by_embedding, by_always, *by_upper], self.settings)
-            self._done += 1
-            if self._done % LOOK_EVERY == 0:
-                self._settle()
-        return loss.detach()
-
-    def _settle(self) -> None:
-        """Set moments that are nothing to 0."""
-        settle([self._cell_bias, self._embedding, *self._upper])
-        self._cells.settle()
+            h = hidden_layers(first, self._hidden_weights, self._hidden_biases, network.dropout, generator)
+        loss, by_h = self._last.update(h.detach(), x)
+        by_first, *by_hidden = map(without_faint, torch.autograd.grad(h, [first, *hidden], by_h))
+        by_always, own = by_first.sum(0), without_faint(shown.T @ by_first)
+        by_off = self._sums @ by_always
+        self._sums, by_apart = self._first.update(items, off[:, None] * by_always, apart, own)
+        by_embedding = torch.stack((by_off - by_apart, by_apart))
+        update(self._small, [by_embedding, by_always, *by_hidden], self.settings)
+        self._done += 1
+        if self._done % LOOK_EVERY == 0:
+            for part in (self._first, self._last):
+                part.settle()
+            settle(self._small)
+        return loss
 
     def negative_error(self, judged: Judged) -> float:
         """Minus the root mean squared error of the probabilities of all cells."""

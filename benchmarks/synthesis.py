@@ -18,6 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -77,8 +78,9 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
 
     from unblur.datasets import generated
     from unblur.diffusion.learner import Moment
+    from unblur.parallel import torch_at_rest
     from unblur.recipe import load_recipe
-    from unblur.synthesis.downstream import row_adam
+    from unblur.synthesis.downstream.row_kernels import Kernels, kernels
     from unblur.synthesis.downstream.row_network import RowLearner
     from unblur.synthesis.downstream.row_training import RowTraining
 
@@ -94,26 +96,25 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
         book.loss(rows, Moment(1, 0), chance).backward()
         adam.step()
 
-    def ours(numba: bool) -> Callable[[torch.Tensor], object]:
-        compiled = row_adam.compiled
-        if not numba:
-            row_adam.compiled = lambda: None  # type: ignore[assignment]
+    def ours(compiled: Kernels | None) -> Callable[[torch.Tensor], object]:
         learner = RowLearner(spec, train, 0, cpu)
-        training = RowTraining(learner.network, learner.rows, spec.optimizer)
-        row_adam.compiled = compiled
+        threads = torch.get_num_threads()
+        training = RowTraining(learner.network, learner.rows, spec.optimizer, compiled, threads)
         return lambda rows: training.update(rows, chance)
 
-    ways = {"textbook": textbook, "torch": ours(False)}
-    if row_adam.compiled() is not None:
-        ways["one pass"] = ours(True)
+    ways = {"textbook": textbook, "torch": ours(None)}
+    made = kernels()
+    if made is not None:
+        ways["one pass"] = ours(made)
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(turns + 1):  # the first is not counted
         for name, step in ways.items():
-            for rows in torch.randint(0, n_users, (steps, spec.batch_size), generator=chance):
-                start = time.perf_counter()
-                step(rows)
-                if turn:
-                    taken[name].append(1e3 * (time.perf_counter() - start))
+            with torch_at_rest() if name == "one pass" else nullcontext():
+                for rows in torch.randint(0, n_users, (steps, spec.batch_size), generator=chance):
+                    start = time.perf_counter()
+                    step(rows)
+                    if turn:
+                        taken[name].append(1e3 * (time.perf_counter() - start))
     return {name: float(np.median(times)) for name, times in taken.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,54 @@ def test_a_search_begins_with_the_recipe_goes_on_and_reports_other_users(
     assert load_recipe(tmp_path / "one" / "recipe.toml").name == "sdrm/quick-tuned"
     table = pl.read_parquet(tmp_path / "one" / "trials.parquet")
     assert table["capped_recall@5"].to_list() == [first["value"]]
+
+
+def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Successive halving over trainings: the first setting has all of its own, a worse one ends after its first."""
+    small: dict[str, Any] = {**MODEL, "diffusion": {**MODEL["diffusion"], "epochs": 5, "batch_size": 30}}
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": small})
+    given = {8: [0.2, 0.4, 0.3]}
+
+    def values(prepared: Any, metric: str, seeds: range, device: str, progress: object) -> Iterator[float]:
+        assert list(seeds) == [7, 8, 9]
+        yield from given.get(prepared.recipe.model.vae.hidden, [0.1, 0.9, 0.9])
+
+    monkeypatch.setattr("unblur.experiment.utility.values_of_setting", values)
+    words = ["tune", recipe, "--data", parts, "--sampler", "random", "--out", tmp_path / "one", "--seed", "7"]
+    words += ["--trainings", "3", "--pruner", "halving", "--trials"]
+    assert main([*map(str, words), "3"]) == 0
+    trials = [json.loads(path.read_text()) for path in sorted((tmp_path / "one-trials").glob("trial-*.json"))]
+    assert trials[0]["value"] == pytest.approx(0.3)
+    assert list(trials[0]["validations"].values()) == pytest.approx([0.2, 0.3, 0.3])
+    for other in trials[1:]:
+        assert (other["pruned"], other["value"], other["validations"]) == (True, None, {"1": 0.1})
+    kept = (tmp_path / "one-trials" / "trial-00002.json").read_bytes()
+    words[words.index("--out") + 1] = tmp_path / "two"
+    (tmp_path / "one-trials").rename(tmp_path / "two-trials")
+    (tmp_path / "two-trials" / "trial-00002.json").unlink()
+    assert main([*map(str, words), "3"]) == 0  # gone on with: the same third setting
+    again = json.loads((tmp_path / "two-trials" / "trial-00002.json").read_text())
+    assert again["point"] == json.loads(kept)["point"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "message"),
+    [
+        ("sdrm/alb-svd", ["--pruner", "halving"], "with --trainings 1 there is one"),
+        ("sdrm/alb-svd", ["--trainings", "2", "--pruner", "halves"], "A pruner must be one of"),
+        ("ease/demo", ["--trainings", "2"], "--trainings is for synthesizers"),
+    ],
+)
+def test_trainings_that_cannot_be_saved_are_refused(
+    recipe: str, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_parts(tmp_path / "d")
+    out = tmp_path / "out"
+    assert main(["tune", recipe, "--data", str(data), "--out", str(out), *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ class Asked:
     seconds: float | None = None
     pruner: str = "none"
     storage: str | None = None
+    trainings: int = 1
+    """Of how many trainings a setting of a synthesizer is the mean."""
 
 
 def tune_trained(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unblur.progress import Progress
     from unblur.recipe import Recipe
     from unblur.tuning import Study
+    from unblur.tuning.pruning import Verdict
 
 
 def tune_synthesizer(
@@ -62,7 +63,7 @@ def _searched(
 ) -> Study:
     from unblur.errors import DataError, SpecError
     from unblur.experiment.rated_users import prepare_users, within_users
-    from unblur.experiment.utility import value_of_setting
+    from unblur.experiment.utility import values_of_setting
     from unblur.tuning.journal import Trial
     from unblur.tuning.search import check_quality
     from unblur.tuning.space import set_point
@@ -77,18 +78,27 @@ def _searched(
     space = synthesizer_dimensions(base.model)
     learned = prepared.groups.learned.liked
 
-    def attempt(number: int, point: dict[str, Any]) -> Trial:
+    def attempt(number: int, point: dict[str, Any], verdict: Verdict) -> Trial:
         from unblur.diffusion.training import DivergedTraining
         from unblur.synthesis.latent_sampling import DivergedSampling
 
         start = time.perf_counter()
+        values: list[float] = []
+        means: dict[str, float] = {}
         try:
             model, _ = within_users(set_point(prepared.recipe.model, space, point), learned)
             ready = replace(prepared, recipe=replace(prepared.recipe, model=model))
-            value = value_of_setting(ready, metric, (seed,), device, progress)
+            seeds = range(seed, seed + asked.trainings)
+            for value in values_of_setting(ready, metric, seeds, device, progress):
+                values.append(value)
+                means[str(len(values))] = sum(values) / len(values)
+                if len(values) < asked.trainings and verdict(means[str(len(values))]):
+                    break
         except (SpecError, DataError, DivergedTraining, DivergedSampling) as problem:
             return Trial(number, point, None, None, time.perf_counter() - start, str(problem))
-        return Trial(number, point, value, None, time.perf_counter() - start)
+        pruned, seconds = len(values) < asked.trainings, time.perf_counter() - start
+        value_of_all = None if pruned else means[str(len(values))]
+        return Trial(number, point, value_of_all, None, seconds, validations=means, pruned=pruned)
 
     return explore(
         base.model,
@@ -102,9 +112,12 @@ def _searched(
             "data": dict(prepared.fingerprints),
             "downstream": str(base.downstream),
             "utility": str(utility),
+            **({} if asked.trainings == 1 else {"trainings": asked.trainings}),
         },
         n_users=int((prepared.groups.held_out.user_degrees > 0).sum()),
-        how="users who neither stop a training nor are reported on",
+        how="users who neither stop a training nor are reported on"
+        + (f", the mean of {asked.trainings} trainings" if asked.trainings > 1 else ""),
+        pruner=asked.pruner,
         folder=place,
         progress=progress,
     )

@@ -67,9 +67,17 @@ def tune(
     pruner: Annotated[
         str,
         typer.Option(
-            "--pruner", metavar="none|median|halving", help="Trained models: which trainings are ended early."
+            "--pruner",
+            metavar="none|median|halving",
+            help="Trained models: which trainings are ended early. Synthesizers: which settings get no further training.",
         ),
     ] = "none",
+    trainings: Annotated[
+        int,
+        typer.Option(
+            "--trainings", min=1, help="Synthesizers: of how many trainings each setting is the mean."
+        ),
+    ] = 1,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -99,10 +107,11 @@ def tune(
     base, notes = resolved(recipe, settings)
     if base.utility is not None:
         from unblur.cli.synthesizer_studies import tune_synthesizer
+        from unblur.tuning.pruning import check_pruner
 
         given = _given(
             {"--params-file": params_file, "--ignore-unknown": ignore_unknown, "--seconds": seconds},
-            {"--pruner": pruner != "none", "--storage": storage},
+            {"--storage": storage},
         )
         if given:
             raise RecipeError(
@@ -110,9 +119,18 @@ def tune(
             )
         if out is not None:
             experiment.check_place(out, overwrite=overwrite)
-        whole = Asked(trials, metric, sampler or "", seed, None, False)
+        if check_pruner(pruner) != "none" and trainings == 1:
+            raise RecipeError(
+                f"--pruner {pruner} saves trainings of a setting; with --trainings 1 there is one. Give more trainings, "
+                "or leave the pruner out."
+            )
+        whole = Asked(trials, metric, sampler or "", seed, None, False, pruner=pruner, trainings=trainings)
         tune_synthesizer(base, whole, notes=notes, data=data, out=out, device=device)
         return
+    if trainings > 1:
+        raise RecipeError(
+            f"--trainings is for synthesizers; {base.name} is of the recommender {base.model.kind}. Leave it out."
+        )
     trained = base.model.kind in tuning.SPACES
     given = _given(
         {"--params-file": params_file, "--sampler": sampler, "--ignore-unknown": ignore_unknown},

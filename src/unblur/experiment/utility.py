@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -186,17 +186,16 @@ def fitted_synthesizer(
     return fitted
 
 
-def value_of_setting(
-    prepared: PreparedUsers, metric: str, seeds: Sequence[int], device: str, progress: Progress
-) -> float:
-    """The mean over seeds of a metric of the first way of sampling: what a search maximises."""
-    recipe, values = prepared.recipe, []
+def values_of_setting(
+    prepared: PreparedUsers, metric: str, seeds: Iterable[int], device: str, progress: Progress
+) -> Iterator[float]:
+    """A metric of the first way of sampling, for one training after the other: what a search maximises."""
+    recipe = prepared.recipe
     for seed in seeds:
         synthesizer = fitted_synthesizer(prepared, seed, device, progress)
         sample = next(iter(_samples(prepared, synthesizer, seed, most=1).values()))
         found = _measured(prepared, recipe.downstream, sample, seed, device, progress)
-        values.append(float(found.values[metric].mean()))
-    return sum(values) / len(values)
+        yield float(found.values[metric].mean())
 
 
 def _samples(

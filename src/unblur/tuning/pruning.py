@@ -51,14 +51,14 @@ def needed_optuna(what: str) -> None:
     optuna.logging.disable_default_handler()
 
 
-def optuna_pruner(pruner: Pruner) -> optuna.pruners.BasePruner:
-    """Optuna's object for a rule."""
+def optuna_pruner(pruner: Pruner, first_rung: int = FIRST_RUNG) -> optuna.pruners.BasePruner:
+    """Optuna's object for a rule; `first_rung` evaluations come before the first halving."""
     import optuna
 
     if pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS, n_warmup_steps=MEDIAN_EVALUATIONS)
     if pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=FIRST_RUNG, reduction_factor=KEPT_SHARE)
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=first_rung, reduction_factor=KEPT_SHARE)
     return optuna.pruners.NopPruner()
 
 
@@ -75,13 +75,13 @@ def verdict_on(trial: optuna.trial.Trial) -> Verdict:
     return says_stop
 
 
-def verdict_after(pruner: Pruner, earlier: Sequence[Trial]) -> Verdict:
+def verdict_after(pruner: Pruner, earlier: Sequence[Trial], first_rung: int = FIRST_RUNG) -> Verdict:
     """The verdict on the trial that comes after some others: these are told to optuna again, evaluation by evaluation."""
     if pruner == "none":
         return lambda value: False
     import optuna
 
-    study = optuna.create_study(direction="maximize", pruner=optuna_pruner(pruner))
+    study = optuna.create_study(direction="maximize", pruner=optuna_pruner(pruner, first_rung))
     for trial in earlier:
         asked = study.ask()
         told = verdict_on(asked)

@@ -1,6 +1,8 @@
 """What a search of synthesizers tries: the space of the SDRM authors' search, with the published setting first.
 
-Their search prunes by successive halving; this one does not: a setting's figure comes once, at its end.
+One training says little of a setting: on a hundred users two trainings of the same one differ by more than most settings
+do. So a setting is judged by the mean over several, and successive halving goes over these: what does badly in its first
+training gets no second one.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from unblur.errors import SpecError
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.spec import spec_to_dict
 from unblur.tuning.journal import Journal, Trial
+from unblur.tuning.pruning import Verdict, check_pruner, verdict_after
 from unblur.tuning.sampling import check_sampler, propose
 from unblur.tuning.space import Choice, Dimension, Range, point_of
 from unblur.tuning.study import Study
 from unblur.tuning.trials import inside
 
-Attempt: TypeAlias = Callable[[int, dict[str, Any]], Trial]
-"""Fits and judges one point: (the trial's number, the point) → the finished trial."""
+Attempt: TypeAlias = Callable[[int, dict[str, Any], Verdict], Trial]
+"""Fits and judges one point: (the trial's number, the point, what may end it early) → the finished trial."""
+FIRST_TRAININGS = 1
+"""Trainings at the first halving; the next come after three times as many each."""
 
 
 def _whole(value: float) -> int:
@@ -96,6 +101,7 @@ def explore(
     facts: Mapping[str, Any],
     n_users: int,
     how: str,
+    pruner: str = "none",
     folder: str | Path | None = None,
     progress: Progress = silent,
 ) -> Study:
@@ -103,14 +109,15 @@ def explore(
 
     - `facts`: plain values of the data and of how is judged, in which a study that is gone on with must agree.
     - `n_users`, `how`: on how many users settings are judged, and who they are, for reports.
+    - `pruner`: which settings get no further training; see `tuning.PRUNERS`.
     - `folder`: keeps each trial as it ends; the same call goes on after the last finished one (see `study`).
 
-    Raises `SpecError` for fewer trials than 1 or a sampler that there is not, `ArtifactError` for a folder of another
-    study.
+    Raises `SpecError` for fewer trials than 1, a sampler or a pruner that there is not, `ArtifactError` for a folder of
+    another study.
     """
     if trials < 1:
         raise SpecError(f"A study needs at least 1 trial; saw {trials}. Raise it.")
-    kind = check_sampler(sampler, space)
+    kind, rule = check_sampler(sampler, space), check_pruner(pruner)
     identity = {
         "schema": 1,
         "model": {"kind": base.kind, **spec_to_dict(base)},
@@ -119,6 +126,7 @@ def explore(
         "sampler": kind,
         "seed": seed,
         **facts,
+        **({} if rule == "none" else {"pruner": rule}),
     }
     journal = None if folder is None else Journal(Path(folder))
     done = ([] if journal is None else journal.open(identity))[:trials]
@@ -127,9 +135,9 @@ def explore(
         progress(
             ProgressEvent("trials", len(done), trials, {f"best {metric}": max(values)} if values else {})
         )
-        earlier = [(trial.point, trial.value) for trial in done]
+        earlier = [(trial.point, trial.reached) for trial in done]
         point = propose(kind, space, len(done), seed, earlier) if done else point_of(base, space)
-        trial = attempt(len(done), point)
+        trial = attempt(len(done), point, verdict_after(rule, done, FIRST_TRAININGS))
         if journal is not None:
             journal.add(trial)
         done.append(trial)

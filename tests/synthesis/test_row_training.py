@@ -15,13 +15,13 @@ from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.training import DivergedTraining, Plan, Training
 from unblur.interactions import Interactions
 from unblur.parallel import torch_at_rest
-from unblur.progress import silent
+from unblur.progress import ProgressEvent
 from unblur.spec import replace_field
 from unblur.synthesis.downstream import RowMLP, row_last_layer
 from unblur.synthesis.downstream.row_first_layer import InOnePass
 from unblur.synthesis.downstream.row_kernels import Kernels, Threads, kernels
 from unblur.synthesis.downstream.row_network import Judged, RowLearner, negative_error, plain_adam
-from unblur.synthesis.downstream.row_training import LOOK_EVERY, RowTraining, trained_weights
+from unblur.synthesis.downstream.row_training import LOOK_EVERY, RowStepper, RowTraining
 
 CPU = torch.device("cpu")
 SPEC = RowMLP(embedding=4, dims=(48, 16), optimizer=Optimizer(name="adam", learning_rate=3e-3))
@@ -58,11 +58,10 @@ def test_the_weights_are_those_of_the_loop_that_trains_everything(
     users: Interactions, compiled: Kernels | None, name: str, value: object
 ) -> None:
     spec = replace_field(SPEC, name, value)
-    learner = RowLearner(spec, users, 5, CPU)
-    training = RowTraining(learner.network, learner.rows, spec.optimizer, compiled)
-    made = trained_weights(
-        training, epochs=12, batch_size=16, seed=5, patience=None, judged=None, progress=silent
-    )
+    stepper = RowStepper(spec, users, 5, compiled)
+    for _ in Training(stepper, Plan(12, 16), seed=5).epochs():
+        pass
+    made = stepper.network.state_dict()
     learner = RowLearner(spec, users, 5, CPU)
     run = Training(learner, Plan(12, 16), seed=5)
     losses = [report.loss for report in run.epochs()]
@@ -74,7 +73,6 @@ def test_the_weights_are_those_of_the_loop_that_trains_everything(
     rows = Judged.of(users, users.items, CPU)
     error = negative_error(learner.fitted(made), rows)
     assert error == pytest.approx(negative_error(learner.fitted(wanted), rows), abs=1e-4)
-    assert training.negative_error(rows) == pytest.approx(error, abs=1e-6)
 
 
 def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled: Kernels | None) -> None:
@@ -114,27 +112,34 @@ def test_a_batch_may_be_of_users_without_items(users: Interactions, compiled: Ke
     adam.step()
     assert float(loss) == pytest.approx(float(wanted.detach()), rel=1e-5)
     for name, tensor in other.network.state_dict().items():
-        np.testing.assert_allclose(training.weights()[name], tensor, atol=1e-5, err_msg=name)
-
-
-def test_weights_are_a_copy(users: Interactions) -> None:
-    learner = RowLearner(SPEC, users, 5, CPU)
-    training = RowTraining(learner.network, learner.rows, SPEC.optimizer)
-    before = training.weights()
-    training.update(torch.arange(16), torch.Generator().manual_seed(0))
-    after = training.weights()
-    assert before.keys() == after.keys()
-    assert all(not torch.equal(before[name], after[name]) for name in before)
+        np.testing.assert_allclose(training.network.state_dict()[name], tensor, atol=1e-5, err_msg=name)
 
 
 def test_a_loss_that_is_not_finite_is_an_error(users: Interactions, compiled: Kernels | None) -> None:
-    learner = RowLearner(SPEC, users, 5, CPU)
-    steep = Optimizer(name="adam", learning_rate=1e30)
-    training = RowTraining(learner.network, learner.rows, steep, compiled)
+    steep = replace_field(SPEC, "optimizer.learning_rate", 1e30)
+    run = Training(RowStepper(steep, users, 5, compiled), Plan(5, 16), seed=5)
     with pytest.raises(DivergedTraining, match="must be finite"):
-        trained_weights(
-            training, epochs=5, batch_size=16, seed=5, patience=None, judged=None, progress=silent
-        )
+        list(run.epochs())
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_training_stops_by_the_error_and_keeps_what_it_is_told_to(users: Interactions, keep: str) -> None:
+    """By the rows of others, which a network that learns rows by heart does worse on from some epoch on."""
+    others, epochs = generated(80, 60, 700, rng=1), 60
+    spec = replace_field(replace_field(SPEC, "keep", keep), "epochs", epochs)
+    spec = replace_field(spec, "patience", 2)
+    seen: list[float] = []
+
+    def look(event: ProgressEvent) -> None:
+        if event.stage == "train":
+            seen.append(event.values["minus the error"])
+
+    model = spec.fit(users, rng=0, validation=others, progress=look)
+    best = int(np.argmax(seen))
+    assert 0 < best < len(seen) - 1 < epochs - 1
+    assert len(seen) - 1 - best == 2
+    error = negative_error(model.network, Judged.of(others, users.items, CPU))
+    assert error == pytest.approx(seen[best if keep == "best" else -1], abs=1e-6)
 
 
 def test_only_adam_without_anything_else_is_trained_so() -> None:
@@ -206,7 +211,7 @@ def test_training_comes_to_the_same_bytes_on_any_number_of_threads(users: Intera
             losses = [
                 float(training.update(torch.arange(16), torch.Generator().manual_seed(n))) for n in range(5)
             ]
-        weights = {name: value.numpy().tobytes() for name, value in training.weights().items()}
+        weights = {name: value.numpy().tobytes() for name, value in training.network.state_dict().items()}
         ends.append((losses, weights))
     assert ends[0] == ends[1] == ends[2]
 

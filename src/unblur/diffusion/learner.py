@@ -36,7 +36,7 @@ class Learner(Protocol[Fitted_co]):
 
     @property
     def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """Parts of `module`, and how the parameters of each are optimised."""
+        """Parts of `module`, and how the parameters of each are optimised; none where `loss` takes the step itself."""
         ...
 
     @property

@@ -85,16 +85,18 @@ class Training(Generic[Fitted]):
         seed: int,
         device: str = "cpu",
         judge: Callable[[Fitted], float] | None = None,
+        judged_by: str | None = None,
         checkpoints: CheckpointFolder | None = None,
         checkpoint_every: int = 1,
         scalars: Scalars | None = None,
         progress: Progress = silent,
     ) -> None:
-        """`judge` measures what is fitted, higher is better; `checkpoints` is resumed from where it holds
-        some."""
+        """`judge` measures what is fitted, higher is better, and `judged_by` is what progress calls it (else the metric of
+        the stopping rule); `checkpoints` is resumed from where it holds some."""
         self.learner, self.plan, self.seed = learner, plan, seed
         self.device = check_device(device, plan.precision)
-        self.judge, self.checkpoints, self.checkpoint_every = judge, checkpoints, checkpoint_every
+        self.judge, self.judged_by = judge, judged_by
+        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
         self.scalars, self.progress = scalars, progress
         self.history: list[EpochReport] = []
         self._optimizers = [
@@ -189,8 +191,9 @@ class Training(Generic[Fitted]):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
                 moment = Moment(epoch, (epoch - 1) * len(batches) + place)
                 loss = learner.loss(rows, moment, generator)
-            loss.backward()
             losses[place] = loss.detach()
+            if self._optimizers:
+                loss.backward()
             for (module, settings), optimizer in zip(learner.groups, self._optimizers, strict=True):
                 clip(module, settings)
                 optimizer.step()
@@ -212,7 +215,7 @@ class Training(Generic[Fitted]):
         needed."""
         shown = {"loss": report.loss}
         if report.validation is not None and self.plan.stopping is not None:
-            shown[self.plan.stopping.metric] = report.validation
+            shown[self.judged_by or self.plan.stopping.metric] = report.validation
         recent = [past.seconds for past in self.history[-10:]]
         shown["seconds_left"] = sum(recent) / len(recent) * (self.plan.epochs - report.epoch)
         return shown

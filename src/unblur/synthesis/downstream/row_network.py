@@ -221,6 +221,9 @@ def fit_row_mlp(
     validation: Interactions | Split | None,
 ) -> RowMLPRecommender:
     """See `RowMLP.fit`."""
+    from unblur.synthesis.downstream.row_kernels import kernels
+    from unblur.synthesis.downstream.row_training import RowStepper
+
     on = check_device(device)
     check_train(train)
     seed = int(streams(rng, "training")["training"].integers(0, 2**62))
@@ -232,9 +235,15 @@ def fit_row_mlp(
         part, given = train.take_users(~chosen), train.take_users(chosen)
     if not part.n_users:
         raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
-    learner = RowLearner(spec, part, seed, on)
     judged = None if spec.patience is None or given is None else Judged.of(given, train.items, on)
-    made = (_trained_in_place if plain_adam(spec, on) else _trained)(spec, learner, seed, judged, progress)
+    compiled = kernels()
+    with torch_at_rest() if plain_adam(spec, on) and compiled is not None else nullcontext(1) as threads:
+        learner = (
+            RowStepper(spec, part, seed, compiled, threads)
+            if plain_adam(spec, on)
+            else RowLearner(spec, part, seed, on)
+        )
+        made = _trained(spec, learner, seed, judged, progress)
     return RowMLPRecommender(spec, train.items, train.item_degrees, made, device)
 
 
@@ -245,34 +254,10 @@ def plain_adam(spec: RowMLP, device: torch.device) -> bool:
     return plain and device.type == "cpu"
 
 
-def _trained_in_place(
-    spec: RowMLP, learner: RowLearner, seed: int, judged: Judged | None, progress: Progress
-) -> RowNetwork:
-    """By `row_training`."""
-    from unblur.synthesis.downstream.row_kernels import kernels
-    from unblur.synthesis.downstream.row_training import RowTraining, trained_weights
-
-    compiled = kernels()
-    with nullcontext(1) if compiled is None else torch_at_rest() as threads:
-        training = RowTraining(learner.network, learner.rows, spec.optimizer, compiled, threads)
-        return learner.fitted(
-            trained_weights(
-                training,
-                epochs=spec.epochs,
-                batch_size=spec.batch_size,
-                seed=seed,
-                patience=spec.patience,
-                judged=judged,
-                keep=spec.keep,
-                progress=progress,
-            )
-        )
-
-
 def _trained(
     spec: RowMLP, learner: RowLearner, seed: int, judged: Judged | None, progress: Progress
 ) -> RowNetwork:
-    """By the loop that trains everything else."""
+    """The network after all epochs, or at the best or the last of those until training stops."""
     run = Training(
         learner,
         Plan(
@@ -283,6 +268,7 @@ def _trained(
         seed=seed,
         device=str(learner.rows.starts.device),
         judge=None if judged is None else lambda network: negative_error(network, judged),
+        judged_by="minus the error",
         progress=progress,
     )
     for _ in run.epochs():

@@ -1,31 +1,32 @@
-"""Training of the row network by Adam, with few passes over the weights of its first layer.
+"""Steps of Adam for the row network, with few passes over the weights of its first layer.
 
 They are nearly all of the network: embedding × n_items for each unit. Their gradient is the same for all items
 that no row of the batch has, but for each place of the embedding, so the rest is computed for the batch's items
-alone, and no gradient of all weights is ever made (see `row_first_layer`). What is trained is the same as with
-`diffusion.training.Training`, but for rounding.
+alone, and no gradient of all weights is ever made (see `row_first_layer`). A step is that of autograd and
+`torch.optim.Adam`, but for rounding.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unblur.diffusion.learner import Weights
+from unblur.diffusion.learner import Moment
 from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Optimizer
-from unblur.diffusion.training import EVENT_SECONDS, DivergedTraining, epoch_chance
-from unblur.progress import Progress, ProgressEvent
+from unblur.interactions import Interactions
 from unblur.synthesis.downstream import row_first_layer, row_last_layer
 from unblur.synthesis.downstream.row_adam import Moving, settle, update, without_faint
 from unblur.synthesis.downstream.row_first_layer import FirstLayer
 from unblur.synthesis.downstream.row_kernels import Kernels, Threads
 from unblur.synthesis.downstream.row_last_layer import LastLayer
-from unblur.synthesis.downstream.row_network import Judged, RowNetwork, hidden_layers, negative_error
+from unblur.synthesis.downstream.row_network import RowLearner, RowNetwork, hidden_layers
+
+if TYPE_CHECKING:
+    from unblur.synthesis.downstream.row_mlp import RowMLP
 
 LOOK_EVERY = 32
 """Updates between two looks for moments that are nothing."""
@@ -88,53 +89,27 @@ class RowTraining:
             settle(self._small)
         return loss
 
-    def negative_error(self, judged: Judged) -> float:
-        """Minus the root mean squared error of the probabilities of all cells."""
-        return negative_error(self.network, judged)
 
-    def weights(self) -> Weights:
-        """A copy of the weights, as the network has them."""
-        return {name: value.clone() for name, value in self.network.state_dict().items()}
+class RowStepper(RowLearner):
+    """Trains the same network, but takes each step itself."""
 
+    def __init__(
+        self,
+        spec: RowMLP,
+        train: Interactions,
+        seed: int,
+        compiled: Kernels | None = None,
+        threads: int = 1,
+    ) -> None:
+        """See `RowTraining`."""
+        super().__init__(spec, train, seed, torch.device("cpu"))
+        self.training = RowTraining(self.network, self.rows, spec.optimizer, compiled, threads)
 
-def trained_weights(
-    training: RowTraining,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    patience: int | None,
-    judged: Judged | None,
-    progress: Progress,
-    keep: Literal["best", "last"] = "best",
-) -> Weights:
-    """The weights after all epochs, or those of the best one where something to stop by is given.
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """None."""
+        return []
 
-    With ``keep="last"`` they are the last epoch's then, too. Training ends when `patience` epochs have passed
-    without a smaller error. Raises `DivergedTraining` where a loss is not finite.
-    """
-    best, before, best_epoch = None, -math.inf, 0
-    for epoch in range(1, epochs + 1):
-        order, generator = epoch_chance(seed, epoch, len(training.rows), torch.device("cpu"))
-        batches = order.split(batch_size)
-        losses, told = torch.empty(len(batches)), time.perf_counter()
-        for place, rows in enumerate(batches):
-            losses[place] = training.update(rows, generator)
-            if time.perf_counter() - told > EVENT_SECONDS:
-                told = time.perf_counter()
-                shown = {"loss": float(losses[place])}
-                progress(ProgressEvent(f"train, epoch {epoch}", place + 1, len(batches), shown))
-        if not bool(torch.isfinite(losses).all()):
-            raise DivergedTraining(
-                f"The loss of every batch must be finite; one in epoch {epoch} is not. Lower the learning rate."
-            )
-        shown = {"loss": float(losses.mean())}
-        if judged is not None:
-            shown["validation"] = training.negative_error(judged)
-            if shown["validation"] > before:
-                before, best_epoch = shown["validation"], epoch
-                best = training.weights() if keep == "best" else None
-        progress(ProgressEvent("train", epoch, epochs, shown))
-        if judged is not None and patience is not None and epoch - best_epoch >= patience:
-            break
-    return training.weights() if best is None else best
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean loss of some rows before a step is taken for it."""
+        return self.training.update(rows, generator)

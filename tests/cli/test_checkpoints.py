@@ -1,9 +1,12 @@
 """`--checkpoints` of `run` and `fit`: an interrupted training goes on and ends in the same bytes."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.cli.conftest import Unblur
 from unblur.diffusion.training import Training
@@ -46,6 +49,17 @@ def measured(folder: Path) -> list[object]:
 
 def weights(model: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in model.rglob("*.safetensors")}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As the processes have that share two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def interrupted_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> list[int]:
@@ -120,3 +134,52 @@ def test_a_model_without_epochs_is_refused(
     assert refused.code == 2
     assert "ease has none" in refused.err
     assert not (tmp_path / "state").exists()
+
+
+def test_seeds_beside_each_other_come_to_the_same(
+    unblur: Unblur, recipe: Path, events: Path, tmp_path: Path
+) -> None:
+    one, beside, state = tmp_path / "one", tmp_path / "beside", tmp_path / "state"
+    words = ("run", recipe, "--data", events, "--seeds", "3")
+    with one_thread():
+        assert unblur(*words, "--out", one).code == 0
+        done = unblur(*words, "--out", beside, "--workers", "2", "--checkpoints", state)
+    assert done.code == 0, done.err
+    assert measured(beside) == measured(one)
+    assert weights(beside / "model") == weights(one / "model")
+    assert {path.name for path in state.iterdir()} == {"seed-3", "seed-4", "seed-5"}
+    report = json.loads((beside / "report.json").read_text())
+    assert any(note.startswith("2 seeds were trained at a time") for note in report["notes"])
+    assert report["timings"]["fit_seconds"] > 0
+
+
+def test_an_error_in_a_process_is_the_command_s(
+    unblur: Unblur, recipe: Path, events: Path, tmp_path: Path
+) -> None:
+    words = ("run", recipe, "--data", events, "--seeds", "2", "--workers", "2", "--out", tmp_path / "out")
+    failed = unblur(*words, "--set", "model.optimizer.learning_rate=1e38")
+    assert failed.code == 2
+    assert "must be finite" in failed.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--workers", "2"), "one seed was asked for"),
+        (("--workers", "2", "--seeds", "2", "--set", "model.kind=ease"), "ease is not trained by epochs"),
+    ],
+)
+def test_workers_without_several_trainings_are_refused(
+    unblur: Unblur, recipe: Path, events: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    if "model.kind=ease" in words:
+        text = recipe.read_text()
+        recipe.write_text(
+            text[: text.index("[model]")] + '[model]\nkind = "ease"\n' + text[text.index("[protocol]") :]
+        )
+        words = words[:4]
+    refused = unblur("run", recipe, "--data", events, "--out", tmp_path / "out", *words)
+    assert refused.code == 2
+    assert message in " ".join(refused.err.split())
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from tests.utility.rated import MODEL, QUICK, write_parts, write_recipe
 from unblur import artifact, sources
@@ -95,6 +96,21 @@ def test_strict_runs_take_the_departures_back(tmp_path: Path) -> None:
         "81 learned from, 9 stopped by (a group of its own), 20 reported" in note for note in report["notes"]
     )
     assert set(report["provenance"]["data"]) == {"train", "test", "valid"}
+
+
+def test_seeds_of_a_synthesizer_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same figures; and what the processes kept is neither sampled nor measured again."""
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = ["run", recipe, "--data", parts, "--seeds", "2", "--out"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert main([*map(str, (*words, tmp_path / "one"))]) == 0
+        monkeypatch.setattr("unblur.experiment.utility._sample", lambda *given: pytest.fail("sampled again"))
+        assert main([*map(str, (*words, tmp_path / "beside", "--workers", "2"))]) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert figures(tmp_path / "beside") == figures(tmp_path / "one")
 
 
 @pytest.mark.parametrize("kind", ["multi-vae", "independent-items"])

@@ -30,6 +30,12 @@ def run(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="How many seeds a stochastic model runs with.")
     ] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", min=1, help="How many seeds are trained at a time, each in its own process."
+        ),
+    ] = 1,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 when a published number is not reproduced.")
     ] = False,
@@ -57,6 +63,7 @@ def run(
             out=out,
             overwrite=overwrite,
             checkpoints=checkpoints,
+            workers=workers,
             notes=notes,
             progress=progress,
         )

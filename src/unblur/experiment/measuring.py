@@ -15,8 +15,7 @@ from unblur.errors import RecipeError
 from unblur.evaluation.protocol import Evaluation
 from unblur.evaluation.report import Measurement, Provenance, Report, Timings, with_expected
 from unblur.evaluation.significance import bootstrap_interval
-from unblur.experiment.folder import check_place, write_folder
-from unblur.experiment.preparation import Prepared, prepare
+from unblur.experiment.preparation import Prepared
 from unblur.experiment.provenance import machine, peak_rss_mb, versions
 from unblur.experiment.resuming import kept_in
 from unblur.experiment.training_log import Epoch, TrainingLog
@@ -47,61 +46,6 @@ class Outcome:
     """The epochs of the first seed's training, where the model is trained."""
 
 
-def run(
-    recipe: Recipe,
-    *,
-    data: str | Path | None = None,
-    seeds: int = 1,
-    device: str = "cpu",
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    checkpoints: str | Path | None = None,
-    notes: Sequence[str] = (),
-    progress: Progress = silent,
-) -> Report:
-    """Data, split, fit, evaluation, report; and, with `out`, a folder that keeps recipe, report and model.
-
-    - `data`: a file or a folder of the caller's in place of the recipe's data (see `prepare`).
-    - `seeds`: how many seeds a stochastic model is fitted with, from the recipe's on; others run once.
-    - `out`: a folder to make. It appears whole at the end or, after an error or an interrupt, not at all. One
-      that exists raises `ArtifactError` before anything is computed, unless `overwrite`.
-    - `checkpoints`: a folder to keep the state of each training in (one folder a seed). The same call, after an
-      interrupt, goes on from there and comes to the same; what was trained to its end is not trained again.
-      Raises `RecipeError` for a model that is not trained by epochs.
-    - `notes`: what the report's reader must know beside what the run finds out by itself.
-
-    A recipe whose model is a synthesizer is run by `run_utility`.
-    """
-    if recipe.utility is not None:
-        from unblur.experiment.utility import run_utility
-
-        return run_utility(
-            recipe,
-            data=data,
-            seeds=seeds,
-            device=device,
-            out=out,
-            overwrite=overwrite,
-            checkpoints=checkpoints,
-            notes=notes,
-            progress=progress,
-        )
-    kept_in(checkpoints, recipe.model, recipe.seed)
-    if out is not None:
-        check_place(out, overwrite=overwrite)
-    outcome = measure(
-        prepare(recipe, data=data, progress=progress),
-        seeds=seeds,
-        device=device,
-        checkpoints=checkpoints,
-        notes=notes,
-        progress=progress,
-    )
-    if out is not None:
-        write_folder(out, outcome, overwrite=overwrite)
-    return outcome.report
-
-
 def measure(
     prepared: Prepared,
     *,
@@ -110,18 +54,20 @@ def measure(
     device: str = "cpu",
     checkpoints: str | Path | None = None,
     notes: Sequence[str] = (),
+    spent: Mapping[str, float] | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Fit the recipe's model on the train part and measure it on what is held out, once a seed.
 
     Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is what a search came to, or
     the model has nothing to search and chooses its epoch by itself. Under the paper's the validation part of the
-    split, where it has one, is given to a model that trains until a metric on it stops rising.
+    split, where it has one, is given to a model that trains until a metric on it stops rising. `spent` are seconds that
+    went into `checkpoints` before, by stage.
     """
     if seeds < 1:
         raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
     recipe, split, notes = prepared.recipe, prepared.split, [*notes, *prepared.notes]
-    clock = Clock(prepared.read_seconds)
+    clock = Clock(prepared.read_seconds, spent)
     if chosen is not None:
         recipe = replace(recipe, model=chosen)
     elif recipe.protocol.kind == "strict" and _only_stops(recipe.model):
@@ -147,8 +93,7 @@ def measure(
     if seeds > 1 and not getattr(type(recipe.model), "stochastic", False):
         notes.append(f"{recipe.model.kind} is deterministic, so one seed was run in place of {seeds}")
         seeds = 1
-    guide = _guide(recipe, split)
-    if guide:
+    if _guide(recipe, split):
         notes.append("the validation part decided when training stopped, and was left out of the lists")
     used = tuple(range(recipe.seed, recipe.seed + seeds))
     evaluations: list[Evaluation] = []
@@ -157,14 +102,7 @@ def measure(
     for seed in used:
         log = TrainingLog(progress)
         with clock("fit"):
-            model = recipe.model.fit(
-                split.train,
-                rng=streams(seed, "fit")["fit"],
-                device=device,
-                progress=log,
-                **guide,
-                **kept_in(checkpoints, recipe.model, seed),
-            )
+            model = fitted(recipe, split, seed, device, checkpoints, log)
         with clock("score"):
             ranking = recipe.protocol.rank(model, split, exclude=split.excluded, progress=progress)
         with clock("evaluate"):
@@ -192,6 +130,26 @@ def measure(
         device=device,
     )
     return Outcome(recipe, report, models[0], split.train, tuple(evaluations), training)
+
+
+def fitted(
+    recipe: Recipe,
+    split: Split,
+    seed: int,
+    device: str,
+    checkpoints: str | Path | None = None,
+    progress: Progress = silent,
+) -> Recommender:
+    """The recipe's model, fitted with one seed."""
+    made: Recommender = recipe.model.fit(
+        split.train,
+        rng=streams(seed, "fit")["fit"],
+        device=device,
+        progress=progress,
+        **_guide(recipe, split),
+        **kept_in(checkpoints, recipe.model, seed),
+    )
+    return made
 
 
 def _only_stops(model: Any) -> bool:
@@ -271,8 +229,9 @@ def _over_seeds(evaluations: Sequence[Evaluation], recipe: Recipe) -> tuple[Meas
 class Clock:
     """Seconds of each stage, added up: ``with clock("fit"): …``."""
 
-    def __init__(self, read_seconds: float = 0.0) -> None:
-        self.seconds = {"read_seconds": read_seconds}
+    def __init__(self, read_seconds: float = 0.0, spent: Mapping[str, float] | None = None) -> None:
+        """`spent` are seconds from before, by stage."""
+        self.seconds = {"read_seconds": read_seconds, **(spent or {})}
 
     def __call__(self, stage: str) -> Clock:
         """The clock itself, set to that stage."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,17 +54,24 @@ def run_utility(
     overwrite: bool = False,
     checkpoints: str | Path | None = None,
     notes: Sequence[str] = (),
+    spent: Mapping[str, float] | None = None,
     progress: Progress = silent,
 ) -> Report:
     """`experiment.run` for a recipe whose model is a synthesizer; arguments and folder are its own.
 
-    The folder holds the synthesizer in place of a model.
+    The folder holds the synthesizer in place of a model; `spent` are seconds that went into `checkpoints` before.
     """
     if out is not None:
         check_place(out, overwrite=overwrite)
     prepared = prepare_users(recipe, data=data, progress=progress)
     outcome = measure_utility(
-        prepared, seeds=seeds, device=device, checkpoints=checkpoints, notes=notes, progress=progress
+        prepared,
+        seeds=seeds,
+        device=device,
+        checkpoints=checkpoints,
+        notes=notes,
+        spent=spent,
+        progress=progress,
     )
     if out is not None:
         write_utility_folder(out, outcome)
@@ -78,6 +85,7 @@ def measure_utility(
     device: str = "cpu",
     checkpoints: str | Path | None = None,
     notes: Sequence[str] = (),
+    spent: Mapping[str, float] | None = None,
     progress: Progress = silent,
 ) -> UtilityOutcome:
     """Train the synthesizer once a seed, sample it in all its ways, and measure the downstream recommender.
@@ -88,44 +96,25 @@ def measure_utility(
         raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
     recipe = prepared.recipe
     assert recipe.utility is not None  # `prepare_users` has seen to it
-    clock = Clock(prepared.read_seconds)
+    clock = Clock(prepared.read_seconds, spent)
     runs: list[UtilityRun] = []
     first: Synthesizer | None = None
     said: list[str] = [*notes, *prepared.notes]
     ease: Measured | None = None
     used = range(recipe.seed, recipe.seed + seeds)
-    sampling = 0.0
+    sampling = clock.seconds.pop("sampling", 0.0)
     for place, seed in enumerate(used):
         with clock("fit"):
             synthesizer = fitted_synthesizer(prepared, seed, device, progress, checkpoints)
         first = first or synthesizer
-        kept = KeptArms.of(checkpoints, prepared, seed, device)
-        arms: dict[str, PerUser] = {}
         with clock("score"):
-            start = time.perf_counter()
-            samples = _samples(prepared, synthesizer, seed)
-            sampling += time.perf_counter() - start
-            for number, (arm, sample) in enumerate(samples.items()):
-                progress(ProgressEvent(f"measure, run {place + 1} of {seeds}", number, len(samples) + 2))
-                twin = next((done for done in arms if samples[done] is sample), None)
-                arms[arm] = (
-                    arms[twin]
-                    if twin is not None  # the same rows and the same seed come to the same end
-                    else kept.measured(
-                        arm,
-                        partial(_measured, prepared, recipe.downstream, sample, seed, device, progress),
-                    ).values
-                )
-            plain = kept.measured(
-                REFERENCES[0], partial(_measured, prepared, recipe.downstream, None, seed, device, progress)
-            )
+            which = f"measure, run {place + 1} of {seeds}"
+            found = measured_arms(prepared, synthesizer, seed, device, progress, checkpoints, which)
+            sampling += found.sampling_seconds
             ease = ease or _measured(prepared, EASE(), None, seed, device, progress)
-            arms |= dict(zip(REFERENCES, (plain.values, ease.values), strict=True))
-            progress(
-                ProgressEvent(f"measure, run {place + 1} of {seeds}", len(samples) + 2, len(samples) + 2)
-            )
+            arms = {**found.values, REFERENCES[1]: ease.values}
         runs.append(UtilityRun(seed, arms))
-        said += [*plain.notes, *synthesizer.notes]
+        said += [*found.notes, *synthesizer.notes]
     assert first is not None  # there is at least one seed
     with clock("evaluate"):
         measurements = measurements_of(
@@ -186,6 +175,50 @@ def fitted_synthesizer(
     return fitted
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredArms:
+    """What came of the synthetic users of one training, and of none."""
+
+    values: Mapping[str, PerUser]
+    """By the name of the arm; without EASE's, which no seed changes."""
+    notes: tuple[str, ...]
+    sampling_seconds: float
+
+
+def measured_arms(
+    prepared: PreparedUsers,
+    synthesizer: Synthesizer,
+    seed: int,
+    device: str,
+    progress: Progress,
+    checkpoints: str | Path | None = None,
+    stage: str = "measure",
+) -> MeasuredArms:
+    """Each way of sampling, and no synthetic users; what `checkpoints` keep is neither sampled nor measured anew."""
+    kept = KeptArms.of(checkpoints, prepared, seed, device)
+    names = samples_of(prepared.recipe.model.kind)
+    arms: dict[str, PerUser] = {}
+    sampling = 0.0
+
+    def measured(arm: str | None) -> Measured:
+        nonlocal sampling
+        start = time.perf_counter()
+        sample = None if arm is None else _sample(prepared, synthesizer, arm, seed)
+        sampling += time.perf_counter() - start
+        return _measured(prepared, prepared.recipe.downstream, sample, seed, device, progress)
+
+    for number, arm in enumerate(names):
+        progress(ProgressEvent(stage, number, len(names) + 1))
+        if arm == "multi-resolution" and prepared.departures.one_sample:
+            arms[arm] = arms["full"]  # the same rows and the same seed come to the same end
+        else:
+            arms[arm] = kept.measured(arm, partial(measured, arm)).values
+    progress(ProgressEvent(stage, len(names), len(names) + 1))
+    plain = kept.measured(REFERENCES[0], partial(measured, None))
+    progress(ProgressEvent(stage, len(names) + 1, len(names) + 1))
+    return MeasuredArms({**arms, REFERENCES[0]: plain.values}, plain.notes, sampling)
+
+
 def values_of_setting(
     prepared: PreparedUsers, metric: str, seeds: Iterable[int], device: str, progress: Progress
 ) -> Iterator[float]:
@@ -193,27 +226,21 @@ def values_of_setting(
     recipe = prepared.recipe
     for seed in seeds:
         synthesizer = fitted_synthesizer(prepared, seed, device, progress)
-        sample = next(iter(_samples(prepared, synthesizer, seed, most=1).values()))
+        sample = _sample(prepared, synthesizer, samples_of(recipe.model.kind)[0], seed)
         found = _measured(prepared, recipe.downstream, sample, seed, device, progress)
         yield float(found.values[metric].mean())
 
 
-def _samples(
-    prepared: PreparedUsers, synthesizer: Any, seed: int, most: int | None = None
-) -> dict[str, Interactions]:
-    """As many synthetic users as there are real ones, by the name of the arm."""
-    n_users = prepared.groups.learned.liked.n_users
-    made: dict[str, Interactions] = {}
-    for arm in samples_of(prepared.recipe.model.kind)[:most]:
-        source = synthesizer
-        if arm in ("full", "multi-resolution"):
-            source = synthesizer.with_settings(sampling=arm)
-        elif arm == "plain-vae":
-            source = synthesizer.plain
-        if arm == "multi-resolution" and prepared.departures.one_sample:
-            made[arm] = made["full"]
-        else:
-            made[arm] = source.sample(n_users, rng=streams(seed, f"sample {arm}")[f"sample {arm}"])
+def _sample(prepared: PreparedUsers, synthesizer: Any, arm: str, seed: int) -> Interactions:
+    """As many synthetic users as there are real ones, sampled as an arm has it."""
+    source = synthesizer
+    if arm in ("full", "multi-resolution"):
+        source = synthesizer.with_settings(sampling=arm)
+    elif arm == "plain-vae":
+        source = synthesizer.plain
+    made: Interactions = source.sample(
+        prepared.groups.learned.liked.n_users, rng=streams(seed, f"sample {arm}")[f"sample {arm}"]
+    )
     return made
 
 

@@ -1,0 +1,120 @@
+"""Running a recipe from its data to its report, with seeds one after the other or beside each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from unblur.evaluation.report import Report
+from unblur.experiment.folder import check_place, write_folder
+from unblur.experiment.measuring import measure
+from unblur.experiment.preparation import prepare
+from unblur.experiment.resuming import kept_in
+from unblur.experiment.utility import run_utility
+from unblur.experiment.workers import check_workers, trained_beside
+from unblur.progress import Progress, silent
+from unblur.recipe import Recipe
+
+
+def run(
+    recipe: Recipe,
+    *,
+    data: str | Path | None = None,
+    seeds: int = 1,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    checkpoints: str | Path | None = None,
+    workers: int = 1,
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Report:
+    """Data, split, fit, evaluation, report; and, with `out`, a folder that keeps recipe, report and model.
+
+    - `data`: a file or a folder of the caller's in place of the recipe's data (see `prepare`).
+    - `seeds`: how many seeds a stochastic model is fitted with, from the recipe's on; others run once.
+    - `out`: a folder to make. It appears whole at the end or, after an error or an interrupt, not at all. One
+      that exists raises `ArtifactError` before anything is computed, unless `overwrite`.
+    - `checkpoints`: a folder to keep the state of each training in (one folder a seed). The same call, after an
+      interrupt, goes on from there and comes to the same; what was trained to its end is not trained again.
+      Raises `RecipeError` for a model that is not trained by epochs.
+    - `workers`: how many seeds are trained at a time, each in a process of its own with its part of the threads. Raises
+      `RecipeError` where there are no several trainings.
+    - `notes`: what the report's reader must know beside what the run finds out by itself.
+
+    A recipe whose model is a synthesizer is run by `run_utility`.
+    """
+    check_workers(recipe, workers, seeds)
+    kept_in(checkpoints, recipe.model, recipe.seed)
+    if out is not None:
+        check_place(out, overwrite=overwrite)
+    if workers > 1:
+        with _place(checkpoints) as folder:
+            start = time.perf_counter()
+            spent = trained_beside(
+                recipe,
+                data=data,
+                seeds=range(recipe.seed, recipe.seed + seeds),
+                workers=workers,
+                device=device,
+                checkpoints=folder,
+                progress=progress,
+            )
+            seconds = time.perf_counter() - start
+            beside = f"{workers} seeds were trained at a time, in {seconds:.0f} seconds; fit_seconds and score_seconds are sums"
+            return _run(
+                recipe, data, seeds, device, out, overwrite, folder, (*notes, beside), spent, progress
+            )
+    return _run(recipe, data, seeds, device, out, overwrite, checkpoints, notes, None, progress)
+
+
+@contextmanager
+def _place(checkpoints: str | Path | None) -> Iterator[Path]:
+    """The folder that was given, or one that is gone afterwards."""
+    if checkpoints is not None:
+        yield Path(checkpoints)
+        return
+    with TemporaryDirectory(prefix="unblur-") as made:
+        yield Path(made)
+
+
+def _run(
+    recipe: Recipe,
+    data: str | Path | None,
+    seeds: int,
+    device: str,
+    out: str | Path | None,
+    overwrite: bool,
+    checkpoints: str | Path | None,
+    notes: Sequence[str],
+    spent: Mapping[str, float] | None,
+    progress: Progress,
+) -> Report:
+    if recipe.utility is not None:
+        return run_utility(
+            recipe,
+            data=data,
+            seeds=seeds,
+            device=device,
+            out=out,
+            overwrite=overwrite,
+            checkpoints=checkpoints,
+            notes=notes,
+            spent=spent,
+            progress=progress,
+        )
+    outcome = measure(
+        prepare(recipe, data=data, progress=progress),
+        seeds=seeds,
+        device=device,
+        checkpoints=checkpoints,
+        notes=notes,
+        spent=spent,
+        progress=progress,
+    )
+    if out is not None:
+        write_folder(out, outcome, overwrite=overwrite)
+    return outcome.report

@@ -46,7 +46,14 @@ def test_a_page_and_figures_are_written(
     assert {gate["name"]: gate["passed"] for gate in values["gates"]} == dict.fromkeys(
         ("valid", "max_auc", "max_copies", "max_near_copies", "max_excess"), True
     )
+    assert {entry["recommender"] for entry in values["utility"]} == {"popularity", "truncated-svd", "ease"}
     assert "<h2>Findings</h2>" in (tmp_path / "out" / "report.html").read_text()
+    assert main([*map(str, words), "--overwrite", "--no-utility", "--max-excess", "0.2"]) == 0
+    assert not json.loads((tmp_path / "out" / "report.json").read_text())["utility"]
+    assert "<h2>Utility</h2>" not in (tmp_path / "out" / "report.html").read_text()
+    assert main([*map(str, words), "--overwrite", "--max-excess", "0.2", "--min-utility", "1"]) in (0, 1)
+    values = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "min_utility" in {gate["name"] for gate in values["gates"]}
     assert "No leak of membership" in " ".join(capsys.readouterr().out.split())
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out"]
 

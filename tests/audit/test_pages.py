@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.audit.sets import groups, rows
 from unblur.errors import CapabilityError, DataError
 from unblur.evaluation.audit import Audit, audit
-from unblur.evaluation.report import Measurement
+from unblur.experiment.auditing import taught_recommenders
 from unblur.pages import (
     Axis,
     Cell,
@@ -39,8 +39,10 @@ EVIL = "<script>alert('a')</script> & \"more\""
 @pytest.fixture(scope="module")
 def found() -> Audit:
     people = groups(300)
-    utility = (Measurement(name="recall@10", value=0.21, low=0.2, high=0.22, n_users=300),)
-    return audit(people.train, rows(people.others), people.holdout, utility=utility, rng=1)
+    made = rows(people.others)
+    return audit(
+        people.train, made, people.holdout, recommenders=taught_recommenders(people.train, made), rng=1
+    )
 
 
 def drawing(figure: Figure) -> ElementTree.Element:
@@ -91,13 +93,16 @@ def test_the_page_of_an_audit_says_what_was_measured_on_how_many_users(found: Au
     assert "300 synthetic users, made from 300 real ones; 300 real users who were kept out" in text
     assert "300 members and 300 outsiders" in text
     assert "needs at least 1,000 users who were not in training; there are 300" in text
-    assert "recall@10" in text
+    assert "What recommenders find of 300 real users who were kept out" in text
+    for entry in found.utility:
+        for arm in (entry.real, entry.synthetic, entry.both):
+            assert f"{arm.value:.4f} ({arm.low:.4f} … {arm.high:.4f})" in text
     assert found.provenance.data["train"] in text
     for finding in found.findings:
         assert finding.text.split(":")[0].replace("'", "&#39;") in text
     assert not re.search("anonym", text, re.IGNORECASE)
     titles = re.findall("<h2>(.*)</h2>", text)
-    assert titles[:2] == ["Findings", "Gates"]
+    assert titles[:3] == ["Findings", "Gates", "Utility"]
 
 
 def test_the_page_without_a_control_group_says_so() -> None:

@@ -60,6 +60,19 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    min_utility: Annotated[
+        float | None,
+        typer.Option(
+            "--min-utility",
+            help="The least share of what real users teach a recommender that synthetic ones must teach it; needs a holdout.",
+        ),
+    ] = None,
+    utility: Annotated[
+        bool,
+        typer.Option(
+            "--utility/--no-utility", help="Whether recommenders are taught and tested on the holdout."
+        ),
+    ] = True,
     users: Annotated[
         int, typer.Option("--users", min=0, help="How many users of each set are attacked; 0 for all.")
     ] = 10_000,
@@ -79,6 +92,7 @@ def audit(
     from unblur.evaluation.audit import audit as audited
     from unblur.evaluation.gates import Gates
     from unblur.experiment import check_place
+    from unblur.experiment.auditing import taught_recommenders
 
     if out is not None:
         check_place(out, overwrite=overwrite)
@@ -89,14 +103,17 @@ def audit(
         max_excess=usual.max_excess if max_excess is None else max_excess,
         max_copies=max_copies,
         max_near_copies=max_near_copies,
+        min_utility=min_utility,
     )
     with ProgressDisplay() as progress:
         options = {name.removeprefix("data.read."): value for name, value in reading.items()}
+        train, made = _read(real, options, progress), _read_alike(synthetic, options, progress)
         found = audited(
-            _read(real, options, progress),
-            _read_alike(synthetic, options, progress),
+            train,
+            made,
             None if holdout is None else _read(holdout, options, progress),
             gates=gates,
+            recommenders=taught_recommenders(train, made) if utility else (),
             empty_users=allow_empty,
             users=users or None,
             rng=seed,

@@ -1,4 +1,4 @@
-"""An audit of a synthetic set: is it valid, how like real users is it, and what do attacks learn from it?
+"""An audit of a synthetic set: is it valid, how like real users is it, what is it worth, and what do attacks learn from it?
 
     audit(train, synthetic, holdout).findings
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ from unblur.evaluation.conclusions import Finding, concluded
 from unblur.evaluation.fidelity import Check, Fidelity, fidelity, validity
 from unblur.evaluation.gates import Gate, Gates, gated
 from unblur.evaluation.privacy import Privacy, Unmeasured, attacked, samples
-from unblur.evaluation.report import Measurement, Provenance
+from unblur.evaluation.report import Provenance
+from unblur.evaluation.utility import Worth, worth
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
+from unblur.recommender import RecommenderSpec
 
 SCHEMA = 1
 """The version of the form that `Audit.to_dict` gives."""
@@ -40,14 +42,14 @@ class Audit:
     validity: tuple[Check, ...]
     fidelity: Fidelity
     privacy: Privacy
-    utility: tuple[Measurement, ...] = ()
-    """What models trained on the set are worth, as measured elsewhere; empty where that was not measured."""
+    utility: tuple[Worth, ...] = ()
+    """What recommenders that learned from the set find of kept-out users; empty where that was not measured."""
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
     """What a reader must know: users left out, limits of the attacks."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long each half took."""
+    """How long each part took."""
     provenance: Provenance = field(default_factory=Provenance)
 
     def failed(self) -> tuple[Gate, ...]:
@@ -72,7 +74,7 @@ def audit(
     holdout: Interactions | None = None,
     *,
     gates: Gates | None = None,
-    utility: tuple[Measurement, ...] = (),
+    recommenders: Sequence[RecommenderSpec] = (),
     empty_users: bool = False,
     users: int | None = 10_000,
     rng: RNG | None = 0,
@@ -83,8 +85,10 @@ def audit(
     - `train`: the users whom the synthesizer was fitted to. `holdout`: users of the same kind who were kept out of
       it; without them nothing about membership can be measured.
     - `gates`: limits that must hold; the default ones if `None`.
-    - `utility`: figures measured elsewhere, carried along. `empty_users`: whether users without items are valid.
-    - `users`: how many random users of each set are attacked, at most; `None` for all. Copies are looked for among all.
+    - `recommenders`: what is taught by either set and tested on the holdout (`utility.worth`); without a holdout none is.
+    - `empty_users`: whether users without items are valid.
+    - `users`: how many random users of each set are attacked, and tested on, at most; `None` for all. Copies are looked
+      for among all, and recommenders learn from all.
 
     Raises `DataError` for an empty set, a holdout that overlaps train and too few users to compare, and
     `VocabularyMismatch` for sets about different items.
@@ -93,7 +97,7 @@ def audit(
         raise DataError(
             f"An audit attacks at least one user; `users` is {users}. Give more, or `None` for all."
         )
-    chance = streams(rng, "privacy", "fidelity")
+    chance = streams(rng, "privacy", "fidelity", "utility")
     started = time.perf_counter()
     given = samples(train, synthetic, holdout)
     checks = validity(synthetic, train, items=given.train.items, empty_users=empty_users)
@@ -104,6 +108,18 @@ def audit(
     compared = time.perf_counter()
     privacy = attacked(given, users=users, rng=chance["privacy"], progress=progress)
     ended = time.perf_counter()
+    found: tuple[Worth, ...] = ()
+    if given.holdout is not None and recommenders:
+        found = worth(
+            given.train,
+            given.synthetic,
+            given.holdout,
+            recommenders,
+            users=users,
+            rng=chance["utility"],
+            progress=progress,
+        )
+    tested = time.perf_counter()
     limits = Gates() if gates is None else gates
     notes = list(given.notes)
     notes += [
@@ -119,14 +135,15 @@ def audit(
         validity=checks,
         fidelity=likeness,
         privacy=privacy,
-        utility=tuple(utility),
-        findings=concluded(checks, likeness, privacy),
-        gates=gated(limits, checks, privacy),
+        utility=found,
+        findings=concluded(checks, likeness, privacy, found),
+        gates=gated(limits, checks, privacy, found),
         notes=tuple(notes),
         seconds={
             "validity": checked - started,
             "fidelity": compared - checked,
             "privacy": ended - compared,
+            "utility": tested - ended,
         },
         provenance=Provenance(
             data={"train": train.fingerprint(), "synthetic": synthetic.fingerprint()}

@@ -6,7 +6,7 @@ and no finding says more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from unblur.evaluation.fidelity import Check, Fidelity, Likeness
 from unblur.evaluation.privacy import Area, Catch, Guesses, Membership, Privacy, Share, Unmeasured, excess_of
 from unblur.evaluation.privacy.copies import LONG_ROW, NEAR
 from unblur.evaluation.significance import holm
+from unblur.evaluation.utility import Worth, best_taught
 
 Kind: TypeAlias = Literal["leak", "clear", "fault", "unmeasured", "note"]
 """What a finding is: a leak, none found, a fault of the set, something that could not be measured, a remark."""
@@ -29,10 +30,12 @@ class Finding:
     text: str
 
 
-def concluded(checks: tuple[Check, ...], likeness: Fidelity, privacy: Privacy) -> tuple[Finding, ...]:
+def concluded(
+    checks: tuple[Check, ...], likeness: Fidelity, privacy: Privacy, utility: Sequence[Worth] = ()
+) -> tuple[Finding, ...]:
     """What the figures say, the gravest first."""
     made = [*_faults(checks), *_about_membership(privacy.membership), *_about_guesses(privacy.guesses)]
-    made += [*_about_copies(privacy), *_about_likeness(likeness)]
+    made += [*_about_copies(privacy), *_about_utility(utility), *_about_likeness(likeness)]
     order = ("fault", "leak", "clear", "note", "unmeasured")
     return tuple(sorted(made, key=lambda finding: order.index(finding.kind)))
 
@@ -124,6 +127,23 @@ def _about_guesses(guesses: Mapping[str, Guesses | Unmeasured]) -> list[Finding]
                 )
             )
     return made
+
+
+def _about_utility(utility: Sequence[Worth]) -> list[Finding]:
+    best = best_taught(utility)
+    if best is None:
+        return []
+    length = best.metric.partition("@")[2]
+    text = (
+        f"A recommender ({best.recommender}) that learned from the synthetic users finds {best.synthetic.value:.1%} of what it "
+        f"should among its best {length}, one that learned from the real users {best.real.value:.1%}: {best.share:.0%} of "
+        f"that, on {best.real.n_users:,} users who were kept out."
+    )
+    low, high = best.gained.low, best.gained.high
+    if low is not None and high is not None:
+        words = "no difference was found" if low <= 0 <= high else "better" if low > 0 else "worse"
+        text += f" With synthetic users beside the real ones: {words} ({best.gained.value:+.4f}, {low:+.4f} to {high:+.4f})."
+    return [Finding("note", text)]
 
 
 def _about_copies(privacy: Privacy) -> list[Finding]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unblur.errors import SpecError
 from unblur.evaluation.fidelity import Check
 from unblur.evaluation.privacy import Area, Guesses, Membership, Privacy, Share, Unmeasured, excess_of
 from unblur.evaluation.privacy.copies import LONG_ROW
+from unblur.evaluation.utility import Worth, best_taught
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +24,19 @@ class Gates:
     """The largest share of near copies beyond that of the holdout (or in all, without one)."""
     max_excess: float | None = 0.05
     """The largest excess of right guesses about members over those about outsiders."""
+    min_utility: float | None = None
+    """The least share of what real users teach a recommender that synthetic ones must teach it (`Worth.share` of recall),
+    for the one that real users teach most."""
     valid: bool = True
     """Whether every validity check must pass."""
 
     def __post_init__(self) -> None:
-        for name, largest in (("max_auc", 1.0), ("max_near_copies", 1.0), ("max_excess", 1.0)):
+        for name, largest in (
+            ("max_auc", 1.0),
+            ("max_near_copies", 1.0),
+            ("max_excess", 1.0),
+            ("min_utility", 1.0),
+        ):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= largest:
                 raise SpecError(f"`{name}` must lie between 0 and {largest:g}; saw {value}. Correct it.")
@@ -45,7 +54,9 @@ class Gate:
     reason: str
 
 
-def gated(limits: Gates, checks: tuple[Check, ...], privacy: Privacy) -> tuple[Gate, ...]:
+def gated(
+    limits: Gates, checks: tuple[Check, ...], privacy: Privacy, utility: Sequence[Worth] = ()
+) -> tuple[Gate, ...]:
     """Every limit that was asked for, held against what was found."""
     made = []
     if limits.valid:
@@ -70,6 +81,8 @@ def gated(limits: Gates, checks: tuple[Check, ...], privacy: Privacy) -> tuple[G
         made.append(_near_gate(limits.max_near_copies, privacy))
     if limits.max_excess is not None:
         made.append(_excess_gate(limits.max_excess, privacy.guesses))
+    if limits.min_utility is not None:
+        made.append(_utility_gate(limits.min_utility, utility))
     return tuple(made)
 
 
@@ -112,4 +125,17 @@ def _excess_gate(limit: float, guesses: Mapping[str, Guesses | Unmeasured]) -> G
         name="max_excess",
         passed=value <= limit,
         reason=f"the largest excess is {value:.1%} ({low:.1%} to {high:.1%}), of {name}; the limit is {limit:.1%}",
+    )
+
+
+def _utility_gate(limit: float, utility: Sequence[Worth]) -> Gate:
+    best = best_taught(utility)
+    if best is None:
+        reason = "what the set teaches was not measured: that takes a holdout and recommenders to teach"
+        return Gate(name="min_utility", passed=False, reason=reason)
+    return Gate(
+        name="min_utility",
+        passed=best.share >= limit,
+        reason=f"{best.recommender} learns {best.share:.0%} of what real users teach it ({best.metric} "
+        f"{best.synthetic.value:.4f} of {best.real.value:.4f}); the limit is {limit:.0%}",
     )

@@ -6,6 +6,7 @@ from unblur.evaluation.audit import Audit
 from unblur.evaluation.conclusions import Kind
 from unblur.evaluation.fidelity import Fidelity
 from unblur.evaluation.markdown import figure
+from unblur.evaluation.report import Measurement
 from unblur.pages.attacks import between, copies_section, guesses_section, membership_section
 from unblur.pages.blocks import Cell, Listing, Paragraph, Section, Table, Tone, page
 from unblur.pages.plots import Axis, Dot, interval_plot, line_plot
@@ -23,6 +24,7 @@ _GATES = {
     "max_copies": "Exact copies (--max-copies)",
     "max_near_copies": "Near copies (--max-near-copies)",
     "max_excess": "Singling out and inference (--max-excess)",
+    "min_utility": "Utility (--min-utility)",
 }
 """What a gate is about, with the option that sets its limit."""
 
@@ -86,12 +88,62 @@ def _gates(audit: Audit) -> Section:
 
 
 def _utility(audit: Audit) -> Section:
+    n_users = audit.utility[0].real.n_users
+    arms = {"real users": "real", "synthetic users": "synthetic", "both": "both"}
+    recalls = [entry for entry in audit.utility if entry.metric == audit.utility[0].metric]
+    found = [(entry.recommender, getattr(entry, name)) for entry in recalls for name in arms.values()]
+    dots = [
+        Dot(
+            label=label,
+            value=each.value,
+            low=_end(each.low, each),
+            high=_end(each.high, each),
+            series=at % len(arms),
+        )
+        for at, (label, each) in enumerate(found)
+    ]
+    others = {entry.recommender: entry for entry in audit.utility if entry.metric != recalls[0].metric}
+    against = {"real": None, "synthetic": "lost", "both": "gained"}
     rows = tuple(
-        (entry.name, figure(entry.value), between(entry.low, entry.high), f"{entry.n_users:,}")
-        for entry in audit.utility
+        (
+            entry.recommender,
+            label,
+            _with_interval(getattr(entry, name)),
+            _with_interval(getattr(others[entry.recommender], name)),
+            "" if against[name] is None else _with_interval(getattr(entry, str(against[name]))),
+        )
+        for entry in recalls
+        for label, name in arms.items()
     )
-    caption = "What models trained with the synthetic set are worth, on real users."
-    return Section("Utility", (Table(("measurement", "value", "95 % interval", "users"), rows, caption),))
+    second = next(iter(others.values())).metric
+    columns = (
+        "recommender",
+        "learned from",
+        recalls[0].metric,
+        second,
+        f"{recalls[0].metric} less that of real users",
+    )
+    intro = Paragraph(
+        f"What recommenders find of {n_users:,} real users who were kept out: a fifth of each one's items is hidden and must "
+        "come back among the best. Nobody of these teaches. popularity knows no taste: what is above it was learned of tastes."
+    )
+    caption = "Means over the same users, with 95 % intervals; differences are paired."
+    plot = interval_plot(
+        dots,
+        axis=Axis(label=f"{recalls[0].metric}, mean over users"),
+        caption=f"{recalls[0].metric} of {n_users:,} kept-out users, with 95 % intervals.",
+        legend=tuple(arms),
+    )
+    return Section("Utility", (intro, plot, Table(columns, rows, caption)))
+
+
+def _end(end: float | None, entry: Measurement) -> float:
+    return entry.value if end is None else end
+
+
+def _with_interval(entry: Measurement) -> str:
+    ends = between(entry.low, entry.high)
+    return f"{figure(entry.value)} ({ends})" if ends else figure(entry.value)
 
 
 def _validity(audit: Audit) -> Section:

@@ -13,3 +13,6 @@ from unblur.evaluation.utility.users import Rated as Rated
 from unblur.evaluation.utility.users import UserGroups as UserGroups
 from unblur.evaluation.utility.users import grouped as grouped
 from unblur.evaluation.utility.users import stacked as stacked
+from unblur.evaluation.utility.worth import Worth as Worth
+from unblur.evaluation.utility.worth import best_taught as best_taught
+from unblur.evaluation.utility.worth import worth as worth

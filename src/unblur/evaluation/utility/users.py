@@ -105,12 +105,12 @@ def grouped(
         if searching
         else (reported, _chance(utility.hold_out_seed, departures.legacy_generator))
     )
-    histories, held = _held_out(subject, utility.held_out, departures.dislikes_are_held_out, chance)
+    histories, held = shown_and_hidden(subject, utility.held_out, departures.dislikes_are_held_out, chance)
     if own_group:
-        shown, hidden = _held_out(learnable.take(stop), utility.held_out, False, random["stopping"])
+        shown, hidden = shown_and_hidden(learnable.take(stop), utility.held_out, False, random["stopping"])
         stopping = Split(learned.liked, shown.liked, hidden.liked, "a group of its own")
     else:
-        stopping = _detached(learned.liked, histories.liked, held.liked, "the reported users")
+        stopping = detached(learned.liked, histories.liked, held.liked, "the reported users")
     return UserGroups(
         learned=learned,
         stopping=stopping,
@@ -126,7 +126,7 @@ def _chance(seed: int, legacy: bool) -> np.random.Generator | np.random.RandomSt
     return np.random.RandomState(seed) if legacy else np.random.default_rng(seed)
 
 
-def _held_out(
+def shown_and_hidden(
     users: Rated, fraction: float, of_observed: bool, chance: np.random.Generator | np.random.RandomState
 ) -> tuple[Rated, Rated]:
     """What is shown of each user, and what is not: a share, rounded up, of the observed or of the liked items."""
@@ -149,7 +149,7 @@ def _rated(observed: Interactions, liked: Interactions) -> Rated:
     return Rated(observed.keep(inside), observed)
 
 
-def _detached(train: Interactions, histories: Interactions, held_out: Interactions, method: str) -> Split:
+def detached(train: Interactions, histories: Interactions, held_out: Interactions, method: str) -> Split:
     """A split whose users are nobody of train, whatever they are called."""
     users = Vocabulary(np.arange(histories.n_users) + train.n_users)
     shown, hidden = (Interactions(part.matrix, users, part.items) for part in (histories, held_out))

@@ -1,0 +1,145 @@
+"""What a synthetic set is worth: against a count by hand, and against sets whose worth is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.audit.sets import Groups, groups, rows
+from unblur.baselines import EASE, Popularity
+from unblur.errors import DataError, SpecError
+from unblur.evaluation.audit import audit
+from unblur.evaluation.gates import Gates
+from unblur.evaluation.privacy import samples
+from unblur.evaluation.utility import Worth, best_taught, worth
+from unblur.experiment.auditing import taught_recommenders
+from unblur.interactions import Interactions
+from unblur.synthesis.downstream import TruncatedSVD
+from unblur.vocabulary import Vocabulary
+
+RECALL = "capped_recall@10"
+
+
+@pytest.fixture(scope="module")
+def people() -> Groups:
+    return groups(400, 80)
+
+
+@pytest.fixture(scope="module")
+def noise(people: Groups) -> Interactions:
+    """As many users and items, and nothing else in common."""
+    random = np.random.default_rng(0)
+    return Interactions.from_matrix(
+        (random.random((400, 80)) < 0.2).astype(np.float32), items=people.train.items
+    )
+
+
+def measured(people: Groups, synthetic: Interactions, *specs: object, **options: object) -> dict[str, Worth]:
+    given = samples(people.train, synthetic, people.holdout)
+    assert given.holdout is not None
+    found = worth(given.train, given.synthetic, given.holdout, specs, rng=3, **options)  # type: ignore[arg-type]
+    return {entry.recommender: entry for entry in found if entry.metric == RECALL}
+
+
+def test_a_copy_of_the_real_users_is_worth_what_they_are(people: Groups) -> None:
+    for entry in measured(people, rows(people.train), Popularity(), TruncatedSVD(rank=8), EASE()).values():
+        assert entry.synthetic.value == pytest.approx(entry.real.value, abs=1e-12)
+        assert (entry.lost.value, entry.lost.low, entry.lost.high) == pytest.approx((0, 0, 0), abs=1e-12)
+        assert entry.share == pytest.approx(1)
+        assert entry.real.low is not None
+        assert entry.real.high is not None
+        assert entry.real.low < entry.real.value < entry.real.high
+
+
+def test_noise_is_worth_less_and_harms_beside_the_real_users(people: Groups, noise: Interactions) -> None:
+    found = measured(people, noise, TruncatedSVD(rank=8))["truncated-svd"]
+    assert found.lost.high is not None
+    assert found.lost.high < 0
+    assert found.lost.value == pytest.approx(found.synthetic.value - found.real.value)
+    assert found.gained.value == pytest.approx(found.both.value - found.real.value)
+    assert found.share < 0.8
+
+
+def test_popularity_against_a_count_by_hand(people: Groups, noise: Interactions) -> None:
+    """Of all users whose every item but a fifth is shown, the items with most synthetic users that were not shown."""
+    seen: list[Interactions] = []
+
+    class Watched(Popularity):
+        kind = "watched"
+
+        def fit(self, train: Interactions, **options: object):  # type: ignore[no-untyped-def]
+            model = super().fit(train, **options)  # type: ignore[arg-type]
+            recommend = model.recommend
+
+            def watched(histories: Interactions, **more: object):  # type: ignore[no-untyped-def]
+                seen.append(histories)
+                return recommend(histories, **more)  # type: ignore[arg-type]
+
+            object.__setattr__(model, "recommend", watched)
+            return model
+
+    found = measured(people, noise, Watched())["watched"]
+    shown = seen[1].matrix.toarray() > 0
+    whole = people.holdout.onto(items=seen[1].items)
+    whole = whole.take_users(whole.user_degrees > 1)
+    hidden = (whole.matrix.toarray() > 0) & ~shown
+    np.testing.assert_array_equal(hidden.sum(1), np.ceil(whole.user_degrees * 0.2 - 1e-9))
+    counts = noise.onto(items=seen[1].items).item_degrees
+    recalls = []
+    for history, wanted in zip(shown, hidden, strict=True):
+        order = [at for at in np.argsort(-counts, kind="stable") if not history[at]][:10]
+        recalls.append(wanted[order].sum() / min(10, wanted.sum()))
+    assert found.synthetic.value == pytest.approx(np.mean(recalls))
+    assert found.real.n_users == len(recalls)
+
+
+def test_who_is_tested_and_how_many(people: Groups, noise: Interactions) -> None:
+    assert measured(people, noise, Popularity(), users=50)["popularity"].real.n_users == 50
+    single = Interactions.from_pairs([9000, 9001], [0, 1], item_vocabulary=people.train.items)
+    with pytest.raises(DataError, match="two items or more; none has"):
+        measured(people._replace(holdout=single), noise, Popularity())
+
+
+def test_the_audit_carries_it_into_findings_gates_and_file(people: Groups, noise: Interactions) -> None:
+    specs = taught_recommenders(people.train, noise)
+    assert [spec.kind for spec in specs] == ["popularity", "truncated-svd", "ease"]
+    found = audit(people.train, noise, people.holdout, recommenders=specs, gates=Gates(min_utility=0.9))
+    best = best_taught(found.utility)
+    assert best is not None
+    assert best.real.value == max(entry.real.value for entry in found.utility if entry.metric == RECALL)
+    gate = next(gate for gate in found.gates if gate.name == "min_utility")
+    assert not gate.passed
+    assert f"learns {best.share:.0%} of what real users teach it" in gate.reason
+    assert any(
+        f"({best.recommender}) that learned from the synthetic" in each.text for each in found.findings
+    )
+    written = json.loads(found.to_json())["utility"]
+    assert len(written) == 6
+    assert written[0]["share"] == pytest.approx(found.utility[0].share)
+    again = audit(
+        people.train, rows(people.train), people.holdout, recommenders=specs, gates=Gates(min_utility=0.9)
+    )
+    assert next(gate for gate in again.gates if gate.name == "min_utility").passed
+
+
+def test_without_a_holdout_it_is_not_measured_and_its_gate_fails(people: Groups, noise: Interactions) -> None:
+    specs = taught_recommenders(people.train, noise)
+    found = audit(
+        people.train, noise, recommenders=specs, gates=Gates(max_auc=None, max_excess=None, min_utility=0.5)
+    )
+    assert found.utility == ()
+    gate = next(gate for gate in found.gates if gate.name == "min_utility")
+    assert (gate.passed, "was not measured" in gate.reason) == (False, True)
+    with pytest.raises(SpecError, match="min_utility"):
+        Gates(min_utility=1.5)
+
+
+def test_large_catalogues_and_tiny_sets_are_taught_what_they_can_be(people: Groups) -> None:
+    tiny = Interactions.from_pairs([0, 0], [0, 1], item_vocabulary=people.train.items)
+    assert [spec.kind for spec in taught_recommenders(people.train, tiny)] == ["popularity", "ease"]
+    wide = Interactions.from_pairs(
+        list(range(30)), [int(at) for at in range(0, 6000, 200)], item_vocabulary=Vocabulary.range(6000)
+    )
+    assert [spec.kind for spec in taught_recommenders(wide, wide)] == ["popularity", "truncated-svd"]

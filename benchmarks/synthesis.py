@@ -154,6 +154,7 @@ def audited(n_users: int, n_items: int) -> dict[str, Any]:
     """An audit of `n_users` on either side and a fifth as many kept out; generated, 50 items a user."""
     from unblur.datasets import generated
     from unblur.evaluation.audit import audit
+    from unblur.experiment.auditing import taught_recommenders
 
     n_holdout = max(1, n_users // 5)
     whole = generated(2 * n_users + n_holdout, n_items, 50 * (2 * n_users + n_holdout), rng=0)
@@ -162,7 +163,7 @@ def audited(n_users: int, n_items: int) -> dict[str, Any]:
     holdout = whole.take_users(places[2 * n_users :])
     del whole
     start = time.perf_counter()
-    found = audit(train, synthetic, holdout)
+    found = audit(train, synthetic, holdout, recommenders=taught_recommenders(train, synthetic))
     return {
         "users": n_users,
         "holdout": n_holdout,

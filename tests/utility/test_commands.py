@@ -14,9 +14,14 @@ import torch
 from tests.utility.rated import MODEL, QUICK, write_parts, write_recipe
 from unblur import artifact, sources
 from unblur.cli.main import main
+from unblur.experiment.rated_users import prepare_users
+from unblur.experiment.utility import _sample, fitted_synthesizer
 from unblur.interactions import Interactions
+from unblur.progress import silent
+from unblur.randomness import streams
 from unblur.recipe import load_recipe
 from unblur.synthesis.downstream.truncated_svd import TruncatedSVD
+from unblur.synthesis.settings import Discretization
 
 ARMS = ("full", "multi-resolution", "plain-vae", "no-synthetic", "ease")
 
@@ -57,6 +62,26 @@ def test_the_same_run_twice_gives_the_same_figures_and_replace_gives_others(tmp_
     assert made[0] == made[1]
     assert made[0] != made[2]
     assert made[0]["no-synthetic ndcg@5"] == made[2]["no-synthetic ndcg@5"]
+
+
+def test_scores_above_zero_are_items_where_the_paper_s_protocol_says_so(tmp_path: Path) -> None:
+    """Whatever the synthesizer's own rule, in all its ways of sampling; and not under the strict protocol."""
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    known = load_recipe(recipe)
+    made: dict[tuple[bool, str, str], Interactions] = {}
+    for on, kind in ((False, "paper"), (True, "paper"), (True, "strict")):
+        changed = known.changed({"utility.departures.zero_threshold": on, "protocol.kind": kind})
+        prepared = prepare_users(changed, data=parts)
+        synthesizer: Any = fitted_synthesizer(prepared, 1, "cpu", silent)
+        for arm in ("full", "plain-vae"):
+            made[on, kind, arm] = _sample(prepared, synthesizer, arm, 1)
+            rule = Discretization(rule="zero-threshold")
+            other = synthesizer.plain if arm == "plain-vae" else synthesizer
+            expected = other.with_settings(discretization=rule).sample(
+                made[on, kind, arm].n_users, rng=streams(1, f"sample {arm}")[f"sample {arm}"]
+            )
+            same = made[on, kind, arm].fingerprint() == expected.fingerprint()
+            assert same == (on and kind == "paper")
 
 
 def test_an_interrupted_run_goes_on_after_the_last_measured_arm(

@@ -28,6 +28,7 @@ from unblur.recipe import Recipe
 from unblur.recipe.synthesis import REFERENCES, samples_of
 from unblur.sources.folders import replacing_folder
 from unblur.spec import spec_to_dict
+from unblur.synthesis.settings import Discretization
 from unblur.synthesis.synthesizer import Synthesizer
 
 
@@ -238,6 +239,8 @@ def _sample(prepared: PreparedUsers, synthesizer: Any, arm: str, seed: int) -> I
         source = synthesizer.with_settings(sampling=arm)
     elif arm == "plain-vae":
         source = synthesizer.plain
+    if prepared.departures.zero_threshold and hasattr(prepared.recipe.model, "discretization"):
+        source = source.with_settings(discretization=Discretization(rule="zero-threshold"))
     made: Interactions = source.sample(
         prepared.groups.learned.liked.n_users, rng=streams(seed, f"sample {arm}")[f"sample {arm}"]
     )

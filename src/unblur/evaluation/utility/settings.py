@@ -45,6 +45,9 @@ class Departures:
     one_sample: bool = False
     """What the authors' code does for NeuMF: the column of multi-resolution sampling comes from the full
     resolution's sample. Off: each has its own."""
+    zero_threshold: bool = False
+    """What the published figures of NeuMF rest on, by all that is known: a synthetic user has every item with a score above
+    0, which are half of all items, whatever the synthesizer's own rule. Off: that rule."""
     ideal_counts_dislikes: bool = False
     """What the authors' code does for NeuMF: the ideal of NDCG counts held-out items of any rating. Off: liked
     ones."""

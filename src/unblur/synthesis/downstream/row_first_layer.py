@@ -34,8 +34,8 @@ class FirstLayer(Protocol):
         ...
 
     def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of Adam; gives the sums of the new weights over their rows, (places, width), and the gradient of
-        `apart`, (places,): the old weights of `rows` times `own`, summed.
+        """One step of Adam, for the rows that `added` was asked for last; gives the sums of the new weights over their
+        rows, (places, width), and the gradient of `apart`, (places,): the old weights of `rows` times `own`, summed.
 
         The gradient of a row is `shared`, (places, width), and for those at `rows`, (n,), also `own`, (n, width), times
         `apart`, (places,).
@@ -54,19 +54,21 @@ class PlaceByPlace:
         self.settings = settings
         self.parts = [Moving.of(table) for table in values]
         self._gradient, self._ones = torch.empty_like(values[0]), torch.ones(values.shape[1])
+        self._picked: list[Tensor] = []  # the weights of the rows that `added` was asked for
 
     def added(self, rows: Tensor, apart: Tensor) -> Tensor:
         """See `FirstLayer`."""
+        self._picked = [part.value.index_select(0, rows) for part in self.parts]
         made = torch.zeros(len(rows), self._gradient.shape[1])
-        for part, factor in zip(self.parts, apart.tolist(), strict=True):
-            made.add_(part.value.index_select(0, rows), alpha=factor)
+        for picked, factor in zip(self._picked, apart.tolist(), strict=True):
+            made.add_(picked, alpha=factor)
         return made
 
     def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """See `FirstLayer`."""
         sums, by_apart = torch.empty_like(shared), torch.empty_like(apart)
         for place, (part, factor) in enumerate(zip(self.parts, apart.tolist(), strict=True)):
-            by_apart[place] = part.value.index_select(0, rows).view(-1) @ own.reshape(-1)
+            by_apart[place] = self._picked[place].view(-1) @ own.reshape(-1)
             self._gradient.copy_(shared[place])
             self._gradient.index_add_(0, rows, own, alpha=factor)
             update([part], [self._gradient], self.settings)

@@ -163,7 +163,7 @@ def audited(n_users: int, n_items: int) -> dict[str, Any]:
     holdout = whole.take_users(places[2 * n_users :])
     del whole
     start = time.perf_counter()
-    found = audit(train, synthetic, holdout, recommenders=taught_recommenders(train, synthetic))
+    found = audit(train, synthetic, holdout, recommenders=taught_recommenders)
     return {
         "users": n_users,
         "holdout": n_holdout,

@@ -11,11 +11,13 @@ from tests.audit.sets import Groups, groups, rows
 from unblur.baselines import EASE, Popularity
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.audit import audit
-from unblur.evaluation.gates import Gates
+from unblur.evaluation.gates import Gates, gated
 from unblur.evaluation.privacy import samples
+from unblur.evaluation.report import Measurement
 from unblur.evaluation.utility import Worth, best_taught, worth
 from unblur.experiment.auditing import taught_recommenders
 from unblur.interactions import Interactions
+from unblur.pages import audit_page
 from unblur.synthesis.downstream import TruncatedSVD
 from unblur.vocabulary import Vocabulary
 
@@ -134,6 +136,40 @@ def test_without_a_holdout_it_is_not_measured_and_its_gate_fails(people: Groups,
     assert (gate.passed, "was not measured" in gate.reason) == (False, True)
     with pytest.raises(SpecError, match="min_utility"):
         Gates(min_utility=1.5)
+
+
+def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise: Interactions) -> None:
+    """A holdout of single items, synthetic users without any known item, and tests in which nobody finds anything."""
+    single = Interactions.from_pairs(np.arange(9000, 9030), np.arange(30), item_vocabulary=people.train.items)
+    found = audit(people.train, noise, single, recommenders=taught_recommenders, gates=Gates(min_utility=0.5))
+    assert found.utility == ()
+    assert any("nobody who was kept out has two items" in note for note in found.notes)
+    assert not next(gate for gate in found.gates if gate.name == "min_utility").passed
+    users = np.repeat(np.arange(15), 4)
+    items = np.where(users < 13, np.tile([0, 1, 2, 3], 15) + users, 9000 + users)
+    strange = Interactions.from_pairs(users, items, duplicates="first")
+    kinds = {
+        entry.recommender
+        for entry in audit(people.train, strange, people.holdout, recommenders=taught_recommenders).utility
+    }
+    assert kinds == {"popularity", "truncated-svd", "ease"}
+    nothing = Measurement(name="x", value=0.0, low=0.0, high=0.0, n_users=3)
+    blank = Worth(
+        recommender="ease",
+        metric=RECALL,
+        **dict.fromkeys(("real", "synthetic", "both", "lost", "gained"), nothing),  # type: ignore[arg-type]
+    )
+    made = gated(Gates(min_utility=0.5), found.validity, found.privacy, [blank])
+    gate = next(gate for gate in made if gate.name == "min_utility")
+    assert (gate.passed, "cannot be measured" in gate.reason) == (False, True)
+
+
+def test_two_recommenders_of_a_kind_are_told_apart(people: Groups, noise: Interactions) -> None:
+    found = audit(people.train, noise, people.holdout, recommenders=(EASE(ridge=10), EASE(ridge=1000)))
+    assert [entry.recommender for entry in found.utility] == ["ease", "ease", "ease 2", "ease 2"]
+    text = audit_page(found)
+    for entry in found.utility:
+        assert f"{entry.real.value:.4f} ({entry.real.low:.4f} … {entry.real.high:.4f})" in text
 
 
 def test_large_catalogues_and_tiny_sets_are_taught_what_they_can_be(people: Groups) -> None:

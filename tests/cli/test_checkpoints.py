@@ -1,6 +1,7 @@
 """`--checkpoints` of `run` and `fit`: an interrupted training goes on and ends in the same bytes."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,11 @@ import pytest
 import torch
 
 from tests.cli.conftest import Unblur
+from unblur import experiment
 from unblur.diffusion.training import Training
+from unblur.errors import ArtifactError, RecipeError
+from unblur.experiment import workers
+from unblur.recipe import load_recipe
 
 RECIPE = """
 schema = 1
@@ -161,6 +166,28 @@ def test_an_error_in_a_process_is_the_command_s(
     assert failed.code == 2
     assert "must be finite" in failed.err
     assert not (tmp_path / "out").exists()
+
+
+def killed(share: object) -> None:
+    os.abort()
+
+
+def test_a_process_that_is_killed_is_an_error_and_what_was_kept_stays(
+    recipe: Path, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_worked", killed)
+    with pytest.raises(ArtifactError, match="has ended before"):
+        experiment.run(
+            load_recipe(recipe),
+            data=events,
+            seeds=2,
+            workers=2,
+            checkpoints=tmp_path / "state",
+            out=tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RecipeError, match="at least 1 seed and 1 worker; saw 0 and 2"):
+        experiment.run(load_recipe(recipe), data=events, seeds=0, workers=2)
 
 
 @pytest.mark.parametrize(

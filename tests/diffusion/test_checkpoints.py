@@ -37,6 +37,17 @@ def test_interrupted_and_resumed_is_the_same_as_not(spec: Any, optimizer: Any, t
         assert sorted(entry.name for entry in folder.iterdir()) == ["epoch-00006", "epoch-00008"]
 
 
+def test_the_last_epoch_is_kept_whatever_its_number(tmp_path: Path) -> None:
+    """So what was trained to its end is not trained again."""
+    spec = replace(ITEMS, epochs=7)  # every second epoch is kept
+    whole = spec.training(DATA, rng=5, checkpoints=tmp_path / "state")
+    assert [report.epoch for report in whole.epochs()] == list(range(1, 8))
+    resumed = spec.training(DATA, rng=5, checkpoints=tmp_path / "state")
+    assert resumed.epoch == 7
+    assert list(resumed.epochs()) == []
+    assert same_bytes(resumed.fitted(), whole.fitted())
+
+
 def test_an_exception_of_the_observer_ends_training_and_it_can_go_on(tmp_path: Path) -> None:
     whole = ITEMS.fit(DATA, rng=5)
 

@@ -178,7 +178,7 @@ def test_the_first_layer_in_one_pass_follows_adam(threads: int, n_rows: int) -> 
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("n", [1, 4, 15])
+@pytest.mark.parametrize("n", [1, 4, 15, 1500])
 def test_the_last_layer_in_one_pass_follows_adam(threads: int, n: int) -> None:
     chance = torch.Generator().manual_seed(n)
     weights, biases = torch.randn(37, 9, generator=chance), torch.randn(37, generator=chance)

@@ -210,6 +210,7 @@ def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
     ("recipe", "words", "message"),
     [
         ("sdrm/alb-svd", ["--pruner", "halving"], "with --trainings 1 there is one"),
+        ("sdrm/alb-svd", ["--pruner", "median", "--trainings", "9"], "saved by --pruner halving; saw median"),
         ("sdrm/alb-svd", ["--trainings", "2", "--pruner", "halves"], "A pruner must be one of"),
         ("ease/demo", ["--trainings", "2"], "--trainings is for synthesizers"),
     ],

@@ -107,13 +107,12 @@ def audit(
     )
     with ProgressDisplay() as progress:
         options = {name.removeprefix("data.read."): value for name, value in reading.items()}
-        train, made = _read(real, options, progress), _read_alike(synthetic, options, progress)
         found = audited(
-            train,
-            made,
+            _read(real, options, progress),
+            _read_alike(synthetic, options, progress),
             None if holdout is None else _read(holdout, options, progress),
             gates=gates,
-            recommenders=taught_recommenders(train, made) if utility else (),
+            recommenders=taught_recommenders if utility else (),
             empty_users=allow_empty,
             users=users or None,
             rng=seed,

@@ -119,7 +119,11 @@ def tune(
             )
         if out is not None:
             experiment.check_place(out, overwrite=overwrite)
-        if check_pruner(pruner) != "none" and trainings == 1:
+        if check_pruner(pruner) == "median":
+            raise RecipeError(
+                "Trainings of a synthesizer's setting are saved by --pruner halving; saw median, which needs epochs. Give that."
+            )
+        if pruner != "none" and trainings == 1:
             raise RecipeError(
                 f"--pruner {pruner} saves trainings of a setting; with --trainings 1 there is one. Give more trainings, "
                 "or leave the pruner out."

@@ -134,7 +134,7 @@ class Training(Generic[Fitted]):
             while not self.ended:
                 report = self._epoch(self.epoch + 1)
                 self.history.append(report)
-                if self.checkpoints is not None and report.epoch % self.checkpoint_every == 0:
+                if self.checkpoints is not None and (report.epoch % self.checkpoint_every == 0 or self.ended):
                     self._write(self.checkpoints)
                 if self.scalars is not None:
                     self.scalars.add(report.epoch, {"loss": report.loss, "validation": report.validation})

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from unblur.errors import DataError
 from unblur.evaluation.conclusions import Finding, concluded
@@ -26,6 +26,8 @@ from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import RecommenderSpec
 
+Recommenders: TypeAlias = Callable[[Interactions, Interactions], Sequence[RecommenderSpec]]
+"""Chooses recommenders for train and synthetic users, as they are taught."""
 SCHEMA = 1
 """The version of the form that `Audit.to_dict` gives."""
 
@@ -74,7 +76,7 @@ def audit(
     holdout: Interactions | None = None,
     *,
     gates: Gates | None = None,
-    recommenders: Sequence[RecommenderSpec] = (),
+    recommenders: Recommenders | Sequence[RecommenderSpec] = (),
     empty_users: bool = False,
     users: int | None = 10_000,
     rng: RNG | None = 0,
@@ -85,7 +87,8 @@ def audit(
     - `train`: the users whom the synthesizer was fitted to. `holdout`: users of the same kind who were kept out of
       it; without them nothing about membership can be measured.
     - `gates`: limits that must hold; the default ones if `None`.
-    - `recommenders`: what is taught by either set and tested on the holdout (`utility.worth`); without a holdout none is.
+    - `recommenders`: what is taught by either set and tested on the holdout (`utility.worth`), or what chooses them for train
+      and synthetic users; without a holdout, or where nobody in it has two items, none is taught.
     - `empty_users`: whether users without items are valid.
     - `users`: how many random users of each set are attacked, and tested on, at most; `None` for all. Copies are looked
       for among all, and recommenders learn from all.
@@ -108,20 +111,24 @@ def audit(
     compared = time.perf_counter()
     privacy = attacked(given, users=users, rng=chance["privacy"], progress=progress)
     ended = time.perf_counter()
+    notes = list(given.notes)
     found: tuple[Worth, ...] = ()
-    if given.holdout is not None and recommenders:
+    chosen = recommenders(given.train, given.synthetic) if callable(recommenders) else recommenders
+    testable = given.holdout is not None and bool((given.holdout.user_degrees > 1).any())
+    if chosen and given.holdout is not None and not testable:
+        notes.append("what the set teaches could not be measured: nobody who was kept out has two items")
+    if given.holdout is not None and testable and chosen:
         found = worth(
             given.train,
             given.synthetic,
             given.holdout,
-            recommenders,
+            chosen,
             users=users,
             rng=chance["utility"],
             progress=progress,
         )
     tested = time.perf_counter()
     limits = Gates() if gates is None else gates
-    notes = list(given.notes)
     notes += [
         f"at most {users:,} random users of each set were attacked; copies were looked for among all"
         for most in (max(part.n_users for part in (train, synthetic, holdout or train)),)

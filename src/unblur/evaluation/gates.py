@@ -133,6 +133,9 @@ def _utility_gate(limit: float, utility: Sequence[Worth]) -> Gate:
     if best is None:
         reason = "what the set teaches was not measured: that takes a holdout and recommenders to teach"
         return Gate(name="min_utility", passed=False, reason=reason)
+    if not best.real.value:
+        reason = "what the set teaches cannot be measured: real users teach no recommender anything either"
+        return Gate(name="min_utility", passed=False, reason=reason)
     return Gate(
         name="min_utility",
         passed=best.share >= limit,

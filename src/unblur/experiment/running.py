@@ -41,8 +41,9 @@ def run(
     - `checkpoints`: a folder to keep the state of each training in (one folder a seed). The same call, after an
       interrupt, goes on from there and comes to the same; what was trained to its end is not trained again.
       Raises `RecipeError` for a model that is not trained by epochs.
-    - `workers`: how many seeds are trained at a time, each in a process of its own with its part of the threads. Raises
-      `RecipeError` where there are no several trainings.
+    - `workers`: how many seeds are trained at a time, each in a process of its own with its part of the threads; a script
+      that asks for them must begin its work under ``if __name__ == "__main__":``. Raises `RecipeError` where there are no
+      several trainings.
     - `notes`: what the report's reader must know beside what the run finds out by itself.
 
     A recipe whose model is a synthesizer is run by `run_utility`.
@@ -64,7 +65,7 @@ def run(
                 progress=progress,
             )
             seconds = time.perf_counter() - start
-            beside = f"{workers} seeds were trained at a time, in {seconds:.0f} seconds; fit_seconds and score_seconds are sums"
+            beside = f"{min(workers, seeds)} seeds were trained at a time, in {seconds:.0f} seconds; fit_seconds and score_seconds are sums"
             return _run(
                 recipe, data, seeds, device, out, overwrite, folder, (*notes, beside), spent, progress
             )

@@ -239,7 +239,7 @@ def _sample(prepared: PreparedUsers, synthesizer: Any, arm: str, seed: int) -> I
         source = synthesizer.with_settings(sampling=arm)
     elif arm == "plain-vae":
         source = synthesizer.plain
-    if prepared.departures.zero_threshold and hasattr(prepared.recipe.model, "discretization"):
+    if prepared.departures.zero_threshold and hasattr(source, "with_settings"):
         source = source.with_settings(discretization=Discretization(rule="zero-threshold"))
     made: Interactions = source.sample(
         prepared.groups.learned.liked.n_users, rng=streams(seed, f"sample {arm}")[f"sample {arm}"]

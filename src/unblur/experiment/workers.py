@@ -6,16 +6,18 @@ done sooner than one after the other.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from inspect import signature
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from unblur.errors import RecipeError
+from unblur.errors import ArtifactError, RecipeError
 from unblur.progress import Progress, ProgressEvent
 from unblur.recipe import Recipe
 
@@ -35,9 +37,9 @@ class Share:
 
 def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
     """Raise `RecipeError` where there is nothing that several processes could do."""
-    if workers < 1:
+    if min(workers, seeds) < 1:
         raise RecipeError(
-            f"There must be at least 1 worker; saw {workers}. Leave it out to run one seed at a time."
+            f"There must be at least 1 seed and 1 worker; saw {seeds} and {workers}. Leave them out to run once."
         )
     if workers == 1:
         return
@@ -46,6 +48,8 @@ def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
         why = "one seed was asked for"
     elif "checkpoints" not in signature(recipe.model.fit).parameters:
         why = f"{kind} is not trained by epochs"
+    elif getattr(recipe.model, "privacy", None) is not None:
+        why = "a private training keeps nothing that a second process could read"
     elif recipe.protocol.kind == "strict" and getattr(type(recipe.model), "search_space", {}):
         why = f"the strict protocol first searches hyper-parameters of {kind}"
     if why:
@@ -66,20 +70,39 @@ def trained_beside(
 ) -> Mapping[str, float]:
     """Train each seed, and measure its arms where it is a synthesizer's; gives the seconds of each stage, added up.
 
-    A run with these checkpoints then finds all of it done. Threads are divided among the processes. Errors of a process
-    are raised here, and the others are ended; what they kept stays.
+    A run with these checkpoints then finds all of it done. Threads are divided among the processes, of which there are no
+    more than seeds. Errors of a process are raised here, and the others are ended; what they kept stays. Raises
+    `ArtifactError` where a process is gone without a word.
     """
     import torch
 
-    threads = max(1, torch.get_num_threads() // workers)
+    beside = min(workers, len(seeds))
+    threads = max(1, torch.get_num_threads() // beside)
     place = None if data is None else str(data)
     shares = [Share(recipe.to_toml(), place, seed, device, str(checkpoints), threads) for seed in seeds]
     spent: Counter[str] = Counter()
     progress(ProgressEvent("seeds", 0, len(shares)))
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(shares))) as pool:
-        for done, seconds in enumerate(pool.imap_unordered(_worked, shares), start=1):
-            spent.update(seconds)
+    pool = ProcessPoolExecutor(beside, mp_context=get_context("spawn"))
+    try:
+        for done, finished in enumerate(
+            as_completed([pool.submit(_worked, share) for share in shares]), start=1
+        ):
+            spent.update(finished.result())
             progress(ProgressEvent("seeds", done, len(shares)))
+    except BrokenProcessPool:
+        raise ArtifactError(
+            f"Every process must live until its seed is done; one has ended before. What was kept in {checkpoints} is whole. "
+            "Give fewer --workers if memory was short; a script of your own that asks for workers must begin its work under "
+            '`if __name__ == "__main__":`.'
+        ) from None
+    except BaseException:
+        for process in list(
+            (pool._processes or {}).values()
+        ):  # what `terminate_workers` does from Python 3.14 on
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     return spent
 
 

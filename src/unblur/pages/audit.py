@@ -102,25 +102,24 @@ def _utility(audit: Audit) -> Section:
         )
         for at, (label, each) in enumerate(found)
     ]
-    others = {entry.recommender: entry for entry in audit.utility if entry.metric != recalls[0].metric}
+    others = [entry for entry in audit.utility if entry.metric != recalls[0].metric]
     against = {"real": None, "synthetic": "lost", "both": "gained"}
     rows = tuple(
         (
             entry.recommender,
             label,
             _with_interval(getattr(entry, name)),
-            _with_interval(getattr(others[entry.recommender], name)),
+            _with_interval(getattr(other, name)),
             "" if against[name] is None else _with_interval(getattr(entry, str(against[name]))),
         )
-        for entry in recalls
+        for entry, other in zip(recalls, others, strict=True)
         for label, name in arms.items()
     )
-    second = next(iter(others.values())).metric
     columns = (
         "recommender",
         "learned from",
         recalls[0].metric,
-        second,
+        others[0].metric,
         f"{recalls[0].metric} less that of real users",
     )
     intro = Paragraph(

@@ -135,7 +135,7 @@ def explore(
         progress(
             ProgressEvent("trials", len(done), trials, {f"best {metric}": max(values)} if values else {})
         )
-        earlier = [(trial.point, trial.reached) for trial in done]
+        earlier = [(trial.point, _worth(trial)) for trial in done]
         point = propose(kind, space, len(done), seed, earlier) if done else point_of(base, space)
         trial = attempt(len(done), point, verdict_after(rule, done, FIRST_TRAININGS))
         if journal is not None:
@@ -143,3 +143,8 @@ def explore(
         done.append(trial)
     progress(ProgressEvent("trials", trials, trials))
     return Study(metric, base, tuple(space), tuple(done), n_users, how)
+
+
+def _worth(trial: Trial) -> float | None:
+    """The mean over all its trainings, or over those that it had; `None` where it could not be fitted."""
+    return next(reversed(list(trial.validations.values())), None) if trial.pruned else trial.value

@@ -36,7 +36,7 @@ class Worth:
     """One metric of one recommender, by whom it learned from: means over kept-out users, with 95 % intervals."""
 
     recommender: str
-    """Its kind."""
+    """Its kind, and of several of a kind its number from the second on."""
     metric: str
     """``capped_recall@10``, say."""
     real: Measurement
@@ -50,7 +50,7 @@ class Worth:
 
     @property
     def share(self) -> float:
-        """How much of what real users teach synthetic ones do; 1 where real ones teach nothing."""
+        """How much of what real users teach synthetic ones do; 1 where real ones teach nothing, which no gate passes."""
         return self.synthetic.value / self.real.value if self.real.value else 1.0
 
 
@@ -94,7 +94,9 @@ def worth(
         found = measurements_of(
             [UtilityRun(0, arms)], compared=arms[REAL].names, resamples=resamples, rng=chance["bootstrap"]
         )
-        made += [_worth(spec.kind, metric, found) for metric in arms[REAL].names]
+        alike = [other.kind for other in recommenders[:place]].count(spec.kind)
+        name = f"{spec.kind} {alike + 1}" if alike else spec.kind
+        made += [_worth(name, metric, found) for metric in arms[REAL].names]
     progress(ProgressEvent("utility", len(recommenders), len(recommenders)))
     return tuple(made)
 

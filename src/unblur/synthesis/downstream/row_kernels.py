@@ -17,6 +17,8 @@ import numpy as np
 
 BLOCKS = 16
 """Parts of a table."""
+MOST_ODDS = 1e100
+"""A product of Σ log's arguments is not let grow beyond this before its logarithm is taken."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,9 @@ def _last_layer(
                     logit, target = pulls[k], wanted[row, k]
                     less = np.exp(-abs(logit))
                     odds *= 1.0 + less
+                    if odds > MOST_ODDS:
+                        loss += np.log(odds)
+                        odds = 1.0
                     loss += max(logit, zero) - logit * target
                     pull = share * ((one if logit >= zero else less) / (one + less) - target)
                     pulls[k] = pull if abs(pull) >= faint else pull - pull

@@ -11,6 +11,7 @@ from tests.audit.sets import Groups, groups, rows
 from unblur.baselines import EASE, Popularity
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.audit import audit
+from unblur.evaluation.conclusions import concluded
 from unblur.evaluation.gates import Gates, gated
 from unblur.evaluation.privacy import samples
 from unblur.evaluation.report import Measurement
@@ -162,6 +163,8 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise
     made = gated(Gates(min_utility=0.5), found.validity, found.privacy, [blank])
     gate = next(gate for gate in made if gate.name == "min_utility")
     assert (gate.passed, "cannot be measured" in gate.reason) == (False, True)
+    said = concluded(found.validity, found.fidelity, found.privacy, [blank])
+    assert any(each.kind == "unmeasured" and "What the set teaches" in each.text for each in said)
 
 
 def test_two_recommenders_of_a_kind_are_told_apart(people: Groups, noise: Interactions) -> None:

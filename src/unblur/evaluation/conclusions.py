@@ -133,6 +133,9 @@ def _about_utility(utility: Sequence[Worth]) -> list[Finding]:
     best = best_taught(utility)
     if best is None:
         return []
+    if not best.real.value:
+        text = "What the set teaches cannot be measured: real users teach no recommender anything either"
+        return [Finding("unmeasured", f"{text}, on {best.real.n_users:,} users who were kept out.")]
     length = best.metric.partition("@")[2]
     text = (
         f"A recommender ({best.recommender}) that learned from the synthetic users finds {best.synthetic.value:.1%} of what it "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,70 +52,62 @@ def run(
     kept_in(checkpoints, recipe.model, recipe.seed)
     if out is not None:
         check_place(out, overwrite=overwrite)
-    if workers > 1:
-        with _place(checkpoints) as folder:
-            start = time.perf_counter()
-            spent = trained_beside(
+    with _trained_first(recipe, data, seeds, workers, device, checkpoints, progress) as (folder, spent, said):
+        if recipe.utility is not None:
+            return run_utility(
                 recipe,
                 data=data,
-                seeds=range(recipe.seed, recipe.seed + seeds),
-                workers=workers,
+                seeds=seeds,
                 device=device,
+                out=out,
+                overwrite=overwrite,
                 checkpoints=folder,
+                notes=(*notes, *said),
+                spent=spent,
                 progress=progress,
             )
-            seconds = time.perf_counter() - start
-            beside = f"{min(workers, seeds)} seeds were trained at a time, in {seconds:.0f} seconds; fit_seconds and score_seconds are sums"
-            return _run(
-                recipe, data, seeds, device, out, overwrite, folder, (*notes, beside), spent, progress
-            )
-    return _run(recipe, data, seeds, device, out, overwrite, checkpoints, notes, None, progress)
-
-
-@contextmanager
-def _place(checkpoints: str | Path | None) -> Iterator[Path]:
-    """The folder that was given, or one that is gone afterwards."""
-    if checkpoints is not None:
-        yield Path(checkpoints)
-        return
-    with TemporaryDirectory(prefix="unblur-") as made:
-        yield Path(made)
-
-
-def _run(
-    recipe: Recipe,
-    data: str | Path | None,
-    seeds: int,
-    device: str,
-    out: str | Path | None,
-    overwrite: bool,
-    checkpoints: str | Path | None,
-    notes: Sequence[str],
-    spent: Mapping[str, float] | None,
-    progress: Progress,
-) -> Report:
-    if recipe.utility is not None:
-        return run_utility(
-            recipe,
-            data=data,
+        outcome = measure(
+            prepare(recipe, data=data, progress=progress),
             seeds=seeds,
             device=device,
-            out=out,
-            overwrite=overwrite,
-            checkpoints=checkpoints,
-            notes=notes,
+            checkpoints=folder,
+            notes=(*notes, *said),
             spent=spent,
             progress=progress,
         )
-    outcome = measure(
-        prepare(recipe, data=data, progress=progress),
-        seeds=seeds,
-        device=device,
-        checkpoints=checkpoints,
-        notes=notes,
-        spent=spent,
-        progress=progress,
-    )
     if out is not None:
         write_folder(out, outcome, overwrite=overwrite)
     return outcome.report
+
+
+@contextmanager
+def _trained_first(
+    recipe: Recipe,
+    data: str | Path | None,
+    seeds: int,
+    workers: int,
+    device: str,
+    checkpoints: str | Path | None,
+    progress: Progress,
+) -> Iterator[tuple[str | Path | None, Mapping[str, float], tuple[str, ...]]]:
+    """Where checkpoints are, the seconds that went into them, and a note: with one worker nothing went there yet.
+
+    Without a folder of the caller's that of several workers is gone afterwards.
+    """
+    if workers == 1:
+        yield checkpoints, {}, ()
+        return
+    with TemporaryDirectory(prefix="unblur-") if checkpoints is None else nullcontext(checkpoints) as folder:
+        start = time.perf_counter()
+        spent = trained_beside(
+            recipe,
+            data=data,
+            seeds=range(recipe.seed, recipe.seed + seeds),
+            workers=workers,
+            device=device,
+            checkpoints=Path(folder),
+            progress=progress,
+        )
+        seconds = time.perf_counter() - start
+        said = f"{min(workers, seeds)} seeds were trained at a time, in {seconds:.0f} seconds"
+        yield folder, spent, (f"{said}; fit_seconds and score_seconds are sums",)

@@ -18,9 +18,10 @@ from unblur.parallel import torch_at_rest
 from unblur.progress import ProgressEvent
 from unblur.spec import replace_field
 from unblur.synthesis.downstream import RowMLP, row_last_layer
+from unblur.synthesis.downstream.adam import plain_adam
 from unblur.synthesis.downstream.row_first_layer import InOnePass
 from unblur.synthesis.downstream.row_kernels import Kernels, Threads, kernels
-from unblur.synthesis.downstream.row_network import Judged, RowLearner, negative_error, plain_adam
+from unblur.synthesis.downstream.row_network import Judged, RowLearner, negative_error
 from unblur.synthesis.downstream.row_training import LOOK_EVERY, RowStepper, RowTraining
 
 CPU = torch.device("cpu")
@@ -143,9 +144,9 @@ def test_training_stops_by_the_error_and_keeps_what_it_is_told_to(users: Interac
 
 
 def test_only_adam_without_anything_else_is_trained_so() -> None:
-    assert plain_adam(RowMLP(), CPU)
+    assert plain_adam(RowMLP().optimizer, CPU)
     for other in (Optimizer(name="adam", weight_decay=0.1), Optimizer(name="sgd"), Optimizer(clip_norm=1.0)):
-        assert not plain_adam(RowMLP(optimizer=other), CPU)
+        assert not plain_adam(other, CPU)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

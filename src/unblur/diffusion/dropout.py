@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def least_kept(dropout: float) -> int:
+    """Of all int16 numbers, this one and those above it are a share of 1 − `dropout`, to 1/65,536."""
+    return round(dropout * 65536) - 32768
+
+
 def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: torch.Generator) -> Tensor:
     """A bool tensor that is true with probability 1 − `dropout`, on the generator's device.
 
@@ -14,8 +19,7 @@ def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: to
     size = torch.Size(shape).numel()
     words = torch.empty(-(-size // 4), dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
-    threshold = round(dropout * 65536) - 32768
-    return (words.view(torch.int16)[:size] >= threshold).view(shape)
+    return (words.view(torch.int16)[:size] >= least_kept(dropout)).view(shape)
 
 
 def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> tuple[Tensor, float]:

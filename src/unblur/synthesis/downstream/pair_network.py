@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.diffusion.devices import check_device
-from unblur.diffusion.dropout import dropped
+from unblur.diffusion.dropout import least_kept
 from unblur.diffusion.learner import Moment, Weights, load_weights
 from unblur.diffusion.row_noise import row_keys
 from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.training import Plan, Training
 from unblur.interactions import Interactions
+from unblur.parallel import torch_at_rest
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
+from unblur.synthesis.downstream.adam import plain_adam
+from unblur.synthesis.downstream.pair_draws import PairDraws
+from unblur.synthesis.downstream.pair_kernels import PairKernels, pair_kernels
 from unblur.synthesis.synthesizer import check_train
 from unblur.vocabulary import Vocabulary
 
@@ -31,8 +37,6 @@ if TYPE_CHECKING:
 
 MOST_CELLS = 1 << 22
 """How many numbers a layer of the fold-in may hold: bounds how many histories are fitted together."""
-REDRAWN = 8
-"""How often a negative that the user has is drawn again."""
 
 
 class PairNetwork(nn.Module):
@@ -66,13 +70,21 @@ class PairNetwork(nn.Module):
                 for bias in (*self.biases, self.last_bias):
                     bias.zero_()
 
-    def forward(self, users: Tensor, items: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits (n,) of pairs of vectors, (n, width) each; dropout needs the generator."""
+    @property
+    def inputs(self) -> int:
+        """How many numbers its layers take for a pair."""
+        return sum(weight.shape[1] for weight in self.weights)
+
+    def forward(self, users: Tensor, items: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Logits (n,) of pairs of vectors, (n, width) each; `kept`, (n, inputs), is what dropout leaves of what each
+        layer takes, one layer after the other."""
         k = self.factors
         h = torch.cat((users[:, k:], items[:, k:]), 1)
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            h, scale = dropped(h, self.dropout, generator)
-            h = torch.relu(torch.addmm(bias, h, weight.T, alpha=scale))
+        masks = None if kept is None else kept.split([weight.shape[1] for weight in self.weights], 1)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if masks is not None:
+                h = h * masks[layer] / (1 - self.dropout)
+            h = torch.relu(torch.addmm(bias, h, weight.T))
         joined = torch.cat((users[:, :k] * items[:, :k], h), 1)
         return functional.linear(joined, self.last, self.last_bias)[:, 0]
 
@@ -80,13 +92,18 @@ class PairNetwork(nn.Module):
 class PairLearner:
     """Trains on every interaction, with items that its user does not have beside it."""
 
-    def __init__(self, spec: NeuMF, train: Interactions, seed: int, device: torch.device) -> None:
-        self.spec, self.n_items = spec, train.n_items
-        self.owners = torch.as_tensor(train.rows().astype(np.int64), device=device)
-        self.columns = torch.as_tensor(train.matrix.indices.astype(np.int64), device=device)
-        self._pairs = self.owners * train.n_items + self.columns
+    def __init__(
+        self,
+        spec: NeuMF,
+        train: Interactions,
+        seed: int,
+        device: torch.device,
+        compiled: PairKernels | None = None,
+    ) -> None:
+        self.spec, self._n_pairs = spec, train.n_interactions
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
         self.network = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
+        self.draws = PairDraws(train, spec.negatives, self.network.inputs, compiled)
 
     @property
     def module(self) -> nn.Module:
@@ -101,17 +118,17 @@ class PairLearner:
     @property
     def n_rows(self) -> int:
         """All interactions."""
-        return len(self.owners)
+        return self._n_pairs
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean binary cross-entropy of some interactions and of their negatives."""
-        users = self.owners[rows].repeat(1 + self.spec.negatives)
-        others = self._others(users[len(rows) :], generator)
-        items = torch.cat((self.columns[rows], others))
-        made = self.network(
-            functional.embedding(users, self.network.users),
-            functional.embedding(items, self.network.items),
-            generator,
+        network, device = self.network, rows.device
+        drawn = self.draws.batch(rows.cpu().numpy(), moment, generator)
+        words = torch.from_numpy(drawn.words)
+        made = network(
+            functional.embedding(torch.from_numpy(drawn.users).to(device), network.users),
+            functional.embedding(torch.from_numpy(drawn.items).to(device), network.items),
+            (words >= least_kept(network.dropout)).to(device) if network.dropout else None,
         )
         wanted = torch.zeros_like(made)
         wanted[: len(rows)] = 1
@@ -121,37 +138,30 @@ class PairLearner:
         """The weights themselves: users are dealt with elsewhere."""
         return weights
 
-    def _others(self, users: Tensor, generator: torch.Generator) -> Tensor:
-        """An item for each user that he or she does not have, but for bad luck."""
-        drawn = torch.randint(0, self.n_items, (len(users),), generator=generator, device=users.device)
-        for _ in range(REDRAWN):
-            keys = users * self.n_items + drawn
-            places = torch.searchsorted(self._pairs, keys).clamp_max(len(self._pairs) - 1)
-            taken = (self._pairs[places] == keys).nonzero()[:, 0]
-            if not len(taken):
-                break
-            drawn[taken] = torch.randint(
-                0, self.n_items, (len(taken),), generator=generator, device=users.device
-            )
-        return drawn
-
 
 def fit_neumf(
     spec: NeuMF, train: Interactions, rng: RNG | None, device: str, progress: Progress
 ) -> NeuMFRecommender:
     """See `NeuMF.fit`."""
+    from unblur.synthesis.downstream.pair_training import PairStepper
+
     on = check_device(device)
     check_train(train)
     seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+    compiled = pair_kernels() if plain_adam(spec.optimizer, on) else None
     run = Training(
-        PairLearner(spec, train, seed, on),
+        PairLearner(spec, train, seed, on) if compiled is None else PairStepper(spec, train, seed, compiled),
         Plan(spec.epochs, spec.batch_size),
         seed=seed,
         device=device,
         progress=progress,
     )
-    for _ in run.epochs():
-        pass
+    with ExitStack() as alone:
+        if compiled is not None:  # its products are too small to share, and the rest has no use for threads
+            alone.enter_context(torch_at_rest())
+            alone.enter_context(threadpool_limits(1, "blas"))
+        for _ in run.epochs():
+            pass
     weights = dict(run.fitted())
     users = weights.pop("users")
     weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=on)].mean(0, keepdim=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unblur.diffusion.settings import Optimizer
-from unblur.synthesis.downstream.row_adam import FIRST_BETA, NOTHING, SECOND_BETA, Moving, settle, update
+from unblur.synthesis.downstream.adam import FIRST_BETA, NOTHING, SECOND_BETA, Moving, settle, update
 from unblur.synthesis.downstream.row_kernels import BLOCKS, Kernels, Threads
 
 FORGOTTEN = 1e-8

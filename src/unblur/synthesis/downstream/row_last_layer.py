@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unblur.diffusion.settings import Optimizer
-from unblur.synthesis.downstream.row_adam import (
+from unblur.synthesis.downstream.adam import (
     FAINT,
     FIRST_BETA,
     NOTHING,

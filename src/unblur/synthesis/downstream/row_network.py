@@ -35,6 +35,7 @@ from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
 from unblur.splitting import Split
+from unblur.synthesis.downstream.adam import plain_adam
 from unblur.synthesis.synthesizer import check_train
 from unblur.vocabulary import Vocabulary
 
@@ -236,22 +237,13 @@ def fit_row_mlp(
     if not part.n_users:
         raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
     judged = None if spec.patience is None or given is None else Judged.of(given, train.items, on)
-    compiled = kernels()
-    with torch_at_rest() if plain_adam(spec, on) and compiled is not None else nullcontext(1) as threads:
+    plain, compiled = plain_adam(spec.optimizer, on), kernels()
+    with torch_at_rest() if plain and compiled is not None else nullcontext(1) as threads:
         learner = (
-            RowStepper(spec, part, seed, compiled, threads)
-            if plain_adam(spec, on)
-            else RowLearner(spec, part, seed, on)
+            RowStepper(spec, part, seed, compiled, threads) if plain else RowLearner(spec, part, seed, on)
         )
         made = _trained(spec, learner, seed, judged, progress)
     return RowMLPRecommender(spec, train.items, train.item_degrees, made, device)
-
-
-def plain_adam(spec: RowMLP, device: torch.device) -> bool:
-    """Whether `row_training` trains this network: Adam without anything else, on the CPU."""
-    given = spec.optimizer
-    plain = given.name == "adam" and not given.weight_decay and given.clip_norm is None
-    return plain and device.type == "cpu"
 
 
 def _trained(

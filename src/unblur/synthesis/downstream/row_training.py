@@ -19,7 +19,7 @@ from unblur.diffusion.rows import SparseRows
 from unblur.diffusion.settings import Optimizer
 from unblur.interactions import Interactions
 from unblur.synthesis.downstream import row_first_layer, row_last_layer
-from unblur.synthesis.downstream.row_adam import Moving, settle, update, without_faint
+from unblur.synthesis.downstream.adam import Moving, settle, update, without_faint
 from unblur.synthesis.downstream.row_first_layer import FirstLayer
 from unblur.synthesis.downstream.row_kernels import Kernels, Threads
 from unblur.synthesis.downstream.row_last_layer import LastLayer

@@ -22,6 +22,16 @@ FAINT = 1e-16
 1e-8 of the learning rate at an ε of 1e-8."""
 
 
+def plain_adam(settings: Optimizer, device: torch.device) -> bool:
+    """Whether a training can take its steps where its parameters are: Adam without anything else, on the CPU."""
+    return (
+        settings.name == "adam"
+        and not settings.weight_decay
+        and settings.clip_norm is None
+        and device.type == "cpu"
+    )
+
+
 @dataclass(eq=False)
 class Moving:
     """A parameter with the moments of its gradients."""

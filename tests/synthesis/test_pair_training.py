@@ -1,0 +1,219 @@
+"""NeuMF trained on the rows that a batch needs comes to what autograd and torch's Adam come to on all of them."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from unblur.datasets import generated
+from unblur.diffusion.dropout import least_kept
+from unblur.diffusion.learner import Moment
+from unblur.diffusion.settings import Optimizer
+from unblur.diffusion.training import DivergedTraining, Plan, Training
+from unblur.interactions import Interactions
+from unblur.spec import replace_field
+from unblur.synthesis.downstream import NeuMF
+from unblur.synthesis.downstream.deferred_adam import DeferredAdam, resting
+from unblur.synthesis.downstream.pair_draws import Drawn, PairDraws
+from unblur.synthesis.downstream.pair_kernels import PairKernels, pair_kernels
+from unblur.synthesis.downstream.pair_network import PairLearner
+from unblur.synthesis.downstream.pair_training import PairStepper
+
+CPU = torch.device("cpu")
+SPEC = NeuMF(factors=4, batch_size=64, optimizer=Optimizer(name="adam", learning_rate=3e-3))
+
+
+@pytest.fixture(scope="module")
+def users() -> Interactions:
+    return generated(240, 60, 2000, rng=0)
+
+
+@pytest.fixture(scope="module")
+def compiled() -> PairKernels:
+    made = pair_kernels()
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dropout", 0.5),
+        ("dropout", 0.0),
+        ("layers", 1),
+        ("layers", 4),
+        ("negatives", 3),
+        ("batch_size", 7),
+        ("optimizer.epsilon", 1e-5),
+    ],
+)
+def test_the_weights_are_those_of_autograd_and_adam(
+    users: Interactions, compiled: PairKernels, name: str, value: object
+) -> None:
+    spec = replace_field(SPEC, name, value)
+    learners = [PairStepper(spec, users, 5, compiled), PairLearner(spec, users, 5, CPU)]
+    losses = [
+        [report.loss for report in Training(learner, Plan(6, spec.batch_size), seed=5).epochs()]
+        for learner in learners
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    assert losses[0][-1] < losses[0][0] - 0.01
+    made, wanted = (learner.module.state_dict() for learner in learners)
+    assert made.keys() == wanted.keys()
+    for part, tensor in wanted.items():
+        np.testing.assert_allclose(made[part], tensor, atol=2e-3 * float(tensor.abs().max()), err_msg=part)
+
+
+@pytest.mark.parametrize(
+    ("scale", "epsilon"), [(1.0, 1e-8), (1e-4, 1e-7), (1e-4, 1e-5), (1e-8, 1e-8), (1e-3, 1e-2)]
+)
+def test_rows_that_rest_are_where_adam_would_have_them(
+    compiled: PairKernels, scale: float, epsilon: float
+) -> None:
+    """Some have a gradient often, some seldom, some but once, some never; gradients are above ε, about it and below."""
+    chance, settings = (
+        np.random.default_rng(1),
+        Optimizer(name="adam", learning_rate=0.01, epsilon=epsilon),
+    )
+    values = chance.standard_normal((60, 5)).astype(np.float32)
+    wanted = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([wanted], lr=0.01, eps=epsilon)
+    ours = DeferredAdam(values, settings, compiled)
+    for step in range(1200):
+        some = np.unique(chance.integers(0, 50, 2) if step % 3 else chance.integers(0, 6, 4))
+        some = some[(some < 40) | (step < 520)]
+        asked = np.tile(some, 2)
+        rows, places = ours.ask(asked)
+        np.testing.assert_array_equal(rows[places], asked)
+        assert len(rows) == len(some)
+        gradients = (scale * chance.standard_normal((len(rows), 5))).astype(np.float32)
+        assert wanted.grad is None or float(wanted.grad.abs().max()) <= 10 * scale
+        wanted.grad = torch.zeros_like(wanted)
+        wanted.grad[torch.from_numpy(rows)] = torch.from_numpy(gradients).double()
+        adam.step()
+        ours.step(rows, gradients)
+    moved = wanted.detach().numpy() - values
+    assert (moved[55:] == 0).all()
+    rounding = 40 * np.finfo(np.float32).eps * np.abs(values).max()
+    np.testing.assert_allclose(ours.values() - values, moved, atol=1e-4 * np.abs(moved).max() + rounding)
+    assert np.abs(moved[:6]).max() > 1e-3 or scale < epsilon
+
+
+@given(since=st.integers(0, 30_000), idle=st.integers(1, 3000))
+def test_what_steps_add_up_to_is_their_sum(since: int, idle: int) -> None:
+    sums, powers = resting()
+    end = sums.shape[1] - 1
+    steps = np.arange(since + 1, since + idle + 1)
+    b = np.sqrt(1 - 0.999**steps)
+    terms = b / (1 - 0.9**steps) * (0.9 / np.sqrt(0.999)) ** (steps - since)
+    tempered = terms * b / np.sqrt(0.999) ** (steps - since)
+    for place, wanted in enumerate((terms.sum(), tempered.sum())):
+        made = (
+            sums[place, min(since, end)] - powers[place, min(idle, end)] * sums[place, min(since + idle, end)]
+        )
+        assert made == pytest.approx(wanted, rel=1e-6)
+
+
+def test_moments_are_never_denormal(compiled: PairKernels) -> None:
+    values = np.zeros((3, 4), dtype=np.float32)
+    ours = DeferredAdam(values, Optimizer(name="adam"), compiled)
+    rows, _ = ours.ask(np.arange(3))
+    ours.step(rows, np.full((3, 4), [1e-15, 1e-19, 1e-30, 1e-3], dtype=np.float32))
+    for step in range(1200):
+        ours.step(ours.ask(np.array([step % 2]))[0], np.zeros((1, 4), dtype=np.float32))
+        ours.ask(np.arange(3 if step % 300 == 0 else 1))
+        moments = ours.table[:, 1:]
+        assert not ((moments != 0) & (np.abs(moments) < np.finfo(np.float32).tiny)).any()
+    assert (ours.table[:, 2, 3] > 0).all()
+
+
+def batches(draws: PairDraws, users: Interactions, epochs: int) -> list[Drawn]:
+    made = []
+    for epoch in range(1, epochs + 1):
+        chance, order = torch.Generator().manual_seed(epoch), np.arange(users.n_interactions)
+        made += [
+            draws.batch(rows, Moment(epoch, update), chance)
+            for update, rows in enumerate(np.array_split(order, 9))
+        ]
+    return made
+
+
+@pytest.mark.parametrize("negatives", [1, 4])
+def test_a_batch_is_the_same_whatever_draws_it(
+    users: Interactions, compiled: PairKernels, negatives: int
+) -> None:
+    for one, other in zip(
+        batches(PairDraws(users, negatives, 11, compiled), users, 2),
+        batches(PairDraws(users, negatives, 11), users, 2),
+        strict=True,
+    ):
+        for name in ("users", "items", "words"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_negatives_are_drawn_evenly_from_what_a_user_does_not_have(users: Interactions) -> None:
+    held, row = users.matrix.toarray() > 0, int(users.user_degrees.argmax())
+    found, words = np.zeros(held.shape, dtype=np.int64), []
+    for drawn in batches(PairDraws(users, 3, 11), users, 40):
+        n = len(drawn.users) // 4
+        assert held[drawn.users[:n], drawn.items[:n]].all()
+        np.add.at(found, (drawn.users[n:], drawn.items[n:]), 1)
+        words.append(drawn.words)
+    np.testing.assert_array_equal(found.sum(1), 3 * 40 * users.user_degrees)
+    assert found[held].sum() < 1e-3 * found.sum()
+    assert stats.chisquare(found[row][~held[row]]).pvalue > 1e-3
+    share = np.concatenate(words) >= least_kept(0.3)
+    assert share.mean() == pytest.approx(0.7, abs=4 * np.sqrt(0.21 / share.size))
+    assert np.abs(np.corrcoef(share.T) - np.eye(11)).max() < 6 / np.sqrt(len(share))
+
+
+def test_a_user_with_all_items_is_no_obstacle(compiled: PairKernels) -> None:
+    x = np.eye(6, 9, dtype=np.float32)
+    x[2] = 1
+    full = Interactions.from_matrix(x)
+    for kernels in (compiled, None):
+        drawn = batches(PairDraws(full, 1, 3, kernels), full, 1)
+        items = np.concatenate([part.items for part in drawn])
+        assert ((items >= 0) & (items < 9)).all()
+    assert np.isfinite(SPEC.fit(full, rng=0).score(full)).all()
+
+
+def test_a_loss_that_is_not_finite_is_an_error(users: Interactions) -> None:
+    steep = replace_field(replace_field(SPEC, "optimizer.learning_rate", 1e30), "layers", 4)
+    with pytest.raises(DivergedTraining, match="must be finite"):
+        steep.fit(users, rng=0)
+
+
+def test_training_comes_to_the_same_bytes_on_any_number_of_threads(users: Interactions) -> None:
+    made = []
+    for threads in (1, 2, 5):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            made.append({name: part.tobytes() for name, part in SPEC.fit(users, rng=0).tensors().items()})
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    assert made[0] == made[1] == made[2]
+
+
+def test_without_numba_and_with_other_optimizers_it_comes_to_the_same(
+    users: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace_field(SPEC, "epochs", 4)
+    wanted = spec.fit(users, rng=0).score(users)
+    clipped = replace_field(spec, "optimizer.clip_norm", 1e6)
+    np.testing.assert_allclose(clipped.fit(users, rng=0).score(users), wanted, atol=2e-2 * np.ptp(wanted))
+    monkeypatch.setitem(sys.modules, "numba", None)
+    pair_kernels.cache_clear()
+    try:
+        assert pair_kernels() is None
+        np.testing.assert_allclose(spec.fit(users, rng=0).score(users), wanted, atol=2e-2 * np.ptp(wanted))
+    finally:
+        pair_kernels.cache_clear()

@@ -10,6 +10,8 @@
 - `stream`: a million users on a generated catalogue of 20,000 items, to Parquet (target: 2 GB).
 - `row-mlp`: a step of training of the downstream MLP at the sizes of MovieLens 1M and Digital Music, by autograd and
   torch's Adam, and as the library does it, with numba and without. The three take turns.
+- `pair-neumf`: the same of NeuMF, on one thread, with as many pairs as synthetic users give it by equal density (MovieLens
+  1M) and by scores above 0 (Digital Music).
 - `audited`: an audit of 100,000 × 100,000 users and 20,000 kept out, 20,000 items (target: 2 GB).
 """
 
@@ -30,6 +32,8 @@ from benchmarks.measuring import machine, measured
 
 Row = tuple[str, str, str]
 """What was measured, the target, the figure."""
+Step = Callable[[Any], object]
+"""What trains on the rows at some positions."""
 USERS, AUDITED, ITEMS = 1_000_000, 100_000, 20_000
 """How many users are sampled, how many are audited on each side, and how many items there are."""
 
@@ -106,11 +110,56 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     made = kernels()
     if made is not None:
         ways["one pass"] = ours(made)
+    return _in_turns(
+        {name: (step, torch_at_rest if name == "one pass" else nullcontext) for name, step in ways.items()},
+        turns,
+        lambda: torch.randint(0, n_users, (steps, spec.batch_size), generator=chance),
+    )
+
+
+def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) -> dict[str, Any]:
+    """Milliseconds a step of the recipes' NeuMF, batches of 256 pairs and their negatives: the median of all turns."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from unblur.datasets import generated
+    from unblur.diffusion.learner import Moment
+    from unblur.recipe import load_recipe
+    from unblur.synthesis.downstream.pair_kernels import pair_kernels
+    from unblur.synthesis.downstream.pair_network import PairLearner
+    from unblur.synthesis.downstream.pair_training import PairStepper
+
+    torch.set_num_threads(1)
+    spec: Any = load_recipe("sdrm/adm-neumf").downstream
+    train = generated(n_users, n_items, n_pairs, rng=0)
+    book, chance = PairLearner(spec, train, 0, torch.device("cpu")), torch.Generator().manual_seed(0)
+    adam = torch.optim.Adam(book.network.parameters(), lr=spec.optimizer.learning_rate)
+
+    def textbook(rows: torch.Tensor) -> None:
+        adam.zero_grad()
+        book.loss(rows, Moment(1, 0), chance).backward()
+        adam.step()
+
+    ways: dict[str, tuple[Step, Callable[[], Any]]] = {"textbook": (textbook, nullcontext)}
+    compiled = pair_kernels()
+    if compiled is not None:
+        ours = PairStepper(spec, train, 0, compiled)
+        step = partial(ours.loss, moment=Moment(1, 0), generator=chance)
+        ways["rows needed"] = (step, partial(threadpool_limits, 1, "blas"))
+    return _in_turns(
+        ways, turns, lambda: torch.randint(0, book.n_rows, (steps, spec.batch_size), generator=chance)
+    )
+
+
+def _in_turns(
+    ways: dict[str, tuple[Step, Callable[[], Any]]], turns: int, batches: Callable[[], Any]
+) -> dict[str, float]:
+    """Milliseconds a step of each way, the median of all turns; each way has a setting that it runs in."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(turns + 1):  # the first is not counted
-        for name, step in ways.items():
-            with torch_at_rest() if name == "one pass" else nullcontext():
-                for rows in torch.randint(0, n_users, (steps, spec.batch_size), generator=chance):
+        for name, (step, setting) in ways.items():
+            with setting():
+                for rows in batches():
                     start = time.perf_counter()
                     step(rows)
                     if turn:
@@ -217,6 +266,25 @@ def _row_mlp(turns: int) -> tuple[list[Row], dict[str, Any]]:
     return rows, found
 
 
+def _pair_neumf(turns: int) -> tuple[list[Row], dict[str, Any]]:
+    rows, found = [], {}
+    sizes = {"MovieLens 1M": (11_000, 3125, 1_050_000), "Digital Music": (20_200, 8582, 39_000_000)}
+    for name, (n_users, n_items, n_pairs) in sizes.items():
+        found[name] = figures = measured(
+            "synthesis",
+            "pair_steps",
+            n_users=n_users,
+            n_items=n_items,
+            n_pairs=n_pairs,
+            turns=turns,
+            steps=200,
+        )
+        ours = f"{figures['rows needed']:.2f} ms" if "rows needed" in figures else "no numba"
+        figure = f"{ours}; {figures['textbook']:.2f} ms by autograd and Adam"
+        rows.append((f"NeuMF, a step of 256 pairs at the size of {name}, one thread", "", figure))
+    return rows, found
+
+
 def _audited(n_users: int) -> tuple[list[Row], dict[str, Any]]:
     found = measured("synthesis", "audited", n_users=n_users, n_items=ITEMS)
     what = f"audit: {n_users:,} × {n_users:,} users, {found['holdout']:,} kept out, {ITEMS:,} items"
@@ -231,6 +299,7 @@ def synthesis(
         "protocol": partial(_protocol, data),
         "chains": partial(_chains, 7),
         "row-mlp": partial(_row_mlp, 5),
+        "pair-neumf": partial(_pair_neumf, 5),
         "stream": partial(_stream, users),
         "audited": partial(_audited, audit_users),
     }
@@ -254,7 +323,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
-    for name in asked.parts or ("protocol", "chains", "row-mlp", "stream", "audited"):
+    for name in asked.parts or ("protocol", "chains", "row-mlp", "pair-neumf", "stream", "audited"):
         rows, _ = synthesis(os.environ.get("UNBLUR_DATA", ""), [name], asked.users, asked.audited)
         for row in rows:
             print(f"| {' | '.join(row)} |", flush=True)

@@ -120,10 +120,10 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
 def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) -> dict[str, Any]:
     """Milliseconds a step of the recipes' NeuMF, batches of 256 pairs and their negatives: the median of all turns."""
     import torch
-    from threadpoolctl import threadpool_limits
 
     from unblur.datasets import generated
     from unblur.diffusion.learner import Moment
+    from unblur.parallel import blas_at_rest
     from unblur.recipe import load_recipe
     from unblur.synthesis.downstream.pair_kernels import pair_kernels
     from unblur.synthesis.downstream.pair_network import PairLearner
@@ -145,7 +145,7 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     if compiled is not None:
         ours = PairStepper(spec, train, 0, compiled)
         step = partial(ours.loss, moment=Moment(1, 0), generator=chance)
-        ways["rows needed"] = (step, partial(threadpool_limits, 1, "blas"))
+        ways["rows needed"] = (step, blas_at_rest)
     return _in_turns(
         ways, turns, lambda: torch.randint(0, book.n_rows, (steps, spec.batch_size), generator=chance)
     )

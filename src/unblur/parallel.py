@@ -1,4 +1,4 @@
-"""Pieces of work beside each other: one thread for each, and torch's own threads at rest meanwhile."""
+"""Pieces of work beside each other: one thread for each, and the threads of torch and BLAS at rest meanwhile."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 _AHEAD = 4
-_lock = threading.Lock()
+_lock, _blas = threading.Lock(), threading.Lock()
 _place = threading.local()
 _resting: list[int] = []  # how many threads torch had when the first of those now inside came in
 
@@ -63,6 +65,22 @@ def torch_at_rest() -> Iterator[int]:
             _resting.pop()
             if not _resting:
                 torch.set_num_threads(threads)
+
+
+@contextmanager
+def blas_at_rest() -> Iterator[None]:
+    """BLAS libraries, as far as they are loaded, use one thread each inside, which suits products that are small.
+
+    Their threads belong to the whole process, so whoever comes in first limits them, and gives them back.
+    """
+    if not _blas.acquire(blocking=False):
+        yield
+        return
+    try:
+        with threadpool_limits(1, "blas"):
+            yield
+    finally:
+        _blas.release()
 
 
 def _one_thread() -> None:

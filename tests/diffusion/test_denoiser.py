@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unblur.diffusion.denoiser import ACTIVATIONS, DenoisingNetwork, hidden_widths, step_embedding
-from unblur.diffusion.dropout import dropped, keep_mask
+from unblur.diffusion.dropout import dropped, keep_mask, least_kept
 from unblur.diffusion.settings import Denoiser
 from unblur.errors import SpecError
 
@@ -90,6 +90,13 @@ def test_dropout_keeps_the_mean(dropout: float) -> None:
     assert x.unique().tolist() == [0, 1]
     assert factor == pytest.approx(1 / (1 - dropout))
     assert dropped(x, dropout, None) == (x, 1.0)
+
+
+def test_of_all_numbers_a_share_is_kept() -> None:
+    every = np.arange(-32768, 32768)
+    for dropout in (0.0, 0.25, 0.5, 0.99):
+        assert (every >= least_kept(dropout)).mean() == pytest.approx(1 - dropout, abs=1 / 65536)
+    assert (every >= least_kept(1 - 1e-9)).sum() == 1  # and not all of them
 
 
 def test_dropout_needs_a_generator_and_leaves_the_global_one_alone() -> None:

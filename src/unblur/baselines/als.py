@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 from unblur.baselines.factors import products
 from unblur.errors import CapabilityError, DataError
 from unblur.interactions import Interactions
+from unblur.parallel import blas_at_rest
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, Tensors
@@ -60,7 +60,7 @@ class ALS:
         seed = int(streams(rng, "initial factors")["initial factors"].integers(0, 2**31))
         confidence = sparse.csr_matrix(train.binarized().matrix * np.float32(1 + self.alpha))
         progress(ProgressEvent("alternate least squares", 0, self.iterations))
-        with warnings.catch_warnings(), threadpool_limits(1, "blas"):
+        with warnings.catch_warnings(), blas_at_rest():
             warnings.simplefilter("ignore", RuntimeWarning)  # on threads of BLAS, which are limited here
             model = trainer(
                 factors=self.rank,

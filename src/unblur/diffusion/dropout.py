@@ -8,7 +8,7 @@ from torch import Tensor
 
 def least_kept(dropout: float) -> int:
     """Of all int16 numbers, this one and those above it are a share of 1 − `dropout`, to 1/65,536."""
-    return round(dropout * 65536) - 32768
+    return min(round(dropout * 65536) - 32768, 32767)
 
 
 def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: torch.Generator) -> Tensor:

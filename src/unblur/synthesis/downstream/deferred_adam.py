@@ -1,15 +1,15 @@
 """Adam for a table of which a step needs few rows.
 
 A row without a gradient moves as well, by what is left of its first moment. Nobody sees where it is before it is needed
-again, so all these steps are taken at once then. At step s after one at t they would add up to
+again, so all these steps are taken at once then. From the one after step t to that of now they add up to
 
     rate · mean · Σ_s (β₁/ρ)^(s−t) · c_s / (√square + ε · b_s · ρ^(t−s)),
     ρ = √β₂,  b_s = √(1 − β₂^s),  c_s = b_s / (1 − β₁^s)
 
 (Kingma and Ba, ICLR 2015, with the moments written out). All but the factor of ε are sums that depend on no row; ε is
 given its mean factor over the steps, each counting what it counts in the sum. This changes the sum in the second order
-of the spread of these factors: by a share of 2·10⁻⁵ at the worst, where √square is about ε, but for the first `EARLY`
-steps of a training. While b_s still grows fast these are taken one by one.
+of the spread of these factors: by 2·10⁻⁵ of it where √square is about ε, by 1.4·10⁻⁴ where it is far below, and less
+later in a training and where it is above. In the first `EARLY` steps, while b_s grows fast, they are taken one by one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.diffusion.settings import Optimizer
-from unblur.synthesis.downstream.adam import FAINT, FIRST_BETA, NOTHING, SECOND_BETA
+from unblur.synthesis.downstream.adam import FIRST_BETA, NOTHING, SECOND_BETA
 from unblur.synthesis.downstream.pair_kernels import PairKernels
 
 EARLY = 500
@@ -59,7 +59,7 @@ class DeferredAdam:
         rate, epsilon = self.settings.learning_rate, self.settings.epsilon
         size, root = rate / (1 - FIRST_BETA**self._done), 1 / math.sqrt(1 - SECOND_BETA**self._done)
         betas = (FIRST_BETA, SECOND_BETA, 1 - FIRST_BETA, 1 - SECOND_BETA)
-        numbers = tuple(np.float32(number) for number in (*betas, size, root, epsilon, FAINT, NOTHING))
+        numbers = tuple(np.float32(number) for number in (*betas, size, root, epsilon, NOTHING))
         self._kernels.step(self.table, rows, gradients, numbers)
         self._moved[rows] = self._done
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unblur.diffusion.learner import Moment
 from unblur.interactions import Interactions
 from unblur.synthesis.downstream.pair_kernels import PairKernels
 
@@ -30,30 +29,24 @@ class Drawn:
 
 
 class PairDraws:
-    """Draws for one batch after the other.
-
-    Words come from SFC64 (Doty-Humphrey, PractRand), seeded at each epoch, so that a batch is the same whatever trains
-    on it.
-    """
+    """Draws batches by SFC64 (Doty-Humphrey, PractRand), which what trains on them has no part in."""
 
     def __init__(
         self, train: Interactions, negatives: int, inputs: int, compiled: PairKernels | None = None
     ) -> None:
-        """For `negatives` items beside each interaction of `train`, and as many words as a pair has `inputs`."""
+        """For `negatives` items beside each interaction of `train`, and as many words as a pair has `inputs`. Without
+        compiled kernels numpy draws the same."""
         self._starts, self._columns = train.matrix.indptr.astype(np.int64), train.matrix.indices
         self._n_items, self._negatives, self._inputs = train.n_items, negatives, inputs
         self._compiled = compiled
-        self._epoch, self._words = 0, np.random.SFC64(0)
 
-    def batch(self, rows: NDArray[np.int64], moment: Moment, generator: torch.Generator) -> Drawn:
-        """For the interactions at these positions; the batches of an epoch come in their order."""
-        if moment.epoch != self._epoch:
-            seed = torch.randint(0, 2**62, (), generator=generator, device=generator.device)
-            self._epoch, self._words = moment.epoch, np.random.SFC64(int(seed))
+    def batch(self, rows: NDArray[np.int64], generator: torch.Generator) -> Drawn:
+        """For the interactions at these positions."""
+        chance = np.random.SFC64(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         owners = np.searchsorted(self._starts, rows, side="right") - 1
         users = np.tile(owners, 1 + self._negatives)
         n, beside = len(users), self._negatives * len(rows)
-        candidates = self._words.random_raw((1 + REDRAWN) * beside).reshape(1 + REDRAWN, beside)
+        candidates = chance.random_raw((1 + REDRAWN) * beside).reshape(1 + REDRAWN, beside)
         others = np.empty(beside, dtype=np.int64)
         if self._compiled is None:
             self._choose(users[len(rows) :], candidates, others)
@@ -61,7 +54,7 @@ class PairDraws:
             self._compiled.choose(
                 users[len(rows) :], candidates, self._starts, self._columns, self._n_items, others
             )
-        words = self._words.random_raw(-(-n * self._inputs // 4)).view(np.int16)[: n * self._inputs]
+        words = chance.random_raw(-(-n * self._inputs // 4)).view(np.int16)[: n * self._inputs]
         return Drawn(
             users, np.concatenate((self._columns[rows].astype(np.int64), others)), words.reshape(n, -1)
         )

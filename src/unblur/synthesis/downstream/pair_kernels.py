@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ def pair_kernels() -> PairKernels | None:
     """All of them, or `None` where numba is not installed."""
     try:
         import numba
+
+        import_module(
+            "scipy.linalg.cython_blas"
+        )  # numba's products: to be there before its threads are limited
     except ImportError:
         return None
     made = partial(numba.njit, nogil=True, error_model="numpy")
@@ -104,14 +109,13 @@ def _rest(
 
 def _step(table: Any, rows: Any, gradients: Any, numbers: Any) -> None:
     """A step of Adam for some rows of a table."""
-    first, second, other_first, other_second, size, root, epsilon, faint, nothing = numbers
+    first, second, other_first, other_second, size, root, epsilon, nothing = numbers
     for i in range(len(rows)):
         row, gradient = rows[i], gradients[i]
         value, mean, square = table[row, 0], table[row, 1], table[row, 2]
         for j in range(len(value)):
-            g = gradient[j] if abs(gradient[j]) >= faint else gradient[j] - gradient[j]
-            m = first * mean[j] + other_first * g
-            s = second * square[j] + other_second * g * g
+            m = first * mean[j] + other_first * gradient[j]
+            s = second * square[j] + other_second * gradient[j] * gradient[j]
             m = m if abs(m) >= nothing else m - m
             s = s if s >= nothing else s - s
             mean[j], square[j] = m, s

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +21,7 @@ from unblur.diffusion.row_noise import row_keys
 from unblur.diffusion.settings import Optimizer
 from unblur.diffusion.training import Plan, Training
 from unblur.interactions import Interactions
-from unblur.parallel import torch_at_rest
+from unblur.parallel import blas_at_rest, torch_at_rest
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
@@ -123,7 +122,7 @@ class PairLearner:
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean binary cross-entropy of some interactions and of their negatives."""
         network, device = self.network, rows.device
-        drawn = self.draws.batch(rows.cpu().numpy(), moment, generator)
+        drawn = self.draws.batch(rows.cpu().numpy(), generator)
         words = torch.from_numpy(drawn.words)
         made = network(
             functional.embedding(torch.from_numpy(drawn.users).to(device), network.users),
@@ -159,7 +158,7 @@ def fit_neumf(
     with ExitStack() as alone:
         if compiled is not None:  # its products are too small to share, and the rest has no use for threads
             alone.enter_context(torch_at_rest())
-            alone.enter_context(threadpool_limits(1, "blas"))
+            alone.enter_context(blas_at_rest())
         for _ in run.epochs():
             pass
     weights = dict(run.fitted())

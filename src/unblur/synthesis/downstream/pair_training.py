@@ -7,7 +7,6 @@ needed (see `deferred_adam`). A step is that of autograd and `torch.optim.Adam`,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from unblur.diffusion.dropout import least_kept
 from unblur.diffusion.learner import Moment
 from unblur.diffusion.settings import Optimizer
 from unblur.interactions import Interactions
-from unblur.synthesis.downstream.adam import Moving, settle, update, without_faint
+from unblur.synthesis.downstream.adam import Moving, settle, update
 from unblur.synthesis.downstream.deferred_adam import DeferredAdam
 from unblur.synthesis.downstream.pair_draws import Drawn
 from unblur.synthesis.downstream.pair_kernels import PairKernels
@@ -30,29 +29,22 @@ if TYPE_CHECKING:
 
 
 class PairTraining:
-    """A network in training: its parameters are changed where they are."""
+    """A network in training: its dense layers are changed where they are, the rows of its tables when they are written."""
 
     def __init__(self, network: PairNetwork, settings: Optimizer, compiled: PairKernels) -> None:
-        self.settings, self._kernels, self._dropout = settings, compiled, network.dropout
-        self._into = network
+        self.network, self.settings, self._kernels = network, settings, compiled
         self._tables = [
             DeferredAdam(table.detach().numpy(), settings, compiled)
             for table in (network.users, network.items)
         ]
         dense = [*network.weights, *network.biases, network.last, network.last_bias]
-        flat = torch.cat([part.detach().flatten() for part in dense])
-        self._dense, self._gradient = Moving.of(flat), torch.zeros_like(flat)
-        ends = np.cumsum([0, *(part.numel() for part in dense)])
-        for part, (begin, end) in zip(dense, pairwise(ends), strict=True):
-            part.data = flat[begin:end].view(part.shape)
-        depth = len(network.weights)
-        self._network = _divided([part.detach().numpy() for part in dense], depth)
-        self._by_network = _divided(
-            [
-                self._gradient[begin:end].view(part.shape).numpy()
-                for part, (begin, end) in zip(dense, pairwise(ends), strict=True)
-            ],
-            depth,
+        self._dense = Moving.of(torch.cat([part.detach().flatten() for part in dense]))
+        self._gradient = torch.zeros_like(self._dense.value)
+        for part, place in zip(dense, _divided(self._dense.value, dense), strict=True):
+            part.data = place
+        self._network, self._by_network = (
+            _layers([part.numpy() for part in _divided(flat, dense)])
+            for flat in (self._dense.value, self._gradient)
         )
         self._widths = [network.weights[0].shape[1], *(len(weight) for weight in network.weights)]
 
@@ -64,7 +56,7 @@ class PairTraining:
         by_users, by_items = (
             np.zeros((len(rows), users.table.shape[2]), dtype=np.float32) for rows in (some_users, some_items)
         )
-        n = len(drawn.users)
+        n, dropout = len(drawn.users), self.network.dropout
         made, asked = (
             tuple(np.empty((n, width), dtype=np.float32) for width in self._widths) for _ in range(2)
         )
@@ -76,23 +68,23 @@ class PairTraining:
             (by_users, by_items, *self._by_network),
             made,
             asked,
-            (np.int16(least_kept(self._dropout)), np.float32(1 / (1 - self._dropout)), np.float32(1 / n)),
+            (np.int16(least_kept(dropout)), np.float32(1 / (1 - dropout)), np.float32(1 / n)),
         )
         users.step(some_users, by_users)
         items.step(some_items, by_items)
-        update([self._dense], [without_faint(self._gradient)], self.settings)
+        update([self._dense], [self._gradient], self.settings)
         settle([self._dense])
         return loss
 
     @torch.no_grad()
     def write(self) -> None:
         """Put the rows of the tables, all of them up to now, into the network."""
-        for values, table in zip((self._into.users, self._into.items), self._tables, strict=True):
+        for values, table in zip((self.network.users, self.network.items), self._tables, strict=True):
             values.copy_(torch.from_numpy(table.values()))
 
 
 class PairStepper(PairLearner):
-    """Trains the same network, but takes each step itself."""
+    """Trains the same network, but takes each step itself; weights from elsewhere cannot be put into it."""
 
     def __init__(self, spec: NeuMF, train: Interactions, seed: int, compiled: PairKernels) -> None:
         """See `PairTraining`."""
@@ -112,10 +104,18 @@ class PairStepper(PairLearner):
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean loss of some interactions and of their negatives before a step is taken for them."""
-        drawn = self.draws.batch(rows.numpy(), moment, generator)
+        drawn = self.draws.batch(rows.numpy(), generator)
         return torch.tensor(self.training.update(drawn, len(rows)))
 
 
-def _divided(parts: list[NDArray[np.float32]], depth: int) -> tuple[Any, ...]:
+def _divided(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Views of a vector, with the shapes of some parts that were put one after the other."""
+    places = flat.split([part.numel() for part in like])
+    return [place.view(part.shape) for place, part in zip(places, like, strict=True)]
+
+
+def _layers(parts: list[NDArray[np.float32]]) -> tuple[Any, ...]:
     """Weights of the layers, their biases, the last layer's weights (2·factors,) and its bias (1,)."""
-    return tuple(parts[:depth]), tuple(parts[depth : 2 * depth]), parts[-2].reshape(-1), parts[-1]
+    *layers, last, last_bias = parts
+    depth = len(layers) // 2
+    return tuple(layers[:depth]), tuple(layers[depth:]), last.reshape(-1), last_bias

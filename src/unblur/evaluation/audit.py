@@ -19,6 +19,7 @@ from unblur.evaluation.conclusions import Finding, concluded
 from unblur.evaluation.fidelity import Check, Fidelity, fidelity, validity
 from unblur.evaluation.gates import Gate, Gates, gated
 from unblur.evaluation.privacy import Privacy, Unmeasured, attacked, samples
+from unblur.evaluation.privacy.samples import Samples
 from unblur.evaluation.report import Provenance
 from unblur.evaluation.utility import Worth, worth
 from unblur.interactions import Interactions
@@ -111,7 +112,7 @@ def audit(
     compared = time.perf_counter()
     privacy = attacked(given, users=users, rng=chance["privacy"], progress=progress)
     ended = time.perf_counter()
-    notes = list(given.notes)
+    notes = [*given.notes, *_beyond_range(given)]
     found: tuple[Worth, ...] = ()
     chosen = recommenders(given.train, given.synthetic) if callable(recommenders) else recommenders
     testable = given.holdout is not None and bool((given.holdout.user_degrees > 1).any())
@@ -176,3 +177,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(entry) for entry in value]
     return value
+
+
+def _beyond_range(given: Samples) -> list[str]:
+    """A note where synthetic users have fewer or more items than any training user."""
+    degrees, real = given.synthetic.user_degrees, given.train.user_degrees
+    low, high = int(real.min()), int(real.max())
+    beyond = int(((degrees < low) | (degrees > high)).sum())
+    if not beyond:
+        return []
+    return [
+        f"{beyond:,} of {len(degrees):,} synthetic users have fewer or more items than any training user, {low:,} to {high:,}"
+    ]

@@ -13,8 +13,20 @@ from typing import Literal, TypeAlias
 from scipy import special, stats
 
 from unblur.evaluation.fidelity import Check, Fidelity, Likeness
-from unblur.evaluation.privacy import Area, Catch, Guesses, Membership, Privacy, Share, Unmeasured, excess_of
+from unblur.evaluation.privacy import (
+    FEWEST_USERS,
+    Area,
+    Catch,
+    Guesses,
+    Membership,
+    Privacy,
+    Share,
+    Unmeasured,
+    beyond_chance,
+    excess_of,
+)
 from unblur.evaluation.privacy.copies import LONG_ROW, NEAR
+from unblur.evaluation.privacy.rates import too_few
 from unblur.evaluation.significance import holm
 from unblur.evaluation.utility import Worth, best_taught
 
@@ -103,7 +115,7 @@ def _about_catch(told: tuple[Membership, ...], at: int) -> list[Finding]:
 
 
 def _about_guesses(guesses: Mapping[str, Guesses | Unmeasured]) -> list[Finding]:
-    made = []
+    made, sure = [], beyond_chance(guesses)
     for called, guess in guesses.items():
         name, excess = called[0].upper() + called[1:], excess_of(guess)
         if isinstance(excess, Unmeasured):
@@ -113,7 +125,7 @@ def _about_guesses(guesses: Mapping[str, Guesses | Unmeasured]) -> list[Finding]
         rates = f"{guess.attack.value:.1%} of guesses right about members"
         if isinstance(guess.control, Share):
             rates += f", {guess.control.value:.1%} about outsiders, {guess.baseline.value:.1%} by the naive baseline"
-        if excess[1] > 0:
+        if called in sure:
             made.append(
                 Finding("leak", f"{name} succeeds more often for members than for outsiders: {rates}.")
             )
@@ -188,6 +200,9 @@ def _about_copies(privacy: Privacy) -> list[Finding]:
 
 
 def _about_likeness(likeness: Fidelity) -> list[Finding]:
+    if likeness.n_users < FEWEST_USERS:
+        reason = too_few(FEWEST_USERS, "synthetic and as many real users", likeness.n_users).reason
+        return [Finding("unmeasured", f"How like other real users synthetic ones are: {reason}.")]
     off = [
         entry
         for entry in likeness.likenesses
@@ -198,7 +213,7 @@ def _about_likeness(likeness: Fidelity) -> list[Finding]:
     total, users = len(likeness.likenesses), f"{likeness.n_users:,} synthetic and as many real users"
     made = []
     if not off:
-        text = f"In all {total} statistics synthetic users are as like train as other real users are, on {users}."
+        text = f"In {total} statistics no difference was found between synthetic and other real users, on {users}."
         made.append(Finding("note", text))
     if farther:
         text = f"In {len(farther)} of {total} statistics synthetic users are farther from train than other real users"

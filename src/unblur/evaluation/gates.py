@@ -7,8 +7,19 @@ from dataclasses import dataclass
 
 from unblur.errors import SpecError
 from unblur.evaluation.fidelity import Check
-from unblur.evaluation.privacy import Area, Guesses, Membership, Privacy, Share, Unmeasured, excess_of
+from unblur.evaluation.privacy import (
+    FEWEST_USERS,
+    Area,
+    Guesses,
+    Membership,
+    Privacy,
+    Share,
+    Unmeasured,
+    beyond_chance,
+    excess_of,
+)
 from unblur.evaluation.privacy.copies import LONG_ROW
+from unblur.evaluation.privacy.rates import too_few
 from unblur.evaluation.utility import Worth, best_taught
 
 
@@ -23,7 +34,7 @@ class Gates:
     max_near_copies: float | None = 0.01
     """The largest share of near copies beyond that of the holdout (or in all, without one)."""
     max_excess: float | None = 0.05
-    """The largest excess of right guesses about members over those about outsiders."""
+    """The largest excess of right guesses about members over those about outsiders, of those beyond chance."""
     min_utility: float | None = None
     """The least share of what real users teach a recommender that synthetic ones must teach it (`Worth.share` of recall),
     for the one that real users teach most."""
@@ -102,6 +113,9 @@ def _near_gate(limit: float, privacy: Privacy) -> Gate:
     near, control = privacy.copies.near, privacy.copies.holdout_near
     if isinstance(near, Unmeasured):
         return Gate(name="max_near_copies", passed=False, reason=near.reason)
+    if near.trials < FEWEST_USERS:
+        reason = too_few(FEWEST_USERS, "synthetic users to look for near copies among", near.trials).reason
+        return Gate(name="max_near_copies", passed=False, reason=reason)
     usual = control.value if isinstance(control, Share) else 0.0
     beside = (
         f"{control.value:.2%} of holdout users are" if isinstance(control, Share) else "there is no holdout"
@@ -120,12 +134,17 @@ def _excess_gate(limit: float, guesses: Mapping[str, Guesses | Unmeasured]) -> G
     if not measured:
         reason = next(excess.reason for excess in found.values() if isinstance(excess, Unmeasured))
         return Gate(name="max_excess", passed=False, reason=reason)
-    (value, low, high), name = max(measured)
-    return Gate(
-        name="max_excess",
-        passed=value <= limit,
-        reason=f"the largest excess is {value:.1%} ({low:.1%} to {high:.1%}), of {name}; the limit is {limit:.1%}",
+    sure = beyond_chance(guesses)
+    (value, low, high), name = max(entry for entry in measured if entry[1] in sure or not sure)
+    passed = value <= limit or not sure
+    reason = (
+        f"the largest excess is {value:.1%} ({low:.1%} to {high:.1%}), of {name}; the limit is {limit:.1%}"
     )
+    if value > limit and passed:
+        reason += ", and chance alone may make as much on so few: more users would make it sure"
+    elif value <= limit < high:
+        reason += ", which its interval reaches beyond: more users would make it sure"
+    return Gate(name="max_excess", passed=passed, reason=reason)
 
 
 def _utility_gate(limit: float, utility: Sequence[Worth]) -> Gate:
@@ -136,9 +155,13 @@ def _utility_gate(limit: float, utility: Sequence[Worth]) -> Gate:
     if not best.real.value:
         reason = "what the set teaches cannot be measured: real users teach no recommender anything either"
         return Gate(name="min_utility", passed=False, reason=reason)
+    tested = best.real.n_users
+    if tested < FEWEST_USERS:
+        reason = too_few(FEWEST_USERS, "kept-out users with two items or more", tested).reason
+        return Gate(name="min_utility", passed=False, reason=f"what the set teaches {reason}")
     return Gate(
         name="min_utility",
         passed=best.share >= limit,
         reason=f"{best.recommender} learns {best.share:.0%} of what real users teach it ({best.metric} "
-        f"{best.synthetic.value:.4f} of {best.real.value:.4f}); the limit is {limit:.0%}",
+        f"{best.synthetic.value:.4f} of {best.real.value:.4f}, on {tested:,} users); the limit is {limit:.0%}",
     )

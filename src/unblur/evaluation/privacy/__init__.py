@@ -14,11 +14,13 @@ from unblur.evaluation.privacy.copies import Copies as Copies
 from unblur.evaluation.privacy.copies import Distances as Distances
 from unblur.evaluation.privacy.copies import copies as copies
 from unblur.evaluation.privacy.guesses import Guesses as Guesses
+from unblur.evaluation.privacy.guesses import beyond_chance as beyond_chance
 from unblur.evaluation.privacy.guesses import excess_of as excess_of
 from unblur.evaluation.privacy.item_inference import item_inference as item_inference
 from unblur.evaluation.privacy.membership import ATTACKERS as ATTACKERS
 from unblur.evaluation.privacy.membership import Membership as Membership
 from unblur.evaluation.privacy.membership import membership as membership
+from unblur.evaluation.privacy.rates import FEWEST_USERS as FEWEST_USERS
 from unblur.evaluation.privacy.rates import Area as Area
 from unblur.evaluation.privacy.rates import Catch as Catch
 from unblur.evaluation.privacy.rates import Share as Share

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scipy import stats
+
 from unblur.evaluation.privacy.rates import Share, Unmeasured
+from unblur.evaluation.significance import holm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +50,20 @@ class Guesses:
 def excess_of(guess: Guesses | Unmeasured) -> tuple[float, float, float] | Unmeasured:
     """The excess of guesses, or why there is none."""
     return guess if isinstance(guess, Unmeasured) else guess.excess
+
+
+def beyond_chance(guesses: Mapping[str, Guesses | Unmeasured]) -> set[str]:
+    """Those with an excess that so many tries would not have by chance: one-sided at 5 % in all, by Holm (1979)."""
+    found = {name: excess_of(guess) for name, guess in guesses.items()}
+    doubts = {name: _doubt(excess) for name, excess in found.items() if not isinstance(excess, Unmeasured)}
+    if not doubts:
+        return set()
+    return {name for name, doubt in zip(doubts, holm(list(doubts.values())), strict=True) if doubt < 0.05}
+
+
+def _doubt(excess: tuple[float, float, float]) -> float:
+    """The one-sided p-value of "there is none", from the lower half of the interval."""
+    value, low, _ = excess
+    if value <= 0 or value == low:
+        return 1.0 if value <= 0 else 0.0
+    return float(stats.norm.sf(value / (value - low) * stats.norm.ppf(0.975)))

@@ -108,7 +108,7 @@ def _refuse_overlap(train: Interactions, holdout: Interactions) -> None:
     if train.users.kind == holdout.users.kind:
         shared = train.users.positions_or_missing(holdout.users) >= 0
         if shared.any():
-            names = holdout.users.take(np.flatnonzero(shared)[:6]).to_list()
+            names = holdout.users.take(np.flatnonzero(shared)).to_list()
             raise DataError(
                 "The holdout must be users who were not in training; "
                 f"{int(shared.sum()):,} of its {holdout.n_users:,} user labels are in train: {some(names)}. Leave "

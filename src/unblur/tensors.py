@@ -42,7 +42,10 @@ def write_tensors(tensors: Arrays, file: Path) -> dict[str, Any]:
             arrays[key] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
         layouts[name]["stored"] = {key: _facts(arrays[key]) for key in parts}
     try:
+        file.touch()
+        mode = file.stat().st_mode
         save_file(arrays, file)
+        file.chmod(mode)  # as any new file here: what writes it lets nobody else read it
     except SafetensorError as problem:
         raise OSError(str(problem)) from problem
     return layouts

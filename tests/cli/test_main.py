@@ -1,13 +1,18 @@
 """The command line as a whole: start-up, help, errors, exit codes."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 import unblur as package
 from tests.cli.conftest import Unblur
+from tests.utility.rated import MODEL, write_parts, write_recipe
+from unblur.cli.options import in_options
 
 VERBS = ("demo", "recipes", "run", "fit", "evaluate", "recommend", "translate")
 HELP_SECONDS = 0.5
@@ -87,3 +92,87 @@ def test_running_out_of_memory_is_told(unblur: Unblur, monkeypatch: pytest.Monke
     ran = unblur("run", "bspm/demo")
     assert ran.code == 2
     assert "33.6 GiB" in ran.err
+
+
+def children(process: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in listed.stdout.split()]
+
+
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_end_ends_its_workers(tmp_path: Path, told: signal.Signals) -> None:
+    """Where the parent alone is told, and long before the workers are done."""
+    endless = {**MODEL, "vae": {**MODEL["vae"], "epochs": 10**6, "stopping": "off"}}
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": endless})
+    words = [
+        "run",
+        recipe,
+        "--data",
+        parts,
+        "--seeds",
+        "2",
+        "--workers",
+        "2",
+        "--checkpoints",
+        tmp_path / "kept",
+    ]
+    command = [sys.executable, "-m", "unblur", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        try:
+            until = time.monotonic() + 120
+            while len(list((tmp_path / "kept").glob("seed-*/autoencoder/*/manifest.json"))) < 2:
+                assert run.poll() is None, run.stderr.read() if run.stderr else ""
+                assert time.monotonic() < until, "no worker has kept anything"
+                time.sleep(0.2)
+            beside = children(run.pid)
+            assert len(beside) >= 2
+            run.send_signal(told)
+            _, said = run.communicate(timeout=60)
+            assert run.returncode == 130
+            assert "interrupted" in said
+            until = time.monotonic() + 20
+            while any(map(runs, beside)) and time.monotonic() < until:
+                time.sleep(0.1)
+            assert not any(map(runs, beside))
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "Pass `min_rating` to keep some, rating='stars' to …",
+            "Pass --min-rating to keep some, --rating stars to …",
+        ),
+        ('or rating="ignore" to count', "or --rating ignore to count"),
+        ("Pass `header=True` or `header=False`.", "Pass --header or --no-header."),
+        ('Pass `duplicates="sum"`, "first" or "last"', 'Pass --duplicates sum, "first" or "last"'),
+        ("Pass its `delimiter`.", "Pass its --delimiter."),
+        ("the column 'rating' holds values", "the column 'rating' holds values"),
+    ],
+)
+def test_errors_of_reading_name_options(text: str, wanted: str) -> None:
+    assert in_options(text) == wanted
+
+
+def test_what_a_rating_means_is_asked_for_in_options(unblur: Unblur, tmp_path: Path) -> None:
+    file = tmp_path / "rated.csv"
+    file.write_text(
+        "user,item,rating\n" + "\n".join(f"{user},{user % 3},{1 + user % 5}" for user in range(30))
+    )
+    ran = unblur("synthesize", file, "--out", tmp_path / "out")
+    assert ran.code == 2
+    assert "--min-rating" in ran.err
+    assert "`min_rating`" not in ran.err

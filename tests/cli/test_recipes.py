@@ -35,6 +35,18 @@ def test_translate_prints_and_writes_toml(unblur: Unblur, tmp_path: Path) -> Non
     assert unblur("translate", COMMAND, "--out", out, "--overwrite").code == 0
 
 
+def test_options_alone_are_a_command_line_as_well(unblur: Unblur) -> None:
+    """As the authors print some."""
+    options = (
+        "--dataset adm --model mlp --augment-training-data --SDRM-batch-size 270 --SDRM-lr 0.000063 --SDRM-epochs 45 "
+        "--MLP-hidden-layers 1 --SDRM-timesteps 38 --SDRM-noise-variance-diminisher 0.7 --VAE-batch-size 310 "
+        "--VAE-hidden-layer-neurons 20 --MLP-latent-neurons 20 --VAE-lr 0.0035"
+    )
+    whole, alone = unblur("translate", f"python main.py {options}"), unblur("translate", options)
+    assert (alone.code, whole.code) == (0, 0)
+    assert alone.out == whole.out
+
+
 def test_translate_refuses_what_the_program_does_not_know(unblur: Unblur) -> None:
     ran = unblur("translate", f"{COMMAND} --T_x=1")
     assert ran.code == 2

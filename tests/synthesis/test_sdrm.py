@@ -219,7 +219,9 @@ def test_the_standard_prior_is_the_standard_normal(log: Interactions) -> None:
 def test_items_that_nobody_had_are_named_in_a_note(fitted: LatentSynthesizer) -> None:
     missing = int((~fitted.taken).sum())
     assert missing >= 1
-    assert any(note.startswith(f"{missing} of 31 items were in nobody's train row") for note in fitted.notes)
+    assert any(
+        note.startswith(f"{missing} of 31 items were in no row that was trained on") for note in fitted.notes
+    )
 
 
 # -------------------------------------------------------------------------------- bad input
@@ -227,11 +229,13 @@ def test_items_that_nobody_had_are_named_in_a_note(fitted: LatentSynthesizer) ->
 
 def test_fewer_users_than_a_batch_are_refused(log: Interactions) -> None:
     with pytest.raises(
-        DataError, match=r"`vae\.batch_size` is 500 and 40 users are there to train on\. Lower"
+        DataError, match=r"`vae\.batch_size` is 500, and 40 users are there to train on\. Lower"
     ):
         sdrm(vae={**VAE, "batch_size": 500}).fit(log, rng=1)
-    with pytest.raises(DataError, match=r"`diffusion\.batch_size` is 42 and 40 users"):
+    with pytest.raises(DataError, match=r"`diffusion\.batch_size` is 42, and 40 users"):
         sdrm(diffusion={**DIFFUSION, "batch_size": 42}).fit(log, rng=1)
+    with pytest.raises(DataError, match=r"is 500 and `diffusion\.batch_size` is 42, and 40 users"):
+        sdrm(vae={**VAE, "batch_size": 500}, diffusion={**DIFFUSION, "batch_size": 42}).fit(log, rng=1)
 
 
 def test_validation_without_stopping_is_refused(log: Interactions) -> None:
@@ -241,7 +245,7 @@ def test_validation_without_stopping_is_refused(log: Interactions) -> None:
 
 def test_users_with_nothing_to_find_again_cannot_be_stopped_by(log: Interactions) -> None:
     poor = Interactions.from_pairs(np.arange(40), np.arange(40) % 5, item_vocabulary=Vocabulary.range(12))
-    with pytest.raises(DataError, match=r"Something must be held out to evaluate on"):
+    with pytest.raises(DataError, match=r"Users to stop a training by need two items or more"):
         sdrm(diffusion={**DIFFUSION, "batch_size": 4}).fit(poor, rng=1)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -176,6 +177,39 @@ def test_a_search_begins_with_the_recipe_goes_on_and_reports_other_users(
     assert table["capped_recall@5"].to_list() == [first["value"]]
 
 
+def test_settings_that_are_given_are_not_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    given = {"vae.hidden": 9, "diffusion.epochs": 1, "diffusion.steps": 3}
+    words = [
+        "tune",
+        recipe,
+        "--data",
+        parts,
+        "--sampler",
+        "random",
+        "--out",
+        tmp_path / "one",
+        "--trials",
+        "2",
+    ]
+    words += [word for path, value in given.items() for word in ("--set", f"model.{path}={value}")]
+    assert main([*map(str, words)]) == 0
+    trials = [json.loads(path.read_text()) for path in (tmp_path / "one-trials").glob("trial-*.json")]
+    assert len(trials) == 2
+    assert not any(set(given) & set(trial["point"]) for trial in trials)
+    chosen = load_recipe(tmp_path / "one" / "recipe.toml")
+    assert (chosen.model.vae.hidden, chosen.model.diffusion.epochs, chosen.model.diffusion.steps) == (9, 1, 3)
+    assert json.loads((tmp_path / "one" / "report.json").read_text())["recipe"] == chosen.name
+    every = [
+        word
+        for name in trials[0]["point"]
+        for word in ("--set", f"model.{name}={trials[0]['point'][name]:.15g}")
+    ]
+    capsys.readouterr()
+    assert main([*map(str, (*words, "--overwrite", *every))]) == 2
+    assert "A search needs a setting that is free" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,7 +332,9 @@ def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
         (["--set", "utility.mode=replace"], "has no say"),
         (["--privacy-delta", "0.1"], "belongs to --privacy-epsilon"),
         (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is offered by"),
-        ([], "as a batch takes"),
+        (["--keep-out", "1.5"], "lies between 0 and 1"),
+        (["--keep-out", "0.001"], "Some users must be learned from and some kept out"),
+        (["--model", "sdrm/ml-100k-sdv"], "ml-100k-svd"),
     ],
 )
 def test_bad_input_leaves_nothing(
@@ -307,6 +343,70 @@ def test_bad_input_leaves_nothing(
     assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *more]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["own.parquet"]
+
+
+def test_batches_are_no_larger_than_all_who_teach(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tenth of the users stops the training, and teaches nothing."""
+    pairs = zip(SETTINGS[::2], SETTINGS[1::2], strict=True)
+    words = [word for pair in pairs if "batch_size" not in pair[1] for word in pair]
+    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *words]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    most = int(0.9 * sources.read(own).n_users)
+    assert f"model.vae.batch_size is {most}, not 500" in said
+    assert f"model.diffusion.batch_size is {most}, not 256" in said
+    assert f"batch_size = {most}" in (tmp_path / "a" / "card.md").read_text()
+
+
+def test_users_who_were_kept_out_are_there_for_an_audit(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "a"
+    assert main(["synthesize", str(own), "--out", str(place), "--keep-out", "0.4", *SETTINGS]) == 0
+    whole = sources.read(own)
+    train, kept = (sources.read(place / "real" / f"{name}.parquet") for name in ("train", "kept"))
+    assert kept.n_users == round(0.4 * whole.n_users)
+    assert sorted(train.users.to_list() + kept.users.to_list()) == sorted(whole.users.to_list())
+    assert train.n_interactions + kept.n_interactions == whole.n_interactions
+    card = (place / "card.md").read_text()
+    assert f"{kept.n_users} more users were kept out at random" in card
+    assert f"{train.n_users} real users" in card
+    assert "read: `own.parquet`" in card
+    command = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("audit it:"))
+    assert main([*command.split()[3:], "--no-utility"]) in (0, 1)
+    assert f"made from {train.n_users}, {kept.n_users} kept out" in capsys.readouterr().out
+
+
+def test_how_the_data_were_read_is_in_the_card(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [
+        f"u{user},i{item},{random.integers(1, 6)}"
+        for user in range(80)
+        for item in range(12)
+        if random.random() < 0.6
+    ]
+    file = tmp_path / "rated.csv"
+    file.write_text("user,item,rating\n" + "\n".join(rows))
+    words = ["synthesize", file, "--min-rating", "3", "--model", "independent-items", "--out", tmp_path / "a"]
+    assert main([*map(str, words)]) == 0
+    card = (tmp_path / "a" / "card.md").read_text()
+    assert "[data]\nread = { min_rating = 3.0 }" in card
+    assert "read: `rated.csv`" in card
+
+
+@pytest.mark.parametrize("place", ["own.parquet/a", "empty"])
+def test_where_nothing_can_be_written_is_said_before_anything_is_computed(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["synthesize", own, "--model", "independent-items", "--out", tmp_path / place]
+    code = main([*map(str, words)])
+    if place == "empty":  # an empty folder is as good as none
+        assert code == 0
+        return
+    assert code == 2
+    assert "in a place that can be written" in " ".join(capsys.readouterr().err.split())
 
 
 def test_only_the_folder_of_a_sample_is_replaced(

@@ -118,10 +118,13 @@ def audit(
             rng=seed,
             progress=progress,
         )
-    found = replace(found, provenance=replace(found.provenance, seeds=(seed,), **_origin()))
+    read = _read_notes({"real": real, "synthetic": synthetic, "holdout": holdout}, reading)
+    origin = replace(found.provenance, seeds=(seed,), **_origin())
+    found = replace(found, notes=(*read, *found.notes), provenance=origin)
+    _show(found)
     if out is not None:
         _write(found, out)
-    _show(found, out)
+        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
     if found.failed():
         raise typer.Exit(FAILED)
 
@@ -155,6 +158,13 @@ def _read_alike(path: Path, options: dict[str, Any], progress: Progress) -> Inte
         raise
 
 
+def _read_notes(files: dict[str, Path | None], reading: dict[str, Any]) -> list[str]:
+    """What was read, and how."""
+    names = [f"{name} {path.name}" for name, path in files.items() if path is not None]
+    options = [f"{path.rpartition('.')[2]} = {value}" for path, value in reading.items()]
+    return [f"read: {', '.join(names)}" + (f"; {', '.join(options)}" if options else "")]
+
+
 def _origin() -> dict[str, Any]:
     from unblur.experiment.provenance import machine, versions
 
@@ -176,7 +186,7 @@ def _write(found: Audit, out: Path) -> None:
             (folder / name).write_text(text, encoding="utf-8")
 
 
-def _show(found: Audit, out: Path | None) -> None:
+def _show(found: Audit) -> None:
     from unblur.cli.tables import table
 
     console: Any = terminal.out()
@@ -196,5 +206,3 @@ def _show(found: Audit, out: Path | None) -> None:
     console.print(table("", ["gate", "result", "why"], gates, left=3))
     for note in found.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    if out is not None:
-        console.print(f"written to {out}", markup=False, soft_wrap=True)

@@ -6,8 +6,11 @@ Exit codes: 0 done; 1 an expected number (`--check`), a gate, a copy or a model 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -48,7 +51,10 @@ class _Commands(TyperGroup):
             )
             code = REFUSED
         except (KeyboardInterrupt, typer.Abort):
-            terminal.err().print("interrupted; nothing is left half written", style="red")
+            terminal.err().print(
+                "interrupted; nothing is left half written, and what --checkpoints or trials have kept is gone on from",
+                style="red",
+            )
             code = INTERRUPTED
         raise typer.Exit(code)
 
@@ -93,7 +99,7 @@ app.command()(compare)
 app.add_typer(datasets, name="datasets")
 app.command()(synthesize)
 app.command()(audit)
-app.command()(translate)
+app.command(context_settings={"ignore_unknown_options": True})(translate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,7 +110,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--debug" in words:
         words = ["--debug", *(word for word in words if word != "--debug")]
     try:
-        app(args=words, prog_name="unblur")
+        with _told_to_end():
+            app(args=words, prog_name="unblur")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Being told to end (SIGTERM) is an interrupt inside, so that processes of one's own are ended as well."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
+
+from unblur.errors import DataError
 
 Settings: TypeAlias = Annotated[
     list[str] | None,
@@ -97,11 +100,26 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
             for name, value in asked.items()
             if value is not None
         }
-        command(**given, reading=reading)
+        try:
+            command(**given, reading=reading)
+        except DataError as problem:
+            if type(problem) is not DataError:
+                raise
+            raise DataError(in_options(str(problem))) from problem
 
     with_options.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]
     with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
     return with_options
+
+
+def in_options(text: str) -> str:
+    """A message of the library about how data are read, with the options of the command line in place of arguments."""
+    text = text.replace("`header=True`", "--header").replace("`header=False`", "--no-header")
+    for name in ("rating", "duplicates", "labels", "delimiter"):
+        text = re.sub(rf"`?\b{name}=(['\"]?)([^'\"`,; ]+)\1`?", rf"--{name} \2", text)
+    for name in ("min_rating", "header", "delimiter", "duplicates", "labels", "timestamp"):
+        text = text.replace(f"`{name}`", f"--{name.replace('_', '-')}")
+    return text
 
 
 def _place(column: str) -> str | int:

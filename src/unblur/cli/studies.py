@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unblur.cli import terminal
 from unblur.cli.progress import ProgressDisplay
 from unblur.cli.run import show
+from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
     from unblur.experiment import Prepared
@@ -34,6 +35,18 @@ class Asked:
     storage: str | None = None
     trainings: int = 1
     """Of how many trainings a setting of a synthesizer is the mean."""
+    fixed: frozenset[str] = frozenset()
+    """Paths of the model's settings that were given, which are not searched."""
+
+    def searched(self, space: Sequence[Dimension]) -> tuple[Dimension, ...]:
+        """The dimensions that are not fixed. Raises `RecipeError` where none is left."""
+        left = tuple(entry for entry in space if entry.name not in self.fixed)
+        if not left:
+            raise RecipeError(
+                "A search needs a setting that is free; --set gives all that there are: "
+                f"{', '.join(entry.name for entry in space)}. Leave one out."
+            )
+        return left
 
 
 def tune_trained(
@@ -98,7 +111,7 @@ def _space(base: Recipe, asked: Asked) -> tuple[tuple[Dimension, ...], tuple[str
     from unblur.tuning import dimensions_of
 
     if asked.params_file is None:
-        return dimensions_of(base.model), ()
+        return asked.searched(dimensions_of(base.model)), ()
     from unblur.compat.recbole import read_params, space_of_params
 
     return space_of_params(base.model, read_params(asked.params_file), ignore_unknown=asked.ignore_unknown)
@@ -146,7 +159,7 @@ def print_trials(found: Study, most: int = 10) -> None:
     )
     columns = [name for name in shown.columns if name != "problem"]
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in shown.select(columns).iter_rows():
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
     terminal.out().print(table)

@@ -37,7 +37,7 @@ def synthesize(
         float | None,
         typer.Option(
             "--privacy-epsilon",
-            help="Train with differential privacy of this ε, the unit being one user; needs unblur[privacy].",
+            help="Train with differential privacy of this ε, the unit being one user; needs unblur\\[privacy].",
             show_default=False,
         ),
     ] = None,
@@ -50,6 +50,14 @@ def synthesize(
     keep_synthesizer: Annotated[
         bool, typer.Option("--keep-synthesizer", help="Save the fitted synthesizer beside the sample.")
     ] = False,
+    keep_out: Annotated[
+        float | None,
+        typer.Option(
+            "--keep-out",
+            help="A share of the users, 0.2 say, that nothing is learned from: the control group of an audit, in OUT/real.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
     *,
@@ -57,7 +65,7 @@ def synthesize(
 ) -> None:
     """Make synthetic users of your own data: a Parquet file, and a card that says what it is and is not for.
 
-    `unblur audit` then attacks the file, and compares it with real users.
+    `unblur audit` then attacks the file, and compares it with real users: with those that --keep-out leaves out, above all.
     """
     from unblur.experiment.synthesizing import Protection, synthesize
     from unblur.recipe import parse_settings
@@ -78,6 +86,7 @@ def synthesize(
             users=users,
             protection=asked,
             keep_synthesizer=keep_synthesizer,
+            keep_out=keep_out,
             device=device,
             overwrite=overwrite,
             progress=progress,
@@ -93,6 +102,13 @@ def synthesize(
     for line in made.synthesizer.notes:
         console.print(f"note: {line}", markup=False, soft_wrap=True)
     console.print(f"written to {out}", markup=False, soft_wrap=True)
+    if keep_out is not None:
+        real = out / "real"
+        console.print(
+            f"audit it: unblur audit {real}/train.parquet {out}/synthetic.parquet --holdout {real}/kept.parquet",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _own_recipe(name: str) -> Recipe:
@@ -107,5 +123,5 @@ def _own_recipe(name: str) -> Recipe:
         return Recipe(name=known.name, seed=known.seed, model=known.model)
     raise RecipeError(
         f"A synthesizer must be one of {', '.join(SYNTHESIZERS)}, or a recipe to take it from; saw {name!r}."
-        f"{nearest(name, [*SYNTHESIZERS, *shipped()])}"
+        f"{nearest(name, [*SYNTHESIZERS, *(known for known in shipped() if known.startswith('sdrm/'))])}"
     )

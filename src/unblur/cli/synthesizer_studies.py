@@ -53,7 +53,9 @@ def tune_synthesizer(
             name=f"{base.name}-tuned",
             title=f"{base.title}, hyper-parameters chosen on users who are not reported on".lstrip(", "),
         )
-        write_utility_folder(out, replace(outcome, recipe=recipe))
+        write_utility_folder(
+            out, replace(outcome, recipe=recipe, report=replace(outcome.report, recipe=recipe.name))
+        )
         write_parquet(found.to_frame(), out / "trials.parquet")
         terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
 
@@ -75,7 +77,7 @@ def _searched(
     metric = asked.metric or utility.compared[0]
     check_quality(metric)
     seed = base.seed if asked.seed is None else asked.seed
-    space = synthesizer_dimensions(base.model)
+    space = asked.searched(synthesizer_dimensions(base.model))
     learned = prepared.groups.learned.liked
 
     def attempt(number: int, point: dict[str, Any], verdict: Verdict) -> Trial:
@@ -86,7 +88,7 @@ def _searched(
         values: list[float] = []
         means: dict[str, float] = {}
         try:
-            model, _ = within_users(set_point(prepared.recipe.model, space, point), learned)
+            model, _ = within_users(set_point(prepared.recipe.model, space, point), learned, all_teach=True)
             ready = replace(prepared, recipe=replace(prepared.recipe, model=model))
             seeds = range(seed, seed + asked.trainings)
             for value in values_of_setting(ready, metric, seeds, device, progress):

@@ -95,7 +95,8 @@ def tune(
     is judged on what its training stops by, and its trials are kept in OUT-trials: after an interrupt the same
     command goes on with the next one. With --storage the same command, started in several terminals, shares the trials among
     them. Test data are read once, after the choice. Given parts are put in the order of
-    time; a trained model keeps them as named with `--set protocol.kind=paper`.
+    time; a trained model keeps them as named with `--set protocol.kind=paper`. Settings of a trained model or a synthesizer
+    that --set gives are not searched.
     """
     from unblur import experiment, tuning
     from unblur.cli.studies import Asked, tune_trained
@@ -105,6 +106,7 @@ def tune(
     if hold_out not in _KINDS:
         raise RecipeError(f"--hold-out must be both, random or block; saw {hold_out!r}. Give one of these.")
     base, notes = resolved(recipe, settings)
+    fixed = frozenset(path.removeprefix("model.") for path in parse_settings(settings or ()))
     if base.utility is not None:
         from unblur.cli.synthesizer_studies import tune_synthesizer
         from unblur.tuning.pruning import check_pruner
@@ -128,7 +130,9 @@ def tune(
                 f"--pruner {pruner} saves trainings of a setting; with --trainings 1 there is one. Give more trainings, "
                 "or leave the pruner out."
             )
-        whole = Asked(trials, metric, sampler or "", seed, None, False, pruner=pruner, trainings=trainings)
+        whole = Asked(
+            trials, metric, sampler or "", seed, None, False, pruner=pruner, trainings=trainings, fixed=fixed
+        )
         tune_synthesizer(base, whole, notes=notes, data=data, out=out, device=device)
         return
     if trainings > 1:
@@ -160,6 +164,7 @@ def tune(
             seconds=seconds,
             pruner=pruner,
             storage=storage,
+            fixed=fixed,
         )
         tune_trained(base, asked, notes=notes, data=data, out=out, device=device, overwrite=overwrite)
         return

@@ -31,14 +31,23 @@ def card(
     versions: Mapping[str, str],
     *,
     file: str,
+    source: str,
+    n_kept: int = 0,
 ) -> str:
-    """The card as Markdown; `counts` are the users and pairs of the sample, `file` is where it lies."""
+    """The card as Markdown.
+
+    `counts` are the users and pairs of the sample, `file` is where it lies, `source` what was read, and `n_kept` how many
+    users were kept out of it.
+    """
     private = getattr(recipe.model, "privacy", None)
     what = f"{counts['users']:,} users that never were, {counts['pairs']:,} pairs of user and item."
     parts = [
         f"# Synthetic users: `{file}`",
         f"{what} Labels of users are 0, 1, 2, … and mean nobody; labels of items are those of the real data.",
-        _list("What it was made from", _origin(train, private is not None)),
+        _list(
+            "What it was made from",
+            [f"read: `{source}`", *_origin(train, private is not None), *_kept(n_kept)],
+        ),
         _list(
             "How it was made",
             [
@@ -72,6 +81,14 @@ def _origin(train: Interactions, private: bool) -> list[str]:
     ]
 
 
+def _kept(n_users: int) -> list[str]:
+    if not n_users:
+        return []
+    audit = "unblur audit real/train.parquet synthetic.parquet --holdout real/kept.parquet"
+    said = f"{n_users:,} more users were kept out at random; they and those learned from lie in `real/`: real people"
+    return [f"{said}, for `{audit}`, and not to be given away"]
+
+
 def _privacy(synthesizer: Synthesizer, private: Any) -> list[str]:
     said = list(synthesizer.notes)
     if private is None:
@@ -84,7 +101,11 @@ def _privacy(synthesizer: Synthesizer, private: Any) -> list[str]:
 
 
 def _settings(recipe: Recipe) -> str:
-    return to_toml({"model": {"kind": recipe.model.kind, **_filled(spec_to_dict(recipe.model))}})
+    read = {name: value for name, value in spec_to_dict(recipe.data.read).items() if value is not None}
+    usual = spec_to_dict(type(recipe.data.read)())
+    given = {name: value for name, value in read.items() if value != usual[name]}
+    model = {"kind": recipe.model.kind, **_filled(spec_to_dict(recipe.model))}
+    return to_toml({**({"data": {"read": given}} if given else {}), "model": model})
 
 
 def _filled(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,11 @@ def check_place(path: str | Path, *, overwrite: bool = False) -> None:
                     "something else. "
                     "Give another path."
                 )
+    check_above(place)
+
+
+def check_above(place: Path) -> None:
+    """Raise `ArtifactError` where nothing can be made at `place`, since the folder above it cannot be written."""
     above = next(folder for folder in place.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise ArtifactError(

@@ -83,7 +83,7 @@ def prepare_users(
     if departures.in_force():
         notes.append(f"departures of the authors' code in force: {', '.join(departures.in_force())}")
     groups = grouped(learnable, reported, utility, departures, judged=judged)
-    model, remarks = within_users(recipe.model, groups.learned.liked)
+    model, remarks = within_users(recipe.model, groups.learned.liked, all_teach=True)
     notes.extend(remarks)
     return PreparedUsers(
         replace(recipe, model=model),
@@ -95,9 +95,16 @@ def prepare_users(
     )
 
 
-def within_users(model: Any, train: Interactions) -> tuple[Any, tuple[str, ...]]:
-    """The spec with no batch larger than all users, as the authors' loader has it, and a note on each that was."""
+def within_users(model: Any, train: Interactions, *, all_teach: bool = False) -> tuple[Any, tuple[str, ...]]:
+    """The spec with no batch larger than all users who teach, as the authors' loader has it, and a note on each that was.
+
+    Where a training stops by some of the users (`VariationalAutoencoder.stopping`) these do not teach, unless
+    `all_teach` since it is given others.
+    """
     most = int((train.user_degrees > 0).sum())
+    stopping = getattr(getattr(model, "vae", None), "stopping", None)
+    if stopping is not None and not all_teach:
+        most = max(1, int((1 - stopping.users) * most))
     notes = []
     for part in ("vae", "diffusion"):
         asked = getattr(getattr(model, part, None), "batch_size", 0)

@@ -8,15 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unblur import artifact
 from unblur.errors import ArtifactError, RecipeError
 from unblur.experiment.card import card
+from unblur.experiment.folder import check_above
 from unblur.experiment.preparation import read_parts
 from unblur.experiment.provenance import trained_on, versions
+from unblur.experiment.rated_users import within_users
 from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
 from unblur.recipe import Recipe
+from unblur.sources import write
 from unblur.sources.folders import replacing_folder
 from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.synthesis.streaming import write_batches
@@ -24,6 +29,8 @@ from unblur.synthesis.synthesizer import Synthesizer
 
 CARD, SAMPLE, SAVED = "card.md", "synthetic.parquet", "synthesizer"
 """What the folder holds; the synthesizer where it was asked for."""
+REAL = "real"
+"""The folder within it of real users, in ``train.parquet`` and ``kept.parquet``, where some were to be kept out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +63,7 @@ def synthesize(
     users: int | None = None,
     protection: Protection | None = None,
     keep_synthesizer: bool = False,
+    keep_out: float | None = None,
     device: str = "cpu",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -66,12 +74,18 @@ def synthesize(
       ``synthesizer/`` with `keep_synthesizer`. It appears whole or not at all; one that exists raises
       `ArtifactError` before anything is computed, unless `overwrite` and it holds a card.
     - `users`: how many; as many as there are real ones when left out.
+    - `keep_out`: a share of the users, chosen at random, from whom nothing is learned: the control group of an audit.
+      ``real/`` then holds both kinds of users.
     - `protection`: train with differential privacy. Training then stops nowhere early, no loss is the
       SDRM authors', and nothing is standardised or drawn by the codes' own mean and covariance, since none of these can
       be accounted for otherwise. All chance comes from the system and is not kept, since a
       known seed would void the guarantee; and the card gives no exact figure of the data but the number of users.
     """
     check_new(out, overwrite=overwrite)
+    if keep_out is not None and not 0 < keep_out < 1:
+        raise RecipeError(
+            f"A share of the users to keep out lies between 0 and 1; saw {keep_out}. Correct it."
+        )
     if recipe.utility is None:
         raise RecipeError(
             f"Users are sampled by a synthesizer; {recipe.model.kind} is a recommender. Name one, such as sdrm."
@@ -80,11 +94,15 @@ def synthesize(
     train = parts.get("train") or next(iter(parts.values()))
     unused = [name for name, part in parts.items() if part is not train]
     notes = [f"made from the train file alone; not used: {', '.join(unused)}"] if unused else []
+    train, kept = (train, None) if keep_out is None else _apart(train, keep_out, recipe.seed)
     if protection is not None:
         recipe = replace(recipe, model=protected(recipe.model, protection, train.n_users))
         notes.append(
             "with differential privacy: training runs all its epochs, and says what it costs in the card"
         )
+    model, remarks = within_users(recipe.model, train)
+    recipe = replace(recipe, model=model)
+    notes.extend(remarks)
     private = getattr(recipe.model, "privacy", None) is not None
     chance: dict[str, Any] = {} if private else streams(recipe.seed, "fit", "sample")  # a known seed voids ε
     start = time.perf_counter()
@@ -102,8 +120,21 @@ def synthesize(
         if counted.empty:
             notes.append(f"{counted.empty:,} synthetic users have no item and leave no trace in the file")
         counts = {"users": wanted, "pairs": n_pairs}
-        text = card(train, recipe, synthesizer, counts, versions(), file=SAMPLE)
+        text = card(
+            train,
+            recipe,
+            synthesizer,
+            counts,
+            versions(),
+            file=SAMPLE,
+            source=Path(data).name,
+            n_kept=0 if kept is None else kept.n_users,
+        )
         (folder / CARD).write_text(text, encoding="utf-8")
+        if kept is not None:
+            (folder / REAL).mkdir()
+            for name, part in (("train", train), ("kept", kept)):
+                write(part.binarized(), folder / REAL / f"{name}.parquet")
         if keep_synthesizer:
             origin = None if private else trained_on(train, recipe)
             artifact.save_synthesizer(synthesizer, folder / SAVED, provenance=origin)
@@ -127,10 +158,24 @@ def protected(model: Any, protection: Protection, n_users: int) -> Any:
     return spec_from_dict(type(model), tree)
 
 
+def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, Interactions]:
+    """Random users to learn from, and the rest."""
+    size = round(share * data.n_users)
+    if not 0 < size < data.n_users:
+        raise RecipeError(
+            f"Some users must be learned from and some kept out; {share} of {data.n_users:,} users is {size:,}. "
+            "Give another share."
+        )
+    chosen = np.zeros(data.n_users, dtype=bool)
+    chosen[streams(seed, "kept out")["kept out"].permutation(data.n_users)[:size]] = True
+    return data.take_users(~chosen), data.take_users(chosen)
+
+
 def check_new(out: str | Path, *, overwrite: bool) -> None:
     """Raise `ArtifactError` where something is in the way of the folder."""
     place = Path(out)
-    if not place.exists():
+    check_above(place)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not overwrite or not (place / CARD).is_file():
         raise ArtifactError(

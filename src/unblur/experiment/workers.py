@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from inspect import signature
@@ -20,6 +20,9 @@ from typing import Any
 from unblur.errors import ArtifactError, RecipeError
 from unblur.progress import Progress, ProgressEvent
 from unblur.recipe import Recipe
+
+HEARD_EVERY = 0.5
+"""Seconds between two looks for an interrupt."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,14 @@ def trained_beside(
     progress(ProgressEvent("seeds", 0, len(shares)))
     pool = ProcessPoolExecutor(beside, mp_context=get_context("spawn"))
     try:
-        for done, finished in enumerate(
-            as_completed([pool.submit(_worked, share) for share in shares]), start=1
-        ):
-            spent.update(finished.result())
-            progress(ProgressEvent("seeds", done, len(shares)))
+        left = {pool.submit(_worked, share) for share in shares}
+        while left:
+            # Not without end: where another library handles signals, an interrupt is seen only between two waits.
+            finished, left = wait(left, timeout=HEARD_EVERY, return_when=FIRST_COMPLETED)
+            for one in finished:
+                spent.update(one.result())
+            if finished:
+                progress(ProgressEvent("seeds", len(shares) - len(left), len(shares)))
     except BrokenProcessPool:
         raise ArtifactError(
             f"Every process must live until its seed is done; one has ended before. What was kept in {checkpoints} is whole. "

@@ -59,9 +59,12 @@ def membership_section(told: tuple[Membership, ...]) -> Section:
         Table(("attacker", "its score"), tuple(ATTACKERS.items()), left=2),
     ]
     missing = dict.fromkeys(
-        catch.reason for entry in told for catch in entry.catches if isinstance(catch, Unmeasured)
+        (column, catch.reason)
+        for entry in told
+        for column, catch in zip(columns[-len(entry.catches) :], entry.catches, strict=True)
+        if isinstance(catch, Unmeasured)
     )
-    blocks[3:3] = [Paragraph(f"A rate {reason}.") for reason in missing]
+    blocks[3:3] = [Paragraph(f"{column[0].upper()}{column[1:]}: {reason}.") for column, reason in missing]
     return Section("Membership inference", tuple(blocks))
 
 

@@ -98,6 +98,11 @@ def stopping_split(
     """Whom to train on, and what to find again of whom: of given users, or of some taken out of train."""
     chance = streams(seed, "carve")["carve"]
     if validation is None:
+        if not (train.user_degrees > 1).any():
+            raise DataError(
+                "Users to stop a training by need two items or more, one to find again by the others; none has. Give users "
+                "with more items, or a `vae.stopping` of none."
+            )
         split = by_user(train, fraction=stopping.users, held_out_fraction=stopping.held_out, rng=chance)
     elif isinstance(validation, Split):
         split = Split(train, validation.histories, validation.held_out, "given validation")

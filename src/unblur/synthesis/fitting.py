@@ -232,12 +232,13 @@ def check_batches(
     sizes = {"vae.batch_size": vae.batch_size}
     if diffusion is not None:
         sizes["diffusion.batch_size"] = diffusion.batch_size
-    for name, size in sizes.items():
-        if size > filled:
-            raise DataError(
-                f"There must be at least as many users with interactions as a batch takes; `{name}` is {size:,} and "
-                f"{filled:,} users are there to train on. Lower `{name}`."
-            )
+    large = {name: size for name, size in sizes.items() if size > filled}
+    if large:
+        raise DataError(
+            "There must be at least as many users with interactions as a batch takes; "
+            f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and {filled:,} users are there to "
+            f"train on. Lower {' and '.join(f'`{name}`' for name in large)}."
+        )
 
 
 def _named(progress: Progress, stage: str) -> Progress:

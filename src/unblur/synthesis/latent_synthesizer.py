@@ -59,7 +59,7 @@ class LatentSynthesizer(Synthesizer):
         """The accounting of privacy, or that there is none; items that are never sampled."""
         missing = int((~self.taken).sum())
         noted = (
-            f"{missing:,} of {len(self.items):,} items were in nobody's train row and are never sampled",
+            f"{missing:,} of {len(self.items):,} items were in no row that was trained on and are never sampled",
         )
         private = (
             ("No differential privacy: how much a sample gives away is for attacks to measure.",)

@@ -106,6 +106,19 @@ def test_few_users_are_no_evidence_of_anything(people: Groups) -> None:
     assert not any("no difference was found between" in finding.text for finding in found.findings)
 
 
+def test_attackers_who_score_all_people_alike_are_named(people: Groups) -> None:
+    """Nobody shares an item with these synthetic users, so the nearest one is as far from everybody."""
+    x = np.zeros((300, people.train.n_items + 2), dtype=np.float32)
+    x[np.arange(300), people.train.n_items + np.arange(300) % 2] = 1
+    items = Vocabulary(np.arange(people.train.n_items + 2))
+    wide = [part.onto(items=items) for part in (people.train, people.holdout)]
+    found = audit(wide[0], Interactions.from_matrix(x, items=items), wide[1], rng=1)
+    clear = next(
+        finding.text for finding in found.findings if finding.text.startswith("No leak of membership")
+    )
+    assert "since all people score alike: nearest row" in clear
+
+
 def test_a_tenth_of_copies_is_found(people: Groups) -> None:
     mixed = rows(people.others.take_users(slice(0, 2700)), people.train.take_users(slice(0, 300)))
     found = audit(people.train, mixed, people.holdout, rng=1)

@@ -33,6 +33,9 @@ from unblur.evaluation.utility import Worth, best_taught
 Kind: TypeAlias = Literal["leak", "clear", "fault", "unmeasured", "note"]
 """What a finding is: a leak, none found, a fault of the set, something that could not be measured, a remark."""
 
+TIED = 0.999
+"""An attacker of whose pairs a larger share has equal scores tells nobody apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -71,6 +74,8 @@ def _about_membership(told: tuple[Membership, ...]) -> list[Finding]:
     leaks = dict(zip(areas, holm([_doubt(entry) for entry in areas.values()]) < 0.05, strict=True))
     name, best = max(areas.items(), key=lambda item: item[1].value)
     users = f"{best.n_members:,} members and {best.n_outsiders:,} outsiders"
+    tied = [attacker for attacker, entry in areas.items() if entry.ties > TIED]
+    blind = f" Of no use here, since all people score alike: {', '.join(tied)}." if tied else ""
     made = []
     if any(leaks.values()):
         caught = [attacker for attacker, leak in leaks.items() if leak]
@@ -86,7 +91,7 @@ def _about_membership(told: tuple[Membership, ...]) -> list[Finding]:
             Finding(
                 "clear",
                 f"No leak of membership was found by these {len(areas)} attacks on {users}: the best ({name}) has an "
-                f"{best.described()}, where guessing has 0.5. Other attacks may find more.",
+                f"{best.described()}, where guessing has 0.5. Other attacks may find more.{blind}",
             )
         )
     for at in range(len(told[0].catches)):

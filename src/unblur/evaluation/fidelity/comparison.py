@@ -98,13 +98,13 @@ def fidelity(
     size = min(synthetic.n_users, real.shape[0])
     made = synthetic.matrix[np.sort(chance["sample"].permutation(synthetic.n_users)[:size])]
     real = real[np.sort(chance["sample"].permutation(real.shape[0])[:size])]
-    parts = {"train": reference, "synthetic": made, "kept out": real}
+    parts = {"train": reference, "synthetic": made, "other real": real}
     most = max(int(np.diff(part.indptr).max()) for part in parts.values())
     against = Summary.of(reference, most=most)
     values = {name: _values(part, against, most) for name, part in parts.items()}
     widths = {
         name: _spread(parts[name], against, most, resamples, chance["resamples"], progress, name)
-        for name in ("synthetic", "kept out")
+        for name in ("synthetic", "other real")
     }
     likenesses = [_likeness(entry, at, values, widths) for at, entry in enumerate(STATISTICS.values())]
     together = _cooccurrence(parts, chance["groups"])
@@ -173,7 +173,7 @@ def _likeness(
     least, largest = _RANGES[entry.distance]
     ends = {
         name: [float(np.clip(values[name][at] + width[at], least, largest)) for width in widths[name]]
-        for name in ("synthetic", "kept out")
+        for name in ("synthetic", "other real")
     }
     return Likeness(
         name=entry.name,
@@ -182,9 +182,9 @@ def _likeness(
         value=float(values["synthetic"][at]),
         low=ends["synthetic"][0],
         high=ends["synthetic"][1],
-        yardstick=float(values["kept out"][at]),
-        yardstick_low=ends["kept out"][0],
-        yardstick_high=ends["kept out"][1],
+        yardstick=float(values["other real"][at]),
+        yardstick_low=ends["other real"][0],
+        yardstick_high=ends["other real"][1],
         train=None if entry.distance else float(values["train"][at]),
     )
 
@@ -193,7 +193,7 @@ def _cooccurrence(parts: dict[str, sparse.csr_array], random: np.random.Generato
     items = popular_items(parts["train"])
     counted = {name: grouped_cooccurrence(part, items, random) for name, part in parts.items()}
     made = cooccurrence_distance(counted["synthetic"], counted["train"])
-    real = cooccurrence_distance(counted["kept out"], counted["train"])
+    real = cooccurrence_distance(counted["other real"], counted["train"])
     if made is None or real is None:
         return None
     return Likeness(

@@ -248,40 +248,39 @@ def _stream(n_users: int) -> tuple[list[Row], dict[str, Any]]:
 
 
 def _row_mlp(turns: int) -> tuple[list[Row], dict[str, Any]]:
-    rows, found = [], {}
-    sizes = {"MovieLens 1M": (6034, 3125, 575_000), "Digital Music": (10_621, 8582, 106_000)}
-    for name, (n_users, n_items, n_pairs) in sizes.items():
-        found[name] = figures = measured(
-            "synthesis",
-            "row_steps",
-            n_users=n_users,
-            n_items=n_items,
-            n_pairs=n_pairs,
-            turns=turns,
-            steps=20,
-        )
+    def told(figures: dict[str, float]) -> str:
         once = f"{figures['one pass']:.1f} ms" if "one pass" in figures else "no numba"
-        figure = f"{once}; {figures['torch']:.1f} ms by torch alone; {figures['textbook']:.1f} ms by autograd and Adam"
-        rows.append((f"MLP, a step of 16 rows at the size of {name}", "", figure))
-    return rows, found
+        return f"{once}; {figures['torch']:.1f} ms by torch alone; {figures['textbook']:.1f} ms by autograd and Adam"
+
+    sizes = {"MovieLens 1M": (6034, 3125, 575_000), "Digital Music": (10_621, 8582, 106_000)}
+    return _steps("MLP, a step of 16 rows", "row_steps", sizes, told, turns=turns, steps=20)
 
 
 def _pair_neumf(turns: int) -> tuple[list[Row], dict[str, Any]]:
-    rows, found = [], {}
-    sizes = {"MovieLens 1M": (11_000, 3125, 1_050_000), "Digital Music": (20_200, 8582, 39_000_000)}
-    for name, (n_users, n_items, n_pairs) in sizes.items():
-        found[name] = figures = measured(
-            "synthesis",
-            "pair_steps",
-            n_users=n_users,
-            n_items=n_items,
-            n_pairs=n_pairs,
-            turns=turns,
-            steps=200,
-        )
+    def told(figures: dict[str, float]) -> str:
         ours = f"{figures['rows needed']:.2f} ms" if "rows needed" in figures else "no numba"
-        figure = f"{ours}; {figures['textbook']:.2f} ms by autograd and Adam"
-        rows.append((f"NeuMF, a step of 256 pairs at the size of {name}, one thread", "", figure))
+        return f"{ours}; {figures['textbook']:.2f} ms by autograd and Adam"
+
+    sizes = {"MovieLens 1M": (11_000, 3125, 1_050_000), "Digital Music": (20_200, 8582, 39_000_000)}
+    what = "NeuMF, a step of 256 pairs, one thread,"
+    return _steps(what, "pair_steps", sizes, told, turns=turns, steps=200)
+
+
+def _steps(
+    what: str,
+    function: str,
+    sizes: dict[str, tuple[int, int, int]],
+    told: Callable[[dict[str, float]], str],
+    **given: int,
+) -> tuple[list[Row], dict[str, Any]]:
+    """A row for each size: users, items and pairs."""
+    rows: list[Row] = []
+    found = {}
+    for name, (n_users, n_items, n_pairs) in sizes.items():
+        found[name] = measured(
+            "synthesis", function, n_users=n_users, n_items=n_items, n_pairs=n_pairs, **given
+        )
+        rows.append((f"{what} at the size of {name}", "", told(found[name])))
     return rows, found
 
 

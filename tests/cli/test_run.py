@@ -306,5 +306,6 @@ def test_an_interrupt_in_the_middle_leaves_nothing(recipe: Path, events: Path, t
         running.kill()
         running.wait()
     assert running.returncode == 130
-    assert told == "interrupted; nothing is left half written\n"
+    assert told.startswith("interrupted; nothing is left half written")
+    assert told.count("\n") == 1
     assert not list(place.iterdir())

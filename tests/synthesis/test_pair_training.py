@@ -247,25 +247,26 @@ def threads():
 def fit(before, after):
     def look(event):
         before.set()
-        after.wait(60)
+        assert after.wait(60)
         inside.append((torch.get_num_threads(), threads()))
-    return NeuMF(epochs=2).fit(users, rng=0, progress=look)
+    made.append(NeuMF(epochs=2).fit(users, rng=0, progress=look))
 
-inside, users = [], generated(40, 30, 300, rng=0)
+inside, made, users = [], [], generated(40, 30, 300, rng=0)
 torch.set_num_threads(3)
 given = threads()
 one, other, done = threading.Event(), threading.Event(), threading.Event()
 done.set()
-made = [fit(one, done)]
+fit(one, done)
 assert inside and all(seen == (1, {1}) for seen in inside), inside
 assert torch.get_num_threads() == 3 and threads() == given, (torch.get_num_threads(), threads())
 one.clear()
-both = [threading.Thread(target=lambda: made.append(fit(*events))) for events in ((one, other), (other, one))]
+both = [threading.Thread(target=fit, args=events) for events in ((one, other), (other, one))]
 for thread in both:
     thread.start()
 for thread in both:
     thread.join()
 assert torch.get_num_threads() == 3 and threads() == given, (torch.get_num_threads(), threads())
+assert len(made) == 3
 for name, tensor in made[0].tensors().items():
     for again in made[1:]:
         np.testing.assert_array_equal(again.tensors()[name], tensor)

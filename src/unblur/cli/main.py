@@ -52,8 +52,9 @@ class _Commands(TyperGroup):
             code = REFUSED
         except (KeyboardInterrupt, typer.Abort):
             terminal.err().print(
-                "interrupted; nothing is left half written, and what --checkpoints or trials have kept is gone on from",
+                "interrupted; nothing is left half written, and the same command goes on from what --checkpoints has kept",
                 style="red",
+                soft_wrap=True,
             )
             code = INTERRUPTED
         raise typer.Exit(code)

@@ -85,10 +85,10 @@ def test_wrong_usage_is_code_2(unblur: Unblur) -> None:
 def test_running_out_of_memory_is_told(unblur: Unblur, monkeypatch: pytest.MonkeyPatch) -> None:
     from unblur import experiment
 
-    def run(*given: object, **more: object) -> None:
+    def outcome_of(*given: object, **more: object) -> None:
         raise MemoryError("Unable to allocate 33.6 GiB")
 
-    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(experiment, "outcome_of", outcome_of)
     ran = unblur("run", "bspm/demo")
     assert ran.code == 2
     assert "33.6 GiB" in ran.err

@@ -1,5 +1,6 @@
 """`unblur run` on data of one's own, what it writes, and what it refuses."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -64,6 +65,21 @@ def test_a_recipe_on_a_file_of_ones_own(unblur: Unblur, recipe: Path, events: Pa
     assert artifact.read_manifest(out / "model")["provenance"]["recipe"] == "ours/log"
     assert package.load(out / "model").spec == load_recipe(out / "recipe.toml").model
     assert list(out.parent.iterdir()) == [out]
+
+
+def test_figures_are_shown_though_the_folder_cannot_be_written(
+    unblur: Unblur, recipe: Path, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artifact, "save", full)
+    ran = unblur("run", recipe, "--data", events, "--out", tmp_path / "runs" / "first")
+    assert ran.code == 2
+    assert "recall@3" in ran.out
+    assert "No space left on device" in ran.err
+    assert "written to" not in ran.out
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_nothing_written_tells_of_the_machine_or_its_paths(

@@ -175,6 +175,11 @@ def test_a_search_begins_with_the_recipe_goes_on_and_reports_other_users(
     assert load_recipe(tmp_path / "one" / "recipe.toml").name == "sdrm/quick-tuned"
     table = pl.read_parquet(tmp_path / "one" / "trials.parquet")
     assert table["capped_recall@5"].to_list() == [first["value"]]
+    assert "History: 1 trials." in (tmp_path / "one" / "report.html").read_text()
+    assert (
+        main([*map(str, words), "2", "--overwrite"]) == 0
+    )  # the run's folder is replaced, and the search goes on
+    assert pl.read_parquet(tmp_path / "one" / "trials.parquet")["trial"].sort().to_list() == [0, 1]
 
 
 def test_settings_that_are_given_are_not_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,12 +103,13 @@ def evaluate(
         report = experiment.evaluate_saved(
             model, chosen, data, unknown_items=unknown, device=device, progress=progress
         )
+    show(report)
     if out is not None:
         from unblur.sources import replacing
 
         with replacing(out) as stream:
             stream.write(report.to_json().encode())
-    show(report, out)
+        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
 
 
 @reads_data

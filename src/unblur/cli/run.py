@@ -13,7 +13,10 @@ from unblur.cli.progress import ProgressDisplay
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from unblur.evaluation.report import Report
+    from unblur.experiment.folder import Result
     from unblur.recipe import Recipe
 
 MISSED = 1
@@ -54,21 +57,23 @@ def run(
     if check and (data is not None or not chosen.expected):
         reason = "--data runs on other data" if data is not None else f"{chosen.name} expects none"
         raise RecipeError(f"--check compares with published numbers; {reason}. Leave --check out.")
+    if out is not None:
+        experiment.check_place(out, overwrite=overwrite)
     with ProgressDisplay() as progress:
-        report = experiment.run(
+        outcome = experiment.outcome_of(
             chosen,
             data=data,
             seeds=seeds,
             device=device,
-            out=out,
-            overwrite=overwrite,
             checkpoints=checkpoints,
             workers=workers,
             notes=notes,
             progress=progress,
         )
-    show(report, out)
-    missed = report.missed()
+    show(outcome.report)  # first: a full disk takes the folder, and not the figures too
+    if out is not None:
+        keep(outcome, out, overwrite=overwrite)
+    missed = outcome.report.missed()
     if check and missed:
         names = ", ".join(f"{entry.name} {entry.value:.4f}" for entry in missed)
         terminal.err().print(f"not reproduced: {names}", style="red")
@@ -91,13 +96,19 @@ def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, 
     return changed, tuple(notes)
 
 
-def show(report: Report, out: Path | None) -> None:
-    """Print a report, and where it was written."""
+def show(report: Report) -> None:
+    """Print a report."""
     from unblur.cli.tables import report_lines, report_table
 
     console: Any = terminal.out()
     console.print(report_table(report))
     for line in report_lines(report):
         console.print(line, markup=False, soft_wrap=True)
-    if out is not None:
-        console.print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def keep(result: Result, out: Path, *, trials: pl.DataFrame | None = None, overwrite: bool) -> None:
+    """Write the folder of a run, and say where it is."""
+    from unblur.experiment import write_folder
+
+    write_folder(out, result, trials=trials, overwrite=overwrite)
+    terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)

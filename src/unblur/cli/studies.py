@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from unblur.cli import terminal
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.run import show
+from unblur.cli.run import keep, show
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -94,16 +94,11 @@ def tune_trained(
             progress=progress,
         )
     print_trials(found)
-    show(outcome.report, None)
+    show(outcome.report)
     terminal.note(f"trials are kept in {shown_url(asked.storage) if asked.storage else place}")
     if out is not None:
-        experiment.write_folder(
-            out,
-            replace(outcome, recipe=_named(outcome.recipe)),
-            tables={"trials.parquet": found.to_frame()},
-            overwrite=overwrite,
-        )
-        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+        named = replace(outcome, recipe=_named(outcome.recipe))
+        keep(named, out, trials=found.to_frame(), overwrite=overwrite)
 
 
 def _space(base: Recipe, asked: Asked) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:

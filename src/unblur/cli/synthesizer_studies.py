@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from unblur.cli import terminal
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.run import show
+from unblur.cli.run import keep, show
 from unblur.cli.studies import Asked, print_trials, trials_folder
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ def tune_synthesizer(
     data: Path | None,
     out: Path | None,
     device: str,
+    overwrite: bool,
 ) -> None:
     """A study of the recipe's synthesizer, kept on disk trial by trial; then one run of the winner.
 
     The recipe's own setting is the first trial. Users who are searched on neither stop a training nor are reported.
     """
     from unblur.experiment.rated_users import prepare_users
-    from unblur.experiment.utility import measure_utility, write_utility_folder
-    from unblur.sources import write_parquet
+    from unblur.experiment.utility import measure_utility
 
     base = base.without_numbers()
     place = trials_folder(base, out)
@@ -45,7 +45,7 @@ def tune_synthesizer(
         prepared = prepare_users(replace(base, model=found.spec), data=data, progress=progress)
         outcome = measure_utility(prepared, device=device, notes=(*notes, *found.notes()), progress=progress)
     print_trials(found)
-    show(outcome.report, None)
+    show(outcome.report)
     terminal.note(f"trials are kept in {place}")
     if out is not None:
         recipe = replace(
@@ -53,11 +53,9 @@ def tune_synthesizer(
             name=f"{base.name}-tuned",
             title=f"{base.title}, hyper-parameters chosen on users who are not reported on".lstrip(", "),
         )
-        write_utility_folder(
-            out, replace(outcome, recipe=recipe, report=replace(outcome.report, recipe=recipe.name))
-        )
-        write_parquet(found.to_frame(), out / "trials.parquet")
-        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+        report = replace(outcome.report, recipe=recipe.name)
+        named = replace(outcome, recipe=recipe, report=report)
+        keep(named, out, trials=found.to_frame(), overwrite=overwrite)
 
 
 def _searched(

@@ -12,7 +12,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Device, Overwrite, Settings
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.run import resolved, show
+from unblur.cli.run import keep, resolved, show
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def tune(
         whole = Asked(
             trials, metric, sampler or "", seed, None, False, pruner=pruner, trainings=trainings, fixed=fixed
         )
-        tune_synthesizer(base, whole, notes=notes, data=data, out=out, device=device)
+        tune_synthesizer(base, whole, notes=notes, data=data, out=out, device=device, overwrite=overwrite)
         return
     if trainings > 1:
         raise RecipeError(
@@ -190,11 +190,10 @@ def tune(
             progress=progress,
         )
     _print_trials(found)
-    show(outcome.report, None)
+    show(outcome.report)
     if out is not None:
-        kept = replace(outcome, recipe=as_given(outcome.recipe))
-        experiment.write_folder(out, kept, tables={"trials.parquet": found.to_frame()}, overwrite=overwrite)
-        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+        named = replace(outcome, recipe=as_given(outcome.recipe))
+        keep(named, out, trials=found.to_frame(), overwrite=overwrite)
 
 
 def _given(*options: Mapping[str, object]) -> str:

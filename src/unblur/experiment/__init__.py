@@ -9,6 +9,7 @@ from unblur.experiment.measuring import measure as measure
 from unblur.experiment.preparation import Prepared as Prepared
 from unblur.experiment.preparation import prepare as prepare
 from unblur.experiment.preparation import read_parts as read_parts
+from unblur.experiment.running import outcome_of as outcome_of
 from unblur.experiment.running import run as run
 from unblur.experiment.saved import Fitted as Fitted
 from unblur.experiment.saved import evaluate_saved as evaluate_saved

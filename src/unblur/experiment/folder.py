@@ -1,25 +1,21 @@
-"""The folder of a run: resolved recipe, report and model, written whole or not at all."""
+"""The folder of a run: resolved recipe, report and what was fitted, written whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from unblur import artifact
 from unblur.errors import ArtifactError, CapabilityError
-from unblur.experiment.provenance import trained_on
 from unblur.sources import write_parquet
 from unblur.sources.folders import replacing_folder
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from unblur.experiment.measuring import Outcome
+    from unblur.evaluation.report import Report
+    from unblur.recipe import Recipe
 
 MARK = "report.json"
 """The file by which a folder is known to be that of a run."""
@@ -57,59 +53,58 @@ def check_above(place: Path) -> None:
         )
 
 
+class Result(Protocol):
+    """What came of a recipe, as far as its folder needs it."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """As it ran."""
+        ...
+
+    @property
+    def report(self) -> Report:
+        """Its measurements."""
+        ...
+
+    def page(self, trials: pl.DataFrame | None = None) -> str:
+        """The report as one HTML page, with the plots of the search that it came of."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what was fitted into a folder of its own within `folder`."""
+        ...
+
+
 def write_folder(
     path: str | Path,
-    outcome: Outcome,
+    result: Result,
     *,
-    tables: Mapping[str, pl.DataFrame] | None = None,
+    trials: pl.DataFrame | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write what came of a recipe to a new folder, by way of a sibling that is renamed at the end.
 
-    `tables` are written beside it as Parquet files of these names.
+    `trials` of a search are drawn on the page, and written beside it as ``trials.parquet``.
     """
     check_place(path, overwrite=overwrite)
     with replacing_folder(path) as folder:
-        for name, text in _texts(outcome, (tables or {}).get("trials.parquet")).items():
+        for name, text in _texts(result, trials).items():
             (folder / name).write_text(text, encoding="utf-8")
-        for name, table in (tables or {}).items():
-            write_parquet(table, folder / name)
-        artifact.save(outcome.model, folder / "model", provenance=trained_on(outcome.train, outcome.recipe))
+        if trials is not None:
+            write_parquet(trials, folder / "trials.parquet")
+        result.save(folder)
 
 
-def _texts(outcome: Outcome, trials: pl.DataFrame | None = None) -> dict[str, str]:
+def _texts(result: Result, trials: pl.DataFrame | None) -> dict[str, str]:
     """The text files of the folder by name; without jinja2 the page is left out, and a note in the report says so."""
-    report, page = outcome.report, {}
+    report, page = result.report, {}
     try:
-        page = {"report.html": _page(outcome, trials)}
+        page = {"report.html": result.page(trials)}
     except CapabilityError as problem:
         report = replace(report, notes=(*report.notes, f"there is no report.html: {problem}"))
     return {
-        "recipe.toml": outcome.recipe.to_toml(),
+        "recipe.toml": result.recipe.to_toml(),
         MARK: report.to_json(),
         "report.md": report.to_markdown(),
         **page,
     }
-
-
-def _page(outcome: Outcome, trials: pl.DataFrame | None) -> str:
-    """The run as a page: the report, where recommendations fall, and what the filter does where the model is one."""
-    from unblur.evaluation.metrics import exposure
-    from unblur.pages import report_page
-    from unblur.pages.curves import concentration, filter_response
-
-    degrees, ranking = outcome.train.item_degrees, outcome.evaluations[0].ranking
-    order = np.argsort(-degrees, kind="stable")
-    curves = {
-        "train": concentration(degrees, order),
-        f"the first {ranking.k} recommended": concentration(
-            exposure(ranking.positions, len(order), ranking.k), order
-        ),
-    }
-    return report_page(
-        report=outcome.report,
-        concentration=curves,
-        response=filter_response(outcome.recipe.model),
-        training=outcome.training,
-        trials=trials,
-    )

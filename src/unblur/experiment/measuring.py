@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unblur import artifact
 from unblur.errors import RecipeError
+from unblur.evaluation.metrics import exposure
 from unblur.evaluation.protocol import Evaluation
 from unblur.evaluation.report import Measurement, Provenance, Report, Timings, with_expected
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.experiment.preparation import Prepared
-from unblur.experiment.provenance import machine, peak_rss_mb, versions
+from unblur.experiment.provenance import machine, peak_rss_mb, trained_on, versions
 from unblur.experiment.resuming import kept_in
 from unblur.experiment.training_log import Epoch, TrainingLog
 from unblur.interactions import Interactions
@@ -27,6 +29,9 @@ from unblur.recommender import Recommender
 from unblur.spec import spec_to_dict
 from unblur.splitting import Split
 from unblur.tuning.search import first_metric, search
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,29 @@ class Outcome:
     """One for each seed: the lists and the values of each user."""
     training: tuple[Epoch, ...] = ()
     """The epochs of the first seed's training, where the model is trained."""
+
+    def page(self, trials: pl.DataFrame | None = None) -> str:
+        """The run as a page: the report, where recommendations fall, and what the filter does where the model is one."""
+        from unblur.pages import report_page
+        from unblur.pages.curves import concentration, filter_response
+
+        degrees, ranking = self.train.item_degrees, self.evaluations[0].ranking
+        order = np.argsort(-degrees, kind="stable")
+        recommended = exposure(ranking.positions, len(order), ranking.k)
+        return report_page(
+            report=self.report,
+            concentration={
+                "train": concentration(degrees, order),
+                f"the first {ranking.k} recommended": concentration(recommended, order),
+            },
+            response=filter_response(self.recipe.model),
+            training=self.training,
+            trials=trials,
+        )
+
+    def save(self, folder: Path) -> None:
+        """The model, in `folder`/model."""
+        artifact.save(self.model, folder / "model", provenance=trained_on(self.train, self.recipe))
 
 
 def measure(

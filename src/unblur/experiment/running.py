@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 
 from unblur.evaluation.report import Report
 from unblur.experiment.folder import check_place, write_folder
-from unblur.experiment.measuring import measure
+from unblur.experiment.measuring import Outcome, measure
 from unblur.experiment.preparation import prepare
+from unblur.experiment.rated_users import prepare_users
 from unblur.experiment.resuming import kept_in
-from unblur.experiment.utility import run_utility
+from unblur.experiment.utility import UtilityOutcome, measure_utility
 from unblur.experiment.workers import check_workers, trained_beside
 from unblur.progress import Progress, silent
 from unblur.recipe import Recipe
@@ -45,39 +46,60 @@ def run(
       that asks for them must begin its work under ``if __name__ == "__main__":``. Raises `RecipeError` where there are no
       several trainings.
     - `notes`: what the report's reader must know beside what the run finds out by itself.
-
-    A recipe whose model is a synthesizer is run by `run_utility`.
     """
-    check_workers(recipe, workers, seeds)
-    kept_in(checkpoints, recipe.model, recipe.seed)
     if out is not None:
         check_place(out, overwrite=overwrite)
+    outcome = outcome_of(
+        recipe,
+        data=data,
+        seeds=seeds,
+        device=device,
+        checkpoints=checkpoints,
+        workers=workers,
+        notes=notes,
+        progress=progress,
+    )
+    if out is not None:
+        write_folder(out, outcome, overwrite=overwrite)
+    return outcome.report
+
+
+def outcome_of(
+    recipe: Recipe,
+    *,
+    data: str | Path | None = None,
+    seeds: int = 1,
+    device: str = "cpu",
+    checkpoints: str | Path | None = None,
+    workers: int = 1,
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Outcome | UtilityOutcome:
+    """`run` without its folder, which `write_folder` makes of what comes back: a report, and what was fitted."""
+    check_workers(recipe, workers, seeds)
+    kept_in(checkpoints, recipe.model, recipe.seed)
     with _trained_first(recipe, data, seeds, workers, device, checkpoints, progress) as (folder, spent, said):
+        told = (*notes, *said)
         if recipe.utility is not None:
-            return run_utility(
-                recipe,
-                data=data,
+            users = prepare_users(recipe, data=data, progress=progress)
+            return measure_utility(
+                users,
                 seeds=seeds,
                 device=device,
-                out=out,
-                overwrite=overwrite,
                 checkpoints=folder,
-                notes=(*notes, *said),
+                notes=told,
                 spent=spent,
                 progress=progress,
             )
-        outcome = measure(
+        return measure(
             prepare(recipe, data=data, progress=progress),
             seeds=seeds,
             device=device,
             checkpoints=folder,
-            notes=(*notes, *said),
+            notes=told,
             spent=spent,
             progress=progress,
         )
-    if out is not None:
-        write_folder(out, outcome, overwrite=overwrite)
-    return outcome.report
 
 
 @contextmanager

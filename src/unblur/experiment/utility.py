@@ -7,29 +7,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unblur import artifact
 from unblur.baselines import EASE
-from unblur.errors import CapabilityError, RecipeError
+from unblur.errors import RecipeError
 from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.report import Report
 from unblur.evaluation.utility import Measured, UtilityRun, measure_arm, measurements_of, training_rows
-from unblur.experiment.folder import MARK, check_place
 from unblur.experiment.kept_arms import KeptArms
 from unblur.experiment.measuring import Clock, reported
 from unblur.experiment.provenance import trained_on
-from unblur.experiment.rated_users import PreparedUsers, prepare_users
+from unblur.experiment.rated_users import PreparedUsers
 from unblur.experiment.resuming import kept_in
 from unblur.interactions import Interactions
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
 from unblur.recipe import Recipe
 from unblur.recipe.synthesis import REFERENCES, samples_of
-from unblur.sources.folders import replacing_folder
 from unblur.spec import spec_to_dict
 from unblur.synthesis.settings import Discretization
 from unblur.synthesis.synthesizer import Synthesizer
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,39 +45,16 @@ class UtilityOutcome:
     """What it was fitted to."""
     runs: tuple[UtilityRun, ...]
 
+    def page(self, trials: pl.DataFrame | None = None) -> str:
+        """The report as one HTML page."""
+        from unblur.pages import report_page
 
-def run_utility(
-    recipe: Recipe,
-    *,
-    data: str | Path | None = None,
-    seeds: int = 1,
-    device: str = "cpu",
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    checkpoints: str | Path | None = None,
-    notes: Sequence[str] = (),
-    spent: Mapping[str, float] | None = None,
-    progress: Progress = silent,
-) -> Report:
-    """`experiment.run` for a recipe whose model is a synthesizer; arguments and folder are its own.
+        return report_page(self.report, trials=trials)
 
-    The folder holds the synthesizer in place of a model; `spent` are seconds that went into `checkpoints` before.
-    """
-    if out is not None:
-        check_place(out, overwrite=overwrite)
-    prepared = prepare_users(recipe, data=data, progress=progress)
-    outcome = measure_utility(
-        prepared,
-        seeds=seeds,
-        device=device,
-        checkpoints=checkpoints,
-        notes=notes,
-        spent=spent,
-        progress=progress,
-    )
-    if out is not None:
-        write_utility_folder(out, outcome)
-    return outcome.report
+    def save(self, folder: Path) -> None:
+        """The synthesizer, in `folder`/synthesizer."""
+        place = folder / "synthesizer"
+        artifact.save_synthesizer(self.synthesizer, place, provenance=trained_on(self.train, self.recipe))
 
 
 def measure_utility(
@@ -267,29 +245,3 @@ def _measured(
         device=device,
         progress=progress,
     )
-
-
-def write_utility_folder(path: str | Path, outcome: UtilityOutcome) -> None:
-    """Write recipe, report, its page and the synthesizer to a new folder, whole or not at all; an earlier run's is
-    replaced. Without jinja2 the page is left out, and a note in the report says so."""
-    from unblur.pages import report_page
-
-    report, page = outcome.report, {}
-    try:
-        page = {"report.html": report_page(report)}
-    except CapabilityError as problem:
-        report = replace(report, notes=(*report.notes, f"there is no report.html: {problem}"))
-    texts = {
-        "recipe.toml": outcome.recipe.to_toml(),
-        MARK: report.to_json(),
-        "report.md": report.to_markdown(),
-        **page,
-    }
-    with replacing_folder(path) as folder:
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        artifact.save_synthesizer(
-            outcome.synthesizer,
-            folder / "synthesizer",
-            provenance=trained_on(outcome.train, outcome.recipe),
-        )

@@ -7,14 +7,19 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.audit.sets import Groups, binary, groups, rows
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.evaluation.audit import Audit, audit
+from unblur.evaluation.conclusions import _about_catch
 from unblur.evaluation.fidelity import fidelity
 from unblur.evaluation.gates import Gates
 from unblur.evaluation.privacy import Area, Catch, Guesses, Share, Unmeasured, beyond_chance, excess_of
 from unblur.evaluation.privacy.item_inference import _hide, _most_popular
+from unblur.evaluation.privacy.membership import Membership
+from unblur.evaluation.privacy.rates import area
 from unblur.evaluation.privacy.samples import samples
 from unblur.evaluation.privacy.singling_out import _claims, _held, _holders, singling_out
 from unblur.interactions import Interactions
@@ -218,9 +223,9 @@ def test_what_a_control_group_is_too_small_for_is_not_measured(
 def test_bad_sets_are_refused(people: Groups) -> None:
     train, made, kept = people.train, rows(people.others), people.holdout
     nobody = Interactions.from_matrix(np.zeros((3, 300), dtype=np.float32))
-    for given in ((nobody, made, kept), (train, nobody, kept), (train, made, nobody)):
+    for sets in ((nobody, made, kept), (train, nobody, kept), (train, made, nobody)):
         with pytest.raises(DataError, match="needs interactions in every set"):
-            audit(*given)
+            audit(*sets)
     with pytest.raises(DataError, match="500 of its 1,000 user labels are in train"):
         audit(train, made, _overlapping(people))
     relabelled = Interactions(train.matrix, Vocabulary([f"p{at}" for at in range(3000)]), train.items)
@@ -319,3 +324,39 @@ def test_claims_about_the_same_people_do_not_pass_for_many() -> None:
         assert isinstance(guess.excess, tuple)
         outside += guess.excess[1] > 0 or guess.excess[2] < 0
     assert outside <= 2
+
+
+def test_few_kept_out_users_are_no_control_group_for_claims(people: Groups) -> None:
+    made = rows(people.others.take_users(slice(0, 300)))
+    for size, measured in ((19, False), (20, True)):
+        sets = samples(people.train, made, people.holdout.take_users(slice(0, size)))
+        found = singling_out(sets, 3, claims=200, rng=1)
+        assert isinstance(found, Guesses)
+        assert isinstance(found.excess, Unmeasured) is not measured
+    audited = audit(people.train, made, people.holdout.take_users(slice(0, 2)), rng=1)
+    assert {gate.name for gate in audited.failed()} == {"max_auc", "max_excess"}
+    assert "needs at least 20 users" in next(
+        gate.reason for gate in audited.failed() if gate.name == "max_excess"
+    )
+    assert not any(finding.kind == "leak" for finding in audited.findings)
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_an_excess_lies_within_its_interval_between_minus_one_and_one(attack: int, control: int) -> None:
+    guess = Guesses(attack=Share(attack, 50), control=Share(control, 50), baseline=Share(1, 50))
+    assert not isinstance(guess.excess, Unmeasured)
+    value, low, high = guess.excess
+    assert -1 <= low <= value <= high <= 1
+
+
+def test_an_attacker_who_tells_some_people_is_not_hidden_by_one_with_more_hits() -> None:
+    def told(name: str, members: int, outsiders: int) -> Membership:
+        caught = Catch(0.01, Share(members, 1000), Share(outsiders, 1000))
+        return Membership(attacker=name, auc=area(SPREAD, SPREAD), catches=(caught,))
+
+    loud, sure = told("loud", 20, 10), told("sure", 19, 0)
+    assert [_about_catch((entry,), 0) == [] for entry in (loud, sure)] == [True, False]
+    assert "sure catches 1.9%" in _about_catch((loud, sure), 0)[0].text
+
+
+SPREAD = np.arange(50.0)

@@ -117,3 +117,11 @@ def test_roc_points_lie_on_the_curve_and_join_its_ends(one: list[int], other: li
     assert points[-1] == (1, 1)
     truth = {(round(x, 9), round(y, 9)) for x, y in zip(passed, caught, strict=True)}
     assert {(round(x, 9), round(y, 9)) for x, y in points} <= truth
+
+
+def test_a_thinned_curve_begins_at_nothing() -> None:
+    """Above the most points as well: the best score is an outsider's and a member's, so no score has (0, 0) to itself."""
+    scores = np.arange(1000.0)
+    points = roc_points(np.append(scores, 2000.0), np.append(scores + 0.5, 2000.0))
+    assert points[0] == (0, 0)
+    assert points[-1] == (1, 1)

@@ -132,6 +132,7 @@ def test_batches_are_poisson_samples_and_noise_has_the_planned_deviation() -> No
         clip_norm=3.0,
         decay=False,
         seed=1,
+        secret=np.random.default_rng(1),
         progress=lambda event: None,
     )
     assert np.mean(sizes) == pytest.approx(40, abs=1)
@@ -140,15 +141,65 @@ def test_batches_are_poisson_samples_and_noise_has_the_planned_deviation() -> No
     assert float(module.weight.detach().std()) == pytest.approx(0.15 * np.sqrt(1000), rel=0.06)
 
 
+def test_batches_and_noise_do_not_hang_on_32_bits() -> None:
+    """torch heeds 32 bits of a seed on a CPU: whoever tried them all would know the noise."""
+
+    def trained(seed: int, secret: int) -> torch.Tensor:
+        module = torch.nn.Linear(5, 4, bias=False)
+        module.weight.data.zero_()
+        train_privately(
+            module,
+            lambda rows, moment, generator, uses: nothing(module, rows, uses),
+            Stage("one", 40, 4, 2),
+            Optimizer(name="sgd", learning_rate=1.0),
+            noise=1.0,
+            clip_norm=1.0,
+            decay=False,
+            seed=seed,
+            secret=np.random.default_rng(secret),
+            progress=lambda event: None,
+        )
+        return module.weight.detach().clone()
+
+    assert torch.equal(trained(1, 7), trained(2, 7))  # this loss needs no chance of its own
+    assert not torch.equal(trained(1, 7), trained(1, 7 + 2**32))
+
+
+def nothing(module: torch.nn.Module, rows: torch.Tensor, uses: Uses) -> torch.Tensor:
+    taken = torch.zeros(len(rows), 5)
+    made = module(taken)
+    uses.layer("only", taken, made)
+    return made.sum(1)
+
+
+@pytest.mark.usefixtures("opacus")
+def test_a_private_fit_without_a_seed_is_new_each_time_and_with_one_the_same(log: Interactions) -> None:
+    spec = spec_from_dict(synthesizer_spec("multi-vae"), {name: PRIVATE[name] for name in ("vae", "privacy")})
+    made = [spec.fit(log, rng=rng).tensors() for rng in (5, 5, 5 + 2**32, None, None)]
+    same = [all(np.array_equal(made[0][name], other[name]) for name in made[0]) for other in made]
+    assert same == [True, True, False, False, False]
+    assert not np.array_equal(made[3]["users_with"], made[4]["users_with"])
+
+
 def test_counts_of_users_get_noise() -> None:
     exact = RealCounts(np.bincount([3, 3, 4, 20, 7, 7, 7], minlength=31).astype(float), 50)
-    made = noisy_counts(exact, 1e-9, np.random.default_rng(0))
+    made = noisy_counts(exact, 7, 1e-9, np.random.default_rng(0))
     assert made.users_with.sum() == pytest.approx(7)
     assert made.density == pytest.approx(exact.density, rel=0.15)
-    loud = noisy_counts(exact, 50.0, np.random.default_rng(0))
+    loud = noisy_counts(exact, 7, 50.0, np.random.default_rng(0))
     assert (loud.users_with >= 0).all()
-    assert loud.users_with.sum() > 20
-    assert noisy_counts(RealCounts(np.zeros(3), 9), 1e-9, np.random.default_rng(1)).users_with.sum() > 0
+    assert loud.users_with.sum() == pytest.approx(7)
+    assert noisy_counts(RealCounts(np.zeros(3), 9), 4, 1e-9, np.random.default_rng(1)).users_with.sum() > 0
+
+
+@pytest.mark.parametrize("deviation", [20.0, 40.0])
+def test_noise_does_not_make_users_with_more_items_than_anybody_has(deviation: float) -> None:
+    """Real users have 1 to 40 of 5,000 items; cut at 0 alone, noise in empty bins made hundreds of items a user of it."""
+    random = np.random.default_rng(3)
+    real = np.clip(random.geometric(0.1, 8_000), 1, 40)
+    exact = RealCounts(np.bincount(real).astype(float), 5_000)
+    means = [noisy_counts(exact, 8_000, deviation, random).density * 5_000 for _ in range(20)]
+    assert np.median(means) == pytest.approx(real.mean(), rel=0.1)
 
 
 @pytest.mark.usefixtures("opacus")

@@ -137,3 +137,30 @@ def test_the_walk_goes_from_item_to_item_that_someone_had_beside_it(log: Interac
         np.bincount(log.user_degrees, minlength=31) / 51,
         atol=0.05,
     )
+
+
+def test_weights_are_kept_though_the_first_users_have_nothing(tmp_path: Path) -> None:
+    nobody = np.zeros((2, 3), dtype=np.float32)
+    weighted = np.array([[0, 0.25, 0], [3.5, 0, 1]], dtype=np.float32)
+    parts = [Interactions.from_matrix(part) for part in (nobody, weighted, nobody)]
+    assert write_batches(parts, tmp_path / "raw.parquet") == 3
+    back = Interactions.read(tmp_path / "raw.parquet", rating="weight")
+    assert sorted(back.matrix.data.tolist()) == [0.25, 1.0, 3.5]
+    assert write_batches([parts[0]], tmp_path / "nothing.parquet") == 0
+    assert pl.read_parquet(tmp_path / "nothing.parquet").columns == ["user", "item"]
+
+
+def test_users_with_nearly_everything_are_flipped_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn again and again, or at once without replacement: the same chance."""
+    dense = np.zeros((40, 30), dtype=np.float32)
+    dense[:, :6] = 1
+    dense[0] = 1
+    dense[np.arange(1, 40), 6 + np.arange(39) % 24] = 1
+    made = FlippedUsers(exchanged=0.5).fit(Interactions.from_matrix(dense))
+    seen = {}
+    for rounds in (0, 1_000_000):
+        monkeypatch.setattr("unblur.synthesis.baselines.flipped_users._ROUNDS", rounds)
+        sample = made.sample(6000, rng=rounds)
+        assert set(sample.user_degrees) == {7, 30}
+        seen[rounds] = sample.item_degrees / 6000
+    np.testing.assert_allclose(seen[0], seen[1_000_000], atol=0.03)

@@ -107,9 +107,13 @@ def _about_catch(told: tuple[Membership, ...], at: int) -> list[Finding]:
         assert isinstance(first, Unmeasured)
         rate = "1 %" if at == 0 else "0.1 %"
         return [Finding("unmeasured", f"Members caught at {rate} false positives: {first.reason}.")]
-    best, name = max(measured, key=lambda pair: pair[0].members.value)
-    if best.members.low <= max(best.at, best.outsiders.high):  # so few outsiders may hide a larger rate
+    # So few outsiders may hide a larger rate: it is the end of their interval that members must be above.
+    sure = [
+        (catch, name) for catch, name in measured if catch.members.low > max(catch.at, catch.outsiders.high)
+    ]
+    if not sure:
         return []
+    best, name = max(sure, key=lambda pair: pair[0].members.value)
     return [
         Finding(
             "leak",

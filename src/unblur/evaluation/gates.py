@@ -84,8 +84,8 @@ def gated(
             Gate(
                 name="max_copies",
                 passed=copied.hits <= limits.max_copies,
-                reason=f"{copied.hits:,} of {copied.trials:,} synthetic users with {LONG_ROW} items or more are copies; "
-                f"the limit is {limits.max_copies:,}",
+                reason=f"{copied.hits:,} of {copied.trials:,} synthetic users are copies of a training user with {LONG_ROW} "
+                f"items or more; the limit is {limits.max_copies:,}",
             )
         )
     if limits.max_near_copies is not None:
@@ -118,7 +118,9 @@ def _near_gate(limit: float, privacy: Privacy) -> Gate:
         return Gate(name="max_near_copies", passed=False, reason=reason)
     usual = control.value if isinstance(control, Share) else 0.0
     beside = (
-        f"{control.value:.2%} of holdout users are" if isinstance(control, Share) else "there is no holdout"
+        f"{control.value:.2%} of holdout users are"
+        if isinstance(control, Share)
+        else f"of holdout users it {control.reason}"
     )
     return Gate(
         name="max_near_copies",

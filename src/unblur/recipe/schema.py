@@ -60,6 +60,11 @@ class Recipe:
             raise RecipeError(f"seed must be a whole number, not negative; saw {self.seed!r}. Write one.")
         if synthesis.is_synthesizer(self.model.kind) and self.utility is None:
             object.__setattr__(self, "utility", Utility())
+        if self.data.k_core is not None and getattr(self.model, "privacy", None) is not None:
+            raise RecipeError(
+                "Under differential privacy users may not decide who else is learned from, which a k-core lets them; saw "
+                "data.k_core beside a budget. Leave it out."
+            )
         if self.utility is not None and self.downstream is None:
             object.__setattr__(self, "downstream", synthesis.read_downstream({}))
         for name in self.expected:

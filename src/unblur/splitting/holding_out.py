@@ -15,11 +15,19 @@ from unblur.vocabulary import Vocabulary
 
 
 def hold_out(
-    data: Interactions, *, fraction: float | None = None, n: int | None = None, rng: RNG | None = None
+    data: Interactions,
+    *,
+    fraction: float | None = None,
+    n: int | None = None,
+    rounded_up: bool = False,
+    rng: RNG | None = None,
 ) -> Split:
-    """Hold out `n` random items, or a random `fraction` of the items, of each user (always leaving one)."""
+    """Hold out `n` random items, or a random `fraction` of the items, of each user (always leaving one).
+
+    A share that is no whole number is rounded, or `rounded_up`, so that something is held out of all who have two items.
+    """
     chance = generator(rng).random(data.n_interactions)
-    return _by_priority(data, chance, fraction, n, "random, per user")
+    return _by_priority(data, chance, fraction, n, "random, per user", rounded_up=rounded_up)
 
 
 def hold_out_block(data: Interactions, *, fraction: float, rng: RNG | None = None) -> Split:
@@ -111,13 +119,19 @@ def _checked(fraction: float | None) -> float:
     return fraction
 
 
-def _counts(degrees: NDArray[np.int64], fraction: float | None, n: int | None) -> NDArray[np.int64]:
+def _counts(
+    degrees: NDArray[np.int64], fraction: float | None, n: int | None, *, rounded_up: bool = False
+) -> NDArray[np.int64]:
     """How many to hold out of each user, so that at least one stays."""
     if (fraction is None) == (n is None):
         raise DataError("Give exactly one of `fraction` and `n`; saw both or neither.")
     if n is not None and n < 1:
         raise DataError(f"`n` must be at least 1; saw {n}.")
-    wanted = np.round(degrees * _checked(fraction)) if n is None else np.full(len(degrees), n)
+    if n is not None:
+        wanted = np.full(len(degrees), float(n))
+    else:
+        share = degrees * _checked(fraction)
+        wanted = np.ceil(share - 1e-9) if rounded_up else np.round(share)
     return np.asarray(np.minimum(wanted, np.maximum(degrees - 1, 0)), dtype=np.int64)
 
 
@@ -127,10 +141,12 @@ def _by_priority(
     fraction: float | None,
     n: int | None,
     method: str,
+    *,
+    rounded_up: bool = False,
 ) -> Split:
     """Hold out the highest priorities of each user; equal ones by item position."""
     degrees = data.user_degrees
-    counts = _counts(degrees, fraction, n)
+    counts = _counts(degrees, fraction, n, rounded_up=rounded_up)
     order = np.lexsort((priority, data.rows()))
     place = np.arange(data.n_interactions) - np.repeat(data.matrix.indptr[:-1], degrees)
     held = np.zeros(data.n_interactions, dtype=bool)

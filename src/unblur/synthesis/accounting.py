@@ -91,7 +91,7 @@ class Accounting:
             "This ε is an upper bound of the Rényi accountant for Poisson-sampled Gaussian noise. It assumes "
             "that the number of users, the item vocabulary and all settings are public and were not chosen by "
             "these data, that no second model of them was published, and that noise is drawn from a generator "
-            "that nobody can predict: torch's is no cryptographic one, and a known seed voids the guarantee. "
+            "that nobody can predict: NumPy's is no cryptographic one, and a known seed voids the guarantee. "
             "Floating-point effects are not accounted for."
         )
         return (guaranteed, assumed)

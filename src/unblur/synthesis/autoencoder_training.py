@@ -17,7 +17,7 @@ from unblur.evaluation.metrics import per_user
 from unblur.interactions import Interactions
 from unblur.randomness import streams, torch_generator
 from unblur.ranking import top_k
-from unblur.splitting import Split, by_user, hold_out
+from unblur.splitting import Split, hold_out
 from unblur.synthesis.ghost_clipping import Uses
 from unblur.synthesis.multi_vae_network import MultiVAENetwork, divergences, multinomial_losses
 from unblur.synthesis.settings import UserStopping, VariationalAutoencoder
@@ -98,18 +98,29 @@ def stopping_split(
     """Whom to train on, and what to find again of whom: of given users, or of some taken out of train."""
     chance = streams(seed, "carve")["carve"]
     if validation is None:
-        if not (train.user_degrees > 1).any():
+        able = train.user_degrees > 1
+        size = max(1, round(stopping.users * int(able.sum())))
+        if not able.any() or size == train.n_users:
             raise DataError(
-                "Users to stop a training by need two items or more, one to find again by the others; none has. Give users "
-                "with more items, or a `vae.stopping` of none."
+                "Users to stop a training by need two items or more, one to find again by the others, and others must be left "
+                f"to train on; of {train.n_users:,} users {int(able.sum()):,} have as many. Give more users, with more items, "
+                "or a `vae.stopping` of none."
             )
-        split = by_user(train, fraction=stopping.users, held_out_fraction=stopping.held_out, rng=chance)
+        order = chance.permutation(train.n_users)
+        chosen = np.zeros(train.n_users, dtype=bool)
+        chosen[order[able[order]][:size]] = True
+        inner = _some_hidden(train.take_users(chosen), stopping, chance)
+        split = Split(train.take_users(~chosen), inner.histories, inner.held_out, "users taken out of train")
     elif isinstance(validation, Split):
         split = Split(train, validation.histories, validation.held_out, "given validation")
     else:
-        inner = hold_out(validation.onto(items=train.items), fraction=stopping.held_out, rng=chance)
+        inner = _some_hidden(validation.onto(items=train.items), stopping, chance)
         split = Split(train, inner.histories, inner.held_out, "given validation users")
     return split
+
+
+def _some_hidden(users: Interactions, stopping: UserStopping, chance: np.random.Generator) -> Split:
+    return hold_out(users, fraction=stopping.held_out, rounded_up=True, rng=chance)
 
 
 class AutoencoderJudge:

@@ -70,9 +70,10 @@ def fit_latent(
     check_batches(part, spec.vae, diffusion)
     learner = AutoencoderLearner(spec.vae, part, seed, on)
     accounting: Accounting | None = None
+    secret = streams(rng, "privacy")["privacy"]
     if spec.privacy is not None:
         accounting = _private_plan(spec.privacy, spec.vae, diffusion, part.n_users)
-        vae = _private_autoencoder(spec.vae, learner, accounting, seed, progress)
+        vae = _private_autoencoder(spec.vae, learner, accounting, seed, secret, progress)
     else:
         run = Training(
             learner,
@@ -101,10 +102,13 @@ def fit_latent(
         vae.fit_prior(trained)
     if diffusion is not None:
         checked = None if folder is None else CheckpointFolder(folder / "diffusion", identity)
-        denoiser = _denoiser(diffusion, trained, accounting, spec.precision, seed, device, checked, progress)
+        chance = (seed, secret)
+        denoiser = _denoiser(
+            diffusion, trained, accounting, spec.precision, chance, device, checked, progress
+        )
     counts = RealCounts.of(part)
     if accounting is not None:
-        counts = noisy_counts(counts, accounting.counts_deviation, streams(seed, "counts")["counts"])
+        counts = noisy_counts(counts, part.n_users, accounting.counts_deviation, secret)
     taken = part.item_degrees > 0 if accounting is None else np.ones(part.n_items, dtype=bool)
     return LatentSynthesizer(
         spec, train.items, train.n_users, counts, taken, vae, denoiser, accounting, device
@@ -159,12 +163,12 @@ def _denoiser(
     clean: Tensor,
     accounting: Accounting | None,
     precision: Precision,
-    seed: int,
+    chance: tuple[int, np.random.Generator],
     device: str,
     checkpoints: CheckpointFolder | None,
     progress: Progress,
 ) -> LatentDenoiser:
-    seed = int(streams(seed, "diffusion")["diffusion"].integers(0, 2**62))
+    seed = int(streams(chance[0], "diffusion")["diffusion"].integers(0, 2**62))
     learner = CodesLearner(settings, clean, seed)
     if accounting is not None:
         loss, network = LatentLoss(settings, clean.device), learner.network
@@ -177,6 +181,7 @@ def _denoiser(
             clip_norm=accounting.privacy.clip_norm,
             decay=settings.decay == "linear",
             seed=seed,
+            secret=chance[1],
             progress=progress,
         )
         return learner.fitted(network.state_dict())
@@ -208,6 +213,7 @@ def _private_autoencoder(
     learner: AutoencoderLearner,
     accounting: Accounting,
     seed: int,
+    secret: np.random.Generator,
     progress: Progress,
 ) -> MultiVAENetwork:
     train_privately(
@@ -219,6 +225,7 @@ def _private_autoencoder(
         clip_norm=accounting.privacy.clip_norm,
         decay=False,
         seed=seed,
+        secret=secret,
         progress=progress,
     )
     return learner.fitted(learner.network.state_dict())

@@ -76,7 +76,7 @@ class MultiVAENetwork(nn.Module):
         else:
             first = rows.times(self.item_in) + self.bias_in
         if uses is not None:
-            squares = torch.zeros(rows.n_rows).index_add(0, rows.owners, rows.weights.square())
+            squares = rows.weights.new_zeros(rows.n_rows).index_add(0, rows.owners, rows.weights.square())
             uses.first_layer(first, squares)
         h = torch.tanh(first)
         code = functional.linear(h, self.code_weight, self.code_bias)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from unblur.interactions import Interactions
@@ -12,9 +12,9 @@ from unblur.sources.writing import replacing
 def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
     """Write batches, as `Synthesizer.sample_batches` gives them, to a Parquet file (zstd), whole or not at all.
 
-    Columns are user, item and, where one is not 1, weight; one row group a batch. An existing file is
-    replaced. Returns how many pairs were written; users without items leave no trace. Raises `DataError` where
-    there is no folder to write into.
+    Columns are user, item and, where one of the first batch that has pairs is not 1, weight; one row group a batch. An
+    existing file is replaced. Returns how many pairs were written; users without items leave no trace. Raises
+    `DataError` where there is no folder to write into.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -23,7 +23,7 @@ def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
     with replacing(path) as stream:
         writer = None
         try:
-            for batch in batches:
+            for batch in _with_pairs(batches):
                 table = batch.to_frame().to_arrow()
                 if writer is None:
                     weighted = bool((batch.matrix.data != 1).any())
@@ -36,6 +36,17 @@ def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
             if writer is not None:
                 writer.close()
     return n_pairs
+
+
+def _with_pairs(batches: Iterable[Interactions]) -> Iterator[Interactions]:
+    """Batches that have pairs; where none has, the last one, whose columns have types."""
+    batch, told = None, False
+    for batch in batches:
+        if batch.n_interactions:
+            told = True
+            yield batch
+    if batch is not None and not told:
+        yield batch
 
 
 def _plain(pa: object, kind: object) -> object:

@@ -30,7 +30,8 @@ class Guesses:
     @property
     def excess(self) -> tuple[float, float, float] | Unmeasured:
         """(value, low, high): the right guesses about members beyond those about outsiders, as a share of what could
-        still go wrong, (attack − control) / (1 − control); the interval by the square-and-add rule of Newcombe (1998).
+        still go wrong, (attack − control) / (1 − control), and not below −1; the interval by the square-and-add rule of
+        Newcombe (1998).
         """
         if isinstance(self.control, Unmeasured):
             return self.control
@@ -39,7 +40,8 @@ class Guesses:
         gap = one.value - other.value
         down = math.hypot(one.value - one.low, other.high - other.value)
         up = math.hypot(one.high - one.value, other.value - other.low)
-        return gap / room, max(-1.0, (gap - down) / room), min(1.0, (gap + up) / room)
+        value, low, high = (max(-1.0, min(1.0, each / room)) for each in (gap, gap - down, gap + up))
+        return value, low, high
 
     @property
     def attack_is_weak(self) -> bool:

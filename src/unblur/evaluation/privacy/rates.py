@@ -189,6 +189,6 @@ def roc_points(members: Scores, outsiders: Scores, *, most: int = 120) -> tuple[
     passed = np.concatenate(([0], np.cumsum(~member)[ends])) / len(outsiders)
     if len(passed) > most:
         wanted = np.concatenate(([0.0], np.geomspace(1 / len(outsiders), 1.0, most)))
-        picked = np.unique(np.searchsorted(passed, wanted, side="right") - 1)
+        picked = np.unique(np.append(0, np.searchsorted(passed, wanted, side="right") - 1))
         caught, passed = caught[picked], passed[picked]
     return tuple(zip(passed.tolist(), caught.tolist(), strict=True))

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from unblur.evaluation.privacy.guesses import Guesses
 from unblur.evaluation.privacy.membership import drawn
-from unblur.evaluation.privacy.rates import Share, Unmeasured
+from unblur.evaluation.privacy.rates import FEWEST_USERS, Share, Unmeasured, too_few
 from unblur.evaluation.privacy.samples import Samples
 from unblur.randomness import RNG, streams
 
@@ -45,9 +45,12 @@ def singling_out(
     if samples.holdout is not None:
         # Of equally many users, because a larger crowd has fewer people who stand alone.
         size = min(train.shape[0], samples.holdout.n_users)
-        train = train[drawn(train.shape[0], size, chance["train"])]
-        apart = samples.holdout.matrix[drawn(samples.holdout.n_users, size, chance["holdout"])]
-        control = _right(made, apart)
+        if size < FEWEST_USERS:
+            control = too_few(FEWEST_USERS, "users of each kind, learned from and not", size)
+        else:
+            train = train[drawn(train.shape[0], size, chance["train"])]
+            apart = samples.holdout.matrix[drawn(samples.holdout.n_users, size, chance["holdout"])]
+            control = _right(made, apart)
     popularity = np.bincount(synthetic.indices, minlength=synthetic.shape[1]).astype(np.float64)
     return Guesses(
         attack=_right(made, train),

@@ -13,8 +13,12 @@ from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import Tensors
 from unblur.spec import spec
+from unblur.synthesis.baselines.independent_items import popular_rows
 from unblur.synthesis.synthesizer import Blocks, Rows, Synthesizer, check_train
 from unblur.vocabulary import Vocabulary
+
+_ROUNDS = 32
+"""How often items are drawn for all users together."""
 
 
 @spec
@@ -47,6 +51,7 @@ class FlippedUsersSynthesizer(Synthesizer):
     def __init__(self, spec: FlippedUsers, items: Vocabulary, rows: sparse.csr_array, device: str) -> None:
         super().__init__(spec, items, int(rows.shape[0]), device)
         self.rows = rows
+        self._popularity = np.bincount(rows.indices, minlength=len(items))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -62,7 +67,9 @@ class FlippedUsersSynthesizer(Synthesizer):
             taken = np.zeros((block.size, n_items), dtype=bool)
             taken[owners[~lost], chosen.indices[~lost]] = True
             waiting = owners[lost]
-            while len(waiting):
+            for _ in range(_ROUNDS):
+                if not len(waiting):
+                    break
                 # An item of a random pair is one by popularity; one that the user has already is drawn again.
                 drawn = self.rows.indices[block.random.integers(0, self.rows.nnz, len(waiting))]
                 keys, first = np.unique(waiting * n_items + drawn, return_index=True)
@@ -71,6 +78,11 @@ class FlippedUsersSynthesizer(Synthesizer):
                 again = np.ones(len(waiting), dtype=bool)
                 again[first[fresh]] = False
                 waiting = waiting[again]
+            # Who has nearly everything would wait long. What such drawing comes to is one draw without replacement.
+            users, missing = np.unique(waiting, return_counts=True)
+            for user, size in zip(users, missing, strict=True):
+                free = np.where(taken[user], 0, self._popularity)
+                taken[user] |= popular_rows(free, np.array([size]), block.random).toarray()[0] > 0
             yield sparse.csr_array(taken, dtype=np.float32)
 
     def tensors(self) -> Tensors:

@@ -52,6 +52,11 @@ def save(
     write_container(path, MODEL, contents, recommender.tensors(), {"items": items}, overwrite=overwrite)
 
 
+def check_new(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raise the `ArtifactError` that `save` would raise for what is in the way."""
+    container.check_new(path, MODEL, ("items",), overwrite=overwrite)
+
+
 def load(path: str | Path, *, device: str = "cpu") -> Recommender:
     """Read a recommender that `save` wrote; it gives the same scores, bit for bit, on the same machine.
 

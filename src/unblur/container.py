@@ -88,10 +88,9 @@ def write_container(
     Raises `ArtifactError` when something is in the way, cannot be written, or is no plain value.
     """
     target = Path(path).resolve()
-    names = {MANIFEST, TENSORS, *(f"{name}.parquet" for name in tables)}
     if clash := sorted({*contents} & {*_RESERVED}):
         raise ArtifactError(f"Contents must not use the manifest's own keys; saw {some(clash)}. Rename them.")
-    _refuse_to_replace(target, form, names, overwrite)
+    check_new(target, form, tables, overwrite=overwrite)
     partial = _sibling(target, "partial")
     try:
         partial.mkdir(parents=True)
@@ -110,7 +109,7 @@ def write_container(
         (partial / MANIFEST).write_bytes(_sealed(manifest))
         for file in (*partial.iterdir(), partial):
             _flush(file)
-        _refuse_to_replace(target, form, names, overwrite)
+        check_new(target, form, tables, overwrite=overwrite)
         _put_in_place(partial, target)
     except OSError as problem:
         raise ArtifactError(
@@ -120,19 +119,22 @@ def write_container(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _refuse_to_replace(target: Path, form: Format, names: Iterable[str], overwrite: bool) -> None:
+def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrite: bool) -> None:
+    """Raise `ArtifactError` where something is in the way of a folder with tables of these names."""
+    target = Path(path).resolve()
+    names = {MANIFEST, TENSORS, *(f"{name}.parquet" for name in tables)}
     if not target.exists():
         return
     if not overwrite:
         raise ArtifactError(
             f"A {form.noun} is saved to a new folder; {target} exists. "
-            "Choose another path, or pass `overwrite=True`."
+            "Choose another path, or give --overwrite (`overwrite=True`)."
         )
     strangers: list[str] | None = None
     if target.is_dir():
         present = {file.name for file in target.iterdir()}
         ours = not present or (MANIFEST in present and form.name.encode() in (target / MANIFEST).read_bytes())
-        strangers = sorted(present - set(names) if ours else present)
+        strangers = sorted(present - names if ours else present)
     if strangers or strangers is None:
         seen = f"is a folder with {some(strangers)}" if strangers else "is a file"
         raise ArtifactError(

@@ -37,6 +37,14 @@ class CapabilityError(UnblurError, RuntimeError):
     """Something that this installation or this machine lacks: an extra, a GPU, a data set."""
 
 
+def out_of_memory(problem: BaseException) -> bool:
+    """Whether an error says that memory did not suffice: Python's, or torch's, which for a CPU has no type of its own."""
+    said = str(problem).lower()
+    return isinstance(problem, MemoryError) or any(
+        words in said for words in ("can't allocate memory", "out of memory")
+    )
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
     """The hint `` Did you mean 'x'?`` for a misspelt `word`, or an empty string when nothing is close."""
     found = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)

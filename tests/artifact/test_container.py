@@ -250,7 +250,7 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(
 
 def test_nothing_is_overwritten_unless_told(saved: Path) -> None:
     with pytest.raises(
-        ArtifactError, match=r"to a new folder; .*thing exists\. Choose another path, or pass `overwrite"
+        ArtifactError, match=r"to a new folder; .*thing exists\. Choose another path, or give --overwrite"
     ):
         write(saved, note="second")
     assert read_manifest(saved, THING)["note"] == "first"

@@ -216,3 +216,29 @@ def test_evaluate_refuses(
     ran = unblur("evaluate", model, "--data", parts, *words)
     assert ran.code == 2
     assert message in ran.err
+
+
+def test_where_a_model_cannot_be_saved_is_said_before_it_is_fitted(
+    unblur: Unblur, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unblur.baselines.Popularity.fit", lambda *_, **__: pytest.fail("it was fitted"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    words = (
+        "fit",
+        events,
+        "--user",
+        "who",
+        "--item",
+        "what",
+        "--model",
+        "popularity",
+        "--overwrite",
+        "--out",
+    )
+    assert "with nothing else in it, is ever overwritten" in " ".join(
+        unblur(*words, tmp_path / "mine").err.split()
+    )
+    assert "in a place that can be written" in " ".join(
+        unblur(*words, tmp_path / "mine" / "notes.txt" / "a").err.split()
+    )

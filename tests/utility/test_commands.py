@@ -16,7 +16,7 @@ from tests.utility.rated import MODEL, QUICK, write_parts, write_recipe
 from unblur import artifact, sources
 from unblur.cli.main import main
 from unblur.experiment.rated_users import prepare_users
-from unblur.experiment.utility import _sample, fitted_synthesizer
+from unblur.experiment.utility import _sample, fitted_synthesizer, values_of_setting
 from unblur.interactions import Interactions
 from unblur.progress import silent
 from unblur.randomness import streams
@@ -215,6 +215,105 @@ def test_settings_that_are_given_are_not_searched(tmp_path: Path, capsys: pytest
     assert "A search needs a setting that is free" in " ".join(capsys.readouterr().err.split())
 
 
+def test_trials_of_another_protocol_are_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = ["tune", recipe, "--data", parts, "--sampler", "random", "--trials", "1", "--out", tmp_path / "a"]
+    words += ["--set", "utility.observed=off", "--set"]
+    assert main([*map(str, words), "protocol.kind=strict"]) == 0
+    assert main([*map(str, words), "protocol.kind=paper", "--overwrite"]) == 2
+    assert "protocol" in capsys.readouterr().err
+
+
+def test_a_small_space_is_searched_to_its_end_and_from_a_value_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Any] = []
+
+    def values(prepared: Any, *_: object) -> Iterator[float]:
+        diffusion = prepared.recipe.model.diffusion
+        tried.append((diffusion.hidden_layers, diffusion.noise_variance_diminisher))
+        yield float(diffusion.hidden_layers)
+
+    monkeypatch.setattr("unblur.experiment.utility.values_of_setting", values)
+    own = {**MODEL, "diffusion": {**MODEL["diffusion"], "noise_variance_diminisher": 0.25}}
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": own})
+    words = ["tune", recipe, "--data", parts, "--trials", "200"]
+    for path, value in {
+        "vae": "{latent = 4, hidden = 8, batch_size = 30, optimizer = {learning_rate = 0.01}, epochs = 3, "
+        "stopping = {metric = 'capped_recall@5'}}",
+        **{f"diffusion.{name}": value for name, value in {"epochs": 2, "steps": 4, "batch_size": 30}.items()},
+        "diffusion.optimizer.learning_rate": 1e-5,
+    }.items():
+        words += ["--set", f"model.{path}={value}"]
+    for sampler in ("random", "exhaustive"):
+        more = ["--set", "model.diffusion.noise_variance_diminisher=0.25", "--sampler", sampler]
+        tried.clear()
+        assert main([*map(str, words), *more, "--out", str(tmp_path / sampler)]) == 0
+        assert sorted(tried) == [(layers, 0.25) for layers in range(6)]
+        assert tried[0][0] == 1  # the recipe's own
+    pytest.importorskip("optuna")
+    words[words.index("200")] = "14"
+    tried.clear()
+    assert main([*map(str, words), "--out", str(tmp_path / "bayes")]) == 0
+    assert tried[0] == (1, 0.25)  # no choice of the space; the others go on without it
+    assert len(tried) == 14
+    assert 0.25 not in {diminisher for _, diminisher in tried[1:]}
+
+
+def test_a_search_judges_by_the_way_of_sampling_that_is_given(tmp_path: Path) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    found = {}
+    for sampling in ("full", "multi-resolution"):
+        prepared = prepare_users(
+            load_recipe(str(recipe)).changed({"model.sampling": sampling}), data=parts, judged="searching"
+        )
+        found[sampling] = list(values_of_setting(prepared, "capped_recall@5", [1], "cpu", silent))
+    assert found["full"] != found["multi-resolution"]
+
+
+def test_a_setting_that_memory_does_not_suffice_for_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems: list[Exception] = [
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 8 bytes"
+        ),
+        MemoryError(),
+    ]
+
+    def values(*_: object) -> Iterator[float]:
+        if problems:
+            raise problems.pop()
+        yield 0.5
+
+    monkeypatch.setattr("unblur.experiment.utility.values_of_setting", values)
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = ["tune", recipe, "--data", parts, "--sampler", "random", "--trials", "3", "--out", tmp_path / "a"]
+    assert main([*map(str, words)]) == 0
+    trials = [json.loads(path.read_text()) for path in sorted((tmp_path / "a-trials").glob("trial-*.json"))]
+    assert [trial["value"] for trial in trials] == [None, None, 0.5]
+    assert all("memory did not suffice" in trial["problem"] for trial in trials[:2])
+
+
+def test_what_is_not_measured_cannot_be_compared_and_is_named(tmp_path: Path) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = [
+        "run",
+        recipe,
+        "--data",
+        parts,
+        "--out",
+        tmp_path / "a",
+        "--set",
+        'utility.compared=["recall@7"]',
+    ]
+    assert main([*map(str, words)]) == 0
+    notes = json.loads((tmp_path / "a" / "report.json").read_text())["notes"]
+    assert any(note.startswith("not compared,") and "recall@7" in note for note in notes)
+
+
 def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,9 +351,14 @@ def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
         ("sdrm/alb-svd", ["--pruner", "median", "--trainings", "9"], "saved by --pruner halving; saw median"),
         ("sdrm/alb-svd", ["--trainings", "2", "--pruner", "halves"], "A pruner must be one of"),
         ("ease/demo", ["--trainings", "2"], "--trainings is for synthesizers"),
+        ("sdrm/alb-svd", ["--hold-out", "block"], "--hold-out is for recommenders"),
+        ("sdrm/alb-svd", ["--draws", "3"], "--draws is for recommenders"),
+        ("sdrm/alb-svd", ["--metric", "recall@20"], "A search maximises what is measured: capped_recall@1,"),
+        ("sdrm/alb-svd", ["--set", "utility.compared=[]"], "compared of Utility"),
+        ("sdrm/alb-svd", ["--set", "utility.learn=[]"], "learn of Utility"),
     ],
 )
-def test_trainings_that_cannot_be_saved_are_refused(
+def test_searches_that_cannot_be_are_refused(
     recipe: str, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_parts(tmp_path / "d")
@@ -337,6 +441,7 @@ def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
         (["--set", "utility.mode=replace"], "has no say"),
         (["--privacy-delta", "0.1"], "belongs to --privacy-epsilon"),
         (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is offered by"),
+        (["--set", "data.name=ml-1m"], "data.name is of public data sets"),
         (["--keep-out", "1.5"], "lies between 0 and 1"),
         (["--keep-out", "0.001"], "Some users must be learned from and some kept out"),
         (["--model", "sdrm/ml-100k-sdv"], "ml-100k-svd"),
@@ -426,6 +531,75 @@ def test_only_the_folder_of_a_sample_is_replaced(
     (tmp_path / "a" / "card.md").write_text("old")
     assert main([*map(str, words)]) == 0
     assert (tmp_path / "a" / "card.md").read_text().startswith("# Synthetic users")
+
+
+def test_no_real_user_and_no_file_of_others_is_lost_with_a_sample_that_is_replaced(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "a"
+    words = ["synthesize", own, "--model", "independent-items", "--out", place, "--overwrite"]
+    assert main([*map(str, words), "--keep-out", "0.4"]) == 0
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    inside = ["synthesize", place / "real" / "train.parquet", *words[2:], "--keep-out", "0.4"]
+    for again, message in (
+        (words, "the real users in real/, since none are kept out this time"),
+        (inside, "the data that were given"),
+    ):
+        assert main([*map(str, again)]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    (place / "audit").mkdir()
+    assert main([*map(str, words), "--keep-out", "0.4"]) == 2
+    assert "what is beside the sample: 'audit'" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+    (place / "audit").rmdir()
+    assert main([*map(str, words), "--keep-out", "0.3"]) == 0
+
+
+def test_the_settings_of_a_card_make_the_same_sample(own: Path, tmp_path: Path) -> None:
+    """What is off is written as off, and who was left out before is said."""
+    more = ["--set", "model.vae.stopping=off", "--set", "data.k_core.users=2", *SETTINGS]
+    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *more]) == 0
+    card = (tmp_path / "a" / "card.md").read_text()
+    table = card.split("```toml\n")[1].split("```")[0]
+    assert 'stopping = "off"' in table
+    assert "k_core" in table
+    (tmp_path / "again.toml").write_text(f'name = "own/again"\nseed = 3\n{table}')
+    recipe = load_recipe(str(tmp_path / "again.toml"))
+    assert recipe.model.vae.stopping is None
+    words = ["synthesize", own, "--recipe", tmp_path / "again.toml", "--set", "data.k_core.users=2"]
+    assert main([*map(str, words), "--out", str(tmp_path / "b")]) == 0
+    made = [(tmp_path / name / "synthetic.parquet").read_bytes() for name in ("a", "b")]
+    assert made[0] == made[1]
+
+
+def test_under_differential_privacy_nobody_decides_who_else_is_learned_from(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("opacus")
+    words = ["synthesize", str(own), "--out", str(tmp_path / "a"), *SETTINGS, "--privacy-epsilon", "8"]
+    assert main([*words, "--set", "data.k_core.users=2"]) == 2
+    assert "which a k-core lets them; saw data.k_core" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "a").exists()
+    assert main(words) == 0
+    table = (tmp_path / "a" / "card.md").read_text().split("```toml\n")[1].split("```")[0]
+    (tmp_path / "private.toml").write_text(f'name = "own/private"\n{table}')
+    assert load_recipe(str(tmp_path / "private.toml")).model.privacy.epsilon == 8
+
+
+def test_users_with_two_items_stop_a_training(tmp_path: Path) -> None:
+    pairs = [f"{user},{item}" for user in range(60) for item in (user % 7, 7 + user % 5)]
+    (tmp_path / "two.csv").write_text("user,item\n" + "\n".join(pairs))
+    small = ["--set", "model.vae.stopping.metric=capped_recall@3", *SETTINGS]
+    assert main(["synthesize", str(tmp_path / "two.csv"), "--out", str(tmp_path / "a"), *small]) == 0
+    assert (tmp_path / "a" / "synthetic.parquet").is_file()
+
+
+def test_a_synthesizer_is_not_fitted_as_a_recommender(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "r.toml")
+    assert main(["fit", str(own), "--model", str(recipe), "--out", str(tmp_path / "a")]) == 2
+    assert "sdrm is a synthesizer, which samples users" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_split_cannot_be_made_for_a_synthesizer() -> None:

@@ -27,7 +27,7 @@ from unblur.cli.recipes import recipes, translate
 from unblur.cli.run import run
 from unblur.cli.synthesize import synthesize
 from unblur.cli.tune import tune
-from unblur.errors import UnblurError
+from unblur.errors import UnblurError, out_of_memory
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -44,15 +44,16 @@ class _Commands(TyperGroup):
         except UnblurError as problem:
             terminal.error(str(problem))
             code = REFUSED
-        except MemoryError as problem:
-            terminal.error(
-                f"The machine must have memory for this; {str(problem) or 'it has not'}. Take a "
-                "smaller model."
-            )
+        except (MemoryError, RuntimeError) as problem:
+            if not out_of_memory(problem):
+                raise
+            said = next(iter(str(problem).splitlines()), "it has not")
+            terminal.error(f"The machine must have memory for this; {said}. Take a smaller model.")
             code = REFUSED
         except (KeyboardInterrupt, typer.Abort):
             terminal.err().print(
-                "interrupted; nothing is left half written, and the same command goes on from what --checkpoints has kept",
+                "interrupted; nothing is left half written, and the same command goes on from what was kept: trials of a "
+                "search, and what --checkpoints holds",
                 style="red",
                 soft_wrap=True,
             )

@@ -117,7 +117,7 @@ def trials_folder(base: Recipe, out: Path | None) -> Path:
     return (
         Path(f"tune-{base.name.replace('/', '-')}-trials")
         if out is None
-        else out.with_name(f"{out.name}-trials")
+        else out.absolute().with_name(f"{out.absolute().name}-trials")
     )
 
 

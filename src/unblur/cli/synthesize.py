@@ -76,6 +76,8 @@ def synthesize(
     for path in given:
         if path.partition(".")[0] not in ("model", "data", "seed"):
             raise RecipeError(f"{path} has no say in this command; model, data and seed have. Leave it out.")
+        if path in ("data.name", "data.reading"):
+            raise RecipeError(f"{path} is of public data sets; this command reads {data}. Leave it out.")
     chosen = _own_recipe(recipe).changed({**reading, **given})
     asked = None if privacy_epsilon is None else Protection(privacy_epsilon, privacy_delta)
     with ProgressDisplay() as progress:

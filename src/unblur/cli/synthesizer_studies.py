@@ -61,21 +61,27 @@ def tune_synthesizer(
 def _searched(
     base: Recipe, asked: Asked, place: Path, data: Path | None, device: str, progress: Progress
 ) -> Study:
-    from unblur.errors import DataError, SpecError
+    from unblur.errors import DataError, RecipeError, SpecError, out_of_memory
     from unblur.experiment.rated_users import prepare_users, within_users
     from unblur.experiment.utility import values_of_setting
+    from unblur.spec import spec_to_dict
     from unblur.tuning.journal import Trial
     from unblur.tuning.search import check_quality
     from unblur.tuning.space import set_point
     from unblur.tuning.synthesizers import explore, synthesizer_dimensions
 
-    prepared = prepare_users(base, data=data, judged="searching", progress=progress)
     utility = base.utility
     assert utility is not None  # it is a synthesizer's recipe
     metric = asked.metric or utility.compared[0]
     check_quality(metric)
+    if metric not in base.protocol.names:
+        raise RecipeError(
+            f"A search maximises what is measured: {', '.join(base.protocol.names)}; saw {metric}. Name one of these with "
+            "--metric, or add it to protocol.metrics and protocol.cutoffs."
+        )
     seed = base.seed if asked.seed is None else asked.seed
     space = asked.searched(synthesizer_dimensions(base.model))
+    prepared = prepare_users(base, data=data, judged="searching", progress=progress)
     learned = prepared.groups.learned.liked
 
     def attempt(number: int, point: dict[str, Any], verdict: Verdict) -> Trial:
@@ -96,6 +102,11 @@ def _searched(
                     break
         except (SpecError, DataError, DivergedTraining, DivergedSampling) as problem:
             return Trial(number, point, None, None, time.perf_counter() - start, str(problem))
+        except (MemoryError, RuntimeError) as problem:
+            if not out_of_memory(problem):
+                raise
+            seconds = time.perf_counter() - start
+            return Trial(number, point, None, None, seconds, f"memory did not suffice: {problem}")
         pruned, seconds = len(values) < asked.trainings, time.perf_counter() - start
         value_of_all = None if pruned else means[str(len(values))]
         return Trial(number, point, value_of_all, None, seconds, validations=means, pruned=pruned)
@@ -112,6 +123,7 @@ def _searched(
             "data": dict(prepared.fingerprints),
             "downstream": str(base.downstream),
             "utility": str(utility),
+            "protocol": spec_to_dict(base.protocol),
             **({} if asked.trainings == 1 else {"trainings": asked.trainings}),
         },
         n_users=int((prepared.groups.held_out.user_degrees > 0).sum()),

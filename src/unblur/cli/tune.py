@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,12 +39,22 @@ def tune(
         typer.Option("--metric", help="What to maximise; else the recipe's first, such as recall@20."),
     ] = None,
     hold_out: Annotated[
-        str, typer.Option("--hold-out", metavar="both|random|block", help="How validation data leave train.")
-    ] = "both",
+        str | None,
+        typer.Option(
+            "--hold-out",
+            metavar="both|random|block",
+            help="How validation data leave train.",
+            show_default="both",
+        ),
+    ] = None,
     draws: Annotated[
-        int, typer.Option("--draws", min=1, help="How many draws of each kind of hold-out.")
-    ] = 2,
-    users: Annotated[int, typer.Option("--users", min=2, help="On how many users of each hold-out.")] = 2000,
+        int | None,
+        typer.Option("--draws", min=1, help="How many draws of each kind of hold-out.", show_default="2"),
+    ] = None,
+    users: Annotated[
+        int | None,
+        typer.Option("--users", min=2, help="On how many users of each hold-out.", show_default="2000"),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Else the recipe's seed.")] = None,
     params_file: Annotated[
         Path | None,
@@ -103,17 +113,17 @@ def tune(
     from unblur.randomness import streams
     from unblur.recipe import parse_settings
 
-    if hold_out not in _KINDS:
+    if (hold_out or "both") not in _KINDS:
         raise RecipeError(f"--hold-out must be both, random or block; saw {hold_out!r}. Give one of these.")
     base, notes = resolved(recipe, settings)
-    fixed = frozenset(path.removeprefix("model.") for path in parse_settings(settings or ()))
+    fixed = frozenset(path.removeprefix("model.") for path in _flat(parse_settings(settings or ())))
     if base.utility is not None:
         from unblur.cli.synthesizer_studies import tune_synthesizer
         from unblur.tuning.pruning import check_pruner
 
         given = _given(
             {"--params-file": params_file, "--ignore-unknown": ignore_unknown, "--seconds": seconds},
-            {"--storage": storage},
+            {"--storage": storage, "--hold-out": hold_out, "--draws": draws, "--users": users},
         )
         if given:
             raise RecipeError(
@@ -149,6 +159,11 @@ def tune(
             f"{given} is for models whose every setting costs a training ({', '.join(tuning.SPACES)}); "
             f"{base.name} is of kind {base.model.kind}. Leave it out."
         )
+    if trained and (given := _given({"--hold-out": hold_out, "--draws": draws, "--users": users})):
+        raise RecipeError(
+            f"{given} is for models that are not trained by epochs; {base.model.kind} is judged on what its training stops "
+            "by. Leave it out."
+        )
     if out is not None:
         experiment.check_place(out, overwrite=overwrite)
     if trained:
@@ -175,9 +190,9 @@ def tune(
             prepared.split.train,
             trials=trials,
             metric=tuning.first_metric(base, metric),
-            kinds=_KINDS[hold_out],
-            draws=draws,
-            users=users,
+            kinds=_KINDS[hold_out or "both"],
+            draws=draws or 2,
+            users=users or 2000,
             rng=streams(base.seed if seed is None else seed, "search")["search"],
             device=device,
             progress=progress,
@@ -194,6 +209,15 @@ def tune(
     if out is not None:
         named = replace(outcome, recipe=as_given(outcome.recipe))
         keep(named, out, trials=found.to_frame(), overwrite=overwrite)
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The paths of all values, within tables as well."""
+    for path, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from (f"{path}.{inner}" for inner in _flat(value))
+        else:
+            yield path
 
 
 def _given(*options: Mapping[str, object]) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 
 from unblur.interactions import Interactions
 from unblur.recipe import Recipe
+from unblur.recipe.parts import Data
+from unblur.recipe.tables import plain
 from unblur.recipe.toml import to_toml
-from unblur.spec import spec_to_dict
 from unblur.synthesis.synthesizer import Synthesizer
 
 MUST_NOT = (
@@ -101,20 +102,14 @@ def _privacy(synthesizer: Synthesizer, private: Any) -> list[str]:
 
 
 def _settings(recipe: Recipe) -> str:
-    read = {name: value for name, value in spec_to_dict(recipe.data.read).items() if value is not None}
-    usual = spec_to_dict(type(recipe.data.read)())
-    given = {name: value for name, value in read.items() if value != usual[name]}
-    model = {"kind": recipe.model.kind, **_filled(spec_to_dict(recipe.model))}
-    return to_toml({**({"data": {"read": given}} if given else {}), "model": model})
-
-
-def _filled(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table without what is left out."""
-    return {
-        name: _filled(value) if isinstance(value, Mapping) else value
-        for name, value in table.items()
-        if value is not None
-    }
+    table, usual = plain(recipe.data), plain(Data())
+    data = {name: value for name, value in table.items() if value != usual.get(name)}
+    if "read" in data:
+        data["read"] = {
+            name: value for name, value in data["read"].items() if value != usual.get("read", {}).get(name)
+        }
+    model = {"kind": recipe.model.kind, **plain(recipe.model)}
+    return to_toml({**({"data": data} if data else {}), "model": model})
 
 
 def _list(title: str, lines: list[str] | tuple[str, ...]) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unblur import artifact, sources
-from unblur.errors import ArtifactError, DataError, RecipeError, some
+from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
+from unblur.experiment.folder import check_above
 from unblur.experiment.measuring import Clock, reported
 from unblur.experiment.preparation import WHOLE, read_parts
 from unblur.experiment.provenance import trained_on
@@ -52,11 +53,14 @@ def fit(
     is computed, unless `overwrite`. `checkpoints` is a folder to keep the state of the training in: the same call,
     after an interrupt, goes on from there.
     """
-    kept = kept_in(checkpoints, recipe.model, recipe.seed)
-    if Path(out).exists() and not overwrite:
-        raise ArtifactError(
-            f"A model is saved to a new folder; {out} exists. Choose another path, or give --overwrite."
+    if recipe.utility is not None:
+        raise RecipeError(
+            f"A recommender is fitted and saved; {recipe.model.kind} is a synthesizer, which samples users. Use: unblur "
+            "synthesize DATA --keep-synthesizer."
         )
+    kept = kept_in(checkpoints, recipe.model, recipe.seed)
+    check_above(Path(out))
+    artifact.check_new(out, overwrite=overwrite)
     parts = read_parts(recipe.data, data, progress=progress)
     train = parts.get("train") or next(iter(parts.values()))
     unused = [name for name, part in parts.items() if part is not train]

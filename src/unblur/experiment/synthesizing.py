@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unblur import artifact
-from unblur.errors import ArtifactError, RecipeError
+from unblur.errors import ArtifactError, RecipeError, some
 from unblur.experiment.card import card
 from unblur.experiment.folder import check_above
 from unblur.experiment.preparation import read_parts
@@ -81,7 +81,7 @@ def synthesize(
       be accounted for otherwise. All chance comes from the system and is not kept, since a
       known seed would void the guarantee; and the card gives no exact figure of the data but the number of users.
     """
-    check_new(out, overwrite=overwrite)
+    check_new(out, overwrite=overwrite, source=data, keeps_real=keep_out is not None)
     if keep_out is not None and not 0 < keep_out < 1:
         raise RecipeError(
             f"A share of the users to keep out lies between 0 and 1; saw {keep_out}. Correct it."
@@ -171,8 +171,8 @@ def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, I
     return data.take_users(~chosen), data.take_users(chosen)
 
 
-def check_new(out: str | Path, *, overwrite: bool) -> None:
-    """Raise `ArtifactError` where something is in the way of the folder."""
+def check_new(out: str | Path, *, overwrite: bool, source: str | Path, keeps_real: bool) -> None:
+    """Raise `ArtifactError` where something is in the way of the folder, or would be lost with what it replaces."""
     place = Path(out)
     check_above(place)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
@@ -182,6 +182,16 @@ def check_new(out: str | Path, *, overwrite: bool) -> None:
             f"Synthetic users are written to a new folder; {out} exists. Choose another path, or give --overwrite "
             f"to replace one that holds a {CARD}."
         )
+    inside = {entry.name for entry in place.iterdir()}
+    if Path(source).resolve().is_relative_to(place.resolve()):
+        lost = f"the data that were given, {source}"
+    elif strange := inside - {CARD, SAMPLE, SAVED, REAL}:
+        lost = f"what is beside the sample: {some(sorted(strange))}"
+    elif REAL in inside and not keeps_real:
+        lost = f"the real users in {REAL}/, since none are kept out this time"
+    else:
+        return
+    raise ArtifactError(f"A folder that is replaced is lost; with {out} that is {lost}. Choose another path.")
 
 
 class _Empty:

@@ -79,6 +79,11 @@ def measure_utility(
     runs: list[UtilityRun] = []
     first: Synthesizer | None = None
     said: list[str] = [*notes, *prepared.notes]
+    unmeasured = [name for name in recipe.utility.compared if name not in recipe.protocol.names]
+    if unmeasured:
+        said.append(
+            f"not compared, since protocol.metrics and protocol.cutoffs do not have it: {', '.join(unmeasured)}"
+        )
     ease: Measured | None = None
     used = range(recipe.seed, recipe.seed + seeds)
     sampling = clock.seconds.pop("sampling", 0.0)
@@ -201,13 +206,20 @@ def measured_arms(
 def values_of_setting(
     prepared: PreparedUsers, metric: str, seeds: Iterable[int], device: str, progress: Progress
 ) -> Iterator[float]:
-    """A metric of the first way of sampling, for one training after the other: what a search maximises."""
+    """A metric of the spec's way of sampling, for one training after the other: what a search maximises."""
     recipe = prepared.recipe
     for seed in seeds:
         synthesizer = fitted_synthesizer(prepared, seed, device, progress)
-        sample = _sample(prepared, synthesizer, samples_of(recipe.model.kind)[0], seed)
+        sample = _sample(prepared, synthesizer, searched_arm(recipe.model), seed)
         found = _measured(prepared, recipe.downstream, sample, seed, device, progress)
         yield float(found.values[metric].mean())
+
+
+def searched_arm(model: Any) -> str:
+    """The way of sampling that a search judges by: the spec's own, where it has several."""
+    known = samples_of(model.kind)
+    own = getattr(model, "sampling", None)
+    return own if own in known else known[0]
 
 
 def _sample(prepared: PreparedUsers, synthesizer: Any, arm: str, seed: int) -> Interactions:

@@ -139,7 +139,10 @@ def _near_the_good(
         sampler=optuna.samplers.TPESampler(seed=chance, n_startup_trials=10),
         storage=None,
     )
+    choices = {each.name: each.values.values for each in space if isinstance(each.values, Choice)}
     for point, value in finished:
+        if any(point[name] not in values for name, values in choices.items()):
+            continue  # a value of the caller's own, of which the space says nothing
         study.add_trial(
             optuna.trial.create_trial(
                 params={dimension.name: _place_of(dimension, point) for dimension in space},

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unblur.errors import DataError, SpecError
+from unblur.errors import DataError, SpecError, out_of_memory
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
 from unblur.spec import spec_to_dict
@@ -255,7 +255,11 @@ def _tried(
         spec = set_point(base, space, point)
         fitted = _fitted(spec, given, seed, verdict, device, progress)
         value = None if fitted.pruned else judge(fitted.model)
-    except (SpecError, DataError, DivergedTraining, np.linalg.LinAlgError, MemoryError) as problem:
+    except (SpecError, DataError, DivergedTraining, np.linalg.LinAlgError) as problem:
+        return Trial(number, dict(point), None, None, time.perf_counter() - start, str(problem))
+    except (MemoryError, RuntimeError) as problem:
+        if not out_of_memory(problem):
+            raise
         reason = str(problem) or type(problem).__name__
         return Trial(number, dict(point), None, None, time.perf_counter() - start, reason)
     seconds = time.perf_counter() - start

@@ -17,7 +17,7 @@ from unblur.progress import Progress, ProgressEvent, silent
 from unblur.spec import spec_to_dict
 from unblur.tuning.journal import Journal, Trial
 from unblur.tuning.pruning import Verdict, check_pruner, verdict_after
-from unblur.tuning.sampling import check_sampler, propose
+from unblur.tuning.sampling import check_sampler, propose_beside, trials_beside
 from unblur.tuning.space import Choice, Dimension, Range, point_of
 from unblur.tuning.study import Study
 from unblur.tuning.trials import inside
@@ -105,7 +105,7 @@ def explore(
     folder: str | Path | None = None,
     progress: Progress = silent,
 ) -> Study:
-    """Up to `trials` points of a space, `base` itself first, each fitted and judged by `attempt`.
+    """Up to `trials` points of a space, no more than there are, `base` itself first, each fitted and judged by `attempt`.
 
     - `facts`: plain values of the data and of how is judged, in which a study that is gone on with must agree.
     - `n_users`, `how`: on how many users settings are judged, and who they are, for reports.
@@ -118,6 +118,8 @@ def explore(
     if trials < 1:
         raise SpecError(f"A study needs at least 1 trial; saw {trials}. Raise it.")
     kind, rule = check_sampler(sampler, space), check_pruner(pruner)
+    first = point_of(base, space)
+    trials = trials_beside(first, kind, space, trials)
     identity = {
         "schema": 1,
         "model": {"kind": base.kind, **spec_to_dict(base)},
@@ -136,7 +138,7 @@ def explore(
             ProgressEvent("trials", len(done), trials, {f"best {metric}": max(values)} if values else {})
         )
         earlier = [(trial.point, _worth(trial)) for trial in done]
-        point = propose(kind, space, len(done), seed, earlier) if done else point_of(base, space)
+        point = propose_beside(first, kind, space, len(done), seed, earlier)
         trial = attempt(len(done), point, verdict_after(rule, done, FIRST_TRAININGS))
         if journal is not None:
             journal.add(trial)

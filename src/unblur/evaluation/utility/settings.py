@@ -66,7 +66,7 @@ class Utility:
     mode: Literal["augment", "replace"] = "augment"
     """``augment``: the downstream recommender learns from real users, synthetic ones and histories of the reported
     users; ``replace``: from synthetic users and these histories."""
-    learn: tuple[str, ...] = ("train", "test")
+    learn: Annotated[tuple[str, ...], Field(min_length=1)] = ("train", "test")
     """The parts of the data whose users the synthesizer may learn from."""
     report: str = "valid"
     """The part whose users scores are reported on."""
@@ -83,7 +83,7 @@ class Utility:
     """Which part of them a search is judged by; otherwise they are learned from."""
     hold_out_seed: NonNegativeInt = 123
     """What is held out, and who is in which group, comes from this seed alone: it is the same in all runs."""
-    compared: tuple[str, ...] = ("capped_recall@10",)
+    compared: Annotated[tuple[str, ...], Field(min_length=1)] = ("capped_recall@10",)
     """For which measurements the best run, the spread over runs, and paired differences are given."""
     departures: Departures = Departures()
     """Under the paper's protocol."""

@@ -139,16 +139,24 @@ def test_plots_of_a_search() -> None:
     assert "rate" in text
 
 
-def test_importance_is_the_correlation_ratio() -> None:
+def test_importance_is_the_adjusted_correlation_ratio() -> None:
     values = ["a", "a", "b", "b"]
     metric = np.array([0.0, 1.0, 2.0, 3.0])
-    between = np.var([0.5, 0.5, 2.5, 2.5])
-    assert importance(values, metric) == pytest.approx(between / np.var(metric))
+    left = metric - np.array([0.5, 0.5, 2.5, 2.5])  # of a regression on the two values: its adjusted R²
+    assert importance(values, metric) == pytest.approx(1 - (left @ left / 2) / np.var(metric, ddof=1))
+    assert importance(["a", "b", "c", "d"], metric) == 0.0  # each by itself explains everything and nothing
     assert importance(values, np.ones(4)) == 0.0
     shown = table(failed=0)
     scores = shown["recall@20"].to_numpy()
     assert importance(shown["ridge"].to_list(), scores) > 0.9
     assert importance(shown["rate"].to_list(), scores) < 0.6
+
+
+def test_values_that_have_no_say_have_no_importance_in_few_trials_either() -> None:
+    random = np.random.default_rng(1)
+    found = [importance(random.random(12).tolist(), random.random(12)) for _ in range(400)]
+    assert np.mean(found) < 0.15  # η² of four groups of three has 3/11 of it by chance
+    assert np.median(found) < 0.05
 
 
 def test_names_of_points_do_not_cover_one_another() -> None:

@@ -60,8 +60,8 @@ def trials_sections(trials: pl.DataFrame) -> list[Section]:
                 {path: {"share": share} for path, share in ordered.items()},
                 axis=Axis(label=f"share of the variance of {metric}", percent=True, low=0.0),
                 caption=f"Importance: how much of the variance over {len(good)} trials the values of one hyper-parameter "
-                "explain by themselves (the correlation ratio; numbers with many values in quarters). Few trials "
-                "overstate it.",
+                "explain by themselves beyond what chance does (ε², the adjusted correlation ratio; numbers with many values "
+                "in quarters). Few trials say little.",
             )
         )
     top = good.sort(metric, descending=True, maintain_order=True).head(10)
@@ -74,21 +74,25 @@ def trials_sections(trials: pl.DataFrame) -> list[Section]:
 
 
 def importance(values: Sequence[object], metric: NDArray[np.float64]) -> float:
-    """The correlation ratio η²: the variance between the groups of one value over the whole variance, 0 … 1."""
-    total = float(np.var(metric))
-    if total == 0.0:
+    """ε² (Kelley, PNAS 21, 1935): the correlation ratio, which is the variance between the groups of one value over the whole
+    variance, less what groups of so few explain by chance; 0 … 1, and 0 where each group is one."""
+    total, groups = float(np.var(metric)), _groups(values)
+    n_trials, n_groups = len(groups), len(set(groups))
+    if total == 0.0 or n_trials == n_groups:
         return 0.0
-    groups = _groups(values)
     means = np.zeros(len(metric))
     for group in set(groups):
         members = np.array([other == group for other in groups])
         means[members] = metric[members].mean()
-    return float(np.var(means) / total)
+    left_over = (1 - float(np.var(means)) / total) * (n_trials - 1) / (n_trials - n_groups)
+    return max(0.0, 1 - left_over)
 
 
 def _groups(values: Sequence[object]) -> list[object]:
     """Values as they are, or which quarter a number is in where there are many."""
-    if len(set(map(str, values))) <= 12 or not all(_is_number(value) for value in values):
+    distinct = len(set(map(str, values)))
+    few = distinct <= 12 and distinct <= max(_BINS, len(values) / 3)
+    if few or not all(_is_number(value) for value in values):
         return [str(value) for value in values]
     numbers = np.array(values, dtype=np.float64)
     edges = np.quantile(numbers, np.linspace(0, 1, _BINS + 1)[1:-1])
@@ -100,7 +104,7 @@ def _slice(path: str, values: Sequence[object], metric: NDArray[np.float64], nam
     y = Axis(label=f"{name} on validation data")
     caption = f"{path}: {len(metric)} trials."
     numbers = [float(str(value)) for value in values if _is_number(value)]
-    if len(numbers) == len(values) and len(set(numbers)) > 8:
+    if len(numbers) == len(values) and len(set(numbers)) > min(8, len(numbers) / 2):
         low, high = min(numbers), max(numbers)
         x = Axis(label=path, logarithmic=low > 0 and high / low > 50)
         return cloud_plot({"trial": list(zip(numbers, metric, strict=True))}, x=x, y=y, caption=caption)

@@ -70,7 +70,7 @@ def fit_latent(
     check_batches(part, spec.vae, diffusion)
     learner = AutoencoderLearner(spec.vae, part, seed, on)
     accounting: Accounting | None = None
-    secret = streams(rng, "privacy")["privacy"]
+    secret = streams(seed if spec.privacy is None else rng, "privacy")["privacy"]
     if spec.privacy is not None:
         accounting = _private_plan(spec.privacy, spec.vae, diffusion, part.n_users)
         vae = _private_autoencoder(spec.vae, learner, accounting, seed, secret, progress)

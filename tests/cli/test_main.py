@@ -45,11 +45,15 @@ def test_version(unblur: Unblur) -> None:
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    """By the processor's time: how long it takes on a busy machine says nothing of the command."""
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = os.times()
         run = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        seconds.append(
+            after.children_user - before.children_user + after.children_system - before.children_system
+        )
         assert run.stderr.strip() == "[]", f"--help loads {run.stderr}"
     assert min(seconds) <= HELP_SECONDS, f"--help takes {min(seconds):.2f} s, the best of 5"
 

@@ -10,6 +10,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 PYTEST_ARGS ?=
 RESULTS ?=
+LIST ?=
 RECIPES ?= bspm/gowalla bspm/yelp2018 gf-cf/gowalla gf-cf/yelp2018 ease/gowalla ease/yelp2018
 
 VENV := .venv
@@ -20,7 +21,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check reproduce bench results clean
+.PHONY: help demo test check size reproduce bench results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +39,13 @@ test: $(VENV)/.test ## the test suite; with UNBLUR_DATA also the tests on real d
 
 check: $(VENV)/.check ## ruff, mypy --strict and the layers
 	@status=0; \
-	for command in "ruff check ." "ruff format --check ." "mypy" "lint-imports --no-logo"; do \
+	for command in "ruff check ." "ruff format --check ." "mypy" "lint-imports --no-logo --no-cache"; do \
 	  echo "-- $$command"; $(BIN)/$$command || status=1; \
 	done; \
 	exit $$status
+
+size: $(VENV)/.pip ## the counts that the layout is held to; LIST=--list names what was counted
+	@$(BIN)/python -m benchmarks.size $(LIST)
 
 reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
 	@missed=""; \

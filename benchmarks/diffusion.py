@@ -31,14 +31,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unblur.datasets import generated, load
-from unblur.diffusion import Denoiser, DiffRec, Objective, Optimizer, Sampling, Schedule, Stopping
-from unblur.diffusion.objective import StepChoice
-from unblur.diffusion.rows import SparseRows
-from unblur.diffusion.sampling import denoise, reverse_chain
-from unblur.diffusion.schedule import noise_schedule
-from unblur.interactions import Interactions
-from unblur.splitting import Split, hold_out
+from unblur.data.catalogue.copies import load
+from unblur.data.catalogue.generation import generated
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits.sets import Split
+from unblur.models.diffusion.diffrec import DiffRec
+from unblur.models.diffusion.objective import StepChoice
+from unblur.models.diffusion.sampling import denoise, reverse_chain
+from unblur.models.diffusion.schedule import Schedule, noise_schedule
+from unblur.models.diffusion.settings import Denoiser, Objective, Sampling
+from unblur.training.rows import SparseRows
+from unblur.training.settings import Optimizer, Stopping
 
 MEDIUM = DiffRec(
     schedule=Schedule(name="linear-var", steps=40, scale=0.005, lowest=0.005, highest=0.01),

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from unblur import Interactions
-from unblur.datasets import generated
-from unblur.evaluation import RankingProtocol
-from unblur.recipe import load_recipe
-from unblur.spectral.normalization import normalize
-from unblur.spectral.spectrum import truncated_svd
-from unblur.splitting import Split, from_files, hold_out
+from unblur.data.catalogue.generation import generated
+from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits.sets import Split, from_files
+from unblur.evaluation.protocol import RankingProtocol
+from unblur.experiment.recipe.library import load_recipe
+from unblur.models.spectral.normalization import normalize
+from unblur.models.spectral.spectrum import truncated_svd
 from unblur.tuning.trials import Trials, settings_of, space_of
 
 

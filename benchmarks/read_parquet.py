@@ -15,8 +15,8 @@ _WRITE = """
 import sys
 import numpy as np
 import polars as pl
-from unblur.datasets import generated
-from unblur.sources import write_parquet
+from unblur.data.catalogue import generated
+from unblur.data.files import write_parquet
 
 path, n_rows, labels = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 data = generated(max(10, n_rows // 80), max(400, n_rows // 400), n_rows, rng=0)

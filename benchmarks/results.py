@@ -16,9 +16,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from unblur.comparison import Comparison
-from unblur.comparison.tables import markdown_sections
-from unblur.recipe import Recipe, load_recipe
+from unblur.experiment.comparison.summary import Comparison
+from unblur.experiment.comparison.tables import markdown_sections
+from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.recipe.schema import Recipe
 
 HERE = Path(__file__).parent.parent
 RESULTS = HERE / "docs" / "results"

@@ -41,9 +41,9 @@ USERS, AUDITED, ITEMS = 1_000_000, 100_000, 20_000
 def one_run(folder: str, recipe: str) -> dict[str, Any]:
     """A recipe with one seed, from its files to the measurements of all arms."""
     os.environ["UNBLUR_DATA"] = folder
-    from unblur.experiment.rated_users import prepare_users
-    from unblur.experiment.utility import measure_utility
-    from unblur.recipe import load_recipe
+    from unblur.experiment.recipe.library import load_recipe
+    from unblur.synthesis.utility.rated_users import prepare_users
+    from unblur.synthesis.utility.running import measure_utility
 
     start = time.perf_counter()
     outcome = measure_utility(prepare_users(load_recipe(recipe)))
@@ -56,8 +56,8 @@ def one_run(folder: str, recipe: str) -> dict[str, Any]:
 
 def chains(n_users: int, n_items: int, times: int) -> dict[str, Any]:
     """Seconds to sample `n_users` with the networks of sdrm/ml-100k-svd, the median of some times."""
-    from unblur.datasets import generated
-    from unblur.recipe import load_recipe
+    from unblur.data.catalogue.generation import generated
+    from unblur.experiment.recipe.library import load_recipe
 
     spec: Any = load_recipe("sdrm/ml-100k-svd").model
     vae = replace(spec.vae, epochs=1, stopping=None, batch_size=min(spec.vae.batch_size, n_users))
@@ -80,13 +80,13 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     """Milliseconds a step of the recipes' MLP, batches of 16 generated users: the median of all turns."""
     import torch
 
-    from unblur.datasets import generated
-    from unblur.diffusion.learner import Moment
-    from unblur.parallel import torch_at_rest
-    from unblur.recipe import load_recipe
-    from unblur.synthesis.downstream.row_kernels import Kernels, kernels
-    from unblur.synthesis.downstream.row_network import RowLearner
-    from unblur.synthesis.downstream.row_training import RowTraining
+    from unblur.data.catalogue.generation import generated
+    from unblur.experiment.recipe.library import load_recipe
+    from unblur.models.neural.fast.row_kernels import Kernels, kernels
+    from unblur.models.neural.fast.row_training import RowTraining
+    from unblur.models.neural.row_network import RowLearner
+    from unblur.parallel.threads import torch_at_rest
+    from unblur.training.learner import Moment
 
     spec: Any = load_recipe("sdrm/adm-mlp").downstream
     train = generated(n_users, n_items, n_pairs, rng=0)
@@ -121,13 +121,13 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     """Milliseconds a step of the recipes' NeuMF, batches of 256 pairs and their negatives: the median of all turns."""
     import torch
 
-    from unblur.datasets import generated
-    from unblur.diffusion.learner import Moment
-    from unblur.parallel import blas_at_rest
-    from unblur.recipe import load_recipe
-    from unblur.synthesis.downstream.pair_kernels import pair_kernels
-    from unblur.synthesis.downstream.pair_network import PairLearner
-    from unblur.synthesis.downstream.pair_training import PairStepper
+    from unblur.data.catalogue.generation import generated
+    from unblur.experiment.recipe.library import load_recipe
+    from unblur.models.neural.fast.pair_kernels import pair_kernels
+    from unblur.models.neural.fast.pair_training import PairStepper
+    from unblur.models.neural.pair_network import PairLearner
+    from unblur.parallel.threads import blas_at_rest
+    from unblur.training.learner import Moment
 
     torch.set_num_threads(1)
     spec: Any = load_recipe("sdrm/adm-neumf").downstream
@@ -169,8 +169,9 @@ def _in_turns(
 
 def stream(n_users: int, n_items: int) -> dict[str, Any]:
     """Fit SDRM to a generated set and write `n_users` synthetic users to Parquet."""
-    from unblur.datasets import generated
-    from unblur.synthesis import SDRM, LatentDiffusion, VariationalAutoencoder
+    from unblur.data.catalogue.generation import generated
+    from unblur.synthesis.sdrm import SDRM
+    from unblur.synthesis.settings import LatentDiffusion, VariationalAutoencoder
     from unblur.synthesis.streaming import write_batches
 
     train = generated(20_000, n_items, 1_000_000, rng=0)
@@ -201,9 +202,9 @@ def stream(n_users: int, n_items: int) -> dict[str, Any]:
 
 def audited(n_users: int, n_items: int) -> dict[str, Any]:
     """An audit of `n_users` on either side and a fifth as many kept out; generated, 50 items a user."""
-    from unblur.datasets import generated
-    from unblur.evaluation.audit import audit
-    from unblur.experiment.auditing import taught_recommenders
+    from unblur.audit.auditing import taught_recommenders
+    from unblur.audit.auditor import audit
+    from unblur.data.catalogue.generation import generated
 
     n_holdout = max(1, n_users // 5)
     whole = generated(2 * n_users + n_holdout, n_items, 50 * (2 * n_users + n_holdout), rng=0)

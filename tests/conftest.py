@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from unblur.interactions import Interactions
-from unblur.vocabulary import Vocabulary
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 
 settings.register_profile(
     "unblur",

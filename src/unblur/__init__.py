@@ -9,38 +9,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unblur.artifact import load as load
-    from unblur.baselines import EASE as EASE
-    from unblur.baselines import Popularity as Popularity
-    from unblur.diffusion import DiffRec as DiffRec
-    from unblur.diffusion import LatentDiffRec as LatentDiffRec
-    from unblur.interactions import Interactions as Interactions
+    from unblur.data.interactions import Interactions as Interactions
+    from unblur.data.splits.sets import Split as Split
+    from unblur.data.vocabulary import Vocabulary as Vocabulary
+    from unblur.models.diffusion.diffrec import DiffRec as DiffRec
+    from unblur.models.diffusion.latent_diffrec import LatentDiffRec as LatentDiffRec
+    from unblur.models.linear.ease import EASE as EASE
+    from unblur.models.popularity import Popularity as Popularity
+    from unblur.models.spectral.bspm import BSPM as BSPM
+    from unblur.models.spectral.bspm import LowPass as LowPass
+    from unblur.models.spectral.flow import Flow as Flow
     from unblur.ranking import Ranking as Ranking
     from unblur.recommender import Recommender as Recommender
-    from unblur.spectral import BSPM as BSPM
-    from unblur.spectral import Flow as Flow
-    from unblur.spectral import LowPass as LowPass
-    from unblur.splitting import Split as Split
-    from unblur.synthesis import SDRM as SDRM
-    from unblur.vocabulary import Vocabulary as Vocabulary
+    from unblur.saving.models import load as load
+    from unblur.synthesis.sdrm import SDRM as SDRM
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "BSPM": "unblur.spectral",
-    "DiffRec": "unblur.diffusion",
-    "EASE": "unblur.baselines",
-    "Flow": "unblur.spectral",
-    "Interactions": "unblur.interactions",
-    "LatentDiffRec": "unblur.diffusion",
-    "LowPass": "unblur.spectral",
-    "Popularity": "unblur.baselines",
+    "BSPM": "unblur.models.spectral",
+    "DiffRec": "unblur.models.diffusion",
+    "EASE": "unblur.models.linear.ease",
+    "Flow": "unblur.models.spectral",
+    "Interactions": "unblur.data.interactions",
+    "LatentDiffRec": "unblur.models.diffusion",
+    "LowPass": "unblur.models.spectral",
+    "Popularity": "unblur.models.popularity",
     "Ranking": "unblur.ranking",
     "Recommender": "unblur.recommender",
     "SDRM": "unblur.synthesis",
-    "Split": "unblur.splitting",
-    "Vocabulary": "unblur.vocabulary",
-    "load": "unblur.artifact",
+    "Split": "unblur.data.splits",
+    "Vocabulary": "unblur.data.vocabulary",
+    "load": "unblur.saving.models",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,7 +66,7 @@ class Ranking:
 
     def write_parquet(self, path: str | Path) -> None:
         """Write `to_frame` to a Parquet file, whole or not at all; an existing file is replaced."""
-        from unblur.sources import write_parquet
+        from unblur.data.files.writing import write_parquet
 
         write_parquet(self.to_frame(), path)
 

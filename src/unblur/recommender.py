@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from unblur.data.interactions import Interactions, Unknown
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch, some
-from unblur.interactions import Interactions, Unknown
-from unblur.parallel import in_threads
+from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG
 from unblur.ranking import Explanation, Ranking, top_k
-from unblur.vocabulary import Vocabulary
 
 Tensors: TypeAlias = Mapping[str, "NDArray[Any] | sparse.csr_array"]
 """What a fitted thing is made of, by name: dense arrays and CSR matrices."""
@@ -224,8 +224,8 @@ class Recommender(ABC):
 
     @final
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model to a new folder; `unblur.load` reads it back. See `unblur.artifact.save`."""
-        from unblur import artifact
+        """Write the model to a new folder; `unblur.load` reads it back. See `unblur.saving.models.save`."""
+        from unblur.saving import models as artifact
 
         artifact.save(self, path, overwrite=overwrite)
 

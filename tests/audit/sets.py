@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from unblur.datasets.generation import generated
-from unblur.interactions import Interactions
+from unblur.data.catalogue.generation import generated
+from unblur.data.interactions import Interactions
 
 
 class Groups(NamedTuple):

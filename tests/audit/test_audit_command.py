@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.audit.sets import Groups, groups, rows
-from unblur import sources
 from unblur.cli.main import main
-from unblur.interactions import Interactions
+from unblur.data import files as sources
+from unblur.data.interactions import Interactions
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.audit.sets import Groups, binary, groups, rows
+from unblur.audit.attacks.guesses import Guesses, beyond_chance, excess_of
+from unblur.audit.attacks.item_inference import _hide, _most_popular
+from unblur.audit.attacks.membership import Membership
+from unblur.audit.attacks.rates import Area, Catch, Share, Unmeasured, area
+from unblur.audit.attacks.samples import samples
+from unblur.audit.attacks.singling_out import _claims, _held, _holders, singling_out
+from unblur.audit.auditor import Audit, audit
+from unblur.audit.fidelity.comparison import fidelity
+from unblur.audit.findings import _about_catch
+from unblur.audit.gates import Gates
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, VocabularyMismatch
-from unblur.evaluation.audit import Audit, audit
-from unblur.evaluation.conclusions import _about_catch
-from unblur.evaluation.fidelity import fidelity
-from unblur.evaluation.gates import Gates
-from unblur.evaluation.privacy import Area, Catch, Guesses, Share, Unmeasured, beyond_chance, excess_of
-from unblur.evaluation.privacy.item_inference import _hide, _most_popular
-from unblur.evaluation.privacy.membership import Membership
-from unblur.evaluation.privacy.rates import area
-from unblur.evaluation.privacy.samples import samples
-from unblur.evaluation.privacy.singling_out import _claims, _held, _holders, singling_out
-from unblur.interactions import Interactions
-from unblur.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")

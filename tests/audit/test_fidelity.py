@@ -10,11 +10,11 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from tests.audit.sets import binary, groups
+from unblur.audit.fidelity.comparison import fidelity
+from unblur.audit.fidelity.cooccurrence import cooccurrence_distance, grouped_cooccurrence, popular_items
+from unblur.audit.fidelity.statistics import STATISTICS, Summary
+from unblur.data.interactions import Interactions
 from unblur.errors import DataError, VocabularyMismatch
-from unblur.evaluation.fidelity import STATISTICS, fidelity
-from unblur.evaluation.fidelity.cooccurrence import cooccurrence_distance, grouped_cooccurrence, popular_items
-from unblur.evaluation.fidelity.statistics import Summary
-from unblur.interactions import Interactions
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(2, 40))

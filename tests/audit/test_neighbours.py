@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
 
 from tests.audit.sets import binary
-from unblur.evaluation.privacy import neighbours, pairs
-from unblur.evaluation.privacy.neighbours import closest, nearness
-from unblur.evaluation.privacy.pairs import pair_log_share, rarest_items
+from unblur.audit.attacks import neighbours, pairs
+from unblur.audit.attacks.neighbours import closest, nearness
+from unblur.audit.attacks.pairs import pair_log_share, rarest_items
 
 
 @given(st.integers(0, 1000), st.integers(1, 30), st.integers(1, 30))

@@ -13,24 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.audit.sets import groups, rows
+from unblur.audit.auditing import taught_recommenders
+from unblur.audit.auditor import Audit, audit
+from unblur.audit.page import audit_page
+from unblur.document.blocks import Cell, Figure, Listing, Paragraph, Section, Table, page
+from unblur.document.plots import Axis, Dot, bar_plot, interval_plot, line_plot
 from unblur.errors import CapabilityError, DataError
-from unblur.evaluation.audit import Audit, audit
-from unblur.experiment.auditing import taught_recommenders
-from unblur.pages import (
-    Axis,
-    Cell,
-    Dot,
-    Figure,
-    Listing,
-    Paragraph,
-    Section,
-    Table,
-    audit_page,
-    bar_plot,
-    interval_plot,
-    line_plot,
-    page,
-)
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 EVIL = "<script>alert('a')</script> & \"more\""

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from unblur.audit.attacks.rates import Area, Catch, Share, Unmeasured, area, catch, roc_points
 from unblur.errors import DataError
-from unblur.evaluation.privacy.rates import Area, Catch, Share, Unmeasured, area, catch, roc_points
 
 scores = st.lists(st.integers(0, 6), min_size=20, max_size=60)
 

@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 from tests.audit.sets import Groups, groups, rows
-from unblur.baselines import EASE, Popularity
+from unblur.audit import worth
+from unblur.audit.attacks import samples
+from unblur.audit.auditing import taught_recommenders
+from unblur.audit.auditor import audit
+from unblur.audit.findings import concluded
+from unblur.audit.gates import Gates, gated
+from unblur.audit.page import audit_page
+from unblur.audit.worth import Worth, best_taught
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError
-from unblur.evaluation.audit import audit
-from unblur.evaluation.conclusions import concluded
-from unblur.evaluation.gates import Gates, gated
-from unblur.evaluation.privacy import samples
 from unblur.evaluation.report import Measurement
-from unblur.evaluation.utility import Worth, best_taught, worth
-from unblur.experiment.auditing import taught_recommenders
-from unblur.interactions import Interactions
-from unblur.pages import audit_page
-from unblur.synthesis.downstream import TruncatedSVD
-from unblur.vocabulary import Vocabulary
+from unblur.models.linear.ease import EASE
+from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.models.popularity import Popularity
 
 RECALL = "capped_recall@10"
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from unblur.cli.main import main
-from unblur.interactions import Interactions
+from unblur.data.interactions import Interactions
 
 
 class Ran(NamedTuple):
@@ -50,7 +50,7 @@ def events(log: Interactions, tmp_path: Path) -> Path:
 @pytest.fixture
 def parts(log: Interactions, tmp_path: Path) -> Path:
     """A folder with train and test files."""
-    from unblur.splitting import hold_out
+    from unblur.data.splits.holding_out import hold_out
 
     split = hold_out(log, fraction=0.3, rng=1)
     folder = tmp_path / "parts"

@@ -11,10 +11,10 @@ import torch
 
 from tests.cli.conftest import Unblur
 from unblur import experiment
-from unblur.diffusion.training import Training
 from unblur.errors import ArtifactError, RecipeError
 from unblur.experiment import workers
-from unblur.recipe import load_recipe
+from unblur.experiment.recipe.library import load_recipe
+from unblur.training.loop import Training
 
 RECIPE = """
 schema = 1

@@ -11,7 +11,7 @@ import pytest
 
 import unblur as package
 from tests.cli.conftest import Unblur
-from tests.utility.rated import MODEL, write_parts, write_recipe
+from tests.synthesis.utility.rated import MODEL, write_parts, write_recipe
 from unblur.cli.options import in_options
 
 VERBS = ("demo", "recipes", "run", "fit", "evaluate", "recommend", "translate")

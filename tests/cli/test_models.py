@@ -8,9 +8,9 @@ import pytest
 
 import unblur as package
 from tests.cli.conftest import Unblur
-from unblur import artifact
-from unblur.baselines import EASE
-from unblur.spectral import BSPM, LowPass
+from unblur.models.linear.ease import EASE
+from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.saving import models as artifact
 
 COLUMNS = ("--user", "who", "--item", "what")
 TIMES = ("--timestamp", "ignore")
@@ -221,7 +221,9 @@ def test_evaluate_refuses(
 def test_where_a_model_cannot_be_saved_is_said_before_it_is_fitted(
     unblur: Unblur, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unblur.baselines.Popularity.fit", lambda *_, **__: pytest.fail("it was fitted"))
+    monkeypatch.setattr(
+        "unblur.models.popularity.Popularity.fit", lambda *_, **__: pytest.fail("it was fitted")
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     words = (

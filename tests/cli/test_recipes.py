@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tests.cli.conftest import Unblur
-from unblur.recipe import Recipe, load_recipe, shipped
+from unblur.experiment.recipe.library import load_recipe, shipped
+from unblur.experiment.recipe.schema import Recipe
 
 COMMAND = (
     'python main.py --dataset="gowalla" --simple_model="bspm" --solver_shr="rk4" --T_s=2.5 --idl_beta=0.2 '

@@ -11,9 +11,9 @@ import pytest
 
 import unblur as package
 from tests.cli.conftest import Unblur
-from unblur import artifact
 from unblur.evaluation.report import Report
-from unblur.recipe import load_recipe
+from unblur.experiment.recipe.library import load_recipe
+from unblur.saving import models as artifact
 
 RECIPE = """
 schema = 1
@@ -156,7 +156,8 @@ def test_check_needs_something_to_check(unblur: Unblur, recipe: Path, events: Pa
 def test_check_exits_with_1_when_a_number_is_missed(
     unblur: Unblur, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str, code: int
 ) -> None:
-    from unblur import datasets, sources
+    from unblur.data import catalogue as datasets
+    from unblur.data import files as sources
 
     path = write(tmp_path / "expecting.toml", expected)
     path.write_text(
@@ -280,7 +281,7 @@ def test_what_fails_while_writing_leaves_the_earlier_run(
 INTERRUPTED = """
 import sys, time
 from pathlib import Path
-from unblur.baselines import EASE
+from unblur import EASE
 from unblur.cli.main import main
 
 fit = EASE.fit

@@ -9,9 +9,9 @@ import pytest
 import unblur as package
 from tests.cli.conftest import Unblur
 from unblur import tuning
-from unblur.datasets import demo_interactions
+from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.evaluation.report import Report
-from unblur.recipe import load_recipe
+from unblur.experiment.recipe.library import load_recipe
 
 FEW = ("--trials", "5", "--draws", "1", "--users", "100")
 FILES = {"recipe.toml", "report.json", "report.md", "report.html", "trials.parquet", "model"}

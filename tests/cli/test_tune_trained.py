@@ -9,10 +9,10 @@ import pytest
 import unblur as package
 from tests.cli.conftest import Unblur
 from unblur import experiment
-from unblur.datasets import demo_interactions
-from unblur.interactions import Interactions
-from unblur.recipe import load_recipe
-from unblur.splitting import leave_last
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import leave_last
+from unblur.experiment.recipe.library import load_recipe
 
 SMALL = (
     *("--set", "model.epochs=2", "--set", "model.denoiser.dims=[8]"),

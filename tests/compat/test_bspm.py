@@ -2,10 +2,11 @@
 
 import pytest
 
-from unblur.compat import translate
+from unblur.compat.translation import translate
 from unblur.errors import RecipeError
-from unblur.recipe import load_recipe
-from unblur.spectral import BSPM, Flow, LowPass
+from unblur.experiment.recipe.library import load_recipe
+from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.models.spectral.flow import Flow
 
 PUBLISHED = {
     "gowalla": '--solver_shr="rk4" --K_s=1 --T_s=2.5 --final_sharpening=True --idl_beta=0.2 --factor_dim=448',

@@ -2,21 +2,21 @@
 
 import pytest
 
-from unblur.compat import translate
-from unblur.diffusion import (
+from unblur.compat.translation import translate
+from unblur.errors import RecipeError
+from unblur.experiment.recipe.library import load_recipe
+from unblur.models.diffusion.diffrec import DiffRec
+from unblur.models.diffusion.latent_diffrec import LatentDiffRec
+from unblur.models.diffusion.schedule import Schedule
+from unblur.models.diffusion.settings import (
     Autoencoder,
     Denoiser,
-    DiffRec,
     ItemClusters,
-    LatentDiffRec,
     Objective,
-    Optimizer,
     Sampling,
-    Schedule,
     TimeWeights,
 )
-from unblur.errors import RecipeError
-from unblur.recipe import load_recipe
+from unblur.training.settings import Optimizer
 
 START = "python main.py --cuda --gpu 0"
 MADE = "--dataset=ml-1m_clean --steps=40 --noise_scale=0.005 --noise_min=0.005"

@@ -9,27 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unblur.compat import translate
-from unblur.compat.recbole import configure, load_data_and_model, objective_function, run_recbole
-from unblur.compat.recbole.configuration import read_yaml
+from unblur.compat.recbole.configuration import configure, read_yaml
 from unblur.compat.recbole.options import parameters
 from unblur.compat.recbole.protocol import recipe_of
-from unblur.datasets import demo_interactions
-from unblur.diffusion import (
+from unblur.compat.recbole.running import load_data_and_model, objective_function, run_recbole
+from unblur.compat.translation import translate
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.errors import ArtifactError, DataError, RecipeError
+from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.recipe.schema import Recipe
+from unblur.models.diffusion.diffrec import DiffRec
+from unblur.models.diffusion.latent_diffrec import LatentDiffRec
+from unblur.models.diffusion.schedule import Schedule
+from unblur.models.diffusion.settings import (
     Autoencoder,
     Denoiser,
-    DiffRec,
     ItemClusters,
-    LatentDiffRec,
     Objective,
-    Optimizer,
     Sampling,
-    Schedule,
     TimeWeights,
 )
-from unblur.diffusion.settings import Stopping
-from unblur.errors import ArtifactError, DataError, RecipeError
-from unblur.recipe import Recipe, load_recipe
+from unblur.training.settings import Optimizer, Stopping
 
 QUICK = {"epochs": 3, "train_batch_size": 64, "dims_dnn": [8], "use_gpu": False}
 

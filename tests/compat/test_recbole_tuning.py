@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from unblur.compat.recbole import configure, read_params, run_hyper, space_of_params
+from unblur.compat.recbole.configuration import configure
+from unblur.compat.recbole.hyper_tuning import run_hyper
+from unblur.compat.recbole.params_file import read_params, space_of_params
 from unblur.compat.recbole.protocol import recipe_of
-from unblur.datasets import demo_interactions
+from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.errors import RecipeError
-from unblur.spectral import BSPM
-from unblur.tuning import Choice, Dimension, Range
-from unblur.tuning.space import set_point
+from unblur.models.spectral.bspm import BSPM
+from unblur.tuning.space import Choice, Dimension, Range, set_point
 
 ITS_OWN = """learning_rate choice [1e-3,1e-4,1e-5]
 dims_dnn choice ['[300]','[200,600]','[1000]']

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import unblur
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
-from unblur.interactions import Interactions
 from unblur.progress import ProgressEvent
 from unblur.recommender import Recommender, Scorer
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.spec import spec_from_dict, spec_to_dict
-from unblur.vocabulary import Vocabulary
 
 TRAINED: Mapping[str, Any] = {
     "epochs": 2,

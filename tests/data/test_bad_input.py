@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from unblur.data.files.reading import read
 from unblur.errors import DataError
-from unblur.sources import read
 
 
 def parquet(**columns: Any) -> bytes:

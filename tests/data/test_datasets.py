@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from unblur import Interactions, datasets
-from unblur.datasets import DATASETS, Content, Dataset, Reading
+from unblur import Interactions
+from unblur.data import catalogue as datasets
+from unblur.data.catalogue.listing import DATASETS
+from unblur.data.catalogue.records import Content, Dataset, Reading
+from unblur.data.files.writing import write
 from unblur.errors import CapabilityError, DataError
-from unblur.sources import write
 
 TRAIN = Interactions.from_pairs([0, 0, 1, 2], [0, 1, 1, 3], timestamps=[4, 5, 6, 7])
 TEST = Interactions.from_pairs([1], [2], timestamps=[9])
@@ -17,7 +19,7 @@ TEST = Interactions.from_pairs([1], [2], timestamps=[9])
 
 def over(data: Interactions, *, timed: bool) -> Interactions:
     """The same pairs over users 0 to 2 and items 0 to 3, as numbered data sets are read."""
-    from unblur.vocabulary import Vocabulary
+    from unblur.data.vocabulary import Vocabulary
 
     moved = data.onto(users=Vocabulary.range(3), items=Vocabulary.range(4))
     return moved if timed else Interactions(moved.matrix, moved.users, moved.items)

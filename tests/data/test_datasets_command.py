@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 
 from unblur import Interactions
 from unblur.cli.datasets import app
-from unblur.datasets import DATASETS, Content, Dataset, Reading
+from unblur.data.catalogue.listing import DATASETS
+from unblur.data.catalogue.records import Content, Dataset, Reading
+from unblur.data.files.writing import write
 from unblur.errors import CapabilityError, DataError
-from unblur.sources import write
 
 DATA = Interactions.from_pairs([1, 2], [3, 4])
 SMALL = Dataset(
@@ -33,9 +34,9 @@ SMALL = Dataset(
 
 @pytest.fixture(autouse=True)
 def _small_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("unblur.datasets.DATASETS", {**DATASETS, "small": SMALL})
-    monkeypatch.setattr("unblur.datasets.catalogue.DATASETS", {**DATASETS, "small": SMALL})
-    monkeypatch.setattr("unblur.datasets.copies.DATASETS", {**DATASETS, "small": SMALL})
+    monkeypatch.setattr("unblur.data.catalogue.DATASETS", {**DATASETS, "small": SMALL})
+    monkeypatch.setattr("unblur.data.catalogue.listing.DATASETS", {**DATASETS, "small": SMALL})
+    monkeypatch.setattr("unblur.data.catalogue.copies.DATASETS", {**DATASETS, "small": SMALL})
     monkeypatch.setenv("UNBLUR_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "250")

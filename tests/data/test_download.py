@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from unblur import Interactions, datasets
-from unblur.datasets import Content, Dataset, Download, Reading
+from unblur import Interactions
+from unblur.data import catalogue as datasets
+from unblur.data.catalogue.records import Content, Dataset, Download, Reading
 from unblur.errors import CapabilityError, DataError
 from unblur.progress import ProgressEvent
 

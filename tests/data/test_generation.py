@@ -6,10 +6,12 @@ import time
 import numpy as np
 import pytest
 
-from unblur import EASE, Interactions, Popularity, datasets
-from unblur.datasets import demo_interactions, generated
+from unblur import EASE, Interactions, Popularity
+from unblur.data import catalogue as datasets
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import generated
+from unblur.data.splits.holding_out import hold_out, leave_last
 from unblur.errors import DataError
-from unblur.splitting import hold_out, leave_last
 
 
 def recall(model: Popularity | EASE, data: Interactions, *, last: bool = False) -> float:
@@ -98,7 +100,7 @@ def test_generated_sets_beyond_the_limits(shape: tuple[int, int, int]) -> None:
 
 
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unblur.datasets.generation.BLOCK_PAIRS", 1000)
+    monkeypatch.setattr("unblur.data.catalogue.generation.BLOCK_PAIRS", 1000)
     data = generated(500, 300, 20_000, rng=0)
     assert data.n_interactions == 20_000
     assert data.user_degrees.min() >= 1

@@ -10,9 +10,10 @@ import pytest
 from scipy import sparse
 
 from unblur import Interactions
+from unblur.data.files.reading import read, read_split_folder
+from unblur.data.files.writing import write
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
-from unblur.sources import read, read_split_folder, write
-from unblur.vocabulary import Vocabulary
 
 PAIRS = {(1, 10), (1, 20), (2, 10)}
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from unblur import Interactions, datasets
-from unblur.datasets import DATASETS
+from unblur import Interactions
+from unblur.data import catalogue as datasets
+from unblur.data.catalogue.listing import DATASETS
+from unblur.data.files.reading import read
+from unblur.data.files.writing import write
+from unblur.data.splits.sets import from_files
 from unblur.errors import DataError
-from unblur.sources import read, write
-from unblur.splitting import from_files
 
 pytestmark = pytest.mark.realdata
 

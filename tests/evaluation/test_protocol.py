@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split, from_files
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, VocabularyMismatch
-from unblur.evaluation import Evaluation, RankingProtocol
 from unblur.evaluation.metrics import USER_METRICS, per_user
-from unblur.interactions import Interactions
+from unblur.evaluation.protocol import Evaluation, RankingProtocol
 from unblur.progress import ProgressEvent
 from unblur.recommender import Recommender
 from unblur.spec import spec_from_dict, spec_to_dict
-from unblur.splitting import Split, from_files
-from unblur.vocabulary import Vocabulary
 
 EVERYTHING = RankingProtocol(
     cutoffs=(5, 10),

@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 
 from unblur import experiment
-from unblur.baselines import EASE, Popularity
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import hold_out
 from unblur.errors import RecipeError
-from unblur.experiment import Prepared, measure, provenance
 from unblur.experiment import measuring as module
-from unblur.interactions import Interactions
+from unblur.experiment import provenance
+from unblur.experiment.measuring import measure
+from unblur.experiment.preparation import Prepared
+from unblur.experiment.recipe.library import load_recipe, shipped
+from unblur.experiment.recipe.parts import Data, KCore, Protocol, Published, Random, Verified
+from unblur.experiment.recipe.schema import Recipe
+from unblur.models.linear.ease import EASE
+from unblur.models.popularity import Popularity
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, generator
-from unblur.recipe import Data, Protocol, Published, Recipe, Verified, load_recipe, shipped
-from unblur.recipe.parts import KCore, Random
 from unblur.recommender import Recommender
 from unblur.spec import spec
-from unblur.splitting import hold_out
 
 PROTOCOL = Protocol(cutoffs=(3, 5), metrics=("recall", "coverage"), resamples=200)
 

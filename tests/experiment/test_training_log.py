@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from unblur import experiment
-from unblur.datasets import demo_interactions
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.files.writing import write_parquet
+from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.training_log import TrainingLog
 from unblur.progress import ProgressEvent, silent
-from unblur.recipe import load_recipe
-from unblur.sources import write_parquet
 
 
 def test_a_log_keeps_the_epochs_of_the_last_training_and_passes_everything_on() -> None:

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from unblur import experiment
-from unblur.baselines import Popularity
-from unblur.diffusion import DiffRec
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import leave_last
+from unblur.data.splits.sets import from_files, together
 from unblur.errors import DataError, RecipeError
-from unblur.experiment import measure, prepare
-from unblur.interactions import Interactions
-from unblur.recipe import Protocol, Recipe, load_recipe, shipped
-from unblur.recipe.parts import Files
-from unblur.splitting import from_files, leave_last, together
+from unblur.experiment.measuring import measure
+from unblur.experiment.preparation import prepare
+from unblur.experiment.recipe.library import load_recipe, shipped
+from unblur.experiment.recipe.parts import Files, Protocol
+from unblur.experiment.recipe.schema import Recipe
+from unblur.models.diffusion.diffrec import DiffRec
+from unblur.models.popularity import Popularity
 
 FAMILIES = ("diffrec", "l-diffrec", "t-diffrec", "lt-diffrec")
 RECIPES = [

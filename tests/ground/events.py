@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from unblur.interactions import Interactions
+from unblur.data.interactions import Interactions
 
 Label = int | str
 Pair = tuple[Label, Label]

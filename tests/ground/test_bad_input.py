@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from unblur.baselines import EASE
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError
-from unblur.interactions import Interactions
-from unblur.vocabulary import Vocabulary
+from unblur.models.linear.ease import EASE
 
 NAN = float("nan")
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.ground.events import Events, Pair, contents, events
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
-from unblur.interactions import Interactions
-from unblur.vocabulary import Vocabulary
 
 Kept = dict[Pair, tuple[float, int | None]]
 RESOLUTIONS: tuple[Literal["sum", "first", "last"], ...] = ("sum", "first", "last")

@@ -14,9 +14,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
 from tests.ground.events import Events, contents, events, interactions
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
-from unblur.interactions import Interactions
-from unblur.vocabulary import Vocabulary
 
 dense = arrays(
     np.float32, st.tuples(st.integers(0, 6), st.integers(0, 6)), elements=st.sampled_from([0, 0, 1, 2.5])

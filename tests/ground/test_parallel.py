@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from unblur.parallel import in_threads
+from unblur.parallel.threads import in_threads
 
 
 @pytest.fixture(autouse=True)

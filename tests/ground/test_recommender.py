@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
-from unblur.interactions import Interactions
 from unblur.progress import ProgressEvent
 from unblur.recommender import Recommender, Scorer, Tensors
-from unblur.vocabulary import Vocabulary
 
 ITEMS = Vocabulary(["a", "b", "c", "d", "e"])
 COUNTS = np.array([4, 8, 0, 2, 2])

@@ -12,22 +12,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.ground.events import Label, Pair, contents, interactions
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import by_time, by_user, hold_out, hold_out_block, k_core, leave_last
+from unblur.data.splits.sets import Split, from_files, joined_items, later_share, together
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
-from unblur.interactions import Interactions
-from unblur.splitting import (
-    Split,
-    by_time,
-    by_user,
-    from_files,
-    hold_out,
-    hold_out_block,
-    joined_items,
-    k_core,
-    later_share,
-    leave_last,
-    together,
-)
-from unblur.vocabulary import Vocabulary
 
 data_sets = interactions(least=2, times=True)
 fractions = st.floats(0.05, 0.95)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
+from unblur.data.splits.three_parts import by_ratio, leave_one_out
 from unblur.errors import DataError
-from unblur.interactions import Interactions
-from unblur.splitting import Split, by_ratio, leave_one_out
 
 
 def drawn(degrees: list[int], seed: int) -> Interactions:

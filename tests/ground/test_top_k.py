@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
 from unblur.ranking import Explanation, Ranking, top_k
-from unblur.vocabulary import Vocabulary
 
 
 def sorted_whole(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

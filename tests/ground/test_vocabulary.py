@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
-from unblur.vocabulary import Vocabulary
 
 integers = st.lists(st.integers(0, 2**63 - 1), unique=True, max_size=20)
 strings = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), unique=True, max_size=20)

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unblur.baselines import Popularity
-from unblur.datasets import load
-from unblur.diffusion import Denoiser, DiffRec, Sampling, Schedule
-from unblur.diffusion.item_diffusion import DiffRecRecommender
-from unblur.diffusion.rows import SparseRows
-from unblur.diffusion.sampling import denoise, reverse_chain
-from unblur.interactions import Interactions
+from unblur.data.catalogue.copies import load
+from unblur.data.interactions import Interactions
+from unblur.models.diffusion.diffrec import DiffRec
+from unblur.models.diffusion.item_diffusion import DiffRecRecommender
+from unblur.models.diffusion.sampling import denoise, reverse_chain
+from unblur.models.diffusion.schedule import Schedule
+from unblur.models.diffusion.settings import Denoiser, Sampling
+from unblur.models.popularity import Popularity
+from unblur.training.rows import SparseRows
 
 pytestmark = [pytest.mark.realdata]
 

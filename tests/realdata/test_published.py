@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unblur.datasets import load
-from unblur.experiment import Outcome, measure, prepare
-from unblur.recipe import load_recipe
-from unblur.spectral.bspm import BSPMRecommender
+from unblur.data.catalogue.copies import load
+from unblur.experiment.measuring import Outcome, measure
+from unblur.experiment.preparation import prepare
+from unblur.experiment.recipe.library import load_recipe
+from unblur.models.spectral.bspm import BSPMRecommender
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from unblur.compat.recbole import run_recbole
-from unblur.recipe import load_recipe
+from unblur.compat.recbole.running import run_recbole
+from unblur.experiment.recipe.library import load_recipe
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 

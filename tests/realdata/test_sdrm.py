@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from unblur import experiment
-from unblur.baselines import EASE
-from unblur.evaluation.utility import measure_arm, training_rows
-from unblur.experiment.rated_users import prepare_users
-from unblur.recipe import Recipe, load_recipe
+from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.recipe.schema import Recipe
+from unblur.models.linear.ease import EASE
+from unblur.synthesis.utility.arms import measure_arm, training_rows
+from unblur.synthesis.utility.rated_users import prepare_users
 
 pytestmark = [pytest.mark.realdata]
 

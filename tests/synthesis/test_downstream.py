@@ -11,14 +11,16 @@ import torch
 from scipy import sparse
 from scipy.linalg import svd
 
-from unblur.diffusion.rows import SparseRows
-from unblur.diffusion.settings import Optimizer
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
 from unblur.errors import SpecError
-from unblur.interactions import Interactions
-from unblur.splitting import Split
-from unblur.synthesis.downstream import NeuMF, RowMLP, TruncatedSVD
-from unblur.synthesis.downstream.pair_network import PairNetwork, _Sides
-from unblur.synthesis.downstream.row_network import Judged, RowNetwork, negative_error
+from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.models.neural.neumf import NeuMF
+from unblur.models.neural.pair_network import PairNetwork, _Sides
+from unblur.models.neural.row_mlp import RowMLP
+from unblur.models.neural.row_network import Judged, RowNetwork, negative_error
+from unblur.training.rows import SparseRows
+from unblur.training.settings import Optimizer
 
 
 @pytest.mark.parametrize("algorithm", ["arpack", "randomized"])
@@ -77,7 +79,7 @@ def test_weights_begin_as_the_layers_of_torch_or_keras_do(initialization: str) -
 
 @pytest.mark.parametrize("after", ["each", "last"])
 def test_dropout_stands_where_it_is_asked_for(log: Interactions, after: str) -> None:
-    from unblur.diffusion.dropout import dropped
+    from unblur.training.dropout import dropped
 
     made = RowNetwork(31, RowMLP(dims=(12, 7), dropout_after=after), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     rows = SparseRows.of(log.binarized().matrix).all()

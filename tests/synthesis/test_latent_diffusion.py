@@ -10,9 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unblur.diffusion.denoiser import step_embedding
-from unblur.diffusion.settings import Optimizer
-from unblur.diffusion.training import Plan, Training
+from unblur.models.diffusion.denoiser import step_embedding
 from unblur.synthesis.fitting import CodesLearner
 from unblur.synthesis.latent_noise import (
     LatentDenoiser,
@@ -24,6 +22,8 @@ from unblur.synthesis.latent_noise import (
 )
 from unblur.synthesis.latent_sampling import DivergedSampling, LatentSampler, lengths
 from unblur.synthesis.settings import LatentDiffusion
+from unblur.training.loop import Plan, Training
+from unblur.training.settings import Optimizer
 
 
 def chance(seed: int = 0) -> torch.Generator:

@@ -13,18 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from unblur.datasets import generated
-from unblur.diffusion.dropout import least_kept
-from unblur.diffusion.settings import Optimizer
-from unblur.diffusion.training import DivergedTraining, Plan, Training
-from unblur.interactions import Interactions
+from unblur.data.catalogue.generation import generated
+from unblur.data.interactions import Interactions
+from unblur.models.neural.fast.deferred_adam import DeferredAdam, resting
+from unblur.models.neural.fast.pair_draws import Drawn, PairDraws
+from unblur.models.neural.fast.pair_kernels import PairKernels, pair_kernels
+from unblur.models.neural.fast.pair_training import PairStepper
+from unblur.models.neural.neumf import NeuMF
+from unblur.models.neural.pair_network import PairLearner
 from unblur.spec import replace_field
-from unblur.synthesis.downstream import NeuMF
-from unblur.synthesis.downstream.deferred_adam import DeferredAdam, resting
-from unblur.synthesis.downstream.pair_draws import Drawn, PairDraws
-from unblur.synthesis.downstream.pair_kernels import PairKernels, pair_kernels
-from unblur.synthesis.downstream.pair_network import PairLearner
-from unblur.synthesis.downstream.pair_training import PairStepper
+from unblur.training.dropout import least_kept
+from unblur.training.loop import DivergedTraining, Plan, Training
+from unblur.training.settings import Optimizer
 
 CPU = torch.device("cpu")
 SPEC = NeuMF(factors=4, batch_size=64, optimizer=Optimizer(name="adam", learning_rate=3e-3))
@@ -238,8 +238,8 @@ import threading
 import numpy as np
 import torch
 from threadpoolctl import threadpool_info
-from unblur.datasets import generated
-from unblur.synthesis.downstream import NeuMF
+from unblur.data.catalogue import generated
+from unblur.models.neural.neumf import NeuMF
 
 def threads():
     return {part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"}

@@ -10,19 +10,21 @@ import pytest
 import torch
 
 from tests.synthesis.small import PRIVATE
-from unblur.diffusion.learner import Moment
-from unblur.diffusion.settings import Optimizer
+from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError, DataError, SpecError
-from unblur.interactions import Interactions
+from unblur.privacy.accountant import Release, Stage, accountant, planned, spent
+from unblur.privacy.clipping import Uses, clipped_gradients
 from unblur.registry import synthesizer_spec
 from unblur.spec import spec_from_dict
-from unblur.synthesis import SDRM, LatentDiffusion, MultiVAE, Privacy, UserStopping, VariationalAutoencoder
-from unblur.synthesis.accounting import Release, Stage, accountant, planned, spent
 from unblur.synthesis.autoencoder_training import AutoencoderLearner
-from unblur.synthesis.ghost_clipping import Uses, clipped_gradients
 from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
-from unblur.synthesis.private_training import noisy_counts, train_privately
+from unblur.synthesis.multi_vae import MultiVAE
+from unblur.synthesis.sdrm import SDRM
+from unblur.synthesis.settings import LatentDiffusion, Privacy, UserStopping, VariationalAutoencoder
 from unblur.synthesis.synthesizer import RealCounts
+from unblur.training.learner import Moment
+from unblur.training.private import noisy_counts, train_privately
+from unblur.training.settings import Optimizer
 
 
 @pytest.fixture

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from unblur.datasets import generated
-from unblur.diffusion.learner import Moment
-from unblur.diffusion.settings import Optimizer
-from unblur.diffusion.training import DivergedTraining, Plan, Training
-from unblur.interactions import Interactions
-from unblur.parallel import torch_at_rest
+from unblur.data.catalogue.generation import generated
+from unblur.data.interactions import Interactions
+from unblur.models.neural.fast import row_last_layer
+from unblur.models.neural.fast.adam import plain_adam
+from unblur.models.neural.fast.row_first_layer import InOnePass
+from unblur.models.neural.fast.row_kernels import Kernels, Threads, kernels
+from unblur.models.neural.fast.row_training import LOOK_EVERY, RowStepper, RowTraining
+from unblur.models.neural.row_mlp import RowMLP
+from unblur.models.neural.row_network import Judged, RowLearner, negative_error
+from unblur.parallel.threads import torch_at_rest
 from unblur.progress import ProgressEvent
 from unblur.spec import replace_field
-from unblur.synthesis.downstream import RowMLP, row_last_layer
-from unblur.synthesis.downstream.adam import plain_adam
-from unblur.synthesis.downstream.row_first_layer import InOnePass
-from unblur.synthesis.downstream.row_kernels import Kernels, Threads, kernels
-from unblur.synthesis.downstream.row_network import Judged, RowLearner, negative_error
-from unblur.synthesis.downstream.row_training import LOOK_EVERY, RowStepper, RowTraining
+from unblur.training.learner import Moment
+from unblur.training.loop import DivergedTraining, Plan, Training
+from unblur.training.settings import Optimizer
 
 CPU = torch.device("cpu")
 SPEC = RowMLP(embedding=4, dims=(48, 16), optimizer=Optimizer(name="adam", learning_rate=3e-3))

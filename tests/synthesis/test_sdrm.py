@@ -11,20 +11,22 @@ import pytest
 import torch
 
 from tests.synthesis.small import DIFFUSION, VAE
-from unblur.diffusion.rows import SparseRows
-from unblur.diffusion.training import DivergedTraining
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import by_user
+from unblur.data.splits.sets import Split
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError
-from unblur.interactions import Interactions
+from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.progress import ProgressEvent
-from unblur.recipe import load_recipe, shipped
 from unblur.spec import spec_from_dict
-from unblur.splitting import Split, by_user
-from unblur.synthesis import SDRM, Discretization, LatentDiffusion, MultiVAE
 from unblur.synthesis.autoencoder_training import AutoencoderLearner, codes
 from unblur.synthesis.latent_synthesizer import LatentSynthesizer
+from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.multi_vae_network import MultiVAENetwork, divergences, multinomial_losses
-from unblur.synthesis.settings import VariationalAutoencoder
-from unblur.vocabulary import Vocabulary
+from unblur.synthesis.sdrm import SDRM
+from unblur.synthesis.settings import Discretization, LatentDiffusion, VariationalAutoencoder
+from unblur.training.loop import DivergedTraining
+from unblur.training.rows import SparseRows
 
 
 def sdrm(**more: Any) -> SDRM:

@@ -13,14 +13,14 @@ import torch
 from scipy import sparse
 
 from tests.synthesis.small import SPECS
-from unblur import artifact
+from unblur.data.interactions import Interactions
 from unblur.errors import ArtifactError, CapabilityError, DataError, SpecError
-from unblur.interactions import Interactions
+from unblur.privacy.accountant import accountant
 from unblur.progress import ProgressEvent
 from unblur.registry import SYNTHESIZERS, synthesizer_spec
+from unblur.saving import models as artifact
 from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.synthesis import synthesizer as contract
-from unblur.synthesis.accounting import accountant
 from unblur.synthesis.synthesizer import Synthesizer
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unblur.datasets import demo_interactions, generated
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import generated
+from unblur.data.interactions import Interactions
 from unblur.errors import DataError
-from unblur.interactions import Interactions
 from unblur.tuning.hold_outs import dispersion, hold_outs
 
 

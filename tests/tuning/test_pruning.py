@@ -13,12 +13,14 @@ import optuna
 import pytest
 
 from tests.tuning.test_study import BASE, results
-from unblur.datasets import demo_interactions
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.splits.sets import Split
+from unblur.data.splits.three_parts import by_ratio
 from unblur.errors import ArtifactError, SpecError
-from unblur.splitting import Split, by_ratio
-from unblur.tuning import Choice, Dimension, study
+from unblur.tuning import study
 from unblur.tuning.journal import Trial
 from unblur.tuning.pruning import verdict_after
+from unblur.tuning.space import Choice, Dimension
 from unblur.tuning.study import Study
 
 LONGER = replace(BASE, epochs=12)

@@ -11,16 +11,18 @@ import pytest
 from typer.testing import CliRunner
 
 from unblur import experiment
-from unblur.baselines import EASE, Popularity
 from unblur.cli.main import app
-from unblur.datasets import demo_interactions
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import hold_out
 from unblur.errors import DataError, SpecError
-from unblur.interactions import Interactions
-from unblur.recipe import load_recipe
-from unblur.spectral import BSPM, Flow, LowPass
-from unblur.splitting import hold_out
-from unblur.tuning import dispersion, search
-from unblur.tuning.hold_outs import hold_outs
+from unblur.experiment.recipe.library import load_recipe
+from unblur.models.linear.ease import EASE
+from unblur.models.popularity import Popularity
+from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.models.spectral.flow import Flow
+from unblur.tuning import search
+from unblur.tuning.hold_outs import dispersion, hold_outs
 from unblur.tuning.trials import departures, settings_of, space_of
 
 SPACE = {"low_pass.rank": (8, 16), "low_pass.weight": (0.1, 0.3), "sharpen.duration": (1.0, 2.0)}

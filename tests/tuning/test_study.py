@@ -12,15 +12,20 @@ from typing import Any
 import polars as pl
 import pytest
 
-from unblur.datasets import demo_interactions
-from unblur.diffusion import Denoiser, DiffRec, LatentDiffRec, Schedule
-from unblur.diffusion.settings import Stopping, TimeWeights
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits.sets import Split
+from unblur.data.splits.three_parts import by_ratio
 from unblur.errors import ArtifactError, SpecError
-from unblur.splitting import Split, by_ratio, hold_out
-from unblur.tuning import Choice, Dimension, Range, dimensions_of, study
+from unblur.models.diffusion.diffrec import DiffRec
+from unblur.models.diffusion.latent_diffrec import LatentDiffRec
+from unblur.models.diffusion.schedule import Schedule
+from unblur.models.diffusion.settings import Denoiser, TimeWeights
+from unblur.training.settings import Stopping
+from unblur.tuning import study
 from unblur.tuning.journal import Trial
 from unblur.tuning.sampling import propose, propose_beside, trials_beside
-from unblur.tuning.space import point_at, set_point, size_of
+from unblur.tuning.space import Choice, Dimension, Range, dimensions_of, point_at, set_point, size_of
 from unblur.tuning.study import Study
 
 BASE = DiffRec(
@@ -107,8 +112,8 @@ def test_a_study_goes_on_as_if_it_had_not_stopped(split: Split, tmp_path: Path, 
 PROGRAM = """
 import sys
 from tests.tuning.test_study import BASE, SPACE, run
-from unblur.datasets import demo_interactions
-from unblur.splitting import by_ratio
+from unblur.data.catalogue import demo_interactions
+from unblur.data.splits import by_ratio
 split = by_ratio(demo_interactions(n_users=60, n_items=60, rng=2), validation=0.2, held_out=0.2, rng=1)
 run(split, sys.argv[1], trials=6)
 """

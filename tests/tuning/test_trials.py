@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unblur.baselines import EASE, Popularity
-from unblur.datasets import demo_interactions
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.protocol import RankingProtocol
-from unblur.interactions import Interactions
+from unblur.models.linear.ease import EASE
+from unblur.models.popularity import Popularity
+from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.models.spectral.flow import Flow
 from unblur.spec import replace_field
-from unblur.spectral import BSPM, Flow, LowPass
-from unblur.splitting import Split, hold_out
 from unblur.tuning.search import search
 from unblur.tuning.trials import Trials, departures, settings_of, space_of, value_at
 

@@ -14,8 +14,8 @@ from unblur.cli.progress import ProgressDisplay
 from unblur.errors import CapabilityError, DataError
 
 if TYPE_CHECKING:
-    from unblur.evaluation.audit import Audit
-    from unblur.interactions import Interactions
+    from unblur.audit.auditor import Audit
+    from unblur.data.interactions import Interactions
     from unblur.progress import Progress
 
 FAILED = 1
@@ -89,10 +89,10 @@ def audit(
     Exits with 1 when a gate does not pass. Without --holdout nothing about membership can be measured, and its
     gates are left out unless asked for.
     """
-    from unblur.evaluation.audit import audit as audited
-    from unblur.evaluation.gates import Gates
-    from unblur.experiment import check_place
-    from unblur.experiment.auditing import taught_recommenders
+    from unblur.audit.auditing import taught_recommenders
+    from unblur.audit.auditor import audit as audited
+    from unblur.audit.gates import Gates
+    from unblur.experiment.folder import check_place
 
     if out is not None:
         check_place(out, overwrite=overwrite)
@@ -131,7 +131,7 @@ def audit(
 
 def _read(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
     """A file, or the train part of a folder."""
-    from unblur import sources
+    from unblur.data import files as sources
 
     if not path.is_dir():
         return sources.read(path, **options, progress=progress)
@@ -173,8 +173,8 @@ def _origin() -> dict[str, Any]:
 
 def _write(found: Audit, out: Path) -> None:
     """The folder with the page and the figures, whole or not at all."""
-    from unblur.pages import audit_page
-    from unblur.sources.folders import replacing_folder
+    from unblur.audit.page import audit_page
+    from unblur.data.files.folders import replacing_folder
 
     texts = {"report.json": found.to_json()}
     try:

@@ -15,7 +15,7 @@ from unblur.errors import CapabilityError, RecipeError, nearest
 from unblur.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
-    from unblur.comparison import Comparison
+    from unblur.experiment.comparison.summary import Comparison
 
 FAILED = 1
 """The exit code where a model did not get through."""
@@ -88,9 +88,9 @@ def compare(
     Results are kept model by model and trial by trial: the same command, or one with more models, computes only what is
     missing, and one with more trials adds to those that are there. Exits with 1 when a model did not get through; the others are shown.
     """
-    from unblur import comparison
-    from unblur.comparison.cache import Cache
-    from unblur.recipe import parse_settings
+    from unblur.experiment import comparison
+    from unblur.experiment.comparison.cache import Cache
+    from unblur.experiment.recipe.settings import parse_settings
     from unblur.tuning.pruning import check_pruner
 
     if protocol not in (None, "paper", "strict"):
@@ -131,7 +131,7 @@ def compare(
 
 def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     """The values to try by kind and path, from ``kind.path=[…]``."""
-    from unblur.recipe import parse_settings
+    from unblur.experiment.recipe.settings import parse_settings
 
     found: dict[str, dict[str, list[Any]]] = {}
     for name, values in parse_settings(words).items():
@@ -147,8 +147,9 @@ def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
 
 def write_pages(found: Comparison, out: Path) -> None:
     """Put leaderboard, figures and page into the folder of a comparison; without jinja2 there is a note and no page."""
-    from unblur.comparison import comparison_page, to_markdown
-    from unblur.comparison.cache import Cache
+    from unblur.experiment.comparison.cache import Cache
+    from unblur.experiment.comparison.page import comparison_page
+    from unblur.experiment.comparison.tables import to_markdown
 
     texts = {"leaderboard.md": to_markdown(found), "report.json": found.to_json()}
     try:
@@ -161,7 +162,7 @@ def write_pages(found: Comparison, out: Path) -> None:
 def show(found: Comparison) -> None:
     """Print the tables of a comparison."""
     from unblur.cli.tables import table
-    from unblur.comparison.tables import beyond_accuracy, costs, leaderboard
+    from unblur.experiment.comparison.tables import beyond_accuracy, costs, leaderboard
 
     console: Any = terminal.out()
     for rows in (leaderboard(found), beyond_accuracy(found), costs(found)):

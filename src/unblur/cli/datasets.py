@@ -11,7 +11,8 @@ from unblur.cli import terminal
 from unblur.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
-    from unblur.datasets import Check, Dataset
+    from unblur.data.catalogue.copies import Check
+    from unblur.data.catalogue.records import Dataset
 
 WRONG = 1
 """The exit code of `verify` where a part is not what it must be."""
@@ -32,8 +33,8 @@ def list_datasets(
     ] = None,
 ) -> None:
     """List the known data sets and where there are copies on this machine, or describe one."""
-    from unblur import datasets
     from unblur.cli.tables import table
+    from unblur.data import catalogue as datasets
 
     if name is not None:
         terminal.out().print(table("", ["", ""], _facts(datasets.dataset(name)), left=2))
@@ -69,7 +70,7 @@ def fetch(
 
     An interrupted download goes on where it stopped.
     """
-    from unblur import datasets
+    from unblur.data import catalogue as datasets
 
     wanted = datasets.dataset(name)
     terminal.note(f"licence: {wanted.licence}")
@@ -91,8 +92,8 @@ def verify(
     ] = None,
 ) -> None:
     """Compare a copy, in any file format, with what the data set must hold. Exits with 1 where it differs."""
-    from unblur import datasets
     from unblur.cli.tables import table
+    from unblur.data import catalogue as datasets
 
     with ProgressDisplay() as progress:
         checks = datasets.verify(name, data, progress=progress)
@@ -147,8 +148,7 @@ def _facts(known: Dataset) -> list[list[str]]:
 
 def _whereabouts(known: Dataset) -> str:
     """Where recipes find a copy, or how to get one, in a few words."""
-    from unblur.datasets import locate
-    from unblur.datasets.copies import cache_folder
+    from unblur.data.catalogue.copies import cache_folder, locate
     from unblur.errors import CapabilityError, DataError
 
     if known.generated:

@@ -13,9 +13,10 @@ from unblur.cli.options import Device
 from unblur.cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
-    from unblur.experiment import Outcome, Prepared
-    from unblur.interactions import Interactions
-    from unblur.recipe import Recipe
+    from unblur.data.interactions import Interactions
+    from unblur.experiment.measuring import Outcome
+    from unblur.experiment.preparation import Prepared
+    from unblur.experiment.recipe.schema import Recipe
 
 _ORDER = ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
 _HISTORY = range(8, 16)
@@ -57,7 +58,7 @@ def demo(
 
 def _recipes() -> list[Recipe]:
     """The shipped recipes of the demonstration, simple ones first."""
-    from unblur.recipe import load_recipe, shipped
+    from unblur.experiment.recipe.library import load_recipe, shipped
 
     found = {name.partition("/")[0]: name for name in shipped() if name.endswith("/demo")}
     order = [family for family in _ORDER if family in found] + [
@@ -90,8 +91,10 @@ def _with_more_measures(recipe: Recipe) -> Recipe:
 def _write_page(outcomes: list[Outcome], prepared: Prepared, out: Path) -> None:
     """The models side by side as a page, as `unblur compare` makes it."""
     from unblur.cli.compare import write_pages
-    from unblur.comparison import Entry, metric_of, result_of, summarise
-    from unblur.comparison.costs import Costs
+    from unblur.experiment.comparison.costs import Costs
+    from unblur.experiment.comparison.entries import Entry, metric_of
+    from unblur.experiment.comparison.results import result_of
+    from unblur.experiment.comparison.summary import summarise
 
     metric = metric_of(outcomes[0].recipe)
     results = []
@@ -119,7 +122,7 @@ def _write_page(outcomes: list[Outcome], prepared: Prepared, out: Path) -> None:
 
 def _show_table(outcomes: list[Outcome], names: tuple[str, ...]) -> None:
     from unblur.cli.tables import table
-    from unblur.evaluation.markdown import figure
+    from unblur.document.markdown import figure
 
     rows = []
     for outcome in outcomes:

@@ -13,10 +13,10 @@ from unblur.cli.progress import ProgressDisplay
 from unblur.errors import DataError, RecipeError, nearest
 
 if TYPE_CHECKING:
-    from unblur.interactions import Unknown
+    from unblur.data.interactions import Unknown
+    from unblur.data.vocabulary import Vocabulary
+    from unblur.experiment.recipe.schema import Recipe
     from unblur.ranking import Ranking
-    from unblur.recipe import Recipe
-    from unblur.vocabulary import Vocabulary
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a saved model.")]
 
@@ -105,7 +105,7 @@ def evaluate(
         )
     show(report)
     if out is not None:
-        from unblur.sources import replacing
+        from unblur.data.files.writing import replacing
 
         with replacing(out) as stream:
             stream.write(report.to_json().encode())
@@ -164,7 +164,8 @@ def recommend(
 
 def _own_recipe(model: str) -> Recipe:
     """A recipe for the caller's own data, with a kind's defaults or the model of a recipe."""
-    from unblur.recipe import Recipe, load_recipe, shipped
+    from unblur.experiment.recipe.library import load_recipe, shipped
+    from unblur.experiment.recipe.schema import Recipe
     from unblur.registry import RECOMMENDERS
 
     if model in RECOMMENDERS:
@@ -180,7 +181,7 @@ def _own_recipe(model: str) -> Recipe:
 
 def _given(texts: list[str] | None, *sections: str) -> dict[str, Any]:
     """The settings given, which must be of these sections of a recipe."""
-    from unblur.recipe import parse_settings
+    from unblur.experiment.recipe.settings import parse_settings
 
     settings = parse_settings(texts or ())
     for path in settings:

@@ -16,7 +16,7 @@ def recipes(
 ) -> None:
     """List the shipped recipes with their published numbers, or print one."""
     from unblur.cli.tables import table
-    from unblur.recipe import load_recipe, shipped
+    from unblur.experiment.recipe.library import load_recipe, shipped
 
     if name is not None:
         print(load_recipe(name).to_toml(), end="")
@@ -45,7 +45,7 @@ def translate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
 ) -> None:
     """Translate a paper's own command line to the recipe that does the same, and print it as TOML."""
-    from unblur.compat import translate as translated
+    from unblur.compat.translation import translate as translated
 
     if out is not None and out.exists() and not overwrite:
         raise ArtifactError(
@@ -57,7 +57,7 @@ def translate(
         terminal.note(f"note: {remark}")
     print(text, end="")
     if out is not None:
-        from unblur.sources import replacing
+        from unblur.data.files.writing import replacing
 
         with replacing(out) as stream:
             stream.write(text.encode())

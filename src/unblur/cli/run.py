@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from unblur.evaluation.report import Report
     from unblur.experiment.folder import Result
-    from unblur.recipe import Recipe
+    from unblur.experiment.recipe.schema import Recipe
 
 MISSED = 1
 """The exit code where `--check` finds a number outside its tolerance."""
@@ -82,7 +82,8 @@ def run(
 
 def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe of that name with the given settings, and a note on each of them."""
-    from unblur.recipe import load_recipe, parse_settings
+    from unblur.experiment.recipe.library import load_recipe
+    from unblur.experiment.recipe.settings import parse_settings
 
     known = load_recipe(name)
     given = parse_settings(settings or ())
@@ -108,7 +109,7 @@ def show(report: Report) -> None:
 
 def keep(result: Result, out: Path, *, trials: pl.DataFrame | None = None, overwrite: bool) -> None:
     """Write the folder of a run, and say where it is."""
-    from unblur.experiment import write_folder
+    from unblur.experiment.folder import write_folder
 
     write_folder(out, result, trials=trials, overwrite=overwrite)
     terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)

@@ -13,9 +13,10 @@ from unblur.cli.run import keep, show
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
-    from unblur.experiment import Prepared
-    from unblur.recipe import Recipe
-    from unblur.tuning import Dimension, Study
+    from unblur.experiment.preparation import Prepared
+    from unblur.experiment.recipe.schema import Recipe
+    from unblur.tuning.space import Dimension
+    from unblur.tuning.study import Study
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,11 @@ def tune_trained(
 
 def _space(base: Recipe, asked: Asked) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:
     """What is searched: the lines of a tuning file, else the search space of the model's kind."""
-    from unblur.tuning import dimensions_of
+    from unblur.tuning.space import dimensions_of
 
     if asked.params_file is None:
         return asked.searched(dimensions_of(base.model)), ()
-    from unblur.compat.recbole import read_params, space_of_params
+    from unblur.compat.recbole.params_file import read_params, space_of_params
 
     return space_of_params(base.model, read_params(asked.params_file), ignore_unknown=asked.ignore_unknown)
 
@@ -127,7 +128,7 @@ def _prepared(
     """The data split without a look ahead: given parts in the order of time (as named where that is asked for), any
     other split as it is."""
     from unblur import experiment
-    from unblur.recipe.parts import Files
+    from unblur.experiment.recipe.parts import Files
 
     expects_nothing = base.without_numbers()
     if isinstance(base.split, Files) and not as_named:

@@ -13,7 +13,7 @@ from unblur.cli.progress import ProgressDisplay
 from unblur.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
-    from unblur.recipe import Recipe
+    from unblur.experiment.recipe.schema import Recipe
 
 
 @reads_data
@@ -67,8 +67,8 @@ def synthesize(
 
     `unblur audit` then attacks the file, and compares it with real users: with those that --keep-out leaves out, above all.
     """
-    from unblur.experiment.synthesizing import Protection, synthesize
-    from unblur.recipe import parse_settings
+    from unblur.experiment.recipe.settings import parse_settings
+    from unblur.synthesis.synthesizing import Protection, synthesize
 
     if privacy_delta is not None and privacy_epsilon is None:
         raise RecipeError("--privacy-delta belongs to --privacy-epsilon, which is not given. Give both.")
@@ -115,7 +115,8 @@ def synthesize(
 
 def _own_recipe(name: str) -> Recipe:
     """A recipe for the caller's own data, with a kind's defaults or the model of a recipe."""
-    from unblur.recipe import Recipe, load_recipe, shipped
+    from unblur.experiment.recipe.library import load_recipe, shipped
+    from unblur.experiment.recipe.schema import Recipe
     from unblur.registry import SYNTHESIZERS
 
     if name in SYNTHESIZERS:

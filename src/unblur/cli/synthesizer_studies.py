@@ -15,10 +15,10 @@ from unblur.cli.run import keep, show
 from unblur.cli.studies import Asked, print_trials, trials_folder
 
 if TYPE_CHECKING:
+    from unblur.experiment.recipe.schema import Recipe
     from unblur.progress import Progress
-    from unblur.recipe import Recipe
-    from unblur.tuning import Study
     from unblur.tuning.pruning import Verdict
+    from unblur.tuning.study import Study
 
 
 def tune_synthesizer(
@@ -35,8 +35,8 @@ def tune_synthesizer(
 
     The recipe's own setting is the first trial. Users who are searched on neither stop a training nor are reported.
     """
-    from unblur.experiment.rated_users import prepare_users
-    from unblur.experiment.utility import measure_utility
+    from unblur.synthesis.utility.rated_users import prepare_users
+    from unblur.synthesis.utility.running import measure_utility
 
     base = base.without_numbers()
     place = trials_folder(base, out)
@@ -62,9 +62,9 @@ def _searched(
     base: Recipe, asked: Asked, place: Path, data: Path | None, device: str, progress: Progress
 ) -> Study:
     from unblur.errors import DataError, RecipeError, SpecError, out_of_memory
-    from unblur.experiment.rated_users import prepare_users, within_users
-    from unblur.experiment.utility import values_of_setting
     from unblur.spec import spec_to_dict
+    from unblur.synthesis.utility.rated_users import prepare_users, within_users
+    from unblur.synthesis.utility.running import values_of_setting
     from unblur.tuning.journal import Trial
     from unblur.tuning.search import check_quality
     from unblur.tuning.space import set_point
@@ -85,8 +85,8 @@ def _searched(
     learned = prepared.groups.learned.liked
 
     def attempt(number: int, point: dict[str, Any], verdict: Verdict) -> Trial:
-        from unblur.diffusion.training import DivergedTraining
         from unblur.synthesis.latent_sampling import DivergedSampling
+        from unblur.training.loop import DivergedTraining
 
         start = time.perf_counter()
         values: list[float] = []

@@ -27,7 +27,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
 
 def report_table(report: Report) -> Table:
     """Published beside measured, each with its interval and the users it rests on."""
-    from unblur.evaluation.markdown import figure
+    from unblur.document.markdown import figure
 
     published = any(entry.expected is not None for entry in report.measurements)
     columns = ["measurement", "measured", "95 % interval", "users"]

@@ -16,9 +16,9 @@ from unblur.cli.run import keep, resolved, show
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
-    from unblur.recipe import Recipe
-    from unblur.splitting import Split
-    from unblur.tuning import Search
+    from unblur.data.splits.sets import Split
+    from unblur.experiment.recipe.schema import Recipe
+    from unblur.tuning.search import Search
 
 _KINDS: dict[str, tuple[Any, ...]] = {"both": ("random", "block"), "random": ("random",), "block": ("block",)}
 
@@ -110,8 +110,8 @@ def tune(
     """
     from unblur import experiment, tuning
     from unblur.cli.studies import Asked, tune_trained
+    from unblur.experiment.recipe.settings import parse_settings
     from unblur.randomness import streams
-    from unblur.recipe import parse_settings
 
     if (hold_out or "both") not in _KINDS:
         raise RecipeError(f"--hold-out must be both, random or block; saw {hold_out!r}. Give one of these.")
@@ -242,7 +242,7 @@ def as_given(recipe: Recipe) -> Recipe:
 
 
 def _test_note(split: Split) -> str:
-    from unblur.tuning import dispersion
+    from unblur.tuning.hold_outs import dispersion
 
     value = dispersion(split.train, split.held_out)
     return f"item dispersion of the test set, looked at after the choice: {value:.2f}"

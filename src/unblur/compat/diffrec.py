@@ -29,7 +29,7 @@ from typing import Any
 from unblur.compat.command_line import Given, Option, parse_options, truth, whole_numbers
 from unblur.compat.translation import Translation, settled
 from unblur.errors import RecipeError
-from unblur.recipe import Recipe
+from unblur.experiment.recipe.schema import Recipe
 
 _PROGRAM = "DiffRec's main.py"
 _DATA_SETS = (

@@ -19,7 +19,7 @@ from dataclasses import replace
 from unblur.compat.command_line import Option, parse_options, truth
 from unblur.compat.translation import Translation, settled
 from unblur.errors import RecipeError
-from unblur.recipe import load_recipe
+from unblur.experiment.recipe.library import load_recipe
 
 _PROGRAM = "SDRM's main.py"
 _UNKNOWN = object()

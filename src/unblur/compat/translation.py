@@ -11,7 +11,8 @@ from typing import Any
 
 from unblur.compat.command_line import arguments_of, option_names
 from unblur.errors import RecipeError, nearest
-from unblur.recipe import Recipe, load_recipe, shipped
+from unblur.experiment.recipe.library import load_recipe, shipped
+from unblur.experiment.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)

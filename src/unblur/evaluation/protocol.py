@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt, field_validator
 
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
 from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.evaluation.metrics import LIST_METRICS, PerUser, check_metric, exposure, metric_at, per_user
 from unblur.evaluation.report import Measurement, find_measurement
 from unblur.evaluation.significance import bootstrap_interval
-from unblur.interactions import Interactions
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.ranking import Ranking, top_k
 from unblur.recommender import Recommender, Scorer
 from unblur.spec import spec
-from unblur.splitting import Split
 
 if TYPE_CHECKING:
     import polars as pl

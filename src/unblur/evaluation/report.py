@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from unblur.document.markdown import report_as_markdown
 from unblur.errors import ArtifactError, DataError, nearest, some
-from unblur.evaluation.markdown import report_as_markdown
 
 SCHEMA = 1
 """The version of the form that `Report.to_dict` gives."""

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from unblur.data.files.folders import replacing_folder
+from unblur.data.files.writing import write_parquet
 from unblur.errors import ArtifactError, CapabilityError
-from unblur.sources import write_parquet
-from unblur.sources.folders import replacing_folder
 
 if TYPE_CHECKING:
     import polars as pl
 
     from unblur.evaluation.report import Report
-    from unblur.recipe import Recipe
+    from unblur.experiment.recipe.schema import Recipe
 
 MARK = "report.json"
 """The file by which a folder is known to be that of a run."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unblur import artifact
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
 from unblur.errors import RecipeError
 from unblur.evaluation.metrics import exposure
 from unblur.evaluation.protocol import Evaluation
@@ -19,15 +20,14 @@ from unblur.evaluation.report import Measurement, Provenance, Report, Timings, w
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.experiment.preparation import Prepared
 from unblur.experiment.provenance import machine, peak_rss_mb, trained_on, versions
+from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.resuming import kept_in
 from unblur.experiment.training_log import Epoch, TrainingLog
-from unblur.interactions import Interactions
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
-from unblur.recipe import Recipe
 from unblur.recommender import Recommender
+from unblur.saving import models as artifact
 from unblur.spec import spec_to_dict
-from unblur.splitting import Split
 from unblur.tuning.search import first_metric, search
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Outcome:
 
     def page(self, trials: pl.DataFrame | None = None) -> str:
         """The run as a page: the report, where recommendations fall, and what the filter does where the model is one."""
-        from unblur.pages import report_page
-        from unblur.pages.curves import concentration, filter_response
+        from unblur.experiment.curves import concentration, filter_response
+        from unblur.experiment.page import report_page
 
         degrees, ranking = self.train.item_degrees, self.evaluations[0].ranking
         order = np.argsort(-degrees, kind="stable")

@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unblur import datasets, sources
+from unblur.data import catalogue as datasets
+from unblur.data import files as sources
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import k_core
+from unblur.data.splits.sets import Split
 from unblur.errors import RecipeError, some
-from unblur.interactions import Interactions
+from unblur.experiment.recipe.parts import Data, Files, Random, Reading
+from unblur.experiment.recipe.schema import Recipe
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
-from unblur.recipe import Data, Recipe
-from unblur.recipe.parts import Files, Random, Reading
 from unblur.spec import replace_field
-from unblur.splitting import Split, k_core
 
 WHOLE = "all"
 """The name of the one part of data that are not split yet."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import unblur
-from unblur.interactions import Interactions
-from unblur.recipe import Recipe
+from unblur.data.interactions import Interactions
+from unblur.experiment.recipe.schema import Recipe
 
 _LIBRARIES = ("numpy", "scipy", "torch", "polars")
 

@@ -12,12 +12,12 @@ from unblur.evaluation.report import Report
 from unblur.experiment.folder import check_place, write_folder
 from unblur.experiment.measuring import Outcome, measure
 from unblur.experiment.preparation import prepare
-from unblur.experiment.rated_users import prepare_users
+from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.resuming import kept_in
-from unblur.experiment.utility import UtilityOutcome, measure_utility
 from unblur.experiment.workers import check_workers, trained_beside
 from unblur.progress import Progress, silent
-from unblur.recipe import Recipe
+from unblur.synthesis.utility.rated_users import prepare_users
+from unblur.synthesis.utility.running import UtilityOutcome, measure_utility
 
 
 def run(

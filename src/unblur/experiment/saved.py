@@ -6,22 +6,23 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unblur import artifact, sources
+from unblur.data import files as sources
+from unblur.data.interactions import Interactions, Unknown
+from unblur.data.splits.sets import Split
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
 from unblur.experiment.folder import check_above
 from unblur.experiment.measuring import Clock, reported
 from unblur.experiment.preparation import WHOLE, read_parts
 from unblur.experiment.provenance import trained_on
+from unblur.experiment.recipe.parts import Files, Reading
+from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.resuming import kept_in
-from unblur.interactions import Interactions, Unknown
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
-from unblur.recipe import Recipe
-from unblur.recipe.parts import Files, Reading
 from unblur.recommender import Recommender
-from unblur.splitting import Split
-from unblur.vocabulary import Vocabulary
+from unblur.saving import models as artifact
 
 
 @dataclass(frozen=True, eq=False)

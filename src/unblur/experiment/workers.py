@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from unblur.errors import ArtifactError, RecipeError
+from unblur.experiment.recipe.schema import Recipe
 from unblur.progress import Progress, ProgressEvent
-from unblur.recipe import Recipe
 
 HEARD_EVERY = 0.5
 """Seconds between two looks for an interrupt."""
@@ -133,9 +133,9 @@ def _one_of_interactions(recipe: Recipe, share: Share) -> dict[str, float]:
 
 
 def _one_of_users(recipe: Recipe, share: Share) -> dict[str, float]:
-    from unblur.experiment.rated_users import prepare_users
-    from unblur.experiment.utility import fitted_synthesizer, measured_arms
     from unblur.progress import silent
+    from unblur.synthesis.utility.rated_users import prepare_users
+    from unblur.synthesis.utility.running import fitted_synthesizer, measured_arms
 
     prepared: Any = prepare_users(recipe, data=share.data)
     start = time.perf_counter()

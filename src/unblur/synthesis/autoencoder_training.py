@@ -8,19 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unblur.diffusion.learner import Moment, Weights, load_weights
-from unblur.diffusion.rows import SparseRows
-from unblur.diffusion.settings import Optimizer
-from unblur.diffusion.validation import check_metric
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import per_user
-from unblur.interactions import Interactions
+from unblur.privacy.clipping import Uses
 from unblur.randomness import streams, torch_generator
 from unblur.ranking import top_k
-from unblur.splitting import Split, hold_out
-from unblur.synthesis.ghost_clipping import Uses
 from unblur.synthesis.multi_vae_network import MultiVAENetwork, divergences, multinomial_losses
 from unblur.synthesis.settings import UserStopping, VariationalAutoencoder
+from unblur.training.learner import Moment, Weights, load_weights
+from unblur.training.rows import SparseRows
+from unblur.training.settings import Optimizer
+from unblur.training.validation import check_metric
 
 AT_ONCE = 1024
 """How many users are encoded or judged together."""

@@ -10,27 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unblur.diffusion.checkpoints import CheckpointFolder, recorded_seed
-from unblur.diffusion.devices import check_device
-from unblur.diffusion.learner import Moment, Weights, load_weights
-from unblur.diffusion.settings import Optimizer, Stopping
-from unblur.diffusion.training import Plan, Training
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
 from unblur.errors import DataError
-from unblur.interactions import Interactions
+from unblur.privacy.accountant import Accounting, Stage, planned
 from unblur.progress import Progress, ProgressEvent
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.spec import spec_to_dict
-from unblur.splitting import Split
-from unblur.synthesis.accounting import Accounting, Stage, planned
 from unblur.synthesis.autoencoder_training import AutoencoderJudge, AutoencoderLearner, codes, stopping_split
 from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
 from unblur.synthesis.latent_synthesizer import LatentSynthesizer
 from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.multi_vae_network import MultiVAENetwork
-from unblur.synthesis.private_training import noisy_counts, train_privately
 from unblur.synthesis.sdrm import SDRM
 from unblur.synthesis.settings import LatentDiffusion, Precision, Privacy, VariationalAutoencoder
 from unblur.synthesis.synthesizer import RealCounts, check_train
+from unblur.training.checkpoints import CheckpointFolder, recorded_seed
+from unblur.training.devices import check_device
+from unblur.training.learner import Moment, Weights, load_weights
+from unblur.training.loop import Plan, Training
+from unblur.training.private import noisy_counts, train_privately
+from unblur.training.settings import Optimizer, Stopping
 
 AUTOENCODER, DIFFUSION = "the autoencoder", "the diffusion"
 

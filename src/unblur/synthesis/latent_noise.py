@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from unblur.diffusion.denoiser import step_embedding
-from unblur.diffusion.dropout import dropped
-from unblur.diffusion.schedule import NoiseSchedule, Schedule, noise_schedule
-from unblur.synthesis.ghost_clipping import Uses
+from unblur.models.diffusion.denoiser import step_embedding
+from unblur.models.diffusion.schedule import NoiseSchedule, Schedule, noise_schedule
+from unblur.privacy.clipping import Uses
 from unblur.synthesis.settings import LatentDiffusion
+from unblur.training.dropout import dropped
 
 
 def latent_schedule(settings: LatentDiffusion) -> NoiseSchedule:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from unblur.diffusion.dropout import dropped
 from unblur.errors import UnblurError
 from unblur.synthesis.latent_noise import LatentDenoiser, NoiseLevels, latent_schedule
 from unblur.synthesis.settings import Precision
+from unblur.training.dropout import dropped
 
 ROUNDED = 128
 """The network is asked about a multiple of so many rows: each new shape of a matrix product costs its set-up."""

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unblur.diffusion.devices import check_device
-from unblur.diffusion.learner import load_weights
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
+from unblur.privacy.accountant import Accounting, Stage
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Tensors
-from unblur.synthesis.accounting import Accounting, Stage
 from unblur.synthesis.discretization import Scores, discretized
 from unblur.synthesis.latent_noise import LatentDenoiser
 from unblur.synthesis.latent_sampling import LatentSampler, lengths
@@ -26,7 +25,8 @@ from unblur.synthesis.multi_vae_network import MultiVAENetwork
 from unblur.synthesis.sdrm import SDRM
 from unblur.synthesis.settings import Discretization
 from unblur.synthesis.synthesizer import Block, Blocks, RealCounts, Rows, Synthesizer
-from unblur.vocabulary import Vocabulary
+from unblur.training.devices import check_device
+from unblur.training.learner import load_weights
 
 
 class LatentSynthesizer(Synthesizer):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from unblur.diffusion.autoencoder import Encoding
-from unblur.diffusion.rows import RowBatch
-from unblur.synthesis.ghost_clipping import Uses
+from unblur.models.diffusion.autoencoder import Encoding
+from unblur.privacy.clipping import Uses
 from unblur.synthesis.settings import VariationalAutoencoder
+from unblur.training.rows import RowBatch
 
 DENSE_FROM = 0.02
 """From which density on the first layer takes a batch as a dense matrix: then one product beats gathering."""

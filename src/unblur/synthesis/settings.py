@@ -9,9 +9,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from unblur.diffusion.settings import Dropout, Optimizer, Share
 from unblur.errors import SpecError
 from unblur.spec import spec
+from unblur.training.settings import Dropout, Optimizer, Share
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 """What matrix products are computed in; weights, losses and latents are float32 in any case."""
@@ -33,7 +33,7 @@ class UserStopping:
     """Which part of each such user's items must be found again, rounded up; the rest is their history."""
 
     def __post_init__(self) -> None:
-        from unblur.diffusion.validation import check_metric
+        from unblur.training.validation import check_metric
 
         check_metric(self.metric)
         if self.every > self.patience:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from unblur.interactions import Interactions
-from unblur.sources.writing import replacing
+from unblur.data.files.writing import replacing
+from unblur.data.interactions import Interactions
 
 
 def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:

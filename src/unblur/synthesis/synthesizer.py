@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.interactions import Interactions
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import Tensors
-from unblur.vocabulary import Vocabulary
 
 BLOCK = 1024
 """How many users are sampled together. It is not the caller's batch size, which therefore changes no user."""
@@ -134,8 +134,8 @@ class Synthesizer(ABC):
 
     @final
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write it to a new folder; `unblur.artifact.load_synthesizer` reads it back."""
-        from unblur import artifact
+        """Write it to a new folder; `unblur.saving.models.load_synthesizer` reads it back."""
+        from unblur.saving import models as artifact
 
         artifact.save_synthesizer(self, path, overwrite=overwrite)
 

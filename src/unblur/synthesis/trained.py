@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unblur.interactions import Interactions
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import Tensors
-from unblur.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from unblur.splitting import Split
+    from unblur.data.splits.sets import Split
     from unblur.synthesis.latent_synthesizer import LatentSynthesizer
 
 

@@ -8,11 +8,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from unblur import splitting
+from unblur.data import splits as splitting
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
 from unblur.errors import DataError, nearest
-from unblur.interactions import Interactions
 from unblur.randomness import RNG, streams
-from unblur.splitting import Split
 
 HoldOutKind: TypeAlias = Literal["random", "block"]
 

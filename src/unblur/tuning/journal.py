@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unblur.data.files.writing import replacing
 from unblur.errors import ArtifactError, DataError, some
-from unblur.sources import replacing
 
 IDENTITY = "study.json"
 """The file that says whose trials these are."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unblur.data.interactions import Interactions
 from unblur.errors import RecipeError, SpecError, nearest
 from unblur.evaluation.metrics import LIST_METRICS, parse_metric
-from unblur.interactions import Interactions
+from unblur.experiment.recipe.schema import Recipe
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
-from unblur.recipe import Recipe
 from unblur.tuning.hold_outs import HoldOut, HoldOutKind, dispersion, hold_outs
 from unblur.tuning.trials import Space, Trials, departures, settings_of, space_of, value_at
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError
+from unblur.models.spectral.bspm import BSPM
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
-from unblur.spectral import BSPM
-from unblur.splitting import Split
 from unblur.tuning.journal import Trial
 from unblur.tuning.space import Dimension, set_point
 from unblur.tuning.trials import Trials

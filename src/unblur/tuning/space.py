@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from unblur.data.interactions import Interactions
 from unblur.errors import SpecError
-from unblur.interactions import Interactions
 from unblur.spec import set_path, spec_from_dict, spec_to_dict
 from unblur.tuning.search import _within_rank
 from unblur.tuning.trials import inside, space_of, value_at

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError, out_of_memory
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
 from unblur.spec import spec_to_dict
-from unblur.splitting import Split, hold_out
 from unblur.tuning.journal import OwnTrials, Trial
 from unblur.tuning.pruning import Pruner, Verdict, check_pruner, verdict_after
 from unblur.tuning.sampling import Sampler, check_sampler, propose_beside, trials_beside
@@ -149,7 +150,7 @@ def study(
       words; then `split` is not looked at.
     - `as_given`: the first trial is `base` as it stands, whether or not its values are among those that are tried.
 
-    BSPM settings that follow from no result are fitted together, at about the cost of one (`unblur.spectral.shared_pass`).
+    BSPM settings that follow from no result are fitted together, at about the cost of one (`unblur.models.spectral.shared_pass`).
     A setting that is refused, diverges or does not fit into memory is kept as failed. Raises `SpecError` for a space, sampler or metric
     that cannot be, and `ArtifactError` for a folder of another study.
     """
@@ -227,7 +228,7 @@ def validation_of(base: Any, split: Split, seed: int) -> tuple[Split, str]:
         return hold_out(
             split.train, fraction=0.1, rng=random
         ), "a random tenth of each user's train interactions"
-    from unblur.diffusion.validation import carve
+    from unblur.training.validation import carve
 
     made = carve(split.train, stopping, random)
     which = "the last in time" if stopping.carve == "last" else "random ones"
@@ -246,8 +247,8 @@ def _tried(
     device: str,
     progress: Progress,
 ) -> Trial:
-    from unblur.diffusion.training import DivergedTraining
-    from unblur.diffusion.validation import Judge
+    from unblur.training.loop import DivergedTraining
+    from unblur.training.validation import Judge
 
     start = time.perf_counter()
     judge = Judge.of(given, metric)

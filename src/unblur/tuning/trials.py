@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError, nearest, some
 from unblur.evaluation.metrics import parse_metric, per_user
+from unblur.models.spectral.bspm import BSPM
+from unblur.models.spectral.shared_pass import SharedPass, share
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, generator
 from unblur.spec import replace_field, spec_to_dict
-from unblur.spectral import BSPM
-from unblur.spectral.shared_pass import SharedPass, share
-from unblur.splitting import Split
 
 T = TypeVar("T")
 Space = Mapping[str, tuple[Any, ...]]
@@ -89,7 +89,7 @@ def departures(spec: Any, space: Space) -> int:
 class Trials:
     """Values of a metric for each user under many settings, on one hold-out.
 
-    BSPM settings share one decomposition and one pass (`unblur.spectral.shared_pass`); others are fitted one by one.
+    BSPM settings share one decomposition and one pass (`unblur.models.spectral.shared_pass`); others are fitted one by one.
     """
 
     def __init__(

@@ -14,10 +14,11 @@ from unblur.compat.recbole.protocol import cutoffs_of, metrics_of, valid_metric
 from unblur.compat.recbole.running import device_of, prepared_for
 from unblur.errors import RecipeError, nearest
 from unblur.evaluation.metrics import metric_at
-from unblur.experiment import Outcome
+from unblur.experiment.measuring import Outcome
 from unblur.progress import Progress, silent
-from unblur.tuning import Study, study
+from unblur.tuning import study
 from unblur.tuning.sampling import SAMPLERS
+from unblur.tuning.study import Study
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ from typing import Any
 
 from unblur.compat.recbole.configuration import Configuration
 from unblur.compat.recbole.model_settings import model_table
-from unblur.datasets import DATASETS
+from unblur.data.catalogue.listing import DATASETS
 from unblur.errors import RecipeError, nearest
 from unblur.evaluation.metrics import metric_at
-from unblur.recipe import Recipe
+from unblur.experiment.recipe.schema import Recipe
 
 METRICS: Mapping[str, str] = {
     "recall": "recall",

@@ -10,19 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unblur import artifact, experiment
+from unblur import experiment
 from unblur.compat.recbole.configuration import Configuration, configure
 from unblur.compat.recbole.protocol import cutoffs_of, metrics_of, recipe_of, valid_metric
+from unblur.data.files.writing import replacing
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
 from unblur.errors import ArtifactError, DataError
 from unblur.evaluation.metrics import metric_at
 from unblur.evaluation.protocol import Evaluation
-from unblur.experiment import Prepared
-from unblur.interactions import Interactions
+from unblur.experiment.preparation import Prepared
+from unblur.experiment.recipe.library import load_recipe
 from unblur.progress import Progress, silent
-from unblur.recipe import load_recipe
 from unblur.recommender import Recommender
-from unblur.sources import replacing
-from unblur.splitting import Split
+from unblur.saving import models as artifact
 
 CONFIGURATION = "recbole.json"
 """The file, beside recipe, report and model, that keeps RecBole's configuration of a run."""

@@ -1,0 +1,193 @@
+"""An audit of a synthetic set: is it valid, how like real users is it, what is it worth, and what do attacks learn from it?
+
+    audit(train, synthetic, holdout).findings
+
+The result is a value with findings in plain words, gates that pass or fail with reasons, and a dictionary for a file.
+An attack that finds nothing says just that: other attacks may find more. There is no overall score.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeAlias
+
+from unblur.audit.attacks import Privacy, attacked, samples
+from unblur.audit.attacks.rates import Unmeasured
+from unblur.audit.attacks.samples import Samples
+from unblur.audit.fidelity.comparison import Fidelity, fidelity
+from unblur.audit.fidelity.validity import Check, validity
+from unblur.audit.findings import Finding, concluded
+from unblur.audit.gates import Gate, Gates, gated
+from unblur.audit.worth import Worth, worth
+from unblur.data.interactions import Interactions
+from unblur.errors import DataError
+from unblur.evaluation.report import Provenance
+from unblur.progress import Progress, silent
+from unblur.randomness import RNG, streams
+from unblur.recommender import RecommenderSpec
+
+Recommenders: TypeAlias = Callable[[Interactions, Interactions], Sequence[RecommenderSpec]]
+"""Chooses recommenders for train and synthetic users, as they are taught."""
+SCHEMA = 1
+"""The version of the form that `Audit.to_dict` gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What an audit found. See the module's docstring."""
+
+    n_train: int
+    n_synthetic: int
+    n_holdout: int
+    """0 where no holdout was given."""
+    n_items: int
+    validity: tuple[Check, ...]
+    fidelity: Fidelity
+    privacy: Privacy
+    utility: tuple[Worth, ...] = ()
+    """What recommenders that learned from the set find of kept-out users; empty where that was not measured."""
+    findings: tuple[Finding, ...]
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader must know: users left out, limits of the attacks."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long each part took."""
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def failed(self) -> tuple[Gate, ...]:
+        """The gates that did not pass, those included whose figure could not be measured."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values in the form of schema 1, fresh at every call.
+
+        What could not be measured is ``{"unmeasured": reason}``.
+        """
+        return {"schema": SCHEMA, "kind": "audit", **_plain(self)}
+
+    def to_json(self) -> str:
+        """`to_dict` as strict JSON: no NaN, no infinity."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def audit(
+    train: Interactions,
+    synthetic: Interactions,
+    holdout: Interactions | None = None,
+    *,
+    gates: Gates | None = None,
+    recommenders: Recommenders | Sequence[RecommenderSpec] = (),
+    empty_users: bool = False,
+    users: int | None = 10_000,
+    rng: RNG | None = 0,
+    progress: Progress = silent,
+) -> Audit:
+    """Audit a synthetic set against the users it was made from.
+
+    - `train`: the users whom the synthesizer was fitted to. `holdout`: users of the same kind who were kept out of
+      it; without them nothing about membership can be measured.
+    - `gates`: limits that must hold; the default ones if `None`.
+    - `recommenders`: what is taught by either set and tested on the holdout (`utility.worth`), or what chooses them for train
+      and synthetic users; without a holdout, or where nobody in it has two items, none is taught.
+    - `empty_users`: whether users without items are valid.
+    - `users`: how many random users of each set are attacked, and tested on, at most; `None` for all. Copies are looked
+      for among all, and recommenders learn from all.
+
+    Raises `DataError` for an empty set, a holdout that overlaps train and too few users to compare, and
+    `VocabularyMismatch` for sets about different items.
+    """
+    if users is not None and users < 1:
+        raise DataError(
+            f"An audit attacks at least one user; `users` is {users}. Give more, or `None` for all."
+        )
+    chance = streams(rng, "privacy", "fidelity", "utility")
+    started = time.perf_counter()
+    given = samples(train, synthetic, holdout)
+    checks = validity(synthetic, train, items=given.train.items, empty_users=empty_users)
+    checked = time.perf_counter()
+    likeness = fidelity(
+        given.train, given.synthetic, given.holdout, rng=chance["fidelity"], progress=progress
+    )
+    compared = time.perf_counter()
+    privacy = attacked(given, users=users, rng=chance["privacy"], progress=progress)
+    ended = time.perf_counter()
+    notes = [*given.notes, *_beyond_range(given)]
+    found: tuple[Worth, ...] = ()
+    chosen = recommenders(given.train, given.synthetic) if callable(recommenders) else recommenders
+    testable = given.holdout is not None and bool((given.holdout.user_degrees > 1).any())
+    if chosen and given.holdout is not None and not testable:
+        notes.append("what the set teaches could not be measured: nobody who was kept out has two items")
+    if given.holdout is not None and testable and chosen:
+        found = worth(
+            given.train,
+            given.synthetic,
+            given.holdout,
+            chosen,
+            users=users,
+            rng=chance["utility"],
+            progress=progress,
+        )
+    tested = time.perf_counter()
+    limits = Gates() if gates is None else gates
+    notes += [
+        f"at most {users:,} random users of each set were attacked; copies were looked for among all"
+        for most in (max(part.n_users for part in (train, synthetic, holdout or train)),)
+        if users is not None and most > users
+    ]
+    return Audit(
+        n_train=train.n_users,
+        n_synthetic=synthetic.n_users,
+        n_holdout=0 if holdout is None else holdout.n_users,
+        n_items=given.train.n_items,
+        validity=checks,
+        fidelity=likeness,
+        privacy=privacy,
+        utility=found,
+        findings=concluded(checks, likeness, privacy, found),
+        gates=gated(limits, checks, privacy, found),
+        notes=tuple(notes),
+        seconds={
+            "validity": checked - started,
+            "fidelity": compared - checked,
+            "privacy": ended - compared,
+            "utility": tested - ended,
+        },
+        provenance=Provenance(
+            data={"train": train.fingerprint(), "synthetic": synthetic.fingerprint()}
+            | ({} if holdout is None else {"holdout": holdout.fingerprint()}),
+        ),
+    )
+
+
+_DERIVED = ("value", "low", "high", "passed", "share", "excess", "attack_is_weak")
+"""Properties that stand in the dictionary beside the fields they follow from."""
+
+
+def _plain(value: Any) -> Any:
+    """Dicts, lists, strings, numbers, booleans and `None`."""
+    if isinstance(value, Unmeasured):
+        return {"unmeasured": value.reason}
+    if is_dataclass(value):
+        made = {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
+        derived = [name for name in _DERIVED if isinstance(getattr(type(value), name, None), property)]
+        return made | {name: _plain(getattr(value, name)) for name in derived}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _beyond_range(given: Samples) -> list[str]:
+    """A note where synthetic users have fewer or more items than any training user."""
+    degrees, real = given.synthetic.user_degrees, given.train.user_degrees
+    low, high = int(real.min()), int(real.max())
+    beyond = int(((degrees < low) | (degrees > high)).sum())
+    if not beyond:
+        return []
+    return [
+        f"{beyond:,} of {len(degrees):,} synthetic users have fewer or more items than any training user, {low:,} to {high:,}"
+    ]

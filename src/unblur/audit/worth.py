@@ -1,0 +1,126 @@
+"""What a synthetic set is worth: what recommenders that learned from it find of users who were kept out.
+
+Each recommender learns three times, from the real users, from the synthetic ones and from both, and is shown most of each
+kept-out user's items; the rest it must find again. That is the usual test of synthetic data (train on synthetic, test on
+real: Esteban, Hyland and Rätsch 2017, arXiv 1706.02633), with what real data give beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from unblur.data.interactions import Interactions
+from unblur.errors import DataError
+from unblur.evaluation.protocol import RankingProtocol
+from unblur.evaluation.report import Measurement
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG, streams
+from unblur.recommender import RecommenderSpec
+from unblur.synthesis.utility.runs import UtilityRun, measurements_of
+from unblur.synthesis.utility.users import Rated, detached, shown_and_hidden, stacked
+
+CUTOFF = 10
+"""The length of the lists, where there are as many items."""
+HELD_OUT = 0.2
+"""Which part of each user's items must be found again, rounded up."""
+METRICS = ("capped_recall", "ndcg")
+"""What is measured: hits / min(k, relevant), and NDCG."""
+REAL, SYNTHETIC, BOTH = "real", "synthetic", "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worth:
+    """One metric of one recommender, by whom it learned from: means over kept-out users, with 95 % intervals."""
+
+    recommender: str
+    """Its kind, and of several of a kind its number from the second on."""
+    metric: str
+    """``capped_recall@10``, say."""
+    real: Measurement
+    synthetic: Measurement
+    both: Measurement
+    """From real and synthetic users together."""
+    lost: Measurement
+    """Synthetic − real, over the same users: what is lost with synthetic users in place of the real ones."""
+    gained: Measurement
+    """Both − real: what synthetic users add to the real ones."""
+
+    @property
+    def share(self) -> float:
+        """How much of what real users teach synthetic ones do; 1 where real ones teach nothing, which no gate passes."""
+        return self.synthetic.value / self.real.value if self.real.value else 1.0
+
+
+def worth(
+    train: Interactions,
+    synthetic: Interactions,
+    holdout: Interactions,
+    recommenders: Sequence[RecommenderSpec],
+    *,
+    users: int | None = None,
+    resamples: int = 1000,
+    rng: RNG | None = None,
+    progress: Progress = silent,
+) -> tuple[Worth, ...]:
+    """Each recommender taught by `train`, by `synthetic` and by both, and tested on users of `holdout`.
+
+    The three sets have the same items. Of the holdout those with two items or more are tested, at most `users` random
+    ones of them; none of them teaches. Raises `DataError` where there are none.
+    """
+    chance = streams(rng, "users", "items", "fit", "bootstrap")
+    tested = np.flatnonzero(holdout.user_degrees > 1)
+    if not len(tested):
+        raise DataError(
+            "What a set is worth is measured on kept-out users with two items or more; none has. Give others."
+        )
+    if users is not None and len(tested) > users:
+        tested = np.sort(chance["users"].choice(tested, size=users, replace=False))
+    people = holdout.take_users(tested)
+    shown, hidden = shown_and_hidden(Rated(people, people), HELD_OUT, False, chance["items"])
+    taught = {REAL: train, SYNTHETIC: synthetic, BOTH: stacked([train, synthetic])}
+    protocol = RankingProtocol(cutoffs=(min(CUTOFF, train.n_items),), metrics=METRICS, resamples=0)
+    made = []
+    for place, spec in enumerate(recommenders):
+        progress(ProgressEvent("utility", place, len(recommenders)))
+        arms = {}
+        for name, rows in taught.items():
+            model = spec.fit(rows, rng=int(chance["fit"].integers(2**31)))
+            judged = detached(rows, shown.liked, hidden.liked, "utility")
+            ranking = protocol.rank(model, judged, exclude=judged.histories)
+            arms[name] = protocol.measure(ranking, judged).per_user
+        found = measurements_of(
+            [UtilityRun(0, arms)], compared=arms[REAL].names, resamples=resamples, rng=chance["bootstrap"]
+        )
+        alike = [other.kind for other in recommenders[:place]].count(spec.kind)
+        name = f"{spec.kind} {alike + 1}" if alike else spec.kind
+        made += [_worth(name, metric, found) for metric in arms[REAL].names]
+    progress(ProgressEvent("utility", len(recommenders), len(recommenders)))
+    return tuple(made)
+
+
+def best_taught(utility: Sequence[Worth]) -> Worth | None:
+    """Recall of the recommender that real users teach most; `None` where nothing was measured."""
+    recalls = [entry for entry in utility if entry.metric.startswith(METRICS[0])]
+    return max(recalls, key=lambda entry: entry.real.value, default=None)
+
+
+def _worth(recommender: str, metric: str, found: Sequence[Measurement]) -> Worth:
+    values = {entry.name: entry for entry in found}
+    return Worth(
+        recommender=recommender,
+        metric=metric,
+        real=values[f"{REAL} {metric}"],
+        synthetic=values[f"{SYNTHETIC} {metric}"],
+        both=values[f"{BOTH} {metric}"],
+        lost=_reversed(values[f"{REAL} − {SYNTHETIC} {metric}"], f"{SYNTHETIC} − {REAL} {metric}"),
+        gained=_reversed(values[f"{REAL} − {BOTH} {metric}"], f"{BOTH} − {REAL} {metric}"),
+    )
+
+
+def _reversed(difference: Measurement, name: str) -> Measurement:
+    low, high = difference.low, difference.high
+    ends = (None, None) if low is None or high is None else (-high, -low)
+    return replace(difference, name=name, value=-difference.value, low=ends[0], high=ends[1])

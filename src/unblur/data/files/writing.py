@@ -1,0 +1,158 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from unblur.data.files.opening import FORMATS, SUFFIXES, Format
+from unblur.data.interactions import Interactions
+from unblur.errors import DataError, nearest, some
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary stream whose content takes the place of `path` when the block ends well, and leaves nothing
+    when not.
+
+    The content goes to a temporary sibling, reaches the disk, and is renamed. Raises `DataError` where there
+    is no folder to write into or a folder of that name is in the way.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise DataError(f"A file to write must not be a folder; {target} is one. Give a file name inside it.")
+    if not target.absolute().parent.is_dir():
+        raise DataError(
+            f"The folder of a file to write must exist; {target.absolute().parent} does not. Make it first."
+        )
+    sibling = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    try:
+        with sibling.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        sibling.replace(target)
+    finally:
+        with suppress(FileNotFoundError):
+            sibling.unlink()
+    if os.name == "posix":  # the rename itself reaches the disk with the folder
+        handle = os.open(target.absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
+    """Write a table to a Parquet file (zstd), whole or not at all, over one that is there."""
+    with replacing(path) as stream:
+        frame.write_parquet(stream, compression="zstd")
+
+
+def write(
+    data: Interactions, path: str | Path, *, format: Format | None = None, delimiter: str | None = None
+) -> None:
+    """Write interactions so that `read` gives the same pairs, weights and times back.
+
+    The format is told from the ending: ``.parquet``, ``.csv``, ``.tsv``, ``.inter``, ``.npz``, ``.npy``, or
+    ``.txt`` for an adjacency list. Columns are user, item and, where there are any, weight and timestamp.
+    Users and items without interactions are kept by ``npz`` only. Raises `DataError` when a format cannot
+    hold the data.
+    """
+    target = Path(path)
+    chosen = (
+        format or SUFFIXES.get(target.suffix.lower()) or ("adjacency" if target.suffix == ".txt" else None)
+    )
+    if chosen not in FORMATS:
+        raise DataError(
+            f"The format to write must be one of {', '.join(FORMATS)}; {format or target.name!r} tells "
+            f"none.{nearest(str(format), FORMATS)} Pass `format=`."
+        )
+    if not data.n_interactions:
+        raise DataError(f"There must be interactions to write; {data!r} has none.")
+    if chosen == "npz":
+        _write_matrix(data, target)
+        return
+    frame = data.to_frame()
+    if bool((data.matrix.data == 1).all()):
+        frame = frame.drop("weight")
+    if chosen == "parquet":
+        write_parquet(frame, target)
+    elif chosen == "npy":
+        _holds(chosen, frame, [])
+        if "str" in (data.users.kind, data.items.kind):
+            raise DataError(
+                "An .npy file holds integer labels only; some are strings. Write Parquet instead."
+            )
+        with replacing(target) as stream:
+            np.save(stream, frame.select("user", "item").to_numpy().astype(np.int64), allow_pickle=False)
+    elif chosen == "adjacency":
+        _holds(chosen, frame, [" ", "\t", "\n", "\r"])
+        lists = frame.cast(pl.String).group_by("user", maintain_order=True).agg(pl.col("item").str.join(" "))
+        with replacing(target) as stream:
+            lists.select(pl.concat_str("user", "item", separator=" ")).write_csv(
+                stream, include_header=False, quote_style="never"
+            )
+    elif chosen == "recbole":
+        _holds(chosen, frame, ["\t", "\n", "\r"])
+        kinds = {
+            "user": "user_id:token",
+            "item": "item_id:token",
+            "weight": "weight:float",
+            "timestamp": "timestamp:float",
+        }
+        with replacing(target) as stream:
+            frame.rename({name: kinds[name] for name in frame.columns}).write_csv(
+                stream, separator="\t", quote_style="never"
+            )
+    else:
+        _write_delimited(frame, target, delimiter or ("\t" if target.suffix.lower() == ".tsv" else ","))
+
+
+def _write_delimited(frame: pl.DataFrame, target: Path, delimiter: str) -> None:
+    if len(delimiter.encode()) == 1:
+        with replacing(target) as stream:
+            frame.write_csv(stream, separator=delimiter)
+        return
+    _holds("csv", frame, [delimiter, "\n", "\r", "\x1f"])
+    lines = frame.select(
+        pl.concat_str(pl.all().cast(pl.String), separator=delimiter).alias(delimiter.join(frame.columns))
+    )
+    with replacing(target) as stream:
+        lines.write_csv(stream, quote_style="never")
+
+
+def _write_matrix(data: Interactions, target: Path) -> None:
+    if not (data.users.is_range and data.items.is_range) or data.timestamps is not None:
+        raise DataError(
+            "An .npz matrix holds neither labels nor times; these interactions have labels other than 0, 1, "
+            "2, … or timestamps. Write Parquet instead."
+        )
+    with replacing(target) as stream:
+        sparse.save_npz(stream, data.matrix)
+
+
+def _holds(chosen: str, frame: pl.DataFrame, marks: list[str]) -> None:
+    """Refuse what would be lost, or read back as something else."""
+    lost = [name for name in ("weight", "timestamp") if name in frame.columns]
+    if chosen in ("adjacency", "npy") and lost:
+        raise DataError(
+            f"The format {chosen} holds pairs only; these have {some(lost)} too. Write Parquet instead."
+        )
+    for name in ("user", "item"):
+        labels = frame[name]
+        if labels.dtype != pl.String:
+            continue
+        if marks and (labels.str.contains_any(marks).any() or (labels == "").any()):
+            raise DataError(
+                f"Labels must not be empty nor hold {some(marks)} to be written as {chosen}; some {name}s "
+                "do. Write Parquet instead."
+            )

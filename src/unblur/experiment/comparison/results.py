@@ -1,0 +1,168 @@
+"""What one model came to in a comparison, as a value that can be kept and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
+from unblur.data.vocabulary import Vocabulary
+from unblur.evaluation.beyond_accuracy import diversity, head_of, novelty, popularity_lift, recall_within
+from unblur.evaluation.metrics import LIST_METRICS, PerUser, exposure, parse_metric, per_user
+from unblur.evaluation.protocol import Evaluation
+from unblur.experiment.comparison.costs import Costs
+from unblur.experiment.comparison.entries import Entry
+from unblur.experiment.curves import concentration, filter_response
+from unblur.experiment.measuring import Outcome
+from unblur.spec import spec_to_dict
+
+HEAD_RECALL, TAIL_RECALL = "recall of popular items", "recall of rare items"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result:
+    """One model, tuned, fitted and measured."""
+
+    name: str
+    base: Mapping[str, Any]
+    """The spec it began with, as plain values."""
+    chosen: Mapping[str, Any]
+    """The spec that was measured."""
+    search: Mapping[str, Any]
+    """``trials``, ``failed``, ``value`` on validation data, ``how``, ``searched``; empty where nothing was searched."""
+    budget: Mapping[str, float | str]
+    """What the search might cost: the fields of a `Budget`."""
+    seeds: tuple[int, ...]
+    by_seed: Mapping[str, tuple[float, ...]]
+    """Each measurement of the protocol, seed by seed."""
+    totals: Mapping[str, float]
+    """Figures of all lists together (coverage, gini), means over seeds."""
+    costs: Costs
+    items: str
+    """The fingerprint of the items that lists are over."""
+    users: Vocabulary
+    """The row of each value."""
+    values: PerUser
+    """Means over seeds; NaN where a user has no value."""
+    curve: tuple[tuple[float, float], ...]
+    """(k, mean) of the metric at every cut-off up to the longest, of the first seed."""
+    exposure: tuple[tuple[float, float], ...]
+    """(share of the catalogue, share of recommended places), most popular first, of the first seed."""
+    training: tuple[tuple[float, float, float | None], ...] = ()
+    """(epoch, loss, metric on what training stops by), of the last seed."""
+    response: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    """BSPM: (eigenvalue, factor), by what it is a factor of."""
+    notes: tuple[str, ...] = ()
+    own_notes: tuple[str, ...] = ()
+    """Those of `notes` that are of the last fit and test."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: all but `users` and `values`, which are a table."""
+        left_out = ("users", "values", "costs")
+        plain = {name: value for name, value in vars(self).items() if name not in left_out}
+        return {"schema": 2, **plain, "costs": asdict(self.costs), "measures": list(self.values.names)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any], users: Vocabulary, values: NDArray[np.float64]) -> Result:
+        """The result that `to_dict` gave these values for. Raises `KeyError`, `TypeError` or `ValueError` for others."""
+        parts = dict(given)
+        if parts.pop("schema") != 2:
+            raise ValueError("another schema")
+        names = tuple(parts.pop("measures"))
+        if values.shape != (len(users), len(names)):
+            raise ValueError(f"values of shape {values.shape}")
+        parts["costs"] = Costs(**parts["costs"])
+        for name in ("seeds", "notes", "own_notes"):
+            parts[name] = tuple(parts[name])
+        parts["by_seed"] = {name: tuple(seen) for name, seen in parts["by_seed"].items()}
+        for name in ("curve", "exposure", "training"):
+            parts[name] = tuple(tuple(point) for point in parts[name])
+        parts["response"] = {
+            name: tuple((float(x), float(y)) for x, y in points) for name, points in parts["response"].items()
+        }
+        return cls(**parts, users=users, values=PerUser(names, values))
+
+
+def result_of(
+    entry: Entry,
+    outcome: Outcome,
+    split: Split,
+    metric: str,
+    *,
+    costs: Costs,
+    search: Mapping[str, Any] | None = None,
+    budget: Mapping[str, float | str] | None = None,
+    training: Sequence[tuple[float, float, float | None]] = (),
+    notes: Sequence[str] = (),
+) -> Result:
+    """Measure what an outcome's lists are beside accurate, and put all of it together."""
+    tables = [_measured(evaluation, split, metric) for evaluation in outcome.evaluations]
+    first = outcome.evaluations[0]
+    rows = split.held_out.users.positions_or_missing(first.ranking.users)
+    held_out = split.held_out.take_users(rows)
+    name, cutoff = parse_metric(metric)
+    longest = first.ranking.k
+    curve = per_user(first.ranking.positions, held_out.matrix, [name], range(1, longest + 1)).values.mean(
+        axis=0
+    )
+    names = [entry.name for entry in first.measurements]
+    degrees = split.train.item_degrees
+    shown = exposure(first.ranking.positions, len(degrees), cutoff)
+    return Result(
+        name=entry.name,
+        base=entry.to_dict(),
+        chosen={"kind": outcome.recipe.model.kind, **spec_to_dict(outcome.recipe.model)},
+        search=dict(search or {}),
+        budget=dict(budget or {}),
+        seeds=outcome.report.provenance.seeds,
+        by_seed={one: tuple(evaluation[one].value for evaluation in outcome.evaluations) for one in names},
+        totals={
+            one: float(np.mean([evaluation[one].value for evaluation in outcome.evaluations]))
+            for one in names
+            if one.partition("@")[0] in LIST_METRICS
+        },
+        costs=costs,
+        items=items_fingerprint(split.train),
+        users=first.ranking.users,
+        values=PerUser(tables[0].names, np.mean([table.values for table in tables], axis=0)),
+        curve=tuple((float(k), float(value)) for k, value in enumerate(curve, start=1)),
+        exposure=concentration(shown, np.argsort(-degrees, kind="stable")),
+        training=tuple(training),
+        response=filter_response(outcome.recipe.model),
+        notes=tuple(dict.fromkeys((*notes, *outcome.report.notes))),
+        own_notes=tuple(outcome.report.notes),
+    )
+
+
+def items_fingerprint(train: Interactions) -> str:
+    """What tells one catalogue of items from another."""
+    digest = sha256()
+    train.items.update_digest(digest)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _measured(evaluation: Evaluation, split: Split, metric: str) -> PerUser:
+    """The values of the protocol, and those of this module, for one seed."""
+    _, k = parse_metric(metric)
+    ranking = evaluation.ranking
+    rows = split.held_out.users.positions_or_missing(ranking.users)
+    histories, held_out = split.histories.take_users(rows), split.held_out.take_users(rows)
+    positions, degrees = ranking.positions[:, :k], split.train.item_degrees
+    head = head_of(degrees)
+    more = {
+        f"popularity_lift@{k}": popularity_lift(positions, histories, degrees),
+        f"novelty@{k}": novelty(positions, degrees, split.train.n_users),
+        f"diversity@{k}": diversity(positions, split.train),
+        f"{HEAD_RECALL}@{k}": recall_within(positions, held_out, head, k),
+        f"{TAIL_RECALL}@{k}": recall_within(positions, held_out, ~head, k),
+    }
+    known = evaluation.per_user
+    return PerUser(
+        (*known.names, *more), np.concatenate([known.values, np.stack(list(more.values()), axis=1)], axis=1)
+    )

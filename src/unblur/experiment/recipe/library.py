@@ -1,0 +1,59 @@
+"""The recipes that come with the package, and those in files."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from unblur.errors import RecipeError, nearest
+from unblur.experiment.recipe.schema import Recipe
+
+
+@cache
+def shipped() -> tuple[str, ...]:
+    """The names of the recipes that come with the package, ``family/data``, in order."""
+    return tuple(
+        f"{family.name}/{file.name.removesuffix('.toml')}"
+        for family in sorted(_root().iterdir(), key=lambda entry: entry.name)
+        if family.is_dir()
+        for file in sorted(family.iterdir(), key=lambda entry: entry.name)
+        if file.name.endswith(".toml")
+    )
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """The recipe of a shipped name, or of a TOML file.
+
+    Raises `RecipeError` for a name that is not shipped (with the nearest one), a file that cannot be read,
+    and a recipe that is not right.
+    """
+    text = str(name)
+    if text in shipped():
+        return _read(_root() / f"{text}.toml", text)
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        return _read(path, path.stem)
+    raise RecipeError(
+        f"A recipe must be a shipped name or a TOML file; saw {text!r}.{nearest(text, shipped())} "
+        "`unblur recipes` lists the shipped ones."
+    )
+
+
+def _read(source: Traversable | Path, name: str) -> Recipe:
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
+        raise RecipeError(
+            f"A recipe must be a readable TOML file; {source}: {reason}. Check the path."
+        ) from None
+    try:
+        return Recipe.from_toml(text, name=name)
+    except RecipeError as problem:
+        raise RecipeError(f"{name}: {problem}") from None
+
+
+def _root() -> Traversable:
+    return resources.files("unblur") / "recipes"

@@ -1,0 +1,3 @@
+"""Recommenders, by family."""
+
+from __future__ import annotations

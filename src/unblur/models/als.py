@@ -1,0 +1,137 @@
+"""Weighted matrix factorisation by alternating least squares, trained by the library `implicit`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from scipy import sparse
+
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import CapabilityError, DataError
+from unblur.models.linear.factors import products
+from unblur.parallel.threads import blas_at_rest
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG, streams
+from unblur.recommender import Recommender, Tensors
+from unblur.spec import spec
+
+
+@spec
+class ALS:
+    """Collaborative filtering for implicit feedback (Hu, Koren and Volinsky, ICDM 2008).
+
+    Minimises ``Σ_ui c_ui (p_ui − x_uᵀy_i)² + λ(Σ‖x_u‖² + Σ‖y_i‖²)`` (equation 3) with preference p_ui = 1 where u took i and 0
+    elsewhere, and confidence c_ui = 1 + α·p_ui. Item vectors come from `implicit` (the extra ``als``); a history's
+    vector is solved for exactly (equation 4), so a user who was in train is treated as any other.
+    """
+
+    kind: ClassVar[str] = "als"
+    stochastic: ClassVar[bool] = True
+    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "rank": (32, 64, 128, 256),
+        "alpha": (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0),
+        "ridge": (0.1, 1.0, 10.0, 30.0, 100.0),
+    }
+    """What a search tries unless told otherwise."""
+    rank: PositiveInt = 64
+    """Width of the vectors: f."""
+    alpha: NonNegativeFloat = 10.0
+    """How much more a taken item counts than one that was not: α."""
+    ridge: PositiveFloat = 1.0
+    """The penalty on the vectors: λ."""
+    iterations: PositiveInt = 15
+    """How often users and items are solved for in turn."""
+    exact: bool = False
+    """Solve each train system exactly, rather than by three steps of conjugate gradients from the last solution."""
+
+    def fit(
+        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    ) -> ALSRecommender:
+        """Train on the CPU. Raises `CapabilityError` without `implicit`, `DataError` without interactions."""
+        trainer = _implicit()
+        if not train.n_interactions:
+            raise DataError("There must be interactions to train on; saw none. Check what was read.")
+        seed = int(streams(rng, "initial factors")["initial factors"].integers(0, 2**31))
+        confidence = sparse.csr_matrix(train.binarized().matrix * np.float32(1 + self.alpha))
+        progress(ProgressEvent("alternate least squares", 0, self.iterations))
+        with warnings.catch_warnings(), blas_at_rest():
+            warnings.simplefilter("ignore", RuntimeWarning)  # on threads of BLAS, which are limited here
+            model = trainer(
+                factors=self.rank,
+                regularization=self.ridge,
+                alpha=1.0,
+                iterations=self.iterations,
+                use_cg=not self.exact,
+                random_state=seed,
+            )
+            model.fit(
+                confidence,
+                show_progress=False,
+                callback=lambda done, *_: progress(
+                    ProgressEvent("alternate least squares", done + 1, self.iterations)
+                ),
+            )
+        return ALSRecommender(
+            self, train.items, train.item_degrees, np.asarray(model.item_factors, dtype=np.float32), device
+        )
+
+    def restore(
+        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+    ) -> ALSRecommender:
+        """The fitted recommender from its saved parts; `implicit` is not needed."""
+        return ALSRecommender(self, items, item_counts, np.asarray(tensors["factors"]), device)
+
+
+class ALSRecommender(Recommender):
+    """Scores are products of items' vectors with that of a history, solved for by least squares."""
+
+    def __init__(
+        self,
+        spec: ALS,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        factors: NDArray[np.float32],
+        device: str,
+    ) -> None:
+        """Raises `ValueError` when the factors are not items × rank."""
+        super().__init__(spec, items, item_counts, device)
+        if factors.shape != (len(items), spec.rank):
+            raise ValueError(f"factors of shape {factors.shape} for {len(items)} items and rank {spec.rank}")
+        self.factors = factors
+        self._wide = factors.astype(np.float64)
+        self._gram = self._wide.T @ self._wide + spec.ridge * np.eye(spec.rank)
+
+    def users(self, rows: sparse.csr_array) -> NDArray[np.float64]:
+        """The vectors (n_rows, rank) of 0/1 rows: ``(YᵀY + α·Y_xᵀY_x + λI)⁻¹ (1 + α)·Y_xᵀ1`` (equation 4)."""
+        alpha, made = self.spec.alpha, np.empty((rows.shape[0], self.spec.rank))
+        for place, (start, stop) in enumerate(zip(rows.indptr[:-1], rows.indptr[1:], strict=True)):
+            own = self._wide[rows.indices[start:stop]]
+            made[place] = np.linalg.solve(self._gram + alpha * (own.T @ own), (1 + alpha) * own.sum(axis=0))
+        return made
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        return products(self.users(histories.binarized().matrix), self.factors)
+
+    def tensors(self) -> Tensors:
+        """`factors` (n_items, rank): the items' vectors y."""
+        return {"factors": self.factors}
+
+
+def _implicit() -> Any:
+    """The trainer for the CPU."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own imports
+            from implicit.cpu.als import AlternatingLeastSquares
+    except ImportError as problem:
+        raise CapabilityError(
+            f"Alternating least squares needs the extra `als`; {problem}. "
+            "Install it with `pip install 'unblur[als]'`, or use another model, such as pure-svd or ease."
+        ) from None
+    return AlternatingLeastSquares

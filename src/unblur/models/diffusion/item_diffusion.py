@@ -1,0 +1,152 @@
+"""Diffusion on rows of items: what DiffRec trains, and the recommender that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
+from unblur.models.diffusion.denoiser import DenoisingNetwork
+from unblur.models.diffusion.inference import Inference, calibration_rows, scored
+from unblur.models.diffusion.objective import DenoisingLoss
+from unblur.models.diffusion.row_noise import row_keys
+from unblur.models.diffusion.shortened import PREFIX, ShortenedChain
+from unblur.models.diffusion.time_weights import row_weights
+from unblur.randomness import streams, torch_generator
+from unblur.recommender import Recommender, Tensors
+from unblur.training.devices import check_device
+from unblur.training.learner import Moment, Weights, load_weights
+from unblur.training.rows import SparseRows
+from unblur.training.settings import Optimizer
+
+if TYPE_CHECKING:
+    from unblur.models.diffusion.diffrec import DiffRec
+
+
+class RowLearner:
+    """Trains a denoiser on the rows of some interactions; rows without any are left out."""
+
+    def __init__(
+        self,
+        spec: DiffRec,
+        train: Interactions,
+        item_counts: NDArray[np.int64],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        self.spec, self.items, self.item_counts, self.seed = spec, train.items, item_counts, seed
+        self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
+        self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        network = DenoisingNetwork(train.n_items, spec.denoiser, chance).to(device)
+        self._loss = DenoisingLoss(spec.schedule, spec.objective).to(device)
+        self.module: nn.Module = nn.ModuleDict({"network": network, "loss": self._loss})
+        self._network = network
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """The one optimizer, for all parameters."""
+        return [(self.module, self.spec.optimizer)]
+
+    @property
+    def n_rows(self) -> int:
+        """Users with at least one interaction."""
+        return len(self._filled)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean loss of some users' rows; they are made dense here, and only they."""
+        clean = self.rows.take(self._filled[rows]).dense()
+        loss: Tensor = self._loss(self._network, clean, generator)[0]
+        return loss
+
+    def fitted(self, weights: Weights) -> DiffRecRecommender:
+        """The recommender with these weights."""
+        state = {
+            name.removeprefix("network."): value
+            for name, value in weights.items()
+            if name.startswith("network.")
+        }
+        made = built(self.spec, self.items, self.item_counts, state, self.seed, str(self.rows.weights.device))
+        network, sample = made.network, partial(calibration_rows, self.rows, self._filled)
+        made.inference = made.inference.calibrated(
+            lambda: sample().times(network.item_in), lambda hidden: hidden @ network.item_out.T
+        )
+        return made
+
+
+class DiffRecRecommender(Recommender):
+    """Scores are the rows that the reverse chain makes of histories."""
+
+    in_threads: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        spec: DiffRec,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        network: DenoisingNetwork,
+        seed: int,
+        device: str,
+    ) -> None:
+        super().__init__(spec, items, item_counts, device)
+        self.network, self.seed = network, seed
+        self.inference = Inference(network, spec.schedule, spec.objective, spec.sampling)
+
+    @torch.no_grad()
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        matrix = row_weights(histories, self.spec.time_weights)
+        keys = row_keys(matrix, self.seed) if self.inference.noisy else None
+        return scored(matrix, keys, self.inference.sparse, self.network.item_in.device)
+
+    def tensors(self) -> Tensors:
+        """The network's weights by name, the shortened chain where there is one, and `seed`, which the noise of
+        noisy inference depends on."""
+        weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+        shorter = self.inference.shorter
+        return {
+            **weights,
+            **({} if shorter is None else shorter.tensors()),
+            "seed": np.array([self.seed], dtype=np.int64),
+        }
+
+
+class TimedDiffRecRecommender(DiffRecRecommender):
+    """T-DiffRec: histories are weighted by their order in time."""
+
+    needs_timestamps: ClassVar[bool] = True
+
+
+def built(
+    spec: DiffRec, items: Vocabulary, item_counts: NDArray[np.int64], weights: Weights, seed: int, device: str
+) -> DiffRecRecommender:
+    """The recommender with these weights of the network, which are not copied."""
+    with torch.device("meta"):
+        network = DenoisingNetwork(len(items), spec.denoiser)
+    load_weights(network, weights)
+    kind = DiffRecRecommender if spec.time_weights is None else TimedDiffRecRecommender
+    return kind(spec, items, item_counts, network, seed, device)
+
+
+def restored(
+    spec: DiffRec, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+) -> DiffRecRecommender:
+    """The recommender from its saved parts."""
+    on = check_device(device)
+    arrays = {
+        name: torch.from_numpy(np.asarray(array)).to(on)
+        for name, array in tensors.items()
+        if name != "seed" and not name.startswith(PREFIX)
+    }
+    seed = int(np.asarray(tensors["seed"])[0])
+    made = built(spec, items, item_counts, arrays, seed, device)
+    made.inference = replace(made.inference, shorter=ShortenedChain.from_tensors(tensors, on))
+    return made

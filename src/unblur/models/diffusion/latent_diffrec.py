@@ -1,0 +1,119 @@
+"""L-DiffRec and LT-DiffRec: denoising diffusion in the latent space of clustered autoencoders."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
+from unblur.models.diffusion.diffrec import check_steps
+from unblur.models.diffusion.schedule import Schedule
+from unblur.models.diffusion.settings import (
+    Autoencoder,
+    Denoiser,
+    ItemClusters,
+    Objective,
+    Sampling,
+    TimeWeights,
+)
+from unblur.progress import Progress, silent
+from unblur.randomness import RNG
+from unblur.recommender import Tensors
+from unblur.spec import spec
+from unblur.training.settings import Optimizer, Stopping
+from unblur.training.trained import TrainedByEpochs
+
+if TYPE_CHECKING:
+    from unblur.models.diffusion.latent_diffusion import LatentDiffRecRecommender
+    from unblur.training.loop import Training
+
+
+@spec
+class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
+    """L-DiffRec (Wang et al., SIGIR 2023, section 3.4): items are clustered, each cluster's part of a row is
+    encoded, and diffusion runs on the latent.
+
+    With `time_weights` it is LT-DiffRec, which needs timestamps.
+    """
+
+    kind: ClassVar[str] = "l-diffrec"
+    stochastic: ClassVar[bool] = True
+    clusters: ItemClusters = ItemClusters()
+    """Which items are encoded together."""
+    autoencoder: Autoencoder = Autoencoder()
+    """Between rows and latent."""
+    schedule: Schedule = Schedule(scale=0.1, lowest=0.001, fixed_first=False)
+    """How noisy latents become, and in how many steps."""
+    denoiser: Denoiser = Denoiser()
+    """The network that acts on latents."""
+    objective: Objective = Objective()
+    """What it is trained for. With `reweight` the loss is λ·diffusion + autoencoder, without it diffusion +
+    λ·autoencoder."""
+    sampling: Sampling = Sampling()
+    """How scores are inferred."""
+    optimizer: Optimizer = Optimizer(learning_rate=1e-4)
+    """For the denoiser: `lr2`, `wd2`; the autoencoder has its own."""
+    epochs: PositiveInt = 1000
+    """The most passes over the rows: `epochs`."""
+    batch_size: PositiveInt = 400
+    """Rows a batch: `batch_size`, `train_batch_size`."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What matrix products of training are computed in; weights and losses are float32 in any case."""
+    stopping: Stopping | None = Stopping()
+    """When training ends early; `None` trains all epochs on all of train and keeps the last weights."""
+    time_weights: TimeWeights | None = None
+    """LT-DiffRec: weigh each user's interactions by their order in time, in input and target alike."""
+
+    def __post_init__(self) -> None:
+        check_steps(self.schedule, self.sampling)
+
+    def training(
+        self,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        device: str = "cpu",
+        progress: Progress = silent,
+        validation: Interactions | None = None,
+        item_embeddings: NDArray[np.floating[Any]] | None = None,
+        checkpoints: str | Path | None = None,
+        tensorboard: str | Path | None = None,
+    ) -> Training[LatentDiffRecRecommender]:
+        """What `fit` runs, for a caller who wants to see each epoch and to stop at will.
+
+        `item_embeddings`, (n_items, any width) in the order of train's items, are what k-means sees where
+        `clusters.embeddings` is ``given``; `fit` takes them too. The other arguments, and the errors, are those of
+        `DiffRec.fit`.
+        """
+        from unblur.models.diffusion.latent_diffusion import LatentLearner
+        from unblur.training.runs import start_run
+
+        given = None
+        if item_embeddings is not None:
+            given = hashlib.sha256(np.ascontiguousarray(item_embeddings, dtype="<f8").tobytes()).hexdigest()
+        return start_run(
+            self,
+            lambda part, counts, seed, on: LatentLearner(self, part, counts, seed, on, item_embeddings),
+            train,
+            rng=rng,
+            device=device,
+            progress=progress,
+            validation=validation,
+            checkpoints=checkpoints,
+            tensorboard=tensorboard,
+            identity={"item_embeddings": given},
+        )
+
+    def restore(
+        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+    ) -> LatentDiffRecRecommender:
+        """The fitted recommender from its saved parts."""
+        from unblur.models.diffusion.latent_diffusion import restored
+
+        return restored(self, items, item_counts, tensors, device)

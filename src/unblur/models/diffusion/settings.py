@@ -1,0 +1,155 @@
+"""The hyper-parameters of the trained diffusion models, piece by piece; light to import, since nothing here
+computes.
+
+Names in quotes are those of the authors' command line and of RecBole.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from unblur.errors import SpecError
+from unblur.spec import spec
+from unblur.training.settings import Activation, Dropout, Optimizer
+
+
+@spec
+class Denoiser:
+    """The network that guesses the clean row (or the noise) from a noisy row and its step (paper, section
+    3.1)."""
+
+    dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (300,)
+    """Hidden widths: `dims`, `dims_dnn`."""
+    layout: Literal["hourglass", "straight"] = "hourglass"
+    """How (200, 600) is read. ``hourglass``, the authors': n → 600 → 200 → 600 → n; ``straight``, RecBole's:
+    n → 200 → 600 → n. With one width both are n → d → n."""
+    activation: Activation = "tanh"
+    """After every layer but the last: `act`, `mlp_act_func`."""
+    dropout: Dropout = 0.5
+    """On the noisy row, before the first layer."""
+    normalize: bool = False
+    """Divide the noisy row by its L2 norm first: `norm`. Then reverse steps cannot be folded."""
+    embedding_size: PositiveInt = 10
+    """Width of the sinusoidal step embedding: `emb_size`, `embedding_size`."""
+
+
+@spec
+class Objective:
+    """What the denoiser is trained for (paper, section 3.2)."""
+
+    predicts: Literal["x0", "eps"] = "x0"
+    """What the network puts out, the clean row or the noise: `mean_type`."""
+    reweight: bool = True
+    """Weigh a step's error by how much the signal-to-noise ratio changes there: `reweight`."""
+    step_choice: Literal["importance", "uniform"] = "importance"
+    """How steps are drawn: in proportion to √E[loss²] of each step (Nichol and Dhariwal, ICML 2021), or
+    evenly."""
+    history: PositiveInt = 10
+    """How many recent losses of each step that estimate rests on: `history_num_per_term`."""
+    uniform_share: Annotated[float, Field(gt=0, le=1)] = 0.001
+    """How much of the even choice is mixed in, so that every step stays possible."""
+
+
+@spec
+class Sampling:
+    """How scores are inferred from a history (paper, section 3.3)."""
+
+    start_steps: NonNegativeInt = 0
+    """T′, `sampling_steps`: 0 starts from the row itself, as noisy as it is; k from the row after k noise
+    steps."""
+    noise: bool = False
+    """Add the posterior's noise at each reverse step: `sampling_noise`. The noise depends on the model's seed
+    and the history alone, so that scores stay repeatable."""
+    inference_steps: PositiveInt | None = None
+    """Cap on reverse steps: ask the network at most so often, spread evenly over all T, and extrapolate its
+    answers in between; `None` asks it at every step, as in the paper."""
+    tolerance: NonNegativeFloat = 0.0
+    """By how much scores may differ from those of asking at every step; 0 asks at every step. Long chains without
+    noise or cap are then shortened (`unblur.models.diffusion.shortening`), as far as training rows keep within nine tenths of
+    it; histories unlike those of training may differ by more. At 1e-4, 40 steps take a quarter of the time."""
+
+
+@spec
+class TimeWeights:
+    """Weights by order in time (T-DiffRec; paper, section 3.5): `time-aware`."""
+
+    oldest: PositiveFloat = 0.1
+    """Weight of a user's first interaction: `w_min`."""
+    newest: PositiveFloat = 1.0
+    """Weight of a user's last interaction: `w_max`."""
+
+    def __post_init__(self) -> None:
+        if self.oldest > self.newest:
+            raise SpecError(
+                f"`oldest` (w_min) must not be above `newest` (w_max); saw {self.oldest} and {self.newest}. "
+                "Swap them."
+            )
+
+
+@spec
+class Autoencoder:
+    """The variational autoencoder of the latent models, one encoder a cluster of items (paper, section
+    3.4)."""
+
+    encoder_dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (300,)
+    """`in_dims`: widths from the row inwards; the last is that of the latent, shared out among the
+    clusters."""
+    decoder_dims: tuple[PositiveInt, ...] = ()
+    """`out_dims`: hidden widths from the latent outwards. Empty: one linear layer from the whole latent to
+    all items; otherwise one network a cluster, from that cluster's part of the latent."""
+    activation: Activation = "tanh"
+    """`act_func`, `ae_act_func`. It also follows the encoder's last layer, as in the authors' code."""
+    dropout: Dropout = 0.1
+    """On the row, before the encoders."""
+    sample_latent: bool = True
+    """Draw the latent from the encoder's distribution in training, instead of taking its mean: `reparam`."""
+    diffusion_weight: NonNegativeFloat = 0.03
+    """λ, `lamda`: what the diffusion loss counts for beside the autoencoder's, at first."""
+    least_diffusion_weight: NonNegativeFloat = 0.005
+    """`anneal_cap`: where λ ends."""
+    diffusion_decay: NonNegativeInt = 1000
+    """`anneal_steps`: how many epochs or batches λ takes to decay to nothing, were it not for its end; 0: it
+    stays."""
+    decay_unit: Literal["epochs", "batches"] = "batches"
+    """What `diffusion_decay` counts: epochs in the authors' code (500), batches in RecBole (1000)."""
+    kl_weight: NonNegativeFloat = 0.3
+    """`vae_anneal_cap`: where the weight of the KL divergence ends."""
+    kl_batches: NonNegativeInt = 200
+    """`vae_anneal_steps`: in how many batches that weight would rise to 1; it stops at `kl_weight`."""
+    optimizer: Optimizer = Optimizer(learning_rate=5e-4)
+    """For the autoencoder (`lr1`, `wd1`); the denoiser has its own (`lr2`, `wd2`)."""
+
+
+@spec
+class LightGCN:
+    """How item embeddings are trained where clusters shall rest on those (He et al., SIGIR 2020)."""
+
+    layers: NonNegativeInt = 3
+    """Propagations through the graph of users and items."""
+    epochs: PositiveInt = 20
+    """Passes over the interactions."""
+    batch_size: PositiveInt = 8192
+    """Interactions a batch."""
+    learning_rate: PositiveFloat = 0.01
+    """Of Adam."""
+    ridge: NonNegativeFloat = 1e-4
+    """The L2 penalty on the embeddings that a batch uses."""
+    deviation: PositiveFloat = 0.1
+    """The standard deviation that embeddings begin with."""
+
+
+@spec
+class ItemClusters:
+    """The groups of items that are encoded apart."""
+
+    count: PositiveInt = 1
+    """`n_cate`: how many."""
+    embeddings: Literal["spectral", "lightgcn", "given"] = "spectral"
+    """What k-means sees: singular vectors of the train matrix, a LightGCN trained on it, or `item_embeddings`
+    of `fit`."""
+    width: PositiveInt = 64
+    """Width of the embeddings that are made here."""
+    lightgcn: LightGCN = LightGCN()
+    """How those of a LightGCN are trained."""

@@ -1,0 +1,3 @@
+"""Linear item models."""
+
+from __future__ import annotations

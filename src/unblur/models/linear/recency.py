@@ -1,0 +1,161 @@
+"""Recent interactions count for more: a half-life on the rows that a linear model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, PlainSerializer, PositiveFloat
+from scipy import sparse
+
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import DataError, SpecError, nearest
+from unblur.models.linear.item_weights import RowScorer, RowSpec
+from unblur.progress import Progress, silent
+from unblur.randomness import RNG
+from unblur.recommender import Recommender, Tensors
+from unblur.spec import spec, spec_from_dict, spec_to_dict
+
+INNER = {
+    "ease": "unblur.models.linear.ease:EASE",
+    "item-knn": "unblur.models.linear.item_knn:ItemKNN",
+    "pure-svd": "unblur.models.linear.pure_svd:PureSVD",
+    "rp3beta": "unblur.models.linear.rp3beta:RP3Beta",
+    "slim": "unblur.models.linear.slim:SLIM",
+    "sparse-ease": "unblur.models.linear.sparse_ease:SparseEASE",
+}
+"""Kinds that take weighted rows → module and class."""
+SECONDS = {"seconds": 1.0, "days": 86400.0}
+
+
+def _table(value: object) -> object:
+    """A spec as its table with its kind; a table as it is."""
+    if type(value).__module__.startswith("unblur.") and hasattr(value, "kind"):
+        return {"kind": value.kind, **spec_to_dict(value)}
+    return value
+
+
+@spec
+class Recency:
+    """A linear model on rows in which an interaction counts ``2^(−age / half_life)``.
+
+    The age is counted from the newest interaction of the same row, in items (0, 1, 2, … from the newest back) or in
+    time, so that scores of a row depend on nothing else. Exponential decay of a user's interest is that of Ding and
+    Li (*Time Weight Collaborative Filtering*, CIKM 2005, equation 5), applied to the input of any linear model.
+    """
+
+    kind: ClassVar[str] = "recency"
+    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {"half_life": (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)}
+    """What a search tries unless told otherwise."""
+    inner: Annotated[Mapping[str, Any], BeforeValidator(_table), PlainSerializer(dict)] = Field(
+        default_factory=lambda: {"kind": "ease"}
+    )
+    """The model that sees the weighted rows: a spec, or its table with its `kind`."""
+    half_life: PositiveFloat = 5.0
+    """The age at which an interaction counts half."""
+    unit: Literal["items", "seconds", "days"] = "items"
+    """What ages are counted in. Timestamps are taken to be seconds for the latter two."""
+    train_rows: bool = False
+    """Whether the rows that the model is fitted to are weighted as well, or histories only."""
+
+    def __post_init__(self) -> None:
+        made = self.model
+        object.__setattr__(self, "inner", MappingProxyType({"kind": made.kind, **spec_to_dict(made)}))
+
+    @property
+    def model(self) -> RowSpec:
+        """The spec of the inner model. Raises `SpecError` for a kind that takes no weighted rows."""
+        table = dict(self.inner)
+        kind = table.pop("kind", None)
+        if kind not in INNER:
+            raise SpecError(
+                f"The kind of `inner` must be one that takes weighted rows: {', '.join(sorted(INNER))}; saw {kind!r}."
+                f"{nearest(str(kind), INNER)}"
+            )
+        module, _, name = INNER[str(kind)].partition(":")
+        return cast("RowSpec", spec_from_dict(getattr(import_module(module), name), table))
+
+    def fit(
+        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    ) -> RecencyRecommender:
+        """Fit the inner model; `rng` is not needed. Raises `DataError` when train has no timestamps."""
+        if train.timestamps is None:
+            raise DataError(
+                "Recency weighs interactions by their timestamps; these have none. Read the data with its time "
+                f"column, or fit the inner model ({self.inner['kind']}) itself."
+            )
+        rows = self.weighted(train) if self.train_rows else train.binarized().matrix
+        return RecencyRecommender(
+            self, train.items, train.item_degrees, self.model.fit_rows(rows, train, progress), device
+        )
+
+    def restore(
+        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+    ) -> RecencyRecommender:
+        """The fitted recommender from its saved parts."""
+        inner = self.model.restore(items, item_counts, tensors, device)
+        return RecencyRecommender(self, items, item_counts, inner, device)
+
+    def weighted(self, data: Interactions) -> sparse.csr_array:
+        """The rows with each entry ``2^(−age / half_life)``; in items, those of one moment share their mean age."""
+        if data.timestamps is None:
+            raise DataError(
+                "Rows are weighted by their timestamps; these have none. Read them with their times."
+            )
+        matrix, lengths = data.matrix, data.user_degrees
+        if self.unit == "items":
+            ages = _ages_in_items(data.rows(), data.timestamps, matrix.indptr)
+        else:
+            newest = np.full(data.n_users, np.iinfo(np.int64).min)
+            np.maximum.at(newest, data.rows(), data.timestamps)
+            ages = (np.repeat(newest, lengths) - data.timestamps) / SECONDS[self.unit]
+        weights = np.exp2(-ages / self.half_life).astype(np.float32)
+        return sparse.csr_array((weights, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def _ages_in_items(
+    rows: NDArray[np.integer], timestamps: NDArray[np.int64], indptr: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """How many entries of the same row are newer than each, those of the same moment counting half."""
+    order = np.lexsort((timestamps, rows))
+    owners, times = rows[order], timestamps[order]
+    begins = np.ones(len(rows), dtype=bool)
+    begins[1:] = (owners[1:] != owners[:-1]) | (times[1:] != times[:-1])
+    moment, starts = np.cumsum(begins) - 1, np.flatnonzero(begins)
+    ends = np.append(starts[1:], len(rows))
+    middle = (starts + ends - 1) / 2 if len(rows) else np.zeros(0)
+    ages = np.empty(len(rows))
+    ages[order] = indptr[1:][owners] - 1 - middle[moment]
+    return ages
+
+
+class RecencyRecommender(Recommender):
+    """Scores of a linear model for weighted histories.
+
+    An interaction's weight depends on those after it, so explanations are by occlusion, not exact.
+    """
+
+    needs_timestamps: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        spec: Recency,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        inner: RowScorer,
+        device: str,
+    ) -> None:
+        super().__init__(spec, items, item_counts, device)
+        self.inner = inner
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        return self.inner.score_rows(self.spec.weighted(histories))
+
+    def tensors(self) -> Tensors:
+        """Those of the inner model."""
+        return self.inner.tensors()

@@ -1,0 +1,3 @@
+"""Trained networks that are no diffusion models."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Compiled training of MLP and NeuMF."""
+
+from __future__ import annotations

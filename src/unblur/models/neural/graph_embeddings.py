@@ -1,0 +1,172 @@
+"""What LightGCN trains: embeddings of users and items, by pairwise ranking or a softmax over sampled items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+from unblur.data.interactions import Interactions
+from unblur.models.diffusion.item_embeddings import interaction_graph, layers_of, pairwise_loss, propagated
+from unblur.models.linear.factors import FactorsRecommender
+from unblur.models.linear.neighbours import inverse
+from unblur.models.neural.partition import log_partition
+from unblur.models.spectral.normalization import normalize
+from unblur.randomness import streams, torch_generator
+from unblur.training.learner import Moment, Weights
+from unblur.training.rows import RowBatch, SparseRows
+from unblur.training.settings import Optimizer
+
+if TYPE_CHECKING:
+    from unblur.models.neural.lightgcn import LightGCN
+
+
+class GraphLearner:
+    """Trains e⁰ of a LightGCN on pairs of a user and an item (BPR), or on users with all their items (softmax)."""
+
+    def __init__(
+        self,
+        spec: LightGCN,
+        train: Interactions,
+        item_counts: NDArray[np.int64],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        self.spec, self.items, self.item_counts, self.n_users = spec, train.items, item_counts, train.n_users
+        self.graph = interaction_graph(train, device)
+        self._degrees = train.item_degrees
+        self._users = torch.as_tensor(train.rows().astype(np.int64), device=device)
+        self._items = torch.as_tensor(train.matrix.indices.astype(np.int64), device=device)
+        self._own = self._users * train.n_items + self._items  # ascending, since the matrix is canonical
+        self._whole = _WholeUsers(train, device) if spec.loss == "softmax" else None
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        start = torch.randn(train.n_users + train.n_items, spec.width, generator=chance) * spec.deviation
+        users, items = start.split([train.n_users, train.n_items])
+        parts = {"item_start": nn.Parameter(items.clone().to(device))}
+        if spec.users == "embedded":
+            parts["user_start"] = nn.Parameter(users.clone().to(device))
+        self.module: nn.Module = nn.ParameterDict(parts)
+        self._none = torch.zeros(train.n_users, spec.width, device=device)
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """The one optimizer, for all embeddings."""
+        return [(self.module, self.spec.optimizer)]
+
+    @property
+    def n_rows(self) -> int:
+        """Interactions; with the softmax users who have some."""
+        return len(self._users if self._whole is None else self._whole.filled)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """Of some interactions by BPR, of some users by the softmax."""
+        if self._whole is not None:
+            return self._softmax(self._whole, rows, generator)
+        return self._pairwise(rows, generator)
+
+    def _pairwise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """BPR of some interactions, each beside an item drawn evenly (drawn again, once, where it is the user's)."""
+        users, n_items = self._users[rows], len(self.items)
+        negatives = self._drawn(len(rows), generator)
+        keys = users * n_items + negatives
+        found = torch.searchsorted(self._own, keys).clamp_max(len(self._own) - 1)
+        again = self._drawn(len(rows), generator)
+        negatives = torch.where(self._own[found] == keys, again, negatives)
+        weights = dict(self.module.named_parameters())
+        start = torch.cat((weights.get("user_start", self._none), weights["item_start"]))
+        final = propagated(self.graph, start, self.spec.layers)
+        first = self.n_users
+        return pairwise_loss(
+            final, start, users, self._items[rows] + first, negatives + first, self.spec.ridge
+        )
+
+    def _softmax(self, whole: _WholeUsers, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The softmax of some users over items drawn for all of them, mean over their interactions."""
+        spec, who = self.spec, whole.filled[rows]
+        weights = dict(self.module.named_parameters())
+        if "user_start" in weights:
+            start = torch.cat((weights["user_start"], weights["item_start"]))
+            final, items = propagated(self.graph, start, spec.layers).split([self.n_users, len(self.items)])
+            users = final[who]
+        else:
+            inner, items = whole.embeddings(weights["item_start"], spec.layers)
+            users = whole.weighted.take(who).times(inner)
+        users = functional.normalize(users) / spec.temperature
+        items = functional.normalize(items)
+        own = whole.plain.take(who)
+        counts = whole.plain.lengths[who]
+        drawn = spec.negatives < len(items)
+        pool = items[self._drawn(spec.negatives, generator)] if drawn else items
+        liked = (users * own.times(items)).sum(1)
+        loss = (counts * log_partition(users, pool) - liked).sum() / counts.sum()
+        if spec.ridge:
+            squares = own.times(weights["item_start"].square().sum(1, keepdim=True)).sum()
+            if "user_start" in weights:
+                squares = squares + (counts * weights["user_start"][who].square().sum(1)).sum()
+            loss = loss + spec.ridge * squares / (2 * counts.sum())
+        return loss
+
+    @torch.no_grad()
+    def fitted(self, weights: Weights) -> FactorsRecommender:
+        """The recommender with these embeddings: `inward` are q, `outward` the items' final embeddings."""
+        start = torch.cat((weights.get("user_start", self._none), weights["item_start"]))
+        layers = [layer[self.n_users :] for layer in layers_of(self.graph, start, self.spec.layers)]
+        count = len(layers)
+        scale = inverse(self._degrees.astype(np.float64), 0.5)[:, None] / count
+        inward = torch.stack(layers[:-1]).sum(0).cpu().numpy() * scale
+        final = torch.stack(layers).mean(0)
+        outward = (functional.normalize(final) if self.spec.loss == "softmax" else final).cpu().numpy()
+        return FactorsRecommender(self.spec, self.items, self.item_counts, inward.astype(np.float32), outward)
+
+    def _drawn(self, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(len(self.items), (n,), generator=generator, device=self._users.device)
+
+
+class _WholeUsers:
+    """What the softmax needs to know of train: its rows, and the graph from items to users and back."""
+
+    def __init__(self, train: Interactions, device: torch.device) -> None:
+        weights = sparse.csr_array(normalize(train).matrix)
+        self.filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
+        self.plain = SparseRows.of(train.binarized().matrix, device)
+        self.weighted = SparseRows.of(weights, device)
+        self._outward, self._back = (
+            self.weighted.all(),
+            SparseRows.of(sparse.csr_array(weights.T), device).all(),
+        )
+
+    def embeddings(self, start: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+        """Without users' e⁰: Σ_{k<K} e^k and Σ_{k≤K} e^k of the items, whose odd layers are zero.
+
+        A user's final embedding is the normalised row times the first, so users' layers need not be kept.
+        """
+        inner = total = layer = start
+        for k in range(2, layers + 1, 2):
+            users = _Product.apply(layer, self._outward, self._back)  # type: ignore[no-untyped-call]
+            layer = _Product.apply(users, self._back, self._outward)  # type: ignore[no-untyped-call]
+            total = total + layer
+            inner = total if k < layers else inner
+        return inner, total
+
+
+class _Product(torch.autograd.Function):
+    """The product of a sparse matrix and a table; its gradient is that of the transposed matrix."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, table: Tensor, matrix: RowBatch, transposed: RowBatch) -> Tensor:
+        ctx.transposed = transposed  # type: ignore[attr-defined]
+        return matrix.times(table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        transposed: RowBatch = ctx.transposed
+        return transposed.times(gradients[0].contiguous()), None, None

@@ -1,0 +1,291 @@
+"""The network behind `NeuMF`, its training on pairs, and the fold-in of histories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
+from unblur.models.diffusion.row_noise import row_keys
+from unblur.models.neural.fast.adam import plain_adam
+from unblur.models.neural.fast.pair_draws import PairDraws
+from unblur.models.neural.fast.pair_kernels import PairKernels, pair_kernels
+from unblur.parallel.threads import blas_at_rest, torch_at_rest
+from unblur.progress import Progress
+from unblur.randomness import RNG, streams, torch_generator
+from unblur.recommender import Recommender, Tensors
+from unblur.synthesis.synthesizer import check_train
+from unblur.training.devices import check_device
+from unblur.training.dropout import least_kept
+from unblur.training.learner import Moment, Weights, load_weights
+from unblur.training.loop import Plan, Training
+from unblur.training.settings import Optimizer
+
+if TYPE_CHECKING:
+    from unblur.models.neural.neumf import NeuMF
+
+MOST_CELLS = 1 << 22
+"""How many numbers a layer of the fold-in may hold: bounds how many histories are fitted together."""
+
+
+class PairNetwork(nn.Module):
+    """Scores of user and item: factors multiplied, and vectors through dense layers, joined by one last layer.
+
+    A user's (an item's) row of the table holds `factors` numbers for the product, then those of the network.
+    """
+
+    def __init__(
+        self, n_users: int, n_items: int, spec: NeuMF, generator: torch.Generator | None = None
+    ) -> None:
+        """Tables begin normal with deviation 0.01, weights Xavier-uniform, biases at 0."""
+        super().__init__()
+        self.factors, self.dropout = spec.factors, spec.dropout
+        wide = spec.factors * 2 ** (spec.layers - 1)
+        self.users = nn.Parameter(torch.empty(n_users, spec.factors + wide))
+        self.items = nn.Parameter(torch.empty(n_items, spec.factors + wide))
+        widths = [2 * wide // 2**depth for depth in range(spec.layers + 1)]
+        pairs = list(pairwise(widths))
+        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairs])
+        self.biases = nn.ParameterList([torch.empty(after) for _, after in pairs])
+        self.last = nn.Parameter(torch.empty(1, 2 * spec.factors))
+        self.last_bias = nn.Parameter(torch.empty(1))
+        if generator is not None:
+            with torch.no_grad():
+                for table in (self.users, self.items):
+                    table.normal_(0, 0.01, generator=generator)
+                for weight in (*self.weights, self.last):
+                    bound = math.sqrt(6 / sum(weight.shape))
+                    weight.uniform_(-bound, bound, generator=generator)
+                for bias in (*self.biases, self.last_bias):
+                    bias.zero_()
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers its layers take for a pair."""
+        return sum(weight.shape[1] for weight in self.weights)
+
+    def forward(self, users: Tensor, items: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Logits (n,) of pairs of vectors, (n, width) each; `kept`, (n, inputs), is what dropout leaves of what each
+        layer takes, one layer after the other."""
+        k = self.factors
+        h = torch.cat((users[:, k:], items[:, k:]), 1)
+        masks = None if kept is None else kept.split([weight.shape[1] for weight in self.weights], 1)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if masks is not None:
+                h = h * masks[layer] / (1 - self.dropout)
+            h = torch.relu(torch.addmm(bias, h, weight.T))
+        joined = torch.cat((users[:, :k] * items[:, :k], h), 1)
+        return functional.linear(joined, self.last, self.last_bias)[:, 0]
+
+
+class PairLearner:
+    """Trains on every interaction, with items that its user does not have beside it."""
+
+    def __init__(
+        self,
+        spec: NeuMF,
+        train: Interactions,
+        seed: int,
+        device: torch.device,
+        compiled: PairKernels | None = None,
+    ) -> None:
+        self.spec, self._n_pairs = spec, train.n_interactions
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.network = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
+        self.draws = PairDraws(train, spec.negatives, self.network.inputs, compiled)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """One optimizer for all."""
+        return [(self.network, self.spec.optimizer)]
+
+    @property
+    def n_rows(self) -> int:
+        """All interactions."""
+        return self._n_pairs
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean binary cross-entropy of some interactions and of their negatives."""
+        network, device = self.network, rows.device
+        drawn = self.draws.batch(rows.cpu().numpy(), generator)
+        words = torch.from_numpy(drawn.words)
+        made = network(
+            functional.embedding(torch.from_numpy(drawn.users).to(device), network.users),
+            functional.embedding(torch.from_numpy(drawn.items).to(device), network.items),
+            (words >= least_kept(network.dropout)).to(device) if network.dropout else None,
+        )
+        wanted = torch.zeros_like(made)
+        wanted[: len(rows)] = 1
+        return functional.binary_cross_entropy_with_logits(made, wanted)
+
+    def fitted(self, weights: Weights) -> Weights:
+        """The weights themselves: users are dealt with elsewhere."""
+        return weights
+
+
+def fit_neumf(
+    spec: NeuMF, train: Interactions, rng: RNG | None, device: str, progress: Progress
+) -> NeuMFRecommender:
+    """See `NeuMF.fit`."""
+    from unblur.models.neural.fast.pair_training import PairStepper
+
+    on = check_device(device)
+    check_train(train)
+    seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+    compiled = pair_kernels() if plain_adam(spec.optimizer, on) else None
+    run = Training(
+        PairLearner(spec, train, seed, on) if compiled is None else PairStepper(spec, train, seed, compiled),
+        Plan(spec.epochs, spec.batch_size),
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    with ExitStack() as alone:
+        if compiled is not None:  # its products are too small to share, and the rest has no use for threads
+            alone.enter_context(torch_at_rest())
+            alone.enter_context(blas_at_rest())
+        for _ in run.epochs():
+            pass
+    weights = dict(run.fitted())
+    users = weights.pop("users")
+    weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=on)].mean(0, keepdim=True)
+    keys, vectors = np.empty(0, dtype=np.uint64), np.empty((0, users.shape[1]), dtype=np.float32)
+    if spec.remember_users:
+        all_keys = row_keys(train.matrix, 0)
+        keys, first = np.unique(all_keys, return_index=True)
+        vectors = users.cpu().numpy()[first]
+    return _built(spec, train.items, train.item_degrees, weights, keys, vectors, device)
+
+
+class NeuMFRecommender(Recommender):
+    """Holds the items' side and the mean user; a history is scored by a vector that is fitted to it."""
+
+    def __init__(
+        self,
+        spec: NeuMF,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        network: PairNetwork,
+        keys: NDArray[np.uint64],
+        vectors: NDArray[np.float32],
+        device: str,
+    ) -> None:
+        super().__init__(spec, items, item_counts, device)
+        self.network, self.keys, self.vectors = network, keys, vectors
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        made = np.empty((histories.n_users, len(self.items)), dtype=np.float32)
+        sides = _Sides(self.network)
+        size = max(1, MOST_CELLS // max(1, len(self.items) * sides.widest))
+        for start in range(0, histories.n_users, size):
+            rows = slice(start, min(start + size, histories.n_users))
+            batch = histories.take_users(rows)
+            vectors = sides.start.repeat(batch.n_users, 1)
+            learned, known = self._remembered(batch)
+            vectors[torch.as_tensor(known)] = torch.tensor(learned, dtype=torch.float64).to(vectors.device)
+            if not known.all():
+                held = torch.tensor(batch.matrix[~known].toarray() > 0, device=vectors.device)
+                spec = self.spec
+                vectors[torch.as_tensor(~known)] = sides.folded(held, spec.fold_in_steps, spec.fold_in_rate)
+            with torch.no_grad():
+                made[rows] = sides.scores(vectors).cpu().numpy()
+        return made
+
+    def _remembered(self, batch: Interactions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The learned vectors of those whose row was trained on, and who they are, (n,)."""
+        if not len(self.keys):
+            return self.vectors, np.zeros(batch.n_users, dtype=bool)
+        keys = row_keys(batch.matrix, 0)
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        known = self.keys[places] == keys
+        return self.vectors[places[known]], known
+
+    def tensors(self) -> Tensors:
+        """The network's weights by name, `users` being one mean user; `keys` and `vectors` of those
+        remembered."""
+        weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+        return {**weights, "keys": self.keys, "vectors": self.vectors}
+
+
+class _Sides:
+    """The network in float64, its first layer split into what the user and what the item adds."""
+
+    def __init__(self, network: PairNetwork) -> None:
+        k = network.factors
+        self.start, self.items = network.users.double(), network.items.double()
+        weights = [weight.double() for weight in network.weights]
+        self.biases = [bias.double() for bias in network.biases]
+        wide = weights[0].shape[1] // 2
+        self.by_user = weights[0][:, :wide]
+        self.by_item = self.items[:, k:] @ weights[0][:, wide:].T + self.biases[0]
+        self.later = list(zip(weights[1:], self.biases[1:], strict=True))
+        self.last, self.last_bias = network.last.double()[0], network.last_bias.double()
+        self.factors, self.widest = k, weights[0].shape[0]
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Logits of all items, (n, n_items), for users' vectors (n, width)."""
+        k = self.factors
+        h = torch.relu((users[:, k:] @ self.by_user.T)[:, None, :] + self.by_item[None])
+        for weight, bias in self.later:
+            h = torch.relu(functional.linear(h, weight, bias))
+        product = (users[:, :k] * self.last[:k]) @ self.items[:, :k].T
+        return product + h @ self.last[k:] + self.last_bias
+
+    def folded(self, held: Tensor, steps: int, rate: float) -> Tensor:
+        """A vector for each history, (n, n_items) bool, by Adam from the mean user: the loss of training in
+        expectation, items of the history and all others counting the same."""
+        users = self.start.repeat(len(held), 1)
+        share = held / held.sum(1, keepdim=True).clamp_min(1)
+        others = ~held / (~held).sum(1, keepdim=True).clamp_min(1)
+        mean, square = torch.zeros_like(users), torch.zeros_like(users)
+        for step in range(1, steps + 1):
+            users.requires_grad_()
+            made = self.scores(users)
+            loss = (functional.softplus(-made) * share + functional.softplus(made) * others).sum()
+            (gradient,) = torch.autograd.grad(loss, users)
+            mean.mul_(0.9).add_(gradient, alpha=0.1)
+            square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            moved = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+            users = users.detach() - rate * moved
+        return users
+
+
+def _built(
+    spec: NeuMF,
+    items: Vocabulary,
+    item_counts: NDArray[np.int64],
+    weights: Weights,
+    keys: NDArray[np.uint64],
+    vectors: NDArray[np.float32],
+    device: str,
+) -> NeuMFRecommender:
+    with torch.device("meta"):
+        network = PairNetwork(1, len(items), spec)
+    load_weights(network, weights)
+    return NeuMFRecommender(spec, items, item_counts, network, keys, vectors, device)
+
+
+def restored(
+    spec: NeuMF, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+) -> NeuMFRecommender:
+    """The recommender from its saved parts."""
+    on = check_device(device)
+    arrays = {name: np.asarray(array) for name, array in tensors.items()}
+    keys, vectors = arrays.pop("keys").astype(np.uint64), arrays.pop("vectors").astype(np.float32)
+    weights = {name: torch.from_numpy(array).to(on) for name, array in arrays.items()}
+    return _built(spec, items, item_counts, weights, keys, vectors, device)

@@ -1,0 +1,83 @@
+"""A network from a row to itself: each cell's 0 or 1 is embedded, and dense layers follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
+from unblur.data.vocabulary import Vocabulary
+from unblur.progress import Progress, silent
+from unblur.randomness import RNG
+from unblur.recommender import Tensors
+from unblur.spec import spec
+from unblur.training.settings import Dropout, Optimizer, Share
+
+if TYPE_CHECKING:
+    from unblur.models.neural.row_network import RowMLPRecommender
+
+Initialization: TypeAlias = Literal["fan-in", "glorot"]
+
+
+@spec
+class RowMLP:
+    """The MLP of the SDRM paper: an embedding of each cell's 0 or 1, flattened, then dense layers and sigmoid.
+
+    Trained to give back the rows it is shown (binary cross-entropy), with early stopping on the root mean
+    squared error of rows that are set aside, or of what was held out from some users.
+    """
+
+    kind: ClassVar[str] = "row-mlp"
+    stochastic: ClassVar[bool] = True
+    embedding: PositiveInt = 8
+    """Width of the embedding of 0 and of 1."""
+    dims: tuple[PositiveInt, ...] = (512, 256, 256)
+    """Widths of the dense layers, each followed by ReLU and dropout."""
+    dropout: Dropout = 0.5
+    """After these layers."""
+    dropout_after: Literal["each", "last"] = "last"
+    """Whether after each of them, or after the last alone, which is how the published figures come about."""
+    initialization: Initialization = "fan-in"
+    """How weights begin: within ±1/√fan_in with normal embeddings, as layers of torch do; or within
+    ±√(6/(fan_in + fan_out)) (Glorot and Bengio, AISTATS 2010) with embeddings within ±.05 and without biases, as
+    layers of Keras do. The second keeps more units alive, so it learns sparse data better, and takes longer."""
+    optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
+    """How weights follow their gradients."""
+    epochs: PositiveInt = 200
+    """The most passes over the rows."""
+    batch_size: PositiveInt = 16
+    """Rows a batch."""
+    patience: PositiveInt | None = 10
+    """Training ends when so many epochs have passed without a smaller error; `None` trains all epochs."""
+    keep: Literal["best", "last"] = "best"
+    """Whose weights are kept where training stops by an error: the best epoch's, or the last one's, which is how the
+    published figures come about."""
+    validation_users: Share = 0.1
+    """Which part of the rows is set aside for that, when no validation is given."""
+
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        device: str = "cpu",
+        progress: Progress = silent,
+        validation: Interactions | Split | None = None,
+    ) -> RowMLPRecommender:
+        """Train; `validation` is what to stop by, where a protocol gives something: rows to give back, or histories
+        with what was held out from them, by the error against that alone."""
+        from unblur.models.neural.row_network import fit_row_mlp
+
+        return fit_row_mlp(self, train, rng, device, progress, validation)
+
+    def restore(
+        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+    ) -> RowMLPRecommender:
+        """The fitted recommender from its saved parts."""
+        from unblur.models.neural.row_network import restored
+
+        return restored(self, items, item_counts, tensors, device)

@@ -1,0 +1,304 @@
+"""The network behind `RowMLP`, and its training.
+
+An embedding of 0 and of 1, E_0 and E_1, flattened and multiplied by the first dense layer's weights W_i of each
+cell i, is a linear map of the row: Σ_i W_i·E_{x_i} = Σ_i W_i·E_0 + Σ_i x_i·W_i·(E_1 − E_0). It is computed as
+that: nothing of the size rows × items × embedding is ever made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import DataError
+from unblur.models.diffusion.inference import scored
+from unblur.models.neural.fast.adam import plain_adam
+from unblur.parallel.threads import torch_at_rest
+from unblur.progress import Progress
+from unblur.randomness import RNG, streams, torch_generator
+from unblur.recommender import Recommender, Tensors
+from unblur.synthesis.synthesizer import check_train
+from unblur.training.devices import check_device
+from unblur.training.dropout import dropped
+from unblur.training.learner import Moment, Weights, load_weights
+from unblur.training.loop import Plan, Training
+from unblur.training.rows import RowBatch, SparseRows
+from unblur.training.settings import Optimizer, Stopping
+
+if TYPE_CHECKING:
+    from unblur.models.neural.row_mlp import Initialization, RowMLP
+
+EMBEDDING_BOUND = 0.05
+"""Within which embeddings begin beside weights by Glorot and Bengio."""
+AT_ONCE = 1024
+"""Rows whose error is measured together."""
+
+
+class _Table(torch.autograd.Function):
+    """(E_1 − E_0)·W_i of every cell i, (n_items, width), and Σ_i E_0·W_i, (width,), with few passes over W.
+
+    W, (embedding, n_items, width), is most of what a small batch costs: it is read twice here, read once and written
+    once in the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        apart, sums = embedding[1] - embedding[0], cells.sum(1)
+        ctx.save_for_backward(embedding, cells, sums)
+        return (apart @ cells.view(len(cells), -1)).view(cells.shape[1:]), embedding[0] @ sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        embedding, cells, sums = ctx.saved_tensors
+        by_adds, by_always = gradients
+        by_apart = cells.view(len(cells), -1) @ by_adds.reshape(-1)
+        by_cells = torch.empty_like(cells)
+        for place, (apart, off) in enumerate(zip((embedding[1] - embedding[0]), embedding[0], strict=True)):
+            torch.add(by_always * off, by_adds, alpha=float(apart), out=by_cells[place])
+        return torch.stack((sums @ by_always - by_apart, by_apart)), by_cells
+
+
+class RowNetwork(nn.Module):
+    """Rows (n, n_items) → logits (n, n_items)."""
+
+    def __init__(self, n_items: int, spec: RowMLP, generator: torch.Generator | None = None) -> None:
+        """Weights begin as `spec.initialization` says; without a generator all is left to be loaded."""
+        super().__init__()
+        widths = (*spec.dims, n_items)
+        self.dropout = [spec.dropout if spec.dropout_after == "each" else 0.0] * (len(spec.dims) - 1)
+        self.dropout.append(spec.dropout)
+        self.embedding = nn.Parameter(torch.empty(2, spec.embedding))
+        self.cells = nn.Parameter(torch.empty(spec.embedding, n_items, widths[0]))
+        self.cell_bias = nn.Parameter(torch.empty(widths[0]))
+        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
+        self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
+        if generator is not None:
+            self._begin(spec.initialization, generator)
+
+    @torch.no_grad()
+    def _begin(self, initialization: Initialization, generator: torch.Generator) -> None:
+        cells = self.cells.flatten(0, 1)
+        if initialization == "glorot":
+            self.embedding.uniform_(-EMBEDDING_BOUND, EMBEDDING_BOUND, generator=generator)
+            for weight in (cells, *self.weights):
+                nn.init.xavier_uniform_(weight, generator=generator)
+            for bias in (self.cell_bias, *self.biases):
+                bias.zero_()
+            return
+        self.embedding.normal_(generator=generator)
+        fan_in = [len(cells), *(weight.shape[1] for weight in self.weights)]
+        begun = [(cells, fan_in[0]), (self.cell_bias, fan_in[0])]
+        begun += [*zip(self.weights, fan_in[1:], strict=True), *zip(self.biases, fan_in[1:], strict=True)]
+        for parameter, before in begun:
+            parameter.uniform_(-1 / math.sqrt(before), 1 / math.sqrt(before), generator=generator)
+
+    def table(self) -> tuple[Tensor, Tensor]:
+        """The first layer as a linear map: what each item adds, (n_items, width), and what is always there,
+        (width,)."""
+        made: tuple[Tensor, Tensor] = _Table.apply(self.embedding, self.cells)  # type: ignore[no-untyped-call]
+        return made[0], made[1] + self.cell_bias
+
+    def forward(
+        self,
+        rows: RowBatch,
+        generator: torch.Generator | None = None,
+        table: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits, (n, n_items); dropout needs the generator."""
+        adds, always = self.table() if table is None else table
+        first = rows.times(adds) + always
+        *weights, last = self.weights
+        *biases, last_bias = self.biases
+        return functional.linear(
+            hidden_layers(first, weights, biases, self.dropout, generator), last, last_bias
+        )
+
+
+def hidden_layers(
+    first: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    dropout: Sequence[float],
+    generator: torch.Generator | None,
+) -> Tensor:
+    """What stands before the last layer, (n, width), from what the first layer makes, (n, width).
+
+    One number in `dropout` for each of the layers' inputs and for the result; dropout needs the generator.
+    """
+    h, scale = dropped(torch.relu(first), dropout[0], generator)
+    for weight, bias, share in zip(weights, biases, dropout[1:], strict=True):
+        h, scale = dropped(torch.relu(torch.addmm(bias, h, weight.T, alpha=scale)), share, generator)
+    return h if scale == 1 else h * scale
+
+
+class RowLearner:
+    """Trains the network to give back rows."""
+
+    def __init__(self, spec: RowMLP, train: Interactions, seed: int, device: torch.device) -> None:
+        self.spec, self.n_items = spec, train.n_items
+        self.rows = SparseRows.of(train.binarized().matrix, device)
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.network = RowNetwork(train.n_items, spec, chance).to(device)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """One optimizer for all."""
+        return [(self.network, self.spec.optimizer)]
+
+    @property
+    def n_rows(self) -> int:
+        """All rows."""
+        return len(self.rows)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean binary cross-entropy of some rows' cells."""
+        batch = self.rows.take(rows)
+        return functional.binary_cross_entropy_with_logits(self.network(batch, generator), batch.dense())
+
+    def fitted(self, weights: Weights) -> RowNetwork:
+        """The network with these weights, not to be trained further."""
+        return frozen(self.n_items, self.spec, weights)
+
+
+def frozen(n_items: int, spec: RowMLP, weights: Weights) -> RowNetwork:
+    """A network of these weights, which are not copied."""
+    with torch.device("meta"):
+        network = RowNetwork(n_items, spec)
+    load_weights(network, weights)
+    return network
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a training stops by: rows that the network is shown, and what it should make of each."""
+
+    shown: SparseRows
+    wanted: SparseRows
+
+    @classmethod
+    def of(cls, given: Interactions | Split, items: Vocabulary, device: torch.device) -> Judged:
+        """Rows to give back, or histories and what was held out from them."""
+        parts = (given.histories, given.held_out) if isinstance(given, Split) else (given, given)
+        made = [SparseRows.of(part.onto(items=items).binarized().matrix, device) for part in parts]
+        return cls(*made)
+
+
+@torch.no_grad()
+def negative_error(network: RowNetwork, judged: Judged) -> float:
+    """Minus the root mean squared error of the probabilities of all cells."""
+    table, total, rows = network.table(), 0.0, judged.shown
+    for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
+        made = torch.sigmoid(network(rows.take(places), table=table)) - judged.wanted.take(places).dense()
+        total += float(made.square().sum(dtype=torch.float64))
+    return -math.sqrt(total / (len(rows) * rows.n_columns))
+
+
+def fit_row_mlp(
+    spec: RowMLP,
+    train: Interactions,
+    rng: RNG | None,
+    device: str,
+    progress: Progress,
+    validation: Interactions | Split | None,
+) -> RowMLPRecommender:
+    """See `RowMLP.fit`."""
+    from unblur.models.neural.fast.row_kernels import kernels
+    from unblur.models.neural.fast.row_training import RowStepper
+
+    on = check_device(device)
+    check_train(train)
+    seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+    part, given = train, validation
+    if spec.patience is not None and validation is None:
+        chosen = np.zeros(train.n_users, dtype=bool)
+        size = max(1, round(spec.validation_users * train.n_users))
+        chosen[streams(seed, "carve")["carve"].permutation(train.n_users)[:size]] = True
+        part, given = train.take_users(~chosen), train.take_users(chosen)
+    if not part.n_users:
+        raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
+    judged = None if spec.patience is None or given is None else Judged.of(given, train.items, on)
+    plain, compiled = plain_adam(spec.optimizer, on), kernels()
+    with torch_at_rest() if plain and compiled is not None else nullcontext(1) as threads:
+        learner = (
+            RowStepper(spec, part, seed, compiled, threads) if plain else RowLearner(spec, part, seed, on)
+        )
+        made = _trained(spec, learner, seed, judged, progress)
+    return RowMLPRecommender(spec, train.items, train.item_degrees, made, device)
+
+
+def _trained(
+    spec: RowMLP, learner: RowLearner, seed: int, judged: Judged | None, progress: Progress
+) -> RowNetwork:
+    """The network after all epochs, or at the best or the last of those until training stops."""
+    run = Training(
+        learner,
+        Plan(
+            spec.epochs,
+            spec.batch_size,
+            stopping=None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1),
+        ),
+        seed=seed,
+        device=str(learner.rows.starts.device),
+        judge=None if judged is None else lambda network: negative_error(network, judged),
+        judged_by="minus the error",
+        progress=progress,
+    )
+    for _ in run.epochs():
+        pass
+    if spec.keep == "last":
+        return learner.fitted({name: value.clone() for name, value in learner.network.state_dict().items()})
+    return run.fitted()
+
+
+class RowMLPRecommender(Recommender):
+    """Scores are the logits of a history row."""
+
+    def __init__(
+        self,
+        spec: RowMLP,
+        items: Vocabulary,
+        item_counts: NDArray[np.int64],
+        network: RowNetwork,
+        device: str,
+    ) -> None:
+        super().__init__(spec, items, item_counts, device)
+        self.network = network
+
+    @torch.no_grad()
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        table = self.network.table()
+        matrix = histories.binarized().matrix
+        return scored(matrix, None, lambda rows, _: self.network(rows, table=table), table[0].device)
+
+    def tensors(self) -> Tensors:
+        """The network's weights by name."""
+        return {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
+
+
+def restored(
+    spec: RowMLP, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
+) -> RowMLPRecommender:
+    """The recommender from its saved parts."""
+    on = check_device(device)
+    arrays = {name: torch.from_numpy(np.asarray(array)).to(on) for name, array in tensors.items()}
+    return RowMLPRecommender(spec, items, item_counts, frozen(len(items), spec, arrays), device)

@@ -1,0 +1,7 @@
+"""Training-free models: filters of the item-item operator."""
+
+from __future__ import annotations
+
+from unblur.models.spectral.bspm import BSPM as BSPM
+from unblur.models.spectral.bspm import LowPass as LowPass
+from unblur.models.spectral.flow import Flow as Flow

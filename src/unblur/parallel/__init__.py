@@ -1,0 +1,3 @@
+"""Work in threads and in processes."""
+
+from __future__ import annotations

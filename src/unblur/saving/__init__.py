@@ -1,0 +1,3 @@
+"""Fitted things on disk: one container, verified when it is read."""
+
+from __future__ import annotations

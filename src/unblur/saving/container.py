@@ -1,0 +1,312 @@
+"""A folder of tensors, tables and one manifest: what saved models and training checkpoints are kept in.
+
+::
+
+    name/
+    ├── manifest.json         what it is, how its parts are shaped, size and sha256 of every file
+    ├── tensors.safetensors   dense arrays; a CSR matrix as name.indptr, name.indices and name.data
+    └── <table>.parquet       one file for each table
+
+Writing is all or nothing, and reading checks everything before it hands anything out. The files are data:
+nothing in them names code, and nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from unblur.errors import ArtifactError, some
+from unblur.saving.tensors import Arrays, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MANIFEST = "manifest.json"
+TENSORS = "tensors.safetensors"
+_PART = re.compile(r"tensors\.safetensors|\w[\w-]*\.parquet", re.ASCII)
+_RESERVED = ("format", "format_version", "created", "versions", "tensors", "files", "sha256")
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a container holds, and the newest version of it that this code reads and writes."""
+
+    name: str
+    """Such as ``unblur-model``: the first thing in the manifest."""
+    version: int
+
+    @property
+    def noun(self) -> str:
+        """What to call such a thing in a message: ``model``."""
+        return self.name.removeprefix("unblur-")
+
+
+@dataclass(frozen=True, eq=False)
+class Container:
+    """What was read: all of it is as it was written."""
+
+    manifest: Mapping[str, Any]
+    """The `contents` that were given, and what the container recorded itself."""
+    tensors: Arrays
+    """In the memory order in which they were written; owned by the caller, and writable."""
+    tables: Mapping[str, pl.DataFrame]
+    """By the name of their file without its suffix."""
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def write_container(
+    path: str | Path,
+    form: Format,
+    contents: Mapping[str, Any],
+    tensors: Arrays,
+    tables: Mapping[str, pl.DataFrame],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a new folder, whole or not at all.
+
+    `contents` are plain values that go into the manifest. Everything is written to a hidden sibling folder,
+    flushed to the disk, and renamed. With `overwrite`, what was there is moved aside only then, put back if
+    the last step fails, and removed once the new folder is in place; a folder that holds anything else is
+    never replaced.
+
+    Raises `ArtifactError` when something is in the way, cannot be written, or is no plain value.
+    """
+    target = Path(path).resolve()
+    if clash := sorted({*contents} & {*_RESERVED}):
+        raise ArtifactError(f"Contents must not use the manifest's own keys; saw {some(clash)}. Rename them.")
+    check_new(target, form, tables, overwrite=overwrite)
+    partial = _sibling(target, "partial")
+    try:
+        partial.mkdir(parents=True)
+        layouts = write_tensors(tensors, partial / TENSORS)
+        for name, table in tables.items():
+            table.write_parquet(partial / f"{name}.parquet")
+        manifest = {
+            "format": form.name,
+            "format_version": form.version,
+            **contents,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": _versions(),
+            "tensors": layouts,
+            "files": {file.name: _facts(file) for file in sorted(partial.iterdir())},
+        }
+        (partial / MANIFEST).write_bytes(_sealed(manifest))
+        for file in (*partial.iterdir(), partial):
+            _flush(file)
+        check_new(target, form, tables, overwrite=overwrite)
+        _put_in_place(partial, target)
+    except OSError as problem:
+        raise ArtifactError(
+            f"A {form.noun} needs a folder that can be written; {problem}. Make room, or go elsewhere."
+        ) from problem
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrite: bool) -> None:
+    """Raise `ArtifactError` where something is in the way of a folder with tables of these names."""
+    target = Path(path).resolve()
+    names = {MANIFEST, TENSORS, *(f"{name}.parquet" for name in tables)}
+    if not target.exists():
+        return
+    if not overwrite:
+        raise ArtifactError(
+            f"A {form.noun} is saved to a new folder; {target} exists. "
+            "Choose another path, or give --overwrite (`overwrite=True`)."
+        )
+    strangers: list[str] | None = None
+    if target.is_dir():
+        present = {file.name for file in target.iterdir()}
+        ours = not present or (MANIFEST in present and form.name.encode() in (target / MANIFEST).read_bytes())
+        strangers = sorted(present - names if ours else present)
+    if strangers or strangers is None:
+        seen = f"is a folder with {some(strangers)}" if strangers else "is a file"
+        raise ArtifactError(
+            f"Only the folder of a saved {form.noun}, with nothing else in it, is ever overwritten; "
+            f"{target} {seen}. Choose another path, or move that away first."
+        )
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    earlier = _sibling(target, "earlier")
+    try:
+        if target.exists():
+            target.rename(earlier)
+        partial.rename(target)
+    except BaseException:
+        if earlier.exists() and not target.exists():
+            earlier.rename(target)
+        raise
+    _flush(target.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _sibling(target: Path, purpose: str) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
+
+
+def _versions() -> dict[str, str]:
+    from unblur import __version__
+
+    versions = {"unblur": __version__, "python": python_version()}
+    for package in ("numpy", "scipy", "torch"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": digest}
+
+
+def _sealed(manifest: Mapping[str, Any]) -> bytes:
+    """The text of a manifest, which ends with the sha256 of the text without that entry."""
+    try:
+        return _rendered({**manifest, "sha256": hashlib.sha256(_rendered(manifest)).hexdigest()})
+    except (TypeError, ValueError) as problem:
+        raise ArtifactError(
+            f"A manifest takes finite numbers, strings, lists and tables; {problem}. Convert the values."
+        ) from None
+
+
+def _rendered(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
+    """The manifest of a container, checked in itself; no other file is opened.
+
+    Raises `ArtifactError` when there is none, when it is of another format or a newer version, or damaged.
+    """
+    folder = Path(path)
+    try:
+        text = (folder / MANIFEST).read_bytes()
+    except OSError as problem:
+        _refuse_what_is_no_container(folder, form, problem)
+    try:
+        manifest = json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        refuse(folder, form, f"{MANIFEST} is not complete JSON ({problem})")
+    if not isinstance(manifest, dict) or manifest.get("format") != form.name:
+        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise ArtifactError(
+            f"The format of a {form.noun} must be {form.name!r}; {folder / MANIFEST} says {found!r}. "
+            "Check the path."
+        )
+    version = manifest.get("format_version")
+    if type(version) is not int or version < 1:
+        refuse(folder, form, f"{MANIFEST} says format version {version!r}")
+    if version > form.version:
+        raise ArtifactError(
+            f"This installation reads {form.noun} format {form.version} and older; {folder} has format "
+            f"{version}, written by unblur {writer(manifest)}. Upgrade with `pip install --upgrade unblur`."
+        )
+    try:
+        whole = text == _sealed({key: value for key, value in manifest.items() if key != "sha256"})
+    except ArtifactError:
+        whole = False
+    if not whole:
+        refuse(folder, form, f"{MANIFEST} was changed after it was written")
+    return manifest
+
+
+def read_container(path: str | Path, form: Format) -> Container:
+    """Read a folder that `write_container` wrote.
+
+    Size and sha256 of every file, and type and shape of every tensor, are checked against the manifest.
+    Raises `ArtifactError` for anything that is missing, changed, left over, or outside the folder.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder, form)
+    try:
+        _verify_files(folder, form, manifest["files"])
+        tensors = read_tensors(manifest["tensors"], folder / TENSORS)
+        tables = {
+            Path(name).stem: _read_table(folder / name) for name in manifest["files"] if name != TENSORS
+        }
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as problem:
+        refuse(folder, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
+    return Container(manifest, tensors, tables)
+
+
+def writer(manifest: Mapping[str, Any]) -> str:
+    """The version of unblur that wrote a container, ``?`` where the manifest does not say."""
+    versions = manifest.get("versions")
+    return str(versions.get("unblur", "?")) if isinstance(versions, dict) else "?"
+
+
+def refuse(folder: str | Path, form: Format, seen: str) -> NoReturn:
+    """Raise the `ArtifactError` for a folder that is not as it was written."""
+    raise ArtifactError(
+        f"A saved {form.noun} must be whole and as it was written; in {folder}, {seen}. "
+        f"Copy it again from its source, or save the {form.noun} again."
+    ) from None
+
+
+def _refuse_what_is_no_container(folder: Path, form: Format, problem: OSError) -> NoReturn:
+    if (folder / MANIFEST).exists():
+        refuse(folder, form, f"{MANIFEST} cannot be read ({problem})")
+    seen = "is a file" if folder.is_file() else f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
+    advice = "Check the path"
+    if folder.name and not folder.exists():
+        for aside in folder.parent.glob(f".{glob.escape(folder.name)}.*.earlier"):
+            advice = f"A save was cut off, and what was there before it is whole: rename {aside}"
+    raise ArtifactError(
+        f"A saved {form.noun} must be a folder with a {MANIFEST}; {folder} {seen}. {advice}."
+    ) from None
+
+
+def _verify_files(folder: Path, form: Format, files: Mapping[str, Mapping[str, Any]]) -> None:
+    if foreign := [name for name in files if not _PART.fullmatch(name)]:
+        refuse(folder, form, f"{MANIFEST} names files that are no part of such a folder: {some(foreign)}")
+    present = {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {MANIFEST}
+    if missing := sorted(set(files) - present):
+        refuse(folder, form, f"these files are missing: {some(missing)}")
+    if extra := sorted(present - set(files)):
+        refuse(folder, form, f"there are files that {MANIFEST} does not name (move them away): {some(extra)}")
+    for name, recorded in files.items():
+        size = (folder / name).stat().st_size
+        if size != recorded["bytes"]:
+            refuse(folder, form, f"{name} has {size:,} bytes instead of {recorded['bytes']:,}")
+        if _facts(folder / name)["sha256"] != recorded["sha256"]:
+            refuse(folder, form, f"{name} was changed after it was written (its sha256 differs)")
+
+
+def _read_table(file: Path) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(file)
+    except pl.exceptions.PolarsError as problem:
+        raise ValueError(f"{file.name}: {problem}") from None

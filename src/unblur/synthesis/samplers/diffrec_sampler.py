@@ -1,0 +1,124 @@
+"""DiffRec as a sampler: its reverse chain on random users instead of real histories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import SpecError
+from unblur.models.diffusion.diffrec import DiffRec
+from unblur.models.diffusion.schedule import Schedule
+from unblur.models.diffusion.settings import Sampling
+from unblur.progress import Progress, silent
+from unblur.randomness import RNG
+from unblur.recommender import Tensors
+from unblur.spec import spec
+from unblur.synthesis.discretization import Scores, discretized
+from unblur.synthesis.samplers.independent_items import popular_rows
+from unblur.synthesis.settings import Discretization
+from unblur.synthesis.synthesizer import Block, Blocks, RealCounts, Rows, Synthesizer, check_train
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unblur.models.diffusion.item_diffusion import DiffRecRecommender
+
+
+@spec
+class DiffRecSampler:
+    """DiffRec (Wang et al., SIGIR 2023) started from users whose items are drawn by popularity alone.
+
+    Its schedules never reach pure noise, so a start there is no start: the chain is given a random row of a
+    real number of items, made noisy, and what it makes of it is the synthetic user.
+    """
+
+    kind: ClassVar[str] = "diffrec-sampler"
+    stochastic: ClassVar[bool] = True
+    model: DiffRec = DiffRec(
+        schedule=Schedule(scale=0.1), sampling=Sampling(start_steps=5, noise=True), epochs=100
+    )
+    """The model, and how it is trained."""
+    discretization: Discretization = Discretization(rule="user-counts")
+    """How scores become items."""
+
+    def __post_init__(self) -> None:
+        if self.model.time_weights is not None:
+            raise SpecError(
+                "Synthetic users have no times, so `model.time_weights` must be nothing; saw "
+                f"{self.model.time_weights!r}. Leave it out."
+            )
+
+    def fit(
+        self,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        device: str = "cpu",
+        progress: Progress = silent,
+        validation: Interactions | None = None,
+    ) -> DiffRecSynthesizer:
+        """Train the model as `DiffRec.fit` does."""
+        check_train(train)
+        model = self.model.fit(train, rng=rng, device=device, progress=progress, validation=validation)
+        return DiffRecSynthesizer(
+            self, train.items, train.n_users, model, train.item_degrees, RealCounts.of(train), device
+        )
+
+    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> DiffRecSynthesizer:
+        """The fitted synthesizer from its saved parts."""
+        item_counts = np.asarray(tensors["item_counts"])
+        weights = {
+            name.removeprefix("model."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("model.")
+        }
+        return DiffRecSynthesizer(
+            self,
+            items,
+            int(np.asarray(tensors["n_real_users"])[0]),
+            self.model.restore(items, item_counts, weights, device),
+            item_counts,
+            RealCounts(np.asarray(tensors["users_with"]), len(items)),
+            device,
+        )
+
+
+class DiffRecSynthesizer(Synthesizer):
+    """Scores of random rows, turned into items. Items that nobody in train had are never sampled."""
+
+    def __init__(
+        self,
+        spec: DiffRecSampler,
+        items: Vocabulary,
+        n_real_users: int,
+        model: DiffRecRecommender,
+        item_counts: NDArray[np.int64],
+        counts: RealCounts,
+        device: str,
+    ) -> None:
+        super().__init__(spec, items, n_real_users, device)
+        self.model, self.item_counts, self.counts = model, item_counts, counts
+
+    def tensors(self) -> Tensors:
+        """`model.…`, `item_counts`, `users_with`, `n_real_users`."""
+        return {
+            **{f"model.{name}": tensor for name, tensor in self.model.tensors().items()},
+            "item_counts": self.item_counts,
+            "users_with": self.counts.users_with,
+            "n_real_users": np.array([self.n_real_users], dtype=np.int64),
+        }
+
+    def _rows(self, blocks: Blocks) -> Rows:
+        return discretized(self._scored(blocks), self.spec.discretization, self.counts, blocks.n_users)
+
+    def _scored(self, blocks: Blocks) -> Iterator[tuple[Block, Scores]]:
+        for block in blocks:
+            sizes = np.maximum(self.counts.drawn(block.size, block.random), 1)
+            rows = popular_rows(self.item_counts, sizes, block.random)
+            scores = self.model.score(Interactions(rows, Vocabulary.range(block.size), self.items))
+            scores[:, self.item_counts == 0] = -np.inf
+            yield block, scores

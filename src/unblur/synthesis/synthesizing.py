@@ -1,0 +1,206 @@
+"""From the caller's own data to a folder with synthetic users and their card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unblur.data.files.folders import replacing_folder
+from unblur.data.files.writing import write
+from unblur.data.interactions import Interactions
+from unblur.errors import ArtifactError, RecipeError, some
+from unblur.experiment.folder import check_above
+from unblur.experiment.preparation import read_parts
+from unblur.experiment.provenance import trained_on, versions
+from unblur.experiment.recipe.schema import Recipe
+from unblur.progress import Progress, silent
+from unblur.randomness import streams
+from unblur.saving import models as artifact
+from unblur.spec import spec_from_dict, spec_to_dict
+from unblur.synthesis.card import card
+from unblur.synthesis.streaming import write_batches
+from unblur.synthesis.synthesizer import Synthesizer
+from unblur.synthesis.utility.rated_users import within_users
+
+CARD, SAMPLE, SAVED = "card.md", "synthetic.parquet", "synthesizer"
+"""What the folder holds; the synthesizer where it was asked for."""
+REAL = "real"
+"""The folder within it of real users, in ``train.parquet`` and ``kept.parquet``, where some were to be kept out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Synthesized:
+    """What was made."""
+
+    synthesizer: Synthesizer
+    train: Interactions
+    n_users: int
+    n_pairs: int
+    fit_seconds: float
+    sample_seconds: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What is asked of differential privacy."""
+
+    epsilon: float
+    delta: float | None = None
+    """A tenth of one over the number of users when left out."""
+
+
+def synthesize(
+    recipe: Recipe,
+    data: str | Path,
+    *,
+    out: str | Path,
+    users: int | None = None,
+    protection: Protection | None = None,
+    keep_synthesizer: bool = False,
+    keep_out: float | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Synthesized:
+    """Fit the synthesizer of a recipe to the file at `data`, or to the train file of the folder there, and sample it.
+
+    - `out`: a new folder with ``synthetic.parquet`` (streamed: memory does not grow with `users`), ``card.md``, and
+      ``synthesizer/`` with `keep_synthesizer`. It appears whole or not at all; one that exists raises
+      `ArtifactError` before anything is computed, unless `overwrite` and it holds a card.
+    - `users`: how many; as many as there are real ones when left out.
+    - `keep_out`: a share of the users, chosen at random, from whom nothing is learned: the control group of an audit.
+      ``real/`` then holds both kinds of users.
+    - `protection`: train with differential privacy. Training then stops nowhere early, no loss is the
+      SDRM authors', and nothing is standardised or drawn by the codes' own mean and covariance, since none of these can
+      be accounted for otherwise. All chance comes from the system and is not kept, since a
+      known seed would void the guarantee; and the card gives no exact figure of the data but the number of users.
+    """
+    check_new(out, overwrite=overwrite, source=data, keeps_real=keep_out is not None)
+    if keep_out is not None and not 0 < keep_out < 1:
+        raise RecipeError(
+            f"A share of the users to keep out lies between 0 and 1; saw {keep_out}. Correct it."
+        )
+    if recipe.utility is None:
+        raise RecipeError(
+            f"Users are sampled by a synthesizer; {recipe.model.kind} is a recommender. Name one, such as sdrm."
+        )
+    parts = read_parts(recipe.data, data, progress=progress)
+    train = parts.get("train") or next(iter(parts.values()))
+    unused = [name for name, part in parts.items() if part is not train]
+    notes = [f"made from the train file alone; not used: {', '.join(unused)}"] if unused else []
+    train, kept = (train, None) if keep_out is None else _apart(train, keep_out, recipe.seed)
+    if protection is not None:
+        recipe = replace(recipe, model=protected(recipe.model, protection, train.n_users))
+        notes.append(
+            "with differential privacy: training runs all its epochs, and says what it costs in the card"
+        )
+    model, remarks = within_users(recipe.model, train)
+    recipe = replace(recipe, model=model)
+    notes.extend(remarks)
+    private = getattr(recipe.model, "privacy", None) is not None
+    chance: dict[str, Any] = {} if private else streams(recipe.seed, "fit", "sample")  # a known seed voids ε
+    start = time.perf_counter()
+    synthesizer: Synthesizer = recipe.model.fit(
+        train, rng=chance.get("fit"), device=device, progress=progress
+    )
+    fit_seconds = time.perf_counter() - start
+    wanted = train.n_users if users is None else users
+    start = time.perf_counter()
+    with replacing_folder(out) as folder:
+        batches = synthesizer.sample_batches(wanted, rng=chance.get("sample"), progress=progress)
+        counted = _Empty(batches)
+        n_pairs = write_batches(counted, folder / SAMPLE)
+        sample_seconds = time.perf_counter() - start
+        if counted.empty:
+            notes.append(f"{counted.empty:,} synthetic users have no item and leave no trace in the file")
+        counts = {"users": wanted, "pairs": n_pairs}
+        text = card(
+            train,
+            recipe,
+            synthesizer,
+            counts,
+            versions(),
+            file=SAMPLE,
+            source=Path(data).name,
+            n_kept=0 if kept is None else kept.n_users,
+        )
+        (folder / CARD).write_text(text, encoding="utf-8")
+        if kept is not None:
+            (folder / REAL).mkdir()
+            for name, part in (("train", train), ("kept", kept)):
+                write(part.binarized(), folder / REAL / f"{name}.parquet")
+        if keep_synthesizer:
+            origin = None if private else trained_on(train, recipe)
+            artifact.save_synthesizer(synthesizer, folder / SAVED, provenance=origin)
+    return Synthesized(synthesizer, train, wanted, n_pairs, fit_seconds, sample_seconds, tuple(notes))
+
+
+def protected(model: Any, protection: Protection, n_users: int) -> Any:
+    """The spec with differential privacy. Raises `RecipeError` for a kind that cannot have it."""
+    tree = spec_to_dict(model)
+    if "privacy" not in tree:
+        raise RecipeError(
+            f"Differential privacy is offered by sdrm and multi-vae; {model.kind} has none. Choose one of these."
+        )
+    delta = 0.1 / n_users if protection.delta is None else protection.delta
+    tree["privacy"] = {**(tree["privacy"] or {}), "epsilon": protection.epsilon, "delta": delta}
+    tree["vae"] |= {"stopping": None, "prior": "standard"}
+    if "diffusion" in tree:
+        tree["diffusion"]["standardized"] = False
+        if tree["diffusion"]["objective"] == "sdrm":
+            tree["diffusion"]["objective"] = "noise"
+    return spec_from_dict(type(model), tree)
+
+
+def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, Interactions]:
+    """Random users to learn from, and the rest."""
+    size = round(share * data.n_users)
+    if not 0 < size < data.n_users:
+        raise RecipeError(
+            f"Some users must be learned from and some kept out; {share} of {data.n_users:,} users is {size:,}. "
+            "Give another share."
+        )
+    chosen = np.zeros(data.n_users, dtype=bool)
+    chosen[streams(seed, "kept out")["kept out"].permutation(data.n_users)[:size]] = True
+    return data.take_users(~chosen), data.take_users(chosen)
+
+
+def check_new(out: str | Path, *, overwrite: bool, source: str | Path, keeps_real: bool) -> None:
+    """Raise `ArtifactError` where something is in the way of the folder, or would be lost with what it replaces."""
+    place = Path(out)
+    check_above(place)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return
+    if not overwrite or not (place / CARD).is_file():
+        raise ArtifactError(
+            f"Synthetic users are written to a new folder; {out} exists. Choose another path, or give --overwrite "
+            f"to replace one that holds a {CARD}."
+        )
+    inside = {entry.name for entry in place.iterdir()}
+    if Path(source).resolve().is_relative_to(place.resolve()):
+        lost = f"the data that were given, {source}"
+    elif strange := inside - {CARD, SAMPLE, SAVED, REAL}:
+        lost = f"what is beside the sample: {some(sorted(strange))}"
+    elif REAL in inside and not keeps_real:
+        lost = f"the real users in {REAL}/, since none are kept out this time"
+    else:
+        return
+    raise ArtifactError(f"A folder that is replaced is lost; with {out} that is {lost}. Choose another path.")
+
+
+class _Empty:
+    """Batches on their way, with a count of users who have nothing."""
+
+    def __init__(self, batches: Iterator[Interactions]) -> None:
+        self.batches, self.empty = batches, 0
+
+    def __iter__(self) -> Iterator[Interactions]:
+        for batch in self.batches:
+            self.empty += int((batch.user_degrees == 0).sum())
+            yield batch

@@ -1,0 +1,3 @@
+"""Training of any network, epoch by epoch."""
+
+from __future__ import annotations

@@ -1,0 +1,280 @@
+"""The training loop: a generator of epoch reports, which the caller may stop at any time.
+
+What is trained is a `Learner`; how long and in which batches is the `Plan`. All chance of an epoch comes from
+the seed and the epoch's number, so a run that was interrupted and resumed from a checkpoint ends in the same
+bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unblur.errors import UnblurError
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.training.checkpoints import Checkpoint, CheckpointFolder
+from unblur.training.devices import Precision, check_device
+from unblur.training.learner import Learner, Moment
+from unblur.training.optimization import clip, make_optimizer, optimizer_state, restore_optimizer
+from unblur.training.scalars import Scalars
+from unblur.training.settings import Stopping
+
+Fitted = TypeVar("Fitted")
+EVENT_SECONDS = 1.0
+"""How far apart, at least, the progress events within an epoch are."""
+
+
+class DivergedTraining(UnblurError, ArithmeticError):
+    """A loss that is no longer a finite number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to train, and in which batches."""
+
+    epochs: int = 1000
+    batch_size: int = 400
+    precision: Precision = "float32"
+    """What matrix products are computed in: bfloat16 runs them under autocast, weights and losses stay
+    float32."""
+    stopping: Stopping | None = None
+    """When to stop early; needs a judge."""
+    decay: Literal["none", "linear"] = "none"
+    """``linear``: in epoch e of E, learning rates are 1 − (e − 1)/E of what they are at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What one epoch came to."""
+
+    epoch: int
+    """From 1."""
+    loss: float
+    """The mean over the rows trained on."""
+    validation: float | None
+    """The metric on what was set aside, in the epochs that are evaluated."""
+    best: bool
+    """Whether this is the best epoch so far; without evaluation every epoch is."""
+    seconds: float
+    """How long the epoch took, evaluation included."""
+
+
+class Training(Generic[Fitted]):
+    """A run of training: iterate over `epochs`, then ask for what is `fitted`.
+
+    ::
+
+        for report in training.epochs():
+            if report.loss < enough:
+                break
+        model = training.fitted()
+    """
+
+    def __init__(
+        self,
+        learner: Learner[Fitted],
+        plan: Plan,
+        *,
+        seed: int,
+        device: str = "cpu",
+        judge: Callable[[Fitted], float] | None = None,
+        judged_by: str | None = None,
+        checkpoints: CheckpointFolder | None = None,
+        checkpoint_every: int = 1,
+        scalars: Scalars | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        """`judge` measures what is fitted, higher is better, and `judged_by` is what progress calls it (else the metric of
+        the stopping rule); `checkpoints` is resumed from where it holds some."""
+        self.learner, self.plan, self.seed = learner, plan, seed
+        self.device = check_device(device, plan.precision)
+        self.judge, self.judged_by = judge, judged_by
+        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
+        self.scalars, self.progress = scalars, progress
+        self.history: list[EpochReport] = []
+        self._optimizers = [
+            make_optimizer(module.parameters(), settings) for module, settings in learner.groups
+        ]
+        self._best: dict[str, Tensor] | None = None
+        self._lent = False  # whether the best weights are in use elsewhere, and must not be written over
+        self._resume()
+
+    @property
+    def epoch(self) -> int:
+        """The last finished epoch, 0 before the first."""
+        return self.history[-1].epoch if self.history else 0
+
+    @property
+    def best(self) -> EpochReport | None:
+        """The report of the best epoch so far."""
+        return next((report for report in reversed(self.history) if report.best), None)
+
+    def fitted(self) -> Fitted:
+        """What the weights of the best epoch make: the last one's where nothing was evaluated."""
+        if self._best is None:
+            return self.learner.fitted(_copied(self.learner.module))
+        self._lent = True
+        return self.learner.fitted(self._best)
+
+    def epochs(self) -> Iterator[EpochReport]:
+        """Train epoch by epoch until the plan's end or its stopping rule; each report comes after its
+        checkpoint.
+
+        Raises `DivergedTraining` when a loss is not finite; the checkpoints then are those of earlier epochs,
+        and `fitted` still gives the best evaluated one.
+        """
+        try:
+            while not self.ended:
+                report = self._epoch(self.epoch + 1)
+                self.history.append(report)
+                if self.checkpoints is not None and (report.epoch % self.checkpoint_every == 0 or self.ended):
+                    self._write(self.checkpoints)
+                if self.scalars is not None:
+                    self.scalars.add(report.epoch, {"loss": report.loss, "validation": report.validation})
+                self.progress(ProgressEvent("train", report.epoch, self.plan.epochs, self._figures(report)))
+                yield report
+        finally:
+            if self.scalars is not None:
+                self.scalars.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the plan or its stopping rule wants no further epoch."""
+        return self.epoch >= self.plan.epochs or self._stopped()
+
+    def _stopped(self) -> bool:
+        stopping, best = self.plan.stopping, self.best
+        if stopping is None or self.judge is None or best is None:
+            return False
+        return self.epoch + 1 - best.epoch >= stopping.patience
+
+    def _epoch(self, epoch: int) -> EpochReport:
+        start = time.perf_counter()
+        loss = self._train(epoch)
+        validation: float | None = None
+        stopping = self.plan.stopping
+        if self.judge is None or stopping is None:
+            return EpochReport(epoch, loss, None, True, time.perf_counter() - start)
+        before = max(
+            (report.validation for report in self.history if report.validation is not None), default=-math.inf
+        )
+        if epoch % stopping.every == 0:
+            validation = self.judge(self.learner.fitted(self.learner.module.state_dict()))
+            if validation > before:
+                self._best = _copied(self.learner.module, into=None if self._lent else self._best)
+                self._lent = False
+        improved = validation is not None and validation > before
+        return EpochReport(epoch, loss, validation, improved, time.perf_counter() - start)
+
+    def _train(self, epoch: int) -> float:
+        """One pass over all rows in random order; the mean loss."""
+        learner, size = self.learner, self.plan.batch_size
+        order, generator = epoch_chance(self.seed, epoch, learner.n_rows, self.device)
+        batches = order.split(size)
+        losses = torch.empty(len(batches), device=self.device)
+        told = time.perf_counter()
+        learner.module.train()
+        if self.plan.decay == "linear":
+            for (_, settings), optimizer in zip(learner.groups, self._optimizers, strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate * (1 - (epoch - 1) / self.plan.epochs)
+        for place, rows in enumerate(batches):
+            for optimizer in self._optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
+                moment = Moment(epoch, (epoch - 1) * len(batches) + place)
+                loss = learner.loss(rows, moment, generator)
+            losses[place] = loss.detach()
+            if self._optimizers:
+                loss.backward()
+            for (module, settings), optimizer in zip(learner.groups, self._optimizers, strict=True):
+                clip(module, settings)
+                optimizer.step()
+            if time.perf_counter() - told > EVENT_SECONDS:
+                told = time.perf_counter()
+                _check_finite(losses[: place + 1], len(batches), epoch, self.checkpoints)
+                self.progress(
+                    ProgressEvent(
+                        f"train, epoch {epoch}", place + 1, len(batches), {"loss": float(losses[place])}
+                    )
+                )
+        learner.module.eval()
+        _check_finite(losses, len(batches), epoch, self.checkpoints)
+        sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
+        return float((losses.double().cpu() * sizes).sum() / sizes.sum())
+
+    def _figures(self, report: EpochReport) -> dict[str, float]:
+        """What a progress event shows: loss, metric, and the seconds left if every epoch of the plan is
+        needed."""
+        shown = {"loss": report.loss}
+        if report.validation is not None and self.plan.stopping is not None:
+            shown[self.judged_by or self.plan.stopping.metric] = report.validation
+        recent = [past.seconds for past in self.history[-10:]]
+        shown["seconds_left"] = sum(recent) / len(recent) * (self.plan.epochs - report.epoch)
+        return shown
+
+    def _write(self, folder: CheckpointFolder) -> None:
+        tensors = {f"module.{name}": tensor for name, tensor in self.learner.module.state_dict().items()}
+        if self._best is not None:
+            tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        for place, optimizer in enumerate(self._optimizers):
+            tensors |= {
+                f"optimizer.{place}.{name}": tensor for name, tensor in optimizer_state(optimizer).items()
+            }
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        record = {"history": [asdict(report) for report in self.history]}
+        folder.write(Checkpoint(self.epoch, record, arrays))
+
+    def _resume(self) -> None:
+        found = None if self.checkpoints is None else self.checkpoints.latest()
+        if found is None:
+            return
+        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in found.tensors.items()}
+        self.learner.module.load_state_dict(_below(tensors, "module."))
+        self._best = _below(tensors, "best.") or None
+        for place, optimizer in enumerate(self._optimizers):
+            restore_optimizer(optimizer, _below(tensors, f"optimizer.{place}."))
+        self.history = [EpochReport(**report) for report in found.record["history"]]
+
+
+def epoch_chance(seed: int, epoch: int, n_rows: int, device: torch.device) -> tuple[Tensor, torch.Generator]:
+    """The order of the rows in an epoch, int64, and the generator of all its other chance, both on the
+    device."""
+    words = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint64)
+    shuffle = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+    order = torch.randperm(n_rows, generator=shuffle).to(device)
+    return order, torch.Generator(device=device).manual_seed(int(words[1] >> np.uint64(1)))
+
+
+def _check_finite(losses: Tensor, batches: int, epoch: int, checkpoints: CheckpointFolder | None) -> None:
+    bad = (~torch.isfinite(losses)).nonzero()
+    if not len(bad):
+        return
+    place = int(bad[0])
+    kept = f" Checkpoints of earlier epochs are in {checkpoints.path}." if checkpoints is not None else ""
+    raise DivergedTraining(
+        f"The loss of every batch must be finite; that of batch {place + 1} of {batches} in epoch {epoch} is "
+        f"{float(losses[place])}. Lower the learning rate, or set `optimizer.clip_norm`.{kept}"
+    )
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _copied(module: nn.Module, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """A copy of the weights, in memory that is reused where there is some."""
+    state = module.state_dict()
+    if into is None:
+        return {name: tensor.detach().clone() for name, tensor in state.items()}
+    for name, tensor in state.items():
+        into[name].copy_(tensor)
+    return into

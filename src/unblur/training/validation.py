@@ -1,0 +1,93 @@
+"""Interactions that are set aside to judge training by, and the judging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
+from unblur.errors import DataError, SpecError
+from unblur.evaluation.metrics import USER_METRICS, parse_metric, per_user
+from unblur.randomness import RNG, generator
+from unblur.recommender import Recommender
+from unblur.training.settings import Stopping
+
+
+def check_metric(name: str) -> tuple[str, int]:
+    """The metric and cut-off that a name such as ``recall@20`` stands for, if users have values of it."""
+    metric, cutoff = parse_metric(name)
+    if metric not in USER_METRICS or metric == "mean_popularity":
+        known = ", ".join(sorted(set(USER_METRICS) - {"mean_popularity"}))
+        raise SpecError(
+            f"Training stops by a metric that each user has and that grows; saw {name!r}. Use one of {known}."
+        )
+    return metric, cutoff
+
+
+def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
+    """Set aside a fraction of each user's interactions, at random or the last in time, always leaving one.
+
+    Raises `DataError` when the last in time are wanted and there are no timestamps, or when every user has
+    too few interactions to give one up.
+    """
+    degrees = train.user_degrees
+    counts = np.minimum(np.round(degrees * stopping.fraction), np.maximum(degrees - 1, 0)).astype(np.int64)
+    if stopping.carve == "last":
+        if train.timestamps is None:
+            raise DataError(
+                "Setting aside the last interactions in time needs timestamps; these have none. Use `carve` "
+                '"random", '
+                "or read the data with its time column."
+            )
+        priority = train.timestamps.astype(np.float64)
+    else:
+        priority = generator(rng).random(train.n_interactions)
+    order = np.lexsort((priority, train.rows()))
+    place = np.arange(train.n_interactions) - np.repeat(train.matrix.indptr[:-1], degrees)
+    held = np.zeros(train.n_interactions, dtype=bool)
+    held[order] = place >= np.repeat(degrees - counts, degrees)
+    if not held.any():
+        raise DataError(
+            f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
+            "none. Raise `stopping.fraction`, give `validation`, or train without `stopping`."
+        )
+    part = train.keep(~held)
+    return Split(
+        part, part, train.keep(held), f"carved from train: {stopping.carve}, {stopping.fraction:.0%}"
+    )
+
+
+def given(train: Interactions, validation: Interactions) -> Split:
+    """The split that train and a given validation set make; both must have the same users and items."""
+    held = validation.onto(users=train.users, items=train.items)
+    return Split(train, train, held, "given validation")
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Measures a recommender on what was set aside, for the users of whom something was."""
+
+    histories: Interactions
+    held_out: Interactions
+    metric: str
+    cutoff: int
+
+    @classmethod
+    def of(cls, split: Split, name: str) -> Judge:
+        """Judge by a metric such as ``recall@20``."""
+        metric, cutoff = check_metric(name)
+        if cutoff > split.histories.n_items:
+            raise SpecError(
+                f"The cut-off of `stopping.metric` must not exceed the {split.histories.n_items:,} items; "
+                f"saw {name!r}. Lower it."
+            )
+        rows = np.flatnonzero(split.held_out.user_degrees)
+        return cls(split.histories.take_users(rows), split.held_out.take_users(rows), metric, cutoff)
+
+    def __call__(self, recommender: Recommender) -> float:
+        """The mean of the metric over the users; items of the history are not recommended."""
+        ranking = recommender.recommend(self.histories, k=self.cutoff, batch_size=1024)
+        values = per_user(ranking.positions, self.held_out.matrix, [self.metric], [self.cutoff])
+        return float(values.values.mean())

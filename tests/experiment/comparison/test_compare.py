@@ -1,0 +1,420 @@
+"""A comparison from line-up to leaderboard: equal budgets, nothing chosen on test, nothing computed twice or lost."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from unblur import load
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.splits.holding_out import hold_out
+from unblur.errors import ArtifactError, RecipeError, SpecError, VocabularyMismatch
+from unblur.experiment.comparison import running as running_module
+from unblur.experiment.comparison.costs import EnergyMeter
+from unblur.experiment.comparison.entries import line_up, metric_of
+from unblur.experiment.comparison.page import comparison_page
+from unblur.experiment.comparison.running import compare
+from unblur.experiment.comparison.searching import Budget, judged_on, searched
+from unblur.experiment.comparison.summary import Comparison, summarise
+from unblur.experiment.comparison.tables import to_markdown
+from unblur.experiment.preparation import prepare
+from unblur.progress import ProgressEvent
+from unblur.registry import RECOMMENDERS, recommender_spec
+from unblur.spec import spec_from_dict, spec_to_dict
+
+MODELS = ("popularity", "item-knn", "ease")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("log") / "log.parquet"
+    demo_interactions(n_users=120, n_items=60, rng=3).to_frame().write_parquet(place)
+    return place
+
+
+def run(log: Path, *models: str, out: Path | None = None, trials: int = 3, **more: Any) -> Comparison:
+    settings = {"protocol.cutoffs": [5, 10]} | more.pop("settings", {})
+    lineup = line_up(models or MODELS, own_data=True, settings=settings, protocol=more.pop("protocol", None))
+    return compare(lineup, data=log, budget=Budget(trials), out=out, **more)
+
+
+@pytest.fixture(scope="module")
+def found(log: Path) -> Comparison:
+    return run(log)
+
+
+def test_the_numbers_are_those_of_a_plain_evaluation(found: Comparison, log: Path) -> None:
+    """Fit the chosen spec by hand, evaluate by the protocol: the same value of each user."""
+    lineup = line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5, 10]})
+    prepared = prepare(lineup.ground, data=log)
+    for result in found.results:
+        plain = dict(result.chosen)
+        kind = recommender_spec(str(plain.pop("kind")))
+        model = spec_from_dict(kind, plain).fit(prepared.split.train)
+        evaluation = prepared.recipe.protocol.evaluate(model, prepared.split)
+        np.testing.assert_allclose(result.values["recall@5"], evaluation.per_user["recall@5"])
+        assert found.figures[result.name]["ndcg@10"].value == pytest.approx(evaluation["ndcg@10"].value)
+        assert result.curve[4][1] == pytest.approx(evaluation["recall@5"].value)
+    means = [found.figures[result.name]["recall@5"].value for result in found.results]
+    assert means == sorted(means, reverse=True)
+    assert found.verdict().startswith(found.results[0].name)
+
+
+def test_each_model_has_the_same_budget(found: Comparison) -> None:
+    assert {result.name: result.search.get("trials", 0) for result in found.results} == {
+        "popularity": 0,
+        "item-knn": 3,
+        "ease": 3,
+    }
+
+
+def test_nothing_is_chosen_on_test(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the held-out items of half the users gone, the same trials come out."""
+    whole = run(log, out=tmp_path / "one", trials=4)
+
+    def fewer(*given: Any, **more: Any) -> Any:
+        prepared = prepare(*given, **more)
+        held = prepared.split.held_out
+        kept = held.keep(held.rows() < held.n_users // 2)
+        return replace(prepared, split=replace(prepared.split, held_out=kept))
+
+    monkeypatch.setattr(running_module, "prepare", fewer)
+    half = run(log, out=tmp_path / "two", trials=4)
+    for name in MODELS:
+        assert whole[name].chosen == half[name].chosen
+        assert whole[name].search.get("value") == half[name].search.get("value")
+    assert whole.size["counted"] > half.size["counted"]
+
+
+def test_a_second_call_computes_only_what_is_missing(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(log, out=tmp_path / "kept")
+    files = sorted((tmp_path / "kept" / "models").iterdir())
+    before = [file.stat().st_mtime_ns for file in files]
+    measured: list[str] = []
+    measure = running_module.measure
+
+    def counted(prepared: Any, **more: Any) -> Any:
+        measured.append(prepared.recipe.name)
+        return measure(prepared, **more)
+
+    monkeypatch.setattr(running_module, "measure", counted)
+    again = run(log, out=tmp_path / "kept")
+    assert measured == []
+    assert again.figures == first.figures
+    assert again.differences == first.differences
+    assert to_markdown(again).partition("## Notes")[0] == to_markdown(first).partition("## Notes")[0]
+    more = run(log, *MODELS, "pure-svd", out=tmp_path / "kept")
+    assert measured == ["pure-svd"]
+    assert len(more.results) == 4
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_a_larger_budget_adds_to_what_is_there(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trials, then five in the same folder: the same as five at once, and the two are not tried again."""
+    run(log, out=tmp_path / "kept", trials=2)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").rglob("trial-*.json")}
+    measured: list[str] = []
+    measure = running_module.measure
+
+    def counted(prepared: Any, **more: Any) -> Any:
+        measured.append(prepared.recipe.name)
+        return measure(prepared, **more)
+
+    monkeypatch.setattr(running_module, "measure", counted)
+    more = run(log, out=tmp_path / "kept", trials=5)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    in_the_end = list(measured)
+    whole = run(log, out=tmp_path / "at-once", trials=5)
+    assert whole.figures == more.figures
+    assert [result.chosen for result in more.results] == [result.chosen for result in whole.results]
+    assert {result.name: result.search.get("trials", 0) for result in more.results} == {
+        "popularity": 0,
+        "item-knn": 5,
+        "ease": 5,
+    }
+    assert "popularity" not in in_the_end  # its choice is the same: it was neither fitted nor tested again
+    less = run(log, out=tmp_path / "kept", trials=2)
+    assert {result.search.get("trials", 0) for result in less.results} == {0, 2}
+
+
+def test_the_first_setting_is_the_model_as_given(found: Comparison, log: Path, tmp_path: Path) -> None:
+    run(log, out=tmp_path / "kept", trials=2)
+    for kind, path in (("ease", "ridge"), ("item-knn", "neighbours")):
+        folder = next((tmp_path / "kept" / "trials").glob(f"{kind}-*"))
+        trial = json.loads((folder / "trial-00000.json").read_text())
+        assert trial["point"][path] == getattr(recommender_spec(kind)(), path)
+
+
+def test_a_filter_too_wide_for_the_data_is_not_tried_as_given(log: Path) -> None:
+    """60 items and a default rank above that: the ranks that fit are searched."""
+    found = run(log, "bspm", trials=3)
+    assert found["bspm"].search["failed"] == 0
+
+
+def test_figures_on_disk_make_the_same_tables(found: Comparison) -> None:
+    again = Comparison.from_dict(json.loads(found.to_json()))
+    assert to_markdown(again) == to_markdown(found)
+    assert again.verdict() == found.verdict()
+    with pytest.raises(ArtifactError, match="this version"):
+        Comparison.from_dict({**json.loads(found.to_json()), "schema": 1})
+    with pytest.raises(ArtifactError, match="this version"):
+        Comparison.from_dict({"schema": 2})
+
+
+def test_energy_is_read_from_the_packages_and_counts_past_the_end(tmp_path: Path) -> None:
+    for name, count in (("intel-rapl:0", 90), ("intel-rapl:0:0", 7), ("intel-rapl:1", 10)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{count}000000\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("100000000\n")
+    meter = EnergyMeter(tmp_path)
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("5000000\n")
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("30000000\n")
+    assert meter.joules() == 15 + 20
+    assert EnergyMeter(tmp_path / "none").joules() is None
+    (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
+    assert meter.joules() is None
+
+
+def test_a_damaged_result_is_computed_again(log: Path, tmp_path: Path) -> None:
+    first = run(log, out=tmp_path / "kept", trials=0)
+    table = next((tmp_path / "kept" / "models").glob("ease-*.parquet"))
+    table.write_bytes(table.read_bytes()[:-7])
+    assert run(log, out=tmp_path / "kept", trials=0).figures == first.figures
+
+
+def test_one_failed_model_does_not_lose_the_others(tmp_path: Path) -> None:
+    """A time-aware model on data without time, and one that breaks down."""
+    place = tmp_path / "log.parquet"
+    demo_interactions(n_users=80, n_items=60, rng=3).to_frame().select("user", "item").write_parquet(place)
+    found = run(place, "popularity", "recency", "ease", out=tmp_path / "kept")
+    assert [result.name for result in found.results] == ["ease", "popularity"]
+    assert "timestamps" in found.failures["recency"]
+    assert "recency" in to_markdown(found)
+    assert "recency" in comparison_page(found)
+
+
+def test_whatever_a_model_raises_the_others_go_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, train: Any, **more: Any) -> Any:
+        raise ZeroDivisionError("in the middle")
+
+    monkeypatch.setattr(recommender_spec("item-knn"), "fit", broken)
+    found = run(log, trials=0)
+    assert found.failures == {"item-knn": "ZeroDivisionError: in the middle"}
+    with pytest.raises(RecipeError, match="none did"):
+        run(log, "item-knn", trials=0)
+
+
+def test_what_an_observer_raises_ends_the_work(log: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def observer(event: ProgressEvent, /) -> None:
+        if event.stage == "trials" and event.done == 1:
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(log, progress=observer)
+
+
+def test_the_folder_of_another_comparison_is_refused(log: Path, tmp_path: Path) -> None:
+    run(log, "popularity", out=tmp_path / "kept", trials=0)
+    with pytest.raises(ArtifactError, match="sampler"):
+        run(log, "popularity", out=tmp_path / "kept", trials=0, sampler="exhaustive")
+    with pytest.raises(ArtifactError, match="protocol"):
+        run(log, "popularity", out=tmp_path / "kept", trials=0, settings={"protocol.cutoffs": [7]})
+    other = tmp_path / "other.parquet"
+    demo_interactions(n_users=90, n_items=60, rng=4).to_frame().write_parquet(other)
+    with pytest.raises(ArtifactError, match="data"):
+        run(other, "popularity", out=tmp_path / "kept", trials=0)
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "letter.txt").write_text("dear")
+    with pytest.raises(ArtifactError, match="something else"):
+        run(log, "popularity", out=tmp_path / "else", trials=0)
+
+
+def test_a_metric_that_is_not_computed_is_refused() -> None:
+    ground = line_up(["ease/demo"]).ground
+    assert metric_of(ground) == "recall@20"
+    with pytest.raises(RecipeError, match="recall@50 is not"):
+        metric_of(ground, "recall@50")
+    with pytest.raises(RecipeError, match="coverage@20"):
+        metric_of(ground, "coverage@20")
+
+
+def test_models_of_other_data_are_refused() -> None:
+    with pytest.raises(RecipeError, match="same data"):
+        line_up(["ease/demo", "ease/gowalla"])
+    assert [entry.name for entry in line_up(["ease/demo", "bspm/gowalla"], recipe="ease/demo").entries] == [
+        "ease/demo",
+        "bspm/gowalla",
+    ]
+    with pytest.raises(RecipeError, match="eese"):
+        line_up(["eese"], own_data=True)
+    with pytest.raises(RecipeError, match="twice: ease"):
+        line_up(["ease", "ease"], own_data=True)
+    with pytest.raises(RecipeError, match="--data"):
+        line_up(["ease"])
+    with pytest.raises(RecipeError, match="model"):
+        line_up(["ease"], own_data=True, settings={"model.ridge": 3.0})
+
+
+def test_models_over_other_items_are_not_put_side_by_side(found: Comparison) -> None:
+    data = demo_interactions(n_users=120, n_items=60, rng=3)
+    split = hold_out(data, fraction=0.2, rng=1)
+    protocol = line_up(MODELS, own_data=True).ground.protocol
+    with pytest.raises(VocabularyMismatch, match="other"):
+        summarise([replace(found.results[0], items="sha256:0")], split, found.metric, protocol=protocol)
+    fewer = replace(
+        found.results[1],
+        users=found.results[1].users.take(np.arange(3)),
+        values=replace(found.results[1].values, values=found.results[1].values.values[:3].copy()),
+    )
+    with pytest.raises(VocabularyMismatch, match="users"):
+        summarise([found.results[0], fewer], split, found.metric, protocol=protocol)
+
+
+@pytest.mark.parametrize("kind", sorted(set(RECOMMENDERS) - {"popularity"}))
+def test_every_kind_has_something_to_search(kind: str) -> None:
+    split = hold_out(demo_interactions(n_users=80, n_items=60, rng=3), fraction=0.2, rng=1)
+    space = searched(recommender_spec(kind)(), split)
+    assert space
+    for dimension in space:
+        values = dimension.all()
+        assert values is not None
+        assert len(values) > 1 or dimension.name.endswith("rank")
+    assert searched(recommender_spec("popularity")(), split) == ()
+
+
+def test_an_empty_range_is_refused(log: Path) -> None:
+    split = hold_out(demo_interactions(n_users=80, n_items=60, rng=3), fraction=0.2, rng=1)
+    with pytest.raises(SpecError, match="values to try"):
+        searched(recommender_spec("ease")(), split, {"ridge": ()})
+    found = run(log, "popularity", "ease", spaces={"ease": {"ridge": ()}})
+    assert "values to try" in found.failures["ease"]
+
+
+def test_a_filter_without_sharpening_has_no_idle_dimensions() -> None:
+    split = hold_out(demo_interactions(n_users=80, n_items=80, rng=3), fraction=0.2, rng=1)
+    lineup = line_up(["gf-cf"], own_data=True)
+    names = [dimension.name for dimension in searched(lineup.entries[0].model, split)]
+    assert names == ["low_pass.rank", "low_pass.weight"]
+
+
+def test_budgets() -> None:
+    assert not Budget()
+    assert all((Budget(3), Budget(seconds=2.0), Budget(3, 2.0)))
+    for bad in ((-1, 0.0), (0, -1.0), (0, float("nan")), (0, float("inf"))):
+        with pytest.raises(RecipeError, match="not below 0"):
+            Budget(*bad)
+
+
+def test_a_budget_of_seconds_ends_the_search(log: Path) -> None:
+    lineup = line_up(["ease", "item-knn"], own_data=True, settings={"protocol.cutoffs": [5]})
+    found = compare(lineup, data=log, budget=Budget(seconds=1e-9))
+    assert {result.search["trials"] for result in found.results} == {1}
+
+
+def test_a_pruner_changes_the_trials_and_not_those_without_one(log: Path, tmp_path: Path) -> None:
+    """Its trials are kept apart; a model that is not trained by epochs comes out the same."""
+    plain = run(log, "ease", "mult-vae", out=tmp_path / "out", trials=2)
+    kept = {file: file.read_bytes() for file in (tmp_path / "out" / "trials").rglob("*.json")}
+    lineup = line_up(["ease", "mult-vae"], own_data=True, settings={"protocol.cutoffs": [5, 10]})
+    budget = Budget(2, pruner="halving")
+    found = compare(lineup, data=log, budget=budget, out=tmp_path / "out")
+    assert all(file.read_bytes() == content for file, content in kept.items())
+    assert "pruner halving" in found.budget
+    assert "pruner" not in plain.budget
+    chosen, before = ({each.name: each.chosen for each in one.results} for one in (found, plain))
+    assert chosen["ease"] == before["ease"]
+    folders = {path.name for path in (tmp_path / "out" / "trials").iterdir()}
+    assert sum(name.endswith("-halving") for name in folders) == 2
+    again = compare(lineup, data=log, budget=budget, out=tmp_path / "out")
+    assert [each.chosen for each in again.results] == [each.chosen for each in found.results]
+
+
+def test_strict_judges_by_the_last_in_time(log: Path) -> None:
+    lineup = line_up(["ease"], own_data=True, protocol="strict")
+    prepared = prepare(lineup.ground, data=log)
+    split, how = judged_on(prepared)
+    assert "last" in how
+    assert split.train.timestamps is not None
+    assert split.held_out.timestamps is not None
+    for row in range(split.train.n_users):
+        kept = split.train.timestamps[split.train.matrix.indptr[row] : split.train.matrix.indptr[row + 1]]
+        held = split.held_out.timestamps[
+            split.held_out.matrix.indptr[row] : split.held_out.matrix.indptr[row + 1]
+        ]
+        if len(held):
+            assert kept.max() <= held.min()
+
+
+def test_seeds_spread(log: Path) -> None:
+    found = run(log, "mult-dae", "ease", trials=0, seeds=2, settings={"protocol.cutoffs": [5]})
+    spread = found["mult-dae"].by_seed["recall@5"]
+    assert len(spread) == 2
+    assert spread[0] != spread[1]
+    assert found["mult-dae"].values["recall@5"].mean() == pytest.approx(np.mean(spread))
+    assert found["ease"].seeds == found["mult-dae"].seeds[:1]
+    assert found["mult-dae"].training
+    assert "± seeds" in to_markdown(found)
+    assert "The training of mult-dae" in comparison_page(found)
+
+
+def test_groups_partition_users(found: Comparison) -> None:
+    users = [models["ease"] for label, models in found.groups.items() if label.startswith("users")]
+    assert sum(figure.n_users for figure in users) == found.size["counted"]
+    weighted = sum(figure.value * figure.n_users for figure in users) / found.size["counted"]
+    assert weighted == pytest.approx(found.figures["ease"]["recall@5"].value)
+
+
+def test_forms(found: Comparison, tmp_path: Path) -> None:
+    plain = json.loads(found.to_json())
+    assert [model["name"] for model in plain["models"]] == [result.name for result in found.results]
+    assert len(plain["differences"]) == 3
+    assert "| ease |" in to_markdown(found)
+    page = comparison_page(found)
+    assert page.count('<svg viewBox="0 0 440') >= 6
+    assert "95 %" in page
+
+
+def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from unblur.cli.main import main
+
+    words = ["compare", *MODELS, "--data", str(log), "--trials", "2", "--out", str(tmp_path / "made")]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "is first with recall@10" in shown
+    for name in ("leaderboard.md", "report.json", "report.html", "comparison.json"):
+        assert (tmp_path / "made" / name).is_file()
+    best = json.loads((tmp_path / "made" / "report.json").read_text())["models"][0]
+    named = ["--model", str(tmp_path / "made" / "winner.toml"), "--out", str(tmp_path / "model")]
+    assert main(["fit", str(log), *named]) == 0
+    spec = load(tmp_path / "model").spec
+    assert {"kind": spec.kind, **spec_to_dict(spec)} == best["chosen"]
+    capsys.readouterr()
+    assert len(list((tmp_path / "made" / "models").glob("*.parquet"))) == 3
+    frame = pl.read_parquet(next((tmp_path / "made" / "models").glob("ease-*.parquet")))
+    assert frame["recall@10"].mean() == pytest.approx(
+        next(
+            model["figures"]["recall@10"]["value"]
+            for model in json.loads((tmp_path / "made" / "report.json").read_text())["models"]
+            if model["name"] == "ease"
+        )
+    )
+    assert main([*words[:-4], "--trials", "3", "--out", str(tmp_path / "made")]) == 0
+    report = json.loads((tmp_path / "made" / "report.json").read_text())
+    assert {model["search"].get("trials", 0) for model in report["models"]} == {0, 3}
+    assert main([*words, "--space", "ease.ridge=[3.0, 9.0]"]) == 2
+    assert "spaces" in capsys.readouterr().err
+    for wrong in ("eese.ridge=[3.0]", "ease=[3.0]", "ease.ridge=3.0"):
+        assert main([*words, "--space", wrong]) == 2
+        assert "KIND.PATH" in capsys.readouterr().err
+    assert main([*words, "--protocol", "fair"]) == 2

@@ -1,0 +1,79 @@
+"""The pages of docs/results and the tables of the README are those that their figures and the recipes make."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import results
+from unblur.experiment.comparison.entries import line_up
+from unblur.experiment.recipe.library import shipped
+from unblur.experiment.recipe.settings import parse_settings
+
+
+@pytest.mark.parametrize("place", [place for place, _ in results.texts()], ids=lambda place: place.name)
+def test_what_is_generated_is_up_to_date(place: Path) -> None:
+    """`python -m benchmarks.results --pages` writes them anew."""
+    assert place.read_text() == dict(results.texts())[place]
+
+
+def test_every_page_has_its_figures() -> None:
+    pages, _ = results.description()
+    described = {f"{part.name}.json" for page in pages for part in page.parts}
+    assert {file.name for file in results.RESULTS.glob("*.json")} <= described
+    assert {file.stem for file in results.RESULTS.glob("*.md")} <= {page.file for page in pages}
+
+
+def test_the_figures_are_those_of_what_is_described() -> None:
+    pages, _ = results.description()
+    for part in (part for page in pages for part in page.parts):
+        found = results.figures_of(part)
+        if found is None:
+            continue
+        assert set(results.found_names(found)) <= set(part.models)
+        budget = {"trials": part.trials, "seconds": float(part.seconds)}
+        assert all(dict(result.budget) == budget for result in found.results)
+        assert part.protocol in ("", found.protocol)
+
+
+def test_every_description_is_a_comparison_that_can_be_asked_for() -> None:
+    pages, tables = results.description()
+    for part in (part for page in pages for part in page.parts):
+        assert len(line_up(part.models, recipe=part.recipe).entries) == len(part.models)
+        words = part.words("out")
+        spaces = [words[place + 1] for place, word in enumerate(words) if word == "--space"]
+        assert parse_settings(spaces) == part.spaces
+        assert set(part.published) <= set(shipped())
+    assert all(set(table["recipes"]) <= set(shipped()) for table in tables.values())
+
+
+def test_a_part_is_computed_by_the_command_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    part = results.Part("small", "Small", "", "ease/demo", ("popularity", "ease"), trials=2)
+    assert results.compute(part, tmp_path / "runs")
+    found = results.figures_of(part)
+    assert found is not None
+    assert found["ease"].search["trials"] == 2
+    page = results.Page("small", "Small", "About.", (part,))
+    assert found.verdict() in results.page_text(page)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("models/*")}
+    assert results.compute(part, tmp_path / "runs")
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_blocks_are_replaced_between_their_marks() -> None:
+    text = "a\n<!-- results: x -->\nold\n<!-- end of results -->\nb\n<!-- results: y -->\n<!-- end of results -->\n"
+    made = results.with_blocks(text, {"x": "new", "y": "1\\2"})
+    assert made == (
+        "a\n<!-- results: x -->\nnew\n<!-- end of results -->\nb\n<!-- results: y -->\n1\\2\n<!-- end of results -->\n"
+    )
+    with pytest.raises(ValueError, match="once"):
+        results.with_blocks(text, {"z": "new"})
+
+
+def test_figures_keep_six_digits(tmp_path: Path) -> None:
+    report = {"models": [{"name": "m", "curve": [[1.0, 2.0]], "value": 0.123456789}], "popularity": [[0, 1]]}
+    results.keep(report, tmp_path / "m.json")
+    kept = json.loads((tmp_path / "m.json").read_text())
+    assert kept["models"][0]["value"] == 0.123457
+    assert kept["models"][0]["curve"] == kept["popularity"] == []

@@ -1,0 +1,207 @@
+"""Pages of runs and searches: self-contained, escaped, complete; and no failure without jinja2."""
+
+import builtins
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from unblur.document.plots import Axis
+from unblur.document.points import Point, cloud_plot, named_point_plot
+from unblur.errors import DataError
+from unblur.evaluation.report import Expected, Measurement, Provenance, Report
+from unblur.experiment.curves import concentration, filter_response
+from unblur.experiment.page import report_page
+from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.running import run
+from unblur.experiment.trials_page import importance, trials_sections
+from unblur.models.spectral.bspm import BSPM
+
+
+class Words(HTMLParser):
+    """The text of a page and the addresses that it would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.loaded: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.loaded += [value for name, value in attrs if name in ("src", "href") and value]
+        assert tag != "script"
+
+
+def read(page: str) -> Words:
+    words = Words()
+    words.feed(page)
+    assert words.loaded == []
+    assert "url(" not in page
+    assert "@import" not in page
+    return words
+
+
+REPORT = Report(
+    recipe="bspm/<b>own</b>",
+    protocol="paper",
+    measurements=(
+        Measurement(
+            name="recall@10",
+            value=0.2,
+            low=0.19,
+            high=0.21,
+            n_users=500,
+            expected=Expected(value=0.3, within=0.01, source="table 3"),
+        ),
+        Measurement(name="recall@20", value=0.3, low=0.29, high=0.31, n_users=500),
+        Measurement(name="coverage@20", value=0.8, n_users=500),
+    ),
+    provenance=Provenance(spec={"kind": "bspm"}, seeds=(1,)),
+    notes=("31 users had nothing held out",),
+)
+
+
+def test_a_report_as_a_page() -> None:
+    page = report_page(
+        REPORT,
+        concentration={"train": ((0.0, 0.0), (1.0, 1.0))},
+        response=filter_response(BSPM()),
+        training=[(1.0, 0.5, None), (2.0, 0.4, 0.1), (3.0, 0.3, 0.2)],
+    )
+    text = " ".join(read(page).text)
+    for word in (
+        "0.3000",
+        "−0.1000",
+        "table 3",
+        "500 users",
+        "eigenvalue",
+        "epoch",
+        "31 users had nothing held out.",
+    ):
+        assert word in text or word.replace("−", "-") in text
+    assert "<b>own</b>" not in page
+    assert "&lt;b&gt;own" in page
+    assert page.count("<figure>") == 6  # intervals, cut-offs, popularity, filter, loss, metric
+    assert re.search(r'<td class="bad figure">\s*no', page)
+
+
+def test_without_curves_there_is_still_a_page() -> None:
+    text = read(report_page(REPORT)).text
+    assert any("recall@10" in part for part in text)
+
+
+def test_a_run_writes_its_page(tmp_path: Path) -> None:
+    run(load_recipe("bspm/demo"), out=tmp_path / "made")
+    text = " ".join(read((tmp_path / "made" / "report.html").read_text(encoding="utf-8")).text)
+    assert "bspm/demo" in text
+    assert "3,000 users" in text
+    assert "factor" in text
+    assert "share of the catalogue" in text
+
+
+def test_without_jinja2_a_note_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name.partition(".")[0] == "jinja2":
+            raise ImportError(name)
+        return find(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    run(load_recipe("popularity/demo"), out=tmp_path / "made")
+    assert not (tmp_path / "made" / "report.html").exists()
+    notes = json.loads((tmp_path / "made" / "report.json").read_text())["notes"]
+    assert any("jinja2" in note for note in notes)
+
+
+def table(n: int = 24, *, failed: int = 2) -> pl.DataFrame:
+    rng = np.random.default_rng(0)
+    ridge = rng.choice([10.0, 100.0, 1000.0], n)
+    rate = np.exp(rng.uniform(-9, -2, n))
+    metric: list[float | None] = list(0.1 + 0.05 * (ridge == 100.0) + 0.001 * rng.random(n))
+    metric[:failed] = [None] * failed
+    return pl.DataFrame({"trial": np.arange(n), "ridge": ridge, "rate": rate, "recall@20": metric})
+
+
+def test_plots_of_a_search() -> None:
+    sections = trials_sections(table())
+    page = report_page(REPORT, trials=table())
+    text = " ".join(read(page).text)
+    assert [section.title for section in sections] == ["Search", "Slices"]
+    assert "22 trials" in text
+    assert "2 more could not be fitted" in text
+    assert "ridge" in text
+    assert "rate" in text
+
+
+def test_importance_is_the_adjusted_correlation_ratio() -> None:
+    values = ["a", "a", "b", "b"]
+    metric = np.array([0.0, 1.0, 2.0, 3.0])
+    left = metric - np.array([0.5, 0.5, 2.5, 2.5])  # of a regression on the two values: its adjusted R²
+    assert importance(values, metric) == pytest.approx(1 - (left @ left / 2) / np.var(metric, ddof=1))
+    assert importance(["a", "b", "c", "d"], metric) == 0.0  # each by itself explains everything and nothing
+    assert importance(values, np.ones(4)) == 0.0
+    shown = table(failed=0)
+    scores = shown["recall@20"].to_numpy()
+    assert importance(shown["ridge"].to_list(), scores) > 0.9
+    assert importance(shown["rate"].to_list(), scores) < 0.6
+
+
+def test_values_that_have_no_say_have_no_importance_in_few_trials_either() -> None:
+    random = np.random.default_rng(1)
+    found = [importance(random.random(12).tolist(), random.random(12)) for _ in range(400)]
+    assert np.mean(found) < 0.15  # η² of four groups of three has 3/11 of it by chance
+    assert np.median(found) < 0.05
+
+
+def test_names_of_points_do_not_cover_one_another() -> None:
+    points = [Point(label=f"model-{at}", x=0.1 + 0.001 * at, y=0.3 + 0.001 * at) for at in range(4)]
+    points.append(Point(label="far", x=10.0, y=0.0, low=-0.1, high=0.1))
+    drawn = named_point_plot(
+        points, x=Axis(label="s", logarithmic=True), y=Axis(label="m"), caption="6 models"
+    ).svg
+    places = {
+        name: (float(x), float(y))
+        for x, y, name in re.findall(r'<text x="([\d.]+)" y="([\d.]+)">([\w-]+)</text>', drawn)
+    }
+    assert set(places) == {point.label for point in points}
+    for one in places:
+        for other in places:
+            if one < other:
+                apart = (
+                    abs(places[one][1] - places[other][1]) >= 13
+                    or abs(places[one][0] - places[other][0]) >= 45
+                )
+                assert apart, (one, other, places)
+
+
+def test_values_to_plot_must_be_finite() -> None:
+    with pytest.raises(DataError, match="finite"):
+        cloud_plot({"a": [(0.0, float("nan"))]}, x=Axis(label="x"), y=Axis(label="y"), caption="")
+
+
+def test_concentration_adds_up() -> None:
+    counts = np.array([1, 5, 2, 2])
+    curve = concentration(counts, np.argsort(-counts, kind="stable"), points=100)
+    assert curve[0] == (0.0, 0.0)
+    assert curve[-1] == (1.0, 1.0)
+    assert (0.25, 0.5) in curve
+
+
+def test_the_filter_is_that_of_the_model() -> None:
+    """On one decomposed matrix the scores of a fitted BSPM are the response applied to its spectrum."""
+    spec = BSPM(low_pass=None)
+    lines = filter_response(spec)
+    assert set(lines) == {"outside the low-pass"}
+    factor = dict(lines["outside the low-pass"])
+    # Euler, one step each: blur x → xP, sharpen y → y − yP, so λ(1 − λ).
+    assert factor[0.5] == pytest.approx(0.25)
+    assert factor[1.0] == pytest.approx(0.0)
+    assert filter_response(object()) == {}

@@ -1,0 +1,246 @@
+"""LightGCN beside dense propagation in float64, and the fold-in of histories."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.models.diffusion.generated import communities
+from tests.models.diffusion.trainable import same_bytes
+from unblur.data.splits.holding_out import hold_out
+from unblur.models.diffusion.item_embeddings import interaction_graph, layers_of, pairwise_loss, propagated
+from unblur.models.neural.graph_embeddings import GraphLearner
+from unblur.models.neural.lightgcn import LightGCN
+from unblur.models.neural.partition import ROWS_TOGETHER, log_partition
+from unblur.training.learner import Moment
+from unblur.training.settings import Optimizer, Stopping
+
+DATA = communities()
+X = DATA.matrix.toarray().astype(np.float64)
+SPEC = LightGCN(
+    width=8,
+    epochs=8,
+    batch_size=200,
+    optimizer=Optimizer(name="adam", learning_rate=0.02),
+    stopping=Stopping(every=2, patience=20, metric="recall@10"),
+)
+
+
+def normalized() -> np.ndarray:
+    return X / np.sqrt(np.maximum(X.sum(axis=1, keepdims=True), 1) * np.maximum(X.sum(axis=0), 1))
+
+
+def dense_layers(users: np.ndarray, items: np.ndarray, layers: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    made = [(users, items)]
+    for _ in range(layers):
+        users, items = normalized() @ made[-1][1], normalized().T @ made[-1][0]
+        made.append((users, items))
+    return made
+
+
+def learner(spec: LightGCN) -> GraphLearner:
+    return GraphLearner(spec, DATA, DATA.item_degrees, 7, torch.device("cpu"))
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 4), st.sampled_from(["embedded", "from-items"]))
+def test_histories_are_folded_in_through_the_items_layers(layers: int, users: str) -> None:
+    spec = LightGCN(width=5, layers=layers, users=users)
+    made = learner(spec)
+    start = {
+        name: value.detach().numpy().astype(np.float64) for name, value in made.module.named_parameters()
+    }
+    own = start.get("user_start", np.zeros((len(X), 5)))
+    steps = dense_layers(own, start["item_start"], layers)
+    user_final = sum(step[0] for step in steps[1:]) / (layers + 1)  # e⁰ of the user left out
+    item_final = sum(step[1] for step in steps) / (layers + 1)
+    known = DATA.user_degrees > 0
+    expected = np.sqrt(X.sum(axis=1, keepdims=True)) * (user_final @ item_final.T)
+    scores = made.fitted(made.module.state_dict()).score(DATA)
+    np.testing.assert_allclose(scores[known], expected[known], rtol=1e-3, atol=1e-5)
+
+
+def test_propagation_is_the_mean_of_its_layers() -> None:
+    start = torch.randn(sum(X.shape), 4, generator=torch.Generator().manual_seed(0))
+    graph = interaction_graph(DATA)
+    steps = dense_layers(start[: len(X)].double().numpy(), start[len(X) :].double().numpy(), 2)
+    for made, step in zip(layers_of(graph, start, 2), steps, strict=True):
+        np.testing.assert_allclose(made.numpy(), np.concatenate(step), atol=1e-5)
+    mean = sum(np.concatenate(step) for step in steps) / 3
+    np.testing.assert_allclose(propagated(graph, start, 2).numpy(), mean, atol=1e-5)
+
+
+def test_gradients_go_through_the_graph() -> None:
+    graph = interaction_graph(DATA)
+    dense = torch.zeros(sum(X.shape), sum(X.shape), dtype=torch.float32)
+    dense[: len(X), len(X) :] = torch.from_numpy(normalized()).float()
+    dense[len(X) :, : len(X)] = dense[: len(X), len(X) :].T
+    start = torch.randn(sum(X.shape), 4, generator=torch.Generator().manual_seed(0))
+    who, liked, other = (torch.tensor(places) for places in ([0, 1], [130, 140], [150, 179]))
+    gradients = []
+    for final in (lambda e: propagated(graph, e, 2), lambda e: (e + dense @ e + dense @ (dense @ e)) / 3):
+        leaf = start.clone().requires_grad_()
+        pairwise_loss(final(leaf), leaf, who, liked, other, 0.1).backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_of_a_coin_is_log_two() -> None:
+    level = torch.zeros(sum(X.shape), 3)
+    places = torch.tensor([0, 1, 2])
+    assert float(pairwise_loss(level, level, places, places, places, 1.0)) == pytest.approx(np.log(2))
+
+
+def test_the_loss_falls_and_communities_are_learned() -> None:
+    split = hold_out(DATA, fraction=0.3, rng=0)
+    run = SPEC.training(split.train, rng=1)
+    losses = [report.loss for report in run.epochs()]
+    assert losses[-1] < 0.8 * losses[0]
+    ranking = run.fitted().recommend(split.histories, k=10)
+    hits = split.held_out.contains(np.repeat(np.arange(split.train.n_users), 10), ranking.positions.ravel())
+    assert hits.sum() > 2 * 10 * split.held_out.n_interactions / DATA.n_items
+
+
+def test_what_a_user_has_is_drawn_against_itself_seldom() -> None:
+    """Negatives that are the user's own are drawn again, once: their share is about the square of the density."""
+    made = learner(SPEC)
+    seen: list[float] = []
+
+    def watched(final: torch.Tensor, start: torch.Tensor, who: torch.Tensor, *rest: object) -> torch.Tensor:
+        other = rest[1]
+        assert isinstance(other, torch.Tensor)
+        seen.append(float(DATA.contains(who.numpy(), other.numpy() - len(X)).mean()))
+        return final.sum()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unblur.models.neural.graph_embeddings.pairwise_loss", watched)
+        made.loss(torch.arange(made.n_rows), Moment(1, 0), torch.Generator().manual_seed(0))
+    share = DATA.user_degrees / DATA.n_items
+    expected = float((DATA.user_degrees * share**2).sum() / DATA.n_interactions)
+    assert seen[0] == pytest.approx(expected, abs=0.04)
+    assert seen[0] < (DATA.user_degrees * share).sum() / DATA.n_interactions
+
+
+def of_softmax(**changes: object) -> LightGCN:
+    softmax = {"loss": "softmax", "users": "from-items", "batch_size": 32}
+    return replace(SPEC, **{**softmax, **changes})
+
+
+@settings(max_examples=15)
+@given(
+    st.integers(1, 4),
+    st.sampled_from(["embedded", "from-items"]),
+    st.sampled_from([0.05, 0.3, 2.0]),
+    st.sampled_from([0.0, 0.1]),
+)
+def test_the_softmax_over_all_items_is_the_multinomial_likelihood_of_cosines(
+    layers: int, users: str, temperature: float, ridge: float
+) -> None:
+    made = learner(
+        of_softmax(layers=layers, users=users, temperature=temperature, ridge=ridge, negatives=DATA.n_items)
+    )
+    rows = torch.tensor([0, 5, 17, 3])
+    who = np.flatnonzero(DATA.user_degrees)[rows.numpy()]
+    loss = made.loss(rows, Moment(1, 0), torch.Generator().manual_seed(0))
+    loss.backward()
+    leaves = {
+        name: value.detach().double().requires_grad_() for name, value in made.module.named_parameters()
+    }
+    own, graph = leaves.get("user_start", torch.zeros(len(X), 8).double()), torch.from_numpy(normalized())
+    steps = [(own, leaves["item_start"])]
+    for _ in range(layers):
+        steps.append((graph @ steps[-1][1], graph.T @ steps[-1][0]))
+    unit = [sum(step[side] for step in steps) for side in (0, 1)]
+    unit = [table / table.norm(dim=1, keepdim=True) for table in unit]
+    logits = unit[0][who] @ unit[1].T / temperature
+    liked = torch.from_numpy(X[who])
+    expected = -(liked * logits.log_softmax(1)).sum() / liked.sum()
+    squares = (liked @ leaves["item_start"].square()).sum()
+    if users == "embedded":
+        squares = squares + (liked.sum(1) * own[who].square().sum(1)).sum()
+    expected = expected + ridge * squares / (2 * liked.sum())
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    for name, value in made.module.named_parameters():
+        torch.testing.assert_close(value.grad.double(), leaves[name].grad, rtol=2e-3, atol=2e-5)
+
+
+def test_the_softmax_over_drawn_items_runs_over_as_many_of_them() -> None:
+    """With all items alike the sum over N items is N·exp(1/τ), and the liked item's part exp(1/τ): log N is left."""
+    made = learner(of_softmax(negatives=7, ridge=0.0, temperature=0.5))
+    with torch.no_grad():
+        made.module.get_parameter("item_start").fill_(0.3)
+    loss = made.loss(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(0))
+    assert float(loss.detach()) == pytest.approx(np.log(7), rel=1e-4)
+
+
+def test_the_softmax_draws_anew_from_its_generator() -> None:
+    made = learner(of_softmax(negatives=7))
+    losses = [
+        float(made.loss(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(seed)).detach())
+        for seed in (1, 1, 2)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+@given(st.integers(1, 2 * ROWS_TOGETHER + 5), st.integers(1, 9), st.sampled_from([0.1, 30.0]))
+def test_log_partition_and_its_gradient_in_blocks(n: int, m: int, size: float) -> None:
+    chance = torch.Generator().manual_seed(n)
+    rows, columns, weights = (torch.randn(shape, generator=chance) for shape in ((n, 3), (m, 3), (n,)))
+    found, expected = [], []
+    for kind, results in ((torch.float32, found), (torch.float64, expected)):
+        leaves = [table.detach().clone().to(kind).requires_grad_() for table in (rows * size, columns)]
+        whole = (
+            (leaves[0] @ leaves[1].T).exp().sum(1).log() if kind == torch.float64 else log_partition(*leaves)
+        )
+        (whole * weights.to(kind)).sum().backward()
+        results += [whole.detach(), *(leaf.grad for leaf in leaves)]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-3 * max(1.0, size))
+
+
+@pytest.mark.parametrize("users", ["embedded", "from-items"])
+def test_scores_after_the_softmax_rank_as_the_trained_cosines(users: str) -> None:
+    made = learner(of_softmax(layers=3, users=users))
+    model = made.fitted(made.module.state_dict())
+    np.testing.assert_allclose(np.linalg.norm(model.outward, axis=1), 1, rtol=1e-5)
+
+
+def test_the_learning_rate_falls_in_a_line() -> None:
+    spec = replace(SPEC, decay="linear", epochs=4, stopping=None)
+    run = spec.training(DATA, rng=1)
+    rates = [run._optimizers[0].param_groups[0]["lr"] for _ in run.epochs()]
+    assert rates == pytest.approx([0.02 * share for share in (1, 0.75, 0.5, 0.25)])
+    constant = replace(spec, decay="none").fit(DATA, rng=1)
+    assert not np.array_equal(constant.outward, run.fitted().outward)
+
+
+def test_the_softmax_learns_communities() -> None:
+    split = hold_out(DATA, fraction=0.3, rng=0)
+    run = of_softmax(negatives=30).training(split.train, rng=1)
+    losses = [report.loss for report in run.epochs()]
+    assert losses[-1] < losses[0]
+    ranking = run.fitted().recommend(split.histories, k=10)
+    hits = split.held_out.contains(np.repeat(np.arange(split.train.n_users), 10), ranking.positions.ravel())
+    assert hits.sum() > 2 * 10 * split.held_out.n_interactions / DATA.n_items
+
+
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+@pytest.mark.parametrize("users", ["embedded", "from-items"])
+def test_a_seed_gives_the_same_bytes_and_an_interrupted_run_ends_in_them(
+    loss: str, users: str, tmp_path: Path
+) -> None:
+    spec = of_softmax(users=users, negatives=30) if loss == "softmax" else replace(SPEC, users=users)
+    run = spec.training(DATA, rng=5, checkpoints=tmp_path)
+    for report in run.epochs():
+        if report.epoch == 4:
+            break
+    whole = spec.fit(DATA, rng=5)
+    assert same_bytes(spec.fit(DATA, rng=5, checkpoints=tmp_path), whole)
+    assert not same_bytes(spec.fit(DATA, rng=6), whole)

@@ -1,0 +1,107 @@
+"""Nearest items and users, and random walks, beside scikit-learn and dense float64 algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.neighbors import NearestNeighbors
+
+from tests.models.diffusion.generated import communities
+from unblur.data.interactions import Interactions
+from unblur.models.linear.item_knn import ItemKNN
+from unblur.models.linear.rp3beta import RP3Beta
+from unblur.models.user_knn import UserKNN
+
+DATA = communities()
+X = DATA.matrix.toarray().astype(np.float64)
+
+
+def largest(square: np.ndarray, k: int, axis: int) -> np.ndarray:
+    """The `k` largest entries along an axis, the others 0."""
+    order = np.argsort(-square, axis=axis, kind="stable")
+    ranks = np.argsort(order, axis=axis, kind="stable")
+    return np.where(ranks < k, square, 0)
+
+
+@pytest.mark.parametrize("neighbours_of", ["target", "history"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_items_are_close_by_the_cosine_of_scikit_learn(neighbours_of: str, normalize: bool) -> None:
+    similar = cosine_similarity(X.T)
+    np.fill_diagonal(similar, 0)
+    weights = largest(similar, 7, axis=0 if neighbours_of == "target" else 1)
+    if normalize:
+        weights = weights / weights.sum(axis=0)
+    spec = ItemKNN(neighbours=7, neighbours_of=neighbours_of, normalize=normalize)
+    np.testing.assert_allclose(spec.fit(DATA).score(DATA), X @ weights, rtol=1e-5, atol=1e-6)
+
+
+def test_shrinkage_raises_the_denominator() -> None:
+    dots, norms = X.T @ X, np.sqrt(X.sum(axis=0))
+    weights = dots / (np.outer(norms, norms) + 12.5)
+    np.fill_diagonal(weights, 0)
+    model = ItemKNN(neighbours=60, shrinkage=12.5).fit(DATA)
+    np.testing.assert_allclose(model.weights.toarray(), weights, rtol=1e-5, atol=1e-7)
+
+
+@given(st.integers(1, 59), st.sampled_from(["target", "history"]))
+def test_no_item_has_more_neighbours_than_asked_for(k: int, neighbours_of: str) -> None:
+    weights = ItemKNN(neighbours=k, neighbours_of=neighbours_of).fit(DATA).weights
+    counts = (weights.toarray() > 0).sum(axis=0 if neighbours_of == "target" else 1)
+    assert counts.max() <= k
+    assert weights.dtype == np.float32
+    assert (weights.diagonal() == 0).all()
+
+
+def test_the_closest_users_of_scikit_learn_vote() -> None:
+    index = NearestNeighbors(n_neighbors=len(X), metric="cosine", algorithm="brute").fit(X)
+    distances, users = index.kneighbors(X)
+    expected = np.zeros_like(X)
+    for row in range(len(X)):
+        similar = np.zeros(len(X))
+        similar[users[row]] = 1 - distances[row]
+        similar = np.round(similar, 6)  # ties go by position
+        best = np.argsort(-similar, kind="stable")[:9]
+        expected[row] = similar[best] @ X[best]
+    made = UserKNN(neighbours=9).fit(DATA).score(DATA)
+    np.testing.assert_allclose(made[X.sum(axis=1) > 0], expected[X.sum(axis=1) > 0], rtol=1e-4, atol=1e-4)
+
+
+def test_normalized_votes_are_a_weighted_mean() -> None:
+    made = UserKNN(neighbours=9, normalize=True).fit(DATA).score(DATA)
+    plain = UserKNN(neighbours=9).fit(DATA).score(DATA)
+    assert made.max() <= 1 + 1e-6
+    known = DATA.user_degrees > 0
+    assert np.array_equal(
+        np.argsort(-made[known], kind="stable")[:, 0], np.argsort(-plain[known], kind="stable")[:, 0]
+    )
+
+
+def test_a_history_that_shares_nothing_with_anybody_gets_zeros() -> None:
+    train = Interactions.from_matrix(np.array([[1, 1, 0], [1, 0, 0]]))
+    stranger = Interactions.from_matrix(np.array([[0, 0, 1]]))
+    for spec in (UserKNN(normalize=True), ItemKNN(normalize=True), RP3Beta(normalize=True)):
+        assert spec.fit(train).score(stranger).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("neighbours_of", ["target", "history"])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.7, 0.4), (1.5, 1.0)])
+def test_walks_are_products_of_transitions(alpha: float, beta: float, neighbours_of: str) -> None:
+    to_items = X / np.maximum(X.sum(axis=1, keepdims=True), 1)
+    to_users = X.T / np.maximum(X.T.sum(axis=1, keepdims=True), 1)
+    weights = to_users**alpha @ to_items**alpha / np.maximum(X.sum(axis=0), 1) ** beta
+    np.fill_diagonal(weights, 0)
+    weights = largest(weights, 11, axis=0 if neighbours_of == "target" else 1)
+    spec = RP3Beta(alpha=alpha, beta=beta, neighbours=11, neighbours_of=neighbours_of)
+    np.testing.assert_allclose(spec.fit(DATA).weights.toarray(), weights, rtol=1e-4, atol=1e-8)
+
+
+def test_a_walk_with_equal_powers_ends_somewhere() -> None:
+    """With α = 1 and β = 0 the weights of an item, the way back to itself included, are a distribution."""
+    model = RP3Beta(beta=0.0, neighbours=60).fit(DATA)
+    back = ((X / X.sum(axis=1, keepdims=True).clip(1)).sum(axis=0)) / X.sum(axis=0).clip(1)
+    taken = X.sum(axis=0) > 0
+    sums = np.asarray(model.weights.sum(axis=1)).ravel()
+    assert sums[taken] + back[taken] == pytest.approx(np.ones(taken.sum()), abs=1e-5)

@@ -1,0 +1,86 @@
+"""Products in blocks, and the strongest entries of each row, beside dense arrays and full sorts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import sparse
+
+from unblur.models.linear import neighbours
+from unblur.models.linear.neighbours import (
+    column_norms,
+    inverse,
+    row_blocks,
+    strongest,
+    top_per_row,
+    transposed,
+)
+
+MATRICES = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    elements=st.sampled_from([0.0, 0.0, 1.0, 2.0, 3.0]),
+)
+
+
+def kept_by_sorting(dense: np.ndarray, k: int) -> np.ndarray:
+    made = np.zeros_like(dense)
+    for row, values in enumerate(dense):
+        best = np.argsort(-values, kind="stable")[:k]
+        made[row, best] = np.maximum(values[best], 0)
+    return made
+
+
+@given(MATRICES, st.integers(1, 10))
+def test_the_largest_of_each_row_are_kept(dense: np.ndarray, k: int) -> None:
+    made = top_per_row(sparse.csr_array(dense), k)
+    assert np.array_equal(made.toarray(), kept_by_sorting(dense, k))
+    assert made.has_sorted_indices
+    assert np.diff(made.indptr).max() <= k
+
+
+@given(MATRICES, st.integers(1, 10), st.integers(1, 30), st.booleans())
+def test_blocks_give_what_the_whole_product_gives(
+    dense: np.ndarray, k: int, block: int, without_diagonal: bool
+) -> None:
+    x = sparse.csr_array(dense)
+    product = dense.T.astype(np.float64) @ dense
+    if without_diagonal:
+        np.fill_diagonal(product, 0)
+    before = neighbours.BLOCK_PRODUCTS
+    neighbours.BLOCK_PRODUCTS = block
+    try:
+        made = strongest(
+            transposed(x), x, k, weigh=lambda _, __, dots: dots, without_diagonal=without_diagonal
+        )
+    finally:
+        neighbours.BLOCK_PRODUCTS = before
+    assert np.array_equal(made.toarray(), kept_by_sorting(product, k))
+
+
+@given(MATRICES)
+def test_blocks_of_rows_cover_all_rows_once(dense: np.ndarray) -> None:
+    x = sparse.csr_array(dense)
+    before = neighbours.BLOCK_PRODUCTS
+    neighbours.BLOCK_PRODUCTS = 3
+    try:
+        rows = [row for block in row_blocks(x, transposed(x)) for row in range(block.start, block.stop)]
+    finally:
+        neighbours.BLOCK_PRODUCTS = before
+    assert rows == list(range(len(dense)))
+
+
+def test_progress_ends_at_the_last_row() -> None:
+    x, seen = sparse.csr_array(np.ones((4, 3), dtype=np.float32)), []
+    strongest(transposed(x), x, 2, weigh=lambda _, __, dots: dots, progress=seen.append)
+    assert (seen[-1].done, seen[-1].total) == (3, 3)
+
+
+def test_norms_and_inverses() -> None:
+    x = sparse.csr_array(np.array([[3, 0], [4, 0]], dtype=np.float32))
+    assert column_norms(x).tolist() == [5.0, 0.0]
+    assert inverse(np.array([4.0, 0.0]), 0.5).tolist() == [0.5, 0.0]
+    assert inverse(np.array([4.0, 0.0]), 0.0) == pytest.approx([1.0, 0.0])

@@ -1,0 +1,67 @@
+"""PureSVD beside dense decompositions and scikit-learn's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.decomposition import TruncatedSVD
+
+from tests.models.diffusion.generated import communities
+from unblur.data.interactions import Interactions
+from unblur.errors import SpecError
+from unblur.models.linear import pure_svd
+from unblur.models.linear.pure_svd import PureSVD
+
+DATA = communities()
+X = DATA.matrix.toarray().astype(np.float64)
+
+
+@pytest.fixture(params=["dense", "arpack"])
+def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "arpack":
+        monkeypatch.setattr(pure_svd, "DENSE_BELOW", 0)
+
+
+@pytest.mark.usefixtures("how")
+@pytest.mark.parametrize("scaling", [1.0, 0.3])
+def test_scores_are_projections_on_singular_vectors(scaling: float) -> None:
+    scaled = X * np.linalg.norm(X, axis=0) ** (scaling - 1)
+    v = np.linalg.svd(scaled)[2][:5].T
+    made = PureSVD(rank=5, scaling=scaling).fit(DATA).score(DATA)
+    known = DATA.user_degrees > 0
+    np.testing.assert_allclose(made[known], (X @ v @ v.T)[known], atol=1e-5)
+
+
+@pytest.mark.usefixtures("how")
+def test_scikit_learn_finds_the_same_space() -> None:
+    oracle = TruncatedSVD(5, algorithm="arpack", random_state=0).fit(X)
+    v = PureSVD(rank=5).fit(DATA).inward.astype(np.float64)
+    np.testing.assert_allclose(v @ v.T, oracle.components_.T @ oracle.components_, atol=1e-5)
+
+
+@pytest.mark.usefixtures("how")
+def test_all_seeds_give_the_same_bytes() -> None:
+    one, other = (PureSVD(rank=5).fit(DATA, rng=seed) for seed in (1, 2))
+    assert one.inward.tobytes() == other.inward.tobytes()
+
+
+def test_all_vectors_give_the_history_back() -> None:
+    made = PureSVD(rank=500).fit(DATA).score(DATA)
+    known = DATA.user_degrees > 0
+    np.testing.assert_allclose(made[known], X[known], atol=1e-5)
+
+
+@given(st.integers(1, 8), st.integers(1, 4))
+def test_vectors_of_nothing_are_left_out(rank: int, real: int) -> None:
+    """A matrix of `real` blocks has so many singular vectors, however many are asked for."""
+    blocks = Interactions.from_matrix(np.kron(np.eye(real), np.ones((3, 2))))
+    vectors = PureSVD(rank=rank).fit(blocks).inward
+    assert vectors.shape == (2 * real, min(rank, real))
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(vectors.shape[1]), atol=1e-6)
+
+
+def test_bad_scaling_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"`scaling` must lie from -2 to 2; saw 3\.0"):
+        PureSVD(scaling=3.0)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from unblur.models.diffusion.denoiser import DenoisingNetwork
+from unblur.models.diffusion.folding import FoldedChain
+from unblur.models.diffusion.inference import Inference
+from unblur.models.diffusion.row_noise import row_keys, row_normals
+from unblur.models.diffusion.sampling import denoise, denoising_path, noised, reverse_chain
+from unblur.models.diffusion.schedule import Schedule, noise_schedule
+from unblur.models.diffusion.settings import Denoiser, Objective, Sampling
+from unblur.training.rows import SparseRows
+
+WIDTH = 40
+NOISY = Schedule(name="linear-var", steps=8, scale=1.0, lowest=0.01, highest=0.4)
+
+
+def network(**settings: object) -> DenoisingNetwork:
+    made = DenoisingNetwork(WIDTH, Denoiser(**{"dims": (6, 9), **settings}), torch.Generator().manual_seed(0))
+    return made.requires_grad_(False)
+
+
+def rows(n: int = 11, seed: int = 1) -> sparse.csr_array:
+    return sparse.csr_array((np.random.default_rng(seed).random((n, WIDTH)) < 0.2).astype(np.float32))
+
+
+@pytest.mark.parametrize("predicts", ["x0", "eps"])
+def test_reverse_steps_take_posterior_means(predicts: str) -> None:
+    schedule, net = noise_schedule(NOISY), network()
+    x = torch.from_numpy(rows().toarray())
+    chain = reverse_chain(NOISY, predicts=predicts)
+    for step, after in zip(range(7, -1, -1), denoising_path(net, chain, x), strict=True):
+        answer = net(x, torch.full((len(x),), step))
+        clean = answer
+        if predicts == "eps":
+            clean = (x - schedule.noise[step] * answer) / schedule.signal[step]
+        x = schedule.posterior_clean[step] * clean + schedule.posterior_noisy[step] * x
+        torch.testing.assert_close(after, x.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_without_noise_the_network_is_applied_again_and_again() -> None:
+    net, x = network(), torch.from_numpy(rows().toarray())
+    chain = reverse_chain(Schedule(scale=0.0, steps=3))
+    expected = x
+    for step in (2, 1, 0):
+        expected = net(expected, torch.full((len(x),), step))
+    torch.testing.assert_close(denoise(net, chain, x), expected)
+
+
+@pytest.mark.parametrize("most_steps", [None, 1, 3, 100])
+@pytest.mark.parametrize("predicts", ["x0", "eps"])
+@pytest.mark.parametrize("schedule", [NOISY, Schedule(scale=0.0, steps=8), Schedule(name="cosine", steps=5)])
+@pytest.mark.parametrize("settings", [{}, {"layout": "straight", "activation": "relu"}, {"dims": (5,)}])
+def test_folded_equals_step_by_step(
+    schedule: Schedule, predicts: str, most_steps: int | None, settings: dict[str, object]
+) -> None:
+    if schedule.noiseless and predicts == "eps":
+        return
+    net, x = network(**settings), torch.from_numpy(rows().toarray())
+    chain = reverse_chain(schedule, predicts=predicts, most_steps=most_steps)
+    expected = denoise(net, chain, x)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(FoldedChain.of(net, chain)(x), expected, rtol=0, atol=1e-5 * scale)
+    inference = Inference(net, schedule, Objective(predicts=predicts), Sampling(inference_steps=most_steps))
+    batch = SparseRows.of(rows()).all()
+    torch.testing.assert_close(inference.sparse(batch), expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_a_cap_spreads_its_steps_over_all() -> None:
+    assert reverse_chain(NOISY, most_steps=3).steps.tolist() == [7, 3, 0]
+    assert reverse_chain(NOISY, most_steps=99).steps.tolist() == list(range(7, -1, -1))
+    assert reverse_chain(NOISY, most_steps=1).steps.tolist() == [7]
+    assert reverse_chain(Schedule(scale=0.0, steps=9), most_steps=2).steps.tolist() == [8, 0]
+    assert not reverse_chain(NOISY).from_earlier.any()
+
+
+@pytest.mark.parametrize("predicts", ["x0", "eps"])
+@pytest.mark.parametrize("most_steps", [1, 2, 3, 5, 7])
+def test_steps_between_answers_are_taken_with_a_line_through_the_last_two(
+    most_steps: int, predicts: str
+) -> None:
+    chain, whole = (reverse_chain(NOISY, predicts=predicts, most_steps=cap) for cap in (most_steps, None))
+    net, x = network(), torch.from_numpy(rows().toarray())
+    asked: list[tuple[int, torch.Tensor]] = []
+    expected = x
+    for place, step in enumerate(whole.steps.tolist()):
+        if step in chain.steps:
+            asked.append((place, net(expected, torch.full((len(x),), step))))
+        answer = asked[-1][1]
+        if len(asked) > 1:
+            (before, old), (now, new) = asked[-2:]
+            answer = new + (new - old) * ((place - now) / (now - before))
+        expected = whole.from_answer[place] * answer + whole.from_state[place] * expected
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(denoise(net, chain, x), expected.float(), rtol=0, atol=1e-5 * scale)
+
+
+def test_more_steps_come_closer_to_all_of_them() -> None:
+    schedule = Schedule(name="linear-var", steps=60, scale=0.1, lowest=0.01, highest=0.3)
+    net, x = network(), torch.from_numpy(rows().toarray())
+    net.step_in.zero_()  # the step itself, which jumps about in a network that was not trained
+    exact = denoise(net, reverse_chain(schedule), x)
+    errors = [
+        float((denoise(net, reverse_chain(schedule, most_steps=cap), x) - exact).abs().max())
+        for cap in (1, 5, 20, 60)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[2] < 0.3 * errors[1]
+    assert errors[3] == 0
+
+
+def test_l2_normalised_rows_go_step_by_step() -> None:
+    net = network(normalize=True)
+    inference = Inference(net, NOISY, Objective(), Sampling())
+    assert inference.folded is None
+    batch = SparseRows.of(rows()).all()
+    torch.testing.assert_close(inference.sparse(batch), denoise(net, inference.chain, batch.dense()))
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(start_steps=3), Sampling(noise=True), Sampling(start_steps=8, noise=True)]
+)
+def test_noise_belongs_to_the_row_and_the_seed(sampling: Sampling) -> None:
+    inference, matrix = Inference(network(), NOISY, Objective(), sampling), rows()
+    whole = inference.sparse(SparseRows.of(matrix).all(), row_keys(matrix, 5))
+    for start, stop in ((0, 4), (4, 5), (5, 11)):
+        part = sparse.csr_array(matrix[start:stop])
+        alone = inference.sparse(SparseRows.of(part).all(), row_keys(part, 5))
+        torch.testing.assert_close(alone, whole[start:stop], rtol=1e-5, atol=1e-6)
+    other = inference.sparse(SparseRows.of(matrix).all(), row_keys(matrix, 6))
+    assert float((other - whole).abs().max()) > 1e-3
+    still = Inference(network(), NOISY, Objective(), Sampling()).sparse(SparseRows.of(matrix).all())
+    assert float((still - whole).abs().max()) > 1e-3
+
+
+def test_a_noised_start_has_the_signal_and_noise_of_its_step() -> None:
+    schedule = noise_schedule(NOISY)
+    made = noised(torch.ones(2, 3), schedule, 4, torch.full((2, 3), 2.0))
+    assert made.unique().item() == pytest.approx(schedule.signal[3] + 2 * schedule.noise[3])
+
+
+def test_sampling_noise_is_scaled_and_left_out_at_the_end() -> None:
+    net, x, chain = network(), torch.from_numpy(rows().toarray()), reverse_chain(NOISY)
+    asked: list[int] = []
+
+    def noise(place: int) -> torch.Tensor:
+        asked.append(place)
+        return torch.ones_like(x)
+
+    noisy, plain = denoising_path(net, chain, x, noise), denoising_path(net, chain, x)
+    difference = (next(noisy) - next(plain)).unique()
+    assert difference.numpy() == pytest.approx(
+        np.sqrt(noise_schedule(NOISY).posterior_variance[-1]), rel=1e-4
+    )
+    assert len(list(noisy)) == 7
+    assert asked == list(range(7))
+
+
+def test_row_noise_is_standard_normal_and_fresh_at_each_draw() -> None:
+    matrix = sparse.csr_array((np.random.default_rng(0).random((400, 50)) < 0.2).astype(np.float32))
+    keys = row_keys(matrix, 3)
+    first, second = row_normals(keys, 0, 301), row_normals(keys, 1, 301)
+    assert first.shape == (400, 301)
+    for noise in (first, second):
+        assert float(noise.mean()) == pytest.approx(0, abs=0.01)
+        assert float(noise.std()) == pytest.approx(1, abs=0.01)
+    flat = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in ((first, second), (first[:-1], first[1:]))]
+    assert np.abs(flat).max() < 0.02
+    assert np.abs(np.corrcoef(first[:, 0::2][:, :150].ravel(), first[:, 1::2].ravel())[0, 1]) < 0.02

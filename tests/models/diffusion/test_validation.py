@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.models.diffusion.generated import communities, without_times
+from unblur.data.interactions import Interactions
+from unblur.data.splits.holding_out import hold_out
+from unblur.errors import DataError, SpecError, VocabularyMismatch
+from unblur.models.popularity import Popularity
+from unblur.training.settings import Stopping
+from unblur.training.validation import Judge, carve, check_metric, given
+
+
+def test_the_last_in_time_are_carved_from_each_user() -> None:
+    data = communities()
+    split = carve(data, Stopping(carve="last", fraction=0.3), 0)
+    assert split.train.n_interactions + split.held_out.n_interactions == data.n_interactions
+    for row in range(data.n_users):
+        kept, held = (
+            part.timestamps[part.matrix.indptr[row] : part.matrix.indptr[row + 1]]  # type: ignore[index]
+            for part in (split.train, split.held_out)
+        )
+        assert len(held) == min(round(0.3 * (len(kept) + len(held))), len(kept) + len(held) - 1)
+        assert not len(held) or kept.max() <= held.min()
+
+
+def test_random_carving_depends_on_the_seed_alone() -> None:
+    data = communities()
+    one, two, three = (carve(data, Stopping(fraction=0.3), seed) for seed in (4, 4, 5))
+    assert one.held_out.fingerprint() == two.held_out.fingerprint() != three.held_out.fingerprint()
+    assert (one.train.user_degrees[data.user_degrees > 0] >= 1).all()
+
+
+def test_nothing_to_carve_is_an_error() -> None:
+    single = Interactions.from_pairs([0, 1, 2], [0, 1, 0])
+    with pytest.raises(DataError, match="fraction"):
+        carve(single, Stopping(fraction=0.5), 0)
+    with pytest.raises(DataError, match="timestamps"):
+        carve(without_times(communities()), Stopping(carve="last"), 0)
+
+
+def test_given_validation_must_fit_train() -> None:
+    split = hold_out(communities(), fraction=0.2, rng=0)
+    assert given(split.train, split.held_out).held_out.n_interactions == split.held_out.n_interactions
+    with pytest.raises(DataError, match="overlap"):
+        given(split.train, split.train)
+    with pytest.raises(VocabularyMismatch):
+        given(split.train, Interactions.from_pairs([999], [1]))
+
+
+def test_judging_counts_users_with_something_set_aside() -> None:
+    data = communities()
+    split = hold_out(data, fraction=0.2, rng=0)
+    model = Popularity().fit(split.train)
+    judge = Judge.of(split, "recall@10")
+    assert judge.histories.n_users == int((split.held_out.user_degrees > 0).sum())
+    lists = model.recommend(split.train, k=10).positions
+    shares = [
+        np.isin(split.held_out.matrix[[row]].indices, lists[row]).mean()
+        for row in np.flatnonzero(split.held_out.user_degrees)
+    ]
+    assert judge(model) == pytest.approx(np.mean(shares))
+
+
+@pytest.mark.parametrize("name", ["recal@20", "recall", "recall@0", "coverage@10", "mean_popularity@10"])
+def test_metrics_that_cannot_stop_training_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=name.split("@")[0]):
+        check_metric(name)
+
+
+def test_the_cut_off_must_not_exceed_the_items() -> None:
+    split = hold_out(communities(n_items=12, groups=2), fraction=0.3, rng=0)
+    with pytest.raises(SpecError, match="12 items"):
+        Judge.of(split, "recall@20")

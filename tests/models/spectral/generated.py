@@ -1,0 +1,74 @@
+"""Small random data and settings, drawn by hypothesis."""
+
+from typing import NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.models.spectral import textbook
+from unblur.data.interactions import Interactions
+from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.models.spectral.flow import Flow
+
+
+class Case(NamedTuple):
+    """A train matrix, other rows to score, and settings."""
+
+    train: textbook.Matrix
+    rows: textbook.Matrix
+    spec: BSPM
+
+
+def matrix(n_users: int, n_items: int, density: float, seed: int) -> textbook.Matrix:
+    """A 0/1 matrix in which someone has something."""
+    made = (np.random.default_rng(seed).random((n_users, n_items)) < density).astype(float)
+    made[0, 0] = 1
+    return made
+
+
+def interactions(dense: textbook.Matrix) -> Interactions:
+    return Interactions.from_matrix(dense)
+
+
+def distinct_ranks(train: textbook.Matrix) -> list[int]:
+    """The ranks at which the leading singular vectors are unique: no tie at the end; and the full rank."""
+    values = np.linalg.svd(textbook.normalized(train), compute_uv=False)
+    ends = np.flatnonzero(values[:-1] - values[1:] > 0.01) + 1
+    return [*ends.tolist(), len(values)]
+
+
+def flows(durations: tuple[float, ...] = (0.25, 0.5, 1.0, 1.2, 2.0, 2.5)) -> st.SearchStrategy[Flow]:
+    return st.builds(
+        Flow,
+        duration=st.sampled_from(durations),
+        steps=st.integers(1, 4),
+        solver=st.sampled_from(["euler", "rk4"]),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Every combination of options; matrices with an item and a user without anything among them."""
+    n_users, n_items = draw(st.integers(3, 30)), draw(st.integers(3, 30))
+    density = draw(st.sampled_from([0.1, 0.3, 0.5]))
+    train = matrix(n_users, n_items, density, draw(st.integers(0, 99)))
+    if draw(st.booleans()):
+        train[-1], train[:, -1] = 0, 0
+    rows = matrix(4, n_items, 0.3, draw(st.integers(0, 99)))
+    rows[rows.sum(axis=1) == 0, -1] = 1
+    low_pass = st.builds(
+        LowPass,
+        rank=st.sampled_from(distinct_ranks(train)),
+        weight=st.sampled_from([0.1, 0.3, 1.0, -0.2]),
+        flow=flows(),
+    )
+    spec = st.builds(
+        BSPM,
+        blur=flows(),
+        low_pass=st.none() | low_pass,
+        sharpen=st.none() | flows(),
+        merge=st.sampled_from(["early", "late"]),
+        output=st.sampled_from(["last", "mean"]),
+        history=st.sampled_from(["counts", "normalized"]),
+    )
+    return Case(train, rows, draw(spec))

@@ -1,0 +1,149 @@
+"""Sparse rows through the cache-friendly path, against dense linear algebra; and the order it works in."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from tests.models.spectral.generated import matrix
+from unblur.data.catalogue.generation import generated
+from unblur.data.interactions import Interactions
+from unblur.models.spectral import bspm as module
+from unblur.models.spectral import ordering as orders
+from unblur.models.spectral import propagation as propagations
+from unblur.models.spectral.bspm import BSPM
+from unblur.models.spectral.flow import Flow
+from unblur.models.spectral.normalization import normalize
+from unblur.models.spectral.ordering import Ordering, columns_taken, reordered
+from unblur.models.spectral.polynomial import Polynomial, fit
+from unblur.models.spectral.propagation import Propagation
+
+
+def dense_filter(polynomial: Polynomial, a: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """``x·p(P)`` in float64 by the eigenvectors of P."""
+    values, vectors = np.linalg.eigh(a.T @ a)
+    return (rows @ vectors * polynomial(values)) @ vectors.T
+
+
+@given(seed=st.integers(0, 99), size=st.integers(0, 4), constant=st.sampled_from([0.0, 0.7]))
+def test_rows_go_through_the_polynomial(seed: int, size: int, constant: float) -> None:
+    random = np.random.default_rng(seed)
+    a = normalize(Interactions.from_matrix(matrix(30, 20, 0.2, seed))).matrix
+    rows = matrix(int(random.integers(1, 6)), 20, 0.3, seed + 1)
+
+    def response(at: np.ndarray) -> np.ndarray:
+        return constant + at * np.exp(-at)
+
+    polynomial = fit(response, size)
+    users, items = random.permutation(30), random.permutation(20).astype(np.int32)
+    scores = torch.from_numpy(random.normal(size=(20, len(rows))).astype(np.float32))
+    expected = scores.numpy().T + dense_filter(polynomial, a.toarray().astype(float), rows)
+    propagation = Propagation(sparse.csr_array(a[users]), items)
+    propagation.add(polynomial, sparse.csr_array(rows.astype(np.float32)), scores)
+    np.testing.assert_allclose(scores.numpy().T, expected, rtol=0, atol=2e-5)
+
+
+@given(seed=st.integers(0, 99), size=st.integers(1, 4), slice_size=st.integers(1, 9), width=st.integers(1, 4))
+def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, width: int) -> None:
+    random = np.random.default_rng(seed)
+    a = normalize(Interactions.from_matrix(matrix(40, 10, 0.2, seed))).matrix
+    rows = matrix(width, 10, 0.4, seed + 1)
+    polynomial = fit(lambda at: 0.3 + at * np.exp(-at), size)
+    before = random.normal(size=(10, width)).astype(np.float32)
+    scores = torch.from_numpy(before.copy())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(propagations, "_SLICE", slice_size)
+        propagation = Propagation(a, random.permutation(10).astype(np.int32))
+        assert propagation.by_slices
+        assert len(propagation.slices) == -(-40 // slice_size)
+        propagation.add(polynomial, sparse.csr_array(rows.astype(np.float32)), scores)
+    expected = before.T + dense_filter(polynomial, a.toarray().astype(float), rows)
+    np.testing.assert_allclose(scores.numpy().T, expected, rtol=0, atol=2e-5)
+
+
+def test_a_thread_uses_its_room_again_without_a_trace() -> None:
+    """Blocks of several widths and models one after the other give what a fresh start gives."""
+    a = normalize(generated(300, 200, 4000, rng=0)).matrix
+    rows = sparse.csr_array(a[:40] > 0).astype(np.float32)
+    polynomial = fit(lambda at: at * (1 - at), 2)
+    made = []
+    for _ in range(2):
+        for count in (40, 3, 17):
+            scores = torch.zeros((200, count))
+            Propagation(a, np.arange(200, dtype=np.int32)).add(polynomial, rows[:count], scores)
+            made.append(scores.numpy().copy())
+    for first, again in zip(made[:3], made[3:], strict=True):
+        assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("spec", [BSPM(low_pass=None), BSPM(low_pass=None, sharpen=None, blur=Flow(steps=2))])
+def test_the_way_of_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
+    """Run on a CPU, the dense blocks meant for a GPU give what the sparse path gives."""
+    train = generated(300, 200, 4000, rng=0)
+    model = spec.fit(train)
+    rows = module.start_rows(spec, train, train.item_degrees)
+    low_pass = model.plan.decode @ (torch.from_numpy(rows.toarray()) @ model.plan.encode).T
+    np.testing.assert_allclose(
+        (model._filtered(rows) + low_pass).numpy().T, model.score(train), rtol=0, atol=1e-6
+    )
+
+
+# ------------------------------------------------------------------------------------------- the order
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small matrices, too, are put in order."""
+    monkeypatch.setattr(orders, "_FEWEST", 0)
+
+
+@pytest.mark.usefixtures("always")
+def test_an_ordering_is_a_permutation_and_always_the_same() -> None:
+    a = normalize(generated(500, 400, 9000, rng=3)).matrix
+    one, again = Ordering.of(a), Ordering.of(a)
+    assert np.array_equal(np.sort(one.users), np.arange(500))
+    assert np.array_equal(np.sort(one.items), np.arange(400))
+    assert not np.array_equal(one.items, np.arange(400))
+    assert np.array_equal(one.users, again.users)
+    assert np.array_equal(one.items, again.items)
+
+
+@pytest.mark.usefixtures("always")
+def test_similar_users_and_items_lie_together() -> None:
+    """Eighty separate groups, shuffled: in order, neighbours are of the same group far more often than by chance."""
+    random = np.random.default_rng(0)
+    groups = sparse.block_diag([np.ones((10, 8)) for _ in range(80)], format="csr")
+    users, items = random.permutation(800), random.permutation(640)
+    a = sparse.csr_array(groups[users][:, items]).astype(np.float32)
+    found = Ordering.of(a)
+    for group in ((users // 10)[found.users], (items // 8)[found.items]):
+        assert np.mean(group[1:] == group[:-1]) > 0.3  # by chance 1 in 80
+
+
+def test_a_small_matrix_stays_as_it_is() -> None:
+    a = normalize(generated(100, 90, 900, rng=0)).matrix
+    found = Ordering.of(a)
+    assert np.array_equal(found.items, np.arange(90))
+    assert np.array_equal(found.users, np.arange(100))
+
+
+def test_reordering_moves_rows_and_columns() -> None:
+    dense = matrix(7, 5, 0.5, seed=1).astype(np.float32)
+    users, items = np.random.default_rng(0).permutation(7), np.random.default_rng(1).permutation(5)
+    moved = reordered(sparse.csr_array(dense), Ordering(users.astype(np.int32), items.astype(np.int32)))
+    assert np.array_equal(moved.toarray(), dense[users][:, items])
+    assert moved.has_sorted_indices
+    taken = columns_taken(sparse.csr_array(dense), items.astype(np.int32))
+    assert np.array_equal(taken.toarray(), dense[:, items])
+
+
+@pytest.mark.usefixtures("always")
+def test_scores_do_not_depend_on_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = generated(500, 400, 9000, rng=3)
+    ordered = BSPM().fit(train, rng=0)
+    monkeypatch.setattr(orders, "_FEWEST", 10**9)
+    natural = BSPM().fit(train, rng=0)
+    assert not np.array_equal(ordered.item_order, natural.item_order)
+    np.testing.assert_allclose(ordered.score(train), natural.score(train), rtol=0, atol=1e-5)

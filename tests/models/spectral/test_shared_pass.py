@@ -1,0 +1,125 @@
+"""Many settings from one pass against each of them fitted and ranked by itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.interactions import Interactions
+from unblur.errors import SpecError
+from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.models.spectral.flow import Flow
+from unblur.models.spectral.shared_pass import share
+from unblur.progress import ProgressEvent
+
+
+@pytest.fixture(scope="module")
+def train() -> Interactions:
+    return demo_interactions(n_users=400, n_items=300, rng=3)
+
+
+def settings(n: int) -> list[BSPM]:
+    random = np.random.default_rng(4)
+    return [
+        BSPM(
+            sharpen=None
+            if place % 9 == 8
+            else Flow(
+                duration=float(random.choice([0.5, 1.0, 1.5, 2.5])),
+                steps=int(random.choice([1, 2])),
+                solver=random.choice(["euler", "rk4"]).item(),
+            ),
+            low_pass=None
+            if place % 7 == 6
+            else LowPass(rank=int(random.choice([8, 16, 40])), weight=float(random.choice([0.1, 0.3]))),
+            merge=random.choice(["early", "late"]).item(),
+            output=random.choice(["last", "mean"]).item(),
+        )
+        for place in range(n)
+    ]
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    pairs = zip(first.reshape(-1, first.shape[-1]), second.reshape(-1, second.shape[-1]), strict=True)
+    return float(np.mean([len(set(one) & set(other)) / len(one) for one, other in pairs]))
+
+
+def test_up_to_eight_settings_are_ranked_exactly(train: Interactions) -> None:
+    specs = settings(8)
+    shared = share(specs, train, rng=0)
+    lists = np.concatenate([positions for _, positions in shared.rankings(train, k=10)], axis=1)
+    for spec, found in zip(specs, lists, strict=True):
+        alone = spec.fit(train, rng=0).recommend(train, k=10).positions
+        assert overlap(found, alone) >= 0.999
+
+
+def test_many_settings_are_ranked_nearly_exactly_and_chosen_ones_exactly(train: Interactions) -> None:
+    specs = settings(60)
+    shared = share(specs, train, rng=0)
+    lists = np.concatenate([positions for _, positions in shared.rankings(train, k=10)], axis=1)
+    alone = np.stack([spec.fit(train, rng=0).recommend(train, k=10).positions for spec in specs])
+    assert overlap(lists, alone) >= 0.98
+    again = np.concatenate(
+        [positions for _, positions in shared.rankings(train, k=10, settings=[5, 17, 44])], axis=1
+    )
+    assert overlap(again, alone[[5, 17, 44]]) >= 0.999
+
+
+@pytest.mark.parametrize("history", ["counts", "normalized"])
+@pytest.mark.parametrize("left_out", [(), ("low_pass",), ("sharpen",), ("low_pass", "sharpen")])
+def test_families_without_a_part_are_ranked_as_they_would_be_alone(
+    train: Interactions, history: Literal["counts", "normalized"], left_out: tuple[str, ...]
+) -> None:
+    few = train.take_users(np.arange(100))
+    specs = [
+        BSPM(
+            history=history,
+            blur=Flow(duration=0.5 * rank / 8),
+            low_pass=None if "low_pass" in left_out else LowPass(rank=rank),
+            sharpen=None if "sharpen" in left_out else Flow(),
+        )
+        for rank in (8, 12, 16)
+    ]
+    shared = share(specs, train, rng=0)
+    lists = np.concatenate([positions for _, positions in shared.rankings(few, k=10)], axis=1)
+    alone = np.stack([spec.fit(train, rng=0).recommend(few, k=10).positions for spec in specs])
+    assert overlap(lists, alone) >= 0.999
+    assert np.mean(lists == alone) >= 0.99  # the order as well, but for near ties
+
+
+def test_long_processes_in_many_steps_are_ranked_exactly(train: Interactions) -> None:
+    few = train.take_users(np.arange(30))
+    spec = BSPM(low_pass=LowPass(rank=16), sharpen=Flow(duration=20.0, steps=15, solver="rk4"))
+    (found,) = share([spec], train, rng=0).rankings(few, k=10)
+    assert overlap(found[1][0], spec.fit(train, rng=0).recommend(few, k=10).positions) >= 0.999
+
+
+def test_a_row_with_too_few_items_left_ends_in_empty_places(train: Interactions) -> None:
+    greedy = Interactions.from_matrix(np.ones((1, 300)) - np.eye(1, 300), items=train.items)
+    (_, positions), *_ = share(settings(2), train, rng=0).rankings(greedy, k=3)
+    assert positions.tolist() == [[[0, -1, -1]], [[0, -1, -1]]]
+
+
+def test_progress_counts_the_rows(train: Interactions) -> None:
+    events: list[ProgressEvent] = []
+    for _ in share(settings(2), train, rng=0).rankings(train, k=3, progress=events.append):
+        pass
+    assert [event.done for event in events] == [*range(32, 400, 32), 400]
+    assert {(event.stage, event.total) for event in events} == {("score all settings", 400)}
+
+
+def test_items_of_the_history_are_left_out(train: Interactions) -> None:
+    shared = share(settings(3), train, rng=0)
+    for rows, positions in shared.rankings(train, k=10):
+        histories = train.take_users(rows)
+        for setting in positions:
+            users = np.repeat(np.arange(histories.n_users), 10)
+            assert not histories.contains(users, setting.ravel()).any()
+
+
+def test_settings_that_start_from_different_rows_are_refused(train: Interactions) -> None:
+    with pytest.raises(SpecError, match="same `history`"):
+        share([BSPM(), BSPM(history="normalized")], train)

@@ -1,0 +1,614 @@
+"""`unblur run`, `tune` and `synthesize` with synthesizers, from files to folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from tests.synthesis.utility.rated import MODEL, QUICK, write_parts, write_recipe
+from unblur.cli.main import main
+from unblur.data import files as sources
+from unblur.data.interactions import Interactions
+from unblur.experiment.recipe.library import load_recipe
+from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.progress import silent
+from unblur.randomness import streams
+from unblur.saving import models as artifact
+from unblur.synthesis.settings import Discretization
+from unblur.synthesis.utility.rated_users import prepare_users
+from unblur.synthesis.utility.running import _sample, fitted_synthesizer, values_of_setting
+
+ARMS = ("full", "multi-resolution", "plain-vae", "no-synthetic", "ease")
+
+
+def figures(folder: Path) -> dict[str, float]:
+    values = json.loads((folder / "report.json").read_text())
+    return {entry["name"]: entry["value"] for entry in values["measurements"]}
+
+
+def test_a_run_measures_every_arm_and_keeps_the_synthesizer(tmp_path: Path) -> None:
+    parts, recipe, out = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml"), tmp_path / "out"
+    words = ["run", recipe, "--data", parts, "--seeds", "2", "--out", out]
+    assert main([*map(str, words)]) == 0
+    found = figures(out)
+    assert [name for name in found if name.endswith(" ndcg@5")] == [f"{arm} ndcg@5" for arm in ARMS]
+    gap = found["full capped_recall@5"] - found["ease capped_recall@5"]
+    assert found["full − ease capped_recall@5"] == pytest.approx(gap)
+    assert found["ease capped_recall@5 deviation over runs"] == 0
+    report = json.loads((out / "report.json").read_text())
+    assert set(report["provenance"]["data"]) == {
+        name + reading for name in ("train", "test", "valid") for reading in ("", " (observed)")
+    }
+    assert report["provenance"]["spec"]["downstream"]["kind"] == "truncated-svd"
+    assert any("batch_size is 90, not 500" in note for note in report["notes"])
+    synthesizer = artifact.load_synthesizer(out / "synthesizer")
+    assert synthesizer.n_real_users == 90
+    assert load_recipe(out / "recipe.toml").utility is not None
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d", "out", "r.toml"]
+
+
+def test_the_same_run_twice_gives_the_same_figures_and_replace_gives_others(tmp_path: Path) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    made: list[dict[str, float]] = []
+    for name, more in {"a": [], "b": [], "c": ["--set", "utility.mode=replace"]}.items():
+        words = ["run", recipe, "--data", parts, "--out", tmp_path / name, *more]
+        assert main([*map(str, words)]) == 0
+        made.append(figures(tmp_path / name))
+    assert made[0] == made[1]
+    assert made[0] != made[2]
+    assert made[0]["no-synthetic ndcg@5"] == made[2]["no-synthetic ndcg@5"]
+
+
+def test_scores_above_zero_are_items_where_the_paper_s_protocol_says_so(tmp_path: Path) -> None:
+    """Whatever the synthesizer's own rule, in all its ways of sampling; and not under the strict protocol."""
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    known = load_recipe(recipe)
+    made: dict[tuple[bool, str, str], Interactions] = {}
+    for on, kind in ((False, "paper"), (True, "paper"), (True, "strict")):
+        changed = known.changed({"utility.departures.zero_threshold": on, "protocol.kind": kind})
+        prepared = prepare_users(changed, data=parts)
+        synthesizer: Any = fitted_synthesizer(prepared, 1, "cpu", silent)
+        for arm in ("full", "plain-vae"):
+            made[on, kind, arm] = _sample(prepared, synthesizer, arm, 1)
+            rule = Discretization(rule="zero-threshold")
+            other = synthesizer.plain if arm == "plain-vae" else synthesizer
+            expected = other.with_settings(discretization=rule).sample(
+                made[on, kind, arm].n_users, rng=streams(1, f"sample {arm}")[f"sample {arm}"]
+            )
+            same = made[on, kind, arm].fingerprint() == expected.fingerprint()
+            assert same == (on and kind == "paper")
+
+
+def test_an_interrupted_run_goes_on_after_the_last_measured_arm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, recipe, kept = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml"), tmp_path / "kept"
+    words = ["run", recipe, "--data", parts, "--seeds", "2"]
+    assert main([*map(str, words), "--out", str(tmp_path / "whole")]) == 0
+    asked: list[str] = []
+    whole = TruncatedSVD.fit
+
+    def fit(self: TruncatedSVD, train: Any, **options: Any) -> Any:
+        asked.append(self.kind)
+        if len(asked) == 6:  # the second arm of the second seed
+            raise KeyboardInterrupt
+        return whole(self, train, **options)
+
+    monkeypatch.setattr(TruncatedSVD, "fit", fit)
+    again = [*map(str, words), "--checkpoints", str(kept), "--out", str(tmp_path / "again")]
+    assert main(again) == 130
+    assert not (tmp_path / "again").exists()
+    assert main(again) == 0
+    assert len(asked) == 6 + 3  # that arm and the two after it; those before were kept
+    assert figures(tmp_path / "again") == figures(tmp_path / "whole")
+    (file,) = (kept / "seed-1").glob("arms-*.json")
+    file.write_text("{")
+    assert main([*again, "--overwrite"]) == 2
+
+
+def test_strict_runs_take_the_departures_back(tmp_path: Path) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = ["run", recipe, "--data", parts, "--out", tmp_path / "out", "--set", "protocol.kind=strict"]
+    assert main([*map(str, words)]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["provenance"]["spec"]["diffusion"]["noise_without_root"] is False
+    assert any(
+        "81 learned from, 9 stopped by (a group of its own), 20 reported" in note for note in report["notes"]
+    )
+    assert set(report["provenance"]["data"]) == {"train", "test", "valid"}
+
+
+def test_seeds_of_a_synthesizer_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same figures; and what the processes kept is neither sampled nor measured again."""
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = ["run", recipe, "--data", parts, "--seeds", "2", "--out"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert main([*map(str, (*words, tmp_path / "one"))]) == 0
+        monkeypatch.setattr(
+            "unblur.synthesis.utility.running._sample", lambda *given: pytest.fail("sampled again")
+        )
+        assert main([*map(str, (*words, tmp_path / "beside", "--workers", "2"))]) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert figures(tmp_path / "beside") == figures(tmp_path / "one")
+
+
+@pytest.mark.parametrize("kind", ["multi-vae", "independent-items"])
+def test_other_synthesizers_and_one_file(tmp_path: Path, kind: str) -> None:
+    vae = {"vae": MODEL["vae"]} if kind == "multi-vae" else {}
+    recipe = write_recipe(tmp_path / "r.toml", {"model": {"kind": kind, **vae}})
+    parts = write_parts(tmp_path / "d")
+    words = ["run", recipe, "--data", parts / "train.parquet", "--out", tmp_path / "out"]
+    assert main([*map(str, words)]) == 0
+    arm = "plain-vae" if kind == "multi-vae" else "synthetic"
+    assert next(iter(figures(tmp_path / "out"))) == f"{arm} capped_recall@1"
+
+
+def test_parts_that_share_users_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    (parts / "valid.parquet").write_bytes((parts / "test.parquet").read_bytes())
+    assert main(["run", str(recipe), "--data", str(parts), "--out", str(tmp_path / "out")]) == 2
+    assert "share users" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_search_begins_with_the_recipe_goes_on_and_reports_other_users(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small: dict[str, Any] = {**MODEL, "diffusion": {**MODEL["diffusion"], "epochs": 5, "batch_size": 30}}
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": small})
+    words = ["tune", recipe, "--data", parts, "--sampler", "random", "--out", tmp_path / "one", "--trials"]
+    assert main([*map(str, words), "1"]) == 0
+    first = json.loads((tmp_path / "one-trials" / "trial-00000.json").read_text())
+    assert first["point"]["vae.hidden"] == 8
+    assert first["point"]["diffusion.epochs"] == 5
+    assert 0 <= first["value"] <= 1
+    assert "users who neither stop a training nor are reported on" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert load_recipe(tmp_path / "one" / "recipe.toml").name == "sdrm/quick-tuned"
+    table = pl.read_parquet(tmp_path / "one" / "trials.parquet")
+    assert table["capped_recall@5"].to_list() == [first["value"]]
+    assert "History: 1 trials." in (tmp_path / "one" / "report.html").read_text()
+    assert (
+        main([*map(str, words), "2", "--overwrite"]) == 0
+    )  # the run's folder is replaced, and the search goes on
+    assert pl.read_parquet(tmp_path / "one" / "trials.parquet")["trial"].sort().to_list() == [0, 1]
+
+
+def test_settings_that_are_given_are_not_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    given = {"vae.hidden": 9, "diffusion.epochs": 1, "diffusion.steps": 3}
+    words = [
+        "tune",
+        recipe,
+        "--data",
+        parts,
+        "--sampler",
+        "random",
+        "--out",
+        tmp_path / "one",
+        "--trials",
+        "2",
+    ]
+    words += [word for path, value in given.items() for word in ("--set", f"model.{path}={value}")]
+    assert main([*map(str, words)]) == 0
+    trials = [json.loads(path.read_text()) for path in (tmp_path / "one-trials").glob("trial-*.json")]
+    assert len(trials) == 2
+    assert not any(set(given) & set(trial["point"]) for trial in trials)
+    chosen = load_recipe(tmp_path / "one" / "recipe.toml")
+    assert (chosen.model.vae.hidden, chosen.model.diffusion.epochs, chosen.model.diffusion.steps) == (9, 1, 3)
+    assert json.loads((tmp_path / "one" / "report.json").read_text())["recipe"] == chosen.name
+    every = [
+        word
+        for name in trials[0]["point"]
+        for word in ("--set", f"model.{name}={trials[0]['point'][name]:.15g}")
+    ]
+    capsys.readouterr()
+    assert main([*map(str, (*words, "--overwrite", *every))]) == 2
+    assert "A search needs a setting that is free" in " ".join(capsys.readouterr().err.split())
+
+
+def test_trials_of_another_protocol_are_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = ["tune", recipe, "--data", parts, "--sampler", "random", "--trials", "1", "--out", tmp_path / "a"]
+    words += ["--set", "utility.observed=off", "--set"]
+    assert main([*map(str, words), "protocol.kind=strict"]) == 0
+    assert main([*map(str, words), "protocol.kind=paper", "--overwrite"]) == 2
+    assert "protocol" in capsys.readouterr().err
+
+
+def test_a_small_space_is_searched_to_its_end_and_from_a_value_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Any] = []
+
+    def values(prepared: Any, *_: object) -> Iterator[float]:
+        diffusion = prepared.recipe.model.diffusion
+        tried.append((diffusion.hidden_layers, diffusion.noise_variance_diminisher))
+        yield float(diffusion.hidden_layers)
+
+    monkeypatch.setattr("unblur.synthesis.utility.running.values_of_setting", values)
+    own = {**MODEL, "diffusion": {**MODEL["diffusion"], "noise_variance_diminisher": 0.25}}
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": own})
+    words = ["tune", recipe, "--data", parts, "--trials", "200"]
+    for path, value in {
+        "vae": "{latent = 4, hidden = 8, batch_size = 30, optimizer = {learning_rate = 0.01}, epochs = 3, "
+        "stopping = {metric = 'capped_recall@5'}}",
+        **{f"diffusion.{name}": value for name, value in {"epochs": 2, "steps": 4, "batch_size": 30}.items()},
+        "diffusion.optimizer.learning_rate": 1e-5,
+    }.items():
+        words += ["--set", f"model.{path}={value}"]
+    for sampler in ("random", "exhaustive"):
+        more = ["--set", "model.diffusion.noise_variance_diminisher=0.25", "--sampler", sampler]
+        tried.clear()
+        assert main([*map(str, words), *more, "--out", str(tmp_path / sampler)]) == 0
+        assert sorted(tried) == [(layers, 0.25) for layers in range(6)]
+        assert tried[0][0] == 1  # the recipe's own
+    pytest.importorskip("optuna")
+    words[words.index("200")] = "14"
+    tried.clear()
+    assert main([*map(str, words), "--out", str(tmp_path / "bayes")]) == 0
+    assert tried[0] == (1, 0.25)  # no choice of the space; the others go on without it
+    assert len(tried) == 14
+    assert 0.25 not in {diminisher for _, diminisher in tried[1:]}
+
+
+def test_a_search_judges_by_the_way_of_sampling_that_is_given(tmp_path: Path) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    found = {}
+    for sampling in ("full", "multi-resolution"):
+        prepared = prepare_users(
+            load_recipe(str(recipe)).changed({"model.sampling": sampling}), data=parts, judged="searching"
+        )
+        found[sampling] = list(values_of_setting(prepared, "capped_recall@5", [1], "cpu", silent))
+    assert found["full"] != found["multi-resolution"]
+
+
+def test_a_setting_that_memory_does_not_suffice_for_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems: list[Exception] = [
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 8 bytes"
+        ),
+        MemoryError(),
+    ]
+
+    def values(*_: object) -> Iterator[float]:
+        if problems:
+            raise problems.pop()
+        yield 0.5
+
+    monkeypatch.setattr("unblur.synthesis.utility.running.values_of_setting", values)
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = ["tune", recipe, "--data", parts, "--sampler", "random", "--trials", "3", "--out", tmp_path / "a"]
+    assert main([*map(str, words)]) == 0
+    trials = [json.loads(path.read_text()) for path in sorted((tmp_path / "a-trials").glob("trial-*.json"))]
+    assert [trial["value"] for trial in trials] == [None, None, 0.5]
+    assert all("memory did not suffice" in trial["problem"] for trial in trials[:2])
+
+
+def test_what_is_not_measured_cannot_be_compared_and_is_named(tmp_path: Path) -> None:
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
+    words = [
+        "run",
+        recipe,
+        "--data",
+        parts,
+        "--out",
+        tmp_path / "a",
+        "--set",
+        'utility.compared=["recall@7"]',
+    ]
+    assert main([*map(str, words)]) == 0
+    notes = json.loads((tmp_path / "a" / "report.json").read_text())["notes"]
+    assert any(note.startswith("not compared,") and "recall@7" in note for note in notes)
+
+
+def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Successive halving over trainings: the first setting has all of its own, a worse one ends after its first."""
+    small: dict[str, Any] = {**MODEL, "diffusion": {**MODEL["diffusion"], "epochs": 5, "batch_size": 30}}
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": small})
+    given = {8: [0.2, 0.4, 0.3]}
+
+    def values(prepared: Any, metric: str, seeds: range, device: str, progress: object) -> Iterator[float]:
+        assert list(seeds) == [7, 8, 9]
+        yield from given.get(prepared.recipe.model.vae.hidden, [0.1, 0.9, 0.9])
+
+    monkeypatch.setattr("unblur.synthesis.utility.running.values_of_setting", values)
+    words = ["tune", recipe, "--data", parts, "--sampler", "random", "--out", tmp_path / "one", "--seed", "7"]
+    words += ["--trainings", "3", "--pruner", "halving", "--trials"]
+    assert main([*map(str, words), "3"]) == 0
+    trials = [json.loads(path.read_text()) for path in sorted((tmp_path / "one-trials").glob("trial-*.json"))]
+    assert trials[0]["value"] == pytest.approx(0.3)
+    assert list(trials[0]["validations"].values()) == pytest.approx([0.2, 0.3, 0.3])
+    for other in trials[1:]:
+        assert (other["pruned"], other["value"], other["validations"]) == (True, None, {"1": 0.1})
+    kept = (tmp_path / "one-trials" / "trial-00002.json").read_bytes()
+    words[words.index("--out") + 1] = tmp_path / "two"
+    (tmp_path / "one-trials").rename(tmp_path / "two-trials")
+    (tmp_path / "two-trials" / "trial-00002.json").unlink()
+    assert main([*map(str, words), "3"]) == 0  # gone on with: the same third setting
+    again = json.loads((tmp_path / "two-trials" / "trial-00002.json").read_text())
+    assert again["point"] == json.loads(kept)["point"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "message"),
+    [
+        ("sdrm/alb-svd", ["--pruner", "halving"], "with --trainings 1 there is one"),
+        ("sdrm/alb-svd", ["--pruner", "median", "--trainings", "9"], "saved by --pruner halving; saw median"),
+        ("sdrm/alb-svd", ["--trainings", "2", "--pruner", "halves"], "A pruner must be one of"),
+        ("ease/demo", ["--trainings", "2"], "--trainings is for synthesizers"),
+        ("sdrm/alb-svd", ["--hold-out", "block"], "--hold-out is for recommenders"),
+        ("sdrm/alb-svd", ["--draws", "3"], "--draws is for recommenders"),
+        ("sdrm/alb-svd", ["--metric", "recall@20"], "A search maximises what is measured: capped_recall@1,"),
+        ("sdrm/alb-svd", ["--set", "utility.compared=[]"], "compared of Utility"),
+        ("sdrm/alb-svd", ["--set", "utility.learn=[]"], "learn of Utility"),
+    ],
+)
+def test_searches_that_cannot_be_are_refused(
+    recipe: str, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_parts(tmp_path / "d")
+    out = tmp_path / "out"
+    assert main(["tune", recipe, "--data", str(data), "--out", str(out), *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+@pytest.fixture
+def own(log: Interactions, tmp_path: Path) -> Path:
+    sources.write(log, tmp_path / "own.parquet")
+    return tmp_path / "own.parquet"
+
+
+SETTINGS = [
+    word
+    for path, value in {
+        "model.vae.hidden": 8,
+        "model.vae.latent": 4,
+        "model.vae.epochs": 2,
+        "model.vae.batch_size": 20,
+        "model.diffusion.epochs": 2,
+        "model.diffusion.steps": 4,
+        "model.diffusion.batch_size": 20,
+        "seed": 3,
+    }.items()
+    for word in ("--set", f"{path}={value}")
+]
+
+
+def test_own_data_in_a_sample_with_its_card_out(own: Path, tmp_path: Path, log: Interactions) -> None:
+    words = ["synthesize", own, "--out", tmp_path / "a", "--users", 1500, "--keep-synthesizer", *SETTINGS]
+    assert main([*map(str, words)]) == 0
+    sample = sources.read(tmp_path / "a" / "synthetic.parquet")
+    assert sample.users.labels.max() < 1500
+    assert set(sample.items.to_list()) <= set(log.items.to_list())
+    card = (tmp_path / "a" / "card.md").read_text()
+    read = sources.read(own)
+    for fact in (
+        "1,500 users that never were",
+        f"{read.n_users} real users",
+        read.fingerprint(),
+        "seed: 3",
+        "latent = 4",
+        "No differential privacy",
+        "must not be used for",
+    ):
+        assert fact in card
+    assert artifact.load_synthesizer(tmp_path / "a" / "synthesizer").spec.vae.latent == 4
+    again = [*words[:3], tmp_path / "b", *words[4:6], *SETTINGS]
+    assert main([*map(str, again)]) == 0
+    same = (tmp_path / "a" / "synthetic.parquet").read_bytes()
+    assert (tmp_path / "b" / "synthetic.parquet").read_bytes() == same
+    assert not (tmp_path / "b" / "synthesizer").exists()
+
+
+def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
+    pytest.importorskip("opacus")
+    words = ["synthesize", own, "--out", tmp_path / "a", "--privacy-epsilon", "4", *SETTINGS]
+    assert main([*map(str, words)]) == 0
+    card = (tmp_path / "a" / "card.md").read_text()
+    assert "epsilon = 4.0" in card
+    assert 'objective = "velocity"' in card
+    assert "standardized = false" in card
+    assert "No differential privacy" not in card
+    assert "seed: 3" not in card
+    assert sources.read(own).fingerprint() not in card
+    again = [*words[:3], tmp_path / "b", *words[4:]]
+    assert main([*map(str, again)]) == 0
+    same = (tmp_path / "a" / "synthetic.parquet").read_bytes()
+    assert (tmp_path / "b" / "synthetic.parquet").read_bytes() != same  # its chance is nobody's to repeat
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model", "ease"], "must be one of"),
+        (["--model", "sdrn"], "Did you mean 'sdrm'"),
+        (["--set", "utility.mode=replace"], "has no say"),
+        (["--privacy-delta", "0.1"], "belongs to --privacy-epsilon"),
+        (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is offered by"),
+        (["--set", "data.name=ml-1m"], "data.name is of public data sets"),
+        (["--keep-out", "1.5"], "lies between 0 and 1"),
+        (["--keep-out", "0.001"], "Some users must be learned from and some kept out"),
+        (["--model", "sdrm/ml-100k-sdv"], "ml-100k-svd"),
+    ],
+)
+def test_bad_input_leaves_nothing(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *more]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["own.parquet"]
+
+
+def test_batches_are_no_larger_than_all_who_teach(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tenth of the users stops the training, and teaches nothing."""
+    pairs = zip(SETTINGS[::2], SETTINGS[1::2], strict=True)
+    words = [word for pair in pairs if "batch_size" not in pair[1] for word in pair]
+    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *words]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    most = int(0.9 * sources.read(own).n_users)
+    assert f"model.vae.batch_size is {most}, not 500" in said
+    assert f"model.diffusion.batch_size is {most}, not 256" in said
+    assert f"batch_size = {most}" in (tmp_path / "a" / "card.md").read_text()
+
+
+def test_users_who_were_kept_out_are_there_for_an_audit(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "a"
+    assert main(["synthesize", str(own), "--out", str(place), "--keep-out", "0.4", *SETTINGS]) == 0
+    whole = sources.read(own)
+    train, kept = (sources.read(place / "real" / f"{name}.parquet") for name in ("train", "kept"))
+    assert kept.n_users == round(0.4 * whole.n_users)
+    assert sorted(train.users.to_list() + kept.users.to_list()) == sorted(whole.users.to_list())
+    assert train.n_interactions + kept.n_interactions == whole.n_interactions
+    card = (place / "card.md").read_text()
+    assert f"{kept.n_users} more users were kept out at random" in card
+    assert f"{train.n_users} real users" in card
+    assert "read: `own.parquet`" in card
+    command = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("audit it:"))
+    assert main([*command.split()[3:], "--no-utility"]) in (0, 1)
+    assert f"made from {train.n_users}, {kept.n_users} kept out" in capsys.readouterr().out
+
+
+def test_how_the_data_were_read_is_in_the_card(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [
+        f"u{user},i{item},{random.integers(1, 6)}"
+        for user in range(80)
+        for item in range(12)
+        if random.random() < 0.6
+    ]
+    file = tmp_path / "rated.csv"
+    file.write_text("user,item,rating\n" + "\n".join(rows))
+    words = ["synthesize", file, "--min-rating", "3", "--model", "independent-items", "--out", tmp_path / "a"]
+    assert main([*map(str, words)]) == 0
+    card = (tmp_path / "a" / "card.md").read_text()
+    assert "[data]\nread = { min_rating = 3.0 }" in card
+    assert "read: `rated.csv`" in card
+
+
+@pytest.mark.parametrize("place", ["own.parquet/a", "empty"])
+def test_where_nothing_can_be_written_is_said_before_anything_is_computed(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["synthesize", own, "--model", "independent-items", "--out", tmp_path / place]
+    code = main([*map(str, words)])
+    if place == "empty":  # an empty folder is as good as none
+        assert code == 0
+        return
+    assert code == 2
+    assert "in a place that can be written" in " ".join(capsys.readouterr().err.split())
+
+
+def test_only_the_folder_of_a_sample_is_replaced(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine").write_text("kept")
+    words = ["synthesize", own, "--model", "independent-items", "--out", tmp_path / "a", "--overwrite"]
+    assert main([*map(str, words)]) == 2
+    assert (tmp_path / "a" / "mine").read_text() == "kept"
+    (tmp_path / "a" / "mine").unlink()
+    (tmp_path / "a" / "card.md").write_text("old")
+    assert main([*map(str, words)]) == 0
+    assert (tmp_path / "a" / "card.md").read_text().startswith("# Synthetic users")
+
+
+def test_no_real_user_and_no_file_of_others_is_lost_with_a_sample_that_is_replaced(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "a"
+    words = ["synthesize", own, "--model", "independent-items", "--out", place, "--overwrite"]
+    assert main([*map(str, words), "--keep-out", "0.4"]) == 0
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    inside = ["synthesize", place / "real" / "train.parquet", *words[2:], "--keep-out", "0.4"]
+    for again, message in (
+        (words, "the real users in real/, since none are kept out this time"),
+        (inside, "the data that were given"),
+    ):
+        assert main([*map(str, again)]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    (place / "audit").mkdir()
+    assert main([*map(str, words), "--keep-out", "0.4"]) == 2
+    assert "what is beside the sample: 'audit'" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+    (place / "audit").rmdir()
+    assert main([*map(str, words), "--keep-out", "0.3"]) == 0
+
+
+def test_the_settings_of_a_card_make_the_same_sample(own: Path, tmp_path: Path) -> None:
+    """What is off is written as off, and who was left out before is said."""
+    more = ["--set", "model.vae.stopping=off", "--set", "data.k_core.users=2", *SETTINGS]
+    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *more]) == 0
+    card = (tmp_path / "a" / "card.md").read_text()
+    table = card.split("```toml\n")[1].split("```")[0]
+    assert 'stopping = "off"' in table
+    assert "k_core" in table
+    (tmp_path / "again.toml").write_text(f'name = "own/again"\nseed = 3\n{table}')
+    recipe = load_recipe(str(tmp_path / "again.toml"))
+    assert recipe.model.vae.stopping is None
+    words = ["synthesize", own, "--recipe", tmp_path / "again.toml", "--set", "data.k_core.users=2"]
+    assert main([*map(str, words), "--out", str(tmp_path / "b")]) == 0
+    made = [(tmp_path / name / "synthetic.parquet").read_bytes() for name in ("a", "b")]
+    assert made[0] == made[1]
+
+
+def test_under_differential_privacy_nobody_decides_who_else_is_learned_from(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("opacus")
+    words = ["synthesize", str(own), "--out", str(tmp_path / "a"), *SETTINGS, "--privacy-epsilon", "8"]
+    assert main([*words, "--set", "data.k_core.users=2"]) == 2
+    assert "which a k-core lets them; saw data.k_core" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "a").exists()
+    assert main(words) == 0
+    table = (tmp_path / "a" / "card.md").read_text().split("```toml\n")[1].split("```")[0]
+    (tmp_path / "private.toml").write_text(f'name = "own/private"\n{table}')
+    assert load_recipe(str(tmp_path / "private.toml")).model.privacy.epsilon == 8
+
+
+def test_users_with_two_items_stop_a_training(tmp_path: Path) -> None:
+    pairs = [f"{user},{item}" for user in range(60) for item in (user % 7, 7 + user % 5)]
+    (tmp_path / "two.csv").write_text("user,item\n" + "\n".join(pairs))
+    small = ["--set", "model.vae.stopping.metric=capped_recall@3", *SETTINGS]
+    assert main(["synthesize", str(tmp_path / "two.csv"), "--out", str(tmp_path / "a"), *small]) == 0
+    assert (tmp_path / "a" / "synthetic.parquet").is_file()
+
+
+def test_a_synthesizer_is_not_fitted_as_a_recommender(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "r.toml")
+    assert main(["fit", str(own), "--model", str(recipe), "--out", str(tmp_path / "a")]) == 2
+    assert "sdrm is a synthesizer, which samples users" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_split_cannot_be_made_for_a_synthesizer() -> None:
+    from unblur import experiment
+    from unblur.errors import RecipeError
+    from unblur.experiment.recipe.schema import Recipe
+
+    with pytest.raises(RecipeError, match="made for recommenders"):
+        experiment.prepare(Recipe.from_dict(QUICK))

@@ -1,0 +1,176 @@
+"""Arms and runs: against counts by hand, and against what intervals must be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.synthesis.utility.rated import N_ITEMS, ByItem, rated
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
+from unblur.errors import DataError
+from unblur.evaluation.metrics import PerUser
+from unblur.evaluation.protocol import RankingProtocol
+from unblur.recommender import Recommender
+from unblur.synthesis.utility.arms import measure_arm, training_rows
+from unblur.synthesis.utility.runs import UtilityRun, measurements_of
+from unblur.synthesis.utility.settings import Departures, Utility
+from unblur.synthesis.utility.users import UserGroups, grouped
+
+OBSERVED = Departures(dislikes_are_positives=True, dislikes_are_held_out=True)
+PROTOCOL = RankingProtocol(cutoffs=(3, 5), metrics=("capped_recall", "ndcg"))
+
+
+@pytest.fixture(scope="module")
+def groups() -> UserGroups:
+    return grouped(rated(40, seed=2), rated(30, seed=1), Utility(), OBSERVED)
+
+
+def test_what_a_recommender_learns_from(groups: UserGroups) -> None:
+    made = rated(12, seed=5).liked
+    real, shown = groups.learned.observed.matrix.toarray(), groups.histories.observed.matrix.toarray()
+    synthetic = made.matrix.toarray()
+    for mode, more, expected in (
+        ("augment", {}, [real, shown, synthetic]),
+        ("replace", {}, [synthetic, shown]),
+        ("augment", {"augment_is_replace": True}, [synthetic, shown]),
+    ):
+        departures = Departures(dislikes_are_positives=True, **more)
+        rows = training_rows(groups, made, Utility(mode=mode), departures)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(rows.matrix.toarray(), np.vstack(expected))
+    alone = training_rows(groups, None, Utility(mode="replace"), Departures())
+    liked = [groups.learned.liked.matrix.toarray(), groups.histories.liked.matrix.toarray()]
+    np.testing.assert_array_equal(alone.matrix.toarray(), np.vstack(liked))
+
+
+def test_dislikes_of_those_who_teach_can_be_left_out(groups: UserGroups) -> None:
+    departures = Departures(dislikes_are_positives=True, learned_dislikes_are_negatives=True)
+    rows = training_rows(groups, None, Utility(), departures)
+    parts = [groups.learned.liked.matrix.toarray(), groups.histories.observed.matrix.toarray()]
+    np.testing.assert_array_equal(rows.matrix.toarray(), np.vstack(parts))
+
+
+class _Patient(ByItem):
+    """Stops early, so it is told by whom."""
+
+    patience = 3
+
+    def fit(self, train: Interactions, *, validation: Split | None = None, **_: Any) -> Recommender:
+        self.validation = validation
+        return super().fit(train)
+
+
+@pytest.mark.parametrize("paper", [True, False])
+def test_a_recommender_stops_by_what_was_held_out_from_those_who_stop(paper: bool) -> None:
+    departures = replace(OBSERVED, reported_users_stop=True) if paper else Departures()
+    groups = grouped(rated(40, seed=2), rated(30, seed=1), Utility(), departures)
+    spec = _Patient(np.zeros(N_ITEMS, dtype=np.float32))
+    rows = training_rows(groups, None, Utility(), departures)
+    measure_arm(spec, rows, groups, PROTOCOL, departures)  # type: ignore[arg-type]
+    given = spec.validation
+    assert given is not None
+    if not paper:
+        assert given is groups.stopping
+        assert not set(given.histories.users.to_list()) & set(groups.learned.liked.users.to_list())
+        return
+    shown, wanted = given.histories.matrix.toarray(), given.held_out.matrix.toarray()
+    np.testing.assert_array_equal(shown, groups.histories.observed.matrix.toarray())
+    np.testing.assert_array_equal(wanted, groups.held_out.matrix.toarray())
+    spec.patience = None  # type: ignore[assignment]
+    measure_arm(spec, rows, groups, PROTOCOL, departures)  # type: ignore[arg-type]
+    assert spec.validation is None
+
+
+def test_dislikes_can_count_as_found(groups: UserGroups) -> None:
+    """The same as if every rating were a like."""
+    scores = np.random.default_rng(4).random(N_ITEMS).astype(np.float32)
+    departures = replace(OBSERVED, dislikes_are_relevant=True)
+    rows = training_rows(groups, None, Utility(), departures)
+    found = measure_arm(ByItem(scores), rows, groups, PROTOCOL, departures)  # type: ignore[arg-type]
+    all_liked = replace(groups, held_out=groups.held_out_observed)
+    wanted = measure_arm(ByItem(scores), rows, all_liked, PROTOCOL, OBSERVED)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.values.values, wanted.values.values)
+    assert len(found.values.values) > len(
+        measure_arm(ByItem(scores), rows, groups, PROTOCOL, OBSERVED).values.values  # type: ignore[arg-type]
+    ) or not np.array_equal(groups.held_out.user_degrees, groups.held_out_observed.user_degrees)
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_recall_and_ndcg_are_those_counted_by_hand(groups: UserGroups, longer: bool) -> None:
+    scores = np.random.default_rng(3).random(N_ITEMS).astype(np.float32)
+    departures = Departures(
+        dislikes_are_positives=True, dislikes_are_held_out=True, ideal_counts_dislikes=longer
+    )
+    spec, rows = ByItem(scores), training_rows(groups, None, Utility(), departures)
+    found = measure_arm(spec, rows, groups, PROTOCOL, departures)  # type: ignore[arg-type]
+    assert spec.seen == [rows]
+    shown = groups.histories.observed.matrix.toarray() > 0
+    liked = groups.held_out.matrix.toarray() > 0
+    held = groups.held_out_observed.matrix.toarray() > 0
+    expected = []
+    for user in np.flatnonzero(liked.any(axis=1)):
+        order = [item for item in np.argsort(-scores, kind="stable") if not shown[user, item]]
+        row = [sum(liked[user, item] for item in order[:k]) / min(k, liked[user].sum()) for k in (3, 5)]
+        for k in (3, 5):
+            gain = sum(1 / math.log2(rank + 2) for rank, item in enumerate(order[:k]) if liked[user, item])
+            most = min(k, (held if longer else liked)[user].sum())
+            row.append(gain / sum(1 / math.log2(rank + 2) for rank in range(most)))
+        expected.append(row)
+    assert found.values.names == ("capped_recall@3", "capped_recall@5", "ndcg@3", "ndcg@5")
+    np.testing.assert_allclose(found.values.values, expected, atol=1e-12)
+
+
+def tables(*values: float, spread: float = 0.0) -> list[UtilityRun]:
+    """Runs in which arm a is constant and arm b lies by a user's own amount above it."""
+    random, runs = np.random.default_rng(0), []
+    own = random.random((50, 1)) * spread
+    for seed, value in enumerate(values):
+        low = np.full((50, 1), value)
+        runs.append(
+            UtilityRun(seed, {"a": PerUser(("recall@5",), low), "b": PerUser(("recall@5",), low + own + 0.1)})
+        )
+    return runs
+
+
+def test_means_best_run_and_deviation() -> None:
+    found = {
+        entry.name: entry for entry in measurements_of(tables(0.1, 0.2, 0.6), compared=("recall@5",), rng=1)
+    }
+    assert found["a recall@5"].value == pytest.approx(0.3)
+    assert found["a recall@5 best run"].value == pytest.approx(0.6)
+    assert found["a recall@5 deviation over runs"].value == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
+    low, high = found["a recall@5"].low, found["a recall@5"].high
+    assert low is not None
+    assert high is not None
+    assert 0.1 <= low < 0.2
+    assert 0.4 < high <= 0.6  # runs are drawn anew, not users alone
+
+
+def test_a_paired_difference_knows_nothing_of_what_both_share() -> None:
+    found = {entry.name: entry for entry in measurements_of(tables(0.1, 0.9), compared=("recall@5",), rng=1)}
+    gap = found["a − b recall@5"]
+    assert (gap.low, gap.value, gap.high) == pytest.approx((-0.1, -0.1, -0.1))
+
+
+def test_the_interval_of_one_run_is_the_bootstrap_over_users() -> None:
+    from scipy.stats import bootstrap
+
+    (run,) = tables(0.0, spread=1.0)
+    found = {entry.name: entry for entry in measurements_of([run], compared=(), resamples=20_000, rng=1)}
+    assert set(found) == {"a recall@5", "b recall@5"}
+    oracle = bootstrap(
+        (run.arms["b"].values[:, 0],), np.mean, method="percentile", n_resamples=20_000, rng=2
+    ).confidence_interval
+    assert (found["b recall@5"].low, found["b recall@5"].high) == pytest.approx(tuple(oracle), abs=0.005)
+
+
+def test_runs_that_differ_are_refused() -> None:
+    one, other = tables(0.1, 0.2)
+    with pytest.raises(DataError, match="same arms"):
+        measurements_of([one, UtilityRun(1, {"a": other.arms["a"]})], compared=())
+    with pytest.raises(DataError, match="at least one run"):
+        measurements_of([], compared=())

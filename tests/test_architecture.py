@@ -219,6 +219,8 @@ def repository_texts() -> Iterator[Path]:
     """The text files of the working copy, without environments, caches and results."""
     folders = (REPOSITORY / name for name in ("src", "tests", "benchmarks", "docs", ".ci"))
     for path in sorted([*REPOSITORY.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]):
+        if path.name == ".git":  # a file in a worktree, with the place of the repository
+            continue
         if path.is_file() and path.suffix in TEXT_SUFFIXES and "__pycache__" not in path.parts:
             yield path
 

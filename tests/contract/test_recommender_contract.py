@@ -407,9 +407,9 @@ def test_progress_only_moves_forward(fitted: Fitted) -> None:
     }
     assert [event.done for event in runs["recommend"]] == [10, 20, 30, 40, 50, 51]
     for seen in runs.values():
-        stages = list(dict.fromkeys(event.stage for event in seen))
+        stages = list(dict.fromkeys(event.label for event in seen))
         for stage in stages:
-            own = [event for event in seen if event.stage == stage]
+            own = [event for event in seen if event.label == stage]
             done = [event.done for event in own]
             assert done == sorted(done), stage
             assert all(event.total is None or 0 <= event.done <= event.total for event in own), stage

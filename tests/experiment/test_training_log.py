@@ -14,16 +14,17 @@ def test_a_log_keeps_the_epochs_of_the_last_training_and_passes_everything_on() 
     seen: list[ProgressEvent] = []
     log = TrainingLog(seen.append)
     events = [
-        ProgressEvent("train", 1, 9, {"loss": 3.0}),
-        ProgressEvent("train, epoch 2", 4, 8, {"loss": 2.9}),
-        ProgressEvent("train", 2, 9, {"loss": 2.0, "recall@20": 0.1, "seconds_left": 3}),
+        ProgressEvent("train", 1, 9, {"loss": 3.0}, kind="epoch"),
+        ProgressEvent("train, epoch 2", 4, 8, {"loss": 2.9}, kind="batch"),
+        ProgressEvent("train", 2, 9, {"loss": 2.0, "recall@20": 0.1}, kind="epoch", metric="recall@20"),
+        ProgressEvent("train", 7, 9, {"loss": 1.0}, kind="epoch", part="the autoencoder"),
         ProgressEvent("score users", 5, 5),
     ]
     for event in events:
         log(event)
     assert log.epochs == [(1.0, 3.0, None), (2.0, 2.0, 0.1)]
     assert seen == events
-    log(ProgressEvent("train", 1, 9, {"loss": 5.0}))
+    log(ProgressEvent("train", 1, 9, {"loss": 5.0}, kind="epoch"))
     assert log.epochs == [(1.0, 5.0, None)]
 
 

@@ -65,23 +65,23 @@ class ProgressDisplay:
     def __call__(self, event: ProgressEvent, /) -> None:
         """Show one step."""
         now = time.monotonic()
-        self._started.setdefault(event.stage, now)
+        self._started.setdefault(event.label, now)
         if self._drawn is None:
             self._say(event, now)
         else:
             self._draw(event)
         if event.total is not None and event.done >= event.total:
-            self._forget_if_quick(event.stage)
-            self._started.pop(event.stage, None)
-            self._said.pop(event.stage, None)
-            self._bars.pop(event.stage, None)
+            self._forget_if_quick(event.label)
+            self._started.pop(event.label, None)
+            self._said.pop(event.label, None)
+            self._bars.pop(event.label, None)
 
     def _draw(self, event: ProgressEvent) -> None:
         assert self._drawn is not None
-        if event.stage not in self._bars:
-            self._bars[event.stage] = self._drawn.add_task(event.stage, total=event.total, values="")
+        if event.label not in self._bars:
+            self._bars[event.label] = self._drawn.add_task(event.label, total=event.total, values="")
         self._drawn.update(
-            self._bars[event.stage], completed=event.done, total=event.total, values=_figures(event)
+            self._bars[event.label], completed=event.done, total=event.total, values=_figures(event)
         )
 
     def _forget_if_quick(self, stage: str) -> None:
@@ -91,13 +91,13 @@ class ProgressDisplay:
 
     def _say(self, event: ProgressEvent, now: float) -> None:
         """A line when a stage has lasted a while, and one more when it ends."""
-        since = now - self._started[event.stage]
+        since = now - self._started[event.label]
         finished = event.total is not None and event.done >= event.total
-        due = now - self._said.get(event.stage, self._started[event.stage] - LINE_SECONDS + QUIET_SECONDS)
+        due = now - self._said.get(event.label, self._started[event.label] - LINE_SECONDS + QUIET_SECONDS)
         if since >= QUIET_SECONDS and (due >= LINE_SECONDS or finished):
-            self._said[event.stage] = now
+            self._said[event.label] = now
             of = f" of {event.total:,}" if event.total is not None else ""
-            terminal.note(f"{event.stage}: {event.done:,}{of}, {since:.0f} s{_figures(event, ', ')}")
+            terminal.note(f"{event.label}: {event.done:,}{of}, {since:.0f} s{_figures(event, ', ')}")
 
 
 def _figures(event: ProgressEvent, lead: str = "") -> str:

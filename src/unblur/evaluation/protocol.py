@@ -38,8 +38,15 @@ class Evaluation:
     """The values behind the means, one row for each list of `ranking`: what paired comparisons need."""
     ranking: Ranking
     """The lists that were measured."""
-    notes: tuple[str, ...]
-    """What a reader of the numbers must know, in whole phrases."""
+    split_notes: tuple[str, ...]
+    """How the data were split, in whole phrases."""
+    list_notes: tuple[str, ...]
+    """Whose lists were measured, and which lists fall short, in whole phrases."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Everything that a reader of the numbers must know."""
+        return (*self.split_notes, *self.list_notes)
 
     def __getitem__(self, name: str) -> Measurement:
         """The measurement of that name. Raises `DataError`, with the nearest name, where there is none."""
@@ -169,7 +176,8 @@ class RankingProtocol:
             measurements=self._measurements(ranking, table, rng),
             per_user=table,
             ranking=ranking,
-            notes=(f"split: {split.method}", *split.notes, *self._notes(ranking, split), *ranking.notes),
+            split_notes=(f"split: {split.method}", *split.notes),
+            list_notes=(*self._notes(ranking, split), *ranking.notes),
         )
 
     def _counted(self, split: Split) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""What a training said of its epochs, kept for the report."""
+"""The epochs of a training, kept for the report."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class TrainingLog:
 
     def __call__(self, event: ProgressEvent, /) -> None:
         """Keep the event where it is an epoch, and pass it on."""
-        if event.stage == "train" and "loss" in event.values and float(event.done).is_integer():
-            if self.epochs and event.done <= self.epochs[-1][0]:
+        if event.kind == "epoch" and not event.part:
+            if self.epochs and event.done <= self.epochs[-1][0]:  # a training begins
                 self.epochs.clear()
-            metric = next((value for name, value in event.values.items() if "@" in name), None)
+            metric = float(event.values[event.metric]) if event.metric else None
             self.epochs.append((float(event.done), float(event.values["loss"]), metric))
         self.progress(event)

@@ -14,7 +14,7 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.errors import DataError
 from unblur.privacy.accountant import Accounting, Stage, planned
-from unblur.progress import Progress, ProgressEvent
+from unblur.progress import Progress, of_part
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.spec import spec_to_dict
 from unblur.synthesis.autoencoder_training import AutoencoderJudge, AutoencoderLearner, codes, stopping_split
@@ -90,7 +90,7 @@ def fit_latent(
             judge=None if split is None or stopping is None else AutoencoderJudge(split, stopping, on),
             checkpoints=None if folder is None else CheckpointFolder(folder / "autoencoder", identity),
             checkpoint_every=25,
-            progress=_named(progress, AUTOENCODER),
+            progress=of_part(progress, AUTOENCODER),
         )
         for _ in run.epochs():
             pass
@@ -192,7 +192,7 @@ def _denoiser(
         device=device,
         checkpoints=checkpoints,
         checkpoint_every=25,
-        progress=_named(progress, DIFFUSION),
+        progress=of_part(progress, DIFFUSION),
     )
     for _ in run.epochs():
         pass
@@ -246,16 +246,6 @@ def check_batches(
             f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and {filled:,} users are there to "
             f"train on. Lower {' and '.join(f'`{name}`' for name in large)}."
         )
-
-
-def _named(progress: Progress, stage: str) -> Progress:
-    """An observer who is told what is trained."""
-
-    def observe(event: ProgressEvent, /) -> None:
-        name = event.stage.replace("train", f"train {stage}", 1)
-        progress(ProgressEvent(name, event.done, event.total, event.values))
-
-    return observe
 
 
 def _fingerprints(validation: Interactions | Split | None) -> Any:

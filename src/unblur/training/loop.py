@@ -138,7 +138,7 @@ class Training(Generic[Fitted]):
                     self._write(self.checkpoints)
                 if self.scalars is not None:
                     self.scalars.add(report.epoch, {"loss": report.loss, "validation": report.validation})
-                self.progress(ProgressEvent("train", report.epoch, self.plan.epochs, self._figures(report)))
+                self.progress(self._event(report))
                 yield report
         finally:
             if self.scalars is not None:
@@ -200,25 +200,22 @@ class Training(Generic[Fitted]):
             if time.perf_counter() - told > EVENT_SECONDS:
                 told = time.perf_counter()
                 _check_finite(losses[: place + 1], len(batches), epoch, self.checkpoints)
-                self.progress(
-                    ProgressEvent(
-                        f"train, epoch {epoch}", place + 1, len(batches), {"loss": float(losses[place])}
-                    )
-                )
+                stage, values = f"train, epoch {epoch}", {"loss": float(losses[place])}
+                self.progress(ProgressEvent(stage, place + 1, len(batches), values, kind="batch"))
         learner.module.eval()
         _check_finite(losses, len(batches), epoch, self.checkpoints)
         sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
         return float((losses.double().cpu() * sizes).sum() / sizes.sum())
 
-    def _figures(self, report: EpochReport) -> dict[str, float]:
-        """What a progress event shows: loss, metric, and the seconds left if every epoch of the plan is
-        needed."""
-        shown = {"loss": report.loss}
+    def _event(self, report: EpochReport) -> ProgressEvent:
+        """An epoch's loss, metric, and the seconds left if every epoch of the plan is needed."""
+        values, metric = {"loss": report.loss}, ""
         if report.validation is not None and self.plan.stopping is not None:
-            shown[self.judged_by or self.plan.stopping.metric] = report.validation
+            metric = "" if self.judged_by else self.plan.stopping.metric
+            values[self.judged_by or metric] = report.validation
         recent = [past.seconds for past in self.history[-10:]]
-        shown["seconds_left"] = sum(recent) / len(recent) * (self.plan.epochs - report.epoch)
-        return shown
+        values["seconds_left"] = sum(recent) / len(recent) * (self.plan.epochs - report.epoch)
+        return ProgressEvent("train", report.epoch, self.plan.epochs, values, kind="epoch", metric=metric)
 
     def _write(self, folder: CheckpointFolder) -> None:
         tensors = {f"module.{name}": tensor for name, tensor in self.learner.module.state_dict().items()}

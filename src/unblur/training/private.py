@@ -67,7 +67,7 @@ def train_privately(
             parameter.grad /= stage.batch_size
         made.step()
         if (update + 1) % each_epoch == 0:
-            progress(ProgressEvent(f"train {stage.name} privately", epoch, stage.epochs))
+            progress(ProgressEvent("train privately", epoch, stage.epochs, kind="epoch", part=stage.name))
     module.eval()
     if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
         raise DivergedTraining(

@@ -69,8 +69,9 @@ def lightgcn_embeddings(
             loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(pairs)
+        values = {"loss": total / len(users)}
         progress(
-            ProgressEvent("train item embeddings", epoch + 1, settings.epochs, {"loss": total / len(users)})
+            ProgressEvent("train", epoch + 1, settings.epochs, values, kind="epoch", part="item embeddings")
         )
     with torch.no_grad():
         made: NDArray[np.float32] = propagated(graph, start, settings.layers)[train.n_users :].numpy()

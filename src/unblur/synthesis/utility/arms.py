@@ -84,8 +84,7 @@ def measure_arm(
             counted = split.held_out.user_degrees > 0
         counts, all_counts = (part.user_degrees[counted] for part in (relevant, groups.held_out_observed))
         values = with_longer_ideal(values, counts, all_counts, protocol.cutoffs)
-    notes = tuple(note for note in found.notes if not note.startswith("split:"))
-    return Measured(values, notes)
+    return Measured(values, found.list_notes)
 
 
 def with_longer_ideal(

@@ -34,7 +34,7 @@ from torch.nn import functional
 from unblur.data.catalogue.copies import load
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.data.splits.sets import Split
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.diffusion.objective import StepChoice
@@ -161,7 +161,7 @@ class Textbook:
 
 def medium() -> Split:
     """Data of the shape of a public 1M set of ratings of at least 4, a tenth held out."""
-    return hold_out(generated(5949, 2810, 460_000, rng=0), fraction=0.12, rng=0)
+    return Random(fraction=0.12).apply(generated(5949, 2810, 460_000, rng=0), rng=0)
 
 
 def early_stop(precision: Literal["float32", "bfloat16"] = "float32", epochs: int = 24) -> dict[str, float]:
@@ -294,7 +294,7 @@ def latency() -> dict[str, float]:
 
 def many_evaluations() -> dict[str, float]:
     """Seconds for 97 epochs with an evaluation after each."""
-    split = hold_out(generated(943, 1682, 90_000, rng=0), fraction=0.11, rng=0)
+    split = Random(fraction=0.11).apply(generated(943, 1682, 90_000, rng=0), rng=0)
     run = SMALL.training(split.train, rng=0, validation=split.held_out)
     return {"seconds": seconds(lambda: list(run.epochs()))}
 

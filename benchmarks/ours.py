@@ -8,8 +8,8 @@ import numpy as np
 
 from unblur import Interactions
 from unblur.data.catalogue.generation import generated
-from unblur.data.splits.holding_out import hold_out
-from unblur.data.splits.sets import Split, from_files
+from unblur.data.splits import Files, Random
+from unblur.data.splits.sets import Split
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.experiment.recipe.library import load_recipe
 from unblur.models.spectral.normalization import normalize
@@ -19,7 +19,7 @@ from unblur.tuning.trials import Trials, settings_of, space_of
 
 def _split(folder: str, name: str) -> Split:
     place = Path(folder) / name
-    return from_files(*(Interactions.read(place / f"{part}.parquet") for part in ("train", "test")))
+    return Files().apply({part: Interactions.read(place / f"{part}.parquet") for part in ("train", "test")})
 
 
 def run(folder: str, name: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def searched(folder: str, settings: int = 200, users: int = 2000) -> dict[str, A
     """
     train = Interactions.read(Path(folder) / "gowalla" / "train.parquet")
     base = load_recipe("bspm/gowalla").model
-    split = hold_out(train, fraction=0.2, rng=0)
+    split = Random(fraction=0.2).apply(train, rng=0)
     start = time.perf_counter()
     rows = np.flatnonzero(split.held_out.user_degrees > 0)[:users]
     smaller = Split(

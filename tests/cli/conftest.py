@@ -50,9 +50,9 @@ def events(log: Interactions, tmp_path: Path) -> Path:
 @pytest.fixture
 def parts(log: Interactions, tmp_path: Path) -> Path:
     """A folder with train and test files."""
-    from unblur.data.splits.holding_out import hold_out
+    from unblur.data.splits import Random
 
-    split = hold_out(log, fraction=0.3, rng=1)
+    split = Random(fraction=0.3).apply(log, rng=1)
     folder = tmp_path / "parts"
     folder.mkdir()
     for name, part in {"train": split.train, "test": split.held_out}.items():

@@ -11,7 +11,7 @@ from tests.cli.conftest import Unblur
 from unblur import experiment
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import leave_last
+from unblur.data.splits import LeaveLast
 from unblur.experiment.recipe.library import load_recipe
 
 SMALL = (
@@ -64,8 +64,8 @@ def test_a_tuning_file_from_trials_to_a_recipe_that_can_be_repeated(
 def test_given_parts_are_put_in_order_unless_asked_to_stay_as_named(
     unblur: Unblur, log: Interactions, tmp_path: Path
 ) -> None:
-    late = leave_last(log, 3)
-    middle = leave_last(late.train, 2)
+    late = LeaveLast(n=3).apply(log)
+    middle = LeaveLast(n=2).apply(late.train)
     folder = tmp_path / "parts"
     folder.mkdir()
     for name, part in {"train": middle.train, "test": middle.held_out, "valid": late.held_out}.items():

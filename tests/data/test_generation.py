@@ -10,12 +10,12 @@ from unblur import EASE, Interactions, Popularity
 from unblur.data import catalogue as datasets
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.data.catalogue.generation import generated
-from unblur.data.splits.holding_out import hold_out, leave_last
+from unblur.data.splits import LeaveLast, Random
 from unblur.errors import DataError
 
 
 def recall(model: Popularity | EASE, data: Interactions, *, last: bool = False) -> float:
-    split = leave_last(data, 3) if last else hold_out(data, fraction=0.2, rng=5)
+    split = LeaveLast(n=3).apply(data) if last else Random(fraction=0.2).apply(data, rng=5)
     lists = model.fit(split.train).recommend(split.histories, k=20).positions
     hits = split.held_out.contains(np.repeat(np.arange(data.n_users), 20), lists.ravel())
     degrees = split.held_out.user_degrees

@@ -12,7 +12,7 @@ from unblur.data import catalogue as datasets
 from unblur.data.catalogue.listing import DATASETS
 from unblur.data.files.reading import read
 from unblur.data.files.writing import write
-from unblur.data.splits.sets import from_files
+from unblur.data.splits import Files
 from unblur.errors import DataError
 
 pytestmark = pytest.mark.realdata
@@ -55,7 +55,7 @@ def test_every_reading_of_every_copy(name: str) -> None:
 def test_a_split_of_given_files(name: str) -> None:
     at_hand(name)
     made = datasets.load(name)
-    split = from_files(made["train"], made["test"])
+    split = Files().apply(made)
     assert split.train.matrix.shape == (DATASETS[name].n_users, DATASETS[name].n_items)
     assert split.train is made["train"] or split.train.fingerprint() == made["train"].fingerprint()
 

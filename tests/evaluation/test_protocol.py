@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split, from_files
+from unblur.data.splits import Files, Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.evaluation.metrics import USER_METRICS, per_user
@@ -72,7 +72,7 @@ def split() -> Split:
         rows, columns = np.nonzero(mask)
         return Interactions.from_pairs(users[rows], items[columns], item_vocabulary=vocabulary)
 
-    return from_files(part(taken & ~held), part(held))
+    return Files().apply({"train": part(taken & ~held), "test": part(held)})
 
 
 @pytest.fixture(scope="module")
@@ -254,10 +254,11 @@ def test_what_cannot_be_evaluated_is_refused(split: Split, model: CommonUsers) -
         protocol.evaluate(model, split, exclude=split.histories.take_users(slice(5)))
     with pytest.raises(DataError, match="must be \"history\", Interactions or None; saw 'histroy'"):
         protocol.evaluate(model, split, exclude="histroy")  # type: ignore[arg-type]
-    other = from_files(
-        Interactions.from_pairs([0, 1], [0, 1], item_vocabulary=Vocabulary.range(60)),
-        Interactions.from_pairs([0, 1], [5, 6], item_vocabulary=Vocabulary.range(60)),
+    train, test = (
+        Interactions.from_pairs([0, 1], items, item_vocabulary=Vocabulary.range(60))
+        for items in ([0, 1], [5, 6])
     )
+    other = Files().apply({"train": train, "test": test})
     for scorer in (model, Foreign(model)):
         with pytest.raises(VocabularyMismatch):
             protocol.evaluate(scorer, other)

@@ -9,7 +9,6 @@ import pytest
 
 from unblur import experiment
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import hold_out
 from unblur.errors import RecipeError
 from unblur.experiment import measuring as module
 from unblur.experiment import provenance
@@ -54,7 +53,7 @@ class NoiseSpec:
 
 
 def prepared(log: Interactions, model: Any, **more: Any) -> Prepared:
-    split = hold_out(log, fraction=0.3, rng=0)
+    split = Random(fraction=0.3).apply(log, rng=0)
     recipe = Recipe(name="ours/log", seed=7, model=model, protocol=PROTOCOL, **more)
     return Prepared(recipe, split, {"all": log.fingerprint()}, ("a note",), 0.5)
 

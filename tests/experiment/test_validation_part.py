@@ -11,8 +11,7 @@ import pytest
 
 from unblur import experiment
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import leave_last
-from unblur.data.splits.sets import from_files, together
+from unblur.data.splits import LeaveLast, together
 from unblur.errors import DataError, RecipeError
 from unblur.experiment.measuring import measure
 from unblur.experiment.preparation import prepare
@@ -54,8 +53,8 @@ def parts_in_time(timed: bool = True) -> dict[str, Interactions]:
     taken = random.random((60, 30)) < 0.5
     users, items = np.nonzero(taken)
     log = Interactions.from_pairs(users, items, timestamps=random.permutation(len(users)))
-    late = leave_last(log, 3)
-    middle = leave_last(late.train, 2)
+    late = LeaveLast(n=3).apply(log)
+    middle = LeaveLast(n=2).apply(late.train)
     parts = {"train": middle.train, "test": middle.held_out, "valid": late.held_out}
     if timed:
         return parts
@@ -190,12 +189,12 @@ def test_histories_may_hold_validation() -> None:
 def test_parts_may_not_overlap_nor_have_strangers() -> None:
     parts = parts_in_time()
     with pytest.raises(DataError, match="Train and validation interactions must not overlap"):
-        from_files(parts["train"], parts["test"], validation=parts["train"])
+        Files(validation="valid").apply({**parts, "valid": parts["train"]})
     with pytest.raises(DataError, match="Validation and held-out interactions must not overlap"):
-        from_files(parts["train"], parts["test"], validation=parts["test"])
+        Files(validation="valid").apply({**parts, "valid": parts["test"]})
     stranger = Interactions.from_pairs([99], [3])
     with pytest.raises(DataError, match="Every user with validation items must be in the histories"):
-        from_files(parts["train"], parts["test"], validation=stranger)
+        Files(validation="valid").apply({**parts, "valid": stranger})
 
 
 def test_data_without_a_validation_part_are_said_to_have_none(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from tests.synthesis.small import DIFFUSION, VAE
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import by_user
+from unblur.data.splits import Users
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError
@@ -104,14 +104,14 @@ def test_users_to_stop_by_are_taken_out_of_train(log: Interactions, monkeypatch:
     )
     sdrm().fit(log, rng=1)
     sdrm(vae={**VAE, "stopping": None}).fit(log, rng=1)
-    split = by_user(log, fraction=0.2, rng=0)
+    split = Users(fraction=0.2).apply(log, rng=0)
     sdrm().fit(split.train, rng=1, validation=split)
     sdrm().fit(split.train, rng=1, validation=log.select_users(split.histories.users.series))
     assert trained == [41, 51, 41, 41]
 
 
 def test_a_given_split_is_used_as_it_is(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
-    split = by_user(log, fraction=0.2, rng=0)
+    split = Users(fraction=0.2).apply(log, rng=0)
     seen: list[Interactions] = []
     from unblur.synthesis import autoencoder_training
 
@@ -252,7 +252,7 @@ def test_users_with_nothing_to_find_again_cannot_be_stopped_by(log: Interactions
 
 
 def test_users_without_a_history_cannot_be_stopped_by(log: Interactions) -> None:
-    split = by_user(log, fraction=0.2, rng=0)
+    split = Users(fraction=0.2).apply(log, rng=0)
     nothing = split.histories.keep(np.zeros(split.histories.n_interactions, dtype=bool))
     with pytest.raises(
         DataError, match=r"must have a history and something to find again; none of 10 has both"

@@ -14,8 +14,8 @@ import pytest
 
 from tests.tuning.test_study import BASE, results
 from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.splits import Ratio
 from unblur.data.splits.sets import Split
-from unblur.data.splits.three_parts import by_ratio
 from unblur.errors import ArtifactError, SpecError
 from unblur.tuning import study
 from unblur.tuning.journal import Trial
@@ -32,7 +32,7 @@ SPACE = (
 
 
 def small_split() -> Split:
-    return by_ratio(demo_interactions(n_users=60, n_items=60, rng=2), validation=0.2, held_out=0.2, rng=1)
+    return Ratio(validation=0.2, held_out=0.2).apply(demo_interactions(n_users=60, n_items=60, rng=2), rng=1)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from unblur import experiment
 from unblur.cli.main import app
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.errors import DataError, SpecError
 from unblur.experiment.recipe.library import load_recipe
 from unblur.models.linear.ease import EASE
@@ -132,10 +132,8 @@ def test_the_strict_protocol_chooses_on_train_alone(train: Interactions, tmp_pat
     recipe = load_recipe("bspm/demo").changed(
         {"protocol.kind": "strict", "data.name": "", "split.kind": "files"}
     )
-    split = hold_out(train, fraction=0.2, rng=0)
-    other = hold_out(train, fraction=0.2, rng=0).held_out.keep(
-        np.random.default_rng(1).random(split.held_out.n_interactions) < 0.5
-    )
+    split = Random(fraction=0.2).apply(train, rng=0)
+    other = split.held_out.keep(np.random.default_rng(1).random(split.held_out.n_interactions) < 0.5)
     chosen = []
     for held in (split.held_out, other):
         folder = tmp_path / f"{held.n_interactions}"

@@ -13,9 +13,8 @@ import polars as pl
 import pytest
 
 from unblur.data.catalogue.demonstration import demo_interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random, Ratio
 from unblur.data.splits.sets import Split
-from unblur.data.splits.three_parts import by_ratio
 from unblur.errors import ArtifactError, SpecError
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.diffusion.latent_diffrec import LatentDiffRec
@@ -39,7 +38,7 @@ SPACE = (
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return by_ratio(demo_interactions(n_users=60, n_items=60, rng=2), validation=0.2, held_out=0.2, rng=1)
+    return Ratio(validation=0.2, held_out=0.2).apply(demo_interactions(n_users=60, n_items=60, rng=2), rng=1)
 
 
 def run(split: Split, folder: Path | None = None, trials: int = 4, **more: Any) -> Study:
@@ -113,8 +112,8 @@ PROGRAM = """
 import sys
 from tests.tuning.test_study import BASE, SPACE, run
 from unblur.data.catalogue import demo_interactions
-from unblur.data.splits import by_ratio
-split = by_ratio(demo_interactions(n_users=60, n_items=60, rng=2), validation=0.2, held_out=0.2, rng=1)
+from unblur.data.splits import Ratio
+split = Ratio(validation=0.2, held_out=0.2).apply(demo_interactions(n_users=60, n_items=60, rng=2), rng=1)
 run(split, sys.argv[1], trials=6)
 """
 
@@ -156,7 +155,7 @@ def test_the_trials_of_another_study_are_refused(
 
 def test_other_data_are_refused(split: Split, tmp_path: Path) -> None:
     run(split, tmp_path / "trials", trials=1)
-    other = by_ratio(demo_interactions(n_users=60, n_items=60, rng=3), validation=0.2, held_out=0.2, rng=1)
+    other = Ratio(validation=0.2, held_out=0.2).apply(demo_interactions(n_users=60, n_items=60, rng=3), rng=1)
     with pytest.raises(ArtifactError, match="'train', 'validation'"):
         run(other, tmp_path / "trials", trials=1)
 
@@ -203,7 +202,7 @@ def test_it_ends_where_nothing_gets_better(split: Split) -> None:
 
 
 def test_without_a_validation_part_one_is_carved_out_of_train() -> None:
-    halves = hold_out(demo_interactions(n_users=60, n_items=60, rng=2), fraction=0.2, rng=1)
+    halves = Random(fraction=0.2).apply(demo_interactions(n_users=60, n_items=60, rng=2), rng=1)
     found = run(halves, trials=1)
     assert found.how == "10% of each user's train interactions, random ones"
     quiet = run(halves, trials=1, base=replace(BASE, stopping=None))

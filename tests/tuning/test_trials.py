@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.protocol import RankingProtocol
@@ -35,7 +35,7 @@ GRID: Mapping[str, tuple[Any, ...]] = {
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return hold_out(demo_interactions(n_users=300, n_items=200, rng=1), fraction=0.2, rng=0)
+    return Random(fraction=0.2).apply(demo_interactions(n_users=300, n_items=200, rng=1), rng=0)
 
 
 # ------------------------------------------------------------------------------------------- spaces
@@ -193,7 +193,7 @@ def test_trials_that_cannot_be_compared_are_refused(split: Split) -> None:
         Trials([BSPM(low_pass=LowPass(rank=rank)) for rank in (8, 201)], split, "recall@5", users=50, rng=0)
     one = Interactions.from_matrix(np.ones((1, 10)))
     with pytest.raises(DataError, match="at least 2 users"):
-        Trials([EASE()], hold_out(one, fraction=0.2, rng=0), "recall@5", users=50, rng=0)
+        Trials([EASE()], Random(fraction=0.2).apply(one, rng=0), "recall@5", users=50, rng=0)
 
 
 # ------------------------------------------------------------------------------------------- searching

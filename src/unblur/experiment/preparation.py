@@ -11,8 +11,7 @@ from typing import Any
 from unblur.data import catalogue as datasets
 from unblur.data import files as sources
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import k_core
-from unblur.data.splits.sets import Split
+from unblur.data.splits.sets import Split, k_core
 from unblur.errors import RecipeError, some
 from unblur.experiment.recipe.parts import Data, Files, Random, Reading
 from unblur.experiment.recipe.schema import Recipe

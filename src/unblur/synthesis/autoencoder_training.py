@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import hold_out
-from unblur.data.splits.sets import Split
+from unblur.data.splits.sets import Split, hold_out_last
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import per_user
 from unblur.privacy.clipping import Uses
@@ -121,7 +120,12 @@ def stopping_split(
 
 
 def _some_hidden(users: Interactions, stopping: UserStopping, chance: np.random.Generator) -> Split:
-    return hold_out(users, fraction=stopping.held_out, rounded_up=True, rng=chance)
+    """Hold out a share of each user's items, rounded up so that all with two items or more give one."""
+    wanted = np.ceil(
+        users.user_degrees * stopping.held_out - 1e-9
+    )  # a third of 3 is 1, however it is rounded
+    held = hold_out_last(users, chance.random(users.n_interactions), wanted)
+    return Split.of_mask(users, held, f"random, per user, {stopping.held_out:.0%}")
 
 
 class AutoencoderJudge:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits.sets import Split, hold_out_last
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import USER_METRICS, parse_metric, per_user
 from unblur.randomness import RNG, generator
@@ -32,8 +32,6 @@ def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     Raises `DataError` when the last in time are wanted and there are no timestamps, or when every user has
     too few interactions to give one up.
     """
-    degrees = train.user_degrees
-    counts = np.minimum(np.round(degrees * stopping.fraction), np.maximum(degrees - 1, 0)).astype(np.int64)
     if stopping.carve == "last":
         if train.timestamps is None:
             raise DataError(
@@ -44,19 +42,13 @@ def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
         priority = train.timestamps.astype(np.float64)
     else:
         priority = generator(rng).random(train.n_interactions)
-    order = np.lexsort((priority, train.rows()))
-    place = np.arange(train.n_interactions) - np.repeat(train.matrix.indptr[:-1], degrees)
-    held = np.zeros(train.n_interactions, dtype=bool)
-    held[order] = place >= np.repeat(degrees - counts, degrees)
+    held = hold_out_last(train, priority, np.round(train.user_degrees * stopping.fraction))
     if not held.any():
         raise DataError(
             f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
             "none. Raise `stopping.fraction`, give `validation`, or train without `stopping`."
         )
-    part = train.keep(~held)
-    return Split(
-        part, part, train.keep(held), f"carved from train: {stopping.carve}, {stopping.fraction:.0%}"
-    )
+    return Split.of_mask(train, held, f"carved from train: {stopping.carve}, {stopping.fraction:.0%}")
 
 
 def given(train: Interactions, validation: Interactions) -> Split:

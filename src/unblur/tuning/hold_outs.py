@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from unblur.data import splits as splitting
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
+from unblur.data.splits.specs import Block, Random
 from unblur.errors import DataError, nearest
 from unblur.randomness import RNG, streams
 
@@ -42,16 +42,13 @@ def hold_outs(
         raise DataError(
             f"There must be at least one hold-out; saw {len(kinds)} kinds and {draws} draws. Ask for some."
         )
-    split = {"random": splitting.hold_out, "block": splitting.hold_out_block}
+    splits = {"random": Random(fraction=fraction), "block": Block(fraction=fraction)}
     for kind in kinds:
-        if kind not in split:
-            raise DataError(f"A hold-out is one of {', '.join(split)}; saw {kind!r}.{nearest(kind, split)}")
+        if kind not in splits:
+            raise DataError(f"A hold-out is one of {', '.join(splits)}; saw {kind!r}.{nearest(kind, splits)}")
     names = [(kind, draw) for kind in kinds for draw in range(draws)]
     random = streams(rng, *(f"{kind} {draw}" for kind, draw in names))
-    return [
-        HoldOut(kind, draw, split[kind](train, fraction=fraction, rng=random[f"{kind} {draw}"]))
-        for kind, draw in names
-    ]
+    return [HoldOut(kind, draw, splits[kind].apply(train, random[f"{kind} {draw}"])) for kind, draw in names]
 
 
 def dispersion(kept: Interactions, held: Interactions, *, least: int = 20) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError, out_of_memory
 from unblur.progress import Progress, ProgressEvent, silent
@@ -225,9 +225,8 @@ def validation_of(base: Any, split: Split, seed: int) -> tuple[Split, str]:
     random = streams(seed, "validation")["validation"]
     stopping = getattr(base, "stopping", None)
     if stopping is None:
-        return hold_out(
-            split.train, fraction=0.1, rng=random
-        ), "a random tenth of each user's train interactions"
+        made = Random(fraction=0.1).apply(split.train, random)
+        return made, "a random tenth of each user's train interactions"
     from unblur.training.validation import carve
 
     made = carve(split.train, stopping, random)

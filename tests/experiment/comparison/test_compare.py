@@ -11,7 +11,7 @@ import pytest
 
 from unblur import load
 from unblur.data.catalogue.demonstration import demo_interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.errors import ArtifactError, RecipeError, SpecError, VocabularyMismatch
 from unblur.experiment.comparison import running as running_module
 from unblur.experiment.comparison.costs import EnergyMeter
@@ -268,7 +268,7 @@ def test_models_of_other_data_are_refused() -> None:
 
 def test_models_over_other_items_are_not_put_side_by_side(found: Comparison) -> None:
     data = demo_interactions(n_users=120, n_items=60, rng=3)
-    split = hold_out(data, fraction=0.2, rng=1)
+    split = Random(fraction=0.2).apply(data, rng=1)
     protocol = line_up(MODELS, own_data=True).ground.protocol
     with pytest.raises(VocabularyMismatch, match="other"):
         summarise([replace(found.results[0], items="sha256:0")], split, found.metric, protocol=protocol)
@@ -283,7 +283,7 @@ def test_models_over_other_items_are_not_put_side_by_side(found: Comparison) -> 
 
 @pytest.mark.parametrize("kind", sorted(set(RECOMMENDERS) - {"popularity"}))
 def test_every_kind_has_something_to_search(kind: str) -> None:
-    split = hold_out(demo_interactions(n_users=80, n_items=60, rng=3), fraction=0.2, rng=1)
+    split = Random(fraction=0.2).apply(demo_interactions(n_users=80, n_items=60, rng=3), rng=1)
     space = searched(recommender_spec(kind)(), split)
     assert space
     for dimension in space:
@@ -294,7 +294,7 @@ def test_every_kind_has_something_to_search(kind: str) -> None:
 
 
 def test_an_empty_range_is_refused(log: Path) -> None:
-    split = hold_out(demo_interactions(n_users=80, n_items=60, rng=3), fraction=0.2, rng=1)
+    split = Random(fraction=0.2).apply(demo_interactions(n_users=80, n_items=60, rng=3), rng=1)
     with pytest.raises(SpecError, match="values to try"):
         searched(recommender_spec("ease")(), split, {"ridge": ()})
     found = run(log, "popularity", "ease", spaces={"ease": {"ridge": ()}})
@@ -302,7 +302,7 @@ def test_an_empty_range_is_refused(log: Path) -> None:
 
 
 def test_a_filter_without_sharpening_has_no_idle_dimensions() -> None:
-    split = hold_out(demo_interactions(n_users=80, n_items=80, rng=3), fraction=0.2, rng=1)
+    split = Random(fraction=0.2).apply(demo_interactions(n_users=80, n_items=80, rng=3), rng=1)
     lineup = line_up(["gf-cf"], own_data=True)
     names = [dimension.name for dimension in searched(lineup.entries[0].model, split)]
     assert names == ["low_pass.rank", "low_pass.weight"]

@@ -11,7 +11,8 @@ TRIALS = 8
 PROGRAM = r"""
 import json, os, random, signal, sys, time
 from pathlib import Path
-from unblur import comparison, tuning
+from unblur.experiment import comparison
+from unblur import tuning
 from unblur.models.als import ALS
 from unblur.models.linear.ease import EASE
 from unblur.models.linear.item_knn import ItemKNN
@@ -28,9 +29,9 @@ def work(tell, folder):
         lineup = comparison.line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5]})
         comparison.compare(lineup, data=log, budget=comparison.Budget(8), out=folder, progress=tell)
     else:
-        from unblur.data.splits import hold_out
         from unblur.data.interactions import Interactions
-        split = hold_out(Interactions.read(log), fraction=0.2, rng=1)
+        from unblur.data.splits import Random
+        split = Random(fraction=0.2).apply(Interactions.read(log), rng=1)
         base = ItemKNN()
         tuning.study(base, split, tuning.dimensions_of(base), trials=28, metric="recall@5", folder=folder, progress=tell)
 

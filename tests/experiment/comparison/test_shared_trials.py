@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from unblur.data.catalogue.demonstration import demo_interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.errors import SpecError
 from unblur.models.spectral.bspm import BSPM
 from unblur.training.validation import Judge
@@ -14,7 +14,7 @@ from unblur.tuning.space import dimensions_of, set_point
 
 
 def test_tried_together_as_one_by_one(tmp_path: Path) -> None:
-    split = hold_out(demo_interactions(n_users=150, n_items=80, rng=3), fraction=0.2, rng=1)
+    split = Random(fraction=0.2).apply(demo_interactions(n_users=150, n_items=80, rng=3), rng=1)
     judged = (split, "a random fifth")
     space = dimensions_of(BSPM(), train=split.train)
     assert all(
@@ -41,7 +41,7 @@ def test_tried_together_as_one_by_one(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_fitted_are_kept_as_failed() -> None:
-    split = hold_out(demo_interactions(n_users=150, n_items=80, rng=3), fraction=0.2, rng=1)
+    split = Random(fraction=0.2).apply(demo_interactions(n_users=150, n_items=80, rng=3), rng=1)
     space = dimensions_of(BSPM(), {"low_pass.rank": (500,)})
     found = study(BSPM(), split, space, trials=2, metric="recall@10", judged=(split, "a fifth"))
     assert all(trial.value is None for trial in found.trials)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.models.diffusion.generated import communities
 from tests.models.diffusion.trainable import same_bytes
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.models.diffusion.item_embeddings import interaction_graph, layers_of, pairwise_loss, propagated
 from unblur.models.neural.graph_embeddings import GraphLearner
 from unblur.models.neural.lightgcn import LightGCN
@@ -98,7 +98,7 @@ def test_the_loss_of_a_coin_is_log_two() -> None:
 
 
 def test_the_loss_falls_and_communities_are_learned() -> None:
-    split = hold_out(DATA, fraction=0.3, rng=0)
+    split = Random(fraction=0.3).apply(DATA, rng=0)
     run = SPEC.training(split.train, rng=1)
     losses = [report.loss for report in run.epochs()]
     assert losses[-1] < 0.8 * losses[0]
@@ -222,7 +222,7 @@ def test_the_learning_rate_falls_in_a_line() -> None:
 
 
 def test_the_softmax_learns_communities() -> None:
-    split = hold_out(DATA, fraction=0.3, rng=0)
+    split = Random(fraction=0.3).apply(DATA, rng=0)
     run = of_softmax(negatives=30).training(split.train, rng=1)
     losses = [report.loss for report in run.epochs()]
     assert losses[-1] < losses[0]

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from tests.models.diffusion.generated import communities
 from tests.models.diffusion.trainable import same_bytes
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.models.neural.mult_vae import MultDAE, MultVAE
 from unblur.models.neural.multinomial import MultinomialLearner, MultinomialRecommender
 from unblur.training.learner import Moment
@@ -80,7 +80,7 @@ def vars_of(spec: Any) -> dict[str, Any]:
 
 @SPECS
 def test_the_loss_falls_and_communities_are_learned(spec: MultDAE | MultVAE) -> None:
-    split = hold_out(DATA, fraction=0.3, rng=0)
+    split = Random(fraction=0.3).apply(DATA, rng=0)
     run = spec.training(split.train, rng=1)
     losses = [report.loss for report in run.epochs()]
     assert losses[-1] < 0.95 * losses[0]
@@ -106,7 +106,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(spec: MultDAE | MultVAE, tmp_
 
 
 def test_a_given_validation_part_is_what_training_stops_by() -> None:
-    split = hold_out(DATA, fraction=0.3, rng=0)
+    split = Random(fraction=0.3).apply(DATA, rng=0)
     run = DAE.training(split.train, rng=1, validation=split.held_out)
     values = [report.validation for report in run.epochs() if report.validation is not None]
     assert len(values) == 5

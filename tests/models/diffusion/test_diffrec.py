@@ -9,7 +9,7 @@ import pytest
 
 from tests.models.diffusion.generated import communities, without_times
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.evaluation.metrics import per_user
 from unblur.models.diffusion.diffrec import DiffRec
@@ -96,7 +96,7 @@ def test_the_loss_falls_under_every_objective(name: str, reweight: bool, predict
 
 def test_it_learns_what_popularity_cannot() -> None:
     data = communities(400, 80, seed=1)
-    split = hold_out(data, fraction=0.3, rng=0)
+    split = Random(fraction=0.3).apply(data, rng=0)
     spec = replace(QUICK, denoiser=Denoiser(dims=(40,)), epochs=60, stopping=None)
 
     def recall(model: Recommender) -> float:

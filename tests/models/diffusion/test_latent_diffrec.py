@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.diffusion.generated import communities, without_times
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.errors import ArtifactError, DataError, SpecError
 from unblur.evaluation.metrics import per_user
 from unblur.models.diffusion.latent_diffrec import LatentDiffRec
@@ -78,7 +78,7 @@ def test_every_option_trains_and_scores(path: str, value: Any) -> None:
 
 @pytest.mark.parametrize("spec", [QUICK, replace(QUICK, clusters=ItemClusters(count=1))])
 def test_the_loss_falls_and_it_learns_what_popularity_cannot(spec: LatentDiffRec) -> None:
-    split = hold_out(communities(400, 80, seed=1), fraction=0.3, rng=0)
+    split = Random(fraction=0.3).apply(communities(400, 80, seed=1), rng=0)
     spec = replace(
         spec, autoencoder=Autoencoder(encoder_dims=(24,), optimizer=RATE), epochs=60, stopping=None
     )

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.models.diffusion.trainable import DATA, ITEMS, LATENT, same_bytes
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.errors import CapabilityError, SpecError
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Denoiser, Objective
@@ -160,7 +160,7 @@ def test_bfloat16_trains_float32_weights(spec: Any) -> None:
 
 
 def test_given_validation_leaves_train_whole() -> None:
-    split = hold_out(DATA, fraction=0.2, rng=0)
+    split = Random(fraction=0.2).apply(DATA, rng=0)
     run = ITEMS.training(split.train, rng=0, validation=split.held_out)
     list(run.epochs())
     assert run.best is not None

@@ -5,7 +5,7 @@ import pytest
 
 from tests.models.diffusion.generated import communities, without_times
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.models.popularity import Popularity
 from unblur.training.settings import Stopping
@@ -41,7 +41,7 @@ def test_nothing_to_carve_is_an_error() -> None:
 
 
 def test_given_validation_must_fit_train() -> None:
-    split = hold_out(communities(), fraction=0.2, rng=0)
+    split = Random(fraction=0.2).apply(communities(), rng=0)
     assert given(split.train, split.held_out).held_out.n_interactions == split.held_out.n_interactions
     with pytest.raises(DataError, match="overlap"):
         given(split.train, split.train)
@@ -51,7 +51,7 @@ def test_given_validation_must_fit_train() -> None:
 
 def test_judging_counts_users_with_something_set_aside() -> None:
     data = communities()
-    split = hold_out(data, fraction=0.2, rng=0)
+    split = Random(fraction=0.2).apply(data, rng=0)
     model = Popularity().fit(split.train)
     judge = Judge.of(split, "recall@10")
     assert judge.histories.n_users == int((split.held_out.user_degrees > 0).sum())
@@ -70,6 +70,6 @@ def test_metrics_that_cannot_stop_training_are_refused(name: str) -> None:
 
 
 def test_the_cut_off_must_not_exceed_the_items() -> None:
-    split = hold_out(communities(n_items=12, groups=2), fraction=0.3, rng=0)
+    split = Random(fraction=0.3).apply(communities(n_items=12, groups=2), rng=0)
     with pytest.raises(SpecError, match="12 items"):
         Judge.of(split, "recall@20")

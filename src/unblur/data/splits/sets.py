@@ -1,4 +1,4 @@
-"""The split itself, and the one that given sets make."""
+"""The split itself, and sets of interactions joined, thinned and put in the order of time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -40,7 +41,8 @@ class Split:
         if self.histories.users != self.held_out.users:
             raise DataError(
                 "Held-out interactions must have the same rows as the histories; "
-                f"{self.held_out.n_users:,} and {self.histories.n_users:,} users differ. Use `from_files`, which aligns them."
+                f"{self.held_out.n_users:,} and {self.histories.n_users:,} users differ. "
+                "Use the split `Files`, which aligns them."
             )
         if not self.held_out.n_interactions:
             raise DataError(
@@ -51,11 +53,30 @@ class Split:
             rows = self.train.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
             self._refuse_overlap("Train", self.train, rows)
         if self.validation is not None:
-            together(
-                self.train, self.validation
-            )  # raises where they overlap, or are over other users or items
+            _refuse_common_pairs(self.train, self.validation)
             rows = self.validation.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
             self._refuse_overlap("Validation", self.validation, rows)
+
+    @classmethod
+    def of_mask(
+        cls,
+        data: Interactions,
+        held: NDArray[np.bool_],
+        method: str,
+        *,
+        validation: NDArray[np.bool_] | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Split:
+        """The split that holds out the pairs of `data` where `held` holds, and learns from the rest.
+
+        The pairs where `validation` holds, if there are any, are its validation part. Masks are aligned with
+        ``data.matrix.data``.
+        """
+        if validation is None or not validation.any():
+            train, aside = data.keep(~held), None
+        else:
+            train, aside = data.keep(~held & ~validation), data.keep(validation)
+        return cls(train, train, data.keep(held), method, notes, aside)
 
     @property
     def excluded(self) -> Literal["history"] | Interactions:
@@ -82,79 +103,42 @@ class Split:
             )
 
 
-def joined_items(*parts: Interactions) -> Vocabulary:
-    """One item vocabulary, in label order, that holds the items of all `parts`."""
-    return _joined([part.items for part in parts])
+def rank_from_last(
+    data: Interactions, priority: NDArray[Any], *, by: Literal["user", "all"] = "user"
+) -> NDArray[np.int64]:
+    """The rank of each pair among those of its user (or, `by` all, of the whole log): 0 for the highest priority.
 
-
-def _joined(vocabularies: list[Vocabulary]) -> Vocabulary:
-    import polars as pl
-
-    if all(vocabulary == vocabularies[0] for vocabulary in vocabularies):
-        return vocabularies[0]
-    kinds = {vocabulary.kind for vocabulary in vocabularies}
-    if len(kinds) > 1:
-        raise DataError(
-            "Labels must be of one type in all files; some are integers and some are strings. "
-            "Read all files with the same `labels` option."
-        )
-    labels = pl.concat([vocabulary.series for vocabulary in vocabularies]).unique().sort()
-    return (
-        Vocabulary.range(len(labels))
-        if labels.dtype == pl.Int64 and labels[-1] == len(labels) - 1
-        else Vocabulary(labels)
+    Of equal priorities the later item position, then the later row, ranks first. Aligned with
+    ``data.matrix.data``, as `priority` is.
+    """
+    groups = data.rows() if by == "user" else np.zeros(data.n_interactions, dtype=np.int32)
+    sizes = data.user_degrees if by == "user" else np.array([data.n_interactions])
+    ranks = np.empty(data.n_interactions, dtype=np.int64)
+    ranks[np.lexsort((priority, groups))] = (
+        np.repeat(np.cumsum(sizes), sizes) - 1 - np.arange(data.n_interactions)
     )
+    return ranks
 
 
-def from_files(
-    train: Interactions,
-    held_out: Interactions,
-    *,
-    validation: Interactions | None = None,
-    validation_in_histories: bool = False,
-    method: str = "given files",
-) -> Split:
-    """The split that given sets make: histories are the train rows, items are those of all sets.
+def hold_out_last(
+    data: Interactions, priority: NDArray[Any], wanted: NDArray[Any] | float
+) -> NDArray[np.bool_]:
+    """Which pairs are held out when each user gives up the `wanted` number of highest priority, but keeps one.
 
-    With `validation_in_histories` the histories are those of train and validation together. Raises `DataError`
-    when a user of the others has no row in train, or when two sets overlap.
+    Equal priorities go by item position, as in `rank_from_last`; `wanted` is one number, or one a user.
     """
-    items = joined_items(train, held_out, *([] if validation is None else [validation]))
-    known = train.onto(items=items)
-    held = _aligned(held_out, known, "held-out items")
-    if validation is None:
-        return Split(known, known, held, method)
-    aside = _aligned(validation, known, "validation items")
-    histories = together(known, aside) if validation_in_histories else known
-    return Split(known, histories, held, method, validation=aside)
+    counts = np.minimum(wanted, np.maximum(data.user_degrees - 1, 0))
+    held: NDArray[np.bool_] = rank_from_last(data, priority) < counts[data.rows()]
+    return held
 
 
-def together(one: Interactions, other: Interactions) -> Interactions:
-    """The pairs of both, with times where both have them.
-
-    Raises `DataError` unless they have the same users and items and no pair in common.
-    """
-    if one.users != other.users or one.items != other.items:
+def times_of(data: Interactions) -> NDArray[np.int64]:
+    """The timestamps, one a pair. Raises `DataError` where there are none."""
+    if data.timestamps is None:
         raise DataError(
-            "Interactions must have the same users and items to be put together; they differ. Bring one onto "
-            "the other's vocabularies with `.onto(users=…, items=…)`."
+            "A split by time needs timestamps; these interactions have none. Name the time column when reading."
         )
-    both = one.contains(other.rows(), other.matrix.indices)
-    if both.any():
-        raise DataError(
-            f"Train and validation interactions must not overlap; {int(both.sum()):,} pairs are in both. Remove "
-            "them from one side."
-        )
-    rows = np.concatenate([one.rows(), other.rows()])
-    columns = np.concatenate([one.matrix.indices, other.matrix.indices])
-    order = np.lexsort((columns, rows))
-    starts = np.concatenate([[0], np.cumsum(one.user_degrees + other.user_degrees)])
-    weights = np.concatenate([one.matrix.data, other.matrix.data])[order]
-    times = None
-    if one.timestamps is not None and other.timestamps is not None:
-        times = np.concatenate([one.timestamps, other.timestamps])[order]
-    matrix = sparse.csr_array((weights, columns[order], starts), shape=one.matrix.shape)
-    return Interactions(matrix, one.users, one.items, times)
+    return data.timestamps
 
 
 def later_share(one: Interactions, other: Interactions) -> float:
@@ -171,22 +155,70 @@ def later_share(one: Interactions, other: Interactions) -> float:
     return float(np.mean((np.sign(means[1] - means[0]) + 1) / 2))
 
 
-def _aligned(part: Interactions, train: Interactions, what: str) -> Interactions:
-    """The part over the rows and items of train; raises `DataError` where it has users that train has not."""
-    unknown = train.users.positions_or_missing(part.users) < 0
-    strangers = part.users.series.filter(unknown & (part.user_degrees > 0))
-    if len(strangers):
+def joined_items(*parts: Interactions) -> Vocabulary:
+    """One item vocabulary, in label order, that holds the items of all `parts`."""
+    vocabularies = [part.items for part in parts]
+    if all(vocabulary == vocabularies[0] for vocabulary in vocabularies):
+        return vocabularies[0]
+    if len({vocabulary.kind for vocabulary in vocabularies}) > 1:
         raise DataError(
-            f"Every user with {what} must be in the histories; {len(strangers):,} are not: "
-            f"{some(strangers.to_list())}. Add their histories to train, or leave them out."
+            "Labels must be of one type in all files; some are integers and some are strings. "
+            "Read all files with the same `labels` option."
         )
-    return part.onto(users=train.users, items=train.items, unknown="ignore")
+    return Vocabulary(pl.concat([vocabulary.series for vocabulary in vocabularies]).unique().sort())
 
 
-def times_of(data: Interactions) -> NDArray[np.int64]:
-    """The timestamps, one a pair. Raises `DataError` where there are none."""
-    if data.timestamps is None:
+def together(one: Interactions, other: Interactions) -> Interactions:
+    """The pairs of both, with times where both have them.
+
+    Raises `DataError` unless they have the same users and items and no pair in common.
+    """
+    _refuse_common_pairs(one, other)
+    rows = np.concatenate([one.rows(), other.rows()])
+    columns = np.concatenate([one.matrix.indices, other.matrix.indices])
+    order = np.lexsort((columns, rows))
+    starts = np.concatenate([[0], np.cumsum(one.user_degrees + other.user_degrees)])
+    weights = np.concatenate([one.matrix.data, other.matrix.data])[order]
+    times = None
+    if one.timestamps is not None and other.timestamps is not None:
+        times = np.concatenate([one.timestamps, other.timestamps])[order]
+    matrix = sparse.csr_array((weights, columns[order], starts), shape=one.matrix.shape)
+    return Interactions(matrix, one.users, one.items, times)
+
+
+def _refuse_common_pairs(one: Interactions, other: Interactions) -> None:
+    """Raise `DataError` unless both have the same users and items and no pair in common."""
+    if one.users != other.users or one.items != other.items:
         raise DataError(
-            "A split by time needs timestamps; these interactions have none. Name the time column when reading."
+            "Interactions must have the same users and items to be put together; they differ. Bring one onto "
+            "the other's vocabularies with `.onto(users=…, items=…)`."
         )
-    return data.timestamps
+    both = one.contains(other.rows(), other.matrix.indices)
+    if both.any():
+        raise DataError(
+            f"Train and validation interactions must not overlap; {int(both.sum()):,} pairs are in both. Remove "
+            "them from one side."
+        )
+
+
+def k_core(data: Interactions, *, users: int = 1, items: int = 1) -> Interactions:
+    """The largest part in which each user has at least `users` items and each item at least `items` users.
+
+    Users and items below are removed in turn until none is left to remove; labels of those removed are dropped.
+    """
+    rows, columns = data.rows(), data.matrix.indices
+    kept = np.ones(data.n_interactions, dtype=bool)
+    while True:
+        user_counts = np.bincount(rows[kept], minlength=data.n_users)
+        item_counts = np.bincount(columns[kept], minlength=data.n_items)
+        weak = kept & ((user_counts[rows] < users) | (item_counts[columns] < items))
+        if not weak.any():
+            break
+        kept &= ~weak
+    if not kept.any():
+        raise DataError(
+            f"No user with {users} items and item with {items} users is left of {data!r}. Lower the thresholds."
+        )
+    smaller = data.keep(kept)
+    present = Vocabulary(data.items.take(np.flatnonzero(item_counts >= max(1, items))).series)
+    return smaller.take_users(user_counts >= max(1, users)).onto(items=present)

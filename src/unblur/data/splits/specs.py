@@ -1,26 +1,42 @@
-"""The ways in which a recipe splits its data."""
+"""The ways to split data, each a spec that a recipe's ``[split]`` section may name by its kind."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from unblur.data import splits as splitting
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
-from unblur.errors import RecipeError, nearest, some
-from unblur.randomness import RNG
+from unblur.data.splits.sets import (
+    Split,
+    hold_out_last,
+    joined_items,
+    later_share,
+    rank_from_last,
+    times_of,
+    together,
+)
+from unblur.errors import DataError, RecipeError, nearest, some
+from unblur.randomness import RNG, generator
 from unblur.spec import spec
 
 Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 """A share strictly between 0 and 1."""
+Order: TypeAlias = Literal["random", "time"]
+"""The order in which interactions are cut into parts: drawn at random, or that of their timestamps."""
+
+_ORDERS = {"random": "at random", "time": "in the order of time"}
+_ALMOST = 1e-9
+"""Added before a size is rounded down, so that a tenth of 30 is 3 though 0.1 · 30 may come out below it."""
 
 
 @spec
 class Files:
-    """The split that the data came with."""
+    """The split that the data came with: the rows of train are the histories, and items are those of all parts."""
 
     kind: ClassVar[str] = "files"
     train: str = "train"
@@ -34,16 +50,21 @@ class Files:
     histories: Literal["train", "train-and-validation"] = "train"
     """What the recommender is shown at evaluation under the paper's protocol."""
 
-    def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
-        """The split of the named parts. Raises `RecipeError` for a part that is not there."""
-        train, held_out, validation = self._named(parts)
-        shown = self.histories == "train-and-validation"
-        if shown and validation is None:
+    def apply(self, data: Mapping[str, Interactions], rng: RNG | None = None) -> Split:
+        """The split of the named parts.
+
+        Raises `RecipeError` for a part that is not there, and `DataError` where a user of another part has no row
+        in train, or two parts overlap.
+        """
+        train, held_out, validation = self._aligned(data)
+        if self.histories == "train":
+            return Split(train, train, held_out, "given files", validation=validation)
+        if validation is None:
             raise RecipeError(
                 'split.histories = "train-and-validation" needs a validation part; none is named. Name it with '
                 "split.validation=NAME."
             )
-        return splitting.from_files(train, held_out, validation=validation, validation_in_histories=shown)
+        return Split(train, together(train, validation), held_out, "given files", validation=validation)
 
     def in_order(self, parts: Mapping[str, Interactions]) -> Split:
         """The split in the order of time: the later of validation and held-out part is recovered, the earlier is
@@ -52,41 +73,71 @@ class Files:
         The later part is the one in which most users' mean time is later. Raises `RecipeError` where no validation
         part is named, and for a part that is not there or has no times.
         """
-        train, held_out, validation = self._named(parts)
-        if validation is None:
+        if self.validation is None:
             raise RecipeError(
                 "Parts are put in order where there is a validation part; none is named. Name it with "
                 "split.validation=NAME."
             )
+        train, held_out, validation = self._aligned(parts)
+        assert validation is not None  # it is named
         if any(part.timestamps is None for part in (train, held_out, validation)):
             raise RecipeError(
                 "The strict protocol puts validation and held-out part in the order of time, so all parts need "
                 "timestamps; some have none. Choose a reading that has them (data.reading=NAME), or leave "
                 "validation out: split.validation=off."
             )
-        given = splitting.from_files(train, held_out, validation=validation)
-        assert given.validation is not None  # it was given
-        first, last = (f"{self.validation}", given.validation), (self.held_out, given.held_out)
-        after = splitting.later_share(first[1], last[1])
-        if after < 0.5:
-            first, last, after = last, first, 1 - after
-        known, late = splitting.together(given.train, first[1]), last[1]
+        first, last = (self.validation, validation), (self.held_out, held_out)
+        share = later_share(validation, held_out)
+        if share < 0.5:
+            first, last, share = last, first, 1 - share
+        known = together(train, first[1])
         note = (
             f"in the order of time: {self.train} and {first[0]} are learned from, {last[0]} is held out, which "
-            f"is later for {after:.0%} of the users with both"
+            f"is later for {share:.0%} of the users with both"
         )
-        return Split(known, known, late, "given files, in the order of time", (note,))
+        return Split(known, known, last[1], "given files, in the order of time", (note,))
 
-    def _named(
+    def _aligned(
         self, parts: Mapping[str, Interactions]
     ) -> tuple[Interactions, Interactions, Interactions | None]:
-        """Train, held-out and validation part."""
-        aside = None if self.validation is None else _part(parts, self.validation, "validation")
-        return _part(parts, self.train, "train"), _part(parts, self.held_out, "held_out"), aside
+        """Train, held-out and validation part, over the users of train and the items of all."""
+        validation = None if self.validation is None else _part(parts, self.validation, "validation")
+        train, held_out = _part(parts, self.train, "train"), _part(parts, self.held_out, "held_out")
+        items = joined_items(train, held_out, *([] if validation is None else [validation]))
+        train = train.onto(items=items)
+        held_out = _over(train, held_out, "held-out items")
+        return train, held_out, None if validation is None else _over(train, validation, "validation items")
+
+
+class OnePart(ABC):
+    """A way to split that needs no more than one log."""
+
+    part: str | None
+
+    def apply(self, data: Interactions | Mapping[str, Interactions], rng: RNG | None = None) -> Split:
+        """The split of `data`, or of the `part` of it, drawn from `rng` where there is chance in it.
+
+        Raises `RecipeError` where it is not clear which part is meant, and `DataError` where the data cannot be
+        split so: nothing would be held out, or timestamps are needed and there are none.
+        """
+        return self._split(data if isinstance(data, Interactions) else self._chosen(data), rng)
+
+    @abstractmethod
+    def _split(self, data: Interactions, rng: RNG | None) -> Split: ...
+
+    def _chosen(self, parts: Mapping[str, Interactions]) -> Interactions:
+        if self.part is not None:
+            return _part(parts, self.part, "part")
+        if len(parts) != 1:
+            raise RecipeError(
+                f"One part of the data is split; there are {len(parts)}: {some(sorted(parts))}. "
+                "Name one with split.part=NAME."
+            )
+        return next(iter(parts.values()))
 
 
 @spec
-class Random:
+class Random(OnePart):
     """Random items of each user are held out."""
 
     kind: ClassVar[str] = "random"
@@ -97,17 +148,21 @@ class Random:
     part: str | None = None
     """Which part of the data is split; may be left out where there is just one."""
 
-    def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
-        """The split, drawn from `rng`."""
-        data = _only(parts, self.part)
+    def _split(self, data: Interactions, rng: RNG | None) -> Split:
+        draw = generator(rng).random(data.n_interactions)
         if self.n is not None:
-            return splitting.hold_out(data, n=self.n, rng=rng)
-        return splitting.hold_out(data, fraction=self.fraction, rng=rng)
+            return Split.of_mask(data, hold_out_last(data, draw, self.n), f"random, per user, {self.n}")
+        held = hold_out_last(data, draw, np.round(data.user_degrees * self.fraction))
+        return Split.of_mask(data, held, f"random, per user, {self.fraction:.0%}")
 
 
 @spec
-class Block:
-    """One contiguous run of each user's items, in label order, is held out."""
+class Block(OnePart):
+    """One contiguous run of each user's items, in label order, is held out; it begins at a random place.
+
+    On data sets whose ids follow the order of collection such a run is more like their test sets than a random
+    choice is, because items that were seen together have neighbouring ids.
+    """
 
     kind: ClassVar[str] = "block"
     fraction: Fraction = 0.2
@@ -115,14 +170,18 @@ class Block:
     part: str | None = None
     """Which part of the data is split; may be left out where there is just one."""
 
-    def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
-        """The split, drawn from `rng`."""
-        return splitting.hold_out_block(_only(parts, self.part), fraction=self.fraction, rng=rng)
+    def _split(self, data: Interactions, rng: RNG | None) -> Split:
+        starts, degrees = generator(rng).random(data.n_users), data.user_degrees
+        counts = np.minimum(np.round(degrees * self.fraction), np.maximum(degrees - 1, 0))
+        first = np.floor(starts * (degrees - counts + 1))
+        place = np.arange(data.n_interactions) - np.repeat(data.matrix.indptr[:-1], degrees)
+        held = (place >= np.repeat(first, degrees)) & (place < np.repeat(first + counts, degrees))
+        return Split.of_mask(data, held, f"contiguous run of items, {self.fraction:.0%} per user")
 
 
 @spec
-class LeaveLast:
-    """The last items of each user in time are held out."""
+class LeaveLast(OnePart):
+    """The last items of each user in time are held out; of equal times, the later item position."""
 
     kind: ClassVar[str] = "leave-last"
     n: PositiveInt = 1
@@ -130,14 +189,17 @@ class LeaveLast:
     part: str | None = None
     """Which part of the data is split; may be left out where there is just one."""
 
-    def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
-        """The split; there is no chance in it."""
-        return splitting.leave_last(_only(parts, self.part), self.n)
+    def _split(self, data: Interactions, rng: RNG | None) -> Split:
+        held = hold_out_last(data, times_of(data), self.n)
+        return Split.of_mask(data, held, f"last in time, per user, {self.n}")
 
 
 @spec
-class Time:
-    """Everything after a moment is held out."""
+class Time(OnePart):
+    """Everything after a moment is held out.
+
+    Users without an earlier interaction have no history and are left out, with a note.
+    """
 
     kind: ClassVar[str] = "time"
     fraction: Fraction = 0.2
@@ -147,16 +209,25 @@ class Time:
     part: str | None = None
     """Which part of the data is split; may be left out where there is just one."""
 
-    def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
-        """The split; there is no chance in it."""
-        data = _only(parts, self.part)
-        if self.after is not None:
-            return splitting.by_time(data, after=self.after)
-        return splitting.by_time(data, fraction=self.fraction)
+    def _split(self, data: Interactions, rng: RNG | None) -> Split:
+        times = times_of(data)
+        if not len(times):
+            raise DataError("A split by time needs interactions; there are none. Check what was read.")
+        moment = self.after
+        if moment is None:
+            moment = int(np.quantile(times, 1 - self.fraction, method="lower"))
+        held = times > moment
+        known = np.zeros(data.n_users, dtype=bool)
+        known[data.rows()[~held]] = True
+        new = int((~known).sum())
+        notes = (f"{new:,} users have no interaction up to {moment} and were left out",) if new else ()
+        return Split.of_mask(
+            data.take_users(known), held[known[data.rows()]], f"by time, after {moment}", notes=notes
+        )
 
 
 @spec
-class Users:
+class Users(OnePart):
     """Some users are kept out of train; part of their items is shown, the rest held out."""
 
     kind: ClassVar[str] = "users"
@@ -167,63 +238,85 @@ class Users:
     part: str | None = None
     """Which part of the data is split; may be left out where there is just one."""
 
-    def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
-        """The split, drawn from `rng`."""
-        data = _only(parts, self.part)
-        return splitting.by_user(
-            data, fraction=self.fraction, held_out_fraction=self.held_out_fraction, rng=rng
+    def _split(self, data: Interactions, rng: RNG | None) -> Split:
+        chance = generator(rng)
+        chosen = np.zeros(data.n_users, dtype=bool)
+        chosen[chance.permutation(data.n_users)[: max(1, round(self.fraction * data.n_users))]] = True
+        if chosen.all():
+            raise DataError(
+                f"Some users must stay in train; {self.fraction} of {data.n_users:,} takes all. Lower `fraction`."
+            )
+        shown = Random(fraction=self.held_out_fraction).apply(data.take_users(chosen), chance)
+        method = (
+            f"by user, {self.fraction:.0%} of users, {self.held_out_fraction:.0%} of their items held out"
         )
+        return Split(data.take_users(~chosen), shown.histories, shown.held_out, method)
 
 
 @spec
-class Ratio:
-    """Train, validation and test part by shares, as RecBole's ratio split makes them."""
+class Ratio(OnePart):
+    """Train, validation and test part by shares, as RecBole's ratio split makes them.
+
+    Sizes are rounded down, but a share above 0 is given at least one interaction, first of held-out items, as long
+    as one is left to train. Train comes first in the order, the held-out part last; equal times keep the order of
+    item positions.
+    """
 
     kind: ClassVar[str] = "ratio"
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The share that training stops by and lists leave out; with 0 there is no such part."""
     held_out: Fraction = 0.1
     """The share to recover; the rest is train."""
-    order: splitting.Order = "random"
+    order: Order = "random"
     """``random``, or ``time``: train is the earliest, the held-out part the latest."""
     by: Literal["user", "all"] = "user"
     """Whether shares are of each user's interactions or of the whole log."""
     part: str | None = None
     """Which part of the data is split; may be left out where there is just one."""
 
-    def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
-        """The split, drawn from `rng` where the order is random."""
-        return splitting.by_ratio(
-            _only(parts, self.part),
-            validation=self.validation,
-            held_out=self.held_out,
-            order=self.order,
-            by=self.by,
-            rng=rng,
-        )
+    def _split(self, data: Interactions, rng: RNG | None) -> Split:
+        shares = (1 - self.validation - self.held_out, self.validation, self.held_out)
+        if self.validation + self.held_out >= 1:
+            raise DataError(
+                "`validation` and `held_out` must be shares of the whole, the second above 0, that leave something to "
+                f"train; saw {self.validation!r} and {self.held_out!r}. Give, say, 0.1 and 0.1."
+            )
+        totals = data.user_degrees if self.by == "user" else np.array([data.n_interactions])
+        middle, last = (np.floor(share * totals + _ALMOST).astype(np.int64) for share in shares[1:])
+        last += (last == 0) & (totals - middle > 1)
+        if self.validation > 0:
+            middle += (middle == 0) & (totals - last > 1)
+        whose = "per user" if self.by == "user" else "over the whole log"
+        method = f"{' : '.join(f'{share:.0%}' for share in shares)} {_ORDERS[self.order]}, {whose}"
+        return _in_three(data, middle, last, self.order, rng, method, by=self.by)
 
 
 @spec
-class LeaveOneOut:
-    """The last interaction of each user is held out, and the one before it left to validation."""
+class LeaveOneOut(OnePart):
+    """The last interaction of each user is held out, and the one before it left to validation.
+
+    One always stays in train, so users with two have none in the validation part, and users with one nothing held
+    out. Equal times keep the order of item positions.
+    """
 
     kind: ClassVar[str] = "leave-one-out"
-    order: splitting.Order = "time"
+    order: Order = "time"
     """What is last: in ``time``, or in a ``random`` order."""
     validation: bool = True
     """Whether there is a validation part."""
     part: str | None = None
     """Which part of the data is split; may be left out where there is just one."""
 
-    def apply(self, parts: Mapping[str, Interactions], rng: RNG) -> Split:
-        """The split, drawn from `rng` where the order is random."""
-        data = _only(parts, self.part)
-        return splitting.leave_one_out(data, order=self.order, validation=self.validation, rng=rng)
+    def _split(self, data: Interactions, rng: RNG | None) -> Split:
+        middle = ((data.user_degrees > 2) & self.validation).astype(np.int64)
+        last = (data.user_degrees > 1).astype(np.int64)
+        what = "one of each user held out" + (", one left to validation" if self.validation else "")
+        return _in_three(data, middle, last, self.order, rng, f"{what}, {_ORDERS[self.order]}")
 
 
 Splitting: TypeAlias = Files | Random | Block | LeaveLast | Time | Users | Ratio | LeaveOneOut
 SPLITTINGS: Mapping[str, type[Splitting]] = {
-    made.kind: made for made in (Files, Random, Block, LeaveLast, Time, Users, Ratio, LeaveOneOut)
+    way.kind: way for way in (Files, Random, Block, LeaveLast, Time, Users, Ratio, LeaveOneOut)
 }
 """The ways to split, by the kind that a recipe names."""
 
@@ -237,12 +330,31 @@ def _part(parts: Mapping[str, Interactions], name: str, role: str) -> Interactio
     return parts[name]
 
 
-def _only(parts: Mapping[str, Interactions], name: str | None) -> Interactions:
-    if name is not None:
-        return _part(parts, name, "part")
-    if len(parts) != 1:
-        raise RecipeError(
-            f"One part of the data is split; there are {len(parts)}: {some(sorted(parts))}. "
-            "Name one with split.part=NAME."
+def _over(train: Interactions, part: Interactions, what: str) -> Interactions:
+    """The part over the users and items of train. Raises `DataError` for users with pairs that train has not."""
+    unknown = train.users.positions_or_missing(part.users) < 0
+    strangers = part.users.series.filter(unknown & (part.user_degrees > 0))
+    if len(strangers):
+        raise DataError(
+            f"Every user with {what} must be in the histories; {len(strangers):,} are not: "
+            f"{some(strangers.to_list())}. Add their histories to train, or leave them out."
         )
-    return next(iter(parts.values()))
+    return part.onto(users=train.users, items=train.items, unknown="ignore")
+
+
+def _in_three(
+    data: Interactions,
+    middle: NDArray[np.int64],
+    last: NDArray[np.int64],
+    order: Order,
+    rng: RNG | None,
+    method: str,
+    *,
+    by: Literal["user", "all"] = "user",
+) -> Split:
+    """Hold out the `last` so many of each user (or of the whole log) in the order, and validate on the `middle`."""
+    priority = times_of(data) if order == "time" else generator(rng).random(data.n_interactions)
+    ranks = rank_from_last(data, priority, by=by)
+    owners = data.rows() if by == "user" else np.zeros(data.n_interactions, dtype=np.int64)
+    held = ranks < last[owners]
+    return Split.of_mask(data, held, method, validation=(ranks < (last + middle)[owners]) & ~held)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unblur.data.splits.holding_out import hold_out
+from unblur.data.splits import Random
 from unblur.data.splits.sets import Split
 from unblur.errors import RecipeError
 from unblur.experiment.preparation import Prepared
@@ -67,7 +67,7 @@ def judged_on(prepared: Prepared) -> tuple[Split, str]:
 
         made = carve(split.train, Stopping(carve="last", fraction=SET_ASIDE), random)
         return made, f"the last {SET_ASIDE:.0%} in time of each user's train interactions"
-    made = hold_out(split.train, fraction=SET_ASIDE, rng=random)
+    made = Random(fraction=SET_ASIDE).apply(split.train, random)
     return made, f"a random {SET_ASIDE:.0%} of each user's train interactions"
 
 

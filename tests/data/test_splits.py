@@ -13,14 +13,20 @@ from hypothesis import strategies as st
 
 from tests.ground.events import Label, Pair, contents, interactions
 from unblur.data.interactions import Interactions
-from unblur.data.splits.holding_out import by_time, by_user, hold_out, hold_out_block, k_core, leave_last
-from unblur.data.splits.sets import Split, from_files, joined_items, later_share, together
+from unblur.data.splits import Block, Files, LeaveLast, Random, Ratio, Time, Users, k_core
+from unblur.data.splits.sets import Split, joined_items, later_share, together
+from unblur.data.splits.specs import SPLITTINGS, OnePart
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError, VocabularyMismatch
+from unblur.errors import DataError, RecipeError, SpecError, VocabularyMismatch
 
 data_sets = interactions(least=2, times=True)
 fractions = st.floats(0.05, 0.95)
 seeds = st.integers(0, 5)
+
+
+def given_files(train: Interactions, test: Interactions) -> Split:
+    """The split of two sets as they would come from files."""
+    return Files().apply({"train": train, "test": test})
 
 
 def split_or_nothing(make: Callable[[], Split]) -> Split:
@@ -51,29 +57,29 @@ def held_counts(split: Split) -> list[int]:
 
 @given(data_sets, fractions, seeds)
 def test_a_random_fraction_of_each_user(data: Interactions, fraction: float, seed: int) -> None:
-    split = split_or_nothing(lambda: hold_out(data, fraction=fraction, rng=seed))
+    split = split_or_nothing(lambda: Random(fraction=fraction).apply(data, rng=seed))
     assert_parts(split, data)
     assert held_counts(split) == [min(round(n * fraction), n - 1) for n in data.user_degrees.tolist()]
-    again = hold_out(data, fraction=fraction, rng=seed)
+    again = Random(fraction=fraction).apply(data, rng=seed)
     assert again.held_out.fingerprint() == split.held_out.fingerprint()
 
 
 @given(data_sets, st.integers(1, 4), seeds)
 def test_n_random_items_of_each_user(data: Interactions, n: int, seed: int) -> None:
-    split = split_or_nothing(lambda: hold_out(data, n=n, rng=seed))
+    split = split_or_nothing(lambda: Random(n=n).apply(data, rng=seed))
     assert_parts(split, data)
     assert held_counts(split) == [min(n, degree - 1) for degree in data.user_degrees.tolist()]
 
 
 def test_a_random_hold_out_is_fair() -> None:
     data = Interactions.from_matrix(np.ones((4_000, 5)))
-    counts = hold_out(data, n=2, rng=1).held_out.item_degrees
+    counts = Random(n=2).apply(data, rng=1).held_out.item_degrees
     assert np.abs(counts - 1_600).max() < 5 * np.sqrt(4_000 * 0.4 * 0.6)
 
 
 @given(data_sets, fractions, seeds)
 def test_a_block_is_one_run_of_items(data: Interactions, fraction: float, seed: int) -> None:
-    split = split_or_nothing(lambda: hold_out_block(data, fraction=fraction, rng=seed))
+    split = split_or_nothing(lambda: Block(fraction=fraction).apply(data, rng=seed))
     assert_parts(split, data)
     assert held_counts(split) == [min(round(n * fraction), n - 1) for n in data.user_degrees.tolist()]
     for row in range(data.n_users):
@@ -84,7 +90,7 @@ def test_a_block_is_one_run_of_items(data: Interactions, fraction: float, seed: 
 
 
 def test_a_block_starts_anywhere() -> None:
-    split = hold_out_block(Interactions.from_matrix(np.ones((3_000, 5))), fraction=0.4, rng=1)
+    split = Block(fraction=0.4).apply(Interactions.from_matrix(np.ones((3_000, 5))), rng=1)
     starts = Counter(split.held_out.matrix.indices[::2].tolist())
     assert sorted(starts) == [0, 1, 2, 3]
     assert min(starts.values()) > 600
@@ -92,7 +98,7 @@ def test_a_block_starts_anywhere() -> None:
 
 @given(data_sets, st.integers(1, 3))
 def test_the_last_of_each_user_in_time(data: Interactions, n: int) -> None:
-    split = split_or_nothing(lambda: leave_last(data, n))
+    split = split_or_nothing(lambda: LeaveLast(n=n).apply(data))
     assert_parts(split, data)
     assert held_counts(split) == [min(n, degree - 1) for degree in data.user_degrees.tolist()]
     latest_kept: dict[Label, int] = {}
@@ -108,12 +114,12 @@ def test_the_last_of_each_user_in_time(data: Interactions, n: int) -> None:
 def test_the_last_in_time_are_told_apart_to_the_nanosecond() -> None:
     now = 1_700_000_000_000_000_000
     data = Interactions.from_pairs([0, 0, 0], [0, 1, 2], timestamps=[now, now + 2, now + 1])
-    assert contents(leave_last(data).held_out) == {(0, 1): (1.0, now + 2)}
+    assert contents(LeaveLast().apply(data).held_out) == {(0, 1): (1.0, now + 2)}
 
 
 def test_among_equal_times_the_later_item_is_held_out() -> None:
     data = Interactions.from_pairs([0, 0, 0], [0, 1, 2], timestamps=[5, 5, 5])
-    assert list(contents(leave_last(data).held_out)) == [(0, 2)]
+    assert list(contents(LeaveLast().apply(data).held_out)) == [(0, 2)]
 
 
 def after_a_moment(data: Interactions, moment: int) -> tuple[dict[Pair, Any], dict[Pair, Any]]:
@@ -129,9 +135,9 @@ def test_everything_later_than_a_moment(data: Interactions, moment: int) -> None
     known, later = after_a_moment(data, moment)
     if not later:
         with pytest.raises(DataError, match="Something must be held out"):
-            by_time(data, after=moment)
+            Time(after=moment).apply(data)
         return
-    split = by_time(data, after=moment)
+    split = Time(after=moment).apply(data)
     assert contents(split.train) == known
     assert contents(split.held_out) == later
     assert (split.histories.user_degrees >= 1).all()
@@ -145,7 +151,7 @@ def test_the_last_fraction_in_time(data: Interactions, fraction: float) -> None:
     assert data.timestamps is not None
     ranked = np.sort(data.timestamps)
     moment = int(ranked[int((1 - fraction) * (len(ranked) - 1))])
-    split = split_or_nothing(lambda: by_time(data, fraction=fraction))
+    split = split_or_nothing(lambda: Time(fraction=fraction).apply(data))
     known, later = after_a_moment(data, moment)
     assert (contents(split.train), contents(split.held_out)) == (known, later)
 
@@ -155,9 +161,9 @@ def test_users_kept_out_of_train(data: Interactions, fraction: float, held: floa
     chosen = max(1, round(fraction * data.n_users))
     if chosen == data.n_users:
         with pytest.raises(DataError, match=r"Some users must stay in train.*takes all.*Lower `fraction`"):
-            by_user(data, fraction=fraction, held_out_fraction=held, rng=seed)
+            Users(fraction=fraction, held_out_fraction=held).apply(data, rng=seed)
         return
-    split = split_or_nothing(lambda: by_user(data, fraction=fraction, held_out_fraction=held, rng=seed))
+    split = split_or_nothing(lambda: Users(fraction=fraction, held_out_fraction=held).apply(data, rng=seed))
     train, shown, hidden = contents(split.train), contents(split.histories), contents(split.held_out)
     assert split.histories.n_users == chosen
     assert not set(split.train.users.to_list()) & set(split.histories.users.to_list())
@@ -207,7 +213,7 @@ def test_the_core_is_the_fixed_point(data: Interactions, users: int, items: int)
 def test_given_files_are_brought_onto_common_vocabularies() -> None:
     train = Interactions.from_pairs(["a", "b", "b"], ["x", "x", "z"])
     held_out = Interactions.from_pairs(["b", "a"], ["y", "q"])
-    split = from_files(train, held_out)
+    split = given_files(train, held_out)
     assert split.train is split.histories
     assert split.train.items.to_list() == ["q", "x", "y", "z"]
     assert split.held_out.users == train.users
@@ -217,20 +223,20 @@ def test_given_files_are_brought_onto_common_vocabularies() -> None:
 
 
 def test_given_files_over_dense_integers_stay_so() -> None:
-    split = from_files(Interactions.from_pairs([0, 1], [0, 1]), Interactions.from_pairs([0, 1], [2, 0]))
+    split = given_files(Interactions.from_pairs([0, 1], [0, 1]), Interactions.from_pairs([0, 1], [2, 0]))
     assert split.train.items == Vocabulary.range(3)
 
 
 def test_a_user_of_the_test_file_with_nothing_held_out_need_not_be_known() -> None:
     train = Interactions.from_pairs([0, 1], [0, 1])
     held_out = Interactions.from_matrix(np.array([[0, 1], [0, 0], [0, 0]]))
-    assert contents(from_files(train, held_out).held_out) == {(0, 1): (1.0, None)}
+    assert contents(given_files(train, held_out).held_out) == {(0, 1): (1.0, None)}
 
 
 @given(data_sets, fractions, seeds)
 def test_the_files_of_a_split_give_it_back(data: Interactions, fraction: float, seed: int) -> None:
-    split = split_or_nothing(lambda: hold_out(data, fraction=fraction, rng=seed))
-    again = from_files(split.train, split.held_out)
+    split = split_or_nothing(lambda: Random(fraction=fraction).apply(data, rng=seed))
+    again = given_files(split.train, split.held_out)
     assert again.train.fingerprint() == split.train.fingerprint()
     assert again.held_out.fingerprint() == split.held_out.fingerprint()
 
@@ -243,6 +249,9 @@ def test_joined_items_are_in_label_order() -> None:
 # -------------------------------------------------------------------------------- refusals
 
 PAIRS = Interactions.from_pairs(["a", "a", "b"], ["x", "y", "x"])
+MANY = Interactions.from_pairs(
+    np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20), timestamps=np.arange(200) * 7 % 200
+)
 MORE = Interactions.from_pairs(["a", "b"], ["z", "y"])
 
 
@@ -254,7 +263,7 @@ def over(data: Interactions, items: str = "xyz") -> Interactions:
     ("build", "facts"),
     [
         (
-            lambda: from_files(PAIRS, Interactions.from_pairs(["a", "c"], ["z", "z"])),
+            lambda: given_files(PAIRS, Interactions.from_pairs(["a", "c"], ["z", "z"])),
             [
                 "held-out items must be in the histories",
                 "1 are not: 'c'",
@@ -262,19 +271,19 @@ def over(data: Interactions, items: str = "xyz") -> Interactions:
             ],
         ),
         (
-            lambda: from_files(PAIRS, Interactions.from_pairs(["a", "b"], ["y", "z"])),
+            lambda: given_files(PAIRS, Interactions.from_pairs(["a", "b"], ["y", "z"])),
             ["must not overlap", "1 pairs are in both", r"\('a', 'y'\)", "Remove them from one side"],
         ),
         (
-            lambda: from_files(PAIRS, Interactions.from_pairs(["a"], [1])),
+            lambda: given_files(PAIRS, Interactions.from_pairs(["a"], [1])),
             ["of one type in all files", "some are integers and some are strings", "same `labels` option"],
         ),
         (
-            lambda: from_files(Interactions.from_pairs([1], ["x"]), PAIRS),
+            lambda: given_files(Interactions.from_pairs([1], ["x"]), PAIRS),
             ["of one type", "strings were asked for", "`labels` option"],
         ),
         (
-            lambda: from_files(PAIRS, PAIRS.keep(np.zeros(3, dtype=bool))),
+            lambda: given_files(PAIRS, PAIRS.keep(np.zeros(3, dtype=bool))),
             ["Something must be held out", "nothing was"],
         ),
         (
@@ -283,7 +292,7 @@ def over(data: Interactions, items: str = "xyz") -> Interactions:
         ),
         (
             lambda: Split(over(PAIRS), over(PAIRS), over(Interactions.from_pairs(["a"], ["z"])), "by hand"),
-            ["the same rows as the histories", "1 and 2 users differ", "from_files"],
+            ["the same rows as the histories", "1 and 2 users differ", "Files"],
         ),
         (
             lambda: Split(over(PAIRS), over(PAIRS), over(PAIRS), "by hand"),
@@ -293,20 +302,12 @@ def over(data: Interactions, items: str = "xyz") -> Interactions:
             lambda: Split(over(MORE), over(PAIRS), over(MORE), "by hand"),
             ["Train and held-out", "2 pairs are in both", r"\('a', 'z'\)", "Remove them from one side"],
         ),
-        (lambda: hold_out(PAIRS), ["exactly one of `fraction` and `n`", "both or neither"]),
-        (lambda: hold_out(PAIRS, n=1, fraction=0.5), ["exactly one of `fraction` and `n`"]),
-        (lambda: hold_out(PAIRS, n=0), ["`n` must be at least 1", "saw 0"]),
-        (lambda: hold_out(PAIRS, fraction=1.0), ["strictly between 0 and 1", "saw 1.0"]),
-        (lambda: hold_out(PAIRS, fraction=0.0), ["strictly between 0 and 1", "saw 0.0"]),
-        (lambda: hold_out_block(PAIRS, fraction=-0.5), ["strictly between 0 and 1", "saw -0.5"]),
-        (lambda: hold_out_block(PAIRS, fraction=float("nan")), ["strictly between 0 and 1", "saw nan"]),
-        (lambda: by_user(PAIRS, fraction=2), ["strictly between 0 and 1", "saw 2"]),
         (
-            lambda: by_user(PAIRS, fraction=0.9),
+            lambda: Users(fraction=0.9).apply(PAIRS),
             ["Some users must stay in train", "takes all", "Lower `fraction`"],
         ),
-        (lambda: leave_last(PAIRS), ["needs timestamps", "have none", "Name the time column"]),
-        (lambda: by_time(PAIRS, fraction=0.1), ["needs timestamps", "have none", "Name the time column"]),
+        (lambda: LeaveLast().apply(PAIRS), ["needs timestamps", "have none", "Name the time column"]),
+        (lambda: Time(fraction=0.1).apply(PAIRS), ["needs timestamps", "have none", "Name the time column"]),
         (
             lambda: k_core(PAIRS, users=3),
             ["No user with 3 items", "2 users × 2 items", "Lower the thresholds"],
@@ -320,21 +321,54 @@ def test_a_split_that_cannot_be_is_refused(build: Callable[[], object], facts: l
         assert caught.match(fact)
 
 
+@pytest.mark.parametrize(
+    ("build", "fact"),
+    [
+        (lambda: Random(n=0), "n of Random: .*greater than 0; saw 0"),
+        (lambda: Random(fraction=1.0), "fraction of Random: .*less than 1; saw 1.0"),
+        (lambda: Random(fraction=0.0), "fraction of Random: .*greater than 0; saw 0.0"),
+        (lambda: Block(fraction=-0.5), "fraction of Block: .*saw -0.5"),
+        (lambda: Block(fraction=float("nan")), "fraction of Block: .*saw nan"),
+        (lambda: Users(fraction=2), "fraction of Users: .*saw 2"),
+        (lambda: Ratio(held_out=0.0), "held_out of Ratio: .*greater than 0"),
+        (lambda: Ratio(validation=-0.1), "validation of Ratio: .*saw -0.1"),
+    ],
+)
+def test_sizes_out_of_range_are_refused(build: Callable[[], object], fact: str) -> None:
+    with pytest.raises(SpecError, match=fact):
+        build()
+
+
+@pytest.mark.parametrize("way", [way for way in SPLITTINGS.values() if way is not Files])
+def test_a_part_is_split_as_the_log_alone_is(way: type[OnePart]) -> None:
+    parts = {"train": MANY, "other": PAIRS}
+    alone, named, only = (
+        way().apply(MANY, 3),
+        way(part="train").apply(parts, 3),
+        way().apply({"log": MANY}, 3),
+    )
+    for split in (named, only):
+        assert split.method == alone.method
+        assert split.held_out.fingerprint() == alone.held_out.fingerprint()
+    with pytest.raises(RecipeError, match="One part of the data is split; there are 2"):
+        way().apply(parts)
+    with pytest.raises(RecipeError, match=r"must have a part 'trian'.*Did you mean 'train'"):
+        way(part="trian").apply(parts)
+
+
 TIMED = Interactions.from_pairs(["a", "a", "b"], ["x", "y", "x"], timestamps=[1, 2, 3])
 
 
 @pytest.mark.parametrize(
     ("build", "facts"),
     [
-        (lambda: by_time(TIMED), ["exactly one of `fraction` and `after`", "both or neither"]),
-        (lambda: by_time(TIMED, fraction=0.5, after=2), ["exactly one of `fraction` and `after`"]),
-        (lambda: by_time(TIMED, after=9), ["Something must be held out", "nothing was"]),
-        (lambda: by_time(TIMED, after=-9), ["Something must be held out", "nothing was"]),
+        (lambda: Time(after=9).apply(TIMED), ["Something must be held out", "nothing was"]),
+        (lambda: Time(after=-9).apply(TIMED), ["Something must be held out", "nothing was"]),
         (
-            lambda: by_time(TIMED.keep(np.zeros(3, dtype=bool)), fraction=0.5),
+            lambda: Time(fraction=0.5).apply(TIMED.keep(np.zeros(3, dtype=bool))),
             ["needs interactions", "there are none"],
         ),
-        (lambda: hold_out(TIMED.take_users([1]), n=1), ["Something must be held out"]),
+        (lambda: Random(n=1).apply(TIMED.take_users([1])), ["Something must be held out"]),
     ],
 )
 def test_a_split_by_time_that_cannot_be_is_refused(build: Callable[[], object], facts: list[str]) -> None:
@@ -352,11 +386,11 @@ def test_new_users_with_rows_of_their_own_are_no_overlap() -> None:
 
 def test_a_mismatch_of_label_types_is_a_vocabulary_mismatch() -> None:
     with pytest.raises(VocabularyMismatch):
-        from_files(Interactions.from_pairs([1], ["x"]), PAIRS)
+        given_files(Interactions.from_pairs([1], ["x"]), PAIRS)
 
 
 def test_held_out_pairs_by_user(log: Interactions) -> None:
-    split = hold_out(log, n=2, rng=0)
+    split = Random(n=2).apply(log, rng=0)
     by_row: dict[Label, set[Label]] = defaultdict(set)
     for user, item in contents(split.held_out):
         by_row[user].add(item)
@@ -365,7 +399,7 @@ def test_held_out_pairs_by_user(log: Interactions) -> None:
 
 @given(data_sets, seeds)
 def test_what_was_parted_comes_together_again(data: Interactions, seed: int) -> None:
-    split = split_or_nothing(lambda: hold_out(data, fraction=0.4, rng=seed))
+    split = split_or_nothing(lambda: Random(fraction=0.4).apply(data, rng=seed))
     for whole in (together(split.train, split.held_out), together(split.held_out, split.train)):
         assert whole.fingerprint() == data.fingerprint()
     with pytest.raises(DataError, match="must not overlap"):

@@ -12,18 +12,19 @@ import torch
 from tests.synthesis.small import PRIVATE
 from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError, DataError, SpecError
-from unblur.privacy.accountant import Release, Stage, accountant, planned, spent
+from unblur.privacy.accountant import Privacy, Release, Stage, accountant, planned, spent
 from unblur.privacy.clipping import Uses, clipped_gradients
+from unblur.privacy.noise import NoisySums, noisy_counts
 from unblur.registry import synthesizer_spec
 from unblur.spec import spec_from_dict
 from unblur.synthesis.autoencoder_training import AutoencoderLearner
 from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
 from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.sdrm import SDRM
-from unblur.synthesis.settings import LatentDiffusion, Privacy, UserStopping, VariationalAutoencoder
+from unblur.synthesis.settings import LatentDiffusion, UserStopping, VariationalAutoencoder
 from unblur.synthesis.synthesizer import RealCounts
 from unblur.training.learner import Moment
-from unblur.training.private import noisy_counts, train_privately
+from unblur.training.private import train_privately
 from unblur.training.settings import Optimizer
 
 
@@ -130,11 +131,9 @@ def test_batches_are_poisson_samples_and_noise_has_the_planned_deviation() -> No
         each,
         stage,
         Optimizer(name="sgd", learning_rate=1.0),
-        noise=2.0,
-        clip_norm=3.0,
+        sums=NoisySums(2.0, 3.0, np.random.default_rng(1)),
         decay=False,
         seed=1,
-        secret=np.random.default_rng(1),
         progress=lambda event: None,
     )
     assert np.mean(sizes) == pytest.approx(40, abs=1)
@@ -154,11 +153,9 @@ def test_batches_and_noise_do_not_hang_on_32_bits() -> None:
             lambda rows, moment, generator, uses: nothing(module, rows, uses),
             Stage("one", 40, 4, 2),
             Optimizer(name="sgd", learning_rate=1.0),
-            noise=1.0,
-            clip_norm=1.0,
+            sums=NoisySums(1.0, 1.0, np.random.default_rng(secret)),
             decay=False,
             seed=seed,
-            secret=np.random.default_rng(secret),
             progress=lambda event: None,
         )
         return module.weight.detach().clone()
@@ -184,15 +181,28 @@ def test_a_private_fit_without_a_seed_is_new_each_time_and_with_one_the_same(log
     assert not np.array_equal(made[3][weights], made[4][weights])
 
 
+def noisy(
+    exact: RealCounts, n_users: int, deviation: float, rng: int | np.random.Generator = 0
+) -> RealCounts:
+    users_with = noisy_counts(
+        exact.users_with,
+        exact.n_items,
+        n_users=n_users,
+        deviation=deviation,
+        random=np.random.default_rng(rng),
+    )
+    return RealCounts(users_with, exact.n_items)
+
+
 def test_counts_of_users_get_noise() -> None:
     exact = RealCounts(np.bincount([3, 3, 4, 20, 7, 7, 7], minlength=31).astype(float), 50)
-    made = noisy_counts(exact, 7, 1e-9, np.random.default_rng(0))
+    made = noisy(exact, 7, 1e-9)
     assert made.users_with.sum() == pytest.approx(7)
     assert made.density == pytest.approx(exact.density, rel=0.15)
-    loud = noisy_counts(exact, 7, 50.0, np.random.default_rng(0))
+    loud = noisy(exact, 7, 50.0)
     assert (loud.users_with >= 0).all()
     assert loud.users_with.sum() == pytest.approx(7)
-    assert noisy_counts(RealCounts(np.zeros(3), 9), 4, 1e-9, np.random.default_rng(1)).users_with.sum() > 0
+    assert noisy(RealCounts(np.zeros(3), 9), 4, 1e-9, rng=1).users_with.sum() > 0
 
 
 @pytest.mark.parametrize("deviation", [20.0, 40.0])
@@ -201,7 +211,7 @@ def test_noise_does_not_make_users_with_more_items_than_anybody_has(deviation: f
     random = np.random.default_rng(3)
     real = np.clip(random.geometric(0.1, 8_000), 1, 40)
     exact = RealCounts(np.bincount(real).astype(float), 5_000)
-    means = [noisy_counts(exact, 8_000, deviation, random).density * 5_000 for _ in range(20)]
+    means = [noisy(exact, 8_000, deviation, random).density * 5_000 for _ in range(20)]
     assert np.median(means) == pytest.approx(real.mean(), rel=0.1)
 
 

@@ -9,17 +9,37 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, cast
+
+from pydantic import Field, PositiveFloat
 
 from unblur.errors import CapabilityError, SpecError
-from unblur.synthesis.settings import Privacy
+from unblur.spec import spec
 
 FURTHER_ORDERS = (96, 128, 192, 256, 384, 512, 768, 1024)
 """Rényi orders beyond opacus' own, which alone cannot tell costs below some 0.1 from each other."""
 MOST_NOISE = 1e4
 """A noise multiplier above this means a budget that cannot be kept in any useful way."""
+
+
+@spec
+class Privacy:
+    """Differential privacy by DP-SGD (Abadi et al., CCS 2016), needs the extra `privacy`.
+
+    What is protected is one user: all that he or she did. What one learns from a sample changes by at most
+    ``epsilon`` (but for a probability of ``delta``) with one user added or removed.
+    """
+
+    epsilon: PositiveFloat
+    """ε of all that is released: autoencoder, diffusion and the counts that discretisation needs, composed."""
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    """δ; it should be well below one over the number of users."""
+    clip_norm: PositiveFloat = 1.0
+    """The L2 norm that each user's gradient is cut to."""
+    counts_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Which part of ε the noisy counts of items per user may cost by themselves."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +128,7 @@ def accountant() -> type[Any]:
             "Differential privacy needs opacus, which is not installed. "
             "Install it with `pip install 'unblur[privacy]'`."
         ) from None
-    made: type[Any] = RDPAccountant
-    return made
+    return cast("type[Any]", RDPAccountant)
 
 
 def spent(releases: Sequence[Release], delta: float) -> float:
@@ -127,14 +146,23 @@ def planned(privacy: Privacy, stages: Sequence[Stage]) -> Accounting:
     Raises `SpecError` for a budget that no noise keeps, and `CapabilityError` without opacus.
     """
     counts = gaussian_deviation(privacy.epsilon * privacy.counts_share, privacy.delta)
-    fixed = Release(counts, 1.0, 1)
-    noise = _least_noise(
-        lambda noise: spent(
-            [fixed, *(Release(noise, stage.rate, stage.updates) for stage in stages)], privacy.delta
-        ),
-        privacy.epsilon,
-    )
-    return Accounting(privacy, tuple(stages), noise, counts)
+
+    def plan(noise: float) -> Accounting:
+        return Accounting(privacy, tuple(stages), noise, counts)
+
+    # Noise is doubled until the budget is kept, then found by bisection of its logarithm.
+    low, high = 0.05, 1.0
+    while plan(high).spent > privacy.epsilon:
+        low, high = high, high * 2
+        if high > MOST_NOISE:
+            raise SpecError(
+                f"A privacy budget must be one that some noise keeps; a cost of {privacy.epsilon:g} needs more than "
+                f"{MOST_NOISE:g} times what one user can change. Raise `epsilon` or `delta`, or train fewer epochs."
+            )
+    while high / low > 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if plan(middle).spent > privacy.epsilon else (low, middle)
+    return plan(high)
 
 
 def gaussian_deviation(epsilon: float, delta: float) -> float:
@@ -142,21 +170,3 @@ def gaussian_deviation(epsilon: float, delta: float) -> float:
     2016, proposition 1.3)."""
     tail = 2 * math.log(1 / delta)
     return 1 / (math.sqrt(tail + 2 * epsilon) - math.sqrt(tail))
-
-
-def _least_noise(cost: Callable[[float], float], budget: float) -> float:
-    low, high = 0.05, 1.0
-    while cost(high) > budget:
-        low, high = high, high * 2
-        if high > MOST_NOISE:
-            raise SpecError(
-                f"A privacy budget must be one that some noise keeps; a cost of {budget:g} needs more than "
-                f"{MOST_NOISE:g} times what one user can change. Raise `epsilon` or `delta`, or train fewer epochs."
-            )
-    while high / low > 1.001:
-        middle = math.sqrt(low * high)
-        if cost(middle) > budget:
-            low = middle
-        else:
-            high = middle
-    return high

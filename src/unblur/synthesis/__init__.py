@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from unblur.privacy.accountant import Privacy as Privacy
 from unblur.synthesis.multi_vae import MultiVAE as MultiVAE
 from unblur.synthesis.sdrm import SDRM as SDRM
 from unblur.synthesis.settings import Discretization as Discretization
 from unblur.synthesis.settings import LatentDiffusion as LatentDiffusion
-from unblur.synthesis.settings import Privacy as Privacy
 from unblur.synthesis.settings import UserStopping as UserStopping
 from unblur.synthesis.settings import VariationalAutoencoder as VariationalAutoencoder

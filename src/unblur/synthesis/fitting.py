@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.errors import DataError
-from unblur.privacy.accountant import Accounting, Stage, planned
+from unblur.privacy.accountant import Accounting, Privacy, Stage, planned
+from unblur.privacy.noise import NoisySums, noisy_counts
 from unblur.progress import Progress, of_part
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.spec import spec_to_dict
@@ -23,13 +24,13 @@ from unblur.synthesis.latent_synthesizer import LatentSynthesizer
 from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.multi_vae_network import MultiVAENetwork
 from unblur.synthesis.sdrm import SDRM
-from unblur.synthesis.settings import LatentDiffusion, Precision, Privacy, VariationalAutoencoder
+from unblur.synthesis.settings import LatentDiffusion, Precision, VariationalAutoencoder
 from unblur.synthesis.synthesizer import RealCounts, check_train
 from unblur.training.checkpoints import CheckpointFolder, recorded_seed
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
 from unblur.training.loop import Plan, Training
-from unblur.training.private import noisy_counts, train_privately
+from unblur.training.private import train_privately
 from unblur.training.settings import Optimizer, Stopping
 
 AUTOENCODER, DIFFUSION = "the autoencoder", "the diffusion"
@@ -108,7 +109,14 @@ def fit_latent(
         )
     counts = RealCounts.of(part)
     if accounting is not None:
-        counts = noisy_counts(counts, part.n_users, accounting.counts_deviation, secret)
+        noisy = noisy_counts(
+            counts.users_with,
+            part.n_items,
+            n_users=part.n_users,
+            deviation=accounting.counts_deviation,
+            random=secret,
+        )
+        counts = RealCounts(noisy, part.n_items)
     taken = part.item_degrees > 0 if accounting is None else np.ones(part.n_items, dtype=bool)
     return LatentSynthesizer(
         spec, train.items, train.n_users, counts, taken, vae, denoiser, accounting, device
@@ -177,11 +185,9 @@ def _denoiser(
             lambda rows, moment, generator, uses: loss.each(network, clean[rows], generator, uses),
             accounting.stages[1],
             settings.optimizer,
-            noise=accounting.noise,
-            clip_norm=accounting.privacy.clip_norm,
+            sums=NoisySums(accounting.noise, accounting.privacy.clip_norm, chance[1]),
             decay=settings.decay == "linear",
             seed=seed,
-            secret=chance[1],
             progress=progress,
         )
         return learner.fitted(network.state_dict())
@@ -221,11 +227,9 @@ def _private_autoencoder(
         learner.each,
         accounting.stages[0],
         settings.optimizer,
-        noise=accounting.noise,
-        clip_norm=accounting.privacy.clip_norm,
+        sums=NoisySums(accounting.noise, accounting.privacy.clip_norm, secret),
         decay=False,
         seed=seed,
-        secret=secret,
         progress=progress,
     )
     return learner.fitted(learner.network.state_dict())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from unblur.privacy.accountant import Privacy
 from unblur.spec import spec
-from unblur.synthesis.settings import Discretization, Precision, Privacy, VariationalAutoencoder
+from unblur.synthesis.settings import Discretization, Precision, VariationalAutoencoder
 from unblur.synthesis.trained import TrainedOnRows
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from unblur.errors import SpecError
+from unblur.privacy.accountant import Privacy
 from unblur.spec import spec
 from unblur.synthesis.multi_vae import check_private
 from unblur.synthesis.settings import (
     Discretization,
     LatentDiffusion,
     Precision,
-    Privacy,
     VariationalAutoencoder,
 )
 from unblur.synthesis.trained import TrainedOnRows

@@ -142,21 +142,3 @@ class Discretization:
     per: Literal["sample", "user"] = "sample"
     """Of what ``equal-sparsity`` takes the quantile: of the scores of all users, or of each user's own, which
     gives every user the same number of items."""
-
-
-@spec
-class Privacy:
-    """Differential privacy by DP-SGD (Abadi et al., CCS 2016), needs the extra `privacy`.
-
-    What is protected is one user: all that he or she did. What one learns from a sample changes by at most
-    ``epsilon`` (but for a chance of ``delta``) with one user added or removed.
-    """
-
-    epsilon: PositiveFloat
-    """ε of all that is released: autoencoder, diffusion and the counts that discretisation needs, composed."""
-    delta: Annotated[float, Field(gt=0, lt=1)]
-    """δ; it should be well below one over the number of users."""
-    clip_norm: PositiveFloat = 1.0
-    """The L2 norm that each user's gradient is cut to."""
-    counts_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of ε the noisy counts of items per user may cost by themselves."""

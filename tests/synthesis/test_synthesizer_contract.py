@@ -141,8 +141,8 @@ def test_progress_only_moves_forward(fitted: Synthesizer, log: Interactions) -> 
     fitted.spec.fit(log, rng=1, progress=fits.append)
     fitted.sample(40, rng=1, batch_size=15, progress=samples.append)
     assert [event.done for event in samples] == [15, 30, 40]
-    for stage in {event.stage for event in fits}:
-        own = [event for event in fits if event.stage == stage]
+    for label in {event.label for event in fits}:
+        own = [event for event in fits if event.label == label]
         assert [event.done for event in own] == sorted(event.done for event in own)
         assert len({event.total for event in own}) == 1
 

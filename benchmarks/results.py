@@ -16,8 +16,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from unblur.document.markdown import section_as_markdown
+from unblur.experiment.comparison.page import comparison_document, sizes
 from unblur.experiment.comparison.summary import Comparison
-from unblur.experiment.comparison.tables import markdown_sections
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe
 
@@ -157,7 +158,7 @@ def page_text(page: Page) -> str:
             [f"Described in `results.toml` and not computed yet: {', '.join(missing)}."] if missing else []
         )
         lines += [f"### Published and measured\n\n{published_table(part, figures)}"] if part.published else []
-        lines += markdown_sections(figures, level=3)
+        lines += comparison_texts(figures)
     if page.recipes:
         lines += [
             "## Recipes as they are",
@@ -165,6 +166,12 @@ def page_text(page: Page) -> str:
             recipes_table(page.recipes, page.measures),
         ]
     return "\n\n".join(lines) + "\n"
+
+
+def comparison_texts(found: Comparison) -> list[str]:
+    """The sections of a comparison, but for the meanings of its measures, which stand in docs/comparison.md."""
+    sections = [section_as_markdown(section, level=3) for section in comparison_document(found).sections]
+    return [sizes(found), f"**{found.verdict()}**", *filter(None, sections[:-1])]
 
 
 def found_names(found: Comparison) -> list[str]:
@@ -255,10 +262,11 @@ def comparisons_table(pages: Sequence[Page]) -> str:
                 continue
             best = found.results[0].name
             figure = found.figures[best][found.metric]
+            low, high = figure.interval
             level = [one.name for one in found.results[1:] if not found.between(best, one.name).differs]
             rows.append(
                 f"| [{page.title}](docs/results/{page.file}.md), {_ground(page, part, found)} | {len(found.results)} | `{best}` | "
-                f"{found.metric} {figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f}) | "
+                f"{found.metric} {figure.value:.4f} ({low:.4f} to {high:.4f}) | "
                 f"{', '.join(f'`{name}`' for name in level) or 'none'} |"
             )
     return "\n".join(rows)

@@ -7,8 +7,7 @@ from unblur.audit.attacks.copies import LONG_ROW, NEAR, QUANTILES
 from unblur.audit.attacks.guesses import Guesses
 from unblur.audit.attacks.membership import ATTACKERS, Membership
 from unblur.audit.attacks.rates import Area, Catch, Share, Unmeasured
-from unblur.document.blocks import Block, Cell, Figure, Paragraph, Section, Table
-from unblur.document.markdown import figure
+from unblur.document.blocks import Block, Cell, Paragraph, Plot, Section, Table, interval, number
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 
 
@@ -28,8 +27,8 @@ def membership_section(told: tuple[Membership, ...]) -> Section:
     rows = tuple(
         (
             entry.attacker,
-            figure(auc.value),
-            between(auc.low, auc.high),
+            number(auc.value),
+            interval(auc.low, auc.high),
             f"{auc.ties:.2%}",
             *(_caught(catch) for catch in entry.catches),
         )
@@ -62,7 +61,7 @@ def membership_section(told: tuple[Membership, ...]) -> Section:
     return Section("Membership inference", tuple(blocks))
 
 
-def _roc(areas: list[tuple[Membership, Area]], users: str) -> Figure:
+def _roc(areas: list[tuple[Membership, Area]], users: str) -> Plot:
     low = 1 / max(10, min(area.n_outsiders for _, area in areas))
     return line_plot(
         {entry.attacker: entry.roc for entry, _ in areas},
@@ -122,15 +121,15 @@ def copies_section(privacy: Privacy) -> Section:
     )
     far = distances.nearest_to_holdout
     spread = tuple(
-        (f"{quantile:.0%} quantile", figure(value), "–" if isinstance(far, Unmeasured) else figure(far[at]))
+        (f"{quantile:.0%} quantile", number(value), "–" if isinstance(far, Unmeasured) else number(far[at]))
         for at, (quantile, value) in enumerate(zip(QUANTILES, distances.nearest_to_train, strict=True))
     )
     apart = distances.holdout_dissimilarity
     spread += (
         (
             "mean over all pairs",
-            figure(distances.dissimilarity),
-            "–" if apart is None else f"{figure(apart)} ¹",
+            number(distances.dissimilarity),
+            "–" if apart is None else f"{number(apart)} ¹",
         ),
     )
     blocks: list[Block] = [
@@ -154,11 +153,6 @@ def copies_section(privacy: Privacy) -> Section:
             )
         )
     return Section("Copies and distances", tuple(blocks))
-
-
-def between(low: float | None, high: float | None) -> str:
-    """An interval in a cell."""
-    return "–" if low is None or high is None else f"{figure(low)} … {figure(high)}"
 
 
 def _share(share: Share) -> str:

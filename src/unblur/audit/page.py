@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from unblur.audit.attacks_page import between, copies_section, guesses_section, membership_section
+from unblur.audit.attacks_page import copies_section, guesses_section, membership_section
 from unblur.audit.auditor import Audit
 from unblur.audit.fidelity.comparison import Fidelity
 from unblur.audit.findings import Kind
-from unblur.document.blocks import Cell, Listing, Paragraph, Section, Table, Tone, page
-from unblur.document.markdown import figure
+from unblur.document.blocks import (
+    Cell,
+    Document,
+    Listing,
+    Paragraph,
+    Section,
+    Table,
+    Tone,
+    interval,
+    number,
+)
+from unblur.document.html import as_html
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.report import Measurement
 
@@ -40,7 +50,7 @@ def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") ->
         f"{audit.n_synthetic:,} synthetic users, made from {audit.n_train:,} real ones; {outsiders}; "
         f"{audit.n_items:,} items. {_in_short(audit)}"
     )
-    return page(
+    document = Document(
         title,
         [
             _summary(audit),
@@ -53,9 +63,10 @@ def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") ->
             copies_section(audit.privacy),
             _reading(audit),
         ],
-        lead=lead,
-        footer=_footer(audit),
+        lead,
+        _footer(audit),
     )
+    return as_html(document)
 
 
 def _in_short(audit: Audit) -> str:
@@ -96,8 +107,8 @@ def _utility(audit: Audit) -> Section:
         Dot(
             label=label,
             value=each.value,
-            low=_end(each.low, each),
-            high=_end(each.high, each),
+            low=each.low,
+            high=each.high,
             series=at % len(arms),
         )
         for at, (label, each) in enumerate(found)
@@ -136,13 +147,9 @@ def _utility(audit: Audit) -> Section:
     return Section("Utility", (intro, plot, Table(columns, rows, caption)))
 
 
-def _end(end: float | None, entry: Measurement) -> float:
-    return entry.value if end is None else end
-
-
 def _with_interval(entry: Measurement) -> str:
-    ends = between(entry.low, entry.high)
-    return f"{figure(entry.value)} ({ends})" if ends else figure(entry.value)
+    ends = "" if entry.low is None else f" ({interval(entry.low, entry.high)})"
+    return f"{number(entry.value)}{ends}"
 
 
 def _validity(audit: Audit) -> Section:
@@ -160,11 +167,11 @@ def _fidelity(found: Fidelity) -> Section:
     rows = tuple(
         (
             entry.name + (f" ({entry.unit})" if entry.unit else ""),
-            figure(entry.value),
-            between(entry.low, entry.high),
-            figure(entry.yardstick),
-            between(entry.yardstick_low, entry.yardstick_high),
-            "0, by definition" if entry.train is None else figure(entry.train),
+            number(entry.value),
+            interval(entry.low, entry.high),
+            number(entry.yardstick),
+            interval(entry.yardstick_low, entry.yardstick_high),
+            "0, by definition" if entry.train is None else number(entry.train),
         )
         for entry in found.likenesses
     )

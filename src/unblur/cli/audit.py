@@ -11,6 +11,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Overwrite, reads_data
 from unblur.cli.progress import ProgressDisplay
+from unblur.cli.tables import print_lines, print_table
 from unblur.errors import CapabilityError, DataError
 
 if TYPE_CHECKING:
@@ -187,9 +188,8 @@ def _write(found: Audit, out: Path) -> None:
 
 
 def _show(found: Audit) -> None:
-    from unblur.cli.tables import table
+    from unblur.document.blocks import Table
 
-    console: Any = terminal.out()
     words = {
         "fault": "not valid",
         "leak": "leak found",
@@ -201,8 +201,7 @@ def _show(found: Audit) -> None:
     title = (
         f"{found.n_synthetic:,} synthetic users, made from {found.n_train:,}, {found.n_holdout:,} kept out"
     )
-    console.print(table(title, ["", "finding"], rows, left=2))
+    print_table(Table(("", "finding"), rows, title, left=2))
     gates = [[gate.name, "passed" if gate.passed else "FAILED", gate.reason] for gate in found.gates]
-    console.print(table("", ["gate", "result", "why"], gates, left=3))
-    for note in found.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    print_table(Table(("gate", "result", "why"), gates, left=3))
+    print_lines(f"note: {note}" for note in found.notes)

@@ -11,6 +11,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Device, Settings, reads_data
 from unblur.cli.progress import ProgressDisplay
+from unblur.cli.tables import print_lines, print_table
 from unblur.errors import CapabilityError, RecipeError, nearest
 from unblur.registry import RECOMMENDERS
 
@@ -147,13 +148,15 @@ def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
 
 def write_pages(found: Comparison, out: Path) -> None:
     """Put leaderboard, figures and page into the folder of a comparison; without jinja2 there is a note and no page."""
+    from unblur.document.html import as_html
+    from unblur.document.markdown import as_markdown
     from unblur.experiment.comparison.cache import Cache
-    from unblur.experiment.comparison.page import comparison_page
-    from unblur.experiment.comparison.tables import to_markdown
+    from unblur.experiment.comparison.page import comparison_document
 
-    texts = {"leaderboard.md": to_markdown(found), "report.json": found.to_json()}
+    document = comparison_document(found)
+    texts = {"leaderboard.md": as_markdown(document), "report.json": found.to_json()}
     try:
-        texts["report.html"] = comparison_page(found)
+        texts["report.html"] = as_html(document)
     except CapabilityError as problem:
         terminal.note(f"note: there is no report.html. {problem}")
     Cache(out).write(texts)
@@ -161,16 +164,14 @@ def write_pages(found: Comparison, out: Path) -> None:
 
 def show(found: Comparison) -> None:
     """Print the tables of a comparison."""
-    from unblur.cli.tables import table
-    from unblur.experiment.comparison.tables import beyond_accuracy, costs, leaderboard
+    from unblur.experiment.comparison.page import beyond_accuracy, costs, leaderboard
 
-    console: Any = terminal.out()
-    for rows in (leaderboard(found), beyond_accuracy(found), costs(found)):
-        console.print(table(rows.title, rows.columns, rows.rows))
-    console.print(found.verdict(), markup=False, soft_wrap=True)
+    print_table(leaderboard(found), f"Accuracy, {found.size['counted']:,} users")
+    print_table(beyond_accuracy(found), "Beyond accuracy")
+    print_table(costs(found), "Cost")
+    print_lines([found.verdict()])
     for name, reason in found.failures.items():
         terminal.err().print(
             f"{name} did not get through: {reason}", style="red", markup=False, soft_wrap=True
         )
-    for note in found.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    print_lines(f"note: {note}" for note in found.notes)

@@ -9,6 +9,7 @@ import typer
 
 from unblur.cli import terminal
 from unblur.cli.progress import ProgressDisplay
+from unblur.cli.tables import print_table
 
 if TYPE_CHECKING:
     from unblur.data.catalogue.copies import Check
@@ -33,11 +34,11 @@ def list_datasets(
     ] = None,
 ) -> None:
     """List the known data sets and where there are copies on this machine, or describe one."""
-    from unblur.cli.tables import table
     from unblur.data import catalogue as datasets
+    from unblur.document.blocks import Table
 
     if name is not None:
-        terminal.out().print(table("", ["", ""], _facts(datasets.dataset(name)), left=2))
+        print_table(Table(("", ""), _facts(datasets.dataset(name)), left=2))
         return
     rows = []
     for known in datasets.DATASETS.values():
@@ -46,8 +47,8 @@ def list_datasets(
         total = f"{sum(count or 0 for count in counts):,}" if all(counts) else "–"
         readings = ", ".join(reading.name for reading in known.readings)
         rows.append([known.name, known.title, readings, _whereabouts(known), size, total])
-    columns = ["name", "what it is", "readings", "copy", "users × items", "interactions"]
-    terminal.out().print(table("", columns, rows, left=4))
+    columns = ("name", "what it is", "readings", "copy", "users × items", "interactions")
+    print_table(Table(columns, rows, left=4))
     terminal.note(
         "interactions are those of the first reading; unblur datasets list NAME tells more, unblur datasets "
         "fetch NAME gets a copy"
@@ -92,8 +93,8 @@ def verify(
     ] = None,
 ) -> None:
     """Compare a copy, in any file format, with what the data set must hold. Exits with 1 where it differs."""
-    from unblur.cli.tables import table
     from unblur.data import catalogue as datasets
+    from unblur.document.blocks import Table
 
     with ProgressDisplay() as progress:
         checks = datasets.verify(name, data, progress=progress)
@@ -110,7 +111,7 @@ def verify(
         ]
         for check in checks
     ]
-    terminal.out().print(table("", ["part", "reading", "file", "verdict", "interactions"], rows, left=4))
+    print_table(Table(("part", "reading", "file", "verdict", "interactions"), rows, left=4))
     for check in checks:
         if check.holds is False:
             seen = check.problem or f"{check.n_interactions:,} interactions, {check.fingerprint}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import Device
 from unblur.cli.progress import ProgressDisplay
+from unblur.cli.tables import print_lines, print_table
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Interactions
@@ -121,8 +122,7 @@ def _write_page(outcomes: list[Outcome], prepared: Prepared, out: Path) -> None:
 
 
 def _show_table(outcomes: list[Outcome], names: tuple[str, ...]) -> None:
-    from unblur.cli.tables import table
-    from unblur.document.markdown import figure
+    from unblur.document.blocks import Table, number
 
     rows = []
     for outcome in outcomes:
@@ -132,31 +132,27 @@ def _show_table(outcomes: list[Outcome], names: tuple[str, ...]) -> None:
             interval = (
                 "" if entry.low is None or entry.high is None else f" ±{(entry.high - entry.low) / 2:.4f}"
             )
-            row.append(figure(entry.value) + interval)
+            row.append(number(entry.value) + interval)
         rows.append(
             [*row, f"{outcome.report.timings.fit_seconds:.2f}", f"{outcome.report.timings.score_seconds:.2f}"]
         )
     users = outcomes[0].report.measurements[0].n_users
     title = f"{users:,} users; ± is half of the 95 % interval"
-    terminal.out().print(table(title, ["recipe", *names, "fit s", "score s"], rows))
+    print_table(Table(("recipe", *names, "fit s", "score s"), rows, title))
 
 
 def _show_recommendations(outcome: Outcome, histories: Interactions) -> None:
     """What the model recommends to one user, and which items of the history speak for it."""
-    from unblur.cli.tables import table
+    from unblur.document.blocks import Table
 
     user = next(iter(row for row, size in enumerate(histories.user_degrees) if size in _HISTORY), 0)
     row = histories.take_users([user])
     owned = row.items.take(row.matrix.indices).to_list()
-    console: Any = terminal.out()
-    label = row.users.to_list()[0]
-    console.print(
-        f"User {label} has: {', '.join(str(item) for item in owned)}.", markup=False, soft_wrap=True
-    )
+    print_lines([f"User {row.users.to_list()[0]} has: {', '.join(str(item) for item in owned)}."])
     lines = []
     for item in outcome.model.recommend(row, k=min(_SHOWN, len(row.items))).labels():
         reasons = outcome.model.explain(row, item)
         shares = zip(reasons.history.to_list(), reasons.shares / (reasons.score or 1.0), strict=True)
         lines.append([str(item), ", ".join(f"{cause} {share:.0%}" for cause, share in list(shares)[:3])])
     title = f"{outcome.recipe.name} recommends"
-    console.print(table(title, ["item", "because of, by share of its score"], lines, left=2))
+    print_table(Table(("item", "because of, by share of its score"), lines, title, left=2))

@@ -10,6 +10,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, DataPath, Device, Overwrite, Settings, UnknownItems, reads_data
 from unblur.cli.progress import ProgressDisplay
+from unblur.cli.tables import print_report, print_table
 from unblur.errors import DataError, RecipeError, nearest
 
 if TYPE_CHECKING:
@@ -91,7 +92,6 @@ def evaluate(
     """Measure a saved model on held-out interactions. What was held out must not have been in its training
     data."""
     from unblur import experiment
-    from unblur.cli.run import show
 
     chosen = _own_recipe("popularity").changed(
         {**reading, **_given(settings, "protocol", "split", "data", "seed")}
@@ -103,7 +103,7 @@ def evaluate(
         report = experiment.evaluate_saved(
             model, chosen, data, unknown_items=unknown, device=device, progress=progress
         )
-    show(report)
+    print_report(report)
     if out is not None:
         from unblur.data.files.writing import replacing
 
@@ -222,7 +222,7 @@ def _candidates(path: Path, items: Vocabulary) -> list[Any]:
 
 
 def _show_lists(ranking: Ranking) -> None:
-    from unblur.cli.tables import table
+    from unblur.document.blocks import Table
 
     rows = []
     for row, label in enumerate(ranking.users.take(range(min(_SHOWN_USERS, len(ranking.users)))).to_list()):
@@ -230,7 +230,7 @@ def _show_lists(ranking: Ranking) -> None:
             zip(ranking.labels(row), ranking.scores[row], strict=False), start=1
         ):
             rows.append([str(label), str(entry), str(place), f"{score:.4f}"])
-    terminal.out().print(table("", ["user", "item", "rank", "score"], rows, left=2))
+    print_table(Table(("user", "item", "rank", "score"), rows, left=2))
     if len(ranking.users) > _SHOWN_USERS:
         terminal.note(
             f"{len(ranking.users) - _SHOWN_USERS:,} more users; --out FILE.parquet writes all of them"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unblur.cli import terminal
+from unblur.cli.tables import print_table
 from unblur.errors import ArtifactError
 
 
@@ -15,7 +16,7 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe, fully resolved, as TOML.")] = None,
 ) -> None:
     """List the shipped recipes with their published numbers, or print one."""
-    from unblur.cli.tables import table
+    from unblur.document.blocks import Table
     from unblur.experiment.recipe.library import load_recipe, shipped
 
     if name is not None:
@@ -27,8 +28,7 @@ def recipes(
         numbers = ", ".join(f"{entry} {number.value:.4f}" for entry, number in recipe.expected.items())
         source = next(iter(recipe.expected.values())).source if recipe.expected else ""
         rows.append([known, recipe.title, numbers or "–", source])
-    columns = ["recipe", "what it is", "published", "source"]
-    terminal.out().print(table("", columns, rows, left=len(columns)))
+    print_table(Table(("recipe", "what it is", "published", "source"), rows, left=4))
     terminal.note("unblur run RECIPE runs one; unblur recipes RECIPE prints it as TOML")
 
 

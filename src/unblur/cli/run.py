@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
 from unblur.cli.progress import ProgressDisplay
+from unblur.cli.tables import print_report
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from unblur.evaluation.report import Report
     from unblur.experiment.folder import Result
     from unblur.experiment.recipe.schema import Recipe
 
@@ -70,7 +70,7 @@ def run(
             notes=notes,
             progress=progress,
         )
-    show(outcome.report)  # first: a full disk takes the folder, and not the figures too
+    print_report(outcome.report)  # first: a full disk takes the folder, and not the figures too
     if out is not None:
         keep(outcome, out, overwrite=overwrite)
     missed = outcome.report.missed()
@@ -95,16 +95,6 @@ def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, 
             f"published numbers for {', '.join(dropped)} speak of the recipe as shipped and were left out"
         )
     return changed, tuple(notes)
-
-
-def show(report: Report) -> None:
-    """Print a report."""
-    from unblur.cli.tables import report_lines, report_table
-
-    console: Any = terminal.out()
-    console.print(report_table(report))
-    for line in report_lines(report):
-        console.print(line, markup=False, soft_wrap=True)
 
 
 def keep(result: Result, out: Path, *, trials: pl.DataFrame | None = None, overwrite: bool) -> None:

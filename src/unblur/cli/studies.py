@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from unblur.cli import terminal
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.run import keep, show
+from unblur.cli.run import keep
+from unblur.cli.tables import print_report, print_trials
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
     from unblur.experiment.preparation import Prepared
     from unblur.experiment.recipe.schema import Recipe
     from unblur.tuning.space import Dimension
-    from unblur.tuning.study import Study
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def tune_trained(
             device=device,
             progress=progress,
         )
-    print_trials(found)
-    show(outcome.report)
+    print_trials(found.to_frame(), found.n_users)
+    print_report(outcome.report)
     terminal.note(f"trials are kept in {shown_url(asked.storage) if asked.storage else place}")
     if out is not None:
         named = replace(outcome, recipe=_named(outcome.recipe))
@@ -143,19 +143,3 @@ def _named(recipe: Recipe) -> Recipe:
         name=f"{recipe.name}-tuned",
         title=f"{recipe.title}, hyper-parameters chosen on validation data".lstrip(", "),
     )
-
-
-def print_trials(found: Study, most: int = 10) -> None:
-    """The best trials of a study as a table."""
-    from rich.table import Table
-
-    shown = found.to_frame().head(most)
-    table = Table(
-        title=f"the best {len(shown)} of {len(found.trials)} settings on validation data ({found.n_users:,} users)"
-    )
-    columns = [name for name in shown.columns if name != "problem"]
-    for name in columns:
-        table.add_column(name, justify="right", overflow="fold")
-    for row in shown.select(columns).iter_rows():
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
-    terminal.out().print(table)

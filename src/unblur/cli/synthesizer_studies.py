@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from unblur.cli import terminal
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.run import keep, show
-from unblur.cli.studies import Asked, print_trials, trials_folder
+from unblur.cli.run import keep
+from unblur.cli.studies import Asked, trials_folder
+from unblur.cli.tables import print_report, print_trials
 
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
@@ -44,8 +45,8 @@ def tune_synthesizer(
         found = _searched(base, asked, place, data, device, progress)
         prepared = prepare_users(replace(base, model=found.spec), data=data, progress=progress)
         outcome = measure_utility(prepared, device=device, notes=(*notes, *found.notes()), progress=progress)
-    print_trials(found)
-    show(outcome.report)
+    print_trials(found.to_frame(), found.n_users)
+    print_report(outcome.report)
     terminal.note(f"trials are kept in {place}")
     if out is not None:
         recipe = replace(

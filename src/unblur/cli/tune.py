@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unblur.cli import terminal
 from unblur.cli.options import Device, Overwrite, Settings
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.run import keep, resolved, show
+from unblur.cli.run import keep, resolved
+from unblur.cli.tables import print_report, print_trials
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
     from unblur.data.splits.sets import Split
     from unblur.experiment.recipe.schema import Recipe
-    from unblur.tuning.search import Search
 
 _KINDS: dict[str, tuple[Any, ...]] = {"both": ("random", "block"), "random": ("random",), "block": ("block",)}
 
@@ -204,8 +203,8 @@ def tune(
             device=device,
             progress=progress,
         )
-    _print_trials(found)
-    show(outcome.report)
+    print_trials(found.to_frame(), found.n_users)
+    print_report(outcome.report)
     if out is not None:
         named = replace(outcome, recipe=as_given(outcome.recipe))
         keep(named, out, trials=found.to_frame(), overwrite=overwrite)
@@ -246,18 +245,3 @@ def _test_note(split: Split) -> str:
 
     value = dispersion(split.train, split.held_out)
     return f"item dispersion of the test set, looked at after the choice: {value:.2f}"
-
-
-def _print_trials(found: Search, most: int = 10) -> None:
-    from rich.table import Table
-
-    shown = found.to_frame().head(most)
-    table = Table(
-        title=f"the best {len(shown)} of {len(found.specs)} settings on validation data ({found.n_users:,} users)"
-    )
-    columns = [name for name in shown.columns if " on " not in name and name != "standard_error_to_best"]
-    for name in columns:
-        table.add_column(name, justify="right")
-    for row in shown.select(columns).iter_rows():
-        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
-    terminal.out().print(table)

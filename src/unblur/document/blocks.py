@@ -1,4 +1,4 @@
-"""What a page is made of, and the page itself."""
+"""What a document is made of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
-from unblur.errors import CapabilityError, DataError
+from unblur.errors import DataError
 
 Tone: TypeAlias = Literal["good", "bad", "warn", "plain"]
 """How a word is shown; it is never the only sign, the word says the same."""
@@ -30,22 +30,29 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Lines one below the other, each with a short mark before it."""
+    """Lines one below the other."""
 
     kind: ClassVar[str] = "listing"
-    lines: tuple[tuple[Cell, str], ...]
-    """(mark, text): ``(Cell("leak", "bad"), "It can be told …")``."""
+    lines: Sequence[str | tuple[Cell, str]]
+    """Text alone, or with a short mark before it: ``(Cell("leak", "bad"), "It can be told …")``."""
+
+    def marked(self) -> list[tuple[Cell, str]]:
+        """Every line with its mark; lines of text alone have an empty one."""
+        return [(Cell(""), line) if isinstance(line, str) else line for line in self.lines]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows below column names. The first `left` columns are words, the others figures."""
+    """Rows below column names."""
 
     kind: ClassVar[str] = "table"
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | Cell, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
     caption: str = ""
     left: int = 1
+    """How many columns, from the left, are words; the others are figures and are aligned to the right."""
+    words_last: int = 0
+    """How many columns at the end are words again."""
 
     def __post_init__(self) -> None:
         wrong = [len(row) for row in self.rows if len(row) != len(self.columns)]
@@ -59,52 +66,69 @@ class Table:
         """The rows with every entry as a `Cell`."""
         return [[entry if isinstance(entry, Cell) else Cell(entry) for entry in row] for row in self.rows]
 
+    def is_figure(self, place: int) -> bool:
+        """Whether the column at `place` holds figures."""
+        return self.left <= place < len(self.columns) - self.words_last
+
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A plot as SVG text, made by the functions of `unblur.document.plots`, with its legend and caption."""
+class Plot:
+    """A drawing as SVG text, made by the functions of `unblur.document.plots`, with its legend and caption."""
 
-    kind: ClassVar[str] = "figure"
+    kind: ClassVar[str] = "plot"
     svg: str
     """An ``<svg>`` element; whoever makes it must escape what it holds."""
     caption: str
     """What is plotted, of how many users."""
-    legend: tuple[str, ...] = ()
+    legend: Sequence[str] = ()
     """The names of the series, in the order of their colours; none for a single one."""
 
 
-Block: TypeAlias = Paragraph | Listing | Table | Figure
+Block: TypeAlias = Paragraph | Listing | Table | Plot
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and what stands below it; tables without rows and listings without lines are left out."""
 
     title: str
-    blocks: tuple[Block, ...]
+    """Empty for a section without a heading."""
+    blocks: Sequence[Block]
+    detail: bool = False
+    """Whether it stands on the page only: too long, or too fine, for a text that is read from end to end."""
+
+    def __post_init__(self) -> None:
+        filled = tuple(block for block in self.blocks if not _is_empty(block))
+        object.__setattr__(self, "blocks", filled)
 
 
-def page(title: str, sections: Sequence[Section], *, lead: str = "", footer: Sequence[str] = ()) -> str:
-    """The HTML of a page. All text is escaped; the page loads nothing and runs nothing.
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole report; sections with nothing in them are left out."""
 
-    lead: one sentence below the title. footer: small lines at the end: versions, fingerprints, times. Raises
-    `CapabilityError` where jinja2 is missing.
-    """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ImportError:
-        raise CapabilityError(
-            "A page needs jinja2; it is not installed. Install it with `pip install 'unblur[report]'`."
-        ) from None
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unblur", "document/templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["drawing"] = Markup
-    return environment.get_template("page.html").render(
-        title=title, lead=lead, sections=list(sections), footer=list(footer)
-    )
+    title: str
+    sections: Sequence[Section]
+    lead: str = ""
+    """A sentence or two below the title."""
+    footer: Sequence[str] = ()
+    """Small print at the end of a page: versions, fingerprints, times."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sections", tuple(section for section in self.sections if section.blocks))
+
+
+def _is_empty(block: Block) -> bool:
+    return (isinstance(block, Table) and not block.rows) or (isinstance(block, Listing) and not block.lines)
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """A figure as reports write it: four decimals, one from 100 on."""
+    digits = 4 if abs(value) < 100 else 1
+    return f"{value:{'+' if signed else ''},.{digits}f}"
+
+
+def interval(low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """The two ends of an interval, or a dash if there is none."""
+    if low is None or high is None:
+        return "–"
+    return f"{number(low, signed=signed)} … {number(high, signed=signed)}"

@@ -1,88 +1,43 @@
-"""A report as Markdown: published beside measured."""
+"""A document as Markdown: everything but plots and sections of detail."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from unblur.evaluation.report import Measurement, Report
+from unblur.document.blocks import Block, Cell, Document, Listing, Paragraph, Section, Table
 
 
-def report_as_markdown(report: Report) -> str:
-    """The report for a person: the table of measurements, then notes, timings and provenance.
-
-    The columns of published numbers are there only where a measurement has one. There is no overall score.
-    """
-    origin = {
-        "spec": report.provenance.spec,
-        "data": report.provenance.data,
-        "seeds": report.provenance.seeds,
-        "versions": report.provenance.versions,
-        "machine": report.provenance.machine,
-    }
-    parts = [
-        f"# {report.recipe}",
-        f"Protocol: {report.protocol}.",
-        measurements_as_markdown(report.measurements),
-        _section("Notes", report.notes),
-        _section("Timings", _timings(asdict(report.timings))),
-        _section("Provenance", (f"{name}: {_inline(value)}" for name, value in origin.items() if value)),
-    ]
+def as_markdown(document: Document) -> str:
+    """The document as Markdown, with a line end."""
+    parts = [f"# {document.title}", document.lead, *map(section_as_markdown, document.sections)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def measurements_as_markdown(measurements: Sequence[Measurement]) -> str:
-    """A table with one row a measurement."""
-    published = any(measurement.expected is not None for measurement in measurements)
-    head = ["measurement", "measured", "95 % interval", "users"]
-    head += ["published", "difference", "within", "reproduced", "source"] if published else []
-    rows = [_cells(measurement, published) for measurement in measurements]
-    align = ["---", *["---:"] * (len(head) - 1)]
-    if published:
-        align[-2:] = ["---", "---"]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, align, *rows))
+def section_as_markdown(section: Section, level: int = 2) -> str:
+    """A section with a heading of that level; empty if it is of detail, or has no words."""
+    texts = [] if section.detail else [text for text in map(_block, section.blocks) if text]
+    heading = [f"{'#' * level} {section.title}"] if section.title and texts else []
+    return "\n\n".join(heading + texts)
 
 
-def figure(value: float, *, signed: bool = False) -> str:
-    """A number as reports print it: four decimals, one from 100 on."""
-    digits = 4 if abs(value) < 100 else 1
-    return f"{value:{'+' if signed else ''},.{digits}f}"
+def table_as_markdown(table: Table) -> str:
+    """A table, without its caption. What is bad stands out in bold."""
+    align = [Cell("---:" if table.is_figure(place) else "---") for place in range(len(table.columns))]
+    lines = ([Cell(column) for column in table.columns], align, *table.cells())
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
-def _cells(measurement: Measurement, published: bool) -> list[str]:
-    interval = "–"
-    if measurement.low is not None and measurement.high is not None:
-        interval = f"{figure(measurement.low)} … {figure(measurement.high)}"
-    cells = [measurement.name, figure(measurement.value), interval, f"{measurement.n_users:,}"]
-    known = measurement.expected
-    if known is not None:
-        cells += [
-            figure(known.value),
-            figure(measurement.value - known.value, signed=True),
-            figure(known.within),
-            "yes" if measurement.reproduced else "**no**",
-            known.source.replace("|", "\\|"),
-        ]
-    elif published:
-        cells += [""] * 5
-    return cells
+def _block(block: Block) -> str:
+    match block:
+        case Paragraph():
+            return block.text
+        case Listing():
+            marked = ((_cell(mark), text) for mark, text in block.marked())
+            return "\n".join(f"- {mark}: {text}" if mark else f"- {text}" for mark, text in marked)
+        case Table():
+            return "\n\n".join(filter(None, (block.caption, table_as_markdown(block))))
+        case _:  # a plot
+            return ""
 
 
-def _timings(timings: Mapping[str, float]) -> Iterable[str]:
-    for name, value in timings.items():
-        if value:
-            what, unit = name.rsplit("_", 1)
-            yield f"{what.replace('_', ' ')}: {value:,.1f} {unit.replace('mb', 'MB')}"
-
-
-def _section(title: str, lines: Iterable[str]) -> str:
-    listed = [f"- {line}" for line in lines]
-    return "\n".join([f"## {title}", "", *listed]) if listed else ""
-
-
-def _inline(value: Any) -> str:
-    plain = dict(value) if isinstance(value, Mapping) else list(value)
-    return f"`{json.dumps(plain, ensure_ascii=False)}`"
+def _cell(cell: Cell) -> str:
+    text = cell.text.replace("|", "\\|")
+    return f"**{text}**" if cell.tone == "bad" else text

@@ -1,23 +1,35 @@
-"""Plots as SVG text: lines, bars, and dots with intervals. Colours come from the page, so they follow light and dark.
+"""Plots as SVG text: lines, points, bars, and dots with intervals. Colours come from the page, so they follow light and dark.
 
-Each function gives a `Figure`. Text is escaped. A value that is not finite is refused.
+Each function gives a `Plot`. Text is escaped. A value that is not finite is refused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TypeAlias
 
-from unblur.document.blocks import Figure
+from unblur.document.blocks import Plot
 from unblur.errors import DataError
+
+Series: TypeAlias = Mapping[str, Sequence[tuple[float, float]]]
+"""(x, y) of the points of each series, by its name in the legend."""
 
 WIDTH, HEIGHT = 440, 290
 """Of a plot in its own units; small, so that its 13-unit text is readable on a phone."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 24, 14, 46
-_SERIES = 6
-"""How many colours there are."""
+"""Room around what is plotted: for the ticks and the name of the axis on the left and below."""
+_END, _FLOOR = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+"""The right and the lower end of what is plotted."""
+_COLOURS = 6
+"""How many the page's style sheet has; further series begin with the first again."""
+_LETTER, _LINE = 7.1, 14.0
+"""About how wide a letter and how high a line of the plots' text is."""
+
+_Box: TypeAlias = tuple[float, float, float, float]
+"""(left, top, right, bottom)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,45 +43,75 @@ class Axis:
     logarithmic: bool = False
     percent: bool = False
     """Whether 0.1 is written 10 %."""
+    names: Sequence[str] = ()
+    """What stands at the places 0, 1, 2 …, instead of numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dot:
-    """A figure with its interval."""
+    """A figure with its interval, if it has one."""
 
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
     series: int = 0
     """Which entry of the legend it belongs to."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A named point, with the interval of its height if it has one."""
+
+    label: str
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
 def line_plot(
-    lines: Mapping[str, Sequence[tuple[float, float]]],
-    *,
-    x: Axis,
-    y: Axis,
-    caption: str,
-    diagonal: str = "",
-) -> Figure:
-    """One line a series through its points, in the given order. On a logarithmic axis points below its low end are
-    left out. diagonal: what the dashed line x = y means; none where empty."""
-    across = _Scale(x, [point[0] for points in lines.values() for point in points], _LEFT, WIDTH - _RIGHT)
-    up = _Scale(y, [point[1] for points in lines.values() for point in points], HEIGHT - _BOTTOM, _TOP)
-    drawn = [*_frame(across, up)]
+    series: Series, *, x: Axis, y: Axis, caption: str, dots: Collection[str] = (), diagonal: str = ""
+) -> Plot:
+    """One line a series through its points, in the given order; the series that `dots` names as single points.
+
+    On a logarithmic axis points below its low end are left out. diagonal: what the dashed line x = y means; none if empty.
+    """
+    margin = 8 if dots else 0  # half a dot lies beyond its point
+    across = _Scale(x, [at for points in series.values() for at, _ in points], _LEFT + margin, _END - margin)
+    up = _Scale(y, [at for points in series.values() for _, at in points], _FLOOR, _TOP)
+    drawn = _frame(across, up)
     if diagonal:
-        ends = max(across.low, up.low), min(across.high, up.high)
-        start, stop = ((across.at(end), up.at(end)) for end in ends)
-        drawn.append(
-            f'<line class="limit" x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{stop[0]:.1f}" y2="{stop[1]:.1f}"/>'
-        )
-    for series, points in enumerate(lines.values()):
-        shown = [point for point in points if across.holds(point[0]) and up.holds(point[1])]
-        path = " ".join(f"{across.at(left):.1f},{up.at(height):.1f}" for left, height in shown)
-        drawn.append(f'<polyline class="line s{series % _SERIES}" points="{path}"/>')
-    described = f"{caption} The dashed straight line: {diagonal}." if diagonal else caption
-    return Figure(_svg(drawn, HEIGHT, caption), described, tuple(lines) if len(lines) > 1 else ())
+        low, high = max(across.low, up.low), min(across.high, up.high)
+        drawn.append(_line("limit", across.at(low), up.at(low), across.at(high), up.at(high)))
+        caption = f"{caption} The dashed straight line: {diagonal}."
+    for place, (name, points) in enumerate(series.items()):
+        shown = [(across.at(a), up.at(b)) for a, b in points if across.holds(a) and up.holds(b)]
+        if name in dots:
+            drawn += [_dot(place, *point, radius=3.5) for point in shown]
+        else:
+            path = " ".join(f"{left:.1f},{top:.1f}" for left, top in shown)
+            drawn.append(f'<polyline class="line {_colour(place)}" points="{path}"/>')
+    return _plot(drawn, HEIGHT, caption, series)
+
+
+def named_point_plot(points: Sequence[Point], *, x: Axis, y: Axis, caption: str) -> Plot:
+    """Each point with its name next to it, placed so that names do not cover one another if that can be."""
+    ends = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
+    across = _Scale(x, [point.x for point in points], _LEFT + 14, _END - 14)
+    up = _Scale(y, ends, _FLOOR - 8, _TOP + 12)
+    drawn = _frame(across, up)
+    places = [(across.at(point.x), up.at(point.y)) for point in points]
+    taken = [(left - 6, top - 6, left + 6, top + 6) for left, top in places]
+    for point, (left, top) in zip(points, places, strict=True):
+        if point.low is not None and point.high is not None:
+            drawn.append(_line("span s0", left, up.at(point.low), left, up.at(point.high)))
+        drawn.append(_dot(0, left, top))
+    for point, (left, top) in zip(points, places, strict=True):
+        box = _free_box(left, top, len(point.label) * _LETTER, taken)
+        taken.append(box)
+        drawn.append(_text(box[0], box[3] - 3, point.label))
+    return _plot(drawn, HEIGHT, caption)
 
 
 def interval_plot(
@@ -79,90 +121,64 @@ def interval_plot(
     caption: str,
     marks: Mapping[str, float] | None = None,
     legend: Sequence[str] = (),
-) -> Figure:
+) -> Plot:
     """One row a dot, its interval as a line, with its label above; rows of one label share it.
 
     marks: dashed vertical lines, by what they mean.
     """
-    values = [end for dot in dots for end in (dot.value, dot.low, dot.high)]
-    across = _Scale(axis, [*values, *(marks or {}).values()], 24, WIDTH - 24)
+    marks = marks or {}
+    values = [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
+    across = _Scale(axis, [*values, *marks.values()], 24, WIDTH - 24)
     drawn: list[str] = []
-    height, label = float(_TOP + 6), None
-    rows: list[tuple[float, Dot]] = []
+    top, label = float(_TOP + 6), None
     for dot in dots:
         if dot.label != label:
-            height += 16 if label is None else 27
-            drawn.append(f'<text x="24" y="{height - 4:.1f}">{escape(dot.label)}</text>')
-            label = dot.label
-            height += 8
-        else:
-            height += 13
-        rows.append((height, dot))
-    bottom = height + 16
-    lines = []
-    for tick, text in across.ticks():
-        place = across.at(tick)
-        lines.append(f'<line class="grid" x1="{place:.1f}" y1="{_TOP}" x2="{place:.1f}" y2="{bottom:.1f}"/>')
-        lines.append(
-            f'<text class="soft" text-anchor="middle" x="{place:.1f}" y="{bottom + 16:.1f}">{text}</text>'
-        )
-    for mark in (marks or {}).values():
-        place = across.at(mark)
-        lines.append(f'<line class="limit" x1="{place:.1f}" y1="{_TOP}" x2="{place:.1f}" y2="{bottom:.1f}"/>')
-    for height, dot in rows:
-        series = dot.series % _SERIES
-        drawn.append(
-            f'<line class="span s{series}" x1="{across.at(dot.low):.1f}" y1="{height:.1f}" '
-            f'x2="{across.at(dot.high):.1f}" y2="{height:.1f}"/>'
-            f'<circle class="dot s{series}" cx="{across.at(dot.value):.1f}" cy="{height:.1f}" r="4.5"/>'
-        )
-    drawn.append(
-        f'<text class="soft" text-anchor="middle" x="{WIDTH / 2}" y="{bottom + 36:.1f}">{escape(axis.label)}</text>'
-    )
-    meaning = "".join(f" Dashed: {name}." for name in (marks or {}))
-    return Figure(_svg(lines + drawn, int(bottom + 48), caption), caption + meaning, tuple(legend))
+            top += 16 if label is None else 27
+            drawn.append(_text(24, top - 4, dot.label))
+        top += 13 if dot.label == label else 8
+        label = dot.label
+        if dot.low is not None and dot.high is not None:
+            ends = across.at(dot.low), top, across.at(dot.high), top
+            drawn.append(_line(f"span {_colour(dot.series)}", *ends))
+        drawn.append(_dot(dot.series, across.at(dot.value), top))
+    floor = top + 16
+    dashes = [_line("limit", at, _TOP, at, floor) for at in map(across.at, marks.values())]
+    meaning = "".join(f" Dashed: {name}." for name in marks)
+    return _plot(_below(across, floor) + dashes + drawn, floor + 48, caption + meaning, legend)
 
 
-def bar_plot(bars: Mapping[str, Mapping[str, float]], *, axis: Axis, caption: str) -> Figure:
+def bar_plot(bars: Mapping[str, Mapping[str, float]], *, axis: Axis, caption: str) -> Plot:
     """Bars from 0, one group a label with one bar a series: ``{"recall": {"real": 0.2, "synthetic": 0.18}}``."""
     names = list(dict.fromkeys(series for group in bars.values() for series in group))
-    values = [value for group in bars.values() for value in group.values()]
-    across = _Scale(axis, [0.0, *values], 24, WIDTH - 24)
+    across = _Scale(
+        axis, [0.0, *(value for group in bars.values() for value in group.values())], 24, WIDTH - 24
+    )
     drawn: list[str] = []
-    height = float(_TOP)
+    top = float(_TOP)
     for label, group in bars.items():
-        drawn.append(f'<text x="24" y="{height + 12:.1f}">{escape(label)}</text>')
-        height += 18
+        drawn.append(_text(24, top + 12, label))
+        top += 18
         for series, value in group.items():
             start, stop = sorted((across.at(0.0), across.at(value)))
             drawn.append(
-                f'<rect class="bar s{names.index(series) % _SERIES}" x="{start:.1f}" y="{height:.1f}" '
+                f'<rect class="bar {_colour(names.index(series))}" x="{start:.1f}" y="{top:.1f}" '
                 f'width="{stop - start:.1f}" height="9"/>'
             )
-            height += 12
-        height += 8
-    lines = []
-    for tick, text in across.ticks():
-        place = across.at(tick)
-        lines.append(f'<line class="grid" x1="{place:.1f}" y1="{_TOP}" x2="{place:.1f}" y2="{height:.1f}"/>')
-        lines.append(
-            f'<text class="soft" text-anchor="middle" x="{place:.1f}" y="{height + 16:.1f}">{text}</text>'
-        )
-    drawn.append(
-        f'<text class="soft" text-anchor="middle" x="{WIDTH / 2}" y="{height + 36:.1f}">{escape(axis.label)}</text>'
-    )
-    return Figure(
-        _svg(lines + drawn, int(height + 48), caption), caption, tuple(names) if len(names) > 1 else ()
-    )
+            top += 12
+        top += 8
+    return _plot(_below(across, top) + drawn, top + 48, caption, names)
+
+
+# ------------------------------------------------------------------------------------------------ axes
 
 
 class _Scale:
     """From values to places."""
 
     def __init__(self, axis: Axis, values: Sequence[float], start: float, stop: float) -> None:
-        if not all(math.isfinite(value) for value in values):
+        if not all(map(math.isfinite, values)):
             raise DataError(f"Values to plot must be finite; some of “{axis.label}” are not. Leave them out.")
-        usable = [value for value in values if value > 0] if axis.logarithmic else list(values)
+        usable = [value for value in values if value > 0 or not axis.logarithmic]
         if not usable and (axis.low is None or axis.high is None):
             raise DataError(
                 f"There must be values to plot; there are none of “{axis.label}”. Leave the plot out."
@@ -170,15 +186,15 @@ class _Scale:
         self.axis, self.start, self.stop = axis, start, stop
         self.low = min(usable) if axis.low is None else axis.low
         self.high = max(usable) if axis.high is None else axis.high
-        if self.high <= self.low:
-            pad = abs(self.low) * 0.1 or 1.0
+        if self.high <= self.low:  # one value: some room on both sides of it
+            room = abs(self.low) * 0.1 or 1.0
             self.low, self.high = (
-                (self.low / 2, self.low * 2) if axis.logarithmic else (self.low - pad, self.high + pad)
+                (self.low / 2, self.low * 2) if axis.logarithmic else (self.low - room, self.high + room)
             )
-        elif not axis.logarithmic:
-            pad = (self.high - self.low) * 0.04
-            self.low -= pad if axis.low is None and self.low != 0 else 0
-            self.high += pad if axis.high is None else 0
+        elif not axis.logarithmic:  # a little room beyond the outermost values, but not below 0
+            room = (self.high - self.low) * 0.04
+            self.low -= room if axis.low is None and self.low != 0 else 0
+            self.high += room if axis.high is None else 0
 
     def holds(self, value: float) -> bool:
         """Whether a value can be shown."""
@@ -195,23 +211,25 @@ class _Scale:
 
     def ticks(self) -> list[tuple[float, str]]:
         """Round values between the ends, and how they are written."""
-        if self.axis.logarithmic:
-            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            values = [10.0**power for power in range(first, last + 1)]
-            if len(values) < 3:
-                fine = [size * 10.0**power for power in range(first - 1, last + 1) for size in (1, 2, 5)]
-                values = [value for value in fine if self.low * 0.999 <= value <= self.high * 1.001]
-            if len(values) < 2:
-                values = [self.low, self.high]
-        else:
-            rough = (self.high - self.low) / 5
-            power = 10.0 ** math.floor(math.log10(rough))
-            step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * 0.999)
-            values = [
-                step * at
-                for at in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
-            ]
+        if self.axis.names:
+            return [(float(place), name) for place, name in enumerate(self.axis.names)]
+        values = self._decades() if self.axis.logarithmic else self._steps()
         return [(value, self._written(value)) for value in values]
+
+    def _decades(self) -> list[float]:
+        first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
+        values = [10.0**power for power in range(first, last + 1)]
+        if len(values) < 3:
+            fine = [size * 10.0**power for power in range(first - 1, last + 1) for size in (1, 2, 5)]
+            values = [value for value in fine if self.low * 0.999 <= value <= self.high * 1.001]
+        return values if len(values) > 1 else [self.low, self.high]
+
+    def _steps(self) -> list[float]:
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [step * at for at in range(first, last + 1)]
 
     def _written(self, value: float) -> str:
         if self.axis.percent:
@@ -219,39 +237,82 @@ class _Scale:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def _below(across: _Scale, floor: float) -> list[str]:
+    """The upright lines of the grid, down to `floor`; below them the ticks and the name of the axis."""
+    drawn = []
+    for value, text in across.ticks():
+        place = across.at(value)
+        drawn += [_line("grid", place, _TOP, place, floor), _text(place, floor + 16, text, "soft", "middle")]
+    middle = (across.start + across.stop) / 2
+    return [*drawn, _text(middle, floor + 36, across.axis.label, "soft", "middle")]
+
+
 def _frame(across: _Scale, up: _Scale) -> list[str]:
     """Grid, ticks and the names of both axes."""
-    drawn = []
-    for tick, text in across.ticks():
-        place = across.at(tick)
-        drawn.append(
-            f'<line class="grid" x1="{place:.1f}" y1="{_TOP}" x2="{place:.1f}" y2="{HEIGHT - _BOTTOM}"/>'
-            f'<text class="soft" text-anchor="middle" x="{place:.1f}" y="{HEIGHT - _BOTTOM + 17}">{text}</text>'
-        )
-    for tick, text in up.ticks():
-        place = up.at(tick)
-        drawn.append(
-            f'<line class="grid" x1="{_LEFT}" y1="{place:.1f}" x2="{WIDTH - _RIGHT}" y2="{place:.1f}"/>'
-            f'<text class="soft" text-anchor="end" x="{_LEFT - 5}" y="{place + 4:.1f}">{text}</text>'
-        )
-    drawn.append(f'<line class="axis" x1="{_LEFT}" y1="{_TOP}" x2="{_LEFT}" y2="{HEIGHT - _BOTTOM}"/>')
-    drawn.append(
-        f'<line class="axis" x1="{_LEFT}" y1="{HEIGHT - _BOTTOM}" x2="{WIDTH - _RIGHT}" y2="{HEIGHT - _BOTTOM}"/>'
-    )
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    drawn.append(
-        f'<text class="soft" text-anchor="middle" x="{middle}" y="{HEIGHT - 9}">{escape(across.axis.label)}</text>'
-    )
-    height = (HEIGHT - _BOTTOM + _TOP) / 2
-    drawn.append(
-        f'<text class="soft" text-anchor="middle" transform="translate(13 {height}) rotate(-90)">'
-        f"{escape(up.axis.label)}</text>"
-    )
-    return drawn
+    drawn = _below(across, _FLOOR)
+    for value, text in up.ticks():
+        place = up.at(value)
+        drawn += [_line("grid", _LEFT, place, _END, place), _text(_LEFT - 5, place + 4, text, "soft", "end")]
+    return [
+        *drawn,
+        _line("axis", _LEFT, _TOP, _LEFT, _FLOOR),
+        _line("axis", _LEFT, _FLOOR, _END, _FLOOR),
+        (
+            f'<text class="soft" text-anchor="middle" transform="translate(13 {(_FLOOR + _TOP) / 2}) rotate(-90)">'
+            f"{escape(up.axis.label)}</text>"
+        ),
+    ]
 
 
-def _svg(drawn: Sequence[str], height: int, title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" xmlns="http://www.w3.org/2000/svg">'
-        f"<title>{escape(title)}</title>{''.join(drawn)}</svg>"
+# ------------------------------------------------------------------------------------------------- SVG
+
+
+def _plot(drawn: Iterable[str], height: float, caption: str, legend: Iterable[str] = ()) -> Plot:
+    svg = (
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" xmlns="http://www.w3.org/2000/svg">'
+        f"<title>{escape(caption)}</title>{''.join(drawn)}</svg>"
     )
+    names = tuple(legend)
+    return Plot(svg, caption, names if len(names) > 1 else ())
+
+
+def _colour(series: int) -> str:
+    return f"s{series % _COLOURS}"
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _dot(series: int, x: float, y: float, radius: float = 4.5) -> str:
+    return f'<circle class="dot {_colour(series)}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>'
+
+
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> str:
+    style = f' class="{kind}" text-anchor="{anchor}"' if kind else ""
+    return f'<text{style} x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+# ----------------------------------------------------------------------------------------------- names
+
+
+def _free_box(left: float, top: float, width: float, taken: Sequence[_Box]) -> _Box:
+    """Where a name goes: the first place around its point that covers nothing, else the one that covers least."""
+    tried: list[_Box] = []
+    for rise in (0.0, -15.0, 15.0, -29.0, 29.0, -43.0, 43.0, -57.0, 57.0):
+        for start in (left + 8, left - width - 8, left - width / 2):
+            box = (start, top + rise - _LINE / 2, start + width, top + rise + _LINE / 2)
+            on_its_point = rise == 0.0 and start == left - width / 2
+            inside = box[0] >= _LEFT + 2 and box[2] <= WIDTH - 2 and box[1] >= 2 and box[3] <= _FLOOR
+            if inside and not on_its_point:
+                tried.append(box)
+    if not tried:
+        start = min(max(left - width / 2, _LEFT + 2), WIDTH - width - 2)
+        return (start, top - _LINE, start + width, top)
+    return min(tried, key=lambda box: sum(_overlap(box, other) for other in taken))
+
+
+def _overlap(one: _Box, other: _Box) -> float:
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, wide) * max(0.0, high)

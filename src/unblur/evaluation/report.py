@@ -1,4 +1,4 @@
-"""What an evaluation found, with its doubt, beside what was published; and where all of it came from.
+"""What an evaluation measured, with its intervals, next to what was published; and where all of it came from.
 
 A report is a value: `to_dict` and `from_dict` are inverses, `to_json` is strict JSON of schema 1, and
 nothing here touches a file. There is no overall score, on purpose.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from unblur.document.markdown import report_as_markdown
+from unblur.document.blocks import Cell, Document, Listing, Section, Table, interval, number
+from unblur.document.markdown import as_markdown
 from unblur.errors import ArtifactError, DataError, nearest, some
 
 SCHEMA = 1
@@ -77,6 +78,11 @@ class Measurement:
         object.__setattr__(self, "n_users", int(self.n_users))
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The two ends of the interval; the value twice if there is none."""
+        return (self.value if self.low is None else self.low, self.value if self.high is None else self.high)
+
+    @property
     def reproduced(self) -> bool | None:
         """Whether the value is within its tolerance; `None` where nothing was expected."""
         return None if self.expected is None else self.expected.admits(self.value)
@@ -94,6 +100,14 @@ class Timings:
 
     def __post_init__(self) -> None:
         _settle(self, *(entry.name for entry in fields(self)))
+
+    def __str__(self) -> str:
+        """All of them in a line."""
+        seconds = (
+            f"{name} {getattr(self, f'{name}_seconds'):.1f} s"
+            for name in ("read", "fit", "score", "evaluate")
+        )
+        return f"{', '.join(seconds)}; peak memory {self.peak_rss_mb:,.0f} MB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +204,71 @@ class Report:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
-        """The report for a person: measured beside published, then notes, timings and provenance."""
-        return report_as_markdown(self)
+        """The report for a person: measured next to published, then notes, timings and provenance.
+
+        The columns of published numbers are there only if a measurement has one. There is no overall score.
+        """
+        lists = {
+            "Notes": self.notes,
+            "Timings": [_timing(name, value) for name, value in asdict(self.timings).items() if value],
+            "Provenance": [
+                f"{name}: `{json.dumps(value, ensure_ascii=False)}`"
+                for name, value in self.to_dict()["provenance"].items()
+                if value
+            ],
+        }
+        sections = (
+            Section("", (measurement_table(self.measurements),)),
+            *(Section(title, (Listing(lines),)) for title, lines in lists.items()),
+        )
+        return as_markdown(Document(self.recipe, sections, f"Protocol: {self.protocol}."))
+
+
+def sources(measurements: Iterable[Measurement]) -> tuple[str, ...]:
+    """Where the expected numbers are from, each once."""
+    known = (entry.expected for entry in measurements)
+    return tuple(dict.fromkeys(expected.source for expected in known if expected is not None))
+
+
+def measurement_table(measurements: Sequence[Measurement], *, brief: bool = False) -> Table:
+    """One row a measurement, with the published number next to it if one has any.
+
+    Where published numbers are from is a column; in a `brief` table it is the caption.
+    """
+    columns = ["measurement", "measured", "95 % interval", "users"]
+    rows = [
+        [entry.name, number(entry.value), interval(entry.low, entry.high), f"{entry.n_users:,}"]
+        for entry in measurements
+    ]
+    if all(entry.expected is None for entry in measurements):
+        return Table(columns, rows)
+    published = [_published(entry) for entry in measurements]
+    columns += ["published", "difference", "within", "reproduced", "source"]
+    cells = [(*row, *more) for row, more in zip(rows, published, strict=True)]
+    if not brief:
+        return Table(columns, cells, words_last=2)
+    caption = f"Published: {'; '.join(sources(measurements))}."
+    return Table(columns[:-1], [row[:-1] for row in cells], caption)
+
+
+def _published(entry: Measurement) -> tuple[str | Cell, ...]:
+    """The cells about the expected number of a measurement."""
+    if entry.expected is None:
+        return ("",) * 5
+    known = entry.expected
+    return (
+        number(known.value),
+        number(entry.value - known.value, signed=True),
+        number(known.within),
+        Cell("yes", "good") if entry.reproduced else Cell("no", "bad"),
+        known.source,
+    )
+
+
+def _timing(name: str, value: float) -> str:
+    """``fit_seconds`` as ``fit: 2.5 seconds``."""
+    what, _, unit = name.rpartition("_")
+    return f"{what.replace('_', ' ')}: {value:,.1f} {unit.replace('mb', 'MB')}"
 
 
 def find_measurement(measurements: Iterable[Measurement], name: str) -> Measurement:

@@ -13,11 +13,14 @@ import numpy as np
 
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
+from unblur.document.html import as_html
 from unblur.errors import RecipeError
 from unblur.evaluation.metrics import exposure
 from unblur.evaluation.protocol import Evaluation
 from unblur.evaluation.report import Measurement, Provenance, Report, Timings, with_expected
 from unblur.evaluation.significance import bootstrap_interval
+from unblur.experiment.curves import concentration, filter_response
+from unblur.experiment.page import run_page
 from unblur.experiment.preparation import Prepared
 from unblur.experiment.provenance import machine, peak_rss_mb, trained_on, versions
 from unblur.experiment.recipe.schema import Recipe
@@ -52,14 +55,11 @@ class Outcome:
 
     def page(self, trials: pl.DataFrame | None = None) -> str:
         """The run as a page: the report, where recommendations fall, and what the filter does where the model is one."""
-        from unblur.experiment.curves import concentration, filter_response
-        from unblur.experiment.page import report_page
-
         degrees, ranking = self.train.item_degrees, self.evaluations[0].ranking
         order = np.argsort(-degrees, kind="stable")
         recommended = exposure(ranking.positions, len(order), ranking.k)
-        return report_page(
-            report=self.report,
+        document = run_page(
+            self.report,
             concentration={
                 "train": concentration(degrees, order),
                 f"the first {ranking.k} recommended": concentration(recommended, order),
@@ -68,6 +68,7 @@ class Outcome:
             training=self.training,
             trials=trials,
         )
+        return as_html(document)
 
     def save(self, folder: Path) -> None:
         """The model, in `folder`/model."""

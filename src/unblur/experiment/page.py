@@ -1,4 +1,4 @@
-"""The page of a run: published against measured, cut-offs, popularity, and what the model does."""
+"""The page of a run: published against measured, cut-offs, popularity, what the model does, and how it was trained."""
 
 from __future__ import annotations
 
@@ -6,55 +6,69 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from unblur.document.blocks import Block, Cell, Listing, Paragraph, Section, Table, page
-from unblur.document.markdown import figure
-from unblur.document.plots import Axis, Dot, interval_plot, line_plot
+from unblur.document.blocks import Block, Document, Listing, Paragraph, Plot, Section, Table
+from unblur.document.plots import Axis, Dot, Series, interval_plot, line_plot
 from unblur.evaluation.metrics import LIST_METRICS
-from unblur.evaluation.report import Measurement, Report
+from unblur.evaluation.report import Measurement, Report, measurement_table
+from unblur.experiment.trials_page import trials_sections
 
 if TYPE_CHECKING:
     import polars as pl
 
-Points = Sequence[tuple[float, float]]
 _COUNTS = ("mean_popularity", *LIST_METRICS)
+"""Measures that are no shares of hits, and share no axis with those that are."""
 
 
-def report_page(
+def run_page(
     report: Report,
     *,
-    concentration: Mapping[str, Points] | None = None,
-    response: Mapping[str, Points] | None = None,
+    concentration: Series | None = None,
+    response: Series | None = None,
     training: Sequence[tuple[float, float, float | None]] = (),
     trials: pl.DataFrame | None = None,
-    notes: Sequence[str] = (),
-) -> str:
-    """The report as one HTML page. Raises `CapabilityError` where jinja2 is missing.
+) -> Document:
+    """The report with its plots.
 
     - `concentration`: (share of the catalogue, share of interactions or places), most popular first, by what of.
     - `response`: (eigenvalue, factor) of a filter, by what it is a factor of.
     - `training`: (epoch, loss, metric or `None`).
     - `trials`: the table of a search (see `Search.to_frame`), whose plots are then shown.
     """
-    sections = [Section("Measured", _measured(report))]
+    n_users = max((entry.n_users for entry in report.measurements), default=0)
+    spec = report.provenance.spec.items()
+    settings = [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in spec
+    ]
+    sections = [Section("Measured", _measured(report, n_users))]
     if concentration:
-        sections.append(Section("Popularity", (popularity_plot(concentration, _users(report)),)))
+        sections.append(Section("Popularity", (popularity_plot(concentration, n_users),)))
     if response:
         sections.append(Section("What the filter does", response_blocks(response)))
     if training:
-        sections.append(Section("Training", training_blocks(training)))
+        sections.append(Section("Training", training_plots(training)))
     if trials is not None:
-        from unblur.experiment.trials_page import trials_sections
+        sections += trials_sections(trials)
+    sections += [
+        Section("Notes", (Listing(report.notes),)),
+        Section("Settings", (Table(("hyper-parameter", "value"), settings, left=2),)),
+    ]
+    origin = report.provenance
+    footer = (
+        *(f"{name}: {value}" for name, value in origin.data.items()),
+        f"seeds: {', '.join(str(seed) for seed in origin.seeds)}",
+        f"time: {report.timings}",
+        *made_with(origin.versions, origin.machine),
+    )
+    return Document(report.recipe, sections, f"Protocol: {report.protocol}. {n_users:,} users.", footer)
 
-        sections.extend(trials_sections(trials))
-    said = (*report.notes, *notes)
-    if said:
-        sections.append(Section("Notes", (Listing(tuple((Cell("note"), _sentence(note)) for note in said)),)))
-    sections.append(Section("Settings", (_settings(report),)))
-    lead = f"Protocol: {report.protocol}. {_users(report):,} users."
-    return page(report.recipe, sections, lead=lead, footer=footer(report))
+
+def dot(entry: Measurement, label: str, series: int = 0) -> Dot:
+    """A measurement as a dot with its interval."""
+    return Dot(label=label, value=entry.value, low=entry.low, high=entry.high, series=series)
 
 
-def popularity_plot(curves: Mapping[str, Points], n_users: int) -> Block:
+def popularity_plot(curves: Series, n_users: int) -> Plot:
     """How much of train, and of what is recommended, falls on the most popular items."""
     return line_plot(
         curves,
@@ -65,7 +79,7 @@ def popularity_plot(curves: Mapping[str, Points], n_users: int) -> Block:
     )
 
 
-def response_blocks(response: Mapping[str, Points]) -> tuple[Block, ...]:
+def response_blocks(response: Series) -> tuple[Block, ...]:
     """A filter over eigenvalues."""
     return (
         Paragraph(
@@ -82,10 +96,10 @@ def response_blocks(response: Mapping[str, Points]) -> tuple[Block, ...]:
     )
 
 
-def training_blocks(training: Sequence[tuple[float, float, float | None]]) -> tuple[Block, ...]:
+def training_plots(training: Sequence[tuple[float, float, float | None]]) -> list[Plot]:
     """Loss, and the metric that training stops by, over epochs."""
     epochs = Axis(label="epoch")
-    drawn: list[Block] = [
+    plots = [
         line_plot(
             {"loss": [(epoch, loss) for epoch, loss, _ in training]},
             x=epochs,
@@ -95,7 +109,7 @@ def training_blocks(training: Sequence[tuple[float, float, float | None]]) -> tu
     ]
     judged = [(epoch, metric) for epoch, _, metric in training if metric is not None]
     if judged:
-        drawn.append(
+        plots.append(
             line_plot(
                 {"metric": judged},
                 x=epochs,
@@ -103,31 +117,27 @@ def training_blocks(training: Sequence[tuple[float, float, float | None]]) -> tu
                 caption="What training stops by, on interactions set aside of train.",
             )
         )
-    return tuple(drawn)
+    return plots
 
 
-def footer(report: Report) -> list[str]:
-    """Small print: data, seeds, time, versions, machine."""
-    origin, times = report.provenance, report.timings
-    lines = [f"{name}: {value}" for name, value in origin.data.items()]
-    lines.append(f"seeds: {', '.join(str(seed) for seed in origin.seeds)}")
-    lines.append(
-        f"time: read {times.read_seconds:.1f} s, fit {times.fit_seconds:.1f} s, score {times.score_seconds:.1f} s, evaluate "
-        f"{times.evaluate_seconds:.1f} s; peak memory {times.peak_rss_mb:,.0f} MB"
-    )
-    for name in ("versions", "machine"):
-        values = getattr(origin, name)
-        if values:
-            lines.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in values.items()))
-    return lines
+def made_with(versions: Mapping[str, object], machine: Mapping[str, object]) -> list[str]:
+    """Small print about versions and machine; none of what is unknown."""
+    return [
+        f"{name}: {', '.join(f'{key} {value}' for key, value in values.items())}"
+        for name, values in {"versions": versions, "machine": machine}.items()
+        if values
+    ]
 
 
-def _measured(report: Report) -> tuple[Block, ...]:
-    blocks: list[Block] = [_table(report)]
-    known = [entry for entry in report.measurements if entry.low is not None or entry.expected is not None]
-    plain = [entry for entry in known if entry.name.partition("@")[0] not in _COUNTS]
-    if plain:
-        blocks.append(_intervals(plain, _users(report)))
+def _measured(report: Report, n_users: int) -> list[Block]:
+    blocks: list[Block] = [measurement_table(report.measurements, brief=True)]
+    doubted = [
+        entry
+        for entry in report.measurements
+        if entry.name.partition("@")[0] not in _COUNTS and (entry.low is not None or entry.expected)
+    ]
+    if doubted:
+        blocks.append(_intervals(doubted, n_users))
     curves = _cutoff_curves(report.measurements)
     if curves:
         blocks.append(
@@ -135,49 +145,20 @@ def _measured(report: Report) -> tuple[Block, ...]:
                 curves,
                 x=Axis(label="length of the list, k"),
                 y=Axis(label="mean over users", low=0.0),
-                caption=f"Measures by cut-off, {_users(report):,} users.",
+                caption=f"Measures by cut-off, {n_users:,} users.",
             )
         )
-    return tuple(blocks)
+    return blocks
 
 
-def _table(report: Report) -> Table:
-    published = any(entry.expected is not None for entry in report.measurements)
-    columns = ["measurement", "measured", "95 % interval", "users"]
-    columns += ["published", "difference", "within", "reproduced"] if published else []
-    rows = []
-    for entry in report.measurements:
-        row: list[str | Cell] = [entry.name, figure(entry.value), _interval(entry), f"{entry.n_users:,}"]
-        if entry.expected is not None:
-            done = Cell("yes", "good") if entry.reproduced else Cell("no", "bad")
-            row += [figure(entry.expected.value), figure(entry.value - entry.expected.value, signed=True)]
-            row += [figure(entry.expected.within), done]
-        elif published:
-            row += [""] * 4
-        rows.append(tuple(row))
-    sources = dict.fromkeys(
-        entry.expected.source for entry in report.measurements if entry.expected is not None
-    )
-    caption = f"Published: {'; '.join(sources)}." if sources else ""
-    return Table(tuple(columns), tuple(rows), caption)
-
-
-def _intervals(entries: Sequence[Measurement], n_users: int) -> Block:
+def _intervals(entries: Sequence[Measurement], n_users: int) -> Plot:
     dots = []
-    published = False
     for entry in entries:
-        low, high = entry.low, entry.high
-        dots.append(
-            Dot(
-                label=entry.name,
-                value=entry.value,
-                low=entry.value if low is None else low,
-                high=entry.value if high is None else high,
-            )
-        )
+        dots.append(dot(entry, entry.name))
         if entry.expected is not None:
-            published, value, within = True, entry.expected.value, entry.expected.within
+            value, within = entry.expected.value, entry.expected.within
             dots.append(Dot(label=entry.name, value=value, low=value - within, high=value + within, series=1))
+    published = any(entry.expected for entry in entries)
     return interval_plot(
         dots,
         axis=Axis(label="mean over users"),
@@ -187,31 +168,11 @@ def _intervals(entries: Sequence[Measurement], n_users: int) -> Block:
     )
 
 
-def _cutoff_curves(entries: Sequence[Measurement]) -> dict[str, list[tuple[float, float]]]:
-    """The measures that are there at two cut-offs or more."""
-    found: dict[str, list[tuple[float, float]]] = {}
+def _cutoff_curves(entries: Sequence[Measurement]) -> Series:
+    """The measures that are known at two cut-offs or more."""
+    curves: dict[str, list[tuple[float, float]]] = {}
     for entry in entries:
         name, _, cutoff = entry.name.partition("@")
         if cutoff.isdigit() and name not in _COUNTS:
-            found.setdefault(name, []).append((float(cutoff), entry.value))
-    return {name: sorted(points) for name, points in found.items() if len(points) > 1}
-
-
-def _settings(report: Report) -> Table:
-    rows = tuple(
-        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in report.provenance.spec.items()
-    )
-    return Table(("hyper-parameter", "value"), rows, left=2)
-
-
-def _users(report: Report) -> int:
-    return max((entry.n_users for entry in report.measurements), default=0)
-
-
-def _interval(entry: Measurement) -> str:
-    return "–" if entry.low is None or entry.high is None else f"{figure(entry.low)} … {figure(entry.high)}"
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+            curves.setdefault(name, []).append((float(cutoff), entry.value))
+    return {name: sorted(points) for name, points in curves.items() if len(points) > 1}

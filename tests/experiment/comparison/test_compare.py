@@ -12,15 +12,15 @@ import pytest
 from unblur import load
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.data.splits import Random
+from unblur.document.html import as_html
+from unblur.document.markdown import as_markdown
 from unblur.errors import ArtifactError, RecipeError, SpecError, VocabularyMismatch
 from unblur.experiment.comparison import running as running_module
-from unblur.experiment.comparison.costs import EnergyMeter
 from unblur.experiment.comparison.entries import line_up, metric_of
-from unblur.experiment.comparison.page import comparison_page
+from unblur.experiment.comparison.page import comparison_document
 from unblur.experiment.comparison.running import compare
 from unblur.experiment.comparison.searching import Budget, judged_on, searched
 from unblur.experiment.comparison.summary import Comparison, summarise
-from unblur.experiment.comparison.tables import to_markdown
 from unblur.experiment.preparation import prepare
 from unblur.progress import ProgressEvent
 from unblur.registry import RECOMMENDERS, recommender_spec
@@ -45,6 +45,14 @@ def run(log: Path, *models: str, out: Path | None = None, trials: int = 3, **mor
 @pytest.fixture(scope="module")
 def found(log: Path) -> Comparison:
     return run(log)
+
+
+def markdown(found: Comparison) -> str:
+    return as_markdown(comparison_document(found))
+
+
+def page(found: Comparison) -> str:
+    return as_html(comparison_document(found))
 
 
 def test_the_numbers_are_those_of_a_plain_evaluation(found: Comparison, log: Path) -> None:
@@ -108,7 +116,7 @@ def test_a_second_call_computes_only_what_is_missing(
     assert measured == []
     assert again.figures == first.figures
     assert again.differences == first.differences
-    assert to_markdown(again).partition("## Notes")[0] == to_markdown(first).partition("## Notes")[0]
+    assert markdown(again).partition("## Notes")[0] == markdown(first).partition("## Notes")[0]
     more = run(log, *MODELS, "pure-svd", out=tmp_path / "kept")
     assert measured == ["pure-svd"]
     assert len(more.results) == 4
@@ -161,7 +169,7 @@ def test_a_filter_too_wide_for_the_data_is_not_tried_as_given(log: Path) -> None
 
 def test_figures_on_disk_make_the_same_tables(found: Comparison) -> None:
     again = Comparison.from_dict(json.loads(found.to_json()))
-    assert to_markdown(again) == to_markdown(found)
+    assert markdown(again) == markdown(found)
     assert again.verdict() == found.verdict()
     with pytest.raises(ArtifactError, match="this version"):
         Comparison.from_dict({**json.loads(found.to_json()), "schema": 1})
@@ -169,18 +177,11 @@ def test_figures_on_disk_make_the_same_tables(found: Comparison) -> None:
         Comparison.from_dict({"schema": 2})
 
 
-def test_energy_is_read_from_the_packages_and_counts_past_the_end(tmp_path: Path) -> None:
-    for name, count in (("intel-rapl:0", 90), ("intel-rapl:0:0", 7), ("intel-rapl:1", 10)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "energy_uj").write_text(f"{count}000000\n")
-        (tmp_path / name / "max_energy_range_uj").write_text("100000000\n")
-    meter = EnergyMeter(tmp_path)
-    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("5000000\n")
-    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("30000000\n")
-    assert meter.joules() == 15 + 20
-    assert EnergyMeter(tmp_path / "none").joules() is None
-    (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
-    assert meter.joules() is None
+def test_results_that_tell_of_energy_still_load(found: Comparison) -> None:
+    plain = json.loads(found.to_json())
+    for model in plain["models"]:
+        model["costs"]["joules"] = 12.5
+    assert Comparison.from_dict(plain).figures == found.figures
 
 
 def test_a_damaged_result_is_computed_again(log: Path, tmp_path: Path) -> None:
@@ -197,8 +198,8 @@ def test_one_failed_model_does_not_lose_the_others(tmp_path: Path) -> None:
     found = run(place, "popularity", "recency", "ease", out=tmp_path / "kept")
     assert [result.name for result in found.results] == ["ease", "popularity"]
     assert "timestamps" in found.failures["recency"]
-    assert "recency" in to_markdown(found)
-    assert "recency" in comparison_page(found)
+    assert "recency" in markdown(found)
+    assert "recency" in page(found)
 
 
 def test_whatever_a_model_raises_the_others_go_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,8 +365,8 @@ def test_seeds_spread(log: Path) -> None:
     assert found["mult-dae"].values["recall@5"].mean() == pytest.approx(np.mean(spread))
     assert found["ease"].seeds == found["mult-dae"].seeds[:1]
     assert found["mult-dae"].training
-    assert "± seeds" in to_markdown(found)
-    assert "The training of mult-dae" in comparison_page(found)
+    assert "± seeds" in markdown(found)
+    assert "The training of mult-dae" in page(found)
 
 
 def test_groups_partition_users(found: Comparison) -> None:
@@ -379,10 +380,10 @@ def test_forms(found: Comparison, tmp_path: Path) -> None:
     plain = json.loads(found.to_json())
     assert [model["name"] for model in plain["models"]] == [result.name for result in found.results]
     assert len(plain["differences"]) == 3
-    assert "| ease |" in to_markdown(found)
-    page = comparison_page(found)
-    assert page.count('<svg viewBox="0 0 440') >= 6
-    assert "95 %" in page
+    assert "| ease |" in markdown(found)
+    html = page(found)
+    assert html.count('<svg viewBox="0 0 440') >= 6
+    assert "95 %" in html
 
 
 def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

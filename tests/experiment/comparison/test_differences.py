@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from unblur.errors import DataError
-from unblur.evaluation import differences
-from unblur.evaluation.differences import sign_flip_tests
+from unblur.evaluation.differences import differences, sign_flip_tests
 from unblur.evaluation.significance import paired_permutation_test
 
 

@@ -13,7 +13,7 @@ from unblur.experiment.comparison.entries import Entry as Entry
 from unblur.experiment.comparison.entries import Lineup as Lineup
 from unblur.experiment.comparison.entries import line_up as line_up
 from unblur.experiment.comparison.entries import metric_of as metric_of
-from unblur.experiment.comparison.page import comparison_page as comparison_page
+from unblur.experiment.comparison.page import comparison_document as comparison_document
 from unblur.experiment.comparison.results import Result as Result
 from unblur.experiment.comparison.results import result_of as result_of
 from unblur.experiment.comparison.running import compare as compare
@@ -22,4 +22,3 @@ from unblur.experiment.comparison.searching import searched as searched
 from unblur.experiment.comparison.summary import Comparison as Comparison
 from unblur.experiment.comparison.summary import summarise as summarise
 from unblur.experiment.comparison.summary import winner as winner
-from unblur.experiment.comparison.tables import to_markdown as to_markdown

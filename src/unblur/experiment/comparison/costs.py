@@ -24,40 +24,6 @@ class Costs:
     """What the process held before: libraries and data."""
     peak_is_own: bool
     """Whether `peak_mb` was of this model alone; else of all that ran before it in the same process as well."""
-    joules: float | None = None
-    """What the processors drew during the final fits and scoring, for whatever ran on them; `None` where that cannot be
-    measured."""
-
-
-class EnergyMeter:
-    """Joules that the processor packages draw, by the counters of Intel's and AMD's RAPL where Linux lets them be read."""
-
-    def __init__(self, place: Path = Path("/sys/class/powercap")) -> None:
-        """Begins to count."""
-        found = sorted(place.glob("intel-rapl:[0-9]*")) if place.is_dir() else []
-        self._packages = [one for one in found if one.name.count(":") == 1]  # not the parts of a package
-        self._start = self._counts()
-
-    def joules(self) -> float | None:
-        """Since the beginning; `None` where the counters are not there or may not be read."""
-        now = self._counts()
-        if self._start is None or now is None:
-            return None
-        return sum(
-            (after - before if after >= before else after - before + whole) / 1e6
-            for (before, whole), (after, _) in zip(self._start, now, strict=True)
-        )
-
-    def _counts(self) -> list[tuple[int, int]] | None:
-        """(microjoules so far, where they begin again at 0) of each package."""
-        names = ("energy_uj", "max_energy_range_uj")
-        try:
-            made = [
-                [int((one / name).read_text(encoding="ascii")) for name in names] for one in self._packages
-            ]
-        except (OSError, ValueError):
-            return None
-        return [(count, whole) for count, whole in made] or None
 
 
 def forget_peak() -> bool:

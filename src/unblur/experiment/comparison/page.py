@@ -1,77 +1,241 @@
-"""The page of a comparison."""
+"""A comparison as a document: its tables, its plots, and how the numbers were measured."""
 
 from __future__ import annotations
 
-from unblur.document.blocks import Block, Cell, Listing, Paragraph, Section, Table, page
-from unblur.document.plots import Axis, Dot, interval_plot, line_plot
-from unblur.document.points import Point, named_point_plot
-from unblur.evaluation.beyond_accuracy import MEANINGS
-from unblur.evaluation.metrics import parse_metric
-from unblur.experiment.comparison.summary import Comparison
-from unblur.experiment.comparison.tables import (
-    Rows,
-    beyond_accuracy,
-    costs,
-    groups,
-    leaderboard,
-    method,
-    pairs,
-    settings,
+import numpy as np
+
+from unblur.document.blocks import (
+    Block,
+    Cell,
+    Document,
+    Listing,
+    Paragraph,
+    Plot,
+    Section,
+    Table,
+    interval,
+    number,
 )
-from unblur.experiment.page import popularity_plot, response_blocks, training_blocks
+from unblur.document.plots import Axis, Point, interval_plot, line_plot, named_point_plot
+from unblur.evaluation.beyond_accuracy import HEAD, MEANINGS
+from unblur.evaluation.differences import LEVEL, PERMUTATIONS
+from unblur.evaluation.metrics import metric_at, parse_metric
+from unblur.experiment.comparison.summary import Comparison
+from unblur.experiment.page import dot, made_with, popularity_plot, response_blocks, training_plots
 
 _MOST_LINES = 6
+"""How many lines a plot shows: there are as many colours."""
+_MOST_IN_GROUPS = 4
+"""How many models a plot of groups shows: each has a row in each of three groups."""
 
 
-def comparison_page(found: Comparison, *, title: str = "Comparison of recommenders") -> str:
-    """The comparison as one HTML page. Raises `CapabilityError` where jinja2 is missing."""
-    size = found.size
-    lead = (
-        f"{found.verdict()} {size['users']:,} users, {size['items']:,} items, {size['interactions']:,} interactions to "
-        f"learn from; protocol: {found.protocol}."
-    )
+def comparison_document(found: Comparison) -> Document:
+    """The comparison: all of it as a page; without plots and the table of every pair as Markdown."""
+    failures = [(Cell(name, "bad"), reason) for name, reason in found.failures.items()]
+    measures = [(Cell(_words(name)), meaning) for name, meaning in MEANINGS.items()]
     sections = [
-        Section("Accuracy", (_table(leaderboard(found)), _intervals(found), *_curves(found))),
-        Section("Accuracy against cost", (*_accuracy_against_cost(found), _table(costs(found)))),
-        Section("Beyond accuracy", (_table(beyond_accuracy(found)), *_popularity(found), _meanings())),
-        *(
-            [Section("Groups of users and items", (_table(groups(found)), *_groups(found)))]
-            if found.groups
-            else []
+        Section(
+            f"Accuracy, {found.size['counted']:,} users",
+            (leaderboard(found), _intervals(found), *_curves(found)),
         ),
-        *([Section("Every pair", (_table(pairs(found)),))] if found.differences else []),
-        Section("Settings", (_table(settings(found)),)),
-        *_inside(found),
-        Section("How this was measured", (*(Paragraph(line) for line in method(found)),)),
+        Section("Did not get through", (Listing(failures),)),
+        Section("Beyond accuracy", (beyond_accuracy(found), _popularity(found))),
+        Section("Cost", (costs(found), *_accuracy_against_cost(found))),
+        Section("Groups", _groups(found)),
+        Section("Settings", (settings(found),)),
+        Section("Pairs", _level(found)),
+        Section("Every pair", (pairs(found),), detail=True),
     ]
-    if found.failures:
-        lines = tuple((Cell(name, "bad"), reason) for name, reason in found.failures.items())
-        sections.insert(1, Section("Did not get through", (Listing(lines),)))
-    if found.notes:
-        sections.append(
-            Section("Notes", (Listing(tuple((Cell("note"), f"{note}.") for note in found.notes)),))
-        )
-    return page(title, sections, lead=lead, footer=_footer(found))
-
-
-def _table(rows: Rows) -> Table:
-    return Table(rows.columns, rows.rows, left=rows.left)
-
-
-def _intervals(found: Comparison) -> Block:
-    dots = []
     for result in found.results:
-        entry = found.figures[result.name][found.metric]
-        dots.append(Dot(label=result.name, value=entry.value, low=entry.low, high=entry.high))
+        if result.response:
+            blocks = response_blocks(result.response)
+            sections.append(Section(f"The filter of {result.name}", blocks, detail=True))
+        if len(result.training) > 1:
+            sections.append(Section(f"The training of {result.name}", training_plots(result.training)))
+    sections += [
+        Section("How this was measured", (Listing(method(found)),)),
+        Section("Notes", (Listing(found.notes),)),
+        Section("Measures", (Listing(measures),)),
+    ]
+    title = f"{found.ground or 'Comparison'}: {len(found.results)} models"
+    footer = [*(f"{name}: {value}" for name, value in found.data.items())]
+    footer += made_with(found.versions, found.machine)
+    return Document(title, sections, f"{found.verdict()} {sizes(found)}", footer)
+
+
+def sizes(found: Comparison) -> str:
+    """How much was learned from, how many users were tested, and by whose rules, in a sentence."""
+    size = found.size
+    return (
+        f"{size['users']:,} users, {size['items']:,} items, {size['interactions']:,} interactions to learn from; "
+        f"{size['counted']:,} users tested; protocol: {found.protocol}."
+    )
+
+
+# ----------------------------------------------------------------------------------------------- tables
+
+
+def leaderboard(found: Comparison) -> Table:
+    """Accuracy: the metric with its interval, the other measures, spread over seeds, and the test against the first."""
+    others = [name for name in found.names if name != found.metric]
+    spread = ["± seeds"] if any(len(result.seeds) > 1 for result in found.results) else []
+    rows = []
+    for place, result in enumerate(found.results):
+        figures = found.figures[result.name]
+        first = figures[found.metric]
+        seeds = result.by_seed[found.metric]
+        deviation = number(float(np.std(seeds, ddof=1))) if len(seeds) > 1 else "–"
+        rows.append(
+            (
+                result.name,
+                number(first.value),
+                interval(first.low, first.high),
+                *(deviation for _ in spread),
+                *(number(figures[name].value) for name in others),
+                _against_first(found, place),
+            )
+        )
+    return Table(("model", found.metric, "95 % interval", *spread, *others, "against the first"), rows)
+
+
+def beyond_accuracy(found: Comparison) -> Table:
+    """Coverage, concentration, popularity, novelty, diversity at the metric's cut-off."""
+    _, k = parse_metric(found.metric)
+    names = [metric_at(name, k) for name in MEANINGS]
+    rows = []
+    for result in found.results:
+        figures = found.figures[result.name]
+        values = {**result.totals, **{name: entry.value for name, entry in figures.items()}}
+        rows.append((result.name, *(number(values[name]) if name in values else "–" for name in names)))
+    return Table(("model", *map(_words, names)), rows)
+
+
+def costs(found: Comparison) -> Table:
+    """Seconds and memory."""
+    columns = (
+        "model",
+        "settings tried",
+        "search, s",
+        "fit, s",
+        "ms a user",
+        "peak memory, MB",
+        "of which before, MB",
+    )
+    rows = [
+        (
+            result.name,
+            str(result.search.get("trials", 0)),
+            f"{result.costs.search_seconds:,.1f}",
+            f"{result.costs.fit_seconds:,.2f}",
+            f"{result.costs.milliseconds_a_user:,.3f}",
+            f"{result.costs.peak_mb:,.0f}" + ("" if result.costs.peak_is_own else " or less"),
+            f"{result.costs.before_mb:,.0f}",
+        )
+        for result in found.results
+    ]
+    return Table(columns, rows)
+
+
+def settings(found: Comparison) -> Table:
+    """What was chosen."""
+    rows = []
+    for result in found.results:
+        chosen = [f"{path} = {_at(result.chosen, path)}" for path in result.search.get("searched", [])]
+        rows.append((result.name, str(result.chosen["kind"]), ", ".join(chosen) or "as given"))
+    return Table(("model", "kind", "chosen on validation data"), rows, left=3)
+
+
+def pairs(found: Comparison) -> Table:
+    """Every pair with its difference, interval and p-values."""
+    columns = ("pair", f"difference in {found.metric}", "95 % interval", "p", "p after Holm", "differ")
+    rows = [
+        (
+            f"{found.results[entry.one].name} − {found.results[entry.other].name}",
+            number(entry.mean, signed=True),
+            interval(entry.low, entry.high, signed=True),
+            probability(entry.p_value),
+            probability(entry.adjusted),
+            "yes" if entry.differs else "no",
+        )
+        for entry in found.differences
+    ]
+    return Table(columns, rows)
+
+
+def _level(found: Comparison) -> tuple[Block, ...]:
+    """Each model next to those after it that chance alone could explain its lead over."""
+    if not found.differences:
+        return ()
+    rows = []
+    for place, result in enumerate(found.results):
+        later = [other.name for other in found.results[place + 1 :]]
+        alike = [name for name in later if not found.between(result.name, name).differs]
+        rows.append((result.name, ", ".join(alike) or "–"))
+    unclear = sum(not entry.differs for entry in found.differences)
+    return (
+        Paragraph(f"Of {len(found.differences)} pairs, chance could explain {unclear}."),
+        Table(("model", "of those after it, not told apart by the test"), rows, left=2),
+    )
+
+
+def method(found: Comparison) -> tuple[str, ...]:
+    """How the numbers came about, in sentences."""
+    return (
+        (
+            f"Protocol: {found.protocol}. Budget: {found.budget or 'settings as given'}. Test data were read once for each "
+            "model, after its choice."
+        ),
+        (
+            "Intervals are 95 % bootstrap intervals over users. Pairs are compared by the sign-flip permutation test over users "
+            f"({PERMUTATIONS:,} patterns) on {found.metric}, with Holm's correction for all pairs; they differ where p is below "
+            f"{LEVEL:g}. The test speaks of users like these, not of other data sets."
+        ),
+        (
+            f"Popular items are the {HEAD:.0%} of the catalogue with the most training users, rare ones the others; thirds of the "
+            "users are by the length of their history."
+        ),
+        "Peak memory is that of the process while a model was fitted and scored.",
+    )
+
+
+def probability(value: float) -> str:
+    """A p-value in words that do not claim too much."""
+    return "< .001" if value < 0.001 else f"{value:.3f}"
+
+
+def _against_first(found: Comparison, place: int) -> str:
+    if place == 0:
+        return "–"
+    entry = found.between(found.results[0].name, found.results[place].name)
+    return f"p {probability(entry.adjusted)}" + ("" if entry.differs else ", may be chance")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _at(tree: object, path: str) -> object:
+    """The value at a dotted path of nested tables; `None` inside a part that is left out."""
+    here: object = tree
+    for part in path.split("."):
+        here = here.get(part) if isinstance(here, dict) else None
+    return here
+
+
+# ------------------------------------------------------------------------------------------------ plots
+
+
+def _intervals(found: Comparison) -> Plot:
     return interval_plot(
-        dots,
+        [dot(found.figures[result.name][found.metric], result.name) for result in found.results],
         axis=Axis(label=f"{found.metric}, mean over users"),
         caption=f"Means with 95 % bootstrap intervals over {found.size['counted']:,} users. Intervals may overlap where a "
         "paired test tells two models apart: users differ more than models do.",
     )
 
 
-def _curves(found: Comparison) -> list[Block]:
+def _curves(found: Comparison) -> list[Plot]:
+    """The metric at every cut-off, if lists are longer than one place."""
     shown = found.results[:_MOST_LINES]
     if len(shown[0].curve) < 2:
         return []
@@ -87,91 +251,60 @@ def _curves(found: Comparison) -> list[Block]:
     ]
 
 
-def _accuracy_against_cost(found: Comparison) -> list[Block]:
-    points = []
-    for result in found.results:
-        entry = found.figures[result.name][found.metric]
-        seconds = max(result.costs.fit_seconds, 1e-3)
-        points.append(Point(label=result.name, x=seconds, y=entry.value, low=entry.low, high=entry.high))
-    scored = [
-        Point(
-            label=point.label,
-            x=max(result.costs.milliseconds_a_user, 1e-4),
-            y=point.y,
-            low=point.low,
-            high=point.high,
-        )
-        for point, result in zip(points, found.results, strict=True)
-    ]
-    users = f"{found.size['counted']:,} users; bars are 95 % intervals."
-    y = Axis(label=found.metric)
+def _accuracy_against_cost(found: Comparison) -> list[Plot]:
+    times = {
+        "seconds to fit once (logarithmic)": [
+            max(result.costs.fit_seconds, 1e-3) for result in found.results
+        ],
+        "milliseconds to score and rank a user (logarithmic)": [
+            max(result.costs.milliseconds_a_user, 1e-4) for result in found.results
+        ],
+    }
+    captions = ("the time to fit the chosen setting", "the time to serve")
+    entries = [found.figures[result.name][found.metric] for result in found.results]
     return [
         named_point_plot(
-            points,
-            x=Axis(label="seconds to fit once (logarithmic)", logarithmic=True),
-            y=y,
-            caption=f"Accuracy against the time to fit the chosen setting. {users}",
-        ),
-        named_point_plot(
-            scored,
-            x=Axis(label="milliseconds to score and rank a user (logarithmic)", logarithmic=True),
-            y=y,
-            caption=f"Accuracy against the time to serve. {users}",
-        ),
+            [
+                Point(label=result.name, x=time, y=entry.value, low=entry.low, high=entry.high)
+                for result, entry, time in zip(found.results, entries, taken, strict=True)
+            ],
+            x=Axis(label=label, logarithmic=True),
+            y=Axis(label=found.metric),
+            caption=f"Accuracy against {what}. {found.size['counted']:,} users; bars are 95 % intervals.",
+        )
+        for (label, taken), what in zip(times.items(), captions, strict=True)
     ]
 
 
-def _popularity(found: Comparison) -> list[Block]:
-    shown = found.results[: _MOST_LINES - 1]
+def _popularity(found: Comparison) -> Plot:
+    shown = found.results[: _MOST_LINES - 1]  # train is a line as well
     curves = {"train": found.popularity, **{result.name: result.exposure for result in shown}}
-    return [popularity_plot(curves, found.size["counted"])]
+    return popularity_plot(curves, found.size["counted"])
 
 
-def _groups(found: Comparison) -> list[Block]:
+def _groups(found: Comparison) -> tuple[Block, ...]:
+    """The metric for users with few and many interactions; recall of popular and rare items."""
+    if not found.groups:
+        return ()
+    sizes = {label: next(iter(models.values())).n_users for label, models in found.groups.items()}
+    rows = []
+    for result in found.results:
+        entries = [models[result.name] for models in found.groups.values()]
+        halves = [(high - low) / 2 for low, high in (entry.interval for entry in entries)]
+        cells = [f"{number(entry.value)} ±{half:.4f}" for entry, half in zip(entries, halves, strict=True)]
+        rows.append((result.name, *cells))
     users = [label for label in found.groups if label.startswith("users")]
-    shown = found.results[:4]
-    dots = [
-        Dot(label=label, value=entry.value, low=entry.low, high=entry.high, series=series)
-        for label in users
-        for series, result in enumerate(shown)
-        for entry in (found.groups[label][result.name],)
-    ]
-    sizes = ", ".join(f"{next(iter(found.groups[label].values())).n_users:,}" for label in users)
-    return [
-        interval_plot(
-            dots,
-            axis=Axis(label=f"{found.metric}, mean over users"),
-            caption=f"The first {len(shown)} models for users with few and with many interactions, 95 % intervals; {sizes} "
-            "users.",
-            legend=tuple(result.name for result in shown),
-        )
-    ]
-
-
-def _meanings() -> Table:
-    rows = tuple((name.replace("_", " "), said) for name, said in MEANINGS.items())
-    return Table(("measure", "what it is"), rows, left=2)
-
-
-def _inside(found: Comparison) -> list[Section]:
-    """What filters do, and how training went, for the models that have such a thing."""
-    filters = [
-        Section(f"The filter of {result.name}", response_blocks(result.response))
-        for result in found.results
-        if result.response
-    ]
-    trainings = [
-        Section(f"The training of {result.name}", training_blocks(result.training))
-        for result in found.results
-        if len(result.training) > 1
-    ]
-    return filters + trainings
-
-
-def _footer(found: Comparison) -> list[str]:
-    lines = [f"{name}: {value}" for name, value in found.data.items()]
-    for name in ("versions", "machine"):
-        values = getattr(found, name)
-        if values:
-            lines.append(f"{name}: " + ", ".join(f"{key} {value}" for key, value in values.items()))
-    return lines
+    shown = found.results[:_MOST_IN_GROUPS]
+    plot = interval_plot(
+        [
+            dot(found.groups[label][result.name], label, series)
+            for label in users
+            for series, result in enumerate(shown)
+        ],
+        axis=Axis(label=f"{found.metric}, mean over users"),
+        caption=f"The first {len(shown)} models for users with few and with many interactions, 95 % intervals; "
+        f"{', '.join(f'{sizes[label]:,}' for label in users)} users.",
+        legend=[result.name for result in shown],
+    )
+    columns = ("model", *(f"{label}, {n_users:,} users" for label, n_users in sizes.items()))
+    return (Table(columns, rows), plot)

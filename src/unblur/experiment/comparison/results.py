@@ -77,7 +77,8 @@ class Result:
         names = tuple(parts.pop("measures"))
         if values.shape != (len(users), len(names)):
             raise ValueError(f"values of shape {values.shape}")
-        parts["costs"] = Costs(**parts["costs"])
+        # Up to 0.1 results also told how many joules the processors drew.
+        parts["costs"] = Costs(**{name: cost for name, cost in parts["costs"].items() if name != "joules"})
         for name in ("seeds", "notes", "own_notes"):
             parts[name] = tuple(parts[name])
         parts["by_seed"] = {name: tuple(seen) for name, seen in parts["by_seed"].items()}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from unblur.data.splits.sets import Split
 from unblur.errors import CapabilityError, RecipeError, UnblurError
 from unblur.experiment.comparison.cache import Cache
-from unblur.experiment.comparison.costs import Costs, EnergyMeter, forget_peak, held_now_mb
+from unblur.experiment.comparison.costs import Costs, forget_peak, held_now_mb
 from unblur.experiment.comparison.entries import Entry, Lineup, metric_of
 from unblur.experiment.comparison.results import Result, result_of
 from unblur.experiment.comparison.searching import (
@@ -199,7 +199,7 @@ def _compute(
         )
     metrics = tuple(dict.fromkeys((*recipe.protocol.metrics, *BESIDE)))
     ground = _tested(recipe, entry.name, spec, metrics)
-    before, own, meter = held_now_mb(), forget_peak(), EnergyMeter()
+    before, own = held_now_mb(), forget_peak()
     outcome = measure(
         replace(prepared, recipe=ground), chosen=spec, seeds=seeds, device=device, progress=watch
     )
@@ -212,7 +212,6 @@ def _compute(
         peak_mb=peak_rss_mb(),
         before_mb=before,
         peak_is_own=own,
-        joules=meter.joules(),
     )
     return result_of(
         entry,

@@ -15,6 +15,7 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, DataError, VocabularyMismatch
 from unblur.evaluation.differences import Difference, differences
 from unblur.evaluation.metrics import parse_metric
+from unblur.evaluation.report import Measurement
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.experiment.comparison.results import HEAD_RECALL, TAIL_RECALL, Result, items_fingerprint
 from unblur.experiment.curves import concentration
@@ -27,16 +28,6 @@ from unblur.spec import spec_from_dict
 RESAMPLES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean over users with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    n_users: int
-
-
 @dataclass(frozen=True)
 class Comparison:
     """What a comparison found; models are in the order of the metric, the best first."""
@@ -47,11 +38,11 @@ class Comparison:
     names: tuple[str, ...]
     """What the protocol measures for each user."""
     results: tuple[Result, ...]
-    figures: Mapping[str, Mapping[str, Figure]]
-    """Model → measure → figure."""
+    figures: Mapping[str, Mapping[str, Measurement]]
+    """Model → measure → its mean over users."""
     differences: tuple[Difference, ...]
     """All pairs, as places in `results`."""
-    groups: Mapping[str, Mapping[str, Figure]]
+    groups: Mapping[str, Mapping[str, Measurement]]
     """Group of users or items → model → the metric there (recall for groups of items)."""
     popularity: tuple[tuple[float, float], ...]
     """(share of the catalogue, share of train interactions), most popular first."""
@@ -83,8 +74,9 @@ class Comparison:
     def verdict(self) -> str:
         """What wins, in a sentence or two."""
         best = self.results[0]
-        figure = self.figures[best.name][self.metric]
-        said = f"{best.name} is first with {self.metric} {figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})."
+        first = self.figures[best.name][self.metric]
+        low, high = first.interval
+        said = f"{best.name} is first with {self.metric} {first.value:.4f} ({low:.4f} to {high:.4f})."
         if len(self.results) == 1:
             return said
         level = [other.name for other in self.results[1:] if not self.between(best.name, other.name).differs]
@@ -107,7 +99,7 @@ class Comparison:
             "models": [
                 {
                     **result.to_dict(),
-                    "figures": {name: asdict(figure) for name, figure in self.figures[result.name].items()},
+                    "figures": _plain(self.figures[result.name]),
                 }
                 for result in self.results
             ],
@@ -120,10 +112,7 @@ class Comparison:
                 }
                 for entry in self.differences
             ],
-            "groups": {
-                group: {name: asdict(figure) for name, figure in models.items()}
-                for group, models in self.groups.items()
-            },
+            "groups": {group: _plain(models) for group, models in self.groups.items()},
             "popularity": [list(point) for point in self.popularity],
             "failures": dict(self.failures),
             "notes": list(self.notes),
@@ -150,21 +139,29 @@ class Comparison:
             pairs = [
                 {name: pair[name] for name in pair if name != "differs"} for pair in given["differences"]
             ]
-            groups = given["groups"].items()
             return cls(
                 results=tuple(results),
-                figures={entry["name"]: _figures_from(entry["figures"]) for entry in given["models"]},
+                figures={
+                    entry["name"]: {
+                        measure: Measurement(name=measure, **values)
+                        for measure, values in entry["figures"].items()
+                    }
+                    for entry in given["models"]
+                },
                 differences=tuple(
                     Difference(**{**pair, "one": places[pair["one"]], "other": places[pair["other"]]})
                     for pair in pairs
                 ),
-                groups={group: _figures_from(models) for group, models in groups},
+                groups={
+                    group: {model: Measurement(name=group, **values) for model, values in models.items()}
+                    for group, models in given["groups"].items()
+                },
                 names=tuple(given["names"]),
                 popularity=tuple((float(x), float(y)) for x, y in given["popularity"]),
                 notes=tuple(given["notes"]),
                 **{name: given[name] for name in _AS_THEY_ARE},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        except (KeyError, TypeError, ValueError, AttributeError, DataError) as problem:
             raise ArtifactError(
                 f"The figures of a comparison must be those that this version writes; {problem}. Compute them anew."
             ) from None
@@ -215,14 +212,14 @@ def summarise(
     ordered = sorted(results, key=lambda result: (-float(result.values[metric].mean()), result.name))
     random = streams(seed, "differences", "intervals")
     measures = ordered[0].values.names
-    figures: dict[str, dict[str, Figure]] = {result.name: {} for result in ordered}
+    figures: dict[str, dict[str, Measurement]] = {result.name: {} for result in ordered}
     for measure in measures:
-        for name, figure in _figures(ordered, measure, random["intervals"]).items():
-            figures[name][measure] = figure
+        for name, entry in _measurements(ordered, measure, random["intervals"]).items():
+            figures[name][measure] = entry
     table = np.stack([result.values[metric] for result in ordered], axis=1)
     _, k = parse_metric(metric)
     groups = {
-        label: _figures(ordered, metric, random["intervals"], members)
+        label: _measurements(ordered, metric, random["intervals"], members)
         for label, members in _user_groups(split, users).items()
     }
     groups |= {
@@ -259,12 +256,12 @@ def winner(found: Comparison, ground: Recipe) -> Recipe:
     return replace(ground.without_numbers(), name="winner", title=title, model=model)
 
 
-def _figures(
+def _measurements(
     results: Sequence[Result],
     measure: str,
     rng: np.random.Generator,
     members: NDArray[np.bool_] | None = None,
-) -> dict[str, Figure]:
+) -> dict[str, Measurement]:
     """Each model's mean of a measure over the users (of a group) that have a value of it for all models."""
     table = np.stack([result.values[measure] for result in results], axis=1)
     kept = np.isfinite(table).all(axis=1) & (True if members is None else members)
@@ -273,13 +270,15 @@ def _figures(
     table = table[kept]
     low, high = bootstrap_interval(table, resamples=RESAMPLES, rng=rng)
     return {
-        result.name: Figure(float(mean), float(bottom), float(top), len(table))
+        result.name: Measurement(name=measure, value=mean, low=bottom, high=top, n_users=len(table))
         for result, mean, bottom, top in zip(results, table.mean(axis=0), low, high, strict=True)
     }
 
 
-def _figures_from(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
-    return {name: Figure(**values) for name, values in given.items()}
+def _plain(entries: Mapping[str, Measurement]) -> dict[str, dict[str, float]]:
+    """Measurements by what tells them apart, without their names."""
+    fields = ("value", "low", "high", "n_users")
+    return {name: {field: getattr(entry, field) for field in fields} for name, entry in entries.items()}
 
 
 def _user_groups(split: Split, users: Any) -> dict[str, NDArray[np.bool_]]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unblur.data.interactions import Interactions
+from unblur.document.html import as_html
 from unblur.errors import RecipeError
 from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.report import Report
 from unblur.experiment.measuring import Clock, reported
+from unblur.experiment.page import run_page
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.synthesis import REFERENCES, samples_of
@@ -48,9 +50,7 @@ class UtilityOutcome:
 
     def page(self, trials: pl.DataFrame | None = None) -> str:
         """The report as one HTML page."""
-        from unblur.experiment.page import report_page
-
-        return report_page(self.report, trials=trials)
+        return as_html(run_page(self.report, trials=trials))
 
     def save(self, folder: Path) -> None:
         """The synthesizer, in `folder`/synthesizer."""

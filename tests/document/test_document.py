@@ -1,4 +1,4 @@
-"""Pages: whole, self-contained, escaped; plots that put values where they belong."""
+"""Documents: whole, self-contained, escaped; Markdown of the same; plots that put values where they belong."""
 
 from __future__ import annotations
 
@@ -6,98 +6,28 @@ import math
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.audit.sets import groups, rows
-from unblur.audit.auditing import taught_recommenders
-from unblur.audit.auditor import Audit, audit
-from unblur.audit.page import audit_page
-from unblur.document.blocks import Cell, Figure, Listing, Paragraph, Section, Table, page
-from unblur.document.plots import Axis, Dot, bar_plot, interval_plot, line_plot
+from tests.document.tags import Tags
+from unblur.document.blocks import Cell, Document, Listing, Paragraph, Plot, Section, Table
+from unblur.document.html import as_html
+from unblur.document.markdown import as_markdown
+from unblur.document.plots import Axis, Dot, Point, bar_plot, interval_plot, line_plot, named_point_plot
 from unblur.errors import CapabilityError, DataError
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 EVIL = "<script>alert('a')</script> & \"more\""
 
 
-@pytest.fixture(scope="module")
-def found() -> Audit:
-    people = groups(300)
-    made = rows(people.others)
-    return audit(
-        people.train, made, people.holdout, recommenders=taught_recommenders(people.train, made), rng=1
-    )
-
-
-def drawing(figure: Figure) -> ElementTree.Element:
+def drawing(figure: Plot) -> ElementTree.Element:
     return ElementTree.fromstring(figure.svg)
 
 
-def words(figure: Figure) -> list[str]:
+def words(figure: Plot) -> list[str]:
     return [element.text or "" for element in drawing(figure).iter(f"{NAMESPACE}text")]
-
-
-class Tags(HTMLParser):
-    """Which tags and attributes there are, and whether they close."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: set[str] = set()
-        self.links: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
-        self.links += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "onclick", "action")
-        ]
-        if tag not in ("meta", "line", "circle", "rect", "polyline"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in ("line", "circle", "rect", "polyline"):
-            assert self.open.pop() == tag
-
-
-def test_the_page_of_an_audit_is_one_file_that_loads_nothing(found: Audit) -> None:
-    text = audit_page(found)
-    tags = Tags(text)
-    assert tags.open == []
-    assert tags.links == []
-    assert not tags.seen & {"script", "link", "img", "iframe", "object", "form"}
-    assert "@import" not in text
-    assert "url(" not in text
-    assert "prefers-color-scheme: dark" in text
-    assert 'name="viewport"' in text
-
-
-def test_the_page_of_an_audit_says_what_was_measured_on_how_many_users(found: Audit) -> None:
-    text = audit_page(found)
-    assert "300 synthetic users, made from 300 real ones; 300 real users who were kept out" in text
-    assert "300 members and 300 outsiders" in text
-    assert "needs at least 1,000 users who were not in training; there are 300" in text
-    assert "What recommenders find of 300 real users who were kept out" in text
-    for entry in found.utility:
-        for arm in (entry.real, entry.synthetic, entry.both):
-            assert f"{arm.value:.4f} ({arm.low:.4f} … {arm.high:.4f})" in text
-    assert found.provenance.data["train"] in text
-    for finding in found.findings:
-        assert finding.text.split(":")[0].replace("'", "&#39;") in text
-    assert not re.search("anonym", text, re.IGNORECASE)
-    titles = re.findall("<h2>(.*)</h2>", text)
-    assert titles[:3] == ["Findings", "Gates", "Utility"]
-
-
-def test_the_page_without_a_control_group_says_so() -> None:
-    people = groups(300)
-    text = audit_page(audit(people.train, rows(people.others), rng=1))
-    assert "no control group of users who were kept out" in text
-    assert "Cannot be measured: needs users who were not in training" in text
 
 
 def test_all_text_is_escaped() -> None:
@@ -111,7 +41,7 @@ def test_all_text_is_escaped() -> None:
         bar_plot({EVIL: {EVIL: 1, "b": 2}}, axis=Axis(label=EVIL), caption=EVIL),
     )
     blocks = (Paragraph(EVIL), Listing(((Cell(EVIL), EVIL),)), Table((EVIL,), ((EVIL,),), EVIL), *plots)
-    text = page(EVIL, [Section(EVIL, blocks)], lead=EVIL, footer=[EVIL])
+    text = as_html(Document(EVIL, [Section(EVIL, blocks)], EVIL, [EVIL]))
     assert "script" not in Tags(text).seen
     assert "<script" not in text
     assert text.count("&lt;script&gt;") >= 20
@@ -186,20 +116,59 @@ def test_what_cannot_be_plotted_is_refused(value: float) -> None:
 def test_a_missing_jinja2_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(CapabilityError, match=r"unblur\[report\]"):
-        page("title", [])
+        as_html(Document("title", []))
 
 
-def test_page_says_in_short_what_was_found() -> None:
-    people = groups(60)
-    copied = audit(people.train, rows(people.train), people.holdout, rng=1)
-    leaks = sum(finding.kind == "leak" for finding in copied.findings)
-    passed = len(copied.gates) - len(copied.failed())
-    assert leaks > 1
-    assert passed < len(copied.gates)
-    text = audit_page(copied)
-    assert f"{leaks} leaks found" in text
-    assert f"{passed} of {len(copied.gates)} gates passed" in text
-    assert "Membership (--max-auc)" in text
-    alone = audit_page(audit(people.train, rows(people.others), rng=1))
-    assert "No leak found by these attacks; " in alone
-    assert " could not be measured" in alone
+def test_names_of_points_do_not_cover_one_another() -> None:
+    points = [Point(label=f"model-{at}", x=0.1 + 0.001 * at, y=0.3 + 0.001 * at) for at in range(4)]
+    points.append(Point(label="far", x=10.0, y=0.0, low=-0.1, high=0.1))
+    drawn = named_point_plot(
+        points, x=Axis(label="s", logarithmic=True), y=Axis(label="m"), caption="6 models"
+    ).svg
+    places = {
+        name: (float(x), float(y))
+        for x, y, name in re.findall(r'<text x="([\d.]+)" y="([\d.]+)">([\w-]+)</text>', drawn)
+    }
+    assert set(places) == {point.label for point in points}
+    for one in places:
+        for other in places:
+            if one < other:
+                apart = (
+                    abs(places[one][1] - places[other][1]) >= 13
+                    or abs(places[one][0] - places[other][0]) >= 45
+                )
+                assert apart, (one, other, places)
+
+
+def test_values_to_plot_must_be_finite() -> None:
+    with pytest.raises(DataError, match="finite"):
+        line_plot({"a": [(0.0, float("nan"))]}, x=Axis(label="x"), y=Axis(label="y"), caption="", dots="a")
+
+
+SMALL = Document(
+    "A | B",
+    [
+        Section("", (Table(("model", "recall", "why"), [("x|y", "0.1", Cell("no", "bad"))], words_last=1),)),
+        Section("Plain", (Paragraph("One."), Listing(["two", (Cell("leak", "bad"), "three")]))),
+        Section("Fine", (Paragraph("Not in the text."),), detail=True),
+        Section("Drawn", (line_plot({"a": [(0, 1)]}, x=Axis(label="x"), y=Axis(label="y"), caption="c"),)),
+        Section("Empty", (Listing(()), Table(("a",), ()))),
+    ],
+    "In short.",
+    ["small print"],
+)
+
+
+def test_markdown_has_the_words_of_a_document_and_no_plots() -> None:
+    assert as_markdown(SMALL) == (
+        "# A | B\n\nIn short.\n\n"
+        "| model | recall | why |\n| --- | ---: | --- |\n| x\\|y | 0.1 | **no** |\n\n"
+        "## Plain\n\nOne.\n\n- two\n- **leak**: three\n"
+    )
+
+
+def test_the_page_has_all_of_a_document_but_what_is_empty() -> None:
+    page = as_html(SMALL)
+    assert re.findall("<h2>(.*)</h2>", page) == ["Plain", "Fine", "Drawn"]
+    assert "small print" in page
+    assert page.count("<figure>") == 1

@@ -79,7 +79,7 @@ def test_weights_begin_as_the_layers_of_torch_or_keras_do(initialization: str) -
 
 @pytest.mark.parametrize("after", ["each", "last"])
 def test_dropout_stands_where_it_is_asked_for(log: Interactions, after: str) -> None:
-    from unblur.training.dropout import dropped
+    from unblur.training.networks import dropped
 
     made = RowNetwork(31, RowMLP(dims=(12, 7), dropout_after=after), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     rows = SparseRows.of(log.binarized().matrix).all()

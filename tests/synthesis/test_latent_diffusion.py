@@ -22,8 +22,8 @@ from unblur.synthesis.latent_noise import (
 )
 from unblur.synthesis.latent_sampling import DivergedSampling, LatentSampler, lengths
 from unblur.synthesis.settings import LatentDiffusion
-from unblur.training.loop import Plan, Training
-from unblur.training.settings import Optimizer
+from unblur.training.loop import Training
+from unblur.training.settings import Optimizer, Plan
 
 
 def chance(seed: int = 0) -> torch.Generator:

@@ -321,3 +321,12 @@ def _unknown_pairs(
                 'Use that vocabulary when reading, or pass `unknown="ignore"` to leave them out.'
             )
     raise AssertionError("called without unknown labels")
+
+
+def check_train(train: Interactions) -> None:
+    """Raise `DataError` for interactions without anything to learn: no pair, or every pair."""
+    if not 0 < train.density < 1:
+        raise DataError(
+            "The density of interactions to learn from must lie strictly between 0 and 1; "
+            f"{train!r} has density {train.density:g}. Check what was read, and what counts as an interaction."
+        )

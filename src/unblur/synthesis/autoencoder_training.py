@@ -12,15 +12,15 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split, hold_out_last
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import per_user
+from unblur.models.variational import negative_log_likelihoods, rising
 from unblur.privacy.clipping import Uses
 from unblur.randomness import streams, torch_generator
 from unblur.ranking import top_k
-from unblur.synthesis.multi_vae_network import MultiVAENetwork, divergences, multinomial_losses
+from unblur.synthesis.multi_vae_network import MultiVAENetwork
 from unblur.synthesis.settings import UserStopping, VariationalAutoencoder
 from unblur.training.learner import Moment, Weights, load_weights
 from unblur.training.rows import SparseRows
-from unblur.training.settings import Optimizer
-from unblur.training.validation import check_metric
+from unblur.training.settings import Optimizer, check_metric
 
 AT_ONCE = 1024
 """How many users are encoded or judged together."""
@@ -64,13 +64,8 @@ class AutoencoderLearner:
         batch = self.rows.take(rows)
         encoding = self.network.encode(batch, generator, uses)
         logits = self.network.decode(encoding.drawn(generator), uses)
-        return multinomial_losses(logits, batch) + self.kl_weight(moment.update) * divergences(encoding)
-
-    def kl_weight(self, update: int) -> float:
-        """β after so many batches: it rises evenly, up to `kl_weight`."""
-        settings = self.settings
-        risen = update / settings.kl_batches if settings.kl_batches else 1.0
-        return min(settings.kl_weight, risen) if settings.kl_batches else settings.kl_weight
+        weight = rising(self.settings.kl_weight, self.settings.kl_batches, moment.update)
+        return negative_log_likelihoods(logits, batch) + weight * encoding.divergences()
 
     def fitted(self, weights: Weights) -> MultiVAENetwork:
         """The network with these weights, not to be trained further."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
 from unblur.data.splits.sets import Split
 from unblur.errors import DataError
 from unblur.privacy.accountant import Accounting, Privacy, Stage, planned
@@ -24,14 +24,14 @@ from unblur.synthesis.latent_synthesizer import LatentSynthesizer
 from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.multi_vae_network import MultiVAENetwork
 from unblur.synthesis.sdrm import SDRM
-from unblur.synthesis.settings import LatentDiffusion, Precision, VariationalAutoencoder
-from unblur.synthesis.synthesizer import RealCounts, check_train
+from unblur.synthesis.settings import LatentDiffusion, VariationalAutoencoder
+from unblur.synthesis.synthesizer import RealCounts
 from unblur.training.checkpoints import CheckpointFolder, recorded_seed
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
-from unblur.training.loop import Plan, Training
+from unblur.training.loop import Training
 from unblur.training.private import train_privately
-from unblur.training.settings import Optimizer, Stopping
+from unblur.training.settings import Optimizer, Plan, Precision, Stopping
 
 AUTOENCODER, DIFFUSION = "the autoencoder", "the diffusion"
 

@@ -19,7 +19,7 @@ from unblur.models.diffusion.denoiser import step_embedding
 from unblur.models.diffusion.schedule import NoiseSchedule, Schedule, noise_schedule
 from unblur.privacy.clipping import Uses
 from unblur.synthesis.settings import LatentDiffusion
-from unblur.training.dropout import dropped
+from unblur.training.networks import dropped
 
 
 def latent_schedule(settings: LatentDiffusion) -> NoiseSchedule:

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from unblur.errors import UnblurError
 from unblur.synthesis.latent_noise import LatentDenoiser, NoiseLevels, latent_schedule
-from unblur.synthesis.settings import Precision
-from unblur.training.dropout import dropped
+from unblur.training.networks import dropped
+from unblur.training.settings import Precision
 
 ROUNDED = 128
 """The network is asked about a multiple of so many rows: each new shape of a matrix product costs its set-up."""

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from unblur.privacy.accountant import Privacy
 from unblur.spec import spec
-from unblur.synthesis.settings import Discretization, Precision, VariationalAutoencoder
+from unblur.synthesis.settings import Discretization, VariationalAutoencoder
 from unblur.synthesis.trained import TrainedOnRows
+from unblur.training.settings import Precision
 
 
 @spec

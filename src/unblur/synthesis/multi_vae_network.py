@@ -1,21 +1,18 @@
-"""The network of MultiVAE++: a hidden layer on each side of the latent, and its multinomial loss.
+"""The network of MultiVAE++: a hidden layer on each side of the latent.
 
 Weights lie with one row an item at both ends, so that a sparse history gathers the rows of its items.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from unblur.models.diffusion.autoencoder import Encoding
+from unblur.models.variational import Encoding
 from unblur.privacy.clipping import Uses
 from unblur.synthesis.settings import VariationalAutoencoder
+from unblur.training.networks import xavier_normal
 from unblur.training.rows import RowBatch
 
 DENSE_FROM = 0.02
@@ -51,13 +48,7 @@ class MultiVAENetwork(nn.Module):
         self.register_buffer("prior_mean", torch.zeros(latent) if of_codes else None)
         self.register_buffer("prior_factor", torch.eye(latent) if of_codes else None)
         if generator is not None:
-            with torch.no_grad():
-                for parameter in self.parameters():
-                    if parameter.ndim == 1:
-                        parameter.zero_()
-                    else:
-                        deviation = math.sqrt(2 / sum(parameter.shape))
-                        parameter.normal_(0, deviation, generator=generator)
+            xavier_normal(self.parameters(), generator)
 
     @property
     def latent(self) -> int:
@@ -124,38 +115,3 @@ def normalized(batch: RowBatch) -> RowBatch:
     norms = squares.sqrt().clamp_min(1e-12)
     weights = batch.weights / norms[batch.owners]
     return RowBatch(batch.owners, batch.columns, weights, batch.offsets, batch.n_rows, batch.n_columns)
-
-
-class _Multinomial(torch.autograd.Function):
-    """The likelihood of each row, with one buffer of the logits' size, which becomes the gradient."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, logits: Tensor, places: Tensor, owners: Tensor, weights: Tensor) -> Tensor:
-        logs = torch.log_softmax(logits.float(), 1)
-        totals = torch.zeros(len(logs), device=logs.device).index_add(0, owners, weights)
-        ctx.save_for_backward(logs, totals, places, owners, weights)
-        ctx.kind = logits.dtype  # type: ignore[attr-defined]
-        picked = logs.view(-1)[places] * weights
-        return torch.zeros(len(logs), device=logs.device).index_add(0, owners, picked).neg()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        logs, totals, places, owners, weights = ctx.saved_tensors
-        (each,) = gradients
-        made = logs.exp().mul_((totals * each)[:, None])
-        made.view(-1)[places] -= weights * each[owners]
-        return made.to(ctx.kind), None, None, None
-
-
-def multinomial_losses(logits: Tensor, batch: RowBatch) -> Tensor:
-    """−Σ_i x_i·log softmax(logits)_i of each row, (n,) float32 (Liang et al., equation 2)."""
-    places = batch.owners * batch.n_columns + batch.columns
-    made: Tensor = _Multinomial.apply(logits, places, batch.owners, batch.weights)  # type: ignore[no-untyped-call]
-    return made
-
-
-def divergences(encoding: Encoding) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, 1)) of each row, (n,)."""
-    variance = encoding.log_variance.exp()
-    return -(1 + encoding.log_variance - encoding.mean.square() - variance).sum(1) / 2

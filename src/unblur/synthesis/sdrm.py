@@ -11,10 +11,10 @@ from unblur.synthesis.multi_vae import check_private
 from unblur.synthesis.settings import (
     Discretization,
     LatentDiffusion,
-    Precision,
     VariationalAutoencoder,
 )
 from unblur.synthesis.trained import TrainedOnRows
+from unblur.training.settings import Precision
 
 
 @spec

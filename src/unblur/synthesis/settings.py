@@ -5,16 +5,13 @@ Names in quotes are those of the SDRM authors' command line.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from unblur.errors import SpecError
 from unblur.spec import spec
-from unblur.training.settings import Dropout, Optimizer, Share
-
-Precision: TypeAlias = Literal["float32", "bfloat16"]
-"""What matrix products are computed in; weights, losses and latents are float32 in any case."""
+from unblur.training.settings import Dropout, Optimizer, Share, check_stopping
 
 
 @spec
@@ -33,14 +30,7 @@ class UserStopping:
     """Which part of each such user's items must be found again, rounded up; the rest is their history."""
 
     def __post_init__(self) -> None:
-        from unblur.training.validation import check_metric
-
-        check_metric(self.metric)
-        if self.every > self.patience:
-            raise SpecError(
-                f"`patience` counts epochs and must be at least `every`; saw {self.patience} and "
-                f"{self.every}. Raise `patience` or evaluate more often."
-            )
+        check_stopping(self.metric, self.every, self.patience)
 
 
 @spec

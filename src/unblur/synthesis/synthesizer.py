@@ -197,12 +197,3 @@ class RealCounts:
         edges = np.cumsum(self.users_with)
         places = np.searchsorted(edges, random.random(size) * edges[-1], side="right")
         return np.asarray(places, dtype=np.int64)
-
-
-def check_train(train: Interactions) -> None:
-    """Raise `DataError` for interactions that no synthesizer can learn from: no pair, or every pair."""
-    if not 0 < train.density < 1:
-        raise DataError(
-            "The density of interactions to learn from must lie strictly between 0 and 1; "
-            f"{train!r} has density {train.density:g}. Check what was read, and what counts as an interaction."
-        )

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Literal, TypeAlias
-
 import torch
 
 from unblur.errors import CapabilityError
-
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+from unblur.training.settings import Precision
 
 
 def check_device(device: str, precision: Precision = "float32") -> torch.device:
@@ -28,9 +24,3 @@ def check_device(device: str, precision: Precision = "float32") -> torch.device:
             f'Precision "bfloat16" needs a GPU that has it; {device!r} has not. Use "float32".'
         )
     return wanted
-
-
-@cache
-def multiplies_halves(device: torch.device) -> bool:
-    """Whether it is a CPU that multiplies matrices of float16 in hardware, several times faster than of float32."""
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_fp16", False))

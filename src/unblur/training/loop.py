@@ -11,20 +11,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Generic, Literal, TypeVar
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unblur.errors import UnblurError
+from unblur.errors import CapabilityError, UnblurError
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.training.checkpoints import Checkpoint, CheckpointFolder
-from unblur.training.devices import Precision, check_device
+from unblur.training.devices import check_device
 from unblur.training.learner import Learner, Moment
-from unblur.training.optimization import clip, make_optimizer, optimizer_state, restore_optimizer
-from unblur.training.scalars import Scalars
-from unblur.training.settings import Stopping
+from unblur.training.optimizers import clip, make_optimizer, optimizer_state, restore_optimizer
+from unblur.training.settings import Plan
 
 Fitted = TypeVar("Fitted")
 EVENT_SECONDS = 1.0
@@ -33,21 +33,6 @@ EVENT_SECONDS = 1.0
 
 class DivergedTraining(UnblurError, ArithmeticError):
     """A loss that is no longer a finite number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How long to train, and in which batches."""
-
-    epochs: int = 1000
-    batch_size: int = 400
-    precision: Precision = "float32"
-    """What matrix products are computed in: bfloat16 runs them under autocast, weights and losses stay
-    float32."""
-    stopping: Stopping | None = None
-    """When to stop early; needs a judge."""
-    decay: Literal["none", "linear"] = "none"
-    """``linear``: in epoch e of E, learning rates are 1 − (e − 1)/E of what they are at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +49,30 @@ class EpochReport:
     """Whether this is the best epoch so far; without evaluation every epoch is."""
     seconds: float
     """How long the epoch took, evaluation included."""
+
+
+class Scalars:
+    """Writes figures of each epoch as TensorBoard event files."""
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as problem:
+            raise CapabilityError(
+                f"Writing for TensorBoard needs the extra `tensorboard`; {problem}. "
+                "Install it with `pip install 'unblur[tensorboard]'`, or leave `tensorboard` out."
+            ) from None
+        self._writer = SummaryWriter(str(folder))
+
+    def add(self, epoch: int, figures: Mapping[str, float | None]) -> None:
+        """One point a figure; figures that are `None` have none."""
+        for name, value in figures.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, epoch)
+
+    def close(self) -> None:
+        """Close the file; a figure that is added afterwards begins another."""
+        self._writer.close()
 
 
 class Training(Generic[Fitted]):

@@ -1,14 +1,28 @@
-"""Sparse history rows on a device, made dense a batch at a time."""
+"""Sparse history rows on a device, made dense a batch at a time, and scored in blocks."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
+
+from unblur.parallel.threads import in_threads
+
+MOST_ROWS = 1024
+"""How many histories are scored together; bounds the memory between."""
+FEWEST_ROWS = 16
+"""Fewer are filled up: matrix products of a handful of rows take other routes and differ in the last bits."""
+MOST_ITEMS_FILLED = 8192
+"""With more items than this nothing is filled up; it would cost a lone user more time than the last bits are
+worth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +83,9 @@ class RowBatch:
 
     def dense(self) -> Tensor:
         """(n_rows, n_columns) float32, zero where nothing is stored."""
-        made = torch.zeros(self.n_rows, self.n_columns, device=self.weights.device)
-        made.view(-1)[self.owners * self.n_columns + self.columns] = self.weights
-        return made
+        dense = torch.zeros(self.n_rows, self.n_columns, device=self.weights.device)
+        dense.view(-1)[self.owners * self.n_columns + self.columns] = self.weights
+        return dense
 
     def times(self, table: Tensor) -> Tensor:
         """The rows times a table (n_columns, width) → (n_rows, width), for the price of the stored
@@ -104,3 +118,30 @@ class RowBatch:
         kept = torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= dropout
         weights = self.weights * kept / (1 - dropout)
         return RowBatch(self.owners, self.columns, weights, self.offsets, self.n_rows, self.n_columns)
+
+
+def scored(
+    matrix: sparse.csr_array,
+    score: Callable[[RowBatch, NDArray[np.int64]], Tensor],
+    device: torch.device,
+) -> NDArray[np.float32]:
+    """Score all rows in blocks, on a CPU one thread for each: (n_rows, n_items) float32 in the memory of the CPU.
+
+    `score` takes a block of rows and their positions, (n,), of which the last may stand there several times.
+    """
+    rows, scores = SparseRows.of(matrix, device), np.empty(matrix.shape, dtype=np.float32)
+    fewest = FEWEST_ROWS if matrix.shape[1] <= MOST_ITEMS_FILLED else 1
+    target = torch.from_numpy(scores)
+
+    @torch.no_grad()
+    def block(start: int) -> None:
+        stop = min(start + MOST_ROWS, len(rows))
+        places = np.minimum(np.arange(start, max(stop, start + fewest)), stop - 1)
+        part = score(rows.take(torch.as_tensor(places, device=device)), places)
+        target[start:stop] = part[: stop - start]
+
+    starts = range(0, len(rows), MOST_ROWS)
+    each = in_threads(block, starts) if device.type == "cpu" else (block(start) for start in starts)
+    with closing(each):
+        deque(each, maxlen=0)
+    return scores

@@ -19,10 +19,9 @@ from unblur.spec import spec_to_dict
 from unblur.training.checkpoints import CheckpointFolder, recorded_seed
 from unblur.training.devices import check_device
 from unblur.training.learner import Learner
-from unblur.training.loop import Plan, Training
-from unblur.training.scalars import Scalars
-from unblur.training.settings import Stopping
-from unblur.training.validation import Judge, carve, given
+from unblur.training.loop import Scalars, Training
+from unblur.training.settings import Plan, Stopping
+from unblur.training.stopping import Judge, carve, given
 
 R = TypeVar("R", bound=Recommender)
 

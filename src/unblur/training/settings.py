@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from unblur.errors import SpecError
+from unblur.evaluation.metrics import USER_METRICS, parse_metric
 from unblur.spec import spec
 
 Activation: TypeAlias = Literal[
@@ -15,6 +17,8 @@ Activation: TypeAlias = Literal[
 """The non-linearity between linear layers."""
 Dropout: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 """A probability of being set to zero in training; what stays is scaled up to keep the mean."""
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""What matrix products are computed in; weights and losses are float32 in any case."""
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 """A fraction strictly between 0 and 1."""
 
@@ -52,11 +56,40 @@ class Stopping:
     """How much of each user's interactions is set aside, always leaving one."""
 
     def __post_init__(self) -> None:
-        from unblur.training.validation import check_metric
+        check_stopping(self.metric, self.every, self.patience)
 
-        check_metric(self.metric)
-        if self.every > self.patience:
-            raise SpecError(
-                f"`patience` counts epochs and must be at least `every`; saw {self.patience} and "
-                f"{self.every}. Raise `patience` or evaluate more often."
-            )
+
+def check_stopping(metric: str, every: int, patience: int) -> None:
+    """Raise `SpecError` where a training cannot stop by these."""
+    check_metric(metric)
+    if every > patience:
+        raise SpecError(
+            f"`patience` counts epochs and must be at least `every`; saw {patience} and {every}. "
+            "Raise `patience` or evaluate more often."
+        )
+
+
+def check_metric(name: str) -> tuple[str, int]:
+    """The metric and cut-off that a name such as ``recall@20`` stands for, if users have values of it."""
+    metric, cutoff = parse_metric(name)
+    if metric not in USER_METRICS or metric == "mean_popularity":
+        known = ", ".join(sorted(set(USER_METRICS) - {"mean_popularity"}))
+        raise SpecError(
+            f"Training stops by a metric that each user has and that grows; saw {name!r}. Use one of {known}."
+        )
+    return metric, cutoff
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to train, and in which batches."""
+
+    epochs: int = 1000
+    batch_size: int = 400
+    precision: Precision = "float32"
+    """What matrix products are computed in: bfloat16 runs them under autocast, weights and losses stay
+    float32."""
+    stopping: Stopping | None = None
+    """When to stop early; needs a judge."""
+    decay: Literal["none", "linear"] = "none"
+    """``linear``: in epoch e of E, learning rates are 1 − (e − 1)/E of what they are at first."""

@@ -227,7 +227,7 @@ def validation_of(base: Any, split: Split, seed: int) -> tuple[Split, str]:
     if stopping is None:
         made = Random(fraction=0.1).apply(split.train, random)
         return made, "a random tenth of each user's train interactions"
-    from unblur.training.validation import carve
+    from unblur.training.stopping import carve
 
     made = carve(split.train, stopping, random)
     which = "the last in time" if stopping.carve == "last" else "random ones"
@@ -247,7 +247,7 @@ def _tried(
     progress: Progress,
 ) -> Trial:
     from unblur.training.loop import DivergedTraining
-    from unblur.training.validation import Judge
+    from unblur.training.stopping import Judge
 
     start = time.perf_counter()
     judge = Judge.of(given, metric)

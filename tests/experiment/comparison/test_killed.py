@@ -19,7 +19,7 @@ from unblur.models.linear.item_knn import ItemKNN
 from unblur.models.linear.pure_svd import PureSVD
 from unblur.models.popularity import Popularity  # every import before the first fork
 import unblur.experiment.comparison.cache, unblur.experiment.comparison.running, unblur.experiment, unblur.data.files, unblur.data.catalogue
-import unblur.training.loop, unblur.training.validation, polars, scipy.sparse.linalg
+import unblur.training.loop, unblur.training.stopping, polars, scipy.sparse.linalg
 
 what, folder, journal, log, kills = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])
 MODELS = ["popularity", "item-knn", "ease", "rp3beta", "pure-svd", "user-knn"]

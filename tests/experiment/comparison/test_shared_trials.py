@@ -8,7 +8,7 @@ from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.data.splits import Random
 from unblur.errors import SpecError
 from unblur.models.spectral.bspm import BSPM
-from unblur.training.validation import Judge
+from unblur.training.stopping import Judge
 from unblur.tuning import study
 from unblur.tuning.space import dimensions_of, set_point
 

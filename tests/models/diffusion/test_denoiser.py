@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from unblur.errors import SpecError
-from unblur.models.diffusion.denoiser import ACTIVATIONS, DenoisingNetwork, hidden_widths, step_embedding
+from unblur.models.diffusion.denoiser import DenoisingNetwork, hidden_widths, step_embedding
 from unblur.models.diffusion.settings import Denoiser
-from unblur.training.dropout import dropped, keep_mask, least_kept
+from unblur.training.networks import ACTIVATIONS, dropped, keep_mask, least_kept
 
 
 def chance(seed: int = 0) -> torch.Generator:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import unblur
 from tests.models.diffusion.generated import communities, without_times
+from tests.models.diffusion.trainable import LATENT
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.errors import DataError, SpecError, VocabularyMismatch
@@ -141,6 +143,20 @@ def test_restored_from_its_tensors_it_scores_the_same(spec: DiffRec, tmp_path: P
     assert np.array_equal(again.score(DATA), model.score(DATA))
     model.save(tmp_path / "model")
     assert (tmp_path / "model" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("spec", [QUICK, LATENT])
+def test_what_a_version_with_a_tolerance_saved_loads_and_scores_at_every_step(
+    spec: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = spec.fit(DATA, rng=0)
+    earlier = {**model.tensors(), "shortened.weights": np.eye(3), "shortened.gains.0": np.ones((3, 12))}
+    with monkeypatch.context() as patched:
+        patched.setattr(type(model), "tensors", lambda self: earlier)
+        model.save(tmp_path / "model")
+    again = unblur.load(tmp_path / "model")
+    assert again.tensors().keys() == model.tensors().keys()
+    assert np.array_equal(again.score(DATA), model.score(DATA))
 
 
 def test_new_users_empty_histories_and_unknown_items() -> None:

@@ -5,9 +5,13 @@ import pytest
 
 from tests.models.diffusion.generated import communities
 from unblur.errors import DataError, SpecError
-from unblur.models.diffusion.item_clusters import item_clusters, nearest_centres
-from unblur.models.diffusion.item_embeddings import lightgcn_embeddings, spectral_embeddings
-from unblur.models.diffusion.settings import ItemClusters, LightGCN
+from unblur.models.diffusion.item_clusters import (
+    item_clusters,
+    lightgcn_embeddings,
+    nearest_centres,
+    spectral_embeddings,
+)
+from unblur.models.diffusion.settings import GraphEmbeddings, ItemClusters
 
 GROUPS = np.random.default_rng(0)
 
@@ -27,7 +31,7 @@ def truth(n_users: int = 120, n_items: int = 60, groups: int = 4) -> np.ndarray:
 @pytest.mark.parametrize("embeddings", ["spectral", "lightgcn"])
 def test_communities_of_items_are_found(embeddings: str) -> None:
     settings = ItemClusters(
-        count=4, embeddings=embeddings, width=8, lightgcn=LightGCN(epochs=30, batch_size=256)
+        count=4, embeddings=embeddings, width=8, lightgcn=GraphEmbeddings(epochs=30, batch_size=256)
     )
     labels = item_clusters(communities(), settings, rng=1)
     assert labels.dtype == np.int64
@@ -51,9 +55,11 @@ def test_embeddings_of_both_kinds_have_their_width() -> None:
     data = communities()
     assert spectral_embeddings(data, 8, rng=0).shape == (60, 8)
     assert spectral_embeddings(data, 500, rng=0).shape == (60, 60)
-    made = lightgcn_embeddings(data, 8, LightGCN(epochs=1), rng=0)
+    made = lightgcn_embeddings(data, 8, GraphEmbeddings(epochs=1), rng=0)
     assert made.shape == (60, 8)
-    assert np.array_equal(made, lightgcn_embeddings(data, 8, LightGCN(epochs=1), rng=0))
+    assert np.array_equal(made, lightgcn_embeddings(data, 8, GraphEmbeddings(epochs=1), rng=0))
+    with pytest.raises(SpecError, match="layers"):
+        lightgcn_embeddings(data, 8, GraphEmbeddings(layers=0), rng=0)
 
 
 def test_bad_input_is_refused() -> None:

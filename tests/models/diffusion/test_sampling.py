@@ -6,10 +6,15 @@ import torch
 from scipy import sparse
 
 from unblur.models.diffusion.denoiser import DenoisingNetwork
-from unblur.models.diffusion.folding import FoldedChain
-from unblur.models.diffusion.inference import Inference
-from unblur.models.diffusion.row_noise import row_keys, row_normals
-from unblur.models.diffusion.sampling import denoise, denoising_path, noised, reverse_chain
+from unblur.models.diffusion.histories import row_keys, row_normals
+from unblur.models.diffusion.sampling import (
+    FoldedChain,
+    Inference,
+    denoise,
+    denoising_path,
+    noised,
+    reverse_chain,
+)
 from unblur.models.diffusion.schedule import Schedule, noise_schedule
 from unblur.models.diffusion.settings import Denoiser, Objective, Sampling
 from unblur.training.rows import SparseRows

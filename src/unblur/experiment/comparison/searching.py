@@ -63,7 +63,7 @@ def judged_on(prepared: Prepared) -> tuple[Split, str]:
     random = streams(prepared.recipe.seed, "validation")["validation"]
     if strict and split.train.timestamps is not None:
         from unblur.training.settings import Stopping
-        from unblur.training.validation import carve
+        from unblur.training.stopping import carve
 
         made = carve(split.train, Stopping(carve="last", fraction=SET_ASIDE), random)
         return made, f"the last {SET_ASIDE:.0%} in time of each user's train interactions"

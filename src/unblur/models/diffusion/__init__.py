@@ -7,8 +7,8 @@ from unblur.models.diffusion.latent_diffrec import LatentDiffRec as LatentDiffRe
 from unblur.models.diffusion.schedule import Schedule as Schedule
 from unblur.models.diffusion.settings import Autoencoder as Autoencoder
 from unblur.models.diffusion.settings import Denoiser as Denoiser
+from unblur.models.diffusion.settings import GraphEmbeddings as GraphEmbeddings
 from unblur.models.diffusion.settings import ItemClusters as ItemClusters
-from unblur.models.diffusion.settings import LightGCN as LightGCN
 from unblur.models.diffusion.settings import Objective as Objective
 from unblur.models.diffusion.settings import Sampling as Sampling
 from unblur.models.diffusion.settings import TimeWeights as TimeWeights

@@ -1,17 +1,9 @@
-"""The variational autoencoder around latent diffusion: an encoder for each cluster of items (paper, section
-3.4).
-
-The pieces serve any latent model: `encode` takes sparse rows and never makes them dense, `decode` gives
-logits, and `negative_log_likelihood` and `divergence` are the two parts of a variational loss.
-"""
+"""The variational autoencoder around latent diffusion: an encoder for each cluster of items (paper, section 3.4)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,31 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.errors import SpecError
-from unblur.models.diffusion.denoiser import ACTIVATIONS
 from unblur.models.diffusion.settings import Autoencoder
+from unblur.models.variational import Encoding
+from unblur.training.networks import ACTIVATIONS, Activate, xavier_normal
 from unblur.training.rows import RowBatch
-
-Activate: TypeAlias = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Encoding:
-    """Where rows lie in the latent."""
-
-    mean: Tensor
-    """μ, (n, latent)."""
-    log_variance: Tensor
-    """log σ², (n, latent)."""
-
-    def drawn(self, generator: torch.Generator) -> Tensor:
-        """μ + σ·ε, (n, latent) (Kingma and Welling, ICLR 2014, section 2.4)."""
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
-        return self.mean + torch.exp(self.log_variance / 2) * noise
-
-    def divergence(self) -> Tensor:
-        """KL(N(μ, σ²) ‖ N(0, 1)), summed over the latent, mean over rows."""
-        terms = 1 + self.log_variance - self.mean.square() - self.log_variance.exp()
-        return -terms.sum(1).mean() / 2
 
 
 class ClusteredAutoencoder(nn.Module):
@@ -88,9 +59,7 @@ class ClusteredAutoencoder(nn.Module):
             widths = [(settings.encoder_dims[-1], len(clusters))]
         self.decoders = nn.ModuleList([_Decoder(each) for each in widths])
         if generator is not None:
-            with torch.no_grad():
-                for parameter in self.parameters():
-                    _begin(parameter, generator)
+            xavier_normal(self.parameters(), generator)
 
     @property
     def latent_width(self) -> int:
@@ -112,7 +81,7 @@ class ClusteredAutoencoder(nn.Module):
             return whole
         parts = latent.split(self.shares, dim=1)
         logits = [decoder(part, self.activation) for decoder, part in zip(self.decoders, parts, strict=True)]
-        starts = torch.tensor([0, *(made.shape[1] for made in logits[:-1])], device=latent.device).cumsum(0)
+        starts = torch.tensor([0, *(part.shape[1] for part in logits[:-1])], device=latent.device).cumsum(0)
         return torch.cat(logits, 1)[:, starts[self.clusters] + self.places]
 
     def _of_cluster(self, batch: RowBatch, number: int) -> RowBatch:
@@ -173,16 +142,3 @@ def latent_shares(sizes: Sequence[int], width: int) -> list[int]:
     while sum(shares) > width - 1:
         shares[shares.index(max(shares))] -= 1
     return [*shares, width - sum(shares)]
-
-
-def negative_log_likelihood(logits: Tensor, batch: RowBatch) -> Tensor:
-    """−Σ_i x_i·log softmax(logits)_i, mean over rows (Liang et al., WWW 2018, equation 2)."""
-    totals = torch.zeros(batch.n_rows, device=logits.device).index_add(0, batch.owners, batch.weights)
-    return (totals * torch.logsumexp(logits, 1) - batch.sums(logits)).mean()
-
-
-def _begin(parameter: Tensor, generator: torch.Generator) -> None:
-    if parameter.ndim == 1:
-        parameter.zero_()
-    else:
-        parameter.normal_(0, math.sqrt(2 / sum(parameter.shape)), generator=generator)

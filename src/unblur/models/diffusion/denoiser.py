@@ -1,52 +1,24 @@
 """The denoising network: a noisy row and its step in, the clean row (or the noise) out (paper, section 3.1).
 
 Weights lie with one row an item (`item_in`, `item_out`), so that a sparse history gathers the rows of its
-items, and so that the last layer times the first is one small matrix (see `unblur.models.diffusion.folding`).
+items, and so that the last layer times the first is one small matrix (see `unblur.models.diffusion.sampling.FoldedChain`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.models.diffusion.settings import Denoiser
-from unblur.training.dropout import dropped
-
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {
-        "tanh": torch.tanh,
-        "relu": functional.relu,
-        "sigmoid": torch.sigmoid,
-        "leaky_relu": functional.leaky_relu,
-        "elu": functional.elu,
-        "gelu": functional.gelu,
-        "silu": functional.silu,
-        "softplus": functional.softplus,
-        "identity": lambda x: x,
-    }
-)
-"""The non-linearities by the names that the settings use."""
-
-IN_PLACE: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {
-        "tanh": torch.tanh_,
-        "relu": torch.relu_,
-        "sigmoid": torch.sigmoid_,
-        "leaky_relu": functional.leaky_relu_,
-        "elu": functional.elu_,
-        "identity": lambda x: x,
-    }
-)
-"""Those that can overwrite what they are given."""
+from unblur.training.networks import ACTIVATIONS, IN_PLACE, dropped, xavier_normal
 
 BIAS_DEVIATION = 0.001
-"""The deviation that biases begin with."""
+"""The deviation that biases begin with, as in the authors' code."""
 
 
 def step_embedding(steps: Tensor, width: int) -> Tensor:
@@ -59,8 +31,8 @@ def step_embedding(steps: Tensor, width: int) -> Tensor:
         -math.log(10000) * torch.arange(half, dtype=torch.float32, device=steps.device) / max(half, 1)
     )
     angles = steps.to(torch.float32)[:, None] * rates
-    made = torch.cat((torch.cos(angles), torch.sin(angles)), dim=1)
-    return functional.pad(made, (0, width - 2 * half))
+    waves = torch.cat((torch.cos(angles), torch.sin(angles)), dim=1)
+    return functional.pad(waves, (0, width - 2 * half))
 
 
 def hidden_widths(settings: Denoiser) -> tuple[int, ...]:
@@ -96,18 +68,14 @@ class DenoisingNetwork(nn.Module):
         self.item_out = nn.Parameter(torch.empty(width, widths[-1]))
         self.bias_out = nn.Parameter(torch.empty(width))
         if generator is not None:
-            self._initialize(generator)
-
-    @torch.no_grad()
-    def _initialize(self, generator: torch.Generator) -> None:
-        width, first = self.item_in.shape
-        beside = self.settings.embedding_size
-        for weight in (self.item_in, self.step_in):
-            weight.normal_(0, math.sqrt(2 / (width + beside + first)), generator=generator)
-        for weight in (self.embedding_weight, *self.hidden_weights, self.item_out):
-            weight.normal_(0, math.sqrt(2 / sum(weight.shape)), generator=generator)
-        for bias in (self.bias_in, self.embedding_bias, *self.hidden_biases, self.bias_out):
-            bias.normal_(0, BIAS_DEVIATION, generator=generator)
+            # The row's part of the first layer and the step's are one layer in the paper, with one fan-in.
+            deviation = math.sqrt(2 / (width + embedding + widths[0]))
+            with torch.no_grad():
+                for weight in (self.item_in, self.step_in):
+                    weight.normal_(0, deviation, generator=generator)
+            weights = (self.embedding_weight, *self.hidden_weights, self.item_out)
+            biases = (self.bias_in, self.embedding_bias, *self.hidden_biases, self.bias_out)
+            xavier_normal((*weights, *biases), generator, bias_deviation=BIAS_DEVIATION)
 
     @property
     def width(self) -> int:
@@ -123,24 +91,20 @@ class DenoisingNetwork(nn.Module):
     def hidden(self, first: Tensor) -> Tensor:
         """From the first layer's sums, (n, first width), to the last hidden layer's values, (n, last
         width)."""
-        return self.hidden_layers(first)[-1]
-
-    def hidden_layers(self, first: Tensor) -> list[Tensor]:
-        """The same for all hidden layers."""
-        made = [self.activation(first)]
+        h = self.activation(first)
         for weight, bias in zip(self.hidden_weights, self.hidden_biases, strict=True):
-            made.append(self.activation(functional.linear(made[-1], weight, bias)))
-        return made
+            h = self.activation(functional.linear(h, weight, bias))
+        return h
 
     def hidden_in_place(self, layers: Sequence[Tensor]) -> Tensor:
         """`hidden`, without memory of its own and without gradients: `layers`, (n, width) each, begin with the
         first layer's sums, and are overwritten with values."""
-        h = self.activate(layers[0])
+        h = self._activate(layers[0])
         for weight, bias, out in zip(self.hidden_weights, self.hidden_biases, layers[1:], strict=True):
-            h = self.activate(torch.addmm(bias, h, weight.T, out=out))
+            h = self._activate(torch.addmm(bias, h, weight.T, out=out))
         return h
 
-    def activate(self, sums: Tensor) -> Tensor:
+    def _activate(self, sums: Tensor) -> Tensor:
         """The activation, overwriting its sums."""
         overwriting = IN_PLACE.get(self.settings.activation)
         return sums.copy_(self.activation(sums)) if overwriting is None else overwriting(sums)

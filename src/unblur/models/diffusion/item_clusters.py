@@ -1,16 +1,22 @@
-"""Groups of similar items: k-means on item embeddings."""
+"""Groups of similar items: k-means on item embeddings, which are made from the train interactions alone."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
-from unblur.models.diffusion.item_embeddings import lightgcn_embeddings, spectral_embeddings
-from unblur.models.diffusion.settings import ItemClusters
-from unblur.progress import Progress, silent
+from unblur.models.diffusion.settings import GraphEmbeddings, ItemClusters
+from unblur.models.neural.graph_embeddings import GraphLearner
+from unblur.models.neural.lightgcn import LightGCN
+from unblur.models.spectral.normalization import normalize
+from unblur.models.spectral.spectrum import truncated_svd
+from unblur.progress import Progress, of_part, silent
 from unblur.randomness import RNG, generator, streams
+from unblur.training.loop import Training
+from unblur.training.settings import Optimizer, Plan
 
 
 def item_clusters(
@@ -52,6 +58,43 @@ def item_clusters(
     return nearest_centres(embeddings, settings.count, rng=chance["k-means"])
 
 
+def spectral_embeddings(train: Interactions, width: int, *, rng: RNG | None = None) -> NDArray[np.float32]:
+    """V·Σ of the normalised train matrix, (n_items, at most `width`): its leading right singular vectors,
+    scaled."""
+    rank = min(width, train.n_users, train.n_items)
+    spectrum = truncated_svd(normalize(train).matrix, rank, rng=rng)
+    embeddings: NDArray[np.float32] = spectrum.right * spectrum.values.astype(np.float32)
+    return embeddings
+
+
+def lightgcn_embeddings(
+    train: Interactions,
+    width: int,
+    settings: GraphEmbeddings,
+    *,
+    rng: RNG | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.float32]:
+    """The final item embeddings of a `LightGCN` trained on `train` by pairwise ranking, (n_items, `width`)."""
+    spec = LightGCN(
+        width=width,
+        layers=settings.layers,
+        deviation=settings.deviation,
+        ridge=settings.ridge,
+        optimizer=Optimizer(name="adam", learning_rate=settings.learning_rate),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        stopping=None,
+    )
+    seed = int(generator(rng).integers(0, 2**62))
+    learner = GraphLearner(spec, train, train.item_degrees, seed, torch.device("cpu"))
+    plan = Plan(spec.epochs, spec.batch_size)
+    run = Training(learner, plan, seed=seed, progress=of_part(progress, "item embeddings"))
+    for _ in run.epochs():
+        pass
+    return run.fitted().outward
+
+
 def nearest_centres(
     embeddings: NDArray[np.floating], count: int, *, rng: RNG | None = None
 ) -> NDArray[np.int64]:
@@ -71,8 +114,8 @@ def nearest_centres(
     seed = int(generator(rng).integers(0, 2**31))
     labels = KMeans(count, n_init=10, random_state=seed).fit_predict(np.asarray(embeddings, dtype=np.float64))
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    made: NDArray[np.int64] = np.argsort(np.argsort(first))[inverse].astype(np.int64)
-    return made
+    clusters: NDArray[np.int64] = np.argsort(np.argsort(first))[inverse].astype(np.int64)
+    return clusters
 
 
 def check_embeddings(embeddings: NDArray[np.floating], n_items: int) -> None:

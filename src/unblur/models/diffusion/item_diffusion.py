@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -15,16 +13,15 @@ from torch import Tensor, nn
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.models.diffusion.denoiser import DenoisingNetwork
-from unblur.models.diffusion.inference import Inference, calibration_rows, scored
+from unblur.models.diffusion.histories import row_keys, row_weights
 from unblur.models.diffusion.objective import DenoisingLoss
-from unblur.models.diffusion.row_noise import row_keys
-from unblur.models.diffusion.shortened import PREFIX, ShortenedChain
-from unblur.models.diffusion.time_weights import row_weights
+from unblur.models.diffusion.sampling import Inference
+from unblur.models.diffusion.settings import GONE
 from unblur.randomness import streams, torch_generator
 from unblur.recommender import Recommender, Tensors
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
-from unblur.training.rows import SparseRows
+from unblur.training.rows import SparseRows, scored
 from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
@@ -75,12 +72,7 @@ class RowLearner:
             for name, value in weights.items()
             if name.startswith("network.")
         }
-        made = built(self.spec, self.items, self.item_counts, state, self.seed, str(self.rows.weights.device))
-        network, sample = made.network, partial(calibration_rows, self.rows, self._filled)
-        made.inference = made.inference.calibrated(
-            lambda: sample().times(network.item_in), lambda hidden: hidden @ network.item_out.T
-        )
-        return made
+        return built(self.spec, self.items, self.item_counts, state, self.seed, str(self.rows.weights.device))
 
 
 class DiffRecRecommender(Recommender):
@@ -105,18 +97,16 @@ class DiffRecRecommender(Recommender):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         matrix = row_weights(histories, self.spec.time_weights)
         keys = row_keys(matrix, self.seed) if self.inference.noisy else None
-        return scored(matrix, keys, self.inference.sparse, self.network.item_in.device)
+        return scored(
+            matrix,
+            lambda rows, at: self.inference.sparse(rows, None if keys is None else keys[at]),
+            self.network.item_in.device,
+        )
 
     def tensors(self) -> Tensors:
-        """The network's weights by name, the shortened chain where there is one, and `seed`, which the noise of
-        noisy inference depends on."""
+        """The network's weights by name, and `seed`, which the noise of noisy inference depends on."""
         weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
-        shorter = self.inference.shorter
-        return {
-            **weights,
-            **({} if shorter is None else shorter.tensors()),
-            "seed": np.array([self.seed], dtype=np.int64),
-        }
+        return {**weights, "seed": np.array([self.seed], dtype=np.int64)}
 
 
 class TimedDiffRecRecommender(DiffRecRecommender):
@@ -144,9 +134,7 @@ def restored(
     arrays = {
         name: torch.from_numpy(np.asarray(array)).to(on)
         for name, array in tensors.items()
-        if name != "seed" and not name.startswith(PREFIX)
+        if name != "seed" and not name.startswith(GONE)
     }
     seed = int(np.asarray(tensors["seed"])[0])
-    made = built(spec, items, item_counts, arrays, seed, device)
-    made.inference = replace(made.inference, shorter=ShortenedChain.from_tensors(tensors, on))
-    return made
+    return built(spec, items, item_counts, arrays, seed, device)

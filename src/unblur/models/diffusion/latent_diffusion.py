@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.models.diffusion.autoencoder import ClusteredAutoencoder, negative_log_likelihood
+from unblur.models.diffusion.autoencoder import ClusteredAutoencoder
 from unblur.models.diffusion.denoiser import DenoisingNetwork
-from unblur.models.diffusion.inference import Inference, calibration_rows, scored
+from unblur.models.diffusion.histories import row_keys, row_weights
 from unblur.models.diffusion.item_clusters import item_clusters
 from unblur.models.diffusion.objective import DenoisingLoss
-from unblur.models.diffusion.row_noise import Keys, row_keys
-from unblur.models.diffusion.settings import Autoencoder
-from unblur.models.diffusion.shortened import PREFIX, ShortenedChain
-from unblur.models.diffusion.time_weights import row_weights
+from unblur.models.diffusion.sampling import Inference
+from unblur.models.diffusion.settings import GONE, Autoencoder
+from unblur.models.variational import negative_log_likelihood, rising
 from unblur.progress import Progress, silent
 from unblur.randomness import streams, torch_generator
 from unblur.recommender import Recommender, Tensors
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
-from unblur.training.rows import RowBatch, SparseRows
+from unblur.training.rows import RowBatch, SparseRows, scored
 from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
@@ -42,13 +39,6 @@ def diffusion_weight(settings: Autoencoder, moment: Moment) -> float:
     passed = moment.epoch - 1 if settings.decay_unit == "epochs" else moment.update
     falling = settings.diffusion_weight * (1 - passed / settings.diffusion_decay)
     return max(falling, settings.least_diffusion_weight)
-
-
-def divergence_weight(settings: Autoencoder, moment: Moment) -> float:
-    """The weight of the KL divergence at a moment: it rises as update / `kl_batches`, up to `kl_weight`."""
-    if not settings.kl_batches:
-        return settings.kl_weight
-    return min(settings.kl_weight, moment.update / settings.kl_batches)
 
 
 class LatentLearner:
@@ -99,7 +89,8 @@ class LatentLearner:
         diffusion, guess = self._loss(self._network, latent, generator)
         logits = self._autoencoder.decode(guess).to(torch.float32)
         variational = negative_log_likelihood(logits, batch)
-        variational = variational + divergence_weight(settings, moment) * encoding.divergence()
+        divergence_weight = rising(settings.kl_weight, settings.kl_batches, moment.update)
+        variational = variational + divergence_weight * encoding.divergences().mean()
         weight = diffusion_weight(settings, moment)
         total: Tensor
         if self.spec.objective.reweight:
@@ -111,17 +102,7 @@ class LatentLearner:
     def fitted(self, weights: Weights) -> LatentDiffRecRecommender:
         """The recommender with these weights."""
         device = str(self.rows.weights.device)
-        made = built(self.spec, self.items, self.item_counts, weights, self.clusters, self.seed, device)
-        network, autoencoder = made.network, made.autoencoder
-
-        def start() -> Tensor:
-            return autoencoder.encode(calibration_rows(self.rows, self._filled)).mean @ network.item_in
-
-        def scores(hidden: Tensor) -> Tensor:
-            return autoencoder.decode(functional.linear(hidden, network.item_out, network.bias_out))
-
-        made.inference = made.inference.calibrated(start, scores)
-        return made
+        return built(self.spec, self.items, self.item_counts, weights, self.clusters, self.seed, device)
 
 
 class LatentDiffRecRecommender(Recommender):
@@ -147,16 +128,15 @@ class LatentDiffRecRecommender(Recommender):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         matrix = row_weights(histories, self.spec.time_weights)
         keys = row_keys(matrix, self.seed) if self.inference.noisy else None
-        return scored(matrix, keys, self._block, self.network.item_in.device)
 
-    def _block(self, batch: RowBatch, keys: Keys | None) -> Tensor:
-        latent = self.inference.dense(self.autoencoder.encode(batch).mean, keys)
-        return self.autoencoder.decode(latent)
+        def logits(rows: RowBatch, at: NDArray[np.int64]) -> Tensor:
+            code = self.autoencoder.encode(rows).mean
+            return self.autoencoder.decode(self.inference.dense(code, None if keys is None else keys[at]))
+
+        return scored(matrix, logits, self.network.item_in.device)
 
     def tensors(self) -> Tensors:
-        """The weights of both networks by name, the shortened chain where there is one, `clusters` (n_items,),
-        and `seed`, which noisy inference depends on."""
-        shorter = self.inference.shorter
+        """The weights of both networks by name, `clusters` (n_items,), and `seed`, which noisy inference depends on."""
         parts = {"autoencoder": self.autoencoder, "network": self.network}
         return {
             **{
@@ -164,7 +144,6 @@ class LatentDiffRecRecommender(Recommender):
                 for part, module in parts.items()
                 for name, value in module.state_dict().items()
             },
-            **({} if shorter is None else shorter.tensors()),
             "clusters": self.autoencoder.clusters.cpu().numpy(),
             "seed": np.array([self.seed], dtype=np.int64),
         }
@@ -204,8 +183,6 @@ def restored(
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
     clusters, seed = arrays.pop("clusters"), int(arrays.pop("seed")[0])
     weights = {
-        name: torch.from_numpy(array).to(on) for name, array in arrays.items() if not name.startswith(PREFIX)
+        name: torch.from_numpy(array).to(on) for name, array in arrays.items() if not name.startswith(GONE)
     }
-    made = built(spec, items, item_counts, weights, clusters, seed, device)
-    made.inference = replace(made.inference, shorter=ShortenedChain.from_tensors(arrays, on))
-    return made
+    return built(spec, items, item_counts, weights, clusters, seed, device)

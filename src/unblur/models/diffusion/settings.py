@@ -14,6 +14,9 @@ from unblur.errors import SpecError
 from unblur.spec import spec
 from unblur.training.settings import Activation, Dropout, Optimizer
 
+GONE = "shortened."
+"""What the names of arrays begin with that saved models of earlier versions may hold, and that nothing reads."""
+
 
 @spec
 class Denoiser:
@@ -66,9 +69,7 @@ class Sampling:
     """Cap on reverse steps: ask the network at most so often, spread evenly over all T, and extrapolate its
     answers in between; `None` asks it at every step, as in the paper."""
     tolerance: NonNegativeFloat = 0.0
-    """By how much scores may differ from those of asking at every step; 0 asks at every step. Long chains without
-    noise or cap are then shortened (`unblur.models.diffusion.shortening`), as far as training rows keep within nine tenths of
-    it; histories unlike those of training may differ by more. At 1e-4, 40 steps take a quarter of the time."""
+    """Without effect; what earlier versions wrote of it goes on loading."""
 
 
 @spec
@@ -123,11 +124,11 @@ class Autoencoder:
 
 
 @spec
-class LightGCN:
-    """How item embeddings are trained where clusters shall rest on those (He et al., SIGIR 2020)."""
+class GraphEmbeddings:
+    """How the LightGCN is trained whose item embeddings clusters rest on (`unblur.models.neural.lightgcn`)."""
 
     layers: NonNegativeInt = 3
-    """Propagations through the graph of users and items."""
+    """Propagations through the graph of users and items, at least 1."""
     epochs: PositiveInt = 20
     """Passes over the interactions."""
     batch_size: PositiveInt = 8192
@@ -151,5 +152,5 @@ class ItemClusters:
     of `fit`."""
     width: PositiveInt = 64
     """Width of the embeddings that are made here."""
-    lightgcn: LightGCN = LightGCN()
+    lightgcn: GraphEmbeddings = GraphEmbeddings()
     """How those of a LightGCN are trained."""

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, Tensors
 from unblur.spec import spec
-from unblur.synthesis.synthesizer import check_train
 
 
 @spec

@@ -1,4 +1,4 @@
-"""What LightGCN trains: embeddings of users and items, by pairwise ranking or a softmax over sampled items."""
+"""LightGCN's training: embeddings of users and items, by pairwise ranking or a softmax over sampled items."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions
-from unblur.models.diffusion.item_embeddings import interaction_graph, layers_of, pairwise_loss, propagated
 from unblur.models.linear.factors import FactorsRecommender
 from unblur.models.linear.neighbours import inverse
-from unblur.models.neural.partition import log_partition
 from unblur.models.spectral.normalization import normalize
 from unblur.randomness import streams, torch_generator
 from unblur.training.learner import Moment, Weights
@@ -26,6 +24,9 @@ from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
     from unblur.models.neural.lightgcn import LightGCN
+
+ROWS_TOGETHER = 128
+"""How many rows have their logits in memory at a time; with some thousand columns they stay in a cache."""
 
 
 class GraphLearner:
@@ -170,3 +171,68 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         transposed: RowBatch = ctx.transposed
         return transposed.times(gradients[0].contiguous()), None, None
+
+
+def interaction_graph(train: Interactions, device: torch.device | str = "cpu") -> RowBatch:
+    """The normalised graph of users and items, symmetric, users first."""
+    weights = normalize(train).matrix
+    both = sparse.csr_array(sparse.block_array([[None, weights], [weights.T, None]], format="csr"))
+    return SparseRows.of(both, device).all()
+
+
+def pairwise_loss(
+    final: Tensor, start: Tensor, users: Tensor, liked: Tensor, other: Tensor, ridge: float
+) -> Tensor:
+    """Bayesian personalised ranking (Rendle et al., UAI 2009): ``−log σ(e_u·e_liked − e_u·e_other)``, mean over
+    pairs, and the ridge on the embeddings that the pairs begin with. The three are positions in the graph."""
+    margin = (final[users] * (final[liked] - final[other])).sum(1)
+    used = start[torch.cat((users, liked, other))]
+    return functional.softplus(-margin).mean() + ridge * used.square().sum() / (2 * len(users))
+
+
+def layers_of(graph: RowBatch, start: Tensor, layers: int) -> list[Tensor]:
+    """The embeddings after 0 … `layers` propagations (He et al., equation 7)."""
+    embeddings = [start]
+    for _ in range(layers):
+        # The graph is symmetric, and so its own transpose.
+        embeddings.append(_Product.apply(embeddings[-1], graph, graph))  # type: ignore[no-untyped-call]
+    return embeddings
+
+
+def propagated(graph: RowBatch, start: Tensor, layers: int) -> Tensor:
+    """Their mean (He et al., equation 8)."""
+    total = torch.zeros_like(start)
+    for layer in layers_of(graph, start, layers):
+        total = total + layer
+    return total / (layers + 1)
+
+
+class _LogPartition(torch.autograd.Function):
+    """Works out logits block of rows by block, and again for the gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, columns: Tensor) -> Tensor:
+        logs = torch.cat([torch.logsumexp(block @ columns.T, 1) for block in rows.split(ROWS_TOGETHER)])
+        ctx.save_for_backward(rows, columns, logs)
+        return logs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns, logs = ctx.saved_tensors
+        for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
+        for start in range(0, len(rows), ROWS_TOGETHER):
+            block = slice(start, start + ROWS_TOGETHER)
+            shares = (rows[block] @ columns.T).sub_(logs[block, None]).exp_().mul_(gradients[0][block, None])
+            torch.mm(shares, columns, out=for_rows[block])
+            for_columns.addmm_(shares.T, rows[block])
+        return for_rows, for_columns
+
+
+def log_partition(rows: Tensor, columns: Tensor) -> Tensor:
+    """``log Σ_j exp(rows_i·columns_j)``, (n,), of tables (n, width) and (m, width).
+
+    Differentiable in both; memory grows with m, not with n·m.
+    """
+    logs: Tensor = _LogPartition.apply(rows, columns)  # type: ignore[no-untyped-call]
+    return logs

@@ -15,14 +15,13 @@ from torch.nn import functional
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.models.diffusion.autoencoder import Encoding, negative_log_likelihood
-from unblur.models.diffusion.denoiser import ACTIVATIONS
-from unblur.models.diffusion.inference import scored
+from unblur.models.variational import Encoding, negative_log_likelihood, rising
 from unblur.randomness import streams, torch_generator
 from unblur.recommender import Recommender, Tensors
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
-from unblur.training.rows import RowBatch, SparseRows
+from unblur.training.networks import ACTIVATIONS, xavier_normal
+from unblur.training.rows import RowBatch, SparseRows, scored
 from unblur.training.settings import Activation, Optimizer
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     Spec: TypeAlias = MultDAE | MultVAE
 
 BIAS_DEVIATION = 0.001
+"""The deviation that biases begin with, as in the authors' code."""
 
 
 class MultinomialAutoencoder(nn.Module):
@@ -59,10 +59,7 @@ class MultinomialAutoencoder(nn.Module):
         self.decoder = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(outward)])
         self.decoder_biases = nn.ParameterList([torch.empty(width) for width in outward[1:]])
         if generator is not None:
-            with torch.no_grad():
-                for parameter in self.parameters():
-                    spread = BIAS_DEVIATION if parameter.ndim == 1 else (2 / sum(parameter.shape)) ** 0.5
-                    parameter.normal_(0, spread, generator=generator)
+            xavier_normal(self.parameters(), generator, bias_deviation=BIAS_DEVIATION)
 
     def encode(self, batch: RowBatch) -> Encoding:
         """Where rows (n, n_items) lie; without variation the variance is of no use."""
@@ -124,7 +121,8 @@ class MultinomialLearner:
         likelihood = negative_log_likelihood(self.network.decode(latent).float(), self.rows.take(rows))
         if not self.network.variational:
             return likelihood
-        return likelihood + min(self.kl_weight, moment.update / self.kl_batches) * place.divergence()
+        weight = rising(self.kl_weight, self.kl_batches, moment.update)
+        return likelihood + weight * place.divergences().mean()
 
     def fitted(self, weights: Weights) -> MultinomialRecommender:
         """The recommender with these weights."""
@@ -150,7 +148,6 @@ class MultinomialRecommender(Recommender):
         network = self.network
         return scored(
             unit_rows(histories.binarized().matrix),
-            None,
             lambda batch, _: network.decode(network.encode(batch).mean),
             network.table.device,
         )

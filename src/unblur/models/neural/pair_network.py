@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
-from unblur.models.diffusion.row_noise import row_keys
+from unblur.models.diffusion.histories import row_keys
 from unblur.models.neural.fast.adam import plain_adam
 from unblur.models.neural.fast.pair_draws import PairDraws
 from unblur.models.neural.fast.pair_kernels import PairKernels, pair_kernels
@@ -24,12 +24,11 @@ from unblur.parallel.threads import blas_at_rest, torch_at_rest
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
-from unblur.synthesis.synthesizer import check_train
 from unblur.training.devices import check_device
-from unblur.training.dropout import least_kept
 from unblur.training.learner import Moment, Weights, load_weights
-from unblur.training.loop import Plan, Training
-from unblur.training.settings import Optimizer
+from unblur.training.loop import Training
+from unblur.training.networks import least_kept
+from unblur.training.settings import Optimizer, Plan
 
 if TYPE_CHECKING:
     from unblur.models.neural.neumf import NeuMF

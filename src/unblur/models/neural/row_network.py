@@ -21,23 +21,21 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.models.diffusion.inference import scored
 from unblur.models.neural.fast.adam import plain_adam
 from unblur.parallel.threads import torch_at_rest
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
-from unblur.synthesis.synthesizer import check_train
 from unblur.training.devices import check_device
-from unblur.training.dropout import dropped
 from unblur.training.learner import Moment, Weights, load_weights
-from unblur.training.loop import Plan, Training
-from unblur.training.rows import RowBatch, SparseRows
-from unblur.training.settings import Optimizer, Stopping
+from unblur.training.loop import Training
+from unblur.training.networks import dropped
+from unblur.training.rows import RowBatch, SparseRows, scored
+from unblur.training.settings import Optimizer, Plan, Stopping
 
 if TYPE_CHECKING:
     from unblur.models.neural.row_mlp import Initialization, RowMLP
@@ -288,7 +286,7 @@ class RowMLPRecommender(Recommender):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         table = self.network.table()
         matrix = histories.binarized().matrix
-        return scored(matrix, None, lambda rows, _: self.network(rows, table=table), table[0].device)
+        return scored(matrix, lambda rows, _: self.network(rows, table=table), table[0].device)
 
     def tensors(self) -> Tensors:
         """The network's weights by name."""

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import Tensors
 from unblur.spec import spec
-from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer, check_train
+from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer
 
 MOST_ROUNDS = 20
 """How many draws an item may cost, on average, before a user is left with fewer."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
 from unblur.models.diffusion.diffrec import DiffRec
@@ -20,7 +20,7 @@ from unblur.spec import spec
 from unblur.synthesis.discretization import Scores, discretized
 from unblur.synthesis.samplers.independent_items import popular_rows
 from unblur.synthesis.settings import Discretization
-from unblur.synthesis.synthesizer import Block, Blocks, RealCounts, Rows, Synthesizer, check_train
+from unblur.synthesis.synthesizer import Block, Blocks, RealCounts, Rows, Synthesizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.synthesis.samplers.independent_items import popular_rows
-from unblur.synthesis.synthesizer import Blocks, Rows, Synthesizer, check_train
+from unblur.synthesis.synthesizer import Blocks, Rows, Synthesizer
 
 _ROUNDS = 32
 """How often items are drawn for all users together."""

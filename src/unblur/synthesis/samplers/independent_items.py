@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.synthesis.discretization import above, best
-from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer, check_train
+from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer
 
 
 @spec

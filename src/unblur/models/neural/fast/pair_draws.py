@@ -25,7 +25,7 @@ class Drawn:
     items: NDArray[np.int64]
     """(n,)."""
     words: NDArray[np.int16]
-    """(n, inputs): any number of an int16 is as likely as any other (`unblur.training.dropout.least_kept`)."""
+    """(n, inputs): any number of an int16 is as likely as any other (`unblur.training.networks.least_kept`)."""
 
 
 class PairDraws:

@@ -20,8 +20,8 @@ from unblur.models.neural.fast.deferred_adam import DeferredAdam
 from unblur.models.neural.fast.pair_draws import Drawn
 from unblur.models.neural.fast.pair_kernels import PairKernels
 from unblur.models.neural.pair_network import PairLearner, PairNetwork
-from unblur.training.dropout import least_kept
 from unblur.training.learner import Moment
+from unblur.training.networks import least_kept
 from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:

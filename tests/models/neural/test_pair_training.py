@@ -22,9 +22,9 @@ from unblur.models.neural.fast.pair_training import PairStepper
 from unblur.models.neural.neumf import NeuMF
 from unblur.models.neural.pair_network import PairLearner
 from unblur.spec import replace_field
-from unblur.training.dropout import least_kept
-from unblur.training.loop import DivergedTraining, Plan, Training
-from unblur.training.settings import Optimizer
+from unblur.training.loop import DivergedTraining, Training
+from unblur.training.networks import least_kept
+from unblur.training.settings import Optimizer, Plan
 
 CPU = torch.device("cpu")
 SPEC = NeuMF(factors=4, batch_size=64, optimizer=Optimizer(name="adam", learning_rate=3e-3))

@@ -6,8 +6,8 @@ import pytest
 from tests.models.diffusion.generated import communities, without_times
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
+from unblur.models.diffusion.histories import row_weights
 from unblur.models.diffusion.settings import TimeWeights
-from unblur.models.diffusion.time_weights import row_weights
 
 
 def test_weights_rise_evenly_in_time_order() -> None:

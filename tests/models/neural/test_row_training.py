@@ -22,8 +22,8 @@ from unblur.parallel.threads import torch_at_rest
 from unblur.progress import ProgressEvent
 from unblur.spec import replace_field
 from unblur.training.learner import Moment
-from unblur.training.loop import DivergedTraining, Plan, Training
-from unblur.training.settings import Optimizer
+from unblur.training.loop import DivergedTraining, Training
+from unblur.training.settings import Optimizer, Plan
 
 CPU = torch.device("cpu")
 SPEC = RowMLP(embedding=4, dims=(48, 16), optimizer=Optimizer(name="adam", learning_rate=3e-3))

@@ -19,8 +19,8 @@ from unblur.models.diffusion.settings import Denoiser, Objective
 from unblur.progress import ProgressEvent
 from unblur.training.checkpoints import CheckpointFolder
 from unblur.training.learner import Moment
-from unblur.training.loop import DivergedTraining, Plan, Training
-from unblur.training.settings import Optimizer, Stopping
+from unblur.training.loop import DivergedTraining, Training
+from unblur.training.settings import Optimizer, Plan, Stopping
 
 
 @pytest.mark.parametrize("spec", [ITEMS, LATENT])

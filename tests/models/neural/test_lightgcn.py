@@ -14,10 +14,16 @@ from hypothesis import strategies as st
 from tests.models.diffusion.generated import communities
 from tests.models.diffusion.trainable import same_bytes
 from unblur.data.splits import Random
-from unblur.models.diffusion.item_embeddings import interaction_graph, layers_of, pairwise_loss, propagated
-from unblur.models.neural.graph_embeddings import GraphLearner
+from unblur.models.neural.graph_embeddings import (
+    ROWS_TOGETHER,
+    GraphLearner,
+    interaction_graph,
+    layers_of,
+    log_partition,
+    pairwise_loss,
+    propagated,
+)
 from unblur.models.neural.lightgcn import LightGCN
-from unblur.models.neural.partition import ROWS_TOGETHER, log_partition
 from unblur.training.learner import Moment
 from unblur.training.settings import Optimizer, Stopping
 

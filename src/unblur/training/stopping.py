@@ -9,21 +9,10 @@ import numpy as np
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split, hold_out_last
 from unblur.errors import DataError, SpecError
-from unblur.evaluation.metrics import USER_METRICS, parse_metric, per_user
+from unblur.evaluation.metrics import per_user
 from unblur.randomness import RNG, generator
 from unblur.recommender import Recommender
-from unblur.training.settings import Stopping
-
-
-def check_metric(name: str) -> tuple[str, int]:
-    """The metric and cut-off that a name such as ``recall@20`` stands for, if users have values of it."""
-    metric, cutoff = parse_metric(name)
-    if metric not in USER_METRICS or metric == "mean_popularity":
-        known = ", ".join(sorted(set(USER_METRICS) - {"mean_popularity"}))
-        raise SpecError(
-            f"Training stops by a metric that each user has and that grows; saw {name!r}. Use one of {known}."
-        )
-    return metric, cutoff
+from unblur.training.settings import Stopping, check_metric
 
 
 def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:

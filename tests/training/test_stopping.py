@@ -8,8 +8,8 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.models.popularity import Popularity
-from unblur.training.settings import Stopping
-from unblur.training.validation import Judge, carve, check_metric, given
+from unblur.training.settings import Stopping, check_metric
+from unblur.training.stopping import Judge, carve, given
 
 
 def test_the_last_in_time_are_carved_from_each_user() -> None:

@@ -1,0 +1,85 @@
+"""What networks here are made of: non-linearities, first weights, and dropout, all chance from a given generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Activate: TypeAlias = Callable[[Tensor], Tensor]
+
+ACTIVATIONS: Mapping[str, Activate] = MappingProxyType(
+    {
+        "tanh": torch.tanh,
+        "relu": functional.relu,
+        "sigmoid": torch.sigmoid,
+        "leaky_relu": functional.leaky_relu,
+        "elu": functional.elu,
+        "gelu": functional.gelu,
+        "silu": functional.silu,
+        "softplus": functional.softplus,
+        "identity": lambda x: x,
+    }
+)
+"""The non-linearities by the names that the settings use."""
+
+IN_PLACE: Mapping[str, Activate] = MappingProxyType(
+    {
+        "tanh": torch.tanh_,
+        "relu": torch.relu_,
+        "sigmoid": torch.sigmoid_,
+        "leaky_relu": functional.leaky_relu_,
+        "elu": functional.elu_,
+        "identity": lambda x: x,
+    }
+)
+"""Those that can overwrite what they are given."""
+
+
+@torch.no_grad()
+def xavier_normal(
+    parameters: Iterable[Tensor], generator: torch.Generator, *, bias_deviation: float = 0.0
+) -> None:
+    """Draw weights, in their order, with variance 2/(fan_in + fan_out), and biases with a deviation of their own.
+
+    Glorot and Bengio, AISTATS 2010. Biases without deviation are set to 0, which draws nothing.
+    """
+    for parameter in parameters:
+        if parameter.ndim > 1:
+            parameter.normal_(0, math.sqrt(2 / sum(parameter.shape)), generator=generator)
+        elif bias_deviation:
+            parameter.normal_(0, bias_deviation, generator=generator)
+        else:
+            parameter.zero_()
+
+
+def least_kept(dropout: float) -> int:
+    """Of all int16 numbers, this one and those above it are a share of 1 − `dropout`, to 1/65,536."""
+    return min(round(dropout * 65536) - 32768, 32767)
+
+
+def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: torch.Generator) -> Tensor:
+    """A bool tensor that is true with probability 1 − `dropout`, on the generator's device.
+
+    Four masks are cut from each 64 bits drawn, so the probability is exact to 1/65,536.
+    """
+    size = torch.Size(shape).numel()
+    words = torch.empty(-(-size // 4), dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)
+    return (words.view(torch.int16)[:size] >= least_kept(dropout)).view(shape)
+
+
+def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> tuple[Tensor, float]:
+    """`x` with entries set to zero with probability `dropout`, and the factor that keeps its mean.
+
+    The factor is left to the caller, who may find something smaller than `x` to multiply. Without a generator
+    nothing is dropped.
+    """
+    if generator is None or not dropout:
+        return x, 1.0
+    return x * keep_mask(x.shape, dropout, generator), 1 / (1 - dropout)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from unblur.data.interactions import Interactions
 from unblur.errors import RecipeError, SpecError, nearest
 from unblur.evaluation.metrics import LIST_METRICS, parse_metric
-from unblur.experiment.recipe.schema import Recipe
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.tuning.hold_outs import HoldOut, HoldOutKind, dispersion, hold_outs
@@ -20,6 +19,8 @@ from unblur.tuning.trials import Space, Trials, departures, settings_of, space_o
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from unblur.experiment.recipe.schema import Recipe
 
 _FINALISTS = 8
 _NOT_QUALITY = (*LIST_METRICS, "mean_popularity")

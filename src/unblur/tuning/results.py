@@ -1,0 +1,124 @@
+"""What a search found: its trials, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from unblur.errors import SpecError
+from unblur.tuning.points import set_point
+from unblur.tuning.space import Dimension, Point
+
+if TYPE_CHECKING:
+    import polars as pl
+
+S = TypeVar("S")
+
+RUNNERS_UP = 3
+"""How many of the next best trials the notes list: enough to see whether the choice was close."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting and its result."""
+
+    number: int
+    """From 0."""
+    point: Point
+    """The value of each dimension by name, as plain values."""
+    value: float | None
+    """The metric on validation data; `None` for a setting that failed or was ended early."""
+    epoch: int | None = None
+    """The best one, for a model that is trained by epochs."""
+    seconds: float = 0.0
+    problem: str = ""
+    """Why the setting failed; empty if it did not."""
+    validations: Mapping[str, float] = field(default_factory=dict)
+    """The metric after each evaluated epoch, or the mean after each training if a trial has several. Numbers of epochs
+    are text, as JSON has them."""
+    pruned: bool = False
+    """Whether it was ended early, so that it has no value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study(Generic[S]):
+    """The trials of a search and the setting that it chose."""
+
+    metric: str
+    """What was maximised."""
+    base: S
+    """The spec that the points were set in."""
+    space: tuple[Dimension, ...]
+    trials: tuple[Trial, ...]
+    n_users: int
+    """On how many users each setting was judged."""
+    how: str
+    """Which validation data, in words."""
+    remarks: tuple[str, ...] = ()
+    """Why the search ended early, and what its points depend on, if there is something to say."""
+
+    @property
+    def ranked(self) -> tuple[Trial, ...]:
+        """The trials that have a value, the best first; of equals the earlier one."""
+        valued = [(-trial.value, trial.number, trial) for trial in self.trials if trial.value is not None]
+        return tuple(trial for *_, trial in sorted(valued, key=lambda entry: entry[:2]))
+
+    @property
+    def best(self) -> Trial:
+        """The chosen trial. Raises `SpecError` if every trial failed."""
+        if not self.ranked:
+            reasons = "; ".join(dict.fromkeys(trial.problem for trial in self.trials if trial.problem))
+            raise SpecError(
+                f"Some setting must be one that can be fitted; none was: {reasons}. Change the space."
+            )
+        return self.ranked[0]
+
+    @property
+    def chosen(self) -> int:
+        """The number of the chosen trial."""
+        return self.best.number
+
+    @property
+    def spec(self) -> S:
+        """The chosen setting."""
+        return set_point(self.base, self.space, self.best.point)
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row a trial, the best first: its point, the metric, the best epoch, seconds, and how it ended."""
+        import polars as pl
+
+        columns: dict[str, Any] = {"trial": [trial.number for trial in self.trials]}
+        for dimension in self.space:
+            values = [trial.point[dimension.name] for trial in self.trials]
+            plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+            columns[dimension.name] = values if plain else [str(value) for value in values]
+        columns[self.metric] = [trial.value for trial in self.trials]
+        columns["best_epoch"] = [trial.epoch for trial in self.trials]
+        columns["seconds"] = [trial.seconds for trial in self.trials]
+        columns["pruned"] = [trial.pruned for trial in self.trials]
+        columns["problem"] = [trial.problem for trial in self.trials]
+        columns["chosen"] = [trial.number == self.chosen for trial in self.trials]
+        schema = {self.metric: pl.Float64, "best_epoch": pl.Int64, "problem": pl.String}
+        table = pl.DataFrame(columns, schema_overrides=schema, strict=False)
+        return table.sort(self.metric, descending=True, nulls_last=True, maintain_order=True)
+
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the report about the search."""
+        pruned = sum(trial.pruned for trial in self.trials)
+        failed = len(self.trials) - len(self.ranked) - pruned
+        notes = [
+            f"{len(self.trials)} settings were fitted and judged by {self.metric} on {self.how} ({self.n_users:,} users)",
+            f"the setting with the best {self.metric} was chosen; its test came after",
+        ]
+        following = self.ranked[1 : RUNNERS_UP + 1]
+        if following:
+            values = ", ".join(f"{trial.value:.4f} (trial {trial.number})" for trial in following)
+            notes.append(f"the chosen trial {self.chosen} has {self.best.value:.4f}, the next best {values}")
+        if pruned:
+            notes.append(
+                f"{pruned} of the settings were ended early, since others did better by then or time was over"
+            )
+        if failed:
+            notes.append(f"{failed} of the settings could not be fitted")
+        return (*notes, *self.remarks)

@@ -1,0 +1,89 @@
+"""What a search may cost, how it picks its points and what it judges them on: the section ``search`` of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias, get_args
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from unblur.errors import ArtifactError
+from unblur.spec import spec
+
+SamplerName: TypeAlias = Literal["random", "exhaustive", "bayes"]
+PrunerName: TypeAlias = Literal["none", "median", "halving"]
+ValidationData: TypeAlias = Literal["part", "last", "random", "block", "both"]
+SAMPLER_NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
+PRUNER_NAMES: tuple[PrunerName, ...] = get_args(PrunerName)
+VALIDATION_DATA: tuple[ValidationData, ...] = get_args(ValidationData)
+
+
+@spec
+class Validation:
+    """Which interactions settings are judged on; test data are never among them."""
+
+    how: ValidationData | None = None
+    """``part``: the validation part of the split. ``last``: the last of each user's train interactions in time.
+    ``random``: random ones. ``block``: a contiguous run of them in label order. ``both``: ``random`` and ``block``.
+    Left out: the split's part if it has one, else ``last`` under the strict protocol with times, else ``random``."""
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The share of each user's train interactions that is held out; ``part`` has its own."""
+    draws: PositiveInt = 1
+    """How many times interactions are held out, each time others; a setting is worth the mean over all."""
+
+
+@spec
+class Search:
+    """How hyper-parameters are chosen: by the best mean on validation data, of equals the earlier trial."""
+
+    metric: str | None = None
+    """What is maximised, such as ``recall@20``. Left out: the first that the protocol measures."""
+    trials: PositiveInt = 20
+    """The most settings that are tried; no more than the space has."""
+    seconds: PositiveFloat | None = None
+    """End once the trials, those of earlier calls included, have taken so long. The one under way is finished, or is
+    ended early if there is a pruner and another trial to choose."""
+    sampler: SamplerName = "random"
+    """Which setting comes next. ``random``: without repeats. ``exhaustive``: each in turn. ``bayes``: near the good ones,
+    by optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011)."""
+    pruner: PrunerName = "none"
+    """Which settings are ended early. ``median``: those that are worse than half of the earlier ones were by then.
+    ``halving``: all but the best third after 4, 12, 36 … evaluations, or after 1, 3, 9 … trainings (Li et al., MLSys
+    2020)."""
+    trainings: PositiveInt = 1
+    """Of how many trainings, each with a seed of its own, a trial is the mean."""
+    patience: PositiveInt | None = None
+    """End once so many trials in a row were no better."""
+    users: Annotated[int, Field(ge=2)] | None = None
+    """On how many users, drawn at random, settings are judged. Left out: all."""
+    validation: Validation = Validation()
+    """What settings are judged on."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A study in a database, whose trials several processes share."""
+
+    url: str
+    """Such as ``sqlite:///trials.db``."""
+    name: str
+    """The study's name in the database."""
+
+    def shown(self) -> str:
+        """The URL without its password. Raises `ArtifactError` for what is no URL, and for a database in memory."""
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            url = make_url(self.url)
+        except ArgumentError as problem:
+            raise ArtifactError(
+                f"A storage must be the URL of a database that can be written, such as sqlite:///trials.db; {self.url}: "
+                f"{problem}. Correct it."
+            ) from None
+        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+            raise ArtifactError(
+                f"A storage must be a database that is kept, such as sqlite:///trials.db; {self.url} is in memory. "
+                "Name a file."
+            )
+        return url.render_as_string(hide_password=True)

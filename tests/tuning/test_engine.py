@@ -1,0 +1,415 @@
+"""The search: one rule of choice, trials that fail or end early, and searches that are resumed."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tuning.searched import ENDLESS, GRID, WIDTH, Curve, Curves, worth
+from unblur.errors import ArtifactError, DataError, SpecError, UnblurError
+from unblur.progress import ProgressEvent
+from unblur.tuning.engine import Judged, Watch, search
+from unblur.tuning.points import set_point
+from unblur.tuning.results import Study
+from unblur.tuning.settings import Search
+from unblur.tuning.space import Choice, Dimension
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def results(found: Study[Any]) -> list[tuple[Any, ...]]:
+    """Everything of the trials but the seconds."""
+    return [
+        (trial.number, dict(trial.point), trial.value, trial.epoch, dict(trial.validations), trial.pruned)
+        for trial in found.trials
+    ]
+
+
+# --------------------------------------------------------------------------------------------- the choice
+
+
+def test_the_best_is_chosen_and_the_next_best_are_listed() -> None:
+    found = search(Curve(), GRID, Curves(), Search(trials=99), seed=1)
+    assert found.spec == Curve(width=3, dims=(4, 2))
+    values = [trial.value for trial in found.ranked]
+    assert values == sorted((value for value in values if value is not None), reverse=True)
+    assert found.best.value == worth(found.spec)
+    table = found.to_frame()
+    assert table["recall@5"].is_sorted(descending=True, nulls_last=True)
+    assert table.row(0, named=True)["chosen"]
+    assert table["chosen"].sum() == 1
+    assert table.schema["recall@5"] == pl.Float64
+    assert any(f"next best {found.ranked[1].value:.4f}" in note for note in found.notes())
+
+
+def test_of_equals_the_earlier_trial_is_chosen() -> None:
+    class Even(Curves):
+        def __call__(self, setting: Curve, training: int, watch: Watch) -> Judged:
+            return Judged(0.5)
+
+    found = search(Curve(), ENDLESS, Even(), Search(trials=9))
+    assert found.chosen == 0
+    assert [trial.number for trial in found.ranked] == list(range(9))
+
+
+def test_a_setting_that_fails_is_kept() -> None:
+    def fails(setting: Curve) -> None:
+        problems: dict[int, Exception] = {
+            1: DataError("too few rows"),
+            2: np.linalg.LinAlgError("singular"),
+            4: RuntimeError("CUDA out of memory"),
+        }
+        if setting.width in problems:
+            raise problems[setting.width]
+
+    found = search(Curve(), (WIDTH,), Curves(before=fails), Search(trials=9))
+    assert {trial.point["width"]: trial.problem for trial in found.trials if trial.problem} == {
+        1: "too few rows",
+        2: "singular",
+        4: "CUDA out of memory",
+        13: "width must not be 13; saw 13. Take another.",
+    }
+    assert "4 of the settings could not be fitted" in found.notes()
+    assert found.to_frame().row(-1, named=True)["problem"]
+    with pytest.raises(SpecError, match=r"none was: width must not be 13"):
+        _ = search(
+            Curve(), (replace(WIDTH, values=Choice((13,))),), Curves(), Search(trials=9), given=False
+        ).spec
+
+
+def test_a_training_that_diverges_fails_its_setting() -> None:
+    class Diverged(UnblurError, ArithmeticError):
+        pass
+
+    def diverges(setting: Curve) -> None:
+        if setting.width == 3:
+            raise Diverged("the loss is no number")
+
+    found = search(Curve(), (WIDTH,), Curves(before=diverges), Search(trials=9))
+    assert [trial.problem for trial in found.trials if trial.point["width"] == 3] == ["the loss is no number"]
+
+
+@pytest.mark.parametrize(
+    "problem", [ZeroDivisionError("a bug"), RuntimeError("the disk is gone"), ValueError("a")]
+)
+def test_any_other_error_ends_the_search(problem: Exception, tmp_path: Path) -> None:
+    """As it is; and the same call continues after it."""
+
+    def breaks(setting: Curve) -> None:
+        if setting.width == 3:
+            raise problem
+
+    for _ in range(2):
+        with pytest.raises(type(problem), match=str(problem)):
+            search(Curve(), GRID, Curves(before=breaks), Search(trials=9), store=tmp_path / "trials")
+    whole = search(Curve(), GRID, Curves(), Search(trials=9))
+    assert results(search(Curve(), GRID, Curves(), Search(trials=9), store=tmp_path / "trials")) == results(
+        whole
+    )
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(SpecError, match="at least one dimension"):
+        search(Curve(), (), Curves())
+    with pytest.raises(SpecError, match="sampler of Search"):
+        Search(sampler="randm")  # type: ignore[arg-type]
+    for wrong in ({"trials": 0}, {"seconds": 0.0}, {"trainings": 0}, {"patience": 0}, {"users": 1}):
+        with pytest.raises(SpecError):
+            Search(**wrong)  # type: ignore[arg-type]
+
+
+def test_progress_tells_of_trials() -> None:
+    events: list[ProgressEvent] = []
+    search(Curve(), GRID, Curves(), Search(trials=3), progress=events.append)
+    assert [event.done for event in events] == [0, 1, 2, 3]
+    assert {(event.total, event.kind) for event in events} == {(3, "trial")}
+    assert events[-1].values.keys() == {"best recall@5"}
+
+
+# ------------------------------------------------------------------------------------- how long it takes
+
+
+def test_it_ends_when_nothing_gets_better() -> None:
+    found = search(Curve(width=3, rate=0.01), ENDLESS, Curves(), Search(trials=50, patience=4))
+    assert "4 trials in a row were no better" in found.notes()[-1]
+    assert len(found.trials) == found.chosen + 5
+
+
+def test_it_ends_when_time_is_over() -> None:
+    judge = Curves(before=lambda setting: time.sleep(0.02))
+    found = search(Curve(), ENDLESS, judge, Search(trials=50, seconds=0.05))
+    assert len(found.trials) == 3
+    assert found.notes()[-1] == "the search ended when its trials had taken 0.05 seconds"
+
+
+def test_with_a_pruner_the_trial_under_way_is_ended_when_time_is_over() -> None:
+    first = search(Curve(), ENDLESS, Curves(epochs=3), Search(trials=5, pruner="median", seconds=1e-9))
+    assert [trial.pruned for trial in first.trials] == [False]  # there must be one
+    judge = Curves(epochs=3, before=lambda setting: time.sleep(0.02 * (1 + len(judge.fitted))))
+    found = search(Curve(), ENDLESS, judge, Search(trials=5, pruner="median", seconds=0.03))
+    assert [trial.pruned for trial in found.trials] == [False, True]
+
+
+# ---------------------------------------------------------------------------------- trainings and pruners
+
+
+def test_a_trial_is_the_mean_of_its_trainings() -> None:
+    judge = Curves()
+    found = search(Curve(), (WIDTH,), judge, Search(trials=2, trainings=3))
+    assert len(judge.fitted) == 6
+    assert found.trials[0].value == pytest.approx(worth(Curve()) + 0.001)
+    assert list(found.trials[0].validations) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+@pytest.mark.parametrize("trainings", [1, 4])
+def test_a_pruner_saves_work_and_finds_the_same(pruner: Any, trainings: int) -> None:
+    """A trial that is not ended comes out as without a pruner; one that is has no value and cannot be chosen."""
+    whole, fewer = Curves(epochs=12), Curves(epochs=12)
+    asked = Search(trials=16, trainings=trainings)
+    full = search(Curve(), ENDLESS, whole, asked)
+    found = search(Curve(), ENDLESS, fewer, replace(asked, pruner=pruner))
+    assert found.spec == full.spec
+    ended = [trial for trial in found.trials if trial.pruned]
+    assert ended
+    assert len(fewer.fitted) < len(whole.fitted) or trainings == 1
+    for mine, theirs in zip(found.trials, full.trials, strict=True):
+        assert list(theirs.validations.items())[: len(mine.validations)] == list(mine.validations.items())
+        assert mine.value == (None if mine.pruned else theirs.value)
+        assert not mine.pruned or (len(mine.validations) < len(theirs.validations) and not mine.problem)
+    assert found.to_frame()["pruned"].sum() == len(ended)
+    assert any("ended early" in note for note in found.notes())
+
+
+def scripted(*rows: list[float], pruner: Any) -> list[int | None]:
+    """After how many evaluations each training is ended, if trial n comes to the values of row n; `None` if it is not."""
+
+    class Script(Curves):
+        def __call__(self, setting: Curve, training: int, watch: Watch) -> Judged:
+            row = rows[setting.width]
+            for epoch, value in enumerate(row, start=1):
+                if watch(10 * epoch, value):
+                    return Judged(None, epoch)
+            return Judged(row[-1])
+
+    space = (Dimension("width", Choice(tuple(range(len(rows)))), ("width",)),)
+    judged = search(
+        Curve(), space, Script(), Search(trials=99, sampler="exhaustive", pruner=pruner), given=False
+    )
+    return [len(trial.validations) if trial.pruned else None for trial in judged.trials]
+
+
+def test_the_median_of_what_others_had_come_to() -> None:
+    """Against the median worked out by hand: ended if the best so far is below it, after the third evaluation."""
+    earlier = [[0.1, 0.2, 0.3 + n / 10] for n in range(4)]  # after three: .3 .4 .5 .6
+    assert scripted(*earlier, [0.1, 0.2, 0.44], pruner="median")[-1] == 3
+    assert scripted(*earlier, [0.1, 0.2, 0.46], pruner="median")[-1] is None
+    assert scripted(*earlier[:3], [0.0, 0.0, 0.0, 0.0], pruner="median")[-1] is None  # too few to say
+    assert scripted(*earlier, [0.0, 0.0], pruner="median")[-1] is None  # too early to say
+
+
+def test_halving_lets_a_third_through() -> None:
+    """At the fourth evaluation a trial must be among the best third of those that came so far."""
+    earlier = [[0.1, 0.1, 0.1, worth] for worth in (0.2, 0.3, 0.4, 0.5)]
+    assert scripted(*earlier, [0.0, 0.0, 0.0, 0.45], pruner="halving") == [None, None, None, None, 4]
+    assert scripted(*earlier, [0.0, 0.0, 0.0, 0.55], pruner="halving")[-1] is None
+    assert scripted(*earlier, [0.0, 0.0, 0.0, 0.0], pruner="none")[-1] is None
+
+
+# ------------------------------------------------------------------------------------------------- resuming
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    sampler=st.sampled_from(["random", "exhaustive", "bayes"]),
+    pruner=st.sampled_from(["none", "median", "halving"]),
+    interrupted_at=st.lists(st.integers(1, 13), max_size=3),
+)
+def test_a_resumed_search_equals_an_uninterrupted_one(
+    sampler: Any, pruner: Any, interrupted_at: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Interrupted in the midst of some trials, it has the same points, values and choice in the end."""
+    space = GRID if sampler == "exhaustive" else ENDLESS
+    asked = Search(trials=11, sampler=sampler, pruner=pruner)
+    folder = tmp_path_factory.mktemp("searches") / "trials"
+    whole = search(Curve(), space, Curves(epochs=12), asked, seed=5)
+    for most in interrupted_at:
+        judge = Curves(epochs=12)
+
+        def interrupts(setting: Curve, judge: Curves = judge, most: int = most) -> None:
+            if len(judge.fitted) + 1 == most:
+                raise KeyboardInterrupt
+
+        judge.before = interrupts
+        try:
+            search(Curve(), space, judge, asked, seed=5, store=folder)
+        except KeyboardInterrupt:
+            continue
+    resumed = search(Curve(), space, Curves(epochs=12), asked, seed=5, store=folder)
+    assert results(resumed) == results(whole)
+    again = Curves(epochs=12)
+    assert search(Curve(), space, again, asked, seed=5, store=folder).trials == resumed.trials
+    assert again.fitted == []
+
+
+def test_more_trials_add_to_the_earlier_ones(tmp_path: Path) -> None:
+    for trials in (3, 8, 5):
+        found = search(Curve(), ENDLESS, Curves(), Search(trials=trials, sampler="bayes"), store=tmp_path)
+        assert len(found.trials) == trials
+    assert results(found) == results(search(Curve(), ENDLESS, Curves(), Search(trials=5, sampler="bayes")))
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from tests.tuning.searched import ENDLESS, Curve, Curves
+from unblur.tuning.engine import search
+from unblur.tuning.settings import Search
+judge = Curves(epochs=12, before=lambda setting: print(len(judge.fitted), flush=True) or time.sleep(0.05))
+search(Curve(), ENDLESS, judge, Search(trials=12, sampler="bayes", pruner="halving"), store=Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.timeout(120)
+def test_killed_at_any_moment_it_is_resumed(tmp_path: Path) -> None:
+    """A process that is killed without warning leaves whole trials, and the next call makes the rest."""
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "trials")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != "5":
+            pass
+        process.kill()
+    judge = Curves(epochs=12)
+    asked = Search(trials=12, sampler="bayes", pruner="halving")
+    resumed = search(Curve(), ENDLESS, judge, asked, store=tmp_path / "trials")
+    assert len(judge.fitted) == 7
+    assert results(resumed) == results(search(Curve(), ENDLESS, Curves(epochs=12), asked))
+
+
+def test_one_process_at_a_time_searches_in_a_folder(tmp_path: Path) -> None:
+    def nested(setting: Curve) -> None:
+        search(Curve(), GRID, Curves(), store=tmp_path)
+
+    with pytest.raises(ArtifactError, match="one process at a time"):
+        search(Curve(), GRID, Curves(before=nested), store=tmp_path)
+
+
+def test_a_line_that_a_full_disk_cut_off_does_no_harm(tmp_path: Path) -> None:
+    whole = search(Curve(), GRID, Curves(), Search(trials=5), store=tmp_path)
+    log = tmp_path / "trials.log"
+    log.write_bytes(log.read_bytes()[:-20])
+    judge = Curves()
+    assert results(search(Curve(), GRID, judge, Search(trials=5), store=tmp_path)) == results(whole)
+    assert len(judge.fitted) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("seed", {"seed": 1}),
+        ("sampler", {"settings": Search(trials=2, sampler="exhaustive")}),
+        ("pruner", {"settings": Search(trials=2, pruner="median")}),
+        ("trainings", {"settings": Search(trials=2, trainings=2)}),
+        ("given", {"given": False}),
+        ("space", {"space": GRID[:1]}),
+        ("model", {"base": Curve(width=2)}),
+        ("metric", {"judge": Curves(metric="ndcg@5")}),
+        ("train", {"judge": Curves(identity={"train": "b"})}),
+    ],
+)
+def test_the_trials_of_another_search_are_refused(tmp_path: Path, name: str, change: dict[str, Any]) -> None:
+    call = {
+        "base": Curve(),
+        "space": GRID,
+        "judge": Curves(identity={"train": "a"}),
+        "settings": Search(trials=2),
+        "seed": 0,
+    }
+    search(**call, store=tmp_path / "trials")  # type: ignore[arg-type]
+    changed = {"judge": Curves(identity={"train": "a"}), **change}
+    with pytest.raises(ArtifactError, match=f"these differ: '{name}'"):
+        search(**{**call, **changed}, store=tmp_path / "trials")  # type: ignore[arg-type]
+
+
+def test_how_long_it_may_take_is_no_part_of_what_it_is(tmp_path: Path) -> None:
+    search(Curve(), GRID, Curves(), Search(trials=2, seconds=60.0), store=tmp_path)
+    found = search(Curve(), GRID, Curves(), Search(trials=4, patience=3), store=tmp_path)
+    assert len(found.trials) == 4
+
+
+@pytest.mark.parametrize("name", ["study.json", "trial-00000.json"])
+def test_the_folder_of_an_earlier_version_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ArtifactError, match="earlier version of unblur"):
+        search(Curve(), GRID, Curves(), store=tmp_path)
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(ArtifactError, match="holds something else"):
+        search(Curve(), GRID, Curves(), store=tmp_path)
+    with pytest.raises(ArtifactError, match="one that can be written"):
+        search(Curve(), GRID, Curves(), store=tmp_path / "thesis.txt")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "trials.log").write_text('{"op_code": 4}\n')
+    with pytest.raises(ArtifactError, match="must be whole"):
+        search(Curve(), GRID, Curves(), store=tmp_path / "broken")
+
+
+# ------------------------------------------------------------------------------- settings judged together
+
+
+def test_settings_that_share_their_work_are_judged_in_one_pass(tmp_path: Path) -> None:
+    judge = Curves(shares=True)
+    found = search(Curve(), GRID, judge, Search(trials=8), store=tmp_path)
+    alone = search(Curve(), GRID, Curves(), Search(trials=8))
+    assert judge.passes == 1
+    assert [trial.value for trial in found.trials] == [trial.value for trial in alone.trials]
+    assert [trial.problem for trial in found.trials] == [trial.problem for trial in alone.trials]
+    more = search(Curve(), GRID, judge, Search(trials=11), store=tmp_path)
+    assert judge.passes == 2
+    assert more.trials[:8] == found.trials
+
+
+@pytest.mark.parametrize("asked", [Search(sampler="bayes"), Search(patience=50), Search(seconds=60.0)])
+def test_what_depends_on_results_or_time_is_judged_one_by_one(
+    asked: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unblur.tuning.engine.LARGEST_BLOCK", 10)
+    judge = Curves(shares=True)
+    found = search(Curve(), GRID, judge, asked)
+    assert judge.passes == 0
+    assert len(found.trials) > 9
+
+
+def test_a_pass_that_fails_fails_its_settings() -> None:
+    def fails(setting: Curve) -> None:
+        raise SpecError("no rank may exceed 80")
+
+    found = search(Curve(), GRID, Curves(shares=True, before=fails), Search(trials=4))
+    assert {trial.problem for trial in found.trials} >= {"no rank may exceed 80"}
+    assert not any(trial.value for trial in found.trials)
+
+
+def test_trials_of_a_pass_are_kept_all_or_none(tmp_path: Path) -> None:
+    """Killed while they are written, the rest is there at the next call, without another pass."""
+    whole = search(Curve(), GRID, Curves(shares=True), Search(trials=8), store=tmp_path)
+    log = tmp_path / "trials.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:-3]))
+    judge = Curves(shares=True)
+    assert search(Curve(), GRID, judge, Search(trials=8), store=tmp_path).trials == whole.trials
+    assert judge.passes == 0
+
+
+def test_the_chosen_spec_is_that_of_its_point() -> None:
+    found = search(Curve(), GRID, Curves(), Search(trials=4))
+    assert found.spec == set_point(Curve(), GRID, found.best.point)

@@ -6,15 +6,52 @@ Every message says three things: what must hold, what was seen, and what to do a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of the call that an error speaks of, so that a command can name its own option in its place."""
+
+    name: str
+    value: str | int | float | bool | None = None
+    """The value to give; `None` where the argument itself is meant."""
+
+    def __str__(self) -> str:
+        """As in Python: ```header=True```, ```min_rating```."""
+        if self.value is None:
+            return f"`{self.name}`"
+        value = f'"{self.value}"' if isinstance(self.value, str) else repr(self.value)
+        return f"`{self.name}={value}`"
 
 
 class UnblurError(Exception):
-    """Anything that this library raises on purpose."""
+    """Anything that this library raises on purpose.
+
+    Its message is the text of all `args` one after the other; those that are an `Argument` are told apart.
+    """
+
+    def __str__(self) -> str:
+        return self.worded(str)
+
+    def worded(self, spelling: Callable[[Argument], str]) -> str:
+        """The message, with each argument that it speaks of spelled by a function: as an option, say."""
+        return "".join(spelling(part) if isinstance(part, Argument) else str(part) for part in self.args)
 
 
 class DataError(UnblurError, ValueError):
     """Interactions that cannot be used as they are: missing columns, nulls, duplicates, overlaps."""
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Begin the message of a `DataError` that is raised inside with what it is about."""
+    try:
+        yield
+    except DataError as problem:
+        raise type(problem)(f"{what}: ", *problem.args) from None
 
 
 class VocabularyMismatch(DataError):

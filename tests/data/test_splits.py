@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.ground.events import Label, Pair, contents, interactions
+from tests.data.events import Label, Pair, contents, interactions
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Block, Files, LeaveLast, Random, Ratio, Time, Users, k_core
 from unblur.data.splits.sets import Split, joined_items, later_share, together

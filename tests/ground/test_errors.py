@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from unblur import errors
-from unblur.errors import nearest, some
+from unblur.errors import Argument, DataError, VocabularyMismatch, about, nearest, some
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,30 @@ def test_a_long_list_is_cut_and_the_rest_counted() -> None:
     assert some(range(5)) == "0, 1, 2, 3, 4"
     assert some(range(1_234)) == "0, 1, 2, 3, 4 and 1,229 more"
     assert some((n for n in range(3)), most=2) == "0, 1 and 1 more"
+
+
+def test_an_error_tells_its_arguments_from_its_text() -> None:
+    problem = DataError(
+        "Pass ", Argument("rating", "a`b"), ", or lower ", Argument("min_rating"), ": `min_rating`."
+    )
+    assert str(problem) == 'Pass `rating="a`b"`, or lower `min_rating`: `min_rating`.'
+    assert (
+        problem.worded(lambda argument: f"<{argument.name}>")
+        == "Pass <rating>, or lower <min_rating>: `min_rating`."
+    )
+    assert str(DataError("plain")) == "plain"
+    assert str(Argument("header", False)) == "`header=False`"
+    assert str(Argument("user", 0)) == "`user=0`"
+
+
+def test_what_an_error_is_about_stands_before_it_and_its_arguments_stay() -> None:
+    with pytest.raises(VocabularyMismatch) as caught, about("log.csv"):
+        raise VocabularyMismatch("Pass ", Argument("unknown_items", "ignore"), ".")
+    assert str(caught.value) == 'log.csv: Pass `unknown_items="ignore"`.'
+    assert caught.value.worded(lambda argument: argument.name) == "log.csv: Pass unknown_items."
+    assert caught.value.__cause__ is None
+
+
+def test_an_error_crosses_to_another_process_whole() -> None:
+    problem = pickle.loads(pickle.dumps(DataError("Lower ", Argument("min_rating"), ".")))
+    assert str(problem) == "Lower `min_rating`."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -11,7 +10,7 @@ from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
-from unblur.errors import DataError
+from unblur.errors import Argument, DataError
 
 Settings: TypeAlias = Annotated[
     list[str] | None,
@@ -92,6 +91,15 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
         for name, option in _READING.items()
     ]
 
+    def option(argument: Argument) -> str:
+        """The argument as the option of this command that sets it; as in Python where there is none."""
+        if argument.name not in with_options.__annotations__:
+            return str(argument)
+        flag = f"--{'no-' if argument.value is False else ''}{argument.name.replace('_', '-')}"
+        return (
+            flag if argument.value is None or isinstance(argument.value, bool) else f"{flag} {argument.value}"
+        )
+
     @wraps(command)
     def with_options(**given: Any) -> None:
         asked = {name: given.pop(name) for name in _READING}
@@ -103,23 +111,11 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(**given, reading=reading)
         except DataError as problem:
-            if type(problem) is not DataError:
-                raise
-            raise DataError(in_options(str(problem))) from problem
+            raise type(problem)(problem.worded(option)) from problem
 
     with_options.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]
     with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
     return with_options
-
-
-def in_options(text: str) -> str:
-    """A message of the library about how data are read, with the options of the command line in place of arguments."""
-    text = text.replace("`header=True`", "--header").replace("`header=False`", "--no-header")
-    for name in ("rating", "duplicates", "labels", "delimiter"):
-        text = re.sub(rf"`?\b{name}=(['\"]?)([^'\"`,; ]+)\1`?", rf"--{name} \2", text)
-    for name in ("min_rating", "header", "delimiter", "duplicates", "labels", "timestamp"):
-        text = text.replace(f"`{name}`", f"--{name.replace('_', '-')}")
-    return text
 
 
 def _place(column: str) -> str | int:

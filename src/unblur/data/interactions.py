@@ -7,21 +7,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from unblur.data.canonical import canonical, read_only
-from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError, VocabularyMismatch, some
-
-if TYPE_CHECKING:
-    import polars as pl
+from unblur.data.formats.events import Labels, Layout, read_events
+from unblur.data.formats.opening import FileFormat
+from unblur.data.vocabulary import Unknown as Unknown
+from unblur.data.vocabulary import Vocabulary, indexed, label_series, refuse_nulls
+from unblur.errors import Argument, DataError, VocabularyMismatch, about, some
+from unblur.progress import Progress, ProgressEvent, silent
 
 Duplicates: TypeAlias = Literal["raise", "sum", "first", "last"]
-Unknown: TypeAlias = Literal["raise", "ignore"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,9 +40,12 @@ class Interactions:
     """The label of each column."""
     timestamps: NDArray[np.int64] | None = None
     """When each interaction happened, aligned with `matrix.data`; `None` where times are not known."""
+    order: NDArray[np.int64] | None = None
+    """Where each pair stood among the rows of its source, from 0, aligned with `matrix.data`; `None` where there were
+    no rows. It is no part of the content: the fingerprint leaves it out."""
 
     def __post_init__(self) -> None:
-        matrix, times = canonical(self.matrix, self.timestamps)
+        matrix, times, order = _canonical(self.matrix, self.timestamps, self.order)
         if matrix.shape != (len(self.users), len(self.items)):
             raise DataError(
                 f"The matrix must have one row a user and one column an item; it is {matrix.shape} for "
@@ -50,6 +53,7 @@ class Interactions:
             )
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "timestamps", times)
+        object.__setattr__(self, "order", order)
 
     # ------------------------------------------------------------------------------------------ making
 
@@ -61,6 +65,7 @@ class Interactions:
         *,
         weights: ArrayLike | pl.Series | None = None,
         timestamps: ArrayLike | pl.Series | None = None,
+        order: ArrayLike | None = None,
         min_rating: float | None = None,
         duplicates: Duplicates = "raise",
         user_vocabulary: Vocabulary | None = None,
@@ -72,6 +77,7 @@ class Interactions:
         - `users`, `items`: labels, integers (not negative) or strings. Rows and columns come in sorted order of
           the labels unless a vocabulary says otherwise.
         - `weights`: positive finite numbers; `timestamps`: integers in any unit, kept as they are.
+        - `order`: the row of the source that each event stood in; 0, 1, 2, … when `None`.
         - `min_rating`: keep events whose weight is at least this, then give every kept one weight 1.
         - `duplicates`: what to do when a pair occurs twice: ``raise``; ``sum`` the weights (the last time is kept);
           keep the ``first`` or the ``last`` (by time where there are times, else by position).
@@ -80,18 +86,63 @@ class Interactions:
         Raises `DataError` for nulls, unequal lengths, negative ids, bad weights and duplicates, and
         `VocabularyMismatch` for labels outside a given vocabulary.
         """
-        from unblur.data.assembly import assemble
-
-        return assemble(
-            users,
-            items,
-            weights,
-            timestamps,
-            min_rating,
-            duplicates,
-            user_vocabulary,
-            item_vocabulary,
-            unknown_items,
+        if duplicates not in ("raise", "sum", "first", "last"):
+            raise DataError(
+                Argument("duplicates"), f' must be "raise", "sum", "first" or "last"; saw {duplicates!r}.'
+            )
+        if unknown_items not in ("raise", "ignore"):
+            raise DataError(
+                Argument("unknown_items"), f' must be "raise" or "ignore"; saw {unknown_items!r}.'
+            )
+        columns: dict[str, Any] = {
+            "users": label_series(users, "users"),
+            "items": label_series(items, "items"),
+        }
+        if weights is not None:
+            columns["weights"] = _numbers(weights, "weights", np.float32)
+        if timestamps is not None:
+            columns["timestamps"] = _numbers(timestamps, "timestamps", np.int64)
+        if order is not None:
+            columns["order"] = _numbers(order, "order", np.int64)
+        if len({len(column) for column in columns.values()}) > 1:
+            seen = ", ".join(f"{name} {len(column):,}" for name, column in columns.items())
+            raise DataError(
+                f"All columns must have the same length; saw {seen}. Check that they come from the same rows."
+            )
+        columns.setdefault("order", np.arange(len(columns["users"])))
+        if min_rating is not None:
+            if weights is None:
+                raise DataError(
+                    *(Argument("min_rating"), " needs weights to compare with; none were given. "),
+                    "Name the rating column.",
+                )
+            columns = _filtered(columns, columns.pop("weights") >= min_rating)
+        values = columns.get("weights")
+        if values is not None and not (values > 0).all():
+            bad = int(np.argmin(values > 0))
+            raise DataError(
+                f"weights must be positive (and not vanish in float32); saw {values[bad]} in row {bad}. "
+                "Drop such rows, or give ",
+                *(Argument("min_rating"), " to turn ratings into likes."),
+            )
+        row_names, columns["users"] = indexed(columns["users"], user_vocabulary, "users", "raise")
+        column_names, columns["items"] = indexed(columns["items"], item_vocabulary, "items", unknown_items)
+        known = columns["items"] >= 0
+        if not known.all():
+            columns = _filtered(columns, known)
+        chosen, values = _one_of_each(columns, duplicates, row_names, column_names)
+        rows, places = columns["users"][chosen], columns["items"][chosen]
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(row_names)))))
+        small = np.int32 if max(len(column_names), len(rows)) < 2**31 else np.int64
+        return cls(
+            sparse.csr_array(
+                (values, places.astype(small), indptr.astype(small)),
+                shape=(len(row_names), len(column_names)),
+            ),
+            row_names,
+            column_names,
+            columns["timestamps"][chosen] if timestamps is not None else None,
+            columns["order"][chosen],
         )
 
     @classmethod
@@ -103,20 +154,89 @@ class Interactions:
         items: Vocabulary | ArrayLike | None = None,
     ) -> Interactions:
         """Interactions from a users × items matrix, copied; labels are 0, 1, 2, … unless given. Zeros are dropped."""
-        given: Any = matrix
+        given: Any = matrix  # the stubs of scipy know neither `ndim` nor `shape` of its union
         if given.ndim != 2:
             raise DataError(
                 f"A matrix must have users × items; saw shape {given.shape}. Give one row a user."
             )
-        made = sparse.csr_array(given, copy=True)
-        return cls(made, _vocabulary(users, made.shape[0]), _vocabulary(items, made.shape[1]))
+        rows = sparse.csr_array(given, copy=True)
+        return cls(rows, _vocabulary(users, rows.shape[0]), _vocabulary(items, rows.shape[1]))
 
     @classmethod
-    def read(cls, path: str | Path, **options: Any) -> Interactions:
-        """Interactions from a file; `unblur.data.files.read` says which formats and options there are."""
-        from unblur.data import files as sources
+    def read(
+        cls,
+        path: str | Path,
+        *,
+        format: FileFormat | None = None,
+        user: str | int | None = None,
+        item: str | int | None = None,
+        rating: str | int | None = None,
+        timestamp: str | int | None = None,
+        delimiter: str | None = None,
+        header: bool | None = None,
+        min_rating: float | None = None,
+        duplicates: Duplicates = "raise",
+        labels: Labels = "auto",
+        user_vocabulary: Vocabulary | None = None,
+        item_vocabulary: Vocabulary | None = None,
+        unknown_items: Unknown = "raise",
+        progress: Progress = silent,
+    ) -> Interactions:
+        """Interactions from one file.
 
-        return sources.read(path, **options)
+        - `format`: ``parquet``; ``csv`` (any delimited text: CSV, TSV, MovieLens' ``u.data``, ``ratings.dat`` and
+          ``ratings.csv``); ``adjacency`` (LightGCN's ``user item item …``); ``recbole`` (``.inter``); ``npz`` (a
+          SciPy matrix: labels are positions, values weights); ``npy`` (integer pairs). Told from name and content
+          when `None`.
+        - `user`, `item`, `rating`, `timestamp`: column names, or positions from 0. Told from the usual names
+          when `None`; a file without header holds user, item, rating, timestamp in that order.
+        - `rating`: the column named here is the weight of an interaction, which must be positive. A column called
+          ``weight`` is used unasked. A column called ``rating`` or alike that is not all ones is refused until it
+          is clear what it means: name it (weights), give `min_rating` (likes), or pass ``"ignore"`` (every row is
+          an interaction).
+        - `min_rating`: keep rows rated at least this, each with weight 1.
+        - `timestamp`: integers are kept in their own unit, floats are rounded down, dates become whole seconds
+          since 1970 (UTC). ``"ignore"`` leaves times out.
+        - `delimiter`, `header`: of delimited text; told from the first lines when `None`. A delimiter may be
+          ``"::"``.
+        - `labels`: ``"auto"`` keeps integers and strings apart (text is integers when all of it is, without
+          leading zeros), ``"int"`` and ``"str"`` say which.
+        - `duplicates`, `user_vocabulary`, `item_vocabulary`, `unknown_items`: as in `Interactions.from_pairs`.
+
+        Raises `DataError` for a file that is missing, empty, damaged or unclear, and for values that cannot be
+        used.
+        """
+        layout = Layout(
+            format=format,
+            user=user,
+            item=item,
+            rating=rating,
+            timestamp=timestamp,
+            delimiter=delimiter,
+            header=header,
+            min_rating=min_rating,
+            labels=labels,
+        )
+        events = read_events(path, layout, progress)
+        progress(ProgressEvent("index", 0, 1))
+        if events.shape is not None:
+            n_users, n_items = events.shape
+            user_vocabulary = Vocabulary.range(n_users) if user_vocabulary is None else user_vocabulary
+            item_vocabulary = Vocabulary.range(n_items) if item_vocabulary is None else item_vocabulary
+        with about(events.source):
+            data = cls.from_pairs(
+                events.users,
+                events.items,
+                weights=events.weights,
+                timestamps=events.timestamps,
+                order=events.order,
+                duplicates=duplicates,
+                user_vocabulary=user_vocabulary,
+                item_vocabulary=item_vocabulary,
+                unknown_items=unknown_items,
+            )
+        progress(ProgressEvent("index", 1, 1))
+        return data
 
     # ------------------------------------------------------------------------------------------ facts
 
@@ -143,12 +263,12 @@ class Interactions:
     @cached_property
     def user_degrees(self) -> NDArray[np.int64]:
         """How many items each user has."""
-        return read_only(np.diff(self.matrix.indptr).astype(np.int64))
+        return _read_only(np.diff(self.matrix.indptr).astype(np.int64))
 
     @cached_property
     def item_degrees(self) -> NDArray[np.int64]:
         """How many users each item has."""
-        return read_only(np.bincount(self.matrix.indices, minlength=self.n_items).astype(np.int64))
+        return _read_only(np.bincount(self.matrix.indices, minlength=self.n_items).astype(np.int64))
 
     def __repr__(self) -> str:
         times = ", with timestamps" if self.timestamps is not None else ""
@@ -194,14 +314,8 @@ class Interactions:
         lengths = self.user_degrees[picked]
         indptr = np.concatenate(([0], np.cumsum(lengths)))
         entries = np.repeat(self.matrix.indptr[picked] - indptr[:-1], lengths) + np.arange(indptr[-1])
-        return Interactions(
-            sparse.csr_array(
-                (self.matrix.data[entries], self.matrix.indices[entries], indptr),
-                shape=(len(picked), self.n_items),
-            ),
-            self.users.take(picked),
-            self.items,
-            None if self.timestamps is None else self.timestamps[entries],
+        return self._arranged(
+            entries, self.matrix.indices[entries], indptr, self.users.take(picked), self.items
         )
 
     def keep(self, mask: NDArray[np.bool_]) -> Interactions:
@@ -211,14 +325,7 @@ class Interactions:
                 f"`mask` must have one bool a pair, {self.n_interactions:,}; saw {mask.dtype} {mask.shape}."
             )
         indptr = np.concatenate(([0], np.cumsum(mask)))[self.matrix.indptr]
-        return Interactions(
-            sparse.csr_array(
-                (self.matrix.data[mask], self.matrix.indices[mask], indptr), shape=self.matrix.shape
-            ),
-            self.users,
-            self.items,
-            None if self.timestamps is None else self.timestamps[mask],
-        )
+        return self._arranged(mask, self.matrix.indices[mask], indptr, self.users, self.items)
 
     def binarized(self) -> Interactions:
         """The same pairs, each with weight 1."""
@@ -227,7 +334,7 @@ class Interactions:
         ones = sparse.csr_array(
             (np.ones_like(self.matrix.data), self.matrix.indices, self.matrix.indptr), shape=self.matrix.shape
         )
-        return Interactions(ones, self.users, self.items, self.timestamps)
+        return Interactions(ones, self.users, self.items, self.timestamps, self.order)
 
     def without(self, other: Interactions) -> Interactions:
         """The pairs that are not in `other`, which must have the same users and items."""
@@ -256,7 +363,7 @@ class Interactions:
     ) -> Interactions:
         """The same pairs over other vocabularies; pairs with a label outside them raise or are ignored."""
         if unknown not in ("raise", "ignore"):
-            raise DataError(f'`unknown` must be "raise" or "ignore"; saw {unknown!r}.')
+            raise DataError(Argument("unknown"), f' must be "raise" or "ignore"; saw {unknown!r}.')
         user_map = _moved(self.users, users, unknown, "user")
         item_map = _moved(self.items, items, unknown, "item")
         if user_map is None and item_map is None:
@@ -268,21 +375,29 @@ class Interactions:
         if unknown == "raise" and len(kept) < len(rows):
             raise _unknown_pairs(self, rows, columns)
         to_users, to_items = self.users if users is None else users, self.items if items is None else items
-        order = kept[np.argsort(rows[kept] * len(to_items) + columns[kept])]
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(rows[order], minlength=len(to_users)))))
+        entries = kept[np.argsort(rows[kept] * len(to_items) + columns[kept])]
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(rows[entries], minlength=len(to_users)))))
+        return self._arranged(entries, columns[entries], indptr, to_users, to_items)
+
+    def _arranged(
+        self,
+        entries: NDArray[Any],
+        columns: NDArray[Any],
+        indptr: NDArray[Any],
+        users: Vocabulary,
+        items: Vocabulary,
+    ) -> Interactions:
+        """The pairs at `entries` (positions, or a mask) of ``matrix.data``, with new columns and rows."""
         return Interactions(
-            sparse.csr_array(
-                (self.matrix.data[order], columns[order], indptr), shape=(len(to_users), len(to_items))
-            ),
-            to_users,
-            to_items,
-            None if self.timestamps is None else self.timestamps[order],
+            sparse.csr_array((self.matrix.data[entries], columns, indptr), shape=(len(users), len(items))),
+            users,
+            items,
+            None if self.timestamps is None else self.timestamps[entries],
+            None if self.order is None else self.order[entries],
         )
 
     def to_frame(self) -> pl.DataFrame:
         """A polars table with the columns user, item, weight and, where there are times, timestamp."""
-        import polars as pl
-
         columns: dict[str, Any] = {
             "user": self.users.take(self.rows()).series,
             "item": self.items.take(self.matrix.indices).series,
@@ -318,7 +433,8 @@ def _unknown_pairs(
             listed = some(names.take(strangers[:6]).to_list() + ["…"] * max(0, len(strangers) - 6))
             return VocabularyMismatch(
                 f"All {axis} must be in the given vocabulary; {len(strangers):,} are not: {listed}. "
-                'Use that vocabulary when reading, or pass `unknown="ignore"` to leave them out.'
+                "Use that vocabulary when reading, or pass ",
+                *(Argument("unknown", "ignore"), " to leave them out."),
             )
     raise AssertionError("called without unknown labels")
 
@@ -330,3 +446,135 @@ def check_train(train: Interactions) -> None:
             "The density of interactions to learn from must lie strictly between 0 and 1; "
             f"{train!r} has density {train.density:g}. Check what was read, and what counts as an interaction."
         )
+
+
+def _canonical(
+    given: sparse.csr_array, timestamps: NDArray[Any] | None, order: NDArray[Any] | None
+) -> tuple[sparse.csr_array, NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """The matrix in canonical form, and times and order of its pairs; arrays that are in order are not copied.
+
+    Both are aligned with ``given.data``. Raises `DataError` for repeated pairs, weights that are not positive and
+    finite, and times or an order that are not aligned.
+    """
+    matrix = sparse.csr_array(given)
+    aligned = {
+        what: np.asarray(array, dtype=np.int64)
+        for what, array in (("timestamp", timestamps), ("place in the order", order))
+        if array is not None
+    }
+    for what, array in aligned.items():
+        if len(array) != matrix.nnz:
+            raise DataError(
+                f"There must be one {what} for each of the {matrix.nnz:,} pairs; saw {len(array):,}. Align."
+            )
+    if not matrix.has_sorted_indices:
+        place = sparse.csr_array(
+            (np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape
+        ).copy()
+        place.sort_indices()
+        matrix = sparse.csr_array((matrix.data[place.data], place.indices, place.indptr), shape=matrix.shape)
+        aligned = {what: array[place.data] for what, array in aligned.items()}
+    steps = np.diff(matrix.indices)
+    steps[matrix.indptr[1:-1][(matrix.indptr[1:-1] > 0) & (matrix.indptr[1:-1] < matrix.nnz)] - 1] = 1
+    if bool((steps <= 0).any()):
+        raise DataError(
+            "Each user-item pair must occur once in a matrix; some occur twice. "
+            "Call `sum_duplicates()` on it, or use `Interactions.from_pairs(…, duplicates=…)`."
+        )
+    with np.errstate(over="ignore"):
+        data = np.asarray(matrix.data, dtype=np.float32)
+    if bool((data == 0).any()):
+        kept = data != 0
+        indptr = np.concatenate(([0], np.cumsum(kept)))[matrix.indptr]
+        matrix = sparse.csr_array((data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+        data, aligned = matrix.data, {what: array[kept] for what, array in aligned.items()}
+    if not bool((data > 0).all()) or not bool(np.isfinite(data).all()):
+        raise DataError(
+            f"Weights must be positive finite numbers; saw {data[~((data > 0) & np.isfinite(data))][0]}. "
+            "Drop or rescale such rows, or give ",
+            *(Argument("min_rating"), " to turn ratings into likes."),
+        )
+    small = np.int32 if max(matrix.nnz, *matrix.shape) < 2**31 else np.int64
+    parts = (data, matrix.indices.astype(small, copy=False), matrix.indptr.astype(small, copy=False))
+    matrix = sparse.csr_array(tuple(map(_read_only, parts)), shape=matrix.shape)
+    matrix.has_sorted_indices = True
+    matrix.has_canonical_format = True
+    times, places = (
+        _read_only(aligned[what]) if what in aligned else None for what in ("timestamp", "place in the order")
+    )
+    return matrix, times, places
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view of the array that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _numbers(column: ArrayLike | pl.Series, name: str, kind: type[np.generic]) -> NDArray[Any]:
+    """A numeric column as an array of `kind`. NaN, infinite, null and too large entries are refused."""
+    if isinstance(column, pl.Series):
+        refuse_nulls(column, name)
+    array = column.to_numpy() if isinstance(column, pl.Series) else np.asarray(column)
+    if array.dtype.kind not in "iufb" or array.ndim != 1:
+        raise DataError(
+            f"{name} must be a column of numbers; saw {array.dtype} {array.shape}. Convert it first."
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = int(np.argmin(np.isfinite(array)))
+        raise DataError(
+            f"{name} must be finite; saw {array[bad]} in row {bad}. Drop such rows or correct them."
+        )
+    if kind is np.int64 and array.dtype.kind == "f" and not (array == np.floor(array)).all():
+        raise DataError(
+            f"{name} must be whole numbers; saw {array[array != np.floor(array)][0]}. Round or rescale them."
+        )
+    limit = 2.0**63 if kind is np.int64 else float(np.finfo(np.float32).max)
+    if len(array) and (array.max() >= limit or array.min() < -limit):
+        raise DataError(
+            f"{name} must lie within ±{limit:.3g}; saw {array.min()} … {array.max()}. Rescale them."
+        )
+    return array.astype(kind, copy=False)
+
+
+def _filtered(columns: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """The entries of parallel columns, arrays or series, where `mask` holds."""
+    return {
+        name: column.filter(mask) if isinstance(column, pl.Series) else column[mask]
+        for name, column in columns.items()
+    }
+
+
+def _one_of_each(
+    columns: dict[str, Any], duplicates: Duplicates, users: Vocabulary, items: Vocabulary
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Which event stands for each pair, by row and column, and the weight of the pair. Columns are as positions."""
+    rows, places, times = columns["users"], columns["items"], columns.get("timestamps")
+    values = columns.get("weights")
+    values = np.ones(len(rows), dtype=np.float32) if values is None else values
+    key = rows * max(1, len(items)) + places
+    order = np.argsort(key)
+    repeated = key[order][1:] == key[order][:-1]
+    if not repeated.any():
+        return order, values[order]
+    if duplicates == "raise":
+        pairs = np.unique(key[order][1:][repeated])
+        width = max(1, len(items))
+        shown = zip(
+            users.take(pairs[:5] // width).to_list(), items.take(pairs[:5] % width).to_list(), strict=True
+        )
+        raise DataError(
+            f"Each user-item pair must occur once; {len(pairs):,} occur more often, such as (user, item) "
+            f"{some(shown)}. Pass ",
+            *(Argument("duplicates", "sum"), ', "first" or "last" to say what they mean.'),
+        )
+    order = np.lexsort((key,) if times is None else (times, key))  # by pair, then by time or else by position
+    starts = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) > 0)))
+    if duplicates == "first":
+        return order[starts], values[order[starts]]
+    last = order[np.concatenate((starts[1:], [len(order)])) - 1]
+    if duplicates == "last":
+        return last, values[last]
+    with np.errstate(over="ignore"):  # a sum that is not finite is refused as a weight
+        return last, np.add.reduceat(values[order], starts)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from unblur.errors import DataError, VocabularyMismatch, some
+from unblur.errors import Argument, DataError, VocabularyMismatch, some
 
-if TYPE_CHECKING:
-    import polars as pl
+Unknown: TypeAlias = Literal["raise", "ignore"]
+"""What is done with labels outside a vocabulary: refuse them, or leave out what has them."""
 
 
 class _Digest(Protocol):
@@ -48,8 +49,6 @@ class Vocabulary:
     @cached_property
     def series(self) -> pl.Series:
         """The labels as a polars series, Int64 or String."""
-        import polars as pl
-
         return pl.Series("label", np.arange(self._size, dtype=np.int64))
 
     @cached_property
@@ -65,7 +64,7 @@ class Vocabulary:
         """What the labels are."""
         if "series" not in self.__dict__:
             return "int"
-        return "str" if str(self.series.dtype) == "String" else "int"
+        return "str" if self.series.dtype == pl.String else "int"
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -122,16 +121,15 @@ class Vocabulary:
         self, labels: Vocabulary | ArrayLike | pl.Series | Iterable[Any]
     ) -> NDArray[np.intp]:
         """Where each label stands, −1 for a label that is not here."""
-        import polars as pl
-
         series = labels.series if isinstance(labels, Vocabulary) else label_series(labels, "labels")
         if not len(series) or not len(self):
             return np.full(len(series), -1, dtype=np.intp)
-        if (str(series.dtype) == "String") != (self.kind == "str"):
+        if (series.dtype == pl.String) != (self.kind == "str"):
             other = "strings" if self.kind == "int" else "integers"
             raise VocabularyMismatch(
                 f"Labels must be of one type; the vocabulary has {self.kind} labels and {other} were asked for: "
-                f"{some(series.head(3).to_list())}. Convert them, or read the file with the matching `labels` option."
+                f"{some(series.head(3).to_list())}. Convert them, or read the file with the matching ",
+                *(Argument("labels"), " option."),
             )
         if self.is_range:
             values = series.to_numpy()
@@ -159,8 +157,6 @@ class Vocabulary:
 
 def label_series(labels: ArrayLike | pl.Series | Iterable[Any], name: str) -> pl.Series:
     """Labels as an Int64 or String series. Raises `DataError` for nulls, negative ids and other types."""
-    import polars as pl
-
     if isinstance(labels, Vocabulary):
         return labels.series
     if isinstance(labels, str):
@@ -174,12 +170,7 @@ def label_series(labels: ArrayLike | pl.Series | Iterable[Any], name: str) -> pl
             f"{name} must be all integers or all strings, integers below 2**63; "
             f"{str(problem).splitlines()[0]}. Convert them to strings."
         ) from None
-    if series.null_count():
-        where = series.is_null().arg_max()
-        raise DataError(
-            f"{name} must have no nulls; {series.null_count():,} of {len(series):,} are null, the first in row {where}. "
-            "Drop those rows or fill them in."
-        )
+    refuse_nulls(series, name)
     if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
         series = series.cast(pl.String)
     if series.dtype == pl.String or not len(series):
@@ -202,3 +193,48 @@ def _column(labels: Any) -> Any:
     if isinstance(labels, np.ndarray):
         return labels.astype(str) if labels.dtype.kind in "US" else labels
     return list(labels) if not hasattr(labels, "__array__") else np.asarray(labels)
+
+
+def refuse_nulls(series: pl.Series, name: str, *otherwise: object) -> None:
+    """Raise `DataError` for a column with nulls; its message ends with what else may be done."""
+    if series.null_count():
+        raise DataError(
+            f"{name} must have no nulls; {series.null_count():,} of {len(series):,} are null, the first in row "
+            f"{series.is_null().arg_max()}. Drop those rows or fill them in",
+            *(*otherwise, "."),
+        )
+
+
+def indexed(
+    labels: pl.Series, vocabulary: Vocabulary | None, axis: str, unknown: Unknown
+) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """A vocabulary (sorted labels, unless one is given) and the position of each label in it."""
+    if vocabulary is None:
+        if labels.dtype != pl.String:
+            return _indexed_integers(labels.to_numpy())
+        vocabulary = Vocabulary(labels.unique().sort())
+    found = vocabulary.positions_or_missing(labels).astype(np.int64)
+    if unknown == "raise" and len(found) and found.min() < 0:
+        strangers = labels.filter(found < 0).unique(maintain_order=True)
+        raise VocabularyMismatch(
+            f"All {axis} must be in the given vocabulary; {len(strangers):,} are not: {some(strangers.to_list())}. ",
+            *(
+                ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
+                if axis == "items"
+                else ("Leave them out beforehand.",)
+            ),
+        )
+    return vocabulary, found
+
+
+def _indexed_integers(labels: NDArray[np.int64]) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """Integer labels in ascending order: by counting where they are dense, by sorting where they are not."""
+    highest = int(labels.max()) if len(labels) else -1
+    if highest >= 4 * len(labels) + 1_000_000:
+        distinct, found = np.unique(labels, return_inverse=True)
+        return Vocabulary(distinct), found.astype(np.int64)
+    present = np.zeros(highest + 1, dtype=bool)
+    present[labels] = True
+    if present.all():
+        return Vocabulary.range(highest + 1), labels
+    return Vocabulary(np.flatnonzero(present)), (np.cumsum(present) - 1)[labels]

@@ -10,10 +10,10 @@ from typing import Any
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.data.catalogue.listing import DATASETS, dataset
 from unblur.data.catalogue.records import Content, Dataset, Reading
-from unblur.data.files.reading import read, split_files
+from unblur.data.files.reading import split_files
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import CapabilityError, DataError, some
+from unblur.errors import CapabilityError, DataError, about, some
 from unblur.progress import Progress, silent
 
 
@@ -120,7 +120,7 @@ def load(
     for part, file in locate(wanted, path).items():
         if not verify:
             settings = {key: value for key, value in way.options.items() if key != "labels"}
-            made[part] = read(file, progress=progress, **{**settings, **options})
+            made[part] = Interactions.read(file, progress=progress, **{**settings, **options})
             continue
         if part not in way.parts:
             raise DataError(
@@ -188,7 +188,7 @@ def _read(wanted: Dataset, way: Reading, file: Path, progress: Progress) -> Inte
     ):
         if numbered and size is not None:
             options[role] = Vocabulary.range(size)
-    data = read(file, progress=progress, **options)
+    data = Interactions.read(file, progress=progress, **options)
     if way.timed and data.timestamps is None:
         others = [other.name for other in wanted.readings if not other.timed]
         raise DataError(
@@ -199,10 +199,8 @@ def _read(wanted: Dataset, way: Reading, file: Path, progress: Progress) -> Inte
 
 
 def _checked(wanted: Dataset, way: Reading, part: str, file: Path, progress: Progress) -> Interactions:
-    try:
+    with about(f"{file} is no good copy of {wanted.name}, part {part}"):
         data = _read(wanted, way, file, progress)
-    except DataError as problem:
-        raise DataError(f"{file} is no good copy of {wanted.name}, part {part}: {problem}") from None
     expected = way.parts[part]
     check = Check(part, way.name, file, expected, data.n_interactions, data.fingerprint())
     if check.holds is False:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unblur.data.files.opening import SUFFIXES
+from unblur.data.formats.opening import SUFFIXES
 from unblur.errors import DataError, nearest
 
 

@@ -8,24 +8,9 @@ without them.
 
 from __future__ import annotations
 
-from unblur.data.files.opening import FORMATS as FORMATS
-from unblur.data.files.opening import SUFFIXES as SUFFIXES
-from unblur.data.files.opening import Format as Format
 from unblur.data.files.reading import read as read
 from unblur.data.files.reading import read_split_folder as read_split_folder
 from unblur.data.files.reading import split_files as split_files
 from unblur.data.files.writing import replacing as replacing
 from unblur.data.files.writing import write as write
 from unblur.data.files.writing import write_parquet as write_parquet
-
-__all__ = [
-    "FORMATS",
-    "SUFFIXES",
-    "Format",
-    "read",
-    "read_split_folder",
-    "replacing",
-    "split_files",
-    "write",
-    "write_parquet",
-]

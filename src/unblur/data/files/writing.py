@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from unblur.data.files.opening import FORMATS, SUFFIXES, Format
+from unblur.data.formats.opening import FORMATS, SUFFIXES, FileFormat
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, nearest, some
 
@@ -58,14 +58,14 @@ def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
 
 
 def write(
-    data: Interactions, path: str | Path, *, format: Format | None = None, delimiter: str | None = None
+    data: Interactions, path: str | Path, *, format: FileFormat | None = None, delimiter: str | None = None
 ) -> None:
     """Write interactions so that `read` gives the same pairs, weights and times back.
 
     The format is told from the ending: ``.parquet``, ``.csv``, ``.tsv``, ``.inter``, ``.npz``, ``.npy``, or
     ``.txt`` for an adjacency list. Columns are user, item and, where there are any, weight and timestamp.
-    Users and items without interactions are kept by ``npz`` only. Raises `DataError` when a format cannot
-    hold the data.
+    Rows stand in the order of the source, where it is known; but for ``npz``, which alone keeps users and items
+    without interactions. Raises `DataError` when a format cannot hold the data.
     """
     target = Path(path)
     chosen = (
@@ -82,6 +82,8 @@ def write(
         _write_matrix(data, target)
         return
     frame = data.to_frame()
+    if data.order is not None:
+        frame = frame[np.argsort(data.order, kind="stable")]
     if bool((data.matrix.data == 1).all()):
         frame = frame.drop("weight")
     if chosen == "parquet":

@@ -169,21 +169,25 @@ def joined_items(*parts: Interactions) -> Vocabulary:
 
 
 def together(one: Interactions, other: Interactions) -> Interactions:
-    """The pairs of both, with times where both have them.
+    """The pairs of both, with times where both have them, and the order where both are of one source.
 
-    Raises `DataError` unless they have the same users and items and no pair in common.
+    That they are not is seen by a place in the order that both have. Raises `DataError` unless they have the same users and items and no pair in common.
     """
     _refuse_common_pairs(one, other)
     rows = np.concatenate([one.rows(), other.rows()])
     columns = np.concatenate([one.matrix.indices, other.matrix.indices])
-    order = np.lexsort((columns, rows))
+    entries = np.lexsort((columns, rows))
     starts = np.concatenate([[0], np.cumsum(one.user_degrees + other.user_degrees)])
-    weights = np.concatenate([one.matrix.data, other.matrix.data])[order]
-    times = None
+    weights = np.concatenate([one.matrix.data, other.matrix.data])[entries]
+    times = order = None
     if one.timestamps is not None and other.timestamps is not None:
-        times = np.concatenate([one.timestamps, other.timestamps])[order]
-    matrix = sparse.csr_array((weights, columns[order], starts), shape=one.matrix.shape)
-    return Interactions(matrix, one.users, one.items, times)
+        times = np.concatenate([one.timestamps, other.timestamps])[entries]
+    if one.order is not None and other.order is not None:
+        order = np.concatenate([one.order, other.order])[entries]
+        if len(np.unique(order)) < len(order):
+            order = None
+    matrix = sparse.csr_array((weights, columns[entries], starts), shape=one.matrix.shape)
+    return Interactions(matrix, one.users, one.items, times, order)
 
 
 def _refuse_common_pairs(one: Interactions, other: Interactions) -> None:

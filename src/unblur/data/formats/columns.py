@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from unblur.errors import DataError, nearest, some
+from unblur.errors import Argument, DataError, nearest, some
 
 Role: TypeAlias = Literal["user", "item", "rating", "weight", "timestamp"]
 IGNORE = "ignore"
@@ -108,38 +108,43 @@ def _by_name(
         if len(usual) > 1:
             raise DataError(
                 f"{file} must have one column that is the {role}; {some([names[at] for at in usual])} all "
-                f"could be. {_advice(role)}"
+                "could be. Name the one that is meant with ",
+                *_named_or_left_out("rating" if role == "weight" else role),
             )
         if usual:
             found[role] = usual[0]
         elif role in ("user", "item"):
             raise DataError(
                 f"{file} must have a column of {role}s; none of its columns ({some(names, 12)}) has a usual "
-                f"name such as {', '.join(USUAL_NAMES[role][:4])}. Name it with `{role}=`."
+                f"name such as {', '.join(USUAL_NAMES[role][:4])}. Name it with ",
+                *(Argument(role), "."),
             )
 
 
-def _advice(role: Role) -> str:
-    if role == "weight":
-        return 'Name the one that is meant with `rating=`, or leave all out with `rating="ignore"`.'
-    left_out = f', or leave all out with `{role}="ignore"`' if role in ("rating", "timestamp") else ""
-    return f"Name the one that is meant with `{role}=`{left_out}."
+def _named_or_left_out(role: Role) -> tuple[object, ...]:
+    """The end of an advice: the argument that names a column and, where it can be, the one that leaves it out."""
+    if role in ("user", "item"):
+        return Argument(role), "."
+    return Argument(role), ", or leave all out with ", Argument(role, IGNORE), "."
 
 
 def _position(wanted: str | int | None, role: Role, names: Sequence[str], named: bool, file: str) -> int:
     if isinstance(wanted, bool) or not isinstance(wanted, str | int):
-        raise DataError(f"`{role}` must be a column's name or its position from 0; saw {wanted!r}.")
+        raise DataError(Argument(role), f" must be a column's name or its position from 0; saw {wanted!r}.")
     if isinstance(wanted, int):
         if not 0 <= wanted < len(names):
             raise DataError(
-                f"{file} must have a column at position {wanted} for `{role}`; it has {len(names)} columns, "
-                f"0 to {len(names) - 1}: {some(names, 12)}. Correct the position, or the delimiter."
+                f"{file} must have a column at position {wanted} for ",
+                Argument(role),
+                f"; it has {len(names)} columns, 0 to {len(names) - 1}: {some(names, 12)}. Correct the position, or "
+                "the delimiter.",
             )
         return wanted
     if not named:
         raise DataError(
-            f"{file} must have a header to name `{role}` {wanted!r}; it was read as having none. Give "
-            "positions from 0, or pass `header=True`."
+            *(f"{file} must have a header to name ", Argument(role)),
+            f" {wanted!r}; it was read as having none. Give positions from 0, or pass ",
+            *(Argument("header", True), "."),
         )
     if wanted not in names:
         raise _missing(wanted, role, names, file)
@@ -153,14 +158,21 @@ def _by_position(
         return
     if "user" in found or "item" in found:
         raise DataError(
-            f"{file} has no header, so both `user` and `item` must be given by position or neither; one was. "
-            "Give both."
+            *(f"{file} has no header, so both ", Argument("user"), " and ", Argument("item")),
+            " must be given by position or neither; one was. Give both.",
         )
     if not 2 <= len(names) <= 4:
         raise DataError(
             "A file without header must have 2 to 4 columns (user, item, rating, timestamp) to be read "
-            f"unasked; {file} has {len(names)}. Say which columns are meant by position (user=0, item=1, …), "
-            "or correct `delimiter`."
+            f"unasked; {file} has {len(names)}. Say which columns are meant by position (",
+            *(
+                Argument("user", 0),
+                ", ",
+                Argument("item", 1),
+                ", …), or correct ",
+                Argument("delimiter"),
+                ".",
+            ),
         )
     taken = set(found.values())
     for position, role in enumerate(_POSITIONAL[: len(names)]):
@@ -170,8 +182,8 @@ def _by_position(
 
 def _missing(wanted: str, role: Role, names: Sequence[str], file: str) -> DataError:
     return DataError(
-        f"{file} must have the column {wanted!r} that was named as `{role}`; its columns are "
-        f"{some(names, 12)}.{nearest(wanted, names)} Correct the name."
+        *(f"{file} must have the column {wanted!r} that was named as ", Argument(role)),
+        f"; its columns are {some(names, 12)}.{nearest(wanted, names)} Correct the name.",
     )
 
 
@@ -180,8 +192,11 @@ def _settled(found: dict[Role, int], names: Sequence[str], file: str) -> Columns
     for role, position in found.items():
         if position in by_position:
             raise DataError(
-                f"Each column must have one meaning; {names[position]!r} of {file} was given as `{role}` and "
-                f"as `{by_position[position]}`. Name two different columns."
+                *(
+                    f"Each column must have one meaning; {names[position]!r} of {file} was given as ",
+                    Argument(role),
+                ),
+                *(" and as ", Argument(by_position[position]), ". Name two different columns."),
             )
         by_position[position] = role
     return Columns(

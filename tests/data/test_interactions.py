@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
-from tests.ground.events import Events, contents, events, interactions
+from tests.data.events import Events, contents, events, interactions
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ground.events import Events, Pair, contents, events
+from tests.data.events import Events, Pair, contents, events
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch

@@ -17,14 +17,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from unblur.errors import DataError, nearest, some
+from unblur.errors import Argument, DataError, nearest, some
 
-Format: TypeAlias = Literal["parquet", "csv", "adjacency", "recbole", "npz", "npy"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+FileFormat: TypeAlias = Literal["parquet", "csv", "adjacency", "recbole", "npz", "npy"]
+FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 """Parquet; delimited text of any kind; LightGCN's ``user item item …``; RecBole's ``.inter``; a SciPy matrix;
 pairs."""
 
-SUFFIXES: dict[str, Format | None] = {
+SUFFIXES: dict[str, FileFormat | None] = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".npz": "npz",
@@ -69,14 +69,14 @@ _DAMAGE = (
 )
 """What NumPy and zipfile raise over files that are not what they seem."""
 
-T = TypeVar("T")
+_Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True)
 class Opened:
     """A file whose columns are known and not yet read."""
 
-    format: Format
+    format: FileFormat
     names: tuple[str, ...]
     """The columns, in order; made-up names where the file has none."""
     named: bool
@@ -119,7 +119,7 @@ def checked_path(path: str | Path) -> Path:
     return file
 
 
-def guess_format(file: Path, start: bytes) -> Format | None:
+def guess_format(file: Path, start: bytes) -> FileFormat | None:
     """The format that the first bytes and the ending tell; `None` for text whose lines must decide."""
     if start.startswith(b"PAR1"):
         return "parquet"
@@ -136,7 +136,8 @@ def guess_format(file: Path, start: bytes) -> Format | None:
     if ending in ("parquet", "npz", "npy"):
         raise DataError(
             f"A file that ends in {file.suffix} must be in that format; {file} does not start as such a file "
-            "does. It is damaged or of another kind: copy it again, or give its kind with `format=`."
+            "does. It is damaged or of another kind: copy it again, or give its kind with ",
+            *(Argument("format"), "."),
         )
     if b"\x00" in start:
         raise DataError(
@@ -227,7 +228,7 @@ def open_pairs(file: Path) -> Opened:
     return Opened("npy", ("user", "item"), True, lambda positions: frame[:, positions])
 
 
-def _loaded(file: Path, load: Callable[[BinaryIO], T], what: str) -> T:
+def _loaded(file: Path, load: Callable[[BinaryIO], _Loaded], what: str) -> _Loaded:
     """What `load` makes of a NumPy file; whatever a damaged one makes it raise becomes a `DataError`."""
     try:
         with file.open("rb") as stream, warnings.catch_warnings():

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from unblur.data.files.columns import usual_role
-from unblur.data.files.opening import Opened
-from unblur.errors import DataError, some
+from unblur.data.formats.columns import usual_role
+from unblur.data.formats.opening import Opened
+from unblur.errors import Argument, DataError, some
 
 SAMPLE_BYTES = 1 << 18
 DELIMITERS = ("\t", "::", ",", ";", "|", " ")
@@ -72,9 +72,9 @@ def is_adjacency(sample: Sample, file: Path) -> bool:
         return True
     if file.suffix.lower() == ".txt" and widths and max(widths) > 2:
         raise DataError(
-            f"The format must be clear; every line of {file} has {max(widths)} numbers, which could be a "
-            "user "
-            'and items or columns. Pass format="adjacency" or format="csv".'
+            f"The format must be clear; every line of {file} has {max(widths)} numbers, which could be a user and "
+            "items or columns. Pass ",
+            *(Argument("format", "adjacency"), " or ", Argument("format", "csv"), "."),
         )
     return False
 
@@ -102,7 +102,8 @@ def open_recbole(file: Path, sample: Sample) -> Opened:
         if not _TYPED.match(field):
             raise DataError(
                 "Each field of a RecBole header must be name:type, the type token, float, token_seq or "
-                f'float_seq; {file} has {field!r}. Correct the header, or pass format="csv".'
+                f"float_seq; {file} has {field!r}. Correct the header, or pass ",
+                *(Argument("format", "csv"), "."),
             )
     if len(sample.lines) == 1:
         raise _header_only(file)
@@ -122,7 +123,8 @@ def open_adjacency(file: Path) -> Opened:
     if table["user"].str.contains(r"[,;|]").any():
         raise DataError(
             f'An adjacency list must be separated by blanks ("user item item …"); {file} begins with '
-            f'{lines[0][:80]!r}. Pass format="csv" if these are columns.'
+            f"{lines[0][:80]!r}. Pass ",
+            *(Argument("format", "csv"), " if these are columns."),
         )
     return Opened("adjacency", ("user", "item"), True, lambda positions: frame[:, positions])
 
@@ -162,7 +164,8 @@ def _delimiter(sample: Sample, file: Path) -> str:
         return (even or ragged)[0]
     raise DataError(
         f"Lines must have at least a user and an item; {file} begins with {sample.lines[0][:80]!r}, in which "
-        f"none of {some(DELIMITERS, 6)} stands. Pass its `delimiter`."
+        f"none of {some(DELIMITERS, 6)} stands. Pass its ",
+        *(Argument("delimiter"), "."),
     )
 
 
@@ -175,7 +178,8 @@ def _has_header(rows: list[list[str]], file: Path) -> bool:
         return True
     raise DataError(
         f"It must be clear whether the first line is a header; {file} begins with {some(rows[0])}, which "
-        "could be names or labels. Pass `header=True` or `header=False`."
+        "could be names or labels. Pass ",
+        *(Argument("header", True), " or ", Argument("header", False), "."),
     )
 
 
@@ -248,5 +252,6 @@ def _unreadable(file: Path, problem: Exception) -> DataError:
             return found
     return DataError(
         f"Every line must have the fields of the first; in {file}: {seen}. The file is damaged or cut off, "
-        "or its delimiter is another one: copy it again, or pass `delimiter`."
+        "or its delimiter is another one: copy it again, or pass ",
+        *(Argument("delimiter"), "."),
     )

@@ -1,0 +1,334 @@
+"""From a file to events: users, items, weights and times in parallel columns, in the order of the file's rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from unblur.data.formats.columns import IGNORE, Columns, Role, choose_columns
+from unblur.data.formats.opening import (
+    FORMATS,
+    FileFormat,
+    Opened,
+    checked_path,
+    guess_format,
+    open_matrix,
+    open_pairs,
+    open_parquet,
+)
+from unblur.data.formats.text import is_adjacency, open_adjacency, open_delimited, open_recbole, sample_of
+from unblur.data.vocabulary import refuse_nulls
+from unblur.errors import Argument, DataError, about, nearest, some
+from unblur.progress import Progress, ProgressEvent
+
+Labels: TypeAlias = Literal["auto", "int", "str"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the caller says about a file; `Interactions.read` tells what each of these means."""
+
+    format: FileFormat | None = None
+    user: str | int | None = None
+    item: str | int | None = None
+    rating: str | int | None = None
+    timestamp: str | int | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    min_rating: float | None = None
+    labels: Labels = "auto"
+
+    @property
+    def columns(self) -> dict[Role, str | int | None]:
+        """The column of each role, as far as it was given."""
+        return {
+            "user": self.user,
+            "item": self.item,
+            "rating": self.rating,
+            "timestamp": self.timestamp,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """The rows of a file that count, as parallel columns."""
+
+    users: pl.Series
+    items: pl.Series
+    weights: pl.Series | None
+    """`None` where every row counts the same."""
+    timestamps: NDArray[np.int64] | None
+    order: NDArray[np.int64]
+    """The row of the file that each event stands in, from 0."""
+    shape: tuple[int, int] | None
+    """(n_users, n_items) where the labels are the positions in a matrix."""
+    source: str
+    """The file, and which of its columns was taken for what, for errors."""
+
+
+def read_events(path: str | Path, layout: Layout, progress: Progress) -> Events:
+    """The events of one file. Raises `DataError` for a file or a value that cannot be used."""
+    file = checked_path(path)
+    try:
+        opened = _opened(file, layout)
+    except PermissionError:
+        raise DataError(
+            f"A file must be readable; {file} may not be read by this user. Change its permissions."
+        ) from None
+    columns = choose_columns(opened.names, opened.named, layout.columns, str(file))
+    progress(ProgressEvent(f"read {file.name}", 0, 1))
+    frame = opened.load(columns.positions)
+    if not frame.height:
+        raise DataError(f"A file must hold interactions; {file} has none. Write or copy it again.")
+    progress(ProgressEvent(f"read {file.name}", 1, 1))
+    source = str(file)
+    if opened.format != "adjacency":
+        source += f" ({columns.described(opened.names)}; rows count from 0)"
+    with about(source):
+        return _events(
+            dict(zip(columns.positions, frame.get_columns(), strict=True)), opened, columns, layout, source
+        )
+
+
+def _opened(file: Path, layout: Layout) -> Opened:
+    """The file in the format that was given, or that its beginning and its name tell."""
+    format, untold = layout.format, layout.delimiter is None and layout.header is None
+    if format is not None and format not in FORMATS:
+        raise DataError(
+            Argument("format"),
+            f" must be one of {', '.join(FORMATS)}; saw {format!r}.{nearest(str(format), FORMATS)}",
+        )
+    if format is None:
+        with file.open("rb") as stream:
+            format = guess_format(file, stream.read(4096))
+        if format is None and not untold:
+            format = "csv"
+    if format == "parquet":
+        return open_parquet(file)
+    if format == "npz":
+        return open_matrix(file)
+    if format == "npy":
+        return open_pairs(file)
+    sample = sample_of(file)
+    if format is None or (format == "csv" and untold):
+        if sample.typed:
+            format = "recbole"
+        elif format is None:
+            format = "adjacency" if is_adjacency(sample, file) else "csv"
+    if format == "adjacency":
+        return open_adjacency(file)
+    if format == "recbole":
+        return open_recbole(file, sample)
+    names = any(isinstance(name, str) and name not in (role, IGNORE) for role, name in layout.columns.items())
+    return open_delimited(file, sample, layout.delimiter, layout.header, names)
+
+
+def _events(
+    table: dict[int, pl.Series], opened: Opened, columns: Columns, layout: Layout, source: str
+) -> Events:
+    """Labels, weights and times of a table of columns by position."""
+    typed = opened.format not in ("csv", "recbole", "adjacency")
+    labels = "int" if opened.format == "adjacency" and layout.labels == "auto" else layout.labels
+    users = labels_of(table[columns.user], labels, "user", typed=typed)
+    items = labels_of(table[columns.item], labels, "item", typed=typed)
+    times = None if columns.timestamp is None else table[columns.timestamp]
+    weights = _weights(table, opened, columns, layout)
+    order = np.arange(len(users))
+    if layout.min_rating is not None and weights is not None:
+        liked = weights >= layout.min_rating
+        if not liked.any():
+            raise DataError(
+                f"Some row must be rated at least {layout.min_rating}; none is. Lower ",
+                *(Argument("min_rating"), "."),
+            )
+        users, items, order = users.filter(liked), items.filter(liked), np.flatnonzero(liked)
+        times, weights = None if times is None else times.filter(liked), None
+    seconds = None if times is None else seconds_of(times)
+    return Events(users, items, weights, seconds, order, None if labels == "str" else opened.shape, source)
+
+
+def _weights(
+    table: dict[int, pl.Series], opened: Opened, columns: Columns, layout: Layout
+) -> pl.Series | None:
+    """The weights (or, under `min_rating`, the ratings), or `None` where every row counts the same."""
+    if layout.rating == IGNORE:
+        if layout.min_rating is not None:
+            raise DataError(
+                *(Argument("min_rating"), " needs ratings to compare with; ", Argument("rating", IGNORE)),
+                " leaves them out. Drop one of the two.",
+            )
+        return None
+    position = columns.weight if columns.rating is None else columns.rating
+    if position is None:
+        if layout.min_rating is not None:
+            raise DataError(
+                Argument("min_rating"),
+                f" needs a column of ratings; none of {some(opened.names, 12)} has a usual name for one. Name it with ",
+                *(Argument("rating"), "."),
+            )
+        return None
+    values = numbers_of(table[position], "rating" if position == columns.rating else "weight")
+    if layout.min_rating is not None:
+        return values
+    lowest, highest = float(values.min() or 0), float(values.max() or 0)  # type: ignore[arg-type]
+    if lowest == highest == 1:
+        return None
+    as_interactions = (", or ", Argument("rating", IGNORE), " to count every row as an interaction")
+    if columns.rating is not None and layout.rating is None:
+        name = opened.names[position] if opened.named else position
+        raise DataError(
+            f"What a rating means must be said; the column {name!r} holds values from {lowest:g} to {highest:g}. Pass ",
+            *(Argument("min_rating"), " to keep those from a value on as likes, "),
+            *(Argument("rating", name), " to take it as weights", *as_interactions),
+            *(["."] if opened.named else ["; or ", Argument("timestamp", name), ", if it is a time."]),
+        )
+    if lowest <= 0:
+        n_bad = int((values <= 0).sum())
+        raise DataError(
+            f"Weights must be positive; {n_bad:,} of {len(values):,} rows hold {lowest:g} or more up to 0. Pass ",
+            *(Argument("min_rating"), " to keep rows from a value on", *as_interactions, "."),
+        )
+    return values
+
+
+# ------------------------------------------------------------------------------------------ values of one column
+
+
+def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> pl.Series:
+    """User or item labels as integers or strings; `typed` says that the file knows which its columns are.
+
+    ``"auto"`` keeps the type of a typed column; text becomes integers when every value is one (``007`` is
+    not, it would lose its zeros), else it stays as it is. ``"int"`` and ``"str"`` say which. Raises
+    `DataError` for text that only looks like integers (``12.0``), and under ``"int"`` for text that is none.
+    """
+    if labels not in ("auto", "int", "str"):
+        raise DataError(Argument("labels"), f' must be "auto", "int" or "str"; saw {labels!r}.')
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        column = column.cast(pl.String)
+    if labels == "str":
+        if column.dtype == pl.String or column.dtype.is_integer():
+            return column.cast(pl.String)
+        raise DataError(
+            f"{role}s must be integers or strings to be labels; saw {column.dtype}. Convert the column first."
+        )
+    if column.dtype != pl.String or (typed and labels == "auto"):
+        if labels == "int" and not column.dtype.is_integer():
+            raise DataError(
+                *(f"{role}s must be integers under ", Argument("labels", "int")),
+                f"; saw {column.dtype}. Convert the column first.",
+            )
+        return column
+    stripped = column.str.strip_chars()
+    integers = stripped.cast(pl.Int64, strict=False)
+    bad = integers.is_null() & column.is_not_null()
+    if labels == "int":
+        if bad.any():
+            at = _first(bad)
+            raise DataError(
+                *(f"{role}s must be integers below 2**63 under ", Argument("labels", "int")),
+                f"; saw {column[at]!r} in row {at}. Correct the file, or pass ",
+                *(Argument("labels", "str"), "."),
+            )
+        return integers
+    if not bad.any():
+        padded = stripped.str.contains(r"^(?:\+|-?0[0-9]|-0$)").any()
+        return column if padded else integers
+    numbers = column.drop_nulls()
+    for pattern, what in (
+        (
+            r"^\s*[0-9]+\.0*\s*$",
+            "whole numbers written with a decimal point (usually a column that once had gaps)",
+        ),
+        (r"^\s*[+-]?[0-9]+\s*$", "integers of which some are not below 2**63"),
+    ):
+        if numbers.str.contains(pattern).all():
+            at = _first(bad)
+            raise DataError(
+                f"{role}s must be integers below 2**63 or strings; saw {what}, such as {column[at]!r} in row "
+                f"{at}. Correct them, or pass ",
+                *(Argument("labels", "str"), " to take them as they are written."),
+            )
+    return column
+
+
+def numbers_of(column: pl.Series, role: str) -> pl.Series:
+    """Ratings or weights as numbers. Raises `DataError` for other text, for nulls, NaN and infinities."""
+    numbers = column
+    if column.dtype == pl.String:
+        numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
+        bad = numbers.is_null() & column.is_not_null()
+        if bad.any():
+            at = _first(bad)
+            raise DataError(
+                f"{role}s must be numbers; saw {column[at]!r} in row {at}. Correct it, or name another column."
+            )
+    elif column.dtype == pl.Boolean:
+        numbers = column.cast(pl.UInt8)
+    elif not column.dtype.is_numeric():
+        raise DataError(
+            f"{role}s must be numbers; saw {column.dtype}. Convert the column, or name another one."
+        )
+    refuse_nulls(numbers, f"{role}s")
+    if numbers.dtype.is_float() and not numbers.is_finite().all():
+        at = _first(~numbers.is_finite())
+        raise DataError(
+            f"{role}s must be finite; saw {numbers[at]} in row {at}. Drop such rows or correct them."
+        )
+    return numbers
+
+
+def seconds_of(column: pl.Series) -> NDArray[np.int64]:
+    """Times as int64. Integers stay in their own unit; floats are rounded down; dates become seconds since
+    1970 (UTC).
+
+    Text may hold integers, floats or ISO 8601 dates, one kind a column. A time without a zone counts as UTC.
+    """
+    refuse_nulls(column, "timestamps", ", or leave all times out with ", Argument("timestamp", IGNORE))
+    times = _parsed(column) if column.dtype == pl.String else column
+    if isinstance(times.dtype, pl.Datetime | pl.Date):
+        return times.dt.epoch("s").cast(pl.Int64).to_numpy()
+    if times.dtype.is_float():
+        numbers = numbers_of(times, "timestamp").floor()
+        if len(numbers) and not bool(((numbers >= -(2.0**63)) & (numbers < 2.0**63)).all()):
+            raise DataError(f"Timestamps must fit in 64 bits; saw {numbers.max()!r}. Rescale them.")
+        return numbers.cast(pl.Int64).to_numpy()
+    if times.dtype.is_integer():
+        try:
+            return times.cast(pl.Int64).to_numpy()
+        except pl.exceptions.PolarsError:
+            raise DataError(f"Timestamps must lie below 2**63; saw {times.max()!r}. Rescale them.") from None
+    raise DataError(
+        f"Timestamps must be integers, floats or dates; saw {times.dtype}. Convert them, or pass ",
+        *(Argument("timestamp", IGNORE), "."),
+    )
+
+
+def _parsed(column: pl.Series) -> pl.Series:
+    """Text as integers, else as floats, else as dates, whichever fits all of it."""
+    stripped = column.str.strip_chars()
+    for kind in (pl.Int64, pl.Float64):
+        numbers = stripped.cast(kind, strict=False)
+        if not numbers.null_count():
+            return numbers
+    try:
+        dates = stripped.str.to_datetime(strict=False, time_unit="us")
+    except pl.exceptions.PolarsError:  # no format fits the first of them
+        dates = pl.Series([None] * min(1, len(column)), dtype=pl.Datetime("us"))
+    if dates.null_count():
+        at = _first(dates.is_null())
+        raise DataError(
+            f"Timestamps must be integers, floats or ISO 8601 dates, one kind a column; saw {column[at]!r} in row "
+            f"{at}. Correct it, or pass ",
+            *(Argument("timestamp", IGNORE), "."),
+        )
+    return dates
+
+
+def _first(mask: pl.Series) -> int:
+    """The first row where `mask` holds."""
+    return mask.arg_max() or 0

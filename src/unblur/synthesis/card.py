@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from unblur.data.interactions import Interactions
+from unblur.document.blocks import Document, Listing, Paragraph, Section
+from unblur.document.markdown import as_markdown
 from unblur.experiment.recipe.parts import Data
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.tables import plain
@@ -42,28 +44,25 @@ def card(
     """
     private = getattr(recipe.model, "privacy", None)
     what = f"{counts['users']:,} users that never were, {counts['pairs']:,} pairs of user and item."
-    parts = [
-        f"# Synthetic users: `{file}`",
-        f"{what} Labels of users are 0, 1, 2, … and mean nobody; labels of items are those of the real data.",
-        _list(
-            "What it was made from",
-            [f"read: `{source}`", *_origin(train, private is not None), *_kept(n_kept)],
-        ),
-        _list(
-            "How it was made",
-            [
-                f"model: {recipe.model.kind}, settings below",
-                "seed: drawn by the system and not kept; one that is known would void the guarantee below"
-                if private is not None
-                else f"seed: {recipe.seed}; the same data, settings, seed and versions give the same file",
-                *(f"{name} {version}" for name, version in versions.items()),
-            ],
-        ),
-        "```toml\n" + _settings(recipe) + "```",
-        _list("Privacy", _privacy(synthesizer, private)),
-        _list("What it must not be used for", MUST_NOT),
+    lead = (
+        f"{what} Labels of users are 0, 1, 2, … and mean nobody; labels of items are those of the real data."
+    )
+    origin = [f"read: `{source}`", *_origin(train, private is not None), *_kept(n_kept)]
+    making = [
+        f"model: {recipe.model.kind}, settings below",
+        "seed: drawn by the system and not kept; one that is known would void the guarantee below"
+        if private is not None
+        else f"seed: {recipe.seed}; the same data, settings, seed and versions give the same file",
+        *(f"{name} {version}" for name, version in versions.items()),
     ]
-    return "\n\n".join(parts) + "\n"
+    settings = Paragraph(f"```toml\n{_settings(recipe)}```")
+    sections = [
+        Section("What it was made from", (Listing(origin),)),
+        Section("How it was made", (Listing(making), settings)),
+        Section("Privacy", (Listing(_privacy(synthesizer, private)),)),
+        Section("What it must not be used for", (Listing(MUST_NOT),)),
+    ]
+    return as_markdown(Document(f"Synthetic users: `{file}`", sections, lead))
 
 
 def _origin(train: Interactions, private: bool) -> list[str]:
@@ -110,7 +109,3 @@ def _settings(recipe: Recipe) -> str:
         }
     model = {"kind": recipe.model.kind, **plain(recipe.model)}
     return to_toml({**({"data": data} if data else {}), "model": model})
-
-
-def _list(title: str, lines: list[str] | tuple[str, ...]) -> str:
-    return "\n".join([f"## {title}", "", *(f"- {line}" for line in lines)])

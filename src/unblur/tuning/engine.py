@@ -162,18 +162,20 @@ class _Engine(Generic[S]):
         if together:
             self._judge_together(total)
         while True:
-            done, ended = self._report(total), self._ended(total)
-            if done == total or ended:
+            done = self.store.finished(total)
+            self._report("trials", done, total)
+            ended = self._ended(done, total)
+            if len(done) == total or ended:
                 break
             if not self.store.try_next(total, self._attempt):
-                self._wait(total)
-        while ended and self.store.in_hand(total):
-            self._wait(total)
+                self._wait(done, total)
+        while ended and self.store.is_waited_for(total):
+            self._wait(done, total)
         return self.store.finished(total), ended
 
-    def _ended(self, total: int) -> str:
+    def _ended(self, done: Sequence[Trial], total: int) -> str:
         """Why the search ends before all trials are made; empty if it does not."""
-        done, seconds, patience = self.store.finished(total), self.settings.seconds, self.settings.patience
+        seconds, patience = self.settings.seconds, self.settings.patience
         if len(done) == total:
             return ""
         if seconds is not None and sum(trial.seconds for trial in done) >= seconds:
@@ -182,26 +184,19 @@ class _Engine(Generic[S]):
             return f"the search ended early: {patience} trials in a row were no better"
         return ""
 
-    def _report(self, total: int, stage: str = "trials") -> int:
-        """Tell the observer how many trials are finished."""
-        done = self.store.finished(total)
+    def _report(self, stage: str, done: Sequence[Trial], total: int) -> None:
         values = [trial.value for trial in done if trial.value is not None]
         best = {f"best {self.judge.metric}": max(values)} if values else {}
         self.progress(ProgressEvent(stage, len(done), total, best, "trial"))
-        return len(done)
 
-    def _wait(self, total: int) -> None:
-        self._report(total, "trials, waiting for other processes")
+    def _wait(self, done: Sequence[Trial], total: int) -> None:
+        self._report("trials, waiting for other processes", done, total)
         time.sleep(POLL_SECONDS)
 
     def _attempt(self, number: int, point: Point, report: Report) -> Trial:
         """Fit and judge one point."""
         start = time.perf_counter()
-        done = self.store.finished(self.settings.trials)
-        deadline = math.inf
-        ends_early = self.settings.pruner != "none" and any(trial.value is not None for trial in done)
-        if self.settings.seconds is not None and ends_early:
-            deadline = start + self.settings.seconds - sum(trial.seconds for trial in done)
+        deadline = self._deadline(start)
         validations: dict[str, float] = {}
 
         def watch(unit: int, value: float) -> bool:
@@ -225,6 +220,14 @@ class _Engine(Generic[S]):
             validations,
             pruned=judged.value is None and not problem,
         )
+
+    def _deadline(self, start: float) -> float:
+        """When a trial that starts now is ended: if there is a pruner, and another one to choose."""
+        if self.settings.seconds is None or self.settings.pruner == "none":
+            return math.inf
+        done = self.store.finished(self.settings.trials)
+        left = self.settings.seconds - sum(trial.seconds for trial in done)
+        return start + left if any(trial.value is not None for trial in done) else math.inf
 
     def _judged(self, spec: S, watch: Watch) -> Judged:
         """A setting's value: that of one training, or the mean of several, which are what is watched then."""

@@ -191,16 +191,19 @@ class Store:
                     found.setdefault(number, Trial(**trial.user_attrs[RESULT]))
         return [found[number] for number in sorted(found)]
 
-    def in_hand(self, total: int) -> list[int]:
-        """The numbers below `total` that some process is working on."""
-        with self._place.in_words(), warnings.catch_warnings():
+    def is_waited_for(self, total: int) -> bool:
+        """Whether some process is working on a trial with a number below `total`."""
+        with self._place.in_words():
+            return any(
+                trial.state == TrialState.RUNNING and number < total for number, trial in self._still_alive()
+            )
+
+    def _still_alive(self) -> list[tuple[int, FrozenTrial]]:
+        """The numbered trials, after those whose processes are gone have been failed."""
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that heartbeats are experimental
             optuna.storages.fail_stale_trials(self._study)
-            return [
-                number
-                for number, trial in numbered(self._study)
-                if trial.state == TrialState.RUNNING and number < total and RESULT not in trial.user_attrs
-            ]
+        return numbered(self._study)
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Keep trials that were judged together: all of them or, after a kill, none."""
@@ -232,12 +235,19 @@ class Store:
     def try_next(self, total: int, attempt: Attempt) -> bool:
         """Make one trial with a number below `total`; `False` if all are finished or in others' hands.
 
-        What `attempt` raises ends the trial without a trace, or with one that the next call repeats.
+        A trial whose `attempt` raises is made again by the next call.
         """
-        if len(self.finished(total)) + len(self.in_hand(total)) >= total:
-            return False
+        self._raised = None
         with self._place.in_words(lambda problem: problem is self._raised):
-            self._repeat_lost(total)
+            trials = [(number, trial) for number, trial in self._still_alive() if number < total]
+            kept = {number for number, trial in trials if RESULT in trial.user_attrs}
+            running = {number for number, trial in trials if trial.state == TrialState.RUNNING}
+            if len(kept | running) >= total:
+                return False
+            begun = {number: trial.params for number, trial in trials}
+            waiting = {number for number, trial in trials if trial.state == TrialState.WAITING}
+            for number in sorted(begun.keys() - kept - running - waiting):  # lost, and free for everybody
+                self._study.enqueue_trial(begun[number], user_attrs={NUMBER: number})
             try:
                 self._study.optimize(
                     lambda trial: self._objective(trial, total, attempt), n_trials=1, catch=(_EndedTrial,)
@@ -250,20 +260,16 @@ class Store:
                 self._journal.add_trial(self._study.get_trials(deepcopy=False)[-1])
         return True
 
-    def _repeat_lost(self, total: int) -> None:
-        """Queue the numbers below `total` that were begun, and that nobody finished or works on."""
-        begun = {number: trial for number, trial in numbered(self._study) if number < total}
-        live = {
-            number
-            for number, trial in numbered(self._study)
-            if RESULT in trial.user_attrs or not trial.state.is_finished()
-        }
-        for number in sorted(begun.keys() - live):
-            self._study.enqueue_trial(begun[number].params, user_attrs={NUMBER: number})
-
     def _objective(self, trial: optuna.Trial, total: int, attempt: Attempt) -> float:
-        number = next(number for number, other in numbered(self._study) if other.number == trial.number)
-        if number >= total or self._is_taken(number, trial.number):
+        trials = numbered(self._study)
+        number = next(number for number, other in trials if other.number == trial.number)
+        # Another process may have finished the number meanwhile, or queued it earlier.
+        taken = any(
+            RESULT in other.user_attrs or (other.number < trial.number and not other.state.is_finished())
+            for theirs, other in trials
+            if theirs == number and other.number != trial.number
+        )
+        if taken or number >= total:
             raise _EndedTrial
         parameters = {axis.dimension.name: axis.suggested(trial) for axis in self._axes}
         point = self._points.at(number)
@@ -289,14 +295,6 @@ class Store:
         if result.value is None:
             raise _EndedTrial
         return result.value
-
-    def _is_taken(self, number: int, own: int) -> bool:
-        """Whether another trial has the number: a finished one, or one that was begun earlier."""
-        return any(
-            RESULT in other.user_attrs or (other.number < own and not other.state.is_finished())
-            for theirs, other in numbered(self._study)
-            if theirs == number and other.number != own
-        )
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     ways: dict[str, tuple[Step, Callable[[], Any]]] = {"textbook": (textbook, nullcontext)}
     compiled = pair_kernels()
     if compiled is not None:
-        ours = PairStepper(spec, train, 0, compiled)
+        ours = PairStepper(PairLearner(spec, train, 0, torch.device("cpu")), compiled)
         step = partial(ours.loss, moment=Moment(1, 0), generator=chance)
         ways["rows needed"] = (step, blas_at_rest)
     return _in_turns(

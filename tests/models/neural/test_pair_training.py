@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,10 @@ from scipy import stats
 
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
-from unblur.models.neural.fast.deferred_adam import DeferredAdam, resting
-from unblur.models.neural.fast.pair_draws import Drawn, PairDraws
 from unblur.models.neural.fast.pair_kernels import PairKernels, pair_kernels
-from unblur.models.neural.fast.pair_training import PairStepper
+from unblur.models.neural.fast.pair_training import DeferredAdam, PairStepper, resting
 from unblur.models.neural.neumf import NeuMF
-from unblur.models.neural.pair_network import PairLearner
+from unblur.models.neural.pair_network import Choose, Drawn, PairDraws, PairLearner
 from unblur.spec import replace_field
 from unblur.training.loop import DivergedTraining, Training
 from unblur.training.networks import least_kept
@@ -42,6 +41,10 @@ def compiled() -> PairKernels:
     return made
 
 
+def stepper(spec: NeuMF, users: Interactions, compiled: PairKernels) -> PairStepper:
+    return PairStepper(PairLearner(spec, users, 5, CPU), compiled)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -58,7 +61,7 @@ def test_the_weights_are_those_of_autograd_and_adam(
     users: Interactions, compiled: PairKernels, name: str, value: object
 ) -> None:
     spec = replace_field(SPEC, name, value)
-    learners = [PairStepper(spec, users, 5, compiled), PairLearner(spec, users, 5, CPU)]
+    learners = [stepper(spec, users, compiled), PairLearner(spec, users, 5, CPU)]
     losses = [
         [report.loss for report in Training(learner, Plan(6, spec.batch_size), seed=5).epochs()]
         for learner in learners
@@ -157,9 +160,9 @@ def test_moments_are_never_denormal(compiled: PairKernels) -> None:
     assert (ours.table[:, 2, 3] > 0).all()
 
 
-def batches(draws: PairDraws, users: Interactions, epochs: int) -> list[Drawn]:
+def batches(draws: PairDraws, users: Interactions, epochs: int, choose: Choose | None = None) -> list[Drawn]:
     chance, order = torch.Generator().manual_seed(5), np.arange(users.n_interactions)
-    return [draws.batch(rows, chance) for _ in range(epochs) for rows in np.array_split(order, 9)]
+    return [draws.batch(rows, chance, choose) for _ in range(epochs) for rows in np.array_split(order, 9)]
 
 
 @pytest.mark.parametrize("negatives", [1, 4])
@@ -168,9 +171,10 @@ def test_a_batch_is_the_same_whatever_draws_it(
 ) -> None:
     side_by_side = Interactions.from_matrix(np.tile(np.eye(6, 9, dtype=np.float32), (20, 1)))
     for train in (users, side_by_side):  # where the next user's first item follows on one's own
+        learner = PairLearner(replace(SPEC, negatives=negatives), train, 5, CPU)
         for one, other in zip(
-            batches(PairDraws(train, negatives, 11, compiled), train, 2),
-            batches(PairDraws(train, negatives, 11), train, 2),
+            batches(learner.draws, train, 2, PairStepper(learner, compiled)._choose),
+            batches(learner.draws, train, 2),
             strict=True,
         ):
             for name in ("users", "items", "words"):
@@ -178,9 +182,11 @@ def test_a_batch_is_the_same_whatever_draws_it(
 
 
 def test_all_chance_of_a_batch_comes_from_the_generator(users: Interactions, compiled: PairKernels) -> None:
-    stepper = PairStepper(SPEC, users, 5, compiled)
-    draws, rows = stepper.draws, np.arange(64)
-    first, again, other = (draws.batch(rows, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    made = stepper(SPEC, users, compiled)
+    draws, rows = made.learner.draws, np.arange(64)
+    first, again, other = (
+        draws.batch(rows, torch.Generator().manual_seed(seed), made._choose) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first.items, again.items)
     np.testing.assert_array_equal(first.words, again.words)
     assert (first.items[64:] != other.items[64:]).any()
@@ -207,8 +213,9 @@ def test_a_user_with_all_items_is_no_obstacle(compiled: PairKernels) -> None:
     x = np.eye(6, 9, dtype=np.float32)
     x[2] = 1
     full = Interactions.from_matrix(x)
-    for kernels in (compiled, None):
-        drawn = batches(PairDraws(full, 1, 3, kernels), full, 1)
+    learner = PairLearner(SPEC, full, 5, CPU)
+    for choose in (PairStepper(learner, compiled)._choose, None):
+        drawn = batches(learner.draws, full, 1, choose)
         items = np.concatenate([part.items for part in drawn])
         assert ((items >= 0) & (items < 9)).all()
     assert np.isfinite(SPEC.fit(full, rng=0).score(full)).all()
@@ -220,12 +227,12 @@ def test_a_user_with_all_items_is_no_obstacle(compiled: PairKernels) -> None:
 def test_what_is_not_finite_ends_the_training(
     users: Interactions, compiled: PairKernels, bad: float, where: str, dropout: float
 ) -> None:
-    stepper = PairStepper(replace_field(SPEC, "dropout", dropout), users, 5, compiled)
-    run = Training(stepper, Plan(4, SPEC.batch_size), seed=5)
+    made = stepper(replace_field(SPEC, "dropout", dropout), users, compiled)
+    run = Training(made, Plan(4, SPEC.batch_size), seed=5)
     for _ in run.epochs():
-        table = stepper.training._tables[0].table
+        table = made.training._tables[0].table
         if where == "a weight":
-            stepper.training._network[0][1][0, 0] = bad
+            made.training._network[0][1][0, 0] = bad
         else:
             table[users.user_degrees.argmax(), 0 if where == "a user's vector" else 1, -1] = bad
         break

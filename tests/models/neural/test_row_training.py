@@ -11,11 +11,15 @@ import torch
 
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
-from unblur.models.neural.fast import row_last_layer
 from unblur.models.neural.fast.adam import plain_adam
-from unblur.models.neural.fast.row_first_layer import InOnePass
 from unblur.models.neural.fast.row_kernels import Kernels, Threads, kernels
-from unblur.models.neural.fast.row_training import LOOK_EVERY, RowStepper, RowTraining
+from unblur.models.neural.fast.row_training import (
+    LOOK_EVERY,
+    FirstInOnePass,
+    LastInOnePass,
+    RowStepper,
+    RowTraining,
+)
 from unblur.models.neural.row_mlp import RowMLP
 from unblur.models.neural.row_network import Judged, RowLearner, negative_error
 from unblur.parallel.threads import torch_at_rest
@@ -60,10 +64,10 @@ def test_the_weights_are_those_of_the_loop_that_trains_everything(
     users: Interactions, compiled: Kernels | None, name: str, value: object
 ) -> None:
     spec = replace_field(SPEC, name, value)
-    stepper = RowStepper(spec, users, 5, compiled)
+    stepper = RowStepper(RowLearner(spec, users, 5, CPU), compiled)
     for _ in Training(stepper, Plan(12, 16), seed=5).epochs():
         pass
-    made = stepper.network.state_dict()
+    made = stepper.module.state_dict()
     learner = RowLearner(spec, users, 5, CPU)
     run = Training(learner, Plan(12, 16), seed=5)
     losses = [report.loss for report in run.epochs()]
@@ -119,7 +123,7 @@ def test_a_batch_may_be_of_users_without_items(users: Interactions, compiled: Ke
 
 def test_a_loss_that_is_not_finite_is_an_error(users: Interactions, compiled: Kernels | None) -> None:
     steep = replace_field(SPEC, "optimizer.learning_rate", 1e30)
-    run = Training(RowStepper(steep, users, 5, compiled), Plan(5, 16), seed=5)
+    run = Training(RowStepper(RowLearner(steep, users, 5, CPU), compiled), Plan(5, 16), seed=5)
     with pytest.raises(DivergedTraining, match="must be finite"):
         list(run.epochs())
 
@@ -158,7 +162,7 @@ def test_the_first_layer_in_one_pass_follows_adam(threads: int, n_rows: int) -> 
     values = torch.randn(3, n_rows, 7, generator=chance)
     wanted = values.clone().requires_grad_()
     adam = torch.optim.Adam([wanted], lr=0.02, eps=1e-3)
-    ours = InOnePass(
+    ours = FirstInOnePass(
         values, Optimizer(name="adam", learning_rate=0.02, epsilon=1e-3), made_kernels(), Threads(threads)
     )
     for step in range(260):
@@ -187,7 +191,7 @@ def test_the_last_layer_in_one_pass_follows_adam(threads: int, n: int) -> None:
     copies = [part.clone().requires_grad_() for part in (weights, biases)]
     adam = torch.optim.Adam(copies, lr=0.02, eps=1e-3)
     settings = Optimizer(name="adam", learning_rate=0.02, epsilon=1e-3)
-    ours = row_last_layer.InOnePass(weights, biases, settings, made_kernels(), Threads(threads))
+    ours = LastInOnePass(weights, biases, settings, made_kernels(), Threads(threads))
     for _ in range(30):
         shown = torch.randn(n, 9, generator=chance, requires_grad=True)
         target = (torch.rand(n, 37, generator=chance) < 0.2).float()

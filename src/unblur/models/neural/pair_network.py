@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -17,10 +18,7 @@ from torch.nn import functional
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.models.diffusion.histories import row_keys
-from unblur.models.neural.fast.adam import plain_adam
-from unblur.models.neural.fast.pair_draws import PairDraws
-from unblur.models.neural.fast.pair_kernels import PairKernels, pair_kernels
-from unblur.parallel.threads import blas_at_rest, torch_at_rest
+from unblur.models.neural.acceleration import faster
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
@@ -33,6 +31,10 @@ from unblur.training.settings import Optimizer, Plan
 if TYPE_CHECKING:
     from unblur.models.neural.neumf import NeuMF
 
+Choose: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.uint64]], NDArray[np.int64]]
+"""See `PairDraws.choose`."""
+REDRAWN = 8
+"""How often a negative that the user has is drawn again."""
 MOST_CELLS = 1 << 22
 """How many numbers a layer of the fold-in may hold: bounds how many histories are fitted together."""
 
@@ -87,21 +89,69 @@ class PairNetwork(nn.Module):
         return functional.linear(joined, self.last, self.last_bias)[:, 0]
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Pairs of a batch, the interactions first and then what was drawn beside each."""
+
+    users: NDArray[np.int64]
+    """(n,)."""
+    items: NDArray[np.int64]
+    """(n,)."""
+    words: NDArray[np.int16]
+    """(n, inputs): any number of an int16 is as likely as any other (`unblur.training.networks.least_kept`)."""
+
+
+class PairDraws:
+    """Draws batches by SFC64 (Doty-Humphrey, PractRand), which what trains on them has no part in."""
+
+    def __init__(self, train: Interactions, negatives: int, inputs: int) -> None:
+        """For `negatives` items next to each interaction of `train`, and as many words as a pair has `inputs`."""
+        self.starts, self.columns = train.matrix.indptr.astype(np.int64), train.matrix.indices
+        self.n_items, self._negatives, self._inputs = train.n_items, negatives, inputs
+
+    def batch(
+        self, rows: NDArray[np.int64], generator: torch.Generator, choose: Choose | None = None
+    ) -> Drawn:
+        """For the interactions at these positions; `choose` is a faster way to the same negatives."""
+        chance = np.random.SFC64(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        owners = np.searchsorted(self.starts, rows, side="right") - 1
+        users = np.tile(owners, 1 + self._negatives)
+        n, beside = len(users), self._negatives * len(rows)
+        candidates = chance.random_raw((1 + REDRAWN) * beside).reshape(1 + REDRAWN, beside)
+        others = (choose or self.choose)(users[len(rows) :], candidates)
+        words = chance.random_raw(-(-n * self._inputs // 4)).view(np.int16)[: n * self._inputs]
+        return Drawn(
+            users, np.concatenate((self.columns[rows].astype(np.int64), others)), words.reshape(n, -1)
+        )
+
+    def choose(self, users: NDArray[np.int64], candidates: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The first of the candidates, (1 + REDRAWN, n), that its user, (n,), does not have, or the last one: (n,)."""
+        others = np.empty(len(users), dtype=np.int64)
+        waiting = np.arange(len(users))
+        for words in candidates:
+            drawn = ((words[waiting] >> np.uint64(32)) * np.uint64(self.n_items)) >> np.uint64(32)
+            others[waiting] = drawn
+            keys = users[waiting] * self.n_items + others[waiting]
+            places = np.minimum(np.searchsorted(self._pairs, keys), len(self._pairs) - 1)
+            waiting = waiting[self._pairs[places] == keys]
+            if not len(waiting):
+                break
+        return others
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.int64]:
+        owners = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        return np.asarray(owners * self.n_items + self.columns, dtype=np.int64)
+
+
 class PairLearner:
     """Trains on every interaction, with items that its user does not have beside it."""
 
-    def __init__(
-        self,
-        spec: NeuMF,
-        train: Interactions,
-        seed: int,
-        device: torch.device,
-        compiled: PairKernels | None = None,
-    ) -> None:
+    def __init__(self, spec: NeuMF, train: Interactions, seed: int, device: torch.device) -> None:
         self.spec, self._n_pairs = spec, train.n_interactions
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
         self.network = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
-        self.draws = PairDraws(train, spec.negatives, self.network.inputs, compiled)
+        self.draws = PairDraws(train, spec.negatives, self.network.inputs)
 
     @property
     def module(self) -> nn.Module:
@@ -141,23 +191,13 @@ def fit_neumf(
     spec: NeuMF, train: Interactions, rng: RNG | None, device: str, progress: Progress
 ) -> NeuMFRecommender:
     """See `NeuMF.fit`."""
-    from unblur.models.neural.fast.pair_training import PairStepper
-
     on = check_device(device)
     check_train(train)
     seed = int(streams(rng, "training")["training"].integers(0, 2**62))
-    compiled = pair_kernels() if plain_adam(spec.optimizer, on) else None
-    run = Training(
-        PairLearner(spec, train, seed, on) if compiled is None else PairStepper(spec, train, seed, compiled),
-        Plan(spec.epochs, spec.batch_size),
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    with ExitStack() as alone:
-        if compiled is not None:  # its products are too small to share, and the rest has no use for threads
-            alone.enter_context(torch_at_rest())
-            alone.enter_context(blas_at_rest())
+    with faster(PairLearner(spec, train, seed, on)) as learner:
+        run = Training(
+            learner, Plan(spec.epochs, spec.batch_size), seed=seed, device=device, progress=progress
+        )
         for _ in run.epochs():
             pass
     weights = dict(run.fitted())

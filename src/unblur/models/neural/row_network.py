@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,7 @@ from unblur.data.interactions import Interactions, check_train
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.models.neural.fast.adam import plain_adam
-from unblur.parallel.threads import torch_at_rest
+from unblur.models.neural.acceleration import faster
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import Recommender, Tensors
@@ -78,6 +76,7 @@ class RowNetwork(nn.Module):
         """Weights begin as `spec.initialization` says; without a generator all is left to be loaded."""
         super().__init__()
         widths = (*spec.dims, n_items)
+        # Of the inputs of each hidden layer but the first, and of what the last one gives.
         self.dropout = [spec.dropout if spec.dropout_after == "each" else 0.0] * (len(spec.dims) - 1)
         self.dropout.append(spec.dropout)
         self.embedding = nn.Parameter(torch.empty(2, spec.embedding))
@@ -119,29 +118,17 @@ class RowNetwork(nn.Module):
     ) -> Tensor:
         """Logits, (n, n_items); dropout needs the generator."""
         adds, always = self.table() if table is None else table
-        first = rows.times(adds) + always
-        *weights, last = self.weights
-        *biases, last_bias = self.biases
-        return functional.linear(
-            hidden_layers(first, weights, biases, self.dropout, generator), last, last_bias
-        )
+        h = self.hidden(rows.times(adds) + always, generator)
+        return functional.linear(h, self.weights[-1], self.biases[-1])
 
-
-def hidden_layers(
-    first: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    dropout: Sequence[float],
-    generator: torch.Generator | None,
-) -> Tensor:
-    """What stands before the last layer, (n, width), from what the first layer makes, (n, width).
-
-    One number in `dropout` for each of the layers' inputs and for the result; dropout needs the generator.
-    """
-    h, scale = dropped(torch.relu(first), dropout[0], generator)
-    for weight, bias, share in zip(weights, biases, dropout[1:], strict=True):
-        h, scale = dropped(torch.relu(torch.addmm(bias, h, weight.T, alpha=scale)), share, generator)
-    return h if scale == 1 else h * scale
+    def hidden(self, first: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What the last layer takes, (n, last width), from the sums of the first one, (n, first width)."""
+        h, scale = dropped(torch.relu(first), self.dropout[0], generator)
+        *weights, _ = self.weights
+        *biases, _ = self.biases
+        for weight, bias, share in zip(weights, biases, self.dropout[1:], strict=True):
+            h, scale = dropped(torch.relu(torch.addmm(bias, h, weight.T, alpha=scale)), share, generator)
+        return h if scale == 1 else h * scale
 
 
 class RowLearner:
@@ -220,9 +207,6 @@ def fit_row_mlp(
     validation: Interactions | Split | None,
 ) -> RowMLPRecommender:
     """See `RowMLP.fit`."""
-    from unblur.models.neural.fast.row_kernels import kernels
-    from unblur.models.neural.fast.row_training import RowStepper
-
     on = check_device(device)
     check_train(train)
     seed = int(streams(rng, "training")["training"].integers(0, 2**62))
@@ -235,37 +219,24 @@ def fit_row_mlp(
     if not part.n_users:
         raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
     judged = None if spec.patience is None or given is None else Judged.of(given, train.items, on)
-    plain, compiled = plain_adam(spec.optimizer, on), kernels()
-    with torch_at_rest() if plain and compiled is not None else nullcontext(1) as threads:
-        learner = (
-            RowStepper(spec, part, seed, compiled, threads) if plain else RowLearner(spec, part, seed, on)
+    with faster(RowLearner(spec, part, seed, on)) as learner:
+        run = Training(
+            learner,
+            Plan(
+                spec.epochs,
+                spec.batch_size,
+                stopping=None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1),
+            ),
+            seed=seed,
+            device=device,
+            judge=None if judged is None else lambda network: negative_error(network, judged),
+            judged_by="minus the error",
+            progress=progress,
         )
-        made = _trained(spec, learner, seed, judged, progress)
-    return RowMLPRecommender(spec, train.items, train.item_degrees, made, device)
-
-
-def _trained(
-    spec: RowMLP, learner: RowLearner, seed: int, judged: Judged | None, progress: Progress
-) -> RowNetwork:
-    """The network after all epochs, or at the best or the last of those until training stops."""
-    run = Training(
-        learner,
-        Plan(
-            spec.epochs,
-            spec.batch_size,
-            stopping=None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1),
-        ),
-        seed=seed,
-        device=str(learner.rows.starts.device),
-        judge=None if judged is None else lambda network: negative_error(network, judged),
-        judged_by="minus the error",
-        progress=progress,
-    )
-    for _ in run.epochs():
-        pass
-    if spec.keep == "last":
-        return learner.fitted({name: value.clone() for name, value in learner.network.state_dict().items()})
-    return run.fitted()
+        for _ in run.epochs():
+            pass
+    network = run.fitted() if spec.keep == "best" else learner.fitted(learner.module.state_dict())
+    return RowMLPRecommender(spec, train.items, train.item_degrees, network, device)
 
 
 class RowMLPRecommender(Recommender):

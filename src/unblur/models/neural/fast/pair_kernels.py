@@ -74,7 +74,7 @@ def _once(rows: Any, slots: Any, once: Any, places: Any) -> int:
 def _rest(
     table: Any, rows: Any, moved: Any, done: Any, early: Any, sums: Any, powers: Any, numbers: Any
 ) -> None:
-    """All steps of Adam without a gradient between where a row is and now; see `deferred_adam`."""
+    """All steps of Adam without a gradient between where a row is and now; see `pair_training`."""
     rate, given_epsilon, nothing, first_beta, second_beta, lasting = numbers
     end = sums.shape[1] - 1
     for row in rows:

@@ -74,7 +74,7 @@ def _added(values: Any, rows: Any, apart: Any, made: Any, blocks: Any) -> None:
 def _first_layer(
     tables: Any, common: Any, given: Any, of_rows: Any, sums: Any, dots: Any, numbers: Any, blocks: Any
 ) -> None:
-    """A step of Adam for tables of weights; see `row_first_layer.InOnePass`.
+    """A step of Adam for tables of weights; see `row_training.FirstInOnePass`.
 
     A weight's moments are the common ones and what the row's own gradients have added, which has decayed since.
     """
@@ -123,7 +123,7 @@ def _first_layer(
 def _last_layer(
     tables: Any, given: Any, asked: Any, before: Any, losses: Any, numbers: Any, blocks: Any
 ) -> None:
-    """A step of Adam for the weights of a dense layer before a binary cross-entropy; see `row_last_layer.InOnePass`.
+    """A step of Adam for the weights of a dense layer before a binary cross-entropy; see `row_training.LastInOnePass`.
 
     Four rows of the batch at a time: all arrays of it have a multiple of four, of which `n` count.
     """

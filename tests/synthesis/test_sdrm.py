@@ -134,10 +134,10 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
     class Interrupted(Exception):
         pass
 
-    for stage in ("train the autoencoder", "train the diffusion"):
+    for part in ("the autoencoder", "the diffusion"):
 
-        def stop(event: ProgressEvent, stage: str = stage) -> None:
-            if event.stage == stage and event.done == 27:
+        def stop(event: ProgressEvent, part: str = part) -> None:
+            if event.kind == "epoch" and event.part == part and event.done == 27:
                 raise Interrupted
 
         with pytest.raises(Interrupted):

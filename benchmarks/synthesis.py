@@ -41,15 +41,16 @@ USERS, AUDITED, ITEMS = 1_000_000, 100_000, 20_000
 def one_run(folder: str, recipe: str) -> dict[str, Any]:
     """A recipe with one seed, from its files to the measurements of all arms."""
     os.environ["UNBLUR_DATA"] = folder
+    from unblur.experiment.measuring import measure
     from unblur.experiment.recipe.library import load_recipe
-    from unblur.synthesis.utility.rated_users import prepare_users
-    from unblur.synthesis.utility.running import measure_utility
+    from unblur.synthesis.utility.task import utility_task
 
     start = time.perf_counter()
-    outcome = measure_utility(prepare_users(load_recipe(recipe)))
+    known = load_recipe(recipe)
+    outcome = measure(utility_task(known, "Name one of a synthesizer.").prepare(known))
     seconds = time.perf_counter() - start
     clock = outcome.report.to_dict()
-    arms = {name: float(values["capped_recall@10"].mean()) for name, values in outcome.runs[0].arms.items()}
+    arms = {name: float(arm.values["capped_recall@10"].mean()) for name, arm in outcome.runs[0].items()}
     note = next((str(text) for text in clock.get("notes", ()) if str(text).startswith("seconds a run")), "")
     return {"seconds": seconds, "arms": arms, "note": note}
 

@@ -41,6 +41,17 @@ SYNTHESIZERS = {
 }
 """Kind → module and class of each synthesizer spec."""
 
+TASKS = {
+    "ranking": "unblur.experiment.ranking:RankingTask",
+    "utility": "unblur.synthesis.utility.task:UtilityTask",
+}
+"""Name → module and class of each task that a recipe can have; the first is that of a kind that nobody knows."""
+
+
+def tasks() -> dict[str, type[Any]]:
+    """The classes of all tasks, by name."""
+    return {name: _loaded(name, TASKS, "task") for name in TASKS}
+
 
 def recommender_spec(kind: str) -> type[Any]:
     """The spec class of a kind. Raises `SpecError`, with the nearest name, for a kind that there is not."""

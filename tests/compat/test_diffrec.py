@@ -83,8 +83,8 @@ def test_every_hyper_parameter_of_t_diffrec() -> None:
         batch_size=7,
         time_weights=TimeWeights(oldest=0.2, newest=0.9),
     )
-    assert made.recipe.split.histories == "train-and-validation"
-    assert made.recipe.split.validation == "valid"
+    assert made.recipe.task.split.histories == "train-and-validation"
+    assert made.recipe.task.split.validation == "valid"
     assert made.recipe.protocol.cutoffs == (5, 50)
     assert made.recipe.protocol.averaging == "all-users"
     assert made.recipe.seed == 8
@@ -135,8 +135,8 @@ def test_options_that_change_nothing_are_noted() -> None:
 
 
 def test_a_flag_may_have_a_value() -> None:
-    assert translate(f"{ROWS} --tst_w_val=False").recipe.split.histories == "train"
-    assert translate(f"{ROWS} --tst_w_val True").recipe.split.histories == "train-and-validation"
+    assert translate(f"{ROWS} --tst_w_val=False").recipe.task.split.histories == "train"
+    assert translate(f"{ROWS} --tst_w_val True").recipe.task.split.histories == "train-and-validation"
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_the_defaults_are_the_shipped_recipes(model: str, name: str) -> None:
     made, shipped = recipe(model), load_recipe(name)
-    assert (made.model, made.split, made.data, made.seed) == (
+    assert (made.model, made.task.split, made.data, made.seed) == (
         shipped.model,
-        shipped.split,
+        shipped.task.split,
         shipped.data,
         shipped.seed,
     )
@@ -170,7 +170,7 @@ def test_without_noise_errors_are_not_weighed() -> None:
 )
 def test_splits(eval_args: Any, split: tuple[str, str, str | None]) -> None:
     made = recipe(eval_args=eval_args)
-    assert (made.split.kind, made.split.order, getattr(made.split, "by", None)) == split
+    assert (made.task.split.kind, made.task.split.order, getattr(made.task.split, "by", None)) == split
     assert (made.model.stopping is None) == ("test_only" in str(eval_args))
 
 
@@ -411,7 +411,7 @@ def test_a_command_line_with_files_and_lists(tmp_path: Path) -> None:
     )
     assert made.recipe.model.schedule.steps == 3
     assert made.recipe.model.optimizer.learning_rate == 0.01
-    assert made.recipe.split.kind == "leave-one-out"
+    assert made.recipe.task.split.kind == "leave-one-out"
     assert made.recipe.data.read.timestamp == "timestamp"
     assert "give the data to the run: --data there/films/films.inter" in made.notes
     assert any(note.startswith("gpu_id changes nothing") for note in made.notes)

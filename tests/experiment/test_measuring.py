@@ -9,11 +9,12 @@ import pytest
 
 from unblur import experiment
 from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
 from unblur.errors import RecipeError
-from unblur.experiment import measuring as module
 from unblur.experiment import provenance
+from unblur.experiment import ranking as module
 from unblur.experiment.measuring import measure
-from unblur.experiment.preparation import Prepared
+from unblur.experiment.ranking import PreparedSplit, RankingTask
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Data, KCore, Protocol, Published, Random, Verified
 from unblur.experiment.recipe.schema import Recipe
@@ -52,10 +53,22 @@ class NoiseSpec:
         return Noise(self, train, generator(rng).random(train.n_items).astype(np.float32))
 
 
-def prepared(log: Interactions, model: Any, **more: Any) -> Prepared:
+def prepared(log: Interactions, model: Any, **more: Any) -> PreparedSplit:
     split = Random(fraction=0.3).apply(log, rng=0)
-    recipe = Recipe(name="ours/log", seed=7, model=model, protocol=PROTOCOL, **more)
-    return Prepared(recipe, split, {"all": log.fingerprint()}, ("a note",), 0.5)
+    recipe = Recipe(name="ours/log", seed=7, task=RankingTask(model=model, protocol=PROTOCOL), **more)
+    return with_split(recipe, split, {"all": log.fingerprint()}, ("a note",), 0.5)
+
+
+def with_split(
+    recipe: Recipe,
+    split: Split,
+    fingerprints: Mapping[str, str] = {},
+    notes: tuple[str, ...] = (),
+    seconds: float = 0.0,
+) -> PreparedSplit:
+    return PreparedSplit(
+        recipe=recipe, split=split, fingerprints=fingerprints, notes=notes, read_seconds=seconds
+    )
 
 
 def test_several_seeds_give_mean_deviation_and_interval(log: Interactions) -> None:
@@ -108,7 +121,7 @@ def test_published_and_verified_numbers_stand_in_the_report(log: Interactions) -
 
 def test_strict_protocol_sees_train_only(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = prepared(log, EASE())
-    ready = Prepared(ready.recipe.changed({"protocol.kind": "strict"}), ready.split, {}, (), 0.0)
+    ready = with_split(ready.recipe.changed({"protocol.kind": "strict"}), ready.split)
     seen: list[object] = []
 
     def search(base: Any, train: Interactions, **more: Any) -> Any:
@@ -138,13 +151,11 @@ def test_progress_is_told(log: Interactions) -> None:
 def test_demonstration_recipes_share_one_split_and_beat_popularity() -> None:
     recipes = [load_recipe(name) for name in shipped() if name.endswith("/demo")]
     assert len(recipes) >= 4
-    assert len({(repr(recipe.data), repr(recipe.split), recipe.seed) for recipe in recipes}) == 1
+    assert len({(repr(recipe.data), repr(recipe.task.split), recipe.seed) for recipe in recipes}) == 1
     ready = experiment.prepare(load_recipe("gf-cf/demo"))
     assert list(ready.fingerprints) == ["all"]
     names = ("gf-cf/demo", "popularity/demo")
-    good, simple = (
-        measure(Prepared(load_recipe(name), ready.split, {}, (), 0.0)).report["recall@20"] for name in names
-    )
+    good, simple = (measure(with_split(load_recipe(name), ready.split)).report["recall@20"] for name in names)
     assert good.low is not None
     assert simple.high is not None
     assert good.low > simple.high
@@ -152,7 +163,9 @@ def test_demonstration_recipes_share_one_split_and_beat_popularity() -> None:
 
 def test_k_core_comes_before_the_split() -> None:
     recipe = Recipe(
-        name="x", model=Popularity(), data=Data(name="demo", k_core=KCore(users=20, items=30)), split=Random()
+        name="x",
+        data=Data(name="demo", k_core=KCore(users=20, items=30)),
+        task=RankingTask(model=Popularity(), split=Random()),
     )
     ready = experiment.prepare(recipe)
     whole = experiment.prepare(load_recipe("popularity/demo"))

@@ -14,7 +14,7 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import LeaveLast, together
 from unblur.errors import DataError, RecipeError
 from unblur.experiment.measuring import measure
-from unblur.experiment.preparation import prepare
+from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Files, Protocol
 from unblur.experiment.recipe.schema import Recipe
@@ -25,7 +25,7 @@ FAMILIES = ("diffrec", "l-diffrec", "t-diffrec", "lt-diffrec")
 RECIPES = [
     name
     for name in shipped()
-    if name.partition("/")[0] in FAMILIES and isinstance(load_recipe(name).split, Files)
+    if name.partition("/")[0] in FAMILIES and isinstance(load_recipe(name).task.split, Files)
 ]
 TINY: Mapping[str, Any] = {
     "model.epochs": 2,
@@ -180,8 +180,8 @@ def test_histories_may_hold_validation() -> None:
     assert split.histories.fingerprint() == together(split.train, parts["valid"]).fingerprint()
     assert split.histories.timestamps is not None
     assert split.excluded == "history"
-    recipe = Recipe(name="x", model=Popularity(), protocol=Protocol(cutoffs=(5,), resamples=0))
-    ranking = recipe.protocol.rank(Popularity().fit(split.train), split, exclude=split.excluded)
+    protocol = Protocol(cutoffs=(5,), resamples=0)
+    ranking = protocol.rank(Popularity().fit(split.train), split, exclude=split.excluded)
     rows = np.repeat(np.arange(60), 5)
     assert not split.histories.contains(rows, ranking.positions.ravel()).any()
 

@@ -10,7 +10,7 @@ import pytest
 
 from unblur.data.catalogue.copies import load
 from unblur.experiment.measuring import Outcome, measure
-from unblur.experiment.preparation import prepare
+from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe
 from unblur.models.spectral.bspm import BSPMRecommender
 

@@ -13,7 +13,7 @@ from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe
 from unblur.models.linear.ease import EASE
 from unblur.synthesis.utility.arms import measure_arm, training_rows
-from unblur.synthesis.utility.rated_users import prepare_users
+from unblur.synthesis.utility.task import utility_task
 
 pytestmark = [pytest.mark.realdata]
 
@@ -41,12 +41,11 @@ def test_without_synthetic_users_figures_are_those_of_the_authors_code(
 ) -> None:
     """So its draw of what is held out, and its reading of low ratings, are those of the paper's protocol here."""
     recipe = _at_hand(f"sdrm/{data}-svd")
-    assert recipe.downstream is not None
-    assert recipe.utility is not None
-    prepared = prepare_users(recipe)
-    rows = training_rows(prepared.groups, None, recipe.utility, prepared.departures)
+    task = utility_task(recipe, "")
+    prepared = task.prepare(recipe)
+    rows = training_rows(prepared.groups, None, task.utility, prepared.departures)
     rest = (prepared.groups, recipe.protocol, prepared.departures)
-    wanted = [(recipe.downstream, svd)]
+    wanted = [(task.downstream, svd)]
     if ease is not None:
         wanted.append((EASE(ridge=ease[0]), ease[1]))
     for spec, figure in wanted:

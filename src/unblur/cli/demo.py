@@ -15,9 +15,13 @@ from unblur.cli.tables import print_lines, print_table
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Interactions
+    from unblur.evaluation.protocol import Evaluation
     from unblur.experiment.measuring import Outcome
-    from unblur.experiment.preparation import Prepared
+    from unblur.experiment.ranking import PreparedSplit
     from unblur.experiment.recipe.schema import Recipe
+    from unblur.recommender import Recommender
+
+    Ranked = Outcome[Recommender, Evaluation]
 
 _ORDER = ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
 _HISTORY = range(8, 16)
@@ -40,7 +44,7 @@ def demo(
     with ProgressDisplay() as progress:
         prepared = experiment.prepare(recipes[0], progress=progress)
     _describe(prepared)
-    outcomes: list[Outcome] = []
+    outcomes: list[Ranked] = []
     with ProgressDisplay() as progress:
         for recipe in recipes:
             if not _same_split(prepared.recipe, recipe):
@@ -69,10 +73,11 @@ def _recipes() -> list[Recipe]:
 
 
 def _same_split(one: Recipe, other: Recipe) -> bool:
-    return (one.data, one.split, one.seed) == (other.data, other.split, other.seed)
+    parts = [(each.data, each.seed, each.task.facts()["split"]) for each in (one, other)]
+    return parts[0] == parts[1]
 
 
-def _describe(prepared: Prepared) -> None:
+def _describe(prepared: PreparedSplit) -> None:
     split = prepared.split
     users, items = split.train.n_users, split.train.n_items
     terminal.out().print(
@@ -86,10 +91,10 @@ def _describe(prepared: Prepared) -> None:
 def _with_more_measures(recipe: Recipe) -> Recipe:
     """The recipe with what a page shows beside accuracy."""
     metrics = tuple(dict.fromkeys((*recipe.protocol.metrics, "coverage", "gini", "mean_popularity")))
-    return replace(recipe, protocol=replace(recipe.protocol, metrics=metrics))
+    return recipe.with_protocol(replace(recipe.protocol, metrics=metrics))
 
 
-def _write_page(outcomes: list[Outcome], prepared: Prepared, out: Path) -> None:
+def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> None:
     """The models side by side as a page, as `unblur compare` makes it."""
     from unblur.cli.compare import write_pages
     from unblur.experiment.comparison.costs import Costs
@@ -121,7 +126,7 @@ def _write_page(outcomes: list[Outcome], prepared: Prepared, out: Path) -> None:
     terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
 
 
-def _show_table(outcomes: list[Outcome], names: tuple[str, ...]) -> None:
+def _show_table(outcomes: list[Ranked], names: tuple[str, ...]) -> None:
     from unblur.document.blocks import Table, number
 
     rows = []
@@ -141,7 +146,7 @@ def _show_table(outcomes: list[Outcome], names: tuple[str, ...]) -> None:
     print_table(Table(("recipe", *names, "fit s", "score s"), rows, title))
 
 
-def _show_recommendations(outcome: Outcome, histories: Interactions) -> None:
+def _show_recommendations(outcome: Ranked, histories: Interactions) -> None:
     """What the model recommends to one user, and which items of the history speak for it."""
     from unblur.document.blocks import Table
 

@@ -44,7 +44,7 @@ def fit(
     """Fit a model to your own data and save it."""
     from unblur import experiment
 
-    chosen = _own_recipe(model).changed({**reading, **_given(settings, "model", "data", "seed")})
+    chosen = _own(model).changed({**reading, **_given(settings, "model", "data", "seed")})
     with ProgressDisplay() as progress:
         fitted = experiment.fit(
             chosen,
@@ -93,9 +93,7 @@ def evaluate(
     data."""
     from unblur import experiment
 
-    chosen = _own_recipe("popularity").changed(
-        {**reading, **_given(settings, "protocol", "split", "data", "seed")}
-    )
+    chosen = _own("popularity").changed({**reading, **_given(settings, "protocol", "split", "data", "seed")})
     if hold_out is not None:
         chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
     unknown = _checked(unknown_items)
@@ -135,7 +133,7 @@ def recommend(
     import unblur
     from unblur import experiment
 
-    chosen = _own_recipe("popularity").changed(reading)
+    chosen = _own("popularity").changed(reading)
     unknown = _checked(unknown_items)
     with ProgressDisplay() as progress:
         loaded = unblur.load(model, device=device)
@@ -162,21 +160,12 @@ def recommend(
         )
 
 
-def _own_recipe(model: str) -> Recipe:
-    """A recipe for the caller's own data, with a kind's defaults or the model of a recipe."""
-    from unblur.experiment.recipe.library import load_recipe, shipped
-    from unblur.experiment.recipe.schema import Recipe
+def _own(model: str) -> Recipe:
+    """A recipe for the caller's own data."""
+    from unblur.experiment.recipe.library import own_recipe
     from unblur.registry import RECOMMENDERS
 
-    if model in RECOMMENDERS:
-        return Recipe.from_dict({"name": f"{model}/own", "model": {"kind": model}})
-    if "/" in model or model.endswith(".toml"):
-        known = load_recipe(model)
-        return Recipe(name=known.name, seed=known.seed, model=known.model)
-    raise RecipeError(
-        f"A model must be one of {', '.join(RECOMMENDERS)}, or a recipe to take it from; saw {model!r}."
-        f"{nearest(model, [*RECOMMENDERS, *shipped()])}"
-    )
+    return own_recipe(model, RECOMMENDERS, "model")
 
 
 def _given(texts: list[str] | None, *sections: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from unblur.errors import RecipeError
 if TYPE_CHECKING:
     import polars as pl
 
-    from unblur.experiment.folder import Result
+    from unblur.experiment.measuring import Outcome
     from unblur.experiment.recipe.schema import Recipe
 
 MISSED = 1
@@ -52,6 +52,7 @@ def run(
 ) -> None:
     """Run a recipe: data, split, fit, evaluation, report. Published numbers stand beside the measured."""
     from unblur import experiment
+    from unblur.run import Run
 
     chosen, notes = resolved(recipe, settings)
     if check and (data is not None or not chosen.expected):
@@ -60,16 +61,8 @@ def run(
     if out is not None:
         experiment.check_place(out, overwrite=overwrite)
     with ProgressDisplay() as progress:
-        outcome = experiment.outcome_of(
-            chosen,
-            data=data,
-            seeds=seeds,
-            device=device,
-            checkpoints=checkpoints,
-            workers=workers,
-            notes=notes,
-            progress=progress,
-        )
+        where = Run(device, progress, checkpoints)
+        outcome = experiment.outcome_of(chosen, where, data=data, seeds=seeds, workers=workers, notes=notes)
     print_report(outcome.report)  # first: a full disk takes the folder, and not the figures too
     if out is not None:
         keep(outcome, out, overwrite=overwrite)
@@ -97,9 +90,11 @@ def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, 
     return changed, tuple(notes)
 
 
-def keep(result: Result, out: Path, *, trials: pl.DataFrame | None = None, overwrite: bool) -> None:
+def keep(
+    outcome: Outcome[Any, Any], out: Path, *, trials: pl.DataFrame | None = None, overwrite: bool
+) -> None:
     """Write the folder of a run, and say where it is."""
     from unblur.experiment.folder import write_folder
 
-    write_folder(out, result, trials=trials, overwrite=overwrite)
+    write_folder(out, outcome, trials=trials, overwrite=overwrite)
     terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from unblur.cli.tables import print_report, print_trials
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
-    from unblur.experiment.preparation import Prepared
+    from unblur.experiment.ranking import PreparedSplit
     from unblur.experiment.recipe.schema import Recipe
     from unblur.tuning.space import Dimension
 
@@ -124,15 +124,15 @@ def trials_folder(base: Recipe, out: Path | None) -> Path:
 
 def _prepared(
     base: Recipe, data: Path | None, progress: ProgressDisplay, *, as_named: bool = False
-) -> Prepared:
+) -> PreparedSplit:
     """The data split without a look ahead: given parts in the order of time (as named where that is asked for), any
     other split as it is."""
     from unblur import experiment
     from unblur.experiment.recipe.parts import Files
 
     expects_nothing = base.without_numbers()
-    if isinstance(base.split, Files) and not as_named:
-        expects_nothing = replace(expects_nothing, protocol=replace(base.protocol, kind="strict"))
+    if base.task.facts()["split"]["kind"] == Files.kind and not as_named:
+        expects_nothing = expects_nothing.with_protocol(replace(base.protocol, kind="strict"))
     return experiment.prepare(expects_nothing, data=data, progress=progress)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import DataPath, Device, Overwrite, Settings, reads_data
 from unblur.cli.progress import ProgressDisplay
-from unblur.errors import RecipeError, nearest
-
-if TYPE_CHECKING:
-    from unblur.experiment.recipe.schema import Recipe
+from unblur.errors import RecipeError
 
 
 @reads_data
@@ -67,7 +64,9 @@ def synthesize(
 
     `unblur audit` then attacks the file, and compares it with real users: with those that --keep-out leaves out, above all.
     """
+    from unblur.experiment.recipe.library import own_recipe
     from unblur.experiment.recipe.settings import parse_settings
+    from unblur.registry import SYNTHESIZERS
     from unblur.synthesis.synthesizing import Protection, synthesize
 
     if privacy_delta is not None and privacy_epsilon is None:
@@ -78,7 +77,7 @@ def synthesize(
             raise RecipeError(f"{path} has no say in this command; model, data and seed have. Leave it out.")
         if path in ("data.name", "data.reading"):
             raise RecipeError(f"{path} is of public data sets; this command reads {data}. Leave it out.")
-    chosen = _own_recipe(recipe).changed({**reading, **given})
+    chosen = own_recipe(recipe, SYNTHESIZERS, "synthesizer").changed({**reading, **given})
     asked = None if privacy_epsilon is None else Protection(privacy_epsilon, privacy_delta)
     with ProgressDisplay() as progress:
         made = synthesize(
@@ -111,20 +110,3 @@ def synthesize(
             markup=False,
             soft_wrap=True,
         )
-
-
-def _own_recipe(name: str) -> Recipe:
-    """A recipe for the caller's own data, with a kind's defaults or the model of a recipe."""
-    from unblur.experiment.recipe.library import load_recipe, shipped
-    from unblur.experiment.recipe.schema import Recipe
-    from unblur.registry import SYNTHESIZERS
-
-    if name in SYNTHESIZERS:
-        return Recipe.from_dict({"name": f"{name}/own", "model": {"kind": name}})
-    if "/" in name or name.endswith(".toml"):
-        known = load_recipe(name)
-        return Recipe(name=known.name, seed=known.seed, model=known.model)
-    raise RecipeError(
-        f"A synthesizer must be one of {', '.join(SYNTHESIZERS)}, or a recipe to take it from; saw {name!r}."
-        f"{nearest(name, [*SYNTHESIZERS, *(known for known in shipped() if known.startswith('sdrm/'))])}"
-    )

@@ -36,15 +36,16 @@ def tune_synthesizer(
 
     The recipe's own setting is the first trial. Users who are searched on neither stop a training nor are reported.
     """
-    from unblur.synthesis.utility.rated_users import prepare_users
-    from unblur.synthesis.utility.running import measure_utility
+    from unblur import experiment
 
     base = base.without_numbers()
     place = trials_folder(base, out)
     with ProgressDisplay() as progress:
         found = _searched(base, asked, place, data, device, progress)
-        prepared = prepare_users(replace(base, model=found.spec), data=data, progress=progress)
-        outcome = measure_utility(prepared, device=device, notes=(*notes, *found.notes()), progress=progress)
+        prepared = base.with_model(found.spec).task.prepare(base.with_model(found.spec), data, progress)
+        outcome = experiment.measure(
+            prepared, device=device, notes=(*notes, *found.notes()), progress=progress
+        )
     print_trials(found.to_frame(), found.n_users)
     print_report(outcome.report)
     terminal.note(f"trials are kept in {place}")
@@ -63,16 +64,16 @@ def _searched(
     base: Recipe, asked: Asked, place: Path, data: Path | None, device: str, progress: Progress
 ) -> Study:
     from unblur.errors import DataError, RecipeError, SpecError, out_of_memory
+    from unblur.run import Run
     from unblur.spec import spec_to_dict
-    from unblur.synthesis.utility.rated_users import prepare_users, within_users
-    from unblur.synthesis.utility.running import values_of_setting
+    from unblur.synthesis.utility.task import utility_task
     from unblur.tuning.journal import Trial
     from unblur.tuning.search import check_quality
     from unblur.tuning.space import set_point
     from unblur.tuning.synthesizers import explore, synthesizer_dimensions
 
-    utility = base.utility
-    assert utility is not None  # it is a synthesizer's recipe
+    task = utility_task(base, "")
+    utility = task.utility
     metric = asked.metric or utility.compared[0]
     check_quality(metric)
     if metric not in base.protocol.names:
@@ -82,8 +83,7 @@ def _searched(
         )
     seed = base.seed if asked.seed is None else asked.seed
     space = asked.searched(synthesizer_dimensions(base.model))
-    prepared = prepare_users(base, data=data, judged="searching", progress=progress)
-    learned = prepared.groups.learned.liked
+    prepared = task.prepare(base, data, progress).searching()
 
     def attempt(number: int, point: dict[str, Any], verdict: Verdict) -> Trial:
         from unblur.synthesis.latent_sampling import DivergedSampling
@@ -93,11 +93,9 @@ def _searched(
         values: list[float] = []
         means: dict[str, float] = {}
         try:
-            model, _ = within_users(set_point(prepared.recipe.model, space, point), learned, all_teach=True)
-            ready = replace(prepared, recipe=replace(prepared.recipe, model=model))
-            seeds = range(seed, seed + asked.trainings)
-            for value in values_of_setting(ready, metric, seeds, device, progress):
-                values.append(value)
+            ready = prepared.with_model(set_point(prepared.recipe.model, space, point))
+            for place in range(seed, seed + asked.trainings):
+                values.append(ready.value(metric, place, Run(device, progress)))
                 means[str(len(values))] = sum(values) / len(values)
                 if len(values) < asked.trainings and verdict(means[str(len(values))]):
                     break
@@ -122,7 +120,7 @@ def _searched(
         seed=seed,
         facts={
             "data": dict(prepared.fingerprints),
-            "downstream": str(base.downstream),
+            "downstream": str(task.downstream),
             "utility": str(utility),
             "protocol": spec_to_dict(base.protocol),
             **({} if asked.trainings == 1 else {"trainings": asked.trainings}),

@@ -116,7 +116,7 @@ def tune(
         raise RecipeError(f"--hold-out must be both, random or block; saw {hold_out!r}. Give one of these.")
     base, notes = resolved(recipe, settings)
     fixed = frozenset(path.removeprefix("model.") for path in _flat(parse_settings(settings or ())))
-    if base.utility is not None:
+    if "utility" in base.task.sections:
         from unblur.cli.synthesizer_studies import tune_synthesizer
         from unblur.tuning.pruning import check_pruner
 
@@ -227,16 +227,15 @@ def _given(*options: Mapping[str, object]) -> str:
 
 def as_strict(recipe: Recipe) -> Recipe:
     """The recipe under the strict protocol, without the numbers of the paper's."""
-    return replace(recipe.without_numbers(), protocol=replace(recipe.protocol, kind="strict"))
+    return recipe.without_numbers().with_protocol(replace(recipe.protocol, kind="strict"))
 
 
 def as_given(recipe: Recipe) -> Recipe:
     """The recipe with its hyper-parameters as they stand: running it does not search again."""
     return replace(
-        recipe,
+        recipe.with_protocol(replace(recipe.protocol, kind="paper")),
         name=f"{recipe.name}-tuned",
         title=f"{recipe.title}, hyper-parameters chosen on hold-outs of train".lstrip(", "),
-        protocol=replace(recipe.protocol, kind="paper"),
     )
 
 

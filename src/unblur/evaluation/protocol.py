@@ -141,7 +141,7 @@ class RankingProtocol:
         if batch_size is not None and batch_size < 1:
             raise DataError(f"`batch_size` must be at least 1; saw {batch_size}.")
         _check_excluded(exclude, split.histories)
-        counted = self._counted(split)
+        counted = self.counted(split)
         histories = _rows(split.histories, counted)
         hidden = _rows(exclude, counted) if isinstance(exclude, Interactions) else exclude
         if isinstance(scorer, Recommender):
@@ -157,7 +157,7 @@ class RankingProtocol:
         and have no interval: resampled users would see fewer items than there are. Raises `DataError` where
         the lists are not those of the users that count, in their order, over the split's items.
         """
-        counted = self._counted(split)
+        counted = self.counted(split)
         held_out = _rows(split.held_out, counted)
         if ranking.items != held_out.items or ranking.users != held_out.users:
             raise VocabularyMismatch(
@@ -180,8 +180,8 @@ class RankingProtocol:
             list_notes=(*self._notes(ranking, split), *ranking.notes),
         )
 
-    def _counted(self, split: Split) -> NDArray[np.bool_]:
-        """Which rows of the split are averaged over."""
+    def counted(self, split: Split) -> NDArray[np.bool_]:
+        """Which rows of the split are averaged over, (n_users,)."""
         if self.averaging == "all-users":
             return np.ones(split.held_out.n_users, dtype=bool)
         return split.held_out.user_degrees > 0

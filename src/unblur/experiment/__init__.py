@@ -1,4 +1,4 @@
-"""Running a recipe: data, split, fit, evaluation, report, and the folder that keeps them."""
+"""Running a recipe: data, fit, evaluation, report, and the folder that keeps them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from unblur.experiment.folder import check_place as check_place
 from unblur.experiment.folder import write_folder as write_folder
 from unblur.experiment.measuring import Outcome as Outcome
 from unblur.experiment.measuring import measure as measure
-from unblur.experiment.preparation import Prepared as Prepared
-from unblur.experiment.preparation import prepare as prepare
-from unblur.experiment.preparation import read_parts as read_parts
+from unblur.experiment.ranking import prepare as prepare
+from unblur.experiment.reading import read_histories as read_histories
+from unblur.experiment.reading import read_parts as read_parts
 from unblur.experiment.running import outcome_of as outcome_of
 from unblur.experiment.running import run as run
-from unblur.experiment.saved import Fitted as Fitted
 from unblur.experiment.saved import evaluate_saved as evaluate_saved
 from unblur.experiment.saved import fit as fit
-from unblur.experiment.saved import read_histories as read_histories

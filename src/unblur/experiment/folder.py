@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from unblur.data.files.folders import replacing_folder
 from unblur.data.files.writing import write_parquet
@@ -14,8 +14,7 @@ from unblur.errors import ArtifactError, CapabilityError
 if TYPE_CHECKING:
     import polars as pl
 
-    from unblur.evaluation.report import Report
-    from unblur.experiment.recipe.schema import Recipe
+    from unblur.experiment.measuring import Outcome
 
 MARK = "report.json"
 """The file by which a folder is known to be that of a run."""
@@ -53,31 +52,9 @@ def check_above(place: Path) -> None:
         )
 
 
-class Result(Protocol):
-    """What came of a recipe, as far as its folder needs it."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """As it ran."""
-        ...
-
-    @property
-    def report(self) -> Report:
-        """Its measurements."""
-        ...
-
-    def page(self, trials: pl.DataFrame | None = None) -> str:
-        """The report as one HTML page, with the plots of the search that it came of."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write what was fitted into a folder of its own within `folder`."""
-        ...
-
-
 def write_folder(
     path: str | Path,
-    result: Result,
+    outcome: Outcome[Any, Any],
     *,
     trials: pl.DataFrame | None = None,
     overwrite: bool = False,
@@ -88,22 +65,22 @@ def write_folder(
     """
     check_place(path, overwrite=overwrite)
     with replacing_folder(path) as folder:
-        for name, text in _texts(result, trials).items():
+        for name, text in _texts(outcome, trials).items():
             (folder / name).write_text(text, encoding="utf-8")
         if trials is not None:
             write_parquet(trials, folder / "trials.parquet")
-        result.save(folder)
+        outcome.save(folder)
 
 
-def _texts(result: Result, trials: pl.DataFrame | None) -> dict[str, str]:
+def _texts(outcome: Outcome[Any, Any], trials: pl.DataFrame | None) -> dict[str, str]:
     """The text files of the folder by name; without jinja2 the page is left out, and a note in the report says so."""
-    report, page = result.report, {}
+    report, page = outcome.report, {}
     try:
-        page = {"report.html": result.page(trials)}
+        page = {"report.html": outcome.page(trials)}
     except CapabilityError as problem:
         report = replace(report, notes=(*report.notes, f"there is no report.html: {problem}"))
     return {
-        "recipe.toml": result.recipe.to_toml(),
+        "recipe.toml": outcome.recipe.to_toml(),
         MARK: report.to_json(),
         "report.md": report.to_markdown(),
         **page,

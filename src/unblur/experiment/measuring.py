@@ -1,208 +1,165 @@
-"""Fitting a prepared recipe and measuring it, once or with several seeds."""
+"""Fit the model of a prepared recipe and measure it arm by arm, once a seed; and the report of that."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
-import numpy as np
-
+from unblur.data.files.writing import replacing
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
 from unblur.document.html import as_html
-from unblur.errors import RecipeError
-from unblur.evaluation.metrics import exposure
-from unblur.evaluation.protocol import Evaluation
-from unblur.evaluation.report import Measurement, Provenance, Report, Timings, with_expected
-from unblur.evaluation.significance import bootstrap_interval
-from unblur.experiment.curves import concentration, filter_response
-from unblur.experiment.page import run_page
-from unblur.experiment.preparation import Prepared
+from unblur.errors import ArtifactError, RecipeError
+from unblur.evaluation.report import Provenance, Report, Timings, with_expected
 from unblur.experiment.provenance import machine, peak_rss_mb, trained_on, versions
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.resuming import kept_in
+from unblur.experiment.resuming import check_resumable
+from unblur.experiment.task import ArmT, Clock, ModelT, Prepared, Summary
 from unblur.experiment.training_log import Epoch, TrainingLog
-from unblur.progress import Progress, silent
-from unblur.randomness import streams
-from unblur.recommender import Recommender
-from unblur.saving import models as artifact
-from unblur.spec import spec_to_dict
-from unblur.tuning.search import first_metric, search
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.run import Run
 
 if TYPE_CHECKING:
     import polars as pl
 
+STAGES = ("read", "fit", "score", "evaluate")
+"""What the seconds of a report are of."""
+
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Outcome(Generic[ModelT, ArmT]):
     """What came of a recipe."""
 
+    prepared: Prepared[ModelT, ArmT]
+    """The data it was fitted to."""
     recipe: Recipe
     """As it ran; under the strict protocol with the hyper-parameters that were chosen."""
     report: Report
-    model: Recommender
+    model: ModelT
     """Fitted with the first seed."""
-    train: Interactions
-    """What it was fitted to."""
-    evaluations: tuple[Evaluation, ...]
-    """One for each seed: the lists and the values of each user."""
+    runs: tuple[Mapping[str, ArmT], ...]
+    """What was measured with each seed, by arm."""
     training: tuple[Epoch, ...] = ()
     """The epochs of the first seed's training, where the model is trained."""
 
+    @property
+    def evaluations(self) -> tuple[ArmT, ...]:
+        """The first arm of each seed; of a recommender: its lists and the values of each user."""
+        return tuple(next(iter(run.values())) for run in self.runs)
+
+    @property
+    def train(self) -> Interactions:
+        """What the model was fitted to."""
+        return self.prepared.learned_from
+
     def page(self, trials: pl.DataFrame | None = None) -> str:
-        """The run as a page: the report, where recommendations fall, and what the filter does where the model is one."""
-        degrees, ranking = self.train.item_degrees, self.evaluations[0].ranking
-        order = np.argsort(-degrees, kind="stable")
-        recommended = exposure(ranking.positions, len(order), ranking.k)
-        document = run_page(
-            self.report,
-            concentration={
-                "train": concentration(degrees, order),
-                f"the first {ranking.k} recommended": concentration(recommended, order),
-            },
-            response=filter_response(self.recipe.model),
-            training=self.training,
-            trials=trials,
-        )
-        return as_html(document)
+        """The run as one HTML page, with the plots of the search that it came of."""
+        return as_html(self.prepared.page(self.report, self.runs, self.training, trials))
 
     def save(self, folder: Path) -> None:
-        """The model, in `folder`/model."""
-        artifact.save(self.model, folder / "model", provenance=trained_on(self.train, self.recipe))
+        """Write the model into a folder of its own within `folder`."""
+        self.prepared.save(self.model, folder, trained_on(self.train, self.recipe))
 
 
 def measure(
-    prepared: Prepared,
+    prepared: Prepared[ModelT, ArmT],
     *,
     chosen: Any = None,
     seeds: int = 1,
     device: str = "cpu",
     checkpoints: str | Path | None = None,
     notes: Sequence[str] = (),
-    spent: Mapping[str, float] | None = None,
     progress: Progress = silent,
-) -> Outcome:
-    """Fit the recipe's model on the train part and measure it on what is held out, once a seed.
+) -> Outcome[ModelT, ArmT]:
+    """Fit the recipe's model to prepared data and measure it, once a seed.
 
-    Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is what a search came to, or
-    the model has nothing to search and chooses its epoch by itself. Under the paper's the validation part of the
-    split, where it has one, is given to a model that trains until a metric on it stops rising. `spent` are seconds that
-    went into `checkpoints` before, by stage.
+    Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is what a search came to. Under the
+    paper's the validation part of the split, where it has one, is given to a model that trains until a metric on it stops
+    rising.
     """
+    where = Run(device, progress, None if checkpoints is None else Path(checkpoints))
+    check_resumable(prepared.recipe.model, where)
+    if chosen is not None:
+        return _measured(
+            prepared.with_model(chosen), where, seeds, notes, Clock({"read": prepared.read_seconds})
+        )
+    return measured(prepared, where, seeds, notes)
+
+
+def measured(
+    prepared: Prepared[ModelT, ArmT],
+    run: Run,
+    seeds: int = 1,
+    notes: Sequence[str] = (),
+    spent: Mapping[str, float] | None = None,
+) -> Outcome[ModelT, ArmT]:
+    """Fit and measure with the hyper-parameters that the protocol asks for.
+
+    `spent` are seconds that went into the run's checkpoints before, by stage.
+    """
+    clock = Clock({"read": prepared.read_seconds, **(spent or {})})
+    with clock("fit"):
+        settled, said = prepared.settled(run)
+    return _measured(settled, run, seeds, (*notes, *said), clock)
+
+
+def _measured(
+    prepared: Prepared[ModelT, ArmT], run: Run, seeds: int, notes: Sequence[str], clock: Clock
+) -> Outcome[ModelT, ArmT]:
     if seeds < 1:
         raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
-    recipe, split, notes = prepared.recipe, prepared.split, [*notes, *prepared.notes]
-    clock = Clock(prepared.read_seconds, spent)
-    if chosen is not None:
-        recipe = replace(recipe, model=chosen)
-    elif recipe.protocol.kind == "strict" and _only_stops(recipe.model):
-        notes.append(
-            f"every setting of {recipe.model.kind} costs a training, so its hyper-parameters are the recipe's "
-            "(unblur tune searches them), and the epoch alone was chosen, on interactions held out of train"
-        )
-    elif recipe.protocol.kind == "strict":
-        with clock("fit"):
-            found = search(
-                recipe.model,
-                split.train,
-                metric=first_metric(recipe),
-                rng=streams(recipe.seed, "search")["search"],
-                device=device,
-                progress=progress,
-            )
-        recipe = replace(recipe, model=found.spec)
-        notes.extend(found.notes())
-        notes.append(
-            "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search"
-        )
-    if seeds > 1 and not getattr(type(recipe.model), "stochastic", False):
-        notes.append(f"{recipe.model.kind} is deterministic, so one seed was run in place of {seeds}")
+    recipe, said = prepared.recipe, [*notes, *prepared.notes]
+    if seeds > 1 and not prepared.stochastic:
+        said.append(f"{recipe.model.kind} is deterministic, so one seed was run in place of {seeds}")
         seeds = 1
-    if _guide(recipe, split):
-        notes.append("the validation part decided when training stopped, and was left out of the lists")
     used = tuple(range(recipe.seed, recipe.seed + seeds))
-    evaluations: list[Evaluation] = []
-    models: list[Recommender] = []
+    models: list[ModelT] = []
+    runs: list[Mapping[str, ArmT]] = []
     training: tuple[Epoch, ...] = ()
-    for seed in used:
-        log = TrainingLog(progress)
-        with clock("fit"):
-            model = fitted(recipe, split, seed, device, checkpoints, log)
-        with clock("score"):
-            ranking = recipe.protocol.rank(model, split, exclude=split.excluded, progress=progress)
-        with clock("evaluate"):
-            evaluations.append(recipe.protocol.measure(ranking, split, rng=recipe.seed))
+    remarks: tuple[str, ...] = ()
+    for place, seed in enumerate(used):
+        log = TrainingLog(run.progress)
+        which = "measure" if seeds == 1 else f"measure, run {place + 1} of {seeds}"
+        model, arms = run_of_seed(prepared, seed, run.watched(log), clock, which)
         models, training = models or [model], training or tuple(log.epochs)
-    measurements = evaluations[0].measurements
-    if seeds > 1:
-        measurements = _over_seeds(evaluations, recipe)
-        notes.append(
-            f"means over {seeds} seeds; intervals are over users; the saved model has seed {used[0]}"
-        )
-    for evaluation in evaluations:
-        notes.extend(evaluation.notes)
-    notes.extend(
+        runs.append(arms)
+        remarks += prepared.remarks_on(model)
+    with clock("evaluate"):
+        summary = prepared.summary(runs, clock)
+    before = (
         f"{name} measured before: {number.value} ({number.source})"
         for name, number in recipe.verified.items()
     )
-    report = reported(
-        recipe,
-        measurements,
-        notes=notes,
-        fingerprints=prepared.fingerprints,
-        seeds=used,
-        clock=clock,
-        device=device,
-    )
-    return Outcome(recipe, report, models[0], split.train, tuple(evaluations), training)
+    summary = replace(summary, notes=(*said, *summary.notes, *remarks, *before))
+    report = reported(recipe, summary, prepared.fingerprints, used, clock, run.device)
+    return Outcome(prepared, recipe, report, models[0], tuple(runs), training)
 
 
-def fitted(
-    recipe: Recipe,
-    split: Split,
-    seed: int,
-    device: str,
-    checkpoints: str | Path | None = None,
-    progress: Progress = silent,
-) -> Recommender:
-    """The recipe's model, fitted with one seed."""
-    made: Recommender = recipe.model.fit(
-        split.train,
-        rng=streams(seed, "fit")["fit"],
-        device=device,
-        progress=progress,
-        **_guide(recipe, split),
-        **kept_in(checkpoints, recipe.model, seed),
-    )
-    return made
-
-
-def _only_stops(model: Any) -> bool:
-    """Whether a spec chooses nothing but when its training ends."""
-    return getattr(model, "stopping", None) is not None and not getattr(type(model), "search_space", {})
-
-
-def _guide(recipe: Recipe, split: Split) -> dict[str, Interactions]:
-    """What `fit` is given to stop by: the validation part, where the paper's protocol and the model use it."""
-    if recipe.protocol.kind == "strict" or split.validation is None:
-        return {}
-    stops = getattr(recipe.model, "stopping", None) is not None
-    return (
-        {"validation": split.validation}
-        if stops and "validation" in signature(recipe.model.fit).parameters
-        else {}
-    )
+def run_of_seed(
+    prepared: Prepared[ModelT, ArmT], seed: int, run: Run, clock: Clock, stage: str = "measure"
+) -> tuple[ModelT, Mapping[str, ArmT]]:
+    """Fit with one seed and measure arm by arm; what `run` keeps of the seed is neither trained nor measured again."""
+    own = run.inside(f"seed-{seed}")
+    with clock("fit"):
+        model = prepared.fit(seed, own)
+    kept = KeptArms(own, {**prepared.identity, "seed": seed, "device": run.device})
+    arms: dict[str, ArmT] = {}
+    for place, arm in enumerate(prepared.arms):
+        if len(prepared.arms) > 1:
+            run.progress(ProgressEvent(stage, place, len(prepared.arms)))
+        arms[arm] = kept.measured(arm, prepared, partial(prepared.measure, arm, model, seed, own, clock))
+    if len(prepared.arms) > 1:
+        run.progress(ProgressEvent(stage, len(prepared.arms), len(prepared.arms)))
+    return model, arms
 
 
 def reported(
     recipe: Recipe,
-    measurements: Sequence[Measurement],
-    *,
-    notes: Sequence[str],
+    summary: Summary,
     fingerprints: Mapping[str, str],
     seeds: tuple[int, ...],
     clock: Clock,
@@ -210,65 +167,70 @@ def reported(
 ) -> Report:
     """The report of a run: measurements beside the recipe's published numbers, notes once each, timings,
     provenance."""
+    seconds = {f"{stage}_seconds": clock.seconds[stage] for stage in STAGES}
     return Report(
         recipe=recipe.name,
         protocol=recipe.protocol.kind,
         measurements=with_expected(
-            measurements, {name: number.expected() for name, number in recipe.expected.items()}
+            summary.measurements, {name: number.expected() for name, number in recipe.expected.items()}
         ),
-        timings=Timings(peak_rss_mb=peak_rss_mb(), **clock.seconds),
+        timings=Timings(peak_rss_mb=peak_rss_mb(), **seconds),
         provenance=Provenance(
-            spec={"kind": recipe.model.kind, **spec_to_dict(recipe.model)},
+            spec=dict(summary.spec),
             data=fingerprints,
             seeds=seeds,
             versions=versions(),
             machine=machine(device),
         ),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys(summary.notes)),
     )
 
 
-def _over_seeds(evaluations: Sequence[Evaluation], recipe: Recipe) -> tuple[Measurement, ...]:
-    """The mean of each measurement over seeds, and its standard deviation over seeds as one more measurement.
+class KeptArms:
+    """The measured arms of one seed, in ``CHECKPOINTS/seed-N/arms-….json``; the name says whose they are.
 
-    Intervals are bootstrapped over users, on each user's mean over seeds.
+    They are kept as each is measured: a training within one can take an hour.
     """
-    first = evaluations[0]
-    values = np.mean([evaluation.per_user.values for evaluation in evaluations], axis=0)
-    ends: Mapping[str, tuple[float, float]] = {}
-    if recipe.protocol.resamples and first.per_user.names:
-        random = streams(recipe.seed, "bootstrap")["bootstrap"]
-        low, high = bootstrap_interval(values, resamples=recipe.protocol.resamples, rng=random)
-        ends = dict(zip(first.per_user.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
-    means, deviations = [], []
-    for entry in first.measurements:
-        seen = [evaluation[entry.name].value for evaluation in evaluations]
-        low_end, high_end = ends.get(entry.name, (None, None))
-        means.append(replace(entry, value=float(np.mean(seen)), low=low_end, high=high_end))
-        deviations.append(
-            Measurement(
-                name=f"{entry.name} deviation over seeds",
-                value=float(np.std(seen, ddof=1)),
-                n_users=entry.n_users,
-            )
+
+    def __init__(self, run: Run, identity: Mapping[str, Any]) -> None:
+        """Without checkpoints nothing is kept. Raises `ArtifactError` for a file that is damaged."""
+        self._file: Path | None = None
+        self._known: dict[str, Any] = {}
+        if run.checkpoints is None:
+            return
+        name = sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:16]
+        self._file = run.checkpoints / f"arms-{name}.json"
+        if self._file.is_file():
+            try:
+                self._known = json.loads(self._file.read_text(encoding="utf-8"))["arms"]
+            except (OSError, ValueError, KeyError, TypeError) as problem:
+                raise self._damaged(problem) from problem
+
+    def measured(self, arm: str, prepared: Prepared[Any, ArmT], measure: Callable[[], ArmT]) -> ArmT:
+        """What was kept of an arm, or what `measure` gives now, which then is kept."""
+        if arm in self._known:
+            try:
+                return prepared.measured(self._known[arm])
+            except (ValueError, KeyError, TypeError, AttributeError) as problem:
+                raise self._damaged(problem) from problem
+        found = measure()
+        if self._file is not None:
+            self._known[arm] = prepared.plain(found)
+            self._write(self._file)
+        return found
+
+    def _write(self, file: Path) -> None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as stream:
+                stream.write(json.dumps({"schema": 1, "arms": self._known}).encode())
+        except OSError as problem:
+            raise ArtifactError(
+                f"What was measured must be kept; {file}: {problem.strerror or problem}. What was kept before is "
+                "whole. Make room, or give another folder."
+            ) from problem
+
+    def _damaged(self, problem: Exception) -> ArtifactError:
+        return ArtifactError(
+            f"What earlier calls measured must be readable; {self._file} is damaged ({problem}). Delete it to measure anew."
         )
-    return (*means, *deviations)
-
-
-class Clock:
-    """Seconds of each stage, added up: ``with clock("fit"): …``."""
-
-    def __init__(self, read_seconds: float = 0.0, spent: Mapping[str, float] | None = None) -> None:
-        """`spent` are seconds from before, by stage."""
-        self.seconds = {"read_seconds": read_seconds, **(spent or {})}
-
-    def __call__(self, stage: str) -> Clock:
-        """The clock itself, set to that stage."""
-        self.name = f"{stage}_seconds"
-        return self
-
-    def __enter__(self) -> None:
-        self.start = time.perf_counter()
-
-    def __exit__(self, *problem: object) -> None:
-        self.seconds[self.name] = self.seconds.get(self.name, 0.0) + time.perf_counter() - self.start

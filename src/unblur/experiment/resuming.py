@@ -1,23 +1,35 @@
-"""Where a run keeps the state of its trainings, so that an interrupted one goes on."""
+"""What `fit` of a spec is given beside its data, by what it takes."""
 
 from __future__ import annotations
 
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
 from unblur.errors import RecipeError
+from unblur.run import Run
 
 
-def kept_in(checkpoints: str | Path | None, model: Any, seed: int) -> dict[str, Path]:
-    """What `fit` of a model is given to keep its state in ``CHECKPOINTS/seed-N``; nothing without a folder.
+def fit_options(model: Any, validation: Interactions | Split | None, run: Run) -> dict[str, Any]:
+    """The keywords of `fit`, as far as it takes them."""
+    options: dict[str, Any] = {"device": run.device, "progress": run.progress}
+    known = signature(model.fit).parameters
+    if validation is not None and "validation" in known:
+        options["validation"] = validation
+    if run.checkpoints is not None and "checkpoints" in known:
+        options["checkpoints"] = run.checkpoints
+    return options
 
-    Raises `RecipeError` for a model that is not trained epoch by epoch.
-    """
-    if checkpoints is None:
-        return {}
-    if "checkpoints" not in signature(model.fit).parameters:
+
+def check_resumable(model: Any, run: Run) -> None:
+    """Raise `RecipeError` where checkpoints are asked for and the model is not trained epoch by epoch."""
+    if run.checkpoints is not None and not trained_by_epochs(model):
         raise RecipeError(
             f"Checkpoints keep the state of a training by epochs; {model.kind} has none. Leave --checkpoints out."
         )
-    return {"checkpoints": Path(checkpoints) / f"seed-{seed}"}
+
+
+def trained_by_epochs(model: Any) -> bool:
+    """Whether the state of a training can be kept."""
+    return "checkpoints" in signature(model.fit).parameters

@@ -6,27 +6,30 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unblur.data import files as sources
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
 from unblur.experiment.folder import check_above
-from unblur.experiment.measuring import Clock, reported
-from unblur.experiment.preparation import WHOLE, read_parts
+from unblur.experiment.measuring import reported
 from unblur.experiment.provenance import trained_on
-from unblur.experiment.recipe.parts import Files, Reading
+from unblur.experiment.ranking import ranking_task
+from unblur.experiment.reading import WHOLE, read_parts, read_train
+from unblur.experiment.recipe.parts import Files
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.resuming import kept_in
+from unblur.experiment.recipe.tables import described
+from unblur.experiment.resuming import check_resumable, fit_options
+from unblur.experiment.task import Clock, Summary
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
 from unblur.recommender import Recommender
+from unblur.run import Run
 from unblur.saving import models as artifact
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class SavedModel:
     """A model that was fitted and saved."""
 
     model: Recommender
@@ -46,7 +49,7 @@ def fit(
     overwrite: bool = False,
     checkpoints: str | Path | None = None,
     progress: Progress = silent,
-) -> Fitted:
+) -> SavedModel:
     """Fit the model of a recipe to the file at `data`, or to the train file of the folder there, and save it
     to `out`.
 
@@ -54,25 +57,19 @@ def fit(
     is computed, unless `overwrite`. `checkpoints` is a folder to keep the state of the training in: the same call,
     after an interrupt, goes on from there.
     """
-    if recipe.utility is not None:
-        raise RecipeError(
-            f"A recommender is fitted and saved; {recipe.model.kind} is a synthesizer, which samples users. Use: unblur "
-            "synthesize DATA --keep-synthesizer."
-        )
-    kept = kept_in(checkpoints, recipe.model, recipe.seed)
+    ranking_task(recipe, "A synthesizer is fitted and saved by unblur synthesize DATA --keep-synthesizer.")
+    where = Run(device, progress, None if checkpoints is None else Path(checkpoints))
+    check_resumable(recipe.model, where)
     check_above(Path(out))
     artifact.check_new(out, overwrite=overwrite)
-    parts = read_parts(recipe.data, data, progress=progress)
-    train = parts.get("train") or next(iter(parts.values()))
-    unused = [name for name, part in parts.items() if part is not train]
+    train, unused = read_train(recipe.data, data, progress)
     start = time.perf_counter()
-    model = recipe.model.fit(
-        train, rng=streams(recipe.seed, "fit")["fit"], device=device, progress=progress, **kept
-    )
+    options = fit_options(recipe.model, None, where.inside(f"seed-{recipe.seed}"))
+    model = recipe.model.fit(train, rng=streams(recipe.seed, "fit")["fit"], **options)
     seconds = time.perf_counter() - start
     artifact.save(model, out, overwrite=overwrite, provenance=trained_on(train, recipe))
     notes = (f"fitted to the train file alone; {some(unused)} not used",) if unused else ()
-    return Fitted(model, train, notes, seconds)
+    return SavedModel(model, train, notes, seconds)
 
 
 def evaluate_saved(
@@ -96,52 +93,34 @@ def evaluate_saved(
             "A saved model is measured as it is; the strict protocol chooses its hyper-parameters "
             "anew. Use: unblur run."
         )
+    task = ranking_task(recipe, "Give the recipe of one.")
     start = time.perf_counter()
     model = artifact.load(path, device=device)
     origin = artifact.read_manifest(path).get("provenance", {})
-    recipe = replace(recipe, name=str(origin.get("recipe", model.spec.kind)), model=model.spec)
+    recipe = replace(recipe.with_model(model.spec), name=str(origin.get("recipe", model.spec.kind)))
     parts = read_parts(recipe.data, data, progress=progress)
     fingerprints = {name: part.fingerprint() for name, part in parts.items()}
-    if isinstance(recipe.split, Files) and list(parts) == [WHOLE]:
+    if isinstance(task.split, Files) and list(parts) == [WHOLE]:
         raise RecipeError(
             "Something must be held out to measure on; one file was given. Give a folder with train "
             "and test files, or "
             "hold items out: --hold-out 0.2."
         )
-    if not isinstance(recipe.split, Files) and origin.get("train") in fingerprints.values():
+    if not isinstance(task.split, Files) and origin.get("train") in fingerprints.values():
         raise RecipeError(
             "What is held out must not have been in the training data; the model was fitted to all of these. "
             "Give other data, or split first and fit then: unblur run RECIPE --data PATH."
         )
-    given = recipe.split.apply(parts, streams(recipe.seed, "split")["split"])
+    given = task.split.apply(parts, streams(recipe.seed, "split")["split"])
     split = _over_items(given, model.items, unknown_items)
     notes = ["nobody has checked that the held-out items were not in the training data", *split.notes]
-    clock = Clock(time.perf_counter() - start)
+    clock = Clock({"read": time.perf_counter() - start})
     with clock("score"):
-        ranking = recipe.protocol.rank(
-            model, replace(split, notes=()), exclude=split.excluded, progress=progress
-        )
+        ranking = recipe.protocol.rank(model, split, exclude=split.excluded, progress=progress)
     with clock("evaluate"):
-        evaluation = recipe.protocol.measure(ranking, replace(split, notes=()), rng=recipe.seed)
-    return reported(
-        recipe,
-        evaluation.measurements,
-        notes=[*notes, *evaluation.notes],
-        fingerprints=fingerprints,
-        seeds=(recipe.seed,),
-        clock=clock,
-        device=device,
-    )
-
-
-def read_histories(
-    path: str | Path, reading: Reading, items: Vocabulary, *, progress: Progress = silent
-) -> Interactions:
-    """Histories from a file, with labels of the kind that `items` has."""
-    given = sources.read(path, **reading.options(), progress=progress)
-    if given.items.kind == items.kind or items.kind == "int" or reading.labels is not None:
-        return given
-    return sources.read(path, **reading.options(), labels="str", progress=progress)
+        evaluation = recipe.protocol.measure(ranking, split, rng=recipe.seed)
+    summary = Summary(evaluation.measurements, (*notes, *evaluation.notes), described(model.spec))
+    return reported(recipe, summary, fingerprints, (recipe.seed,), clock, device)
 
 
 def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:

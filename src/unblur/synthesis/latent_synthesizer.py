@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -78,6 +78,15 @@ class LatentSynthesizer(Synthesizer):
             precision=self.spec.precision,
         )
         return self._with(spec, denoiser=None)
+
+    def arm(self, name: str, discretization: Discretization | None = None) -> LatentSynthesizer:
+        """See `Synthesizer.arm`: by the chain in ``full`` or ``multi-resolution``, or as ``plain-vae``."""
+        source = self.plain if name == "plain-vae" else self
+        ways: Mapping[str, Literal["full", "multi-resolution"]] = {
+            "full": "full",
+            "multi-resolution": "multi-resolution",
+        }
+        return source.with_settings(sampling=ways.get(name), discretization=discretization)
 
     def with_settings(
         self,

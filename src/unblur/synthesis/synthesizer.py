@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from unblur.errors import DataError
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import Tensors
+
+if TYPE_CHECKING:
+    from unblur.synthesis.settings import Discretization
 
 BLOCK = 1024
 """How many users are sampled together. It is not the caller's batch size, which therefore changes no user."""
@@ -93,6 +96,13 @@ class Synthesizer(ABC):
     def notes(self) -> tuple[str, ...]:
         """What a reader of a sample must know: what it rests on, and what it does not promise."""
         return ()
+
+    def arm(self, name: str, discretization: Discretization | None = None) -> Synthesizer:
+        """This synthesizer sampled in the way of that name, where it has several, and by another rule if one is given.
+
+        Nothing is trained again.
+        """
+        return self
 
     @final
     def sample(

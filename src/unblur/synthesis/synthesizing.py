@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from unblur.data.files.writing import write
 from unblur.data.interactions import Interactions
 from unblur.errors import ArtifactError, RecipeError, some
 from unblur.experiment.folder import check_above
-from unblur.experiment.preparation import read_parts
 from unblur.experiment.provenance import trained_on, versions
+from unblur.experiment.reading import read_train
 from unblur.experiment.recipe.schema import Recipe
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
@@ -25,7 +25,7 @@ from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.synthesis.card import card
 from unblur.synthesis.streaming import write_batches
 from unblur.synthesis.synthesizer import Synthesizer
-from unblur.synthesis.utility.rated_users import within_users
+from unblur.synthesis.utility.task import utility_task, within_users
 
 CARD, SAMPLE, SAVED = "card.md", "synthetic.parquet", "synthesizer"
 """What the folder holds; the synthesizer where it was asked for."""
@@ -86,22 +86,17 @@ def synthesize(
         raise RecipeError(
             f"A share of the users to keep out lies between 0 and 1; saw {keep_out}. Correct it."
         )
-    if recipe.utility is None:
-        raise RecipeError(
-            f"Users are sampled by a synthesizer; {recipe.model.kind} is a recommender. Name one, such as sdrm."
-        )
-    parts = read_parts(recipe.data, data, progress=progress)
-    train = parts.get("train") or next(iter(parts.values()))
-    unused = [name for name, part in parts.items() if part is not train]
+    utility_task(recipe, "Name one, such as sdrm.")
+    train, unused = read_train(recipe.data, data, progress)
     notes = [f"made from the train file alone; not used: {', '.join(unused)}"] if unused else []
     train, kept = (train, None) if keep_out is None else _apart(train, keep_out, recipe.seed)
     if protection is not None:
-        recipe = replace(recipe, model=protected(recipe.model, protection, train.n_users))
+        recipe = recipe.with_model(protected(recipe.model, protection, train.n_users))
         notes.append(
             "with differential privacy: training runs all its epochs, and says what it costs in the card"
         )
     model, remarks = within_users(recipe.model, train)
-    recipe = replace(recipe, model=model)
+    recipe = recipe.with_model(model)
     notes.extend(remarks)
     private = getattr(recipe.model, "privacy", None) is not None
     chance: dict[str, Any] = {} if private else streams(recipe.seed, "fit", "sample")  # a known seed voids ε

@@ -21,7 +21,7 @@ from unblur.experiment.comparison.page import comparison_document
 from unblur.experiment.comparison.running import compare
 from unblur.experiment.comparison.searching import Budget, judged_on, searched
 from unblur.experiment.comparison.summary import Comparison, summarise
-from unblur.experiment.preparation import prepare
+from unblur.experiment.ranking import prepare
 from unblur.progress import ProgressEvent
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.spec import spec_from_dict, spec_to_dict

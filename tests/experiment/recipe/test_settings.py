@@ -64,8 +64,8 @@ def test_setting_inside_what_is_off_turns_it_on() -> None:
 def test_another_kind_starts_from_its_defaults() -> None:
     recipe = load_recipe("bspm/gowalla")
     assert recipe.changed({"model.ridge": 3, "model.kind": "ease"}).model == EASE(ridge=3)
-    assert recipe.changed({"split.kind": "random"}).split == Random()
-    assert recipe.changed({"split.n": 2, "split.kind": "leave-last"}).split == LeaveLast(n=2)
+    assert recipe.changed({"split.kind": "random"}).task.split == Random()
+    assert recipe.changed({"split.n": 2, "split.kind": "leave-last"}).task.split == LeaveLast(n=2)
     assert recipe.changed({"model.kind": "bspm"}).model == recipe.model
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.models.diffusion.generated import communities, without_times
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
+from unblur.experiment.ranking import RankingTask
 from unblur.experiment.recipe.schema import Recipe
 from unblur.models.linear.ease import EASE
 from unblur.models.linear.item_knn import ItemKNN
@@ -88,7 +89,7 @@ def test_the_inner_spec_is_plain_data_in_specs_and_recipes() -> None:
     assert spec == Recency(inner={"kind": "ease", "ridge": 10.0})
     assert spec_from_dict(Recency, spec_to_dict(spec)) == spec
     assert replace_field(spec, "inner.ridge", 20.0).model == EASE(ridge=20.0)
-    recipe = Recipe(name="ours/log", model=spec)
+    recipe = Recipe(name="ours/log", task=RankingTask(model=spec))
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     assert recipe.changed({"model.inner.ridge": 30.0}).model.model == EASE(ridge=30.0)
 

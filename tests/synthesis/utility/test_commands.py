@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from unblur.data import files as sources
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.library import load_recipe
 from unblur.models.linear.truncated_svd import TruncatedSVD
-from unblur.progress import silent
 from unblur.randomness import streams
+from unblur.run import Run
 from unblur.saving import models as artifact
 from unblur.synthesis.settings import Discretization
-from unblur.synthesis.utility.rated_users import prepare_users
-from unblur.synthesis.utility.running import _sample, fitted_synthesizer, values_of_setting
+from unblur.synthesis.utility.task import PreparedUsers, UtilityTask, utility_task
 
 ARMS = ("full", "multi-resolution", "plain-vae", "no-synthetic", "ease")
 
@@ -50,7 +48,7 @@ def test_a_run_measures_every_arm_and_keeps_the_synthesizer(tmp_path: Path) -> N
     assert any("batch_size is 90, not 500" in note for note in report["notes"])
     synthesizer = artifact.load_synthesizer(out / "synthesizer")
     assert synthesizer.n_real_users == 90
-    assert load_recipe(out / "recipe.toml").utility is not None
+    assert isinstance(load_recipe(out / "recipe.toml").task, UtilityTask)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d", "out", "r.toml"]
 
 
@@ -73,10 +71,10 @@ def test_scores_above_zero_are_items_where_the_paper_s_protocol_says_so(tmp_path
     made: dict[tuple[bool, str, str], Interactions] = {}
     for on, kind in ((False, "paper"), (True, "paper"), (True, "strict")):
         changed = known.changed({"utility.departures.zero_threshold": on, "protocol.kind": kind})
-        prepared = prepare_users(changed, data=parts)
-        synthesizer: Any = fitted_synthesizer(prepared, 1, "cpu", silent)
+        prepared = utility_task(changed, "").prepare(changed, parts)
+        synthesizer: Any = prepared.fit(1, Run())
         for arm in ("full", "plain-vae"):
-            made[on, kind, arm] = _sample(prepared, synthesizer, arm, 1)
+            made[on, kind, arm] = prepared.sample(synthesizer, arm, 1)
             rule = Discretization(rule="zero-threshold")
             other = synthesizer.plain if arm == "plain-vae" else synthesizer
             expected = other.with_settings(discretization=rule).sample(
@@ -133,9 +131,7 @@ def test_seeds_of_a_synthesizer_beside_each_other(tmp_path: Path, monkeypatch: p
     torch.set_num_threads(1)
     try:
         assert main([*map(str, (*words, tmp_path / "one"))]) == 0
-        monkeypatch.setattr(
-            "unblur.synthesis.utility.running._sample", lambda *given: pytest.fail("sampled again")
-        )
+        monkeypatch.setattr(PreparedUsers, "sample", lambda *given: pytest.fail("sampled again"))
         assert main([*map(str, (*words, tmp_path / "beside", "--workers", "2"))]) == 0
     finally:
         torch.set_num_threads(before)
@@ -234,12 +230,12 @@ def test_a_small_space_is_searched_to_its_end_and_from_a_value_of_ones_own(
 ) -> None:
     tried: list[Any] = []
 
-    def values(prepared: Any, *_: object) -> Iterator[float]:
+    def value(prepared: Any, *_: object) -> float:
         diffusion = prepared.recipe.model.diffusion
         tried.append((diffusion.hidden_layers, diffusion.noise_variance_diminisher))
-        yield float(diffusion.hidden_layers)
+        return float(diffusion.hidden_layers)
 
-    monkeypatch.setattr("unblur.synthesis.utility.running.values_of_setting", values)
+    monkeypatch.setattr(PreparedUsers, "value", value)
     own = {**MODEL, "diffusion": {**MODEL["diffusion"], "noise_variance_diminisher": 0.25}}
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": own})
     words = ["tune", recipe, "--data", parts, "--trials", "200"]
@@ -269,10 +265,9 @@ def test_a_search_judges_by_the_way_of_sampling_that_is_given(tmp_path: Path) ->
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
     found = {}
     for sampling in ("full", "multi-resolution"):
-        prepared = prepare_users(
-            load_recipe(str(recipe)).changed({"model.sampling": sampling}), data=parts, judged="searching"
-        )
-        found[sampling] = list(values_of_setting(prepared, "capped_recall@5", [1], "cpu", silent))
+        known = load_recipe(str(recipe)).changed({"model.sampling": sampling})
+        prepared = utility_task(known, "").prepare(known, parts).searching()
+        found[sampling] = prepared.value("capped_recall@5", 1, Run())
     assert found["full"] != found["multi-resolution"]
 
 
@@ -286,12 +281,12 @@ def test_a_setting_that_memory_does_not_suffice_for_has_failed(
         MemoryError(),
     ]
 
-    def values(*_: object) -> Iterator[float]:
+    def value(*_: object) -> float:
         if problems:
             raise problems.pop()
-        yield 0.5
+        return 0.5
 
-    monkeypatch.setattr("unblur.synthesis.utility.running.values_of_setting", values)
+    monkeypatch.setattr(PreparedUsers, "value", value)
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
     words = ["tune", recipe, "--data", parts, "--sampler", "random", "--trials", "3", "--out", tmp_path / "a"]
     assert main([*map(str, words)]) == 0
@@ -325,11 +320,10 @@ def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": small})
     given = {8: [0.2, 0.4, 0.3]}
 
-    def values(prepared: Any, metric: str, seeds: range, device: str, progress: object) -> Iterator[float]:
-        assert list(seeds) == [7, 8, 9]
-        yield from given.get(prepared.recipe.model.vae.hidden, [0.1, 0.9, 0.9])
+    def value(prepared: Any, metric: str, seed: int, run: object) -> float:
+        return given.get(prepared.recipe.model.vae.hidden, [0.1, 0.9, 0.9])[seed - 7]
 
-    monkeypatch.setattr("unblur.synthesis.utility.running.values_of_setting", values)
+    monkeypatch.setattr(PreparedUsers, "value", value)
     words = ["tune", recipe, "--data", parts, "--sampler", "random", "--out", tmp_path / "one", "--seed", "7"]
     words += ["--trainings", "3", "--pruner", "halving", "--trials"]
     assert main([*map(str, words), "3"]) == 0

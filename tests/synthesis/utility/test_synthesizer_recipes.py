@@ -11,6 +11,7 @@ from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 from unblur.registry import synthesizer_spec
 from unblur.spec import spec_from_dict
+from unblur.synthesis.utility.task import UtilityTask
 from unblur.tuning.space import Range
 from unblur.tuning.synthesizers import synthesizer_dimensions
 
@@ -69,8 +70,12 @@ def test_every_option_has_its_place() -> None:
     assert (diffusion.epochs, diffusion.batch_size, diffusion.optimizer.learning_rate) == (1, 2, 0.03)
     assert (diffusion.steps, diffusion.noise_variance_diminisher, diffusion.hidden_layers) == (4, 0.05, 6)
     assert (vae.batch_size, vae.hidden, vae.latent, vae.optimizer.learning_rate) == (7, 8, 9, 0.1)
-    assert made.utility is not None
-    assert (made.utility.mode, made.downstream.kind, made.data.name) == ("replace", "neumf", "sdrm_alb")
+    assert isinstance(made.task, UtilityTask)
+    assert (made.task.utility.mode, made.task.downstream.kind, made.data.name) == (
+        "replace",
+        "neumf",
+        "sdrm_alb",
+    )
     assert not made.expected
 
 
@@ -107,7 +112,10 @@ def test_changes_drop_numbers_that_speak_of_something_else() -> None:
     ("values", "message"),
     [
         ({**QUICK, "split": {"kind": "random"}}, "groups of users"),
-        ({"model": {"kind": "ease"}, "utility": {"mode": "replace"}}, "Only a synthesizer"),
+        (
+            {"model": {"kind": "ease"}, "utility": {"mode": "replace"}},
+            "A recommender is measured on a split of its data",
+        ),
         ({**QUICK, "downstream": {"kind": "svd"}}, r"\[downstream\]"),
         ({**QUICK, "utility": {"mode": "add"}}, r"\[utility\] mode"),
         (

@@ -14,8 +14,10 @@ from unblur.compat.recbole.protocol import cutoffs_of, metrics_of, valid_metric
 from unblur.compat.recbole.running import device_of, prepared_for
 from unblur.errors import RecipeError, nearest
 from unblur.evaluation.metrics import metric_at
+from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.measuring import Outcome
 from unblur.progress import Progress, silent
+from unblur.recommender import Recommender
 from unblur.tuning import study
 from unblur.tuning.sampling import SAMPLERS
 from unblur.tuning.study import Study
@@ -35,7 +37,7 @@ class HyperTuning:
     """The validation metric of each trial by its values in words; `None` where it failed."""
     study: Study = field(repr=False)
     """All trials."""
-    outcome: Outcome = field(repr=False)
+    outcome: Outcome[Recommender, Evaluation] = field(repr=False)
     """Recipe, report and model of the winner: `unblur.experiment.write_folder` keeps them."""
     notes: tuple[str, ...] = ()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from unblur.compat.recbole.configuration import Configuration
 from unblur.errors import RecipeError, nearest
-from unblur.experiment.recipe.schema import OFF
+from unblur.experiment.recipe.tables import OFF
 from unblur.spec import set_path
 
 

@@ -19,7 +19,7 @@ from unblur.data.splits.sets import Split
 from unblur.errors import ArtifactError, DataError
 from unblur.evaluation.metrics import metric_at
 from unblur.evaluation.protocol import Evaluation
-from unblur.experiment.preparation import Prepared
+from unblur.experiment.ranking import PreparedSplit as Prepared
 from unblur.experiment.recipe.library import load_recipe
 from unblur.progress import Progress, silent
 from unblur.recommender import Recommender
@@ -118,7 +118,10 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
         ) from None
     prepared = prepared_for(configuration, progress=progress)
     recipe = load_recipe(folder / "recipe.toml")
-    if dict(prepared.fingerprints) != fingerprints or prepared.recipe.split != recipe.split:
+    if (
+        dict(prepared.fingerprints) != fingerprints
+        or prepared.recipe.task.facts()["split"] != recipe.task.facts()["split"]
+    ):
         raise ArtifactError(
             f"The data of a saved run must be those that it was fitted to; {configuration.dataset} has changed since. "
             "Put the old files back, or run again."

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from unblur.errors import RecipeError, nearest
 from unblur.evaluation.metrics import LIST_METRICS
+from unblur.experiment.ranking import RankingTask, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
-from unblur.experiment.recipe.parts import Files, Protocol
+from unblur.experiment.recipe.parts import Files, Protocol, Splitting
 from unblur.experiment.recipe.schema import Recipe
+from unblur.experiment.recipe.tables import described
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.spec import spec_to_dict
 from unblur.tuning.search import check_quality, first_metric
 
 
@@ -28,7 +29,7 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that say what it is, whatever it is called."""
-        return {"kind": self.model.kind, **spec_to_dict(self.model)}
+        return described(self.model)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def line_up(
         ground = named[0]
         _check_alike(ground, named, own_data)
     elif own_data:
-        ground = Recipe(name="comparison", model=recommender_spec("popularity")(), protocol=_PROTOCOL)
+        task = RankingTask(model=recommender_spec("popularity")(), protocol=_PROTOCOL)
+        ground = Recipe(name="comparison", task=task)
     else:
         raise RecipeError(
             "Models are compared on data; none are named. Give --data PATH, --recipe RECIPE, or a recipe as a model."
@@ -77,7 +79,7 @@ def line_up(
             )
     ground = ground.changed(settings or {}).without_numbers()
     if protocol is not None:
-        ground = replace(ground, protocol=replace(ground.protocol, kind=protocol))
+        ground = ground.with_protocol(replace(ground.protocol, kind=protocol))
     entries = tuple(Entry(entry.name, entry.model) if isinstance(entry, Recipe) else entry for entry in found)
     names = [entry.name for entry in entries]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -85,7 +87,8 @@ def line_up(
         raise RecipeError(
             f"There must be at least one model, and each must be named once; twice: {', '.join(twice) or 'none'}."
         )
-    foreign = [one.name for one in named if (one.data, one.split) != (ground.data, ground.split)]
+    on = (ground.data, _split(ground))
+    foreign = [one.name for one in named if (one.data, _split(one)) != on]
     if foreign and not own_data:
         notes.append(
             f"only the settings were taken of {', '.join(foreign)}; data and split are those of {ground.name}"
@@ -129,14 +132,18 @@ def _read(word: str) -> Recipe | Entry:
     )
 
 
+def _split(recipe: Recipe) -> Splitting:
+    return ranking_task(recipe, "Comparisons are of recommenders.").split
+
+
 def _check_alike(ground: Recipe, named: Sequence[Recipe], own_data: bool) -> None:
     """Raise where recipes are not of the same data, unless the data are the caller's."""
     if own_data:
         return
     for other in named:
         alike = (other.data.name, other.data.k_core) == (ground.data.name, ground.data.k_core)
-        given = isinstance(other.split, Files) and isinstance(ground.split, Files)
-        if not alike or not (given or other.split == ground.split):
+        given = isinstance(_split(other), Files) and isinstance(_split(ground), Files)
+        if not alike or not (given or _split(other) == _split(ground)):
             raise RecipeError(
                 f"Models are compared on the same data and items; {other.name} is of other data or another split than "
                 f"{ground.name}. Say whose data all are to use: --recipe {ground.name}."

@@ -20,7 +20,8 @@ from unblur.experiment.comparison.costs import Costs
 from unblur.experiment.comparison.entries import Entry
 from unblur.experiment.curves import concentration, filter_response
 from unblur.experiment.measuring import Outcome
-from unblur.spec import spec_to_dict
+from unblur.experiment.recipe.tables import described
+from unblur.recommender import Recommender
 
 HEAD_RECALL, TAIL_RECALL = "recall of popular items", "recall of rare items"
 
@@ -92,7 +93,7 @@ class Result:
 
 def result_of(
     entry: Entry,
-    outcome: Outcome,
+    outcome: Outcome[Recommender, Evaluation],
     split: Split,
     metric: str,
     *,
@@ -118,7 +119,7 @@ def result_of(
     return Result(
         name=entry.name,
         base=entry.to_dict(),
-        chosen={"kind": outcome.recipe.model.kind, **spec_to_dict(outcome.recipe.model)},
+        chosen=described(outcome.recipe.model),
         search=dict(search or {}),
         budget=dict(budget or {}),
         seeds=outcome.report.provenance.seeds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,12 +25,12 @@ from unblur.experiment.comparison.searching import (
 )
 from unblur.experiment.comparison.summary import Comparison, summarise
 from unblur.experiment.measuring import measure
-from unblur.experiment.preparation import Prepared, prepare
 from unblur.experiment.provenance import machine, peak_rss_mb, versions
+from unblur.experiment.ranking import PreparedSplit, prepare
 from unblur.experiment.recipe.schema import Recipe
+from unblur.experiment.recipe.tables import described
 from unblur.experiment.training_log import TrainingLog
 from unblur.progress import Progress, ProgressEvent, silent
-from unblur.spec import spec_to_dict
 from unblur.tuning import study
 from unblur.tuning.sampling import SAMPLERS, check_sampler
 
@@ -149,7 +148,7 @@ def compare(
 
 def _compute(
     entry: Entry,
-    prepared: Prepared,
+    prepared: PreparedSplit,
     judged: tuple[Split, str],
     metric: str,
     budget: Budget,
@@ -189,7 +188,7 @@ def _compute(
             notes.extend(found.notes())
         else:
             notes.append(f"{spec.kind} has no hyper-parameters to search")
-    if earlier is not None and earlier.chosen == _plain({"kind": spec.kind, **spec_to_dict(spec)}):
+    if earlier is not None and earlier.chosen == described(spec):
         return replace(
             earlier,
             search=search,
@@ -229,11 +228,11 @@ def _compute(
 def _tested(recipe: Recipe, name: str, spec: Any, metrics: tuple[str, ...]) -> Recipe:
     """The ground with a model in it, and what is measured; intervals are made for all models together later."""
     protocol = replace(recipe.protocol, metrics=metrics, resamples=0)
-    return replace(recipe.without_numbers(), name=name, model=spec, protocol=protocol)
+    return replace(recipe.without_numbers().with_model(spec).with_protocol(protocol), name=name)
 
 
 def _identity(
-    prepared: Prepared,
+    prepared: PreparedSplit,
     judged: Split,
     metric: str,
     sampler: str,
@@ -245,12 +244,12 @@ def _identity(
     return {
         "schema": 2,
         "data": dict(prepared.fingerprints),
-        "split": {"kind": recipe.split.kind, **spec_to_dict(recipe.split)},
+        "split": recipe.task.facts()["split"],
         "train": split.train.fingerprint(),
         "histories": split.histories.fingerprint(),
         "held_out": split.held_out.fingerprint(),
         "judged_on": judged.held_out.fingerprint(),
-        "protocol": {"kind": recipe.protocol.kind, **spec_to_dict(recipe.protocol)},
+        "protocol": described(recipe.protocol),
         "metric": metric,
         "sampler": sampler,
         "spaces": {
@@ -269,11 +268,6 @@ def _own_seconds(result: Result, earlier: Result | None) -> float:
         return max(0.0, spent)
     each = costs.fit_seconds + costs.milliseconds_a_user / 1000 * len(result.users)
     return max(0.0, spent) + each * runs
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(json.dumps(values))
-    return made
 
 
 def _reason(problem: Exception) -> str:

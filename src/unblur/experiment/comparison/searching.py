@@ -12,7 +12,7 @@ import numpy as np
 from unblur.data.splits import Random
 from unblur.data.splits.sets import Split
 from unblur.errors import RecipeError
-from unblur.experiment.preparation import Prepared
+from unblur.experiment.ranking import PreparedSplit
 from unblur.randomness import streams
 from unblur.spec import replace_field
 from unblur.tuning.pruning import Pruner
@@ -53,7 +53,7 @@ class Budget:
         return made if self.pruner == "none" else {**made, "pruner": self.pruner}
 
 
-def judged_on(prepared: Prepared) -> tuple[Split, str]:
+def judged_on(prepared: PreparedSplit) -> tuple[Split, str]:
     """What settings are fitted to and judged on, as train and held-out part, and where it comes from in words."""
     split, strict = prepared.split, prepared.recipe.protocol.kind == "strict"
     if split.validation is not None:
@@ -93,7 +93,7 @@ def fits(spec: Any, space: Sequence[Dimension], split: Split) -> bool:
     return all(int(value) <= smaller for name, value in point.items() if name.rpartition(".")[2] == "rank")
 
 
-def stopping_in_time(spec: Any, prepared: Prepared) -> Any:
+def stopping_in_time(spec: Any, prepared: PreparedSplit) -> Any:
     """Under the strict protocol, where there are times: the spec that stops by each user's last interactions."""
     timed = prepared.recipe.protocol.kind == "strict" and prepared.split.train.timestamps is not None
     if not timed or getattr(spec, "stopping", None) is None:

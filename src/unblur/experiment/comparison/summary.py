@@ -253,7 +253,7 @@ def winner(found: Comparison, ground: Recipe) -> Recipe:
     plain = dict(best.chosen)
     model = spec_from_dict(recommender_spec(str(plain.pop("kind"))), plain)
     title = f"{best.name}, first of {len(found.results)} by {found.metric}"
-    return replace(ground.without_numbers(), name="winner", title=title, model=model)
+    return replace(ground.without_numbers().with_model(model), name="winner", title=title)
 
 
 def _measurements(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -38,6 +39,22 @@ def load_recipe(name: str | Path) -> Recipe:
     raise RecipeError(
         f"A recipe must be a shipped name or a TOML file; saw {text!r}.{nearest(text, shipped())} "
         "`unblur recipes` lists the shipped ones."
+    )
+
+
+def own_recipe(word: str, kinds: Mapping[str, str], noun: str) -> Recipe:
+    """A recipe for the caller's own data, with the defaults of a kind of model, or with the model of a recipe.
+
+    Raises `RecipeError` for a word that is neither one of `kinds` nor a recipe; `noun` is what it calls them.
+    """
+    if word in kinds:
+        return Recipe.from_dict({"name": f"{word}/own", "model": {"kind": word}})
+    if "/" in word or word.endswith(".toml"):
+        known = load_recipe(word)
+        return Recipe(name=known.name, seed=known.seed, task=type(known.task)(model=known.model))
+    raise RecipeError(
+        f"A {noun} must be one of {', '.join(kinds)}, or a recipe to take it from; saw {word!r}."
+        f"{nearest(word, [*kinds, *shipped()])}"
     )
 
 

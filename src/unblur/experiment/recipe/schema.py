@@ -1,4 +1,4 @@
-"""A recipe: data, split, model, protocol and the numbers that must come out, in one frozen value."""
+"""A recipe: data, a task, and the numbers that must come out, in one frozen value."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from unblur.errors import RecipeError, SpecError, nearest
-from unblur.experiment.recipe import synthesis
-from unblur.experiment.recipe.parts import SPLITTINGS, Data, Files, Protocol, Published, Splitting, Verified
-from unblur.experiment.recipe.tables import OFF as OFF
-from unblur.experiment.recipe.tables import plain, read_spec, without_kind
+from unblur.errors import RecipeError, nearest
+from unblur.experiment.recipe.parts import Data, Protocol, Published, Verified
+from unblur.experiment.recipe.tables import plain, read_spec
 from unblur.experiment.recipe.toml import to_toml
-from unblur.registry import recommender_spec, synthesizer_spec
+from unblur.experiment.task import Task
+from unblur.registry import tasks
 from unblur.spec import set_path
-from unblur.synthesis.utility.settings import Utility
 
 SCHEMA = 1
 """The version of the form that recipes have in TOML."""
-_SECTIONS = ("data", "split", "model", "protocol")
 _NUMBERS = ("expected", "verified")
 _PLAIN = ("schema", "name", "title", "seed")
-_KINDS = ("model.kind", "split.kind", "downstream.kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +36,8 @@ class Recipe:
     seed: int = 0
     """Where all chance of a run comes from."""
     data: Data = field(default_factory=Data)
-    split: Splitting = field(default_factory=Files)
-    model: Any
-    """A spec: `unblur.BSPM(…)`, or that of a synthesizer, which has `downstream` and `utility` and no split."""
-    downstream: Any = None
-    """The spec of the recommender that synthetic users are measured by."""
-    utility: Utility | None = None
-    """How their worth is measured."""
-    protocol: Protocol = field(default_factory=Protocol)
+    task: Task
+    """What is done with them: a model, what else takes part, and what is measured."""
     expected: Mapping[str, Published] = field(default_factory=dict)
     """Published numbers by measurement, such as ``recall@20``."""
     verified: Mapping[str, Verified] = field(default_factory=dict)
@@ -58,15 +48,11 @@ class Recipe:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise RecipeError(f"seed must be a whole number, not negative; saw {self.seed!r}. Write one.")
-        if synthesis.is_synthesizer(self.model.kind) and self.utility is None:
-            object.__setattr__(self, "utility", Utility())
         if self.data.k_core is not None and getattr(self.model, "privacy", None) is not None:
             raise RecipeError(
                 "Under differential privacy users may not decide who else is learned from, which a k-core lets them; saw "
                 "data.k_core beside a budget. Leave it out."
             )
-        if self.utility is not None and self.downstream is None:
-            object.__setattr__(self, "downstream", synthesis.read_downstream({}))
         for name in self.expected:
             if name not in self.measured:
                 raise RecipeError(
@@ -75,16 +61,32 @@ class Recipe:
                 )
 
     @property
+    def model(self) -> Any:
+        """The spec of what is fitted."""
+        return self.task.model
+
+    @property
+    def protocol(self) -> Protocol:
+        """What is measured."""
+        return self.task.protocol
+
+    @property
     def measured(self) -> tuple[str, ...]:
         """The names of all that one run of it measures."""
-        if self.utility is None:
-            return self.protocol.names
-        return synthesis.measured_names(self.model.kind, self.protocol, self.utility)
+        return self.task.measured
 
     @property
     def sections(self) -> tuple[str, ...]:
         """The names of the sections that hold its settings."""
-        return _SECTIONS if self.utility is None else synthesis.SECTIONS
+        return ("data", *self.task.sections)
+
+    def with_model(self, model: Any) -> Recipe:
+        """A copy for another spec."""
+        return replace(self, task=self.task.with_model(model))
+
+    def with_protocol(self, protocol: Protocol) -> Recipe:
+        """A copy under another protocol."""
+        return replace(self, task=replace(self.task, protocol=protocol))
 
     # --------------------------------------------------------------------------------------------- forms
 
@@ -95,11 +97,13 @@ class Recipe:
         Raises `RecipeError`, naming the section, for an unknown name (with the nearest real one), a wrong
         type, a value out of range, and for a schema that this version does not read.
         """
-        known = (*_PLAIN, *_SECTIONS, *synthesis.ONLY_HERE, *_NUMBERS)
+        every = tuple(tasks().values())
+        sections = dict.fromkeys(section for task in every for section in task.sections)
+        known = (*_PLAIN, "data", *sections, *_NUMBERS)
         for entry in values:
             if entry not in known:
                 raise RecipeError(
-                    f"{entry} is not a part of a recipe.{nearest(entry, known)} {_listed(known)}"
+                    f"{entry} is not a part of a recipe.{nearest(entry, known)} Parts: {', '.join(known)}."
                 )
         schema = values.get("schema", SCHEMA)
         if schema != SCHEMA or isinstance(schema, bool):
@@ -108,28 +112,20 @@ class Recipe:
                 "wrote it."
             )
         tables = {section: _table(values, section) for section in known if section not in _PLAIN}
-        if "kind" not in tables["model"]:
-            raise RecipeError(
-                '[model] The kind of the model must be given, such as kind = "bspm"; it is not there.'
-            )
-        synthesis.check_sections(tables, tables["model"]["kind"])
-        sampled = synthesis.is_synthesizer(tables["model"]["kind"])
-        split_kind = tables["split"].get("kind", Files.kind)
-        if split_kind not in SPLITTINGS:
-            raise RecipeError(
-                f"[split] kind must be one of {', '.join(SPLITTINGS)}; saw {split_kind!r}."
-                f"{nearest(str(split_kind), SPLITTINGS)}"
-            )
+        kind = tables["model"].get("kind")
+        task = next((task for task in every if kind in task.kinds), every[0])
+        for section in sections:
+            if tables[section] and section not in task.sections:
+                raise RecipeError(
+                    f"[{section}] {task.purpose}; saw {section} beside {kind}. Its sections are "
+                    f"{', '.join(task.sections)}: leave this one out, or name another kind of model."
+                )
         return cls(
             name=_text(values, "name", name),
             title=_text(values, "title", ""),
             seed=values.get("seed", 0),
             data=read_spec(Data, tables["data"], "data"),
-            split=read_spec(SPLITTINGS[split_kind], without_kind(tables["split"]), "split"),
-            model=_model(tables["model"]),
-            downstream=synthesis.read_downstream(tables["downstream"]) if sampled else None,
-            utility=read_spec(Utility, tables["utility"], "utility") if sampled else None,
-            protocol=read_spec(Protocol, tables["protocol"], "protocol"),
+            task=task.from_tables(tables),
             expected={
                 key: read_spec(Published, _table(tables["expected"], key), f'expected."{key}"')
                 for key in tables["expected"]
@@ -157,13 +153,8 @@ class Recipe:
             "title": self.title,
             "seed": self.seed,
             "data": plain(self.data),
-            "split": {"kind": self.split.kind, **plain(self.split)},
-            "model": {"kind": self.model.kind, **plain(self.model)},
+            **self.task.tables(),
         }
-        if self.utility is not None:
-            del values["split"]
-            values |= synthesis.tables_of(self.downstream, self.utility)
-        values["protocol"] = {"kind": self.protocol.kind, **plain(self.protocol)}
         for section in _NUMBERS:
             if getattr(self, section):
                 values[section] = {name: plain(number) for name, number in getattr(self, section).items()}
@@ -185,10 +176,10 @@ class Recipe:
         if not settings:
             return self
         tree = self.to_dict()
-        for path in sorted(settings, key=lambda path: path not in _KINDS):
+        for path in sorted(settings, key=lambda path: not path.endswith(".kind")):
             self._check_path(path)
-            section = path.partition(".")[0]
-            if path in _KINDS and settings[path] != tree[section]["kind"]:
+            section, _, rest = path.partition(".")
+            if rest == "kind" and section != "protocol" and settings[path] != tree[section]["kind"]:
                 tree[section] = {}
             tree = set_path(tree, path, settings[path])
         for section in _NUMBERS:
@@ -207,9 +198,8 @@ class Recipe:
         return replace(self, expected={}, verified={})
 
     def _subject(self) -> tuple[object, ...]:
-        """What published numbers speak of, beside the hyper-parameters."""
-        measuring = self.protocol.kind, self.protocol.averaging, self.downstream, self.utility
-        return self.data, self.split, self.model.kind, *measuring
+        """What published numbers speak of, next to the hyper-parameters."""
+        return self.data, *self.task.subject
 
     def _check_path(self, path: str) -> None:
         head, _, rest = path.partition(".")
@@ -234,15 +224,6 @@ class Recipe:
         )
 
 
-def _model(table: Mapping[str, Any]) -> Any:
-    kind = str(table["kind"])
-    try:
-        cls = synthesizer_spec(kind) if synthesis.is_synthesizer(kind) else recommender_spec(kind)
-    except SpecError as problem:
-        raise RecipeError(f"[model] {problem}") from None
-    return read_spec(cls, without_kind(table), "model")
-
-
 def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     table = values.get(name, {})
     if not isinstance(table, Mapping):
@@ -255,7 +236,3 @@ def _text(values: Mapping[str, Any], name: str, default: str) -> str:
     if not isinstance(text, str):
         raise RecipeError(f"{name} must be a string; saw {text!r}. Put it in quotes.")
     return text
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return f"Parts: {', '.join(names)}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType
 from typing import Any, TypeVar
@@ -23,6 +23,22 @@ def read_spec(cls: type[T], table: Mapping[str, Any], section: str) -> T:
         return spec_from_dict(cls, _decoded(cls, table))
     except SpecError as problem:
         raise RecipeError(f"[{section}] {problem}") from None
+
+
+def read_kind(
+    known: Callable[[str], type[T]], table: Mapping[str, Any], section: str, default: str = ""
+) -> T:
+    """A spec from a table that names its kind; `known` gives the class of a kind, or raises `SpecError`."""
+    kind = table.get("kind", default)
+    if not kind:
+        raise RecipeError(
+            f'[{section}] The kind of the {section} must be given, such as kind = "bspm"; it is not there.'
+        )
+    try:
+        cls = known(str(kind))
+    except SpecError as problem:
+        raise RecipeError(f"[{section}] {problem}") from None
+    return read_spec(cls, {name: value for name, value in table.items() if name != "kind"}, section)
 
 
 def _decoded(cls: Any, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,6 +84,11 @@ def _encoded(value: Any, table: dict[str, Any]) -> dict[str, Any]:
     return encoded
 
 
-def without_kind(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table without its entry `kind`."""
-    return {name: value for name, value in table.items() if name != "kind"}
+def tagged(value: Any) -> dict[str, Any]:
+    """A spec's table, its kind first."""
+    return {"kind": value.kind, **plain(value)}
+
+
+def described(value: Any) -> dict[str, Any]:
+    """All plain values of a spec, its kind first."""
+    return {"kind": value.kind, **spec_to_dict(value)}

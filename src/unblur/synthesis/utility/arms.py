@@ -79,9 +79,7 @@ def measure_arm(
     found = replace(protocol, resamples=0).measure(ranking, split)
     values = found.per_user
     if departures.ideal_counts_dislikes:
-        counted = np.ones(split.held_out.n_users, dtype=bool)
-        if protocol.averaging != "all-users":
-            counted = split.held_out.user_degrees > 0
+        counted = protocol.counted(split)
         counts, all_counts = (part.user_degrees[counted] for part in (relevant, groups.held_out_observed))
         values = with_longer_ideal(values, counts, all_counts, protocol.cutoffs)
     return Measured(values, found.list_notes)

@@ -1,0 +1,331 @@
+"""The task of recommenders: fitted to one part of the data, they rank what was held out of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import Split
+from unblur.document.blocks import Document
+from unblur.errors import RecipeError, SpecError, nearest
+from unblur.evaluation.metrics import exposure
+from unblur.evaluation.protocol import Evaluation
+from unblur.evaluation.report import Measurement, Report
+from unblur.evaluation.significance import bootstrap_interval
+from unblur.experiment import validation
+from unblur.experiment.curves import concentration, filter_response
+from unblur.experiment.page import run_page
+from unblur.experiment.reading import OWN_DATA, WHOLE, read_parts
+from unblur.experiment.recipe.parts import SPLITTINGS, Files, Protocol, Random, Splitting
+from unblur.experiment.recipe.tables import described, read_kind, read_spec, tagged
+from unblur.experiment.resuming import fit_options
+from unblur.experiment.task import Clock, Prepared, Summary, Task
+from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import streams
+from unblur.ranking import Ranking
+from unblur.recommender import Recommender
+from unblur.registry import RECOMMENDERS, recommender_spec
+from unblur.run import Run
+from unblur.saving import models as artifact
+from unblur.spec import spec_to_dict
+from unblur.tuning.search import first_metric, search
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from unblur.experiment.recipe.schema import Recipe
+    from unblur.experiment.training_log import Epoch
+
+LISTS = "lists"
+"""The one arm of a recommender: its lists for the users that count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingTask(Task):
+    """A recommender learns from one part of the data, and what was held out must be high in its lists."""
+
+    sections: ClassVar[tuple[str, ...]] = ("split", "model", "protocol")
+    purpose: ClassVar[str] = "A recommender is measured on a split of its data"
+    kinds: ClassVar[Mapping[str, str]] = RECOMMENDERS
+    split: Splitting = field(default_factory=Files)
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> Self:
+        """See `Task.from_tables`; a split is that of the files where nothing is said."""
+        return cls(
+            split=read_kind(_splitting, tables.get("split", {}), "split", default=Files.kind),
+            model=read_kind(recommender_spec, tables["model"], "model"),
+            protocol=read_spec(Protocol, tables.get("protocol", {}), "protocol"),
+        )
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """See `Task.tables`."""
+        return {
+            "split": tagged(self.split),
+            "model": tagged(self.model),
+            "protocol": tagged(self.protocol),
+        }
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """See `Task.facts`."""
+        return {
+            "split": described(self.split),
+            "model": described(self.model),
+            "protocol": spec_to_dict(self.protocol),
+        }
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Every metric of the protocol at every cut-off."""
+        return self.protocol.names
+
+    @property
+    def searched(self) -> bool:
+        """See `Task.searched`: under the strict protocol, where there is something to search."""
+        return self.protocol.kind == "strict" and not self.chooses_epoch_alone
+
+    @property
+    def chooses_epoch_alone(self) -> bool:
+        """Whether the model has nothing to choose but when its training ends."""
+        model = self.model
+        return getattr(model, "stopping", None) is not None and not getattr(type(model), "search_space", {})
+
+    def prepare(
+        self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
+    ) -> PreparedSplit:
+        """Read and split the data; see `prepare`."""
+        start = time.perf_counter()
+        parts = read_parts(recipe.data, data, progress=progress)
+        task, notes = self, []
+        if data is not None:
+            notes.append(OWN_DATA)
+            recipe = recipe.without_numbers()
+            if isinstance(task.split, Files) and list(parts) == [WHOLE]:
+                task = replace(task, split=Random())
+                notes.append("one file has no test part, so a random fifth of each user's items was held out")
+            if isinstance(task.split, Files) and task.split.validation not in (None, *parts):
+                notes.append(f"there is no part {task.split.validation!r}, so none was used as validation")
+                task = replace(task, split=replace(task.split, validation=None, histories="train"))
+        progress(ProgressEvent("split", 0, 1))
+        split, model = validation.divided(
+            task.split, task.model, parts, task.protocol.kind, streams(recipe.seed, "split")["split"]
+        )
+        fingerprints = {name: part.fingerprint() for name, part in parts.items()}
+        progress(ProgressEvent("split", 1, 1))
+        return PreparedSplit(
+            recipe=replace(recipe, task=replace(task, model=model)),
+            split=split,
+            fingerprints=fingerprints,
+            notes=tuple(notes),
+            read_seconds=time.perf_counter() - start,
+        )
+
+
+def _splitting(kind: str) -> type[Splitting]:
+    if kind not in SPLITTINGS:
+        raise SpecError(
+            f"kind must be one of {', '.join(SPLITTINGS)}; saw {kind!r}.{nearest(kind, SPLITTINGS)}"
+        )
+    return SPLITTINGS[kind]
+
+
+def ranking_task(recipe: Recipe, advice: str) -> RankingTask:
+    """The task of a recipe, which must be of a recommender. Raises `RecipeError`, with `advice`, for any other."""
+    if not isinstance(recipe.task, RankingTask):
+        raise RecipeError(
+            f"There must be a recommender; {recipe.model.kind} is a synthesizer, which samples users. {advice}"
+        )
+    return recipe.task
+
+
+def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progress = silent) -> PreparedSplit:
+    """Read the data of a recommender's recipe, or those at `data` in their place, and split them as it says.
+
+    With `data` the settings stay, and the numbers that the recipe expects are left out. One file has no
+    parts: where the recipe wants given files, a fifth of each user's items is held out at random, and a note
+    says so; another says where there is no validation part. What the strict protocol makes of the parts says
+    `unblur.experiment.validation`.
+    """
+    task = ranking_task(
+        recipe,
+        "A split is made for recommenders, and this is measured on groups of users: unblur run, unblur tune, or unblur "
+        "synthesize.",
+    )
+    return task.prepare(recipe, data, progress)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedSplit(Prepared[Recommender, Evaluation]):
+    """A recommender's recipe with its data read and split."""
+
+    split: Split
+
+    @property
+    def learned_from(self) -> Interactions:
+        """The train part."""
+        return self.split.train
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """One: the lists for everybody."""
+        return (LISTS,)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `Prepared.identity`; a split has its own chance, so its parts are named as well."""
+        parts = {"train": self.split.train, "held_out": self.split.held_out}
+        return {**super().identity, **{name: part.fingerprint() for name, part in parts.items()}}
+
+    def settled(self, run: Run) -> tuple[Self, tuple[str, ...]]:
+        """See `Prepared.settled`: the strict protocol chooses anew."""
+        model = self.recipe.model
+        if self.recipe.protocol.kind != "strict":
+            return self, ()
+        if not self.recipe.task.searched:
+            said = (
+                f"every setting of {model.kind} costs a training, so its hyper-parameters are the recipe's (unblur tune "
+                "searches them), and the epoch alone was chosen, on interactions held out of train"
+            )
+            return self, (said,)
+        found = search(
+            model,
+            self.split.train,
+            metric=first_metric(self.recipe),
+            rng=streams(self.recipe.seed, "search")["search"],
+            device=run.device,
+            progress=run.progress,
+        )
+        said = (
+            "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search"
+        )
+        return self.with_model(found.spec), (*found.notes(), said)
+
+    def fit(self, seed: int, run: Run) -> Recommender:
+        """See `Prepared.fit`; the validation part says when to stop, where the paper's protocol has one."""
+        fitted: Recommender = self.recipe.model.fit(
+            self.split.train,
+            rng=streams(seed, "fit")["fit"],
+            **fit_options(self.recipe.model, self._stopped_by, run),
+        )
+        return fitted
+
+    @property
+    def _stopped_by(self) -> Interactions | None:
+        """What `fit` is given to stop by: the validation part, where the paper's protocol and the model use it."""
+        stops = getattr(self.recipe.model, "stopping", None) is not None
+        return self.split.validation if stops and self.recipe.protocol.kind == "paper" else None
+
+    def measure(self, arm: str, model: Recommender, seed: int, run: Run, clock: Clock) -> Evaluation:
+        """The lists for all users that count, and what they are worth."""
+        with clock("score"):
+            ranking = self.recipe.protocol.rank(
+                model, self.split, exclude=self.split.excluded, progress=run.progress
+            )
+        with clock("evaluate"):
+            return self._evaluated(ranking)
+
+    def _evaluated(self, ranking: Ranking) -> Evaluation:
+        return self.recipe.protocol.measure(ranking, self.split, rng=self.recipe.seed)
+
+    def summary(self, runs: Sequence[Mapping[str, Evaluation]], clock: Clock) -> Summary:
+        """The measurements of the first seed, or means over seeds with their deviation."""
+        evaluations = [run[LISTS] for run in runs]
+        notes = []
+        if self._stopped_by is not None:
+            notes.append("the validation part decided when training stopped, and was left out of the lists")
+        measurements = evaluations[0].measurements
+        if len(runs) > 1:
+            measurements = _over_seeds(evaluations, self.recipe.protocol, self.recipe.seed)
+            notes.append(
+                f"means over {len(runs)} seeds; intervals are over users; the saved model has seed {self.recipe.seed}"
+            )
+        for evaluation in evaluations:
+            notes.extend(evaluation.notes)
+        return Summary(measurements, tuple(notes), described(self.recipe.model))
+
+    def plain(self, measured: Evaluation) -> dict[str, Any]:
+        """The lists alone: what they are worth follows."""
+        ranking = measured.ranking
+        return {
+            "positions": ranking.positions.tolist(),
+            "scores": ranking.scores.tolist(),
+            "fallback": ranking.fallback.tolist(),
+            "notes": list(ranking.notes),
+        }
+
+    def measured(self, plain: Mapping[str, Any]) -> Evaluation:
+        """See `Prepared.measured`."""
+        users = self.split.held_out.users.take(np.flatnonzero(self.recipe.protocol.counted(self.split)))
+        ranking = Ranking(
+            users,
+            self.split.train.items,
+            np.array(plain["positions"], dtype=np.int32).reshape(len(users), -1),
+            np.array(plain["scores"], dtype=np.float32).reshape(len(users), -1),
+            np.array(plain["fallback"], dtype=bool),
+            tuple(plain["notes"]),
+        )
+        return self._evaluated(ranking)
+
+    def save(self, model: Recommender, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """The model, in `folder`/model."""
+        artifact.save(model, folder / "model", provenance=provenance)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the model is."""
+        return bool(getattr(type(self.recipe.model), "stochastic", False))
+
+    def page(
+        self,
+        report: Report,
+        runs: Sequence[Mapping[str, Evaluation]],
+        training: Sequence[Epoch],
+        trials: pl.DataFrame | None,
+    ) -> Document:
+        """The report, where recommendations fall, and what the filter does where the model is one."""
+        degrees, ranking = self.split.train.item_degrees, runs[0][LISTS].ranking
+        order = np.argsort(-degrees, kind="stable")
+        recommended = exposure(ranking.positions, len(order), ranking.k)
+        return run_page(
+            report,
+            concentration={
+                "train": concentration(degrees, order),
+                f"the first {ranking.k} recommended": concentration(recommended, order),
+            },
+            response=filter_response(self.recipe.model),
+            training=training,
+            trials=trials,
+        )
+
+
+def _over_seeds(evaluations: Sequence[Evaluation], protocol: Protocol, seed: int) -> tuple[Measurement, ...]:
+    """The mean of each measurement over seeds, and its standard deviation over seeds as one more measurement.
+
+    Intervals are bootstrapped over users, on each user's mean over seeds.
+    """
+    first = evaluations[0]
+    values = np.mean([evaluation.per_user.values for evaluation in evaluations], axis=0)
+    ends: Mapping[str, tuple[float, float]] = {}
+    if protocol.resamples and first.per_user.names:
+        random = streams(seed, "bootstrap")["bootstrap"]
+        low, high = bootstrap_interval(values, resamples=protocol.resamples, rng=random)
+        ends = dict(zip(first.per_user.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+    means, deviations = [], []
+    for entry in first.measurements:
+        seen = [evaluation[entry.name].value for evaluation in evaluations]
+        low_end, high_end = ends.get(entry.name, (None, None))
+        means.append(replace(entry, value=float(np.mean(seen)), low=low_end, high=high_end))
+        deviations.append(
+            Measurement(
+                name=f"{entry.name} deviation over seeds",
+                value=float(np.std(seen, ddof=1)),
+                n_users=entry.n_users,
+            )
+        )
+    return (*means, *deviations)

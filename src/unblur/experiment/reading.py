@@ -1,0 +1,71 @@
+"""Reading the data of a recipe, or the caller's own in their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unblur.data import catalogue as datasets
+from unblur.data import files as sources
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import k_core
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import RecipeError, some
+from unblur.experiment.recipe.parts import Data, Reading
+from unblur.progress import Progress, silent
+
+WHOLE = "all"
+"""The name of the one part of data that are not split yet."""
+OWN_DATA = "the data are the caller's own: no fingerprint was checked, and no published number applies"
+"""The note of a report on data that the caller gave."""
+
+
+def read_parts(
+    data: Data, path: str | Path | None = None, *, progress: Progress = silent
+) -> dict[str, Interactions]:
+    """The parts of a data set by name, or of the file or folder at `path`: ``train``, ``test``, or just one.
+
+    Raises `RecipeError` where there is neither a name nor a path, and `DataError` where nothing can be read
+    there.
+    """
+    if path is not None:
+        files = datasets.locate(data.name or None, path)
+        options = data.read.options()
+        parts = {name: sources.read(file, **options, progress=progress) for name, file in files.items()}
+    elif not data.name:
+        raise RecipeError(
+            "The recipe names no data set; it runs on data of your own. Give them: --data PATH."
+        )
+    elif data.read != Reading():
+        raise RecipeError(
+            "data.read says how files of your own are read; there are none. Give --data PATH or leave it out."
+        )
+    else:
+        parts = datasets.load(data.name, reading=data.reading, progress=progress)
+    if data.k_core is not None:
+        if len(parts) != 1:
+            raise RecipeError(
+                f"A k-core is taken before the split; the data are split into {some(parts)}. Leave "
+                "k_core out."
+            )
+        parts = {
+            name: k_core(part, users=data.k_core.users, items=data.k_core.items)
+            for name, part in parts.items()
+        }
+    return parts
+
+
+def read_train(data: Data, path: str | Path, progress: Progress) -> tuple[Interactions, list[str]]:
+    """The file at `path`, or the train file of the folder there; and the names of what else is in it."""
+    parts = read_parts(data, path, progress=progress)
+    train = parts.get("train") or next(iter(parts.values()))
+    return train, [name for name, part in parts.items() if part is not train]
+
+
+def read_histories(
+    path: str | Path, reading: Reading, items: Vocabulary, *, progress: Progress = silent
+) -> Interactions:
+    """Histories from a file, with labels of the kind that `items` has."""
+    histories = sources.read(path, **reading.options(), progress=progress)
+    if histories.items.kind == items.kind or items.kind == "int" or reading.labels is not None:
+        return histories
+    return sources.read(path, **reading.options(), labels="str", progress=progress)

@@ -1,0 +1,193 @@
+"""What a recipe is for: the protocol by which runs, searches and workers know a task, and nothing else of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+from unblur.data.interactions import Interactions
+from unblur.experiment.recipe.parts import Protocol
+from unblur.progress import Progress, silent
+from unblur.run import Run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from unblur.document.blocks import Document
+    from unblur.evaluation.report import Measurement, Report
+    from unblur.experiment.recipe.schema import Recipe
+    from unblur.experiment.training_log import Epoch
+
+ModelT = TypeVar("ModelT")
+"""What is fitted: a recommender, or a synthesizer."""
+ArmT = TypeVar("ArmT")
+"""What one arm of a run is measured to be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A spec of what is done with the data of a recipe: the model, what else takes part, and what is measured."""
+
+    sections: ClassVar[tuple[str, ...]]
+    """The sections of a recipe that it consists of, in the order in which they are written."""
+    purpose: ClassVar[str]
+    """What it does, for a message about a section that it does not have."""
+    kinds: ClassVar[Mapping[str, str]]
+    """The kinds of models that it is for, as the registry has them."""
+    model: Any
+    protocol: Protocol = field(default_factory=Protocol)
+
+    @classmethod
+    @abstractmethod
+    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> Self:
+        """The task that these sections of a recipe describe; one that is left out is empty.
+
+        Raises `RecipeError`, naming the section, where there is anything that a section cannot hold.
+        """
+
+    @abstractmethod
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """The sections as a recipe has them, every hyper-parameter included."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Plain values of every section: what kept results must agree in."""
+
+    @property
+    @abstractmethod
+    def measured(self) -> tuple[str, ...]:
+        """The names of all that one run measures."""
+
+    @property
+    def searched(self) -> bool:
+        """Whether a run chooses hyper-parameters before it fits."""
+        return False
+
+    @abstractmethod
+    def prepare(
+        self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
+    ) -> Prepared[Any, Any]:
+        """Read the data of `recipe`, whose task this is, or those at `data`, and make them ready to be run on."""
+
+    def with_model(self, model: Any) -> Self:
+        """The same task for another spec."""
+        return replace(self, model=model)
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What published numbers speak of, next to data and hyper-parameters."""
+        others = [getattr(self, name) for name in self.sections if name not in ("model", "protocol")]
+        return self.model.kind, self.protocol.kind, self.protocol.averaging, *others
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared(ABC, Generic[ModelT, ArmT]):
+    """A recipe with its data read: what fits its model, and measures it arm by arm."""
+
+    recipe: Recipe
+    """As it will run: without the published numbers where the data are the caller's."""
+    fingerprints: Mapping[str, str]
+    """``sha256:…`` of each part of the data."""
+    notes: tuple[str, ...]
+    """Notes for the report about the data."""
+    read_seconds: float
+    """How long it took to read and check the data."""
+
+    @property
+    @abstractmethod
+    def learned_from(self) -> Interactions:
+        """What the model is fitted to."""
+
+    @property
+    @abstractmethod
+    def arms(self) -> tuple[str, ...]:
+        """The names of what is measured of each fitted model, one after the other."""
+
+    @abstractmethod
+    def fit(self, seed: int, run: Run) -> ModelT:
+        """The recipe's model, fitted with one seed."""
+
+    @abstractmethod
+    def measure(self, arm: str, model: ModelT, seed: int, run: Run, clock: Clock) -> ArmT:
+        """One arm of a model that was fitted with `seed`."""
+
+    @abstractmethod
+    def summary(self, runs: Sequence[Mapping[str, ArmT]], clock: Clock) -> Summary:
+        """The measurements of all seeds together; `clock` holds the seconds that they took."""
+
+    @abstractmethod
+    def plain(self, measured: ArmT) -> dict[str, Any]:
+        """A measured arm as JSON values, to be kept."""
+
+    @abstractmethod
+    def measured(self, plain: Mapping[str, Any]) -> ArmT:
+        """The arm that `plain` was made of. Raises `KeyError`, `TypeError` or `ValueError` for other values."""
+
+    @abstractmethod
+    def save(self, model: ModelT, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """Write what was fitted into a folder of its own within `folder`."""
+
+    def remarks_on(self, model: ModelT) -> tuple[str, ...]:
+        """Notes for the report about what was fitted."""
+        return ()
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether another seed can come to another result."""
+        return True
+
+    @abstractmethod
+    def page(
+        self,
+        report: Report,
+        runs: Sequence[Mapping[str, ArmT]],
+        training: Sequence[Epoch],
+        trials: pl.DataFrame | None,
+    ) -> Document:
+        """The report as a page, with what the arms have to show, and the plots of a search that it came of."""
+
+    def settled(self, run: Run) -> tuple[Self, tuple[str, ...]]:
+        """The same with the hyper-parameters that the protocol measures, and notes on where they come from."""
+        return self, ()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Plain values in which kept arms must agree."""
+        return {**self.recipe.task.facts(), "data": dict(self.fingerprints)}
+
+    def with_model(self, model: Any) -> Self:
+        """The same data, made ready for another spec."""
+        return replace(self, recipe=self.recipe.with_model(model))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of all seeds of a run."""
+
+    measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...]
+    spec: Mapping[str, Any]
+    """The settings that the report states."""
+
+
+class Clock:
+    """Seconds of each stage, added up: ``with clock("fit"): …``."""
+
+    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
+        """`seconds` are those from before, by stage."""
+        self.seconds: defaultdict[str, float] = defaultdict(float, seconds or {})
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count what happens inside."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += perf_counter() - start

@@ -1,0 +1,419 @@
+"""The task of synthesizers: what their users are worth to a recommender that learns from them, on real users."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import joined_items
+from unblur.document.blocks import Document
+from unblur.errors import RecipeError, some
+from unblur.evaluation.metrics import PerUser
+from unblur.evaluation.report import Report
+from unblur.experiment.page import run_page
+from unblur.experiment.reading import OWN_DATA, read_parts
+from unblur.experiment.recipe.parts import Data, Protocol
+from unblur.experiment.recipe.tables import described, plain, read_kind, read_spec, tagged
+from unblur.experiment.resuming import fit_options
+from unblur.experiment.task import Clock, Prepared, Summary, Task
+from unblur.experiment.training_log import Epoch
+from unblur.models.linear.ease import EASE
+from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.progress import Progress, silent
+from unblur.randomness import streams
+from unblur.recommender import RecommenderSpec
+from unblur.registry import SYNTHESIZERS, recommender_spec, synthesizer_spec
+from unblur.run import Run
+from unblur.saving import models as artifact
+from unblur.spec import replace_field, spec_to_dict
+from unblur.synthesis.multi_vae import MultiVAE
+from unblur.synthesis.sdrm import SDRM
+from unblur.synthesis.settings import Discretization
+from unblur.synthesis.synthesizer import Synthesizer
+from unblur.synthesis.utility.arms import Measured, measure_arm, training_rows
+from unblur.synthesis.utility.runs import UtilityRun, measurements_of
+from unblur.synthesis.utility.settings import Departures, Utility
+from unblur.synthesis.utility.users import Rated, UserGroups, grouped, stacked
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from unblur.experiment.recipe.schema import Recipe
+
+NO_SYNTHETIC, EASE_ARM = "no-synthetic", "ease"
+"""The arms without synthetic users: the downstream recommender, and EASE, on the real ones."""
+_SAMPLES: Mapping[str, tuple[str, ...]] = {
+    SDRM.kind: ("full", "multi-resolution", "plain-vae"),
+    MultiVAE.kind: ("plain-vae",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtilityTask(Task):
+    """A synthesizer learns from some users, and a downstream recommender from its sample; others are found again.
+
+    There is no split: `utility` says which users teach, stop and report.
+    """
+
+    sections: ClassVar[tuple[str, ...]] = ("model", "downstream", "utility", "protocol")
+    purpose: ClassVar[str] = "A synthesizer is measured on groups of users"
+    kinds: ClassVar[Mapping[str, str]] = SYNTHESIZERS
+    downstream: Any = field(default_factory=TruncatedSVD)
+    """The spec of the recommender that synthetic users are measured by."""
+    utility: Utility = field(default_factory=Utility)
+    """How their worth is measured."""
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> Self:
+        """See `Task.from_tables`."""
+        return cls(
+            model=read_kind(synthesizer_spec, tables["model"], "model"),
+            downstream=read_kind(
+                recommender_spec, tables.get("downstream", {}), "downstream", default=TruncatedSVD.kind
+            ),
+            utility=read_spec(Utility, tables.get("utility", {}), "utility"),
+            protocol=read_spec(Protocol, tables.get("protocol", {}), "protocol"),
+        )
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """See `Task.tables`."""
+        return {
+            "model": tagged(self.model),
+            "downstream": tagged(self.downstream),
+            "utility": plain(self.utility),
+            "protocol": tagged(self.protocol),
+        }
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """See `Task.facts`."""
+        return {
+            "model": described(self.model),
+            "downstream": described(self.downstream),
+            "utility": spec_to_dict(self.utility),
+            "protocol": spec_to_dict(self.protocol),
+        }
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The ways in which a fitted synthesizer is sampled: the first arms of its comparison."""
+        return _SAMPLES.get(self.model.kind, ("synthetic",))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """All that one run measures; several add the best run and the deviation of what is compared."""
+        arms = (*self.samples, NO_SYNTHETIC, EASE_ARM)
+        names = [f"{arm} {name}" for arm in arms for name in self.protocol.names]
+        pairs = [
+            f"{one} − {other} {name}"
+            for name in self.utility.compared
+            if name in self.protocol.names
+            for one, other in combinations(arms, 2)
+        ]
+        return (*names, *pairs)
+
+    @property
+    def departures(self) -> Departures:
+        """Where the authors' code is followed: under the paper's protocol alone."""
+        return self.utility.departures if self.protocol.kind == "paper" else Departures()
+
+    def prepare(
+        self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
+    ) -> PreparedUsers:
+        """Read the data of a synthesizer's recipe, or those at `data`, and put their users into groups.
+
+        The caller's own data come in one file, whose users are divided, or in parts that share no user. Raises
+        `RecipeError` for parts that are not there or share users, `DataError` where nothing can be read.
+        """
+        start = time.perf_counter()
+        notes: list[str] = []
+        if self.protocol.kind == "strict":
+            recipe = recipe.with_model(without_departures(self.model))
+            notes.append(
+                "none of the departures of the authors' code is in force: likes only, groups of their own"
+            )
+        if data is not None:
+            notes.append(OWN_DATA)
+            recipe = recipe.without_numbers()
+        departures, utility = self.departures, self.utility
+        both = departures.dislikes_are_positives or departures.dislikes_are_held_out
+        liked = read_parts(recipe.data, data, progress=progress)
+        observed = liked
+        if both and utility.observed is not None:
+            observed = read_parts(_observed(recipe.data, utility.observed, data), data, progress=progress)
+        fingerprints = {name: part.fingerprint() for name, part in liked.items()}
+        if observed is not liked:
+            fingerprints |= {
+                f"{name} ({utility.observed})": part.fingerprint() for name, part in observed.items()
+            }
+        if departures.in_force():
+            notes.append(f"departures of the authors' code in force: {', '.join(departures.in_force())}")
+        learnable, reported = _two_sets(_rated(liked, observed), utility)
+        return PreparedUsers(
+            recipe=recipe,
+            departures=departures,
+            learnable=learnable,
+            reported=reported,
+            groups=grouped(learnable, reported, utility, departures),
+            fingerprints=fingerprints,
+            notes=tuple(notes),
+            read_seconds=time.perf_counter() - start,
+        ).with_model(recipe.model)
+
+
+def utility_task(recipe: Recipe, advice: str) -> UtilityTask:
+    """The task of a recipe, which must be of a synthesizer. Raises `RecipeError`, with `advice`, for any other."""
+    if not isinstance(recipe.task, UtilityTask):
+        raise RecipeError(f"There must be a synthesizer; {recipe.model.kind} is a recommender. {advice}")
+    return recipe.task
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedUsers(Prepared[Synthesizer, Measured]):
+    """A synthesizer's recipe with its data read and its users grouped."""
+
+    departures: Departures
+    """What is in force."""
+    learnable: Rated
+    """Whom may be learned from."""
+    reported: Rated
+    """Whom scores are reported on."""
+    groups: UserGroups
+    """Both, each user in one role."""
+    shortened: tuple[str, ...] = ()
+    """Notes on what of the spec these users do not allow."""
+
+    @property
+    def task(self) -> UtilityTask:
+        """That of the recipe."""
+        task = self.recipe.task
+        assert isinstance(task, UtilityTask)
+        return task
+
+    def with_model(self, model: Any) -> Self:
+        """See `Prepared.with_model`: no batch is larger than all users who teach."""
+        within, remarks = within_users(model, self.groups.learned.liked, all_teach=True)
+        return replace(self, recipe=self.recipe.with_model(within), shortened=remarks)
+
+    def searching(self) -> Self:
+        """The same with users to search by, who are neither learned from nor reported on."""
+        groups = grouped(
+            self.learnable, self.reported, self.task.utility, self.departures, judged="searching"
+        )
+        return replace(self, groups=groups).with_model(self.recipe.model)
+
+    @property
+    def learned_from(self) -> Interactions:
+        """The likes of those who teach."""
+        return self.groups.learned.liked
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Each way of sampling; then no synthetic users, and EASE."""
+        samples = self.task.samples
+        if self.departures.one_sample:
+            # Multi-resolution sampling is measured on the same rows and the same seed as the full resolution.
+            samples = tuple(arm for arm in samples if arm != "multi-resolution")
+        return (*samples, NO_SYNTHETIC, EASE_ARM)
+
+    def fit(self, seed: int, run: Run) -> Synthesizer:
+        """See `Prepared.fit`; one that stops early is given the group of users that is there for it."""
+        model = self.recipe.model
+        stops = isinstance(model, SDRM | MultiVAE) and model.vae.stopping is not None
+        fitted: Synthesizer = model.fit(
+            self.learned_from,
+            rng=streams(seed, "fit")["fit"],
+            **fit_options(model, self.groups.stopping if stops else None, run),
+        )
+        return fitted
+
+    def measure(self, arm: str, model: Synthesizer, seed: int, run: Run, clock: Clock) -> Measured:
+        """Sample in the way of that name, and measure the downstream recommender."""
+        spec: RecommenderSpec = EASE() if arm == EASE_ARM else self.task.downstream
+        sample = None
+        with clock("score"):
+            if arm in self.task.samples:
+                with clock("sample"):
+                    sample = self.sample(model, arm, seed)
+            return measure_arm(
+                spec,
+                training_rows(self.groups, sample, self.task.utility, self.departures),
+                self.groups,
+                self.recipe.protocol,
+                self.departures,
+                rng=streams(seed, "downstream")["downstream"],
+                device=run.device,
+                progress=run.progress,
+            )
+
+    def sample(self, model: Synthesizer, arm: str, seed: int) -> Interactions:
+        """As many synthetic users as there are real ones, sampled as an arm has it."""
+        rule = Discretization(rule="zero-threshold") if self.departures.zero_threshold else None
+        random = streams(seed, f"sample {arm}")[f"sample {arm}"]
+        return model.arm(arm, rule).sample(self.learned_from.n_users, rng=random)
+
+    @property
+    def searched_arm(self) -> str:
+        """The way of sampling that a search judges by: the spec's own, where it has several."""
+        model = self.recipe.model
+        return model.sampling if isinstance(model, SDRM) else self.task.samples[0]
+
+    def value(self, metric: str, seed: int, run: Run) -> float:
+        """A metric of the spec's own way of sampling, for one training: what a search maximises."""
+        found = self.measure(self.searched_arm, self.fit(seed, run), seed, run, Clock())
+        return float(found.values[metric].mean())
+
+    def summary(self, runs: Sequence[Mapping[str, Measured]], clock: Clock) -> Summary:
+        """Means over runs, the best run, the spread, and paired differences with intervals."""
+        task, n_runs = self.task, len(runs)
+        names = (*task.samples, NO_SYNTHETIC, EASE_ARM)
+        seeds = range(self.recipe.seed, self.recipe.seed + n_runs)
+        measurements = measurements_of(
+            [
+                UtilityRun(seed, {arm: run.get(arm, run[names[0]]).values for arm in names})
+                for seed, run in zip(seeds, runs, strict=True)
+            ],
+            compared=task.utility.compared,
+            resamples=task.protocol.resamples,
+            rng=streams(self.recipe.seed, "bootstrap")["bootstrap"],
+        )
+        notes = [*self.shortened, *self.groups.notes]
+        unmeasured = [name for name in task.utility.compared if name not in task.protocol.names]
+        if unmeasured:
+            notes.append(
+                "not compared, since protocol.metrics and protocol.cutoffs do not have it: "
+                f"{', '.join(unmeasured)}"
+            )
+        notes += [note for run in runs for note in run[NO_SYNTHETIC].notes]
+        fit, score, sample = (clock.seconds[stage] / n_runs for stage in ("fit", "score", "sample"))
+        notes.append(
+            f"seconds a run: training {fit:.1f}, sampling {sample:.1f}, downstream recommenders {score - sample:.1f}"
+        )
+        if n_runs > 1:
+            notes.append(
+                f"means over {n_runs} runs; intervals are over users and runs; the saved one has seed {seeds[0]}"
+            )
+        spec = {**described(task.model), **{name: task.facts()[name] for name in ("downstream", "utility")}}
+        return Summary(measurements, tuple(notes), spec)
+
+    def remarks_on(self, model: Synthesizer) -> tuple[str, ...]:
+        """What a reader of a sample must know."""
+        return model.notes
+
+    def plain(self, measured: Measured) -> dict[str, Any]:
+        """See `Prepared.plain`."""
+        return {
+            "names": list(measured.values.names),
+            "values": measured.values.values.tolist(),
+            "notes": list(measured.notes),
+        }
+
+    def measured(self, plain: Mapping[str, Any]) -> Measured:
+        """See `Prepared.measured`."""
+        values = np.array(plain["values"], dtype=np.float64).reshape(-1, len(plain["names"]))
+        return Measured(PerUser(tuple(plain["names"]), values), tuple(plain["notes"]))
+
+    def save(self, model: Synthesizer, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """The synthesizer, in `folder`/synthesizer."""
+        artifact.save_synthesizer(model, folder / "synthesizer", provenance=provenance)
+
+    def page(
+        self,
+        report: Report,
+        runs: Sequence[Mapping[str, Measured]],
+        training: Sequence[Epoch],
+        trials: pl.DataFrame | None,
+    ) -> Document:
+        """See `Prepared.page`: the report, and a search."""
+        return run_page(report, trials=trials)
+
+
+def within_users(model: Any, train: Interactions, *, all_teach: bool = False) -> tuple[Any, tuple[str, ...]]:
+    """The spec with no batch larger than all users who teach, as the authors' loader has it, and a note on each that was.
+
+    Where a training stops by some of the users (`VariationalAutoencoder.stopping`) these do not teach, unless
+    `all_teach` since it is given others.
+    """
+    if not isinstance(model, SDRM | MultiVAE):
+        return model, ()
+    most = int((train.user_degrees > 0).sum())
+    if model.vae.stopping is not None and not all_teach:
+        most = max(1, int((1 - model.vae.stopping.users) * most))
+    notes = []
+    sizes = {"vae": model.vae.batch_size}
+    if isinstance(model, SDRM):
+        sizes["diffusion"] = model.diffusion.batch_size
+    for part, size in sizes.items():
+        if size > most:
+            model = replace_field(model, f"{part}.batch_size", most)
+            notes.append(f"model.{part}.batch_size is {most:,}, not {size:,}: no more users are learned from")
+    return model, tuple(notes)
+
+
+def without_departures(model: Any) -> Any:
+    """The spec of a synthesizer as the paper describes it."""
+    if not isinstance(model, SDRM):
+        return model
+    diffusion = replace(
+        model.diffusion, noise_without_root=False, tied_hidden_layers=False, sampling_dropout=False
+    )
+    return replace(model, diffusion=diffusion)
+
+
+def _observed(data: Data, reading: str, own: str | Path | None) -> Data:
+    """The same data with ratings of any height."""
+    if own is None:
+        return replace(data, reading=reading)
+    return replace(data, read=replace(data.read, min_rating=None, rating="ignore"))
+
+
+def _rated(liked: Mapping[str, Interactions], observed: Mapping[str, Interactions]) -> dict[str, Rated]:
+    """Each part over one item vocabulary, with the users of its observed pairs."""
+    items = joined_items(*observed.values())
+    made = {}
+    for name, part in observed.items():
+        whole = part.onto(items=items).binarized()
+        likes = liked[name].binarized().onto(users=whole.users, items=items)
+        made[name] = Rated(_plain(likes), _plain(whole))
+    return made
+
+
+def _plain(part: Interactions) -> Interactions:
+    return part if part.timestamps is None else Interactions(part.matrix, part.users, part.items)
+
+
+def _two_sets(parts: Mapping[str, Rated], utility: Utility) -> tuple[Rated, Rated]:
+    """Users that may be learned from, and users to report on, each labelled 0, 1, 2, …."""
+    if len(parts) == 1:
+        whole = next(iter(parts.values()))
+        order = streams(utility.hold_out_seed, "own users")["own users"].permutation(whole.liked.n_users)
+        size = max(1, round(utility.reported * len(order)))
+        return _below([whole.take(np.sort(order[size:]))]), _below([whole.take(np.sort(order[:size]))])
+    for name in (*utility.learn, utility.report):
+        if name not in parts:
+            raise RecipeError(
+                f"The data must have the parts {', '.join((*utility.learn, utility.report))}; there is "
+                f"{some(sorted(parts))}. Name others in utility.learn and utility.report, or give one file."
+            )
+    used = [parts[name].liked for name in (*utility.learn, utility.report)]
+    for place, one in enumerate(used):
+        for other in used[place + 1 :]:
+            if (
+                one.users.kind == other.users.kind
+                and (one.users.positions_or_missing(other.users) >= 0).any()
+            ):
+                raise RecipeError(
+                    "Utility is measured on users that nobody learned from; the parts of these data share users. "
+                    "Give all interactions in one file: its users are divided."
+                )
+    return _below([parts[name] for name in utility.learn]), _below([parts[utility.report]])
+
+
+def _below(parts: list[Rated]) -> Rated:
+    return Rated(stacked([part.liked for part in parts]), stacked([part.observed for part in parts]))

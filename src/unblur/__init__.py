@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unblur.models.spectral.flow import Flow as Flow
     from unblur.ranking import Ranking as Ranking
     from unblur.recommender import Recommender as Recommender
-    from unblur.saving.models import load as load
+    from unblur.recommender import load as load
     from unblur.synthesis.sdrm import SDRM as SDRM
 
 __version__ = "0.1.0"
@@ -40,7 +40,7 @@ _HOMES = {
     "SDRM": "unblur.synthesis",
     "Split": "unblur.data.splits",
     "Vocabulary": "unblur.data.vocabulary",
-    "load": "unblur.saving.models",
+    "load": "unblur.recommender",
 }
 __all__ = ["__version__", *_HOMES]
 

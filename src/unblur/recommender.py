@@ -5,23 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, final, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch, some
+from unblur.fitted import Array, Fitted, FittedSpec, S_co
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
-from unblur.randomness import RNG
 from unblur.ranking import Explanation, Ranking, top_k
-
-Tensors: TypeAlias = Mapping[str, "NDArray[Any] | sparse.csr_array"]
-"""What a fitted thing is made of, by name: dense arrays and CSR matrices."""
+from unblur.saving.models import load_as, save
 
 
 @runtime_checkable
@@ -38,54 +38,53 @@ class Scorer(Protocol):
         ...
 
 
-class RecommenderSpec(Protocol):
+R_co = TypeVar("R_co", bound="Recommender", covariant=True, default="Recommender")
+
+
+class RecommenderSpec(FittedSpec[R_co]):
     """Hyper-parameters of a recommender, and how to fit them to data."""
 
-    kind: ClassVar[str]
-
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> Recommender:
-        """Learn from `train`, which stays unchanged, and return a new fitted recommender."""
-        ...
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> Recommender:
-        """The fitted recommender that `tensors` came from (see `Recommender.tensors`)."""
-        ...
+    uses_weights: ClassVar[bool] = False
+    """Whether the weights of interactions count, or only that they are there."""
 
 
-class Recommender(ABC):
+@dataclass(frozen=True, eq=False, repr=False)
+class Recommender(Fitted[S_co], ABC):
     """Fitted and immutable. It holds items, never users: a user is a history row, known or new."""
 
+    item_counts: NDArray[np.int64]
+    """(n_items,) how many training users had each item."""
+
+    noun: ClassVar[str] = "model"
     linear: ClassVar[bool] = False
     """Whether scores are linear in the history row; then `explain` is exact."""
-    needs_timestamps: ClassVar[bool] = False
-    """Whether histories must carry timestamps to be scored."""
     batch: ClassVar[int] = 1024
     """How many rows are scored at a time where the caller does not say."""
     in_threads: ClassVar[bool] = False
-    """Whether batches are best scored beside each other on a CPU, one thread for each."""
+    """Whether batches are best scored side by side on a CPU, one thread for each."""
 
-    def __init__(
-        self, spec: Any, items: Vocabulary, item_counts: NDArray[np.int64], device: str = "cpu"
-    ) -> None:
-        self.spec = spec
-        self.items = items
-        self.item_counts = item_counts
-        self.device = device
+    @property
+    def needs_timestamps(self) -> bool:
+        """Whether histories must carry timestamps to be scored."""
+        return self.spec.needs_timestamps
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self.items):,} items, {self.spec})"
+    @property
+    def popularity(self) -> NDArray[np.float32]:
+        """(n_items,) the item counts over the largest of them."""
+        largest = max(1, int(self.item_counts.max(initial=0)))
+        return np.asarray(self.item_counts / largest, dtype=np.float32)
 
     @abstractmethod
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         """Scores (n_users, n_items) of rows over `self.items`, any memory order, in a fresh array."""
 
-    @abstractmethod
-    def tensors(self) -> Tensors:
-        """Everything learned, by name, beside `items` and `item_counts`."""
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """How many training users had each item."""
+        return {"count": self.item_counts}
+
+    @classmethod
+    def _further(cls, columns: Mapping[str, NDArray[Any]], left: dict[str, Array]) -> dict[str, Any]:
+        return {"item_counts": columns["count"].astype(np.int64)}
 
     @final
     def score(self, histories: Interactions) -> NDArray[np.float32]:
@@ -104,7 +103,7 @@ class Recommender(ABC):
         scores = self._score(histories)
         empty = histories.user_degrees == 0
         if empty.any():
-            scores[empty] = (self.item_counts / max(1, self.item_counts.max(initial=0))).astype(np.float32)
+            scores[empty] = self.popularity
         return scores
 
     @final
@@ -225,9 +224,7 @@ class Recommender(ABC):
     @final
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a new folder; `unblur.load` reads it back. See `unblur.saving.models.save`."""
-        from unblur.saving import models as artifact
-
-        artifact.save(self, path, overwrite=overwrite)
+        save(self, path, overwrite=overwrite)
 
     def _history_of(self, positions: list[int]) -> Interactions:
         row = sparse.csr_array(
@@ -236,6 +233,14 @@ class Recommender(ABC):
         )
         times = np.arange(len(positions), dtype=np.int64) if self.needs_timestamps else None
         return Interactions(row, Vocabulary.range(1), self.items, times)
+
+
+def load(path: str | Path, *, device: str = "cpu") -> Recommender:
+    """Read a recommender that `Recommender.save` wrote; it gives the same scores, bit for bit, on the same machine.
+
+    Raises `ArtifactError` as `unblur.saving.models.load_as` does.
+    """
+    return load_as(Recommender, path, device=device)  # type: ignore[type-abstract]
 
 
 def _foreign_items(histories: Interactions, items: Vocabulary) -> VocabularyMismatch:

@@ -1,74 +1,134 @@
-"""The kinds of specs that recipes and saved models may name; a file can never name an import path."""
+"""What recipes and saved things may name by a kind; a file can never name an import path.
+
+Other distributions add kinds through the entry-point groups ``unblur.models``, ``unblur.synthesizers`` and
+``unblur.attacks``: an entry's name is the kind, its object the class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib import import_module, metadata
 from typing import Any
 
-from unblur.errors import SpecError, nearest
+from unblur.errors import CapabilityError, SpecError, nearest
 
-RECOMMENDERS = {
-    "als": "unblur.models.als:ALS",
-    "bspm": "unblur.models.spectral.bspm:BSPM",
-    "diffrec": "unblur.models.diffusion.diffrec:DiffRec",
-    "ease": "unblur.models.linear.ease:EASE",
-    "item-knn": "unblur.models.linear.item_knn:ItemKNN",
-    "l-diffrec": "unblur.models.diffusion.latent_diffrec:LatentDiffRec",
-    "lightgcn": "unblur.models.neural.lightgcn:LightGCN",
-    "mult-dae": "unblur.models.neural.mult_vae:MultDAE",
-    "mult-vae": "unblur.models.neural.mult_vae:MultVAE",
-    "neumf": "unblur.models.neural.neumf:NeuMF",
-    "popularity": "unblur.models.popularity:Popularity",
-    "pure-svd": "unblur.models.linear.pure_svd:PureSVD",
-    "recency": "unblur.models.linear.recency:Recency",
-    "row-mlp": "unblur.models.neural.row_mlp:RowMLP",
-    "rp3beta": "unblur.models.linear.rp3beta:RP3Beta",
-    "slim": "unblur.models.linear.slim:SLIM",
-    "sparse-ease": "unblur.models.linear.sparse_ease:SparseEASE",
-    "truncated-svd": "unblur.models.linear.truncated_svd:TruncatedSVD",
-    "user-knn": "unblur.models.user_knn:UserKNN",
-}
-"""Kind → module and class of each recommender spec."""
 
-SYNTHESIZERS = {
-    "cooccurrence-walk": "unblur.synthesis.samplers.cooccurrence_walk:CooccurrenceWalk",
-    "diffrec-sampler": "unblur.synthesis.samplers.diffrec_sampler:DiffRecSampler",
-    "flipped-users": "unblur.synthesis.samplers.flipped_users:FlippedUsers",
-    "independent-items": "unblur.synthesis.samplers.independent_items:IndependentItems",
-    "multi-vae": "unblur.synthesis.multi_vae:MultiVAE",
-    "sdrm": "unblur.synthesis.sdrm:SDRM",
-}
-"""Kind → module and class of each synthesizer spec."""
+def resolve(place: str) -> Any:
+    """The object at ``module:name``."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
-TASKS = {
-    "ranking": "unblur.experiment.ranking:RankingTask",
-    "utility": "unblur.synthesis.utility.task:UtilityTask",
-}
+
+class Registry(Mapping[str, str]):
+    """Kind → ``module:Class``, ours first, then those of installed distributions."""
+
+    def __init__(self, noun: str, ours: Mapping[str, str], group: str = "") -> None:
+        """`noun` is what messages call an entry; `group` names the entry points that add to `ours`."""
+        self.noun, self.ours, self.group = noun, ours, group
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        others = metadata.entry_points(group=self.group) if self.group else ()
+        return {**{entry.name: entry.value for entry in others}, **self.ours}
+
+    def __getitem__(self, kind: str) -> str:
+        return self._places[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def load(self, kind: str) -> type[Any]:
+        """The class of a kind.
+
+        Raises `SpecError`, with the nearest name, for an unknown kind, and `CapabilityError` where the distribution
+        that adds it cannot be imported.
+        """
+        if kind not in self:
+            raise SpecError(
+                f"The kind of a {self.noun} must be one of {', '.join(sorted(self))}; saw {kind!r}."
+                f"{nearest(kind, self)}"
+            )
+        try:
+            loaded: type[Any] = resolve(self[kind])
+        except (ImportError, AttributeError) as problem:
+            if kind in self.ours:
+                raise
+            raise CapabilityError(
+                f"The kind {kind!r} is added by another distribution, whose {self[kind]} must be importable; {problem}. "
+                "Repair that distribution, or remove it."
+            ) from problem
+        return loaded
+
+    def refresh(self) -> None:
+        """Look again at what is installed."""
+        self.__dict__.pop("_places", None)
+
+
+RECOMMENDERS = Registry(
+    "model",
+    {
+        "als": "unblur.models.als:ALS",
+        "bspm": "unblur.models.spectral.bspm:BSPM",
+        "diffrec": "unblur.models.diffusion.diffrec:DiffRec",
+        "ease": "unblur.models.linear.ease:EASE",
+        "item-knn": "unblur.models.linear.item_knn:ItemKNN",
+        "l-diffrec": "unblur.models.diffusion.latent_diffrec:LatentDiffRec",
+        "lightgcn": "unblur.models.neural.lightgcn:LightGCN",
+        "mult-dae": "unblur.models.neural.mult_vae:MultDAE",
+        "mult-vae": "unblur.models.neural.mult_vae:MultVAE",
+        "neumf": "unblur.models.neural.neumf:NeuMF",
+        "popularity": "unblur.models.popularity:Popularity",
+        "pure-svd": "unblur.models.linear.pure_svd:PureSVD",
+        "recency": "unblur.models.linear.recency:Recency",
+        "row-mlp": "unblur.models.neural.row_mlp:RowMLP",
+        "rp3beta": "unblur.models.linear.rp3beta:RP3Beta",
+        "slim": "unblur.models.linear.slim:SLIM",
+        "sparse-ease": "unblur.models.linear.sparse_ease:SparseEASE",
+        "truncated-svd": "unblur.models.linear.truncated_svd:TruncatedSVD",
+        "user-knn": "unblur.models.user_knn:UserKNN",
+    },
+    "unblur.models",
+)
+"""The specs of recommenders."""
+
+SYNTHESIZERS = Registry(
+    "synthesizer",
+    {
+        "cooccurrence-walk": "unblur.synthesis.samplers.cooccurrence_walk:CooccurrenceWalk",
+        "diffrec-sampler": "unblur.synthesis.samplers.diffrec_sampler:DiffRecSampler",
+        "flipped-users": "unblur.synthesis.samplers.flipped_users:FlippedUsers",
+        "independent-items": "unblur.synthesis.samplers.independent_items:IndependentItems",
+        "multi-vae": "unblur.synthesis.multi_vae:MultiVAE",
+        "sdrm": "unblur.synthesis.sdrm:SDRM",
+    },
+    "unblur.synthesizers",
+)
+"""The specs of synthesizers."""
+
+TASKS = Registry(
+    "task",
+    {
+        "ranking": "unblur.experiment.ranking:RankingTask",
+        "utility": "unblur.synthesis.utility.task:UtilityTask",
+    },
+)
 """Name → module and class of each task that a recipe can have; the first is that of a kind that nobody knows."""
 
 
 def tasks() -> dict[str, type[Any]]:
     """The classes of all tasks, by name."""
-    return {name: _loaded(name, TASKS, "task") for name in TASKS}
+    return {name: TASKS.load(name) for name in TASKS}
 
 
 def recommender_spec(kind: str) -> type[Any]:
-    """The spec class of a kind. Raises `SpecError`, with the nearest name, for a kind that there is not."""
-    return _loaded(kind, RECOMMENDERS, "model")
+    """The spec class of a kind. Raises as `Registry.load`."""
+    return RECOMMENDERS.load(kind)
 
 
 def synthesizer_spec(kind: str) -> type[Any]:
-    """The spec class of a kind of synthesizer. Raises `SpecError` as `recommender_spec` does."""
-    return _loaded(kind, SYNTHESIZERS, "synthesizer")
-
-
-def _loaded(kind: str, known: Mapping[str, str], noun: str) -> type[Any]:
-    if kind not in known:
-        raise SpecError(
-            f"The kind of a {noun} must be one of {', '.join(sorted(known))}; saw {kind!r}."
-            f"{nearest(kind, known)}"
-        )
-    module, _, name = known[kind].partition(":")
-    loaded: type[Any] = getattr(import_module(module), name)
-    return loaded
+    """The spec class of a kind of synthesizer. Raises as `Registry.load`."""
+    return SYNTHESIZERS.load(kind)

@@ -4,28 +4,128 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, cast, dataclass_transform, overload
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, dataclass_transform, overload
 
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from unblur.errors import SpecError, nearest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from unblur.data.interactions import Interactions
+    from unblur.progress import Progress
+    from unblur.randomness import RNG
+    from unblur.run import Run
+    from unblur.space import Dimension
+    from unblur.training.settings import Plan
+
 T = TypeVar("T")
+
+
+class Spec:
+    """Hyper-parameters of one kind of thing that is fitted, and what the kind can do with them.
+
+    Everything that a search, a run or a command needs to know of a spec is asked here, of the instance, since it
+    depends on values.
+    """
+
+    kind: ClassVar[str]
+    """The name in recipes and saved models."""
+    stochastic: ClassVar[bool] = False
+    """Whether another `rng` gives another result."""
+    fitted: ClassVar[str]
+    """What it becomes: ``module:Class`` of a `unblur.fitted.Fitted`."""
+
+    def plans(self) -> Mapping[str, Plan]:
+        """How each of its trainings by epochs goes, by name; none where nothing is trained by epochs."""
+        return {}
+
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise; nothing where there is nothing to choose."""
+        return ()
+
+    def shared(self) -> SharedSearch | None:
+        """How many settings are fitted for the price of one; `None` where each is fitted alone."""
+        return None
+
+    @property
+    def stops(self) -> bool:
+        """Whether some training of it ends by what it comes to on validation data."""
+        return any(plan.stopping is not None for plan in self.plans().values())
+
+    @property
+    def needs_timestamps(self) -> bool:
+        """Whether it can be fitted to interactions with timestamps alone."""
+        return False
+
+    @property
+    def private(self) -> bool:
+        """Whether it is fitted with differential privacy."""
+        return False
+
+
+class SharedRankings(Protocol):
+    """What many settings of one kind rank, fitted together."""
+
+    def rankings(
+        self, histories: Interactions, *, k: int, settings: Sequence[int] | None, progress: Progress
+    ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+        """Blocks of rows, each with the lists (settings, rows, k) of some settings, or of all."""
+        ...
+
+
+class SharedSearch(Protocol):
+    """Fits many settings of one kind for the price of one."""
+
+    def __call__(
+        self, specs: Sequence[Spec], train: Interactions, *, rng: RNG | None, run: Run
+    ) -> SharedRankings:
+        """Fit all of `specs` to `train`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Migration:
+    """How a table that an earlier version wrote becomes one that the spec of today reads."""
+
+    renamed: Mapping[str, str]
+    """Old name → new name."""
+    dropped: Mapping[str, Any]
+    """Old name → the value with which it did nothing."""
 
 
 @overload
 def spec(cls: type[T], /) -> type[T]: ...
 @overload
-def spec(*, config: Mapping[str, Any]) -> Callable[[type[T]], type[T]]: ...
+def spec(
+    *,
+    config: Mapping[str, Any] = ...,
+    renamed: Mapping[str, str] = ...,
+    dropped: Mapping[str, Any] = ...,
+) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def spec(cls: type[T] | None = None, /, *, config: Mapping[str, Any] | None = None) -> Any:
+def spec(
+    cls: type[T] | None = None,
+    /,
+    *,
+    config: Mapping[str, Any] | None = None,
+    renamed: Mapping[str, str] | None = None,
+    dropped: Mapping[str, Any] | None = None,
+) -> Any:
     """Make a class of annotated fields a spec.
 
     A spec is frozen and takes keywords only. Types are strict (``"3"`` is not 3), unknown names are refused with
     the nearest real one, and every refusal is a `SpecError`.
+
+    - `renamed`: old name → new name of fields, for what earlier versions wrote (see `migrated`).
+    - `dropped`: fields that are gone, with the value at which they did nothing.
     """
 
     def decorate(target: type[T]) -> type[T]:
@@ -41,9 +141,36 @@ def spec(cls: type[T] | None = None, /, *, config: Mapping[str, Any] | None = No
                 raise _explained(made, problem) from None
 
         made.__init__ = __init__  # type: ignore[method-assign]
+        if renamed or dropped:
+            _MIGRATIONS[made] = Migration(dict(renamed or {}), dict(dropped or {}))
         return cast("type[T]", made)
 
     return decorate if cls is None else decorate(cls)
+
+
+_MIGRATIONS: dict[type[Any], Migration] = {}
+
+
+def migrated(cls: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A table that an earlier version may have written as one of today, and a note on each change of meaning.
+
+    Every reader of what is kept (recipes, saved models, checkpoints, studies) comes through here; tables of today
+    come back as they are.
+    """
+    known = _MIGRATIONS.get(cls, Migration({}, {}))
+    table: dict[str, Any] = {}
+    notes: list[str] = []
+    for name, value in values.items():
+        if name in known.dropped:
+            if value != known.dropped[name]:
+                notes.append(f"{name} of {cls.__name__} is gone; it was {value!r} and is left out")
+            continue
+        inner = _field_class(cls, known.renamed.get(name, name)) if isinstance(value, Mapping) else None
+        if inner is not None:
+            value, below = migrated(inner, value)
+            notes.extend(below)
+        table[known.renamed.get(name, name)] = value
+    return table, tuple(notes)
 
 
 def spec_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:

@@ -19,10 +19,10 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError
 from unblur.models.linear.ease import EASE
 from unblur.models.popularity import Popularity
-from unblur.recommender import Recommender
+from unblur.recommender import Recommender, load
 from unblur.saving import container
 from unblur.saving import models as artifact
-from unblur.saving.models import load, read_manifest, save
+from unblur.saving.models import read_manifest, save
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_manifest_without_one_of_its_entries_is_refused(saved: Path, key: str)
         ),
         (
             {"weights": np.zeros((31, 31))},
-            {"items": pl.DataFrame({"label": ["a", "b"]})},
+            {"items": pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)]})},
             ["parts do not fit together", "count"],
         ),
     ],

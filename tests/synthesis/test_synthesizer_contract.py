@@ -17,11 +17,11 @@ from unblur.data.interactions import Interactions
 from unblur.errors import ArtifactError, CapabilityError, DataError, SpecError
 from unblur.privacy.accountant import accountant
 from unblur.progress import ProgressEvent
+from unblur.recommender import load
 from unblur.registry import SYNTHESIZERS, synthesizer_spec
-from unblur.saving import models as artifact
 from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.synthesis import synthesizer as contract
-from unblur.synthesis.synthesizer import Synthesizer
+from unblur.synthesis.synthesizer import Synthesizer, load_synthesizer
 
 
 @pytest.fixture(scope="module", params=SPECS)
@@ -115,7 +115,7 @@ def test_a_saved_synthesizer_samples_the_same(
     for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
         monkeypatch.setattr(module, name, forbidden)
     fitted.save(tmp_path / "synthesizer")
-    loaded = artifact.load_synthesizer(tmp_path / "synthesizer")
+    loaded = load_synthesizer(tmp_path / "synthesizer")
     assert type(loaded) is type(fitted)
     assert loaded.spec == fitted.spec
     assert loaded.items == fitted.items
@@ -123,7 +123,7 @@ def test_a_saved_synthesizer_samples_the_same(
     assert flat(loaded.tensors()) == flat(fitted.tensors())
     assert same(loaded.sample(50, rng=2), fitted.sample(50, rng=2))
     with pytest.raises(ArtifactError, match="format of a model must be 'unblur-model'"):
-        artifact.load(tmp_path / "synthesizer")
+        load(tmp_path / "synthesizer")
 
 
 def test_no_global_chance_is_used(fitted: Synthesizer) -> None:

@@ -12,6 +12,7 @@ from tests.models.diffusion.generated import communities
 from tests.models.diffusion.trainable import DATA, ITEMS, LATENT, same_bytes
 from unblur.errors import ArtifactError
 from unblur.progress import ProgressEvent
+from unblur.run import Run
 from unblur.saving import container
 from unblur.training.settings import Optimizer
 
@@ -24,9 +25,9 @@ def test_interrupted_and_resumed_is_the_same_as_not(spec: Any, optimizer: Any, t
     whole = spec.fit(DATA, rng=5)
     for stop in (1, 3, 4, 7):
         folder = tmp_path / f"{stop}"
-        for _ in itertools.islice(spec.training(DATA, rng=5, checkpoints=folder).epochs(), stop):
+        for _ in itertools.islice(spec.training(DATA, rng=5, run=Run(checkpoints=folder)).epochs(), stop):
             pass
-        resumed = spec.training(DATA, rng=5, checkpoints=folder)
+        resumed = spec.training(DATA, rng=5, run=Run(checkpoints=folder))
         assert resumed.epoch == stop - stop % 2
         reports = list(resumed.epochs())
         assert [report.epoch for report in resumed.history] == list(range(1, resumed.epoch + 1))
@@ -38,9 +39,9 @@ def test_interrupted_and_resumed_is_the_same_as_not(spec: Any, optimizer: Any, t
 def test_the_last_epoch_is_kept_whatever_its_number(tmp_path: Path) -> None:
     """So what was trained to its end is not trained again."""
     spec = replace(ITEMS, epochs=7)  # every second epoch is kept
-    whole = spec.training(DATA, rng=5, checkpoints=tmp_path / "state")
+    whole = spec.training(DATA, rng=5, run=Run(checkpoints=tmp_path / "state"))
     assert [report.epoch for report in whole.epochs()] == list(range(1, 8))
-    resumed = spec.training(DATA, rng=5, checkpoints=tmp_path / "state")
+    resumed = spec.training(DATA, rng=5, run=Run(checkpoints=tmp_path / "state"))
     assert resumed.epoch == 7
     assert list(resumed.epochs()) == []
     assert same_bytes(resumed.fitted(), whole.fitted())
@@ -59,9 +60,9 @@ def test_an_exception_of_the_observer_ends_training_and_it_can_go_on(tmp_path: P
 
 
 def test_without_a_seed_a_run_goes_on_with_its_own(tmp_path: Path) -> None:
-    first = ITEMS.training(DATA, checkpoints=tmp_path)
+    first = ITEMS.training(DATA, run=Run(checkpoints=tmp_path))
     next(iter(itertools.islice(first.epochs(), 2, 3)))
-    second = ITEMS.training(DATA, checkpoints=tmp_path)
+    second = ITEMS.training(DATA, run=Run(checkpoints=tmp_path))
     assert second.seed == first.seed
     assert second.epoch == 2
 
@@ -81,7 +82,7 @@ def test_checkpoints_of_another_run_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
     whole = ITEMS.fit(DATA, rng=5, checkpoints=tmp_path)
     (tmp_path / "epoch-00008" / "tensors.safetensors").write_bytes(b"broken")
-    resumed = ITEMS.training(DATA, rng=5, checkpoints=tmp_path)
+    resumed = ITEMS.training(DATA, rng=5, run=Run(checkpoints=tmp_path))
     assert resumed.epoch == 6
     list(resumed.epochs())
     assert same_bytes(resumed.fitted(), whole)
@@ -92,7 +93,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = ITEMS.training(DATA, rng=5, checkpoints=tmp_path)
+    run = ITEMS.training(DATA, rng=5, run=Run(checkpoints=tmp_path))
     list(itertools.islice(run.epochs(), 5))
 
     def full(*_: object) -> None:

@@ -35,6 +35,7 @@ from unblur.run import Run
 from unblur.saving import models as artifact
 from unblur.spec import spec_to_dict
 from unblur.tuning.search import first_metric, search
+from unblur.tuning.trials import own_space
 
 if TYPE_CHECKING:
     import polars as pl
@@ -94,7 +95,7 @@ class RankingTask(Task):
     def chooses_epoch_alone(self) -> bool:
         """Whether the model has nothing to choose but when its training ends."""
         model = self.model
-        return getattr(model, "stopping", None) is not None and not getattr(type(model), "search_space", {})
+        return getattr(model, "stopping", None) is not None and not own_space(model)
 
     def prepare(
         self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent

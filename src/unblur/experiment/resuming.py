@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import Any
 
 from unblur.data.interactions import Interactions
@@ -14,10 +13,9 @@ from unblur.run import Run
 def fit_options(model: Any, validation: Interactions | Split | None, run: Run) -> dict[str, Any]:
     """The keywords of `fit`, as far as it takes them."""
     options: dict[str, Any] = {"device": run.device, "progress": run.progress}
-    known = signature(model.fit).parameters
-    if validation is not None and "validation" in known:
+    if validation is not None and model.stops:
         options["validation"] = validation
-    if run.checkpoints is not None and "checkpoints" in known:
+    if run.checkpoints is not None and model.plans():
         options["checkpoints"] = run.checkpoints
     return options
 
@@ -32,4 +30,4 @@ def check_resumable(model: Any, run: Run) -> None:
 
 def trained_by_epochs(model: Any) -> bool:
     """Whether the state of a training can be kept."""
-    return "checkpoints" in signature(model.fit).parameters
+    return bool(model.plans())

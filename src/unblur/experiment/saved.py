@@ -23,7 +23,7 @@ from unblur.experiment.resuming import check_resumable, fit_options
 from unblur.experiment.task import Clock, Summary
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
-from unblur.recommender import Recommender
+from unblur.recommender import Recommender, load
 from unblur.run import Run
 from unblur.saving import models as artifact
 
@@ -95,7 +95,7 @@ def evaluate_saved(
         )
     task = ranking_task(recipe, "Give the recipe of one.")
     start = time.perf_counter()
-    model = artifact.load(path, device=device)
+    model = load(path, device=device)
     origin = artifact.read_manifest(path).get("provenance", {})
     recipe = replace(recipe.with_model(model.spec), name=str(origin.get("recipe", model.spec.kind)))
     parts = read_parts(recipe.data, data, progress=progress)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,18 +13,20 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError
+from unblur.fitted import StoppingData, learned
 from unblur.models.linear.factors import products
 from unblur.parallel.threads import blas_at_rest
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import ProgressEvent
 from unblur.randomness import RNG, streams
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender, RecommenderSpec
+from unblur.run import Run
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 
 
 @spec
-class ALS:
+class ALS(RecommenderSpec["LeastSquares"]):
     """Collaborative filtering for implicit feedback (Hu, Koren and Volinsky, ICDM 2008).
 
     Minimises ``Σ_ui c_ui (p_ui − x_uᵀy_i)² + λ(Σ‖x_u‖² + Σ‖y_i‖²)`` (equation 3) with preference p_ui = 1 where u took i and 0
@@ -33,12 +36,7 @@ class ALS:
 
     kind: ClassVar[str] = "als"
     stochastic: ClassVar[bool] = True
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "rank": (32, 64, 128, 256),
-        "alpha": (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0),
-        "ridge": (0.1, 1.0, 10.0, 30.0, 100.0),
-    }
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.als:LeastSquares"
     rank: PositiveInt = 64
     """Width of the vectors: f."""
     alpha: NonNegativeFloat = 10.0
@@ -50,16 +48,24 @@ class ALS:
     exact: bool = False
     """Solve each train system exactly, rather than by three steps of conjugate gradients from the last solution."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> ALSRecommender:
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            rank=(32, 64, 128, 256),
+            alpha=(0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0),
+            ridge=(0.1, 1.0, 10.0, 30.0, 100.0),
+        )
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
+    ) -> LeastSquares:
         """Train on the CPU. Raises `CapabilityError` without `implicit`, `DataError` without interactions."""
         trainer = _implicit()
         if not train.n_interactions:
             raise DataError("There must be interactions to train on; saw none. Check what was read.")
         seed = int(streams(rng, "initial factors")["initial factors"].integers(0, 2**31))
         confidence = sparse.csr_matrix(train.binarized().matrix * np.float32(1 + self.alpha))
-        progress(ProgressEvent("alternate least squares", 0, self.iterations))
+        run.progress(ProgressEvent("alternate least squares", 0, self.iterations))
         with warnings.catch_warnings(), blas_at_rest():
             warnings.simplefilter("ignore", RuntimeWarning)  # on threads of BLAS, which are limited here
             model = trainer(
@@ -73,39 +79,28 @@ class ALS:
             model.fit(
                 confidence,
                 show_progress=False,
-                callback=lambda done, *_: progress(
+                callback=lambda done, *_: run.progress(
                     ProgressEvent("alternate least squares", done + 1, self.iterations)
                 ),
             )
-        return ALSRecommender(
-            self, train.items, train.item_degrees, np.asarray(model.item_factors, dtype=np.float32), device
-        )
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> ALSRecommender:
-        """The fitted recommender from its saved parts; `implicit` is not needed."""
-        return ALSRecommender(self, items, item_counts, np.asarray(tensors["factors"]), device)
+        factors = np.asarray(model.item_factors, dtype=np.float32)
+        return LeastSquares(self, train.items, train.item_degrees, device=run.device, factors=factors)
 
 
-class ALSRecommender(Recommender):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class LeastSquares(Recommender["ALS"]):
     """Scores are products of items' vectors with that of a history, solved for by least squares."""
 
-    def __init__(
-        self,
-        spec: ALS,
-        items: Vocabulary,
-        item_counts: NDArray[np.int64],
-        factors: NDArray[np.float32],
-        device: str,
-    ) -> None:
-        """Raises `ValueError` when the factors are not items × rank."""
-        super().__init__(spec, items, item_counts, device)
-        if factors.shape != (len(items), spec.rank):
-            raise ValueError(f"factors of shape {factors.shape} for {len(items)} items and rank {spec.rank}")
-        self.factors = factors
-        self._wide = factors.astype(np.float64)
-        self._gram = self._wide.T @ self._wide + spec.ridge * np.eye(spec.rank)
+    factors: NDArray[np.float32] = learned("items", "rank")
+    """The items' vectors y."""
+
+    @cached_property
+    def _wide(self) -> NDArray[np.float64]:
+        return self.factors.astype(np.float64)
+
+    @cached_property
+    def _gram(self) -> NDArray[np.float64]:
+        return self._wide.T @ self._wide + self.spec.ridge * np.eye(self.spec.rank)
 
     def users(self, rows: sparse.csr_array) -> NDArray[np.float64]:
         """The vectors (n_rows, rank) of 0/1 rows: ``(YᵀY + α·Y_xᵀY_x + λI)⁻¹ (1 + α)·Y_xᵀ1`` (equation 4)."""
@@ -117,10 +112,6 @@ class ALSRecommender(Recommender):
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         return products(self.users(histories.binarized().matrix), self.factors)
-
-    def tensors(self) -> Tensors:
-        """`factors` (n_items, rank): the items' vectors y."""
-        return {"factors": self.factors}
 
 
 def _implicit() -> Any:

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData
 from unblur.randomness import RNG
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender, RecommenderSpec
+from unblur.run import Run
 from unblur.spec import spec
 
 
 @spec
-class Popularity:
+class Popularity(RecommenderSpec["MostPopular"]):
     """Rank items by how many users have them, the same for everybody. It has no hyper-parameters."""
 
     kind: ClassVar[str] = "popularity"
+    fitted: ClassVar[str] = "unblur.models.popularity:MostPopular"
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> PopularityRecommender:
-        """Count the users of each item; `rng`, `device` and `progress` are not needed."""
-        return PopularityRecommender(self, train.items, train.item_degrees, device)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> PopularityRecommender:
-        """The fitted recommender from its saved parts."""
-        return PopularityRecommender(self, items, item_counts, device)
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
+    ) -> MostPopular:
+        """Count the users of each item."""
+        return MostPopular(self, train.items, train.item_degrees, device=run.device)
 
 
-class PopularityRecommender(Recommender):
+@dataclass(frozen=True, eq=False, repr=False)
+class MostPopular(Recommender):
     """Scores are train degrees over the largest one; the history only says what to leave out."""
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        row: NDArray[Any] = (self.item_counts / max(1, self.item_counts.max(initial=0))).astype(np.float32)
-        return np.repeat(row[None, :], histories.n_users, axis=0)
-
-    def tensors(self) -> Tensors:
-        """Nothing beside the item counts."""
-        return {}
+        return np.repeat(self.popularity[None, :], histories.n_users, axis=0)

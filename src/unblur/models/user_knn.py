@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +12,17 @@ from pydantic import NonNegativeFloat, PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
+from unblur.fitted import StoppingData, learned
 from unblur.models.linear.neighbours import column_norms, inverse, strongest, transposed
-from unblur.progress import Progress, silent
 from unblur.randomness import RNG
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender, RecommenderSpec
+from unblur.run import Run
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 
 
 @spec
-class UserKNN:
+class UserKNN(RecommenderSpec["Neighbours"]):
     """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
 
     The `neighbours` train rows v closest to a history x, by ``s(x, v) = x·v / (‖x‖‖v‖ + h)``, vote for their
@@ -32,11 +34,7 @@ class UserKNN:
     """
 
     kind: ClassVar[str] = "user-knn"
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "neighbours": (20, 50, 100, 200, 400),
-        "shrinkage": (0.0, 10.0, 100.0),
-    }
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.user_knn:Neighbours"
     neighbours: PositiveInt = 100
     """How many train rows vote: k."""
     shrinkage: NonNegativeFloat = 0.0
@@ -44,38 +42,32 @@ class UserKNN:
     normalize: bool = False
     """Divide the votes by the sum of the similarities; it changes no user's ranking, only the scale."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> UserKNNRecommender:
-        """Keep the 0/1 rows that are not empty; `rng`, `device` and `progress` are not needed."""
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0))
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
+    ) -> Neighbours:
+        """Keep the 0/1 rows that are not empty."""
         rows = train.binarized().matrix[np.flatnonzero(train.user_degrees)]
-        return UserKNNRecommender(self, train.items, train.item_degrees, rows, device)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> UserKNNRecommender:
-        """The fitted recommender from its saved parts."""
-        return UserKNNRecommender(self, items, item_counts, cast("sparse.csr_array", tensors["rows"]), device)
+        return Neighbours(self, train.items, train.item_degrees, device=run.device, rows=rows)
 
 
-class UserKNNRecommender(Recommender):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Neighbours(Recommender["UserKNN"]):
     """Scores are votes of the train rows closest to the history."""
 
-    def __init__(
-        self,
-        spec: UserKNN,
-        items: Vocabulary,
-        item_counts: NDArray[np.int64],
-        rows: sparse.csr_array,
-        device: str,
-    ) -> None:
-        """Raises `ValueError` when the rows are not over the items."""
-        super().__init__(spec, items, item_counts, device)
-        if rows.shape[1] != len(items):
-            raise ValueError(f"rows of {rows.shape[1]} columns for {len(items)} items")
-        self.rows = rows
-        self._columns = transposed(rows)
-        self._norms = column_norms(self._columns)
+    rows: sparse.csr_array = learned("train users", "items", dtype=None)
+    """The 0/1 rows of train, without labels."""
+
+    @cached_property
+    def _columns(self) -> sparse.csr_array:
+        return transposed(self.rows)
+
+    @cached_property
+    def _norms(self) -> NDArray[np.float64]:
+        return column_norms(self._columns)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         rows = histories.binarized().matrix
@@ -93,7 +85,3 @@ class UserKNNRecommender(Recommender):
         if self.spec.normalize:
             votes *= inverse(np.asarray(close.sum(axis=1), dtype=np.float64))[:, None].astype(np.float32)
         return votes
-
-    def tensors(self) -> Tensors:
-        """`rows` (n_train_users, n_items) CSR: the 0/1 rows of train, without labels."""
-        return {"rows": self.rows}

@@ -1,139 +1,100 @@
-"""Saving a fitted recommender or synthesizer to a folder, and loading it back, bit for bit."""
+"""Saving a fitted thing to a folder, and loading it back, bit for bit."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, SpecError
-from unblur.recommender import Recommender
-from unblur.registry import recommender_spec, synthesizer_spec
+from unblur.fitted import Fitted
+from unblur.registry import RECOMMENDERS, SYNTHESIZERS, resolve
 from unblur.saving import container
 from unblur.saving.container import Format, read_container, refuse, write_container, writer
-from unblur.spec import spec_from_dict, spec_to_dict
-from unblur.synthesis.synthesizer import Synthesizer
+from unblur.spec import migrated, spec_from_dict, spec_to_dict
+
+F = TypeVar("F", bound=Fitted)
 
 MODEL = Format("unblur-model", version=1)
 """What a saved recommender is, on disk."""
 SYNTHESIZER = Format("unblur-synthesizer", version=1)
 """What a saved synthesizer is, on disk."""
 
+_KINDS = {form.noun: (form, known) for form, known in ((MODEL, RECOMMENDERS), (SYNTHESIZER, SYNTHESIZERS))}
+"""By the noun of the fitted thing: how it looks on disk, and which kinds of it there are."""
+
 
 def save(
-    recommender: Recommender,
-    path: str | Path,
-    *,
-    overwrite: bool = False,
-    provenance: Mapping[str, Any] | None = None,
+    fitted: Fitted, path: str | Path, *, overwrite: bool = False, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a fitted recommender to a new folder: `manifest.json`, `tensors.safetensors`, `items.parquet`.
+    """Write a fitted thing to a new folder: `manifest.json`, `tensors.safetensors`, `items.parquet`.
 
-    - `overwrite`: replace an earlier model there, once the new one is complete on the disk.
-    - `provenance`: plain values worth keeping beside it (fingerprint of the data, seed, recipe);
-      `read_manifest` hands them back.
+    - `overwrite`: replace an earlier one there, once the new one is complete on the disk.
+    - `provenance`: plain values worth keeping with it (fingerprint of the data, seed, recipe); `read_manifest` hands
+      them back.
 
-    Raises `ArtifactError` when something is in the way or the folder cannot be written; nothing is left
-    behind then.
+    Raises `ArtifactError` when something is in the way or the folder cannot be written; nothing is left behind then.
     """
     import polars as pl
 
     contents = {
-        "kind": recommender.spec.kind,
-        "spec": spec_to_dict(recommender.spec),
-        "items": _described(recommender.items),
+        "kind": fitted.spec.kind,
+        "spec": spec_to_dict(fitted.spec),
+        "items": _described(fitted.items),
+        **fitted.facts(),
         "provenance": dict(provenance or {}),
     }
-    items = pl.DataFrame({"label": recommender.items.series, "count": recommender.item_counts})
-    write_container(path, MODEL, contents, recommender.tensors(), {"items": items}, overwrite=overwrite)
+    items = pl.DataFrame({"label": fitted.items.series, **fitted.columns()})
+    form, _ = _KINDS[fitted.noun]
+    write_container(path, form, contents, fitted.tensors(), {"items": items}, overwrite=overwrite)
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:
-    """Raise the `ArtifactError` that `save` would raise for what is in the way."""
+    """Raise the `ArtifactError` that `save` of a model would raise for what is in the way."""
     container.check_new(path, MODEL, ("items",), overwrite=overwrite)
 
 
-def load(path: str | Path, *, device: str = "cpu") -> Recommender:
-    """Read a recommender that `save` wrote; it gives the same scores, bit for bit, on the same machine.
+def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
+    """Read what `save` wrote of a `cls`, such as `Recommender`; it gives the same bits on the same machine.
 
-    Everything is verified before anything is built, and no file is executed. Raises `ArtifactError` for a
-    folder that is damaged, incomplete, of a newer format, or of a kind or with settings that this version
-    does not know.
+    Everything is verified before anything is built, and no file is executed. Raises `ArtifactError` for a folder that
+    is damaged, incomplete, of a newer format, or of a kind or with settings that this version does not know.
     """
-    saved = read_container(path, MODEL)
+    form, known = _KINDS[cls.noun]
+    saved = read_container(path, form)
     try:
-        spec = spec_from_dict(recommender_spec(saved.manifest["kind"]), saved.manifest["spec"])
-    except (KeyError, SpecError, TypeError) as problem:
+        spec_class = known.load(saved.manifest["kind"])
+        values, _ = migrated(spec_class, saved.manifest["spec"])
+        spec = spec_from_dict(spec_class, values)
+    except (KeyError, SpecError, TypeError, AttributeError) as problem:
         raise ArtifactError(
-            f"Kind and settings of a saved model must be known to this version of unblur; in {path}: "
+            f"Kind and settings of a saved {form.noun} must be known to this version of unblur; in {path}: "
             f"{problem} It was saved by unblur {writer(saved.manifest)}; load it with that version."
         ) from None
     try:
         columns = saved.tables["items"].to_dict()
-        items, counts = Vocabulary(columns["label"]), columns["count"].to_numpy().astype(np.int64, copy=True)
+        items = Vocabulary(columns.pop("label"))
         if _described(items) != saved.manifest["items"]:
             raise ValueError(f"items.parquet holds {items!r} instead of {saved.manifest['items']}")
-        restored: Recommender = spec.restore(items, counts, saved.tensors, device)
+        arrays = {name: np.array(column.to_numpy()) for name, column in columns.items()}
+        if hasattr(spec, "restore"):  # a kind that is not yet arrays alone
+            counts = (arrays["count"],) if "count" in arrays else ()
+            old: F = spec.restore(items, *counts, saved.tensors, device)
+            return old
+        loaded: F = resolve(spec.fitted).from_tensors(spec, items, arrays, saved.tensors, device)
     except (KeyError, IndexError, TypeError, ValueError) as problem:
-        refuse(path, MODEL, f"the parts do not fit together ({type(problem).__name__}: {problem})")
-    return restored
-
-
-def save_synthesizer(
-    synthesizer: Synthesizer,
-    path: str | Path,
-    *,
-    overwrite: bool = False,
-    provenance: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a fitted synthesizer to a new folder: the files of `save`, but without how often items were taken.
-
-    Its `notes` go into the manifest. Raises `ArtifactError` as `save` does.
-    """
-    import polars as pl
-
-    contents = {
-        "kind": synthesizer.spec.kind,
-        "spec": spec_to_dict(synthesizer.spec),
-        "items": _described(synthesizer.items),
-        "notes": list(synthesizer.notes),
-        "provenance": dict(provenance or {}),
-    }
-    items = pl.DataFrame({"label": synthesizer.items.series})
-    write_container(path, SYNTHESIZER, contents, synthesizer.tensors(), {"items": items}, overwrite=overwrite)
-
-
-def load_synthesizer(path: str | Path, *, device: str = "cpu") -> Synthesizer:
-    """Read a synthesizer that `save_synthesizer` wrote; for the same `rng` it samples the same users.
-
-    Verified, and refused with `ArtifactError`, as `load` does.
-    """
-    saved = read_container(path, SYNTHESIZER)
-    try:
-        spec = spec_from_dict(synthesizer_spec(saved.manifest["kind"]), saved.manifest["spec"])
-    except (KeyError, SpecError, TypeError) as problem:
-        raise ArtifactError(
-            f"Kind and settings of a saved synthesizer must be known to this version of unblur; in {path}: "
-            f"{problem} It was saved by unblur {writer(saved.manifest)}; load it with that version."
-        ) from None
-    try:
-        items = Vocabulary(saved.tables["items"]["label"])
-        if _described(items) != saved.manifest["items"]:
-            raise ValueError(f"items.parquet holds {items!r} instead of {saved.manifest['items']}")
-        restored: Synthesizer = spec.restore(items, saved.tensors, device)
-    except (KeyError, IndexError, TypeError, ValueError) as problem:
-        refuse(path, SYNTHESIZER, f"the parts do not fit together ({type(problem).__name__}: {problem})")
-    return restored
+        refuse(path, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
+    return loaded
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
     """The manifest of a saved model: kind, spec, versions, items, provenance, and the sha256 of its files.
 
-    Checked in itself, without reading the other files. Raises `ArtifactError` as `load` does.
+    Checked in itself, without reading the other files. Raises `ArtifactError` as `load_as` does.
     """
     return container.read_manifest(path, MODEL)
 

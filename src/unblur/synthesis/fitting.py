@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,12 @@ from torch import Tensor, nn
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.splits.sets import Split
 from unblur.errors import DataError
+from unblur.fitted import StoppingData
 from unblur.privacy.accountant import Accounting, Privacy, Stage, planned
 from unblur.privacy.noise import NoisySums, noisy_counts
 from unblur.progress import Progress, of_part
 from unblur.randomness import RNG, streams, torch_generator
+from unblur.run import Run
 from unblur.spec import spec_to_dict
 from unblur.synthesis.autoencoder_training import AutoencoderJudge, AutoencoderLearner, codes, stopping_split
 from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
@@ -31,7 +32,7 @@ from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
 from unblur.training.loop import Training
 from unblur.training.private import train_privately
-from unblur.training.settings import Optimizer, Plan, Precision, Stopping
+from unblur.training.settings import Optimizer, Plan, Precision
 
 AUTOENCODER, DIFFUSION = "the autoencoder", "the diffusion"
 
@@ -41,22 +42,15 @@ def fit_latent(
     train: Interactions,
     *,
     rng: RNG | None,
-    device: str,
-    progress: Progress,
-    validation: Interactions | Split | None,
-    checkpoints: str | Path | None,
+    run: Run,
+    validation: StoppingData | None,
 ) -> LatentSynthesizer:
-    """Fit an autoencoder and, where there are settings for one, a diffusion on its codes; see `TrainedOnRows.fit`."""
+    """Fit an autoencoder and, where there are settings for one, a diffusion on its codes; see `TrainedOnRows.learn`."""
+    device, progress, folder = run.device, run.progress, run.checkpoints
     diffusion = spec.diffusion if isinstance(spec, SDRM) else None
     on = check_device(device, spec.precision)
     check_train(train)
     stopping = spec.vae.stopping
-    if validation is not None and stopping is None:
-        raise DataError(
-            "`validation` serves to stop by, and this spec does not stop early; saw both. "
-            "Give the spec a `vae.stopping`, or leave `validation` out."
-        )
-    folder = None if checkpoints is None else Path(checkpoints)
     known = recorded_seed(folder / "autoencoder") if rng is None and folder is not None else None
     seed = int(streams(rng, "training")["training"].integers(0, 2**62)) if known is None else known
     identity = {
@@ -76,16 +70,9 @@ def fit_latent(
         accounting = _private_plan(spec.privacy, spec.vae, diffusion, part.n_users)
         vae = _private_autoencoder(spec.vae, learner, accounting, seed, secret, progress)
     else:
-        run = Training(
+        training = Training(
             learner,
-            Plan(
-                epochs=spec.vae.epochs,
-                batch_size=spec.vae.batch_size,
-                precision=spec.precision,
-                stopping=None
-                if stopping is None
-                else Stopping(metric=stopping.metric, every=stopping.every, patience=stopping.patience + 1),
-            ),
+            spec.plans()["autoencoder"],
             seed=seed,
             device=device,
             judge=None if split is None or stopping is None else AutoencoderJudge(split, stopping, on),
@@ -93,9 +80,9 @@ def fit_latent(
             checkpoint_every=25,
             progress=of_part(progress, AUTOENCODER),
         )
-        for _ in run.epochs():
+        for _ in training.epochs():
             pass
-        vae = run.fitted()
+        vae = training.fitted()
     denoiser = None
     if diffusion is not None or spec.vae.prior == "codes":
         trained = codes(vae, learner.rows)

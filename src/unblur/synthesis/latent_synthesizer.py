@@ -14,9 +14,9 @@ from torch import Tensor
 
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
+from unblur.fitted import Tensors
 from unblur.privacy.accountant import Accounting, Stage
 from unblur.randomness import RNG, streams, torch_generator
-from unblur.recommender import Tensors
 from unblur.synthesis.discretization import Scores, discretized
 from unblur.synthesis.latent_noise import LatentDenoiser
 from unblur.synthesis.latent_sampling import LatentSampler, lengths
@@ -50,7 +50,7 @@ class LatentSynthesizer(Synthesizer):
         accounting: Accounting | None,
         device: str,
     ) -> None:
-        super().__init__(spec, items, n_real_users, device)
+        super().__init__(spec, items, n_real_users, device=device)
         self.counts, self.taken, self.vae, self.denoiser = counts, taken, vae, denoiser
         self.accounting = accounting
 

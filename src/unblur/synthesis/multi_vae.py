@@ -20,6 +20,7 @@ class MultiVAE(TrainedOnRows):
 
     kind: ClassVar[str] = "multi-vae"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.synthesis.latent_synthesizer:LatentSynthesizer"
     vae: VariationalAutoencoder = VariationalAutoencoder()
     """The autoencoder, and how it is trained."""
     discretization: Discretization = Discretization()

@@ -32,6 +32,7 @@ class SDRM(TrainedOnRows):
 
     kind: ClassVar[str] = "sdrm"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.synthesis.latent_synthesizer:LatentSynthesizer"
     vae: VariationalAutoencoder = VariationalAutoencoder()
     """Between rows and latents; trained first, then frozen."""
     diffusion: LatentDiffusion = LatentDiffusion()

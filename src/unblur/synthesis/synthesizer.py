@@ -4,22 +4,24 @@ saved."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
+from unblur.fitted import Array, Fitted, FittedSpec, S_co, Tensors
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
-from unblur.recommender import Tensors
+from unblur.saving.models import load_as, save
 
 if TYPE_CHECKING:
     from unblur.synthesis.settings import Discretization
@@ -56,41 +58,37 @@ class Blocks:
             yield Block(place, size, np.random.default_rng([self.seed, place]))
 
 
-class SynthesizerSpec(Protocol):
+Y_co = TypeVar("Y_co", bound="Synthesizer", covariant=True, default="Synthesizer")
+
+
+class SynthesizerSpec(FittedSpec[Y_co]):
     """Hyper-parameters of a synthesizer, and how to fit them to data."""
 
-    kind: ClassVar[str]
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> Synthesizer:
-        """Learn from `train`, which stays unchanged, and return a new fitted synthesizer."""
-        ...
-
-    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> Synthesizer:
-        """The fitted synthesizer that `tensors` came from (see `Synthesizer.tensors`)."""
-        ...
-
-
-class Synthesizer(ABC):
+@dataclass(frozen=True, eq=False, repr=False)
+class Synthesizer(Fitted[S_co], ABC):
     """Fitted and immutable. It samples users over the items of the real data."""
 
-    def __init__(self, spec: Any, items: Vocabulary, n_real_users: int, device: str = "cpu") -> None:
-        self.spec = spec
-        self.items = items
-        self.n_real_users = n_real_users
-        self.device = device
+    n_real_users: int
+    """How many users it was fitted to."""
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self.items):,} items, {self.spec})"
+    noun: ClassVar[str] = "synthesizer"
 
     @abstractmethod
     def _rows(self, blocks: Blocks) -> Rows:
         """The users of each block, one matrix a block."""
 
-    @abstractmethod
     def tensors(self) -> Tensors:
-        """Everything learned, by name, beside `items`; `n_real_users` is one of them."""
+        """Everything learned, by name, and `n_real_users` as an array of one number."""
+        return {**super().tensors(), "n_real_users": np.array([self.n_real_users], dtype=np.int64)}
+
+    def facts(self) -> Mapping[str, Any]:
+        """The notes."""
+        return {"notes": list(self.notes)}
+
+    @classmethod
+    def _further(cls, columns: Mapping[str, NDArray[Any]], left: dict[str, Array]) -> dict[str, Any]:
+        return {"n_real_users": int(np.asarray(left.pop("n_real_users"))[0])}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -144,10 +142,8 @@ class Synthesizer(ABC):
 
     @final
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write it to a new folder; `unblur.saving.models.load_synthesizer` reads it back."""
-        from unblur.saving import models as artifact
-
-        artifact.save_synthesizer(self, path, overwrite=overwrite)
+        """Write it to a new folder; `load_synthesizer` reads it back."""
+        save(self, path, overwrite=overwrite)
 
     def _batches(self, blocks: Blocks, size: int, progress: Progress) -> Iterator[Interactions]:
         done = 0
@@ -157,6 +153,14 @@ class Synthesizer(ABC):
             users = Vocabulary.range(done) if done == rows.shape[0] else Vocabulary(labels)
             progress(ProgressEvent("sample users", done, blocks.n_users))
             yield Interactions(rows, users, self.items)
+
+
+def load_synthesizer(path: str | Path, *, device: str = "cpu") -> Synthesizer:
+    """Read a synthesizer that `Synthesizer.save` wrote; for the same `rng` it samples the same users.
+
+    Raises `ArtifactError` as `unblur.saving.models.load_as` does.
+    """
+    return load_as(Synthesizer, path, device=device)  # type: ignore[type-abstract]
 
 
 def _regrouped(blocks: Iterable[sparse.csr_array], size: int) -> Rows:

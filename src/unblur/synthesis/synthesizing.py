@@ -132,7 +132,7 @@ def synthesize(
                 write(part.binarized(), folder / REAL / f"{name}.parquet")
         if keep_synthesizer:
             origin = None if private else trained_on(train, recipe)
-            artifact.save_synthesizer(synthesizer, folder / SAVED, provenance=origin)
+            artifact.save(synthesizer, folder / SAVED, provenance=origin)
     return Synthesized(synthesizer, train, wanted, n_pairs, fit_seconds, sample_seconds, tuple(notes))
 
 

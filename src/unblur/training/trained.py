@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData
 from unblur.randomness import RNG
-from unblur.recommender import Recommender
+from unblur.recommender import Recommender, RecommenderSpec
+from unblur.run import Run
+from unblur.training.settings import Plan, Precision, Stopping
 
 if TYPE_CHECKING:
     import torch
@@ -22,73 +24,54 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Recommender)
 
 
-class TrainedByEpochs(Generic[R]):
+class TrainedByEpochs(RecommenderSpec[R]):
     """A spec with `epochs`, `batch_size`, `precision` and `stopping`, and with a learner of its own."""
 
-    def fit(
+    epochs: int
+    batch_size: int
+    precision: Precision
+    stopping: Stopping | None
+
+    def plans(self) -> Mapping[str, Plan]:
+        """The one training."""
+        return {"training": Plan(self.epochs, self.batch_size, self.precision, self.stopping, self.decays)}
+
+    @property
+    def decays(self) -> Literal["none", "linear"]:
+        """How the learning rate falls."""
+        return "none"
+
+    def learn(
         self,
         train: Interactions,
         *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
-        **own: Any,
+        rng: RNG | None,
+        run: Run,
+        validation: StoppingData | None,
     ) -> R:
         """Train, and return the recommender of the best evaluated epoch (of the last one without `stopping`).
 
-        - `validation`: interactions of the same users and items to stop by, where a protocol gives some.
-          Without it `stopping` sets a part of `train` aside, and the rest is trained on.
-        - `checkpoints`: a folder to keep the state of the run in after every evaluated epoch. Called again
-          with the same spec, data and seed, an interrupted run goes on from there and ends in the same bytes.
-        - `tensorboard`: a folder for event files.
-        - `own`: what `training` of this kind takes beside these.
-
-        Raises `DataError` for data that cannot be trained on, `DivergedTraining` when a loss is not finite,
-        and `ArtifactError` when a checkpoint cannot be written or belongs to another run.
+        Without `validation`, `stopping` sets a part of `train` aside, and the rest is trained on. Raises `DataError` for
+        data that cannot be trained on, `DivergedTraining` when a loss is not finite, and `ArtifactError` when a
+        checkpoint cannot be written or belongs to another run.
         """
-        run = self.training(
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            checkpoints=checkpoints,
-            tensorboard=tensorboard,
-            **own,
-        )
-        for _ in run.epochs():
+        training = self.training(train, rng=rng, run=run, validation=validation)
+        for _ in training.epochs():
             pass
-        return run.fitted()
+        return training.fitted()
 
     def training(
         self,
         train: Interactions,
         *,
         rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
+        run: Run = Run(),
+        validation: StoppingData | None = None,
     ) -> Training[R]:
-        """What `fit` runs, for a caller who wants to see each epoch and to stop at will; arguments as of
-        `fit`."""
+        """What `fit` runs, for a caller who wants to see each epoch and to stop at will; arguments as of `fit_in`."""
         from unblur.training.runs import start_run
 
-        return start_run(
-            self,  # type: ignore[arg-type]  # the fields are those of the spec that this is mixed into
-            self.learner,
-            train,
-            rng=rng,
-            device=device,
-            progress=progress,
-            validation=validation,
-            checkpoints=checkpoints,
-            tensorboard=tensorboard,
-        )
+        return start_run(self, self.learner, train, rng=rng, run=run, validation=validation)
 
     def learner(
         self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device

@@ -47,8 +47,9 @@ def space_of(
 
 
 def _own_space(base: Any) -> tuple[Dimension, ...]:
-    found = {**SPACES.get(base.kind, {}), **getattr(type(base), "search_space", {})}
-    return tuple(Dimension(path, choice(values), (path,)) for path, values in found.items())
+    own: tuple[Dimension, ...] = base.space()
+    values = {} if own else SPACES.get(base.kind, {})  # of kinds that do not yet say it themselves
+    return own or tuple(Dimension(path, choice(tried), (path,)) for path, tried in values.items())
 
 
 def _limited(dimension: Dimension, largest: int) -> Dimension:

@@ -3,108 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from unblur.data.interactions import Interactions
-from unblur.errors import SpecError
+from unblur.space import Choice as Choice
+from unblur.space import Dimension as Dimension
+from unblur.space import Point as Point
+from unblur.space import Range as Range
 from unblur.spec import set_path, spec_from_dict, spec_to_dict
 from unblur.tuning.search import _within_rank
 from unblur.tuning.trials import inside, space_of, value_at
 
 T = TypeVar("T")
-Point: TypeAlias = Mapping[str, Any]
-"""A value for each dimension, by name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of some values."""
-
-    values: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise SpecError("A choice must have values to try; there are none. Give some.")
-
-    def at(self, place: float) -> Any:
-        """The value at a place between 0 and 1."""
-        return self.values[min(int(place * len(self.values)), len(self.values) - 1)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that say what it is."""
-        return {"choice": list(self.values)}
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A number between two: even, in steps, or even in its logarithm."""
-
-    low: float
-    high: float
-    """Not below `low`; both are exponents of e where `logarithmic`."""
-    step: float | None = None
-    """Round to multiples of this, as hyperopt's quniform does."""
-    logarithmic: bool = False
-
-    def __post_init__(self) -> None:
-        ends = math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high
-        if not ends or (self.step is not None and not 0 < self.step < math.inf):
-            raise SpecError(
-                f"A range must run from a number up to another, in steps above 0; saw {self.low}, {self.high}, "
-                f"{self.step}. Correct it."
-            )
-
-    def at(self, place: float) -> float:
-        """The value at a place between 0 and 1."""
-        value = self.low + place * (self.high - self.low)
-        if self.step is not None:
-            return float(round(round(value / self.step) * self.step, 12))
-        return math.exp(value) if self.logarithmic else value
-
-    def values(self) -> tuple[float, ...] | None:
-        """All values, in order; `None` where there is no end of them."""
-        if self.low == self.high:
-            return (self.at(0),)
-        if self.step is None:
-            return None
-        first, last = round(self.low / self.step), round(self.high / self.step)
-        return tuple(float(round(at * self.step, 12)) for at in range(first, last + 1))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that say what it is."""
-        name = "loguniform" if self.logarithmic else "uniform" if self.step is None else "quniform"
-        return {name: [self.low, self.high, *([] if self.step is None else [self.step])]}
-
-
-def _alone(value: Any) -> Any:
-    return value
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One thing that is searched."""
-
-    name: str
-    """What reports call it: a path of the spec, or the name that another program has for it."""
-    values: Choice | Range
-    paths: tuple[str, ...]
-    """The dotted paths in the spec that take the value."""
-    convert: Callable[[Any], Any] = field(default=_alone, compare=False)
-    """From the value to what stands at the paths."""
-
-    def all(self) -> tuple[Any, ...] | None:
-        """All values, in order; `None` where there is no end of them."""
-        return self.values.values if isinstance(self.values, Choice) else self.values.values()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that say what it is."""
-        return {"name": self.name, **self.values.to_dict(), "paths": list(self.paths)}
 
 
 def dimensions_of(

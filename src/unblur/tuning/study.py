@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError, out_of_memory
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
+from unblur.run import Run
 from unblur.spec import spec_to_dict
 from unblur.tuning.journal import OwnTrials, Trial
 from unblur.tuning.pruning import Pruner, Verdict, check_pruner, verdict_after
@@ -284,16 +284,11 @@ def _until(deadline: float, verdict: Verdict) -> Verdict:
 
 def _fitted(spec: Any, given: Split, seed: int, verdict: Verdict, device: str, progress: Progress) -> _Fitted:
     """The recommender of a setting, its training watched where it has epochs."""
-    options: dict[str, Any] = {
-        "rng": streams(seed, "fit")["fit"],
-        "device": device,
-        "progress": progress,
-    }
-    if getattr(spec, "stopping", None) is not None and "validation" in signature(spec.fit).parameters:
-        options["validation"] = given.held_out
-    if not hasattr(spec, "training"):
-        return _Fitted(spec.fit(given.train, **options))
-    run = spec.training(given.train, **options)
+    generator, run_ = streams(seed, "fit")["fit"], Run(device, progress)
+    validation = given.held_out if spec.stops and spec.plans() else None
+    if not spec.plans():
+        return _Fitted(spec.fit_in(run_, given.train, rng=generator))
+    run = spec.training(given.train, rng=generator, run=run_, validation=validation)
     validations: dict[str, float] = {}
     pruned = False
     with closing(run.epochs()) as epochs:

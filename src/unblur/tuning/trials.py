@@ -17,7 +17,8 @@ from unblur.models.spectral.bspm import BSPM
 from unblur.models.spectral.shared_pass import SharedPass, share
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, generator
-from unblur.spec import replace_field, spec_to_dict
+from unblur.run import Run
+from unblur.spec import Spec, replace_field, spec_to_dict
 
 T = TypeVar("T")
 Space = Mapping[str, tuple[Any, ...]]
@@ -30,7 +31,7 @@ def space_of(base: Any, changes: Mapping[str, Sequence[Any]] | None = None) -> d
     Paths inside a part that the spec leaves out (no sharpening, no low-pass) are not searched. Raises `SpecError`
     for an unknown path, a path to a whole part, an empty list of values, and a spec that has nothing to search.
     """
-    known = dict(getattr(type(base), "search_space", {}))
+    known = own_space(base)
     plain = dict(_leaves(spec_to_dict(base)))
     for path, values in (changes or {}).items():
         if not values:
@@ -48,6 +49,11 @@ def space_of(base: Any, changes: Mapping[str, Sequence[Any]] | None = None) -> d
             f"{type(base).__name__} has no search space, so there is nothing to tune. Tune another model."
         )
     return kept
+
+
+def own_space(base: Spec) -> dict[str, tuple[Any, ...]]:
+    """The values of each path that a kind which is not trained by epochs comes with."""
+    return {} if base.plans() else {entry.name: entry.all() or () for entry in type(base)().space()}
 
 
 def settings_of(base: T, space: Space, n: int, *, rng: RNG | None = None) -> list[T]:
@@ -133,7 +139,7 @@ class Trials:
                     f"No searched rank may exceed the smaller side of the matrix, {smaller:,}; saw {some(sorted(set(ranks)))}. "
                     "Leave the larger ones out of the search space."
                 )
-            self.shared = share(self.specs, split.train, rng=random, device=device, progress=progress)
+            self.shared = share(self.specs, split.train, rng=random, run=Run(device, progress))
 
     def values(self, settings: Sequence[int] | None = None) -> NDArray[np.float64]:
         """(settings, users) the metric; exact for up to eight settings, see `SharedPass.rankings`."""

@@ -83,7 +83,7 @@ def test_without_implicit_the_install_line_is_given_and_saved_models_still_load(
     monkeypatch.setitem(sys.modules, "implicit", None)
     with pytest.raises(CapabilityError, match=r"extra `als`.*pip install 'unblur\[als\]'"):
         ALS().fit(DATA, rng=0)
-    loaded = model.spec.restore(model.items, model.item_counts, model.tensors(), "cpu")
+    loaded = type(model).from_tensors(model.spec, model.items, model.columns(), model.tensors(), "cpu")
     assert np.array_equal(loaded.score(DATA), model.score(DATA))
 
 

@@ -15,6 +15,7 @@ from unblur.models.diffusion.latent_diffrec import LatentDiffRec
 from unblur.models.diffusion.settings import Autoencoder, Denoiser, ItemClusters, TimeWeights
 from unblur.models.popularity import Popularity
 from unblur.recommender import Recommender
+from unblur.run import Run
 from unblur.spec import replace_field, spec_from_dict, spec_to_dict
 from unblur.training.settings import Optimizer, Stopping
 
@@ -96,11 +97,11 @@ def test_the_loss_falls_and_it_learns_what_popularity_cannot(spec: LatentDiffRec
 def test_given_embeddings_decide_the_clusters(tmp_path: Path) -> None:
     spec = replace(QUICK, clusters=ItemClusters(count=2, embeddings="given"))
     points = np.repeat([[0.0], [1.0]], [20, 40], axis=0)
-    model = spec.fit(DATA, rng=0, item_embeddings=points, checkpoints=tmp_path)
+    model = spec.fit_in(Run(checkpoints=tmp_path), DATA, rng=0, item_embeddings=points)
     assert model.tensors()["clusters"].tolist() == [0] * 20 + [1] * 40  # type: ignore[union-attr]
     assert model.autoencoder.shares == [4, 8]
     with pytest.raises(ArtifactError, match="item_embeddings"):
-        spec.fit(DATA, rng=0, item_embeddings=points + 1, checkpoints=tmp_path)
+        spec.fit_in(Run(checkpoints=tmp_path), DATA, rng=0, item_embeddings=points + 1)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +136,8 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(SpecError, match="encoder_dims"):
         replace(QUICK, clusters=ItemClusters(count=20)).fit(DATA, rng=0)
     with pytest.raises(DataError, match="60 items"):
-        replace(QUICK, clusters=ItemClusters(count=2, embeddings="given")).fit(
-            DATA, rng=0, item_embeddings=np.zeros((59, 4))
+        replace(QUICK, clusters=ItemClusters(count=2, embeddings="given")).fit_in(
+            Run(), DATA, rng=0, item_embeddings=np.zeros((59, 4))
         )
     with pytest.raises(SpecError, match="encoder_dims"):
         Autoencoder(encoder_dims=())

@@ -24,6 +24,7 @@ from unblur.models.neural.graph_embeddings import (
     propagated,
 )
 from unblur.models.neural.lightgcn import LightGCN
+from unblur.run import Run
 from unblur.training.learner import Moment
 from unblur.training.settings import Optimizer, Stopping
 
@@ -243,7 +244,7 @@ def test_a_seed_gives_the_same_bytes_and_an_interrupted_run_ends_in_them(
     loss: str, users: str, tmp_path: Path
 ) -> None:
     spec = of_softmax(users=users, negatives=30) if loss == "softmax" else replace(SPEC, users=users)
-    run = spec.training(DATA, rng=5, checkpoints=tmp_path)
+    run = spec.training(DATA, rng=5, run=Run(checkpoints=tmp_path))
     for report in run.epochs():
         if report.epoch == 4:
             break

@@ -16,6 +16,7 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.models.neural.mult_vae import MultDAE, MultVAE
 from unblur.models.neural.multinomial import MultinomialLearner, MultinomialRecommender
+from unblur.run import Run
 from unblur.training.learner import Moment
 from unblur.training.settings import Optimizer, Stopping
 
@@ -98,7 +99,7 @@ def test_a_seed_gives_the_same_bytes(spec: MultDAE | MultVAE) -> None:
 
 @SPECS
 def test_an_interrupted_run_ends_in_the_same_bytes(spec: MultDAE | MultVAE, tmp_path: Path) -> None:
-    run = spec.training(DATA, rng=5, checkpoints=tmp_path)
+    run = spec.training(DATA, rng=5, run=Run(checkpoints=tmp_path))
     for report in run.epochs():
         if report.epoch == 6:
             break

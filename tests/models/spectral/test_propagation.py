@@ -10,12 +10,11 @@ from scipy import sparse
 from tests.models.spectral.generated import matrix
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
-from unblur.models.spectral import bspm as module
 from unblur.models.spectral import ordering as orders
 from unblur.models.spectral import propagation as propagations
 from unblur.models.spectral.bspm import BSPM
 from unblur.models.spectral.flow import Flow
-from unblur.models.spectral.normalization import normalize
+from unblur.models.spectral.normalization import normalize, start_rows
 from unblur.models.spectral.ordering import Ordering, columns_taken, reordered
 from unblur.models.spectral.polynomial import Polynomial, fit
 from unblur.models.spectral.propagation import Propagation
@@ -83,7 +82,7 @@ def test_the_way_of_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
     """Run on a CPU, the dense blocks meant for a GPU give what the sparse path gives."""
     train = generated(300, 200, 4000, rng=0)
     model = spec.fit(train)
-    rows = module.start_rows(spec, train, train.item_degrees)
+    rows = start_rows(train, train.item_degrees, spec.history)
     low_pass = model.plan.decode @ (torch.from_numpy(rows.toarray()) @ model.plan.encode).T
     np.testing.assert_allclose(
         (model._filtered(rows) + low_pass).numpy().T, model.score(train), rtol=0, atol=1e-6

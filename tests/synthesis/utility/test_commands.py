@@ -19,8 +19,8 @@ from unblur.experiment.recipe.library import load_recipe
 from unblur.models.linear.truncated_svd import TruncatedSVD
 from unblur.randomness import streams
 from unblur.run import Run
-from unblur.saving import models as artifact
 from unblur.synthesis.settings import Discretization
+from unblur.synthesis.synthesizer import load_synthesizer
 from unblur.synthesis.utility.task import PreparedUsers, UtilityTask, utility_task
 
 ARMS = ("full", "multi-resolution", "plain-vae", "no-synthetic", "ease")
@@ -46,7 +46,7 @@ def test_a_run_measures_every_arm_and_keeps_the_synthesizer(tmp_path: Path) -> N
     }
     assert report["provenance"]["spec"]["downstream"]["kind"] == "truncated-svd"
     assert any("batch_size is 90, not 500" in note for note in report["notes"])
-    synthesizer = artifact.load_synthesizer(out / "synthesizer")
+    synthesizer = load_synthesizer(out / "synthesizer")
     assert synthesizer.n_real_users == 90
     assert isinstance(load_recipe(out / "recipe.toml").task, UtilityTask)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d", "out", "r.toml"]
@@ -405,7 +405,7 @@ def test_own_data_in_a_sample_with_its_card_out(own: Path, tmp_path: Path, log: 
         "must not be used for",
     ):
         assert fact in card
-    assert artifact.load_synthesizer(tmp_path / "a" / "synthesizer").spec.vae.latent == 4
+    assert load_synthesizer(tmp_path / "a" / "synthesizer").spec.vae.latent == 4
     again = [*words[:3], tmp_path / "b", *words[4:6], *SETTINGS]
     assert main([*map(str, again)]) == 0
     same = (tmp_path / "a" / "synthetic.parquet").read_bytes()

@@ -22,8 +22,7 @@ from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.ranking import PreparedSplit as Prepared
 from unblur.experiment.recipe.library import load_recipe
 from unblur.progress import Progress, silent
-from unblur.recommender import Recommender
-from unblur.saving import models as artifact
+from unblur.recommender import Recommender, load
 
 CONFIGURATION = "recbole.json"
 """The file, beside recipe, report and model, that keeps RecBole's configuration of a run."""
@@ -126,7 +125,7 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
             f"The data of a saved run must be those that it was fitted to; {configuration.dataset} has changed since. "
             "Put the old files back, or run again."
         )
-    model = artifact.load(folder / "model", device=device_of(configuration))
+    model = load(folder / "model", device=device_of(configuration))
     split = prepared.split
     parts = experiment.read_parts(prepared.recipe.data, _file(configuration), progress=progress)
     return Loaded(

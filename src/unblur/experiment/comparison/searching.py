@@ -18,6 +18,7 @@ from unblur.spec import replace_field
 from unblur.tuning.pruning import Pruner
 from unblur.tuning.space import SPACES, Dimension, dimensions_of, point_of
 from unblur.tuning.study import Study
+from unblur.tuning.trials import own_space
 
 SET_ASIDE = 0.1
 """The share of each user's train interactions that settings are judged on, where no validation part is given."""
@@ -75,7 +76,7 @@ def searched(
     spec: Any, split: Split, changes: Mapping[str, Sequence[Any]] | None = None
 ) -> tuple[Dimension, ...]:
     """What is searched of a model; nothing for a kind without hyper-parameters. Raises `SpecError` for an empty range."""
-    if not (changes or getattr(type(spec), "search_space", {}) or SPACES.get(spec.kind)):
+    if not (changes or own_space(spec) or SPACES.get(spec.kind)):
         return ()
     found = dimensions_of(spec, changes, train=split.train)
     without: set[str] = set()

@@ -11,9 +11,9 @@ from pydantic import PositiveInt
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
+from unblur.fitted import Tensors
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Denoiser, Objective, Sampling, TimeWeights
-from unblur.recommender import Tensors
 from unblur.spec import spec
 from unblur.training.settings import Optimizer, Stopping
 from unblur.training.trained import TrainedByEpochs
@@ -34,6 +34,7 @@ class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
 
     kind: ClassVar[str] = "diffrec"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.models.diffusion.item_diffusion:DiffRecRecommender"
     schedule: Schedule = Schedule()
     """How noisy rows become, and in how many steps."""
     denoiser: Denoiser = Denoiser()
@@ -54,6 +55,11 @@ class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
     """When training ends early; `None` trains all epochs on all of train and keeps the last weights."""
     time_weights: TimeWeights | None = None
     """T-DiffRec: weigh each user's interactions by their order in time, in input and target alike."""
+
+    @property
+    def needs_timestamps(self) -> bool:
+        """T-DiffRec weighs interactions by their order in time."""
+        return self.time_weights is not None
 
     def __post_init__(self) -> None:
         check_steps(self.schedule, self.sampling)

@@ -92,7 +92,7 @@ def lightgcn_embeddings(
     run = Training(learner, plan, seed=seed, progress=of_part(progress, "item embeddings"))
     for _ in run.epochs():
         pass
-    return run.fitted().outward
+    return run.fitted().tables()[1]
 
 
 def nearest_centres(

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
+from unblur.fitted import Tensors
 from unblur.models.diffusion.denoiser import DenoisingNetwork
 from unblur.models.diffusion.histories import row_keys, row_weights
 from unblur.models.diffusion.objective import DenoisingLoss
 from unblur.models.diffusion.sampling import Inference
 from unblur.models.diffusion.settings import GONE
 from unblur.randomness import streams, torch_generator
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
 from unblur.training.rows import SparseRows, scored
@@ -75,7 +76,7 @@ class RowLearner:
         return built(self.spec, self.items, self.item_counts, state, self.seed, str(self.rows.weights.device))
 
 
-class DiffRecRecommender(Recommender):
+class DiffRecRecommender(Recommender["DiffRec"]):
     """Scores are the rows that the reverse chain makes of histories."""
 
     in_threads: ClassVar[bool] = True
@@ -89,7 +90,7 @@ class DiffRecRecommender(Recommender):
         seed: int,
         device: str,
     ) -> None:
-        super().__init__(spec, items, item_counts, device)
+        super().__init__(spec, items, item_counts, device=device)
         self.network, self.seed = network, seed
         self.inference = Inference(network, spec.schedule, spec.objective, spec.sampling)
 
@@ -109,12 +110,6 @@ class DiffRecRecommender(Recommender):
         return {**weights, "seed": np.array([self.seed], dtype=np.int64)}
 
 
-class TimedDiffRecRecommender(DiffRecRecommender):
-    """T-DiffRec: histories are weighted by their order in time."""
-
-    needs_timestamps: ClassVar[bool] = True
-
-
 def built(
     spec: DiffRec, items: Vocabulary, item_counts: NDArray[np.int64], weights: Weights, seed: int, device: str
 ) -> DiffRecRecommender:
@@ -122,8 +117,7 @@ def built(
     with torch.device("meta"):
         network = DenoisingNetwork(len(items), spec.denoiser)
     load_weights(network, weights)
-    kind = DiffRecRecommender if spec.time_weights is None else TimedDiffRecRecommender
-    return kind(spec, items, item_counts, network, seed, device)
+    return DiffRecRecommender(spec, items, item_counts, network, seed, device)
 
 
 def restored(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from pydantic import PositiveInt
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
+from unblur.fitted import StoppingData, Tensors
 from unblur.models.diffusion.diffrec import check_steps
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import (
@@ -22,9 +22,8 @@ from unblur.models.diffusion.settings import (
     Sampling,
     TimeWeights,
 )
-from unblur.progress import Progress, silent
 from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.run import Run
 from unblur.spec import spec
 from unblur.training.settings import Optimizer, Stopping
 from unblur.training.trained import TrainedByEpochs
@@ -44,6 +43,7 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
 
     kind: ClassVar[str] = "l-diffrec"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.models.diffusion.latent_diffusion:LatentDiffRecRecommender"
     clusters: ItemClusters = ItemClusters()
     """Which items are encoded together."""
     autoencoder: Autoencoder = Autoencoder()
@@ -70,26 +70,44 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
     time_weights: TimeWeights | None = None
     """LT-DiffRec: weigh each user's interactions by their order in time, in input and target alike."""
 
+    @property
+    def needs_timestamps(self) -> bool:
+        """T-DiffRec weighs interactions by their order in time."""
+        return self.time_weights is not None
+
     def __post_init__(self) -> None:
         check_steps(self.schedule, self.sampling)
+
+    def fit_in(
+        self,
+        run: Run,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        validation: StoppingData | None = None,
+        item_embeddings: NDArray[np.floating[Any]] | None = None,
+    ) -> LatentDiffRecRecommender:
+        """`fit` within a run, with `item_embeddings` as `training` takes them."""
+        training = self.training(
+            train, rng=rng, run=run, validation=validation, item_embeddings=item_embeddings
+        )
+        for _ in training.epochs():
+            pass
+        return training.fitted()
 
     def training(
         self,
         train: Interactions,
         *,
         rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
+        run: Run = Run(),
+        validation: StoppingData | None = None,
         item_embeddings: NDArray[np.floating[Any]] | None = None,
-        checkpoints: str | Path | None = None,
-        tensorboard: str | Path | None = None,
     ) -> Training[LatentDiffRecRecommender]:
         """What `fit` runs, for a caller who wants to see each epoch and to stop at will.
 
         `item_embeddings`, (n_items, any width) in the order of train's items, are what k-means sees where
-        `clusters.embeddings` is ``given``; `fit` takes them too. The other arguments, and the errors, are those of
-        `DiffRec.fit`.
+        `clusters.embeddings` is ``given``. The other arguments, and the errors, are those of `DiffRec.fit`.
         """
         from unblur.models.diffusion.latent_diffusion import LatentLearner
         from unblur.training.runs import start_run
@@ -102,11 +120,8 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
             lambda part, counts, seed, on: LatentLearner(self, part, counts, seed, on, item_embeddings),
             train,
             rng=rng,
-            device=device,
-            progress=progress,
+            run=run,
             validation=validation,
-            checkpoints=checkpoints,
-            tensorboard=tensorboard,
             identity={"item_embeddings": given},
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
+from unblur.fitted import Tensors
 from unblur.models.diffusion.autoencoder import ClusteredAutoencoder
 from unblur.models.diffusion.denoiser import DenoisingNetwork
 from unblur.models.diffusion.histories import row_keys, row_weights
@@ -22,7 +23,7 @@ from unblur.models.diffusion.settings import GONE, Autoencoder
 from unblur.models.variational import negative_log_likelihood, rising
 from unblur.progress import Progress, silent
 from unblur.randomness import streams, torch_generator
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
 from unblur.training.rows import RowBatch, SparseRows, scored
@@ -105,7 +106,7 @@ class LatentLearner:
         return built(self.spec, self.items, self.item_counts, weights, self.clusters, self.seed, device)
 
 
-class LatentDiffRecRecommender(Recommender):
+class LatentDiffRecRecommender(Recommender["LatentDiffRec"]):
     """Scores are the logits of the latents that the reverse chain makes of encoded histories."""
 
     in_threads: ClassVar[bool] = True
@@ -120,7 +121,7 @@ class LatentDiffRecRecommender(Recommender):
         seed: int,
         device: str,
     ) -> None:
-        super().__init__(spec, items, item_counts, device)
+        super().__init__(spec, items, item_counts, device=device)
         self.autoencoder, self.network, self.seed = autoencoder, network, seed
         self.inference = Inference(network, spec.schedule, spec.objective, spec.sampling)
 
@@ -149,12 +150,6 @@ class LatentDiffRecRecommender(Recommender):
         }
 
 
-class TimedLatentDiffRecRecommender(LatentDiffRecRecommender):
-    """LT-DiffRec: histories are weighted by their order in time."""
-
-    needs_timestamps: ClassVar[bool] = True
-
-
 def built(
     spec: LatentDiffRec,
     items: Vocabulary,
@@ -171,8 +166,7 @@ def built(
     for name, module in (("autoencoder.", autoencoder), ("network.", network)):
         own = {key.removeprefix(name): value for key, value in weights.items() if key.startswith(name)}
         load_weights(module, own)
-    kind = LatentDiffRecRecommender if spec.time_weights is None else TimedLatentDiffRecRecommender
-    return kind(spec, items, item_counts, autoencoder, network, seed, device)
+    return LatentDiffRecRecommender(spec, items, item_counts, autoencoder, network, seed, device)
 
 
 def restored(

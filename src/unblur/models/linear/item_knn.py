@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +10,15 @@ from pydantic import NonNegativeFloat, PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.models.linear.item_weights import ItemWeightsRecommender, Weights
+from unblur.models.linear.item_weights import ItemWeights, LinearSpec
 from unblur.models.linear.neighbours import column_norms, strongest, transposed
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.progress import Progress
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 
 
 @spec
-class ItemKNN:
+class ItemKNN(LinearSpec[ItemWeights]):
     """Item-based top-N recommendation (Deshpande and Karypis, ACM TOIS 22(1), 2004, section 4).
 
     Items are similar by the cosine of their columns, shrunk where it rests on little (Bell and Koren, ICDM
@@ -30,12 +27,7 @@ class ItemKNN:
     """
 
     kind: ClassVar[str] = "item-knn"
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "neighbours": (20, 50, 100, 200, 400),
-        "shrinkage": (0.0, 10.0, 100.0),
-        "normalize": (False, True),
-    }
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     neighbours: PositiveInt = 100
     """How many neighbours of each item count: k."""
     shrinkage: NonNegativeFloat = 0.0
@@ -45,16 +37,14 @@ class ItemKNN:
     normalize: bool = False
     """Divide an item's weights by their sum, so that a score is a weighted mean over its neighbours."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> ItemWeightsRecommender:
-        """Find the neighbours: Σ_u degree_u² operations, in blocks; `rng` is not needed."""
-        return self.fit_rows(train.binarized().matrix, train, progress)
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0), normalize=(False, True)
+        )
 
-    def fit_rows(
-        self, rows: sparse.csr_array, train: Interactions, progress: Progress = silent
-    ) -> ItemWeightsRecommender:
-        """Fit to `rows`, those of `train` with other weights."""
+    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+        """Find the neighbours: Σ_u degree_u² operations, in blocks."""
         norms = column_norms(rows)
 
         def cosine(
@@ -64,15 +54,9 @@ class ItemKNN:
 
         found = strongest(transposed(rows), rows, self.neighbours, weigh=cosine, progress=progress)
         weights = transposed(found) if self.neighbours_of == "target" else found
-        return ItemWeightsRecommender(
-            self, train.items, train.item_degrees, by_columns(weights) if self.normalize else weights
+        return ItemWeights(
+            self, train.items, train.item_degrees, weights=by_columns(weights) if self.normalize else weights
         )
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> ItemWeightsRecommender:
-        """The fitted recommender from its saved parts."""
-        return ItemWeightsRecommender(self, items, item_counts, cast("Weights", tensors["weights"]), device)
 
 
 def by_columns(weights: sparse.csr_array) -> sparse.csr_array:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +10,12 @@ from pydantic import PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
-from unblur.models.linear.factors import FactorsRecommender, restored_factors
+from unblur.models.linear.factors import Factors
+from unblur.models.linear.item_weights import LinearSpec
 from unblur.models.linear.neighbours import column_norms, inverse
-from unblur.progress import Progress, ProgressEvent, silent
-from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.progress import Progress, ProgressEvent
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 
 DENSE_BELOW = 400
@@ -27,7 +25,7 @@ NOTHING = 1e-5
 
 
 @spec
-class PureSVD:
+class PureSVD(LinearSpec[Factors]):
     """PureSVD (Cremonesi, Koren and Turrin, RecSys 2010, equation 5): a score is ``x·V·Vᵀ``, where V are the leading
     right singular vectors of the 0/1 train matrix.
 
@@ -36,11 +34,7 @@ class PureSVD:
     """
 
     kind: ClassVar[str] = "pure-svd"
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "rank": (16, 32, 64, 128, 256, 512),
-        "scaling": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
-    }
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
     rank: PositiveInt = 64
     """How many singular vectors: f. With fewer users or items than that, all there are."""
     scaling: float = 1.0
@@ -52,16 +46,12 @@ class PureSVD:
                 f"`scaling` must lie from -2 to 2; saw {self.scaling}. Use 1 for PureSVD itself, 0 for the cosine."
             )
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> FactorsRecommender:
-        """Decompose by ARPACK from a start vector that is always the same; `rng` is not needed."""
-        return self.fit_rows(train.binarized().matrix, train, progress)
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(rank=(16, 32, 64, 128, 256, 512), scaling=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
 
-    def fit_rows(
-        self, rows: sparse.csr_array, train: Interactions, progress: Progress = silent
-    ) -> FactorsRecommender:
-        """Fit to `rows`, those of `train` with other weights."""
+    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> Factors:
+        """Decompose by ARPACK from a start vector that is always the same."""
         progress(ProgressEvent("find singular vectors", 0, 1))
         scale = inverse(column_norms(rows), 1 - self.scaling)
         scaled = sparse.csr_array(
@@ -69,13 +59,7 @@ class PureSVD:
         )
         vectors = leading_right_vectors(scaled, min(self.rank, *rows.shape))
         progress(ProgressEvent("find singular vectors", 1, 1))
-        return FactorsRecommender(self, train.items, train.item_degrees, vectors, vectors)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> FactorsRecommender:
-        """The fitted recommender from its saved parts."""
-        return restored_factors(self, items, item_counts, tensors, device)
+        return Factors(self, train.items, train.item_degrees, inward=vectors)
 
 
 def leading_right_vectors(matrix: sparse.csr_array, rank: int) -> NDArray[np.float32]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,33 +15,27 @@ from scipy import sparse
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, nearest
-from unblur.models.linear.item_weights import RowScorer, RowSpec
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData, Tensors
+from unblur.models.linear.item_weights import LinearRecommender, LinearSpec
 from unblur.randomness import RNG
-from unblur.recommender import Recommender, Tensors
-from unblur.spec import spec, spec_from_dict, spec_to_dict
+from unblur.recommender import Recommender, RecommenderSpec
+from unblur.registry import RECOMMENDERS, recommender_spec, resolve
+from unblur.run import Run
+from unblur.space import Dimension, choices
+from unblur.spec import Spec, spec, spec_from_dict, spec_to_dict
 
-INNER = {
-    "ease": "unblur.models.linear.ease:EASE",
-    "item-knn": "unblur.models.linear.item_knn:ItemKNN",
-    "pure-svd": "unblur.models.linear.pure_svd:PureSVD",
-    "rp3beta": "unblur.models.linear.rp3beta:RP3Beta",
-    "slim": "unblur.models.linear.slim:SLIM",
-    "sparse-ease": "unblur.models.linear.sparse_ease:SparseEASE",
-}
-"""Kinds that take weighted rows → module and class."""
+INNER = ("ease", "item-knn", "pure-svd", "rp3beta", "slim", "sparse-ease")
+"""Our kinds that take weighted rows."""
 SECONDS = {"seconds": 1.0, "days": 86400.0}
 
 
 def _table(value: object) -> object:
     """A spec as its table with its kind; a table as it is."""
-    if type(value).__module__.startswith("unblur.") and hasattr(value, "kind"):
-        return {"kind": value.kind, **spec_to_dict(value)}
-    return value
+    return {"kind": value.kind, **spec_to_dict(value)} if isinstance(value, Spec) else value
 
 
 @spec
-class Recency:
+class Recency(RecommenderSpec["RecencyRecommender"]):
     """A linear model on rows in which an interaction counts ``2^(−age / half_life)``.
 
     The age is counted from the newest interaction of the same row, in items (0, 1, 2, … from the newest back) or in
@@ -50,8 +44,7 @@ class Recency:
     """
 
     kind: ClassVar[str] = "recency"
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {"half_life": (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)}
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.linear.recency:RecencyRecommender"
     inner: Annotated[Mapping[str, Any], BeforeValidator(_table), PlainSerializer(dict)] = Field(
         default_factory=lambda: {"kind": "ease"}
     )
@@ -68,38 +61,40 @@ class Recency:
         object.__setattr__(self, "inner", MappingProxyType({"kind": made.kind, **spec_to_dict(made)}))
 
     @property
-    def model(self) -> RowSpec:
+    def model(self) -> LinearSpec[LinearRecommender]:
         """The spec of the inner model. Raises `SpecError` for a kind that takes no weighted rows."""
         table = dict(self.inner)
-        kind = table.pop("kind", None)
-        if kind not in INNER:
+        kind = str(table.pop("kind", None))
+        cls = recommender_spec(kind) if kind in RECOMMENDERS else None
+        if cls is None or not issubclass(cls, LinearSpec):
             raise SpecError(
-                f"The kind of `inner` must be one that takes weighted rows: {', '.join(sorted(INNER))}; saw {kind!r}."
-                f"{nearest(str(kind), INNER)}"
+                f"The kind of `inner` must be one that takes weighted rows: {', '.join(INNER)}; saw {kind!r}."
+                f"{nearest(kind, INNER)}"
             )
-        module, _, name = INNER[str(kind)].partition(":")
-        return cast("RowSpec", spec_from_dict(getattr(import_module(module), name), table))
+        model: LinearSpec[LinearRecommender] = spec_from_dict(cls, table)
+        return model
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    @property
+    def needs_timestamps(self) -> bool:
+        """Always: ages are counted in the order of time."""
+        return True
+
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(half_life=(1.0, 2.0, 5.0, 10.0, 20.0, 50.0))
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> RecencyRecommender:
-        """Fit the inner model; `rng` is not needed. Raises `DataError` when train has no timestamps."""
+        """Fit the inner model. Raises `DataError` when train has no timestamps."""
         if train.timestamps is None:
             raise DataError(
                 "Recency weighs interactions by their timestamps; these have none. Read the data with its time "
                 f"column, or fit the inner model ({self.inner['kind']}) itself."
             )
         rows = self.weighted(train) if self.train_rows else train.binarized().matrix
-        return RecencyRecommender(
-            self, train.items, train.item_degrees, self.model.fit_rows(rows, train, progress), device
-        )
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> RecencyRecommender:
-        """The fitted recommender from its saved parts."""
-        inner = self.model.restore(items, item_counts, tensors, device)
-        return RecencyRecommender(self, items, item_counts, inner, device)
+        inner = self.model.fit_rows(rows, train, run.progress)
+        return RecencyRecommender(self, train.items, train.item_degrees, device=run.device, inner=inner)
 
     def weighted(self, data: Interactions) -> sparse.csr_array:
         """The rows with each entry ``2^(−age / half_life)``; in items, those of one moment share their mean age."""
@@ -134,28 +129,29 @@ def _ages_in_items(
     return ages
 
 
-class RecencyRecommender(Recommender):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RecencyRecommender(Recommender["Recency"]):
     """Scores of a linear model for weighted histories.
 
     An interaction's weight depends on those after it, so explanations are by occlusion, not exact.
     """
 
-    needs_timestamps: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        spec: Recency,
-        items: Vocabulary,
-        item_counts: NDArray[np.int64],
-        inner: RowScorer,
-        device: str,
-    ) -> None:
-        super().__init__(spec, items, item_counts, device)
-        self.inner = inner
-
-    def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        return self.inner.score_rows(self.spec.weighted(histories))
+    inner: LinearRecommender
+    """The fitted model that sees the weighted rows; its arrays are what is saved."""
 
     def tensors(self) -> Tensors:
         """Those of the inner model."""
         return self.inner.tensors()
+
+    @classmethod
+    def from_tensors(
+        cls, spec: Spec, items: Vocabulary, columns: Mapping[str, NDArray[Any]], tensors: Tensors, device: str
+    ) -> Self:
+        """With the inner model from the same arrays."""
+        assert isinstance(spec, Recency)  # the registry gave the class by its kind
+        model = spec.model
+        inner: LinearRecommender = resolve(model.fitted).from_tensors(model, items, columns, tensors, device)
+        return cls(spec, items, inner.item_counts, device=device, inner=inner)
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        return self.inner.score_rows(self.spec.weighted(histories))

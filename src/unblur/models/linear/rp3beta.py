@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
 from unblur.models.linear.item_knn import by_columns
-from unblur.models.linear.item_weights import ItemWeightsRecommender, Weights
+from unblur.models.linear.item_weights import ItemWeights, LinearSpec
 from unblur.models.linear.neighbours import inverse, strongest, transposed
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.progress import Progress
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 
 
 @spec
-class RP3Beta:
+class RP3Beta(LinearSpec[ItemWeights]):
     """RP³β (Paudel, Christoffel, Newell and Bernstein, ACM TiiS 7(1), 2017, section 3; P³α is β = 0).
 
     A walk goes from a history's item i to a user v who has it, and on to an item j:
@@ -31,12 +27,7 @@ class RP3Beta:
     """
 
     kind: ClassVar[str] = "rp3beta"
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "alpha": (0.6, 0.8, 1.0, 1.2),
-        "beta": (0.0, 0.2, 0.4, 0.6, 0.8),
-        "neighbours": (50, 100, 200, 400),
-    }
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     alpha: PositiveFloat = 1.0
     """The power of the transitions' probabilities: α."""
     beta: NonNegativeFloat = 0.6
@@ -48,16 +39,14 @@ class RP3Beta:
     normalize: bool = False
     """Divide the weights that lead to an item by their sum."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> ItemWeightsRecommender:
-        """Multiply the transitions: Σ_u degree_u² operations, in blocks; `rng` is not needed."""
-        return self.fit_rows(train.binarized().matrix, train, progress)
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            alpha=(0.6, 0.8, 1.0, 1.2), beta=(0.0, 0.2, 0.4, 0.6, 0.8), neighbours=(50, 100, 200, 400)
+        )
 
-    def fit_rows(
-        self, rows: sparse.csr_array, train: Interactions, progress: Progress = silent
-    ) -> ItemWeightsRecommender:
-        """Fit to `rows`, those of `train` with other weights."""
+    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+        """Multiply the transitions: Σ_u degree_u² operations, in blocks."""
         popular = np.asarray(rows.sum(axis=0), dtype=np.float64).ravel()
         held_back = inverse(popular, self.beta)
         to_users, to_items = _transitions(transposed(rows), self.alpha), _transitions(rows, self.alpha)
@@ -81,13 +70,7 @@ class RP3Beta:
                 )
             )
         weights = by_columns(found) if self.normalize else found
-        return ItemWeightsRecommender(self, train.items, train.item_degrees, weights)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> ItemWeightsRecommender:
-        """The fitted recommender from its saved parts."""
-        return ItemWeightsRecommender(self, items, item_counts, cast("Weights", tensors["weights"]), device)
+        return ItemWeights(self, train.items, train.item_degrees, weights=weights)
 
 
 def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:

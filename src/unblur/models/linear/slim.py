@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +10,15 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.models.linear.item_weights import ItemWeightsRecommender, Weights
+from unblur.models.linear.item_weights import ItemWeights, LinearSpec
 from unblur.models.linear.regressions import item_regressions
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.progress import Progress
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 
 
 @spec
-class SLIM:
+class SLIM(LinearSpec[ItemWeights]):
     """SLIM with feature selection, fsSLIM (Ning and Karypis, ICDM 2011, equation 4 and section 3.4).
 
     Column j of the weights W minimises ``½‖x_j − Xw‖² + (β/2)‖w‖² + λ‖w‖₁``, with ``w_jj = 0`` (and ``w ≥ 0``), over the
@@ -30,12 +27,7 @@ class SLIM:
     """
 
     kind: ClassVar[str] = "slim"
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "l1": (0.1, 0.5, 1.0, 2.0, 5.0),
-        "l2": (10.0, 50.0, 100.0, 200.0, 500.0, 1000.0),
-        "neighbours": (50, 100, 200),
-    }
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     l1: NonNegativeFloat = 1.0
     """The penalty on the sum of weights: λ."""
     l2: PositiveFloat = 100.0
@@ -49,24 +41,18 @@ class SLIM:
     tolerance: PositiveFloat = 1e-5
     """Passes end when no weight of a block changes by more than this."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> ItemWeightsRecommender:
-        """Solve n_items elastic nets of `neighbours` variables, in blocks; `rng` is not needed."""
-        return self.fit_rows(train.binarized().matrix, train, progress)
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            l1=(0.1, 0.5, 1.0, 2.0, 5.0),
+            l2=(10.0, 50.0, 100.0, 200.0, 500.0, 1000.0),
+            neighbours=(50, 100, 200),
+        )
 
-    def fit_rows(
-        self, rows: sparse.csr_array, train: Interactions, progress: Progress = silent
-    ) -> ItemWeightsRecommender:
-        """Fit to `rows`, those of `train` with other weights."""
+    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+        """Solve n_items elastic nets of `neighbours` variables, in blocks."""
         weights = item_regressions(rows, self.neighbours, self._descended, progress)
-        return ItemWeightsRecommender(self, train.items, train.item_degrees, weights)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> ItemWeightsRecommender:
-        """The fitted recommender from its saved parts."""
-        return ItemWeightsRecommender(self, items, item_counts, cast("Weights", tensors["weights"]), device)
+        return ItemWeights(self, train.items, train.item_degrees, weights=weights)
 
     def _descended(
         self, grams: NDArray[np.float64], targets: NDArray[np.float64], real: NDArray[np.bool_]

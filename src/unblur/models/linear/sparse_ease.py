@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +10,15 @@ from pydantic import PositiveFloat, PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.models.linear.item_weights import ItemWeightsRecommender, Weights
+from unblur.models.linear.item_weights import ItemWeights, LinearSpec
 from unblur.models.linear.regressions import item_regressions
-from unblur.progress import Progress, silent
-from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.progress import Progress
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 
 
 @spec
-class SparseEASE:
+class SparseEASE(LinearSpec[ItemWeights]):
     """EASE with a sparse matrix of weights (Steck, *Markov Random Fields for Collaborative Filtering*, NeurIPS 2019,
     arXiv 1910.09645, section 3.2).
 
@@ -31,26 +28,18 @@ class SparseEASE:
     """
 
     kind: ClassVar[str] = "sparse-ease"
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "ridge": (10.0, 30.0, 100.0, 200.0, 500.0, 1000.0, 2000.0),
-        "neighbours": (50, 100, 200),
-    }
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     ridge: PositiveFloat = 200.0
     """The ridge λ on the item-item weights."""
     neighbours: PositiveInt = 100
     """How many items each item is predicted from: |D|."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> ItemWeightsRecommender:
-        """Solve n_items systems of `neighbours` equations, in blocks; `rng` is not needed."""
-        return self.fit_rows(train.binarized().matrix, train, progress)
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(ridge=(10.0, 30.0, 100.0, 200.0, 500.0, 1000.0, 2000.0), neighbours=(50, 100, 200))
 
-    def fit_rows(
-        self, rows: sparse.csr_array, train: Interactions, progress: Progress = silent
-    ) -> ItemWeightsRecommender:
-        """Fit to `rows`, those of `train` with other weights."""
+    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+        """Solve n_items systems of `neighbours` equations, in blocks."""
 
         def ridge(
             grams: NDArray[np.float64], targets: NDArray[np.float64], real: NDArray[np.bool_]
@@ -59,10 +48,4 @@ class SparseEASE:
             return np.asarray(np.linalg.solve(regularized, targets[:, :, None])[:, :, 0])
 
         weights = item_regressions(rows, self.neighbours, ridge, progress)
-        return ItemWeightsRecommender(self, train.items, train.item_degrees, weights)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> ItemWeightsRecommender:
-        """The fitted recommender from its saved parts."""
-        return ItemWeightsRecommender(self, items, item_counts, cast("Weights", tensors["weights"]), device)
+        return ItemWeights(self, train.items, train.item_degrees, weights=weights)

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData, learned
 from unblur.randomness import RNG, streams
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender, RecommenderSpec
+from unblur.run import Run
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 
 
 @spec
-class TruncatedSVD:
+class TruncatedSVD(RecommenderSpec["Projection"]):
     """Scores are the history's projection onto the leading right singular vectors, x·V·Vᵀ."""
 
     kind: ClassVar[str] = "truncated-svd"
+    fitted: ClassVar[str] = "unblur.models.linear.truncated_svd:Projection"
+    uses_weights: ClassVar[bool] = True
     rank: PositiveInt = 20
     """How many singular vectors."""
     algorithm: Literal["arpack", "randomized"] = "arpack"
     """``arpack`` is exact; ``randomized``, scikit-learn's default, depends on chance."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> TruncatedSVDRecommender:
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(rank=(8, 16, 20, 32, 64, 128, 256))
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
+    ) -> Projection:
         """Decompose the train matrix, weights included. Raises `SpecError` for a rank that it cannot have."""
         from sklearn.decomposition import TruncatedSVD as Decomposition
 
@@ -44,36 +52,17 @@ class TruncatedSVD:
             train.matrix.astype(np.float64)
         )
         vectors = np.ascontiguousarray(made.components_.T, dtype=np.float32)
-        return TruncatedSVDRecommender(self, train.items, train.item_degrees, vectors, device)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> TruncatedSVDRecommender:
-        """The fitted recommender from its saved parts."""
-        vectors = cast("NDArray[np.float32]", tensors["vectors"])
-        return TruncatedSVDRecommender(self, items, item_counts, vectors, device)
+        return Projection(self, train.items, train.item_degrees, device=run.device, vectors=vectors)
 
 
-class TruncatedSVDRecommender(Recommender):
-    """Holds the right singular vectors."""
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Projection(Recommender):
+    """Projects a history, weights included, onto right singular vectors."""
 
     linear: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        spec: TruncatedSVD,
-        items: Vocabulary,
-        item_counts: NDArray[np.int64],
-        vectors: NDArray[np.float32],
-        device: str,
-    ) -> None:
-        super().__init__(spec, items, item_counts, device)
-        self.vectors = vectors
+    vectors: NDArray[np.float32] = learned("items", "rank")
+    """V."""
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         projected = histories.matrix.astype(np.float64) @ self.vectors
         return np.asarray(projected @ self.vectors.T, dtype=np.float32)
-
-    def tensors(self) -> Tensors:
-        """`vectors` (n_items, rank): V."""
-        return {"vectors": self.vectors}

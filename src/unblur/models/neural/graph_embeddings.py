@@ -14,7 +14,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions
-from unblur.models.linear.factors import FactorsRecommender
+from unblur.models.linear.factors import Factors
 from unblur.models.linear.neighbours import inverse
 from unblur.models.spectral.normalization import normalize
 from unblur.randomness import streams, torch_generator
@@ -116,7 +116,7 @@ class GraphLearner:
         return loss
 
     @torch.no_grad()
-    def fitted(self, weights: Weights) -> FactorsRecommender:
+    def fitted(self, weights: Weights) -> Factors:
         """The recommender with these embeddings: `inward` are q, `outward` the items' final embeddings."""
         start = torch.cat((weights.get("user_start", self._none), weights["item_start"]))
         layers = [layer[self.n_users :] for layer in layers_of(self.graph, start, self.spec.layers)]
@@ -125,7 +125,13 @@ class GraphLearner:
         inward = torch.stack(layers[:-1]).sum(0).cpu().numpy() * scale
         final = torch.stack(layers).mean(0)
         outward = (functional.normalize(final) if self.spec.loss == "softmax" else final).cpu().numpy()
-        return FactorsRecommender(self.spec, self.items, self.item_counts, inward.astype(np.float32), outward)
+        return Factors(
+            self.spec,
+            self.items,
+            self.item_counts,
+            inward=inward.astype(np.float32),
+            outward=outward,
+        )
 
     def _drawn(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randint(len(self.items), (n,), generator=generator, device=self._users.device)

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.models.linear.factors import FactorsRecommender, restored_factors
-from unblur.recommender import Tensors
+from unblur.models.linear.factors import Factors
 from unblur.spec import spec
 from unblur.training.settings import Optimizer, Stopping
 from unblur.training.trained import TrainedByEpochs
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @spec
-class LightGCN(TrainedByEpochs["FactorsRecommender"]):
+class LightGCN(TrainedByEpochs[Factors]):
     """LightGCN (He et al., SIGIR 2020, arXiv 2002.02126), trained by BPR (Rendle et al., UAI 2009) or by a softmax.
 
     Embeddings of users and items begin as parameters e⁰ and are smoothed K times, ``e_u^(k+1) = Σ_i e_i^k /
@@ -45,6 +43,7 @@ class LightGCN(TrainedByEpochs["FactorsRecommender"]):
 
     kind: ClassVar[str] = "lightgcn"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
     width: PositiveInt = 64
     """Width of the embeddings."""
     layers: PositiveInt = 3
@@ -74,6 +73,11 @@ class LightGCN(TrainedByEpochs["FactorsRecommender"]):
     stopping: Stopping | None = Stopping()
     """When training ends early; `None` trains all epochs on all of train."""
 
+    @property
+    def decays(self) -> Literal["none", "linear"]:
+        """As `decay` says."""
+        return self.decay
+
     def learner(
         self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
     ) -> GraphLearner:
@@ -81,9 +85,3 @@ class LightGCN(TrainedByEpochs["FactorsRecommender"]):
         from unblur.models.neural.graph_embeddings import GraphLearner
 
         return GraphLearner(self, train, item_counts, seed, device)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> FactorsRecommender:
-        """The fitted recommender from its saved parts."""
-        return restored_factors(self, items, item_counts, tensors, device)

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.recommender import Tensors
+from unblur.fitted import Tensors
 from unblur.spec import spec
 from unblur.training.settings import Activation, Dropout, Optimizer, Stopping
 from unblur.training.trained import TrainedByEpochs
@@ -33,6 +33,7 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
 
     kind: ClassVar[str] = "mult-dae"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialRecommender"
     dims: Widths = (200,)
     """Widths from the row inwards; the last is that of the latent, and the decoder mirrors the encoder: n → 200 → n."""
     activation: Activation = "tanh"
@@ -78,6 +79,7 @@ class MultVAE(TrainedByEpochs["MultinomialRecommender"]):
 
     kind: ClassVar[str] = "mult-vae"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialRecommender"
     dims: Widths = (600, 200)
     """Widths from the row inwards; the last is that of the latent, and the decoder mirrors the encoder: n → 600 → 200 →
     600 → n."""

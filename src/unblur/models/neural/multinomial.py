@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
+from unblur.fitted import Tensors
 from unblur.models.variational import Encoding, negative_log_likelihood, rising
 from unblur.randomness import streams, torch_generator
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
 from unblur.training.networks import ACTIVATIONS, xavier_normal
@@ -140,7 +141,7 @@ class MultinomialRecommender(Recommender):
         network: MultinomialAutoencoder,
         device: str,
     ) -> None:
-        super().__init__(spec, items, item_counts, device)
+        super().__init__(spec, items, item_counts, device=device)
         self.network = network
 
     @torch.no_grad()

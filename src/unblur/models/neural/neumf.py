@@ -10,9 +10,11 @@ from pydantic import PositiveInt
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData, Tensors
 from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.recommender import RecommenderSpec
+from unblur.run import Run
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.settings import Dropout, Optimizer
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @spec
-class NeuMF:
+class NeuMF(RecommenderSpec["NeuMFRecommender"]):
     """A product of user and item factors beside a network of both, and one number out of the two.
 
     It learns a vector for each train user. A history row is scored by a vector that is fitted to it with the
@@ -30,6 +32,7 @@ class NeuMF:
 
     kind: ClassVar[str] = "neumf"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.models.neural.pair_network:NeuMFRecommender"
     factors: PositiveInt = 8
     """Width of the product, and of the network's last layer."""
     layers: PositiveInt = 3
@@ -52,13 +55,22 @@ class NeuMF:
     """Keep the vectors of train users, found by the content of their rows. The paper's protocol scores users who
     were trained on; no name is kept, but the model then holds its users."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            optimizer__learning_rate=(3e-3, 1e-3, 3e-4),
+            factors=(8, 16, 32, 64),
+            dropout=(0.0, 0.2, 0.5),
+            negatives=(1, 4),
+        )
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> NeuMFRecommender:
         """Train all epochs."""
         from unblur.models.neural.pair_network import fit_neumf
 
-        return fit_neumf(self, train, rng, device, progress)
+        return fit_neumf(self, train, rng, run.device, run.progress)
 
     def restore(
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str

@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
+from unblur.fitted import Tensors
 from unblur.models.diffusion.histories import row_keys
 from unblur.models.neural.acceleration import faster
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
 from unblur.training.loop import Training
@@ -211,7 +212,7 @@ def fit_neumf(
     return _built(spec, train.items, train.item_degrees, weights, keys, vectors, device)
 
 
-class NeuMFRecommender(Recommender):
+class NeuMFRecommender(Recommender["NeuMF"]):
     """Holds the items' side and the mean user; a history is scored by a vector that is fitted to it."""
 
     def __init__(
@@ -224,7 +225,7 @@ class NeuMFRecommender(Recommender):
         vectors: NDArray[np.float32],
         device: str,
     ) -> None:
-        super().__init__(spec, items, item_counts, device)
+        super().__init__(spec, items, item_counts, device=device)
         self.network, self.keys, self.vectors = network, keys, vectors
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData, Tensors
 from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.recommender import RecommenderSpec
+from unblur.run import Run
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.settings import Dropout, Optimizer, Share
 
@@ -24,7 +25,7 @@ Initialization: TypeAlias = Literal["fan-in", "glorot"]
 
 
 @spec
-class RowMLP:
+class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     """The MLP of the SDRM paper: an embedding of each cell's 0 or 1, flattened, then dense layers and sigmoid.
 
     Trained to give back the rows it is shown (binary cross-entropy), with early stopping on the root mean
@@ -33,6 +34,7 @@ class RowMLP:
 
     kind: ClassVar[str] = "row-mlp"
     stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.models.neural.row_network:RowMLPRecommender"
     embedding: PositiveInt = 8
     """Width of the embedding of 0 and of 1."""
     dims: tuple[PositiveInt, ...] = (512, 256, 256)
@@ -59,20 +61,27 @@ class RowMLP:
     validation_users: Share = 0.1
     """Which part of the rows is set aside for that, when no validation is given."""
 
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | Split | None = None,
+    @property
+    def stops(self) -> bool:
+        """By the error on rows that are set aside."""
+        return self.patience is not None
+
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            optimizer__learning_rate=(1e-3, 3e-4, 1e-4),
+            dropout=(0.2, 0.5),
+            dims=((256,), (512, 256, 256)),
+        )
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> RowMLPRecommender:
-        """Train; `validation` is what to stop by, where a protocol gives something: rows to give back, or histories
-        with what was held out from them, by the error against that alone."""
+        """Train; `validation` is rows to give back, or histories with what was held out from them, by the error against
+        that alone."""
         from unblur.models.neural.row_network import fit_row_mlp
 
-        return fit_row_mlp(self, train, rng, device, progress, validation)
+        return fit_row_mlp(self, train, rng, run.device, run.progress, validation)
 
     def restore(
         self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str

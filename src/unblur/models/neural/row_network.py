@@ -24,10 +24,11 @@ from unblur.data.interactions import Interactions, check_train
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
+from unblur.fitted import Tensors
 from unblur.models.neural.acceleration import faster
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
-from unblur.recommender import Recommender, Tensors
+from unblur.recommender import Recommender
 from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights, load_weights
 from unblur.training.loop import Training
@@ -250,7 +251,7 @@ class RowMLPRecommender(Recommender):
         network: RowNetwork,
         device: str,
     ) -> None:
-        super().__init__(spec, items, item_counts, device)
+        super().__init__(spec, items, item_counts, device=device)
         self.network = network
 
     @torch.no_grad()

@@ -8,10 +8,9 @@ K → `Flow.steps`, β → `LowPass.weight`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -20,11 +19,11 @@ from pydantic import PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
+from unblur.fitted import StoppingData, learned
 from unblur.models.spectral import polynomial
 from unblur.models.spectral.flow import Flow
-from unblur.models.spectral.normalization import inverse_root, normalize
+from unblur.models.spectral.normalization import inverse_root, normalize, start_rows
 from unblur.models.spectral.operator import Operator, check_device, dense, sparse_tensor
 from unblur.models.spectral.ordering import Ordering, columns_taken
 from unblur.models.spectral.polynomial import Polynomial
@@ -32,10 +31,13 @@ from unblur.models.spectral.propagation import Propagation
 from unblur.models.spectral.response import degree, response
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import Progress, ProgressEvent
 from unblur.randomness import RNG
-from unblur.recommender import Recommender, Tensors
-from unblur.spec import spec
+from unblur.recommender import Recommender, RecommenderSpec
+from unblur.registry import resolve
+from unblur.run import Run
+from unblur.space import Dimension, choices
+from unblur.spec import SharedSearch, spec
 
 _TOLERANCE = 3e-5
 _CORRECTED = 10.0
@@ -57,20 +59,11 @@ class LowPass:
 
 
 @spec
-class BSPM:
+class BSPM(RecommenderSpec["BSPMRecommender"]):
     """A blurring-sharpening process model. GF-CF is `sharpen=None`; LGCN-IDE is `history="normalized"` and blurs only."""
 
     kind: ClassVar[str] = "bspm"
-    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "sharpen.solver": ("euler", "rk4"),
-        "sharpen.duration": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0),
-        "sharpen.steps": (1, 2),
-        "low_pass.rank": (64, 128, 256, 384, 512),
-        "low_pass.weight": (0.1, 0.2, 0.3, 0.4),
-        "merge": ("early", "late"),
-        "output": ("last", "mean"),
-    }
-    """What a search tries unless told otherwise."""
+    fitted: ClassVar[str] = "unblur.models.spectral.bspm:BSPMRecommender"
 
     blur: Flow = Flow()
     """The heat equation ``dx/dt = xP − x``: `solver_blr`, T_b, K_b. One Euler step of length 1 is xP."""
@@ -85,8 +78,38 @@ class BSPM:
     history: Literal["counts", "normalized"] = "counts"
     """The 0/1 history row as it is, or divided by the roots of the degrees of its items and of itself (LGCN-IDE)."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise; nothing of a part that is left out, or that makes no difference."""
+        shape = choices(merge=("early", "late")) if self.sharpen and self.low_pass else ()
+        path = (
+            self.sharpen is not None or self.blur.steps > 1
+        )  # a path of one state has the last for its mean
+        return (
+            *(
+                choices(
+                    sharpen__solver=("euler", "rk4"),
+                    sharpen__duration=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0),
+                    sharpen__steps=(1, 2),
+                )
+                if self.sharpen
+                else ()
+            ),
+            *(
+                choices(low_pass__rank=(64, 128, 256, 384, 512), low_pass__weight=(0.1, 0.2, 0.3, 0.4))
+                if self.low_pass
+                else ()
+            ),
+            *shape,
+            *(choices(output=("last", "mean")) if path else ()),
+        )
+
+    def shared(self) -> SharedSearch:
+        """All settings are combinations of the same Krylov vectors and low-pass terms."""
+        shared: SharedSearch = resolve("unblur.models.spectral.shared_pass:share")
+        return shared
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> BSPMRecommender:
         """Decompose the normalised train matrix; nothing is trained.
 
@@ -94,28 +117,36 @@ class BSPM:
         the rank exceeds the smaller side of the matrix or train is empty, `CapabilityError` when there is no such
         device.
         """
-        check_device(device)
+        check_device(run.device)
         if not train.n_interactions:
             raise DataError(
                 "Train must have at least one interaction; it is empty. Check the filters it went through."
             )
         train = train.binarized()
         normalized = normalize(train)
-        ordering = Ordering.of(normalized.matrix, device)
+        ordering = Ordering.of(normalized.matrix, run.device)
         ordered = sparse.csr_array(normalized.matrix[ordering.users])
         vectors = np.zeros((train.n_items, 0), dtype=np.float32)
         values, decoder = np.zeros(0), vectors
         if self.low_pass is not None:
             spectrum = truncated_svd(
-                normalized.matrix, self.low_pass.rank, rng=rng, device=device, progress=progress
+                normalized.matrix, self.low_pass.rank, rng=rng, device=run.device, progress=run.progress
             )
             vectors, values = spectrum.right, spectrum.values
-            start = dense((vectors * normalized.item_root[:, None])[ordering.items], device)
-            operator = Operator(columns_taken(ordered, ordering.items), device)
+            start = dense((vectors * normalized.item_root[:, None])[ordering.items], run.device)
+            operator = Operator(columns_taken(ordered, ordering.items), run.device)
             decoder = np.empty_like(vectors)
-            decoder[ordering.items] = self._sharpened(operator, start, progress).cpu().numpy()
+            decoder[ordering.items] = self._sharpened(operator, start, run.progress).cpu().numpy()
         return BSPMRecommender(
-            self, train.items, train.item_degrees, ordered, ordering.items, vectors, values, decoder, device
+            self,
+            train.items,
+            train.item_degrees,
+            device=run.device,
+            normalized=ordered,
+            item_order=ordering.items,
+            right=vectors,
+            singular_values=values,
+            decoder=decoder,
         )
 
     def _sharpened(self, operator: Operator, start: torch.Tensor, progress: Progress) -> torch.Tensor:
@@ -134,22 +165,6 @@ class BSPM:
             progress(ProgressEvent("sharpen the low-pass filter", done, start.shape[1]))
         return made
 
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> BSPMRecommender:
-        """The fitted recommender from its saved parts."""
-        return BSPMRecommender(
-            self,
-            items,
-            item_counts,
-            cast(sparse.csr_array, tensors["normalized"]),
-            cast("NDArray[np.int32]", tensors["item_order"]),
-            cast("NDArray[np.float32]", tensors["right"]),
-            cast("NDArray[np.float64]", tensors["singular_values"]),
-            cast("NDArray[np.float32]", tensors["decoder"]),
-            device,
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
@@ -162,43 +177,32 @@ class _Plan:
     """(n_items, r): this times a code is added to the scores."""
 
 
-class BSPMRecommender(Recommender):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class BSPMRecommender(Recommender["BSPM"]):
     """Scores ``x·p(P) + x·M·q(P)``, linear in the history row x."""
 
     batch = 256
     in_threads = True
 
-    def __init__(
-        self,
-        spec: BSPM,
-        items: Vocabulary,
-        item_counts: NDArray[np.int64],
-        normalized: sparse.csr_array,
-        item_order: NDArray[np.int32],
-        right: NDArray[np.float32],
-        singular_values: NDArray[np.float64],
-        decoder: NDArray[np.float32],
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(spec, items, item_counts, device)
-        check_device(device)
-        self.normalized = normalized
-        self.item_order = item_order
-        self.right = right
-        self.singular_values = singular_values
-        self.decoder = decoder
-        self.linear = spec.history == "counts"  # type: ignore[misc]
+    normalized: sparse.csr_array = learned("train users", "items", dtype=None)
+    """R̃, its users in no order of their own."""
+    item_order: NDArray[np.int32] = learned("items", dtype="int32")
+    """The order of items in which products are fast."""
+    right: NDArray[np.float32] = learned("items", "rank of the filter")
+    """V, the right singular vectors of the low-pass filter; without one of width 0."""
+    singular_values: NDArray[np.float64] = learned("rank of the filter", dtype="float64")
+    decoder: NDArray[np.float32] = learned("items", "rank of the filter")
+    """``q(P)·D_I^½·V``."""
 
-    def tensors(self) -> Tensors:
-        """`normalized` R̃ (CSR, its users in no order of their own), `right` V, `singular_values`, `decoder`
-        ``q(P)·D_I^½·V``, and `item_order`, the order of items in which products are fast."""
-        return {
-            "normalized": self.normalized,
-            "item_order": self.item_order,
-            "right": self.right,
-            "singular_values": self.singular_values,
-            "decoder": self.decoder,
-        }
+    def __post_init__(self) -> None:
+        """Raises `CapabilityError` where there is no such device."""
+        super().__post_init__()
+        check_device(self.device)
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]  # a class variable of the others
+        """Whether rows are taken as they are, not divided by the root of their own degree."""
+        return self.spec.history == "counts"
 
     @cached_property
     def plan(self) -> _Plan:
@@ -245,7 +249,7 @@ class BSPMRecommender(Recommender):
         return Operator(self.normalized, self.device)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        rows = start_rows(self.spec, histories, self.item_counts)
+        rows = start_rows(histories, self.item_counts, self.spec.history)
         code = (sparse_tensor(rows, self.device) @ self.plan.encode).T
         scores = self.plan.decode @ code
         if self.device == "cpu":
@@ -269,13 +273,3 @@ class BSPMRecommender(Recommender):
             columns = slice(start, start + self._operator.block)
             made[:, columns] = self.plan.polynomial.apply(self._operator, made[:, columns].contiguous())
         return made
-
-
-def start_rows(spec: BSPM, histories: Interactions, item_counts: NDArray[np.int64]) -> sparse.csr_array:
-    """The rows (n_users, n_items) that the processes start from: 0/1, or divided by the roots of the degrees."""
-    rows = histories.binarized()
-    if spec.history == "counts":
-        return rows.matrix
-    degrees = rows.user_degrees
-    data = inverse_root(item_counts)[rows.matrix.indices] * np.repeat(inverse_root(degrees), degrees)
-    return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,3 +37,15 @@ def inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float32]:
     """``1/√d``, and 0 where d is 0."""
     positive = np.maximum(degrees, 1)
     return np.where(degrees > 0, 1 / np.sqrt(positive), 0).astype(np.float32)
+
+
+def start_rows(
+    histories: Interactions, item_counts: NDArray[np.int64], history: Literal["counts", "normalized"]
+) -> sparse.csr_array:
+    """The rows (n_users, n_items) that a BSPM's processes start from: 0/1, or divided by the roots of the degrees."""
+    rows = histories.binarized()
+    if history == "counts":
+        return rows.matrix
+    degrees = rows.user_degrees
+    data = inverse_root(item_counts)[rows.matrix.indices] * np.repeat(inverse_root(degrees), degrees)
+    return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)

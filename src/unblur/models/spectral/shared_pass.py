@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,8 +26,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import SpecError
-from unblur.models.spectral.bspm import BSPM, start_rows
-from unblur.models.spectral.normalization import normalize
+from unblur.models.spectral.normalization import normalize, start_rows
 from unblur.models.spectral.operator import Operator, dense, sparse_tensor
 from unblur.models.spectral.ordering import Ordering, columns_taken, reordered
 from unblur.models.spectral.response import degree, response
@@ -35,6 +35,10 @@ from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG
 from unblur.ranking import top_k
+from unblur.run import Run
+
+if TYPE_CHECKING:
+    from unblur.models.spectral.bspm import BSPM
 
 _BATCH = 32
 _ANCHORS = 8
@@ -103,7 +107,9 @@ class SharedPass:
 
     def _start(self, batch: Interactions) -> sparse.csr_array:
         """The rows that the processes start from, their items in order."""
-        return columns_taken(start_rows(self.specs[0], batch, self.train.item_degrees), self.item_order)
+        return columns_taken(
+            start_rows(batch, self.train.item_degrees, self.specs[0].history), self.item_order
+        )
 
     def _items(self, places: NDArray[np.int32]) -> NDArray[np.int32]:
         """The items at some places; −1 stays."""
@@ -164,14 +170,13 @@ def share(
     train: Interactions,
     *,
     rng: RNG | None = None,
-    device: str = "cpu",
-    progress: Progress = silent,
+    run: Run = Run(),
 ) -> SharedPass:
     """Prepare the shared vectors of `specs` on `train`: one decomposition at the largest rank.
 
     All settings must start from the same kind of row (`history`). Raises `SpecError` otherwise.
     """
-    specs = tuple(specs)
+    specs, device = tuple(specs), run.device
     if len({spec.history for spec in specs}) != 1:
         raise SpecError(
             "All settings of one search must have the same `history`; saw both. Search them one by one."
@@ -186,7 +191,7 @@ def share(
     decoders = torch.empty((low_powers if ranks else 0, n_items, rank), device=device)
     right = torch.empty((n_items, rank), device=device)
     if ranks:
-        vectors = truncated_svd(normalized.matrix, rank, rng=rng, device=device, progress=progress).right
+        vectors = truncated_svd(normalized.matrix, rank, rng=rng, device=device, progress=run.progress).right
         right = dense((vectors * normalized.item_inverse_root[:, None])[ordering.items], device)
         decoders[0] = dense((vectors * normalized.item_root[:, None])[ordering.items], device)
         for start in range(0, rank, operator.block):

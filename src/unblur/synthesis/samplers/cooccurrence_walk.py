@@ -11,31 +11,32 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData, Tensors
 from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.run import Run
 from unblur.spec import spec
-from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer
+from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer, SynthesizerSpec
 
 MOST_ROUNDS = 20
 """How many draws an item may cost, on average, before a user is left with fewer."""
 
 
 @spec
-class CooccurrenceWalk:
+class CooccurrenceWalk(SynthesizerSpec["CooccurrenceWalkSynthesizer"]):
     """A Markov chain: the first item by popularity, each next one by how many users had it beside the last.
 
     The walk ends with as many different items as some real user had.
     """
 
     kind: ClassVar[str] = "cooccurrence-walk"
+    fitted: ClassVar[str] = "unblur.synthesis.samplers.cooccurrence_walk:CooccurrenceWalkSynthesizer"
     restart: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The chance that the next item is drawn by popularity, whatever the last one was."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> CooccurrenceWalkSynthesizer:
-        """Count the users of each pair of items; `rng` and `progress` are not needed."""
+        """Count the users of each pair of items; `rng` and `run.progress` are not needed."""
         check_train(train)
         x = train.binarized().matrix
         pairs = sparse.csr_array(x.T @ x)
@@ -44,7 +45,7 @@ class CooccurrenceWalk:
         indptr = np.concatenate(([0], np.cumsum(off)))[pairs.indptr]
         beside = sparse.csr_array((pairs.data[off], pairs.indices[off], indptr), shape=pairs.shape)
         return CooccurrenceWalkSynthesizer(
-            self, train.items, train.n_users, beside, train.item_degrees, RealCounts.of(train), device
+            self, train.items, train.n_users, beside, train.item_degrees, RealCounts.of(train), run.device
         )
 
     def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> CooccurrenceWalkSynthesizer:
@@ -60,7 +61,7 @@ class CooccurrenceWalk:
         )
 
 
-class CooccurrenceWalkSynthesizer(Synthesizer):
+class CooccurrenceWalkSynthesizer(Synthesizer["CooccurrenceWalk"]):
     """Holds the numbers of users of items and of pairs of items."""
 
     def __init__(
@@ -73,7 +74,7 @@ class CooccurrenceWalkSynthesizer(Synthesizer):
         counts: RealCounts,
         device: str,
     ) -> None:
-        super().__init__(spec, items, n_real_users, device)
+        super().__init__(spec, items, n_real_users, device=device)
         self.beside, self.item_counts, self.counts = beside, item_counts, counts
         self._sums = np.concatenate(([0.0], np.cumsum(beside.data, dtype=np.float64)))
         self._popular = np.cumsum(item_counts, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -10,17 +11,18 @@ from numpy.typing import NDArray
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
+from unblur.fitted import StoppingData, Tensors
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Sampling
-from unblur.progress import Progress, silent
 from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.run import Run
 from unblur.spec import spec
 from unblur.synthesis.discretization import Scores, discretized
 from unblur.synthesis.samplers.independent_items import popular_rows
 from unblur.synthesis.settings import Discretization
-from unblur.synthesis.synthesizer import Block, Blocks, RealCounts, Rows, Synthesizer
+from unblur.synthesis.synthesizer import Block, Blocks, RealCounts, Rows, Synthesizer, SynthesizerSpec
+from unblur.training.settings import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @spec
-class DiffRecSampler:
+class DiffRecSampler(SynthesizerSpec["DiffRecSynthesizer"]):
     """DiffRec (Wang et al., SIGIR 2023) started from users whose items are drawn by popularity alone.
 
     Its schedules never reach pure noise, so a start there is no start: the chain is given a random row of a
@@ -37,6 +39,7 @@ class DiffRecSampler:
     """
 
     kind: ClassVar[str] = "diffrec-sampler"
+    fitted: ClassVar[str] = "unblur.synthesis.samplers.diffrec_sampler:DiffRecSynthesizer"
     stochastic: ClassVar[bool] = True
     model: DiffRec = DiffRec(
         schedule=Schedule(scale=0.1), sampling=Sampling(start_steps=5, noise=True), epochs=100
@@ -52,20 +55,18 @@ class DiffRecSampler:
                 f"{self.model.time_weights!r}. Leave it out."
             )
 
-    def fit(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None = None,
-        device: str = "cpu",
-        progress: Progress = silent,
-        validation: Interactions | None = None,
+    def plans(self) -> Mapping[str, Plan]:
+        """Those of the model."""
+        return self.model.plans()
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> DiffRecSynthesizer:
         """Train the model as `DiffRec.fit` does."""
         check_train(train)
-        model = self.model.fit(train, rng=rng, device=device, progress=progress, validation=validation)
+        model = self.model.fit_in(run, train, rng=rng, validation=validation)
         return DiffRecSynthesizer(
-            self, train.items, train.n_users, model, train.item_degrees, RealCounts.of(train), device
+            self, train.items, train.n_users, model, train.item_degrees, RealCounts.of(train), run.device
         )
 
     def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> DiffRecSynthesizer:
@@ -87,7 +88,7 @@ class DiffRecSampler:
         )
 
 
-class DiffRecSynthesizer(Synthesizer):
+class DiffRecSynthesizer(Synthesizer["DiffRecSampler"]):
     """Scores of random rows, turned into items. Items that nobody in train had are never sampled."""
 
     def __init__(
@@ -100,7 +101,7 @@ class DiffRecSynthesizer(Synthesizer):
         counts: RealCounts,
         device: str,
     ) -> None:
-        super().__init__(spec, items, n_real_users, device)
+        super().__init__(spec, items, n_real_users, device=device)
         self.model, self.item_counts, self.counts = model, item_counts, counts
 
     def tensors(self) -> Tensors:

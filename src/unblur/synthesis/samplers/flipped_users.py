@@ -10,19 +10,19 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData, Tensors
 from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.run import Run
 from unblur.spec import spec
 from unblur.synthesis.samplers.independent_items import popular_rows
-from unblur.synthesis.synthesizer import Blocks, Rows, Synthesizer
+from unblur.synthesis.synthesizer import Blocks, Rows, Synthesizer, SynthesizerSpec
 
 _ROUNDS = 32
 """How often items are drawn for all users together."""
 
 
 @spec
-class FlippedUsers:
+class FlippedUsers(SynthesizerSpec["FlippedUsersSynthesizer"]):
     """A real user's row in which random items were exchanged for ones drawn by popularity.
 
     It keeps the number of items, the density and most of what goes together, and gives real users away: a
@@ -30,26 +30,27 @@ class FlippedUsers:
     """
 
     kind: ClassVar[str] = "flipped-users"
+    fitted: ClassVar[str] = "unblur.synthesis.samplers.flipped_users:FlippedUsersSynthesizer"
     exchanged: Annotated[float, Field(ge=0, le=1)] = 0.3
     """The chance that an item is exchanged. 0 publishes real users."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> FlippedUsersSynthesizer:
-        """Keep the rows; `rng` and `progress` are not needed."""
+        """Keep the rows; `rng` and `run.progress` are not needed."""
         check_train(train)
-        return FlippedUsersSynthesizer(self, train.items, train.binarized().matrix, device)
+        return FlippedUsersSynthesizer(self, train.items, train.binarized().matrix, run.device)
 
     def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> FlippedUsersSynthesizer:
         """The fitted synthesizer from its saved parts."""
         return FlippedUsersSynthesizer(self, items, cast(sparse.csr_array, tensors["rows"]), device)
 
 
-class FlippedUsersSynthesizer(Synthesizer):
+class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
     """Holds the rows of all real users, without their names."""
 
     def __init__(self, spec: FlippedUsers, items: Vocabulary, rows: sparse.csr_array, device: str) -> None:
-        super().__init__(spec, items, int(rows.shape[0]), device)
+        super().__init__(spec, items, int(rows.shape[0]), device=device)
         self.rows = rows
         self._popularity = np.bincount(rows.indices, minlength=len(items))
 

@@ -10,30 +10,31 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
-from unblur.progress import Progress, silent
+from unblur.fitted import StoppingData, Tensors
 from unblur.randomness import RNG
-from unblur.recommender import Tensors
+from unblur.run import Run
 from unblur.spec import spec
 from unblur.synthesis.discretization import above, best
-from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer
+from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer, SynthesizerSpec
 
 
 @spec
-class IndependentItems:
+class IndependentItems(SynthesizerSpec["IndependentItemsSynthesizer"]):
     """Each synthetic user takes items by their popularity alone."""
 
     kind: ClassVar[str] = "independent-items"
+    fitted: ClassVar[str] = "unblur.synthesis.samplers.independent_items:IndependentItemsSynthesizer"
     counts: Literal["real", "free"] = "real"
     """``real``: a user has as many items as some real user, drawn in proportion to popularity without putting
     back. ``free``: each item is taken with its real frequency, whatever else is."""
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> IndependentItemsSynthesizer:
-        """Count; `rng` and `progress` are not needed."""
+        """Count; `rng` and `run.progress` are not needed."""
         check_train(train)
         return IndependentItemsSynthesizer(
-            self, train.items, train.n_users, train.item_degrees, RealCounts.of(train), device
+            self, train.items, train.n_users, train.item_degrees, RealCounts.of(train), run.device
         )
 
     def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> IndependentItemsSynthesizer:
@@ -49,7 +50,7 @@ class IndependentItems:
         )
 
 
-class IndependentItemsSynthesizer(Synthesizer):
+class IndependentItemsSynthesizer(Synthesizer["IndependentItems"]):
     """Holds how many users each item had, and how many users had how many items."""
 
     def __init__(
@@ -61,7 +62,7 @@ class IndependentItemsSynthesizer(Synthesizer):
         counts: RealCounts,
         device: str,
     ) -> None:
-        super().__init__(spec, items, n_real_users, device)
+        super().__init__(spec, items, n_real_users, device=device)
         self.item_counts, self.counts = item_counts, counts
 
     def _rows(self, blocks: Blocks) -> Rows:

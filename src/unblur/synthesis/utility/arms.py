@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from unblur.evaluation.protocol import RankingProtocol
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import RecommenderSpec
+from unblur.run import Run
 from unblur.synthesis.utility.settings import Departures, Utility
 from unblur.synthesis.utility.users import UserGroups, stacked
 
@@ -69,11 +69,10 @@ def measure_arm(
     shown = groups.histories.chosen(departures.dislikes_are_positives)
     relevant = groups.held_out_observed if departures.dislikes_are_relevant else groups.held_out
     split = Split(shown, shown, relevant, "utility")
-    options: dict[str, Any] = {}
-    stops = getattr(fitted, "patience", None) is not None
-    if stops and "validation" in signature(fitted.fit).parameters:
-        options["validation"] = split if groups.judged_stop else groups.stopping
-    model = fitted.fit(rows, rng=rng, device=device, progress=progress, **options)
+    validation = (
+        (split if groups.judged_stop else groups.stopping) if spec.stops and not spec.plans() else None
+    )
+    model = fitted.fit_in(Run(device, progress), rows, rng=rng, validation=validation)
     known = groups.histories.chosen(departures.dislikes_are_held_out)
     ranking = protocol.rank(model, split, exclude=known)
     found = replace(protocol, resamples=0).measure(ranking, split)

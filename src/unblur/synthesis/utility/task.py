@@ -321,7 +321,7 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
 
     def save(self, model: Synthesizer, folder: Path, provenance: Mapping[str, Any]) -> None:
         """The synthesizer, in `folder`/synthesizer."""
-        artifact.save_synthesizer(model, folder / "synthesizer", provenance=provenance)
+        artifact.save(model, folder / "synthesizer", provenance=provenance)
 
     def page(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from unblur.errors import SpecError
-from unblur.spec import spec
+from unblur.spec import Spec, spec
 from unblur.tuning.engine import Judged, Watch
 from unblur.tuning.space import Choice, Dimension, Range
 
@@ -19,7 +19,7 @@ class Inner:
 
 
 @spec
-class Curve:
+class Curve(Spec):
     """Something to be searched, whose best setting is width 3, rate 0.01, dims [4, 2]."""
 
     kind: ClassVar[str] = "curve"

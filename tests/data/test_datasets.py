@@ -8,8 +8,7 @@ import pytest
 
 from unblur import Interactions
 from unblur.data import catalogue as datasets
-from unblur.data.catalogue.listing import DATASETS
-from unblur.data.catalogue.records import Content, Dataset, Reading
+from unblur.data.catalogue.listing import DATASETS, Content, Dataset, NamedReading
 from unblur.data.files.writing import write
 from unblur.errors import CapabilityError, DataError
 
@@ -39,8 +38,10 @@ SMALL = Dataset(
     n_items=4,
     numbered=(True, True),
     readings=(
-        Reading(name="timed", meaning="", options={"labels": "int"}, timed=True, parts=contents(timed=True)),
-        Reading(
+        NamedReading(
+            name="timed", meaning="", options={"labels": "int"}, timed=True, parts=contents(timed=True)
+        ),
+        NamedReading(
             name="pairs",
             meaning="",
             options={"labels": "int", "timestamp": "ignore"},

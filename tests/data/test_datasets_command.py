@@ -8,8 +8,7 @@ from typer.testing import CliRunner
 
 from unblur import Interactions
 from unblur.cli.datasets import app
-from unblur.data.catalogue.listing import DATASETS
-from unblur.data.catalogue.records import Content, Dataset, Reading
+from unblur.data.catalogue.listing import DATASETS, Content, Dataset, NamedReading
 from unblur.data.files.writing import write
 from unblur.errors import CapabilityError, DataError
 
@@ -19,7 +18,7 @@ SMALL = Dataset(
     title="Small data",
     numbered=(False, False),
     readings=(
-        Reading(
+        NamedReading(
             name="pairs",
             meaning="a pair",
             options={"labels": "int"},

@@ -14,7 +14,7 @@ import pytest
 
 from unblur import Interactions
 from unblur.data import catalogue as datasets
-from unblur.data.catalogue.records import Content, Dataset, Download, Reading
+from unblur.data.catalogue.listing import Content, Dataset, Download, NamedReading
 from unblur.errors import CapabilityError, DataError
 from unblur.progress import ProgressEvent
 
@@ -44,7 +44,7 @@ def known(**changes: Any) -> Dataset:
         "name": "small",
         "title": "small",
         "numbered": (False, False),
-        "readings": (Reading(name="pairs", meaning="", options={"format": "adjacency"}, parts=parts()),),
+        "readings": (NamedReading(name="pairs", meaning="", options={"format": "adjacency"}, parts=parts()),),
         "downloads": tuple(
             Download(address=f"https://example.invalid/{name}", save_as=name) for name in FILES
         ),

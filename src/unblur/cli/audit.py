@@ -175,7 +175,7 @@ def _origin() -> dict[str, Any]:
 def _write(found: Audit, out: Path) -> None:
     """The folder with the page and the figures, whole or not at all."""
     from unblur.audit.page import audit_page
-    from unblur.data.files.folders import replacing_folder
+    from unblur.data.files.writing import replacing_folder
 
     texts = {"report.json": found.to_json()}
     try:

@@ -12,8 +12,7 @@ from unblur.cli.progress import ProgressDisplay
 from unblur.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from unblur.data.catalogue.copies import Check
-    from unblur.data.catalogue.records import Dataset
+    from unblur.data.catalogue.listing import Dataset
 
 WRONG = 1
 """The exit code of `verify` where a part is not what it must be."""
@@ -106,26 +105,18 @@ def verify(
             check.part,
             check.reading,
             str(check.file),
-            _verdict(check),
-            "–" if check.n_interactions is None else f"{check.n_interactions:,}",
+            {True: "right", False: "wrong", None: "not known"}[check.holds],
+            "–" if check.found is None else f"{check.found.n_interactions:,}",
         ]
         for check in checks
     ]
     print_table(Table(("part", "reading", "file", "verdict", "interactions"), rows, left=4))
     for check in checks:
         if check.holds is False:
-            seen = check.problem or f"{check.n_interactions:,} interactions, {check.fingerprint}"
-            wanted = (
-                [f"{check.expected.n_interactions:,} interactions"] if check.expected.n_interactions else []
-            )
-            wanted += [check.expected.fingerprint] if check.expected.fingerprint else []
-            terminal.note(f'{check.part}, "{check.reading}": expected {", ".join(wanted)}; saw {seen}')
+            seen = check.problem or check.found
+            terminal.note(f'{check.part}, "{check.reading}": expected {check.expected}; saw {seen}')
     if any(check.holds is False for check in checks):
         raise typer.Exit(WRONG)
-
-
-def _verdict(check: Check) -> str:
-    return {True: "right", False: "wrong", None: "not known"}[check.holds]
 
 
 def _facts(known: Dataset) -> list[list[str]]:
@@ -142,8 +133,8 @@ def _facts(known: Dataset) -> list[list[str]]:
     for way in known.readings:
         facts.append([f'reading "{way.name}"', way.meaning])
         for part, content in way.parts.items():
-            count = "" if content.n_interactions is None else f"{content.n_interactions:,} interactions, "
-            facts.append([f"  {part}", count + (content.fingerprint or "fingerprint not known")])
+            known_print = "" if content.fingerprint else ", fingerprint not known"
+            facts.append([f"  {part}", f"{content}{known_print}".removeprefix(", ")])
     return facts
 
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unblur.data.files.folders import replacing_folder
-from unblur.data.files.writing import write_parquet
+from unblur.data.files.writing import replacing_folder, write_parquet
 from unblur.errors import ArtifactError, CapabilityError
 
 if TYPE_CHECKING:

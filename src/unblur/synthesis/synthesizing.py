@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unblur.data.files.folders import replacing_folder
-from unblur.data.files.writing import write
+from unblur.data.files.writing import replacing_folder, write
 from unblur.data.interactions import Interactions
 from unblur.errors import ArtifactError, RecipeError, some
 from unblur.experiment.folder import check_above

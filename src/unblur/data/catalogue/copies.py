@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unblur.data.catalogue.demonstration import demo_interactions
-from unblur.data.catalogue.listing import DATASETS, dataset
-from unblur.data.catalogue.records import Content, Dataset, Reading
+from unblur.data.catalogue.listing import DATASETS, Content, Dataset, NamedReading, dataset
 from unblur.data.files.reading import split_files
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
@@ -18,29 +17,27 @@ from unblur.progress import Progress, silent
 
 
 @dataclass(frozen=True)
-class Check:
-    """What one part is under one reading, beside what it must be."""
+class PartCheck:
+    """What one part of a copy is under one reading, next to what it must be."""
 
     part: str
     reading: str
     file: Path
     expected: Content
-    n_interactions: int | None
-    """How many pairs were read; `None` where reading failed."""
-    fingerprint: str | None
-    """The fingerprint of what was read; `None` where reading failed."""
+    found: Content | None
+    """What was read; `None` where reading failed."""
     problem: str | None = None
     """Why reading failed."""
 
     @property
     def holds(self) -> bool | None:
         """Whether the content is right; `None` where nobody knows what it must be."""
-        if self.problem is not None:
+        if self.found is None:
             return False
         if self.expected.fingerprint is not None:
-            return self.fingerprint == self.expected.fingerprint
+            return self.found.fingerprint == self.expected.fingerprint
         known = self.expected.n_interactions
-        return False if known is not None and known != self.n_interactions else None
+        return False if known not in (None, self.found.n_interactions) else None
 
 
 def data_folder() -> Path | None:
@@ -116,38 +113,28 @@ def load(
         )
     if wanted.generated and path is None:
         return {"all": demo_interactions()}
-    made: dict[str, Interactions] = {}
-    for part, file in locate(wanted, path).items():
-        if not verify:
-            settings = {key: value for key, value in way.options.items() if key != "labels"}
-            made[part] = Interactions.read(file, progress=progress, **{**settings, **options})
-            continue
-        if part not in way.parts:
-            raise DataError(
-                f"The data set {wanted.name} has the parts {', '.join(wanted.parts)}; {file} stands for "
-                f"{part!r}. Give a folder with a file for each part, or pass `verify=False` to take other "
-                "data."
-            )
-        made[part] = _checked(wanted, way, part, file, progress)
-    return made
+    files = locate(wanted, path)
+    if not verify:
+        options = {**{key: value for key, value in way.options.items() if key != "labels"}, **options}
+        return {part: Interactions.read(file, progress=progress, **options) for part, file in files.items()}
+    return {part: _right(wanted, way, part, file, progress) for part, file in files.items()}
 
 
 def verify(
     name: str | Dataset, path: str | Path | None = None, *, progress: Progress = silent
-) -> tuple[Check, ...]:
+) -> tuple[PartCheck, ...]:
     """Check each part of a copy under each reading. Nothing is raised for wrong content: `Check.holds` says
     it."""
     wanted = dataset(name)
     checks = []
     for part, file in locate(wanted, path).items():
         for way in wanted.readings:
-            expected = way.parts.get(part, Content())
+            found = problem = None
             try:
-                data = _read(wanted, way, file, progress)
-            except DataError as problem:
-                checks.append(Check(part, way.name, file, expected, None, None, str(problem)))
-            else:
-                checks.append(Check(part, way.name, file, expected, data.n_interactions, data.fingerprint()))
+                found = _content(_read(wanted, way, file, progress))
+            except DataError as refusal:
+                problem = str(refusal)
+            checks.append(PartCheck(part, way.name, file, way.parts.get(part, Content()), found, problem))
     return tuple(checks)
 
 
@@ -181,7 +168,7 @@ def _complete(wanted: Dataset, folder: Path) -> dict[str, Path]:
     return files
 
 
-def _read(wanted: Dataset, way: Reading, file: Path, progress: Progress) -> Interactions:
+def _read(wanted: Dataset, way: NamedReading, file: Path, progress: Progress) -> Interactions:
     options = dict(way.options)
     for role, size, numbered in zip(
         ("user_vocabulary", "item_vocabulary"), (wanted.n_users, wanted.n_items), wanted.numbered, strict=True
@@ -198,17 +185,24 @@ def _read(wanted: Dataset, way: Reading, file: Path, progress: Progress) -> Inte
     return data
 
 
-def _checked(wanted: Dataset, way: Reading, part: str, file: Path, progress: Progress) -> Interactions:
+def _content(data: Interactions) -> Content:
+    return Content(data.n_interactions, data.fingerprint())
+
+
+def _right(wanted: Dataset, way: NamedReading, part: str, file: Path, progress: Progress) -> Interactions:
+    """One part of a copy. Raises `DataError` where its content is not the known one."""
+    if part not in way.parts:
+        raise DataError(
+            f"The data set {wanted.name} has the parts {', '.join(wanted.parts)}; {file} stands for {part!r}. "
+            "Give a folder with a file for each part, or pass `verify=False` to take other data."
+        )
     with about(f"{file} is no good copy of {wanted.name}, part {part}"):
         data = _read(wanted, way, file, progress)
-    expected = way.parts[part]
-    check = Check(part, way.name, file, expected, data.n_interactions, data.fingerprint())
+    check = PartCheck(part, way.name, file, way.parts[part], _content(data))
     if check.holds is False:
-        count = "" if expected.n_interactions is None else f"{expected.n_interactions:,} interactions"
-        print_of = "" if expected.fingerprint is None else f", {expected.fingerprint}"
         raise DataError(
-            f'The part {part} of {wanted.name}, read as "{way.name}", must be {count}{print_of}; {file} '
-            f"holds {data.n_interactions:,}, {check.fingerprint}. The copy is damaged or of another version: "
-            "get it again, or pass it as data of your own (`--data PATH`)."
+            f'The part {part} of {wanted.name}, read as "{way.name}", must be {check.expected}; {file} holds '
+            f"{data.n_interactions:,}, {data.fingerprint()}. The copy is damaged or of another version: get it again, or pass it as data of your "
+            "own (`--data PATH`)."
         )
     return data

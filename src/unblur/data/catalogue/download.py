@@ -13,12 +13,12 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from unblur.data.catalogue.copies import cache_folder, verify
-from unblur.data.catalogue.listing import dataset
-from unblur.data.catalogue.records import Dataset, Download
+from unblur.data.catalogue.listing import Dataset, Download, dataset
 from unblur.data.files.writing import replacing
 from unblur.errors import CapabilityError, DataError, some
 from unblur.progress import Progress, ProgressEvent, silent
@@ -64,23 +64,19 @@ def fetch(
         return _already_there(wanted, target)
     staging = target.with_name(f".{target.name}.part")
     staging.mkdir(parents=True, exist_ok=True)
+    origin = _Origin(address, progress, timeout, attempts, pause)
     for last_try in (False, True):
-        resumed = [
-            _arrived(download, _address(download, address), staging, progress, timeout, attempts, pause)
-            for download in wanted.downloads
-        ]
+        resumed = [origin.get(download, staging) for download in wanted.downloads]
         wrong = [check for check in verify(wanted, staging, progress=progress) if check.holds is False]
         if not wrong:
             break
         shutil.rmtree(staging)
         if last_try or not any(resumed):
             first = wrong[0]
-            seen = first.problem or f"{first.n_interactions:,} interactions, {first.fingerprint}"
-            expected = first.expected.fingerprint or f"{first.expected.n_interactions} interactions"
             raise DataError(
-                f'The part {first.part} of {wanted.name}, read as "{first.reading}", must be {expected}; '
-                f"what was fetched is {seen}. The origin has changed or sent something else; nothing was "
-                f"kept. {wanted.by_hand}"
+                f'The part {first.part} of {wanted.name}, read as "{first.reading}", must be {first.expected}; '
+                f"what was fetched is {first.problem or first.found}. The origin has changed or sent something else; "
+                f"nothing was kept. {wanted.by_hand}"
             )
         staging.mkdir(parents=True)
     staging.replace(target)
@@ -98,151 +94,139 @@ def _already_there(wanted: Dataset, target: Path) -> Path:
     )
 
 
-def _address(download: Download, base: str | None) -> str:
-    whole = download.address
-    if base is not None:
-        whole = f"{base.rstrip('/')}/{download.address.rpartition('/')[2]}"
-    if urllib.parse.urlsplit(whole).scheme not in ("http", "https"):
-        raise DataError(
-            f"An address to fetch from must begin with https:// or http://; saw {whole!r}. Correct it."
-        )
-    return whole
+@dataclass(frozen=True)
+class _Origin:
+    """Where files are fetched from, and with how much patience; `fetch` says what each of these means."""
 
+    base: str | None
+    progress: Progress
+    timeout: float
+    attempts: int
+    pause: float
 
-def _arrived(
-    download: Download,
-    address: str,
-    folder: Path,
-    progress: Progress,
-    timeout: float,
-    attempts: int,
-    pause: float,
-) -> bool:
-    """Get one file into `folder`, unpacked. Returns whether some of it had arrived before."""
-    target = folder / download.save_as
-    wanted_files = [folder / kept for kept in download.members.values()] or [target]
-    if all(file.is_file() for file in wanted_files):
-        return True
-    part = target.with_name(f"{target.name}.part")
-    resumed = part.exists()
-    resumed |= _transferred(download, address, part, progress, timeout, attempts, pause)
-    try:
-        _check_file(download, part)
-    except DataError:
-        part.unlink()
-        if not resumed:
-            raise
-        _transferred(
-            download, address, part, progress, timeout, attempts, pause
-        )  # once more, from the beginning
-        try:
-            _check_file(download, part)
-        except DataError:
-            part.unlink()
-            raise
-    if download.members:
-        _unpack(download, part, folder)
-        part.unlink()
-    else:
-        part.replace(target)
-    return resumed
-
-
-def _transferred(
-    download: Download,
-    address: str,
-    part: Path,
-    progress: Progress,
-    timeout: float,
-    attempts: int,
-    pause: float,
-) -> bool:
-    """Fill `part` to its end, however often the connection breaks. Returns whether it broke."""
-    fruitless, broken = 0, False
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        try:
-            _transfer(download, address, part, progress, timeout)
-            return broken
-        except _BrokenOff as problem:
-            broken = True
-            after = part.stat().st_size if part.exists() else 0
-            fruitless = 0 if after > before else fruitless + 1
-            if fruitless >= attempts:
-                raise CapabilityError(
-                    f"{address} must be reachable to be fetched; {problem}. Run it again later: {after:,} "
-                    "bytes have arrived and are kept."
-                ) from None
-            time.sleep(pause * 2 ** max(0, fruitless - 1) if fruitless else 0)
-
-
-def _transfer(download: Download, address: str, part: Path, progress: Progress, timeout: float) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "unblur", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=timeout)
-    except urllib.error.HTTPError as problem:
-        with problem:
-            if problem.code == 416 and have:
-                if problem.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
-                    return  # it was complete already
+    def get(self, download: Download, folder: Path) -> bool:
+        """Get one file into `folder`, unpacked. Returns whether some of it had arrived before."""
+        address, target = self._address_of(download), folder / download.save_as
+        wanted_files = [folder / kept for kept in download.members.values()] or [target]
+        if all(file.is_file() for file in wanted_files):
+            return True
+        part = target.with_name(f"{target.name}.part")
+        resumed = False
+        for last_try in (False, True):  # what was put together from several pieces may be of two versions
+            resumed |= part.exists()
+            resumed |= self._transferred(download, address, part)
+            try:
+                _check_file(download, part)
+                break
+            except DataError:
                 part.unlink()
-                raise _BrokenOff("the server has less than had arrived") from None
-            if problem.code in _FINAL:
-                raise CapabilityError(
-                    f"{address} must be there to be fetched; the server says {problem.code} "
-                    f"{problem.reason}. Get the data by hand, or give the `address` of a mirror."
-                ) from None
-            raise _BrokenOff(f"the server says {problem.code} {problem.reason}") from None
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as problem:
-        raise _BrokenOff(str(getattr(problem, "reason", problem)) or type(problem).__name__) from None
-    with response:
-        given = response.headers.get("Content-Range", "")
-        goes_on = response.status == 206 and given.startswith(f"bytes {have}-")
-        if response.status == 206 and not goes_on:
+                if last_try or not resumed:
+                    raise
+        if download.members:
+            _unpack(download, part, folder)
             part.unlink()
-            raise _BrokenOff(f"the server sent {given!r} instead of what was asked for")
-        length = response.headers.get("Content-Length")
-        start = have if goes_on else 0
-        total = start + int(length) if length and length.isdigit() else download.n_bytes
-        with part.open("ab" if goes_on else "wb") as stream:
-            done = _copied(response, stream, start, total, f"fetch {download.save_as}", progress)
-            stream.flush()
-            os.fsync(stream.fileno())
-    if total is not None and done < total:
-        raise _BrokenOff(f"the connection ended after {done:,} of {total:,} bytes")
+        else:
+            part.replace(target)
+        return resumed
 
+    def _address_of(self, download: Download) -> str:
+        whole = download.address
+        if self.base is not None:
+            whole = f"{self.base.rstrip('/')}/{download.address.rpartition('/')[2]}"
+        if urllib.parse.urlsplit(whole).scheme not in ("http", "https"):
+            raise DataError(
+                f"An address to fetch from must begin with https:// or http://; saw {whole!r}. Correct it."
+            )
+        return whole
 
-def _copied(
-    response: http.client.HTTPResponse,
-    stream: BinaryIO,
-    start: int,
-    total: int | None,
-    stage: str,
-    progress: Progress,
-) -> int:
-    done = start
-    progress(ProgressEvent(stage, done, total))
-    while True:
+    def _transferred(self, download: Download, address: str, part: Path) -> bool:
+        """Fill `part` to its end, however often the connection breaks. Returns whether it broke."""
+        fruitless, broken = 0, False
+        while True:
+            before = _size(part)
+            try:
+                self._transfer(download, address, part)
+                return broken
+            except _BrokenOff as problem:
+                broken, after = True, _size(part)
+                fruitless = 0 if after > before else fruitless + 1
+                if fruitless >= self.attempts:
+                    raise CapabilityError(
+                        f"{address} must be reachable to be fetched; {problem}. Run it again later: {after:,} "
+                        "bytes have arrived and are kept."
+                    ) from None
+                if fruitless:
+                    time.sleep(self.pause * 2 ** (fruitless - 1))
+
+    def _transfer(self, download: Download, address: str, part: Path) -> None:
+        """Fetch what is missing of a file over one connection. Raises `_BrokenOff` where it ends early."""
+        have = _size(part)
+        headers = {"User-Agent": "unblur", "Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
         try:
-            chunk = response.read1(CHUNK_BYTES)
-        except http.client.IncompleteRead as problem:
-            chunk = problem.partial
+            request = urllib.request.Request(address, headers=headers)
+            response = urllib.request.urlopen(request, timeout=self.timeout)
+        except urllib.error.HTTPError as problem:
+            with problem:
+                if problem.code == 416 and have:  # the range begins at or beyond the end of the file
+                    if problem.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
+                        return  # it was complete already
+                    part.unlink()
+                    raise _BrokenOff("the server has less than had arrived") from None
+                if problem.code in _FINAL:
+                    raise CapabilityError(
+                        f"{address} must be there to be fetched; the server says {problem.code} "
+                        f"{problem.reason}. Get the data by hand, or give the `address` of a mirror."
+                    ) from None
+                raise _BrokenOff(f"the server says {problem.code} {problem.reason}") from None
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as problem:
+            raise _BrokenOff(str(getattr(problem, "reason", problem)) or type(problem).__name__) from None
+        with response:
+            given = response.headers.get("Content-Range", "")
+            resumes = response.status == 206 and given.startswith(f"bytes {have}-")
+            if response.status == 206 and not resumes:
+                part.unlink()
+                raise _BrokenOff(f"the server sent {given!r} instead of what was asked for")
+            length = response.headers.get("Content-Length")
+            start = have if resumes else 0
+            total = start + int(length) if length and length.isdigit() else download.n_bytes
+            with part.open("ab" if resumes else "wb") as stream:
+                done = self._copied(response, stream, start, total, f"fetch {download.save_as}")
+                stream.flush()
+                os.fsync(stream.fileno())
+        if total is not None and done < total:
+            raise _BrokenOff(f"the connection ended after {done:,} of {total:,} bytes")
+
+    def _copied(
+        self, response: http.client.HTTPResponse, stream: BinaryIO, start: int, total: int | None, stage: str
+    ) -> int:
+        """Copy what a server sends to a file, chunk by chunk. Returns how many bytes the file has then."""
+        done = start
+        self.progress(ProgressEvent(stage, done, total))
+        while True:
+            try:
+                chunk = response.read1(CHUNK_BYTES)
+            except http.client.IncompleteRead as problem:
+                stream.write(problem.partial)
+                raise _BrokenOff(
+                    f"the connection ended after {done + len(problem.partial):,} bytes"
+                ) from None
+            except (http.client.HTTPException, OSError) as problem:
+                raise _BrokenOff(str(problem) or type(problem).__name__) from None
+            if not chunk:
+                return done
             stream.write(chunk)
-            raise _BrokenOff(f"the connection ended after {done + len(chunk):,} bytes") from None
-        except (http.client.HTTPException, OSError) as problem:
-            raise _BrokenOff(str(problem) or type(problem).__name__) from None
-        if not chunk:
-            return done
-        stream.write(chunk)
-        done += len(chunk)
-        progress(ProgressEvent(stage, done, total))
+            done += len(chunk)
+            self.progress(ProgressEvent(stage, done, total))
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _check_file(download: Download, part: Path) -> None:
-    size = part.stat().st_size
+    size = _size(part)
     if download.n_bytes is not None and size != download.n_bytes:
         raise DataError(
             f"{download.save_as} must have {download.n_bytes:,} bytes; {size:,} arrived. The origin has "

@@ -1,20 +1,121 @@
-"""The public data sets that the papers use; `catalogue.toml` beside this file holds the facts."""
+"""The public data sets that the papers use, as frozen values; `catalogue.toml` in this folder holds the facts."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from unblur.data.catalogue.records import Content, Dataset, Download, Reading
+from unblur.data.formats.opening import SUFFIXES
 from unblur.errors import DataError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """One file to fetch."""
+
+    address: str
+    """Where it lies, https."""
+    save_as: str
+    """The name of the file in the data set's folder."""
+    n_bytes: int | None = None
+    """Its size, where it is known."""
+    sha256: str | None = None
+    """The checksum of the file, hexadecimal, where it is known."""
+    members: Mapping[str, str] = field(default_factory=dict)
+    """Of a zip archive: the members to keep, each with the file name it gets; nothing else is unpacked."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """One part as one reading gives it."""
+
+    n_interactions: int | None = None
+    """How many pairs it has; `None` where that is not known."""
+    fingerprint: str | None = None
+    """`Interactions.fingerprint()` of it; `None` where no copy was at hand to compute it from."""
+
+    def __str__(self) -> str:
+        known = [] if self.n_interactions is None else [f"{self.n_interactions:,} interactions"]
+        return ", ".join([*known, *([] if self.fingerprint is None else [self.fingerprint])])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedReading:
+    """One way to turn the files into interactions, and what must come out."""
+
+    name: str
+    """``pairs``, ``liked``, ``observed``, ``rated``, ``timed`` …"""
+    meaning: str
+    """What an interaction and its weight are."""
+    options: Mapping[str, Any]
+    """Options of `unblur.data.files.read`, the same for each part and each file format."""
+    timed: bool = False
+    """Whether the interactions must carry times."""
+    parts: Mapping[str, Content]
+    """What comes out, part by part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A public data set."""
+
+    name: str
+    title: str
+    """A line for people."""
+    n_users: int | None = None
+    n_items: int | None = None
+    generated: bool = False
+    """Whether it is made on the spot and needs no files."""
+    numbered: tuple[bool, bool]
+    """Whether the labels of users, and of items, are 0, 1, …, n − 1, and so the same in all parts."""
+    readings: tuple[NamedReading, ...]
+    """The first is the default."""
+    downloads: tuple[Download, ...] = ()
+    """The files to fetch; empty where the origin cannot be fetched, and `by_hand` says what to do."""
+    by_hand: str
+    """How to get the data without `fetch`."""
+    licence: str
+    citation: str
+    file_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The names, without endings, that each part's file goes by beside the part's own."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its parts: train, valid and test, or all."""
+        return tuple(self.readings[0].parts)
+
+    def reading(self, name: str | None = None) -> NamedReading:
+        """The reading of that name, the default one for `None`. Raises `DataError` for any other name."""
+        for reading in self.readings:
+            if name in (None, reading.name):
+                return reading
+        names = [reading.name for reading in self.readings]
+        raise DataError(
+            f"The readings of {self.name} are {', '.join(names)}; saw {name!r}.{nearest(str(name), names)} "
+            "Choose one of them."
+        )
+
+    def files_in(self, folder: Path) -> dict[str, Path]:
+        """The file of each part in a folder, in the first format of `unblur.data.files` that is there."""
+        found: dict[str, Path] = {}
+        for part in self.parts:
+            for stem in (part, *self.file_names.get(part, ())):
+                files = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
+                file = next((file for file in files if file.is_file()), None)
+                if file is not None:
+                    found[part] = file
+                    break
+        return found
 
 
 def _dataset(name: str, facts: dict[str, Any]) -> Dataset:
     readings = tuple(
-        Reading(
+        NamedReading(
             **{key: value for key, value in reading.items() if key not in ("options", "parts")},
             options=MappingProxyType(reading["options"]),
             parts=MappingProxyType({part: Content(**content) for part, content in reading["parts"].items()}),

@@ -8,9 +8,15 @@ without them.
 
 from __future__ import annotations
 
-from unblur.data.files.reading import read as read
-from unblur.data.files.reading import read_split_folder as read_split_folder
-from unblur.data.files.reading import split_files as split_files
-from unblur.data.files.writing import replacing as replacing
-from unblur.data.files.writing import write as write
-from unblur.data.files.writing import write_parquet as write_parquet
+from unblur.data.files.reading import read, read_split_folder, split_files
+from unblur.data.files.writing import replacing, replacing_folder, write, write_parquet
+
+__all__ = [
+    "read",
+    "read_split_folder",
+    "replacing",
+    "replacing_folder",
+    "split_files",
+    "write",
+    "write_parquet",
+]

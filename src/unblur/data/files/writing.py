@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and interactions written so."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ from scipy import sparse
 
 from unblur.data.formats.opening import FORMATS, SUFFIXES, FileFormat
 from unblur.data.interactions import Interactions
-from unblur.errors import DataError, nearest, some
+from unblur.errors import ArtifactError, DataError, nearest, some
 
 
 @contextmanager
@@ -33,22 +34,66 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         raise DataError(
             f"The folder of a file to write must exist; {target.absolute().parent} does not. Make it first."
         )
-    sibling = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    partial = _sibling(target, "part")
     try:
-        with sibling.open("xb") as stream:
+        with partial.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        sibling.replace(target)
+        partial.replace(target)
     finally:
-        with suppress(FileNotFoundError):
-            sibling.unlink()
-    if os.name == "posix":  # the rename itself reaches the disk with the folder
-        handle = os.open(target.absolute().parent, os.O_RDONLY)
+        partial.unlink(missing_ok=True)
+    _flush(target.absolute().parent)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder whose content takes the place of `path` when the block ends well, and leaves nothing when not.
+
+    It is a hidden sibling until all of it has reached the disk. What was there before is then moved aside, put back
+    if the last step fails, and removed once the new folder is in place. Raises `ArtifactError` where it cannot be
+    written.
+    """
+    target = Path(path).absolute()
+    partial, earlier = _sibling(target, "partial"), _sibling(target, "earlier")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for written in (*partial.rglob("*"), partial):
+            _flush(written)
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            if target.exists():
+                target.rename(earlier)
+            partial.rename(target)
+        except BaseException:
+            if earlier.exists() and not target.exists():
+                earlier.rename(target)
+            raise
+        _flush(target.parent)
+        shutil.rmtree(earlier, ignore_errors=True)
+    except OSError as problem:
+        raise ArtifactError(
+            f"The output folder must be written whole; {path}: {problem.strerror or problem}. Nothing was left "
+            "behind. Make room, or give another path."
+        ) from problem
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sibling(target: Path, purpose: str) -> Path:
+    """A hidden name next to `target` that nothing has yet."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
+
+
+def _flush(path: Path) -> None:
+    """See to it that a file or, on POSIX, the entries of a folder have reached the disk."""
+    if os.name != "posix" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from unblur.errors import Argument, DataError, nearest, some
@@ -45,29 +44,6 @@ _ROLES = {_role_name.replace("_", ""): role for role, names in USUAL_NAMES.items
 _POSITIONAL: tuple[Role, ...] = ("user", "item", "rating", "timestamp")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The position of each role's column; `None` where there is none or it is to be left out."""
-
-    user: int
-    item: int
-    rating: int | None
-    weight: int | None
-    timestamp: int | None
-
-    @property
-    def positions(self) -> list[int]:
-        """The columns to read, in file order."""
-        chosen = (self.user, self.item, self.rating, self.weight, self.timestamp)
-        return sorted({position for position in chosen if position is not None})
-
-    def described(self, names: Sequence[str]) -> str:
-        """Which column was taken for what, in words."""
-        roles = {"users": self.user, "items": self.item, "ratings": self.rating, "weights": self.weight}
-        roles["timestamps"] = self.timestamp
-        return ", ".join(f"{role} from {names[at]!r}" for role, at in roles.items() if at is not None)
-
-
 def usual_role(name: str) -> Role | None:
     """The role that a column of this name usually has."""
     return _ROLES.get(re.sub(r"[^a-z0-9]", "", name.lower()))
@@ -75,8 +51,8 @@ def usual_role(name: str) -> Role | None:
 
 def choose_columns(
     names: Sequence[str], named: bool, asked: Mapping[Role, str | int | None], file: str
-) -> Columns:
-    """Settle each role by what the caller asked for, then by name; without names, by position.
+) -> dict[Role, int]:
+    """The position of each role's column, by what the caller asked for, then by name; without names, by position.
 
     A role's own name (``rating="rating"``) asks for the column that would be guessed. A file without names
     holds user, item, rating and timestamp, in that order, unless positions are given: then only what was
@@ -93,7 +69,22 @@ def choose_columns(
     for role, wanted in asked.items():
         if role not in found and wanted not in (None, IGNORE):
             raise _missing(str(wanted), role, names, file)
-    return _settled(found, names, file)
+    owners: dict[int, Role] = {}
+    for role, position in found.items():
+        if owners.setdefault(position, role) != role:
+            raise DataError(
+                *(
+                    f"Each column must have one meaning; {names[position]!r} of {file} was given as ",
+                    Argument(role),
+                ),
+                *(" and as ", Argument(owners[position]), ". Name two different columns."),
+            )
+    return found
+
+
+def described(columns: Mapping[Role, int], names: Sequence[str]) -> str:
+    """Which column was taken for what, in words."""
+    return ", ".join(f"{role}s from {names[columns[role]]!r}" for role in USUAL_NAMES if role in columns)
 
 
 def _by_name(
@@ -184,21 +175,4 @@ def _missing(wanted: str, role: Role, names: Sequence[str], file: str) -> DataEr
     return DataError(
         *(f"{file} must have the column {wanted!r} that was named as ", Argument(role)),
         f"; its columns are {some(names, 12)}.{nearest(wanted, names)} Correct the name.",
-    )
-
-
-def _settled(found: dict[Role, int], names: Sequence[str], file: str) -> Columns:
-    by_position: dict[int, Role] = {}
-    for role, position in found.items():
-        if position in by_position:
-            raise DataError(
-                *(
-                    f"Each column must have one meaning; {names[position]!r} of {file} was given as ",
-                    Argument(role),
-                ),
-                *(" and as ", Argument(by_position[position]), ". Name two different columns."),
-            )
-        by_position[position] = role
-    return Columns(
-        found["user"], found["item"], found.get("rating"), found.get("weight"), found.get("timestamp")
     )

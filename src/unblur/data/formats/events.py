@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from unblur.data.formats.columns import IGNORE, Columns, Role, choose_columns
+from unblur.data.formats.columns import IGNORE, Role, choose_columns, described
 from unblur.data.formats.opening import (
     FORMATS,
     FileFormat,
@@ -81,18 +81,18 @@ def read_events(path: str | Path, layout: Layout, progress: Progress) -> Events:
             f"A file must be readable; {file} may not be read by this user. Change its permissions."
         ) from None
     columns = choose_columns(opened.names, opened.named, layout.columns, str(file))
+    positions = sorted(set(columns.values()))
     progress(ProgressEvent(f"read {file.name}", 0, 1))
-    frame = opened.load(columns.positions)
+    frame = opened.load(positions)
     if not frame.height:
         raise DataError(f"A file must hold interactions; {file} has none. Write or copy it again.")
     progress(ProgressEvent(f"read {file.name}", 1, 1))
     source = str(file)
     if opened.format != "adjacency":
-        source += f" ({columns.described(opened.names)}; rows count from 0)"
+        source += f" ({described(columns, opened.names)}; rows count from 0)"
     with about(source):
-        return _events(
-            dict(zip(columns.positions, frame.get_columns(), strict=True)), opened, columns, layout, source
-        )
+        at = dict(zip(positions, frame.get_columns(), strict=True))
+        return _events({role: at[position] for role, position in columns.items()}, opened, layout, source)
 
 
 def _opened(file: Path, layout: Layout) -> Opened:
@@ -128,16 +128,13 @@ def _opened(file: Path, layout: Layout) -> Opened:
     return open_delimited(file, sample, layout.delimiter, layout.header, names)
 
 
-def _events(
-    table: dict[int, pl.Series], opened: Opened, columns: Columns, layout: Layout, source: str
-) -> Events:
-    """Labels, weights and times of a table of columns by position."""
+def _events(table: dict[Role, pl.Series], opened: Opened, layout: Layout, source: str) -> Events:
+    """Labels, weights and times of the column of each role."""
     typed = opened.format not in ("csv", "recbole", "adjacency")
     labels = "int" if opened.format == "adjacency" and layout.labels == "auto" else layout.labels
-    users = labels_of(table[columns.user], labels, "user", typed=typed)
-    items = labels_of(table[columns.item], labels, "item", typed=typed)
-    times = None if columns.timestamp is None else table[columns.timestamp]
-    weights = _weights(table, opened, columns, layout)
+    users = labels_of(table["user"], labels, "user", typed=typed)
+    items = labels_of(table["item"], labels, "item", typed=typed)
+    times, weights = table.get("timestamp"), _weights(table, opened, layout)
     order = np.arange(len(users))
     if layout.min_rating is not None and weights is not None:
         liked = weights >= layout.min_rating
@@ -152,9 +149,7 @@ def _events(
     return Events(users, items, weights, seconds, order, None if labels == "str" else opened.shape, source)
 
 
-def _weights(
-    table: dict[int, pl.Series], opened: Opened, columns: Columns, layout: Layout
-) -> pl.Series | None:
+def _weights(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl.Series | None:
     """The weights (or, under `min_rating`, the ratings), or `None` where every row counts the same."""
     if layout.rating == IGNORE:
         if layout.min_rating is not None:
@@ -163,8 +158,8 @@ def _weights(
                 " leaves them out. Drop one of the two.",
             )
         return None
-    position = columns.weight if columns.rating is None else columns.rating
-    if position is None:
+    role: Role = "rating" if "rating" in table else "weight"
+    if role not in table:
         if layout.min_rating is not None:
             raise DataError(
                 Argument("min_rating"),
@@ -172,15 +167,15 @@ def _weights(
                 *(Argument("rating"), "."),
             )
         return None
-    values = numbers_of(table[position], "rating" if position == columns.rating else "weight")
+    values = numbers_of(table[role], role)
     if layout.min_rating is not None:
         return values
     lowest, highest = float(values.min() or 0), float(values.max() or 0)  # type: ignore[arg-type]
     if lowest == highest == 1:
         return None
     as_interactions = (", or ", Argument("rating", IGNORE), " to count every row as an interaction")
-    if columns.rating is not None and layout.rating is None:
-        name = opened.names[position] if opened.named else position
+    if role == "rating" and layout.rating is None:
+        name = table[role].name if opened.named else opened.names.index(table[role].name)
         raise DataError(
             f"What a rating means must be said; the column {name!r} holds values from {lowest:g} to {highest:g}. Pass ",
             *(Argument("min_rating"), " to keep those from a value on as likes, "),

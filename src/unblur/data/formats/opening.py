@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, get_args
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 
 from unblur.errors import Argument, DataError, nearest, some
 
@@ -175,42 +176,21 @@ def open_parquet(file: Path) -> Opened:
 def open_matrix(file: Path) -> Opened:
     """A users × items matrix as `scipy.sparse.save_npz` writes it; labels are positions, values weights."""
 
-    def load(stream: BinaryIO) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], tuple[int, int]]:
-        with np.load(stream, allow_pickle=False) as archive:
-            form = archive["format"].item()
-            form = form.decode() if isinstance(form, bytes) else form
-            n_users, n_items = (int(size) for size in archive["shape"])
-            values = archive["data"]
-            if form == "coo":
-                rows, columns = (archive["row"], archive["col"]) if "row" in archive else archive["coords"]
-            elif form in ("csr", "csc"):
-                starts, columns = archive["indptr"], archive["indices"]
-                lengths = np.diff(starts)
-                if (
-                    len(starts) != (n_users if form == "csr" else n_items) + 1
-                    or starts[0]
-                    or (lengths < 0).any()
-                ):
-                    raise ValueError("its index pointers do not fit its shape")
-                rows = np.repeat(np.arange(len(lengths)), lengths)
-                rows, columns = (rows, columns) if form == "csr" else (columns, rows)
-            else:
-                raise ValueError(f"it is in {form} form; csr, csc and coo are read")
-        if not len(rows) == len(columns) == len(values) or values.dtype.kind not in "biuf":
-            raise ValueError(
-                f"it has {len(values):,} values of type {values.dtype} and {len(columns):,} indices"
-            )
-        for places, size in ((rows, n_users), (columns, n_items)):
-            if places.dtype.kind not in "iu" or (
-                len(places) and not 0 <= places.min() <= places.max() < size
-            ):
-                raise ValueError("an index lies outside the matrix")
-        return rows, columns, values, (n_users, n_items)
+    def load(stream: BinaryIO) -> sparse.coo_array:
+        matrix: Any = sparse.load_npz(stream)  # one of many classes; the stubs know `check_format` of few
+        if matrix.format not in ("csr", "csc", "coo") or matrix.ndim != 2:
+            raise ValueError(f"it is in {matrix.format} form; csr, csc and coo matrices are read")
+        if (
+            matrix.format != "coo"
+        ):  # indices are checked when a coo matrix is made, but not those of the others
+            matrix.check_format(full_check=True)
+        if matrix.dtype.kind not in "biuf":
+            raise ValueError(f"it has values of type {matrix.dtype}")
+        return sparse.coo_array(matrix)
 
-    rows, columns, values, shape = _loaded(
-        file, load, "a sparse matrix of numbers, saved by scipy.sparse.save_npz"
-    )
-    frame = pl.DataFrame({"user": rows, "item": columns, "weight": values})
+    matrix = _loaded(file, load, "a sparse matrix of numbers, saved by scipy.sparse.save_npz")
+    frame = pl.DataFrame({"user": matrix.row, "item": matrix.col, "weight": matrix.data})
+    shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     return Opened("npz", tuple(frame.columns), True, lambda positions: frame[:, positions], shape)
 
 

@@ -21,7 +21,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check size reproduce bench results clean
+.PHONY: help demo test check size wheel reproduce bench results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,18 @@ check: $(VENV)/.check ## ruff, mypy --strict and the layers
 
 size: $(VENV)/.pip ## the counts that the layout is held to; LIST=--list names what was counted
 	@$(BIN)/python -m benchmarks.size $(LIST)
+
+# What users get: the wheel alone, without this working copy, which would hide a file that was not packed.
+wheel: $(VENV)/.pip ## the built wheel with the extra report in an empty environment: `unblur demo` and its page
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(BIN)/python -m pip wheel -q --no-deps --build-constraint constraints.txt --wheel-dir "$$scratch" .; \
+	$(BIN)/python -m venv "$$scratch/env"; \
+	wheel=$$(echo "$$scratch"/unblur-*.whl); echo "Installing $${wheel##*/} into an empty environment"; \
+	"$$scratch/env/bin/python" -m pip install -qq --constraint constraints.txt "$$wheel[report]"; \
+	mkdir "$$scratch/work"; cd "$$scratch/work"; \
+	env -u PYTHONPATH "$$scratch/env/bin/unblur" demo --out demo; \
+	test -s demo/report.html || { echo "unblur demo has written no page" >&2; exit 1; }; \
+	echo "$${wheel##*/}: unblur demo runs, and its page has $$(wc -c < demo/report.html) bytes"
 
 reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
 	@missed=""; \

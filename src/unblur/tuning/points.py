@@ -30,11 +30,14 @@ def space_of(
     tree = spec_to_dict(base)
     plain = dict(_leaves(tree))
     known = {dimension.name: dimension for dimension in _own_space(base)}
+    elsewhere = {dimension.name for dimension in _own_space(type(base)())}
     for path, values in (changes or {}).items():
         if not values:
             raise SpecError(
                 f"Each searched path must have values to try; {path} has none. Give some, or leave it out."
             )
+        if path in elsewhere and not inside(tree, path):
+            continue
         if path not in known and path not in plain:
             hint = nearest(path, {**known, **plain})
             raise SpecError(f"{path} is not a hyper-parameter of {type(base).__name__}.{hint}")

@@ -15,7 +15,7 @@ RECIPES ?= bspm/gowalla bspm/yelp2018 gf-cf/gowalla gf-cf/yelp2018 ease/gowalla 
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := als,privacy,report,tensorboard,tune
+EXTRAS := als,privacy,tensorboard,tune
 PINS := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build-constraint constraints.txt
 
@@ -92,7 +92,7 @@ $(VENV)/.pip: constraints.txt
 
 $(VENV)/.run: $(VENV)/.pip $(PINS)
 	@echo "Installing unblur into $(VENV) (torch is large: minutes, the first time)"
-	@$(INSTALL) --editable '.[report]'
+	@$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.pip $(PINS)

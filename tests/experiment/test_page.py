@@ -1,7 +1,5 @@
-"""Pages of runs and searches: self-contained, escaped, complete; and no failure without jinja2."""
+"""Pages of runs and searches: self-contained, escaped, complete."""
 
-import builtins
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -103,21 +101,6 @@ def test_a_run_writes_its_page(tmp_path: Path) -> None:
     assert "3,000 users" in text
     assert "factor" in text
     assert "share of the catalogue" in text
-
-
-def test_without_jinja2_a_note_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = builtins.__import__
-
-    def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name.partition(".")[0] == "jinja2":
-            raise ImportError(name)
-        return find(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    run(load_recipe("popularity/demo"), out=tmp_path / "made")
-    assert not (tmp_path / "made" / "report.html").exists()
-    notes = json.loads((tmp_path / "made" / "report.json").read_text())["notes"]
-    assert any("jinja2" in note for note in notes)
 
 
 def table(n: int = 24, *, failed: int = 2) -> pl.DataFrame:

@@ -40,7 +40,7 @@ _GATES = {
 
 
 def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") -> str:
-    """The audit as one HTML page. Raises `CapabilityError` where jinja2 is missing."""
+    """The audit as one HTML page."""
     outsiders = (
         f"{audit.n_holdout:,} real users who were kept out as the control group"
         if audit.n_holdout

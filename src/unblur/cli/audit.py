@@ -12,7 +12,7 @@ from unblur.cli import terminal
 from unblur.cli.options import Overwrite, reads_data
 from unblur.cli.progress import ProgressDisplay
 from unblur.cli.tables import print_lines, print_table
-from unblur.errors import CapabilityError, DataError
+from unblur.errors import DataError
 
 if TYPE_CHECKING:
     from unblur.audit.auditor import Audit
@@ -177,11 +177,7 @@ def _write(found: Audit, out: Path) -> None:
     from unblur.audit.page import audit_page
     from unblur.data.files.writing import replacing_folder
 
-    texts = {"report.json": found.to_json()}
-    try:
-        texts["report.html"] = audit_page(found)
-    except CapabilityError as problem:
-        terminal.note(f"note: there is no report.html. {problem}")
+    texts = {"report.json": found.to_json(), "report.html": audit_page(found)}
     with replacing_folder(out) as folder:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")

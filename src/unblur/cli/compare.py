@@ -12,7 +12,7 @@ from unblur.cli import terminal
 from unblur.cli.options import Device, Settings, reads_data
 from unblur.cli.progress import ProgressDisplay
 from unblur.cli.tables import print_lines, print_table
-from unblur.errors import CapabilityError, RecipeError, nearest
+from unblur.errors import RecipeError, nearest
 from unblur.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
@@ -147,19 +147,15 @@ def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
 
 
 def write_pages(found: Comparison, out: Path) -> None:
-    """Put leaderboard, figures and page into the folder of a comparison; without jinja2 there is a note and no page."""
+    """Put leaderboard, figures and page into the folder of a comparison."""
     from unblur.document.html import as_html
     from unblur.document.markdown import as_markdown
     from unblur.experiment.comparison.cache import Cache
     from unblur.experiment.comparison.page import comparison_document
 
     document = comparison_document(found)
-    texts = {"leaderboard.md": as_markdown(document), "report.json": found.to_json()}
-    try:
-        texts["report.html"] = as_html(document)
-    except CapabilityError as problem:
-        terminal.note(f"note: there is no report.html. {problem}")
-    Cache(out).write(texts)
+    texts = {"leaderboard.md": as_markdown(document), "report.html": as_html(document)}
+    Cache(out).write({**texts, "report.json": found.to_json()})
 
 
 def show(found: Comparison) -> None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from unblur.document.blocks import Document
-from unblur.errors import CapabilityError
 
 
 def as_html(document: Document) -> str:
-    """The page. All text is escaped; the page loads nothing and runs nothing.
-
-    Raises `CapabilityError` if jinja2 (the extra `report`) is missing.
-    """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ImportError:
-        raise CapabilityError(
-            "A page needs jinja2; it is not installed. Install it with `pip install 'unblur[report]'`."
-        ) from None
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unblur", "document/templates"),
+    """The page. All text is escaped; the page loads nothing and runs nothing."""
+    environment = Environment(
+        loader=PackageLoader("unblur", "document/templates"),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["drawing"] = Markup
+    environment.filters["drawing"] = Markup  # a plot's SVG is escaped where it is drawn
     return environment.get_template("page.html").render(document=document)

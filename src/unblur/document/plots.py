@@ -147,26 +147,19 @@ def interval_plot(
     return _plot(_below(across, floor) + dashes + drawn, floor + 48, caption + meaning, legend)
 
 
-def bar_plot(bars: Mapping[str, Mapping[str, float]], *, axis: Axis, caption: str) -> Plot:
-    """Bars from 0, one group a label with one bar a series: ``{"recall": {"real": 0.2, "synthetic": 0.18}}``."""
-    names = list(dict.fromkeys(series for group in bars.values() for series in group))
-    across = _Scale(
-        axis, [0.0, *(value for group in bars.values() for value in group.values())], 24, WIDTH - 24
-    )
+def bar_plot(bars: Mapping[str, float], *, axis: Axis, caption: str) -> Plot:
+    """Bars from 0, each below its label."""
+    across = _Scale(axis, [0.0, *bars.values()], 24, WIDTH - 24)
     drawn: list[str] = []
     top = float(_TOP)
-    for label, group in bars.items():
-        drawn.append(_text(24, top + 12, label))
-        top += 18
-        for series, value in group.items():
-            start, stop = sorted((across.at(0.0), across.at(value)))
-            drawn.append(
-                f'<rect class="bar {_colour(names.index(series))}" x="{start:.1f}" y="{top:.1f}" '
-                f'width="{stop - start:.1f}" height="9"/>'
-            )
-            top += 12
-        top += 8
-    return _plot(_below(across, top) + drawn, top + 48, caption, names)
+    for label, value in bars.items():
+        start, stop = sorted((across.at(0.0), across.at(value)))
+        bar = (
+            f'<rect class="bar s0" x="{start:.1f}" y="{top + 18:.1f}" width="{stop - start:.1f}" height="9"/>'
+        )
+        drawn += [_text(24, top + 12, label), bar]
+        top += 38
+    return _plot(_below(across, top) + drawn, top + 48, caption)
 
 
 # ------------------------------------------------------------------------------------------------ axes

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unblur.data.files.writing import replacing_folder, write_parquet
-from unblur.errors import ArtifactError, CapabilityError
+from unblur.errors import ArtifactError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,24 +62,15 @@ def write_folder(
     `trials` of a search are drawn on the page, and written beside it as ``trials.parquet``.
     """
     check_place(path, overwrite=overwrite)
+    texts = {
+        "recipe.toml": outcome.recipe.to_toml(),
+        MARK: outcome.report.to_json(),
+        "report.md": outcome.report.to_markdown(),
+        "report.html": outcome.page(trials),
+    }
     with replacing_folder(path) as folder:
-        for name, text in _texts(outcome, trials).items():
+        for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
         if trials is not None:
             write_parquet(trials, folder / "trials.parquet")
         outcome.save(folder)
-
-
-def _texts(outcome: Outcome[Any, Any], trials: pl.DataFrame | None) -> dict[str, str]:
-    """The text files of the folder by name; without jinja2 the page is left out, and a note in the report says so."""
-    report, page = outcome.report, {}
-    try:
-        page = {"report.html": outcome.page(trials)}
-    except CapabilityError as problem:
-        report = replace(report, notes=(*report.notes, f"there is no report.html: {problem}"))
-    return {
-        "recipe.toml": outcome.recipe.to_toml(),
-        MARK: report.to_json(),
-        "report.md": report.to_markdown(),
-        **page,
-    }

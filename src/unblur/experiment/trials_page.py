@@ -54,7 +54,7 @@ def trials_sections(trials: pl.DataFrame) -> list[Section]:
     if paths and len(good) > 2:
         blocks.append(
             bar_plot(
-                {path: {"share": shares[path]} for path in ranked},
+                {path: shares[path] for path in ranked},
                 axis=Axis(label=f"share of the variance of {metric}", percent=True, low=0.0),
                 caption=f"Importance: how much of the variance over {len(good)} trials the values of one hyper-parameter "
                 "explain by themselves beyond what chance does (ε², the adjusted correlation ratio; numbers with many values "

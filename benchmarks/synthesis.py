@@ -203,8 +203,8 @@ def stream(n_users: int, n_items: int) -> dict[str, Any]:
 
 def audited(n_users: int, n_items: int) -> dict[str, Any]:
     """An audit of `n_users` on either side and a fifth as many kept out; generated, 50 items a user."""
-    from unblur.audit.auditing import taught_recommenders
     from unblur.audit.auditor import audit
+    from unblur.audit.worth import taught_recommenders
     from unblur.data.catalogue.generation import generated
 
     n_holdout = max(1, n_users // 5)

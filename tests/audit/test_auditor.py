@@ -11,16 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.audit.sets import Groups, binary, groups, rows
-from unblur.audit.attacks.guesses import Guesses, beyond_chance, excess_of
-from unblur.audit.attacks.item_inference import _hide, _most_popular
-from unblur.audit.attacks.membership import Membership
-from unblur.audit.attacks.rates import Area, Catch, Share, Unmeasured, area
+from unblur.audit.attacks.guesses import (
+    Guesses,
+    SinglingOut,
+    _claims,
+    _held,
+    _hide,
+    _holders,
+    _most_popular,
+    beyond_chance,
+    excess_of,
+)
+from unblur.audit.attacks.membership import Membership, _about_catch
+from unblur.audit.attacks.rates import Area, Catch, Proportion, Unmeasured, area
 from unblur.audit.attacks.samples import samples
-from unblur.audit.attacks.singling_out import _claims, _held, _holders, singling_out
 from unblur.audit.auditor import Audit, audit
-from unblur.audit.fidelity.comparison import fidelity
-from unblur.audit.findings import _about_catch
-from unblur.audit.gates import Gates
+from unblur.audit.fidelity import fidelity
+from unblur.audit.verdicts import Gates
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, VocabularyMismatch
@@ -55,7 +62,7 @@ def test_copied_rows_are_found(copying: Audit) -> None:
         for caught in entry.catches:
             assert isinstance(caught, Catch)
             assert caught.members.low > 0.95
-    assert copying.privacy.copies.exact == Share(3000, 3000)
+    assert copying.privacy.copies.exact == Proportion(3000, 3000)
     assert {gate.name for gate in copying.failed()} == {
         "max_auc",
         "max_copies",
@@ -89,9 +96,9 @@ def test_small_sets_that_give_nothing_away_pass_as_well() -> None:
 
 
 def test_excesses_are_held_against_as_many_tries_as_there_were() -> None:
-    control, baseline = Share(100, 1000), Share(0, 1000)
+    control, baseline = Proportion(100, 1000), Proportion(0, 1000)
     guesses = {
-        f"{hits}": Guesses(attack=Share(hits, 1000), control=control, baseline=baseline)
+        f"{hits}": Guesses(attack=Proportion(hits, 1000), control=control, baseline=baseline)
         for hits in (100, 105, 127, 200)
     }
     lows = {name: guess.excess[1] for name, guess in guesses.items() if isinstance(guess.excess, tuple)}
@@ -318,7 +325,8 @@ def test_claims_about_the_same_people_do_not_pass_for_many() -> None:
     outside = 0
     for seed in range(10):
         people = groups(400, 150, mean_items=20, rng=seed)
-        guess = singling_out(samples(people.train, rows(people.others), people.holdout), 5, rng=seed)
+        sets = samples(people.train, rows(people.others), people.holdout)
+        guess = SinglingOut(5).run(sets, rng=seed)["singling out by 5 items"]
         assert isinstance(guess, Guesses)
         assert guess.attack.design > 1
         assert isinstance(guess.excess, tuple)
@@ -330,7 +338,7 @@ def test_few_kept_out_users_are_no_control_group_for_claims(people: Groups) -> N
     made = rows(people.others.take_users(slice(0, 300)))
     for size, measured in ((19, False), (20, True)):
         sets = samples(people.train, made, people.holdout.take_users(slice(0, size)))
-        found = singling_out(sets, 3, claims=200, rng=1)
+        found = SinglingOut(3, claims=200).run(sets, rng=1)["singling out by 3 items"]
         assert isinstance(found, Guesses)
         assert isinstance(found.excess, Unmeasured) is not measured
     audited = audit(people.train, made, people.holdout.take_users(slice(0, 2)), rng=1)
@@ -343,7 +351,9 @@ def test_few_kept_out_users_are_no_control_group_for_claims(people: Groups) -> N
 
 @given(st.integers(0, 50), st.integers(0, 50))
 def test_an_excess_lies_within_its_interval_between_minus_one_and_one(attack: int, control: int) -> None:
-    guess = Guesses(attack=Share(attack, 50), control=Share(control, 50), baseline=Share(1, 50))
+    guess = Guesses(
+        attack=Proportion(attack, 50), control=Proportion(control, 50), baseline=Proportion(1, 50)
+    )
     assert not isinstance(guess.excess, Unmeasured)
     value, low, high = guess.excess
     assert -1 <= low <= value <= high <= 1
@@ -351,12 +361,12 @@ def test_an_excess_lies_within_its_interval_between_minus_one_and_one(attack: in
 
 def test_an_attacker_who_tells_some_people_is_not_hidden_by_one_with_more_hits() -> None:
     def told(name: str, members: int, outsiders: int) -> Membership:
-        caught = Catch(0.01, Share(members, 1000), Share(outsiders, 1000))
+        caught = Catch(0.01, Proportion(members, 1000), Proportion(outsiders, 1000))
         return Membership(attacker=name, auc=area(SPREAD, SPREAD), catches=(caught,))
 
     loud, sure = told("loud", 20, 10), told("sure", 19, 0)
-    assert [_about_catch((entry,), 0) == [] for entry in (loud, sure)] == [True, False]
-    assert "sure catches 1.9%" in _about_catch((loud, sure), 0)[0].text
+    assert [not list(_about_catch((entry,), 0)) for entry in (loud, sure)] == [True, False]
+    assert "sure catches 1.9%" in next(_about_catch((loud, sure), 0)).text
 
 
 SPREAD = np.arange(50.0)

@@ -10,9 +10,14 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from tests.audit.sets import binary, groups
-from unblur.audit.fidelity.comparison import fidelity
-from unblur.audit.fidelity.cooccurrence import cooccurrence_distance, grouped_cooccurrence, popular_items
-from unblur.audit.fidelity.statistics import STATISTICS, Summary
+from unblur.audit.fidelity import (
+    STATISTICS,
+    Summary,
+    cooccurrence_distance,
+    fidelity,
+    grouped_cooccurrence,
+    popular_items,
+)
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, VocabularyMismatch
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
 
 from tests.audit.sets import binary
-from unblur.audit.attacks import neighbours, pairs
+from unblur.audit.attacks import membership
+from unblur.audit.attacks.membership import pair_log_share, rarest_items
 from unblur.audit.attacks.neighbours import closest, nearness
-from unblur.audit.attacks.pairs import pair_log_share, rarest_items
+from unblur.models.linear import neighbours as products
 
 
 @given(st.integers(0, 1000), st.integers(1, 30), st.integers(1, 30))
@@ -29,8 +30,8 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     random = np.random.default_rng(3)
     one, other = binary(random, 40, 15, 0.2), binary(random, 50, 15, 0.2)
     whole, share = nearness(one, other), pair_log_share(one, other)
-    monkeypatch.setattr(neighbours, "PAIRS_AT_ONCE", 120)
-    monkeypatch.setattr(pairs, "CELLS_AT_ONCE", 31)
+    monkeypatch.setattr(products, "BLOCK_PRODUCTS", 120)
+    monkeypatch.setattr(membership, "CELLS_AT_ONCE", 31)
     np.testing.assert_array_equal(nearness(one, other).density, whole.density)
     np.testing.assert_allclose(pair_log_share(one, other), share, rtol=1e-12)
 
@@ -65,5 +66,5 @@ def test_the_rarest_items_of_a_long_row_are_kept() -> None:
     kept = rarest_items(rows, counts)
     for row in range(6):
         items = np.flatnonzero(rows.toarray()[row])
-        expected = np.sort(items[np.argsort(counts[items])][: pairs.ITEMS_OF_A_USER])
+        expected = np.sort(items[np.argsort(counts[items])][: membership.ITEMS_OF_A_USER])
         np.testing.assert_array_equal(kept.indices[kept.indptr[row] : kept.indptr[row + 1]], expected)

@@ -8,9 +8,9 @@ import pytest
 
 from tests.audit.sets import groups, rows
 from tests.document.tags import Tags
-from unblur.audit.auditing import taught_recommenders
 from unblur.audit.auditor import Audit, audit
 from unblur.audit.page import audit_page
+from unblur.audit.worth import taught_recommenders
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from unblur.audit.attacks.rates import Area, Catch, Share, Unmeasured, area, catch, roc_points
+from unblur.audit.attacks.rates import Area, Catch, Proportion, Unmeasured, area, catch, roc_points
 from unblur.errors import DataError
 
 scores = st.lists(st.integers(0, 6), min_size=20, max_size=60)
@@ -62,20 +62,20 @@ def test_the_interval_is_as_wide_as_that_of_a_bootstrap() -> None:
 
 @given(st.integers(1, 300), st.data())
 def test_a_share_has_the_interval_of_scipy(trials: int, data: st.DataObject) -> None:
-    share = Share(data.draw(st.integers(0, trials)), trials)
+    share = Proportion(data.draw(st.integers(0, trials)), trials)
     truth = stats.binomtest(share.hits, trials).proportion_ci(method="exact")
     assert (share.low, share.high) == pytest.approx((truth.low, truth.high), abs=1e-9)
 
 
 def test_a_share_of_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="at least one trial"):
-        Share(0, 0)
+        Proportion(0, 0)
     with pytest.raises(DataError, match="A design effect must be at least 1"):
-        Share(1, 2, 0.5)
+        Proportion(1, 2, 0.5)
 
 
 def test_the_interval_of_clumped_trials_is_that_of_fewer() -> None:
-    clumped, fewer = Share(40, 400, 8.0), Share(5, 50)
+    clumped, fewer = Proportion(40, 400, 8.0), Proportion(5, 50)
     assert clumped.value == fewer.value
     assert (clumped.low, clumped.high) == pytest.approx((fewer.low, fewer.high))
 

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 from tests.audit.sets import Groups, groups, rows
-from unblur.audit import worth
-from unblur.audit.attacks import samples
-from unblur.audit.auditing import taught_recommenders
+from unblur.audit.attacks.samples import samples
 from unblur.audit.auditor import audit
-from unblur.audit.findings import concluded
-from unblur.audit.gates import Gates, gated
 from unblur.audit.page import audit_page
-from unblur.audit.worth import Worth, best_taught
+from unblur.audit.verdicts import Finding, Gate, Gates
+from unblur.audit.worth import Worth, best_taught, taught_recommenders, utility_verdicts, worth
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError
@@ -162,11 +159,13 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise
         metric=RECALL,
         **dict.fromkeys(("real", "synthetic", "both", "lost", "gained"), nothing),  # type: ignore[arg-type]
     )
-    made = gated(Gates(min_utility=0.5), found.validity, found.privacy, [blank])
-    gate = next(gate for gate in made if gate.name == "min_utility")
+    verdicts = list(utility_verdicts([blank], Gates(min_utility=0.5)))
+    gate = next(each for each in verdicts if isinstance(each, Gate))
     assert (gate.passed, "cannot be measured" in gate.reason) == (False, True)
-    said = concluded(found.validity, found.fidelity, found.privacy, [blank])
-    assert any(each.kind == "unmeasured" and "What the set teaches" in each.text for each in said)
+    assert any(
+        isinstance(each, Finding) and each.kind == "unmeasured" and "What the set teaches" in each.text
+        for each in verdicts
+    )
 
 
 def test_two_recommenders_of_a_kind_are_told_apart(people: Groups, noise: Interactions) -> None:

@@ -20,7 +20,7 @@ PURPOSES = {
     *("fit", "split", "search", "settings", "hold-outs", "users", "validation", "points"),
     *("bootstrap", "signs", "differences", "intervals"),
     # audits
-    *("membership", "copies", "item", "fidelity", "utility", "halves", "resamples", "claims", "baseline"),
+    *("fidelity", "utility", "halves", "resamples", "claims", "baseline"),
     *("members", "outsiders", "hidden of members", "hidden of outsiders", "synthetic", "train", "holdout"),
     # generated data
     *("items", "choices", "times", "degrees", "labels"),
@@ -30,7 +30,7 @@ PATTERNS = {
     "point {}": "the number of a trial",
     "{} {}": "the fixed name of a hold-out, random or block, and the number of its draw",
     "sample {}": "the fixed name of an arm",
-    "singling out by {}": "a number of items",
+    "<attack.name>": "the fixed name of an attack; tests/audit/test_attacks.py holds ours",
 }
 """Purposes with something put in, and what that is: a whole number, or one of some fixed names."""
 

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-from unblur.audit.attacks import Privacy, attacked, samples
+from unblur.audit.attacks.attack import Attack, Outcome, Outcomes
+from unblur.audit.attacks.copies import Copies, CopiesAndDistances, Copying
+from unblur.audit.attacks.guesses import Guesses, ItemInference, SinglingOut
+from unblur.audit.attacks.membership import Membership, MembershipInference
 from unblur.audit.attacks.rates import Unmeasured
-from unblur.audit.attacks.samples import Samples
-from unblur.audit.fidelity.comparison import Fidelity, fidelity
-from unblur.audit.fidelity.validity import Check, validity
-from unblur.audit.findings import Finding, concluded
-from unblur.audit.gates import Gate, Gates, gated
-from unblur.audit.worth import Worth, worth
+from unblur.audit.attacks.samples import Samples, samples
+from unblur.audit.fidelity import Fidelity, fidelity
+from unblur.audit.validity import ValidityCheck, validity, validity_verdicts
+from unblur.audit.verdicts import Finding, Gate, Gates, Verdict, gravest_first
+from unblur.audit.worth import Worth, utility_verdicts, worth
 from unblur.data.interactions import Interactions
-from unblur.errors import DataError
+from unblur.document.blocks import Section
+from unblur.errors import DataError, SpecError
 from unblur.evaluation.report import Provenance
-from unblur.progress import Progress, silent
+from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import RecommenderSpec
 
@@ -33,6 +36,47 @@ Recommenders: TypeAlias = Callable[[Interactions, Interactions], Sequence[Recomm
 """Chooses recommenders for train and synthetic users, as they are taught."""
 SCHEMA = 1
 """The version of the form that `Audit.to_dict` gives."""
+
+
+@dataclass(frozen=True)
+class AttackResults:
+    """What all attacks came to."""
+
+    attacks: tuple[Attack, ...]
+    """As they were run, one after the other."""
+    outcomes: Mapping[type[Outcome], Outcomes]
+    """By their class, which reports and judges them together, and by the names of the tries."""
+
+    def report(self) -> dict[str, Any]:
+        """The section ``privacy`` of a report."""
+        parts = [outcome.report(together) for outcome, together in self.outcomes.items()]
+        return {name: value for part in parts for name, value in part.items()}
+
+    def verdicts(self, limits: Gates) -> Iterator[Verdict]:
+        """What follows from the outcomes, and the limits that are about them."""
+        for outcome, together in self.outcomes.items():
+            yield from outcome.verdicts(together, limits)
+
+    def sections(self) -> Iterator[Section]:
+        """The sections of the page, one for each class of outcomes."""
+        for outcome, together in self.outcomes.items():
+            attacks = [attack for attack in self.attacks if attack.outcome is outcome]
+            yield outcome.section(attacks, together)
+
+    @property
+    def membership(self) -> tuple[Membership, ...]:
+        """How well each attacker tells members from outsiders."""
+        return cast("tuple[Membership, ...]", tuple(self.outcomes[Membership].values()))
+
+    @property
+    def guesses(self) -> Mapping[str, Guesses | Unmeasured]:
+        """Singling out by several numbers of items, and inference of a held-out item."""
+        return cast("Mapping[str, Guesses | Unmeasured]", self.outcomes[Guesses])
+
+    @property
+    def copies(self) -> Copies:
+        """Copies of training users."""
+        return cast("CopiesAndDistances", self.outcomes[CopiesAndDistances]["copies"]).copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +88,9 @@ class Audit:
     n_holdout: int
     """0 where no holdout was given."""
     n_items: int
-    validity: tuple[Check, ...]
+    validity: tuple[ValidityCheck, ...]
     fidelity: Fidelity
-    privacy: Privacy
+    privacy: AttackResults
     utility: tuple[Worth, ...] = ()
     """What recommenders that learned from the set find of kept-out users; empty where that was not measured."""
     findings: tuple[Finding, ...]
@@ -79,6 +123,7 @@ def audit(
     holdout: Interactions | None = None,
     *,
     gates: Gates | None = None,
+    attacks: Sequence[Attack] | None = None,
     recommenders: Recommenders | Sequence[RecommenderSpec] = (),
     empty_users: bool = False,
     users: int | None = 10_000,
@@ -90,6 +135,7 @@ def audit(
     - `train`: the users whom the synthesizer was fitted to. `holdout`: users of the same kind who were kept out of
       it; without them nothing about membership can be measured.
     - `gates`: limits that must hold; the default ones if `None`.
+    - `attacks`: those that are run; `usual_attacks()` if `None`.
     - `recommenders`: what is taught by either set and tested on the holdout (`utility.worth`), or what chooses them for train
       and synthetic users; without a holdout, or where nobody in it has two items, none is taught.
     - `empty_users`: whether users without items are valid.
@@ -112,30 +158,28 @@ def audit(
         given.train, given.synthetic, given.holdout, rng=chance["fidelity"], progress=progress
     )
     compared = time.perf_counter()
-    privacy = attacked(given, users=users, rng=chance["privacy"], progress=progress)
+    privacy = attacked(given, attacks, users=users, rng=chance["privacy"], progress=progress)
     ended = time.perf_counter()
     notes = [*given.notes, *_beyond_range(given)]
-    found: tuple[Worth, ...] = ()
+    utility: tuple[Worth, ...] = ()
     chosen = recommenders(given.train, given.synthetic) if callable(recommenders) else recommenders
-    testable = given.holdout is not None and bool((given.holdout.user_degrees > 1).any())
-    if chosen and given.holdout is not None and not testable:
-        notes.append("what the set teaches could not be measured: nobody who was kept out has two items")
-    if given.holdout is not None and testable and chosen:
-        found = worth(
-            given.train,
-            given.synthetic,
-            given.holdout,
-            chosen,
-            users=users,
-            rng=chance["utility"],
-            progress=progress,
-        )
+    if chosen and given.holdout is not None:
+        if (given.holdout.user_degrees > 1).any():
+            sets = given.train, given.synthetic, given.holdout
+            utility = worth(*sets, chosen, users=users, rng=chance["utility"], progress=progress)
+        else:
+            notes.append("what the set teaches could not be measured: nobody who was kept out has two items")
     tested = time.perf_counter()
+    if users is not None and max(part.n_users for part in (train, synthetic, holdout or train)) > users:
+        notes.append(
+            f"at most {users:,} random users of each set were attacked; copies were looked for among all"
+        )
     limits = Gates() if gates is None else gates
-    notes += [
-        f"at most {users:,} random users of each set were attacked; copies were looked for among all"
-        for most in (max(part.n_users for part in (train, synthetic, holdout or train)),)
-        if users is not None and most > users
+    verdicts = [
+        *validity_verdicts(checks),
+        *privacy.verdicts(limits),
+        *utility_verdicts(utility, limits),
+        *likeness.verdicts(),
     ]
     return Audit(
         n_train=train.n_users,
@@ -145,9 +189,9 @@ def audit(
         validity=checks,
         fidelity=likeness,
         privacy=privacy,
-        utility=found,
-        findings=concluded(checks, likeness, privacy, found),
-        gates=gated(limits, checks, privacy, found),
+        utility=utility,
+        findings=gravest_first(verdicts),
+        gates=limits.held(verdicts),
         notes=tuple(notes),
         seconds={
             "validity": checked - started,
@@ -162,6 +206,45 @@ def audit(
     )
 
 
+def usual_attacks() -> tuple[Attack, ...]:
+    """Those that an audit runs unless told otherwise."""
+    kinds: Sequence[type[Attack]] = (MembershipInference, SinglingOut, ItemInference, Copying)
+    return tuple(attack for kind in kinds for attack in kind.usual())
+
+
+def attacked(
+    given: Samples,
+    attacks: Sequence[Attack] | None = None,
+    *,
+    users: int | None = 10_000,
+    rng: RNG | None = None,
+    progress: Progress = silent,
+) -> AttackResults:
+    """Run attacks, the usual ones if `None`, on at most `users` random users of each set (`None`: on all, which takes in
+    proportion). Raises `SpecError` where two of them try something under the same name."""
+    attacks = usual_attacks() if attacks is None else tuple(attacks)
+    names = [name for attack in attacks for name in attack.tries]
+    if len(set(names)) < len(names):
+        raise SpecError(f"The names of what attacks try must differ; saw {', '.join(names)}. Rename some.")
+    generators = streams(rng, *(attack.name for attack in attacks))
+    outcomes: dict[type[Outcome], dict[str, Outcome | Unmeasured]] = {}
+    for at, attack in enumerate(attacks):
+        unmet = attack.needs.unmet(given)
+        found = (
+            attack.run(given, users=users, rng=generators[attack.name], progress=progress)
+            if unmet is None
+            else dict.fromkeys(attack.tries, unmet)
+        )
+        outcomes.setdefault(attack.outcome, {}).update(
+            {
+                name: attack.outcome.unmeasured(name, each) if isinstance(each, Unmeasured) else each
+                for name, each in found.items()
+            }
+        )
+        progress(ProgressEvent("attacks", at + 1, len(attacks)))
+    return AttackResults(attacks, outcomes)
+
+
 _DERIVED = ("value", "low", "high", "passed", "share", "excess", "attack_is_weak")
 """Properties that stand in the dictionary beside the fields they follow from."""
 
@@ -170,10 +253,12 @@ def _plain(value: Any) -> Any:
     """Dicts, lists, strings, numbers, booleans and `None`."""
     if isinstance(value, Unmeasured):
         return {"unmeasured": value.reason}
+    if isinstance(value, AttackResults):
+        return _plain(value.report())
     if is_dataclass(value):
-        made = {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
         derived = [name for name in _DERIVED if isinstance(getattr(type(value), name, None), property)]
-        return made | {name: _plain(getattr(value, name)) for name in derived}
+        names = [*(entry.name for entry in fields(value)), *derived]
+        return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from unblur.audit.attacks_page import copies_section, guesses_section, membership_section
 from unblur.audit.auditor import Audit
-from unblur.audit.fidelity.comparison import Fidelity
-from unblur.audit.findings import Kind
+from unblur.audit.fidelity import Fidelity
+from unblur.audit.verdicts import FINDING_KINDS, FindingKind
 from unblur.document.blocks import (
     Cell,
     Document,
@@ -21,12 +20,12 @@ from unblur.document.html import as_html
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.report import Measurement
 
-_MARKS: dict[Kind, Cell] = {
-    "fault": Cell("not valid", "bad"),
-    "leak": Cell("leak found", "bad"),
-    "clear": Cell("none found", "good"),
-    "unmeasured": Cell("not measured", "warn"),
-    "note": Cell("note"),
+_TONES: dict[FindingKind, Tone] = {
+    "fault": "bad",
+    "leak": "bad",
+    "clear": "good",
+    "unmeasured": "warn",
+    "note": "plain",
 }
 _GATES = {
     "valid": "Validity",
@@ -58,9 +57,7 @@ def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") ->
             *([_utility(audit)] if audit.utility else []),
             _validity(audit),
             _fidelity(audit.fidelity),
-            membership_section(audit.privacy.membership),
-            guesses_section(audit.privacy),
-            copies_section(audit.privacy),
+            *audit.privacy.sections(),
             _reading(audit),
         ],
         lead,
@@ -83,7 +80,9 @@ def _in_short(audit: Audit) -> str:
 
 
 def _summary(audit: Audit) -> Section:
-    lines = tuple((_MARKS[finding.kind], finding.text) for finding in audit.findings)
+    lines = tuple(
+        (Cell(FINDING_KINDS[finding.kind], _TONES[finding.kind]), finding.text) for finding in audit.findings
+    )
     return Section("Findings", (Listing(lines),))
 
 

@@ -7,15 +7,21 @@ real: Esteban, Hyland and Rätsch 2017, arXiv 1706.02633), with what real data g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from unblur.audit.attacks.attack import sentence
+from unblur.audit.attacks.rates import FEWEST_USERS, too_few
+from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.evaluation.report import Measurement
+from unblur.models.linear.ease import EASE
+from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.models.popularity import Popularity
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import RecommenderSpec
@@ -29,6 +35,10 @@ HELD_OUT = 0.2
 METRICS = ("capped_recall", "ndcg")
 """What is measured: hits / min(k, relevant), and NDCG."""
 REAL, SYNTHETIC, BOTH = "real", "synthetic", "both"
+RANK = 20
+"""Of the decomposition that is taught: that of the SDRM paper, where the sets allow it."""
+MOST_ITEMS = 5000
+"""The largest catalogue that EASE is taught on, whose memory grows with its square."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +62,17 @@ class Worth:
     def share(self) -> float:
         """How much of what real users teach synthetic ones do; 1 where real ones teach nothing, which no gate passes."""
         return self.synthetic.value / self.real.value if self.real.value else 1.0
+
+
+def taught_recommenders(train: Interactions, synthetic: Interactions) -> tuple[RecommenderSpec, ...]:
+    """Popularity, a decomposition, and EASE where the catalogue is not too large for it."""
+    fewest = min(int((part.user_degrees > 0).sum()) for part in (train, synthetic))
+    rank = min(RANK, train.n_items - 1, fewest - 1)
+    return (
+        Popularity(),
+        *([TruncatedSVD(rank=rank)] if rank > 0 else []),
+        *([EASE()] if train.n_items <= MOST_ITEMS else []),
+    )
 
 
 def worth(
@@ -107,8 +128,42 @@ def best_taught(utility: Sequence[Worth]) -> Worth | None:
     return max(recalls, key=lambda entry: entry.real.value, default=None)
 
 
-def _worth(recommender: str, metric: str, found: Sequence[Measurement]) -> Worth:
-    values = {entry.name: entry for entry in found}
+def utility_verdicts(utility: Sequence[Worth], limits: Gates) -> Iterator[Verdict]:
+    """What the recommender that real users teach most learns of the synthetic ones; `min_utility`."""
+    best, limit = best_taught(utility), limits.min_utility
+    if best is None:
+        reason = "what the set teaches was not measured: that takes a holdout and recommenders to teach"
+        yield Gate("min_utility", False, reason)
+        return
+    tested = best.real.n_users
+    if not best.real.value:
+        reason = "what the set teaches cannot be measured: real users teach no recommender anything either"
+        yield Finding("unmeasured", f"{sentence(reason)}, on {tested:,} users who were kept out.")
+        yield Gate("min_utility", False, reason)
+        return
+    text = (
+        f"A recommender ({best.recommender}) that learned from the synthetic users finds {best.synthetic.value:.1%} of what it "
+        f"should among its best {best.metric.partition('@')[2]}, one that learned from the real users "
+        f"{best.real.value:.1%}: {best.share:.0%} of that, on {tested:,} users who were kept out."
+    )
+    low, high = best.gained.low, best.gained.high
+    if low is not None and high is not None:
+        words = "no difference was found" if low <= 0 <= high else "better" if low > 0 else "worse"
+        text += f" With synthetic users beside the real ones: {words} ({best.gained.value:+.4f}, {low:+.4f} to {high:+.4f})."
+    yield Finding("note", text)
+    if tested < FEWEST_USERS:
+        few = too_few(FEWEST_USERS, "kept-out users with two items or more", tested)
+        yield Gate("min_utility", False, f"what the set teaches {few.reason}")
+    elif limit is not None:
+        reason = (
+            f"{best.recommender} learns {best.share:.0%} of what real users teach it ({best.metric} "
+            f"{best.synthetic.value:.4f} of {best.real.value:.4f}, on {tested:,} users); the limit is {limit:.0%}"
+        )
+        yield Gate("min_utility", best.share >= limit, reason)
+
+
+def _worth(recommender: str, metric: str, measured: Sequence[Measurement]) -> Worth:
+    values = {entry.name: entry for entry in measured}
     return Worth(
         recommender=recommender,
         metric=metric,

@@ -90,9 +90,9 @@ def audit(
     Exits with 1 when a gate does not pass. Without --holdout nothing about membership can be measured, and its
     gates are left out unless asked for.
     """
-    from unblur.audit.auditing import taught_recommenders
     from unblur.audit.auditor import audit as audited
-    from unblur.audit.gates import Gates
+    from unblur.audit.verdicts import Gates
+    from unblur.audit.worth import taught_recommenders
     from unblur.experiment.folder import check_place
 
     if out is not None:

@@ -12,19 +12,24 @@ compared with a reference that holds them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse, special, stats
 
+from unblur.audit.attacks.attack import Attack, Needs, Outcome, sentence
 from unblur.audit.attacks.neighbours import Nearness, nearness
-from unblur.audit.attacks.pairs import pair_log_share, rarest_items
-from unblur.audit.attacks.rates import FEWEST_USERS, Area, Catch, Unmeasured, area, catch, roc_points, too_few
-from unblur.audit.attacks.samples import Samples
-from unblur.progress import Progress, silent
+from unblur.audit.attacks.rates import FEWEST_USERS, Area, Catch, Scores, Unmeasured, area, catch, roc_points
+from unblur.audit.attacks.samples import Samples, drawn
+from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
+from unblur.document.blocks import Block, Paragraph, Section, Table, interval, number
+from unblur.document.plots import Axis, Dot, interval_plot, line_plot
+from unblur.evaluation.significance import holm
+from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 
 RATES = (0.01, 0.001)
@@ -40,59 +45,210 @@ ATTACKERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The attackers, and what each one's score is."""
+TIED = 0.999
+"""An attacker of whose pairs a larger share has equal scores tells nobody apart."""
+ITEMS_OF_A_USER = 32
+"""Of a user with more items, so many are looked at: the rarest ones, where a pair tells most."""
+CELLS_AT_ONCE = 1 << 22
+"""How many item-item counts are held at a time; no result depends on it."""
+PSEUDO_COUNT = 0.5
+"""Added to every count of a pair, so that a pair that never occurs has a logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Membership:
+class Membership(Outcome):
     """How well one attacker tells members from outsiders."""
 
     attacker: str
-    """A name of `ATTACKERS`."""
     auc: Area | Unmeasured
     catches: tuple[Catch | Unmeasured, ...]
     """True positives at each of `RATES`."""
     roc: tuple[tuple[float, float], ...] = ()
     """Points (false-positive rate, true-positive rate); none where nothing could be measured."""
 
-
-def membership(
-    samples: Samples, *, users: int | None = 10_000, rng: RNG | None = None, progress: Progress = silent
-) -> tuple[Membership, ...]:
-    """Every attacker on at most `users` random members and outsiders each (`None`: all of them)."""
-    if samples.holdout is None:
-        missing = Unmeasured(
-            "cannot be measured: needs users who were not in training (a holdout); none were given"
+    @classmethod
+    def of(cls, attacker: str, members: Scores, outsiders: Scores) -> Self:
+        """What the scores of an attacker are worth; one score a user, higher for "was in training"."""
+        return cls(
+            attacker=attacker,
+            auc=area(members, outsiders),
+            catches=tuple(catch(members, outsiders, rate) for rate in RATES),
+            roc=roc_points(members, outsiders),
         )
-        return tuple(_unmeasured(name, missing) for name in ATTACKERS)
-    n_outsiders = samples.holdout.n_users
-    for size, what in ((samples.train.n_users, "members"), (n_outsiders, "users who were not in training")):
-        if size < FEWEST_USERS:
-            return tuple(_unmeasured(name, too_few(FEWEST_USERS, what, size)) for name in ATTACKERS)
-    chance = streams(rng, "members", "outsiders")
-    members = drawn(samples.train.n_users, users, chance["members"])
-    outsiders = drawn(n_outsiders, users, chance["outsiders"])
-    scores = _scores(samples, samples.holdout.matrix, members, outsiders, progress)
-    return tuple(judged(name, score[: len(members)], score[len(members) :]) for name, score in scores.items())
+
+    @classmethod
+    def unmeasured(cls, name: str, reason: Unmeasured) -> Self:
+        """An attacker of whom nothing is known, for this reason."""
+        return cls(attacker=name, auc=reason, catches=(reason,) * len(RATES))
+
+    @classmethod
+    def report(cls, outcomes: Mapping[str, Self | Unmeasured]) -> Mapping[str, Any]:
+        """One list, an entry for each attacker."""
+        return {"membership": tuple(outcomes.values())}
+
+    @classmethod
+    def verdicts(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Verdict]:
+        """Whether members can be told at all, and whether some can be told with little error; `max_auc`."""
+        told, areas, reason = _told(outcomes)
+        if not areas:
+            yield Finding("unmeasured", f"Whether a person was in the training data: {reason}.")
+            yield Gate("max_auc", False, reason)
+            return
+        leaks = holm([_doubt(entry) for entry in areas.values()]) < 0.05
+        name, best = max(areas.items(), key=lambda item: item[1].value)
+        if leaks.any():
+            yield Finding(
+                "leak",
+                f"It can be told better than by chance who was in the training data: {int(leaks.sum())} of {len(areas)} "
+                f"attackers can, the best ({name}) with an {best.described()}, on {best.users()}.",
+            )
+        else:
+            tied = ", ".join(attacker for attacker, entry in areas.items() if entry.ties > TIED)
+            yield Finding(
+                "clear",
+                f"No leak of membership was found by these {len(areas)} attacks on {best.users()}: the best ({name}) has an "
+                f"{best.described()}, where guessing has 0.5. Other attacks may find more."
+                + (f" Of no use here, since all people score alike: {tied}." if tied else ""),
+            )
+        for at in range(len(RATES)):
+            yield from _about_catch(told, at)
+        limit = limits.max_auc
+        if limit is not None:
+            text = f"the best attacker ({name}) has an {best.described()}; the limit is {limit:g}"
+            if best.value <= limit < best.high:
+                text += ", which its interval reaches beyond: more users would make it sure"
+            yield Gate("max_auc", best.value <= limit, text)
+
+    @classmethod
+    def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
+        """Areas, rates and ROC curves of every attacker."""
+        told, areas, reason = _told(outcomes)
+        blocks: list[Block] = [
+            Paragraph(
+                "Can somebody who holds the synthetic set, and knows all items of a person, tell whether that person was in "
+                "the training data? An area of 0.5 is guessing, 1 is certainty: it is how often a random member is ranked "
+                "above a random outsider."
+            )
+        ]
+        if not areas:
+            return Section("Membership inference", (*blocks, Paragraph(f"{sentence(reason)}.")))
+        measured = [entry for entry in told if entry.attacker in areas]
+        users = next(iter(areas.values())).users()
+        at_rates = [f"caught at {100 * rate:g} %" for rate in RATES]
+        rows = [
+            (
+                *(name, number(auc.value), interval(auc.low, auc.high), f"{auc.ties:.2%}"),
+                *((each.members if isinstance(each, Catch) else each).cell() for each in entry.catches),
+            )
+            for entry, (name, auc) in zip(measured, areas.items(), strict=True)
+        ]
+        missing = dict.fromkeys(
+            f"{sentence(column)}: {each.reason}."
+            for entry in told
+            for column, each in zip(at_rates, entry.catches, strict=True)
+            if isinstance(each, Unmeasured)
+        )
+        axis = Axis(
+            label="outsiders taken for members (logarithmic)",
+            logarithmic=True,
+            percent=True,
+            low=1 / max(10, min(auc.n_outsiders for auc in areas.values())),
+            high=1.0,
+        )
+        blocks += [
+            interval_plot(
+                [Dot(label=name, value=auc.value, low=auc.low, high=auc.high) for name, auc in areas.items()],
+                axis=Axis(label="area under the ROC curve"),
+                marks={"guessing, 0.5": 0.5},
+                caption=f"Each attacker with its 95 % interval, on {users}.",
+            ),
+            Table(
+                ("attacker", "AUC", "95 % interval", "ties", *at_rates),
+                rows,
+                f"On {users}. Caught: the share of members above a threshold that so few outsiders pass.",
+            ),
+            *map(Paragraph, missing),
+            line_plot(
+                {entry.attacker: entry.roc for entry in measured},
+                x=axis,
+                y=replace(axis, label="members caught (logarithmic)"),
+                diagonal="guessing",
+                caption=f"ROC curves of the attackers, on {users}.",
+            ),
+            Table(
+                ("attacker", "its score"),
+                [each for attack in attacks for each in attack.tries.items()],
+                left=2,
+            ),
+        ]
+        return Section("Membership inference", tuple(blocks))
 
 
-def judged(attacker: str, members: NDArray[np.float64], outsiders: NDArray[np.float64]) -> Membership:
-    """What the scores of an attacker are worth; one score a user, higher for "was in training"."""
-    return Membership(
-        attacker=attacker,
-        auc=area(members, outsiders),
-        catches=tuple(catch(members, outsiders, rate) for rate in RATES),
-        roc=roc_points(members, outsiders),
-    )
+class MembershipInference(Attack):
+    """Every attacker on random members and outsiders."""
+
+    name = "membership"
+    risk = "membership inference: it is known that a person was in the training data"
+    needs = Needs(control=True, users=FEWEST_USERS)
+    outcome = Membership
+    tries = ATTACKERS
+
+    def run(
+        self,
+        samples: Samples,
+        *,
+        users: int | None = 10_000,
+        rng: RNG | None = None,
+        progress: Progress = silent,
+    ) -> Mapping[str, Membership]:
+        """How well each attacker tells at most `users` members from as many outsiders."""
+        assert samples.holdout is not None  # it is among the needs
+        chance = streams(rng, "members", "outsiders")
+        members = drawn(samples.train.n_users, users, chance["members"])
+        outsiders = drawn(samples.holdout.n_users, users, chance["outsiders"])
+        scores = _scores(samples, samples.holdout.matrix, members, outsiders, progress)
+        return {
+            name: Membership.of(name, score[: len(members)], score[len(members) :])
+            for name, score in scores.items()
+        }
 
 
-def drawn(n: int, most: int | None, random: np.random.Generator) -> NDArray[np.int64]:
-    """At most `most` of the positions 0 … n − 1, at random, in random order."""
-    order: NDArray[np.int64] = random.permutation(n)
-    return order if most is None else order[:most]
+def _told(
+    outcomes: Mapping[str, Membership | Unmeasured],
+) -> tuple[list[Membership], dict[str, Area], str]:
+    """The attackers, the areas of those that could be measured, and why one could not."""
+    told = [entry for entry in outcomes.values() if isinstance(entry, Membership)]
+    areas = {entry.attacker: entry.auc for entry in told if isinstance(entry.auc, Area)}
+    reasons = [entry.auc.reason for entry in told if isinstance(entry.auc, Unmeasured)]
+    return told, areas, reasons[0] if reasons else ""
 
 
-def _unmeasured(attacker: str, reason: Unmeasured) -> Membership:
-    return Membership(attacker=attacker, auc=reason, catches=(reason,) * len(RATES))
+def _about_catch(told: Sequence[Membership], at: int) -> Iterator[Finding]:
+    """What is to be said of true positives at the rate `RATES[at]`."""
+    caught = {entry.attacker: entry.catches[at] for entry in told}
+    measured = {name: each for name, each in caught.items() if isinstance(each, Catch)}
+    if not measured:
+        reason = next(each.reason for each in caught.values() if isinstance(each, Unmeasured))
+        yield Finding("unmeasured", f"Members caught at {100 * RATES[at]:g} % false positives: {reason}.")
+    # So few outsiders may hide a larger rate: it is the end of their interval that members must be above.
+    sure = {
+        name: each for name, each in measured.items() if each.members.low > max(each.at, each.outsiders.high)
+    }
+    if sure:
+        name, best = max(sure.items(), key=lambda item: item[1].members.value)
+        yield Finding(
+            "leak",
+            f"Some people can be told with little error: {name} catches {best.members.value:.1%} of members "
+            f"({best.members.low:.1%} to {best.members.high:.1%}) at {best.at:.1%} false positives.",
+        )
+
+
+def _doubt(entry: Area) -> float:
+    """The one-sided p-value of "the attacker does no better than guessing", from the interval."""
+    if entry.value in (0.0, 1.0):
+        return 0.0 if entry.low > 0.5 else 1.0
+    width = float(special.logit(entry.high) - special.logit(entry.low)) / (2 * float(stats.norm.ppf(0.975)))
+    return float(stats.norm.sf(float(special.logit(entry.value)) / width)) if width else 1.0
 
 
 def _scores(
@@ -141,5 +297,53 @@ def _likelihood_ratio(
         share = (np.bincount(part.indices, minlength=part.shape[1]) + 0.5) / (part.shape[0] + 1.0)
         logits += sign * (np.log(share) - np.log1p(-share))
         constant += sign * float(np.log1p(-share).sum())
-    made: NDArray[np.float64] = targets @ logits + constant
-    return made
+    return np.asarray(targets @ logits + constant)
+
+
+def pair_log_share(
+    targets: sparse.csr_array,
+    rows: sparse.csr_array,
+    *,
+    progress: Progress = silent,
+    stage: str = "compare item pairs",
+) -> NDArray[np.float64]:
+    """The mean, over the pairs of a target's items, of the log of the share of `rows` that have the pair.
+
+    Both binary over the same items. (n_targets,); 0 for a target with fewer than two items. Co-occurrences are
+    counted for a few items at a time.
+    """
+    by_item = targets.T.tocsr()
+    owned = np.diff(targets.indptr)
+    total = np.zeros(targets.shape[0])
+    step = max(1, CELLS_AT_ONCE // targets.shape[1])
+    turned = rows.T.tocsr()
+    for start in range(0, targets.shape[1], step):
+        stop = min(start + step, targets.shape[1])
+        first, last = by_item.indptr[start], by_item.indptr[stop]
+        users = by_item.indices[first:last]
+        if len(users):
+            local = np.repeat(np.arange(stop - start), np.diff(by_item.indptr[start : stop + 1]))
+            lengths = owned[users]
+            ends = np.cumsum(lengths)
+            entry = np.arange(ends[-1]) - np.repeat(ends - lengths - targets.indptr[users], lengths)
+            one, other = np.repeat(local, lengths), targets.indices[entry]
+            counts = (turned[start:stop] @ rows).toarray()
+            logs = np.log(counts[one, other] + PSEUDO_COUNT)
+            logs[one + start == other] = 0.0  # an item with itself is no pair
+            total += np.bincount(np.repeat(users, lengths), weights=logs, minlength=len(total))
+        progress(ProgressEvent(stage, stop, targets.shape[1]))
+    n_pairs = owned * (owned - 1)
+    return np.where(n_pairs > 0, total / np.maximum(n_pairs, 1) - np.log(rows.shape[0] + 1), 0.0)
+
+
+def rarest_items(targets: sparse.csr_array, counts: NDArray[Any]) -> sparse.csr_array:
+    """The targets with at most `ITEMS_OF_A_USER` items each, those of the lowest count."""
+    lengths = np.diff(targets.indptr)
+    if not len(lengths) or lengths.max() <= ITEMS_OF_A_USER:
+        return targets
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((targets.indices, counts[targets.indices], owner))
+    place = np.arange(len(order)) - np.repeat(targets.indptr[:-1], lengths)
+    kept = np.sort(order[place < ITEMS_OF_A_USER])
+    indptr = np.concatenate(([0], np.cumsum(np.minimum(lengths, ITEMS_OF_A_USER))))
+    return sparse.csr_array((targets.data[kept], targets.indices[kept], indptr), shape=targets.shape)

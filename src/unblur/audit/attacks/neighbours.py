@@ -6,18 +6,15 @@ the product of the numbers of users; nothing dense is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from unblur.models.linear.neighbours import Weigh, row_blocks, strongest, transposed
 from unblur.progress import Progress, ProgressEvent, silent
 
-PAIRS_AT_ONCE = 1 << 22
-"""How many pairs of rows are held at a time (about 100 MB); no result depends on it."""
 POWER = 8
 """The kernel of the density is Jaccard to this power: near 0 for all but close rows."""
 
@@ -42,21 +39,22 @@ def nearness(
     stage: str = "compare users",
 ) -> Nearness:
     """How near each target row is to `rows`; both binary over the same items."""
-    n = targets.shape[0]
+    n, columns, jaccard = targets.shape[0], transposed(rows), _jaccard(targets, rows)
     nearest = np.zeros(n, dtype=np.float32)
     density, mean = np.zeros(n), np.zeros(n)
-    for start, jaccard in _blocks(targets, rows):
-        lengths = np.diff(jaccard.indptr)
+    for block in row_blocks(targets, columns):
+        shared = targets[block] @ columns
+        lengths = np.diff(shared.indptr)
+        near = jaccard(np.repeat(np.arange(block.start, block.stop), lengths), shared.indices, shared.data)
         some = np.flatnonzero(lengths)
         if len(some):
-            starts, at = jaccard.indptr[some], start + some
-            nearest[at] = np.maximum.reduceat(jaccard.data, starts)
-            mean[at] = np.add.reduceat(jaccard.data, starts, dtype=np.float64)
-            powered = jaccard.data
+            starts, at = shared.indptr[some], block.start + some
+            nearest[at] = np.maximum.reduceat(near, starts)
+            mean[at] = np.add.reduceat(near, starts, dtype=np.float64)
             for _ in range(POWER.bit_length() - 1):
-                powered = powered * powered
-            density[at] = np.add.reduceat(powered, starts, dtype=np.float64)
-        progress(ProgressEvent(stage, start + len(lengths), n))
+                near = near * near
+            density[at] = np.add.reduceat(near, starts, dtype=np.float64)
+        progress(ProgressEvent(stage, block.stop, n))
     return Nearness(nearest, density / max(1, rows.shape[0]), mean / max(1, rows.shape[0]))
 
 
@@ -65,35 +63,10 @@ def closest(targets: sparse.csr_array, rows: sparse.csr_array, k: int) -> sparse
 
     Of equally near rows the first are kept.
     """
-    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
-    for start, jaccard in _blocks(targets, rows):
-        for at in range(jaccard.shape[0]):
-            first, last = jaccard.indptr[at], jaccard.indptr[at + 1]
-            near, columns = jaccard.data[first:last], jaccard.indices[first:last]
-            if len(near) > k:
-                least = np.partition(near, len(near) - k)[len(near) - k]
-                above, equal = np.flatnonzero(near > least), np.flatnonzero(near == least)
-                equal = equal[np.argsort(columns[equal])][: k - len(above)]
-                kept = np.concatenate([above, equal])
-                near, columns = near[kept], columns[kept]
-            parts.append((near, np.full(len(near), start + at), columns))
-    shape = targets.shape[0], rows.shape[0]
-    if not parts:
-        return sparse.csr_array(np.zeros(shape, dtype=np.float32))
-    values, owners, places = (np.concatenate([part[field] for part in parts]) for field in range(3))
-    return sparse.csr_array((values, (owners, places)), shape=shape)
+    return strongest(targets, transposed(rows), k, weigh=_jaccard(targets, rows), without_diagonal=False)
 
 
-def _blocks(targets: sparse.csr_array, rows: sparse.csr_array) -> Iterator[tuple[int, sparse.csr_array]]:
-    """Runs of targets: the first one's position, and their Jaccard similarity to the rows that share an item."""
-    turned = rows.T.tocsr()
-    sizes = np.diff(rows.indptr).astype(np.float32)
-    own = np.diff(targets.indptr).astype(np.float32)
-    step = max(1, PAIRS_AT_ONCE // max(1, rows.shape[0]))
-    for start in range(0, targets.shape[0], step):
-        shared = targets[start : start + step] @ turned
-        union = np.repeat(own[start : start + step], np.diff(shared.indptr))
-        union += sizes[shared.indices]
-        union -= shared.data
-        np.divide(shared.data, union, out=shared.data)
-        yield start, shared
+def _jaccard(targets: sparse.csr_array, rows: sparse.csr_array) -> Weigh:
+    """From the numbers of items that targets and rows share to their Jaccard similarities."""
+    sizes, others = (np.diff(part.indptr).astype(np.float32) for part in (targets, rows))
+    return lambda left, right, shared: shared / (sizes[left] + others[right] - shared)

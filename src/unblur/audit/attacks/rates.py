@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ FEWEST_USERS = 20
 """Below so many members or outsiders no area under the curve is given."""
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
+Interval: TypeAlias = tuple[float, float, float]
+"""A value, and the low and the high end of its 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,16 @@ class Unmeasured:
     reason: str
     """``cannot be measured: needs at least 1,000 users who were not in training; there are 400``."""
 
+    def cell(self) -> str:
+        """A dash, as in a table."""
+        return "–"
+
+
+NO_CONTROL = Unmeasured(
+    "cannot be measured: needs users who were not in training (a holdout); none were given"
+)
+"""The reason where there is no control group."""
+
 
 def too_few(needed: int, what: str, seen: int) -> Unmeasured:
     """The reason where `needed` of something are needed and `seen` are there."""
@@ -37,7 +49,7 @@ def too_few(needed: int, what: str, seen: int) -> Unmeasured:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Proportion:
     """`hits` of `trials`, with the 95 % interval of Clopper and Pearson (Biometrika 26, 1934)."""
 
     hits: int
@@ -53,6 +65,15 @@ class Share:
             raise DataError(
                 f"A share must be of at least one trial, and its hits among them; saw {self.hits} of {self.trials}."
             )
+
+    @classmethod
+    def of(cls, right: NDArray[np.bool_]) -> Self:
+        """The share of `right` that is true, one entry a trial."""
+        return cls(int(right.sum()), len(right))
+
+    def cell(self) -> str:
+        """``51.2% (50.1% … 52.3%)``, as in a table."""
+        return f"{self.value:.1%} ({self.low:.1%} … {self.high:.1%})"
 
     @property
     def value(self) -> float:
@@ -75,17 +96,6 @@ class Share:
         hits, missed = self.hits / self.design, (self.trials - self.hits) / self.design
         return float(special.betaincinv(hits + 1, missed, (1 + CONFIDENCE) / 2))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values: value, low, high, hits, trials, design."""
-        return {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "hits": self.hits,
-            "trials": self.trials,
-            "design": self.design,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Area:
@@ -100,6 +110,10 @@ class Area:
     n_members: int
     n_outsiders: int
 
+    def users(self) -> str:
+        """``3,000 members and 1,000 outsiders``."""
+        return f"{self.n_members:,} members and {self.n_outsiders:,} outsiders"
+
     def described(self) -> str:
         """``area under the ROC curve of 0.512 (0.501 to 0.523)``."""
         return f"area under the ROC curve of {self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
@@ -111,8 +125,8 @@ class Catch:
 
     at: float
     """The false-positive rate asked for; guessing catches as large a share of the members."""
-    members: Share
-    outsiders: Share
+    members: Proportion
+    outsiders: Proportion
     """The false positives there really were; with its interval, because few outsiders decide it."""
 
 
@@ -169,11 +183,7 @@ def catch(members: Scores, outsiders: Scores, at: float) -> Catch | Unmeasured:
         return too_few(FEWEST_USERS, "members", len(members))
     allowed = math.floor(at * len(outsiders) + 1e-9)
     threshold = np.sort(outsiders)[::-1][allowed] if allowed < len(outsiders) else -math.inf
-    return Catch(
-        at,
-        Share(int((members > threshold).sum()), len(members)),
-        Share(int((outsiders > threshold).sum()), len(outsiders)),
-    )
+    return Catch(at, Proportion.of(members > threshold), Proportion.of(outsiders > threshold))
 
 
 def roc_points(members: Scores, outsiders: Scores, *, most: int = 120) -> tuple[tuple[float, float], ...]:

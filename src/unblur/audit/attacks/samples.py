@@ -84,6 +84,12 @@ def samples(train: Interactions, synthetic: Interactions, holdout: Interactions 
     )
 
 
+def drawn(n: int, most: int | None, random: np.random.Generator) -> NDArray[np.int64]:
+    """At most `most` of the positions 0 … n − 1, at random, in random order."""
+    order: NDArray[np.int64] = random.permutation(n)
+    return order if most is None else order[:most]
+
+
 def row_hashes(matrix: sparse.csr_array, *, seed: int = 0) -> NDArray[np.uint64]:
     """A 64-bit hash of the set of items in each row; equal rows have equal ones."""
     words = np.random.default_rng(np.random.SeedSequence([seed, 0x75]))

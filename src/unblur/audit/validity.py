@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unblur.audit.verdicts import Finding, Gate, Verdict
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class ValidityCheck:
     """One check: how many of how many hold."""
 
     name: str
@@ -39,7 +41,7 @@ def validity(
     *,
     items: Vocabulary | None = None,
     empty_users: bool = False,
-) -> tuple[Check, ...]:
+) -> tuple[ValidityCheck, ...]:
     """The checks of a synthetic set against the real one it was made from.
 
     items: the items there are, those of train if `None`. empty_users: whether users without items are allowed.
@@ -48,7 +50,7 @@ def validity(
     for name, part in (("train", train), ("synthetic", synthetic)):
         if not part.n_interactions:
             raise DataError(
-                f"Validity is checked on interactions; {name} has none. Check what was read or sampled."
+                f"Validity is checked on interactions; {name} has none. ValidityCheck what was read or sampled."
             )
     known = (train.items if items is None else items).positions_or_missing(synthetic.items)
     matrix, degrees = synthetic.matrix, synthetic.user_degrees
@@ -62,8 +64,21 @@ def validity(
     return tuple(checks)
 
 
-def _check(name: str, meaning: str, holds: NDArray[Any]) -> Check:
-    return Check(name=name, meaning=meaning, right=int(np.count_nonzero(holds)), total=len(holds))
+def validity_verdicts(checks: Sequence[ValidityCheck]) -> Iterator[Verdict]:
+    """A finding for each check that does not hold in full; `valid`."""
+    broken = [check for check in checks if not check.passed]
+    for check in broken:
+        yield Finding(
+            "fault",
+            f"The set is not valid: “{check.name}” ({check.meaning}) holds for {check.right:,} of {check.total:,}.",
+        )
+    named = ", ".join(f"{check.name} ({check.right:,} of {check.total:,})" for check in broken)
+    reason = f"not in full: {named}" if broken else f"all {len(checks)} checks hold in full"
+    yield Gate("valid", not broken, reason)
+
+
+def _check(name: str, meaning: str, holds: NDArray[Any]) -> ValidityCheck:
+    return ValidityCheck(name=name, meaning=meaning, right=int(np.count_nonzero(holds)), total=len(holds))
 
 
 def _first_time(data: Interactions) -> NDArray[np.bool_]:

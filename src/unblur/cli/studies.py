@@ -108,7 +108,7 @@ def _space(base: Recipe, asked: Asked) -> tuple[tuple[Dimension, ...], tuple[str
 
     if asked.params_file is None:
         return asked.searched(dimensions_of(base.model)), ()
-    from unblur.compat.recbole.params_file import read_params, space_of_params
+    from unblur.compat.recbole.hyper_tuning import read_params, space_of_params
 
     return space_of_params(base.model, read_params(asked.params_file), ignore_unknown=asked.ignore_unknown)
 

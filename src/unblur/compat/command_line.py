@@ -1,30 +1,52 @@
-"""Reading the command line of another program: its options, their types and defaults."""
+"""The options of another program as a table: their text, their values, and where these stand in a recipe."""
 
 from __future__ import annotations
 
-import json
+import ast
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
 
 from unblur.errors import RecipeError, nearest
+from unblur.experiment.recipe.schema import Recipe
+from unblur.spec import set_path
+
+REQUIRED: Final = object()
+"""The default of an option that has to be given: its best value is another for each data set."""
+
+
+def unchanged(value: Any) -> Any:
+    """The value itself: of an option whose values here are those there."""
+    return value
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a program."""
+    """One option of a program, and what the recipe makes of it."""
 
-    parse: Callable[[str], Any]
-    """From the text of its value; raises `ValueError` for a bad one."""
-    default: Any
+    parse: Callable[[Any], Any]
+    """From what was given to its value; raises `ValueError`, with what it must be, for anything else."""
+    default: Any = REQUIRED
+    path: str = ""
+    """Where its value stands: a dotted path in the table that `table_of` fills. Empty for no place of its own."""
+    convert: Callable[[Any], Any] = unchanged
+    """From the program's value to that at the path."""
     choices: tuple[Any, ...] = ()
-    """What it may be; anything when empty."""
+    """The values that the program knows; any where empty."""
     irrelevant: str = ""
-    """Why the recipe does not need it; empty when it does."""
+    """Why the recipe does not need it; empty where it does."""
     flag: bool = False
-    """Whether it may stand without a value, which means ``True``."""
+    """Whether it may stand without a value, which then is ``True``."""
+    also: str = ""
+    """A second path that takes the same value."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path that takes its value."""
+        return tuple(path for path in (self.path, self.also) if path)
 
 
 @dataclass(frozen=True)
@@ -35,12 +57,96 @@ class Given:
     """Every option of the program: as given, or its default."""
     named: tuple[str, ...]
     """Those that were given, in order."""
-    notes: tuple[str, ...] = field(default=())
-    """Which of them the recipe does not need, and why."""
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of an option."""
+        return self.values[name]
 
 
-def arguments_of(command: str) -> list[str]:
-    """What follows the script in ``python main.py …``; all of it where no script is named.
+@dataclass(frozen=True)
+class Program:
+    """A program whose command lines are translated."""
+
+    title: str
+    """What messages call it: ``BSPM's main.py``."""
+    options: Mapping[str, Option]
+    """Every option that it has, by name."""
+    recipe: Callable[[Given], tuple[Recipe, Sequence[str]]]
+    """The recipe that does what the program does with these options, and notes on where it departs."""
+    script: str = "main.py"
+
+
+# --------------------------------------------------------------------------------------------------- values
+
+
+def parser(
+    what: str, fits: Callable[[Any], bool], take: Callable[[Any], Any] = unchanged
+) -> Callable[[Any], Any]:
+    """Take values that fit; raise `ValueError` with what they must be for others."""
+
+    def parse(value: Any) -> Any:
+        if not fits(value):
+            raise ValueError(what)
+        return take(value)
+
+    return parse
+
+
+def one_of(what: str, *values: Any) -> Callable[[Any], Any]:
+    """Take these values alone."""
+    return parser(what, lambda value: value in values)
+
+
+def from_text(value: Any) -> Any:
+    """What a string stands for in Python: ``"[300]"`` is a list. Other strings stay, as does what is no string.
+
+    Only literals are read, nothing is executed.
+    """
+    try:
+        return ast.literal_eval(value.strip()) if isinstance(value, str) else value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; truth values are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def as_list(value: Any) -> list[Any]:
+    """The values of a list; a value that is none is alone in it."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+truth = parser("it must be True or False", ("True", "False").__contains__, "True".__eq__)
+"""``True`` or ``False``, as Python writes them."""
+whole_numbers = parser(
+    "it must be a list of whole numbers such as [20]",
+    lambda text: from_text(text) != [] and all(map(is_whole, as_list(from_text(text)))),
+    lambda text: tuple(as_list(from_text(text))),
+)
+"""A list of whole numbers such as ``[20]``; brackets may be left out."""
+
+
+def require(holds: object, message: str) -> None:
+    """Raise `RecipeError` unless something holds: one refusal, one line."""
+    if not holds:
+        raise RecipeError(message)
+
+
+def table_of(
+    options: Mapping[str, Option], values: Mapping[str, Any], start: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The nested table `start` with the value of each option at its path."""
+    table = dict(start or {})
+    for name, option in options.items():
+        for path in option.paths:
+            table = set_path(table, path, option.convert(values[name]))
+    return table
+
+
+def script_and_arguments(command: str) -> tuple[str, list[str]]:
+    """The script in ``python main.py …``, empty where none is named, and the words that follow it.
 
     Raises `RecipeError` for quotes that do not close and for words between the program and its options.
     """
@@ -50,96 +156,68 @@ def arguments_of(command: str) -> list[str]:
         raise RecipeError(
             f"A command line must have matching quotes; {problem}. Quote it as in a shell."
         ) from None
-    script = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
-    rest = words[script + 1 :] if script is not None else words
-    if script is None and not (rest and rest[0].startswith("--")):
-        raise RecipeError(
-            "A command line must be that of a paper's program, such as 'python main.py --…'; saw "
-            f"{command!r}. Quote it whole."
-        )
-    return rest
+    place = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
+    if place is not None:
+        return words[place], words[place + 1 :]
+    require(
+        words and words[0].startswith("--"),
+        f"A command line must be that of a paper's program, such as 'python main.py --…'; saw {command!r}. Quote it "
+        "whole.",
+    )
+    return "", words
 
 
 def option_names(arguments: Iterable[str]) -> list[str]:
-    """The names of all options given, without dashes: what a program is known by."""
+    """The names of all options given, without dashes."""
     return [word[2:].partition("=")[0] for word in arguments if word.startswith("--") and len(word) > 2]
 
 
-def parse_options(arguments: Sequence[str], options: Mapping[str, Option], program: str) -> Given:
-    """The options of `program`, given as ``--name=value`` or ``--name value``; of two equal ones the last
-    counts.
+def parse_options(arguments: Sequence[str], program: Program) -> Given:
+    """The options of `program`, given as ``--name=value`` or ``--name value``; the last of two equal ones counts.
 
     Raises `RecipeError` for an option that the program does not have (with the nearest that it has), a value
     that is missing or bad, and a stray word.
     """
-    values = {name: option.default for name, option in options.items()}
-    named: list[str] = []
+    options, title = program.options, program.title
+    given: dict[str, Any] = {}
     words = deque(arguments)
     while words:
         word = words.popleft()
-        if not word.startswith("--"):
-            raise RecipeError(
-                f"Options of {program} begin with --; saw {word!r}. Quote values that have spaces."
-            )
+        require(
+            word.startswith("--"),
+            f"Options of {title} begin with --; saw {word!r}. Quote values that have spaces.",
+        )
         name, equals, text = word[2:].partition("=")
-        if name not in options:
-            raise RecipeError(f"--{name} is not an option of {program}.{_nearest_option(name, options)}")
-        bare = not words or words[0].startswith("--")
-        if not equals and bare and options[name].flag:
-            text = "True"
-        elif not equals:
-            text = words.popleft() if words else ""
-            if not text or text.startswith("--"):
-                raise RecipeError(
-                    f"--{name} of {program} needs a value; none was given. Write --{name}=VALUE."
-                )
-        values[name] = _parsed(name, text, options[name], program)
-        named.append(name)
-    notes = [
-        f"--{name} has no place in a recipe: {options[name].irrelevant}"
-        for name in dict.fromkeys(named)
-        if options[name].irrelevant
-    ]
-    return Given(values, tuple(dict.fromkeys(named)), tuple(notes))
+        near = nearest_name(name, options)
+        hint = f"Did you mean '--{near}'?" if near else f"Its options: --{', --'.join(options)}."
+        require(name in options, f"--{name} is not an option of {title}. {hint}")
+        if not equals:
+            bare = not words or words[0].startswith("--")
+            text = ("True" if options[name].flag else "") if bare else words.popleft()
+            require(text, f"--{name} of {title} needs a value; none was given. Write --{name}=VALUE.")
+        given[name] = _value(name, text, options[name], title)
+    return Given({name: option.default for name, option in options.items()} | given, tuple(given))
 
 
-def truth(text: str) -> bool:
-    """``True`` or ``False``, as Python writes them."""
-    if text not in ("True", "False"):
-        raise ValueError("it must be True or False")
-    return text == "True"
-
-
-def whole_numbers(text: str) -> tuple[int, ...]:
-    """A list of whole numbers such as ``[20]``; brackets may be left out."""
-    try:
-        listed = json.loads(f"[{text.strip().removeprefix('[').removesuffix(']')}]")
-    except ValueError:
-        listed = None
-    if not listed or not all(isinstance(entry, int) and not isinstance(entry, bool) for entry in listed):
-        raise ValueError("it must be a list of whole numbers such as [20]")
-    return tuple(listed)
-
-
-def _parsed(name: str, text: str, option: Option, program: str) -> Any:
+def _value(name: str, text: str, option: Option, title: str) -> Any:
     try:
         value = option.parse(text)
     except ValueError as problem:
-        raise RecipeError(f"--{name} of {program} cannot be {text!r}: {problem}. Correct it.") from None
-    if option.choices and value not in option.choices:
-        listed = ", ".join(str(choice) for choice in option.choices)
-        hint = nearest(text, [str(choice) for choice in option.choices])
-        raise RecipeError(f"--{name} of {program} must be one of {listed}; saw {text!r}.{hint}")
+        raise RecipeError(f"--{name} of {title} cannot be {text!r}: {problem}. Correct it.") from None
+    choices = [str(choice) for choice in option.choices]
+    require(
+        not choices or value in option.choices,
+        f"--{name} of {title} must be one of {', '.join(choices)}; saw {text!r}.{nearest(text, choices)}",
+    )
     return value
 
 
-def _nearest_option(name: str, options: Mapping[str, Option]) -> str:
-    lowered = {known.lower(): known for known in options}
-    if name.lower() in lowered:
-        return f" Did you mean '--{lowered[name.lower()]}'?"
-    hint = nearest(name, options)
-    return (
-        hint.replace("'", "'--", 1)
-        if hint
-        else f" Its options: {', '.join('--' + known for known in options)}."
-    )
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that differs in case or dashes alone, else the nearest one, if any is near."""
+    alike = {_folded(each): each for each in known}
+    near = get_close_matches(name, alike.values(), n=1)
+    return alike.get(_folded(name)) or next(iter(near), None)
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")

@@ -1,18 +1,305 @@
-"""RecBole's configuration: files and a dictionary over defaults, every name and value checked."""
+"""RecBole's configuration: each option with its default there, its value, and its place here or why it has none.
+
+Options come from files and a dictionary over RecBole's defaults; every name and value is checked.
+"""
 
 from __future__ import annotations
 
-import ast
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
-from unblur.compat.recbole.options import MODELS, Kind, Parameter, latent_only, parameters
+from unblur.compat.command_line import (
+    Option,
+    as_list,
+    from_text,
+    is_whole,
+    nearest_name,
+    one_of,
+    parser,
+    require,
+    unchanged,
+)
 from unblur.errors import RecipeError, nearest
+
+MODELS: Mapping[str, str] = MappingProxyType({"DiffRec": "diffrec", "LDiffRec": "l-diffrec"})
+"""RecBole's names of the models, and the kinds of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Option):
+    """One of RecBole's options. Its path is of our spec, so only hyper-parameters of the model have one."""
+
+    only: Any = None
+    """With `reason`: the one value next to the default and `None` that can be honoured."""
+    reason: str = ""
+    """Why no other value than the default can be honoured; empty where others can."""
+
+
+# ------------------------------------------------------------------------------------------- what values may be
+
+
+def least_of(interval: Any) -> float:
+    """The least number in ``"[5,inf)"``. Raises `ValueError`, with what it must be, for another text."""
+    parts = _INTERVAL.fullmatch(str(interval))
+    if parts is None:
+        raise ValueError("one interval such as '[5,inf)', with no upper end")
+    low = float(parts[2])
+    return low if parts[1] == "[" or low == -math.inf else math.nextafter(low, math.inf)
+
+
+_INTERVAL = re.compile(r"\s*([\[(])\s*([-+]?(?:inf|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))\s*,\s*inf\s*[\])]\s*")
+whole = parser("a whole number", is_whole)
+number = parser("a number", lambda value: is_whole(value) or isinstance(value, float), float)
+truth = parser("True or False", lambda value: isinstance(value, bool))
+text = parser("text", lambda value: isinstance(value, str))
+widths = parser(
+    "a list of whole numbers",
+    lambda value: isinstance(value, list | tuple) and all(map(is_whole, value)),
+    tuple,
+)
+table = parser("a table such as {'inter': ['user_id', 'item_id']}", lambda value: isinstance(value, Mapping))
+cutoffs = parser(
+    "a positive whole number or a list of some",
+    lambda value: value not in ([], ()) and all(is_whole(k) and k > 0 for k in as_list(value)),
+)
+anything = unchanged
+
+
+def interval(value: Any) -> Any:
+    """An interval without an upper end."""
+    least_of(value)
+    return value
+
+
+def _clips(value: Any) -> bool:
+    known = {"max_norm", "norm_type"}
+    return not value or (
+        isinstance(value, Mapping)
+        and "max_norm" in value
+        and {*value} <= known
+        and value.get("norm_type", 2) == 2
+    )
+
+
+def _idle(default: Any, why: str) -> Parameter:
+    """An option that changes nothing here."""
+    return Parameter(anything, default, irrelevant=why)
+
+
+_ACTIVATIONS = {
+    "tanh": "tanh",
+    "relu": "relu",
+    "sigmoid": "sigmoid",
+    "leakyrelu": "leaky_relu",
+    "none": "identity",
+}
+"""RecBole's activations, and ours."""
+_activation = one_of(
+    f"one of {', '.join(_ACTIVATIONS)} (RecBole's dice, which learns, is not there)", *_ACTIVATIONS
+)
+
+_MACHINE = "it says only where and how that program runs"
+_LOGGING = "it says only what that program logs"
+_FILES = "nothing of the kind is written: data are read and split again from the seed"
+_OTHER_MODELS = "these models do not use it"
+_SIDE = "these models see interactions and nothing beside them"
+_EXACT = "scores of a row do not depend on the batch"
+_NO_NEGATIVES = "these models draw no negative items"
+
+_DIFFUSION: Mapping[str, Parameter] = {
+    "noise_schedule": Parameter(text, "linear", "schedule.name"),
+    "noise_scale": Parameter(number, 0.001, "schedule.scale"),
+    "noise_min": Parameter(number, 0.0005, "schedule.lowest"),
+    "noise_max": Parameter(number, 0.005, "schedule.highest"),
+    "sampling_noise": Parameter(truth, False, "sampling.noise"),
+    "sampling_steps": Parameter(whole, 0, "sampling.start_steps"),
+    "reweight": Parameter(truth, True, "objective.reweight"),
+    "mean_type": Parameter(text, "x0", "objective.predicts"),
+    "steps": Parameter(whole, 5, "schedule.steps"),
+    "history_num_per_term": Parameter(whole, 10, "objective.history"),
+    "beta_fixed": Parameter(truth, True, "schedule.fixed_first"),
+    "dims_dnn": Parameter(widths, (300,), "denoiser.dims"),
+    "embedding_size": Parameter(whole, 10, "denoiser.embedding_size"),
+    "mlp_act_func": Parameter(_activation, "tanh", "denoiser.activation", _ACTIVATIONS.get),
+    "norm": Parameter(truth, False, "denoiser.normalize"),
+    "time-aware": Parameter(truth, False),
+    "w_max": Parameter(number, 1.0, "time_weights.newest"),
+    "w_min": Parameter(number, 0.1, "time_weights.oldest"),
+}
+
+_LATENT: Mapping[str, Parameter] = {
+    "noise_scale": Parameter(number, 0.1, "schedule.scale"),
+    "noise_min": Parameter(number, 0.001, "schedule.lowest"),
+    "n_cate": Parameter(whole, 1, "clusters.count"),
+    "reparam": Parameter(truth, True, "autoencoder.sample_latent"),
+    "in_dims": Parameter(widths, (300,), "autoencoder.encoder_dims", lambda outwards: outwards[::-1]),
+    "out_dims": Parameter(widths, (), "autoencoder.decoder_dims"),
+    "ae_act_func": Parameter(_activation, "tanh", "autoencoder.activation", _ACTIVATIONS.get),
+    "lamda": Parameter(number, 0.03, "autoencoder.diffusion_weight"),
+    "anneal_cap": Parameter(number, 0.005, "autoencoder.least_diffusion_weight"),
+    "anneal_steps": Parameter(whole, 1000, "autoencoder.diffusion_decay"),
+    "vae_anneal_cap": Parameter(number, 0.3, "autoencoder.kl_weight"),
+    "vae_anneal_steps": Parameter(whole, 200, "autoencoder.kl_batches"),
+    "learning_rate": Parameter(
+        number, 0.001, "optimizer.learning_rate", also="autoencoder.optimizer.learning_rate"
+    ),
+    "weight_decay": Parameter(
+        number, 0.0, "optimizer.weight_decay", also="autoencoder.optimizer.weight_decay"
+    ),
+}
+"""Those of LDiffRec, with its own defaults. ``in_dims`` are read from the latent outwards there, from the row inwards here."""
+
+_TRAINING: Mapping[str, Parameter] = {
+    "epochs": Parameter(whole, 300, "epochs"),
+    "train_batch_size": Parameter(whole, 2048, "batch_size"),
+    "learner": Parameter(
+        parser(
+            "one of adam, sgd (RecBole's other optimizers are not there)",
+            lambda value: str(value).lower() in ("adam", "sgd"),
+        ),
+        "adam",
+    ),
+    "learning_rate": Parameter(number, 0.001, "optimizer.learning_rate"),
+    "weight_decay": Parameter(number, 0.0, "optimizer.weight_decay"),
+    "clip_grad_norm": Parameter(
+        parser("a table such as {'max_norm': 5}, which clips the 2-norm alone", _clips), None
+    ),
+    "eval_step": Parameter(whole, 1),
+    "stopping_step": Parameter(whole, 10),
+    "neg_sampling": _idle({"uniform": 1}, _NO_NEGATIVES),
+    "train_neg_sample_args": _idle(None, _NO_NEGATIVES),
+    "loss_decimal_place": _idle(4, _LOGGING),
+    "require_pow": _idle(False, _OTHER_MODELS),
+    "enable_amp": Parameter(anything, False, reason="training is in float32"),
+    "enable_scaler": _idle(False, "it belongs to enable_amp"),
+    "transform": Parameter(anything, None, reason="rows of items are not transformed"),
+}
+
+_EVALUATION: Mapping[str, Parameter] = {
+    "eval_args": Parameter(parser("a table", lambda value: isinstance(value, Mapping)), {}),
+    "metrics": Parameter(anything, ("Recall", "MRR", "NDCG", "Hit", "Precision")),
+    "topk": Parameter(cutoffs, (10,)),
+    "valid_metric": Parameter(text, "MRR@10"),
+    "valid_metric_bigger": Parameter(one_of("True: of every metric more is better", True), True),
+    "metric_decimal_place": Parameter(whole, 4),
+    "eval_batch_size": _idle(4096, _EXACT),
+    "repeatable": Parameter(anything, False, reason="lists leave out what the user had before"),
+    "eval_neg_sample_args": Parameter(anything, None, reason="all items are ranked"),
+}
+
+EVAL_ARGS: Mapping[str, Parameter] = {
+    "split": Parameter(
+        parser(
+            "{'RS': [0.8, 0.1, 0.1]} or {'LS': 'valid_and_test'}",
+            lambda value: isinstance(value, Mapping) and len(value) == 1 and {*value} <= {"RS", "LS"},
+        ),
+        {"RS": [0.8, 0.1, 0.1]},
+    ),
+    "order": Parameter(one_of("RO or TO", "RO", "TO"), "RO"),
+    "group_by": Parameter(one_of("user or none", "user", "none", None), "user"),
+    "mode": Parameter(
+        parser(
+            "'full' (metrics over sampled items rank models otherwise than those over all items do: Krichene and Rendle, "
+            "KDD 2020)",
+            lambda value: all(
+                one == "full" for one in (value.values() if isinstance(value, Mapping) else [value])
+            ),
+        ),
+        "full",
+    ),
+}
+"""The entries of ``eval_args``."""
+
+_DATA: Mapping[str, Parameter] = {
+    "data_path": Parameter(text, None),
+    "USER_ID_FIELD": Parameter(text, "user_id"),
+    "ITEM_ID_FIELD": Parameter(text, "item_id"),
+    "RATING_FIELD": Parameter(text, "rating"),
+    "TIME_FIELD": Parameter(text, "timestamp"),
+    "field_separator": Parameter(
+        one_of("a tab (read another file as your own: unblur run RECIPE --data FILE)", "\t"), "\t"
+    ),
+    "load_col": Parameter(table, None),
+    "unload_col": Parameter(table, None),
+    "user_inter_num_interval": Parameter(interval, None),
+    "item_inter_num_interval": Parameter(interval, None),
+    "val_interval": Parameter(anything, None),
+    "rm_dup_inter": Parameter(one_of("first or last", "first", "last"), None),
+    "threshold": _idle(
+        None,
+        "it writes labels, which these models and full ranking do not read; val_interval leaves rows out",
+    ),
+    "benchmark_filename": Parameter(
+        anything,
+        None,
+        reason="read the parts as a folder with train, valid and test files: unblur run --data FOLDER",
+    ),
+    "additional_feat_suffix": _idle(None, _SIDE),
+    "filter_inter_by_user_or_item": _idle(True, _SIDE),
+    "unused_col": _idle(None, _SIDE),
+    "numerical_features": _idle([], _SIDE),
+    "normalize_field": _idle(None, _SIDE),
+    "normalize_all": _idle(None, _SIDE),
+    "discretization": _idle(None, _SIDE),
+    "fields_in_same_space": _idle(None, _SIDE),
+    "preload_weight": _idle(None, _OTHER_MODELS),
+    "seq_separator": _idle(" ", _SIDE),
+    "LABEL_FIELD": _idle("label", _OTHER_MODELS),
+    "NEG_PREFIX": _idle("neg_", _OTHER_MODELS),
+    "LIST_SUFFIX": _idle("_list", _OTHER_MODELS),
+    "ITEM_LIST_LENGTH_FIELD": _idle("item_length", _OTHER_MODELS),
+    "MAX_ITEM_LIST_LENGTH": _idle(50, _OTHER_MODELS),
+    "POSITION_FIELD": _idle("position_id", _OTHER_MODELS),
+    "encoding": Parameter(anything, "utf-8", only="utf8", reason="files are read as UTF-8"),
+}
+
+_ENVIRONMENT: Mapping[str, Parameter] = {
+    "seed": Parameter(whole, 2020),
+    "use_gpu": Parameter(truth, True),
+    "device": Parameter(text, None),
+    "checkpoint_dir": Parameter(text, "saved"),
+    "gpu_id": _idle(0, _MACHINE),
+    "worker": _idle(0, _MACHINE),
+    "nproc": _idle(1, _MACHINE),
+    "world_size": _idle(-1, _MACHINE),
+    "local_rank": _idle(0, _MACHINE),
+    "group_offset": _idle(0, _MACHINE),
+    "ip": _idle("localhost", _MACHINE),
+    "port": _idle(5678, _MACHINE),
+    "single_spec": _idle(True, _MACHINE),
+    "shuffle": Parameter(anything, True, reason="rows are put in a new random order every epoch"),
+    "reproducibility": _idle(True, "a seed always gives the same run"),
+    "state": _idle("INFO", _LOGGING),
+    "show_progress": _idle(True, "progress goes to the observer that the caller gives"),
+    "log_wandb": _idle(False, _LOGGING),
+    "wandb_project": _idle("recbole", _LOGGING),
+    "save_dataset": _idle(False, _FILES),
+    "dataset_save_path": _idle(None, _FILES),
+    "save_dataloaders": _idle(False, _FILES),
+    "dataloaders_save_path": _idle(None, _FILES),
+}
+
+
+def parameters(model: str) -> dict[str, Parameter]:
+    """Every option that a model has, by name, with the model's own defaults.
+
+    Raises `RecipeError` for a model that is neither DiffRec nor LDiffRec.
+    """
+    near = nearest_name(model, MODELS)
+    hint = f" Did you mean {near!r}?" if near else ""
+    require(
+        model in MODELS,
+        f"Of RecBole's models there are {' and '.join(MODELS)} here; saw {model!r}.{hint} Name one of them.",
+    )
+    own = _LATENT if model == "LDiffRec" else {}
+    return {**_DIFFUSION, **own, **_TRAINING, **_EVALUATION, **_DATA, **_ENVIRONMENT, **own}
 
 
 @dataclass(frozen=True)
@@ -31,16 +318,10 @@ class Configuration:
 
     def __getitem__(self, name: str) -> Any:
         """The value of an option. Raises `RecipeError`, with the nearest name, where there is none."""
-        if name in ("model", "dataset"):
-            return getattr(self, name)
-        if name not in self.values:
-            raise RecipeError(f"{name} is not an option.{nearest(name, self.values)}")
-        return self.values[name]
-
-    @property
-    def kind(self) -> str:
-        """The kind of our spec."""
-        return MODELS[self.model]
+        if name in self.values:
+            return self.values[name]
+        require(name in ("model", "dataset"), f"{name} is not an option.{nearest(name, self.values)}")
+        return self.model if name == "model" else self.dataset
 
 
 def configure(
@@ -56,57 +337,54 @@ def configure(
     that cannot be honoured, with the reason.
     """
     given: dict[str, Any] = {}
-    for file in config_file_list or ():
-        given |= {name: from_text(value) for name, value in read_yaml(file).items()}
-    given |= {name: from_text(value) for name, value in (config_dict or {}).items()}
+    for table in (*map(read_yaml, config_file_list or ()), config_dict or {}):
+        given |= {name: from_text(value) for name, value in table.items()}
     named = {"model": model, "dataset": dataset}
-    for name in named:
-        value = given.pop(name, None)
-        named[name] = value if named[name] is None else named[name]
-        if named[name] is None:
-            raise RecipeError(f"{name} must be named; it is neither an argument nor an option. Give {name}=…")
-    chosen = str(named["model"])
-    known = parameters(chosen)
-    unknown = [_unknown(str(name), known, chosen) for name in given if name not in known]
-    if unknown:
-        raise RecipeError(" ".join(unknown))
-    values = {name: parameter.default for name, parameter in known.items()}
-    notes = []
-    for name, value in given.items():
-        values[name] = checked(name, value, known[name])
-        if known[name].idle and value != known[name].default:
-            notes.append(f"{name} changes nothing here: {known[name].idle}")
+    for name, argument in named.items():
+        inside = given.pop(name, None)
+        named[name] = inside if argument is None else argument
+        require(
+            named[name] is not None,
+            f"{name} must be named; it is neither an argument nor an option. Give {name}=…",
+        )
+    known = parameters(str(named["model"]))
+    unknown = [_unknown(str(name), known, str(named["model"])) for name in given if name not in known]
+    require(not unknown, " ".join(unknown))
+    values = {name: option.default for name, option in known.items()}
+    values |= {name: checked(name, value, known[name]) for name, value in given.items()}
+    notes = [
+        f"{name} changes nothing here: {known[name].irrelevant}"
+        for name, value in given.items()
+        if known[name].irrelevant and value != known[name].default
+    ]
     if values.get("n_cate", 1) > 1:
         notes.append("RecBole clusters items by a file item_emb.npy; here embeddings are made from train")
-    return Configuration(chosen, str(named["dataset"]), values, tuple(given), tuple(notes))
+    return Configuration(str(named["model"]), str(named["dataset"]), values, tuple(given), tuple(notes))
 
 
-def checked(name: str, value: Any, parameter: Parameter) -> Any:
+def checked(name: str, value: Any, option: Parameter) -> Any:
     """The value as the option takes it; raises `RecipeError` for another type and what cannot be honoured."""
-    if parameter.reason and value not in (None, parameter.default, parameter.only):
-        raise RecipeError(f"{name} cannot be {value!r} here: {parameter.reason}. Leave it out.")
-    if parameter.idle or value is None:
-        return parameter.default if value is None and parameter.kind != "any" else value
-    if not _FITS[parameter.kind](value):
-        raise RecipeError(
-            f"{name} must be {_WORDS[parameter.kind]}; saw {value!r}. RecBole's default is {parameter.default!r}."
-        )
-    if parameter.kind == "widths":
-        return tuple(value)
-    return float(value) if parameter.kind == "number" else value
-
-
-def from_text(value: Any) -> Any:
-    """What a string stands for in Python, as RecBole takes it: ``"[300]"`` is a list; other strings stay.
-
-    Only literals are read, nothing is executed.
-    """
-    if not isinstance(value, str):
-        return value
+    require(
+        not option.reason or value in (None, option.default, option.only),
+        f"{name} cannot be {value!r} here: {option.reason}. Leave it out.",
+    )
     try:
-        return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
+        return option.parse(value)
+    except ValueError as wanted:
+        require(
+            value is None,
+            f"{name} must be {wanted}; saw {value!r}. RecBole's default is {option.default!r}.",
+        )
+        return option.default
+
+
+def read_text(path: str | Path, must: str) -> str:
+    """The text of a file. Raises `RecipeError`, which begins with what it `must` be, where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
+        raise RecipeError(f"{must}; {path}: {reason}. Check the path.") from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -115,18 +393,16 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises `RecipeError` for a file that cannot be read or is not a table of options.
     """
     try:
-        read = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-        raise RecipeError(f"A configuration must be a readable YAML file; {path}: {reason}.") from None
+        options = yaml.load(read_text(path, "A configuration must be a readable YAML file"), Loader=_Loader)
     except yaml.YAMLError as problem:
         said = " ".join(str(problem).split())
         raise RecipeError(f"A configuration must be plain YAML; {path}: {said}. Correct it.") from None
-    if read is None:
-        return {}
-    if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
-        raise RecipeError(f"A configuration must be a table of options; {path} holds {type(read).__name__}.")
-    return read
+    options = {} if options is None else options
+    require(
+        isinstance(options, dict) and all(isinstance(name, str) for name in options),
+        f"A configuration must be a table of options; {path} holds {type(options).__name__}.",
+    )
+    return dict(options)
 
 
 class _Loader(yaml.SafeLoader):
@@ -141,34 +417,8 @@ _Loader.add_implicit_resolver(
 
 
 def _unknown(name: str, known: Mapping[str, Parameter], model: str) -> str:
-    if name in latent_only():
+    if name in _LATENT:
         return f"{name} is an option of LDiffRec, not of {model}."
-    lowered = {option.lower().replace("_", "-"): option for option in known}
-    same = lowered.get(name.lower().replace("_", "-"))
-    hint = f" Did you mean {same!r}?" if same else nearest(name, known)
+    near = nearest_name(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
     return f"{name} is not an option of RecBole's {model}.{hint}"
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_FITS: Mapping[Kind, Callable[[Any], bool]] = {
-    "whole": _whole,
-    "number": _number,
-    "truth": lambda value: isinstance(value, bool),
-    "text": lambda value: isinstance(value, str),
-    "widths": lambda value: isinstance(value, list | tuple) and all(map(_whole, value)),
-    "any": lambda value: True,
-}
-_WORDS: Mapping[Kind, str] = {
-    "whole": "a whole number",
-    "number": "a number",
-    "truth": "True or False",
-    "text": "text",
-    "widths": "a list of whole numbers",
-}

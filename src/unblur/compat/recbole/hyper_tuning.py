@@ -1,4 +1,13 @@
-"""RecBole's search for hyper-parameters, on validation data alone, and resumable."""
+"""RecBole's search for hyper-parameters: its tuning files, and a search on validation data alone that can be resumed.
+
+A tuning file has one ``name type range`` a line::
+
+    learning_rate loguniform -8,0
+    dims_dnn choice ['[300]','[200,600]']
+    steps quniform 2,10,1
+
+A name with a dot is a path of our own spec, for what RecBole's models do not have: ``denoiser.dropout choice [0.3,0.5]``.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +17,34 @@ from pathlib import Path
 from typing import Any
 
 from unblur import experiment
-from unblur.compat.recbole.configuration import configure
-from unblur.compat.recbole.params_file import read_params, space_of_params
-from unblur.compat.recbole.protocol import cutoffs_of, metrics_of, valid_metric
-from unblur.compat.recbole.running import device_of, prepared_for
-from unblur.errors import RecipeError, nearest
-from unblur.evaluation.metrics import metric_at
+from unblur.compat.command_line import from_text, require
+from unblur.compat.recbole.configuration import (
+    MODELS,
+    Parameter,
+    checked,
+    configure,
+    parameters,
+    read_text,
+    whole,
+)
+from unblur.compat.recbole.recipe import measured_by, valid_metric
+from unblur.compat.recbole.running import device_of, prepared_for, result_of
+from unblur.errors import RecipeError, SpecError, nearest
 from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.measuring import Outcome
 from unblur.progress import Progress, silent
 from unblur.recommender import Recommender
+from unblur.spec import spec_to_dict
 from unblur.tuning import study
 from unblur.tuning.sampling import SAMPLERS
+from unblur.tuning.space import Choice, Dimension, Range, choice, set_point
 from unblur.tuning.study import Study
+from unblur.tuning.trials import inside, space_of
 
 
 @dataclass(frozen=True, eq=False)
 class HyperTuning:
-    """What a search came to, by the names of RecBole's class."""
+    """The result of a search, by the names of RecBole's class."""
 
     best_params: Mapping[str, Any]
     """The chosen values by RecBole's names."""
@@ -65,10 +84,10 @@ def run_hyper(
 
     The other arguments and errors are those of `run_recbole`.
     """
-    if algo not in SAMPLERS:
-        raise RecipeError(
-            f"algo must be one of {', '.join(SAMPLERS)}; saw {algo!r}.{nearest(algo, SAMPLERS)}"
-        )
+    require(
+        algo in SAMPLERS,
+        f"algo must be one of {', '.join(SAMPLERS)}; saw {algo!r}.{nearest(algo, SAMPLERS)}",
+    )
     configuration = configure(model, dataset, config_dict, fixed_config_file_list)
     prepared = prepared_for(configuration, progress=progress)
     base = prepared.recipe.model
@@ -79,7 +98,7 @@ def run_hyper(
         prepared.split,
         space,
         trials=10**9 if algo == "exhaustive" else max_evals,
-        metric=valid_metric(configuration),
+        metric=measured_by(configuration)[valid_metric(configuration)],
         sampler=algo,
         seed=prepared.recipe.seed,
         folder=folder,
@@ -89,15 +108,10 @@ def run_hyper(
     )
     said = (*configuration.notes, *notes, *found.notes())
     outcome = experiment.measure(prepared, chosen=found.spec, notes=said, device=device, progress=progress)
-    best, digits = found.best, configuration["metric_decimal_place"]
     return HyperTuning(
-        best_params=dict(best.point),
-        best_score=best.value or 0.0,
-        best_test_result={
-            metric_at(theirs, k): round(outcome.report[metric_at(ours, k)].value, digits)
-            for theirs, ours in metrics_of(configuration).items()
-            for k in cutoffs_of(configuration)
-        },
+        best_params=dict(found.best.point),
+        best_score=found.best.value or 0.0,
+        best_test_result=result_of(configuration, outcome.evaluations[0]),
         params2result={
             ", ".join(f"{name}:{value}" for name, value in trial.point.items()): trial.value
             for trial in found.trials
@@ -106,3 +120,139 @@ def run_hyper(
         outcome=outcome,
         notes=said,
     )
+
+
+# ------------------------------------------------------------------------------------------------ tuning files
+
+_TYPES = ("choice", "uniform", "quniform", "loguniform")
+
+
+@dataclass(frozen=True)
+class SearchedParameter:
+    """One line of a tuning file."""
+
+    name: str
+    """RecBole's name, as written; it may be misspelt."""
+    values: Choice | Range
+    line: int
+    """From 1."""
+
+
+def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
+    """The lines of a tuning file; empty ones and those after ``#`` are passed over.
+
+    Raises `RecipeError`, with the line, for one that is not ``name type range``, and for a name that is there
+    twice.
+    """
+    lines = read_text(path, "A tuning file must be readable text").splitlines()
+    searched = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split(maxsplit=2)
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            require(len(words) == 3, "it must be: name type range")
+            searched.append(SearchedParameter(words[0], _values(*words[1:]), number))
+        except (RecipeError, SpecError) as problem:
+            raise RecipeError(f"{path}, line {number}, {line.strip()!r}: {problem} Correct it.") from None
+    names = [parameter.name for parameter in searched]
+    twice = [f"{name} is there twice" for place, name in enumerate(names) if name in names[:place]]
+    require(
+        names and not twice,
+        f"A tuning file must name each hyper-parameter once; in {path} {[*twice, 'there is none'][0]}. Correct it.",
+    )
+    return tuple(searched)
+
+
+def space_of_params(
+    base: Any, searched: Sequence[SearchedParameter], *, ignore_unknown: bool = False
+) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:
+    """The dimensions that the lines stand for in a spec, and notes on what is not searched.
+
+    A name that the model does not have is refused with the nearest that it has; with `ignore_unknown` it is left
+    out and noted. (RecBole leaves it out without a word.) Weights by time are not searched where the spec has
+    none, since they change nothing then. Raises `RecipeError`.
+    """
+    models = {kind: model for model, kind in MODELS.items()}
+    require(
+        base.kind in models,
+        f"RecBole's tuning files are for {' and '.join(models)}; saw a recipe of {base.kind}. Leave --params-file out.",
+    )
+    options = parameters(models[base.kind])
+    known = {name: option for name, option in options.items() if option.path}
+    complaints = [
+        _unknown(parameter, known, options)
+        for parameter in searched
+        if parameter.name not in known and "." not in parameter.name
+    ]
+    require(
+        ignore_unknown or not complaints,
+        f"{' '.join(complaints)} Correct the name, or leave such lines out with --ignore-unknown.",
+    )
+    notes = [f"not searched: {complaint}" for complaint in complaints]
+    tree, space = spec_to_dict(base), []
+    for parameter in searched:
+        if "." in parameter.name:
+            space.append(_own(base, parameter))
+        elif parameter.name not in known:
+            continue
+        elif inside(tree, known[parameter.name].path):
+            space.append(_dimension(parameter, known[parameter.name]))
+        else:
+            notes.append(f"not searched: {parameter.name} changes nothing without time-aware")
+    require(space, "A tuning file must have something to search; nothing of it is left. Correct its names.")
+    return tuple(space), tuple(notes)
+
+
+def _own(base: Any, parameter: SearchedParameter) -> Dimension:
+    """A path of the spec as it stands, each value of which the spec must take by itself."""
+    values = parameter.values
+    dimension = Dimension(parameter.name, values, (parameter.name,))
+    try:
+        samples = values.values if isinstance(values, Choice) else (values.at(0.0),)
+        space_of(base, {parameter.name: samples})
+        for value in samples:
+            set_point(base, (dimension,), {parameter.name: value})
+    except SpecError as problem:
+        raise RecipeError(f"{parameter.name} (line {parameter.line}): {problem}") from None
+    return dimension
+
+
+def _dimension(parameter: SearchedParameter, option: Parameter) -> Dimension:
+    """A hyper-parameter of RecBole's, each value of which the option must take."""
+    values = parameter.values
+    if isinstance(values, Range) and option.parse is whole:
+        numbers = values.values() or ()
+        require(
+            numbers and all(number.is_integer() for number in numbers),
+            f"{parameter.name} (line {parameter.line}) takes whole numbers; its range has others. Use quniform with a "
+            "whole step, or choice.",
+        )
+        values = choice([int(number) for number in numbers])
+    if isinstance(values, Choice):
+        values = choice([checked(parameter.name, value, option) for value in values.values])
+    return Dimension(parameter.name, values, option.paths, option.convert)
+
+
+def _unknown(parameter: SearchedParameter, known: Mapping[str, Parameter], options: Mapping[str, Any]) -> str:
+    named = f"{parameter.name} (line {parameter.line}) is"
+    if parameter.name in options:
+        return f"{named} an option, but no hyper-parameter of the model, so it cannot be searched."
+    return f"{named} not a hyper-parameter of the model.{nearest(parameter.name, known)}"
+
+
+def _values(kind: str, text: str) -> Choice | Range:
+    """The values that ``type range`` stands for. Raises `RecipeError` or `SpecError` for what is not like that."""
+    require(kind in _TYPES, f"the type must be one of {', '.join(_TYPES)}.{nearest(kind, _TYPES)}")
+    if kind == "choice":
+        values = from_text(text)
+        require(isinstance(values, list | tuple) and values, "a choice must be a list such as [2,5,10].")
+        return choice([from_text(value) for value in values])
+    ends = "low,high,step" if kind == "quniform" else "low,high"
+    numbers = [from_text(number) for number in text.split(",")]
+    require(
+        len(numbers) == (3 if kind == "quniform" else 2) and all(isinstance(n, int | float) for n in numbers),
+        f"the range of {kind} must be {ends}.",
+    )
+    low, high, *step = map(float, numbers)
+    return Range(low, high, step[0] if step else None, logarithmic=kind == "loguniform")

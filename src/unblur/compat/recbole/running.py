@@ -7,19 +7,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unblur import experiment
 from unblur.compat.recbole.configuration import Configuration, configure
-from unblur.compat.recbole.protocol import cutoffs_of, metrics_of, recipe_of, valid_metric
+from unblur.compat.recbole.recipe import measured_by, recipe_of, valid_metric
 from unblur.data.files.writing import replacing
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.errors import ArtifactError, DataError
-from unblur.evaluation.metrics import metric_at
 from unblur.evaluation.protocol import Evaluation
-from unblur.experiment.ranking import PreparedSplit as Prepared
+from unblur.experiment.ranking import PreparedSplit
 from unblur.experiment.recipe.library import load_recipe
 from unblur.progress import Progress, silent
 from unblur.recommender import Recommender, load
@@ -72,18 +72,16 @@ def run_recbole(
     )
     if place is not None:
         experiment.write_folder(place, outcome)
-        kept: dict[str, Any] = {"model": configuration.model, "dataset": configuration.dataset}
-        kept |= {"options": {name: configuration.values[name] for name in configuration.given}}
+        options = {name: configuration.values[name] for name in configuration.given}
+        kept = {"model": configuration.model, "dataset": configuration.dataset, "options": options}
         with replacing(place / CONFIGURATION) as stream:
             stream.write((json.dumps(kept, indent=1) + "\n").encode())
-    best = _validated(prepared, outcome.model)
+    best = _validated(configuration, prepared, outcome.model)
     return {
-        "best_valid_score": None
-        if best is None
-        else _rounded(configuration, best, valid_metric(configuration)),
+        "best_valid_score": None if best is None else best[valid_metric(configuration)],
         "valid_score_bigger": True,
-        "best_valid_result": None if best is None else _result(configuration, best),
-        "test_result": _result(configuration, outcome.evaluations[0]),
+        "best_valid_result": best,
+        "test_result": result_of(configuration, outcome.evaluations[0]),
         "model_file": None if place is None else str(place),
         "notes": outcome.report.notes,
     }
@@ -95,8 +93,8 @@ def objective_function(
     saved: bool = True,
 ) -> dict[str, Any]:
     """`run_recbole` with model and data set among the options, and ``model`` in the result besides."""
-    made = run_recbole(config_dict=config_dict, config_file_list=config_file_list, saved=saved)
-    return {"model": configure(None, None, config_dict, config_file_list).model, **made}
+    result = run_recbole(config_dict=config_dict, config_file_list=config_file_list, saved=saved)
+    return {"model": configure(None, None, config_dict, config_file_list).model, **result}
 
 
 def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) -> Loaded:
@@ -133,66 +131,58 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
     )
 
 
-def prepared_for(configuration: Configuration, *, progress: Progress = silent) -> Prepared:
+def prepared_for(configuration: Configuration, *, progress: Progress = silent) -> PreparedSplit:
     """The recipe of a configuration with its data read and split."""
     file = _file(configuration)
     recipe = recipe_of(configuration, own_file=file is not None)
-    made = experiment.prepare(recipe, data=file, progress=progress)
-    return replace(made, notes=()) if file is not None else made
+    prepared = experiment.prepare(recipe, data=file, progress=progress)
+    # That a file of one's own takes the place of the recipe's data is no news here: the recipe was made for it.
+    return prepared if file is None else replace(prepared, notes=())
 
 
 def _file(configuration: Configuration) -> Path | None:
     """The atomic file of the data set, where there is one."""
     folder = Path(configuration["data_path"] or "dataset")
     file = folder / configuration.dataset / f"{configuration.dataset}.inter"
-    if file.is_file():
-        return file
-    if "data_path" in configuration.given:
+    if not file.is_file() and "data_path" in configuration.given:
         raise DataError(
             f"data_path must hold {configuration.dataset}/{configuration.dataset}.inter; {file} is not there. Correct "
             "it, or leave it out to take the data set of that name."
         )
-    return None
+    return file if file.is_file() else None
 
 
 def device_of(configuration: Configuration) -> str:
     """Where RecBole would compute: the ``device``, else the GPU where there is one and ``use_gpu`` holds."""
-    if configuration["device"]:
-        return str(configuration["device"])
-    if not configuration["use_gpu"]:
-        return "cpu"
+    if configuration["device"] or not configuration["use_gpu"]:
+        return str(configuration["device"] or "cpu")
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _validated(prepared: Prepared, model: Recommender) -> Evaluation | None:
-    """The measurements on the validation part; lists leave out what is in train."""
+def result_of(configuration: Configuration, evaluation: Evaluation) -> OrderedDict[str, float]:
+    """The measurements by RecBole's names, with its number of digits."""
+    digits = configuration["metric_decimal_place"]
+    return OrderedDict(
+        (theirs, float(round(evaluation[ours].value, digits)))
+        for theirs, ours in measured_by(configuration).items()
+    )
+
+
+def _validated(
+    configuration: Configuration, prepared: PreparedSplit, model: Recommender
+) -> OrderedDict[str, float] | None:
+    """The result on the validation part, if there is one; lists leave out what is in train."""
     split = prepared.split
     if split.validation is None:
         return None
     aside = Split(split.train, split.train, split.validation, f"validation part: {split.method}")
     quiet = replace(prepared.recipe.protocol, resamples=0)
-    return quiet.evaluate(model, aside)
-
-
-def _result(configuration: Configuration, evaluation: Evaluation) -> OrderedDict[str, float]:
-    """RecBole's names and digits."""
-    return OrderedDict(
-        (metric_at(theirs, k), _rounded(configuration, evaluation, metric_at(ours, k)))
-        for theirs, ours in metrics_of(configuration).items()
-        for k in cutoffs_of(configuration)
-    )
-
-
-def _rounded(configuration: Configuration, evaluation: Evaluation, name: str) -> float:
-    return float(round(evaluation[name].value, configuration["metric_decimal_place"]))
+    return result_of(configuration, quiet.evaluate(model, aside))
 
 
 def _free(place: Path) -> Path:
     """The place, or the first of its numbered siblings that is not taken."""
-    number, free = 1, place
-    while free.exists():
-        number += 1
-        free = place.with_name(f"{place.name}-{number}")
-    return free
+    siblings = (place.with_name(f"{place.name}-{number}") for number in count(2))
+    return next(free for free in chain([place], siblings) if not free.exists())

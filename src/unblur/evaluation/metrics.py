@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -18,8 +19,122 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError, nearest, some
-from unblur.evaluation.judging import JudgedLists, discount, judge
+
+# ---------------------------------------------------------------------------------------------- judged lists
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedLists:
+    """Recommended lists with each place judged against what was held out (see `judge`).
+
+    The running sums along the places are made once, when the first metric asks, and serve every cut-off.
+    """
+
+    positions: NDArray[np.integer[Any]]
+    """Item positions, (n_users, n_places), best first; -1 is an empty place."""
+    hit: NDArray[np.bool_]
+    """Whether the item at a place was held out, (n_users, n_places)."""
+    relevant: NDArray[np.int64]
+    """How many items were held out, (n_users,)."""
+    popularity: NDArray[np.int64] | None = None
+    """How many training users each item has, (n_items,); only `mean_popularity` needs it."""
+
+    @cached_property
+    def hits(self) -> NDArray[np.int64]:
+        """hits@k at column k - 1, (n_users, n_places)."""
+        return np.cumsum(self.hit, axis=1, dtype=np.int64)
+
+    @cached_property
+    def gain(self) -> NDArray[np.float64]:
+        """DCG@k at column k - 1, (n_users, n_places)."""
+        return np.cumsum(self.hit * discount(self.hit.shape[1]), axis=1)
+
+    @cached_property
+    def precision_at_hits(self) -> NDArray[np.float64]:
+        """The sum of precision@r over the ranks r <= k of hits, at column k - 1, (n_users, n_places)."""
+        rank = np.arange(1, self.hit.shape[1] + 1)
+        return np.cumsum(np.where(self.hit, self.hits / rank, 0.0), axis=1)
+
+    def most(self, k: int) -> NDArray[np.int64]:
+        """min(k, |relevant|): the most hits that k places can hold, (n_users,)."""
+        return np.minimum(self.relevant, k)
+
+
+def discount(places: int) -> NDArray[np.float64]:
+    """1 / log2(1 + rank) for the ranks 1 ... places."""
+    return 1.0 / np.log2(np.arange(2, places + 2))
+
+
+def judge(
+    positions: NDArray[np.integer[Any]],
+    held_out: sparse.csr_array,
+    *,
+    popularity: NDArray[np.integer[Any]] | None = None,
+) -> JudgedLists:
+    """Look every recommended item up among the user's held-out ones.
+
+    positions: item positions, (n_users, n_places), best first, -1 for an empty place, no item twice in a row.
+    held_out: (n_users, n_items); an item is relevant to a user where the entry is not zero.
+    popularity: the number of training users of every item, (n_items,).
+
+    One sorted search of all places in all held-out pairs; nothing of the size users x items is made. Raises
+    `DataError` where shapes disagree, a position is outside the catalogue, or a list names an item twice.
+    """
+    n_users, n_items = held_out.shape
+    _check_positions(positions, n_users, n_items)
+    if popularity is not None and popularity.shape != (n_items,):
+        raise DataError(
+            f"`popularity` must have one count for each of {n_items:,} items; saw shape {popularity.shape}."
+        )
+    relevance = _canonical(held_out)
+    relevant = np.diff(relevance.indptr).astype(np.int64)
+    row = np.arange(n_users, dtype=np.int64) * n_items
+    pairs = np.repeat(row, relevant) + relevance.indices
+    places = positions + row[:, None]
+    found = np.searchsorted(pairs, places)
+    hit = np.zeros(positions.shape, dtype=np.bool_)
+    if len(pairs):
+        hit = (pairs[np.minimum(found, len(pairs) - 1)] == places) & (positions >= 0)
+    counts = None if popularity is None else popularity.astype(np.int64)
+    return JudgedLists(positions=positions, hit=hit, relevant=relevant, popularity=counts)
+
+
+def _canonical(matrix: sparse.csr_array) -> sparse.csr_array:
+    """The matrix with sorted columns, without duplicates and stored zeros; itself where it is so already."""
+    if matrix.has_canonical_format and bool(np.all(matrix.data != 0)):
+        return matrix
+    clean = matrix.copy()
+    clean.sum_duplicates()
+    clean.eliminate_zeros()
+    return clean
+
+
+def _check_positions(positions: NDArray[np.integer[Any]], n_users: int, n_items: int) -> None:
+    whole = np.issubdtype(positions.dtype, np.signedinteger)
+    if positions.ndim != 2 or len(positions) != n_users or not whole:
+        raise DataError(
+            f"`positions` must be signed whole numbers with one row for each of the {n_users:,} users; "
+            f"saw {positions.dtype} of shape {positions.shape}."
+        )
+    if positions.size == 0:
+        return
+    if positions.min() < -1 or positions.max() >= n_items:
+        raise DataError(
+            f"`positions` must lie between 0 and {n_items - 1:,}, with -1 for an empty place; "
+            f"saw {positions.min()} to {positions.max()}. Were the lists made with another catalogue?"
+        )
+    ordered = np.sort(positions, axis=1)
+    twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
+    if twice.any():
+        raise DataError(
+            f"A list must not name an item twice; {int(twice.sum()):,} lists do, "
+            f"the first in row {int(twice.argmax())}. Drop the repeats before measuring."
+        )
+
+
+# --------------------------------------------------------------------------------------------------- metrics
 
 USERS_AT_ONCE = 1 << 14
 """How many users are measured together: bounds the memory of the tables between; no value depends on it."""
@@ -144,6 +259,9 @@ LIST_METRICS: Mapping[str, ListMetric] = MappingProxyType({"coverage": coverage,
 """The metrics of all lists together, by name."""
 
 
+# --------------------------------------------------------------------------------------------------- tables
+
+
 @dataclass(frozen=True, eq=False)
 class PerUser:
     """A table of values, one row a user and one column a measurement; read-only."""
@@ -229,6 +347,93 @@ def exposure(positions: NDArray[np.integer[Any]], n_items: int, k: int) -> NDArr
     _check_cutoff(k, positions)
     places = positions[:, :k]
     return np.bincount(places[places >= 0], minlength=n_items).astype(np.int64)
+
+
+# ------------------------------------------------------------------------------------------ beyond accuracy
+
+HEAD = 0.2
+"""The share of the catalogue, most popular first, that is called head; the rest is tail."""
+_ROWS = 256
+"""How many lists `diversity` adds up at a time: bounds the memory of sums as wide as there are train users."""
+MEANINGS = {
+    "coverage": "share of the catalogue that is in somebody's list (Ge et al., RecSys 2010)",
+    "gini": "Gini coefficient of how often each item is in a list: 0 all alike, 1 one item (Fleder and Hosanagar, 2009)",
+    "mean_popularity": "mean number of training users of the recommended items (Yin et al., VLDB 2012)",
+    "popularity_lift": "that mean over the same mean of the user's history: 1 is no bias towards popular items beyond the "
+    "user's own (after Abdollahpouri et al., RMSE 2019)",
+    "novelty": "mean self-information of the recommended items, −log2(training users of the item / all), in bits (Zhou et "
+    "al., PNAS 2010)",
+    "diversity": "mean of 1 − cosine of the training users of two items, over all pairs in a list (Ziegler et al., WWW "
+    "2005)",
+}
+"""What each measure is, in a line."""
+
+
+def popularity_lift(
+    positions: NDArray[np.int32], histories: Interactions, degrees: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(n_users,) mean train degree of the list over that of the history; NaN for an empty history or list."""
+    filled = positions >= 0
+    listed = np.where(filled, degrees[positions], 0).sum(axis=1) / np.maximum(filled.sum(axis=1), 1)
+    owned = (histories.binarized().matrix @ degrees.astype(np.float64)) / np.maximum(
+        histories.user_degrees, 1
+    )
+    lift = np.full(len(positions), np.nan)
+    np.divide(listed, owned, out=lift, where=(owned > 0) & filled.any(axis=1))
+    return lift
+
+
+def novelty(positions: NDArray[np.int32], degrees: NDArray[np.int64], n_users: int) -> NDArray[np.float64]:
+    """(n_users,) mean of −log2(d_i / n) over the list; an item without train users counts as one with half a user."""
+    bits = -np.log2(np.maximum(degrees, 0.5) / n_users)
+    filled = positions >= 0
+    total = np.where(filled, bits[positions], 0.0).sum(axis=1)
+    return np.asarray(total / np.maximum(filled.sum(axis=1), 1))
+
+
+def diversity(positions: NDArray[np.int32], train: Interactions) -> NDArray[np.float64]:
+    """(n_users,) mean of 1 − cos(i, j) over pairs of a list, of the items' columns in the 0/1 train matrix.
+
+    The cosines of all pairs of a list add up to (‖Σ ĉ_i‖² − Σ ‖ĉ_i‖²) / 2 with unit columns ĉ, so no pair is looked
+    at. 0 for a list of fewer than two items.
+    """
+    matrix = train.binarized().matrix.astype(np.float64)
+    norms = np.sqrt(train.item_degrees.astype(np.float64))
+    units = sparse.csr_array((matrix @ sparse.diags_array(1 / np.maximum(norms, 1))).T)
+    owned = (norms > 0).astype(np.float64)
+    filled = positions >= 0
+    sizes = filled.sum(axis=1)
+    squares, own = np.zeros(len(positions)), np.where(filled, owned[positions], 0.0).sum(axis=1)
+    for start in range(0, len(positions), _ROWS):
+        rows = slice(start, start + _ROWS)
+        place, column = np.nonzero(filled[rows])
+        items = positions[rows][place, column]
+        shape = (len(positions[rows]), train.n_items)
+        summed = sparse.csr_array((np.ones(len(items)), (place, items)), shape=shape) @ units
+        squares[rows] = np.bincount(
+            np.repeat(np.arange(shape[0]), np.diff(summed.indptr)), weights=summed.data**2, minlength=shape[0]
+        )
+    pairs = sizes * (sizes - 1) / 2
+    alike = np.divide((squares - own) / 2, pairs, out=np.zeros(len(sizes)), where=pairs > 0)
+    return np.where(pairs > 0, 1.0 - alike, 0.0)
+
+
+def head_of(degrees: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n_items,) whether an item is among the `HEAD` most popular; equal ones by position."""
+    order = np.argsort(-degrees, kind="stable")
+    head = np.zeros(len(degrees), dtype=bool)
+    head[order[: max(1, round(HEAD * len(degrees)))]] = True
+    return head
+
+
+def recall_within(
+    positions: NDArray[np.int32], held_out: Interactions, items: NDArray[np.bool_], k: int
+) -> NDArray[np.float64]:
+    """(n_users,) recall@k of the held-out items among `items`; NaN for users with none of them held out."""
+    kept = held_out.keep(items[held_out.matrix.indices])
+    values = per_user(positions, kept.matrix, ["recall"], [k])[f"recall@{k}"].copy()
+    values[kept.user_degrees == 0] = np.nan
+    return values
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

@@ -194,18 +194,17 @@ class RankingProtocol:
             random = streams(rng, "bootstrap")["bootstrap"]
             low, high = bootstrap_interval(table.values, resamples=self.resamples, rng=random)
             ends = dict(zip(table.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
-        for metric in self.metrics:
-            if metric in LIST_METRICS:
-                for k in self.cutoffs:
-                    shown = exposure(ranking.positions, len(ranking.items), k)
-                    values[metric_at(metric, k)] = LIST_METRICS[metric](shown)
-        made = []
-        for name in self.names:
-            low_end, high_end = ends.get(name, (None, None))
-            made.append(
-                Measurement(name=name, value=values[name], low=low_end, high=high_end, n_users=n_users)
-            )
-        return tuple(made)
+        values |= {
+            metric_at(metric, k): LIST_METRICS[metric](exposure(ranking.positions, len(ranking.items), k))
+            for metric in self.metrics
+            if metric in LIST_METRICS
+            for k in self.cutoffs
+        }
+        return tuple(
+            Measurement(name=name, value=values[name], low=low_end, high=high_end, n_users=n_users)
+            for name in self.names
+            for low_end, high_end in (ends.get(name, (None, None)),)
+        )
 
     def _notes(self, ranking: Ranking, split: Split) -> tuple[str, ...]:
         notes = []

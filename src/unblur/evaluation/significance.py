@@ -8,15 +8,21 @@ algebra library and any chunking, and ties between permuted statistics are true 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unblur.errors import DataError
-from unblur.randomness import RNG, generator
+from unblur.randomness import RNG, generator, streams
 
 CELLS_AT_ONCE = 1 << 21
-"""How many users x resamples are held at a time (16 MB); no result depends on it."""
+"""How many users x resamples are held at a time (16 MB). What an interval is does not depend on it; which signs a random
+permutation has does."""
+PERMUTATIONS = 10_000
+LEVEL = 0.05
+"""A pair differs where its adjusted p-value is below this."""
 
 
 def bootstrap_interval(
@@ -95,15 +101,38 @@ def paired_permutation_test(
     if len(moved) < 63 and 2 ** len(moved) <= permutations:
         patterns = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
         return float(np.mean(abs((1.0 - 2.0 * patterns) @ moved) >= observed))
-    random = generator(rng)
-    step = max(1, CELLS_AT_ONCE // len(moved))
-    as_large = 0
+    return float(_by_random_signs(moved[:, None], np.array([observed]), permutations, generator(rng))[0])
+
+
+def sign_flip_tests(
+    gaps: NDArray[np.float64], *, permutations: int = PERMUTATIONS, rng: RNG | None = None
+) -> NDArray[np.float64]:
+    """`paired_permutation_test` of each column of (n_users, n_pairs), by random patterns that serve all columns.
+
+    Sums closer to the observed one than rounding can tell apart count as large.
+    """
+    random = streams(rng, "signs")["signs"]
+    moved = gaps[(gaps != 0).any(axis=1)]
+    if not len(moved):
+        return np.ones(gaps.shape[1])
+    threshold = np.abs(moved.sum(axis=0)) - 1e-12 * np.abs(moved).sum(axis=0)
+    return _by_random_signs(moved, threshold, permutations, random)
+
+
+def _by_random_signs(
+    moved: NDArray[np.float64], threshold: NDArray[np.float64], permutations: int, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """The p-value of each column of (n_users, n_columns): how often random signs give a sum of at least `threshold`."""
+    n_users, observed = len(moved), moved.sum(axis=0)
+    as_large = np.zeros(len(threshold), dtype=np.int64)
+    step = max(1, CELLS_AT_ONCE // n_users)
     for start in range(0, permutations, step):
         rows = min(step, permutations - start)
-        coins = np.frombuffer(random.bytes(rows * -(-len(moved) // 8)), dtype=np.uint8).reshape(rows, -1)
-        flips = 1.0 - 2.0 * np.unpackbits(coins, axis=1, count=len(moved))
-        as_large += int(np.count_nonzero(abs(flips @ moved) >= observed))
-    return (1 + as_large) / (1 + permutations)
+        coins = np.frombuffer(random.bytes(rows * -(-n_users // 8)), dtype=np.uint8).reshape(rows, -1)
+        flipped = np.unpackbits(coins, axis=1, count=n_users).astype(np.float64)
+        sums = observed - 2.0 * (flipped @ moved)  # Σ ±d = Σ d − 2·Σ over the flipped ones
+        as_large += np.count_nonzero(np.abs(sums) >= threshold, axis=0)
+    return np.asarray((1 + as_large) / (1 + permutations))
 
 
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,6 +148,70 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]
     adjusted = np.empty_like(given)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two models beside each other."""
+
+    one: int
+    other: int
+    """Their places in the table."""
+    mean: float
+    """The mean over users of one − other."""
+    low: float
+    high: float
+    """The 95 % bootstrap interval of that mean; not corrected for the number of pairs."""
+    p_value: float
+    """Two-sided, of the sign-flip test."""
+    adjusted: float
+    """The same after Holm's correction for all pairs."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether chance does not explain it."""
+        return self.adjusted < LEVEL
+
+
+def differences(
+    values: NDArray[np.float64],
+    *,
+    permutations: int = PERMUTATIONS,
+    resamples: int = 1000,
+    rng: RNG | None = None,
+) -> list[Difference]:
+    """Every pair of columns compared: values (n_users, n_models), one row a user, finite.
+
+    `sign_flip_tests` of the paired differences, where each random pattern of signs serves all pairs; then Holm's correction over all pairs. All pairs are tested,
+    not the best model against the rest: the best was picked by the same numbers, and tests that forget it find too much.
+    """
+    if values.ndim != 2 or not len(values) or not bool(np.isfinite(values).all()):
+        raise DataError(
+            f"There must be finite values, one row a user and one column a model; saw shape {values.shape}. Leave users "
+            "without a value out."
+        )
+    pairs = list(combinations(range(values.shape[1]), 2))
+    if not pairs:
+        return []
+    random = streams(rng, "signs", "bootstrap")
+    gaps = np.stack([values[:, one] - values[:, other] for one, other in pairs], axis=1)
+    p_values = sign_flip_tests(gaps, permutations=permutations, rng=random["signs"])
+    adjusted = holm(p_values)
+    low = high = gaps.mean(axis=0)
+    if resamples:
+        low, high = bootstrap_interval(gaps, resamples=resamples, rng=random["bootstrap"])
+    return [
+        Difference(
+            one,
+            other,
+            float(gap.mean()),
+            float(low[at]),
+            float(high[at]),
+            float(p_values[at]),
+            float(adjusted[at]),
+        )
+        for at, ((one, other), gap) in enumerate(zip(pairs, gaps.T, strict=True))
+    ]
 
 
 def _table(values: NDArray[np.float64]) -> NDArray[np.float64]:

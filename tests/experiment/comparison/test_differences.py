@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from unblur.errors import DataError
-from unblur.evaluation.differences import differences, sign_flip_tests
-from unblur.evaluation.significance import paired_permutation_test
+from unblur.evaluation.significance import differences, paired_permutation_test, sign_flip_tests
 
 
 def shuffled_models(n_models: int, n_users: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.evaluation.beyond_accuracy import diversity, head_of, novelty, popularity_lift, recall_within
+from unblur.evaluation.metrics import diversity, head_of, novelty, popularity_lift, recall_within
 
 
 def log(users: list[int], items: list[int], n_users: int, n_items: int = 6) -> Interactions:

@@ -7,8 +7,8 @@ print(found.verdict())
 
 from __future__ import annotations
 
-from unblur.evaluation.differences import Difference as Difference
-from unblur.evaluation.differences import differences as differences
+from unblur.evaluation.significance import Difference as Difference
+from unblur.evaluation.significance import differences as differences
 from unblur.experiment.comparison.entries import Entry as Entry
 from unblur.experiment.comparison.entries import Lineup as Lineup
 from unblur.experiment.comparison.entries import line_up as line_up

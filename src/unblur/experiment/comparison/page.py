@@ -17,9 +17,8 @@ from unblur.document.blocks import (
     number,
 )
 from unblur.document.plots import Axis, Point, interval_plot, line_plot, named_point_plot
-from unblur.evaluation.beyond_accuracy import HEAD, MEANINGS
-from unblur.evaluation.differences import LEVEL, PERMUTATIONS
-from unblur.evaluation.metrics import metric_at, parse_metric
+from unblur.evaluation.metrics import HEAD, MEANINGS, metric_at, parse_metric
+from unblur.evaluation.significance import LEVEL, PERMUTATIONS
 from unblur.experiment.comparison.summary import Comparison
 from unblur.experiment.page import dot, made_with, popularity_plot, response_blocks, training_plots
 

@@ -13,8 +13,18 @@ from numpy.typing import NDArray
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
-from unblur.evaluation.beyond_accuracy import diversity, head_of, novelty, popularity_lift, recall_within
-from unblur.evaluation.metrics import LIST_METRICS, PerUser, exposure, parse_metric, per_user
+from unblur.evaluation.metrics import (
+    LIST_METRICS,
+    PerUser,
+    diversity,
+    exposure,
+    head_of,
+    novelty,
+    parse_metric,
+    per_user,
+    popularity_lift,
+    recall_within,
+)
 from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.comparison.costs import Costs
 from unblur.experiment.comparison.entries import Entry

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, DataError, VocabularyMismatch
-from unblur.evaluation.differences import Difference, differences
 from unblur.evaluation.metrics import parse_metric
 from unblur.evaluation.report import Measurement
-from unblur.evaluation.significance import bootstrap_interval
+from unblur.evaluation.significance import Difference, bootstrap_interval, differences
 from unblur.experiment.comparison.results import HEAD_RECALL, TAIL_RECALL, Result, items_fingerprint
 from unblur.experiment.curves import concentration
 from unblur.experiment.recipe.parts import Protocol

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
-from unblur.evaluation.judging import discount
-from unblur.evaluation.metrics import PerUser, metric_at
+from unblur.evaluation.metrics import PerUser, discount, metric_at
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG

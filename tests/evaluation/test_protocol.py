@@ -17,6 +17,7 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.evaluation.metrics import USER_METRICS, per_user
 from unblur.evaluation.protocol import Evaluation, RankingProtocol
+from unblur.models.popularity import Popularity
 from unblur.progress import ProgressEvent
 from unblur.recommender import Recommender
 from unblur.spec import spec_from_dict, spec_to_dict
@@ -32,7 +33,7 @@ class CommonUsers(Recommender):
     """Scores an item by how often it was taken with those of the history: whole numbers, many ties."""
 
     def __init__(self, train: Interactions) -> None:
-        super().__init__(None, train.items, train.item_degrees)
+        super().__init__(Popularity(), train.items, train.item_degrees)
         self.together = (train.matrix.T @ train.matrix).toarray()
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:

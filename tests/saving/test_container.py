@@ -314,7 +314,7 @@ def test_a_file_is_never_overwritten(tmp_path: Path, overwrite: bool) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(
-        ArtifactError, match=r"A thing needs a folder that can be written; .*Make room, or go elsewhere"
+        ArtifactError, match=r"The output folder must be written whole; .*Make room, or give another path"
     ):
         write(tmp_path / "file" / "thing")
     assert listing(tmp_path) == ["file"]

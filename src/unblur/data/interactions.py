@@ -17,7 +17,7 @@ from scipy import sparse
 from unblur.data.formats.events import Labels, Layout, read_events
 from unblur.data.formats.opening import FileFormat
 from unblur.data.vocabulary import Unknown as Unknown
-from unblur.data.vocabulary import Vocabulary, indexed, label_series, refuse_nulls
+from unblur.data.vocabulary import Vocabulary, indexed, label_series, not_in_vocabulary, refuse_nulls
 from unblur.errors import Argument, DataError, VocabularyMismatch, about, some
 from unblur.progress import Progress, ProgressEvent, silent
 
@@ -364,17 +364,12 @@ class Interactions:
         """The same pairs over other vocabularies; pairs with a label outside them raise or are ignored."""
         if unknown not in ("raise", "ignore"):
             raise DataError(Argument("unknown"), f' must be "raise" or "ignore"; saw {unknown!r}.')
-        user_map = _moved(self.users, users, unknown, "user")
-        item_map = _moved(self.items, items, unknown, "item")
-        if user_map is None and item_map is None:
-            return self
-        rows, columns = self.rows().astype(np.int64), self.matrix.indices.astype(np.int64)
-        rows = rows if user_map is None else user_map[rows]
-        columns = columns if item_map is None else item_map[columns]
-        kept = np.flatnonzero((rows >= 0) & (columns >= 0))
-        if unknown == "raise" and len(kept) < len(rows):
-            raise _unknown_pairs(self, rows, columns)
         to_users, to_items = self.users if users is None else users, self.items if items is None else items
+        if to_users == self.users and to_items == self.items:
+            return self
+        rows = _moved(self.rows(), self.users, to_users, "users", unknown)
+        columns = _moved(self.matrix.indices, self.items, to_items, "items", unknown)
+        kept = np.flatnonzero((rows >= 0) & (columns >= 0))
         entries = kept[np.argsort(rows[kept] * len(to_items) + columns[kept])]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(rows[entries], minlength=len(to_users)))))
         return self._arranged(entries, columns[entries], indptr, to_users, to_items)
@@ -414,29 +409,25 @@ def _vocabulary(labels: Vocabulary | ArrayLike | None, size: int) -> Vocabulary:
     return Vocabulary.range(size) if labels is None else Vocabulary(labels)
 
 
-def _moved(old: Vocabulary, new: Vocabulary | None, unknown: Unknown, axis: str) -> NDArray[np.intp] | None:
-    """The position in `new` of each label of `old` (-1 where there is none); `None` when nothing moves."""
-    if new is None or new is old or new == old:
-        return None
-    return new.positions_or_missing(old)
-
-
-def _unknown_pairs(
-    data: Interactions, rows: NDArray[np.int64], columns: NDArray[np.int64]
-) -> VocabularyMismatch:
-    for axis, moved, names, own in (
-        ("users", rows, data.users, data.rows()),
-        ("items", columns, data.items, data.matrix.indices),
-    ):
-        strangers = np.unique(own[moved < 0])
-        if len(strangers):
-            listed = some(names.take(strangers[:6]).to_list() + ["…"] * max(0, len(strangers) - 6))
-            return VocabularyMismatch(
-                f"All {axis} must be in the given vocabulary; {len(strangers):,} are not: {listed}. "
+def _moved(
+    positions: NDArray[Any], old: Vocabulary, new: Vocabulary, axis: str, unknown: Unknown
+) -> NDArray[np.int64]:
+    """The position in `new` of the label at each of the positions in `old`; −1, or refused, where there is none."""
+    if new == old:
+        return positions.astype(np.int64)
+    moved: NDArray[np.int64] = new.positions_or_missing(old)[positions].astype(np.int64)
+    missing = moved < 0
+    if unknown == "raise" and missing.any():
+        raise not_in_vocabulary(
+            axis,
+            old.take(np.unique(positions[missing])).series,
+            *(
                 "Use that vocabulary when reading, or pass ",
-                *(Argument("unknown", "ignore"), " to leave them out."),
-            )
-    raise AssertionError("called without unknown labels")
+                Argument("unknown", "ignore"),
+                " to leave them out.",
+            ),
+        )
+    return moved
 
 
 def check_train(train: Interactions) -> None:
@@ -555,11 +546,12 @@ def _one_of_each(
     values = np.ones(len(rows), dtype=np.float32) if values is None else values
     key = rows * max(1, len(items)) + places
     order = np.argsort(key)
-    repeated = key[order][1:] == key[order][:-1]
+    ranked = key[order]
+    repeated = ranked[1:] == ranked[:-1]
     if not repeated.any():
         return order, values[order]
     if duplicates == "raise":
-        pairs = np.unique(key[order][1:][repeated])
+        pairs = np.unique(ranked[1:][repeated])
         width = max(1, len(items))
         shown = zip(
             users.take(pairs[:5] // width).to_list(), items.take(pairs[:5] % width).to_list(), strict=True

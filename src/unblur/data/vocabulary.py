@@ -215,16 +215,19 @@ def indexed(
         vocabulary = Vocabulary(labels.unique().sort())
     found = vocabulary.positions_or_missing(labels).astype(np.int64)
     if unknown == "raise" and len(found) and found.min() < 0:
-        strangers = labels.filter(found < 0).unique(maintain_order=True)
-        raise VocabularyMismatch(
-            f"All {axis} must be in the given vocabulary; {len(strangers):,} are not: {some(strangers.to_list())}. ",
-            *(
-                ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
-                if axis == "items"
-                else ("Leave them out beforehand.",)
-            ),
-        )
+        leave_out: tuple[object, ...] = ("Leave them out beforehand.",)
+        if axis == "items":
+            leave_out = ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
+        raise not_in_vocabulary(axis, labels.filter(found < 0).unique(maintain_order=True), *leave_out)
     return vocabulary, found
+
+
+def not_in_vocabulary(axis: str, labels: pl.Series, *advice: object) -> VocabularyMismatch:
+    """The refusal of labels outside a vocabulary of users or items, with what to do about them."""
+    return VocabularyMismatch(
+        f"All {axis} must be in the given vocabulary; {len(labels):,} are not: {some(labels.to_list())}. ",
+        *advice,
+    )
 
 
 def _indexed_integers(labels: NDArray[np.int64]) -> tuple[Vocabulary, NDArray[np.int64]]:

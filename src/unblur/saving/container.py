@@ -16,10 +16,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +25,7 @@ from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from unblur.data.files.writing import replacing_folder
 from unblur.errors import ArtifactError, some
 from unblur.saving.tensors import Arrays, read_tensors, write_tensors
 
@@ -80,10 +78,8 @@ def write_container(
 ) -> None:
     """Write a new folder, whole or not at all.
 
-    `contents` are plain values that go into the manifest. Everything is written to a hidden sibling folder,
-    flushed to the disk, and renamed. With `overwrite`, what was there is moved aside only then, put back if
-    the last step fails, and removed once the new folder is in place; a folder that holds anything else is
-    never replaced.
+    `contents` are plain values that go into the manifest. With `overwrite` it takes the place of what was there
+    (see `replacing_folder`); a folder that holds anything else is never replaced.
 
     Raises `ArtifactError` when something is in the way, cannot be written, or is no plain value.
     """
@@ -91,12 +87,10 @@ def write_container(
     if clash := sorted({*contents} & {*_RESERVED}):
         raise ArtifactError(f"Contents must not use the manifest's own keys; saw {some(clash)}. Rename them.")
     check_new(target, form, tables, overwrite=overwrite)
-    partial = _sibling(target, "partial")
-    try:
-        partial.mkdir(parents=True)
-        layouts = write_tensors(tensors, partial / TENSORS)
+    with replacing_folder(target) as folder:
+        layouts = write_tensors(tensors, folder / TENSORS)
         for name, table in tables.items():
-            table.write_parquet(partial / f"{name}.parquet")
+            table.write_parquet(folder / f"{name}.parquet")
         manifest = {
             "format": form.name,
             "format_version": form.version,
@@ -104,19 +98,10 @@ def write_container(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
             "tensors": layouts,
-            "files": {file.name: _facts(file) for file in sorted(partial.iterdir())},
+            "files": {file.name: _facts(file) for file in sorted(folder.iterdir())},
         }
-        (partial / MANIFEST).write_bytes(_sealed(manifest))
-        for file in (*partial.iterdir(), partial):
-            _flush(file)
-        check_new(target, form, tables, overwrite=overwrite)
-        _put_in_place(partial, target)
-    except OSError as problem:
-        raise ArtifactError(
-            f"A {form.noun} needs a folder that can be written; {problem}. Make room, or go elsewhere."
-        ) from problem
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / MANIFEST).write_bytes(_sealed(manifest))
+        check_new(target, form, tables, overwrite=overwrite)  # something may have come there meanwhile
 
 
 def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrite: bool) -> None:
@@ -141,24 +126,6 @@ def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrit
             f"Only the folder of a saved {form.noun}, with nothing else in it, is ever overwritten; "
             f"{target} {seen}. Choose another path, or move that away first."
         )
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    earlier = _sibling(target, "earlier")
-    try:
-        if target.exists():
-            target.rename(earlier)
-        partial.rename(target)
-    except BaseException:
-        if earlier.exists() and not target.exists():
-            earlier.rename(target)
-        raise
-    _flush(target.parent)
-    shutil.rmtree(earlier, ignore_errors=True)
-
-
-def _sibling(target: Path, purpose: str) -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
 
 
 def _versions() -> dict[str, str]:
@@ -191,14 +158,6 @@ def _sealed(manifest: Mapping[str, Any]) -> bytes:
 
 def _rendered(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ---------------------------------------------------------------------------------------------------- reading

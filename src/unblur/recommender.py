@@ -1,4 +1,7 @@
-"""What every fitted recommender can do: score history rows, rank, find similar items, explain, save."""
+"""What every fitted recommender can do: score history rows, rank, find similar items, explain, save.
+
+The file of a model finds here all that it needs: `Recommender`, `RecommenderSpec`, `learned`, and the types of `learn`.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,13 @@ from unblur.data.interactions import Interactions, Unknown
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co
+from unblur.fitted import StoppingData as StoppingData
+from unblur.fitted import learned as learned
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG as RNG
 from unblur.ranking import Explanation, Ranking, top_k
+from unblur.run import Run as Run
 from unblur.saving.models import load_as, save
 
 

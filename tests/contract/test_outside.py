@@ -67,9 +67,7 @@ def test_a_recipe_and_a_comparison_name_it(log: Interactions, tmp_path: Path) ->
     assert main(["tune", *words, "--trials", "3", "--out", str(tmp_path / "tuned")]) == 0
     report = json.loads((tmp_path / "tuned" / "report.json").read_text(encoding="utf-8"))
     assert report["provenance"]["spec"]["kind"] == "together"
-    assert (
-        main(["compare", "together", "ease", "--data", str(data), "--trials", "2", "--out", str(out)]) == 0
-    )
+    assert main(["compare", "together", "ease", "--data", str(data), "--trials", "2", "--out", str(out)]) == 0
     models = json.loads((out / "report.json").read_text(encoding="utf-8"))["models"]
     assert {entry["chosen"]["kind"] for entry in models} == {"together", "ease"}
 

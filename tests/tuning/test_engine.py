@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,19 +142,41 @@ def test_it_ends_when_nothing_gets_better() -> None:
     assert len(found.trials) == found.chosen + 5
 
 
-def test_it_ends_when_time_is_over() -> None:
-    judge = Curves(before=lambda setting: time.sleep(0.02))
-    found = search(Curve(), ENDLESS, judge, Search(trials=50, seconds=0.05))
-    assert len(found.trials) == 3
-    assert found.notes()[-1] == "the search ended when its trials had taken 0.05 seconds"
+class Clock:
+    """Time that passes by as much as each fit takes."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *fits: float) -> None:
+        self.now, self.fits = 0.0, iter(fits)
+        patch.setattr("unblur.tuning.engine.time", self)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def pass_by(self, setting: Curve) -> None:
+        self.now += next(self.fits)
 
 
-def test_with_a_pruner_the_trial_under_way_is_ended_when_time_is_over() -> None:
-    first = search(Curve(), ENDLESS, Curves(epochs=3), Search(trials=5, pruner="median", seconds=1e-9))
-    assert [trial.pruned for trial in first.trials] == [False]  # there must be one
-    judge = Curves(epochs=3, before=lambda setting: time.sleep(0.02 * (1 + len(judge.fitted))))
-    found = search(Curve(), ENDLESS, judge, Search(trials=5, pruner="median", seconds=0.03))
-    assert [trial.pruned for trial in found.trials] == [False, True]
+def test_it_ends_when_time_is_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock = Clock(monkeypatch, 2, 2, 2, 2)
+    found = search(
+        Curve(), ENDLESS, Curves(before=clock.pass_by), Search(trials=50, seconds=5.0), store=tmp_path
+    )
+    assert [trial.seconds for trial in found.trials] == [2, 2, 2]
+    assert found.notes()[-1] == "the search ended when its trials had taken 5 seconds"
+    more = search(
+        Curve(), ENDLESS, Curves(before=clock.pass_by), Search(trials=50, seconds=7.0), store=tmp_path
+    )
+    assert len(more.trials) == 4
+
+
+def test_with_a_pruner_the_trial_under_way_is_ended_when_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for fits, seconds, ended in (((9,), 5.0, [False]), ((2, 2, 9), 5.0, [False, False, True])):
+        clock = Clock(monkeypatch, *fits)
+        asked = Search(trials=9, pruner="median", seconds=seconds)
+        found = search(Curve(), ENDLESS, Curves(epochs=3, before=clock.pass_by), asked)
+        assert [trial.pruned for trial in found.trials] == ended  # there must be one to choose
 
 
 # ---------------------------------------------------------------------------------- trainings and pruners

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -14,9 +15,8 @@ import numpy as np
 from unblur.errors import DataError, SpecError, UnblurError, out_of_memory
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.spec import spec_to_dict
-from unblur.tuning.points import point_of, set_point
+from unblur.tuning.points import Points, point_of, set_point
 from unblur.tuning.results import Study, Trial
-from unblur.tuning.sampler import Points
 from unblur.tuning.settings import Database, Search
 from unblur.tuning.space import Dimension, Point
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unblur.tuning.store import Report, Store
 
 S = TypeVar("S")
+T = TypeVar("T")
 S_contra = TypeVar("S_contra", contravariant=True)
 
 Watch: TypeAlias = Callable[[int, float], bool]
@@ -54,27 +55,22 @@ class Judge(Protocol[S_contra]):
     @property
     def metric(self) -> str:
         """The metric that values are of, such as ``recall@20``."""
-        ...
 
     @property
     def n_users(self) -> int:
         """On how many users settings are judged."""
-        ...
 
     @property
     def how(self) -> str:
         """Which validation data, in words for the report."""
-        ...
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """Plain values of the data and of how is judged that must match for a search to be resumed."""
-        ...
 
     @property
     def shares(self) -> bool:
         """Whether many settings cost little more than one, if they are judged together."""
-        ...
 
     def __call__(self, spec: S_contra, training: int, watch: Watch) -> Judged:
         """Fit a setting, with the seed of the training of that number, and judge it.
@@ -82,11 +78,9 @@ class Judge(Protocol[S_contra]):
         Raises `SpecError`, `DataError`, an `UnblurError` that is an `ArithmeticError` (for a loss that is no longer a
         number), `LinAlgError` or an error about memory for a setting that fails; any other error ends the search.
         """
-        ...
 
     def together(self, specs: Sequence[S_contra]) -> Sequence[float]:
         """The values of many settings, one for each. Only called if `shares`."""
-        ...
 
 
 def search(
@@ -161,23 +155,22 @@ class _Engine(Generic[S]):
         total = self.points.count(self.settings.trials)
         if together:
             self._judge_together(total)
+        ended = ""
         while True:
             done = self.store.finished(total)
             self._report("trials", done, total)
-            ended = self._ended(done, total)
-            if len(done) == total or ended:
-                break
-            if not self.store.try_next(total, self._attempt):
-                self._wait(done, total)
-        while ended and self.store.is_waited_for(total):
-            self._wait(done, total)
-        return self.store.finished(total), ended
+            if len(done) == total:
+                return done, ""
+            ended = ended or self._ended(done)
+            if ended and not self.store.is_waited_for(total):
+                return self.store.finished(total), ended
+            if ended or not self.store.try_next(total, self._attempt):
+                self._report("trials, waiting for other processes", done, total)
+                time.sleep(POLL_SECONDS)
 
-    def _ended(self, done: Sequence[Trial], total: int) -> str:
+    def _ended(self, done: Sequence[Trial]) -> str:
         """Why the search ends before all trials are made; empty if it does not."""
         seconds, patience = self.settings.seconds, self.settings.patience
-        if len(done) == total:
-            return ""
         if seconds is not None and sum(trial.seconds for trial in done) >= seconds:
             return f"the search ended when its trials had taken {seconds:g} seconds"
         if patience is not None and _since_best(done) >= patience:
@@ -189,10 +182,6 @@ class _Engine(Generic[S]):
         best = {f"best {self.judge.metric}": max(values)} if values else {}
         self.progress(ProgressEvent(stage, len(done), total, best, "trial"))
 
-    def _wait(self, done: Sequence[Trial], total: int) -> None:
-        self._report("trials, waiting for other processes", done, total)
-        time.sleep(POLL_SECONDS)
-
     def _attempt(self, number: int, point: Point, report: Report) -> Trial:
         """Fit and judge one point."""
         start = time.perf_counter()
@@ -201,25 +190,23 @@ class _Engine(Generic[S]):
 
         def watch(unit: int, value: float) -> bool:
             validations[str(unit)] = value
-            return report(value) or time.perf_counter() >= deadline
+            # Evaluations are counted, not epochs, so that a pruner means the same for every model.
+            return report(len(validations), value) or time.perf_counter() >= deadline
 
-        problem, judged = "", Judged(None)
-        try:
-            judged = self._judged(set_point(self.base, self.points.space, point), watch)
-        except Exception as error:
-            if not _fails_setting(error):
-                raise
-            problem = str(error) or type(error).__name__
+        judged, problem = _tried(lambda: self._judged(self._setting(point), watch))
         return Trial(
             number,
             point,
-            judged.value,
-            judged.epoch,
+            judged.value if judged else None,
+            judged.epoch if judged else None,
             time.perf_counter() - start,
             problem,
             validations,
-            pruned=judged.value is None and not problem,
+            pruned=judged is not None and judged.value is None,
         )
+
+    def _setting(self, point: Point) -> S:
+        return set_point(self.base, self.points.space, point)
 
     def _deadline(self, start: float) -> float:
         """When a trial that starts now is ended: if there is a pruner, and another one to choose."""
@@ -252,36 +239,35 @@ class _Engine(Generic[S]):
         if not self.judge.shares or one_by_one or slow or number == total:
             return
         start = time.perf_counter()
-        points, specs, problems = [], {}, {}
-        for place in range(number, total):
-            point = self.points.at(place)
-            assert point is not None  # only a sampler that looks at results has to wait
-            points.append(point)
-            try:
-                specs[place] = set_point(self.base, self.points.space, point)
-            except SpecError as error:
-                problems[place] = str(error)
-        values: dict[int, float] = {}
-        try:
-            values = dict(zip(specs, self.judge.together(list(specs.values())), strict=True)) if specs else {}
-        except Exception as error:
-            if not _fails_setting(error):
-                raise
-            problems |= dict.fromkeys(specs, str(error) or type(error).__name__)
+        points = [self.points.at(place) or {} for place in range(number, total)]
+        settled = [_tried(partial(self._setting, point)) for point in points]
+        fitting = [spec for spec, problem in settled if spec is not None]
+        values, refusal = _tried(lambda: iter(self.judge.together(fitting) if fitting else ()))
         each = (time.perf_counter() - start) / len(points)
         self.store.add(
             [
-                Trial(place, point, values.get(place), None, each, problems.get(place, ""))
-                for place, point in enumerate(points, start=number)
+                Trial(
+                    place,
+                    point,
+                    next(values) if spec is not None and values is not None else None,
+                    seconds=each,
+                    problem=problem or refusal,
+                )
+                for place, (point, (spec, problem)) in enumerate(zip(points, settled, strict=True), number)
             ]
         )
 
 
-def _fails_setting(error: Exception) -> bool:
-    """Whether an error speaks of one setting, so that the search goes on without it."""
-    diverged = isinstance(error, UnblurError) and isinstance(error, ArithmeticError)
-    full = isinstance(error, MemoryError | RuntimeError) and out_of_memory(error)
-    return diverged or full or isinstance(error, SpecError | DataError | np.linalg.LinAlgError)
+def _tried(work: Callable[[], T]) -> tuple[T | None, str]:
+    """What some work returns or, if it fails in a way that speaks of one setting, why."""
+    try:
+        return work(), ""
+    except Exception as error:
+        diverged = isinstance(error, UnblurError) and isinstance(error, ArithmeticError)
+        full = isinstance(error, MemoryError | RuntimeError) and out_of_memory(error)
+        if diverged or full or isinstance(error, SpecError | DataError | np.linalg.LinAlgError):
+            return None, str(error) or type(error).__name__
+        raise
 
 
 def _since_best(trials: Sequence[Trial]) -> int:

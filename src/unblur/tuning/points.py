@@ -1,19 +1,28 @@
-"""Specs and the points of their search spaces."""
+"""Search spaces of specs, specs at points of them, and which points a search tries."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unblur.errors import SpecError, nearest
+from unblur.randomness import streams
 from unblur.spec import set_path, spec_from_dict, spec_to_dict
+from unblur.tuning.settings import SamplerName
 from unblur.tuning.space import SPACES, Choice, Dimension, Point
 
 T = TypeVar("T")
+
+LARGEST_PERMUTATION = 1_000_000
+"""Spaces of up to so many points are drawn from without repeats. A permutation of a million takes 30 ms; in a larger
+space a thousand independent draws repeat a point in less than one search of two."""
 
 
 def space_of(
@@ -117,23 +126,28 @@ def set_point(base: T, space: Sequence[Dimension], point: Point) -> T:
 
 def point_of(base: Any, space: Sequence[Dimension]) -> dict[str, Any]:
     """The point of a spec's own values, which need not be among those that are tried."""
-    return {dimension.name: value_at(base, dimension.paths[0]) for dimension in space}
+    point = {}
+    for dimension in space:
+        own = value_at(base, dimension.paths[0])
+        # As the dimension has it: 1 is the same value as 1.0, and is not tried twice.
+        point[dimension.name] = next((value for value in dimension.all() or () if value == own), own)
+    return point
 
 
 def value_at(base: Any, path: str) -> Any:
     """The plain value at a dotted path of a spec; `None` inside a part that is left out."""
-    here: Any = spec_to_dict(base)
-    for part in path.split("."):
-        here = here.get(part) if isinstance(here, dict) else None
-    return here
+    return _entry(spec_to_dict(base), path.split("."))
 
 
 def inside(tree: Mapping[str, Any], path: str) -> bool:
     """Whether nested tables have the table that a dotted path points into."""
-    here: Any = tree
-    for part in path.split(".")[:-1]:
-        here = here.get(part) if isinstance(here, dict) else None
-    return isinstance(here, dict)
+    return isinstance(_entry(tree, path.split(".")[:-1]), Mapping)
+
+
+def _entry(tree: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -143,3 +157,78 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield from _leaves(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
+
+
+@dataclass(frozen=True)
+class Points:
+    """Which point each trial of a search tries, as a function of the seed and its number.
+
+    A sampler with a generator of its own begins anew in every process, and draws some points of a finite space twice.
+    Here it does not matter in which process, or after which interruption, a trial comes.
+    """
+
+    space: tuple[Dimension, ...]
+    sampler: SamplerName
+    seed: int
+    first: Point | None = None
+    """The point of trial 0, in the space or outside; `None` draws it as well."""
+
+    def __post_init__(self) -> None:
+        """Raises `SpecError` for an exhaustive search of an infinite space."""
+        endless = [dimension.name for dimension in self.space if dimension.all() is None]
+        if self.sampler == "exhaustive" and endless:
+            raise SpecError(
+                f"An exhaustive search needs a list of values for everything; {', '.join(endless)} has no end of "
+                "them. Search at random, or give choices."
+            )
+
+    def count(self, most: int) -> int:
+        """The number of trials: no more than there are points, but for ``bayes``, which may repeat some."""
+        outside = self.first is not None and self._number_of_first is None
+        return most if self._size is None else min(most, self._size + outside)
+
+    def at(self, number: int) -> dict[str, Any] | None:
+        """The point of a trial; `None` if it depends on the results of others."""
+        if number == 0 and self.first is not None:
+            return dict(self.first)
+        turn = self._turn(number)
+        if self._size is not None:
+            return point_at(self.space, turn if self._order is None else int(self._order[turn]))
+        if self.sampler == "bayes":
+            return None
+        places = streams(self.seed, f"point {turn}")[f"point {turn}"].random(len(self.space))
+        return {
+            dimension.name: dimension.values.at(float(place))
+            for dimension, place in zip(self.space, places, strict=True)
+        }
+
+    def seed_at(self, number: int) -> int:
+        """The seed of whatever draws the point of a trial from the results of others."""
+        turn = self._turn(number)
+        return int(streams(self.seed, f"point {turn}")[f"point {turn}"].integers(0, 2**31))
+
+    def _turn(self, number: int) -> int:
+        """The place of a trial in the order of drawn points, in which the first is passed over."""
+        turn = number if self.first is None else number - 1
+        own = self._number_of_first
+        if own is not None and self._order is not None:
+            own = int(np.flatnonzero(self._order == own)[0])
+        return turn + (own is not None and self._size is not None and turn >= own)
+
+    @cached_property
+    def _number_of_first(self) -> int | None:
+        return None if self.first is None else number_of(self.space, self.first)
+
+    @cached_property
+    def _size(self) -> int | None:
+        """The number of points, if each is drawn once; else `None`."""
+        size = size_of(self.space)
+        endless = size is None or (self.sampler == "random" and size > LARGEST_PERMUTATION)
+        return None if endless or self.sampler == "bayes" else size
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64] | None:
+        """The numbers of all points in the order of their turns; `None` if they are in order, or not numbered."""
+        if self._size is None or self.sampler == "exhaustive":
+            return None
+        return streams(self.seed, "points")["points"].permutation(self._size)

@@ -88,17 +88,16 @@ class Study(Generic[S]):
         """One row a trial, the best first: its point, the metric, the best epoch, seconds, and how it ended."""
         import polars as pl
 
-        columns: dict[str, Any] = {"trial": [trial.number for trial in self.trials]}
-        for dimension in self.space:
-            values = [trial.point[dimension.name] for trial in self.trials]
-            plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-            columns[dimension.name] = values if plain else [str(value) for value in values]
-        columns[self.metric] = [trial.value for trial in self.trials]
-        columns["best_epoch"] = [trial.epoch for trial in self.trials]
-        columns["seconds"] = [trial.seconds for trial in self.trials]
-        columns["pruned"] = [trial.pruned for trial in self.trials]
-        columns["problem"] = [trial.problem for trial in self.trials]
-        columns["chosen"] = [trial.number == self.chosen for trial in self.trials]
+        columns = {
+            "trial": [trial.number for trial in self.trials],
+            **{d.name: _column([trial.point[d.name] for trial in self.trials]) for d in self.space},
+            self.metric: [trial.value for trial in self.trials],
+            "best_epoch": [trial.epoch for trial in self.trials],
+            "seconds": [trial.seconds for trial in self.trials],
+            "pruned": [trial.pruned for trial in self.trials],
+            "problem": [trial.problem for trial in self.trials],
+            "chosen": [trial.number == self.chosen for trial in self.trials],
+        }
         schema = {self.metric: pl.Float64, "best_epoch": pl.Int64, "problem": pl.String}
         table = pl.DataFrame(columns, schema_overrides=schema, strict=False)
         return table.sort(self.metric, descending=True, nulls_last=True, maintain_order=True)
@@ -122,3 +121,9 @@ class Study(Generic[S]):
         if failed:
             notes.append(f"{failed} of the settings could not be fitted")
         return (*notes, *self.remarks)
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """Values of points for a table: numbers as they are, anything else as text."""
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return values if numbers else [str(value) for value in values]

@@ -1,110 +1,116 @@
-"""Which point each trial tries, as a function of the seed and its number.
-
-A sampler with a generator of its own begins anew in every process, and draws some points of a finite space twice. Here
-the point of a trial follows from its number, so it does not matter in which process, or after which interruption, the
-trial comes.
-"""
+"""The points of a search as optuna has them: parameters with distributions, drawn by a sampler."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+import json
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial
 
-from unblur.errors import SpecError
-from unblur.randomness import streams
-from unblur.tuning.points import number_of, point_at, size_of
-from unblur.tuning.settings import SamplerName
-from unblur.tuning.space import Dimension, Point
+from unblur.tuning.points import Points
+from unblur.tuning.space import Choice, Dimension, Range
 
-LARGEST_PERMUTATION = 1_000_000
-"""Spaces of up to so many points are drawn from without repeats. A permutation of a million takes 30 ms; in a larger
-space a thousand independent draws repeat a point in less than one search of two."""
+Distributions: TypeAlias = Mapping[str, CategoricalDistribution | FloatDistribution]
 
-
-@dataclass(frozen=True)
-class Points:
-    """The points of a search by number."""
-
-    space: tuple[Dimension, ...]
-    sampler: SamplerName
-    seed: int
-    first: Point | None = None
-    """The point of trial 0, in the space or outside; `None` draws it as well."""
-
-    def __post_init__(self) -> None:
-        """Raises `SpecError` for an exhaustive search of an infinite space."""
-        if self.sampler == "exhaustive" and size_of(self.space) is None:
-            endless = [dimension.name for dimension in self.space if dimension.all() is None]
-            raise SpecError(
-                f"An exhaustive search needs a list of values for everything; {', '.join(endless)} has no end of "
-                "them. Search at random, or give choices."
-            )
-
-    def count(self, most: int) -> int:
-        """The number of trials: no more than there are points, but for ``bayes``, which may repeat some."""
-        if self._size is None:
-            return most
-        outside = self.first is not None and self._number_of_first is None
-        return min(most, self._size + outside)
-
-    def at(self, number: int) -> dict[str, Any] | None:
-        """The point of a trial; `None` if it depends on the results of others."""
-        if number == 0 and self.first is not None:
-            return dict(self.first)
-        turn = self._turn(number)
-        if self._size is not None:
-            return point_at(self.space, turn if self._order is None else int(self._order[turn]))
-        if self.sampler == "bayes":
-            return None
-        places = streams(self.seed, f"point {turn}")[f"point {turn}"].random(len(self.space))
-        return {
-            dimension.name: dimension.values.at(float(place))
-            for dimension, place in zip(self.space, places, strict=True)
-        }
-
-    def seed_at(self, number: int) -> int:
-        """The seed of whatever draws the point of a trial from the results of others."""
-        turn = self._turn(number)
-        return int(streams(self.seed, f"point {turn}")[f"point {turn}"].integers(0, 2**31))
-
-    def _turn(self, number: int) -> int:
-        """The place of a trial in the order of drawn points."""
-        turn = number if self.first is None else number - 1
-        skipped = self._turn_of_first
-        return turn + (skipped is not None and turn >= skipped)
-
-    @cached_property
-    def _number_of_first(self) -> int | None:
-        return None if self.first is None else number_of(self.space, self.first)
-
-    @cached_property
-    def _size(self) -> int | None:
-        """The number of points, if each is drawn once; else `None`."""
-        size = None if self.sampler == "bayes" else size_of(self.space)
-        return None if size is None or (size > LARGEST_PERMUTATION and self.sampler == "random") else size
-
-    @cached_property
-    def _turn_of_first(self) -> int | None:
-        """The turn of the first point among the drawn ones, where it is not tried again."""
-        number = self._number_of_first
-        if self._size is None or number is None:
-            return None
-        return number if self._order is None else int(np.flatnonzero(self._order == number)[0])
-
-    @cached_property
-    def _order(self) -> NDArray[np.int64] | None:
-        """The numbers of all points in the order of their turns; `None` if it is theirs, or if they are not numbered."""
-        if self._size is None or self.sampler == "exhaustive":
-            return None
-        return streams(self.seed, "points")["points"].permutation(self._size)
+NUMBER = "unblur number"
+"""The attribute of a trial that has a number of its own: one that is made again for a lost trial has that one's."""
 
 
-def snapped(dimension: Dimension, value: float) -> float:
-    """A number as a dimension has it: a multiple of its step."""
-    step = getattr(dimension.values, "step", None)
+def distributions_of(points: Points) -> dict[str, CategoricalDistribution | FloatDistribution]:
+    """The dimensions of a search by name, widened by the values that the given spec has.
+
+    Optuna refuses a trial outside the space that its study began with, so these are in it from the beginning.
+    """
+    distributions: dict[str, CategoricalDistribution | FloatDistribution] = {}
+    for dimension in points.space:
+        values, name = dimension.values, dimension.name
+        given = [] if points.first is None else [points.first[name]]
+        if isinstance(values, Choice):
+            # Optuna takes no lists; as JSON everything is told apart, and can be read by its other tools.
+            texts = dict.fromkeys(json.dumps(value) for value in (*values.values, *given))
+            distributions[name] = CategoricalDistribution(tuple(texts))
+        else:
+            ends = sorted([values.at(0), values.at(1), *(float(value) for value in given)])
+            logarithmic = values.logarithmic and ends[0] > 0
+            distributions[name] = FloatDistribution(ends[0], ends[-1], log=logarithmic)
+    return distributions
+
+
+def to_parameter(value: Any, distribution: BaseDistribution) -> Any:
+    """A value of a point as a parameter."""
+    if isinstance(distribution, FloatDistribution):
+        # Computed from its logarithm, the end of a range may lie a rounding error outside of it.
+        return min(max(float(value), distribution.low), distribution.high)
+    return json.dumps(value)
+
+
+def from_parameter(parameter: Any, dimension: Dimension) -> Any:
+    """A parameter as a value of a point."""
+    if isinstance(dimension.values, Range):
+        return snapped(dimension.values, parameter)
+    return json.loads(parameter)
+
+
+def snapped(values: Range, value: float) -> float:
+    """A number as a range has it: a multiple of its step."""
+    if values.step is None:
+        return value
     # Twelve digits: what a multiple of a decimal step loses in binary comes after them.
-    return value if step is None else float(round(round(value / step) * step, 12))
+    return float(round(round(value / values.step) * values.step, 12))
+
+
+def numbered(study: optuna.Study) -> list[tuple[int, FrozenTrial]]:
+    """The trials of a study, each with its number in the search: its place among those that have none of their own."""
+    fresh, pairs = 0, []
+    for trial in study.get_trials(deepcopy=False):
+        pairs.append((trial.user_attrs.get(NUMBER, fresh), trial))
+        fresh += NUMBER not in trial.user_attrs
+    return pairs
+
+
+class NumberedSampler(BaseSampler):
+    """Gives each trial the point of its number, or what a fresh Parzen estimator, seeded by its number, proposes."""
+
+    number: int
+    """That of the trial under way."""
+    point: dict[str, Any] | None
+    """Its point; `None` where the estimator proposes it."""
+    _estimator: TPESampler
+
+    def __init__(self, points: Points) -> None:
+        self._points = points
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Look up the point of the trial that begins."""
+        self.number = next(number for number, other in numbered(study) if other.number == trial.number)
+        self.point = self._points.at(self.number)
+        if self.point is None:
+            self._estimator = TPESampler(seed=self._points.seed_at(self.number))
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The parameters that the estimator draws together."""
+        return {} if self.point is not None else self._estimator.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draw them."""
+        return {} if self.point is not None else self._estimator.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Draw one that is not among them."""
+        if self.point is not None:
+            return to_parameter(self.point[param_name], param_distribution)
+        return self._estimator.sample_independent(study, trial, param_name, param_distribution)

@@ -60,6 +60,11 @@ class Search:
     """What settings are judged on."""
 
 
+DATABASE_NEEDS = (
+    "A storage must be the URL of a database that is kept and can be written, such as sqlite:///trials.db"
+)
+
+
 @dataclass(frozen=True)
 class Database:
     """A study in a database, whose trials several processes share."""
@@ -70,20 +75,16 @@ class Database:
     """The study's name in the database."""
 
     def shown(self) -> str:
-        """The URL without its password. Raises `ArtifactError` for what is no URL, and for a database in memory."""
+        """The URL without its password. Raises `ArtifactError` for what is not the URL of a database that is kept."""
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
 
         try:
             url = make_url(self.url)
-        except ArgumentError as problem:
+        except ArgumentError:
+            url = None
+        if url is None or (url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")):
             raise ArtifactError(
-                f"A storage must be the URL of a database that can be written, such as sqlite:///trials.db; {self.url}: "
-                f"{problem}. Correct it."
-            ) from None
-        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-            raise ArtifactError(
-                f"A storage must be a database that is kept, such as sqlite:///trials.db; {self.url} is in memory. "
-                "Name a file."
+                f"{DATABASE_NEEDS}; saw {self.url}, which is no URL, or in memory. Name a file, or a server."
             )
         return url.render_as_string(hide_password=True)

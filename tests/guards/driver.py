@@ -80,10 +80,14 @@ class Package:
         rest = {name: value for name, value in values.items() if name != "kind"}
         return self("spec_from_dict")(table[values["kind"]], rest).apply(parts, rng)
 
+    def has(self, name: str, near: str) -> bool:
+        """Whether a module with `near` in its path defines that name."""
+        return any(near in home for home in self._homes.get(name, ()))
+
     def space(self, spec: Any) -> Any:
         """The dimensions of the kind's search, or an empty tuple."""
-        if hasattr(spec, "space"):
-            return tuple(spec.space())
+        if self.has("Points", "tuning"):
+            return tuple(self("space_of", near="points")(spec))
         if not getattr(type(spec), "search_space", {}) and spec.kind not in self("SPACES"):
             return ()
         return self("dimensions_of")(spec)
@@ -93,14 +97,20 @@ class Package:
         return dimension.to_dict()
 
     def points(self, sampler: str, space: Any, seed: int) -> list[Any]:
-        """The first points that a search of the space tries; values come back as a search would see them."""
+        """The first points that a search of the space tries; values come back as a search would see them.
+
+        Where a point follows from the results of others, of later versions the seed that it is drawn by.
+        """
         size = self("size_of")(space)
         number = SEARCH_POINTS if size is None or sampler == "bayes" else min(SEARCH_POINTS, size)
-        points: list[Any] = []
+        if self.has("Points", "tuning"):
+            points = self("Points", near="tuning")(tuple(space), sampler, seed)
+            return [points.at(at) or points.seed_at(at) for at in range(number)]
+        tried: list[Any] = []
         for at in range(number):
-            finished = [(point, float(np.sin(3.0 * place))) for place, point in enumerate(points)]
-            points.append(self("propose", near="sampling")(sampler, space, at, seed, finished))
-        return points
+            finished = [(point, float(np.sin(3.0 * place))) for place, point in enumerate(tried)]
+            tried.append(self("propose", near="sampling")(sampler, space, at, seed, finished))
+        return tried
 
     def tensors(self, fitted: Any) -> Mapping[str, Any]:
         tensors = fitted.tensors

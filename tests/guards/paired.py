@@ -19,7 +19,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent.parent.parent
 
 EXPECTED: Mapping[str, str] = {
-    "searches/*": "one search engine, whose points follow from the seed and the trial's number",
+    "searches/* bayes: points": "drawn by optuna from the results of others; here the seeds of the draws are listed",
     "strict/*": "one rule of choice: the best mean on validation data",
     "models/l-diffrec lightgcn: *": "embeddings by the one LightGCN that there is",
 }

@@ -68,7 +68,7 @@ def fetch(
 ) -> None:
     """Fetch a data set from its origin, check its content, and keep it for later runs.
 
-    An interrupted download goes on where it stopped.
+    An interrupted download is resumed where it stopped.
     """
     from unblur.data import catalogue as datasets
 

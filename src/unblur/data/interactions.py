@@ -113,7 +113,8 @@ class Interactions:
         if min_rating is not None:
             if weights is None:
                 raise DataError(
-                    *(Argument("min_rating"), " needs weights to compare with; none were given. "),
+                    Argument("min_rating"),
+                    " needs weights to compare with; none were given. ",
                     "Name the rating column.",
                 )
             columns = _filtered(columns, columns.pop("weights") >= min_rating)
@@ -123,7 +124,8 @@ class Interactions:
             raise DataError(
                 f"weights must be positive (and not vanish in float32); saw {values[bad]} in row {bad}. "
                 "Drop such rows, or give ",
-                *(Argument("min_rating"), " to turn ratings into likes."),
+                Argument("min_rating"),
+                " to turn ratings into likes.",
             )
         row_names, columns["users"] = indexed(columns["users"], user_vocabulary, "users", "raise")
         column_names, columns["items"] = indexed(columns["items"], item_vocabulary, "items", unknown_items)
@@ -348,11 +350,11 @@ class Interactions:
     def contains(self, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether each pair (row position, column position) is present here; one bool a pair asked for."""
         ours = self.rows().astype(np.int64) * self.n_items + self.matrix.indices
-        asked = np.asarray(rows, dtype=np.int64) * self.n_items + np.asarray(columns)
+        wanted = np.asarray(rows, dtype=np.int64) * self.n_items + np.asarray(columns)
         if not len(ours):
-            return np.zeros(len(asked), dtype=bool)
-        found: NDArray[np.bool_] = ours[np.minimum(np.searchsorted(ours, asked), len(ours) - 1)] == asked
-        return found
+            return np.zeros(len(wanted), dtype=bool)
+        present: NDArray[np.bool_] = ours[np.minimum(np.searchsorted(ours, wanted), len(ours) - 1)] == wanted
+        return present
 
     def rows(self) -> NDArray[np.int32]:
         """The row position of each pair, aligned with `matrix.data` and `matrix.indices`."""
@@ -421,11 +423,9 @@ def _moved(
         raise not_in_vocabulary(
             axis,
             old.take(np.unique(positions[missing])).series,
-            *(
-                "Use that vocabulary when reading, or pass ",
-                Argument("unknown", "ignore"),
-                " to leave them out.",
-            ),
+            "Use that vocabulary when reading, or pass ",
+            Argument("unknown", "ignore"),
+            " to leave them out.",
         )
     return moved
 
@@ -483,7 +483,8 @@ def _canonical(
         raise DataError(
             f"Weights must be positive finite numbers; saw {data[~((data > 0) & np.isfinite(data))][0]}. "
             "Drop or rescale such rows, or give ",
-            *(Argument("min_rating"), " to turn ratings into likes."),
+            Argument("min_rating"),
+            " to turn ratings into likes.",
         )
     small = np.int32 if max(matrix.nnz, *matrix.shape) < 2**31 else np.int64
     parts = (data, matrix.indices.astype(small, copy=False), matrix.indptr.astype(small, copy=False))
@@ -559,7 +560,8 @@ def _one_of_each(
         raise DataError(
             f"Each user-item pair must occur once; {len(pairs):,} occur more often, such as (user, item) "
             f"{some(shown)}. Pass ",
-            *(Argument("duplicates", "sum"), ', "first" or "last" to say what they mean.'),
+            Argument("duplicates", "sum"),
+            ', "first" or "last" to say what they mean.',
         )
     order = np.lexsort((key,) if times is None else (times, key))  # by pair, then by time or else by position
     starts = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) > 0)))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from unblur.errors import Argument, DataError, VocabularyMismatch, some
 
 Unknown: TypeAlias = Literal["raise", "ignore"]
-"""What is done with labels outside a vocabulary: refuse them, or leave out what has them."""
+"""How labels outside a vocabulary are treated: refused, or left out with all that has them."""
 
 
 class _Digest(Protocol):
@@ -26,8 +26,6 @@ class Vocabulary:
     Immutable. Two vocabularies are equal when they have the same labels in the same order.
     """
 
-    __slots__ = ("__dict__", "_size")
-
     def __init__(self, labels: ArrayLike | pl.Series | Iterable[Any]) -> None:
         series = label_series(labels, "labels")
         if series.n_unique() != len(series):
@@ -35,16 +33,14 @@ class Vocabulary:
             raise DataError(
                 f"Labels must be distinct; these occur twice: {some(repeated.to_list())}. Remove repeats."
             )
-        self._size = len(series)
-        self.__dict__["series"] = series
+        self.series, self._size = series, len(series)
 
     @classmethod
     def range(cls, size: int) -> Vocabulary:
         """The labels 0, 1, …, size − 1, without storing them."""
-        made = cls.__new__(cls)
-        made._size = int(size)
-        made.__dict__["is_range"] = True
-        return made
+        vocabulary = cls.__new__(cls)
+        vocabulary.is_range, vocabulary._size = True, int(size)
+        return vocabulary
 
     @cached_property
     def series(self) -> pl.Series:
@@ -61,7 +57,7 @@ class Vocabulary:
 
     @property
     def kind(self) -> Literal["int", "str"]:
-        """What the labels are."""
+        """Whether labels are integers or strings."""
         if "series" not in self.__dict__:
             return "int"
         return "str" if self.series.dtype == pl.String else "int"
@@ -98,16 +94,15 @@ class Vocabulary:
     def take(self, positions: ArrayLike) -> Vocabulary:
         """The labels at `positions`, in that order; a position may occur twice (a user scored twice)."""
         chosen = np.asarray(positions, dtype=np.int64)
-        made = Vocabulary.__new__(Vocabulary)
-        made._size = len(chosen)
-        made.__dict__["series"] = self.series.gather(chosen)
-        return made
+        taken = Vocabulary.__new__(Vocabulary)
+        taken.series, taken._size = self.series.gather(chosen), len(chosen)
+        return taken
 
     def positions(self, labels: ArrayLike | pl.Series | Iterable[Any]) -> NDArray[np.intp]:
         """Where each label stands. Raises `VocabularyMismatch`, naming up to five that are not here."""
         series = label_series(labels, "labels")
-        found = self.positions_or_missing(series)
-        missing = found < 0
+        positions = self.positions_or_missing(series)
+        missing = positions < 0
         if missing.any():
             strangers = series.filter(missing).unique(maintain_order=True)
             raise VocabularyMismatch(
@@ -115,7 +110,7 @@ class Vocabulary:
                 f"This vocabulary has {len(self):,} {self.kind} labels such as "
                 f"{some(self.take(np.arange(min(3, len(self)))).to_list())}. Check their spelling, or leave them out."
             )
-        return found
+        return positions
 
     def positions_or_missing(
         self, labels: Vocabulary | ArrayLike | pl.Series | Iterable[Any]
@@ -129,7 +124,8 @@ class Vocabulary:
             raise VocabularyMismatch(
                 f"Labels must be of one type; the vocabulary has {self.kind} labels and {other} were asked for: "
                 f"{some(series.head(3).to_list())}. Convert them, or read the file with the matching ",
-                *(Argument("labels"), " option."),
+                Argument("labels"),
+                " option.",
             )
         if self.is_range:
             values = series.to_numpy()
@@ -151,7 +147,7 @@ class Vocabulary:
             return
         lengths = self.series.str.len_bytes().to_numpy()
         digest.update(np.ascontiguousarray(lengths, dtype="<i8"))
-        for start in range(0, len(self), 65536):
+        for start in range(0, len(self), 65536):  # a piece at a time: joined, all labels may be gigabytes
             digest.update("".join(self.series.slice(start, 65536).to_list()).encode())
 
 
@@ -201,7 +197,8 @@ def refuse_nulls(series: pl.Series, name: str, *otherwise: object) -> None:
         raise DataError(
             f"{name} must have no nulls; {series.null_count():,} of {len(series):,} are null, the first in row "
             f"{series.is_null().arg_max()}. Drop those rows or fill them in",
-            *(*otherwise, "."),
+            *otherwise,
+            ".",
         )
 
 
@@ -213,13 +210,14 @@ def indexed(
         if labels.dtype != pl.String:
             return _indexed_integers(labels.to_numpy())
         vocabulary = Vocabulary(labels.unique().sort())
-    found = vocabulary.positions_or_missing(labels).astype(np.int64)
-    if unknown == "raise" and len(found) and found.min() < 0:
+    positions = vocabulary.positions_or_missing(labels).astype(np.int64)
+    missing = positions < 0
+    if unknown == "raise" and missing.any():
         leave_out: tuple[object, ...] = ("Leave them out beforehand.",)
         if axis == "items":
             leave_out = ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
-        raise not_in_vocabulary(axis, labels.filter(found < 0).unique(maintain_order=True), *leave_out)
-    return vocabulary, found
+        raise not_in_vocabulary(axis, labels.filter(missing).unique(maintain_order=True), *leave_out)
+    return vocabulary, positions
 
 
 def not_in_vocabulary(axis: str, labels: pl.Series, *advice: object) -> VocabularyMismatch:
@@ -233,9 +231,10 @@ def not_in_vocabulary(axis: str, labels: pl.Series, *advice: object) -> Vocabula
 def _indexed_integers(labels: NDArray[np.int64]) -> tuple[Vocabulary, NDArray[np.int64]]:
     """Integer labels in ascending order: by counting where they are dense, by sorting where they are not."""
     highest = int(labels.max()) if len(labels) else -1
+    # One bool for each possible label, up to 4 bytes a label and a megabyte: far quicker than to sort them.
     if highest >= 4 * len(labels) + 1_000_000:
-        distinct, found = np.unique(labels, return_inverse=True)
-        return Vocabulary(distinct), found.astype(np.int64)
+        distinct, positions = np.unique(labels, return_inverse=True)
+        return Vocabulary(distinct), positions.astype(np.int64)
     present = np.zeros(highest + 1, dtype=bool)
     present[labels] = True
     if present.all():

@@ -24,7 +24,8 @@ from unblur.errors import CapabilityError, DataError, some
 from unblur.progress import Progress, ProgressEvent, silent
 
 CHUNK_BYTES = 1 << 18
-_FINAL = {400, 401, 403, 404, 405, 410, 451}
+"""How much is received at a time: large enough to be fast, and a bar of progress moves with each."""
+_FINAL = {400, 401, 403, 404, 405, 410, 451}  # answers that another attempt does not change
 
 
 class _BrokenOff(Exception):
@@ -45,7 +46,7 @@ def fetch(
 
     What is there already and right is not fetched again. Files arrive in a hidden sibling of the folder,
     which takes its name only when every part has been read and has the right content; an interrupted download
-    goes on from where it stopped the next time.
+    is resumed where it stopped the next time.
 
     - `address`: a web folder to take the files from instead of their origin, such as a mirror.
     - `timeout`: seconds without a byte before an attempt is given up; `attempts`: how many in a row may bring

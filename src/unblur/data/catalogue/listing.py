@@ -82,7 +82,7 @@ class Dataset:
     licence: str
     citation: str
     file_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The names, without endings, that each part's file goes by beside the part's own."""
+    """The names, without endings, that each part's file goes by as well as the part's own."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -102,15 +102,15 @@ class Dataset:
 
     def files_in(self, folder: Path) -> dict[str, Path]:
         """The file of each part in a folder, in the first format of `unblur.data.files` that is there."""
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         for part in self.parts:
             for stem in (part, *self.file_names.get(part, ())):
-                files = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
-                file = next((file for file in files if file.is_file()), None)
+                named = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
+                file = next(filter(Path.is_file, named), None)
                 if file is not None:
-                    found[part] = file
+                    files[part] = file
                     break
-        return found
+        return files
 
 
 def _dataset(name: str, facts: dict[str, Any]) -> Dataset:

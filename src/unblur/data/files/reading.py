@@ -46,7 +46,7 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
 
 def split_files(folder: Path) -> dict[str, Path]:
     """The file of each part in a folder, as far as there is one."""
-    found: dict[str, Path] = {}
+    parts: dict[str, Path] = {}
     for part, stems in PARTS.items():
         files = sorted(
             entry
@@ -59,5 +59,5 @@ def split_files(folder: Path) -> dict[str, Path]:
                 f"{some([file.name for file in files])}. Remove those that are not meant."
             )
         if files:
-            found[part] = files[0]
-    return found
+            parts[part] = files[0]
+    return parts

@@ -10,7 +10,7 @@ from unblur.errors import Argument, DataError, nearest, some
 
 Role: TypeAlias = Literal["user", "item", "rating", "weight", "timestamp"]
 IGNORE = "ignore"
-"""What `rating` and `timestamp` take to leave such a column out."""
+"""The value of `rating` and `timestamp` that leaves such a column out."""
 
 USUAL_NAMES: dict[Role, tuple[str, ...]] = {
     "user": ("user", "user_id", "uid", "user_name", "reviewer_id", "customer_id", "visitor_id", "member_id"),
@@ -58,28 +58,28 @@ def choose_columns(
     holds user, item, rating and timestamp, in that order, unless positions are given: then only what was
     given is read. Raises `DataError` for a column that is not there and where two could be meant.
     """
-    found: dict[Role, int] = {}
+    columns: dict[Role, int] = {}
     for role, wanted in asked.items():
         if wanted not in (None, IGNORE) and (wanted != role or wanted in names):
-            found[role] = _position(wanted, role, names, named, file)
+            columns[role] = _position(wanted, role, names, named, file)
     if named:
-        _by_name(found, asked, names, file)
+        _by_name(columns, asked, names, file)
     else:
-        _by_position(found, asked, names, file)
+        _by_position(columns, asked, names, file)
     for role, wanted in asked.items():
-        if role not in found and wanted not in (None, IGNORE):
+        if role not in columns and wanted not in (None, IGNORE):
             raise _missing(str(wanted), role, names, file)
     owners: dict[int, Role] = {}
-    for role, position in found.items():
+    for role, position in columns.items():
         if owners.setdefault(position, role) != role:
             raise DataError(
-                *(
-                    f"Each column must have one meaning; {names[position]!r} of {file} was given as ",
-                    Argument(role),
-                ),
-                *(" and as ", Argument(owners[position]), ". Name two different columns."),
+                f"Each column must have one meaning; {names[position]!r} of {file} was given as ",
+                Argument(role),
+                " and as ",
+                Argument(owners[position]),
+                ". Name two different columns.",
             )
-    return found
+    return columns
 
 
 def described(columns: Mapping[Role, int], names: Sequence[str]) -> str:
@@ -88,12 +88,12 @@ def described(columns: Mapping[Role, int], names: Sequence[str]) -> str:
 
 
 def _by_name(
-    found: dict[Role, int], asked: Mapping[Role, str | int | None], names: Sequence[str], file: str
+    columns: dict[Role, int], asked: Mapping[Role, str | int | None], names: Sequence[str], file: str
 ) -> None:
-    taken = set(found.values())
+    taken = set(columns.values())
     for role in USUAL_NAMES:
         passed_over = role == "weight" and asked["rating"] is not None
-        if role in found or passed_over or asked.get(role) == IGNORE:
+        if role in columns or passed_over or asked.get(role) == IGNORE:
             continue
         usual = [at for at, name in enumerate(names) if at not in taken and usual_role(name) == role]
         if len(usual) > 1:
@@ -103,12 +103,13 @@ def _by_name(
                 *_named_or_left_out("rating" if role == "weight" else role),
             )
         if usual:
-            found[role] = usual[0]
+            columns[role] = usual[0]
         elif role in ("user", "item"):
             raise DataError(
                 f"{file} must have a column of {role}s; none of its columns ({some(names, 12)}) has a usual "
                 f"name such as {', '.join(USUAL_NAMES[role][:4])}. Name it with ",
-                *(Argument(role), "."),
+                Argument(role),
+                ".",
             )
 
 
@@ -133,9 +134,11 @@ def _position(wanted: str | int | None, role: Role, names: Sequence[str], named:
         return wanted
     if not named:
         raise DataError(
-            *(f"{file} must have a header to name ", Argument(role)),
+            f"{file} must have a header to name ",
+            Argument(role),
             f" {wanted!r}; it was read as having none. Give positions from 0, or pass ",
-            *(Argument("header", True), "."),
+            Argument("header", True),
+            ".",
         )
     if wanted not in names:
         raise _missing(wanted, role, names, file)
@@ -143,36 +146,38 @@ def _position(wanted: str | int | None, role: Role, names: Sequence[str], named:
 
 
 def _by_position(
-    found: dict[Role, int], asked: Mapping[Role, str | int | None], names: Sequence[str], file: str
+    columns: dict[Role, int], asked: Mapping[Role, str | int | None], names: Sequence[str], file: str
 ) -> None:
-    if "user" in found and "item" in found:
+    if "user" in columns and "item" in columns:
         return
-    if "user" in found or "item" in found:
+    if "user" in columns or "item" in columns:
         raise DataError(
-            *(f"{file} has no header, so both ", Argument("user"), " and ", Argument("item")),
+            f"{file} has no header, so both ",
+            Argument("user"),
+            " and ",
+            Argument("item"),
             " must be given by position or neither; one was. Give both.",
         )
     if not 2 <= len(names) <= 4:
         raise DataError(
             "A file without header must have 2 to 4 columns (user, item, rating, timestamp) to be read "
             f"unasked; {file} has {len(names)}. Say which columns are meant by position (",
-            *(
-                Argument("user", 0),
-                ", ",
-                Argument("item", 1),
-                ", …), or correct ",
-                Argument("delimiter"),
-                ".",
-            ),
+            Argument("user", 0),
+            ", ",
+            Argument("item", 1),
+            ", …), or correct ",
+            Argument("delimiter"),
+            ".",
         )
-    taken = set(found.values())
+    taken = set(columns.values())
     for position, role in enumerate(_POSITIONAL[: len(names)]):
-        if role not in found and position not in taken and asked[role] != IGNORE:
-            found[role] = position
+        if role not in columns and position not in taken and asked[role] != IGNORE:
+            columns[role] = position
 
 
 def _missing(wanted: str, role: Role, names: Sequence[str], file: str) -> DataError:
     return DataError(
-        *(f"{file} must have the column {wanted!r} that was named as ", Argument(role)),
+        f"{file} must have the column {wanted!r} that was named as ",
+        Argument(role),
         f"; its columns are {some(names, 12)}.{nearest(wanted, names)} Correct the name.",
     )

@@ -31,7 +31,7 @@ Labels: TypeAlias = Literal["auto", "int", "str"]
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What the caller says about a file; `Interactions.read` tells what each of these means."""
+    """How a file is to be read, as far as the caller says; `Interactions.read` tells what each of these means."""
 
     format: FileFormat | None = None
     user: str | int | None = None
@@ -141,7 +141,8 @@ def _events(table: dict[Role, pl.Series], opened: Opened, layout: Layout, source
         if not liked.any():
             raise DataError(
                 f"Some row must be rated at least {layout.min_rating}; none is. Lower ",
-                *(Argument("min_rating"), "."),
+                Argument("min_rating"),
+                ".",
             )
         users, items, order = users.filter(liked), items.filter(liked), np.flatnonzero(liked)
         times, weights = None if times is None else times.filter(liked), None
@@ -154,7 +155,9 @@ def _weights(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl
     if layout.rating == IGNORE:
         if layout.min_rating is not None:
             raise DataError(
-                *(Argument("min_rating"), " needs ratings to compare with; ", Argument("rating", IGNORE)),
+                Argument("min_rating"),
+                " needs ratings to compare with; ",
+                Argument("rating", IGNORE),
                 " leaves them out. Drop one of the two.",
             )
         return None
@@ -164,7 +167,8 @@ def _weights(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl
             raise DataError(
                 Argument("min_rating"),
                 f" needs a column of ratings; none of {some(opened.names, 12)} has a usual name for one. Name it with ",
-                *(Argument("rating"), "."),
+                Argument("rating"),
+                ".",
             )
         return None
     values = numbers_of(table[role], role)
@@ -178,15 +182,21 @@ def _weights(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl
         name = table[role].name if opened.named else opened.names.index(table[role].name)
         raise DataError(
             f"What a rating means must be said; the column {name!r} holds values from {lowest:g} to {highest:g}. Pass ",
-            *(Argument("min_rating"), " to keep those from a value on as likes, "),
-            *(Argument("rating", name), " to take it as weights", *as_interactions),
+            Argument("min_rating"),
+            " to keep those from a value on as likes, ",
+            Argument("rating", name),
+            " to take it as weights",
+            *as_interactions,
             *(["."] if opened.named else ["; or ", Argument("timestamp", name), ", if it is a time."]),
         )
     if lowest <= 0:
         n_bad = int((values <= 0).sum())
         raise DataError(
             f"Weights must be positive; {n_bad:,} of {len(values):,} rows hold {lowest:g} or more up to 0. Pass ",
-            *(Argument("min_rating"), " to keep rows from a value on", *as_interactions, "."),
+            Argument("min_rating"),
+            " to keep rows from a value on",
+            *as_interactions,
+            ".",
         )
     return values
 
@@ -214,7 +224,8 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
     if column.dtype != pl.String or (typed and labels == "auto"):
         if labels == "int" and not column.dtype.is_integer():
             raise DataError(
-                *(f"{role}s must be integers under ", Argument("labels", "int")),
+                f"{role}s must be integers under ",
+                Argument("labels", "int"),
                 f"; saw {column.dtype}. Convert the column first.",
             )
         return column
@@ -225,9 +236,11 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
         if bad.any():
             at = _first(bad)
             raise DataError(
-                *(f"{role}s must be integers below 2**63 under ", Argument("labels", "int")),
+                f"{role}s must be integers below 2**63 under ",
+                Argument("labels", "int"),
                 f"; saw {column[at]!r} in row {at}. Correct the file, or pass ",
-                *(Argument("labels", "str"), "."),
+                Argument("labels", "str"),
+                ".",
             )
         return integers
     if not bad.any():
@@ -246,7 +259,8 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
             raise DataError(
                 f"{role}s must be integers below 2**63 or strings; saw {what}, such as {column[at]!r} in row "
                 f"{at}. Correct them, or pass ",
-                *(Argument("labels", "str"), " to take them as they are written."),
+                Argument("labels", "str"),
+                " to take them as they are written.",
             )
     return column
 
@@ -299,7 +313,8 @@ def seconds_of(column: pl.Series) -> NDArray[np.int64]:
             raise DataError(f"Timestamps must lie below 2**63; saw {times.max()!r}. Rescale them.") from None
     raise DataError(
         f"Timestamps must be integers, floats or dates; saw {times.dtype}. Convert them, or pass ",
-        *(Argument("timestamp", IGNORE), "."),
+        Argument("timestamp", IGNORE),
+        ".",
     )
 
 
@@ -319,7 +334,8 @@ def _parsed(column: pl.Series) -> pl.Series:
         raise DataError(
             f"Timestamps must be integers, floats or ISO 8601 dates, one kind a column; saw {column[at]!r} in row "
             f"{at}. Correct it, or pass ",
-            *(Argument("timestamp", IGNORE), "."),
+            Argument("timestamp", IGNORE),
+            ".",
         )
     return dates
 

@@ -68,7 +68,7 @@ _DAMAGE = (
         zlib.error,
     ),
 )
-"""What NumPy and zipfile raise over files that are not what they seem."""
+"""The errors that NumPy, SciPy and zipfile raise over files that are not what they seem."""
 
 _Loaded = TypeVar("_Loaded")
 
@@ -138,7 +138,8 @@ def guess_format(file: Path, start: bytes) -> FileFormat | None:
         raise DataError(
             f"A file that ends in {file.suffix} must be in that format; {file} does not start as such a file "
             "does. It is damaged or of another kind: copy it again, or give its kind with ",
-            *(Argument("format"), "."),
+            Argument("format"),
+            ".",
         )
     if b"\x00" in start:
         raise DataError(
@@ -209,7 +210,7 @@ def open_pairs(file: Path) -> Opened:
 
 
 def _loaded(file: Path, load: Callable[[BinaryIO], _Loaded], what: str) -> _Loaded:
-    """What `load` makes of a NumPy file; whatever a damaged one makes it raise becomes a `DataError`."""
+    """The value that `load` gives of a NumPy file; any error that a damaged one raises becomes a `DataError`."""
     try:
         with file.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -16,6 +16,7 @@ from unblur.data.formats.opening import Opened
 from unblur.errors import Argument, DataError, some
 
 SAMPLE_BYTES = 1 << 18
+"""How much of a text file tells its format: some thousands of lines, read in a millisecond."""
 DELIMITERS = ("\t", "::", ",", ";", "|", " ")
 _STAND_IN = "\x1f"  # takes the place of a delimiter of several bytes; the "unit separator" of ASCII
 _TYPED = re.compile(r"^[^\t:]+:(?:token|float|token_seq|float_seq)$")
@@ -74,7 +75,10 @@ def is_adjacency(sample: Sample, file: Path) -> bool:
         raise DataError(
             f"The format must be clear; every line of {file} has {max(widths)} numbers, which could be a user and "
             "items or columns. Pass ",
-            *(Argument("format", "adjacency"), " or ", Argument("format", "csv"), "."),
+            Argument("format", "adjacency"),
+            " or ",
+            Argument("format", "csv"),
+            ".",
         )
     return False
 
@@ -103,7 +107,8 @@ def open_recbole(file: Path, sample: Sample) -> Opened:
             raise DataError(
                 "Each field of a RecBole header must be name:type, the type token, float, token_seq or "
                 f"float_seq; {file} has {field!r}. Correct the header, or pass ",
-                *(Argument("format", "csv"), "."),
+                Argument("format", "csv"),
+                ".",
             )
     if len(sample.lines) == 1:
         raise _header_only(file)
@@ -124,7 +129,8 @@ def open_adjacency(file: Path) -> Opened:
         raise DataError(
             f'An adjacency list must be separated by blanks ("user item item …"); {file} begins with '
             f"{lines[0][:80]!r}. Pass ",
-            *(Argument("format", "csv"), " if these are columns."),
+            Argument("format", "csv"),
+            " if these are columns.",
         )
     return Opened("adjacency", ("user", "item"), True, lambda positions: frame[:, positions])
 
@@ -165,7 +171,8 @@ def _delimiter(sample: Sample, file: Path) -> str:
     raise DataError(
         f"Lines must have at least a user and an item; {file} begins with {sample.lines[0][:80]!r}, in which "
         f"none of {some(DELIMITERS, 6)} stands. Pass its ",
-        *(Argument("delimiter"), "."),
+        Argument("delimiter"),
+        ".",
     )
 
 
@@ -179,7 +186,10 @@ def _has_header(rows: list[list[str]], file: Path) -> bool:
     raise DataError(
         f"It must be clear whether the first line is a header; {file} begins with {some(rows[0])}, which "
         "could be names or labels. Pass ",
-        *(Argument("header", True), " or ", Argument("header", False), "."),
+        Argument("header", True),
+        " or ",
+        Argument("header", False),
+        ".",
     )
 
 
@@ -248,10 +258,11 @@ def _unreadable(file: Path, problem: Exception) -> DataError:
     if "UTF8" in seen:
         try:
             _decoded(file.read_bytes(), file)
-        except DataError as found:
-            return found
+        except DataError as not_utf8:  # it names the line; pyarrow does not
+            return not_utf8
     return DataError(
         f"Every line must have the fields of the first; in {file}: {seen}. The file is damaged or cut off, "
         "or its delimiter is another one: copy it again, or pass ",
-        *(Argument("delimiter"), "."),
+        Argument("delimiter"),
+        ".",
     )

@@ -17,8 +17,9 @@ from unblur.audit.attacks.membership import Membership, MembershipInference
 from unblur.audit.attacks.rates import Area, Proportion, Unmeasured
 from unblur.audit.attacks.samples import Samples
 from unblur.audit.auditor import audit, usual_attacks
-from unblur.audit.page import audit_page
+from unblur.audit.page import audit_document
 from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
+from unblur.document.html import as_html
 from unblur.errors import SpecError
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, generator
@@ -100,7 +101,7 @@ def test_an_attack_from_outside_is_run_reported_gated_and_described(people: Grou
     assert f"The longest row has {made.user_degrees.max()} items." in texts
     assert found.gates[-1] == Gate("longest", False, "too long")
     assert {gate.name for gate in found.gates[:-1]} >= {"max_auc", "max_excess"}
-    page = audit_page(found)
+    page = as_html(audit_document(found))
     assert "how many items are shared with &lt;one&gt; synthetic user" in page
     assert "<h2>A long row stands out</h2>" in page
     assert "The row with most items is looked at." in page

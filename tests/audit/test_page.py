@@ -9,8 +9,9 @@ import pytest
 from tests.audit.sets import groups, rows
 from tests.document.tags import Tags
 from unblur.audit.auditor import Audit, audit
-from unblur.audit.page import audit_page
+from unblur.audit.page import audit_document
 from unblur.audit.worth import taught_recommenders
+from unblur.document.html import as_html
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def found() -> Audit:
 
 
 def test_the_page_of_an_audit_is_one_file_that_loads_nothing(found: Audit) -> None:
-    text = audit_page(found)
+    text = as_html(audit_document(found))
     tags = Tags(text)
     assert tags.open == []
     assert tags.links == []
@@ -35,7 +36,7 @@ def test_the_page_of_an_audit_is_one_file_that_loads_nothing(found: Audit) -> No
 
 
 def test_the_page_of_an_audit_says_what_was_measured_on_how_many_users(found: Audit) -> None:
-    text = audit_page(found)
+    text = as_html(audit_document(found))
     assert "300 synthetic users, made from 300 real ones; 300 real users who were kept out" in text
     assert "300 members and 300 outsiders" in text
     assert "needs at least 1,000 users who were not in training; there are 300" in text
@@ -53,7 +54,7 @@ def test_the_page_of_an_audit_says_what_was_measured_on_how_many_users(found: Au
 
 def test_the_page_without_a_control_group_says_so() -> None:
     people = groups(300)
-    text = audit_page(audit(people.train, rows(people.others), rng=1))
+    text = as_html(audit_document(audit(people.train, rows(people.others), rng=1)))
     assert "no control group of users who were kept out" in text
     assert "Cannot be measured: needs users who were not in training" in text
 
@@ -65,10 +66,10 @@ def test_page_says_in_short_what_was_found() -> None:
     passed = len(copied.gates) - len(copied.failed())
     assert leaks > 1
     assert passed < len(copied.gates)
-    text = audit_page(copied)
+    text = as_html(audit_document(copied))
     assert f"{leaks} leaks found" in text
     assert f"{passed} of {len(copied.gates)} gates passed" in text
     assert "Membership (--max-auc)" in text
-    alone = audit_page(audit(people.train, rows(people.others), rng=1))
+    alone = as_html(audit_document(audit(people.train, rows(people.others), rng=1)))
     assert "No leak found by these attacks; " in alone
     assert " could not be measured" in alone

@@ -10,11 +10,12 @@ import pytest
 from tests.audit.sets import Groups, groups, rows
 from unblur.audit.attacks.samples import samples
 from unblur.audit.auditor import audit
-from unblur.audit.page import audit_page
+from unblur.audit.page import audit_document
 from unblur.audit.verdicts import Finding, Gate, Gates
 from unblur.audit.worth import Worth, best_taught, taught_recommenders, utility_verdicts, worth
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
+from unblur.document.html import as_html
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.report import Measurement
 from unblur.models.linear.ease import EASE
@@ -171,7 +172,7 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise
 def test_two_recommenders_of_a_kind_are_told_apart(people: Groups, noise: Interactions) -> None:
     found = audit(people.train, noise, people.holdout, recommenders=(EASE(ridge=10), EASE(ridge=1000)))
     assert [entry.recommender for entry in found.utility] == ["ease", "ease", "ease 2", "ease 2"]
-    text = audit_page(found)
+    text = as_html(audit_document(found))
     for entry in found.utility:
         assert f"{entry.real.value:.4f} ({entry.real.low:.4f} … {entry.real.high:.4f})" in text
 

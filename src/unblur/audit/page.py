@@ -1,4 +1,4 @@
-"""The page of an audit."""
+"""An audit as a document."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from unblur.audit.auditor import Audit
 from unblur.audit.fidelity import Fidelity
 from unblur.audit.verdicts import FINDING_KINDS, FindingKind
 from unblur.document.blocks import (
+    Block,
     Cell,
     Document,
     Listing,
@@ -16,9 +17,9 @@ from unblur.document.blocks import (
     interval,
     number,
 )
-from unblur.document.html import as_html
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.report import Measurement
+from unblur.experiment.page import dot, made_with
 
 _TONES: dict[FindingKind, Tone] = {
     "fault": "bad",
@@ -38,8 +39,8 @@ _GATES = {
 """What a gate is about, with the option that sets its limit."""
 
 
-def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") -> str:
-    """The audit as one HTML page."""
+def audit_document(audit: Audit, *, title: str = "Audit of a synthetic data set") -> Document:
+    """The audit, findings and gates first."""
     outsiders = (
         f"{audit.n_holdout:,} real users who were kept out as the control group"
         if audit.n_holdout
@@ -49,206 +50,177 @@ def audit_page(audit: Audit, *, title: str = "Audit of a synthetic data set") ->
         f"{audit.n_synthetic:,} synthetic users, made from {audit.n_train:,} real ones; {outsiders}; "
         f"{audit.n_items:,} items. {_in_short(audit)}"
     )
-    document = Document(
-        title,
+    checks = [
+        (
+            _passed(check.passed),
+            f"{check.name}: {check.meaning}. Holds for {check.right:,} of {check.total:,}.",
+        )
+        for check in audit.validity
+    ]
+    sections = [
+        Section("Findings", (findings(audit),)),
+        Section("Gates", _gates(audit) if audit.gates else ()),
+        Section("Utility", _utility(audit) if audit.utility else ()),
+        Section("Validity", (Listing(checks),)),
+        Section("Fidelity", _fidelity(audit.fidelity)),
+        *audit.privacy.sections(),
+        Section("What this does not say", _reading(audit)),
+    ]
+    origin = audit.provenance
+    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
+    footer = [f"{name}: {value}" for name, value in origin.data.items()]
+    footer += [*made_with(origin.versions, origin.machine), *([f"time: {took}"] if took else [])]
+    return Document(title, sections, lead, footer)
+
+
+def findings(audit: Audit) -> Listing:
+    """What was found, the gravest first."""
+    return Listing(
         [
-            _summary(audit),
-            *([_gates(audit)] if audit.gates else []),
-            *([_utility(audit)] if audit.utility else []),
-            _validity(audit),
-            _fidelity(audit.fidelity),
-            *audit.privacy.sections(),
-            _reading(audit),
-        ],
-        lead,
-        _footer(audit),
+            (Cell(FINDING_KINDS[finding.kind], _TONES[finding.kind]), finding.text)
+            for finding in audit.findings
+        ]
     )
-    return as_html(document)
 
 
 def _in_short(audit: Audit) -> str:
     """Leaks and gates in a sentence."""
     leaks = sum(finding.kind == "leak" for finding in audit.findings)
     unknown = sum(finding.kind == "unmeasured" for finding in audit.findings)
-    said = f"{leaks} leak{'s' * (leaks > 1)} found" if leaks else "No leak found by these attacks"
+    parts = [f"{leaks} leak{'s' * (leaks > 1)} found" if leaks else "No leak found by these attacks"]
     if unknown:
-        said += f"; {unknown} could not be measured"
+        parts.append(f"{unknown} could not be measured")
     if audit.gates:
         passed = len(audit.gates) - len(audit.failed())
-        said += f"; {passed} of {len(audit.gates)} gates passed"
-    return f"{said}."
-
-
-def _summary(audit: Audit) -> Section:
-    lines = tuple(
-        (Cell(FINDING_KINDS[finding.kind], _TONES[finding.kind]), finding.text) for finding in audit.findings
-    )
-    return Section("Findings", (Listing(lines),))
-
-
-def _gates(audit: Audit) -> Section:
-    lines = tuple(
-        (_passed(gate.passed), f"{_GATES.get(gate.name, gate.name)}: {gate.reason}.") for gate in audit.gates
-    )
-    intro = Paragraph(
-        "Limits that were set beforehand. A leak may be found and yet be small enough to pass; whether that is small "
-        "enough for the people in the data is not for this page to say."
-    )
-    return Section("Gates", (intro, Listing(lines)))
-
-
-def _utility(audit: Audit) -> Section:
-    n_users = audit.utility[0].real.n_users
-    arms = {"real users": "real", "synthetic users": "synthetic", "both": "both"}
-    recalls = [entry for entry in audit.utility if entry.metric == audit.utility[0].metric]
-    found = [(entry.recommender, getattr(entry, name)) for entry in recalls for name in arms.values()]
-    dots = [
-        Dot(
-            label=label,
-            value=each.value,
-            low=each.low,
-            high=each.high,
-            series=at % len(arms),
-        )
-        for at, (label, each) in enumerate(found)
-    ]
-    others = [entry for entry in audit.utility if entry.metric != recalls[0].metric]
-    against = {"real": None, "synthetic": "lost", "both": "gained"}
-    rows = tuple(
-        (
-            entry.recommender,
-            label,
-            _with_interval(getattr(entry, name)),
-            _with_interval(getattr(other, name)),
-            "" if against[name] is None else _with_interval(getattr(entry, str(against[name]))),
-        )
-        for entry, other in zip(recalls, others, strict=True)
-        for label, name in arms.items()
-    )
-    columns = (
-        "recommender",
-        "learned from",
-        recalls[0].metric,
-        others[0].metric,
-        f"{recalls[0].metric} less that of real users",
-    )
-    intro = Paragraph(
-        f"What recommenders find of {n_users:,} real users who were kept out: a fifth of each one's items is hidden and must "
-        "come back among the best. Nobody of these teaches. popularity knows no taste: what is above it was learned of tastes."
-    )
-    caption = "Means over the same users, with 95 % intervals; differences are paired."
-    plot = interval_plot(
-        dots,
-        axis=Axis(label=f"{recalls[0].metric}, mean over users"),
-        caption=f"{recalls[0].metric} of {n_users:,} kept-out users, with 95 % intervals.",
-        legend=tuple(arms),
-    )
-    return Section("Utility", (intro, plot, Table(columns, rows, caption)))
-
-
-def _with_interval(entry: Measurement) -> str:
-    ends = "" if entry.low is None else f" ({interval(entry.low, entry.high)})"
-    return f"{number(entry.value)}{ends}"
-
-
-def _validity(audit: Audit) -> Section:
-    lines = tuple(
-        (
-            _passed(check.passed),
-            f"{check.name}: {check.meaning}. Holds for {check.right:,} of {check.total:,}.",
-        )
-        for check in audit.validity
-    )
-    return Section("Validity", (Listing(lines),))
-
-
-def _fidelity(found: Fidelity) -> Section:
-    rows = tuple(
-        (
-            entry.name + (f" ({entry.unit})" if entry.unit else ""),
-            number(entry.value),
-            interval(entry.low, entry.high),
-            number(entry.yardstick),
-            interval(entry.yardstick_low, entry.yardstick_high),
-            "0, by definition" if entry.train is None else number(entry.train),
-        )
-        for entry in found.likenesses
-    )
-    columns = ("statistic", "synthetic", "95 % interval", "other real", "95 % interval", "train")
-    users = f"{found.n_users:,} synthetic and {found.n_users:,} other real users, against {found.n_train:,} of train"
-    distances = [
-        entry for entry in found.likenesses if entry.train is None and not entry.unit.startswith("items")
-    ]
-    dots = [
-        dot
-        for entry in distances
-        for dot in (
-            Dot(label=entry.name, value=entry.value, low=entry.low, high=entry.high, series=0),
-            Dot(
-                label=entry.name,
-                value=entry.yardstick,
-                low=entry.yardstick_low,
-                high=entry.yardstick_high,
-                series=1,
-            ),
-        )
-    ]
-    meanings = Table(
-        ("statistic", "what it is"), tuple((entry.name, entry.meaning) for entry in found.likenesses), left=2
-    )
-    return Section(
-        "Fidelity",
-        (
-            Paragraph(
-                "How far synthetic users are from training users, beside how far other real users are "
-                f"({found.yardstick}). A synthetic set can hardly be closer to train than real users are without "
-                "repeating them."
-            ),
-            interval_plot(
-                dots,
-                axis=Axis(label="distance from the training users", low=0.0),
-                caption=f"Distances from train with 95 % intervals: {users}.",
-                legend=("synthetic users", "other real users"),
-            ),
-            Table(columns, rows, f"{users}."),
-            line_plot(
-                found.curves.popularity,
-                x=Axis(label="share of the catalogue, most popular first", percent=True, low=0.0, high=1.0),
-                y=Axis(label="share of interactions", percent=True, low=0.0, high=1.0),
-                caption=f"Item popularity: {users}.",
-            ),
-            line_plot(
-                found.curves.activity,
-                x=Axis(label="items of a user (logarithmic)", logarithmic=True),
-                y=Axis(label="share of users with no more", percent=True, low=0.0, high=1.0),
-                caption=f"User activity: {users}.",
-            ),
-            meanings,
-        ),
-    )
-
-
-def _reading(audit: Audit) -> Section:
-    return Section(
-        "What this does not say",
-        (
-            Paragraph(
-                "These are attacks that were tried, on the users that were given. That an attack found nothing is no "
-                "proof that another would not, and holds for this set alone: another set from the same synthesizer is "
-                "to be audited again. Whoever knows more about people than their items here can do better."
-            ),
-            *(Paragraph(f"Note: {note}.") for note in audit.notes),
-        ),
-    )
-
-
-def _footer(audit: Audit) -> list[str]:
-    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
-    lines = [f"{name}: {value}" for name, value in audit.provenance.data.items()]
-    versions = ", ".join(f"{name} {value}" for name, value in audit.provenance.versions.items())
-    return [*lines, *([versions] if versions else []), *([f"time: {took}"] if took else [])]
+        parts.append(f"{passed} of {len(audit.gates)} gates passed")
+    return f"{'; '.join(parts)}."
 
 
 def _passed(passed: bool) -> Cell:
-    tone: Tone = "good" if passed else "bad"
-    return Cell("passed" if passed else "failed", tone)
+    return Cell("passed", "good") if passed else Cell("failed", "bad")
+
+
+def _gates(audit: Audit) -> tuple[Block, ...]:
+    return (
+        Paragraph(
+            "Limits that were set beforehand. A leak may be found and yet be small enough to pass; whether that is small "
+            "enough for the people in the data is not for this page to say."
+        ),
+        Listing(
+            [
+                (_passed(gate.passed), f"{_GATES.get(gate.name, gate.name)}: {gate.reason}.")
+                for gate in audit.gates
+            ]
+        ),
+    )
+
+
+def _utility(audit: Audit) -> tuple[Block, ...]:
+    """Each recommender by whom it learned from: the first metric with its differences, and the second."""
+    metrics = tuple(dict.fromkeys(entry.metric for entry in audit.utility))
+    first, second = ([entry for entry in audit.utility if entry.metric == metric] for metric in metrics)
+    n_users = first[0].real.n_users
+    dots, rows = [], []
+    for entry, other in zip(first, second, strict=True):
+        arms = (
+            ("real users", entry.real, other.real, None),
+            ("synthetic users", entry.synthetic, other.synthetic, entry.lost),
+            ("both", entry.both, other.both, entry.gained),
+        )
+        for series, (teachers, value, beside, difference) in enumerate(arms):
+            dots.append(dot(value, entry.recommender, series))
+            against_real = "" if difference is None else _with_interval(difference)
+            rows.append(
+                (entry.recommender, teachers, _with_interval(value), _with_interval(beside), against_real)
+            )
+    return (
+        Paragraph(
+            f"What recommenders find of {n_users:,} real users who were kept out: a fifth of each one's items is hidden and must "
+            "come back among the best. Nobody of these teaches. popularity knows no taste: what is above it was learned of "
+            "tastes."
+        ),
+        interval_plot(
+            dots,
+            axis=Axis(label=f"{metrics[0]}, mean over users"),
+            caption=f"{metrics[0]} of {n_users:,} kept-out users, with 95 % intervals.",
+            legend=("real users", "synthetic users", "both"),
+        ),
+        Table(
+            ("recommender", "learned from", *metrics, f"{metrics[0]} less that of real users"),
+            rows,
+            "Means over the same users, with 95 % intervals; differences are paired.",
+            left=2,
+        ),
+    )
+
+
+def _with_interval(entry: Measurement) -> str:
+    return f"{number(entry.value)} ({interval(entry.low, entry.high)})"
+
+
+def _fidelity(found: Fidelity) -> tuple[Block, ...]:
+    users = f"{found.n_users:,} synthetic and {found.n_users:,} other real users, against {found.n_train:,} of train"
+    dots, rows = [], []
+    for entry in found.likenesses:
+        yardstick = entry.yardstick, entry.yardstick_low, entry.yardstick_high
+        rows.append(
+            (
+                entry.name + (f" ({entry.unit})" if entry.unit else ""),
+                number(entry.value),
+                interval(entry.low, entry.high),
+                number(entry.yardstick),
+                interval(*yardstick[1:]),
+                "0, by definition" if entry.train is None else number(entry.train),
+            )
+        )
+        # Distances between 0 and 1 share an axis; a number of items does not fit on it.
+        if entry.train is None and not entry.unit.startswith("items"):
+            ends = ((entry.value, entry.low, entry.high), yardstick)
+            dots += [
+                Dot(label=entry.name, value=value, low=low, high=high, series=series)
+                for series, (value, low, high) in enumerate(ends)
+            ]
+    return (
+        Paragraph(
+            "How far synthetic users are from training users, beside how far other real users are "
+            f"({found.yardstick}). A synthetic set can hardly be closer to train than real users are without "
+            "repeating them."
+        ),
+        interval_plot(
+            dots,
+            axis=Axis(label="distance from the training users", low=0.0),
+            caption=f"Distances from train with 95 % intervals: {users}.",
+            legend=("synthetic users", "other real users"),
+        ),
+        Table(
+            ("statistic", "synthetic", "95 % interval", "other real", "95 % interval", "train"),
+            rows,
+            f"{users}.",
+        ),
+        line_plot(
+            found.curves.popularity,
+            x=Axis(label="share of the catalogue, most popular first", percent=True, low=0.0, high=1.0),
+            y=Axis(label="share of interactions", percent=True, low=0.0, high=1.0),
+            caption=f"Item popularity: {users}.",
+        ),
+        line_plot(
+            found.curves.activity,
+            x=Axis(label="items of a user (logarithmic)", logarithmic=True),
+            y=Axis(label="share of users with no more", percent=True, low=0.0, high=1.0),
+            caption=f"User activity: {users}.",
+        ),
+        Table(
+            ("statistic", "what it is"), [(entry.name, entry.meaning) for entry in found.likenesses], left=2
+        ),
+    )
+
+
+def _reading(audit: Audit) -> tuple[Block, ...]:
+    return (
+        Paragraph(
+            "These are attacks that were tried, on the users that were given. That an attack found nothing is no "
+            "proof that another would not, and holds for this set alone: another set from the same synthesizer is "
+            "to be audited again. Whoever knows more about people than their items here can do better."
+        ),
+        *(Paragraph(f"Note: {note}.") for note in audit.notes),
+    )

@@ -174,30 +174,24 @@ def _origin() -> dict[str, Any]:
 
 def _write(found: Audit, out: Path) -> None:
     """The folder with the page and the figures, whole or not at all."""
-    from unblur.audit.page import audit_page
+    from unblur.audit.page import audit_document
     from unblur.data.files.writing import replacing_folder
+    from unblur.document.html import as_html
 
-    texts = {"report.json": found.to_json(), "report.html": audit_page(found)}
+    texts = {"report.json": found.to_json(), "report.html": as_html(audit_document(found))}
     with replacing_folder(out) as folder:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
 
 
 def _show(found: Audit) -> None:
+    from unblur.audit.page import findings
     from unblur.document.blocks import Table
 
-    words = {
-        "fault": "not valid",
-        "leak": "leak found",
-        "clear": "none found",
-        "unmeasured": "not measured",
-        "note": "note",
-    }
-    rows = [[words[finding.kind], finding.text] for finding in found.findings]
     title = (
         f"{found.n_synthetic:,} synthetic users, made from {found.n_train:,}, {found.n_holdout:,} kept out"
     )
-    print_table(Table(("", "finding"), rows, title, left=2))
+    print_table(Table(("", "finding"), findings(found).marked(), title, left=2))
     gates = [[gate.name, "passed" if gate.passed else "FAILED", gate.reason] for gate in found.gates]
     print_table(Table(("gate", "result", "why"), gates, left=3))
     print_lines(f"note: {note}" for note in found.notes)

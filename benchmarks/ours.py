@@ -12,7 +12,7 @@ from unblur.data.splits import Files, Random
 from unblur.data.splits.sets import Split
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.experiment.recipe.library import load_recipe
-from unblur.models.spectral.normalization import normalize
+from unblur.models.spectral.operator import normalize
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.tuning.trials import Trials, settings_of, space_of
 

@@ -19,7 +19,7 @@ from unblur.document.html import as_html
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.report import Measurement
 from unblur.models.linear.ease import EASE
-from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.models.linear.factors import TruncatedSVD
 from unblur.models.popularity import Popularity
 
 RECALL = "capped_recall@10"

@@ -11,8 +11,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
-from unblur.models.linear.ease import EASE
-from unblur.models.linear.statistics import Statistics
+from unblur.models.linear.ease import EASE, Statistics
 
 
 def rows(seed: int, n_users: int, n_items: int = 12) -> sparse.csr_array:

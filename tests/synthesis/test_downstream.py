@@ -14,7 +14,7 @@ from scipy.linalg import svd
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.errors import SpecError
-from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.models.linear.factors import TruncatedSVD
 from unblur.models.neural.neumf import NeuMF
 from unblur.models.neural.pair_network import PairNetwork, _Sides
 from unblur.models.neural.row_mlp import RowMLP

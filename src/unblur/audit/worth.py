@@ -20,7 +20,7 @@ from unblur.errors import DataError
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.evaluation.report import Measurement
 from unblur.models.linear.ease import EASE
-from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.models.linear.factors import TruncatedSVD
 from unblur.models.popularity import Popularity
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams

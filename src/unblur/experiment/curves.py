@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.models.spectral.bspm import BSPM
-from unblur.models.spectral.response import response
+from unblur.models.spectral.flow import response
 
 Curve: TypeAlias = tuple[tuple[float, float], ...]
 

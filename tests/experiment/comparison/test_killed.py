@@ -15,8 +15,8 @@ from unblur.experiment import comparison
 from unblur import tuning
 from unblur.models.als import ALS
 from unblur.models.linear.ease import EASE
-from unblur.models.linear.item_knn import ItemKNN
-from unblur.models.linear.pure_svd import PureSVD
+from unblur.models.linear.neighbours import ItemKNN
+from unblur.models.linear.factors import PureSVD
 from unblur.models.popularity import Popularity  # every import before the first fork
 import unblur.experiment.comparison.cache, unblur.experiment.comparison.running, unblur.experiment, unblur.data.files, unblur.data.catalogue
 import unblur.training.loop, unblur.training.stopping, polars, scipy.sparse.linalg

@@ -11,9 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
-from unblur.models.linear.item_knn import ItemKNN
-from unblur.models.linear.rp3beta import RP3Beta
-from unblur.models.user_knn import UserKNN
+from unblur.models.linear.neighbours import ItemKNN, RP3Beta, UserKNN
 
 DATA = communities()
 X = DATA.matrix.toarray().astype(np.float64)

@@ -11,8 +11,8 @@ from sklearn.decomposition import TruncatedSVD
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
 from unblur.errors import SpecError
-from unblur.models.linear import pure_svd
-from unblur.models.linear.pure_svd import PureSVD
+from unblur.models.linear import factors as pure_svd
+from unblur.models.linear.factors import PureSVD
 
 DATA = communities()
 X = DATA.matrix.toarray().astype(np.float64)

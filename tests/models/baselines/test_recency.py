@@ -13,7 +13,7 @@ from unblur.errors import DataError, SpecError
 from unblur.experiment.ranking import RankingTask
 from unblur.experiment.recipe.schema import Recipe
 from unblur.models.linear.ease import EASE
-from unblur.models.linear.item_knn import ItemKNN
+from unblur.models.linear.neighbours import ItemKNN
 from unblur.models.linear.recency import INNER, Recency
 from unblur.registry import recommender_spec
 from unblur.spec import replace_field, spec_from_dict, spec_to_dict

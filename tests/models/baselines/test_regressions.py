@@ -12,11 +12,8 @@ from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
 from unblur.models.linear import regressions
 from unblur.models.linear.ease import EASE
-from unblur.models.linear.item_knn import ItemKNN
-from unblur.models.linear.neighbours import transposed
-from unblur.models.linear.regressions import gathered, local_grams
-from unblur.models.linear.slim import SLIM
-from unblur.models.linear.sparse_ease import SparseEASE
+from unblur.models.linear.neighbours import ItemKNN, transposed
+from unblur.models.linear.regressions import SLIM, SparseEASE, gathered, local_grams
 from unblur.progress import silent
 
 DATA = communities()

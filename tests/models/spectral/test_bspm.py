@@ -15,9 +15,8 @@ from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
 from unblur.models.spectral import bspm as module
 from unblur.models.spectral.bspm import BSPM, LowPass
-from unblur.models.spectral.flow import Flow
-from unblur.models.spectral.normalization import start_rows
-from unblur.models.spectral.response import degree, response
+from unblur.models.spectral.flow import Flow, degree, response
+from unblur.models.spectral.operator import start_rows
 from unblur.progress import ProgressEvent
 from unblur.ranking import top_k
 

@@ -11,8 +11,7 @@ from tests.models.spectral import textbook
 from tests.models.spectral.generated import flows, interactions, matrix
 from unblur.models.spectral import polynomial
 from unblur.models.spectral.flow import Flow, follow
-from unblur.models.spectral.normalization import inverse_root, normalize
-from unblur.models.spectral.operator import Operator
+from unblur.models.spectral.operator import Operator, inverse_root, normalize
 
 GRID = np.linspace(0, 1, 2001)
 

@@ -10,12 +10,11 @@ from scipy import sparse
 from tests.models.spectral.generated import matrix
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
-from unblur.models.spectral import ordering as orders
+from unblur.models.spectral import operator as orders
 from unblur.models.spectral import propagation as propagations
 from unblur.models.spectral.bspm import BSPM
 from unblur.models.spectral.flow import Flow
-from unblur.models.spectral.normalization import normalize, start_rows
-from unblur.models.spectral.ordering import Ordering, columns_taken, reordered
+from unblur.models.spectral.operator import Ordering, columns_taken, normalize, reordered, start_rows
 from unblur.models.spectral.polynomial import Polynomial, fit
 from unblur.models.spectral.propagation import Propagation
 

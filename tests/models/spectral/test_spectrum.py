@@ -16,8 +16,7 @@ from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
 from unblur.models.spectral import spectrum as module
-from unblur.models.spectral.normalization import normalize
-from unblur.models.spectral.operator import Operator
+from unblur.models.spectral.operator import Operator, normalize
 from unblur.models.spectral.spectrum import Spectrum, truncated_svd
 from unblur.progress import ProgressEvent
 

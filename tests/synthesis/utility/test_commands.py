@@ -16,7 +16,7 @@ from unblur.cli.main import main
 from unblur.data import files as sources
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.library import load_recipe
-from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.models.linear.factors import TruncatedSVD
 from unblur.randomness import streams
 from unblur.run import Run
 from unblur.synthesis.settings import Discretization

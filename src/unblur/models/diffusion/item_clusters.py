@@ -11,7 +11,7 @@ from unblur.errors import DataError, SpecError
 from unblur.models.diffusion.settings import GraphEmbeddings, ItemClusters
 from unblur.models.neural.graph_embeddings import GraphLearner
 from unblur.models.neural.lightgcn import LightGCN
-from unblur.models.spectral.normalization import normalize
+from unblur.models.spectral.operator import normalize
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.progress import Progress, of_part, silent
 from unblur.randomness import RNG, generator, streams

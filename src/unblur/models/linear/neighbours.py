@@ -1,15 +1,30 @@
-"""The strongest entries of a product of sparse matrices, found in blocks, so that the product never exists whole."""
+"""Nearest neighbours: of items (ItemKNN), along random walks (RP3beta) and of users (UserKNN).
+
+All three keep the strongest entries of a product of sparse matrices, which `strongest` finds in blocks, so that the
+product never exists whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy import sparse
 
+from unblur.data.interactions import Interactions
+from unblur.fitted import StoppingData, learned
+from unblur.models.linear.item_weights import ItemWeights, LinearSpec
 from unblur.progress import Progress, ProgressEvent, silent
+from unblur.randomness import RNG
+from unblur.recommender import Recommender, RecommenderSpec
+from unblur.run import Run
+from unblur.space import Dimension, choices
+from unblur.spec import spec
 
 BLOCK_PRODUCTS = 1 << 23
 """About how many entries of the product, before duplicates are summed, a block holds: bounds the memory."""
@@ -104,3 +119,183 @@ def inverse(values: NDArray[np.float64], power: float = 1.0) -> NDArray[np.float
     """``values^-power``, and 0 where a value is not above 0."""
     positive = values > 0
     return np.where(positive, np.where(positive, values, 1.0) ** -power, 0.0)
+
+
+@spec
+class ItemKNN(LinearSpec[ItemWeights]):
+    """Item-based top-N recommendation (Deshpande and Karypis, ACM TOIS 22(1), 2004, section 4).
+
+    Items are similar by the cosine of their columns, shrunk where it rests on little (Bell and Koren, ICDM
+    2007): ``s_ij = x_i·x_j / (‖x_i‖‖x_j‖ + h)``. A score is the sum of the similarities to the history's items,
+    over the `neighbours` strongest pairs of each item.
+    """
+
+    kind: ClassVar[str] = "item-knn"
+    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
+    neighbours: PositiveInt = 100
+    """How many neighbours of each item count: k."""
+    shrinkage: NonNegativeFloat = 0.0
+    """What the denominator of the cosine is raised by: h."""
+    neighbours_of: Literal["target", "history"] = "target"
+    """Whose neighbours they are: of the item that is scored, or of the items in the history (the paper's)."""
+    normalize: bool = False
+    """Divide an item's weights by their sum, so that a score is a weighted mean over its neighbours."""
+
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0), normalize=(False, True)
+        )
+
+    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+        """Find the neighbours: Σ_u degree_u² operations, in blocks."""
+        norms = column_norms(rows)
+
+        def cosine(
+            left: NDArray[np.integer], right: NDArray[np.integer], dots: NDArray[np.float32]
+        ) -> NDArray[np.float32]:
+            return np.asarray(dots / (norms[left] * norms[right] + self.shrinkage), dtype=np.float32)
+
+        found = strongest(transposed(rows), rows, self.neighbours, weigh=cosine, progress=progress)
+        weights = transposed(found) if self.neighbours_of == "target" else found
+        return ItemWeights(
+            self, train.items, train.item_degrees, weights=by_columns(weights) if self.normalize else weights
+        )
+
+
+def by_columns(weights: sparse.csr_array) -> sparse.csr_array:
+    """The weights with each column divided by its sum."""
+    sums = np.bincount(weights.indices, weights=weights.data.astype(np.float64), minlength=weights.shape[1])
+    data = (weights.data / sums[weights.indices]).astype(np.float32)
+    return sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
+
+
+@spec
+class RP3Beta(LinearSpec[ItemWeights]):
+    """RP³β (Paudel, Christoffel, Newell and Bernstein, ACM TiiS 7(1), 2017, section 3; P³α is β = 0).
+
+    A walk goes from a history's item i to a user v who has it, and on to an item j:
+    ``w_ij = Σ_v p(v|i)^α p(j|v)^α / d_j^β``, where a transition's probability is its share of the row and d_j is
+    how much item j was taken. The walk's first step is the same for all items of a history and is left out.
+    """
+
+    kind: ClassVar[str] = "rp3beta"
+    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
+    alpha: PositiveFloat = 1.0
+    """The power of the transitions' probabilities: α."""
+    beta: NonNegativeFloat = 0.6
+    """The power of the item's popularity that a score is divided by: β."""
+    neighbours: PositiveInt = 100
+    """How many weights of each item are kept."""
+    neighbours_of: Literal["target", "history"] = "history"
+    """Whose weights they are: of the item that is scored, or of the items in the history."""
+    normalize: bool = False
+    """Divide the weights that lead to an item by their sum."""
+
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            alpha=(0.6, 0.8, 1.0, 1.2), beta=(0.0, 0.2, 0.4, 0.6, 0.8), neighbours=(50, 100, 200, 400)
+        )
+
+    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+        """Multiply the transitions: Σ_u degree_u² operations, in blocks."""
+        popular = np.asarray(rows.sum(axis=0), dtype=np.float64).ravel()
+        held_back = inverse(popular, self.beta)
+        to_users, to_items = _transitions(transposed(rows), self.alpha), _transitions(rows, self.alpha)
+
+        if self.neighbours_of == "history":
+            found = strongest(
+                to_users,
+                to_items,
+                self.neighbours,
+                weigh=lambda _, to, walks: np.asarray(walks * held_back[to], dtype=np.float32),
+                progress=progress,
+            )
+        else:
+            found = transposed(
+                strongest(
+                    transposed(to_items),
+                    transposed(to_users),
+                    self.neighbours,
+                    weigh=lambda to, _, walks: np.asarray(walks * held_back[to], dtype=np.float32),
+                    progress=progress,
+                )
+            )
+        weights = by_columns(found) if self.normalize else found
+        return ItemWeights(self, train.items, train.item_degrees, weights=weights)
+
+
+def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:
+    """Each row divided by its sum, to the given power."""
+    sums = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
+    shares = matrix.data * np.repeat(inverse(sums), np.diff(matrix.indptr))
+    return sparse.csr_array(
+        ((shares**power).astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape
+    )
+
+
+@spec
+class UserKNN(RecommenderSpec["Neighbours"]):
+    """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
+
+    The `neighbours` train rows v closest to a history x, by ``s(x, v) = x·v / (‖x‖‖v‖ + h)``, vote for their
+    items: a score is ``Σ_v s(x, v)·v_j``. A history that was in train is its own nearest neighbour; it votes for
+    what is left out of its list anyway.
+
+    This model keeps the train rows, sparse and without the users' labels: the one exception to the rule that
+    models hold items only. Whoever has the saved model has those rows.
+    """
+
+    kind: ClassVar[str] = "user-knn"
+    fitted: ClassVar[str] = "unblur.models.linear.neighbours:Neighbours"
+    neighbours: PositiveInt = 100
+    """How many train rows vote: k."""
+    shrinkage: NonNegativeFloat = 0.0
+    """What the denominator of the cosine is raised by: h."""
+    normalize: bool = False
+    """Divide the votes by the sum of the similarities; it changes no user's ranking, only the scale."""
+
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0))
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
+    ) -> Neighbours:
+        """Keep the 0/1 rows that are not empty."""
+        rows = train.binarized().matrix[np.flatnonzero(train.user_degrees)]
+        return Neighbours(self, train.items, train.item_degrees, device=run.device, rows=rows)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Neighbours(Recommender["UserKNN"]):
+    """Scores are votes of the train rows closest to the history."""
+
+    rows: sparse.csr_array = learned("train users", "items", dtype=None)
+    """The 0/1 rows of train, without labels."""
+
+    @cached_property
+    def _columns(self) -> sparse.csr_array:
+        return transposed(self.rows)
+
+    @cached_property
+    def _norms(self) -> NDArray[np.float64]:
+        return column_norms(self._columns)
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        rows = histories.binarized().matrix
+        norms = np.sqrt(histories.user_degrees)
+
+        def cosine(
+            left: NDArray[np.integer], right: NDArray[np.integer], dots: NDArray[np.float32]
+        ) -> NDArray[np.float32]:
+            return np.asarray(
+                dots / (norms[left] * self._norms[right] + self.spec.shrinkage), dtype=np.float32
+            )
+
+        close = strongest(rows, self._columns, self.spec.neighbours, weigh=cosine, without_diagonal=False)
+        votes: NDArray[np.float32] = (close @ self.rows).toarray()
+        if self.spec.normalize:
+            votes *= inverse(np.asarray(close.sum(axis=1), dtype=np.float64))[:, None].astype(np.float32)
+        return votes

@@ -16,7 +16,7 @@ from torch.nn import functional
 from unblur.data.interactions import Interactions
 from unblur.models.linear.factors import Factors
 from unblur.models.linear.neighbours import inverse
-from unblur.models.spectral.normalization import normalize
+from unblur.models.spectral.operator import normalize
 from unblur.randomness import streams, torch_generator
 from unblur.training.learner import Moment, Weights
 from unblur.training.rows import RowBatch, SparseRows

@@ -22,13 +22,20 @@ from unblur.data.interactions import Interactions
 from unblur.errors import DataError
 from unblur.fitted import StoppingData, learned
 from unblur.models.spectral import polynomial
-from unblur.models.spectral.flow import Flow
-from unblur.models.spectral.normalization import inverse_root, normalize, start_rows
-from unblur.models.spectral.operator import Operator, check_device, dense, sparse_tensor
-from unblur.models.spectral.ordering import Ordering, columns_taken
+from unblur.models.spectral.flow import Flow, degree, response
+from unblur.models.spectral.operator import (
+    Operator,
+    Ordering,
+    check_device,
+    columns_taken,
+    dense,
+    inverse_root,
+    normalize,
+    sparse_tensor,
+    start_rows,
+)
 from unblur.models.spectral.polynomial import Polynomial
 from unblur.models.spectral.propagation import Propagation
-from unblur.models.spectral.response import degree, response
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent

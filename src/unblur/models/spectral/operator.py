@@ -1,17 +1,134 @@
-"""The normalised interactions as a linear operator on blocks of columns, on a CPU or a GPU."""
+"""The item-item operator ``P = R̃ᵀR̃``: normalisation, an order in which products are fast, and products in blocks."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 
+from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError
+
+
+@dataclass(frozen=True, eq=False)
+class Normalized:
+    """``R̃ = D_U^-½ R D_I^-½`` of the 0/1 matrix R, with singular values in [0, 1]."""
+
+    matrix: sparse.csr_array
+    """R̃, (n_users, n_items) float32."""
+    item_root: NDArray[np.float32]
+    """(n_items,) the diagonal of D_I^½."""
+    item_inverse_root: NDArray[np.float32]
+    """(n_items,) the diagonal of D_I^-½; 0 for an item that nobody has, so that its scores are finite."""
+
+
+def normalize(train: Interactions) -> Normalized:
+    """Normalise by degrees (BSPM, section 3.1). An empty row or column stays empty."""
+    user_inverse_root = inverse_root(train.user_degrees)
+    item_inverse_root = inverse_root(train.item_degrees)
+    data = np.repeat(user_inverse_root, train.user_degrees) * item_inverse_root[train.matrix.indices]
+    matrix = sparse.csr_array((data, train.matrix.indices, train.matrix.indptr), shape=train.matrix.shape)
+    return Normalized(matrix, np.sqrt(train.item_degrees).astype(np.float32), item_inverse_root)
+
+
+def inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float32]:
+    """``1/√d``, and 0 where d is 0."""
+    positive = np.maximum(degrees, 1)
+    return np.where(degrees > 0, 1 / np.sqrt(positive), 0).astype(np.float32)
+
+
+def start_rows(
+    histories: Interactions, item_counts: NDArray[np.int64], history: Literal["counts", "normalized"]
+) -> sparse.csr_array:
+    """The rows (n_users, n_items) that a BSPM's processes start from: 0/1, or divided by the roots of the degrees."""
+    rows = histories.binarized()
+    if history == "counts":
+        return rows.matrix
+    degrees = rows.user_degrees
+    data = inverse_root(item_counts)[rows.matrix.indices] * np.repeat(inverse_root(degrees), degrees)
+    return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
+
+
+_FEWEST = 100_000
+_DIRECTIONS = 32
+_SWEEPS = 2
+_CLUSTERS = 64
+_SAMPLE = 10_000
+_ROUNDS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Ordering:
+    """Positions of users and of items, similar ones beside each other."""
+
+    users: NDArray[np.int32]
+    """(n_users,) the user that comes at each place."""
+    items: NDArray[np.int32]
+    """(n_items,) the item that comes at each place."""
+
+    @classmethod
+    def natural(cls, n_users: int, n_items: int) -> Ordering:
+        """Everything where it is."""
+        return cls(np.arange(n_users, dtype=np.int32), np.arange(n_items, dtype=np.int32))
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_array, device: str = "cpu") -> Ordering:
+        """The order found for a matrix (n_users, n_items) by clustering both sides on its leading directions.
+
+        Items are clustered by k-means on a few leading singular vectors, roughly computed; users go to the nearest
+        centre; within a cluster the most active come first. Small matrices, and those on a GPU, stay as they are.
+        The result is always the same for the same matrix.
+        """
+        if matrix.nnz < _FEWEST or device != "cpu" or min(matrix.shape) <= _CLUSTERS:
+            return cls.natural(*matrix.shape)
+        from scipy.cluster.vq import kmeans2, vq
+
+        items, users = _directions(matrix)
+        sample = np.random.default_rng(0).permutation(len(items))[:_SAMPLE]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="One of the clusters is empty")
+            centres, _ = kmeans2(items[sample], _CLUSTERS, iter=_ROUNDS, minit="points", rng=0)
+        of_users, of_items = vq(users, centres)[0], vq(items, centres)[0]
+        activity = np.diff(matrix.indptr)
+        popularity = np.bincount(matrix.indices, minlength=matrix.shape[1])
+        return cls(
+            np.lexsort((-activity, of_users)).astype(np.int32),
+            np.lexsort((-popularity, of_items)).astype(np.int32),
+        )
+
+
+def reordered(matrix: sparse.csr_array, ordering: Ordering) -> sparse.csr_array:
+    """The matrix with its rows and columns in that order."""
+    return columns_taken(sparse.csr_array(matrix[ordering.users]), ordering.items)
+
+
+def columns_taken(matrix: sparse.csr_array, items: NDArray[np.int32]) -> sparse.csr_array:
+    """``matrix[:, items]`` for a permutation, sorted."""
+    places = np.empty_like(items)
+    places[items] = np.arange(len(items), dtype=items.dtype)
+    taken = sparse.csr_array((matrix.data.copy(), places[matrix.indices], matrix.indptr), shape=matrix.shape)
+    taken.sort_indices()
+    return taken
+
+
+def _directions(matrix: sparse.csr_array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Unit rows (n_items, 32) and (n_users, 32) along the leading singular vectors, by subspace iteration."""
+    operator = Operator(matrix)
+    chance = torch.Generator().manual_seed(0)
+    block = torch.randn((matrix.shape[1], _DIRECTIONS), generator=chance)
+    for _ in range(_SWEEPS):
+        block = torch.linalg.qr(operator.backward @ (operator.forward @ block)).Q
+    items, users = (
+        (rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).numpy()
+        for rows in (block, operator.forward @ block)
+    )
+    return items, users
 
 
 @dataclass(frozen=True, eq=False)

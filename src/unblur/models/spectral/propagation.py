@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from unblur.models.spectral.operator import Operator, sparse_tensor
-from unblur.models.spectral.ordering import columns_taken
+from unblur.models.spectral.operator import Operator, columns_taken, sparse_tensor
 from unblur.models.spectral.polynomial import Polynomial
 
 _KEPT = 64_000_000

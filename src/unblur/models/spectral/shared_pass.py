@@ -26,10 +26,17 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import SpecError
-from unblur.models.spectral.normalization import normalize, start_rows
-from unblur.models.spectral.operator import Operator, dense, sparse_tensor
-from unblur.models.spectral.ordering import Ordering, columns_taken, reordered
-from unblur.models.spectral.response import degree, response
+from unblur.models.spectral.flow import degree, response
+from unblur.models.spectral.operator import (
+    Operator,
+    Ordering,
+    columns_taken,
+    dense,
+    normalize,
+    reordered,
+    sparse_tensor,
+    start_rows,
+)
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, silent

@@ -25,7 +25,7 @@ from unblur.experiment.resuming import fit_options
 from unblur.experiment.task import Clock, Prepared, Summary, Task
 from unblur.experiment.training_log import Epoch
 from unblur.models.linear.ease import EASE
-from unblur.models.linear.truncated_svd import TruncatedSVD
+from unblur.models.linear.factors import TruncatedSVD
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec

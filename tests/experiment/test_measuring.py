@@ -10,13 +10,14 @@ import pytest
 from unblur import experiment
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
+from unblur.data.splits.specs import Random
 from unblur.errors import RecipeError
 from unblur.experiment import provenance
 from unblur.experiment import ranking as module
 from unblur.experiment.measuring import measure
 from unblur.experiment.ranking import PreparedSplit, RankingTask
 from unblur.experiment.recipe.library import load_recipe, shipped
-from unblur.experiment.recipe.parts import Data, KCore, Protocol, Published, Random, Verified
+from unblur.experiment.recipe.parts import Data, KCore, Protocol, Published, Verified
 from unblur.experiment.recipe.schema import Recipe
 from unblur.models.linear.ease import EASE
 from unblur.models.popularity import Popularity

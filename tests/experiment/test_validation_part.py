@@ -12,11 +12,12 @@ import pytest
 from unblur import experiment
 from unblur.data.interactions import Interactions
 from unblur.data.splits import LeaveLast, together
+from unblur.data.splits.specs import Files
 from unblur.errors import DataError, RecipeError
 from unblur.experiment.measuring import measure
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe, shipped
-from unblur.experiment.recipe.parts import Files, Protocol
+from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.popularity import Popularity

@@ -128,7 +128,7 @@ def _prepared(
     """The data split without a look ahead: given parts in the order of time (as named where that is asked for), any
     other split as it is."""
     from unblur import experiment
-    from unblur.experiment.recipe.parts import Files
+    from unblur.data.splits.specs import Files
 
     expects_nothing = base.without_numbers()
     if base.task.facts()["split"]["kind"] == Files.kind and not as_named:

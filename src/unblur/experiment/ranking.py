@@ -12,6 +12,7 @@ import numpy as np
 
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
+from unblur.data.splits.specs import SPLITTINGS, Files, Random, Splitting
 from unblur.document.blocks import Document
 from unblur.errors import RecipeError, SpecError, nearest
 from unblur.evaluation.metrics import exposure
@@ -22,7 +23,7 @@ from unblur.experiment import validation
 from unblur.experiment.curves import concentration, filter_response
 from unblur.experiment.page import run_page
 from unblur.experiment.reading import OWN_DATA, WHOLE, read_parts
-from unblur.experiment.recipe.parts import SPLITTINGS, Files, Protocol, Random, Splitting
+from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.tables import described, read_kind, read_spec, tagged
 from unblur.experiment.resuming import fit_options
 from unblur.experiment.task import Clock, Prepared, Summary, Task

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.splits.sets import Split
+from unblur.data.splits.specs import Files
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
@@ -16,7 +17,6 @@ from unblur.experiment.measuring import reported
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.ranking import ranking_task
 from unblur.experiment.reading import WHOLE, read_parts, read_train
-from unblur.experiment.recipe.parts import Files
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.tables import described
 from unblur.experiment.resuming import check_resumable, fit_options

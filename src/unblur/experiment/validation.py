@@ -15,7 +15,7 @@ from typing import Any
 
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
-from unblur.experiment.recipe.parts import Files, Splitting
+from unblur.data.splits.specs import Files, Splitting
 from unblur.randomness import RNG
 from unblur.spec import replace_field
 

@@ -7,23 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unblur.data.splits.specs import SPLITTINGS, Block, LeaveLast, Random, Time, Users
 from unblur.errors import RecipeError
 from unblur.experiment.ranking import RankingTask
 from unblur.experiment.recipe.library import load_recipe, shipped
-from unblur.experiment.recipe.parts import (
-    SPLITTINGS,
-    Block,
-    Data,
-    KCore,
-    LeaveLast,
-    Protocol,
-    Published,
-    Random,
-    Reading,
-    Time,
-    Users,
-    Verified,
-)
+from unblur.experiment.recipe.parts import Data, KCore, Protocol, Published, Reading, Verified
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import to_toml
 from unblur.models.linear.ease import EASE

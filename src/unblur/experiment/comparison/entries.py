@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from unblur.data.splits.specs import Files, Splitting
 from unblur.errors import RecipeError, nearest
 from unblur.evaluation.metrics import LIST_METRICS
 from unblur.experiment.ranking import RankingTask, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
-from unblur.experiment.recipe.parts import Files, Protocol, Splitting
+from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.tables import described
 from unblur.registry import RECOMMENDERS, recommender_spec

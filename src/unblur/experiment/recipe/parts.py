@@ -6,16 +6,9 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from unblur.data.splits.specs import SPLITTINGS as SPLITTINGS
-from unblur.data.splits.specs import Block as Block
-from unblur.data.splits.specs import Files as Files
-from unblur.data.splits.specs import LeaveLast as LeaveLast
-from unblur.data.splits.specs import LeaveOneOut as LeaveOneOut
-from unblur.data.splits.specs import Random as Random
-from unblur.data.splits.specs import Ratio as Ratio
-from unblur.data.splits.specs import Splitting as Splitting
-from unblur.data.splits.specs import Time as Time
-from unblur.data.splits.specs import Users as Users
+from unblur.data.formats.events import Labels
+from unblur.data.formats.opening import FileFormat
+from unblur.data.interactions import Duplicates
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.evaluation.report import Expected
 from unblur.spec import spec
@@ -25,7 +18,7 @@ from unblur.spec import spec
 class Reading:
     """How the caller's own files are read; `unblur.data.files.read` says more."""
 
-    format: Literal["parquet", "csv", "adjacency", "recbole", "npz", "npy"] | None = None
+    format: FileFormat | None = None
     """The file's format; told from its name and content when left out."""
     user: str | NonNegativeInt | None = None
     """The column of users, by name or by place from 0."""
@@ -41,9 +34,9 @@ class Reading:
     """What parts the columns of a text file."""
     header: bool | None = None
     """Whether a text file begins with the names of its columns."""
-    labels: Literal["auto", "int", "str"] | None = None
+    labels: Labels | None = None
     """What labels are; integers where all of them are when left out."""
-    duplicates: Literal["raise", "sum", "first", "last"] | None = None
+    duplicates: Duplicates | None = None
     """What a user-item pair that occurs twice means; refused when left out."""
 
     def options(self) -> dict[str, Any]:

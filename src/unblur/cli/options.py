@@ -95,21 +95,21 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
         """The argument as the option of this command that sets it; as in Python where there is none."""
         if argument.name not in with_options.__annotations__:
             return str(argument)
-        flag = f"--{'no-' if argument.value is False else ''}{argument.name.replace('_', '-')}"
-        return (
-            flag if argument.value is None or isinstance(argument.value, bool) else f"{flag} {argument.value}"
-        )
+        flag = argument.name.replace("_", "-")
+        if isinstance(argument.value, bool):
+            return f"--{flag}" if argument.value else f"--no-{flag}"
+        return f"--{flag}" if argument.value is None else f"--{flag} {argument.value}"
 
     @wraps(command)
-    def with_options(**given: Any) -> None:
-        asked = {name: given.pop(name) for name in _READING}
+    def with_options(**values: Any) -> None:
+        read = {name: values.pop(name) for name in _READING}
         reading = {
-            f"data.read.{name}": _place(value) if name in _COLUMNS else value
-            for name, value in asked.items()
+            f"data.read.{name}": _position(value) if name in _COLUMNS else value
+            for name, value in read.items()
             if value is not None
         }
         try:
-            command(**given, reading=reading)
+            command(**values, reading=reading)
         except DataError as problem:
             raise type(problem)(problem.worded(option)) from problem
 
@@ -118,6 +118,6 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _place(column: str) -> str | int:
-    """A column by its place where only digits were given."""
+def _position(column: str) -> str | int:
+    """A column by its position if there are only digits, else by its name."""
     return int(column) if column.isascii() and column.isdigit() else column

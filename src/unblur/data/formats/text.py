@@ -30,8 +30,6 @@ class Sample:
     """Lines that are not blank, without their ends."""
     skipped: int
     """How many blank lines come before the first of them."""
-    complete: bool
-    """Whether this is the whole file."""
 
     @property
     def typed(self) -> bool:
@@ -63,7 +61,7 @@ def sample_of(file: Path) -> Sample:
     filled = [line for line in lines if line.strip()]
     if not filled:
         raise DataError(f"A file must hold data; {file} has only blank lines. Write or copy it again.")
-    return Sample(filled, lines.index(filled[0]), complete)
+    return Sample(filled, lines.index(filled[0]))
 
 
 def is_adjacency(sample: Sample, file: Path) -> bool:

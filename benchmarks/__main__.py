@@ -8,15 +8,13 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import machine, measured
+from benchmarks.measuring import Row, machine, measured, print_head, print_rows
 from benchmarks.read_parquet import measure as read_parquet
 from benchmarks.synthesis import synthesis
-
-Row = tuple[str, str, str]
-"""What was measured, the target, the figure."""
 
 
 def against_textbook(data: str, name: str) -> tuple[list[Row], dict[str, Any]]:
@@ -51,16 +49,6 @@ def against_textbook(data: str, name: str) -> tuple[list[Row], dict[str, Any]]:
         ),
     ]
     return rows, {"ours": ours, "textbook": book}
-
-
-def gowalla(data: str) -> tuple[list[Row], dict[str, Any]]:
-    """Gowalla against the textbook path."""
-    return against_textbook(data, "gowalla")
-
-
-def yelp2018(data: str) -> tuple[list[Row], dict[str, Any]]:
-    """Yelp2018 against the textbook path."""
-    return against_textbook(data, "yelp2018")
 
 
 def accuracy(data: str) -> tuple[list[Row], dict[str, Any]]:
@@ -160,8 +148,8 @@ GROWTHS: dict[str, Callable[[int], int]] = {
 
 SECTIONS: dict[str, Callable[[str], tuple[list[Row], dict[str, Any]]]] = {
     "accuracy": accuracy,
-    "gowalla": gowalla,
-    "yelp2018": yelp2018,
+    "gowalla": partial(against_textbook, name="gowalla"),
+    "yelp2018": partial(against_textbook, name="yelp2018"),
     "latency": latency,
     "search": search,
     "amazon-shape": amazon_shape,
@@ -184,16 +172,15 @@ def main() -> None:
     if unknown:
         parser.error(f"sections must be of {', '.join(SECTIONS)}; saw {', '.join(sorted(unknown))}")
     data = os.environ.get("UNBLUR_DATA", "")
-    print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
+    print_head()
     figures: dict[str, Any] = {}
     tables: dict[str, list[Row]] = {}
     for name in asked.sections or SECTIONS:
         if not data and name not in _WITHOUT_DATA:
-            print(f"| {name} | | left out: UNBLUR_DATA is not set |", flush=True)
+            print_rows([(name, "", "left out: UNBLUR_DATA is not set")])
             continue
         tables[name], figures[name] = SECTIONS[name](data)
-        for row in tables[name]:
-            print(f"| {' | '.join(row)} |", flush=True)
+        print_rows(tables[name])
     if asked.write is not None:
         asked.write.mkdir(parents=True, exist_ok=True)
         target = asked.write / "benchmarks.json"

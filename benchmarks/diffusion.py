@@ -12,10 +12,8 @@ The textbook path is what published code does: dense rows, a Python loop over th
 history of losses, reverse steps in the space of items, and metrics in nested Python loops.
 """
 
-import json
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.measuring import measured
 from unblur.data.catalogue.copies import load
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
@@ -244,7 +243,7 @@ def step_choice() -> dict[str, float]:
 
 
 def large_run(precision: Literal["float32", "bfloat16"] = "float32", batches: int = 8) -> dict[str, float]:
-    """Training on the large shape: seconds an epoch, from some batches, and the peak of memory (Linux)."""
+    """Training on the large shape: seconds an epoch, from some batches."""
     data = generated(54_574, 34_395, 1_402_736, rng=0)
     run = replace(LARGE, precision=precision).training(data, rng=0)
     marks: list[float] = []
@@ -261,18 +260,13 @@ def large_run(precision: Literal["float32", "bfloat16"] = "float32", batches: in
     with suppress(KeyboardInterrupt):
         list(islice(run.epochs(), 1))
     run.fitted().recommend(data.take_users(slice(0, 1024)), k=20)
-    with Path("/proc/self/status").open() as status:
-        peak = next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
     batch = float(np.median(np.diff(marks)))
-    return {"seconds a batch": batch, "seconds an epoch": batch * learner.n_rows / 400, "peak GB": peak}
+    return {"seconds a batch": batch, "seconds an epoch": batch * learner.n_rows / 400}
 
 
-def memory(precision: str = "float32") -> dict[str, float]:
-    """`large_run` in a process of its own."""
-    code = f"import json; from benchmarks.diffusion import large_run; print(json.dumps(large_run({precision!r})))"
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    made: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
-    return made
+def memory() -> dict[str, float]:
+    """`large_run` in a process of its own, with the peak of its memory."""
+    return measured("diffusion", "large_run")
 
 
 def latency() -> dict[str, float]:

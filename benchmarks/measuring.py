@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: its figures, its wall seconds and its peak memory.
+"""One measurement in a process of its own: its figures, its wall seconds and its peak memory; and the tables of figures.
 
 `python -m benchmarks.measuring MODULE FUNCTION JSON` calls the function with the JSON's keywords and prints what it
 returns, as JSON.
@@ -9,9 +9,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
+
+Row = tuple[str, str, str]
+"""What was measured, the target, the figure."""
 
 
 def measured(module: str, function: str, **arguments: Any) -> dict[str, Any]:
@@ -26,21 +29,32 @@ def measured(module: str, function: str, **arguments: Any) -> dict[str, Any]:
     return {**figures, "wall_seconds": time.perf_counter() - start}
 
 
+def print_head() -> None:
+    """The machine, and the head of a Markdown table of figures."""
+    print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
+
+
+def print_rows(rows: Iterable[Row]) -> None:
+    """Rows of that table."""
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
 def machine() -> str:
     """The machine in words: processor, cores, memory."""
-    with Path("/proc/cpuinfo").open() as facts:
-        model = next(
-            (line.split(":")[1].strip() for line in facts if line.startswith("model name")), "processor"
-        )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, no GPU used"
+    from unblur.experiment import provenance
+
+    facts = provenance.machine()
+    return f"{facts['cpu']}, {os.cpu_count()} cores, {facts['memory_gb'] * 1e9 / 2**30:.0f} GiB, no GPU used"
 
 
-def _peak_rss_gb() -> float:
-    with Path("/proc/self/status").open() as status:
-        return next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
+def _main() -> None:
+    figures = getattr(import_module(f"benchmarks.{sys.argv[1]}"), sys.argv[2])(**json.loads(sys.argv[3]))
+    # After the measurement: what it needs itself must not count to the seconds of what imports on its own.
+    from unblur.experiment.provenance import peak_rss_mb
+
+    print(json.dumps({**figures, "peak_rss_gb": peak_rss_mb() / 1e3}))
 
 
 if __name__ == "__main__":
-    figures = getattr(import_module(f"benchmarks.{sys.argv[1]}"), sys.argv[2])(**json.loads(sys.argv[3]))
-    print(json.dumps({**figures, "peak_rss_gb": _peak_rss_gb()}))
+    _main()

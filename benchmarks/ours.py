@@ -12,6 +12,7 @@ from unblur.data.splits import Files, Random
 from unblur.data.splits.sets import Split
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.task import Clock
 from unblur.models.spectral.operator import normalize
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.tuning.trials import Trials, settings_of, space_of
@@ -24,27 +25,23 @@ def _split(folder: str, name: str) -> Split:
 
 def run(folder: str, name: str) -> dict[str, Any]:
     """From Parquet to metrics, all users, by the shipped recipe."""
-    seconds = {}
-    start = time.perf_counter()
-    recipe = load_recipe(f"bspm/{name}")
-    split = _split(folder, name)
-    seconds["read_seconds"] = time.perf_counter() - start
-    start = time.perf_counter()
-    model = recipe.model.fit(split.train, rng=recipe.seed)
-    seconds["fit_seconds"] = time.perf_counter() - start
-    start = time.perf_counter()
-    ranking = recipe.protocol.rank(model, split)
-    seconds["score_seconds"] = time.perf_counter() - start
-    start = time.perf_counter()
-    found = recipe.protocol.measure(ranking, split, rng=0)
-    seconds["evaluate_seconds"] = time.perf_counter() - start
+    clock = Clock()
+    with clock("read_seconds"):
+        recipe = load_recipe(f"bspm/{name}")
+        split = _split(folder, name)
+    with clock("fit_seconds"):
+        model = recipe.model.fit(split.train, rng=recipe.seed)
+    with clock("score_seconds"):
+        ranking = recipe.protocol.rank(model, split)
+    with clock("evaluate_seconds"):
+        found = recipe.protocol.measure(ranking, split, rng=0)
     users = int((split.held_out.user_degrees > 0).sum())
     return {
-        **seconds,
+        **clock.seconds,
         "recall@20": found["recall@20"].value,
         "ndcg@20": found["ndcg@20"].value,
         "users": users,
-        "users_per_second": users / seconds["score_seconds"],
+        "users_per_second": users / clock.seconds["score_seconds"],
     }
 
 

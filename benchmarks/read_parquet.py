@@ -2,63 +2,54 @@
 rows.
 
 The log is generated (power-law degrees, shuffled rows, times), written to a temporary folder, and read in a
-process of its own, so that the figures are those of reading alone, with the start of Python and its imports.
+process of its own, so that the figures are those of reading alone, with its imports.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
-_WRITE = """
-import sys
-import numpy as np
-import polars as pl
-from unblur.data.catalogue import generated
-from unblur.data.files import write_parquet
-
-path, n_rows, labels = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-data = generated(max(10, n_rows // 80), max(400, n_rows // 400), n_rows, rng=0)
-order = np.random.default_rng(1).permutation(n_rows)
-users, items = data.rows()[order], data.matrix.indices[order]
-frame = pl.DataFrame({"user": users, "item": items, "timestamp": 1_600_000_000 + np.arange(n_rows)})
-if labels == "str":
-    frame = frame.with_columns(
-        pl.format("customer-{}", pl.col("user").cast(pl.String).str.zfill(9)).alias("user"),
-        pl.format("article-{}", pl.col("item").cast(pl.String).str.zfill(7)).alias("item"),
-    )
-write_parquet(frame, path)
-"""
-
-_READ = """
-import json, sys, time
-
-start = time.perf_counter()
-from unblur import Interactions
-
-data = Interactions.read(sys.argv[1])
-seconds = time.perf_counter() - start
-peak = 0.0
-with open("/proc/self/status") as status:
-    peak = next(int(line.split()[1]) * 1024 / 1e9 for line in status if line.startswith("VmHWM"))
-print(json.dumps({"seconds": seconds, "peak_rss_gb": peak, "n_interactions": data.n_interactions}))
-"""
+from benchmarks.measuring import measured
 
 
-def measure(n_rows: int, labels: str = "int") -> dict[str, float]:
-    """Generate and read `n_rows` rows with integer (``int``) or string (``str``) labels.
+def write(path: str, n_rows: int, labels: str) -> dict[str, Any]:
+    """Write a generated log with integer (``int``) or string (``str``) labels."""
+    import numpy as np
+    import polars as pl
 
-    Gives `seconds`, `peak_rss_gb` (Linux only), `file_mb` and `n_interactions`.
-    """
+    from unblur.data.catalogue.generation import generated
+    from unblur.data.files.writing import write_parquet
+
+    data = generated(max(10, n_rows // 80), max(400, n_rows // 400), n_rows, rng=0)
+    order = np.random.default_rng(1).permutation(n_rows)
+    users, items = data.rows()[order], data.matrix.indices[order]
+    frame = pl.DataFrame({"user": users, "item": items, "timestamp": 1_600_000_000 + np.arange(n_rows)})
+    if labels == "str":
+        frame = frame.with_columns(
+            pl.format("customer-{}", pl.col("user").cast(pl.String).str.zfill(9)).alias("user"),
+            pl.format("article-{}", pl.col("item").cast(pl.String).str.zfill(7)).alias("item"),
+        )
+    write_parquet(frame, path)
+    return {}
+
+
+def read(path: str) -> dict[str, Any]:
+    """Read a log, the import of the library included."""
+    start = time.perf_counter()
+    from unblur import Interactions
+
+    data = Interactions.read(path)
+    return {"seconds": time.perf_counter() - start, "n_interactions": data.n_interactions}
+
+
+def measure(n_rows: int, labels: str = "int") -> dict[str, Any]:
+    """`seconds`, `peak_rss_gb`, `n_interactions` and `file_mb` of a log of `n_rows` rows that is written and read."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.parquet"
-        subprocess.run([sys.executable, "-c", _WRITE, str(path), str(n_rows), labels], check=True)
-        size = path.stat().st_size / 1e6
-        read = subprocess.run(
-            [sys.executable, "-c", _READ, str(path)], check=True, capture_output=True, text=True
-        )
-        return {**json.loads(read.stdout), "file_mb": size}
+        measured("read_parquet", "write", path=str(path), n_rows=n_rows, labels=labels)
+        return {**measured("read_parquet", "read", path=str(path)), "file_mb": path.stat().st_size / 1e6}
 
 
 if __name__ == "__main__":

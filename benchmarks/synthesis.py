@@ -28,10 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import machine, measured
+from benchmarks.measuring import Row, measured, print_head, print_rows
 
-Row = tuple[str, str, str]
-"""What was measured, the target, the figure."""
 Step = Callable[[Any], object]
 """What trains on the rows at some positions."""
 USERS, AUDITED, ITEMS = 1_000_000, 100_000, 20_000
@@ -89,7 +87,8 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     from unblur.parallel.threads import torch_at_rest
     from unblur.training.learner import Moment
 
-    spec: Any = load_recipe("sdrm/adm-mlp").downstream
+    recipe: Any = load_recipe("sdrm/adm-mlp")
+    spec = recipe.task.downstream
     train = generated(n_users, n_items, n_pairs, rng=0)
     cpu, chance = torch.device("cpu"), torch.Generator().manual_seed(0)
     book = RowLearner(spec, train, 0, cpu)
@@ -131,7 +130,8 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     from unblur.training.learner import Moment
 
     torch.set_num_threads(1)
-    spec: Any = load_recipe("sdrm/adm-neumf").downstream
+    recipe: Any = load_recipe("sdrm/adm-neumf")
+    spec = recipe.task.downstream
     train = generated(n_users, n_items, n_pairs, rng=0)
     book, chance = PairLearner(spec, train, 0, torch.device("cpu")), torch.Generator().manual_seed(0)
     adam = torch.optim.Adam(book.network.parameters(), lr=spec.optimizer.learning_rate)
@@ -323,11 +323,10 @@ def main() -> None:
         "--audited", type=int, default=AUDITED, help="how many users are audited on each side"
     )
     asked = parser.parse_args()
-    print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
+    print_head()
     for name in asked.parts or ("protocol", "chains", "row-mlp", "pair-neumf", "stream", "audited"):
         rows, _ = synthesis(os.environ.get("UNBLUR_DATA", ""), [name], asked.users, asked.audited)
-        for row in rows:
-            print(f"| {' | '.join(row)} |", flush=True)
+        print_rows(rows)
 
 
 if __name__ == "__main__":

@@ -183,11 +183,15 @@ _TRAINING: Mapping[str, Parameter] = {
 }
 
 _EVALUATION: Mapping[str, Parameter] = {
-    "eval_args": Parameter(parser("a table", lambda value: isinstance(value, Mapping)), {}),
+    "eval_args": Parameter(
+        parser("a table such as {'split': {'RS': [8, 1, 1]}}", lambda value: isinstance(value, Mapping)), {}
+    ),
     "metrics": Parameter(anything, ("Recall", "MRR", "NDCG", "Hit", "Precision")),
     "topk": Parameter(cutoffs, (10,)),
     "valid_metric": Parameter(text, "MRR@10"),
-    "valid_metric_bigger": Parameter(one_of("True: of every metric more is better", True), True),
+    "valid_metric_bigger": Parameter(
+        parser("True: of every metric more is better", lambda value: value is True), True
+    ),
     "metric_decimal_place": Parameter(whole, 4),
     "eval_batch_size": _idle(4096, _EXACT),
     "repeatable": Parameter(anything, False, reason="lists leave out what the user had before"),

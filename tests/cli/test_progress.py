@@ -72,3 +72,19 @@ def test_bars_on_a_terminal(
     follow(clock, seconds)
     last: Any = screen.getvalue().rpartition("\r")[2]
     assert ("1000/1000" in last) == left
+
+
+def test_the_batches_of_all_epochs_share_a_bar(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with ProgressDisplay() as display:
+        for epoch in (1, 2, 3):
+            clock.now += 9.0
+            display(ProgressEvent(f"train, epoch {epoch}", 70, 80, kind="batch"))
+            display(ProgressEvent("train", epoch, 9, {"loss": 0.5}, kind="epoch"))
+        clock.now += 9.0
+    last: Any = screen.getvalue().rpartition("\r")[2]
+    assert "3/9" in last
+    assert [f"train, epoch {epoch}" in last for epoch in (1, 2, 3)] == [False, False, True]

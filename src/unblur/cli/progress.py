@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,35 +20,36 @@ LINE_SECONDS = 15.0
 """The time between two lines about one stage where stderr is no terminal."""
 
 
+@dataclass
+class _Stage:
+    """A stage that is under way."""
+
+    label: str
+    started: float
+    told: float | None = None
+    """When its last line was printed."""
+    bar: TaskID | None = None
+
+
 class ProgressDisplay:
     """An observer of progress that draws, to be used in a ``with`` statement."""
 
     def __init__(self) -> None:
         self._drawn: Progress | None = None
-        self._bars: dict[str, TaskID] = {}
-        self._started: dict[str, float] = {}
-        self._said: dict[str, float] = {}
+        self._stages: dict[str, _Stage] = {}
 
     def __enter__(self) -> ProgressDisplay:
         if sys.stderr.isatty():
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                SpinnerColumn,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
+            from rich import progress
 
-            self._drawn = Progress(
-                SpinnerColumn(finished_text="✓"),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[values]}"),
+            self._drawn = progress.Progress(
+                progress.SpinnerColumn(finished_text="✓"),
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeElapsedColumn(),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[values]}"),
                 console=terminal.err(),
                 redirect_stdout=False,
             )
@@ -57,52 +59,53 @@ class ProgressDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for stage in self._stages.values():
+            self._forget_if_quick(stage)
         if self._drawn is not None:
-            for stage in list(self._bars):
-                self._forget_if_quick(stage)
             self._drawn.stop()
 
     def __call__(self, event: ProgressEvent, /) -> None:
         """Show one step."""
         now = time.monotonic()
-        self._started.setdefault(event.label, now)
-        if self._drawn is None:
-            self._say(event, now)
-        else:
-            self._draw(event)
-        if event.total is not None and event.done >= event.total:
-            self._forget_if_quick(event.label)
-            self._started.pop(event.label, None)
-            self._said.pop(event.label, None)
-            self._bars.pop(event.label, None)
-
-    def _draw(self, event: ProgressEvent) -> None:
-        assert self._drawn is not None
-        if event.label not in self._bars:
-            self._bars[event.label] = self._drawn.add_task(event.label, total=event.total, values="")
-        self._drawn.update(
-            self._bars[event.label], completed=event.done, total=event.total, values=_figures(event)
-        )
-
-    def _forget_if_quick(self, stage: str) -> None:
-        quick = time.monotonic() - self._started.get(stage, 0.0) < QUIET_SECONDS
-        if self._drawn is not None and stage in self._bars and quick:
-            self._drawn.remove_task(self._bars.pop(stage))
-
-    def _say(self, event: ProgressEvent, now: float) -> None:
-        """A line when a stage has lasted a while, and one more when it ends."""
-        since = now - self._started[event.label]
+        # The batches of one epoch after the other share a bar: an epoch's last event seldom is its last batch, so that
+        # bars of their own would stay and pile up.
+        key = event.part if event.kind == "batch" else event.label
+        stage = self._stages.get(key)
+        if stage is None or stage.label != event.label:
+            stage = _Stage(event.label, now, bar=stage.bar if stage else None)
+            self._stages[key] = stage
         finished = event.total is not None and event.done >= event.total
-        due = now - self._said.get(event.label, self._started[event.label] - LINE_SECONDS + QUIET_SECONDS)
-        if since >= QUIET_SECONDS and (due >= LINE_SECONDS or finished):
-            self._said[event.label] = now
+        if self._drawn is None:
+            self._tell(event, stage, now, finished)
+        else:
+            if stage.bar is None:
+                stage.bar = self._drawn.add_task(event.label, total=event.total, values="")
+            self._drawn.update(
+                stage.bar,
+                description=event.label,
+                completed=event.done,
+                total=event.total,
+                values=_figures(event),
+            )
+        if finished:
+            self._forget_if_quick(stage)
+            del self._stages[key]
+
+    def _forget_if_quick(self, stage: _Stage) -> None:
+        quick = time.monotonic() - stage.started < QUIET_SECONDS
+        if self._drawn is not None and stage.bar is not None and quick:
+            self._drawn.remove_task(stage.bar)
+
+    def _tell(self, event: ProgressEvent, stage: _Stage, now: float, finished: bool) -> None:
+        """A line when a stage has lasted a while, and one more when it ends."""
+        since = now - stage.started
+        due = stage.told is None or now - stage.told >= LINE_SECONDS
+        if since >= QUIET_SECONDS and (due or finished):
+            stage.told = now
             of = f" of {event.total:,}" if event.total is not None else ""
-            terminal.note(f"{event.label}: {event.done:,}{of}, {since:.0f} s{_figures(event, ', ')}")
+            figures = f", {_figures(event)}" if event.values else ""
+            terminal.note(f"{event.label}: {event.done:,}{of}, {since:.0f} s{figures}")
 
 
-def _figures(event: ProgressEvent, lead: str = "") -> str:
-    return (
-        lead + ", ".join(f"{name} {value:.4g}" for name, value in event.values.items())
-        if event.values
-        else ""
-    )
+def _figures(event: ProgressEvent) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in event.values.items())

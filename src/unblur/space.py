@@ -54,10 +54,12 @@ class Range:
     def at(self, place: float) -> float:
         """The value at a place between 0 and 1."""
         value = self.low + place * (self.high - self.low)
-        if self.step is not None:
-            # Twelve digits: what a multiple of a decimal step loses in binary comes after them.
-            return float(round(round(value / self.step) * self.step, 12))
-        return math.exp(value) if self.logarithmic else value
+        return math.exp(value) if self.logarithmic and self.step is None else self.snapped(value)
+
+    def snapped(self, value: float) -> float:
+        """A number as the range has it: a multiple of the step if there is one."""
+        # Twelve digits: what a multiple of a decimal step loses in binary comes after them.
+        return value if self.step is None else float(round(round(value / self.step) * self.step, 12))
 
     def values(self) -> tuple[float, ...] | None:
         """All values, in order; `None` where there is no end of them."""

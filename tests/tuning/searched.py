@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from unblur.errors import SpecError
+from unblur.space import Choice, Dimension, Range
 from unblur.spec import Spec, spec
 from unblur.tuning.engine import Judged, Watch
-from unblur.tuning.space import Choice, Dimension, Range
 
 
 @spec
@@ -23,6 +23,7 @@ class Curve(Spec):
     """Something to be searched, whose best setting is width 3, rate 0.01, dims [4, 2]."""
 
     kind: ClassVar[str] = "curve"
+    stochastic: ClassVar[bool] = True
     width: int = 7
     rate: float = 0.5
     dims: tuple[int, ...] = (9,)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tests.tuning.searched import ENDLESS, GRID, WIDTH, Curve, Curves, worth
 from unblur.errors import ArtifactError, DataError, SpecError, UnblurError
 from unblur.progress import ProgressEvent
+from unblur.space import Choice, Dimension
+from unblur.spec import spec
 from unblur.tuning.engine import Judged, Watch, search
 from unblur.tuning.points import set_point
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
-from unblur.tuning.space import Choice, Dimension
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -358,6 +359,41 @@ def test_the_trials_of_another_search_are_refused(tmp_path: Path, name: str, cha
     changed = {"judge": Curves(identity={"train": "a"}), **change}
     with pytest.raises(ArtifactError, match=f"these differ: '{name}'"):
         search(**{**call, **changed}, store=tmp_path / "trials")  # type: ignore[arg-type]
+
+
+def test_a_spec_of_an_earlier_version_is_read_as_one_of_today(tmp_path: Path) -> None:
+    """A field that was renamed, one that did nothing and is gone, one that is new: the search is resumed."""
+
+    @spec
+    class Before(Curve):
+        breadth: int = 4
+        blur: float = 0.0
+
+    @spec(renamed={"breadth": "depth"}, dropped={"blur": 0.0})
+    class Today(Curve):
+        depth: int = 4
+        colour: str = "red"
+
+    earlier = search(Before(), GRID, Curves(), Search(trials=3), store=tmp_path / "kept")
+    judge = Curves()
+    assert search(Today(), GRID, judge, Search(trials=3), store=tmp_path / "kept").trials == earlier.trials
+    assert judge.fitted == []
+    for other in (Today(depth=5), Today(colour="blue")):
+        with pytest.raises(ArtifactError, match="these differ: 'model'"):
+            search(other, GRID, judge, Search(trials=3), store=tmp_path / "kept")
+    search(Before(blur=0.5), GRID, Curves(), Search(trials=3), store=tmp_path / "blurred")
+    with pytest.raises(ArtifactError, match="these differ: 'model'"):
+        search(Today(), GRID, judge, Search(trials=3), store=tmp_path / "blurred")
+
+
+def test_a_spec_without_chance_is_trained_once() -> None:
+    @spec
+    class Fixed(Curve):
+        stochastic: ClassVar[bool] = False
+
+    judge = Curves()
+    search(Fixed(), (WIDTH,), judge, Search(trials=2, trainings=3))
+    assert len(judge.fitted) == 2
 
 
 def test_how_long_it_may_take_is_no_part_of_what_it_is(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from unblur.errors import SpecError
 from unblur.models.linear.ease import EASE
 from unblur.models.popularity import Popularity
 from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.space import Choice, Range
 from unblur.tuning.points import fits, point_of, set_point, size_of, space_of, value_at
-from unblur.tuning.space import Choice, Range
 
 
 def test_values_replace_those_of_the_spec_and_add_paths() -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tests.tuning.searched import DIMS, ENDLESS, GRID, RATE, STEPS, WIDTH, Curve, Curves, worth
 from unblur.errors import SpecError
+from unblur.space import Choice, Dimension, Range
 from unblur.tuning.engine import search
 from unblur.tuning.points import Points, number_of, point_at, point_of, set_point, size_of
 from unblur.tuning.settings import SamplerName, Search
-from unblur.tuning.space import Choice, Dimension, Range
 
 FINITE = st.lists(
     st.one_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
@@ -14,18 +14,18 @@ import numpy as np
 
 from unblur.errors import DataError, SpecError, UnblurError, out_of_memory
 from unblur.progress import Progress, ProgressEvent, silent
-from unblur.spec import spec_to_dict
+from unblur.space import Dimension, Point
+from unblur.spec import Spec, spec_to_dict
 from unblur.tuning.points import Points, point_of, set_point
 from unblur.tuning.results import Study, Trial
 from unblur.tuning.settings import Database, Search
-from unblur.tuning.space import Dimension, Point
 
 if TYPE_CHECKING:
     from unblur.tuning.store import Report, Store
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Spec)
 T = TypeVar("T")
-S_contra = TypeVar("S_contra", contravariant=True)
+S_contra = TypeVar("S_contra", bound=Spec, contravariant=True)
 
 Watch: TypeAlias = Callable[[int, float], bool]
 """Takes an epoch and the metric on validation data after it, and says whether to end the training now."""
@@ -110,11 +110,13 @@ def search(
     from unblur.tuning.store import opened, pruner_of  # optuna is imported when a search runs
 
     settings = settings or Search()
+    if not base.stochastic:
+        settings = replace(settings, trainings=1)
     if not space:
         raise SpecError("A search needs at least one dimension; the space has none. Run the spec as it is.")
     points = Points(tuple(space), settings.sampler, seed, point_of(base, space) if given else None)
     pruner = pruner_of(settings.pruner, FIRST_EPOCHS if settings.trainings == 1 else 1)
-    with opened(store, _identity(base, points, judge, settings), points, pruner) as kept:
+    with opened(store, _identity(base, points, judge, settings), points, pruner, type(base)) as kept:
         engine = _Engine(base, points, judge, settings, kept, progress)
         alone = not isinstance(store, Database)
         trials, ended = engine.run(together=alone)
@@ -125,7 +127,7 @@ def search(
     return Study(judge.metric, base, points.space, tuple(trials), judge.n_users, judge.how, tuple(remarks))
 
 
-def _identity(base: Any, points: Points, judge: Judge[Any], settings: Search) -> dict[str, Any]:
+def _identity(base: S, points: Points, judge: Judge[S], settings: Search) -> dict[str, Any]:
     """Plain values that must match for a search to be resumed. How long it may take is not among them."""
     return {
         "schema": 2,

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from unblur.errors import SpecError, nearest
 from unblur.randomness import streams
-from unblur.spec import set_path, spec_from_dict, spec_to_dict
+from unblur.space import Choice, Dimension, Point
+from unblur.spec import Spec, set_path, spec_from_dict, spec_to_dict
 from unblur.tuning.settings import SamplerName
-from unblur.tuning.space import SPACES, Choice, Dimension, Point
+from unblur.tuning.space import SPACES
 
-T = TypeVar("T")
+S = TypeVar("S", bound=Spec)
 
 LARGEST_PERMUTATION = 1_000_000
 """Spaces of up to so many points are drawn from without repeats. A permutation of a million takes 30 ms; in a larger
@@ -26,7 +27,7 @@ space a thousand independent draws repeat a point in less than one search of two
 
 
 def space_of(
-    base: Any, changes: Mapping[str, Sequence[Any]] | None = None, *, largest_rank: int | None = None
+    base: Spec, changes: Mapping[str, Sequence[Any]] | None = None, *, largest_rank: int | None = None
 ) -> tuple[Dimension, ...]:
     """The search space of a spec, empty if there is nothing to choose.
 
@@ -58,8 +59,8 @@ def space_of(
     )
 
 
-def _own_space(base: Any) -> tuple[Dimension, ...]:
-    own: tuple[Dimension, ...] = base.space()
+def _own_space(base: Spec) -> tuple[Dimension, ...]:
+    own = base.space()
     values = {} if own else SPACES.get(base.kind, {})  # of kinds that do not yet say it themselves
     return own or tuple(Dimension(path, choice(tried), (path,)) for path, tried in values.items())
 
@@ -77,7 +78,7 @@ def _is_rank(dimension: Dimension) -> bool:
     return dimension.name.rpartition(".")[2] == "rank"
 
 
-def fits(base: Any, space: Sequence[Dimension], largest_rank: int) -> bool:
+def fits(base: Spec, space: Sequence[Dimension], largest_rank: int) -> bool:
     """Whether the searched ranks of a spec, as it stands, are no larger than the smaller side of the matrix."""
     ranks = [value_at(base, dimension.paths[0]) for dimension in space if _is_rank(dimension)]
     return all(rank <= largest_rank for rank in ranks)
@@ -115,7 +116,7 @@ def number_of(space: Sequence[Dimension], point: Point) -> int | None:
     return number
 
 
-def set_point(base: T, space: Sequence[Dimension], point: Point) -> T:
+def set_point(base: S, space: Sequence[Dimension], point: Point) -> S:
     """A copy of the spec with a point's values in it. Raises `SpecError` for values that do not go together."""
     tree = spec_to_dict(base)
     for dimension in space:
@@ -124,7 +125,7 @@ def set_point(base: T, space: Sequence[Dimension], point: Point) -> T:
     return spec_from_dict(type(base), tree)
 
 
-def point_of(base: Any, space: Sequence[Dimension]) -> dict[str, Any]:
+def point_of(base: Spec, space: Sequence[Dimension]) -> dict[str, Any]:
     """The point of a spec's own values, which need not be among those that are tried."""
     point = {}
     for dimension in space:
@@ -134,7 +135,7 @@ def point_of(base: Any, space: Sequence[Dimension]) -> dict[str, Any]:
     return point
 
 
-def value_at(base: Any, path: str) -> Any:
+def value_at(base: Spec, path: str) -> Any:
     """The plain value at a dotted path of a spec; `None` inside a part that is left out."""
     return _entry(spec_to_dict(base), path.split("."))
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from unblur.errors import SpecError
+from unblur.space import Dimension, Point
+from unblur.spec import Spec
 from unblur.tuning.points import set_point
-from unblur.tuning.space import Dimension, Point
 
 if TYPE_CHECKING:
     import polars as pl
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Spec)
 
 RUNNERS_UP = 3
 """How many of the next best trials the notes list: enough to see whether the choice was close."""

@@ -11,8 +11,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
 
+from unblur.space import Choice, Dimension, Range
 from unblur.tuning.points import Points
-from unblur.tuning.space import Choice, Dimension, Range
 
 Distributions: TypeAlias = Mapping[str, CategoricalDistribution | FloatDistribution]
 
@@ -50,17 +50,8 @@ def to_parameter(value: Any, distribution: BaseDistribution) -> Any:
 
 def from_parameter(parameter: Any, dimension: Dimension) -> Any:
     """A parameter as a value of a point."""
-    if isinstance(dimension.values, Range):
-        return snapped(dimension.values, parameter)
-    return json.loads(parameter)
-
-
-def snapped(values: Range, value: float) -> float:
-    """A number as a range has it: a multiple of its step."""
-    if values.step is None:
-        return value
-    # Twelve digits: what a multiple of a decimal step loses in binary comes after them.
-    return float(round(round(value / values.step) * values.step, 12))
+    values = dimension.values
+    return values.snapped(parameter) if isinstance(values, Range) else json.loads(parameter)
 
 
 def numbered(study: optuna.Study) -> list[tuple[int, FrozenTrial]]:

@@ -51,7 +51,7 @@ class Search:
     ``halving``: all but the best third after 4, 12, 36 … evaluations, or after 1, 3, 9 … trainings (Li et al., MLSys
     2020)."""
     trainings: PositiveInt = 1
-    """Of how many trainings, each with a seed of its own, a trial is the mean."""
+    """Of how many trainings, each with a seed of its own, a trial is the mean; one if the seed changes nothing."""
     patience: PositiveInt | None = None
     """End once so many trials in a row were no better."""
     users: Annotated[int, Field(ge=2)] | None = None

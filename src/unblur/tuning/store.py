@@ -13,7 +13,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,7 +25,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
-from unblur.errors import ArtifactError, UnblurError, some
+from unblur.errors import ArtifactError, SpecError, UnblurError, some
+from unblur.space import Point
+from unblur.spec import Spec, migrated, spec_from_dict, spec_to_dict
 from unblur.tuning.points import Points
 from unblur.tuning.results import Trial
 from unblur.tuning.sampler import (
@@ -37,7 +39,6 @@ from unblur.tuning.sampler import (
     to_parameter,
 )
 from unblur.tuning.settings import DATABASE_NEEDS, Database, PrunerName
-from unblur.tuning.space import Point
 
 Report: TypeAlias = Callable[[int, float], bool]
 """Takes the number of an evaluation and what a trial is worth by then, and says whether to end it."""
@@ -227,8 +228,9 @@ def opened(
     identity: Mapping[str, Any],
     points: Points,
     pruner: optuna.pruners.BasePruner,
+    model: type[Spec],
 ) -> Iterator[Store]:
-    """The store of a search, whose trials of earlier calls are there.
+    """The store of a search for settings of a `model`, whose trials of earlier calls are there.
 
     Raises `ArtifactError` for the trials of another search, for those of an earlier version, and for a place that cannot
     be used.
@@ -254,7 +256,7 @@ def opened(
                 studies = (optuna.create_study(**kind), journal)
                 studies[0].add_trials(journal.get_trials(deepcopy=False))
             if store is not None:
-                _check(studies[-1], identity, place)
+                _check(studies[-1], identity, place, model)
             kept = Store(points, sampler, place, studies)
             kept.complete()
         yield kept
@@ -269,7 +271,7 @@ def pruner_of(name: PrunerName, first_rung: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _check(study: optuna.Study, identity: Mapping[str, Any], place: Place) -> None:
+def _check(study: optuna.Study, identity: Mapping[str, Any], place: Place, model: type[Spec]) -> None:
     """Raise `ArtifactError` unless a kept study is that of a search; a new one becomes it."""
     wanted, kept = json.loads(json.dumps(dict(identity))), study.user_attrs
     if OLD_IDENTITY in kept:
@@ -281,13 +283,22 @@ def _check(study: optuna.Study, identity: Mapping[str, Any], place: Place) -> No
         )
     if IDENTITY not in kept:
         study.set_user_attr(IDENTITY, wanted)
-    began = study.user_attrs[IDENTITY]
+    began = {**study.user_attrs[IDENTITY]}
+    began["model"] = _as_today(model, began["model"])
     differing = [name for name in {**began, **wanted} if began.get(name) != wanted.get(name)]
     if differing:
         raise ArtifactError(
             f"A search is resumed with the values it began with; in {place.name} these differ: {some(differing)}. Give the "
             "same recipe, settings, search space, seed and data, or another place."
         )
+
+
+def _as_today(model: type[Spec], table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A spec that an earlier version wrote as one of today; one that cannot be read stays as it is."""
+    values, changes = migrated(model, {name: value for name, value in table.items() if name != "kind"})
+    with suppress(SpecError):
+        return table if changes else {"kind": table["kind"], **spec_to_dict(spec_from_dict(model, values))}
+    return table
 
 
 def _of_earlier_version(place: str) -> str:

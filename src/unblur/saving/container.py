@@ -25,12 +25,105 @@ from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
 from unblur.data.files.writing import replacing_folder
 from unblur.errors import ArtifactError, some
-from unblur.saving.tensors import Arrays, read_tensors, write_tensors
+from unblur.fitted import Tensors
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_NUMBERS = {
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+}
+
+
+def write_tensors(tensors: Tensors, file: Path) -> dict[str, Any]:
+    """Write all `tensors` to a new file and say, in plain values for a manifest, what each is made of.
+
+    A CSR matrix becomes ``name.indptr``, ``name.indices`` and ``name.data``. Contiguous arrays, C or Fortran,
+    are written from where they lie. Raises `ArtifactError` for what is not made of plain numbers.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, NDArray[Any]] = {}
+    layouts: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        layouts[name], parts = _parts(name, tensor)
+        for key, array in parts.items():
+            if array.dtype.name not in _NUMBERS:
+                raise ArtifactError(f"Tensors must be plain numbers; {name!r} is {array.dtype}. Convert it.")
+            if key in arrays:
+                raise ArtifactError(f"Tensors must have different names; two are {key!r}. Rename one.")
+            arrays[key] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+        layouts[name]["stored"] = {key: _facts(arrays[key]) for key in parts}
+    try:
+        file.touch()
+        mode = file.stat().st_mode
+        save_file(arrays, file)
+        file.chmod(mode)  # as any new file here: what writes it lets nobody else read it
+    except SafetensorError as problem:
+        raise OSError(str(problem)) from problem
+    return layouts
+
+
+def read_tensors(layouts: Mapping[str, Mapping[str, Any]], file: Path) -> Tensors:
+    """The tensors that `write_tensors` wrote, in their own memory order, writable.
+
+    Raises `ValueError` when the file is damaged, or its arrays are not of the recorded types and shapes.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    expected = {key: facts for layout in layouts.values() for key, facts in layout["stored"].items()}
+    try:
+        with safe_open(file, framework="np") as opened:
+            stored = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as problem:
+        raise ValueError(f"{file.name}: {problem}") from None
+    seen = {key: _facts(array) for key, array in stored.items()}
+    if wrong := sorted(key for key in seen.keys() | expected.keys() if seen.get(key) != expected.get(key)):
+        listed = some(f"{key} is {seen.get(key)} instead of {expected.get(key)}" for key in wrong)
+        raise ValueError(f"tensors are not of the recorded type and shape: {listed}")
+    return {name: _assembled(name, layout, stored) for name, layout in layouts.items()}
+
+
+def _parts(
+    name: str, tensor: NDArray[Any] | sparse.csr_array
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    if sparse.issparse(tensor):
+        if tensor.format != "csr":
+            raise ArtifactError(f"Sparse tensors must be CSR; {name!r} is {tensor.format}. Convert it.")
+        layout = {"layout": "csr", "shape": [int(size) for size in tensor.shape]}
+        return layout, {f"{name}.{part}": getattr(tensor, part) for part in ("indptr", "indices", "data")}
+    dense = np.asarray(tensor)
+    turned = dense.flags.f_contiguous and not dense.flags.c_contiguous
+    layout = {"layout": "dense", "order": "F" if turned else "C", "shape": list(dense.shape)}
+    return layout, {name: dense.T if turned else dense}
+
+
+def _assembled(
+    name: str, layout: Mapping[str, Any], stored: Mapping[str, NDArray[Any]]
+) -> NDArray[Any] | sparse.csr_array:
+    if layout["layout"] == "csr":
+        parts = (stored[f"{name}.data"], stored[f"{name}.indices"], stored[f"{name}.indptr"])
+        matrix = sparse.csr_array(parts, shape=tuple(layout["shape"]))
+        matrix.check_format(full_check=True)
+        return matrix
+    dense = stored[name].T if layout["order"] == "F" else stored[name]
+    if list(dense.shape) != layout["shape"]:
+        raise ValueError(f"{name} has shape {dense.shape} instead of {layout['shape']}")
+    return dense
+
+
+def _facts(array: NDArray[Any]) -> dict[str, Any]:
+    return {"dtype": array.dtype.name, "shape": list(array.shape)}
+
 
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
@@ -58,7 +151,7 @@ class Container:
 
     manifest: Mapping[str, Any]
     """The `contents` that were given, and what the container recorded itself."""
-    tensors: Arrays
+    tensors: Tensors
     """In the memory order in which they were written; owned by the caller, and writable."""
     tables: Mapping[str, pl.DataFrame]
     """By the name of their file without its suffix."""
@@ -71,7 +164,7 @@ def write_container(
     path: str | Path,
     form: Format,
     contents: Mapping[str, Any],
-    tensors: Arrays,
+    tensors: Tensors,
     tables: Mapping[str, pl.DataFrame],
     *,
     overwrite: bool = False,
@@ -98,7 +191,7 @@ def write_container(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
             "tensors": layouts,
-            "files": {file.name: _facts(file) for file in sorted(folder.iterdir())},
+            "files": {file.name: _checksum(file) for file in sorted(folder.iterdir())},
         }
         (folder / MANIFEST).write_bytes(_sealed(manifest))
         check_new(target, form, tables, overwrite=overwrite)  # something may have come there meanwhile
@@ -140,7 +233,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _facts(file: Path) -> dict[str, Any]:
+def _checksum(file: Path) -> dict[str, Any]:
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return {"bytes": file.stat().st_size, "sha256": digest}
@@ -258,7 +351,7 @@ def _verify_files(folder: Path, form: Format, files: Mapping[str, Mapping[str, A
         size = (folder / name).stat().st_size
         if size != recorded["bytes"]:
             refuse(folder, form, f"{name} has {size:,} bytes instead of {recorded['bytes']:,}")
-        if _facts(folder / name)["sha256"] != recorded["sha256"]:
+        if _checksum(folder / name)["sha256"] != recorded["sha256"]:
             refuse(folder, form, f"{name} was changed after it was written (its sha256 differs)")
 
 

@@ -14,7 +14,7 @@ from tests.document.tags import Tags
 from unblur.document.blocks import Cell, Document, Listing, Paragraph, Plot, Section, Table
 from unblur.document.html import as_html
 from unblur.document.markdown import as_markdown
-from unblur.document.plots import Axis, Dot, Point, bar_plot, interval_plot, line_plot, named_point_plot
+from unblur.document.plots import Axis, Dot, bar_plot, interval_plot, line_plot, named_dot_plot
 from unblur.errors import DataError
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
@@ -111,16 +111,16 @@ def test_what_cannot_be_plotted_is_refused(value: float) -> None:
 
 
 def test_names_of_points_do_not_cover_one_another() -> None:
-    points = [Point(label=f"model-{at}", x=0.1 + 0.001 * at, y=0.3 + 0.001 * at) for at in range(4)]
-    points.append(Point(label="far", x=10.0, y=0.0, low=-0.1, high=0.1))
-    drawn = named_point_plot(
+    points = [(0.1 + 0.001 * at, Dot(label=f"model-{at}", value=0.3 + 0.001 * at)) for at in range(4)]
+    points.append((10.0, Dot(label="far", value=0.0, low=-0.1, high=0.1)))
+    drawn = named_dot_plot(
         points, x=Axis(label="s", logarithmic=True), y=Axis(label="m"), caption="6 models"
     ).svg
     places = {
         name: (float(x), float(y))
         for x, y, name in re.findall(r'<text x="([\d.]+)" y="([\d.]+)">([\w-]+)</text>', drawn)
     }
-    assert set(places) == {point.label for point in points}
+    assert set(places) == {dot.label for _, dot in points}
     for one in places:
         for other in places:
             if one < other:

@@ -16,6 +16,7 @@ from unblur.experiment.page import run_page
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.running import run
 from unblur.experiment.trials_page import importance, trials_sections
+from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM
 
 
@@ -160,4 +161,4 @@ def test_the_filter_is_that_of_the_model() -> None:
     # Euler, one step each: blur x → xP, sharpen y → y − yP, so λ(1 − λ).
     assert factor[0.5] == pytest.approx(0.25)
     assert factor[1.0] == pytest.approx(0.0)
-    assert filter_response(object()) == {}
+    assert filter_response(EASE()) == {}

@@ -6,9 +6,9 @@ from unblur.audit.auditor import Audit
 from unblur.audit.fidelity import Fidelity
 from unblur.audit.verdicts import FINDING_KINDS, FindingKind
 from unblur.document.blocks import (
-    Block,
     Cell,
     Document,
+    DocumentBlock,
     Listing,
     Paragraph,
     Section,
@@ -100,7 +100,7 @@ def _passed(passed: bool) -> Cell:
     return Cell("passed", "good") if passed else Cell("failed", "bad")
 
 
-def _gates(audit: Audit) -> tuple[Block, ...]:
+def _gates(audit: Audit) -> tuple[DocumentBlock, ...]:
     return (
         Paragraph(
             "Limits that were set beforehand. A leak may be found and yet be small enough to pass; whether that is small "
@@ -115,7 +115,7 @@ def _gates(audit: Audit) -> tuple[Block, ...]:
     )
 
 
-def _utility(audit: Audit) -> tuple[Block, ...]:
+def _utility(audit: Audit) -> tuple[DocumentBlock, ...]:
     """Each recommender by whom it learned from: the first metric with its differences, and the second."""
     metrics = tuple(dict.fromkeys(entry.metric for entry in audit.utility))
     first, second = ([entry for entry in audit.utility if entry.metric == metric] for metric in metrics)
@@ -158,7 +158,7 @@ def _with_interval(entry: Measurement) -> str:
     return f"{number(entry.value)} ({interval(entry.low, entry.high)})"
 
 
-def _fidelity(found: Fidelity) -> tuple[Block, ...]:
+def _fidelity(found: Fidelity) -> tuple[DocumentBlock, ...]:
     users = f"{found.n_users:,} synthetic and {found.n_users:,} other real users, against {found.n_train:,} of train"
     dots, rows = [], []
     for entry in found.likenesses:
@@ -215,7 +215,7 @@ def _fidelity(found: Fidelity) -> tuple[Block, ...]:
     )
 
 
-def _reading(audit: Audit) -> tuple[Block, ...]:
+def _reading(audit: Audit) -> tuple[DocumentBlock, ...]:
     return (
         Paragraph(
             "These are attacks that were tried, on the users that were given. That an attack found nothing is no "

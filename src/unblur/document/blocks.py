@@ -84,7 +84,7 @@ class Plot:
     """The names of the series, in the order of their colours; none for a single one."""
 
 
-Block: TypeAlias = Paragraph | Listing | Table | Plot
+DocumentBlock: TypeAlias = Paragraph | Listing | Table | Plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Section:
 
     title: str
     """Empty for a section without a heading."""
-    blocks: Sequence[Block]
+    blocks: Sequence[DocumentBlock]
     detail: bool = False
     """Whether it stands on the page only: too long, or too fine, for a text that is read from end to end."""
 
@@ -117,7 +117,7 @@ class Document:
         object.__setattr__(self, "sections", tuple(section for section in self.sections if section.blocks))
 
 
-def _is_empty(block: Block) -> bool:
+def _is_empty(block: DocumentBlock) -> bool:
     return (isinstance(block, Table) and not block.rows) or (isinstance(block, Listing) and not block.lines)
 
 

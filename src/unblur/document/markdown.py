@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unblur.document.blocks import Block, Cell, Document, Listing, Paragraph, Section, Table
+from unblur.document.blocks import Cell, Document, DocumentBlock, Listing, Paragraph, Section, Table
 
 
 def as_markdown(document: Document) -> str:
@@ -25,7 +25,7 @@ def table_as_markdown(table: Table) -> str:
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
-def _block(block: Block) -> str:
+def _block(block: DocumentBlock) -> str:
     match block:
         case Paragraph():
             return block.text

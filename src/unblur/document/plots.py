@@ -59,17 +59,6 @@ class Dot:
     """Which entry of the legend it belongs to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """A named point, with the interval of its height if it has one."""
-
-    label: str
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
-
-
 def line_plot(
     series: Series, *, x: Axis, y: Axis, caption: str, dots: Collection[str] = (), diagonal: str = ""
 ) -> Plot:
@@ -95,22 +84,24 @@ def line_plot(
     return _plot(drawn, HEIGHT, caption, series)
 
 
-def named_point_plot(points: Sequence[Point], *, x: Axis, y: Axis, caption: str) -> Plot:
-    """Each point with its name next to it, placed so that names do not cover one another if that can be."""
-    ends = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
-    across = _Scale(x, [point.x for point in points], _LEFT + 14, _END - 14)
-    up = _Scale(y, ends, _FLOOR - 8, _TOP + 12)
+def named_dot_plot(dots: Sequence[tuple[float, Dot]], *, x: Axis, y: Axis, caption: str) -> Plot:
+    """Dots with their intervals upright at (x, value), their names next to them.
+
+    Names are placed so that they do not cover one another if that can be.
+    """
+    across = _Scale(x, [left for left, _ in dots], _LEFT + 14, _END - 14)
+    up = _Scale(y, _ends(dot for _, dot in dots), _FLOOR - 8, _TOP + 12)
     drawn = _frame(across, up)
-    places = [(across.at(point.x), up.at(point.y)) for point in points]
-    taken = [(left - 6, top - 6, left + 6, top + 6) for left, top in places]
-    for point, (left, top) in zip(points, places, strict=True):
-        if point.low is not None and point.high is not None:
-            drawn.append(_line("span s0", left, up.at(point.low), left, up.at(point.high)))
+    placed = [(across.at(left), up.at(dot.value), dot) for left, dot in dots]
+    taken = [(left - 6, top - 6, left + 6, top + 6) for left, top, _ in placed]
+    for left, top, dot in placed:
+        if dot.low is not None and dot.high is not None:
+            drawn.append(_line("span s0", left, up.at(dot.low), left, up.at(dot.high)))
         drawn.append(_dot(0, left, top))
-    for point, (left, top) in zip(points, places, strict=True):
-        box = _free_box(left, top, len(point.label) * _LETTER, taken)
+    for left, top, dot in placed:
+        box = _free_box(left, top, len(dot.label) * _LETTER, taken)
         taken.append(box)
-        drawn.append(_text(box[0], box[3] - 3, point.label))
+        drawn.append(_text(box[0], box[3] - 3, dot.label))
     return _plot(drawn, HEIGHT, caption)
 
 
@@ -127,8 +118,7 @@ def interval_plot(
     marks: dashed vertical lines, by what they mean.
     """
     marks = marks or {}
-    values = [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
-    across = _Scale(axis, [*values, *marks.values()], 24, WIDTH - 24)
+    across = _Scale(axis, [*_ends(dots), *marks.values()], 24, WIDTH - 24)
     drawn: list[str] = []
     top, label = float(_TOP + 6), None
     for dot in dots:
@@ -228,6 +218,11 @@ class _Scale:
         if self.axis.percent:
             return f"{value * 100:.6g} %"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _ends(dots: Iterable[Dot]) -> list[float]:
+    """All values that an axis must reach."""
+    return [end for dot in dots for end in (dot.value, dot.low, dot.high) if end is not None]
 
 
 def _below(across: _Scale, floor: float) -> list[str]:

@@ -22,7 +22,7 @@ from unblur.errors import ArtifactError, DataError, nearest, some
 SCHEMA = 1
 """The version of the form that `Report.to_dict` gives."""
 
-T = TypeVar("T")
+RecordT = TypeVar("RecordT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,7 +335,7 @@ def _list(parts: Mapping[str, Any], name: str) -> list[Any]:
     return entries
 
 
-def _build(cls: type[T], values: Any) -> T:
+def _build(cls: type[RecordT], values: Any) -> RecordT:
     """A record from the keys of a table, which must be just the record's fields."""
     names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
     if not isinstance(values, Mapping):

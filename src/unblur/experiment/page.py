@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from unblur.document.blocks import Block, Document, Listing, Paragraph, Plot, Section, Table
+from unblur.document.blocks import Document, DocumentBlock, Listing, Paragraph, Plot, Section, Table
 from unblur.document.plots import Axis, Dot, Series, interval_plot, line_plot
 from unblur.evaluation.metrics import LIST_METRICS
 from unblur.evaluation.report import Measurement, Report, measurement_table
@@ -79,7 +79,7 @@ def popularity_plot(curves: Series, n_users: int) -> Plot:
     )
 
 
-def response_blocks(response: Series) -> tuple[Block, ...]:
+def response_blocks(response: Series) -> tuple[DocumentBlock, ...]:
     """A filter over eigenvalues."""
     return (
         Paragraph(
@@ -129,8 +129,8 @@ def made_with(versions: Mapping[str, object], machine: Mapping[str, object]) -> 
     ]
 
 
-def _measured(report: Report, n_users: int) -> list[Block]:
-    blocks: list[Block] = [measurement_table(report.measurements, brief=True)]
+def _measured(report: Report, n_users: int) -> list[DocumentBlock]:
+    blocks: list[DocumentBlock] = [measurement_table(report.measurements, brief=True)]
     doubted = [
         entry
         for entry in report.measurements

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.document.blocks import Block, Paragraph, Plot, Section, Table, number
+from unblur.document.blocks import DocumentBlock, Paragraph, Plot, Section, Table, number
 from unblur.document.plots import Axis, bar_plot, line_plot
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def trials_sections(trials: pl.DataFrame) -> list[Section]:
     values = good[metric].to_numpy().astype(np.float64)
     shares = {path: importance(good[path].to_list(), values) for path in paths}
     ranked = sorted(paths, key=lambda path: -shares[path])
-    blocks: list[Block] = [_history(trials, metric, good["trial"].to_list(), values)]
+    blocks: list[DocumentBlock] = [_history(trials, metric, good["trial"].to_list(), values)]
     if paths and len(good) > 2:
         blocks.append(
             bar_plot(
@@ -61,7 +61,7 @@ def trials_sections(trials: pl.DataFrame) -> list[Section]:
                 "in quarters). Few trials say little.",
             )
         )
-    slices: list[Block] = [
+    slices: list[DocumentBlock] = [
         _slice(path, good[path].to_list(), values, metric) for path in ranked[:_MOST_SLICES]
     ]
     if len(ranked) > _MOST_SLICES:

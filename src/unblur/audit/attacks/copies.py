@@ -16,7 +16,7 @@ from unblur.audit.attacks.neighbours import nearness
 from unblur.audit.attacks.rates import FEWEST_USERS, NO_CONTROL, Proportion, Unmeasured, too_few
 from unblur.audit.attacks.samples import Samples, drawn, row_hashes
 from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
-from unblur.document.blocks import Block, Paragraph, Section, Table, number
+from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, number
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
 
@@ -144,7 +144,7 @@ class CopiesAndDistances(Outcome):
                 blocks += outcome._blocks()
         return Section("Copies and distances", tuple(blocks))
 
-    def _blocks(self) -> list[Block]:
+    def _blocks(self) -> list[DocumentBlock]:
         copies, distances = self.copies, self.distances
         rows = (
             ("the very items of a training user", copies.exact.cell(), copies.holdout_exact.cell()),
@@ -164,7 +164,7 @@ class CopiesAndDistances(Outcome):
             )
         ]
         mean = number(distances.dissimilarity), "–" if apart is None else f"{number(apart)} ¹"
-        blocks: list[Block] = [
+        blocks: list[DocumentBlock] = [
             Table(("synthetic users with", "synthetic", "holdout users"), rows, "Copies of training users."),
             Paragraph(
                 "Distances are secondary: a set can be far from every training user and still give members away, and two "

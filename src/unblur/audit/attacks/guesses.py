@@ -21,7 +21,7 @@ from unblur.audit.attacks.neighbours import closest
 from unblur.audit.attacks.rates import FEWEST_USERS, NO_CONTROL, Interval, Proportion, Unmeasured, too_few
 from unblur.audit.attacks.samples import Samples, drawn
 from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
-from unblur.document.blocks import Block, Paragraph, Section, Table
+from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table
 from unblur.evaluation.significance import holm
 from unblur.models.linear.neighbours import top_per_row
 from unblur.progress import Progress, silent
@@ -132,7 +132,7 @@ class Guesses(Outcome):
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
         """Members, outsiders and baseline of every try."""
         how = dict.fromkeys(text for attack in attacks for text in attack.tries.values())
-        blocks: list[Block] = [
+        blocks: list[DocumentBlock] = [
             Paragraph(
                 f"{' '.join(how)} What is right about outsiders as often as about members is not a leak."
             )

@@ -26,7 +26,7 @@ from unblur.audit.attacks.neighbours import Nearness, nearness
 from unblur.audit.attacks.rates import FEWEST_USERS, Area, Catch, Scores, Unmeasured, area, catch, roc_points
 from unblur.audit.attacks.samples import Samples, drawn
 from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
-from unblur.document.blocks import Block, Paragraph, Section, Table, interval, number
+from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, interval, number
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.significance import holm
 from unblur.progress import Progress, ProgressEvent, silent
@@ -123,7 +123,7 @@ class Membership(Outcome):
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
         """Areas, rates and ROC curves of every attacker."""
         told, areas, reason = _told(outcomes)
-        blocks: list[Block] = [
+        blocks: list[DocumentBlock] = [
             Paragraph(
                 "Can somebody who holds the synthetic set, and knows all items of a person, tell whether that person was in "
                 "the training data? An area of 0.5 is guessing, 1 is certainty: it is how often a random member is ranked "

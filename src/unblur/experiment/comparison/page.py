@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from unblur.document.blocks import (
-    Block,
     Cell,
     Document,
+    DocumentBlock,
     Listing,
     Paragraph,
     Plot,
@@ -16,7 +16,7 @@ from unblur.document.blocks import (
     interval,
     number,
 )
-from unblur.document.plots import Axis, Point, interval_plot, line_plot, named_point_plot
+from unblur.document.plots import Axis, interval_plot, line_plot, named_dot_plot
 from unblur.evaluation.metrics import HEAD, MEANINGS, metric_at, parse_metric
 from unblur.evaluation.significance import LEVEL, PERMUTATIONS
 from unblur.experiment.comparison.summary import Comparison
@@ -161,7 +161,7 @@ def pairs(found: Comparison) -> Table:
     return Table(columns, rows)
 
 
-def _level(found: Comparison) -> tuple[Block, ...]:
+def _level(found: Comparison) -> tuple[DocumentBlock, ...]:
     """Each model next to those after it that chance alone could explain its lead over."""
     if not found.differences:
         return ()
@@ -260,12 +260,11 @@ def _accuracy_against_cost(found: Comparison) -> list[Plot]:
         ],
     }
     captions = ("the time to fit the chosen setting", "the time to serve")
-    entries = [found.figures[result.name][found.metric] for result in found.results]
     return [
-        named_point_plot(
+        named_dot_plot(
             [
-                Point(label=result.name, x=time, y=entry.value, low=entry.low, high=entry.high)
-                for result, entry, time in zip(found.results, entries, taken, strict=True)
+                (time, dot(found.figures[result.name][found.metric], result.name))
+                for result, time in zip(found.results, taken, strict=True)
             ],
             x=Axis(label=label, logarithmic=True),
             y=Axis(label=found.metric),
@@ -281,7 +280,7 @@ def _popularity(found: Comparison) -> Plot:
     return popularity_plot(curves, found.size["counted"])
 
 
-def _groups(found: Comparison) -> tuple[Block, ...]:
+def _groups(found: Comparison) -> tuple[DocumentBlock, ...]:
     """The metric for users with few and many interactions; recall of popular and rare items."""
     if not found.groups:
         return ()

@@ -27,6 +27,7 @@ from unblur.compat.command_line import (
     unchanged,
 )
 from unblur.errors import RecipeError, nearest
+from unblur.experiment.recipe.library import text_of
 
 MODELS: Mapping[str, str] = MappingProxyType({"DiffRec": "diffrec", "LDiffRec": "l-diffrec"})
 """RecBole's names of the models, and the kinds of ours."""
@@ -382,25 +383,17 @@ def checked(name: str, value: Any, option: Parameter) -> Any:
         return option.default
 
 
-def read_text(path: str | Path, must: str) -> str:
-    """The text of a file. Raises `RecipeError`, which begins with what it `must` be, where it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
-        raise RecipeError(f"{must}; {path}: {reason}. Check the path.") from None
-
-
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The options of a YAML file, read safely; ``1e-3`` is a number, as in RecBole.
 
     Raises `RecipeError` for a file that cannot be read or is not a table of options.
     """
     try:
-        options = yaml.load(read_text(path, "A configuration must be a readable YAML file"), Loader=_Loader)
+        source = text_of(Path(path), "A configuration must be a readable YAML file")
+        options = yaml.load(source, Loader=_Loader)
     except yaml.YAMLError as problem:
-        said = " ".join(str(problem).split())
-        raise RecipeError(f"A configuration must be plain YAML; {path}: {said}. Correct it.") from None
+        one_line = " ".join(str(problem).split())
+        raise RecipeError(f"A configuration must be plain YAML; {path}: {one_line}. Correct it.") from None
     options = {} if options is None else options
     require(
         isinstance(options, dict) and all(isinstance(name, str) for name in options),

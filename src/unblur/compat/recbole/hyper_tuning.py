@@ -24,14 +24,14 @@ from unblur.compat.recbole.configuration import (
     checked,
     configure,
     parameters,
-    read_text,
     whole,
 )
-from unblur.compat.recbole.recipe import measured_by, valid_metric
+from unblur.compat.recbole.recipe import valid_metric
 from unblur.compat.recbole.running import device_of, prepared_for, result_of
 from unblur.errors import RecipeError, SpecError, nearest
 from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.measuring import Outcome
+from unblur.experiment.recipe.library import text_of
 from unblur.progress import Progress, silent
 from unblur.recommender import Recommender
 from unblur.spec import spec_to_dict
@@ -98,7 +98,7 @@ def run_hyper(
         prepared.split,
         space,
         trials=10**9 if algo == "exhaustive" else max_evals,
-        metric=measured_by(configuration)[valid_metric(configuration)],
+        metric=valid_metric(configuration),
         sampler=algo,
         seed=prepared.recipe.seed,
         folder=folder,
@@ -144,7 +144,7 @@ def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
     Raises `RecipeError`, with the line, for one that is not ``name type range``, and for a name that is there
     twice.
     """
-    lines = read_text(path, "A tuning file must be readable text").splitlines()
+    lines = text_of(Path(path), "A tuning file must be readable text").splitlines()
     searched = []
     for number, line in enumerate(lines, start=1):
         words = line.split(maxsplit=2)

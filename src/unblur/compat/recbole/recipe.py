@@ -95,14 +95,14 @@ def measured_by(configuration: Configuration) -> dict[str, str]:
 
 
 def valid_metric(configuration: Configuration) -> str:
-    """RecBole's name of ``valid_metric`` in lower case. Raises `RecipeError` where it is not measured."""
+    """Our name of ``valid_metric``. Raises `RecipeError` where it is not measured."""
     name, measured = configuration["valid_metric"].lower(), measured_by(configuration)
     require(
         name in measured,
         f"valid_metric must be one that metrics and topk have measured, {', '.join(measured)}; saw "
         f"{configuration['valid_metric']!r}.{nearest(name, measured)}",
     )
-    return str(name)
+    return measured[name]
 
 
 def _eval_args(configuration: Configuration) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _model(configuration: Configuration, *, stops: bool) -> dict[str, Any]:
 
     Raises `RecipeError` for a metric, an activation or a combination of options that is not there.
     """
-    metric = measured_by(configuration)[valid_metric(configuration)]
+    metric = valid_metric(configuration)
     unused = () if configuration["time-aware"] else ("w_min", "w_max")
     options = {name: known for name, known in parameters(configuration.model).items() if name not in unused}
     start = {"kind": MODELS[configuration.model], "denoiser": {"layout": "straight"}}
@@ -281,15 +281,18 @@ def _recipe(given: Given) -> tuple[Recipe, list[str]]:
     )
     options = {name: given[name] for name in given.named if name not in _OWN}
     configuration = configure(model, dataset, options, files)
-    notes, name = list(configuration.notes), configuration.dataset
-    own_file = "data_path" in configuration.given
-    if own_file:
-        notes.append(f"give the data to the run: --data {configuration['data_path']}/{name}/{name}.inter")
-    if "checkpoint_dir" in configuration.given:
-        notes.append("checkpoint_dir has no place in a recipe: give the folder to the run: --out")
-    if {"use_gpu", "device"} & {*configuration.given}:
-        notes.append("device and use_gpu have no place in a recipe: give the device to the run: --device")
-    return recipe_of(configuration, own_file=own_file), notes
+    place = f"{configuration['data_path']}/{configuration.dataset}/{configuration.dataset}.inter"
+    elsewhere = (
+        (("data_path",), f"give the data to the run: --data {place}"),
+        (("checkpoint_dir",), "checkpoint_dir has no place in a recipe: give the folder to the run: --out"),
+        (
+            ("use_gpu", "device"),
+            "device and use_gpu have no place in a recipe: give the device to the run: --device",
+        ),
+    )
+    notes = [note for names, note in elsewhere if {*names} & {*configuration.given}]
+    recipe = recipe_of(configuration, own_file="data_path" in configuration.given)
+    return recipe, [*configuration.notes, *notes]
 
 
 PROGRAM = Program(

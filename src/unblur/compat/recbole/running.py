@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from unblur import experiment
 from unblur.compat.recbole.configuration import Configuration, configure
-from unblur.compat.recbole.recipe import measured_by, recipe_of, valid_metric
+from unblur.compat.recbole.recipe import measured_by, recipe_of
 from unblur.data.files.writing import replacing
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
@@ -78,7 +78,7 @@ def run_recbole(
             stream.write((json.dumps(kept, indent=1) + "\n").encode())
     best = _validated(configuration, prepared, outcome.model)
     return {
-        "best_valid_score": None if best is None else best[valid_metric(configuration)],
+        "best_valid_score": None if best is None else best[configuration["valid_metric"].lower()],
         "valid_score_bigger": True,
         "best_valid_result": best,
         "test_result": result_of(configuration, outcome.evaluations[0]),

@@ -58,14 +58,17 @@ def own_recipe(word: str, kinds: Mapping[str, str], noun: str) -> Recipe:
     )
 
 
-def _read(source: Traversable | Path, name: str) -> Recipe:
+def text_of(source: Traversable | Path, must: str) -> str:
+    """The text of a file. Raises `RecipeError`, which begins with what it `must` be, if it cannot be read."""
     try:
-        text = source.read_text(encoding="utf-8")
+        return source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-        raise RecipeError(
-            f"A recipe must be a readable TOML file; {source}: {reason}. Check the path."
-        ) from None
+        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
+        raise RecipeError(f"{must}; {source}: {reason}. Check the path.") from None
+
+
+def _read(source: Traversable | Path, name: str) -> Recipe:
+    text = text_of(source, "A recipe must be a readable TOML file")
     try:
         return Recipe.from_toml(text, name=name)
     except RecipeError as problem:

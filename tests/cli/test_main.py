@@ -5,13 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import unblur as package
 from tests.cli.conftest import Unblur
 from tests.synthesis.utility.rated import MODEL, write_parts, write_recipe
+from unblur.cli.options import reads_data
+from unblur.experiment.recipe.parts import Reading
 
 VERBS = ("demo", "recipes", "run", "fit", "evaluate", "recommend", "translate")
 HELP_SECONDS = 0.5
@@ -182,6 +188,13 @@ def test_errors_of_reading_name_options(
     assert ran.code == 2
     assert wanted in " ".join(ran.err.split())
     assert "`" not in ran.err
+
+
+def test_every_way_to_read_of_a_recipe_has_an_option() -> None:
+    @reads_data
+    def command(name: str, reading: Mapping[str, Any]) -> None: ...
+
+    assert [*signature(command).parameters][1:] == [field.name for field in fields(Reading)]
 
 
 def test_what_a_rating_means_is_asked_for_in_options(unblur: Unblur, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, NamedReading, dataset
 from unblur.data.files.reading import split_files
+from unblur.data.formats.opening import contents_of
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, about, some
@@ -149,10 +150,9 @@ def _own_files(name: str | Dataset | None, path: Path) -> dict[str, Path]:
     files = split_files(path)
     if "train" in files:
         return files
-    seen = sorted(entry.name for entry in path.iterdir())
     raise DataError(
         f"A folder of data must hold train, valid and test files (train.parquet, say); {path} holds "
-        f"{some(seen, 8) or 'nothing'}. Name its files so, or give the path of one file."
+        f"{contents_of(path)}. Name its files so, or give the path of one file."
     )
 
 
@@ -160,10 +160,9 @@ def _complete(wanted: Dataset, folder: Path) -> dict[str, Path]:
     files = wanted.files_in(folder)
     missing = [part for part in wanted.parts if part not in files]
     if missing:
-        seen = sorted(entry.name for entry in folder.iterdir())
         raise DataError(
             f"A copy of {wanted.name} must have the files {', '.join(wanted.parts)}; {folder} lacks "
-            f"{some(missing)} and holds {some(seen, 8) or 'nothing'}. {wanted.by_hand}"
+            f"{some(missing)} and holds {contents_of(folder)}. {wanted.by_hand}"
         )
     return files
 

@@ -102,15 +102,13 @@ class Dataset:
 
     def files_in(self, folder: Path) -> dict[str, Path]:
         """The file of each part in a folder, in the first format of `unblur.data.files` that is there."""
-        files: dict[str, Path] = {}
-        for part in self.parts:
-            for stem in (part, *self.file_names.get(part, ())):
-                named = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
-                file = next(filter(Path.is_file, named), None)
-                if file is not None:
-                    files[part] = file
-                    break
-        return files
+        return {part: files[0] for part in self.parts if (files := self._copies_of(part, folder))}
+
+    def _copies_of(self, part: str, folder: Path) -> list[Path]:
+        """The files in a folder that go by a name of the part, in the order of names and formats."""
+        stems = (part, *self.file_names.get(part, ()))
+        named = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
+        return [file for file in named if file.is_file()]
 
 
 def _dataset(name: str, facts: dict[str, Any]) -> Dataset:

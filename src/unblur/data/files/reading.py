@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unblur.data.formats.opening import SUFFIXES
+from unblur.data.formats.opening import SUFFIXES, contents_of
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, nearest, some
 
@@ -36,10 +36,9 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
         )
     parts = split_files(place)
     if "train" not in parts:
-        seen = sorted(entry.name for entry in place.iterdir())
         raise DataError(
             f"A split folder must hold a train file (train.parquet, say); {place} holds "
-            f"{some(seen, 8) or 'nothing'}. Name the files train, valid and test, or read them one by one."
+            f"{contents_of(place)}. Name the files train, valid and test, or read them one by one."
         )
     return {part: Interactions.read(file, **options) for part, file in parts.items()}
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,14 @@ from scipy import sparse
 from unblur.data.formats.opening import FORMATS, SUFFIXES, FileFormat
 from unblur.data.interactions import Interactions
 from unblur.errors import ArtifactError, DataError, nearest, some
+
+_TYPED_NAMES = {
+    "user": "user_id:token",
+    "item": "item_id:token",
+    "weight": "weight:float",
+    "timestamp": "timestamp:float",
+}
+"""The columns in the header of a file for RecBole."""
 
 
 @contextmanager
@@ -141,40 +149,32 @@ def write(
             )
         with replacing(target) as stream:
             np.save(stream, frame.select("user", "item").to_numpy().astype(np.int64), allow_pickle=False)
-    elif chosen == "adjacency":
+    else:
+        table, options = _as_text(
+            frame, chosen, delimiter or ("\t" if target.suffix.lower() == ".tsv" else ",")
+        )
+        with replacing(target) as stream:
+            table.write_csv(stream, **options)
+
+
+def _as_text(frame: pl.DataFrame, chosen: FileFormat, delimiter: str) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The table that is written as delimited text, and how."""
+    if chosen == "adjacency":
         _holds(chosen, frame, [" ", "\t", "\n", "\r"])
         lists = frame.cast(pl.String).group_by("user", maintain_order=True).agg(pl.col("item").str.join(" "))
-        with replacing(target) as stream:
-            lists.select(pl.concat_str("user", "item", separator=" ")).write_csv(
-                stream, include_header=False, quote_style="never"
-            )
-    elif chosen == "recbole":
+        lines = lists.select(pl.concat_str("user", "item", separator=" "))
+        return lines, {"include_header": False, "quote_style": "never"}
+    if chosen == "recbole":
         _holds(chosen, frame, ["\t", "\n", "\r"])
-        kinds = {
-            "user": "user_id:token",
-            "item": "item_id:token",
-            "weight": "weight:float",
-            "timestamp": "timestamp:float",
-        }
-        with replacing(target) as stream:
-            frame.rename({name: kinds[name] for name in frame.columns}).write_csv(
-                stream, separator="\t", quote_style="never"
-            )
-    else:
-        _write_delimited(frame, target, delimiter or ("\t" if target.suffix.lower() == ".tsv" else ","))
-
-
-def _write_delimited(frame: pl.DataFrame, target: Path, delimiter: str) -> None:
+        named = frame.rename({name: _TYPED_NAMES[name] for name in frame.columns})
+        return named, {"separator": "\t", "quote_style": "never"}
     if len(delimiter.encode()) == 1:
-        with replacing(target) as stream:
-            frame.write_csv(stream, separator=delimiter)
-        return
-    _holds("csv", frame, [delimiter, "\n", "\r", "\x1f"])
-    lines = frame.select(
-        pl.concat_str(pl.all().cast(pl.String), separator=delimiter).alias(delimiter.join(frame.columns))
-    )
-    with replacing(target) as stream:
-        lines.write_csv(stream, quote_style="never")
+        return frame, {"separator": delimiter}
+    _holds(chosen, frame, [delimiter, "\n", "\r", "\x1f"])
+    header = delimiter.join(frame.columns)
+    return frame.select(pl.concat_str(pl.all().cast(pl.String), separator=delimiter).alias(header)), {
+        "quote_style": "never"
+    }
 
 
 def _write_matrix(data: Interactions, target: Path) -> None:

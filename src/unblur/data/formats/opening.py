@@ -120,6 +120,11 @@ def checked_path(path: str | Path) -> Path:
     return file
 
 
+def contents_of(folder: Path) -> str:
+    """The names of the files in a folder, as far as an error message has room for them."""
+    return some(sorted(entry.name for entry in folder.iterdir()), 8) or "nothing"
+
+
 def guess_format(file: Path, start: bytes) -> FileFormat | None:
     """The format that the first bytes and the ending tell; `None` for text whose lines must decide."""
     if start.startswith(b"PAR1"):

@@ -12,7 +12,8 @@ from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
 from unblur.progress import ProgressEvent
-from unblur.recommender import Recommender, Scorer, Tensors
+from unblur.recommender import Recommender, Scorer
+from unblur.spec import Spec
 
 ITEMS = Vocabulary(["a", "b", "c", "d", "e"])
 COUNTS = np.array([4, 8, 0, 2, 2])
@@ -28,19 +29,22 @@ WEIGHTS = np.array(
 )
 
 
+class TableSpec(Spec):
+    """Nothing to set."""
+
+    kind: ClassVar[str] = "table"
+
+
 class Table(Recommender):
     """A score is the sum of a table's rows."""
 
     linear: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        super().__init__(None, ITEMS, COUNTS)
+        super().__init__(TableSpec(), ITEMS, COUNTS)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         return np.asarray(histories.binarized().matrix @ WEIGHTS, dtype=np.float32)
-
-    def tensors(self) -> Tensors:
-        return {}
 
 
 class Largest(Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
+from unblur.errors import CapabilityError
+from unblur.privacy.accountant import accountant
 
 settings.register_profile(
     "unblur",
@@ -34,6 +37,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip("needs a CUDA device; this machine has none")
     if item.get_closest_marker("realdata") and not os.environ.get("UNBLUR_DATA"):
         pytest.skip("needs public data; UNBLUR_DATA is not set")
+
+
+@pytest.fixture
+def opacus() -> type[Any]:
+    """The class of opacus' accountant; a test that uses it is skipped without opacus."""
+    try:
+        return accountant()
+    except CapabilityError:
+        pytest.skip("needs opacus; install the extra `privacy`")
 
 
 @pytest.fixture(scope="session")

@@ -124,6 +124,19 @@ def tasks() -> dict[str, type[Any]]:
     return {name: TASKS.load(name) for name in TASKS}
 
 
+ATTACKS = Registry(
+    "attack",
+    {
+        "membership": "unblur.audit.attacks.membership:MembershipInference",
+        "singling-out": "unblur.audit.attacks.guesses:SinglingOut",
+        "item-inference": "unblur.audit.attacks.guesses:ItemInference",
+        "copies": "unblur.audit.attacks.copies:Copying",
+    },
+    "unblur.attacks",
+)
+"""The attacks of an audit, in the order in which they are run."""
+
+
 def recommender_spec(kind: str) -> type[Any]:
     """The spec class of a kind. Raises as `Registry.load`."""
     return RECOMMENDERS.load(kind)

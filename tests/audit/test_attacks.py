@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.audit.sets import Groups, groups, rows
-from unblur.audit.attacks.attack import Attack, Needs, Outcome
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs
 from unblur.audit.attacks.copies import Copying
 from unblur.audit.attacks.guesses import Guesses, SinglingOut
 from unblur.audit.attacks.membership import Membership, MembershipInference
 from unblur.audit.attacks.rates import Area, Proportion, Unmeasured
 from unblur.audit.attacks.samples import Samples
 from unblur.audit.auditor import audit, usual_attacks
+from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.audit.page import audit_document
-from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
 from unblur.document.html import as_html
 from unblur.errors import SpecError
-from unblur.progress import Progress, silent
+from unblur.progress import Progress
 from unblur.randomness import RNG, generator
+from unblur.registry import ATTACKS
 
 
 class SharedItems(Attack):
@@ -35,12 +37,7 @@ class SharedItems(Attack):
     tries = {"shared items": "how many items are shared with <one> synthetic user"}  # noqa: RUF012
 
     def run(
-        self,
-        samples: Samples,
-        *,
-        users: int | None = 10_000,
-        rng: RNG | None = None,
-        progress: Progress = silent,
+        self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, Membership]:
         assert samples.holdout is not None
         row = samples.synthetic.matrix[[int(generator(rng).integers(samples.synthetic.n_users))]].T
@@ -51,12 +48,12 @@ class SharedItems(Attack):
 
 
 @dataclass(frozen=True)
-class Longest(Outcome):
+class Longest(AttackOutcome):
     """A class of outcomes that the package knows nothing of."""
 
     items: int
 
-    def own_verdicts(self, limits: Gates) -> Iterator[Verdict]:
+    def own_conclusions(self, limits: Gates) -> Iterator[Conclusion]:
         yield Finding("leak", f"The longest row has {self.items} items.")
         yield Gate("longest", self.items < 5, "too long")
 
@@ -67,7 +64,7 @@ class LongestRow(Attack):
     outcome = Longest
     tries = {"longest row": "The row with most items is looked at."}  # noqa: RUF012
 
-    def run(self, samples: Samples, **_: Any) -> Mapping[str, Longest]:
+    def run(self, samples: Samples, *_: Any) -> Mapping[str, Longest]:
         return {"longest row": Longest(int(samples.synthetic.user_degrees.max()))}
 
 
@@ -105,6 +102,28 @@ def test_an_attack_from_outside_is_run_reported_gated_and_described(people: Grou
     assert "how many items are shared with &lt;one&gt; synthetic user" in page
     assert "<h2>A long row stands out</h2>" in page
     assert "The row with most items is looked at." in page
+
+
+def test_an_attack_of_an_installed_distribution_is_run_too(
+    people: Groups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "toy_attacks-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-attacks\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(
+        "[unblur.attacks]\nshared-items = tests.audit.test_attacks:SharedItems\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    ATTACKS.refresh()
+    try:
+        names = [attack.name for attack in usual_attacks()]
+        found = audit(people.train, rows(people.others), people.holdout, rng=1)
+    finally:
+        monkeypatch.undo()
+        ATTACKS.refresh()
+    assert (names[0], names[-1], len(names)) == ("membership", "shared items", 7)
+    assert [entry.attacker for entry in found.privacy.membership][-1] == "shared items"
+    assert len(usual_attacks()) == 6
 
 
 def test_another_attack_moves_no_figure_of_the_rest(people: Groups) -> None:
@@ -157,13 +176,13 @@ def test_two_attacks_may_not_try_something_under_one_name(people: Groups) -> Non
 
 def test_an_outcome_of_another_class_stands_for_itself() -> None:
     missing = Unmeasured("cannot be measured: for a test")
-    verdicts = list(Longest.verdicts({"one": Longest(3), "two": missing}, Gates()))
-    assert verdicts == [
+    conclusions = list(Longest.conclusions({"one": Longest(3), "two": missing}, Gates()))
+    assert conclusions == [
         Finding("leak", "The longest row has 3 items."),
         Gate("longest", True, "too long"),
         Finding("unmeasured", "Two: cannot be measured: for a test."),
     ]
-    assert list(Outcome().own_verdicts(Gates())) == []
+    assert list(AttackOutcome().own_conclusions(Gates())) == []
 
 
 def test_scores_of_an_attacker_are_judged_as_ours_are() -> None:

@@ -17,7 +17,6 @@ from unblur.audit.attacks.guesses import (
     _claims,
     _held,
     _hide,
-    _holders,
     _most_popular,
     beyond_chance,
     excess_of,
@@ -26,11 +25,12 @@ from unblur.audit.attacks.membership import Membership, _about_catch
 from unblur.audit.attacks.rates import Area, Catch, Proportion, Unmeasured, area
 from unblur.audit.attacks.samples import samples
 from unblur.audit.auditor import Audit, audit
+from unblur.audit.conclusions import Gates
 from unblur.audit.fidelity import fidelity
-from unblur.audit.verdicts import Gates
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, VocabularyMismatch
+from unblur.progress import silent
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +294,7 @@ def test_claims_point_at_one_row_and_hold_different_items(people: Groups) -> Non
     assert len(claims) == 200
     assert (counts == 1).all()
     assert (np.diff(np.sort(claims, axis=1), axis=1) > 0).all()
-    np.testing.assert_array_equal(_holders(claims, matrix), counts)
+    np.testing.assert_array_equal(_held(claims, matrix)[0], counts)
 
 
 def test_the_hidden_item_is_gone_and_the_naive_guess_is_the_most_popular_unknown_one(people: Groups) -> None:
@@ -313,9 +313,9 @@ def test_what_a_claim_gains_by_leaving_somebody_out_is_counted() -> None:
     random = np.random.default_rng(3)
     matrix = binary(random, 30, 8, 0.4)
     claims = np.array([[0, 1], [2, 5], [1, 7], [3, 4]])
-    right = int((_holders(claims, matrix) == 1).sum())
+    right = int((_held(claims, matrix)[0] == 1).sum())
     without = [
-        int((_holders(claims, matrix[np.delete(np.arange(30), row)]) == 1).sum()) - right for row in range(30)
+        int((_held(claims, matrix[np.delete(np.arange(30), row)])[0] == 1).sum()) - right for row in range(30)
     ]
     np.testing.assert_array_equal(_held(claims, matrix)[1], without)
 
@@ -326,7 +326,7 @@ def test_claims_about_the_same_people_do_not_pass_for_many() -> None:
     for seed in range(10):
         people = groups(400, 150, mean_items=20, rng=seed)
         sets = samples(people.train, rows(people.others), people.holdout)
-        guess = SinglingOut(5).run(sets, rng=seed)["singling out by 5 items"]
+        guess = SinglingOut(5).run(sets, None, seed, silent)["singling out by 5 items"]
         assert isinstance(guess, Guesses)
         assert guess.attack.design > 1
         assert isinstance(guess.excess, tuple)
@@ -338,7 +338,7 @@ def test_few_kept_out_users_are_no_control_group_for_claims(people: Groups) -> N
     made = rows(people.others.take_users(slice(0, 300)))
     for size, measured in ((19, False), (20, True)):
         sets = samples(people.train, made, people.holdout.take_users(slice(0, size)))
-        found = SinglingOut(3, claims=200).run(sets, rng=1)["singling out by 3 items"]
+        found = SinglingOut(3, claims=200).run(sets, None, 1, silent)["singling out by 3 items"]
         assert isinstance(found, Guesses)
         assert isinstance(found.excess, Unmeasured) is not measured
     audited = audit(people.train, made, people.holdout.take_users(slice(0, 2)), rng=1)

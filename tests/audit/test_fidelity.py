@@ -12,7 +12,7 @@ from scipy.spatial.distance import jensenshannon
 from tests.audit.sets import binary, groups
 from unblur.audit.fidelity import (
     STATISTICS,
-    Summary,
+    Tally,
     cooccurrence_distance,
     fidelity,
     grouped_cooccurrence,
@@ -27,7 +27,7 @@ def test_every_statistic_is_that_of_scipy(seed: int, n: int, m: int) -> None:
     random = np.random.default_rng(seed)
     one, train = binary(random, n, 15, 0.2), binary(random, m, 15, random.random() * 0.5)
     found = {
-        name: entry.of(Summary.of(one, most=15), Summary.of(train, most=15))[0]
+        name: entry.of(Tally.of(one, most=15), Tally.of(train, most=15))[0]
         for name, entry in STATISTICS.items()
     }
     p, q = one.sum(axis=0) / one.sum(), train.sum(axis=0) / train.sum()
@@ -56,9 +56,9 @@ def test_a_resample_is_the_set_with_repeated_users() -> None:
     one, train = binary(random, 25, 15, 0.2), binary(random, 30, 15, 0.3)
     drawn = random.integers(0, 25, (3, 25))
     weights = np.stack([np.bincount(row, minlength=25) for row in drawn])
-    against, many = Summary.of(train, most=15), Summary.of(one, weights, most=15)
+    against, many = Tally.of(train, most=15), Tally.of(one, weights, most=15)
     for entry in STATISTICS.values():
-        by_hand = [entry.of(Summary.of(one[row], most=15), against)[0] for row in drawn]
+        by_hand = [entry.of(Tally.of(one[row], most=15), against)[0] for row in drawn]
         np.testing.assert_allclose(entry.of(many, against), by_hand, atol=1e-12)
 
 

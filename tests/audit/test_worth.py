@@ -10,9 +10,9 @@ import pytest
 from tests.audit.sets import Groups, groups, rows
 from unblur.audit.attacks.samples import samples
 from unblur.audit.auditor import audit
+from unblur.audit.conclusions import Finding, Gate, Gates
 from unblur.audit.page import audit_document
-from unblur.audit.verdicts import Finding, Gate, Gates
-from unblur.audit.worth import Worth, best_taught, taught_recommenders, utility_verdicts, worth
+from unblur.audit.worth import Worth, best_taught, taught_recommenders, utility_conclusions, worth
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.document.html import as_html
@@ -160,12 +160,12 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise
         metric=RECALL,
         **dict.fromkeys(("real", "synthetic", "both", "lost", "gained"), nothing),  # type: ignore[arg-type]
     )
-    verdicts = list(utility_verdicts([blank], Gates(min_utility=0.5)))
-    gate = next(each for each in verdicts if isinstance(each, Gate))
+    conclusions = list(utility_conclusions([blank], Gates(min_utility=0.5)))
+    gate = next(each for each in conclusions if isinstance(each, Gate))
     assert (gate.passed, "cannot be measured" in gate.reason) == (False, True)
     assert any(
         isinstance(each, Finding) and each.kind == "unmeasured" and "What the set teaches" in each.text
-        for each in verdicts
+        for each in conclusions
     )
 
 

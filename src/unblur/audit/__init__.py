@@ -1,3 +1,3 @@
-"""What a synthetic set gives away, how like the real one it is, and what it is worth."""
+"""Audits of synthetic sets: what they give away, how like the real one they are, and what they are worth."""
 
 from __future__ import annotations

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias, cast
 
-from unblur.audit.attacks.attack import Attack, Outcome, Outcomes
-from unblur.audit.attacks.copies import Copies, CopiesAndDistances, Copying
-from unblur.audit.attacks.guesses import Guesses, ItemInference, SinglingOut
-from unblur.audit.attacks.membership import Membership, MembershipInference
+from unblur.audit.attacks.attack import Attack, AttackOutcome, AttackOutcomes
+from unblur.audit.attacks.copies import Copies, CopiesAndDistances
+from unblur.audit.attacks.guesses import Guesses
+from unblur.audit.attacks.membership import Membership
 from unblur.audit.attacks.rates import Unmeasured
 from unblur.audit.attacks.samples import Samples, samples
+from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates, gravest_first
 from unblur.audit.fidelity import Fidelity, fidelity
-from unblur.audit.validity import ValidityCheck, validity, validity_verdicts
-from unblur.audit.verdicts import Finding, Gate, Gates, Verdict, gravest_first
-from unblur.audit.worth import Worth, utility_verdicts, worth
+from unblur.audit.validity import ValidityCheck, validity, validity_conclusions
+from unblur.audit.worth import Worth, utility_conclusions, worth
 from unblur.data.interactions import Interactions
 from unblur.document.blocks import Section
 from unblur.errors import DataError, SpecError
@@ -31,6 +31,7 @@ from unblur.evaluation.report import Provenance
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import RecommenderSpec
+from unblur.registry import ATTACKS
 
 Recommenders: TypeAlias = Callable[[Interactions, Interactions], Sequence[RecommenderSpec]]
 """Chooses recommenders for train and synthetic users, as they are taught."""
@@ -40,11 +41,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class AttackResults:
-    """What all attacks came to."""
+    """The outcomes of all attacks."""
 
     attacks: tuple[Attack, ...]
     """As they were run, one after the other."""
-    outcomes: Mapping[type[Outcome], Outcomes]
+    outcomes: Mapping[type[AttackOutcome], AttackOutcomes]
     """By their class, which reports and judges them together, and by the names of the tries."""
 
     def report(self) -> dict[str, Any]:
@@ -52,10 +53,10 @@ class AttackResults:
         parts = [outcome.report(together) for outcome, together in self.outcomes.items()]
         return {name: value for part in parts for name, value in part.items()}
 
-    def verdicts(self, limits: Gates) -> Iterator[Verdict]:
-        """What follows from the outcomes, and the limits that are about them."""
+    def conclusions(self, limits: Gates) -> Iterator[Conclusion]:
+        """Findings from the outcomes, and the gates that are about them."""
         for outcome, together in self.outcomes.items():
-            yield from outcome.verdicts(together, limits)
+            yield from outcome.conclusions(together, limits)
 
     def sections(self) -> Iterator[Section]:
         """The sections of the page, one for each class of outcomes."""
@@ -66,22 +67,22 @@ class AttackResults:
     @property
     def membership(self) -> tuple[Membership, ...]:
         """How well each attacker tells members from outsiders."""
-        return cast("tuple[Membership, ...]", tuple(self.outcomes[Membership].values()))
+        return cast("tuple[Membership, ...]", tuple(self.outcomes.get(Membership, {}).values()))
 
     @property
     def guesses(self) -> Mapping[str, Guesses | Unmeasured]:
         """Singling out by several numbers of items, and inference of a held-out item."""
-        return cast("Mapping[str, Guesses | Unmeasured]", self.outcomes[Guesses])
+        return cast("Mapping[str, Guesses | Unmeasured]", self.outcomes.get(Guesses, {}))
 
     @property
     def copies(self) -> Copies:
-        """Copies of training users."""
+        """Copies of training users. Raises `KeyError` where they were not looked for."""
         return cast("CopiesAndDistances", self.outcomes[CopiesAndDistances]["copies"]).copies
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What an audit found. See the module's docstring."""
+    """The result of an audit; see the module's docstring."""
 
     n_train: int
     n_synthetic: int
@@ -92,11 +93,11 @@ class Audit:
     fidelity: Fidelity
     privacy: AttackResults
     utility: tuple[Worth, ...] = ()
-    """What recommenders that learned from the set find of kept-out users; empty where that was not measured."""
+    """How well recommenders that learned from the set find items of kept-out users; empty where that was not measured."""
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
-    """What a reader must know: users left out, limits of the attacks."""
+    """Notes for the reader: users left out, limits of the attacks."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """How long each part took."""
     provenance: Provenance = field(default_factory=Provenance)
@@ -149,24 +150,24 @@ def audit(
         raise DataError(
             f"An audit attacks at least one user; `users` is {users}. Give more, or `None` for all."
         )
-    chance = streams(rng, "privacy", "fidelity", "utility")
+    generators = streams(rng, "privacy", "fidelity", "utility")
     started = time.perf_counter()
     given = samples(train, synthetic, holdout)
     checks = validity(synthetic, train, items=given.train.items, empty_users=empty_users)
     checked = time.perf_counter()
     likeness = fidelity(
-        given.train, given.synthetic, given.holdout, rng=chance["fidelity"], progress=progress
+        given.train, given.synthetic, given.holdout, rng=generators["fidelity"], progress=progress
     )
     compared = time.perf_counter()
-    privacy = attacked(given, attacks, users=users, rng=chance["privacy"], progress=progress)
+    privacy = attacked(given, attacks, users=users, rng=generators["privacy"], progress=progress)
     ended = time.perf_counter()
-    notes = [*given.notes, *_beyond_range(given)]
+    notes = list(given.notes)
     utility: tuple[Worth, ...] = ()
     chosen = recommenders(given.train, given.synthetic) if callable(recommenders) else recommenders
     if chosen and given.holdout is not None:
         if (given.holdout.user_degrees > 1).any():
             sets = given.train, given.synthetic, given.holdout
-            utility = worth(*sets, chosen, users=users, rng=chance["utility"], progress=progress)
+            utility = worth(*sets, chosen, users=users, rng=generators["utility"], progress=progress)
         else:
             notes.append("what the set teaches could not be measured: nobody who was kept out has two items")
     tested = time.perf_counter()
@@ -175,11 +176,11 @@ def audit(
             f"at most {users:,} random users of each set were attacked; copies were looked for among all"
         )
     limits = Gates() if gates is None else gates
-    verdicts = [
-        *validity_verdicts(checks),
-        *privacy.verdicts(limits),
-        *utility_verdicts(utility, limits),
-        *likeness.verdicts(),
+    conclusions = [
+        *validity_conclusions(checks),
+        *privacy.conclusions(limits),
+        *utility_conclusions(utility, limits),
+        *likeness.conclusions(),
     ]
     return Audit(
         n_train=train.n_users,
@@ -190,8 +191,8 @@ def audit(
         fidelity=likeness,
         privacy=privacy,
         utility=utility,
-        findings=gravest_first(verdicts),
-        gates=limits.held(verdicts),
+        findings=gravest_first(conclusions),
+        gates=limits.held(conclusions),
         notes=tuple(notes),
         seconds={
             "validity": checked - started,
@@ -207,9 +208,9 @@ def audit(
 
 
 def usual_attacks() -> tuple[Attack, ...]:
-    """Those that an audit runs unless told otherwise."""
-    kinds: Sequence[type[Attack]] = (MembershipInference, SinglingOut, ItemInference, Copying)
-    return tuple(attack for kind in kinds for attack in kind.usual())
+    """Those that an audit runs unless told otherwise: ours, then those that installed distributions add."""
+    kinds = sorted(ATTACKS, key=lambda kind: kind not in ATTACKS.ours)
+    return tuple(attack for kind in kinds for attack in ATTACKS.load(kind).usual())
 
 
 def attacked(
@@ -227,11 +228,11 @@ def attacked(
     if len(set(names)) < len(names):
         raise SpecError(f"The names of what attacks try must differ; saw {', '.join(names)}. Rename some.")
     generators = streams(rng, *(attack.name for attack in attacks))
-    outcomes: dict[type[Outcome], dict[str, Outcome | Unmeasured]] = {}
+    outcomes: dict[type[AttackOutcome], dict[str, AttackOutcome | Unmeasured]] = {}
     for at, attack in enumerate(attacks):
         unmet = attack.needs.unmet(given)
         found = (
-            attack.run(given, users=users, rng=generators[attack.name], progress=progress)
+            attack.run(given, users, generators[attack.name], progress)
             if unmet is None
             else dict.fromkeys(attack.tries, unmet)
         )
@@ -264,15 +265,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(entry) for entry in value]
     return value
-
-
-def _beyond_range(given: Samples) -> list[str]:
-    """A note where synthetic users have fewer or more items than any training user."""
-    degrees, real = given.synthetic.user_degrees, given.train.user_degrees
-    low, high = int(real.min()), int(real.max())
-    beyond = int(((degrees < low) | (degrees > high)).sum())
-    if not beyond:
-        return []
-    return [
-        f"{beyond:,} of {len(degrees):,} synthetic users have fewer or more items than any training user, {low:,} to {high:,}"
-    ]

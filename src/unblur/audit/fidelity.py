@@ -1,6 +1,6 @@
 """Fidelity: every statistic of the synthetic users beside the same one of real users who were kept out.
 
-A resample of users is a vector of how often each counts, so that a bootstrap is a matrix product: `Summary.of` takes many
+A resample of users is a vector of how often each counts, so that a bootstrap is a matrix product: `Tally.of` takes many
 such vectors at once and gives what every statistic reads.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse, stats
 
 from unblur.audit.attacks.rates import FEWEST_USERS, Interval, too_few
-from unblur.audit.verdicts import Finding
+from unblur.audit.conclusions import Finding
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, VocabularyMismatch
 from unblur.progress import Progress, ProgressEvent, silent
@@ -29,13 +29,14 @@ POPULAR = 500
 GROUPS = 20
 """In how many groups of users the interval is found, by leaving each out once."""
 CURVE_POINTS = 80
+"""At so many places a curve is drawn; more cannot be told apart on a page."""
 RESAMPLES_AT_ONCE = 20
 """How many resamples are held at a time; no result depends on it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Summary:
-    """What a set of users, or many resamples of it, amounts to."""
+class Tally:
+    """How often each item, and each number of items a user, occurs in a set of users or in many resamples of it."""
 
     items: NDArray[np.float64]
     """How often each item occurs, (n_resamples, n_items)."""
@@ -43,7 +44,7 @@ class Summary:
     """How many users have 0, 1, 2, … items, (n_resamples, most + 1)."""
 
     @classmethod
-    def of(cls, matrix: sparse.csr_array, weights: NDArray[Any] | None = None, *, most: int) -> Summary:
+    def of(cls, matrix: sparse.csr_array, weights: NDArray[Any] | None = None, *, most: int) -> Tally:
         """Of the rows of a binary matrix, each counting `weights` times, (n_resamples, n_users); once if `None`.
 
         most: the largest number of items of a user that has a place.
@@ -60,16 +61,16 @@ class Summary:
         return cls(np.asarray(matrix.T @ turned).T, np.asarray(counted.T @ turned).T)
 
 
-Distance: TypeAlias = Callable[[Summary, Summary], NDArray[np.float64]]
+Distance: TypeAlias = Callable[[Tally, Tally], NDArray[np.float64]]
 """(resamples, train) → a value for each resample, (n_resamples,)."""
 
 
-def popularity_total_variation(one: Summary, train: Summary) -> NDArray[np.float64]:
+def popularity_total_variation(one: Tally, train: Tally) -> NDArray[np.float64]:
     """½ Σ |p − q| over the shares of all interactions that each item has: 0 alike, 1 nothing in common."""
     return np.asarray(np.abs(_shares(one.items) - _shares(train.items)).sum(axis=1) / 2)
 
 
-def popularity_divergence(one: Summary, train: Summary) -> NDArray[np.float64]:
+def popularity_divergence(one: Tally, train: Tally) -> NDArray[np.float64]:
     """The Jensen-Shannon divergence of the item shares in bits (Lin, 1991): 0 alike, 1 nothing in common."""
     p, q = np.broadcast_arrays(_shares(one.items), _shares(train.items))
     middle = (p + q) / 2
@@ -77,42 +78,42 @@ def popularity_divergence(one: Summary, train: Summary) -> NDArray[np.float64]:
     return np.maximum(0.0, halves / 2)
 
 
-def popularity_rank_correlation(one: Summary, train: Summary) -> NDArray[np.float64]:
+def popularity_rank_correlation(one: Tally, train: Tally) -> NDArray[np.float64]:
     """Spearman's rank correlation of the number of users of each item, ties by mid-ranks; 0 where all are equal."""
     reference = stats.rankdata(train.items[0])
     reference -= reference.mean()
-    made = np.zeros(len(one.items))
+    correlations = np.zeros(len(one.items))
     for row, counts in enumerate(one.items):
         ranks = stats.rankdata(counts)
         ranks -= ranks.mean()
         scale = np.sqrt((ranks @ ranks) * (reference @ reference))
-        made[row] = ranks @ reference / scale if scale else 0.0
-    return made
+        correlations[row] = ranks @ reference / scale if scale else 0.0
+    return correlations
 
 
-def activity_wasserstein(one: Summary, train: Summary) -> NDArray[np.float64]:
+def activity_wasserstein(one: Tally, train: Tally) -> NDArray[np.float64]:
     """The Wasserstein-1 distance of the numbers of items a user has, in items."""
     return np.asarray(np.abs(_cumulated(one.activity) - _cumulated(train.activity)).sum(axis=1))
 
 
-def activity_ks(one: Summary, train: Summary) -> NDArray[np.float64]:
+def activity_ks(one: Tally, train: Tally) -> NDArray[np.float64]:
     """The Kolmogorov-Smirnov distance of the numbers of items a user has: the widest gap of the two shares."""
     return np.asarray(np.abs(_cumulated(one.activity) - _cumulated(train.activity)).max(axis=1))
 
 
-def coverage(one: Summary, train: Summary) -> NDArray[np.float64]:
+def coverage(one: Tally, train: Tally) -> NDArray[np.float64]:
     """The share of the catalogue that some user has."""
     return np.asarray((one.items > 0).mean(axis=1))
 
 
-def long_tail(one: Summary, train: Summary) -> NDArray[np.float64]:
+def long_tail(one: Tally, train: Tally) -> NDArray[np.float64]:
     """The share of all interactions that fall on the `TAIL_SHARE` of the items that fewest training users have."""
     order = np.argsort(train.items[0], kind="stable")
     tail = order[: int(TAIL_SHARE * len(order))]
     return np.asarray(_shares(one.items)[:, tail].sum(axis=1))
 
 
-def sparsity(one: Summary, train: Summary) -> NDArray[np.float64]:
+def sparsity(one: Tally, train: Tally) -> NDArray[np.float64]:
     """The share of user-item pairs that are absent."""
     users = one.activity.sum(axis=1)
     return np.asarray(1 - one.items.sum(axis=1) / np.maximum(1, users * one.items.shape[1]))
@@ -264,7 +265,7 @@ class Likeness:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """What the pages plot: shares for train, synthetic and the yardstick, by name."""
+    """Curves for the page, of train, synthetic and the yardstick by name."""
 
     popularity: dict[str, tuple[tuple[float, float], ...]]
     """(share of the catalogue, most popular first; cumulative share of interactions)."""
@@ -282,10 +283,10 @@ class Fidelity:
     """How many synthetic users, and how many real ones as the yardstick, were compared with train."""
     n_train: int
     yardstick: str
-    """What the yardstick is: the holdout, or half of train against the other half."""
+    """The yardstick in words: the holdout, or half of train against the other half."""
 
-    def verdicts(self) -> Iterator[Finding]:
-        """In which statistics synthetic users are farther from train than real ones, or closer than they can be."""
+    def conclusions(self) -> Iterator[Finding]:
+        """Name the statistics in which synthetic users are farther from train than real ones, or closer."""
         total, users = len(self.likenesses), f"{self.n_users:,} synthetic and as many real users"
         if self.n_users < FEWEST_USERS:
             reason = too_few(FEWEST_USERS, "synthetic and as many real users", self.n_users).reason
@@ -331,20 +332,20 @@ def fidelity(
         raise DataError(
             f"Fidelity needs at least two users and some interactions in each set; saw {given}. Give more."
         )
-    chance = streams(rng, "halves", "sample", "resamples", "groups")
+    generators = streams(rng, "halves", "sample", "resamples", "groups")
     if holdout is not None:
         reference, real = train.matrix, holdout.matrix
     else:
-        order, half = chance["halves"].permutation(train.n_users), train.n_users // 2
+        order, half = generators["halves"].permutation(train.n_users), train.n_users // 2
         reference, real = train.matrix[np.sort(order[half:])], train.matrix[np.sort(order[:half])]
     size = min(synthetic.n_users, real.shape[0])
-    made = synthetic.matrix[np.sort(chance["sample"].permutation(synthetic.n_users)[:size])]
-    real = real[np.sort(chance["sample"].permutation(real.shape[0])[:size])]
-    parts = {"train": reference, "synthetic": made, "other real": real}
+    sample = synthetic.matrix[np.sort(generators["sample"].permutation(synthetic.n_users)[:size])]
+    real = real[np.sort(generators["sample"].permutation(real.shape[0])[:size])]
+    parts = {"train": reference, "synthetic": sample, "other real": real}
     most = max(int(np.diff(part.indptr).max()) for part in parts.values())
-    against = Summary.of(reference, most=most)
+    against = Tally.of(reference, most=most)
     of_synthetic, of_real = (
-        _with_intervals(parts[name], against, most, resamples, chance["resamples"], progress, name)
+        _with_intervals(parts[name], against, most, resamples, generators["resamples"], progress, name)
         for name in ("synthetic", "other real")
     )
     likenesses = [
@@ -356,7 +357,7 @@ def fidelity(
         )
         for entry, synthetic_users, real_users in zip(STATISTICS.values(), of_synthetic, of_real, strict=True)
     ]
-    together = _cooccurrence(parts, chance["groups"])
+    together = _cooccurrence(parts, generators["groups"])
     if together is not None:
         likenesses.insert(5, together)
     return Fidelity(
@@ -372,7 +373,7 @@ def fidelity(
 
 def _with_intervals(
     part: sparse.csr_array,
-    against: Summary,
+    against: Tally,
     most: int,
     resamples: int,
     random: np.random.Generator,
@@ -388,11 +389,11 @@ def _with_intervals(
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
         size = min(RESAMPLES_AT_ONCE, resamples - start)
         weights = np.stack([np.bincount(random.integers(0, n, n), minlength=n) for _ in range(size)])
-        summary = Summary.of(part, weights, most=most)
-        rows.append(np.stack([entry.of(summary, against) for entry in statistics], axis=1))
+        tally = Tally.of(part, weights, most=most)
+        rows.append(np.stack([entry.of(tally, against) for entry in statistics], axis=1))
         progress(ProgressEvent(f"fidelity: resample {name} users", start + size, resamples))
     table = np.concatenate(rows)
-    whole = Summary.of(part, most=most)
+    whole = Tally.of(part, most=most)
     values = np.array([entry.of(whole, against)[0] for entry in statistics])
     ends = values + np.quantile(table - table.mean(axis=0), [0.025, 0.975], axis=0)
     least, largest = np.transpose([(0.0, np.inf) if entry.distance else (-1.0, 1.0) for entry in statistics])

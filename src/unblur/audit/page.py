@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from unblur.audit.auditor import Audit
+from unblur.audit.conclusions import FINDING_KINDS, FindingKind
 from unblur.audit.fidelity import Fidelity
-from unblur.audit.verdicts import FINDING_KINDS, FindingKind
 from unblur.document.blocks import (
     Cell,
     Document,
@@ -36,7 +36,7 @@ _GATES = {
     "max_excess": "Singling out and inference (--max-excess)",
     "min_utility": "Utility (--min-utility)",
 }
-"""What a gate is about, with the option that sets its limit."""
+"""The subject of each gate, with the option that sets its limit."""
 
 
 def audit_document(audit: Audit, *, title: str = "Audit of a synthetic data set") -> Document:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.audit.verdicts import Finding, Gate, Verdict
+from unblur.audit.conclusions import Conclusion, Finding, Gate
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
@@ -64,7 +64,7 @@ def validity(
     return tuple(checks)
 
 
-def validity_verdicts(checks: Sequence[ValidityCheck]) -> Iterator[Verdict]:
+def validity_conclusions(checks: Sequence[ValidityCheck]) -> Iterator[Conclusion]:
     """A finding for each check that does not hold in full; `valid`."""
     broken = [check for check in checks if not check.passed]
     for check in broken:

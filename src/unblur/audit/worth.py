@@ -1,4 +1,4 @@
-"""What a synthetic set is worth: what recommenders that learned from it find of users who were kept out.
+"""The worth of a synthetic set: how much recommenders that learned from it find of users who were kept out.
 
 Each recommender learns three times, from the real users, from the synthetic ones and from both, and is shown most of each
 kept-out user's items; the rest it must find again. That is the usual test of synthetic data (train on synthetic, test on
@@ -14,7 +14,7 @@ import numpy as np
 
 from unblur.audit.attacks.attack import sentence
 from unblur.audit.attacks.rates import FEWEST_USERS, too_few
-from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
+from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
 from unblur.evaluation.protocol import RankingProtocol
@@ -31,9 +31,9 @@ from unblur.synthesis.utility.users import Rated, detached, shown_and_hidden, st
 CUTOFF = 10
 """The length of the lists, where there are as many items."""
 HELD_OUT = 0.2
-"""Which part of each user's items must be found again, rounded up."""
+"""The share of each user's items that must be found again, rounded up."""
 METRICS = ("capped_recall", "ndcg")
-"""What is measured: hits / min(k, relevant), and NDCG."""
+"""Hits / min(k, relevant), and NDCG."""
 REAL, SYNTHETIC, BOTH = "real", "synthetic", "both"
 RANK = 20
 """Of the decomposition that is taught: that of the SDRM paper, where the sets allow it."""
@@ -91,35 +91,35 @@ def worth(
     The three sets have the same items. Of the holdout those with two items or more are tested, at most `users` random
     ones of them; none of them teaches. Raises `DataError` where there are none.
     """
-    chance = streams(rng, "users", "items", "fit", "bootstrap")
+    generators = streams(rng, "users", "items", "fit", "bootstrap")
     tested = np.flatnonzero(holdout.user_degrees > 1)
     if not len(tested):
         raise DataError(
             "What a set is worth is measured on kept-out users with two items or more; none has. Give others."
         )
     if users is not None and len(tested) > users:
-        tested = np.sort(chance["users"].choice(tested, size=users, replace=False))
+        tested = np.sort(generators["users"].choice(tested, size=users, replace=False))
     people = holdout.take_users(tested)
-    shown, hidden = shown_and_hidden(Rated(people, people), HELD_OUT, False, chance["items"])
+    shown, hidden = shown_and_hidden(Rated(people, people), HELD_OUT, False, generators["items"])
     taught = {REAL: train, SYNTHETIC: synthetic, BOTH: stacked([train, synthetic])}
     protocol = RankingProtocol(cutoffs=(min(CUTOFF, train.n_items),), metrics=METRICS, resamples=0)
-    made = []
+    worths = []
     for place, spec in enumerate(recommenders):
         progress(ProgressEvent("utility", place, len(recommenders)))
         arms = {}
         for name, rows in taught.items():
-            model = spec.fit(rows, rng=int(chance["fit"].integers(2**31)))
+            model = spec.fit(rows, rng=int(generators["fit"].integers(2**31)))
             judged = detached(rows, shown.liked, hidden.liked, "utility")
             ranking = protocol.rank(model, judged, exclude=judged.histories)
             arms[name] = protocol.measure(ranking, judged).per_user
-        found = measurements_of(
-            [UtilityRun(0, arms)], compared=arms[REAL].names, resamples=resamples, rng=chance["bootstrap"]
+        measurements = measurements_of(
+            [UtilityRun(0, arms)], compared=arms[REAL].names, resamples=resamples, rng=generators["bootstrap"]
         )
         alike = [other.kind for other in recommenders[:place]].count(spec.kind)
         name = f"{spec.kind} {alike + 1}" if alike else spec.kind
-        made += [_worth(name, metric, found) for metric in arms[REAL].names]
+        worths += [_worth(name, metric, measurements) for metric in arms[REAL].names]
     progress(ProgressEvent("utility", len(recommenders), len(recommenders)))
-    return tuple(made)
+    return tuple(worths)
 
 
 def best_taught(utility: Sequence[Worth]) -> Worth | None:
@@ -128,8 +128,8 @@ def best_taught(utility: Sequence[Worth]) -> Worth | None:
     return max(recalls, key=lambda entry: entry.real.value, default=None)
 
 
-def utility_verdicts(utility: Sequence[Worth], limits: Gates) -> Iterator[Verdict]:
-    """What the recommender that real users teach most learns of the synthetic ones; `min_utility`."""
+def utility_conclusions(utility: Sequence[Worth], limits: Gates) -> Iterator[Conclusion]:
+    """Compare what synthetic and real users teach the recommender that real users teach most; gate `min_utility`."""
     best, limit = best_taught(utility), limits.min_utility
     if best is None:
         reason = "what the set teaches was not measured: that takes a holdout and recommenders to teach"

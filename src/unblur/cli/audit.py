@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,9 +92,10 @@ def audit(
     gates are left out unless asked for.
     """
     from unblur.audit.auditor import audit as audited
-    from unblur.audit.verdicts import Gates
+    from unblur.audit.conclusions import Gates
     from unblur.audit.worth import taught_recommenders
     from unblur.experiment.folder import check_place
+    from unblur.experiment.provenance import machine, versions
 
     if out is not None:
         check_place(out, overwrite=overwrite)
@@ -120,7 +122,7 @@ def audit(
             progress=progress,
         )
     read = _read_notes({"real": real, "synthetic": synthetic, "holdout": holdout}, reading)
-    origin = replace(found.provenance, seeds=(seed,), **_origin())
+    origin = replace(found.provenance, seeds=(seed,), versions=versions(), machine=machine())
     found = replace(found, notes=(*read, *found.notes), provenance=origin)
     _show(found)
     if out is not None:
@@ -134,42 +136,33 @@ def _read(path: Path, options: dict[str, Any], progress: Progress) -> Interactio
     """A file, or the train part of a folder."""
     from unblur.data import files as sources
 
-    if not path.is_dir():
-        return sources.read(path, **options, progress=progress)
-    parts = sources.split_files(path)
-    if "train" not in parts:
-        raise DataError(
-            f"A folder to audit must hold a train file (train.parquet, say); {path} holds none. Give the file itself."
-        )
-    return sources.read(parts["train"], **options, progress=progress)
+    if path.is_dir():
+        parts = sources.split_files(path)
+        if "train" not in parts:
+            raise DataError(
+                f"A folder to audit must hold a train file (train.parquet, say); {path} holds none. Give the file itself."
+            )
+        path = parts["train"]
+    return sources.read(path, **options, progress=progress)
 
 
 def _read_alike(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
     """The synthetic set, read as the real one is, or plainly where that does not fit: it may have fewer columns."""
+    plain = {name: value for name, value in options.items() if name in ("labels", "duplicates")}
     try:
         return _read(path, options, progress)
     except DataError:
-        plain = {name: value for name, value in options.items() if name in ("labels", "duplicates")}
-        if plain == options:
-            raise
-        try:
-            return _read(path, plain, progress)
-        except DataError:
-            pass
+        if plain != options:
+            with suppress(DataError):  # what is wrong with the usual way of reading says more
+                return _read(path, plain, progress)
         raise
 
 
 def _read_notes(files: dict[str, Path | None], reading: dict[str, Any]) -> list[str]:
-    """What was read, and how."""
+    """A note on the files that were read, and how."""
     names = [f"{name} {path.name}" for name, path in files.items() if path is not None]
     options = [f"{path.rpartition('.')[2]} = {value}" for path, value in reading.items()]
     return [f"read: {', '.join(names)}" + (f"; {', '.join(options)}" if options else "")]
-
-
-def _origin() -> dict[str, Any]:
-    from unblur.experiment.provenance import machine, versions
-
-    return {"versions": versions(), "machine": machine()}
 
 
 def _write(found: Audit, out: Path) -> None:

@@ -39,7 +39,7 @@ class Privacy:
     clip_norm: PositiveFloat = 1.0
     """The L2 norm that each user's gradient is cut to."""
     counts_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Which part of ε the noisy counts of items per user may cost by themselves."""
+    """The share of ε that the noisy counts of items per user may cost by themselves."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Release:
     noise: float
     """σ: the deviation of the noise over the most that one user can change."""
     rate: float
-    """The chance that a user is in the sample; 1 where all are."""
+    """The probability that a user is in the sample; 1 if all are."""
     times: int
 
 
@@ -64,7 +64,7 @@ class Stage:
 
     @property
     def rate(self) -> float:
-        """The chance that a user is in a batch."""
+        """The probability that a user is in a batch."""
         return self.batch_size / self.n_users
 
     @property

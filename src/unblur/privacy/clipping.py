@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Uses:
-    """What rows passed through: the inputs and outputs of every layer that has weights."""
+    """The inputs and outputs, row by row, of every layer with weights that was passed."""
 
     def __init__(self) -> None:
         self._layers: dict[str, list[tuple[Tensor, Tensor]]] = {}

@@ -1,4 +1,4 @@
-"""What an attack is: a plug-in with a name, a risk, needs and a `run`, whose outcomes say how they are judged.
+"""The contract of attacks: plug-ins with a name, a risk, needs and a `run`, whose outcomes say how they are judged.
 
 An attack from outside derives from `Attack` and is named in the entry-point group ``unblur.attacks``; it is then run,
 reported, gated and described like the others.
@@ -13,22 +13,22 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 from unblur.audit.attacks.rates import NO_CONTROL, Unmeasured, too_few
 from unblur.audit.attacks.samples import Samples
-from unblur.audit.verdicts import Finding, Gates, Verdict
+from unblur.audit.conclusions import Conclusion, Finding, Gates
 from unblur.document.blocks import Paragraph, Section
-from unblur.progress import Progress, silent
+from unblur.progress import Progress
 from unblur.randomness import RNG
 
 
-class Outcome:
-    """What one try of an attack came to.
+class AttackOutcome:
+    """The outcome of one try of an attack.
 
-    Outcomes of one class are reported, judged and described together: of many tries some succeed by chance. An attack
+    AttackOutcomes of one class are reported, judged and described together: of many tries some succeed by chance. An attack
     uses one of the classes of this package, or has its own; unless that overrides it, each outcome stands for itself.
     """
 
     @classmethod
     def unmeasured(cls, name: str, reason: Unmeasured) -> Self | Unmeasured:
-        """What stands for the outcome of the try `name` where it could not be measured."""
+        """Stand for the outcome of the try `name`, which could not be measured."""
         return reason
 
     @classmethod
@@ -37,28 +37,28 @@ class Outcome:
         return outcomes
 
     @classmethod
-    def verdicts(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Verdict]:
-        """What follows from them, and the limits that are about them."""
+    def conclusions(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Conclusion]:
+        """Findings from them, and the gates that are about them."""
         for name, outcome in outcomes.items():
             if isinstance(outcome, Unmeasured):
                 yield Finding("unmeasured", f"{sentence(name)}: {outcome.reason}.")
             else:
-                yield from outcome.own_verdicts(limits)
+                yield from outcome.own_conclusions(limits)
 
-    def own_verdicts(self, limits: Gates) -> Iterator[Verdict]:
-        """What follows from this one by itself."""
+    def own_conclusions(self, limits: Gates) -> Iterator[Conclusion]:
+        """Findings and gates from this one alone."""
         yield from ()
 
     @classmethod
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
         """The section of the page about the attacks that have outcomes of this class."""
-        told = [each.text for each in cls.verdicts(outcomes, Gates()) if isinstance(each, Finding)]
+        told = [each.text for each in cls.conclusions(outcomes, Gates()) if isinstance(each, Finding)]
         paragraphs = [*(text for attack in attacks for text in attack.tries.values()), *told]
         return Section(sentence(attacks[0].risk), tuple(map(Paragraph, paragraphs)))
 
 
-Outcomes: TypeAlias = Mapping[str, Outcome | Unmeasured]
-"""Outcomes by the names of the tries."""
+AttackOutcomes: TypeAlias = Mapping[str, AttackOutcome | Unmeasured]
+"""AttackOutcomes by the names of the tries."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Needs:
     """So many users of each kind that is needed: fewer say nothing."""
 
     def unmet(self, samples: Samples) -> Unmeasured | None:
-        """What is missing, if anything."""
+        """Name what is missing, if anything."""
         groups = [(samples.train, "members")]
         if self.control:
             if samples.holdout is None:
@@ -86,8 +86,8 @@ class Attack(ABC):
 
     needs: ClassVar[Needs] = Needs()
     risk: ClassVar[str]
-    """What a success means for the person attacked, in a few words: "membership inference"."""
-    outcome: ClassVar[type[Outcome]]
+    """The harm that a success does, in a few words: "membership inference"."""
+    outcome: ClassVar[type[AttackOutcome]]
     """The class of what it comes to, which judges it."""
 
     @property
@@ -98,7 +98,7 @@ class Attack(ABC):
     @property
     @abstractmethod
     def tries(self) -> Mapping[str, str]:
-        """What it tries: a name for each outcome, and how that try works, in a sentence for the page."""
+        """A name for each outcome of `run`, and how that try works, in a sentence for the page."""
 
     @classmethod
     def usual(cls) -> Sequence[Attack]:
@@ -106,14 +106,7 @@ class Attack(ABC):
         return (cls(),)
 
     @abstractmethod
-    def run(
-        self,
-        samples: Samples,
-        *,
-        users: int | None = 10_000,
-        rng: RNG | None = None,
-        progress: Progress = silent,
-    ) -> Outcomes:
+    def run(self, samples: Samples, users: int | None, rng: RNG, progress: Progress) -> AttackOutcomes:
         """The outcome of each of `tries`, with at most `users` random users of each set attacked (`None`: all)."""
 
 

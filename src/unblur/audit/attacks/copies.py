@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from unblur.audit.attacks.attack import Attack, Outcome
+from unblur.audit.attacks.attack import Attack, AttackOutcome
 from unblur.audit.attacks.neighbours import nearness
 from unblur.audit.attacks.rates import FEWEST_USERS, NO_CONTROL, Proportion, Unmeasured, too_few
 from unblur.audit.attacks.samples import Samples, drawn, row_hashes
-from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
+from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, number
-from unblur.progress import Progress, silent
+from unblur.progress import Progress
 from unblur.randomness import RNG, streams
 
 LONG_ROW = 5
@@ -68,8 +68,8 @@ class Distances:
 
 
 @dataclass(frozen=True)
-class CopiesAndDistances(Outcome):
-    """What looking for training users in the set came to."""
+class CopiesAndDistances(AttackOutcome):
+    """The outcome of looking for training users in the set."""
 
     copies: Copies
     distances: Distances
@@ -84,7 +84,7 @@ class CopiesAndDistances(Outcome):
             for name, value in (("copies", outcome.copies), ("distances", outcome.distances))
         }
 
-    def own_verdicts(self, limits: Gates) -> Iterator[Verdict]:
+    def own_conclusions(self, limits: Gates) -> Iterator[Conclusion]:
         """Whether there are copies, and more near copies than among outsiders; `max_copies` and `max_near_copies`."""
         copies = self.copies
         exact, near, control = copies.exact_long, copies.near, copies.holdout_near
@@ -199,17 +199,12 @@ class Copying(Attack):
     )
 
     def run(
-        self,
-        samples: Samples,
-        *,
-        users: int | None = 10_000,
-        rng: RNG | None = None,
-        progress: Progress = silent,
+        self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, CopiesAndDistances]:
         """Copies and distances, beside those of users who were not in training."""
         train, synthetic = samples.train.matrix, samples.synthetic.matrix
-        chance = streams(rng, "synthetic", "train", "holdout")
-        looked_at = synthetic[drawn(synthetic.shape[0], users, chance["synthetic"])]
+        generators = streams(rng, "synthetic", "train", "holdout")
+        looked_at = synthetic[drawn(synthetic.shape[0], users, generators["synthetic"])]
         equal = _equal_rows(synthetic, train)
         to_train = nearness(looked_at, train, progress=progress, stage="copies: nearest training users")
         copies = Copies(
@@ -231,12 +226,12 @@ class Copying(Attack):
         if samples.holdout is None:
             return {"copies": CopiesAndDistances(copies, distances)}
         holdout = samples.holdout.matrix
-        apart = holdout[drawn(holdout.shape[0], users, chance["holdout"])]
+        apart = holdout[drawn(holdout.shape[0], users, generators["holdout"])]
         control = nearness(apart, train, progress=progress, stage="copies: holdout beside training users")
         # Of equally many users on both sides, else the larger set is the nearer one.
         size = min(train.shape[0], holdout.shape[0])
-        some_train = train[drawn(train.shape[0], size, chance["train"])]
-        some_holdout = holdout[drawn(holdout.shape[0], size, chance["holdout"])]
+        some_train = train[drawn(train.shape[0], size, generators["train"])]
+        some_holdout = holdout[drawn(holdout.shape[0], size, generators["holdout"])]
         one = nearness(looked_at, some_train, progress=progress, stage="distances: train").nearest
         other = nearness(looked_at, some_holdout, progress=progress, stage="distances: holdout").nearest
         decided = one != other
@@ -259,7 +254,7 @@ class Copying(Attack):
 
 
 def _equal_rows(rows: sparse.csr_array, others: sparse.csr_array) -> NDArray[np.bool_]:
-    """Which of `rows` are equal to one of `others`."""
+    """Whether each of `rows` is equal to one of `others`, (n_rows,)."""
     return np.isin(row_hashes(rows), row_hashes(others))
 
 

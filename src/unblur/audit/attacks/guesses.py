@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from unblur.audit.attacks.attack import Attack, Outcome, sentence
+from unblur.audit.attacks.attack import Attack, AttackOutcome, sentence
 from unblur.audit.attacks.neighbours import closest
 from unblur.audit.attacks.rates import FEWEST_USERS, NO_CONTROL, Interval, Proportion, Unmeasured, too_few
 from unblur.audit.attacks.samples import Samples, drawn
-from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
+from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table
 from unblur.evaluation.significance import holm
-from unblur.models.linear.neighbours import top_per_row
-from unblur.progress import Progress, silent
+from unblur.models.linear.neighbours import row_blocks, top_per_row, transposed
+from unblur.progress import Progress
 from unblur.randomness import RNG, streams
 
 KNOWN_ITEMS = (2, 3, 5)
@@ -40,7 +40,7 @@ NEIGHBOURS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guesses(Outcome):
+class Guesses(AttackOutcome):
     """How often guesses were right: about members, about outsiders, and without the synthetic set.
 
     Only what is right about members more often than about outsiders comes from their having been in training;
@@ -86,7 +86,7 @@ class Guesses(Outcome):
         return {"guesses": outcomes}
 
     @classmethod
-    def verdicts(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Verdict]:
+    def conclusions(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Conclusion]:
         """Whether each try succeeds more often for members than for outsiders; `max_excess` for the largest excess of
         those that are beyond chance."""
         sure, excesses, reason = beyond_chance(outcomes), {}, ""
@@ -219,25 +219,15 @@ class SinglingOut(Attack):
         return tuple(cls(items) for items in KNOWN_ITEMS)
 
     def run(
-        self,
-        samples: Samples,
-        *,
-        users: int | None = None,
-        rng: RNG | None = None,
-        progress: Progress = silent,
+        self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, Guesses | Unmeasured]:
         """How often claims single out a training user; claims are about all users, whatever `users` says."""
-        return dict.fromkeys(self.tries, self._guesses(samples, rng))
-
-    def _guesses(self, samples: Samples, rng: RNG | None) -> Guesses | Unmeasured:
-        chance = streams(rng, "claims", "baseline", "train", "holdout")
+        generators = streams(rng, "claims", "baseline", "train", "holdout")
         synthetic, train = samples.synthetic.matrix, samples.train.matrix
-        claims = _claims(synthetic, self.items, self.claims, chance["claims"])
+        claims = _claims(synthetic, self.items, self.claims, generators["claims"])
         if len(claims) < FEWEST_CLAIMS:
-            return Unmeasured(
-                f"cannot be measured: needs at least {FEWEST_CLAIMS} sets of {self.items} items that just one synthetic user "
-                f"has; there are {len(claims)}"
-            )
+            what = f"sets of {self.items} items that just one synthetic user has"
+            return dict.fromkeys(self.tries, too_few(FEWEST_CLAIMS, what, len(claims)))
         control: Proportion | Unmeasured = NO_CONTROL
         if samples.holdout is not None:
             # Of equally many users, because a larger crowd has fewer people who stand alone.
@@ -245,12 +235,15 @@ class SinglingOut(Attack):
             if size < FEWEST_USERS:
                 control = too_few(FEWEST_USERS, "users of each kind, learned from and not", size)
             else:
-                train = train[drawn(train.shape[0], size, chance["train"])]
-                outsiders = samples.holdout.matrix[drawn(samples.holdout.n_users, size, chance["holdout"])]
+                train = train[drawn(train.shape[0], size, generators["train"])]
+                outsiders = samples.holdout.matrix[
+                    drawn(samples.holdout.n_users, size, generators["holdout"])
+                ]
                 control = _right(claims, outsiders)
         popularity = np.bincount(synthetic.indices, minlength=synthetic.shape[1]).astype(np.float64)
-        naive = _by_popularity(popularity, self.items, len(claims), chance["baseline"])
-        return Guesses(attack=_right(claims, train), control=control, baseline=_right(naive, train))
+        naive = _by_popularity(popularity, self.items, len(claims), generators["baseline"])
+        guesses = Guesses(attack=_right(claims, train), control=control, baseline=_right(naive, train))
+        return dict.fromkeys(self.tries, guesses)
 
 
 def _claims(rows: sparse.csr_array, k: int, wanted: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -261,7 +254,7 @@ def _claims(rows: sparse.csr_array, k: int, wanted: int, random: np.random.Gener
         owners = random.choice(able, size=wanted)
         starts, lengths = rows.indptr[owners], np.diff(rows.indptr)[owners]
         tried = np.sort(_picks(rows, starts, lengths, k, random), axis=1)
-        found = np.unique(np.concatenate([found, tried[_holders(tried, rows) == 1]]), axis=0)
+        found = np.unique(np.concatenate([found, tried[_held(tried, rows)[0] == 1]]), axis=0)
         if len(found) >= wanted:
             break
     return found[random.permutation(len(found))[:wanted]]
@@ -299,11 +292,6 @@ def _by_popularity(
     return sets
 
 
-def _holders(claims: NDArray[np.int64], rows: sparse.csr_array) -> NDArray[np.int64]:
-    """How many rows have all items of each claim."""
-    return _held(claims, rows)[0]
-
-
 def _held(claims: NDArray[np.int64], rows: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """How many rows have all items of each claim, and how many more claims just one row has without each row."""
     n, k = claims.shape
@@ -311,18 +299,16 @@ def _held(claims: NDArray[np.int64], rows: sparse.csr_array) -> tuple[NDArray[np
         (np.ones(n * k, dtype=np.float32), claims.ravel(), np.arange(0, n * k + 1, k)),
         shape=(n, rows.shape[1]),
     )
-    turned = rows.T.tocsr()
+    columns = transposed(rows)
     counts, gained = np.zeros(n, dtype=np.int64), np.zeros(rows.shape[0], dtype=np.int64)
-    step = max(1, CELLS_AT_ONCE // max(1, rows.shape[0]))
-    for start in range(0, n, step):
-        shared = asked[start : start + step] @ turned
-        owner = np.repeat(np.arange(shared.shape[0]), np.diff(shared.indptr))
-        whole = shared.data == k
-        found = np.bincount(owner[whole], minlength=shared.shape[0])
-        counts[start : start + step] = found
-        of_claim, holder = found[owner[whole]], shared.indices[whole]
+    for block in row_blocks(asked, columns):
+        shared = sparse.csr_array(asked[block] @ columns)
+        whole = sparse.csr_array((shared.data == k, shared.indices, shared.indptr), shape=shared.shape)
+        whole.eliminate_zeros()
+        counts[block] = np.diff(whole.indptr)
         for times, sign in ((2, 1), (1, -1)):
-            gained += sign * np.bincount(holder[of_claim == times], minlength=len(gained))
+            alone = whole[counts[block] == times]
+            gained += sign * np.bincount(alone.indices, minlength=len(gained))
     return counts, gained
 
 
@@ -357,39 +343,34 @@ class ItemInference(Attack):
     )
 
     def run(
-        self,
-        samples: Samples,
-        *,
-        users: int | None = None,
-        rng: RNG | None = None,
-        progress: Progress = silent,
+        self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, Guesses | Unmeasured]:
         """How often the hidden item is guessed; of members and outsiders with two items or more."""
-        return dict.fromkeys(self.tries, self._guesses(samples, min(self.most, users or self.most), rng))
-
-    def _guesses(self, samples: Samples, users: int, rng: RNG | None) -> Guesses | Unmeasured:
-        chance = streams(rng, "members", "outsiders", "hidden of members", "hidden of outsiders")
+        most = min(self.most, users or self.most)
+        generators = streams(rng, "members", "outsiders", "hidden of members", "hidden of outsiders")
         synthetic = samples.synthetic.matrix
-        members = _targets(samples.train.matrix, users, chance["members"])
+        members = _targets(samples.train.matrix, most, generators["members"])
         if members.shape[0] < FEWEST_USERS:
-            return too_few(FEWEST_USERS, "members with two items or more", members.shape[0])
-        known, hidden = _hide(members, chance["hidden of members"])
+            few = too_few(FEWEST_USERS, "members with two items or more", members.shape[0])
+            return dict.fromkeys(self.tries, few)
+        known, hidden = _hide(members, generators["hidden of members"])
         control: Proportion | Unmeasured = NO_CONTROL
         if samples.holdout is not None:
-            outsiders = _targets(samples.holdout.matrix, users, chance["outsiders"])
+            outsiders = _targets(samples.holdout.matrix, most, generators["outsiders"])
             control = (
                 too_few(
                     FEWEST_USERS, "users with two items or more who were not in training", outsiders.shape[0]
                 )
                 if outsiders.shape[0] < FEWEST_USERS
-                else _attacked(*_hide(outsiders, chance["hidden of outsiders"]), synthetic)
+                else _attacked(*_hide(outsiders, generators["hidden of outsiders"]), synthetic)
             )
         popularity = np.bincount(synthetic.indices, minlength=synthetic.shape[1])
-        return Guesses(
+        guesses = Guesses(
             attack=_attacked(known, hidden, synthetic),
             control=control,
             baseline=Proportion.of(_most_popular(known, popularity) == hidden),
         )
+        return dict.fromkeys(self.tries, guesses)
 
 
 def _targets(matrix: sparse.csr_array, users: int | None, random: np.random.Generator) -> sparse.csr_array:
@@ -421,13 +402,12 @@ def _attacked(known: sparse.csr_array, hidden: NDArray[np.int64], synthetic: spa
 
 def _most_popular(known: sparse.csr_array, popularity: NDArray[np.int64]) -> NDArray[np.int64]:
     """The most popular item that each row does not have, (n_rows,)."""
-    rank = np.empty(len(popularity), dtype=np.int64)
     order = np.argsort(-popularity, kind="stable")
-    rank[order] = np.arange(len(order))
-    owner = np.repeat(np.arange(known.shape[0]), np.diff(known.indptr))
-    ranks = rank[known.indices]
-    in_order = np.lexsort((ranks, owner))
-    place = np.arange(len(ranks)) - np.repeat(known.indptr[:-1], np.diff(known.indptr))
+    by_rank = sparse.csr_array(known[:, order])
+    by_rank.sort_indices()
+    lengths = np.diff(by_rank.indptr)
+    place = np.arange(by_rank.nnz) - np.repeat(by_rank.indptr[:-1], lengths)
     # A row's items fill the ranks 0, 1, 2, … up to the first that is missing.
-    filled = np.bincount(owner[ranks[in_order] == place], minlength=known.shape[0])
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    filled = np.bincount(owner[by_rank.indices == place], minlength=len(lengths))
     return np.asarray(order[np.minimum(filled, len(order) - 1)], dtype=np.int64)

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special, stats
 
-from unblur.audit.attacks.attack import Attack, Needs, Outcome, sentence
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, sentence
 from unblur.audit.attacks.neighbours import Nearness, nearness
 from unblur.audit.attacks.rates import FEWEST_USERS, Area, Catch, Scores, Unmeasured, area, catch, roc_points
 from unblur.audit.attacks.samples import Samples, drawn
-from unblur.audit.verdicts import Finding, Gate, Gates, Verdict
+from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, interval, number
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.significance import holm
@@ -56,7 +56,7 @@ PSEUDO_COUNT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Membership(Outcome):
+class Membership(AttackOutcome):
     """How well one attacker tells members from outsiders."""
 
     attacker: str
@@ -68,7 +68,7 @@ class Membership(Outcome):
 
     @classmethod
     def of(cls, attacker: str, members: Scores, outsiders: Scores) -> Self:
-        """What the scores of an attacker are worth; one score a user, higher for "was in training"."""
+        """Judge the scores of an attacker: one a user, higher for "was in training"."""
         return cls(
             attacker=attacker,
             auc=area(members, outsiders),
@@ -87,7 +87,7 @@ class Membership(Outcome):
         return {"membership": tuple(outcomes.values())}
 
     @classmethod
-    def verdicts(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Verdict]:
+    def conclusions(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Conclusion]:
         """Whether members can be told at all, and whether some can be told with little error; `max_auc`."""
         told, areas, reason = _told(outcomes)
         if not areas:
@@ -194,18 +194,13 @@ class MembershipInference(Attack):
     tries = ATTACKERS
 
     def run(
-        self,
-        samples: Samples,
-        *,
-        users: int | None = 10_000,
-        rng: RNG | None = None,
-        progress: Progress = silent,
+        self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, Membership]:
         """How well each attacker tells at most `users` members from as many outsiders."""
         assert samples.holdout is not None  # it is among the needs
-        chance = streams(rng, "members", "outsiders")
-        members = drawn(samples.train.n_users, users, chance["members"])
-        outsiders = drawn(samples.holdout.n_users, users, chance["outsiders"])
+        generators = streams(rng, "members", "outsiders")
+        members = drawn(samples.train.n_users, users, generators["members"])
+        outsiders = drawn(samples.holdout.n_users, users, generators["outsiders"])
         scores = _scores(samples, samples.holdout.matrix, members, outsiders, progress)
         return {
             name: Membership.of(name, score[: len(members)], score[len(members) :])
@@ -224,7 +219,7 @@ def _told(
 
 
 def _about_catch(told: Sequence[Membership], at: int) -> Iterator[Finding]:
-    """What is to be said of true positives at the rate `RATES[at]`."""
+    """Findings about true positives at the rate `RATES[at]`."""
     caught = {entry.attacker: entry.catches[at] for entry in told}
     measured = {name: each for name, each in caught.items() if isinstance(each, Catch)}
     if not measured:

@@ -27,7 +27,7 @@ Interval: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Unmeasured:
-    """What cannot be measured, and what it would take."""
+    """The reason why a figure cannot be measured, and what it would take."""
 
     reason: str
     """``cannot be measured: needs at least 1,000 users who were not in training; there are 400``."""

@@ -25,9 +25,6 @@ class Samples:
     synthetic: Interactions
     holdout: Interactions | None
     """The outsiders: users of the same kind who were kept out; `None` where there are none."""
-    n_unknown_items: int
-    """How many item labels of the synthetic set no real user has; their pairs are left out of attacks."""
-    n_unknown_pairs: int
     notes: tuple[str, ...]
 
 
@@ -74,14 +71,14 @@ def samples(train: Interactions, synthetic: Interactions, holdout: Interactions 
         )
         left = parts["synthetic"]
         parts["synthetic"] = left.take_users(left.user_degrees > 0)
-    return Samples(
-        parts["train"],
-        parts["synthetic"],
-        parts.get("holdout"),
-        int(strangers.sum()),
-        n_pairs,
-        tuple(notes),
-    )
+    degrees, real = parts["synthetic"].user_degrees, parts["train"].user_degrees
+    beyond = int(((degrees < real.min()) | (degrees > real.max())).sum())
+    if beyond:
+        notes.append(
+            f"{beyond:,} of {len(degrees):,} synthetic users have fewer or more items than any training user, "
+            f"{real.min():,} to {real.max():,}"
+        )
+    return Samples(parts["train"], parts["synthetic"], parts.get("holdout"), tuple(notes))
 
 
 def drawn(n: int, most: int | None, random: np.random.Generator) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What is concluded from an audit's figures: findings in plain words, and limits that hold or not.
+"""Conclusions from an audit's figures: findings in plain words, and limits that hold or not.
 
 A finding says what attacks found on how many users. That nothing was found is not evidence that nothing is there,
 and no finding says more. A gate fails where its figure cannot be measured.
@@ -24,7 +24,7 @@ FINDING_KINDS: Mapping[FindingKind, str] = MappingProxyType(
         "unmeasured": "not measured",
     }
 )
-"""What a finding can be and the words for it, the gravest first."""
+"""The kinds of findings and the words for them, the gravest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Gate:
     reason: str
 
 
-Verdict: TypeAlias = Finding | Gate
+Conclusion: TypeAlias = Finding | Gate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +75,18 @@ class Gates:
         if self.max_copies is not None and self.max_copies < 0:
             raise SpecError(f"`max_copies` must not be negative; saw {self.max_copies}. Give 0 or more.")
 
-    def held(self, verdicts: Iterable[Verdict]) -> tuple[Gate, ...]:
+    def held(self, conclusions: Iterable[Conclusion]) -> tuple[Gate, ...]:
         """The gates that were asked for, in the order of the limits; a limit that no gate is about fails."""
         order = {field.name: at for at, field in enumerate(fields(self))}
         left_out = {name for name in order if getattr(self, name) is None or getattr(self, name) is False}
-        gates = [each for each in verdicts if isinstance(each, Gate) and each.name not in left_out]
+        gates = [each for each in conclusions if isinstance(each, Gate) and each.name not in left_out]
         missing = order.keys() - left_out - {gate.name for gate in gates}
         gates += [Gate(name, False, "no attack that measures it was run") for name in missing]
         return tuple(sorted(gates, key=lambda gate: order.get(gate.name, len(order))))
 
 
-def gravest_first(verdicts: Iterable[Verdict]) -> tuple[Finding, ...]:
+def gravest_first(conclusions: Iterable[Conclusion]) -> tuple[Finding, ...]:
     """The findings by their kind; those of one kind stay in order."""
     order = list(FINDING_KINDS)
-    findings = [each for each in verdicts if isinstance(each, Finding)]
+    findings = [each for each in conclusions if isinstance(each, Finding)]
     return tuple(sorted(findings, key=lambda finding: order.index(finding.kind)))

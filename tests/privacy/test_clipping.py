@@ -1,0 +1,59 @@
+"""Cut gradients against one row at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from unblur.data.interactions import Interactions
+from unblur.privacy.clipping import Uses, clipped_gradients
+from unblur.synthesis.autoencoder_training import AutoencoderLearner
+from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
+from unblur.synthesis.settings import LatentDiffusion, VariationalAutoencoder
+from unblur.training.learner import Moment
+
+
+def one_by_one(
+    parameters: list[torch.nn.Parameter], losses: torch.Tensor, clip_norm: float
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The sum of cut gradients, and their norms, by as many backward passes as there are rows."""
+    sums = [torch.zeros_like(parameter) for parameter in parameters]
+    norms = []
+    for loss in losses:
+        own = torch.autograd.grad(loss, parameters, retain_graph=True)
+        norm = torch.sqrt(sum((each.square().sum() for each in own), torch.zeros(())))
+        norms.append(norm)
+        for total, each in zip(sums, own, strict=True):
+            total += each * min(1.0, clip_norm / max(1e-12, float(norm)))
+    return sums, torch.stack(norms)
+
+
+def check(parameters: list[torch.nn.Parameter], losses: torch.Tensor, uses: Uses) -> None:
+    norms = uses.squared_norms(losses).sqrt()
+    clip_norm = float(norms.median())
+    wanted, lengths = one_by_one(parameters, losses, clip_norm)
+    np.testing.assert_allclose(norms.detach(), lengths, rtol=1e-4)
+    for ours, theirs in zip(clipped_gradients(parameters, losses, uses, clip_norm), wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(1.0, float(theirs.abs().max())))
+
+
+@pytest.mark.parametrize("dense_from", [0.0, 2.0])
+def test_cut_gradients_of_the_autoencoder(
+    log: Interactions, dense_from: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unblur.synthesis.multi_vae_network.DENSE_FROM", dense_from)
+    learner = AutoencoderLearner(VariationalAutoencoder(hidden=9, latent=4), log, 1, torch.device("cpu"))
+    uses = Uses()
+    losses = learner.each(torch.arange(51), Moment(1, 500), torch.Generator().manual_seed(1), uses)
+    check(list(learner.network.parameters()), losses, uses)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_cut_gradients_of_the_denoiser(tied: bool) -> None:
+    settings = LatentDiffusion(steps=5, hidden_layers=3, tied_hidden_layers=tied, objective="noise")
+    network = LatentDenoiser(6, settings, torch.Generator().manual_seed(0))
+    uses = Uses()
+    clean = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+    losses = LatentLoss(settings).each(network, clean, torch.Generator().manual_seed(2), uses)
+    check(list(network.parameters()), losses, uses)

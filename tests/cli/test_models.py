@@ -222,7 +222,7 @@ def test_where_a_model_cannot_be_saved_is_said_before_it_is_fitted(
     unblur: Unblur, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "unblur.models.popularity.Popularity.fit", lambda *_, **__: pytest.fail("it was fitted")
+        "unblur.models.popularity.Popularity.learn", lambda *_, **__: pytest.fail("it was fitted")
     )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")

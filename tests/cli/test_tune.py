@@ -8,12 +8,12 @@ import pytest
 
 import unblur as package
 from tests.cli.conftest import Unblur
-from unblur import tuning
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.evaluation.report import Report
+from unblur.experiment import searching
 from unblur.experiment.recipe.library import load_recipe
 
-FEW = ("--trials", "5", "--draws", "1", "--users", "100")
+FEW = ("--trials", "5", "--users", "100")
 FILES = {"recipe.toml", "report.json", "report.md", "report.html", "trials.parquet", "model"}
 
 
@@ -42,16 +42,17 @@ def test_what_it_writes_is_a_run_that_can_be_repeated(
     trials = pl.read_parquet(out / "trials.parquet")
     assert trials.height == min(5, trials.height)
     assert trials["chosen"].sum() == 1
+    assert trials["chosen"][0]
     assert trials["recall@20"].is_sorted(descending=True)
-    assert {"recall@20 on random 0", "recall@20 on block 0", "departures", "finalist"} <= set(trials.columns)
     report = json.loads((out / "report.json").read_text())
     assert report["protocol"] == "strict"
     notes = " ".join(report["notes"])
-    for said in ("on 2 hold-outs of train", "within one standard error", "of the test set, looked at after"):
+    how = "a contiguous 10%" if recipe.endswith("/gowalla") else "a random 10%"
+    for said in (f"on {how} of each user's train", "its test came after", "of the test set, looked at after"):
         assert said in notes
     tuned = load_recipe(out / "recipe.toml")
     assert tuned.name == f"{recipe}-tuned"
-    assert tuned.protocol.kind == "paper"
+    assert tuned.search.trials == 1
     assert not tuned.expected
     assert package.load(out / "model").spec == tuned.model
     ran = unblur("run", out / "recipe.toml", "--data", films, "--out", again)
@@ -66,8 +67,9 @@ def test_the_seed_of_the_search_changes_the_search_alone(unblur: Unblur, films: 
         assert ran.code == 0, ran.err
         tables.append(pl.read_parquet(tmp_path / name / "trials.parquet"))
         assert load_recipe(tmp_path / name / "recipe.toml").seed == load_recipe("bspm/demo").seed
-    assert tables[0].equals(tables[1])
-    assert not tables[0].equals(tables[2])
+    points = [table.sort("trial").drop("seconds") for table in tables]
+    assert points[0].equals(points[1])
+    assert not points[0].equals(points[2])
 
 
 def test_the_hold_outs_and_the_metric_that_were_asked_for(
@@ -77,13 +79,15 @@ def test_the_hold_outs_and_the_metric_that_were_asked_for(
     ran = unblur("tune", "bspm/demo", "--data", films, *FEW[:2], *asked, "--out", tmp_path / "out")
     assert ran.code == 0, ran.err
     columns = pl.read_parquet(tmp_path / "out" / "trials.parquet").columns
-    assert [name for name in columns if " on " in name] == [f"ndcg@5 on block {draw}" for draw in range(3)]
+    assert "ndcg@5" in columns
+    notes = " ".join(json.loads((tmp_path / "out" / "report.json").read_text())["notes"])
+    assert "a contiguous 10% of each user's train interactions, 3 times" in notes
     assert not [name for name in columns if name.startswith("low_pass")]
     assert load_recipe(tmp_path / "out" / "recipe.toml").model.low_pass is None
     assert "set: model.low_pass = off" in json.loads((tmp_path / "out" / "report.json").read_text())["notes"]
 
 
-def test_without_a_folder_nothing_is_written(
+def test_without_a_folder_the_trials_alone_are_kept(
     unblur: Unblur, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = tmp_path / "empty"
@@ -91,9 +95,9 @@ def test_without_a_folder_nothing_is_written(
     monkeypatch.chdir(empty)
     ran = unblur("tune", "bspm/demo", "--data", films, *FEW)
     assert ran.code == 0, ran.err
-    assert "the best 5 of 5 settings on validation data (200 users)" in ran.out
+    assert "the best 5 of 5 settings on validation data (100 users)" in ran.out
     assert "written to" not in ran.out
-    assert not list(empty.iterdir())
+    assert [path.name for path in empty.iterdir()] == ["tune-bspm-demo-trials"]
 
 
 def test_a_folder_that_exists_is_refused_before_anything_is_computed(
@@ -106,7 +110,7 @@ def test_a_folder_that_exists_is_refused_before_anything_is_computed(
     def never(*given: object, **more: object) -> None:
         raise AssertionError("computed before the place was checked")
 
-    monkeypatch.setattr(tuning, "search", never)
+    monkeypatch.setattr(searching, "search", never)
     for more in ((), ("--overwrite",)):
         ran = unblur("tune", "bspm/demo", "--data", films, *FEW, "--out", out, *more)
         assert ran.code == 2
@@ -120,20 +124,27 @@ def test_an_earlier_folder_is_replaced_only_when_asked(unblur: Unblur, films: Pa
     before = (out / "report.json").read_bytes()
     assert unblur("tune", "gf-cf/demo", "--data", films, *FEW, "--out", out).code == 2
     assert (out / "report.json").read_bytes() == before
-    assert unblur("tune", "gf-cf/demo", "--data", films, *FEW, "--out", out, "--overwrite").code == 0
-    assert load_recipe(out / "recipe.toml").name == "gf-cf/demo-tuned"
-    assert list(out.parent.iterdir()) == [out]
+    ran = unblur("tune", "gf-cf/demo", "--data", films, *FEW, "--out", out, "--overwrite")
+    assert ran.code == 2  # the trials there are another model's, and stay
+    assert "these differ: 'model'" in ran.err
+    more = ("--trials", "6", *FEW[2:], "--out", out, "--overwrite")
+    assert unblur("tune", "ease/demo", "--data", films, *more).code == 0
+    assert pl.read_parquet(out / "trials.parquet").height == 6
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out", "out-trials"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("bspm/demo", "--hold-out", "blocks"), "--hold-out must be both, random or block; saw 'blocks'"),
+        (
+            ("bspm/demo", "--hold-out", "blocks"),
+            "validation.how of Search: input should be 'part', 'last', 'random', 'block' or 'both'",
+        ),
         (("bspm/demo", "--metric", "recal@20"), "Did you mean 'recall'?"),
         (("bspm/demo", "--metric", "recall"), "must have a cut-off, such as recall@20"),
         (("bspm/demo", "--metric", "coverage@20"), "coverage does not say that"),
         (("bspm/demo", "--metric", "recall@81"), "more places than there are items, 80"),
-        (("popularity/demo",), "Popularity has no search space, so there is nothing to tune"),
+        (("popularity/demo",), "the space has none. Run the spec as it is"),
         (("bspm/deno",), "Did you mean 'bspm/demo'?"),
         (("bspm/demo", "--set", "model.mege=late"), "Did you mean 'merge'?"),
     ],

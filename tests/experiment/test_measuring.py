@@ -1,6 +1,7 @@
 """Running recipes from Python: seeds, strict protocol, provenance, and the demonstration."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -12,46 +13,41 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.data.splits.specs import Random
 from unblur.errors import RecipeError
-from unblur.experiment import provenance
-from unblur.experiment import ranking as module
+from unblur.experiment import provenance, searching
 from unblur.experiment.measuring import measure
 from unblur.experiment.ranking import PreparedSplit, RankingTask
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Data, KCore, Protocol, Published, Verified
 from unblur.experiment.recipe.schema import Recipe
+from unblur.fitted import learned
 from unblur.models.linear.ease import EASE
 from unblur.models.popularity import Popularity
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import ProgressEvent
 from unblur.randomness import RNG, generator
-from unblur.recommender import Recommender
+from unblur.recommender import Recommender, RecommenderSpec
 from unblur.spec import spec
 
 PROTOCOL = Protocol(cutoffs=(3, 5), metrics=("recall", "coverage"), resamples=200)
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Noise(Recommender):
     """The same random numbers for everybody."""
 
-    def __init__(self, spec: Any, train: Interactions, row: np.ndarray) -> None:
-        super().__init__(spec, train.items, train.item_degrees)
-        self.row = row
+    row: np.ndarray = learned("items")
 
     def _score(self, histories: Interactions) -> np.ndarray:
         return np.repeat(self.row[None, :], histories.n_users, axis=0)
 
-    def tensors(self) -> Mapping[str, Any]:
-        return {"row": self.row}
-
 
 @spec
-class NoiseSpec:
+class NoiseSpec(RecommenderSpec[Noise]):
     kind: ClassVar[str] = "noise"
     stochastic: ClassVar[bool] = True
 
-    def fit(
-        self, train: Interactions, *, rng: RNG | None = None, device: str = "cpu", progress: Progress = silent
-    ) -> Noise:
-        return Noise(self, train, generator(rng).random(train.n_items).astype(np.float32))
+    def learn(self, train: Interactions, *, rng: RNG | None, run: Any, validation: Any) -> Noise:
+        row = generator(rng).random(train.n_items).astype(np.float32)
+        return Noise(spec=self, items=train.items, item_counts=train.item_degrees, row=row)
 
 
 def prepared(log: Interactions, model: Any, **more: Any) -> PreparedSplit:
@@ -123,15 +119,16 @@ def test_published_and_verified_numbers_stand_in_the_report(log: Interactions) -
 def test_strict_protocol_sees_train_only(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = prepared(log, EASE())
     ready = with_split(ready.recipe.changed({"protocol.kind": "strict"}), ready.split)
-    seen: list[object] = []
 
-    def search(base: Any, train: Interactions, **more: Any) -> Any:
-        seen.append(train)
+    def search(base: Any, space: Any, judge: Any, *given: Any, **more: Any) -> Any:
+        samples = [
+            sample.train.n_interactions + sample.validation.n_interactions for sample in judge._samples
+        ]
+        assert samples == [ready.split.train.n_interactions]
         return SimpleNamespace(spec=EASE(ridge=3.0), notes=lambda: ("a search",))
 
-    monkeypatch.setattr(module, "search", search)
+    monkeypatch.setattr(searching, "search", search)
     outcome = measure(ready)
-    assert seen == [ready.split.train]
     assert outcome.recipe.model == outcome.model.spec == EASE(ridge=3.0)
     assert outcome.report.provenance.spec["ridge"] == 3.0
     assert outcome.report.protocol == "strict"

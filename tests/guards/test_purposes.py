@@ -17,7 +17,7 @@ PURPOSES = {
     *("privacy", "diffusion", "denoiser weights", "sampling", "sample", "kept out"),
     *("groups", "stopping", "searching", "own users", "downstream"),
     # runs, searches, measuring
-    *("fit", "split", "search", "settings", "hold-outs", "users", "validation", "points"),
+    *("fit", "split", "settings", "hold-outs", "users", "validation", "points"),
     *("bootstrap", "signs", "differences", "intervals"),
     # audits
     *("fidelity", "utility", "halves", "resamples", "claims", "baseline"),

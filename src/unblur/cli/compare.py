@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import Device, Settings, reads_data
+from unblur.cli.options import (
+    Device,
+    HoldOut,
+    Metric,
+    Pruner,
+    Sampler,
+    Seconds,
+    Settings,
+    Trials,
+    reads_data,
+    searching,
+)
 from unblur.cli.progress import ProgressDisplay
 from unblur.cli.tables import print_lines, print_table
 from unblur.errors import RecipeError, nearest
@@ -49,28 +60,15 @@ def compare(
     protocol: Annotated[
         str | None, typer.Option("--protocol", metavar="paper|strict", help="Else the recipe's.")
     ] = None,
-    trials: Annotated[
-        int, typer.Option("--trials", min=0, help="How many settings of each model are tried; 0 for none.")
-    ] = 0,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            "--seconds", min=0, help="How long each model is searched at most; with or without --trials."
-        ),
-    ] = 0.0,
+    trials: Trials = None,
+    seconds: Seconds = None,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="How many seeds a stochastic model is fitted with.")
     ] = 1,
-    metric: Annotated[
-        str | None, typer.Option("--metric", help="What settings are chosen and models ordered by.")
-    ] = None,
-    sampler: Annotated[
-        str, typer.Option("--sampler", metavar="random|bayes|exhaustive", help="Which setting is tried next.")
-    ] = "random",
-    pruner: Annotated[
-        str,
-        typer.Option("--pruner", metavar="none|median|halving", help="Which trainings are ended early."),
-    ] = "none",
+    metric: Metric = None,
+    sampler: Sampler = None,
+    pruner: Pruner = None,
+    hold_out: HoldOut = None,
     spaces: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,31 +84,35 @@ def compare(
 ) -> None:
     """Tune every model with the same budget on validation data, test each once, and say what differs.
 
+    Under the paper's protocol settings are as given unless --trials or --seconds ask for a search; under the strict one
+    the recipe's section search does. The options set its fields.
     Results are kept model by model and trial by trial: the same command, or one with more models, computes only what is
     missing, and one with more trials adds to those that are there. Exits with 1 when a model did not get through; the others are shown.
     """
     from unblur.experiment import comparison
     from unblur.experiment.comparison.cache import Cache
     from unblur.experiment.recipe.settings import parse_settings
-    from unblur.tuning.pruning import check_pruner
 
     if protocol not in (None, "paper", "strict"):
         raise RecipeError(f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.")
+    asked = searching(trials, seconds, sampler, pruner, metric, hold_out)
     lineup = comparison.line_up(
         models,
         recipe=recipe,
         own_data=data is not None,
         protocol=cast("Literal['paper', 'strict'] | None", protocol),
-        settings={**parse_settings(settings or ()), **reading},
+        settings={
+            **parse_settings(settings or ()),
+            **reading,
+            **{path: value for path, value in asked.items() if value is not None},
+        },
     )
     with ProgressDisplay() as progress:
         found = comparison.compare(
             lineup,
             data=data,
-            metric=metric,
-            budget=comparison.Budget(trials, seconds, check_pruner(pruner)),
+            search=None if trials is None and seconds is None else lineup.ground.search,
             spaces=_spaces(spaces or ()),
-            sampler=cast("Any", sampler),
             seeds=seeds,
             device=device,
             out=out,

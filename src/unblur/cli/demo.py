@@ -98,11 +98,12 @@ def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> N
     """The models side by side as a page, as `unblur compare` makes it."""
     from unblur.cli.compare import write_pages
     from unblur.experiment.comparison.costs import Costs
-    from unblur.experiment.comparison.entries import Entry, metric_of
+    from unblur.experiment.comparison.entries import Entry
     from unblur.experiment.comparison.results import result_of
     from unblur.experiment.comparison.summary import summarise
+    from unblur.experiment.judging import metric_of
 
-    metric = metric_of(outcomes[0].recipe)
+    metric = metric_of(outcomes[0].recipe.protocol, None)
     results = []
     for outcome in outcomes:
         timings, n_users = outcome.report.timings, len(outcome.evaluations[0].ranking.users)
@@ -115,7 +116,7 @@ def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> N
             peak_is_own=False,
         )
         entry = Entry(outcome.recipe.name, outcome.recipe.model)
-        results.append(result_of(entry, outcome, prepared.split, metric, costs=costs))
+        results.append(result_of(entry, outcome, prepared.split, metric, costs))
     found = summarise(results, prepared.split, metric, protocol=outcomes[0].recipe.protocol)
     provenance = outcomes[0].report.provenance
     out.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,38 @@ Checkpoints: TypeAlias = Annotated[
         help="A folder to keep the state of a training in: the same command goes on from there after an interrupt.",
     ),
 ]
+Trials: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--trials", min=1, help="The most settings that are tried; the first is the model as given."
+    ),
+]
+Seconds: TypeAlias = Annotated[
+    float | None, typer.Option("--seconds", min=0, help="End the search once trials have taken so long.")
+]
+Sampler: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--sampler", metavar="random|bayes|exhaustive", help="Which setting is tried next."),
+]
+Pruner: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--pruner",
+        metavar="none|median|halving",
+        help="Which settings are ended early, between epochs or between trainings.",
+    ),
+]
+Metric: TypeAlias = Annotated[
+    str | None, typer.Option("--metric", help="What settings are chosen by; else the first that is measured.")
+]
+HoldOut: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--hold-out",
+        metavar="part|last|random|block|both",
+        help="What settings are judged on; else the split's validation part, or what is held out of train.",
+    ),
+]
 UnknownItems: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -47,6 +79,26 @@ DataPath: TypeAlias = Annotated[
         metavar="DATA", help="A file of interactions, or a folder with train, valid and test files."
     ),
 ]
+
+
+def searching(
+    trials: int | None,
+    seconds: float | None,
+    sampler: str | None,
+    pruner: str | None,
+    metric: str | None,
+    hold_out: str | None,
+) -> dict[str, Any]:
+    """What the options of a search set in a recipe: nothing where they are not given."""
+    return {
+        "search.trials": trials,
+        "search.seconds": None if seconds is None else float(seconds),
+        "search.sampler": sampler,
+        "search.pruner": pruner,
+        "search.metric": metric,
+        "search.validation.how": hold_out,
+    }
+
 
 _PANEL = "How the data are read"
 

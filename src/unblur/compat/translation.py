@@ -60,7 +60,8 @@ def translate(command: str, *, system: str | None = None) -> Translation:
     notes += remarks
     for name in shipped():
         known = load_recipe(name)
-        if replace(known.without_numbers(), name=recipe.name, title=recipe.title) == recipe:
+        named = replace(known.without_numbers(), name=recipe.name, title=recipe.title, search=recipe.search)
+        if named == recipe:
             return Translation(system, known, (*notes, f"this is the shipped recipe {name}"))
     return Translation(system, recipe, tuple(notes))
 

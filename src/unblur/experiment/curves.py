@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unblur.models.spectral.bspm import BSPM
 from unblur.models.spectral.flow import response
-from unblur.recommender import RecommenderSpec
+from unblur.spec import Spec
 
 Curve: TypeAlias = tuple[tuple[float, float], ...]
 
@@ -23,7 +23,7 @@ def concentration(counts: NDArray[Any], order: NDArray[Any], points: int = 40) -
     return tuple((float(place / len(order)), float(summed[place] / total)) for place in places)
 
 
-def filter_response(spec: RecommenderSpec) -> dict[str, Curve]:
+def filter_response(spec: Spec) -> dict[str, Curve]:
     """What a BSPM multiplies each eigenvector by, over eigenvalues 0 … 1; empty for any other model."""
     if not isinstance(spec, BSPM):
         return {}

@@ -17,9 +17,10 @@ from unblur.errors import ArtifactError, RecipeError
 from unblur.evaluation.report import Provenance, Report, Timings, with_expected
 from unblur.experiment.provenance import machine, peak_rss_mb, trained_on, versions
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.resuming import check_resumable
+from unblur.experiment.searching import settled
 from unblur.experiment.task import ArmT, Clock, ModelT, Prepared, Summary
 from unblur.experiment.training_log import Epoch, TrainingLog
+from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.run import Run
 
@@ -68,7 +69,7 @@ class Outcome(Generic[ModelT, ArmT]):
 def measure(
     prepared: Prepared[ModelT, ArmT],
     *,
-    chosen: Any = None,
+    chosen: FittedSpec[Any] | None = None,
     seeds: int = 1,
     device: str = "cpu",
     checkpoints: str | Path | None = None,
@@ -103,8 +104,8 @@ def measured(
     """
     clock = Clock({"read": prepared.read_seconds, **(spent or {})})
     with clock("fit"):
-        settled, said = prepared.settled(run)
-    return _measured(settled, run, seeds, (*notes, *said), clock)
+        ready, said = settled(prepared, run)
+    return _measured(ready, run, seeds, (*notes, *said), clock)
 
 
 def _measured(
@@ -137,6 +138,14 @@ def _measured(
     summary = replace(summary, notes=(*said, *summary.notes, *remarks, *before))
     report = reported(recipe, summary, prepared.fingerprints, used, clock, run.device)
     return Outcome(prepared, recipe, report, models[0], tuple(runs), training)
+
+
+def check_resumable(model: FittedSpec[Any], run: Run) -> None:
+    """Raise `RecipeError` where checkpoints are asked for and the model is not trained epoch by epoch."""
+    if run.checkpoints is not None and not model.plans():
+        raise RecipeError(
+            f"Checkpoints keep the state of a training by epochs; {model.kind} has none. Leave --checkpoints out."
+        )
 
 
 def run_of_seed(

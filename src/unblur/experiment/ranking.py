@@ -21,12 +21,13 @@ from unblur.evaluation.report import Measurement, Report
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.experiment import validation
 from unblur.experiment.curves import concentration, filter_response
+from unblur.experiment.judging import RankingJudge, metric_of
 from unblur.experiment.page import run_page
 from unblur.experiment.reading import OWN_DATA, WHOLE, read_parts
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.tables import described, read_kind, read_spec, tagged
-from unblur.experiment.resuming import fit_options
 from unblur.experiment.task import Clock, Prepared, Summary, Task
+from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
 from unblur.ranking import Ranking
@@ -35,8 +36,7 @@ from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.run import Run
 from unblur.saving import models as artifact
 from unblur.spec import spec_to_dict
-from unblur.tuning.search import first_metric, search
-from unblur.tuning.trials import own_space
+from unblur.tuning.settings import Search
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,6 +55,7 @@ class RankingTask(Task):
     sections: ClassVar[tuple[str, ...]] = ("split", "model", "protocol")
     purpose: ClassVar[str] = "A recommender is measured on a split of its data"
     kinds: ClassVar[Mapping[str, str]] = RECOMMENDERS
+    chosen_anew: ClassVar[bool] = True
     split: Splitting = field(default_factory=Files)
 
     @classmethod
@@ -87,16 +88,9 @@ class RankingTask(Task):
         """Every metric of the protocol at every cut-off."""
         return self.protocol.names
 
-    @property
-    def searched(self) -> bool:
-        """See `Task.searched`: under the strict protocol, where there is something to search."""
-        return self.protocol.kind == "strict" and not self.chooses_epoch_alone
-
-    @property
-    def chooses_epoch_alone(self) -> bool:
-        """Whether the model has nothing to choose but when its training ends."""
-        model = self.model
-        return getattr(model, "stopping", None) is not None and not own_space(model)
+    def searched_by(self, settings: Search) -> str:
+        """See `Task.searched_by`: the protocol's first metric if none is named."""
+        return metric_of(self.protocol, settings.metric)
 
     def prepare(
         self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
@@ -115,18 +109,18 @@ class RankingTask(Task):
                 notes.append(f"there is no part {task.split.validation!r}, so none was used as validation")
                 task = replace(task, split=replace(task.split, validation=None, histories="train"))
         progress(ProgressEvent("split", 0, 1))
-        split, model = validation.divided(
-            task.split, task.model, parts, task.protocol.kind, streams(recipe.seed, "split")["split"]
-        )
+        strict = task.protocol.kind == "strict"
+        split, share = validation.divided(task.split, parts, strict, streams(recipe.seed, "split")["split"])
         fingerprints = {name: part.fingerprint() for name, part in parts.items()}
         progress(ProgressEvent("split", 1, 1))
         return PreparedSplit(
-            recipe=replace(recipe, task=replace(task, model=model)),
+            recipe=replace(recipe, task=task),
             split=split,
+            stopping_share=share,
             fingerprints=fingerprints,
             notes=tuple(notes),
             read_seconds=time.perf_counter() - start,
-        )
+        ).with_model(task.model)
 
 
 def _splitting(kind: str) -> type[Splitting]:
@@ -167,6 +161,14 @@ class PreparedSplit(Prepared[Recommender, Evaluation]):
     """A recommender's recipe with its data read and split."""
 
     split: Split
+    stopping_share: float | None = None
+    """How many of each user's interactions a training stops by under the strict protocol; as its spec says if `None`."""
+
+    def with_model(self, model: FittedSpec[Any]) -> Self:
+        """See `Prepared.with_model`: under the strict protocol a training is judged by the last interactions."""
+        if self.recipe.protocol.kind == "strict":
+            model = validation.stopped_in_time(model, self.split.train, self.stopping_share)
+        return super().with_model(model)
 
     @property
     def learned_from(self) -> Interactions:
@@ -184,43 +186,24 @@ class PreparedSplit(Prepared[Recommender, Evaluation]):
         parts = {"train": self.split.train, "held_out": self.split.held_out}
         return {**super().identity, **{name: part.fingerprint() for name, part in parts.items()}}
 
-    def settled(self, run: Run) -> tuple[Self, tuple[str, ...]]:
-        """See `Prepared.settled`: the strict protocol chooses anew."""
-        model = self.recipe.model
-        if self.recipe.protocol.kind != "strict":
-            return self, ()
-        if not self.recipe.task.searched:
-            said = (
-                f"every setting of {model.kind} costs a training, so its hyper-parameters are the recipe's (unblur tune "
-                "searches them), and the epoch alone was chosen, on interactions held out of train"
-            )
-            return self, (said,)
-        found = search(
-            model,
-            self.split.train,
-            metric=first_metric(self.recipe),
-            rng=streams(self.recipe.seed, "search")["search"],
-            device=run.device,
-            progress=run.progress,
-        )
-        said = (
-            "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search"
-        )
-        return self.with_model(found.spec), (*found.notes(), said)
+    def judge(self, settings: Search, seed: int, run: Run) -> RankingJudge:
+        """See `Prepared.judge`: on the validation part of the split, or on what is held out of train."""
+        recipe = self.recipe
+        held = validation.hold_outs(self.split, settings.validation, recipe.protocol.kind == "strict", seed)
+        metric = recipe.task.searched_by(settings)
+        return RankingJudge(metric, held, settings.users, seed, run, shares=recipe.model.shared() is not None)
 
     def fit(self, seed: int, run: Run) -> Recommender:
         """See `Prepared.fit`; the validation part says when to stop, where the paper's protocol has one."""
-        fitted: Recommender = self.recipe.model.fit(
-            self.split.train,
-            rng=streams(seed, "fit")["fit"],
-            **fit_options(self.recipe.model, self._stopped_by, run),
-        )
+        rng = streams(seed, "fit")["fit"]
+        model = self.recipe.model
+        fitted: Recommender = model.fit_in(run, self.split.train, rng=rng, validation=self._stopped_by)
         return fitted
 
     @property
     def _stopped_by(self) -> Interactions | None:
-        """What `fit` is given to stop by: the validation part, where the paper's protocol and the model use it."""
-        stops = getattr(self.recipe.model, "stopping", None) is not None
+        """What `fit` is given to stop by: the validation part, if the paper's protocol and the model use it."""
+        stops = validation.stops_by_interactions(self.recipe.model)
         return self.split.validation if stops and self.recipe.protocol.kind == "paper" else None
 
     def measure(self, arm: str, model: Recommender, seed: int, run: Run, clock: Clock) -> Evaluation:
@@ -274,14 +257,15 @@ class PreparedSplit(Prepared[Recommender, Evaluation]):
         )
         return self._evaluated(ranking)
 
+    @property
+    def after_choice(self) -> tuple[str, ...]:
+        """How unlike a random choice of items the test data are."""
+        value = validation.dispersion(self.split.train, self.split.held_out)
+        return (f"item dispersion of the test set, looked at after the choice: {value:.2f}",)
+
     def save(self, model: Recommender, folder: Path, provenance: Mapping[str, Any]) -> None:
         """The model, in `folder`/model."""
         artifact.save(model, folder / "model", provenance=provenance)
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the model is."""
-        return bool(getattr(type(self.recipe.model), "stochastic", False))
 
     def page(
         self,

@@ -10,9 +10,8 @@ from typing import Any
 
 from unblur.evaluation.report import Report
 from unblur.experiment.folder import check_place, write_folder
-from unblur.experiment.measuring import Outcome, measured
+from unblur.experiment.measuring import Outcome, check_resumable, measured
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.resuming import check_resumable
 from unblur.experiment.workers import check_workers, trained_beside
 from unblur.progress import Progress, silent
 from unblur.run import Run

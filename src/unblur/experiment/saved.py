@@ -13,13 +13,12 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
 from unblur.experiment.folder import check_above
-from unblur.experiment.measuring import reported
+from unblur.experiment.measuring import check_resumable, reported
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.ranking import ranking_task
 from unblur.experiment.reading import WHOLE, read_parts, read_train
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.tables import described
-from unblur.experiment.resuming import check_resumable, fit_options
 from unblur.experiment.task import Clock, Summary
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
@@ -57,15 +56,17 @@ def fit(
     is computed, unless `overwrite`. `checkpoints` is a folder to keep the state of the training in: the same call,
     after an interrupt, goes on from there.
     """
-    ranking_task(recipe, "A synthesizer is fitted and saved by unblur synthesize DATA --keep-synthesizer.")
+    task = ranking_task(
+        recipe, "A synthesizer is fitted and saved by unblur synthesize DATA --keep-synthesizer."
+    )
     where = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     check_resumable(recipe.model, where)
     check_above(Path(out))
     artifact.check_new(out, overwrite=overwrite)
     train, unused = read_train(recipe.data, data, progress)
     start = time.perf_counter()
-    options = fit_options(recipe.model, None, where.inside(f"seed-{recipe.seed}"))
-    model = recipe.model.fit(train, rng=streams(recipe.seed, "fit")["fit"], **options)
+    rng = streams(recipe.seed, "fit")["fit"]
+    model = task.model.fit_in(where.inside(f"seed-{recipe.seed}"), train, rng=rng)
     seconds = time.perf_counter() - start
     artifact.save(model, out, overwrite=overwrite, provenance=trained_on(train, recipe))
     notes = (f"fitted to the train file alone; {some(unused)} not used",) if unused else ()
@@ -97,7 +98,7 @@ def evaluate_saved(
     start = time.perf_counter()
     model = load(path, device=device)
     origin = artifact.read_manifest(path).get("provenance", {})
-    recipe = replace(recipe.with_model(model.spec), name=str(origin.get("recipe", model.spec.kind)))
+    recipe = replace(recipe, name=str(origin.get("recipe", model.spec.kind)))
     parts = read_parts(recipe.data, data, progress=progress)
     fingerprints = {name: part.fingerprint() for name, part in parts.items()}
     if isinstance(task.split, Files) and list(parts) == [WHOLE]:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.parts import Protocol
+from unblur.fitted import FittedSpec
 from unblur.progress import Progress, silent
 from unblur.run import Run
+from unblur.tuning.engine import Judge
+from unblur.tuning.settings import Search
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,7 +43,9 @@ class Task(ABC):
     """What it does, for a message about a section that it does not have."""
     kinds: ClassVar[Mapping[str, str]]
     """The kinds of models that it is for, as the registry has them."""
-    model: Any
+    chosen_anew: ClassVar[bool]
+    """Whether the strict protocol chooses hyper-parameters anew (see `unblur.experiment.validation`)."""
+    model: FittedSpec[Any]
     protocol: Protocol = field(default_factory=Protocol)
 
     @classmethod
@@ -64,10 +69,12 @@ class Task(ABC):
     def measured(self) -> tuple[str, ...]:
         """The names of all that one run measures."""
 
-    @property
-    def searched(self) -> bool:
-        """Whether a run chooses hyper-parameters before it fits."""
-        return False
+    @abstractmethod
+    def searched_by(self, settings: Search) -> str:
+        """The metric that a search with these settings maximises, before any data are read.
+
+        Raises `RecipeError` or `SpecError` for settings that do not apply to the task.
+        """
 
     @abstractmethod
     def prepare(
@@ -75,7 +82,7 @@ class Task(ABC):
     ) -> Prepared[Any, Any]:
         """Read the data of `recipe`, whose task this is, or those at `data`, and make them ready to be run on."""
 
-    def with_model(self, model: Any) -> Self:
+    def with_model(self, model: FittedSpec[Any]) -> Self:
         """The same task for another spec."""
         return replace(self, model=model)
 
@@ -138,9 +145,14 @@ class Prepared(ABC, Generic[ModelT, ArmT]):
         return ()
 
     @property
+    def after_choice(self) -> tuple[str, ...]:
+        """Notes on the test data that may be read once a setting is chosen."""
+        return ()
+
+    @property
     def stochastic(self) -> bool:
         """Whether another seed can come to another result."""
-        return True
+        return self.recipe.model.stochastic
 
     @abstractmethod
     def page(
@@ -152,16 +164,16 @@ class Prepared(ABC, Generic[ModelT, ArmT]):
     ) -> Document:
         """The report as a page, with what the arms have to show, and the plots of a search that it came of."""
 
-    def settled(self, run: Run) -> tuple[Self, tuple[str, ...]]:
-        """The same with the hyper-parameters that the protocol measures, and notes on where they come from."""
-        return self, ()
+    @abstractmethod
+    def judge(self, settings: Search, seed: int, run: Run) -> Judge[Any]:
+        """What a search judges settings of the model by: validation data alone."""
 
     @property
     def identity(self) -> dict[str, Any]:
         """Plain values in which kept arms must agree."""
         return {**self.recipe.task.facts(), "data": dict(self.fingerprints)}
 
-    def with_model(self, model: Any) -> Self:
+    def with_model(self, model: FittedSpec[Any]) -> Self:
         """The same data, made ready for another spec."""
         return replace(self, recipe=self.recipe.with_model(model))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from unblur.errors import ArtifactError, RecipeError
 from unblur.experiment.measuring import run_of_seed
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.resuming import trained_by_epochs
+from unblur.experiment.searching import chooses
 from unblur.experiment.task import Clock
 from unblur.progress import ProgressEvent
 from unblur.run import Run
@@ -50,11 +50,11 @@ def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
     kind, why = recipe.model.kind, ""
     if seeds == 1:
         why = "one seed was asked for"
-    elif not trained_by_epochs(recipe.model):
+    elif not recipe.model.plans():
         why = f"{kind} is not trained by epochs"
-    elif getattr(recipe.model, "privacy", None) is not None:
+    elif recipe.model.private:
         why = "a private training keeps nothing that a second process could read"
-    elif recipe.task.searched:
+    elif chooses(recipe):
         why = f"the strict protocol first searches hyper-parameters of {kind}"
     if why:
         raise RecipeError(

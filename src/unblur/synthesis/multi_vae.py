@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from unblur.privacy.accountant import Privacy
+from unblur.space import Dimension, rate, whole
 from unblur.spec import spec
 from unblur.synthesis.settings import Discretization, VariationalAutoencoder
 from unblur.synthesis.trained import TrainedOnRows
@@ -32,6 +33,23 @@ class MultiVAE(TrainedOnRows):
 
     def __post_init__(self) -> None:
         check_private(self.privacy, self.vae)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise: that of `autoencoder_space`."""
+        return autoencoder_space()
+
+
+def autoencoder_space() -> tuple[Dimension, ...]:
+    """The part of the SDRM authors' search that is of the autoencoder (Lilienthal et al. 2024, section 5).
+
+    Their hidden layer is never narrower than the latent; here it is free.
+    """
+    return (
+        whole("vae.latent", 20, 1000, 10),
+        whole("vae.hidden", 20, 1000, 10),
+        rate("vae.optimizer.learning_rate", 1e-4, 1e-2),
+        whole("vae.batch_size", 30, 1000, 10),
+    )
 
 
 def check_private(privacy: Privacy | None, vae: VariationalAutoencoder) -> None:

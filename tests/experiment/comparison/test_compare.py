@@ -16,15 +16,20 @@ from unblur.document.html import as_html
 from unblur.document.markdown import as_markdown
 from unblur.errors import ArtifactError, RecipeError, SpecError, VocabularyMismatch
 from unblur.experiment.comparison import running as running_module
-from unblur.experiment.comparison.entries import line_up, metric_of
+from unblur.experiment.comparison.entries import line_up
 from unblur.experiment.comparison.page import comparison_document
 from unblur.experiment.comparison.running import compare
-from unblur.experiment.comparison.searching import Budget, judged_on, searched
 from unblur.experiment.comparison.summary import Comparison, summarise
+from unblur.experiment.judging import metric_of
 from unblur.experiment.ranking import prepare
+from unblur.experiment.searching import searched
+from unblur.experiment.validation import hold_outs
 from unblur.progress import ProgressEvent
 from unblur.registry import RECOMMENDERS, recommender_spec
+from unblur.run import Run
 from unblur.spec import spec_from_dict, spec_to_dict
+from unblur.tuning.points import space_of
+from unblur.tuning.settings import Search, Validation
 
 MODELS = ("popularity", "item-knn", "ease")
 
@@ -39,7 +44,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(log: Path, *models: str, out: Path | None = None, trials: int = 3, **more: Any) -> Comparison:
     settings = {"protocol.cutoffs": [5, 10]} | more.pop("settings", {})
     lineup = line_up(models or MODELS, own_data=True, settings=settings, protocol=more.pop("protocol", None))
-    return compare(lineup, data=log, budget=Budget(trials), out=out, **more)
+    search = Search(trials=max(trials, 1), sampler=more.pop("sampler", "random"))
+    return compare(lineup, data=log, search=search, out=out, **more)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +134,8 @@ def test_a_larger_budget_adds_to_what_is_there(
 ) -> None:
     """Two trials, then five in the same folder: the same as five at once, and the two are not tried again."""
     run(log, out=tmp_path / "kept", trials=2)
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").rglob("trial-*.json")}
+    before = {file: file.read_bytes() for file in (tmp_path / "kept").rglob("trials.log")}
+    assert before
     measured: list[str] = []
     measure = running_module.measure
 
@@ -138,7 +145,7 @@ def test_a_larger_budget_adds_to_what_is_there(
 
     monkeypatch.setattr(running_module, "measure", counted)
     more = run(log, out=tmp_path / "kept", trials=5)
-    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert all(file.read_bytes().startswith(content) for file, content in before.items())
     in_the_end = list(measured)
     whole = run(log, out=tmp_path / "at-once", trials=5)
     assert whole.figures == more.figures
@@ -153,12 +160,14 @@ def test_a_larger_budget_adds_to_what_is_there(
     assert {result.search.get("trials", 0) for result in less.results} == {0, 2}
 
 
-def test_the_first_setting_is_the_model_as_given(found: Comparison, log: Path, tmp_path: Path) -> None:
-    run(log, out=tmp_path / "kept", trials=2)
+def test_the_first_setting_is_the_model_as_given(log: Path) -> None:
+    prepared = prepare(
+        line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5, 10]}).ground, data=log
+    )
     for kind, path in (("ease", "ridge"), ("item-knn", "neighbours")):
-        folder = next((tmp_path / "kept" / "trials").glob(f"{kind}-*"))
-        trial = json.loads((folder / "trial-00000.json").read_text())
-        assert trial["point"][path] == getattr(recommender_spec(kind)(), path)
+        spec = recommender_spec(kind)()
+        trial = searched(prepared.with_model(spec), Run(), Search(trials=2)).trials[0]
+        assert trial.point[path] == getattr(spec, path)
 
 
 def test_a_filter_too_wide_for_the_data_is_not_tried_as_given(log: Path) -> None:
@@ -206,7 +215,7 @@ def test_whatever_a_model_raises_the_others_go_on(log: Path, monkeypatch: pytest
     def broken(self: Any, train: Any, **more: Any) -> Any:
         raise ZeroDivisionError("in the middle")
 
-    monkeypatch.setattr(recommender_spec("item-knn"), "fit", broken)
+    monkeypatch.setattr(recommender_spec("item-knn"), "learn", broken)
     found = run(log, trials=0)
     assert found.failures == {"item-knn": "ZeroDivisionError: in the middle"}
     with pytest.raises(RecipeError, match="none did"):
@@ -227,7 +236,7 @@ def test_what_an_observer_raises_ends_the_work(log: Path) -> None:
 
 def test_the_folder_of_another_comparison_is_refused(log: Path, tmp_path: Path) -> None:
     run(log, "popularity", out=tmp_path / "kept", trials=0)
-    with pytest.raises(ArtifactError, match="sampler"):
+    with pytest.raises(ArtifactError, match="search"):
         run(log, "popularity", out=tmp_path / "kept", trials=0, sampler="exhaustive")
     with pytest.raises(ArtifactError, match="protocol"):
         run(log, "popularity", out=tmp_path / "kept", trials=0, settings={"protocol.cutoffs": [7]})
@@ -242,12 +251,14 @@ def test_the_folder_of_another_comparison_is_refused(log: Path, tmp_path: Path) 
 
 
 def test_a_metric_that_is_not_computed_is_refused() -> None:
-    ground = line_up(["ease/demo"]).ground
-    assert metric_of(ground) == "recall@20"
+    protocol = line_up(["ease/demo"]).ground.protocol
+    assert metric_of(protocol, None) == "recall@20"
     with pytest.raises(RecipeError, match="recall@50 is not"):
-        metric_of(ground, "recall@50")
+        metric_of(protocol, "recall@50", measured=True)
     with pytest.raises(RecipeError, match="coverage@20"):
-        metric_of(ground, "coverage@20")
+        metric_of(protocol, "coverage@20", measured=True)
+    with pytest.raises(SpecError, match="coverage does not say that"):
+        metric_of(protocol, "coverage@20")
 
 
 def test_models_of_other_data_are_refused() -> None:
@@ -285,51 +296,41 @@ def test_models_over_other_items_are_not_put_side_by_side(found: Comparison) -> 
 @pytest.mark.parametrize("kind", sorted(set(RECOMMENDERS) - {"popularity"}))
 def test_every_kind_has_something_to_search(kind: str) -> None:
     split = Random(fraction=0.2).apply(demo_interactions(n_users=80, n_items=60, rng=3), rng=1)
-    space = searched(recommender_spec(kind)(), split)
+    space = space_of(recommender_spec(kind)(), largest_rank=min(split.train.matrix.shape))
     assert space
     for dimension in space:
         values = dimension.all()
         assert values is not None
         assert len(values) > 1 or dimension.name.endswith("rank")
-    assert searched(recommender_spec("popularity")(), split) == ()
+    assert space_of(recommender_spec("popularity")()) == ()
 
 
 def test_an_empty_range_is_refused(log: Path) -> None:
-    split = Random(fraction=0.2).apply(demo_interactions(n_users=80, n_items=60, rng=3), rng=1)
     with pytest.raises(SpecError, match="values to try"):
-        searched(recommender_spec("ease")(), split, {"ridge": ()})
+        space_of(recommender_spec("ease")(), {"ridge": ()})
     found = run(log, "popularity", "ease", spaces={"ease": {"ridge": ()}})
     assert "values to try" in found.failures["ease"]
 
 
 def test_a_filter_without_sharpening_has_no_idle_dimensions() -> None:
-    split = Random(fraction=0.2).apply(demo_interactions(n_users=80, n_items=80, rng=3), rng=1)
     lineup = line_up(["gf-cf"], own_data=True)
-    names = [dimension.name for dimension in searched(lineup.entries[0].model, split)]
+    names = [dimension.name for dimension in space_of(lineup.entries[0].model)]
     assert names == ["low_pass.rank", "low_pass.weight"]
-
-
-def test_budgets() -> None:
-    assert not Budget()
-    assert all((Budget(3), Budget(seconds=2.0), Budget(3, 2.0)))
-    for bad in ((-1, 0.0), (0, -1.0), (0, float("nan")), (0, float("inf"))):
-        with pytest.raises(RecipeError, match="not below 0"):
-            Budget(*bad)
 
 
 def test_a_budget_of_seconds_ends_the_search(log: Path) -> None:
     lineup = line_up(["ease", "item-knn"], own_data=True, settings={"protocol.cutoffs": [5]})
-    found = compare(lineup, data=log, budget=Budget(seconds=1e-9))
+    found = compare(lineup, data=log, search=Search(seconds=1e-9))
     assert {result.search["trials"] for result in found.results} == {1}
 
 
 def test_a_pruner_changes_the_trials_and_not_those_without_one(log: Path, tmp_path: Path) -> None:
     """Its trials are kept apart; a model that is not trained by epochs comes out the same."""
     plain = run(log, "ease", "mult-vae", out=tmp_path / "out", trials=2)
-    kept = {file: file.read_bytes() for file in (tmp_path / "out" / "trials").rglob("*.json")}
+    kept = {file: file.read_bytes() for file in (tmp_path / "out" / "trials").rglob("*.log")}
     lineup = line_up(["ease", "mult-vae"], own_data=True, settings={"protocol.cutoffs": [5, 10]})
-    budget = Budget(2, pruner="halving")
-    found = compare(lineup, data=log, budget=budget, out=tmp_path / "out")
+    search = Search(trials=2, pruner="halving")
+    found = compare(lineup, data=log, search=search, out=tmp_path / "out")
     assert all(file.read_bytes() == content for file, content in kept.items())
     assert "pruner halving" in found.budget
     assert "pruner" not in plain.budget
@@ -337,15 +338,16 @@ def test_a_pruner_changes_the_trials_and_not_those_without_one(log: Path, tmp_pa
     assert chosen["ease"] == before["ease"]
     folders = {path.name for path in (tmp_path / "out" / "trials").iterdir()}
     assert sum(name.endswith("-halving") for name in folders) == 2
-    again = compare(lineup, data=log, budget=budget, out=tmp_path / "out")
+    again = compare(lineup, data=log, search=search, out=tmp_path / "out")
     assert [each.chosen for each in again.results] == [each.chosen for each in found.results]
 
 
 def test_strict_judges_by_the_last_in_time(log: Path) -> None:
     lineup = line_up(["ease"], own_data=True, protocol="strict")
     prepared = prepare(lineup.ground, data=log)
-    split, how = judged_on(prepared)
-    assert "last" in how
+    held = hold_outs(prepared.split, Validation(), True, 0)
+    split = held.splits[0]
+    assert "last" in held.how
     assert split.train.timestamps is not None
     assert split.held_out.timestamps is not None
     for row in range(split.train.n_users):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.toml import to_toml
-from unblur.recommender import Recommender
+from unblur.recommender import Recommender, RecommenderSpec
 from unblur.synthesis.utility.users import Rated
 
 N_ITEMS = 24
@@ -90,7 +90,7 @@ def write_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Path:
     return path
 
 
-class ByItem:
+class ByItem(RecommenderSpec[Any]):
     """A spec whose recommender gives every user the same scores."""
 
     kind: ClassVar[str] = "by-item"
@@ -99,14 +99,11 @@ class ByItem:
         self.scores = scores
         self.seen: list[Interactions] = []
 
-    def fit(self, train: Interactions, **_: Any) -> Recommender:
+    def learn(self, train: Interactions, **_: Any) -> Recommender:
         self.seen.append(train)
-        return _ByItem(self, train.items, train.item_degrees)
+        return _ByItem(spec=self, items=train.items, item_counts=train.item_degrees)
 
 
 class _ByItem(Recommender):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         return np.repeat(self.spec.scores[None], histories.n_users, axis=0)
-
-    def tensors(self) -> Any:
-        return {}

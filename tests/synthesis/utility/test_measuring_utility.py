@@ -57,11 +57,11 @@ def test_dislikes_of_those_who_teach_can_be_left_out(groups: UserGroups) -> None
 class _Patient(ByItem):
     """Stops early, so it is told by whom."""
 
-    patience = 3
+    stops = True
 
-    def fit(self, train: Interactions, *, validation: Split | None = None, **_: Any) -> Recommender:
+    def learn(self, train: Interactions, *, validation: Split | None = None, **_: Any) -> Recommender:
         self.validation = validation
-        return super().fit(train)
+        return super().learn(train)
 
 
 @pytest.mark.parametrize("paper", [True, False])
@@ -80,7 +80,7 @@ def test_a_recommender_stops_by_what_was_held_out_from_those_who_stop(paper: boo
     shown, wanted = given.histories.matrix.toarray(), given.held_out.matrix.toarray()
     np.testing.assert_array_equal(shown, groups.histories.observed.matrix.toarray())
     np.testing.assert_array_equal(wanted, groups.held_out.matrix.toarray())
-    spec.patience = None  # type: ignore[assignment]
+    spec.stops = False
     measure_arm(spec, rows, groups, PROTOCOL, departures)  # type: ignore[arg-type]
     assert spec.validation is None
 

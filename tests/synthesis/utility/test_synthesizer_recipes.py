@@ -6,14 +6,13 @@ import pytest
 
 from tests.synthesis.utility.rated import QUICK
 from unblur.compat.translation import translate
-from unblur.errors import RecipeError, SpecError
+from unblur.errors import RecipeError
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 from unblur.registry import synthesizer_spec
 from unblur.spec import spec_from_dict
 from unblur.synthesis.utility.task import UtilityTask
 from unblur.tuning.space import Range
-from unblur.tuning.synthesizers import synthesizer_dimensions
 
 PUBLISHED = {
     "ml-100k": (0.3924, 0.3839, 0.2320),
@@ -136,9 +135,7 @@ def test_the_split_is_no_setting() -> None:
 
 def test_the_space_is_that_of_the_objective() -> None:
     """The authors' learning rates end where those of a chain that guesses the velocity begin."""
-    paper, own = (
-        synthesizer_dimensions(load_recipe(f"sdrm/alb-{name}").model) for name in ("svd", "standardized")
-    )
+    paper, own = (load_recipe(f"sdrm/alb-{name}").model.space() for name in ("svd", "standardized"))
     rates = {
         key: {entry.name: entry for entry in space}["diffusion.optimizer.learning_rate"].values
         for key, space in (("paper", paper), ("own", own))
@@ -149,5 +146,4 @@ def test_the_space_is_that_of_the_objective() -> None:
     names = {entry.name for entry in own}
     assert "diffusion.highest" in names
     assert "diffusion.noise_variance_diminisher" not in names
-    with pytest.raises(SpecError, match="there is one for sdrm, multi-vae, and none for independent-items"):
-        synthesizer_dimensions(spec_from_dict(synthesizer_spec("independent-items"), {}))
+    assert spec_from_dict(synthesizer_spec("independent-items"), {}).space() == ()

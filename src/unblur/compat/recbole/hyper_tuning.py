@@ -32,14 +32,15 @@ from unblur.errors import RecipeError, SpecError, nearest
 from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.measuring import Outcome
 from unblur.experiment.recipe.library import text_of
+from unblur.experiment.searching import searched
 from unblur.progress import Progress, silent
 from unblur.recommender import Recommender
+from unblur.run import Run
+from unblur.space import Choice, Dimension, Range
 from unblur.spec import spec_to_dict
-from unblur.tuning import study
-from unblur.tuning.sampling import SAMPLERS
-from unblur.tuning.space import Choice, Dimension, Range, choice, set_point
-from unblur.tuning.study import Study
-from unblur.tuning.trials import inside, space_of
+from unblur.tuning.points import choice, inside, set_point, space_of
+from unblur.tuning.results import Study
+from unblur.tuning.settings import SAMPLER_NAMES, Search
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class HyperTuning:
     """The winner's test: the only one there was. (RecBole tests every trial.)"""
     params2result: Mapping[str, float | None]
     """The validation metric of each trial by its values in words; `None` where it failed."""
-    study: Study = field(repr=False)
+    study: Study[Any] = field(repr=False)
     """All trials."""
     outcome: Outcome[Recommender, Evaluation] = field(repr=False)
     """Recipe, report and model of the winner: `unblur.experiment.write_folder` keeps them."""
@@ -84,27 +85,28 @@ def run_hyper(
 
     The other arguments and errors are those of `run_recbole`.
     """
-    require(
-        algo in SAMPLERS,
-        f"algo must be one of {', '.join(SAMPLERS)}; saw {algo!r}.{nearest(algo, SAMPLERS)}",
-    )
+    sampler = next((name for name in SAMPLER_NAMES if name == algo), None)
+    if sampler is None:
+        raise RecipeError(
+            f"algo must be one of {', '.join(SAMPLER_NAMES)}; saw {algo!r}.{nearest(algo, SAMPLER_NAMES)}"
+        )
     configuration = configure(model, dataset, config_dict, fixed_config_file_list)
     prepared = prepared_for(configuration, progress=progress)
     base = prepared.recipe.model
     space, notes = space_of_params(base, read_params(params_file), ignore_unknown=ignore_unknown)
     device = device_of(configuration)
-    found = study(
-        base,
-        prepared.split,
-        space,
-        trials=10**9 if algo == "exhaustive" else max_evals,
-        metric=valid_metric(configuration),
-        sampler=algo,
-        seed=prepared.recipe.seed,
-        folder=folder,
-        patience=early_stop,
-        device=device,
-        progress=progress,
+    found = searched(
+        prepared,
+        Run(device, progress),
+        Search(
+            metric=valid_metric(configuration),
+            trials=10**9 if algo == "exhaustive" else max_evals,
+            sampler=sampler,
+            patience=early_stop,
+        ),
+        space=space,
+        store=None if folder is None else Path(folder),
+        given=False,  # RecBole tries the values of the file alone
     )
     said = (*configuration.notes, *notes, *found.notes())
     outcome = experiment.measure(prepared, chosen=found.spec, notes=said, device=device, progress=progress)
@@ -210,7 +212,10 @@ def _own(base: Any, parameter: SearchedParameter) -> Dimension:
     dimension = Dimension(parameter.name, values, (parameter.name,))
     try:
         samples = values.values if isinstance(values, Choice) else (values.at(0.0),)
-        space_of(base, {parameter.name: samples})
+        if parameter.name not in {entry.name for entry in space_of(base, {parameter.name: samples})}:
+            raise SpecError(
+                f"{parameter.name} is inside a part that the spec leaves out. Give the part first."
+            )
         for value in samples:
             set_point(base, (dimension,), {parameter.name: value})
     except SpecError as problem:

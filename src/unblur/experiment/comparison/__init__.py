@@ -1,7 +1,7 @@
 """Models side by side: the same data, protocol and budget for each, with intervals, tests and costs.
 
 lineup = line_up(["popularity", "item-knn", "ease"], recipe="ease/demo")
-found = compare(lineup, budget=Budget(trials=10), out="comparison/")
+found = compare(lineup, search=Search(trials=10), out="comparison/")
 print(found.verdict())
 """
 
@@ -12,13 +12,11 @@ from unblur.evaluation.significance import differences as differences
 from unblur.experiment.comparison.entries import Entry as Entry
 from unblur.experiment.comparison.entries import Lineup as Lineup
 from unblur.experiment.comparison.entries import line_up as line_up
-from unblur.experiment.comparison.entries import metric_of as metric_of
 from unblur.experiment.comparison.page import comparison_document as comparison_document
 from unblur.experiment.comparison.results import Result as Result
 from unblur.experiment.comparison.results import result_of as result_of
 from unblur.experiment.comparison.running import compare as compare
-from unblur.experiment.comparison.searching import Budget as Budget
-from unblur.experiment.comparison.searching import searched as searched
 from unblur.experiment.comparison.summary import Comparison as Comparison
 from unblur.experiment.comparison.summary import summarise as summarise
 from unblur.experiment.comparison.summary import winner as winner
+from unblur.tuning.settings import Search as Search

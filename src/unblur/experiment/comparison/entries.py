@@ -9,14 +9,12 @@ from typing import Any, Literal
 
 from unblur.data.splits.specs import Files, Splitting
 from unblur.errors import RecipeError, nearest
-from unblur.evaluation.metrics import LIST_METRICS
 from unblur.experiment.ranking import RankingTask, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.tables import described
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.tuning.search import check_quality, first_metric
 
 
 @dataclass(frozen=True)
@@ -95,22 +93,6 @@ def line_up(
             f"only the settings were taken of {', '.join(foreign)}; data and split are those of {ground.name}"
         )
     return Lineup(ground, entries, tuple(notes))
-
-
-def metric_of(ground: Recipe, asked: str | None = None) -> str:
-    """The metric that settings are chosen and models ordered by: one that the protocol computes.
-
-    Raises `RecipeError` for one that is not computed, `SpecError` for one that says nothing about quality.
-    """
-    names = [name for name in ground.protocol.names if name.partition("@")[0] not in LIST_METRICS]
-    metric = first_metric(ground) if asked is None else asked
-    if metric not in names:
-        raise RecipeError(
-            f"Models are ordered by a metric that is computed; {metric} is not.{nearest(metric, names)} Computed: "
-            f"{', '.join(names) or 'none'}. Add it with --set protocol.metrics=[…] and protocol.cutoffs=[…]."
-        )
-    check_quality(metric)
-    return metric
 
 
 VARIANTS = {"gf-cf": ("bspm", {"sharpen": None})}

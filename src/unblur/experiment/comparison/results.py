@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -48,7 +48,7 @@ class Result:
     search: Mapping[str, Any]
     """``trials``, ``failed``, ``value`` on validation data, ``how``, ``searched``; empty where nothing was searched."""
     budget: Mapping[str, float | str]
-    """What the search might cost: the fields of a `Budget`."""
+    """What the search might cost: ``trials``, ``seconds``, and ``pruner`` if there was one; 0 for no limit."""
     seeds: tuple[int, ...]
     by_seed: Mapping[str, tuple[float, ...]]
     """Each measurement of the protocol, seed by seed."""
@@ -106,14 +106,9 @@ def result_of(
     outcome: Outcome[Recommender, Evaluation],
     split: Split,
     metric: str,
-    *,
     costs: Costs,
-    search: Mapping[str, Any] | None = None,
-    budget: Mapping[str, float | str] | None = None,
-    training: Sequence[tuple[float, float, float | None]] = (),
-    notes: Sequence[str] = (),
 ) -> Result:
-    """Measure what an outcome's lists are beside accurate, and put all of it together."""
+    """Measure what an outcome's lists are next to accurate, and put all of it together; nothing was searched."""
     tables = [_measured(evaluation, split, metric) for evaluation in outcome.evaluations]
     first = outcome.evaluations[0]
     rows = split.held_out.users.positions_or_missing(first.ranking.users)
@@ -130,8 +125,8 @@ def result_of(
         name=entry.name,
         base=entry.to_dict(),
         chosen=described(outcome.recipe.model),
-        search=dict(search or {}),
-        budget=dict(budget or {}),
+        search={},
+        budget={},
         seeds=outcome.report.provenance.seeds,
         by_seed={one: tuple(evaluation[one].value for evaluation in outcome.evaluations) for one in names},
         totals={
@@ -145,9 +140,8 @@ def result_of(
         values=PerUser(tables[0].names, np.mean([table.values for table in tables], axis=0)),
         curve=tuple((float(k), float(value)) for k, value in enumerate(curve, start=1)),
         exposure=concentration(shown, np.argsort(-degrees, kind="stable")),
-        training=tuple(training),
         response=filter_response(outcome.recipe.model),
-        notes=tuple(dict.fromkeys((*notes, *outcome.report.notes))),
+        notes=tuple(outcome.report.notes),
         own_notes=tuple(outcome.report.notes),
     )
 

@@ -6,45 +6,37 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from unblur.data.splits.sets import Split
 from unblur.errors import CapabilityError, RecipeError, UnblurError
 from unblur.experiment.comparison.cache import Cache
 from unblur.experiment.comparison.costs import Costs, forget_peak, held_now_mb
-from unblur.experiment.comparison.entries import Entry, Lineup, metric_of
+from unblur.experiment.comparison.entries import Entry, Lineup
 from unblur.experiment.comparison.results import Result, result_of
-from unblur.experiment.comparison.searching import (
-    Budget,
-    fits,
-    in_words,
-    judged_on,
-    searched,
-    searched_in_words,
-    stopping_in_time,
-)
 from unblur.experiment.comparison.summary import Comparison, summarise
+from unblur.experiment.judging import metric_of
 from unblur.experiment.measuring import measure
 from unblur.experiment.provenance import machine, peak_rss_mb, versions
 from unblur.experiment.ranking import PreparedSplit, prepare
-from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.tables import described
+from unblur.experiment.searching import searched, space_for
 from unblur.experiment.training_log import TrainingLog
 from unblur.progress import Progress, ProgressEvent, silent
-from unblur.tuning import study
-from unblur.tuning.sampling import SAMPLERS, check_sampler
+from unblur.run import Run
+from unblur.spec import spec_to_dict
+from unblur.tuning.results import Study
+from unblur.tuning.settings import Search
 
 BESIDE = ("coverage", "gini", "mean_popularity")
 """Measured at every cut-off, whatever the protocol says."""
+Spaces = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
 def compare(
     lineup: Lineup,
     *,
     data: str | Path | None = None,
-    metric: str | None = None,
-    budget: Budget | None = None,
-    sampler: Literal["random", "bayes", "exhaustive"] = "random",
+    search: Search | None = None,
     spaces: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
     seeds: int = 1,
     device: str = "cpu",
@@ -53,9 +45,9 @@ def compare(
 ) -> Comparison:
     """Tune, fit and measure every model of the line-up on the same data under the same protocol.
 
-    - `metric`: what settings are chosen and models ordered by; the protocol's first when `None`.
-    - `budget`: the same for each model, whose first setting is the one it comes with. Settings are judged on validation data alone: the validation part of the split, else
-      a tenth of each user's train interactions, the last in time under the strict protocol where there are times.
+    - `search`: how settings are chosen, the same for each model, whose first setting is the one it comes with; by its
+      metric models are ordered as well. Left out, the protocol decides: under the strict one the ground's section
+      ``search``, under the paper's nothing is searched. One trial is the setting as given.
     - `spaces`: values to try, by kind and path, in place of those that come with the specs.
     - `seeds`: how many seeds a stochastic model is fitted with.
     - `out`: keeps each trial and each model as it ends. The same call, or one with more models, computes only what is
@@ -66,43 +58,31 @@ def compare(
     the metric is not computed, and `ArtifactError` where `out` is the folder of another comparison.
     """
     start = time.perf_counter()
-    budget = budget or Budget()
     if seeds < 1:
         raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
-    if sampler not in SAMPLERS:
-        check_sampler(sampler, ())
-    metric = metric_of(lineup.ground, metric)
-    prepared = prepare(lineup.ground, data=data, progress=progress)
-    judged = judged_on(prepared)
+    ground = lineup.ground
+    if search is None:
+        asks = ground.protocol.kind == "strict"
+        search = ground.search if asks else replace(ground.search, trials=1)
+    metric = metric_of(ground.protocol, search.metric, measured=True)
+    prepared = prepare(ground, data=data, progress=progress)
     cache = None if out is None else Cache(Path(out))
     if cache is not None:
-        cache.open(_identity(prepared, judged[0], metric, sampler, spaces or {}, seeds))
+        cache.open(_identity(prepared, metric, search, spaces or {}, seeds))
+    comparing = _Comparing(prepared, metric, search, spaces or {}, seeds, device, cache)
     results: list[Result] = []
     failures: dict[str, str] = {}
     own_seconds, kept = 0.0, 0
     for place, entry in enumerate(lineup.entries):
         progress(ProgressEvent("models", place, len(lineup.entries)))
         found = None if cache is None else cache.read(entry)
-        if found is not None and dict(found.budget) == budget.to_dict():
+        if found is not None and dict(found.budget) == comparing.budget:
             results.append(found)
             kept += 1
             continue
         watch = _Watch(progress)
         try:
-            result = _compute(
-                entry,
-                prepared,
-                judged,
-                metric,
-                budget,
-                sampler,
-                spaces or {},
-                seeds,
-                device,
-                cache,
-                found,
-                watch,
-            )
+            result = comparing.result(entry, found, watch)
         except Exception as problem:  # whatever a model does, the others go on
             if problem is watch.raised:
                 raise
@@ -116,11 +96,8 @@ def compare(
     if not results:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise RecipeError(f"Some model must get through; none did. {reasons}")
-    notes = [
-        *lineup.notes,
-        *prepared.notes,
-        f"settings were judged on {judged[1]}" if budget else "nothing was searched",
-    ]
+    said = comparing.how if comparing.searches else "nothing was searched"
+    notes = [*lineup.notes, *prepared.notes, *([said] if said else [])]
     made = summarise(
         results,
         prepared.split,
@@ -139,125 +116,152 @@ def compare(
         made,
         ground=prepared.recipe.name,
         data=dict(prepared.fingerprints),
-        budget=in_words(budget, sampler),
+        budget=in_words(search),
         notes=tuple(dict.fromkeys((*notes, *made.notes))),
         versions=versions(),
         machine=machine(device),
     )
 
 
-def _compute(
-    entry: Entry,
-    prepared: PreparedSplit,
-    judged: tuple[Split, str],
-    metric: str,
-    budget: Budget,
-    sampler: str,
-    spaces: Mapping[str, Mapping[str, Sequence[Any]]],
-    seeds: int,
-    device: str,
-    cache: Cache | None,
-    earlier: Result | None,
-    watch: _Watch,
-) -> Result:
-    """One model from search to measurement; `earlier` is what it came to with another budget."""
-    recipe = prepared.recipe
-    spec = stopping_in_time(entry.model, prepared)
-    search: dict[str, Any] = {}
-    notes: list[str] = []
-    if budget:
-        space = searched(spec, judged[0], spaces.get(spec.kind))
-        if space:
-            found = study(
-                spec,
-                judged[0],
-                space,
-                trials=budget.trials or 10**6,
-                metric=metric,
-                sampler=sampler,
-                seed=recipe.seed,
-                seconds=budget.seconds or None,
-                pruner=budget.pruner,
-                judged=judged,
-                as_given=fits(spec, space, judged[0]),
-                folder=None if cache is None else cache.trials(entry, budget.pruner),
-                device=device,
-                progress=watch,
+class _Comparing:
+    """What all models of a comparison share."""
+
+    def __init__(
+        self,
+        prepared: PreparedSplit,
+        metric: str,
+        search: Search,
+        spaces: Spaces,
+        seeds: int,
+        device: str,
+        cache: Cache | None,
+    ) -> None:
+        self.prepared, self.metric, self.search, self.spaces = prepared, metric, search, spaces
+        self.seeds, self.device, self.cache = seeds, device, cache
+        self.searches = search.trials > 1
+        self.budget = budget_of(search)
+        self.how = ""
+        """Which validation data settings were judged on, once one was."""
+
+    def result(self, entry: Entry, earlier: Result | None, watch: _Watch) -> Result:
+        """One model from search to measurement; `earlier` is its result with another budget."""
+        prepared = self.prepared.with_model(entry.model)
+        found, notes = self._searched(entry, prepared, watch)
+        search: dict[str, Any] = {}
+        if found is not None:
+            prepared, search = prepared.with_model(found.spec), searched_in_words(found)
+        seconds = float(search.get("seconds", 0.0))
+        if earlier is not None and earlier.chosen == described(prepared.recipe.model):
+            return replace(
+                earlier,
+                search=search,
+                budget=self.budget,
+                costs=replace(earlier.costs, search_seconds=seconds),
+                notes=tuple(dict.fromkeys((*notes, *earlier.own_notes))),
             )
-            spec, search = found.spec, searched_in_words(found)
-            notes.extend(found.notes())
-        else:
-            notes.append(f"{spec.kind} has no hyper-parameters to search")
-    if earlier is not None and earlier.chosen == described(spec):
-        return replace(
-            earlier,
-            search=search,
-            budget=budget.to_dict(),
-            costs=replace(earlier.costs, search_seconds=float(search.get("seconds", 0.0))),
-            notes=tuple(dict.fromkeys((*notes, *earlier.own_notes))),
+        ground = prepared.recipe.without_numbers()
+        # What a page shows next to accuracy; intervals are made for all models together later.
+        metrics = tuple(dict.fromkeys((*ground.protocol.metrics, *BESIDE)))
+        protocol = replace(ground.protocol, metrics=metrics, resamples=0)
+        tested = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
+        before, own = held_now_mb(), forget_peak()
+        outcome = measure(
+            tested, chosen=tested.recipe.model, seeds=self.seeds, device=self.device, progress=watch
         )
-    metrics = tuple(dict.fromkeys((*recipe.protocol.metrics, *BESIDE)))
-    ground = _tested(recipe, entry.name, spec, metrics)
-    before, own = held_now_mb(), forget_peak()
-    outcome = measure(
-        replace(prepared, recipe=ground), chosen=spec, seeds=seeds, device=device, progress=watch
-    )
-    runs, n_users = len(outcome.evaluations), len(outcome.evaluations[0].ranking.users)
-    timings = outcome.report.timings
-    costs = Costs(
-        fit_seconds=timings.fit_seconds / runs,
-        search_seconds=float(search.get("seconds", 0.0)),
-        milliseconds_a_user=1000 * timings.score_seconds / runs / n_users,
-        peak_mb=peak_rss_mb(),
-        before_mb=before,
-        peak_is_own=own,
-    )
-    return result_of(
-        entry,
-        outcome,
-        prepared.split,
-        metric,
-        costs=costs,
-        search=search,
-        budget=budget.to_dict(),
-        training=watch.epochs,
-        notes=notes,
-    )
+        runs, n_users = len(outcome.evaluations), len(outcome.evaluations[0].ranking.users)
+        timings = outcome.report.timings
+        costs = Costs(
+            fit_seconds=timings.fit_seconds / runs,
+            search_seconds=seconds,
+            milliseconds_a_user=1000 * timings.score_seconds / runs / n_users,
+            peak_mb=peak_rss_mb(),
+            before_mb=before,
+            peak_is_own=own,
+        )
+        made = result_of(entry, outcome, prepared.split, self.metric, costs)
+        return replace(
+            made,
+            search=search,
+            budget=self.budget,
+            training=tuple(watch.epochs),
+            notes=tuple(dict.fromkeys((*notes, *made.notes))),
+        )
 
-
-def _tested(recipe: Recipe, name: str, spec: Any, metrics: tuple[str, ...]) -> Recipe:
-    """The ground with a model in it, and what is measured; intervals are made for all models together later."""
-    protocol = replace(recipe.protocol, metrics=metrics, resamples=0)
-    return replace(recipe.without_numbers().with_model(spec).with_protocol(protocol), name=name)
+    def _searched(
+        self, entry: Entry, prepared: PreparedSplit, watch: _Watch
+    ) -> tuple[Study[Any] | None, tuple[str, ...]]:
+        """The study of a model, if there is anything to choose, and notes on it."""
+        if not self.searches:
+            return None, ()
+        kind = entry.model.kind
+        space = space_for(prepared, self.spaces.get(kind))
+        if not space:
+            return None, (f"{kind} has no hyper-parameters to search",)
+        found = searched(
+            prepared,
+            Run(self.device, watch),
+            self.search,
+            space=space,
+            store=None if self.cache is None else self.cache.trials(entry, self.search.pruner),
+        )
+        self.how = f"settings were judged on {found.how}"
+        return found, found.notes()
 
 
 def _identity(
-    prepared: PreparedSplit,
-    judged: Split,
-    metric: str,
-    sampler: str,
-    spaces: Mapping[str, Mapping[str, Sequence[Any]]],
-    seeds: int,
+    prepared: PreparedSplit, metric: str, search: Search, spaces: Spaces, seeds: int
 ) -> dict[str, Any]:
-    """Plain values that two calls must agree in to share results."""
+    """Plain values that two calls must agree in to share results. What a search may cost is not among them."""
     recipe, split = prepared.recipe, prepared.split
+    how = spec_to_dict(search)
+    for name in ("metric", "trials", "seconds", "pruner"):
+        del how[name]
     return {
-        "schema": 2,
+        "schema": 3,
         "data": dict(prepared.fingerprints),
         "split": recipe.task.facts()["split"],
         "train": split.train.fingerprint(),
         "histories": split.histories.fingerprint(),
         "held_out": split.held_out.fingerprint(),
-        "judged_on": judged.held_out.fingerprint(),
         "protocol": described(recipe.protocol),
         "metric": metric,
-        "sampler": sampler,
+        "search": how,
         "spaces": {
             kind: {path: list(values) for path, values in space.items()} for kind, space in spaces.items()
         },
         "seeds": seeds,
         "seed": recipe.seed,
     }
+
+
+def budget_of(search: Search) -> dict[str, float | str]:
+    """What the search of each model may cost, as results keep it: 0 where there is no limit, or no search."""
+    trials = search.trials if search.trials > 1 else 0
+    budget: dict[str, float | str] = {"trials": trials, "seconds": float(search.seconds or 0.0)}
+    return budget if search.pruner == "none" else {**budget, "pruner": search.pruner}
+
+
+def searched_in_words(found: Study[Any]) -> dict[str, Any]:
+    """A study as plain values, for a result."""
+    return {
+        "trials": len(found.trials),
+        "failed": len(found.trials) - len(found.ranked),
+        "value": found.best.value,
+        "seconds": float(sum(trial.seconds for trial in found.trials)),
+        "how": found.how,
+        "searched": [dimension.name for dimension in found.space],
+    }
+
+
+def in_words(search: Search) -> str:
+    """A budget for a person."""
+    if search.trials == 1:
+        return "settings as given"
+    much = f"{search.trials:,} settings"
+    if search.seconds is not None:
+        much += f" or {search.seconds:g} seconds, whichever ends first,"
+    ended = "" if search.pruner == "none" else f", pruner {search.pruner}"
+    return f"{much} for each model, the first of them the model as given; sampler {search.sampler}{ended}"
 
 
 def _own_seconds(result: Result, earlier: Result | None) -> float:

@@ -13,8 +13,10 @@ from unblur.experiment.recipe.parts import Data, Protocol, Published, Verified
 from unblur.experiment.recipe.tables import plain, read_spec
 from unblur.experiment.recipe.toml import to_toml
 from unblur.experiment.task import Task
+from unblur.fitted import FittedSpec
 from unblur.registry import tasks
 from unblur.spec import set_path
+from unblur.tuning.settings import Search
 
 SCHEMA = 1
 """The version of the form that recipes have in TOML."""
@@ -38,6 +40,8 @@ class Recipe:
     data: Data = field(default_factory=Data)
     task: Task
     """What is done with them: a model, what else takes part, and what is measured."""
+    search: Search = field(default_factory=Search)
+    """How hyper-parameters are chosen, when they are."""
     expected: Mapping[str, Published] = field(default_factory=dict)
     """Published numbers by measurement, such as ``recall@20``."""
     verified: Mapping[str, Verified] = field(default_factory=dict)
@@ -48,7 +52,7 @@ class Recipe:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise RecipeError(f"seed must be a whole number, not negative; saw {self.seed!r}. Write one.")
-        if self.data.k_core is not None and getattr(self.model, "privacy", None) is not None:
+        if self.data.k_core is not None and self.model.private:
             raise RecipeError(
                 "Under differential privacy users may not decide who else is learned from, which a k-core lets them; saw "
                 "data.k_core beside a budget. Leave it out."
@@ -61,7 +65,7 @@ class Recipe:
                 )
 
     @property
-    def model(self) -> Any:
+    def model(self) -> FittedSpec[Any]:
         """The spec of what is fitted."""
         return self.task.model
 
@@ -78,9 +82,9 @@ class Recipe:
     @property
     def sections(self) -> tuple[str, ...]:
         """The names of the sections that hold its settings."""
-        return ("data", *self.task.sections)
+        return ("data", *self.task.sections, "search")
 
-    def with_model(self, model: Any) -> Recipe:
+    def with_model(self, model: FittedSpec[Any]) -> Recipe:
         """A copy for another spec."""
         return replace(self, task=self.task.with_model(model))
 
@@ -99,7 +103,7 @@ class Recipe:
         """
         every = tuple(tasks().values())
         sections = dict.fromkeys(section for task in every for section in task.sections)
-        known = (*_PLAIN, "data", *sections, *_NUMBERS)
+        known = (*_PLAIN, "data", *sections, "search", *_NUMBERS)
         for entry in values:
             if entry not in known:
                 raise RecipeError(
@@ -126,6 +130,7 @@ class Recipe:
             seed=values.get("seed", 0),
             data=read_spec(Data, tables["data"], "data"),
             task=task.from_tables(tables),
+            search=read_spec(Search, tables["search"], "search"),
             expected={
                 key: read_spec(Published, _table(tables["expected"], key), f'expected."{key}"')
                 for key in tables["expected"]
@@ -155,6 +160,8 @@ class Recipe:
             "data": plain(self.data),
             **self.task.tables(),
         }
+        if self.search != Search():
+            values["search"] = plain(self.search)
         for section in _NUMBERS:
             if getattr(self, section):
                 values[section] = {name: plain(number) for name, number in getattr(self, section).items()}
@@ -211,7 +218,8 @@ class Recipe:
             raise RecipeError(
                 f"{head} states facts and cannot be set. Write a recipe of your own to state others."
             )
-        named = {section: self.to_dict()[section] for section in self.sections}
+        tables = {**self.to_dict(), "search": plain(self.search)}
+        named = {section: tables[section] for section in self.sections}
         inside = [f"{section}.{path}" for section, table in named.items() if head in table]
         options = [*_PLAIN[1:], *(f"{section}.{name}" for section, table in named.items() for name in table)]
         hint = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import RecommenderSpec
 from unblur.run import Run
+from unblur.spec import replace_field, spec_to_dict
 from unblur.synthesis.utility.settings import Departures, Utility
 from unblur.synthesis.utility.users import UserGroups, stacked
 
@@ -62,16 +62,14 @@ def measure_arm(
     Items of the history are left out of the lists: all observed ones where dislikes were held out as well. A
     recommender with a `patience` is given what was held out of the users to stop by.
     """
-    fitted: Any = spec
-    if departures.first_epoch and hasattr(spec, "epochs"):
-        fitted = replace(fitted, epochs=1)
+    if departures.first_epoch and "epochs" in spec_to_dict(spec):
+        spec = replace_field(spec, "epochs", 1)
     shown = groups.histories.chosen(departures.dislikes_are_positives)
     relevant = groups.held_out_observed if departures.dislikes_are_relevant else groups.held_out
     split = Split(shown, shown, relevant, "utility")
-    validation = (
-        (split if groups.judged_stop else groups.stopping) if spec.stops and not spec.plans() else None
-    )
-    model = fitted.fit_in(Run(device, progress), rows, rng=rng, validation=validation)
+    by_users = spec.stops and not spec.plans()  # by what is held out of some, and no metric of its own rows
+    validation = (split if groups.judged_stop else groups.stopping) if by_users else None
+    model = spec.fit_in(Run(device, progress), rows, rng=rng, validation=validation)
     known = groups.histories.chosen(departures.dislikes_are_held_out)
     ranking = protocol.rank(model, split, exclude=known)
     found = replace(protocol, resamples=0).measure(ranking, split)

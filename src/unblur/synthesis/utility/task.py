@@ -17,13 +17,14 @@ from unblur.document.blocks import Document
 from unblur.errors import RecipeError, some
 from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.report import Report
+from unblur.experiment.judging import metric_of
 from unblur.experiment.page import run_page
 from unblur.experiment.reading import OWN_DATA, read_parts
 from unblur.experiment.recipe.parts import Data, Protocol
 from unblur.experiment.recipe.tables import described, plain, read_kind, read_spec, tagged
-from unblur.experiment.resuming import fit_options
 from unblur.experiment.task import Clock, Prepared, Summary, Task
 from unblur.experiment.training_log import Epoch
+from unblur.fitted import FittedSpec
 from unblur.models.linear.ease import EASE
 from unblur.models.linear.factors import TruncatedSVD
 from unblur.progress import Progress, silent
@@ -36,11 +37,13 @@ from unblur.spec import replace_field, spec_to_dict
 from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.sdrm import SDRM
 from unblur.synthesis.settings import Discretization
-from unblur.synthesis.synthesizer import Synthesizer
+from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
 from unblur.synthesis.utility.arms import Measured, measure_arm, training_rows
 from unblur.synthesis.utility.runs import UtilityRun, measurements_of
 from unblur.synthesis.utility.settings import Departures, Utility
 from unblur.synthesis.utility.users import Rated, UserGroups, grouped, stacked
+from unblur.tuning.engine import Judged, Watch
+from unblur.tuning.settings import Search, Validation
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,7 +68,8 @@ class UtilityTask(Task):
     sections: ClassVar[tuple[str, ...]] = ("model", "downstream", "utility", "protocol")
     purpose: ClassVar[str] = "A synthesizer is measured on groups of users"
     kinds: ClassVar[Mapping[str, str]] = SYNTHESIZERS
-    downstream: Any = field(default_factory=TruncatedSVD)
+    chosen_anew: ClassVar[bool] = False
+    downstream: RecommenderSpec = field(default_factory=TruncatedSVD)
     """The spec of the recommender that synthetic users are measured by."""
     utility: Utility = field(default_factory=Utility)
     """How their worth is measured."""
@@ -122,6 +126,28 @@ class UtilityTask(Task):
     def departures(self) -> Departures:
         """Where the authors' code is followed: under the paper's protocol alone."""
         return self.utility.departures if self.protocol.kind == "paper" else Departures()
+
+    def searched_by(self, settings: Search) -> str:
+        """See `Task.searched_by`: the first metric that is compared if none is named.
+
+        Whom settings are judged by says `utility`, and a pruner ends settings between trainings.
+        """
+        if settings.users is not None or settings.validation != Validation():
+            raise RecipeError(
+                "A search of synthesizers judges by the users that utility.searching sets apart; saw search.users or "
+                "search.validation. Leave them out."
+            )
+        if settings.pruner == "median":
+            raise RecipeError(
+                "Trainings of a synthesizer's setting are saved by --pruner halving; saw median, which needs epochs. "
+                "Give that."
+            )
+        if settings.pruner != "none" and settings.trainings == 1:
+            raise RecipeError(
+                f"--pruner {settings.pruner} saves trainings of a setting; with --trainings 1 there is one. Give more "
+                "trainings, or leave the pruner out."
+            )
+        return metric_of(self.protocol, settings.metric or self.utility.compared[0], measured=True)
 
     def prepare(
         self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
@@ -196,7 +222,7 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
         assert isinstance(task, UtilityTask)
         return task
 
-    def with_model(self, model: Any) -> Self:
+    def with_model(self, model: FittedSpec[Any]) -> Self:
         """See `Prepared.with_model`: no batch is larger than all users who teach."""
         within, remarks = within_users(model, self.groups.learned.liked, all_teach=True)
         return replace(self, recipe=self.recipe.with_model(within), shortened=remarks)
@@ -225,12 +251,10 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
     def fit(self, seed: int, run: Run) -> Synthesizer:
         """See `Prepared.fit`; one that stops early is given the group of users that is there for it."""
         model = self.recipe.model
-        stops = isinstance(model, SDRM | MultiVAE) and model.vae.stopping is not None
-        fitted: Synthesizer = model.fit(
-            self.learned_from,
-            rng=streams(seed, "fit")["fit"],
-            **fit_options(model, self.groups.stopping if stops else None, run),
-        )
+        by_users = isinstance(model, SDRM | MultiVAE) and model.stops
+        validation = self.groups.stopping if by_users else None
+        rng = streams(seed, "fit")["fit"]
+        fitted: Synthesizer = model.fit_in(run, self.learned_from, rng=rng, validation=validation)
         return fitted
 
     def measure(self, arm: str, model: Synthesizer, seed: int, run: Run, clock: Clock) -> Measured:
@@ -263,6 +287,15 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
         """The way of sampling that a search judges by: the spec's own, where it has several."""
         model = self.recipe.model
         return model.sampling if isinstance(model, SDRM) else self.task.samples[0]
+
+    @property
+    def stochastic(self) -> bool:
+        """Every sample is drawn."""
+        return True
+
+    def judge(self, settings: Search, seed: int, run: Run) -> UtilityJudge:
+        """See `Prepared.judge`: on users who neither stop a training nor are reported on."""
+        return UtilityJudge(self.searching(), settings, seed, run)
 
     def value(self, metric: str, seed: int, run: Run) -> float:
         """A metric of the spec's own way of sampling, for one training: what a search maximises."""
@@ -334,7 +367,36 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
         return run_page(report, trials=trials)
 
 
-def within_users(model: Any, train: Interactions, *, all_teach: bool = False) -> tuple[Any, tuple[str, ...]]:
+class UtilityJudge:
+    """Trains settings of a synthesizer and judges them by what their users are worth."""
+
+    shares = False
+
+    def __init__(self, prepared: PreparedUsers, settings: Search, seed: int, run: Run) -> None:
+        """Raises as `UtilityTask.searched_by`."""
+        task = prepared.task
+        self.metric = task.searched_by(settings)
+        self.n_users = int((prepared.groups.held_out.user_degrees > 0).sum())
+        self.how = "users who neither stop a training nor are reported on"
+        if settings.trainings > 1:
+            self.how += f", the mean of {settings.trainings} trainings"
+        facts = {name: value for name, value in task.facts().items() if name != "model"}
+        self.identity = {**facts, "data": dict(prepared.fingerprints)}
+        self._prepared, self._seed, self._run = prepared, seed, run
+
+    def __call__(self, spec: SynthesizerSpec, training: int, watch: Watch) -> Judged:
+        """One training of a setting."""
+        ready = self._prepared.with_model(spec)
+        return Judged(ready.value(self.metric, self._seed + training, self._run))
+
+    def together(self, specs: Sequence[SynthesizerSpec]) -> Sequence[float]:
+        """See `tuning.engine.Judge`: nothing is shared."""
+        raise NotImplementedError
+
+
+def within_users(
+    model: FittedSpec[Any], train: Interactions, *, all_teach: bool = False
+) -> tuple[FittedSpec[Any], tuple[str, ...]]:
     """The spec with no batch larger than all users who teach, as the authors' loader has it, and a note on each that was.
 
     Where a training stops by some of the users (`VariationalAutoencoder.stopping`) these do not teach, unless
@@ -356,7 +418,7 @@ def within_users(model: Any, train: Interactions, *, all_teach: bool = False) ->
     return model, tuple(notes)
 
 
-def without_departures(model: Any) -> Any:
+def without_departures(model: FittedSpec[Any]) -> FittedSpec[Any]:
     """The spec of a synthesizer as the paper describes it."""
     if not isinstance(model, SDRM):
         return model

@@ -5,7 +5,6 @@ products through SciPy for each evaluation of a field; the low-pass products in 
 metrics from a full sort of each row's best 20 in NumPy.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torchdiffeq import odeint
 
+from unblur.experiment.task import Clock
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "gowalla": {"rank": 448, "weight": 0.2, "duration": 2.5, "solver": "rk4", "mean": False},
     "yelp2018": {"rank": 384, "weight": 0.3, "duration": 1.2, "solver": "euler", "mean": True},
@@ -24,56 +25,46 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def run(folder: str, name: str, users: int | None = None) -> dict[str, Any]:
     """From Parquet to metrics; `users` takes only so many rows (the seconds are then for these)."""
-    start = time.perf_counter()
-    train, test = (_matrix(Path(folder) / name / f"{part}.parquet") for part in ("train", "test"))
-    shape = tuple(max(a, b) for a, b in zip(train.shape, test.shape, strict=True))
-    train.resize(shape)
-    test.resize(shape)
-    read = time.perf_counter() - start
-    start = time.perf_counter()
+    clock = Clock()
+    with clock("read_seconds"):
+        train, test = (_matrix(Path(folder) / name / f"{part}.parquet") for part in ("train", "test"))
+        shape = max(train.shape[0], test.shape[0]), max(train.shape[1], test.shape[1])
+        train.resize(shape)
+        test.resize(shape)
     settings = SETTINGS[name]
-    user_degrees, item_degrees = np.asarray(train.sum(1)).ravel(), np.asarray(train.sum(0)).ravel()
-    with np.errstate(divide="ignore"):
-        by_user = np.where(user_degrees > 0, user_degrees**-0.5, 0)
-        by_item = np.where(item_degrees > 0, item_degrees**-0.5, 0)
-    normal = sparse.csr_matrix(sparse.diags(by_user) @ train @ sparse.diags(by_item)).astype(np.float32)
-    _, _, right = svds(normal.astype(np.float64), k=settings["rank"], rng=np.random.default_rng(0))
-    fit = time.perf_counter() - start
-    start = time.perf_counter()
-    turned, root = sparse.csr_matrix(normal.T), item_degrees**0.5
+    with clock("fit_seconds"):
+        user_degrees, item_degrees = np.asarray(train.sum(1)).ravel(), np.asarray(train.sum(0)).ravel()
+        with np.errstate(divide="ignore"):
+            by_user = np.where(user_degrees > 0, user_degrees**-0.5, 0)
+            by_item = np.where(item_degrees > 0, item_degrees**-0.5, 0)
+        normal = sparse.csr_matrix(sparse.diags(by_user) @ train @ sparse.diags(by_item)).astype(np.float32)
+        _, _, right = svds(normal.astype(np.float64), k=settings["rank"], rng=np.random.default_rng(0))
+    with clock("score_seconds"):
+        turned, root = sparse.csr_matrix(normal.T), item_degrees**0.5
 
-    def times_p(rows: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(np.asarray((turned @ (normal @ rows.numpy().T)).T, dtype=np.float32))
+        def times_p(rows: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(np.asarray((turned @ (normal @ rows.numpy().T)).T, dtype=np.float32))
 
-    def low_pass(rows: torch.Tensor) -> torch.Tensor:
-        code = (rows.numpy().astype(np.float64) * by_item) @ right.T
-        return torch.from_numpy(((code @ right) * root).astype(np.float32))
+        def low_pass(rows: torch.Tensor) -> torch.Tensor:
+            code = (rows.numpy().astype(np.float64) * by_item) @ right.T
+            return torch.from_numpy(((code @ right) * root).astype(np.float32))
 
-    chosen = range(0, users or shape[0], 100)
-    ranked = []
-    for first in chosen:
-        history = train[first : min(first + 100, users or shape[0])]
-        rows = torch.from_numpy(history.toarray().astype(np.float32))
-        blurred = odeint(lambda t, x: times_p(x) - x, rows, torch.tensor([0.0, 1.0]), method="euler")[1:]
-        passed = odeint(lambda t, x: low_pass(x) - x, rows, torch.tensor([0.0, 1.0]), method="euler")[-1]
-        begin = blurred[-1] + settings["weight"] * passed
-        moments = torch.tensor([0.0, settings["duration"]])
-        sharpened = odeint(lambda t, x: -times_p(x), begin, moments, method=settings["solver"])[1:]
-        scores = torch.cat([blurred, sharpened]).mean(0) if settings["mean"] else sharpened[-1]
-        scores[history.nonzero()] = -np.inf
-        ranked.append(torch.topk(scores, 20).indices.numpy())
-    score = time.perf_counter() - start
-    start = time.perf_counter()
-    recall, ndcg = _metrics(np.concatenate(ranked), test)
-    return {
-        "read_seconds": read,
-        "fit_seconds": fit,
-        "score_seconds": score,
-        "evaluate_seconds": time.perf_counter() - start,
-        "recall@20": recall,
-        "ndcg@20": ndcg,
-        "users": users or shape[0],
-    }
+        ranked = []
+        for first in range(0, users or shape[0], 100):
+            history = train[first : min(first + 100, users or shape[0])]
+            rows = torch.from_numpy(history.toarray().astype(np.float32))
+            moments = torch.tensor([0.0, 1.0])
+            blurred = odeint(lambda t, x: times_p(x) - x, rows, moments, method="euler")[1:]
+            passed = odeint(lambda t, x: low_pass(x) - x, rows, moments, method="euler")[-1]
+            begin = blurred[-1] + settings["weight"] * passed
+            moments = torch.tensor([0.0, settings["duration"]])
+            sharpened = odeint(lambda t, x: -times_p(x), begin, moments, method=settings["solver"])[1:]
+            scores = torch.cat([blurred, sharpened]).mean(0) if settings["mean"] else sharpened[-1]
+            scores[history.nonzero()] = -np.inf
+            ranked.append(torch.topk(scores, 20).indices.numpy())
+    with clock("evaluate_seconds"):
+        recall, ndcg = _metrics(np.concatenate(ranked), test)
+    return {**clock.seconds, "recall@20": recall, "ndcg@20": ndcg, "users": users or shape[0]}
 
 
 def _matrix(path: Path) -> sparse.csr_matrix:

@@ -27,16 +27,17 @@ from unblur.errors import RecipeError
 from unblur.experiment.recipe.schema import Recipe
 
 _TITLE = "DiffRec's main.py"
-_DATA_SETS = (
-    "amazon-book_clean",
-    "yelp_clean",
-    "ml-1m_clean",
-    "amazon-book_noisy",
-    "yelp_noisy",
-    "ml-1m_noisy",
-)
+_DATA_SETS = {
+    "amazon-book_clean": "amazon-book",
+    "yelp_clean": "yelp",
+    "ml-1m_clean": "ml-1m",
+    "amazon-book_noisy": "amazon-book-noisy",
+    "yelp_noisy": "yelp-noisy",
+    "ml-1m_noisy": "ml-1m-noisy",
+}
+"""Its data sets, and what our recipes call them."""
 _TIMED = ("ml-1m_clean",)
-_RECIPE_DATA = {"clean": "", "noisy": "-noisy"}
+"""Those that come with times."""
 
 _DEVICE = "give the device to the run: --device"
 _REPORTING = "it only says how that program logs"
@@ -53,7 +54,7 @@ _widths = parser(
 """A list of whole numbers that may be empty."""
 
 _COMMON: Mapping[str, Option] = {
-    "dataset": Option(str, REQUIRED, "data.name", choices=_DATA_SETS),
+    "dataset": Option(str, REQUIRED, "data.name", choices=tuple(_DATA_SETS)),
     "topN": Option(whole_numbers, (10, 20), "protocol.cutoffs"),
     "seed": Option(int, 1, "seed"),
     "tst_w_val": Option(
@@ -148,7 +149,6 @@ def _recipe(given: Given) -> tuple[Recipe, list[str]]:
             f"not there. Add --{name}=VALUE.",
         )
     data, notes = values["dataset"], []
-    base, _, kind = data.partition("_")
     family = f"{'l' if latent else ''}{'t' if timed else ''}"
     model: dict[str, Any] = {"kind": "l-diffrec" if latent else "diffrec"}
     if latent:
@@ -159,7 +159,7 @@ def _recipe(given: Given) -> tuple[Recipe, list[str]]:
             "train"
         )
     tables = {
-        "name": f"{family}{'-' if family else ''}diffrec/{base}{_RECIPE_DATA[kind]}-translated",
+        "name": f"{family}{'-' if family else ''}diffrec/{_DATA_SETS[data]}-translated",
         "title": f"Translated from a command line of {_TITLE}",
         "data": {"reading": "timed" if data in _TIMED else "pairs"},
         "split": {"kind": "files", "validation": "valid"},

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
+from unblur.parallel.threads import in_threads
+from unblur.progress import Progress, ProgressEvent, silent
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,6 +95,48 @@ class Explanation:
         import polars as pl
 
         return pl.DataFrame({"item": self.history.series, "share": self.shares})
+
+
+def rank_rows(
+    score: Callable[[Interactions], NDArray[np.float32]],
+    histories: Interactions,
+    k: int,
+    *,
+    hidden: Interactions | None,
+    size: int,
+    candidates: NDArray[np.integer[Any]] | None = None,
+    side_by_side: bool = False,
+    progress: Progress = silent,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The best `k` items of each history row, (n_users, k) positions and scores; `size` rows are scored at a time.
+
+    - `score`: gives the scores (rows, n_items) of some of the rows, in a fresh array.
+    - `hidden`: rows whose items are left out; `histories` itself leaves out what a user has.
+    - `candidates`: the positions to choose from, in order; all where `None`.
+    - `side_by_side`: whether batches are scored in threads, one for each.
+    """
+    n_users = histories.n_users
+    positions = np.full((n_users, k), -1, dtype=np.int32)
+    best = np.full((n_users, k), -np.inf, dtype=np.float32)
+
+    def rank(rows: slice) -> slice:
+        batch = histories if rows == slice(0, n_users) else histories.take_users(rows)
+        scores = score(batch)
+        if hidden is not None:
+            left_out = batch if hidden is histories else hidden.take_users(rows)
+            scores[left_out.rows(), left_out.matrix.indices] = -np.inf
+        if candidates is None:
+            positions[rows], best[rows] = top_k(scores, k)
+        else:
+            places, best[rows] = top_k(scores[:, candidates], k)
+            positions[rows] = np.where(places >= 0, candidates[places], -1)
+        return rows
+
+    batches = [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
+    with closing(in_threads(rank, batches) if side_by_side else (rank(rows) for rows in batches)) as ranked:
+        for rows in ranked:
+            progress(ProgressEvent("score users", rows.stop, n_users))
+    return positions, best
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, final, runtime_checkable
@@ -23,10 +22,9 @@ from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co
 from unblur.fitted import StoppingData as StoppingData
 from unblur.fitted import learned as learned
-from unblur.parallel.threads import in_threads
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import Progress, silent
 from unblur.randomness import RNG as RNG
-from unblur.ranking import Explanation, Ranking, top_k
+from unblur.ranking import Explanation, Ranking, rank_rows
 from unblur.run import Run as Run
 from unblur.saving.models import load_as, save
 
@@ -164,28 +162,16 @@ class Recommender(Fitted[S_co], ABC):
         size = self.batch if batch_size is None else batch_size
         if size < 1:
             raise DataError(f"`batch_size` must be at least 1; saw {batch_size!r}.")
-        positions = np.full((histories.n_users, k), -1, dtype=np.int32)
-        best = np.full((histories.n_users, k), -np.inf, dtype=np.float32)
-        n_users = histories.n_users
-
-        def rank(rows: slice) -> slice:
-            batch = histories if rows == slice(0, n_users) else histories.take_users(rows)
-            scores = self.score(batch)
-            if excluded is not None:
-                hidden = batch if excluded is histories else excluded.take_users(rows)
-                scores[hidden.rows(), hidden.matrix.indices] = -np.inf
-            if chosen is None:
-                positions[rows], best[rows] = top_k(scores, k)
-            else:
-                places, best[rows] = top_k(scores[:, chosen], k)
-                positions[rows] = np.where(places >= 0, chosen[places], -1)
-            return rows
-
-        batches = [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
-        beside = self.in_threads and self.device == "cpu"
-        with closing(in_threads(rank, batches) if beside else (rank(rows) for rows in batches)) as ranked:
-            for rows in ranked:
-                progress(ProgressEvent("score users", rows.stop, n_users))
+        positions, best = rank_rows(
+            self.score,
+            histories,
+            k,
+            hidden=excluded,
+            candidates=chosen,
+            size=size,
+            side_by_side=self.in_threads and self.device == "cpu",
+            progress=progress,
+        )
         fallback = histories.user_degrees == 0
         if fallback.any():
             notes.append(f"{int(fallback.sum()):,} users without a history were given popular items")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -15,9 +16,9 @@ from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.evaluation.metrics import LIST_METRICS, PerUser, check_metric, exposure, metric_at, per_user
 from unblur.evaluation.report import Measurement, find_measurement
 from unblur.evaluation.significance import bootstrap_interval
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
-from unblur.ranking import Ranking, top_k
+from unblur.ranking import Ranking, rank_rows
 from unblur.recommender import Recommender, Scorer
 from unblur.spec import spec
 
@@ -248,22 +249,19 @@ def _rank(
             f"{len(scorer.items):,} others. Give it `items = split.train.items`."
         )
     hidden = histories if exclude == "history" else exclude
-    positions = np.full((histories.n_users, k), -1, dtype=np.int32)
-    best = np.full((histories.n_users, k), -np.inf, dtype=np.float32)
-    for start in range(0, histories.n_users, batch_size):
-        rows = slice(start, min(start + batch_size, histories.n_users))
-        batch = histories.take_users(rows)
-        given = np.asarray(scorer.score(batch))
-        if given.shape != batch.matrix.shape:
-            raise DataError(
-                f"Scores must have one row a user and one column an item, {batch.matrix.shape}; "
-                f"saw {given.shape}. Mend the scorer."
-            )
-        with np.errstate(over="ignore"):
-            scores = np.array(given, dtype=np.float32, order="C")
-        if isinstance(hidden, Interactions):
-            left_out = hidden.take_users(rows)
-            scores[left_out.rows(), left_out.matrix.indices] = -np.inf
-        positions[rows], best[rows] = top_k(scores, k)
-        progress(ProgressEvent("score users", rows.stop, histories.n_users))
+    positions, best = rank_rows(
+        partial(_scores, scorer), histories, k, hidden=hidden, size=batch_size, progress=progress
+    )
     return Ranking(histories.users, histories.items, positions, best, np.zeros(histories.n_users, dtype=bool))
+
+
+def _scores(scorer: Scorer, batch: Interactions) -> NDArray[np.float32]:
+    """What a scorer gives for some rows, checked, in an array of its own."""
+    given = np.asarray(scorer.score(batch))
+    if given.shape != batch.matrix.shape:
+        raise DataError(
+            f"Scores must have one row a user and one column an item, {batch.matrix.shape}; "
+            f"saw {given.shape}. Mend the scorer."
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `top_k` refuses
+        return np.array(given, dtype=np.float32, order="C")

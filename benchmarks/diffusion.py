@@ -196,9 +196,7 @@ def folding() -> dict[str, float]:
     run = replace(MEDIUM, epochs=30, stopping=None).training(train, rng=0)
     list(run.epochs())
     model = run.fitted()
-    single = replace(MEDIUM, sampling=Sampling(inference_steps=1)).restore(
-        model.items, model.item_counts, model.tensors(), "cpu"
-    )
+    single = replace(model, spec=replace(MEDIUM, sampling=Sampling(inference_steps=1)))
     rows = SparseRows.of(train.matrix)
     chain = reverse_chain(MEDIUM.schedule)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests import size
+from benchmarks import size
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "src" / "unblur"

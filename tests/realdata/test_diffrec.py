@@ -59,7 +59,7 @@ def recall(model: object, trained: Trained) -> float:
 
 
 def changed(model: DiffRecRecommender, sampling: Sampling) -> DiffRecRecommender:
-    return replace(SPEC, sampling=sampling).restore(model.items, model.item_counts, model.tensors(), "cpu")
+    return replace(model, spec=replace(SPEC, sampling=sampling))
 
 
 def test_the_loss_falls_and_ranks_beat_popularity(trained: Trained) -> None:

@@ -27,16 +27,21 @@ from unblur.synthesis import Discretization, MultiVAE, VariationalAutoencoder
 from unblur.synthesis.latent_synthesizer import LatentSynthesizer
 from unblur.synthesis.multi_vae_network import MultiVAENetwork
 from unblur.synthesis.streaming import write_batches
-from unblur.synthesis.synthesizer import RealCounts
 from unblur.data.vocabulary import Vocabulary
 
 torch.set_num_threads(1)
 n_items, settings = 20_000, VariationalAutoencoder(hidden=8, latent=4)
 network = MultiVAENetwork(n_items, settings, torch.Generator().manual_seed(1)).requires_grad_(False)
-counts = RealCounts(np.bincount([20, 30, 50]).astype(float), n_items)
+counts = np.bincount([20, 30, 50]).astype(float)
 spec = MultiVAE(vae=settings, discretization=Discretization(rule="equal-sparsity"))
 made = LatentSynthesizer(
-    spec, Vocabulary.range(n_items), 100, counts, np.ones(n_items, bool), network, None, None, "cpu"
+    spec,
+    Vocabulary.range(n_items),
+    100,
+    vae_weights=network.state_dict(),
+    denoiser_weights={},
+    users_with=counts,
+    taken=np.ones(n_items, bool),
 )
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 pairs = write_batches(made.sample_batches(int(sys.argv[2]), rng=1), sys.argv[1])

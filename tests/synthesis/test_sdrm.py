@@ -17,7 +17,7 @@ from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError
 from unblur.experiment.recipe.library import load_recipe, shipped
-from unblur.models.variational import negative_log_likelihoods, rising
+from unblur.models.variational import negative_log_likelihoods
 from unblur.progress import ProgressEvent
 from unblur.spec import spec_from_dict
 from unblur.synthesis.autoencoder_training import AutoencoderLearner, codes
@@ -28,6 +28,7 @@ from unblur.synthesis.sdrm import SDRM
 from unblur.synthesis.settings import Discretization, LatentDiffusion, VariationalAutoencoder
 from unblur.training.loop import DivergedTraining
 from unblur.training.rows import SparseRows
+from unblur.training.settings import rising
 
 
 def sdrm(**more: Any) -> SDRM:
@@ -144,10 +145,10 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
             spec.fit(log, rng=4, checkpoints=tmp_path / "run", progress=stop)
     told: list[tuple[str, int]] = []
     resumed = spec.fit(
-        log, checkpoints=tmp_path / "run", progress=lambda event: told.append((event.stage, event.done))
+        log, checkpoints=tmp_path / "run", progress=lambda event: told.append((event.part, event.done))
     )
-    assert ("train the diffusion", 26) in told
-    assert ("train the diffusion", 25) not in told
+    assert ("the diffusion", 26) in told
+    assert ("the diffusion", 25) not in told
     for name, array in whole.tensors().items():
         assert np.array_equal(np.asarray(array), np.asarray(resumed.tensors()[name])), name
     shutil.rmtree(tmp_path / "run")
@@ -167,7 +168,7 @@ def test_the_same_networks_sample_in_other_ways(fitted: LatentSynthesizer) -> No
     many = fitted.with_settings(sampling="multi-resolution")
     assert isinstance(many.spec, SDRM)
     assert many.spec.sampling == "multi-resolution"
-    assert many.vae is fitted.vae
+    assert many.vae_weights is fitted.vae_weights
     assert not np.array_equal(
         np.concatenate(list(many.sample_scores(30, rng=1))),
         np.concatenate(list(fitted.sample_scores(30, rng=1))),

@@ -202,7 +202,7 @@ def test_devices_that_are_not_there_are_refused() -> None:
 def test_training_on_a_gpu_resembles_training_on_the_cpu(spec: Any) -> None:
     model = spec.fit(DATA, rng=0, device="cuda")
     assert np.isfinite(model.score(DATA)).all()
-    moved = spec.restore(model.items, model.item_counts, model.tensors(), "cpu")
+    moved = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
     np.testing.assert_allclose(moved.score(DATA), model.score(DATA), atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""The leaves that variational autoencoders of rows share: codes, likelihoods, and the weight of the divergence.
+"""The leaves that variational autoencoders of rows share: codes, their divergence, and likelihoods.
 
 Their networks differ, and so do the bits of two ways to the same likelihood; both are kept, since published figures
 rest on them.
@@ -34,14 +34,6 @@ class Encoding:
         """KL(N(μ, σ²) ‖ N(0, 1)) of each row, (n,)."""
         terms = 1 + self.log_variance - self.mean.square() - self.log_variance.exp()
         return -terms.sum(1) / 2
-
-
-def rising(end: float, batches: float, update: int) -> float:
-    """β, the weight of the divergence, after `update` batches: it rises evenly, as if to 1 in `batches`, up to `end`.
-
-    It is at `end` from the start where `batches` is 0 (Liang et al., WWW 2018, section 2.2.2).
-    """
-    return min(end, update / batches) if batches else end
 
 
 def negative_log_likelihood(logits: Tensor, batch: RowBatch) -> Tensor:

@@ -81,10 +81,6 @@ def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
         if _described(items) != saved.manifest["items"]:
             raise ValueError(f"items.parquet holds {items!r} instead of {saved.manifest['items']}")
         arrays = {name: np.array(column.to_numpy()) for name, column in columns.items()}
-        if hasattr(spec, "restore"):  # a kind that is not yet arrays alone
-            counts = (arrays["count"],) if "count" in arrays else ()
-            old: F = spec.restore(items, *counts, saved.tensors, device)
-            return old
         loaded: F = resolve(spec.fitted).from_tensors(spec, items, arrays, saved.tensors, device)
     except (KeyError, IndexError, TypeError, ValueError) as problem:
         refuse(path, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,15 +10,16 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split, hold_out_last
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import per_user
-from unblur.models.variational import negative_log_likelihoods, rising
+from unblur.models.variational import negative_log_likelihoods
 from unblur.privacy.clipping import Uses
 from unblur.randomness import streams, torch_generator
 from unblur.ranking import top_k
 from unblur.synthesis.multi_vae_network import MultiVAENetwork
 from unblur.synthesis.settings import UserStopping, VariationalAutoencoder
-from unblur.training.learner import Moment, Weights, load_weights
+from unblur.training.learner import Moment, Weights
+from unblur.training.networks import frozen
 from unblur.training.rows import SparseRows
-from unblur.training.settings import Optimizer, check_metric
+from unblur.training.settings import check_metric, rising
 
 AT_ONCE = 1024
 """How many users are encoded or judged together."""
@@ -37,21 +36,8 @@ class AutoencoderLearner:
         self.filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
         self.network = MultiVAENetwork(train.n_items, settings, chance).to(device)
-
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.network
-
-    @property
-    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """One optimizer for all."""
-        return [(self.network, self.settings.optimizer)]
-
-    @property
-    def n_rows(self) -> int:
-        """Users with at least one item."""
-        return len(self.filled)
+        self.module: nn.Module = self.network
+        self.groups, self.n_rows = [(self.module, settings.optimizer)], len(self.filled)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean of `each` over some users with items."""
@@ -69,15 +55,7 @@ class AutoencoderLearner:
 
     def fitted(self, weights: Weights) -> MultiVAENetwork:
         """The network with these weights, not to be trained further."""
-        return frozen(self.n_items, self.settings, weights)
-
-
-def frozen(n_items: int, settings: VariationalAutoencoder, weights: Weights) -> MultiVAENetwork:
-    """A network of these weights, which are not copied."""
-    with torch.device("meta"):
-        network = MultiVAENetwork(n_items, settings)
-    load_weights(network, weights)
-    return network
+        return frozen(lambda: MultiVAENetwork(self.n_items, self.settings), weights)
 
 
 @torch.no_grad()

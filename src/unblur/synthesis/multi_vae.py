@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from unblur.errors import SpecError
 from unblur.privacy.accountant import Privacy
-from unblur.space import Dimension, rate, whole
 from unblur.spec import spec
 from unblur.synthesis.settings import Discretization, VariationalAutoencoder
-from unblur.synthesis.trained import TrainedOnRows
+from unblur.synthesis.trained import TrainedOnRows, check_private
 from unblur.training.settings import Precision
 
 
@@ -32,37 +32,15 @@ class MultiVAE(TrainedOnRows):
     """What matrix products of training are computed in; weights and losses are float32 in any case."""
 
     def __post_init__(self) -> None:
-        check_private(self.privacy, self.vae)
+        check_private(self)
 
-    def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise: that of `autoencoder_space`."""
-        return autoencoder_space()
+    def plain(self) -> MultiVAE:
+        """Itself: it has no diffusion."""
+        return self
 
-
-def autoencoder_space() -> tuple[Dimension, ...]:
-    """The part of the SDRM authors' search that is of the autoencoder (Lilienthal et al. 2024, section 5).
-
-    Their hidden layer is never narrower than the latent; here it is free.
-    """
-    return (
-        whole("vae.latent", 20, 1000, 10),
-        whole("vae.hidden", 20, 1000, 10),
-        rate("vae.optimizer.learning_rate", 1e-4, 1e-2),
-        whole("vae.batch_size", 30, 1000, 10),
-    )
-
-
-def check_private(privacy: Privacy | None, vae: VariationalAutoencoder) -> None:
-    """Raise `SpecError` where training would look at users outside the accounted batches."""
-    from unblur.errors import SpecError
-
-    if privacy is not None and vae.stopping is not None:
+    def resampled(self, sampling: str) -> MultiVAE:
+        """Raise `SpecError`: it has no reverse chain."""
         raise SpecError(
-            "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
-            "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`."
-        )
-    if privacy is not None and vae.prior != "standard":
-        raise SpecError(
-            "With `privacy` latents come from N(0, I), because mean and covariance of the codes are not accounted for; "
-            f'saw `vae.prior` = "{vae.prior}". Set it to "standard".'
+            f"`sampling` is a setting of a reverse chain, and this synthesizer has none; saw {sampling!r}. "
+            "Leave it out."
         )

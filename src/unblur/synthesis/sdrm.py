@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
-from unblur.errors import SpecError
 from unblur.privacy.accountant import Privacy
 from unblur.space import Dimension, choices, rate, whole
 from unblur.spec import spec
-from unblur.synthesis.multi_vae import autoencoder_space, check_private
+from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.settings import (
     Discretization,
     LatentDiffusion,
     VariationalAutoencoder,
 )
-from unblur.synthesis.trained import TrainedOnRows
+from unblur.synthesis.trained import TrainedOnRows, check_private
 from unblur.training.settings import Precision
 
 
@@ -49,17 +49,30 @@ class SDRM(TrainedOnRows):
     """What matrix products of training, and of the reverse steps, are computed in."""
 
     def __post_init__(self) -> None:
-        check_private(self.privacy, self.vae)
-        if self.privacy is not None and self.diffusion.standardized:
-            raise SpecError(
-                "With `privacy` nothing of the codes may be released but what is accounted for, and their means and "
-                "deviations are not; saw `diffusion.standardized` too. Set it to false."
-            )
-        if self.privacy is not None and self.diffusion.objective == "sdrm":
-            raise SpecError(
-                'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
-                'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".'
-            )
+        check_private(self)
+
+    @property
+    def chain(self) -> LatentDiffusion:
+        """The diffusion on latents."""
+        return self.diffusion
+
+    @property
+    def resolution(self) -> str:
+        """As `sampling` says."""
+        return self.sampling
+
+    def plain(self) -> MultiVAE:
+        """The spec of the autoencoder alone."""
+        return MultiVAE(
+            vae=self.vae,
+            discretization=self.discretization,
+            privacy=self.privacy,
+            precision=self.precision,
+        )
+
+    def resampled(self, sampling: Literal["full", "multi-resolution"]) -> SDRM:
+        """With another number of reverse steps."""
+        return replace(self, sampling=sampling)
 
     def space(self) -> tuple[Dimension, ...]:
         """What a search tries unless told otherwise: the authors' space (Lilienthal et al. 2024, section 5).
@@ -67,24 +80,23 @@ class SDRM(TrainedOnRows):
         Chains that guess the noise or the velocity have one of their own, since they learn a hundred times faster than by
         the authors' objective. The authors' numbers of steps come in fives; here they are free.
         """
-        if self.diffusion.objective != "sdrm":
-            return (
+        if self.diffusion.objective == "sdrm":
+            diminishers = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.01)
+            chain = (
+                whole("diffusion.epochs", 5, 501, 5),
+                rate("diffusion.optimizer.learning_rate", 1e-6, 1e-4),
+                whole("diffusion.hidden_layers", 0, 5),
+                whole("diffusion.steps", 3, 200),
+                *choices(diffusion__noise_variance_diminisher=diminishers),
+                whole("diffusion.batch_size", 30, 1000, 10),
+            )
+        else:
+            chain = (
                 whole("diffusion.epochs", 20, 500, 20),
                 rate("diffusion.optimizer.learning_rate", 1e-4, 1e-2),
                 whole("diffusion.hidden_layers", 0, 5),
                 whole("diffusion.steps", 10, 200),
                 rate("diffusion.highest", 0.02, 0.3),
                 whole("diffusion.batch_size", 30, 1000, 10),
-                *autoencoder_space(),
             )
-        return (
-            whole("diffusion.epochs", 5, 501, 5),
-            rate("diffusion.optimizer.learning_rate", 1e-6, 1e-4),
-            whole("diffusion.hidden_layers", 0, 5),
-            whole("diffusion.steps", 3, 200),
-            *choices(
-                diffusion__noise_variance_diminisher=(1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.01)
-            ),
-            whole("diffusion.batch_size", 30, 1000, 10),
-            *autoencoder_space(),
-        )
+        return (*chain, *super().space())

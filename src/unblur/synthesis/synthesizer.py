@@ -18,7 +18,7 @@ from typing_extensions import TypeVar
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.fitted import Array, Fitted, FittedSpec, S_co, Tensors
+from unblur.fitted import Array, Fitted, FittedSpec, S_co, Tensors, learned
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.saving.models import load_as, save
@@ -211,3 +211,16 @@ class RealCounts:
         edges = np.cumsum(self.users_with)
         places = np.searchsorted(edges, random.random(size) * edges[-1], side="right")
         return np.asarray(places, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class CountedSynthesizer(Synthesizer[S_co]):
+    """Holds how many real users had how many items."""
+
+    users_with: NDArray[np.float64] = learned("sizes", dtype="float64")
+    """How many had 0, 1, 2, … items."""
+
+    @cached_property
+    def counts(self) -> RealCounts:
+        """The same, ready to be drawn from."""
+        return RealCounts(self.users_with, len(self.items))

@@ -1,17 +1,19 @@
-"""What the specs of synthesizers with an autoencoder of rows have in common: `fit`."""
+"""Specs of synthesizers with an autoencoder of rows: how they are fitted, and what privacy asks of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import StoppingData, Tensors
-from unblur.privacy.accountant import Privacy
+from unblur.errors import SpecError
+from unblur.fitted import StoppingData
+from unblur.privacy.accountant import Privacy, Stage
 from unblur.randomness import RNG
+from unblur.registry import resolve
 from unblur.run import Run
-from unblur.synthesis.settings import VariationalAutoencoder
+from unblur.space import Dimension, rate, whole
+from unblur.synthesis.settings import LatentDiffusion, VariationalAutoencoder
 from unblur.synthesis.synthesizer import SynthesizerSpec
 from unblur.training.settings import Plan, Precision, Stopping
 
@@ -26,20 +28,46 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
     precision: Precision
     privacy: Privacy | None
 
+    @property
+    def chain(self) -> LatentDiffusion | None:
+        """The diffusion on latents, if there is one."""
+        return None
+
+    @property
+    def resolution(self) -> str:
+        """How many reverse steps a user gets; see `SDRM.sampling`."""
+        return "full"
+
     def plans(self) -> Mapping[str, Plan]:
-        """The training of the autoencoder."""
-        stopping = self.vae.stopping
-        return {
-            "autoencoder": Plan(
-                epochs=self.vae.epochs,
-                batch_size=self.vae.batch_size,
-                precision=self.precision,
-                stopping=None
-                if stopping is None
-                # The loop counts the epoch that was best as well.
-                else Stopping(metric=stopping.metric, every=stopping.every, patience=stopping.patience + 1),
-            )
-        }
+        """The training of the autoencoder, and of the diffusion, if there is one."""
+        vae, chain = self.vae, self.chain
+        stopping = None
+        if vae.stopping is not None:
+            # The loop counts the epoch that was best as well.
+            patience = vae.stopping.patience + 1
+            stopping = Stopping(metric=vae.stopping.metric, every=vae.stopping.every, patience=patience)
+        plans = {"autoencoder": Plan(vae.epochs, vae.batch_size, self.precision, stopping)}
+        if chain is not None:
+            plans["diffusion"] = Plan(chain.epochs, chain.batch_size, self.precision, decay=chain.decay)
+        return plans
+
+    def stages(self, n_users: int) -> tuple[Stage, ...]:
+        """The trainings as the accountant of privacy sees them."""
+        return tuple(
+            Stage(f"the {name}", n_users, plan.batch_size, plan.epochs) for name, plan in self.plans().items()
+        )
+
+    def space(self) -> tuple[Dimension, ...]:
+        """The part of the SDRM authors' search that is of the autoencoder (Lilienthal et al. 2024, section 5).
+
+        Their hidden layer is never narrower than the latent; here it is free.
+        """
+        return (
+            whole("vae.latent", 20, 1000, 10),
+            whole("vae.hidden", 20, 1000, 10),
+            rate("vae.optimizer.learning_rate", 1e-4, 1e-2),
+            whole("vae.batch_size", 30, 1000, 10),
+        )
 
     @property
     def private(self) -> bool:
@@ -59,18 +87,33 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         Raises `DataError` for data that cannot be learned from: fewer users than a batch, a density of 0 or 1;
         `DivergedTraining` when a loss is not finite; `CapabilityError` when `privacy` lacks its extra.
         """
-        from unblur.synthesis.fitting import fit_latent
-
-        return fit_latent(
-            self,  # type: ignore[arg-type]  # one of the two that there are
-            train,
-            rng=rng,
-            run=run,
-            validation=validation,
+        fitted: LatentSynthesizer = resolve("unblur.synthesis.fitting:fit_latent")(
+            self, train, rng, run, validation
         )
+        return fitted
 
-    def restore(self: Any, items: Vocabulary, tensors: Tensors, device: str) -> LatentSynthesizer:
-        """The fitted synthesizer from its saved parts."""
-        from unblur.synthesis.latent_synthesizer import restored
 
-        return restored(self, items, tensors, device)
+def check_private(spec: TrainedOnRows) -> None:
+    """Raise `SpecError` where a private training would look at users outside the accounted batches."""
+    if spec.privacy is None:
+        return
+    if spec.vae.stopping is not None:
+        raise SpecError(
+            "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
+            "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`."
+        )
+    if spec.vae.prior != "standard":
+        raise SpecError(
+            "With `privacy` latents come from N(0, I), because mean and covariance of the codes are not accounted for; "
+            f'saw `vae.prior` = "{spec.vae.prior}". Set it to "standard".'
+        )
+    if spec.chain is not None and spec.chain.standardized:
+        raise SpecError(
+            "With `privacy` nothing of the codes may be released but what is accounted for, and their means and "
+            "deviations are not; saw `diffusion.standardized` too. Set it to false."
+        )
+    if spec.chain is not None and spec.chain.objective == "sdrm":
+        raise SpecError(
+            'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
+            'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".'
+        )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from unblur.errors import ArtifactError, some
 from unblur.saving.container import Format, read_container, read_manifest, write_container
+from unblur.spec import Spec, migrated
 
 CHECKPOINT = Format("unblur-checkpoint", version=1)
 """What a checkpoint is, on disk."""
@@ -40,6 +41,10 @@ class CheckpointFolder:
     path: Path
     identity: Mapping[str, Any]
     """Plain values that say whose run it is: spec, data, seed. Another run's checkpoints are refused."""
+    every: int = 1
+    """Epochs between checkpoints."""
+    spec: type[Spec] | None = None
+    """Of the `spec` in `identity`: what earlier versions wrote of it is read as today's."""
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint beside the earlier ones, then remove all but the last two.
@@ -80,6 +85,8 @@ class CheckpointFolder:
 
     def _check(self, folder: Path, found: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(dict(self.identity)))
+        if self.spec is not None and "spec" in found:
+            found = {**found, "spec": migrated(self.spec, found["spec"])[0]}
         differing = _differences(dict(found), wanted)
         if differing:
             raise ArtifactError(

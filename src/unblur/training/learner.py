@@ -1,4 +1,4 @@
-"""What the training loop asks of anything that can be trained."""
+"""What the training loop asks of anything that can be trained: a learner has a module, optimizers and a loss."""
 
 from __future__ import annotations
 
@@ -51,15 +51,3 @@ class Learner(Protocol[Fitted_co]):
     def fitted(self, weights: Weights) -> Fitted_co:
         """What `weights`, those of `module` at some time, make; they must not be changed."""
         ...
-
-
-def load_weights(module: nn.Module, weights: Weights) -> None:
-    """Put `weights` into a module for good, without a copy; it is not trained further.
-
-    Raises `ValueError` where names or shapes are not the module's.
-    """
-    try:
-        module.load_state_dict(dict(weights), assign=True)
-    except RuntimeError as problem:
-        raise ValueError(str(problem)) from None
-    module.requires_grad_(False).eval()

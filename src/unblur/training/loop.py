@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from unblur.errors import CapabilityError, UnblurError
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import ProgressEvent
+from unblur.run import Run
 from unblur.training.checkpoints import Checkpoint, CheckpointFolder
 from unblur.training.devices import check_device
 from unblur.training.learner import Learner, Moment
@@ -92,21 +93,15 @@ class Training(Generic[Fitted]):
         plan: Plan,
         *,
         seed: int,
-        device: str = "cpu",
+        run: Run = Run(),
         judge: Callable[[Fitted], float] | None = None,
-        judged_by: str | None = None,
         checkpoints: CheckpointFolder | None = None,
-        checkpoint_every: int = 1,
-        scalars: Scalars | None = None,
-        progress: Progress = silent,
     ) -> None:
-        """`judge` measures what is fitted, higher is better, and `judged_by` is what progress calls it (else the metric of
-        the stopping rule); `checkpoints` is resumed from where it holds some."""
+        """`judge` measures what is fitted, higher is better; `checkpoints` is resumed from where it holds some."""
         self.learner, self.plan, self.seed = learner, plan, seed
-        self.device = check_device(device, plan.precision)
-        self.judge, self.judged_by = judge, judged_by
-        self.checkpoints, self.checkpoint_every = checkpoints, checkpoint_every
-        self.scalars, self.progress = scalars, progress
+        self.device = check_device(run.device, plan.precision)
+        self.judge, self.checkpoints, self.progress = judge, checkpoints, run.progress
+        self._scalars = None if run.events is None else Scalars(run.events)
         self.history: list[EpochReport] = []
         self._optimizers = [
             make_optimizer(module.parameters(), settings) for module, settings in learner.groups
@@ -143,15 +138,23 @@ class Training(Generic[Fitted]):
             while not self.ended:
                 report = self._epoch(self.epoch + 1)
                 self.history.append(report)
-                if self.checkpoints is not None and (report.epoch % self.checkpoint_every == 0 or self.ended):
+                if self.checkpoints is not None and (
+                    report.epoch % self.checkpoints.every == 0 or self.ended
+                ):
                     self._write(self.checkpoints)
-                if self.scalars is not None:
-                    self.scalars.add(report.epoch, {"loss": report.loss, "validation": report.validation})
+                if self._scalars is not None:
+                    self._scalars.add(report.epoch, {"loss": report.loss, "validation": report.validation})
                 self.progress(self._event(report))
                 yield report
         finally:
-            if self.scalars is not None:
-                self.scalars.close()
+            if self._scalars is not None:
+                self._scalars.close()
+
+    def finished(self) -> Fitted:
+        """Train to the end; then what is `fitted`."""
+        for _ in self.epochs():
+            pass
+        return self.fitted()
 
     @property
     def ended(self) -> bool:
@@ -220,8 +223,8 @@ class Training(Generic[Fitted]):
         """An epoch's loss, metric, and the seconds left if every epoch of the plan is needed."""
         values, metric = {"loss": report.loss}, ""
         if report.validation is not None and self.plan.stopping is not None:
-            metric = "" if self.judged_by else self.plan.stopping.metric
-            values[self.judged_by or metric] = report.validation
+            metric = "" if self.plan.judged_by else self.plan.stopping.metric
+            values[self.plan.judged_by or metric] = report.validation
         recent = [past.seconds for past in self.history[-10:]]
         values["seconds_left"] = sum(recent) / len(recent) * (self.plan.epochs - report.epoch)
         return ProgressEvent("train", report.epoch, self.plan.epochs, values, kind="epoch", metric=metric)

@@ -1,15 +1,29 @@
-"""What networks here are made of: non-linearities, first weights, and dropout, all chance from a given generator."""
+"""What networks here are made of: non-linearities, first weights, dropout, and recommenders that hold their weights.
+
+All chance comes from a generator that the caller holds.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from unblur.fitted import weights
+from unblur.recommender import Recommender
+from unblur.spec import Spec
+from unblur.training.learner import Weights
+
+S_co = TypeVar("S_co", bound=Spec, covariant=True)
+N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 
 Activate: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -83,3 +97,45 @@ def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> tup
     if generator is None or not dropout:
         return x, 1.0
     return x * keep_mask(x.shape, dropout, generator), 1 / (1 - dropout)
+
+
+def frozen(blank: Callable[[], N_co], weights: Weights) -> N_co:
+    """The network that `blank` makes, with these weights, which are not copied; it is not trained further.
+
+    Raises `ValueError` where names or shapes are not the network's.
+    """
+    with torch.device("meta"):  # its own weights are never filled
+        network = blank()
+    try:
+        network.load_state_dict(dict(weights), assign=True)
+    except RuntimeError as problem:
+        raise ValueError(str(problem)) from None
+    network.requires_grad_(False).eval()
+    return network
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class NetworkRecommender(Recommender[S_co], Generic[S_co, N_co]):
+    """A recommender that is a network: it holds the weights by name."""
+
+    weights: Weights = weights()
+    """Of `blank`, as `nn.Module.state_dict` names them."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for arrays that do not fit."""
+        super().__post_init__()
+        self.network  # noqa: B018 - made here and not in the first thread that scores
+
+    @abstractmethod
+    def blank(self) -> N_co:
+        """The network of the spec and the sizes, before it has weights."""
+
+    @cached_property
+    def network(self) -> N_co:
+        """The network, not to be trained."""
+        return frozen(self.blank, self.weights)
+
+
+def below(prefix: str, weights: Weights) -> dict[str, Tensor]:
+    """The weights whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

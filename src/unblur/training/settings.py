@@ -93,3 +93,13 @@ class Plan:
     """When to stop early; needs a judge."""
     decay: Literal["none", "linear"] = "none"
     """``linear``: in epoch e of E, learning rates are 1 − (e − 1)/E of what they are at first."""
+    judged_by: str = ""
+    """What progress calls the value that is stopped by, where that is not the metric of `stopping`."""
+
+
+def rising(end: float, batches: float, update: int) -> float:
+    """β, the weight of a variational divergence, after `update` batches: it rises evenly, as if to 1 in `batches`, up to `end`.
+
+    It is at `end` from the start where `batches` is 0 (Liang et al., WWW 2018, section 2.2.2).
+    """
+    return min(end, update / batches) if batches else end

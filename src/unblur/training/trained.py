@@ -1,24 +1,20 @@
-"""What specs whose models are trained epoch by epoch have in common: `fit` and `training`."""
+"""Specs whose models are trained epoch by epoch: how `fit` learns, and `training` for who wants to watch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.fitted import StoppingData
 from unblur.randomness import RNG
 from unblur.recommender import Recommender, RecommenderSpec
+from unblur.registry import resolve
 from unblur.run import Run
 from unblur.training.settings import Plan, Precision, Stopping
 
 if TYPE_CHECKING:
-    import torch
-
-    from unblur.training.learner import Learner
     from unblur.training.loop import Training
 
 R = TypeVar("R", bound=Recommender)
@@ -27,6 +23,9 @@ R = TypeVar("R", bound=Recommender)
 class TrainedByEpochs(RecommenderSpec[R]):
     """A spec with `epochs`, `batch_size`, `precision` and `stopping`, and with a learner of its own."""
 
+    learner: ClassVar[str]
+    """``module:Class`` of what trains it, made of the spec, the interactions to train on, the item degrees of all that was
+    given, a seed and the device. It is a place and not the class, which needs torch."""
     epochs: int
     batch_size: int
     precision: Precision
@@ -41,24 +40,14 @@ class TrainedByEpochs(RecommenderSpec[R]):
         """How the learning rate falls."""
         return "none"
 
-    def learn(
-        self,
-        train: Interactions,
-        *,
-        rng: RNG | None,
-        run: Run,
-        validation: StoppingData | None,
-    ) -> R:
+    def learn(self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None) -> R:
         """Train, and return the recommender of the best evaluated epoch (of the last one without `stopping`).
 
         Without `validation`, `stopping` sets a part of `train` aside, and the rest is trained on. Raises `DataError` for
         data that cannot be trained on, `DivergedTraining` when a loss is not finite, and `ArtifactError` when a
         checkpoint cannot be written or belongs to another run.
         """
-        training = self.training(train, rng=rng, run=run, validation=validation)
-        for _ in training.epochs():
-            pass
-        return training.fitted()
+        return self.training(train, rng=rng, run=run, validation=validation).finished()
 
     def training(
         self,
@@ -69,12 +58,14 @@ class TrainedByEpochs(RecommenderSpec[R]):
         validation: StoppingData | None = None,
     ) -> Training[R]:
         """What `fit` runs, for a caller who wants to see each epoch and to stop at will; arguments as of `fit_in`."""
-        from unblur.training.runs import start_run
+        return self._started(train, {}, {}, rng=rng, run=run, validation=validation)
 
-        return start_run(self, self.learner, train, rng=rng, run=run, validation=validation)
-
-    def learner(
-        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
-    ) -> Learner[R]:
-        """Fresh weights and the rows they learn from; `item_counts`, (n_items,), are of all that was given."""
-        raise NotImplementedError
+    def _started(
+        self, train: Interactions, given: Mapping[str, Any], identity: Mapping[str, Any], **how: Any
+    ) -> Training[R]:
+        """The training, whose learner also takes what is `given`, and whose checkpoints must agree in `identity`."""
+        make_learner = partial(resolve(self.learner), self, **given)
+        training: Training[R] = resolve("unblur.training.run:start")(
+            self, make_learner, train, identity=identity, **how
+        )
+        return training

@@ -11,9 +11,10 @@ from unblur.errors import SpecError
 from unblur.models.diffusion.autoencoder import ClusteredAutoencoder, latent_shares
 from unblur.models.diffusion.latent_diffusion import diffusion_weight
 from unblur.models.diffusion.settings import Autoencoder
-from unblur.models.variational import negative_log_likelihood, rising
+from unblur.models.variational import negative_log_likelihood
 from unblur.training.learner import Moment
 from unblur.training.rows import SparseRows
+from unblur.training.settings import rising
 
 CLUSTERS = np.array([0, 1, 0, 2, 1, 0, 0, 2, 1, 0])
 

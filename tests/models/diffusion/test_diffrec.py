@@ -19,7 +19,7 @@ from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Denoiser, Objective, Sampling, TimeWeights
 from unblur.models.popularity import Popularity
 from unblur.recommender import Recommender
-from unblur.spec import replace_field, spec_from_dict, spec_to_dict
+from unblur.spec import migrated, replace_field, spec_from_dict, spec_to_dict
 from unblur.training.settings import Optimizer, Stopping
 
 QUICK = DiffRec(
@@ -139,7 +139,7 @@ def test_timed_models_refuse_data_without_times() -> None:
 )
 def test_restored_from_its_tensors_it_scores_the_same(spec: DiffRec, tmp_path: Path) -> None:
     model = spec.fit(DATA, rng=0)
-    again = spec.restore(model.items, model.item_counts, model.tensors(), "cpu")
+    again = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
     assert np.array_equal(again.score(DATA), model.score(DATA))
     model.save(tmp_path / "model")
     assert (tmp_path / "model" / "manifest.json").is_file()
@@ -156,6 +156,10 @@ def test_what_a_version_with_a_tolerance_saved_loads_and_scores_at_every_step(
         model.save(tmp_path / "model")
     again = unblur.load(tmp_path / "model")
     assert again.tensors().keys() == model.tensors().keys()
+    table = {**spec_to_dict(spec), "sampling": {"start_steps": 0, "tolerance": 0.01}}
+    values, notes = migrated(type(spec), table)
+    assert spec_from_dict(type(spec), values) == spec
+    assert notes == ("tolerance of Sampling is gone; it was 0.01 and is left out",)
     assert np.array_equal(again.score(DATA), model.score(DATA))
 
 
@@ -201,7 +205,7 @@ def test_weights_of_another_shape_are_refused() -> None:
     model = QUICK.fit(DATA, rng=0)
     wider = replace(QUICK, denoiser=Denoiser(dims=(13,)))
     with pytest.raises(ValueError, match="size mismatch"):
-        wider.restore(model.items, model.item_counts, model.tensors(), "cpu")
+        replace(model, spec=wider)
 
 
 def test_a_metric_that_cannot_stop_training_is_refused_with_the_spec() -> None:

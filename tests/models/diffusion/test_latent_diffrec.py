@@ -99,7 +99,7 @@ def test_given_embeddings_decide_the_clusters(tmp_path: Path) -> None:
     points = np.repeat([[0.0], [1.0]], [20, 40], axis=0)
     model = spec.fit_in(Run(checkpoints=tmp_path), DATA, rng=0, item_embeddings=points)
     assert model.tensors()["clusters"].tolist() == [0] * 20 + [1] * 40  # type: ignore[union-attr]
-    assert model.autoencoder.shares == [4, 8]
+    assert model.network.autoencoder.shares == [4, 8]
     with pytest.raises(ArtifactError, match="item_embeddings"):
         spec.fit_in(Run(checkpoints=tmp_path), DATA, rng=0, item_embeddings=points + 1)
 
@@ -118,7 +118,7 @@ def test_given_embeddings_decide_the_clusters(tmp_path: Path) -> None:
 )
 def test_restored_from_its_tensors_it_scores_the_same(spec: LatentDiffRec, tmp_path: Path) -> None:
     model = spec.fit(DATA, rng=0)
-    again = spec.restore(model.items, model.item_counts, model.tensors(), "cpu")
+    again = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
     assert np.array_equal(again.score(DATA), model.score(DATA))
     model.save(tmp_path / "model")
 

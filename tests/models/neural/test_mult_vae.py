@@ -57,7 +57,7 @@ def test_scores_are_the_logits_at_the_mean(spec: MultDAE | MultVAE) -> None:
 def test_the_loss_is_the_papers(spec: MultDAE | MultVAE) -> None:
     """Without dropout, and with a variance of nothing, the loss has no chance in it (equations 2 and 7)."""
     calm = type(spec)(**{**vars_of(spec), "dropout": 0.0})
-    learner = MultinomialLearner(calm, DATA, DATA.item_degrees, 0.2, 100, 0, torch.device("cpu"))
+    learner = MultinomialLearner(calm, DATA, DATA.item_degrees, 0, torch.device("cpu"))
     w = weights_of(learner.fitted(learner.module.state_dict()))
     if isinstance(spec, MultVAE):
         with torch.no_grad():

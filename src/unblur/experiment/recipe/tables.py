@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any, TypeVar
 
 from unblur.errors import RecipeError, SpecError
-from unblur.spec import spec_from_dict, spec_to_dict
+from unblur.spec import migrated, spec_from_dict, spec_to_dict
 
 OFF = "off"
 """How TOML, which has no null, writes that an optional part is left out: ``sharpen = "off"``."""
@@ -20,7 +20,7 @@ T = TypeVar("T")
 def read_spec(cls: type[T], table: Mapping[str, Any], section: str) -> T:
     """A spec from its table; raises `RecipeError` that names the section."""
     try:
-        return spec_from_dict(cls, _decoded(cls, table))
+        return spec_from_dict(cls, migrated(cls, _decoded(cls, table))[0])
     except SpecError as problem:
         raise RecipeError(f"[{section}] {problem}") from None
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
-from unblur.fitted import Tensors
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Denoiser, Objective, Sampling, TimeWeights
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.settings import Optimizer, Stopping
 from unblur.training.trained import TrainedByEpochs
 
 if TYPE_CHECKING:
-    import torch
-
-    from unblur.models.diffusion.item_diffusion import DiffRecRecommender, RowLearner
+    from unblur.models.diffusion.item_diffusion import DiffRecRecommender as DiffRecRecommender
 
 
 @spec
@@ -35,6 +29,7 @@ class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
     kind: ClassVar[str] = "diffrec"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.diffusion.item_diffusion:DiffRecRecommender"
+    learner: ClassVar[str] = "unblur.models.diffusion.item_diffusion:RowLearner"
     schedule: Schedule = Schedule()
     """How noisy rows become, and in how many steps."""
     denoiser: Denoiser = Denoiser()
@@ -64,21 +59,23 @@ class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
     def __post_init__(self) -> None:
         check_steps(self.schedule, self.sampling)
 
-    def learner(
-        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
-    ) -> RowLearner:
-        """The network and the rows it learns from."""
-        from unblur.models.diffusion.item_diffusion import RowLearner
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return published((300,), (1000,), (200, 600))
 
-        return RowLearner(self, train, item_counts, seed, device)
 
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> DiffRecRecommender:
-        """The fitted recommender from its saved parts."""
-        from unblur.models.diffusion.item_diffusion import restored
-
-        return restored(self, items, item_counts, tensors, device)
+def published(*dims: tuple[int, ...]) -> tuple[Dimension, ...]:
+    """The values of the authors' published settings (Wang et al., SIGIR 2023), and those between; `dims` of the denoiser."""
+    return choices(
+        optimizer__learning_rate=(1e-3, 5e-4, 1e-4, 5e-5, 1e-5),
+        denoiser__dims=dims,
+        schedule__steps=(2, 5, 10, 40),
+        schedule__scale=(0.0001, 0.001, 0.005, 0.01, 0.1, 0.5),
+        schedule__lowest=(0.0005, 0.001, 0.005),
+        schedule__highest=(0.006, 0.01, 0.02),
+        objective__reweight=(True, False),
+        time_weights__oldest=(0.1, 0.3, 0.5),
+    )
 
 
 def check_steps(schedule: Schedule, sampling: Sampling) -> None:

@@ -15,6 +15,7 @@ from unblur.models.spectral.operator import normalize
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.progress import Progress, of_part, silent
 from unblur.randomness import RNG, generator, streams
+from unblur.run import Run
 from unblur.training.loop import Training
 from unblur.training.settings import Optimizer, Plan
 
@@ -89,10 +90,8 @@ def lightgcn_embeddings(
     seed = int(generator(rng).integers(0, 2**62))
     learner = GraphLearner(spec, train, train.item_degrees, seed, torch.device("cpu"))
     plan = Plan(spec.epochs, spec.batch_size)
-    run = Training(learner, plan, seed=seed, progress=of_part(progress, "item embeddings"))
-    for _ in run.epochs():
-        pass
-    return run.fitted().tables()[1]
+    run = Run(progress=of_part(progress, "item embeddings"))
+    return Training(learner, plan, seed=seed, run=run).finished().tables()[1]
 
 
 def nearest_centres(

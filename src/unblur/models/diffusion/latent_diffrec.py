@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import StoppingData, Tensors
-from unblur.models.diffusion.diffrec import check_steps
+from unblur.fitted import StoppingData
+from unblur.models.diffusion.diffrec import check_steps, published
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import (
     Autoencoder,
@@ -24,6 +23,7 @@ from unblur.models.diffusion.settings import (
 )
 from unblur.randomness import RNG
 from unblur.run import Run
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.settings import Optimizer, Stopping
 from unblur.training.trained import TrainedByEpochs
@@ -44,6 +44,7 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
     kind: ClassVar[str] = "l-diffrec"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.diffusion.latent_diffusion:LatentDiffRecRecommender"
+    learner: ClassVar[str] = "unblur.models.diffusion.latent_diffusion:LatentLearner"
     clusters: ItemClusters = ItemClusters()
     """Which items are encoded together."""
     autoencoder: Autoencoder = Autoencoder()
@@ -78,6 +79,17 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
     def __post_init__(self) -> None:
         check_steps(self.schedule, self.sampling)
 
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return (
+            *published((300,), (1000,)),
+            *choices(
+                autoencoder__optimizer__learning_rate=(1e-3, 5e-4, 1e-4),
+                autoencoder__diffusion_weight=(0.03, 0.05, 0.1),
+                clusters__count=(1, 2, 3),
+            ),
+        )
+
     def fit_in(
         self,
         run: Run,
@@ -88,12 +100,9 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
         item_embeddings: NDArray[np.floating[Any]] | None = None,
     ) -> LatentDiffRecRecommender:
         """`fit` within a run, with `item_embeddings` as `training` takes them."""
-        training = self.training(
+        return self.training(
             train, rng=rng, run=run, validation=validation, item_embeddings=item_embeddings
-        )
-        for _ in training.epochs():
-            pass
-        return training.fitted()
+        ).finished()
 
     def training(
         self,
@@ -109,26 +118,14 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
         `item_embeddings`, (n_items, any width) in the order of train's items, are what k-means sees where
         `clusters.embeddings` is ``given``. The other arguments, and the errors, are those of `DiffRec.fit`.
         """
-        from unblur.models.diffusion.latent_diffusion import LatentLearner
-        from unblur.training.runs import start_run
-
-        given = None
+        digest = None
         if item_embeddings is not None:
-            given = hashlib.sha256(np.ascontiguousarray(item_embeddings, dtype="<f8").tobytes()).hexdigest()
-        return start_run(
-            self,
-            lambda part, counts, seed, on: LatentLearner(self, part, counts, seed, on, item_embeddings),
+            digest = hashlib.sha256(np.ascontiguousarray(item_embeddings, dtype="<f8").tobytes()).hexdigest()
+        return self._started(
             train,
+            {"item_embeddings": item_embeddings},
+            {"item_embeddings": digest},
             rng=rng,
             run=run,
             validation=validation,
-            identity={"item_embeddings": given},
         )
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> LatentDiffRecRecommender:
-        """The fitted recommender from its saved parts."""
-        from unblur.models.diffusion.latent_diffusion import restored
-
-        return restored(self, items, item_counts, tensors, device)

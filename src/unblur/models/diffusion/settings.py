@@ -55,7 +55,7 @@ class Objective:
     """How much of the even choice is mixed in, so that every step stays possible."""
 
 
-@spec
+@spec(dropped={"tolerance": 0.0})
 class Sampling:
     """How scores are inferred from a history (paper, section 3.3)."""
 
@@ -68,8 +68,6 @@ class Sampling:
     inference_steps: PositiveInt | None = None
     """Cap on reverse steps: ask the network at most so often, spread evenly over all T, and extrapolate its
     answers in between; `None` asks it at every step, as in the paper."""
-    tolerance: NonNegativeFloat = 0.0
-    """Without effect; what earlier versions wrote of it goes on loading."""
 
 
 @spec

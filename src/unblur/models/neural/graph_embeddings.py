@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from unblur.models.spectral.operator import normalize
 from unblur.randomness import streams, torch_generator
 from unblur.training.learner import Moment, Weights
 from unblur.training.rows import RowBatch, SparseRows
-from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
     from unblur.models.neural.lightgcn import LightGCN
@@ -55,17 +53,9 @@ class GraphLearner:
         if spec.users == "embedded":
             parts["user_start"] = nn.Parameter(users.clone().to(device))
         self.module: nn.Module = nn.ParameterDict(parts)
+        self.groups = [(self.module, spec.optimizer)]
+        self.n_rows = len(self._users if self._whole is None else self._whole.filled)
         self._none = torch.zeros(train.n_users, spec.width, device=device)
-
-    @property
-    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """The one optimizer, for all embeddings."""
-        return [(self.module, self.spec.optimizer)]
-
-    @property
-    def n_rows(self) -> int:
-        """Interactions; with the softmax users who have some."""
-        return len(self._users if self._whole is None else self._whole.filled)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """Of some interactions by BPR, of some users by the softmax."""

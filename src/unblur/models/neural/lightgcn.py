@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from unblur.data.interactions import Interactions
 from unblur.models.linear.factors import Factors
+from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.settings import Optimizer, Stopping
 from unblur.training.trained import TrainedByEpochs
-
-if TYPE_CHECKING:
-    import torch
-
-    from unblur.models.neural.graph_embeddings import GraphLearner
 
 
 @spec
@@ -44,6 +37,7 @@ class LightGCN(TrainedByEpochs[Factors]):
     kind: ClassVar[str] = "lightgcn"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
+    learner: ClassVar[str] = "unblur.models.neural.graph_embeddings:GraphLearner"
     width: PositiveInt = 64
     """Width of the embeddings."""
     layers: PositiveInt = 3
@@ -78,10 +72,11 @@ class LightGCN(TrainedByEpochs[Factors]):
         """As `decay` says."""
         return self.decay
 
-    def learner(
-        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
-    ) -> GraphLearner:
-        """The embeddings and the interactions they learn from."""
-        from unblur.models.neural.graph_embeddings import GraphLearner
-
-        return GraphLearner(self, train, item_counts, seed, device)
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return choices(
+            optimizer__learning_rate=(3e-3, 1e-3, 5e-4),
+            ridge=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
+            layers=(1, 2, 3, 4),
+            width=(32, 64, 128),
+        )

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import Tensors
+from unblur.space import Dimension, choices
 from unblur.spec import spec
-from unblur.training.settings import Activation, Dropout, Optimizer, Stopping
+from unblur.training.settings import Activation, Dropout, Optimizer, Stopping, rising
 from unblur.training.trained import TrainedByEpochs
 
 if TYPE_CHECKING:
-    import torch
-
-    from unblur.models.neural.multinomial import MultinomialLearner, MultinomialRecommender
+    from unblur.models.neural.multinomial import MultinomialRecommender as MultinomialRecommender
 
 Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
@@ -34,6 +28,8 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
     kind: ClassVar[str] = "mult-dae"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialRecommender"
+    learner: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialLearner"
+    variational: ClassVar[bool] = False
     dims: Widths = (200,)
     """Widths from the row inwards; the last is that of the latent, and the decoder mirrors the encoder: n → 200 → n."""
     activation: Activation = "tanh"
@@ -51,21 +47,13 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
     stopping: Stopping | None = Stopping(metric="ndcg@20", every=2)
     """When training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
 
-    def learner(
-        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
-    ) -> MultinomialLearner:
-        """The network and the rows it learns from."""
-        from unblur.models.neural.multinomial import MultinomialLearner
+    def divergence_weight(self, update: int) -> float:
+        """0: there is no variance."""
+        return 0.0
 
-        return MultinomialLearner(self, train, item_counts, 0.0, 1, seed, device)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> MultinomialRecommender:
-        """The fitted recommender from its saved parts."""
-        from unblur.models.neural.multinomial import restored
-
-        return restored(self, items, item_counts, tensors, device)
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return _space()
 
 
 @spec
@@ -80,6 +68,8 @@ class MultVAE(TrainedByEpochs["MultinomialRecommender"]):
     kind: ClassVar[str] = "mult-vae"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialRecommender"
+    learner: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialLearner"
+    variational: ClassVar[bool] = True
     dims: Widths = (600, 200)
     """Widths from the row inwards; the last is that of the latent, and the decoder mirrors the encoder: n → 600 → 200 →
     600 → n."""
@@ -102,18 +92,19 @@ class MultVAE(TrainedByEpochs["MultinomialRecommender"]):
     stopping: Stopping | None = Stopping(metric="ndcg@20", every=2)
     """When training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
 
-    def learner(
-        self, train: Interactions, item_counts: NDArray[np.int64], seed: int, device: torch.device
-    ) -> MultinomialLearner:
-        """The network and the rows it learns from."""
-        from unblur.models.neural.multinomial import MultinomialLearner
+    def divergence_weight(self, update: int) -> float:
+        """β after so many batches."""
+        return rising(self.kl_weight, self.kl_batches, update)
 
-        return MultinomialLearner(self, train, item_counts, self.kl_weight, self.kl_batches, seed, device)
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return (*_space(), *choices(kl_weight=(0.0, 0.1, 0.2, 0.5, 1.0)))
 
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> MultinomialRecommender:
-        """The fitted recommender from its saved parts."""
-        from unblur.models.neural.multinomial import restored
 
-        return restored(self, items, item_counts, tensors, device)
+def _space() -> tuple[Dimension, ...]:
+    return choices(
+        optimizer__learning_rate=(3e-3, 1e-3, 3e-4),
+        optimizer__weight_decay=(0.0, 1e-5, 1e-4, 1e-3),
+        dims=((200,), (600, 200)),
+        dropout=(0.2, 0.5, 0.7),
+    )

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import StoppingData, Tensors
+from unblur.fitted import StoppingData
 from unblur.randomness import RNG
 from unblur.recommender import RecommenderSpec
+from unblur.registry import resolve
 from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
@@ -68,14 +66,7 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> NeuMFRecommender:
         """Train all epochs."""
-        from unblur.models.neural.pair_network import fit_neumf
-
-        return fit_neumf(self, train, rng, run.device, run.progress)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> NeuMFRecommender:
-        """The fitted recommender from its saved parts."""
-        from unblur.models.neural.pair_network import restored
-
-        return restored(self, items, item_counts, tensors, device)
+        fitted: NeuMFRecommender = resolve("unblur.models.neural.pair_network:fit_neumf")(
+            self, train, rng, run
+        )
+        return fitted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,18 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import Tensors
+from unblur.fitted import learned
 from unblur.models.diffusion.histories import row_keys
 from unblur.models.neural.acceleration import faster
-from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
-from unblur.recommender import Recommender
+from unblur.run import Run
 from unblur.training.devices import check_device
-from unblur.training.learner import Moment, Weights, load_weights
+from unblur.training.learner import Moment, Weights
 from unblur.training.loop import Training
-from unblur.training.networks import least_kept
-from unblur.training.settings import Optimizer, Plan
+from unblur.training.networks import NetworkRecommender, least_kept
+from unblur.training.settings import Plan
 
 if TYPE_CHECKING:
     from unblur.models.neural.neumf import NeuMF
@@ -149,25 +147,12 @@ class PairLearner:
     """Trains on every interaction, with items that its user does not have beside it."""
 
     def __init__(self, spec: NeuMF, train: Interactions, seed: int, device: torch.device) -> None:
-        self.spec, self._n_pairs = spec, train.n_interactions
+        self.spec, self.n_rows = spec, train.n_interactions
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
         self.network = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
+        self.module: nn.Module = self.network
+        self.groups = [(self.module, spec.optimizer)]
         self.draws = PairDraws(train, spec.negatives, self.network.inputs)
-
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.network
-
-    @property
-    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """One optimizer for all."""
-        return [(self.network, self.spec.optimizer)]
-
-    @property
-    def n_rows(self) -> int:
-        """All interactions."""
-        return self._n_pairs
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean binary cross-entropy of some interactions and of their negatives."""
@@ -188,48 +173,46 @@ class PairLearner:
         return weights
 
 
-def fit_neumf(
-    spec: NeuMF, train: Interactions, rng: RNG | None, device: str, progress: Progress
-) -> NeuMFRecommender:
-    """See `NeuMF.fit`."""
-    on = check_device(device)
+def fit_neumf(spec: NeuMF, train: Interactions, rng: RNG | None, run: Run) -> NeuMFRecommender:
+    """See `NeuMF.learn`."""
+    on = check_device(run.device)
     check_train(train)
     seed = int(streams(rng, "training")["training"].integers(0, 2**62))
     with faster(PairLearner(spec, train, seed, on)) as learner:
-        run = Training(
-            learner, Plan(spec.epochs, spec.batch_size), seed=seed, device=device, progress=progress
-        )
-        for _ in run.epochs():
-            pass
-    weights = dict(run.fitted())
+        plan = Plan(spec.epochs, spec.batch_size)
+        weights = dict(Training(learner, plan, seed=seed, run=run).finished())
     users = weights.pop("users")
     weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=on)].mean(0, keepdim=True)
     keys, vectors = np.empty(0, dtype=np.uint64), np.empty((0, users.shape[1]), dtype=np.float32)
     if spec.remember_users:
-        all_keys = row_keys(train.matrix, 0)
-        keys, first = np.unique(all_keys, return_index=True)
+        keys, first = np.unique(row_keys(train.matrix, 0), return_index=True)
         vectors = users.cpu().numpy()[first]
-    return _built(spec, train.items, train.item_degrees, weights, keys, vectors, device)
+    return NeuMFRecommender(
+        spec,
+        train.items,
+        train.item_degrees,
+        device=run.device,
+        weights=weights,
+        keys=keys,
+        vectors=vectors,
+    )
 
 
-class NeuMFRecommender(Recommender["NeuMF"]):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class NeuMFRecommender(NetworkRecommender["NeuMF", PairNetwork]):
     """Holds the items' side and the mean user; a history is scored by a vector that is fitted to it."""
 
-    def __init__(
-        self,
-        spec: NeuMF,
-        items: Vocabulary,
-        item_counts: NDArray[np.int64],
-        network: PairNetwork,
-        keys: NDArray[np.uint64],
-        vectors: NDArray[np.float32],
-        device: str,
-    ) -> None:
-        super().__init__(spec, items, item_counts, device=device)
-        self.network, self.keys, self.vectors = network, keys, vectors
+    keys: NDArray[np.uint64] = learned("remembered", dtype="uint64")
+    """Of the rows of users that are remembered, ascending; none unless `remember_users`."""
+    vectors: NDArray[np.float32] = learned("remembered", "width")
+    """Their learned vectors."""
+
+    def blank(self) -> PairNetwork:
+        """The network of items, with one mean user."""
+        return PairNetwork(1, len(self.items), self.spec)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        made = np.empty((histories.n_users, len(self.items)), dtype=np.float32)
+        scores = np.empty((histories.n_users, len(self.items)), dtype=np.float32)
         sides = _Sides(self.network)
         size = max(1, MOST_CELLS // max(1, len(self.items) * sides.widest))
         for start in range(0, histories.n_users, size):
@@ -243,8 +226,8 @@ class NeuMFRecommender(Recommender["NeuMF"]):
                 spec = self.spec
                 vectors[torch.as_tensor(~known)] = sides.folded(held, spec.fold_in_steps, spec.fold_in_rate)
             with torch.no_grad():
-                made[rows] = sides.scores(vectors).cpu().numpy()
-        return made
+                scores[rows] = sides.scores(vectors).cpu().numpy()
+        return scores
 
     def _remembered(self, batch: Interactions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The learned vectors of those whose row was trained on, and who they are, (n,)."""
@@ -254,12 +237,6 @@ class NeuMFRecommender(Recommender["NeuMF"]):
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         known = self.keys[places] == keys
         return self.vectors[places[known]], known
-
-    def tensors(self) -> Tensors:
-        """The network's weights by name, `users` being one mean user; `keys` and `vectors` of those
-        remembered."""
-        weights = {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
-        return {**weights, "keys": self.keys, "vectors": self.vectors}
 
 
 class _Sides:
@@ -303,29 +280,3 @@ class _Sides:
             moved = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
             users = users.detach() - rate * moved
         return users
-
-
-def _built(
-    spec: NeuMF,
-    items: Vocabulary,
-    item_counts: NDArray[np.int64],
-    weights: Weights,
-    keys: NDArray[np.uint64],
-    vectors: NDArray[np.float32],
-    device: str,
-) -> NeuMFRecommender:
-    with torch.device("meta"):
-        network = PairNetwork(1, len(items), spec)
-    load_weights(network, weights)
-    return NeuMFRecommender(spec, items, item_counts, network, keys, vectors, device)
-
-
-def restored(
-    spec: NeuMF, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-) -> NeuMFRecommender:
-    """The recommender from its saved parts."""
-    on = check_device(device)
-    arrays = {name: np.asarray(array) for name, array in tensors.items()}
-    keys, vectors = arrays.pop("keys").astype(np.uint64), arrays.pop("vectors").astype(np.float32)
-    weights = {name: torch.from_numpy(array).to(on) for name, array in arrays.items()}
-    return _built(spec, items, item_counts, weights, keys, vectors, device)

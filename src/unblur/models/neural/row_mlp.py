@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from unblur.data.interactions import Interactions
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import StoppingData, Tensors
+from unblur.fitted import StoppingData
 from unblur.randomness import RNG
 from unblur.recommender import RecommenderSpec
+from unblur.registry import resolve
 from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
@@ -79,14 +77,7 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     ) -> RowMLPRecommender:
         """Train; `validation` is rows to give back, or histories with what was held out from them, by the error against
         that alone."""
-        from unblur.models.neural.row_network import fit_row_mlp
-
-        return fit_row_mlp(self, train, rng, run.device, run.progress, validation)
-
-    def restore(
-        self, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-    ) -> RowMLPRecommender:
-        """The fitted recommender from its saved parts."""
-        from unblur.models.neural.row_network import restored
-
-        return restored(self, items, item_counts, tensors, device)
+        fitted: RowMLPRecommender = resolve("unblur.models.neural.row_network:fit_row_mlp")(
+            self, train, rng, run, validation
+        )
+        return fitted

@@ -8,7 +8,6 @@ that: nothing of the size rows × items × embedding is ever made.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,17 +23,16 @@ from unblur.data.interactions import Interactions, check_train
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.fitted import Tensors
+from unblur.fitted import StoppingData
 from unblur.models.neural.acceleration import faster
-from unblur.progress import Progress
 from unblur.randomness import RNG, streams, torch_generator
-from unblur.recommender import Recommender
+from unblur.run import Run
 from unblur.training.devices import check_device
-from unblur.training.learner import Moment, Weights, load_weights
+from unblur.training.learner import Moment, Weights
 from unblur.training.loop import Training
-from unblur.training.networks import dropped
+from unblur.training.networks import NetworkRecommender, dropped, frozen
 from unblur.training.rows import RowBatch, SparseRows, scored
-from unblur.training.settings import Optimizer, Plan, Stopping
+from unblur.training.settings import Plan, Stopping
 
 if TYPE_CHECKING:
     from unblur.models.neural.row_mlp import Initialization, RowMLP
@@ -140,21 +138,8 @@ class RowLearner:
         self.rows = SparseRows.of(train.binarized().matrix, device)
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
         self.network = RowNetwork(train.n_items, spec, chance).to(device)
-
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.network
-
-    @property
-    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """One optimizer for all."""
-        return [(self.network, self.spec.optimizer)]
-
-    @property
-    def n_rows(self) -> int:
-        """All rows."""
-        return len(self.rows)
+        self.module: nn.Module = self.network
+        self.groups, self.n_rows = [(self.module, spec.optimizer)], len(self.rows)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean binary cross-entropy of some rows' cells."""
@@ -163,15 +148,7 @@ class RowLearner:
 
     def fitted(self, weights: Weights) -> RowNetwork:
         """The network with these weights, not to be trained further."""
-        return frozen(self.n_items, self.spec, weights)
-
-
-def frozen(n_items: int, spec: RowMLP, weights: Weights) -> RowNetwork:
-    """A network of these weights, which are not copied."""
-    with torch.device("meta"):
-        network = RowNetwork(n_items, spec)
-    load_weights(network, weights)
-    return network
+        return frozen(lambda: RowNetwork(self.n_items, self.spec), weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +159,7 @@ class Judged:
     wanted: SparseRows
 
     @classmethod
-    def of(cls, given: Interactions | Split, items: Vocabulary, device: torch.device) -> Judged:
+    def of(cls, given: StoppingData, items: Vocabulary, device: torch.device) -> Judged:
         """Rows to give back, or histories and what was held out from them."""
         parts = (given.histories, given.held_out) if isinstance(given, Split) else (given, given)
         made = [SparseRows.of(part.onto(items=items).binarized().matrix, device) for part in parts]
@@ -200,15 +177,10 @@ def negative_error(network: RowNetwork, judged: Judged) -> float:
 
 
 def fit_row_mlp(
-    spec: RowMLP,
-    train: Interactions,
-    rng: RNG | None,
-    device: str,
-    progress: Progress,
-    validation: Interactions | Split | None,
+    spec: RowMLP, train: Interactions, rng: RNG | None, run: Run, validation: StoppingData | None
 ) -> RowMLPRecommender:
-    """See `RowMLP.fit`."""
-    on = check_device(device)
+    """See `RowMLP.learn`."""
+    on = check_device(run.device)
     check_train(train)
     seed = int(streams(rng, "training")["training"].integers(0, 2**62))
     part, given = train, validation
@@ -220,55 +192,27 @@ def fit_row_mlp(
     if not part.n_users:
         raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
     judged = None if spec.patience is None or given is None else Judged.of(given, train.items, on)
+    # The loop counts the epoch that was best as well.
+    stopping = None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1)
+    plan = Plan(spec.epochs, spec.batch_size, stopping=stopping, judged_by="minus the error")
     with faster(RowLearner(spec, part, seed, on)) as learner:
-        run = Training(
-            learner,
-            Plan(
-                spec.epochs,
-                spec.batch_size,
-                stopping=None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1),
-            ),
-            seed=seed,
-            device=device,
-            judge=None if judged is None else lambda network: negative_error(network, judged),
-            judged_by="minus the error",
-            progress=progress,
-        )
-        for _ in run.epochs():
-            pass
-    network = run.fitted() if spec.keep == "best" else learner.fitted(learner.module.state_dict())
-    return RowMLPRecommender(spec, train.items, train.item_degrees, network, device)
+        judge = None if judged is None else lambda network: negative_error(network, judged)
+        training = Training(learner, plan, seed=seed, run=run, judge=judge)
+        network = training.finished()
+        weights = (network if spec.keep == "best" else learner.module).state_dict()
+    return RowMLPRecommender(spec, train.items, train.item_degrees, device=run.device, weights=weights)
 
 
-class RowMLPRecommender(Recommender):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RowMLPRecommender(NetworkRecommender["RowMLP", RowNetwork]):
     """Scores are the logits of a history row."""
 
-    def __init__(
-        self,
-        spec: RowMLP,
-        items: Vocabulary,
-        item_counts: NDArray[np.int64],
-        network: RowNetwork,
-        device: str,
-    ) -> None:
-        super().__init__(spec, items, item_counts, device=device)
-        self.network = network
+    def blank(self) -> RowNetwork:
+        """The network of items."""
+        return RowNetwork(len(self.items), self.spec)
 
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         table = self.network.table()
         matrix = histories.binarized().matrix
         return scored(matrix, lambda rows, _: self.network(rows, table=table), table[0].device)
-
-    def tensors(self) -> Tensors:
-        """The network's weights by name."""
-        return {name: value.detach().cpu().numpy() for name, value in self.network.state_dict().items()}
-
-
-def restored(
-    spec: RowMLP, items: Vocabulary, item_counts: NDArray[np.int64], tensors: Tensors, device: str
-) -> RowMLPRecommender:
-    """The recommender from its saved parts."""
-    on = check_device(device)
-    arrays = {name: torch.from_numpy(np.asarray(array)).to(on) for name, array in tensors.items()}
-    return RowMLPRecommender(spec, items, item_counts, frozen(len(items), spec, arrays), device)

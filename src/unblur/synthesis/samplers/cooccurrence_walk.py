@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +12,11 @@ from pydantic import Field
 from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import StoppingData, Tensors
+from unblur.fitted import StoppingData, learned
 from unblur.randomness import RNG
 from unblur.run import Run
 from unblur.spec import spec
-from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer, SynthesizerSpec
+from unblur.synthesis.synthesizer import Blocks, CountedSynthesizer, RealCounts, Rows, SynthesizerSpec
 
 MOST_ROUNDS = 20
 """How many draws an item may cost, on average, before a user is left with fewer."""
@@ -45,39 +46,31 @@ class CooccurrenceWalk(SynthesizerSpec["CooccurrenceWalkSynthesizer"]):
         indptr = np.concatenate(([0], np.cumsum(off)))[pairs.indptr]
         beside = sparse.csr_array((pairs.data[off], pairs.indices[off], indptr), shape=pairs.shape)
         return CooccurrenceWalkSynthesizer(
-            self, train.items, train.n_users, beside, train.item_degrees, RealCounts.of(train), run.device
-        )
-
-    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> CooccurrenceWalkSynthesizer:
-        """The fitted synthesizer from its saved parts."""
-        return CooccurrenceWalkSynthesizer(
             self,
-            items,
-            int(np.asarray(tensors["n_real_users"])[0]),
-            cast(sparse.csr_array, tensors["beside"]),
-            np.asarray(tensors["item_counts"]),
-            RealCounts(np.asarray(tensors["users_with"]), len(items)),
-            device,
+            train.items,
+            train.n_users,
+            device=run.device,
+            beside=beside,
+            item_counts=train.item_degrees,
+            users_with=RealCounts.of(train).users_with,
         )
 
 
-class CooccurrenceWalkSynthesizer(Synthesizer["CooccurrenceWalk"]):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class CooccurrenceWalkSynthesizer(CountedSynthesizer["CooccurrenceWalk"]):
     """Holds the numbers of users of items and of pairs of items."""
 
-    def __init__(
-        self,
-        spec: CooccurrenceWalk,
-        items: Vocabulary,
-        n_real_users: int,
-        beside: sparse.csr_array,
-        item_counts: NDArray[np.int64],
-        counts: RealCounts,
-        device: str,
-    ) -> None:
-        super().__init__(spec, items, n_real_users, device=device)
-        self.beside, self.item_counts, self.counts = beside, item_counts, counts
-        self._sums = np.concatenate(([0.0], np.cumsum(beside.data, dtype=np.float64)))
-        self._popular = np.cumsum(item_counts, dtype=np.float64)
+    beside: sparse.csr_array = learned("items", "items", dtype=None)
+    """How many users had each pair of items."""
+    item_counts: NDArray[np.int64] = learned("items", dtype="int64")
+
+    @cached_property
+    def _sums(self) -> NDArray[np.float64]:
+        return np.concatenate(([0.0], np.cumsum(self.beside.data, dtype=np.float64)))
+
+    @cached_property
+    def _popular(self) -> NDArray[np.float64]:
+        return np.cumsum(self.item_counts, dtype=np.float64)
 
     def _rows(self, blocks: Blocks) -> Rows:
         most = int((self.item_counts > 0).sum())
@@ -95,15 +88,6 @@ class CooccurrenceWalkSynthesizer(Synthesizer["CooccurrenceWalk"]):
                 have[under_way] += fresh
                 last[under_way] = self._next(last[under_way], block.random)
             yield sparse.csr_array(taken, dtype=np.float32)
-
-    def tensors(self) -> Tensors:
-        """`beside` (n_items, n_items): users of each pair; `item_counts`, `users_with`, `n_real_users`."""
-        return {
-            "beside": self.beside,
-            "item_counts": self.item_counts,
-            "users_with": self.counts.users_with,
-            "n_real_users": np.array([self.n_real_users], dtype=np.int64),
-        }
 
     def _next(self, last: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
         starts, stops = self._sums[self.beside.indptr[last]], self._sums[self.beside.indptr[last + 1]]

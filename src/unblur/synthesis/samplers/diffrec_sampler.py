@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,18 @@ from numpy.typing import NDArray
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
-from unblur.fitted import StoppingData, Tensors
+from unblur.fitted import StoppingData, Tensors, learned
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Sampling
 from unblur.randomness import RNG
+from unblur.registry import resolve
 from unblur.run import Run
-from unblur.spec import spec
+from unblur.spec import Spec, spec
 from unblur.synthesis.discretization import Scores, discretized
 from unblur.synthesis.samplers.independent_items import popular_rows
 from unblur.synthesis.settings import Discretization
-from unblur.synthesis.synthesizer import Block, Blocks, RealCounts, Rows, Synthesizer, SynthesizerSpec
+from unblur.synthesis.synthesizer import Block, Blocks, CountedSynthesizer, RealCounts, Rows, SynthesizerSpec
 from unblur.training.settings import Plan
 
 if TYPE_CHECKING:
@@ -66,52 +68,51 @@ class DiffRecSampler(SynthesizerSpec["DiffRecSynthesizer"]):
         check_train(train)
         model = self.model.fit_in(run, train, rng=rng, validation=validation)
         return DiffRecSynthesizer(
-            self, train.items, train.n_users, model, train.item_degrees, RealCounts.of(train), run.device
-        )
-
-    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> DiffRecSynthesizer:
-        """The fitted synthesizer from its saved parts."""
-        item_counts = np.asarray(tensors["item_counts"])
-        weights = {
-            name.removeprefix("model."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("model.")
-        }
-        return DiffRecSynthesizer(
             self,
-            items,
-            int(np.asarray(tensors["n_real_users"])[0]),
-            self.model.restore(items, item_counts, weights, device),
-            item_counts,
-            RealCounts(np.asarray(tensors["users_with"]), len(items)),
-            device,
+            train.items,
+            train.n_users,
+            device=run.device,
+            model=model,
+            item_counts=train.item_degrees,
+            users_with=RealCounts.of(train).users_with,
         )
 
 
-class DiffRecSynthesizer(Synthesizer["DiffRecSampler"]):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class DiffRecSynthesizer(CountedSynthesizer["DiffRecSampler"]):
     """Scores of random rows, turned into items. Items that nobody in train had are never sampled."""
 
-    def __init__(
-        self,
-        spec: DiffRecSampler,
-        items: Vocabulary,
-        n_real_users: int,
-        model: DiffRecRecommender,
-        item_counts: NDArray[np.int64],
-        counts: RealCounts,
-        device: str,
-    ) -> None:
-        super().__init__(spec, items, n_real_users, device=device)
-        self.model, self.item_counts, self.counts = model, item_counts, counts
+    model: DiffRecRecommender
+    """Makes the scores."""
+    item_counts: NDArray[np.int64] = learned("items", dtype="int64")
 
     def tensors(self) -> Tensors:
-        """`model.…`, `item_counts`, `users_with`, `n_real_users`."""
-        return {
-            **{f"model.{name}": tensor for name, tensor in self.model.tensors().items()},
-            "item_counts": self.item_counts,
-            "users_with": self.counts.users_with,
-            "n_real_users": np.array([self.n_real_users], dtype=np.int64),
-        }
+        """Also those of the model, below ``model.``."""
+        inner = {f"model.{name}": tensor for name, tensor in self.model.tensors().items()}
+        return {**super().tensors(), **inner}
+
+    @classmethod
+    def from_tensors(
+        cls, spec: Spec, items: Vocabulary, columns: Mapping[str, NDArray[Any]], tensors: Tensors, device: str
+    ) -> Self:
+        """With the model from the arrays below ``model.``."""
+        assert isinstance(spec, DiffRecSampler)  # the registry gave the class by its kind
+        own = {name: array for name, array in tensors.items() if not name.startswith("model.")}
+        inner = {name.removeprefix("model."): tensors[name] for name in tensors.keys() - own.keys()}
+        users_with, item_counts = (np.asarray(own[name]) for name in ("users_with", "item_counts"))
+        model: DiffRecRecommender = resolve(spec.model.fitted).from_tensors(
+            spec.model, items, {"count": item_counts}, inner, device
+        )
+        n_users = int(np.asarray(own["n_real_users"])[0])
+        return cls(
+            spec,
+            items,
+            n_users,
+            device=device,
+            model=model,
+            item_counts=item_counts,
+            users_with=users_with,
+        )
 
     def _rows(self, blocks: Blocks) -> Rows:
         return discretized(self._scored(blocks), self.spec.discretization, self.counts, blocks.n_users)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import StoppingData, Tensors
+from unblur.fitted import StoppingData, learned
 from unblur.randomness import RNG
 from unblur.run import Run
 from unblur.spec import spec
@@ -39,20 +41,20 @@ class FlippedUsers(SynthesizerSpec["FlippedUsersSynthesizer"]):
     ) -> FlippedUsersSynthesizer:
         """Keep the rows; `rng` and `run.progress` are not needed."""
         check_train(train)
-        return FlippedUsersSynthesizer(self, train.items, train.binarized().matrix, run.device)
-
-    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> FlippedUsersSynthesizer:
-        """The fitted synthesizer from its saved parts."""
-        return FlippedUsersSynthesizer(self, items, cast(sparse.csr_array, tensors["rows"]), device)
+        return FlippedUsersSynthesizer(
+            self, train.items, train.n_users, device=run.device, rows=train.binarized().matrix
+        )
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
     """Holds the rows of all real users, without their names."""
 
-    def __init__(self, spec: FlippedUsers, items: Vocabulary, rows: sparse.csr_array, device: str) -> None:
-        super().__init__(spec, items, int(rows.shape[0]), device=device)
-        self.rows = rows
-        self._popularity = np.bincount(rows.indices, minlength=len(items))
+    rows: sparse.csr_array = learned("users", "items")
+
+    @cached_property
+    def _popularity(self) -> NDArray[np.intp]:
+        return np.bincount(self.rows.indices, minlength=len(self.items))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -85,7 +87,3 @@ class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
                 free = np.where(taken[user], 0, self._popularity)
                 taken[user] |= popular_rows(free, np.array([size]), block.random).toarray()[0] > 0
             yield sparse.csr_array(taken, dtype=np.float32)
-
-    def tensors(self) -> Tensors:
-        """`rows`: the real users × items matrix; `n_real_users`."""
-        return {"rows": self.rows, "n_real_users": np.array([self.n_real_users], dtype=np.int64)}

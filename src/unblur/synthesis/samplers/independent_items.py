@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -9,13 +10,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.data.vocabulary import Vocabulary
-from unblur.fitted import StoppingData, Tensors
+from unblur.fitted import StoppingData, learned
 from unblur.randomness import RNG
 from unblur.run import Run
 from unblur.spec import spec
 from unblur.synthesis.discretization import above, best
-from unblur.synthesis.synthesizer import Blocks, RealCounts, Rows, Synthesizer, SynthesizerSpec
+from unblur.synthesis.synthesizer import Blocks, CountedSynthesizer, RealCounts, Rows, SynthesizerSpec
 
 
 @spec
@@ -34,36 +34,20 @@ class IndependentItems(SynthesizerSpec["IndependentItemsSynthesizer"]):
         """Count; `rng` and `run.progress` are not needed."""
         check_train(train)
         return IndependentItemsSynthesizer(
-            self, train.items, train.n_users, train.item_degrees, RealCounts.of(train), run.device
-        )
-
-    def restore(self, items: Vocabulary, tensors: Tensors, device: str) -> IndependentItemsSynthesizer:
-        """The fitted synthesizer from its saved parts."""
-        counts = RealCounts(np.asarray(tensors["users_with"]), len(items))
-        return IndependentItemsSynthesizer(
             self,
-            items,
-            int(np.asarray(tensors["n_real_users"])[0]),
-            np.asarray(tensors["item_counts"]),
-            counts,
-            device,
+            train.items,
+            train.n_users,
+            device=run.device,
+            item_counts=train.item_degrees,
+            users_with=RealCounts.of(train).users_with,
         )
 
 
-class IndependentItemsSynthesizer(Synthesizer["IndependentItems"]):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class IndependentItemsSynthesizer(CountedSynthesizer["IndependentItems"]):
     """Holds how many users each item had, and how many users had how many items."""
 
-    def __init__(
-        self,
-        spec: IndependentItems,
-        items: Vocabulary,
-        n_real_users: int,
-        item_counts: NDArray[np.int64],
-        counts: RealCounts,
-        device: str,
-    ) -> None:
-        super().__init__(spec, items, n_real_users, device=device)
-        self.item_counts, self.counts = item_counts, counts
+    item_counts: NDArray[np.int64] = learned("items", dtype="int64")
 
     def _rows(self, blocks: Blocks) -> Rows:
         for block in blocks:
@@ -74,14 +58,6 @@ class IndependentItemsSynthesizer(Synthesizer["IndependentItems"]):
                 shape = (block.size, len(self.items))
                 margin = (self.item_counts / self.n_real_users).astype(np.float32)
                 yield above(margin - block.random.random(shape, dtype=np.float32), 0.0)
-
-    def tensors(self) -> Tensors:
-        """`item_counts` (n_items,), `users_with`, `n_real_users`."""
-        return {
-            "item_counts": self.item_counts,
-            "users_with": self.counts.users_with,
-            "n_real_users": np.array([self.n_real_users], dtype=np.int64),
-        }
 
 
 def popular_rows(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 from unblur.document.html import as_html
@@ -15,9 +14,11 @@ from unblur.experiment.curves import concentration, filter_response
 from unblur.experiment.page import run_page
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.running import run
-from unblur.experiment.trials_page import importance, trials_sections
+from unblur.experiment.study_page import best_trials, importance, study_sections
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM
+from unblur.space import Choice, Dimension, Range
+from unblur.tuning.results import Study, Trial
 
 
 class Words(HTMLParser):
@@ -104,24 +105,45 @@ def test_a_run_writes_its_page(tmp_path: Path) -> None:
     assert "share of the catalogue" in text
 
 
-def table(n: int = 24, *, failed: int = 2) -> pl.DataFrame:
+def searched(n: int = 24, *, failed: int = 2) -> Study[EASE]:
     rng = np.random.default_rng(0)
     ridge = rng.choice([10.0, 100.0, 1000.0], n)
     rate = np.exp(rng.uniform(-9, -2, n))
-    metric: list[float | None] = list(0.1 + 0.05 * (ridge == 100.0) + 0.001 * rng.random(n))
-    metric[:failed] = [None] * failed
-    return pl.DataFrame({"trial": np.arange(n), "ridge": ridge, "rate": rate, "recall@20": metric})
+    metric = 0.1 + 0.05 * (ridge == 100.0) + 0.001 * rng.random(n)
+    trials = tuple(
+        Trial(
+            number,
+            {"ridge": float(ridge[number]), "rate": float(rate[number])},
+            None if number < failed else float(metric[number]),
+            problem="no memory" * (number < failed),
+        )
+        for number in range(n)
+    )
+    space = (
+        Dimension("ridge", Choice((10.0, 100.0, 1000.0)), ("ridge",)),
+        Dimension("rate", Range(-9, -2, logarithmic=True), ("rate",)),
+    )
+    return Study("recall@20", EASE(), space, trials, 500, "a part of train")
 
 
 def test_plots_of_a_search() -> None:
-    sections = trials_sections(table())
-    page = as_html(run_page(REPORT, trials=table()))
+    sections = study_sections(searched())
+    page = as_html(run_page(REPORT, study=searched()))
     text = " ".join(read(page).text)
     assert [section.title for section in sections] == ["Search", "Slices"]
     assert "22 trials" in text
     assert "2 more could not be fitted" in text
     assert "ridge" in text
     assert "rate" in text
+
+
+def test_the_best_trials_stand_first_and_failed_ones_not_at_all() -> None:
+    table = best_trials(searched())
+    assert table.columns == ("trial", "ridge", "rate", "recall@20", "seconds")
+    reached = [float(str(row[3])) for row in table.rows]
+    assert len(reached) == 10
+    assert reached == sorted(reached, reverse=True)
+    assert not {"0", "1"} & {row[0] for row in table.rows}
 
 
 def test_importance_is_the_adjusted_correlation_ratio() -> None:
@@ -131,10 +153,10 @@ def test_importance_is_the_adjusted_correlation_ratio() -> None:
     assert importance(values, metric) == pytest.approx(1 - (left @ left / 2) / np.var(metric, ddof=1))
     assert importance(["a", "b", "c", "d"], metric) == 0.0  # each by itself explains everything and nothing
     assert importance(values, np.ones(4)) == 0.0
-    shown = table(failed=0)
-    scores = shown["recall@20"].to_numpy()
-    assert importance(shown["ridge"].to_list(), scores) > 0.9
-    assert importance(shown["rate"].to_list(), scores) < 0.6
+    trials = searched(failed=0).trials
+    scores = np.array([trial.value for trial in trials], dtype=np.float64)
+    assert importance([trial.point["ridge"] for trial in trials], scores) > 0.9
+    assert importance([trial.point["rate"] for trial in trials], scores) < 0.6
 
 
 def test_values_that_have_no_say_have_no_importance_in_few_trials_either() -> None:

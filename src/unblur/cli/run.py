@@ -14,10 +14,9 @@ from unblur.cli.tables import print_report
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from unblur.experiment.measuring import Outcome
     from unblur.experiment.recipe.schema import Recipe
+    from unblur.tuning.results import Study
 
 MISSED = 1
 """The exit code where `--check` finds a number outside its tolerance."""
@@ -90,11 +89,9 @@ def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, 
     return changed, tuple(notes)
 
 
-def keep(
-    outcome: Outcome[Any, Any], out: Path, *, trials: pl.DataFrame | None = None, overwrite: bool
-) -> None:
+def keep(outcome: Outcome[Any, Any], out: Path, *, study: Study[Any] | None = None, overwrite: bool) -> None:
     """Write the folder of a run, and say where it is."""
     from unblur.experiment.folder import write_folder
 
-    write_folder(out, outcome, trials=trials, overwrite=overwrite)
+    write_folder(out, outcome, study=study, overwrite=overwrite)
     terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)

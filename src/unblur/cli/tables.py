@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unblur.cli import terminal
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from unblur.document.blocks import Table
     from unblur.evaluation.report import Report
+    from unblur.tuning.results import Study
 
 
 def print_table(table: Table, title: str = "") -> None:
@@ -51,10 +50,10 @@ def print_report(report: Report) -> None:
     )
 
 
-def print_trials(trials: pl.DataFrame, n_users: int) -> None:
-    """Print the best trials of a search on the validation data of so many users."""
-    from unblur.experiment.trials_page import best_trials
+def print_trials(study: Study[Any]) -> None:
+    """Print the best trials of a search."""
+    from unblur.experiment.study_page import best_trials
 
-    table = best_trials(trials)
-    title = f"the best {len(table.rows)} of {len(trials)} settings on validation data ({n_users:,} users)"
-    print_table(table, title)
+    table = best_trials(study)
+    of_all = f"{len(study.trials)} settings on validation data ({study.n_users:,} users)"
+    print_table(table, f"the best {len(table.rows)} of {of_all}")

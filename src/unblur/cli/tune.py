@@ -128,13 +128,13 @@ def tune(
             device=device,
             progress=progress,
         )
-    print_trials(found.to_frame(), found.n_users)
+    print_trials(found)
     print_report(outcome.report)
     terminal.note(f"trials are kept in {store.shown() if isinstance(store, Database) else store}")
     if out is not None:
         tuned = as_tuned(outcome.recipe)
         outcome = replace(outcome, recipe=tuned, report=replace(outcome.report, recipe=tuned.name))
-        keep(outcome, out, trials=found.to_frame(), overwrite=overwrite)
+        keep(outcome, out, study=found, overwrite=overwrite)
 
 
 def _flat(settings: Mapping[str, Any]) -> Iterator[str]:

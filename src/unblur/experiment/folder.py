@@ -10,9 +10,8 @@ from unblur.data.files.writing import replacing_folder, write_parquet
 from unblur.errors import ArtifactError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from unblur.experiment.measuring import Outcome
+    from unblur.tuning.results import Study
 
 MARK = "report.json"
 """The file by which a folder is known to be that of a run."""
@@ -54,23 +53,23 @@ def write_folder(
     path: str | Path,
     outcome: Outcome[Any, Any],
     *,
-    trials: pl.DataFrame | None = None,
+    study: Study[Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write what came of a recipe to a new folder, by way of a sibling that is renamed at the end.
 
-    `trials` of a search are drawn on the page, and written beside it as ``trials.parquet``.
+    The trials of the `study` that it came of are drawn on the page, and written next to it as ``trials.parquet``.
     """
     check_place(path, overwrite=overwrite)
     texts = {
         "recipe.toml": outcome.recipe.to_toml(),
         MARK: outcome.report.to_json(),
         "report.md": outcome.report.to_markdown(),
-        "report.html": outcome.page(trials),
+        "report.html": outcome.page(study),
     }
     with replacing_folder(path) as folder:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-        if trials is not None:
-            write_parquet(trials, folder / "trials.parquet")
+        if study is not None:
+            write_parquet(study.to_frame(), folder / "trials.parquet")
         outcome.save(folder)

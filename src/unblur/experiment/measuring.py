@@ -25,7 +25,7 @@ from unblur.progress import Progress, ProgressEvent, silent
 from unblur.run import Run
 
 if TYPE_CHECKING:
-    import polars as pl
+    from unblur.tuning.results import Study
 
 STAGES = ("read", "fit", "score", "evaluate")
 """What the seconds of a report are of."""
@@ -57,9 +57,9 @@ class Outcome(Generic[ModelT, ArmT]):
         """What the model was fitted to."""
         return self.prepared.learned_from
 
-    def page(self, trials: pl.DataFrame | None = None) -> str:
+    def page(self, study: Study[Any] | None = None) -> str:
         """The run as one HTML page, with the plots of the search that it came of."""
-        return as_html(self.prepared.page(self.report, self.runs, self.training, trials))
+        return as_html(self.prepared.page(self.report, self.runs, self.training, study))
 
     def save(self, folder: Path) -> None:
         """Write the model into a folder of its own within `folder`."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from unblur.document.blocks import Document, DocumentBlock, Listing, Paragraph, Plot, Section, Table
 from unblur.document.plots import Axis, Dot, Series, interval_plot, line_plot
 from unblur.evaluation.metrics import LIST_METRICS
 from unblur.evaluation.report import Measurement, Report, measurement_table
-from unblur.experiment.trials_page import trials_sections
-
-if TYPE_CHECKING:
-    import polars as pl
+from unblur.experiment.study_page import study_sections
+from unblur.tuning.results import Study
 
 _COUNTS = ("mean_popularity", *LIST_METRICS)
 """Measures that are no shares of hits, and share no axis with those that are."""
@@ -25,14 +23,14 @@ def run_page(
     concentration: Series | None = None,
     response: Series | None = None,
     training: Sequence[tuple[float, float, float | None]] = (),
-    trials: pl.DataFrame | None = None,
+    study: Study[Any] | None = None,
 ) -> Document:
     """The report with its plots.
 
     - `concentration`: (share of the catalogue, share of interactions or places), most popular first, by what of.
     - `response`: (eigenvalue, factor) of a filter, by what it is a factor of.
     - `training`: (epoch, loss, metric or `None`).
-    - `trials`: the table of a search (see `Search.to_frame`), whose plots are then shown.
+    - `study`: the search that it came of.
     """
     n_users = max((entry.n_users for entry in report.measurements), default=0)
     spec = report.provenance.spec.items()
@@ -47,8 +45,8 @@ def run_page(
         sections.append(Section("What the filter does", response_blocks(response)))
     if training:
         sections.append(Section("Training", training_plots(training)))
-    if trials is not None:
-        sections += trials_sections(trials)
+    if study is not None:
+        sections += study_sections(study)
     sections += [
         Section("Notes", (Listing(report.notes),)),
         Section("Settings", (Table(("hyper-parameter", "value"), settings, left=2),)),

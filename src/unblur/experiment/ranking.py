@@ -36,11 +36,10 @@ from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.run import Run
 from unblur.saving import models as artifact
 from unblur.spec import spec_to_dict
+from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from unblur.experiment.recipe.schema import Recipe
     from unblur.experiment.training_log import Epoch
 
@@ -272,7 +271,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation]):
         report: Report,
         runs: Sequence[Mapping[str, Evaluation]],
         training: Sequence[Epoch],
-        trials: pl.DataFrame | None,
+        study: Study[Any] | None,
     ) -> Document:
         """The report, where recommendations fall, and what the filter does where the model is one."""
         degrees, ranking = self.split.train.item_degrees, runs[0][LISTS].ranking
@@ -286,7 +285,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation]):
             },
             response=filter_response(self.recipe.model),
             training=training,
-            trials=trials,
+            study=study,
         )
 
 

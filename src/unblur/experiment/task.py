@@ -17,11 +17,10 @@ from unblur.fitted import FittedSpec
 from unblur.progress import Progress, silent
 from unblur.run import Run
 from unblur.tuning.engine import Judge
+from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from unblur.document.blocks import Document
     from unblur.evaluation.report import Measurement, Report
     from unblur.experiment.recipe.schema import Recipe
@@ -160,7 +159,7 @@ class Prepared(ABC, Generic[ModelT, ArmT]):
         report: Report,
         runs: Sequence[Mapping[str, ArmT]],
         training: Sequence[Epoch],
-        trials: pl.DataFrame | None,
+        study: Study[Any] | None,
     ) -> Document:
         """The report as a page, with what the arms have to show, and the plots of a search that it came of."""
 

@@ -43,11 +43,10 @@ from unblur.synthesis.utility.runs import UtilityRun, measurements_of
 from unblur.synthesis.utility.settings import Departures, Utility
 from unblur.synthesis.utility.users import Rated, UserGroups, grouped, stacked
 from unblur.tuning.engine import Judged, Watch
+from unblur.tuning.results import Study
 from unblur.tuning.settings import Search, Validation
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from unblur.experiment.recipe.schema import Recipe
 
 NO_SYNTHETIC, EASE_ARM = "no-synthetic", "ease"
@@ -361,10 +360,10 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
         report: Report,
         runs: Sequence[Mapping[str, Measured]],
         training: Sequence[Epoch],
-        trials: pl.DataFrame | None,
+        study: Study[Any] | None,
     ) -> Document:
         """See `Prepared.page`: the report, and a search."""
-        return run_page(report, trials=trials)
+        return run_page(report, study=study)
 
 
 class UtilityJudge:

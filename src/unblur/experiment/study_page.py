@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unblur.document.blocks import DocumentBlock, Paragraph, Plot, Section, Table, number
 from unblur.document.plots import Axis, bar_plot, line_plot
-
-if TYPE_CHECKING:
-    import polars as pl
+from unblur.tuning.results import Study
 
 _BINS = 4
 """Into how many parts a number with many values is cut: quarters still hold a few trials each in a search of twenty."""
@@ -22,54 +20,56 @@ _SHOWN = 10
 """How many of the best trials a table shows."""
 
 
-_INNER = ("standard_error_to_best", "problem")
-"""Columns of trials that the table of the best leaves out."""
-
-
-def best_trials(trials: pl.DataFrame) -> Table:
-    """The trials that reached most, the best first.
-
-    `trials` has the columns ``trial``, one for each searched path, the metric (``recall@20``), and more.
-    """
-    metric = _metric(trials)
-    columns = [name for name in trials.columns if " on " not in name and name not in _INNER]
-    good = trials.filter(trials[metric].is_not_null()).sort(metric, descending=True, maintain_order=True)
+def best_trials(study: Study[Any]) -> Table:
+    """The trials that reached most, the best first."""
+    names = [dimension.name for dimension in study.space]
+    shown = study.ranked[:_SHOWN]
+    epochs = ["best epoch"] if any(trial.epoch is not None for trial in shown) else []
     rows = [
-        [number(row[name]) if name == metric else _written(row[name]) for name in columns]
-        for row in good.head(_SHOWN).iter_rows(named=True)
+        (
+            str(trial.number),
+            *(_written(trial.point[name]) for name in names),
+            number(trial.value or 0.0),
+            *(_written(trial.epoch) for _ in epochs),
+            f"{trial.seconds:,.1f}",
+        )
+        for trial in shown
     ]
+    columns = ("trial", *names, study.metric, *epochs, "seconds")
     return Table(columns, rows, "The best settings on validation data.")
 
 
-def trials_sections(trials: pl.DataFrame) -> list[Section]:
-    """The history, importance and slices of a table of trials (see `best_trials`); nothing if all trials failed."""
-    metric, paths = _metric(trials), _paths(trials)
-    good = trials.filter(trials[metric].is_not_null()).sort("trial")
-    if not len(good):
+def study_sections(study: Study[Any]) -> list[Section]:
+    """The history of a search, the importance of each hyper-parameter, and the metric over each of them.
+
+    Nothing if all trials failed.
+    """
+    good = sorted(study.ranked, key=lambda trial: trial.number)
+    if not good:
         return []
-    values = good[metric].to_numpy().astype(np.float64)
-    shares = {path: importance(good[path].to_list(), values) for path in paths}
-    ranked = sorted(paths, key=lambda path: -shares[path])
-    blocks: list[DocumentBlock] = [_history(trials, metric, good["trial"].to_list(), values)]
-    if paths and len(good) > 2:
+    metric = np.array([trial.value for trial in good], dtype=np.float64)
+    points = {dimension.name: [trial.point[dimension.name] for trial in good] for dimension in study.space}
+    shares = {name: importance(values, metric) for name, values in points.items()}
+    ranked = sorted(points, key=lambda name: -shares[name])
+    blocks: list[DocumentBlock] = [_history(study, [trial.number for trial in good], metric)]
+    if points and len(good) > 2:
         blocks.append(
             bar_plot(
-                {path: shares[path] for path in ranked},
-                axis=Axis(label=f"share of the variance of {metric}", percent=True, low=0.0),
+                {name: shares[name] for name in ranked},
+                axis=Axis(label=f"share of the variance of {study.metric}", percent=True, low=0.0),
                 caption=f"Importance: how much of the variance over {len(good)} trials the values of one hyper-parameter "
                 "explain by themselves beyond what chance does (ε², the adjusted correlation ratio; numbers with many values "
                 "in quarters). Few trials say little.",
             )
         )
     slices: list[DocumentBlock] = [
-        _slice(path, good[path].to_list(), values, metric) for path in ranked[:_MOST_SLICES]
+        _slice(name, points[name], metric, study.metric) for name in ranked[:_MOST_SLICES]
     ]
     if len(ranked) > _MOST_SLICES:
         slices.append(
             Paragraph(f"{len(ranked) - _MOST_SLICES} less important hyper-parameters are not drawn.")
         )
-    sections = [Section("Search", (*blocks, best_trials(trials))), Section("Slices", slices)]
-    return sections if slices else sections[:1]
+    return [Section("Search", (*blocks, best_trials(study))), Section("Slices", slices)]
 
 
 def importance(values: Sequence[object], metric: NDArray[np.float64]) -> float:
@@ -87,20 +87,10 @@ def importance(values: Sequence[object], metric: NDArray[np.float64]) -> float:
     return max(0.0, 1 - left_over)
 
 
-def _metric(trials: pl.DataFrame) -> str:
-    """The column of the metric; those of single hold-outs are ``recall@20 on random 0``."""
-    return next(name for name in trials.columns if "@" in name and " on " not in name)
-
-
-def _paths(trials: pl.DataFrame) -> list[str]:
-    """The searched paths: the columns between the trial's number and the metric."""
-    return trials.columns[1 : trials.columns.index(_metric(trials))]
-
-
-def _history(trials: pl.DataFrame, metric: str, numbers: Sequence[int], values: NDArray[np.float64]) -> Plot:
+def _history(study: Study[Any], numbers: Sequence[int], values: NDArray[np.float64]) -> Plot:
     """Each trial in its order, and the best so far."""
-    pruned = int(trials["pruned"].sum()) if "pruned" in trials.columns else 0
-    failed = len(trials) - len(values) - pruned
+    pruned = sum(trial.pruned for trial in study.trials)
+    failed = len(study.trials) - len(values) - pruned
     lost = f" {pruned} more were ended early." if pruned else ""
     lost += f" {failed} more could not be fitted." if failed else ""
     best = np.maximum.accumulate(values)
@@ -110,7 +100,7 @@ def _history(trials: pl.DataFrame, metric: str, numbers: Sequence[int], values: 
             "the best so far": list(zip(numbers, best, strict=True)),
         },
         x=Axis(label="trial"),
-        y=Axis(label=f"{metric} on validation data"),
+        y=Axis(label=f"{study.metric} on validation data"),
         caption=f"History: {len(values)} trials.{lost}",
         dots=("a trial",),
     )

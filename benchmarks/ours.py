@@ -11,11 +11,14 @@ from unblur.data.catalogue.generation import generated
 from unblur.data.splits import Files, Random
 from unblur.data.splits.sets import Split
 from unblur.evaluation.protocol import RankingProtocol
+from unblur.experiment.judging import RankingJudge
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.task import Clock
+from unblur.experiment.validation import HoldOuts
 from unblur.models.spectral.operator import normalize
 from unblur.models.spectral.spectrum import truncated_svd
-from unblur.tuning.trials import Trials, settings_of, space_of
+from unblur.run import Run
+from unblur.tuning.points import Points, set_point, space_of
 
 
 def _split(folder: str, name: str) -> Split:
@@ -134,10 +137,12 @@ def searched(folder: str, settings: int = 200, users: int = 2000) -> dict[str, A
     RankingProtocol(cutoffs=(20,), metrics=("recall",), resamples=0).evaluate(model, smaller)
     one = time.perf_counter() - start
     start = time.perf_counter()
-    specs = settings_of(base, space_of(base), settings, rng=0)
-    trials = Trials(specs, split, "recall@20", users=users, rng=0)
-    values = trials.values()
-    trials.values([int(at) for at in np.argsort(-values.mean(axis=1))[:8]])
+    points = Points(space_of(base), "random", seed=0)
+    specs = [
+        set_point(base, points.space, points.at(number) or {}) for number in range(points.count(settings))
+    ]
+    judge = RankingJudge("recall@20", HoldOuts((split,), "a random fifth"), users, 0, Run(), shares=True)
+    judge.together(specs)
     many = time.perf_counter() - start
     return {
         "settings": len(specs),

@@ -11,7 +11,8 @@ from unblur.compat.recbole.recipe import recipe_of
 from unblur.data.catalogue.demonstration import demo_interactions
 from unblur.errors import RecipeError
 from unblur.models.spectral.bspm import BSPM
-from unblur.tuning.space import Choice, Dimension, Range, set_point
+from unblur.space import Choice, Dimension, Range
+from unblur.tuning.points import set_point
 
 ITS_OWN = """learning_rate choice [1e-3,1e-4,1e-5]
 dims_dnn choice ['[300]','[200,600]','[1000]']

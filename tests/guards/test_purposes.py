@@ -17,7 +17,7 @@ PURPOSES = {
     *("privacy", "diffusion", "denoiser weights", "sampling", "sample", "kept out"),
     *("groups", "stopping", "searching", "own users", "downstream"),
     # runs, searches, measuring
-    *("fit", "split", "settings", "hold-outs", "users", "validation", "points"),
+    *("fit", "split", "users", "validation", "points"),
     *("bootstrap", "signs", "differences", "intervals"),
     # audits
     *("fidelity", "utility", "halves", "resamples", "claims", "baseline"),
@@ -28,7 +28,6 @@ PURPOSES = {
 """Constants. A new one may be added; none may be spelled otherwise."""
 PATTERNS = {
     "point {}": "the number of a trial",
-    "{} {}": "the fixed name of a hold-out, random or block, and the number of its draw",
     "sample {}": "the fixed name of an arm",
     "<attack.name>": "the fixed name of an attack; tests/audit/test_attacks.py holds ours",
 }

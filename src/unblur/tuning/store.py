@@ -153,12 +153,13 @@ class Store:
             waiting = {number for number, trial in trials if trial.state == TrialState.WAITING}
             for number in sorted(begun.keys() - kept - running - waiting):  # lost, and free for everybody
                 self.study.enqueue_trial(begun[number], user_attrs={NUMBER: number})
+            # Too long without a heartbeat, a trial counts as lost, and another process has its number by now.
             try:
-                self.study.optimize(
-                    lambda trial: self._objective(trial, total, attempt), n_trials=1, catch=(_EndedTrial,)
-                )
-            except (UpdateFinishedTrialError, ValueError):
-                # Too long without a heartbeat, the trial counted as lost, and another process has its number by now.
+                with suppress(UpdateFinishedTrialError):
+                    self.study.optimize(
+                        lambda trial: self._objective(trial, total, attempt), n_trials=1, catch=(_EndedTrial,)
+                    )
+            except ValueError:
                 if not isinstance(self.raised, UpdateFinishedTrialError):
                     raise
             for study in self.studies[1:]:

@@ -10,9 +10,9 @@ from unblur.errors import RecipeError
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 from unblur.registry import synthesizer_spec
+from unblur.space import Range
 from unblur.spec import spec_from_dict
 from unblur.synthesis.utility.task import UtilityTask
-from unblur.tuning.space import Range
 
 PUBLISHED = {
     "ml-100k": (0.3924, 0.3839, 0.2320),

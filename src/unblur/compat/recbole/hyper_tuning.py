@@ -37,7 +37,7 @@ from unblur.progress import Progress, silent
 from unblur.recommender import Recommender
 from unblur.run import Run
 from unblur.space import Choice, Dimension, Range
-from unblur.spec import spec_to_dict
+from unblur.spec import Spec, spec_from_dict, spec_to_dict
 from unblur.tuning.points import choice, inside, set_point, space_of
 from unblur.tuning.results import Study
 from unblur.tuning.settings import SAMPLER_NAMES, Search
@@ -85,25 +85,25 @@ def run_hyper(
 
     The other arguments and errors are those of `run_recbole`.
     """
-    sampler = next((name for name in SAMPLER_NAMES if name == algo), None)
-    if sampler is None:
-        raise RecipeError(
-            f"algo must be one of {', '.join(SAMPLER_NAMES)}; saw {algo!r}.{nearest(algo, SAMPLER_NAMES)}"
-        )
+    require(
+        algo in SAMPLER_NAMES,
+        f"algo must be one of {', '.join(SAMPLER_NAMES)}; saw {algo!r}.{nearest(algo, SAMPLER_NAMES)}",
+    )
     configuration = configure(model, dataset, config_dict, fixed_config_file_list)
     prepared = prepared_for(configuration, progress=progress)
     base = prepared.recipe.model
     space, notes = space_of_params(base, read_params(params_file), ignore_unknown=ignore_unknown)
     device = device_of(configuration)
+    settings = {
+        "metric": valid_metric(configuration),
+        "trials": 10**9 if algo == "exhaustive" else max_evals,
+        "sampler": algo,
+        "patience": early_stop,
+    }
     found = searched(
         prepared,
         Run(device, progress),
-        Search(
-            metric=valid_metric(configuration),
-            trials=10**9 if algo == "exhaustive" else max_evals,
-            sampler=sampler,
-            patience=early_stop,
-        ),
+        spec_from_dict(Search, settings),
         space=space,
         store=None if folder is None else Path(folder),
         given=False,  # RecBole tries the values of the file alone
@@ -167,7 +167,7 @@ def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
 
 
 def space_of_params(
-    base: Any, searched: Sequence[SearchedParameter], *, ignore_unknown: bool = False
+    base: Spec, searched: Sequence[SearchedParameter], *, ignore_unknown: bool = False
 ) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:
     """The dimensions that the lines stand for in a spec, and notes on what is not searched.
 
@@ -206,7 +206,7 @@ def space_of_params(
     return tuple(space), tuple(notes)
 
 
-def _own(base: Any, parameter: SearchedParameter) -> Dimension:
+def _own(base: Spec, parameter: SearchedParameter) -> Dimension:
     """A path of the spec as it stands, each value of which the spec must take by itself."""
     values = parameter.values
     dimension = Dimension(parameter.name, values, (parameter.name,))

@@ -97,9 +97,8 @@ def _with_more_measures(recipe: Recipe) -> Recipe:
 def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> None:
     """The models side by side as a page, as `unblur compare` makes it."""
     from unblur.cli.compare import write_pages
-    from unblur.experiment.comparison.costs import Costs
     from unblur.experiment.comparison.entries import Entry
-    from unblur.experiment.comparison.results import result_of
+    from unblur.experiment.comparison.results import Costs, result_of
     from unblur.experiment.comparison.summary import summarise
     from unblur.experiment.judging import metric_of
 

@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 def machine(device: str = "cpu") -> dict[str, Any]:
     """What timings depend on: processor, cores, memory, device. Nothing that names the machine."""
     facts: dict[str, Any] = {
-        "cpu": _processor(),
+        "cpu": _fact("/proc/cpuinfo", "model name") or platform.processor() or None,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -52,9 +52,9 @@ def trained_on(train: Interactions, recipe: Recipe) -> dict[str, Any]:
 
 def peak_rss_mb() -> float:
     """The largest resident memory of this process so far, in MB (10**6 bytes); 0 where not known."""
-    for line in _lines("/proc/self/status"):
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
+    peak = _fact("/proc/self/status", "VmHWM")
+    if peak is not None:
+        return _bytes(peak) / 1e6
     try:
         import resource
     except ImportError:
@@ -63,22 +63,36 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def _processor() -> str | None:
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or None
+def rss_mb() -> float:
+    """The resident memory of this process now, in MB (10**6 bytes); the peak where that is not known."""
+    held = _fact("/proc/self/status", "VmRSS")
+    return peak_rss_mb() if held is None else _bytes(held) / 1e6
+
+
+def forget_peak_rss() -> bool:
+    """Let the system measure the largest resident memory anew; whether it did (Linux only)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5: the peak alone
+    except OSError:
+        return False
+    return True
 
 
 def _memory_gb() -> float | None:
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemTotal:"):
-            return round(int(line.split()[1]) * 1024 / 1e9, 1)
-    return None
+    total = _fact("/proc/meminfo", "MemTotal")
+    return None if total is None else round(_bytes(total) / 1e9, 1)
 
 
-def _lines(path: str) -> list[str]:
+def _bytes(kilobytes: str) -> int:
+    """``"812 kB"``, as Linux writes it, in bytes."""
+    return int(kilobytes.split()[0]) * 1024
+
+
+def _fact(path: str, name: str) -> str | None:
+    """What a file of lines ``name: value`` says of `name`; `None` if there is no such file or line."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return []
+        return None
+    facts = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in facts if key.strip() == name), None)

@@ -26,7 +26,6 @@ from unblur.evaluation.metrics import (
     recall_within,
 )
 from unblur.evaluation.protocol import Evaluation
-from unblur.experiment.comparison.costs import Costs
 from unblur.experiment.comparison.entries import Entry
 from unblur.experiment.curves import concentration, filter_response
 from unblur.experiment.measuring import Outcome
@@ -34,6 +33,24 @@ from unblur.experiment.recipe.tables import described
 from unblur.recommender import Recommender
 
 HEAD_RECALL, TAIL_RECALL = "recall of popular items", "recall of rare items"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What one model took."""
+
+    fit_seconds: float
+    """To fit the chosen setting once; the mean over seeds."""
+    search_seconds: float
+    """All trials together."""
+    milliseconds_a_user: float
+    """To score and rank one user, when all are."""
+    peak_mb: float
+    """The largest resident memory of the process during the final fit and scoring, in 10**6 bytes."""
+    before_mb: float
+    """What the process held before: libraries and data."""
+    peak_is_own: bool
+    """Whether `peak_mb` was of this model alone; else of all that ran before it in the same process as well."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

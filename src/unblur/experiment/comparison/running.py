@@ -10,13 +10,12 @@ from typing import Any
 
 from unblur.errors import CapabilityError, RecipeError, UnblurError
 from unblur.experiment.comparison.cache import Cache
-from unblur.experiment.comparison.costs import Costs, forget_peak, held_now_mb
 from unblur.experiment.comparison.entries import Entry, Lineup
-from unblur.experiment.comparison.results import Result, result_of
+from unblur.experiment.comparison.results import Costs, Result, result_of
 from unblur.experiment.comparison.summary import Comparison, summarise
 from unblur.experiment.judging import metric_of
 from unblur.experiment.measuring import measure
-from unblur.experiment.provenance import machine, peak_rss_mb, versions
+from unblur.experiment.provenance import forget_peak_rss, machine, peak_rss_mb, rss_mb, versions
 from unblur.experiment.ranking import PreparedSplit, prepare
 from unblur.experiment.recipe.tables import described
 from unblur.experiment.searching import searched, space_for
@@ -164,7 +163,7 @@ class _Comparing:
         metrics = tuple(dict.fromkeys((*ground.protocol.metrics, *BESIDE)))
         protocol = replace(ground.protocol, metrics=metrics, resamples=0)
         tested = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
-        before, own = held_now_mb(), forget_peak()
+        before, own = rss_mb(), forget_peak_rss()
         outcome = measure(
             tested, chosen=tested.recipe.model, seeds=self.seeds, device=self.device, progress=watch
         )

@@ -21,8 +21,7 @@ from unblur.audit.attacks.membership import Membership
 from unblur.audit.attacks.rates import Unmeasured
 from unblur.audit.attacks.samples import Samples, samples
 from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates, gravest_first
-from unblur.audit.fidelity import Fidelity, fidelity
-from unblur.audit.validity import ValidityCheck, validity, validity_conclusions
+from unblur.audit.fidelity import Fidelity, ValidityCheck, fidelity, validity, validity_conclusions
 from unblur.audit.worth import Worth, utility_conclusions, worth
 from unblur.data.interactions import Interactions
 from unblur.document.blocks import Section

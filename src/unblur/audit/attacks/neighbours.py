@@ -7,14 +7,16 @@ the product of the numbers of users; nothing dense is made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from unblur.models.linear.neighbours import Weigh, row_blocks, strongest, transposed
+from unblur.models.linear.neighbours import row_blocks, strongest, transposed
 from unblur.progress import Progress, ProgressEvent, silent
 
+Places: TypeAlias = NDArray[np.integer]
 POWER = 8
 """The kernel of the density is Jaccard to this power: near 0 for all but close rows."""
 
@@ -39,13 +41,14 @@ def nearness(
     stage: str = "compare users",
 ) -> Nearness:
     """How near each target row is to `rows`; both binary over the same items."""
-    n, columns, jaccard = targets.shape[0], transposed(rows), _jaccard(targets, rows)
+    n, columns = targets.shape[0], transposed(rows)
+    sizes, others = _sizes(targets), _sizes(rows)
     nearest = np.zeros(n, dtype=np.float32)
     density, mean = np.zeros(n), np.zeros(n)
     for block in row_blocks(targets, columns):
         shared = targets[block] @ columns
         lengths = np.diff(shared.indptr)
-        near = jaccard(np.repeat(np.arange(block.start, block.stop), lengths), shared.indices, shared.data)
+        near = _jaccard(np.repeat(sizes[block], lengths), others[shared.indices], shared.data)
         some = np.flatnonzero(lengths)
         if len(some):
             starts, at = shared.indptr[some], block.start + some
@@ -63,10 +66,27 @@ def closest(targets: sparse.csr_array, rows: sparse.csr_array, k: int) -> sparse
 
     Of equally near rows the first are kept.
     """
-    return strongest(targets, transposed(rows), k, weigh=_jaccard(targets, rows), without_diagonal=False)
+    sizes, others = _sizes(targets), _sizes(rows)
+
+    def nearest(left: Places, right: Places, shared: NDArray[np.float32]) -> NDArray[np.float32]:
+        near = _jaccard(sizes[left], others[right], shared)
+        # Many pairs share an item: those that cannot be among the nearest are left out before anything is sorted.
+        for row in np.split(near, np.flatnonzero(np.diff(left)) + 1):
+            if len(row) > k:
+                row[row < np.partition(row, -k)[-k]] = 0
+        return near
+
+    return strongest(targets, transposed(rows), k, weigh=nearest, without_diagonal=False)
 
 
-def _jaccard(targets: sparse.csr_array, rows: sparse.csr_array) -> Weigh:
-    """From the numbers of items that targets and rows share to their Jaccard similarities."""
-    sizes, others = (np.diff(part.indptr).astype(np.float32) for part in (targets, rows))
-    return lambda left, right, shared: shared / (sizes[left] + others[right] - shared)
+def _sizes(rows: sparse.csr_array) -> NDArray[np.float32]:
+    return np.diff(rows.indptr).astype(np.float32)
+
+
+def _jaccard(
+    one: NDArray[np.float32], other: NDArray[np.float32], shared: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The similarities of pairs, of the sizes of both and the number of shared items; `one` is overwritten."""
+    one += other
+    one -= shared
+    return np.divide(shared, one, out=one)

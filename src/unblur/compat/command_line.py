@@ -188,9 +188,8 @@ def parse_options(arguments: Sequence[str], program: Program) -> Given:
             f"Options of {title} begin with --; saw {word!r}. Quote values that have spaces.",
         )
         name, equals, text = word[2:].partition("=")
-        near = nearest_name(name, options)
-        hint = f"Did you mean '--{near}'?" if near else f"Its options: --{', --'.join(options)}."
-        require(name in options, f"--{name} is not an option of {title}. {hint}")
+        hint = did_you_mean(name, options, "--") or f" Its options: --{', --'.join(options)}."
+        require(name in options, f"--{name} is not an option of {title}.{hint}")
         if not equals:
             bare = not words or words[0].startswith("--")
             text = ("True" if options[name].flag else "") if bare else words.popleft()
@@ -212,11 +211,13 @@ def _value(name: str, text: str, option: Option, title: str) -> Any:
     return value
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name that differs in case or dashes alone, else the nearest one, if any is near."""
+def did_you_mean(name: str, known: Iterable[str], dashes: str = "") -> str:
+    """The hint `` Did you mean 'x'?`` with the known name that differs in case or dashes alone, else the nearest one;
+    empty if none is near."""
     alike = {_folded(each): each for each in known}
     near = get_close_matches(name, alike.values(), n=1)
-    return alike.get(_folded(name)) or next(iter(near), None)
+    found = alike.get(_folded(name)) or next(iter(near), "")
+    return f" Did you mean '{dashes}{found}'?" if found else ""
 
 
 def _folded(name: str) -> str:

@@ -18,9 +18,9 @@ import yaml
 from unblur.compat.command_line import (
     Option,
     as_list,
+    did_you_mean,
     from_text,
     is_whole,
-    nearest_name,
     one_of,
     parser,
     require,
@@ -297,11 +297,10 @@ def parameters(model: str) -> dict[str, Parameter]:
 
     Raises `RecipeError` for a model that is neither DiffRec nor LDiffRec.
     """
-    near = nearest_name(model, MODELS)
-    hint = f" Did you mean {near!r}?" if near else ""
     require(
         model in MODELS,
-        f"Of RecBole's models there are {' and '.join(MODELS)} here; saw {model!r}.{hint} Name one of them.",
+        f"Of RecBole's models there are {' and '.join(MODELS)} here; saw {model!r}.{did_you_mean(model, MODELS)} Name one "
+        "of them.",
     )
     own = _LATENT if model == "LDiffRec" else {}
     return {**_DIFFUSION, **own, **_TRAINING, **_EVALUATION, **_DATA, **_ENVIRONMENT, **own}
@@ -416,6 +415,4 @@ _Loader.add_implicit_resolver(
 def _unknown(name: str, known: Mapping[str, Parameter], model: str) -> str:
     if name in _LATENT:
         return f"{name} is an option of LDiffRec, not of {model}."
-    near = nearest_name(name, known)
-    hint = f" Did you mean {near!r}?" if near else ""
-    return f"{name} is not an option of RecBole's {model}.{hint}"
+    return f"{name} is not an option of RecBole's {model}.{did_you_mean(name, known)}"

@@ -286,18 +286,22 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> st
 
 def _free_box(left: float, top: float, width: float, taken: Sequence[_Box]) -> _Box:
     """Where a name goes: the first place around its point that covers nothing, else the one that covers least."""
-    tried: list[_Box] = []
-    for rise in (0.0, -15.0, 15.0, -29.0, 29.0, -43.0, 43.0, -57.0, 57.0):
-        for start in (left + 8, left - width - 8, left - width / 2):
-            box = (start, top + rise - _LINE / 2, start + width, top + rise + _LINE / 2)
-            on_its_point = rise == 0.0 and start == left - width / 2
-            inside = box[0] >= _LEFT + 2 and box[2] <= WIDTH - 2 and box[1] >= 2 and box[3] <= _FLOOR
-            if inside and not on_its_point:
-                tried.append(box)
-    if not tried:
+    sides = (left + 8, left - width - 8, left - width / 2)
+    rises = (0.0, -15.0, 15.0, -29.0, 29.0, -43.0, 43.0, -57.0, 57.0)  # about one line, two, three, four
+    boxes = [
+        (start, top + rise - _LINE / 2, start + width, top + rise + _LINE / 2)
+        for rise in rises
+        for start in (sides if rise else sides[:2])  # a name in the middle would lie on its own point
+    ]
+    fitting = [
+        box
+        for box in boxes
+        if box[0] >= _LEFT + 2 and box[2] <= WIDTH - 2 and box[1] >= 2 and box[3] <= _FLOOR
+    ]
+    if not fitting:
         start = min(max(left - width / 2, _LEFT + 2), WIDTH - width - 2)
         return (start, top - _LINE, start + width, top)
-    return min(tried, key=lambda box: sum(_overlap(box, other) for other in taken))
+    return min(fitting, key=lambda box: sum(_overlap(box, other) for other in taken))
 
 
 def _overlap(one: _Box, other: _Box) -> float:

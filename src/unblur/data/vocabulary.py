@@ -39,7 +39,7 @@ class Vocabulary:
     def range(cls, size: int) -> Vocabulary:
         """The labels 0, 1, …, size − 1, without storing them."""
         vocabulary = cls.__new__(cls)
-        vocabulary.is_range, vocabulary._size = True, int(size)
+        vocabulary.is_range, vocabulary._size = True, int(size)  # noqa: SLF001 – its own
         return vocabulary
 
     @cached_property
@@ -95,7 +95,7 @@ class Vocabulary:
         """The labels at `positions`, in that order; a position may occur twice (a user scored twice)."""
         chosen = np.asarray(positions, dtype=np.int64)
         taken = Vocabulary.__new__(Vocabulary)
-        taken.series, taken._size = self.series.gather(chosen), len(chosen)
+        taken.series, taken._size = self.series.gather(chosen), len(chosen)  # noqa: SLF001 – its own
         return taken
 
     def positions(self, labels: ArrayLike | pl.Series | Iterable[Any]) -> NDArray[np.intp]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from unblur.errors import ArtifactError, RecipeError
@@ -79,6 +79,7 @@ def trained_beside(
     shares = [Share(text, place, seed, run.device, str(run.checkpoints), threads) for seed in seeds]
     spent: Counter[str] = Counter()
     run.progress(ProgressEvent("seeds", 0, len(shares)))
+    others = set(active_children())
     pool = ProcessPoolExecutor(beside, mp_context=get_context("spawn"))
     try:
         left = {pool.submit(_worked, share) for share in shares}
@@ -97,9 +98,8 @@ def trained_beside(
             '`if __name__ == "__main__":`.'
         ) from None
     except BaseException:
-        for process in list(
-            (pool._processes or {}).values()
-        ):  # what `terminate_workers` does from Python 3.14 on
+        # What the pool's `terminate_workers` does from Python 3.14 on; it has no public list of them.
+        for process in set(active_children()) - others:
             process.terminate()
         raise
     finally:

@@ -17,7 +17,6 @@ from unblur.randomness import streams
 from unblur.space import Choice, Dimension, Point
 from unblur.spec import Spec, set_path, spec_from_dict, spec_to_dict
 from unblur.tuning.settings import SamplerName
-from unblur.tuning.space import SPACES
 
 S = TypeVar("S", bound=Spec)
 
@@ -39,8 +38,8 @@ def space_of(
     """
     tree = spec_to_dict(base)
     plain = dict(_leaves(tree))
-    known = {dimension.name: dimension for dimension in _own_space(base)}
-    elsewhere = {dimension.name for dimension in _own_space(type(base)())}
+    known = {dimension.name: dimension for dimension in base.space()}
+    elsewhere = {dimension.name for dimension in type(base)().space()}
     for path, values in (changes or {}).items():
         if not values:
             raise SpecError(
@@ -57,12 +56,6 @@ def space_of(
     return tuple(
         dimension if largest_rank is None else _limited(dimension, largest_rank) for dimension in inner
     )
-
-
-def _own_space(base: Spec) -> tuple[Dimension, ...]:
-    own = base.space()
-    values = {} if own else SPACES.get(base.kind, {})  # of kinds that do not yet say it themselves
-    return own or tuple(Dimension(path, choice(tried), (path,)) for path, tried in values.items())
 
 
 def _limited(dimension: Dimension, largest: int) -> Dimension:

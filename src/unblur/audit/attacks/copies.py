@@ -141,7 +141,7 @@ class CopiesAndDistances(AttackOutcome):
         blocks = []
         for outcome in outcomes.values():
             if isinstance(outcome, CopiesAndDistances):
-                blocks += outcome._blocks()
+                blocks += outcome._blocks()  # noqa: SLF001 – its own
         return Section("Copies and distances", tuple(blocks))
 
     def _blocks(self) -> list[DocumentBlock]:

@@ -192,7 +192,7 @@ class Recipe:
         for section in _NUMBERS:
             tree.pop(section, None)
         made = Recipe.from_dict(tree)
-        if made._subject() != self._subject():
+        if made._subject() != self._subject():  # noqa: SLF001 – its own
             return made
         return replace(
             made,

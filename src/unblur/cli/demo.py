@@ -15,13 +15,10 @@ from unblur.cli.tables import print_lines, print_table
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Interactions
-    from unblur.evaluation.protocol import Evaluation
-    from unblur.experiment.measuring import Outcome
+    from unblur.experiment.comparison.results import Ranked
     from unblur.experiment.ranking import PreparedSplit
     from unblur.experiment.recipe.schema import Recipe
-    from unblur.recommender import Recommender
 
-    Ranked = Outcome[Recommender, Evaluation]
 
 _ORDER = ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
 _HISTORY = range(8, 16)
@@ -37,6 +34,7 @@ def demo(
 ) -> None:
     """Run every model on the generated demonstration data, and recommend something to somebody."""
     from unblur import experiment
+    from unblur.experiment.comparison.results import with_beside
 
     if out is not None:
         experiment.check_place(out)
@@ -49,7 +47,8 @@ def demo(
         for recipe in recipes:
             if not _same_split(prepared.recipe, recipe):
                 prepared = experiment.prepare(recipe, progress=progress)
-            ready = replace(prepared, recipe=recipe if out is None else _with_more_measures(recipe))
+            shown = recipe if out is None else recipe.with_protocol(with_beside(recipe.protocol))
+            ready = replace(prepared, recipe=shown)
             outcomes.append(experiment.measure(ready, device=device, progress=progress))
     _show_table(outcomes, recipes[0].protocol.names)
     if out is not None:
@@ -88,34 +87,15 @@ def _describe(prepared: PreparedSplit) -> None:
     )
 
 
-def _with_more_measures(recipe: Recipe) -> Recipe:
-    """The recipe with what a page shows beside accuracy."""
-    metrics = tuple(dict.fromkeys((*recipe.protocol.metrics, "coverage", "gini", "mean_popularity")))
-    return recipe.with_protocol(replace(recipe.protocol, metrics=metrics))
-
-
 def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> None:
     """The models side by side as a page, as `unblur compare` makes it."""
     from unblur.cli.compare import write_pages
-    from unblur.experiment.comparison.entries import Entry
-    from unblur.experiment.comparison.results import Costs, result_of
+    from unblur.experiment.comparison.results import costs_of, result_of
     from unblur.experiment.comparison.summary import summarise
     from unblur.experiment.judging import metric_of
 
     metric = metric_of(outcomes[0].recipe.protocol, None)
-    results = []
-    for outcome in outcomes:
-        timings, n_users = outcome.report.timings, len(outcome.evaluations[0].ranking.users)
-        costs = Costs(
-            fit_seconds=timings.fit_seconds,
-            search_seconds=0.0,
-            milliseconds_a_user=1000 * timings.score_seconds / n_users,
-            peak_mb=timings.peak_rss_mb,
-            before_mb=0.0,
-            peak_is_own=False,
-        )
-        entry = Entry(outcome.recipe.name, outcome.recipe.model)
-        results.append(result_of(entry, outcome, prepared.split, metric, costs))
+    results = [result_of(outcome, prepared.split, metric, costs_of(outcome)) for outcome in outcomes]
     found = summarise(results, prepared.split, metric, protocol=outcomes[0].recipe.protocol)
     provenance = outcomes[0].report.provenance
     out.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ class Outcome(Generic[ModelT, ArmT]):
 def measure(
     prepared: Prepared[ModelT, ArmT],
     *,
-    chosen: FittedSpec[Any] | None = None,
+    chosen: FittedSpec | None = None,
     seeds: int = 1,
     device: str = "cpu",
     checkpoints: str | Path | None = None,
@@ -140,7 +140,7 @@ def _measured(
     return Outcome(prepared, recipe, report, models[0], tuple(runs), training)
 
 
-def check_resumable(model: FittedSpec[Any], run: Run) -> None:
+def check_resumable(model: FittedSpec, run: Run) -> None:
     """Raise `RecipeError` where checkpoints are asked for and the model is not trained epoch by epoch."""
     if run.checkpoints is not None and not model.plans():
         raise RecipeError(

@@ -31,7 +31,7 @@ from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import streams
 from unblur.ranking import Ranking
-from unblur.recommender import Recommender
+from unblur.recommender import Recommender, RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.run import Run
 from unblur.saving import models as artifact
@@ -55,6 +55,7 @@ class RankingTask(Task):
     purpose: ClassVar[str] = "A recommender is measured on a split of its data"
     kinds: ClassVar[Mapping[str, str]] = RECOMMENDERS
     chosen_anew: ClassVar[bool] = True
+    model: RecommenderSpec
     split: Splitting = field(default_factory=Files)
 
     @classmethod
@@ -163,7 +164,14 @@ class PreparedSplit(Prepared[Recommender, Evaluation]):
     stopping_share: float | None = None
     """How many of each user's interactions a training stops by under the strict protocol; as its spec says if `None`."""
 
-    def with_model(self, model: FittedSpec[Any]) -> Self:
+    @property
+    def task(self) -> RankingTask:
+        """That of the recipe."""
+        task = self.recipe.task
+        assert isinstance(task, RankingTask)
+        return task
+
+    def with_model(self, model: FittedSpec) -> Self:
         """See `Prepared.with_model`: under the strict protocol a training is judged by the last interactions."""
         if self.recipe.protocol.kind == "strict":
             model = validation.stopped_in_time(model, self.split.train, self.stopping_share)
@@ -195,9 +203,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation]):
     def fit(self, seed: int, run: Run) -> Recommender:
         """See `Prepared.fit`; the validation part says when to stop, where the paper's protocol has one."""
         rng = streams(seed, "fit")["fit"]
-        model = self.recipe.model
-        fitted: Recommender = model.fit_in(run, self.split.train, rng=rng, validation=self._stopped_by)
-        return fitted
+        return self.task.model.fit_in(run, self.split.train, rng=rng, validation=self._stopped_by)
 
     @property
     def _stopped_by(self) -> Interactions | None:

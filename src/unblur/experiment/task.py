@@ -44,7 +44,7 @@ class Task(ABC):
     """The kinds of models that it is for, as the registry has them."""
     chosen_anew: ClassVar[bool]
     """Whether the strict protocol chooses hyper-parameters anew (see `unblur.experiment.validation`)."""
-    model: FittedSpec[Any]
+    model: FittedSpec
     protocol: Protocol = field(default_factory=Protocol)
 
     @classmethod
@@ -81,7 +81,7 @@ class Task(ABC):
     ) -> Prepared[Any, Any]:
         """Read the data of `recipe`, whose task this is, or those at `data`, and make them ready to be run on."""
 
-    def with_model(self, model: FittedSpec[Any]) -> Self:
+    def with_model(self, model: FittedSpec) -> Self:
         """The same task for another spec."""
         return replace(self, model=model)
 
@@ -172,7 +172,7 @@ class Prepared(ABC, Generic[ModelT, ArmT]):
         """Plain values in which kept arms must agree."""
         return {**self.recipe.task.facts(), "data": dict(self.fingerprints)}
 
-    def with_model(self, model: FittedSpec[Any]) -> Self:
+    def with_model(self, model: FittedSpec) -> Self:
         """The same data, made ready for another spec."""
         return replace(self, recipe=self.recipe.with_model(model))
 

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -56,7 +55,7 @@ def divided(
     return splitting.apply(parts, rng), None
 
 
-def stopped_in_time(model: FittedSpec[Any], train: Interactions, share: float | None) -> FittedSpec[Any]:
+def stopped_in_time(model: FittedSpec, train: Interactions, share: float | None) -> FittedSpec:
     """The spec under the strict protocol: its training is judged by each user's last interactions, if there are times.
 
     `share` is how many of them; what the spec says if it is `None`.
@@ -67,7 +66,7 @@ def stopped_in_time(model: FittedSpec[Any], train: Interactions, share: float | 
     return model if share is None else replace_field(model, "stopping.fraction", share)
 
 
-def stops_by_interactions(model: FittedSpec[Any]) -> bool:
+def stops_by_interactions(model: FittedSpec) -> bool:
     """Whether training ends by what is found again of held-out interactions, and not by an error on users."""
     return any(plan.stopping is not None for plan in model.plans().values())
 

@@ -27,7 +27,7 @@ HEARD_EVERY = 0.5
 
 
 @dataclass(frozen=True)
-class Share:
+class SeedWork:
     """What one process is given."""
 
     recipe: str
@@ -76,7 +76,7 @@ def trained_beside(
     beside = min(workers, len(seeds))
     threads = max(1, torch.get_num_threads() // beside)
     place, text = None if data is None else str(data), recipe.to_toml()
-    shares = [Share(text, place, seed, run.device, str(run.checkpoints), threads) for seed in seeds]
+    shares = [SeedWork(text, place, seed, run.device, str(run.checkpoints), threads) for seed in seeds]
     spent: Counter[str] = Counter()
     run.progress(ProgressEvent("seeds", 0, len(shares)))
     others = set(active_children())
@@ -107,7 +107,7 @@ def trained_beside(
     return spent
 
 
-def _worked(share: Share) -> dict[str, float]:
+def _worked(share: SeedWork) -> dict[str, float]:
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from unblur.saving import models as artifact
 from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.synthesis.card import card
 from unblur.synthesis.streaming import write_batches
-from unblur.synthesis.synthesizer import Synthesizer
+from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
 from unblur.synthesis.utility.task import utility_task, within_users
 
 CARD, SAMPLE, SAVED = "card.md", "synthetic.parquet", "synthesizer"
@@ -85,29 +84,26 @@ def synthesize(
         raise RecipeError(
             f"A share of the users to keep out lies between 0 and 1; saw {keep_out}. Correct it."
         )
-    utility_task(recipe, "Name one, such as sdrm.")
+    model = utility_task(recipe, "Name one, such as sdrm.").model
     train, unused = read_train(recipe.data, data, progress)
     notes = [f"made from the train file alone; not used: {', '.join(unused)}"] if unused else []
     train, kept = (train, None) if keep_out is None else _apart(train, keep_out, recipe.seed)
     if protection is not None:
-        recipe = recipe.with_model(protected(recipe.model, protection, train.n_users))
+        model = protected(model, protection, train.n_users)
         notes.append(
             "with differential privacy: training runs all its epochs, and says what it costs in the card"
         )
-    model, remarks = within_users(recipe.model, train)
+    model, remarks = within_users(model, train)
     recipe = recipe.with_model(model)
     notes.extend(remarks)
-    private = getattr(recipe.model, "privacy", None) is not None
-    chance: dict[str, Any] = {} if private else streams(recipe.seed, "fit", "sample")  # a known seed voids ε
+    random = {} if model.private else streams(recipe.seed, "fit", "sample")  # a known seed voids ε
     start = time.perf_counter()
-    synthesizer: Synthesizer = recipe.model.fit(
-        train, rng=chance.get("fit"), device=device, progress=progress
-    )
+    synthesizer = model.fit(train, rng=random.get("fit"), device=device, progress=progress)
     fit_seconds = time.perf_counter() - start
     wanted = train.n_users if users is None else users
     start = time.perf_counter()
     with replacing_folder(out) as folder:
-        batches = synthesizer.sample_batches(wanted, rng=chance.get("sample"), progress=progress)
+        batches = synthesizer.sample_batches(wanted, rng=random.get("sample"), progress=progress)
         counted = _Empty(batches)
         n_pairs = write_batches(counted, folder / SAMPLE)
         sample_seconds = time.perf_counter() - start
@@ -130,12 +126,12 @@ def synthesize(
             for name, part in (("train", train), ("kept", kept)):
                 write(part.binarized(), folder / REAL / f"{name}.parquet")
         if keep_synthesizer:
-            origin = None if private else trained_on(train, recipe)
+            origin = None if model.private else trained_on(train, recipe)
             artifact.save(synthesizer, folder / SAVED, provenance=origin)
     return Synthesized(synthesizer, train, wanted, n_pairs, fit_seconds, sample_seconds, tuple(notes))
 
 
-def protected(model: Any, protection: Protection, n_users: int) -> Any:
+def protected(model: SynthesizerSpec, protection: Protection, n_users: int) -> SynthesizerSpec:
     """The spec with differential privacy. Raises `RecipeError` for a kind that cannot have it."""
     tree = spec_to_dict(model)
     if "privacy" not in tree:

@@ -7,16 +7,8 @@ print(found.verdict())
 
 from __future__ import annotations
 
-from unblur.evaluation.significance import Difference as Difference
-from unblur.evaluation.significance import differences as differences
-from unblur.experiment.comparison.entries import Entry as Entry
-from unblur.experiment.comparison.entries import Lineup as Lineup
 from unblur.experiment.comparison.entries import line_up as line_up
-from unblur.experiment.comparison.page import comparison_document as comparison_document
-from unblur.experiment.comparison.results import Result as Result
-from unblur.experiment.comparison.results import result_of as result_of
 from unblur.experiment.comparison.running import compare as compare
 from unblur.experiment.comparison.summary import Comparison as Comparison
-from unblur.experiment.comparison.summary import summarise as summarise
 from unblur.experiment.comparison.summary import winner as winner
 from unblur.tuning.settings import Search as Search

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from unblur.data.splits.specs import Files, Splitting
+from unblur.data.splits.specs import Files
 from unblur.errors import RecipeError, nearest
 from unblur.experiment.ranking import RankingTask, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.tables import described
+from unblur.recommender import RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
 
 
@@ -23,7 +24,7 @@ class Entry:
 
     name: str
     """What tables call it: the recipe's name, or the kind."""
-    model: Any
+    model: RecommenderSpec
     """The spec to begin with."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,15 +80,17 @@ def line_up(
     ground = ground.changed(settings or {}).without_numbers()
     if protocol is not None:
         ground = ground.with_protocol(replace(ground.protocol, kind=protocol))
-    entries = tuple(Entry(entry.name, entry.model) if isinstance(entry, Recipe) else entry for entry in found)
+    entries = tuple(
+        Entry(entry.name, _task(entry).model) if isinstance(entry, Recipe) else entry for entry in found
+    )
     names = [entry.name for entry in entries]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not entries:
         raise RecipeError(
             f"There must be at least one model, and each must be named once; twice: {', '.join(twice) or 'none'}."
         )
-    on = (ground.data, _split(ground))
-    foreign = [one.name for one in named if (one.data, _split(one)) != on]
+    on = (ground.data, _task(ground).split)
+    foreign = [one.name for one in named if (one.data, _task(one).split) != on]
     if foreign and not own_data:
         notes.append(
             f"only the settings were taken of {', '.join(foreign)}; data and split are those of {ground.name}"
@@ -115,8 +118,8 @@ def _read(word: str) -> Recipe | Entry:
     )
 
 
-def _split(recipe: Recipe) -> Splitting:
-    return ranking_task(recipe, "Comparisons are of recommenders.").split
+def _task(recipe: Recipe) -> RankingTask:
+    return ranking_task(recipe, "Comparisons are of recommenders.")
 
 
 def _check_alike(ground: Recipe, named: Sequence[Recipe], own_data: bool) -> None:
@@ -125,8 +128,8 @@ def _check_alike(ground: Recipe, named: Sequence[Recipe], own_data: bool) -> Non
         return
     for other in named:
         alike = (other.data.name, other.data.k_core) == (ground.data.name, ground.data.k_core)
-        given = isinstance(_split(other), Files) and isinstance(_split(ground), Files)
-        if not alike or not (given or _split(other) == _split(ground)):
+        given = isinstance(_task(other).split, Files) and isinstance(_task(ground).split, Files)
+        if not alike or not (given or _task(other).split == _task(ground).split):
             raise RecipeError(
                 f"Models are compared on the same data and items; {other.name} is of other data or another split than "
                 f"{ground.name}. Say whose data all are to use: --recipe {ground.name}."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,15 @@ from unblur.evaluation.metrics import (
     recall_within,
 )
 from unblur.evaluation.protocol import Evaluation
-from unblur.experiment.comparison.entries import Entry
 from unblur.experiment.curves import concentration, filter_response
 from unblur.experiment.measuring import Outcome
+from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.tables import described
 from unblur.recommender import Recommender
 
+Ranked: TypeAlias = Outcome[Recommender, Evaluation]
+BESIDE = ("coverage", "gini", "mean_popularity")
+"""Measured at every cut-off, whatever the protocol says."""
 HEAD_RECALL, TAIL_RECALL = "recall of popular items", "recall of rare items"
 
 
@@ -118,13 +121,26 @@ class Result:
         return cls(**parts, users=users, values=PerUser(names, values))
 
 
-def result_of(
-    entry: Entry,
-    outcome: Outcome[Recommender, Evaluation],
-    split: Split,
-    metric: str,
-    costs: Costs,
-) -> Result:
+def with_beside(protocol: Protocol) -> Protocol:
+    """The protocol with what a page shows next to accuracy, at every cut-off."""
+    return replace(protocol, metrics=tuple(dict.fromkeys((*protocol.metrics, *BESIDE))))
+
+
+def costs_of(outcome: Ranked, *, before_mb: float = 0.0, peak_is_own: bool = False) -> Costs:
+    """What an outcome took, measured when it is there; nothing was searched."""
+    runs, n_users = len(outcome.evaluations), len(outcome.evaluations[0].ranking.users)
+    timings = outcome.report.timings
+    return Costs(
+        fit_seconds=timings.fit_seconds / runs,
+        search_seconds=0.0,
+        milliseconds_a_user=1000 * timings.score_seconds / runs / n_users,
+        peak_mb=timings.peak_rss_mb,
+        before_mb=before_mb,
+        peak_is_own=peak_is_own,
+    )
+
+
+def result_of(outcome: Ranked, split: Split, metric: str, costs: Costs) -> Result:
     """Measure what an outcome's lists are next to accurate, and put all of it together; nothing was searched."""
     tables = [_measured(evaluation, split, metric) for evaluation in outcome.evaluations]
     first = outcome.evaluations[0]
@@ -139,8 +155,8 @@ def result_of(
     degrees = split.train.item_degrees
     shown = exposure(first.ranking.positions, len(degrees), cutoff)
     return Result(
-        name=entry.name,
-        base=entry.to_dict(),
+        name=outcome.recipe.name,
+        base=described(outcome.recipe.model),
         chosen=described(outcome.recipe.model),
         search={},
         budget={},

@@ -11,11 +11,11 @@ from typing import Any
 from unblur.errors import CapabilityError, RecipeError, UnblurError
 from unblur.experiment.comparison.cache import Cache
 from unblur.experiment.comparison.entries import Entry, Lineup
-from unblur.experiment.comparison.results import Costs, Result, result_of
+from unblur.experiment.comparison.results import Result, costs_of, result_of, with_beside
 from unblur.experiment.comparison.summary import Comparison, summarise
 from unblur.experiment.judging import metric_of
 from unblur.experiment.measuring import measure
-from unblur.experiment.provenance import forget_peak_rss, machine, peak_rss_mb, rss_mb, versions
+from unblur.experiment.provenance import forget_peak_rss, machine, rss_mb, versions
 from unblur.experiment.ranking import PreparedSplit, prepare
 from unblur.experiment.recipe.tables import described
 from unblur.experiment.searching import searched, space_for
@@ -26,8 +26,6 @@ from unblur.spec import spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
-BESIDE = ("coverage", "gini", "mean_popularity")
-"""Measured at every cut-off, whatever the protocol says."""
 Spaces = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
@@ -159,27 +157,18 @@ class _Comparing:
                 notes=tuple(dict.fromkeys((*notes, *earlier.own_notes))),
             )
         ground = prepared.recipe.without_numbers()
-        # What a page shows next to accuracy; intervals are made for all models together later.
-        metrics = tuple(dict.fromkeys((*ground.protocol.metrics, *BESIDE)))
-        protocol = replace(ground.protocol, metrics=metrics, resamples=0)
+        # Intervals are made for all models together later.
+        protocol = replace(with_beside(ground.protocol), resamples=0)
         tested = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
         before, own = rss_mb(), forget_peak_rss()
         outcome = measure(
             tested, chosen=tested.recipe.model, seeds=self.seeds, device=self.device, progress=watch
         )
-        runs, n_users = len(outcome.evaluations), len(outcome.evaluations[0].ranking.users)
-        timings = outcome.report.timings
-        costs = Costs(
-            fit_seconds=timings.fit_seconds / runs,
-            search_seconds=seconds,
-            milliseconds_a_user=1000 * timings.score_seconds / runs / n_users,
-            peak_mb=peak_rss_mb(),
-            before_mb=before,
-            peak_is_own=own,
-        )
-        made = result_of(entry, outcome, prepared.split, self.metric, costs)
+        costs = costs_of(outcome, before_mb=before, peak_is_own=own)
+        made = result_of(outcome, prepared.split, self.metric, replace(costs, search_seconds=seconds))
         return replace(
             made,
+            base=entry.to_dict(),
             search=search,
             budget=self.budget,
             training=tuple(watch.epochs),

@@ -65,7 +65,7 @@ class Recipe:
                 )
 
     @property
-    def model(self) -> FittedSpec[Any]:
+    def model(self) -> FittedSpec:
         """The spec of what is fitted."""
         return self.task.model
 
@@ -84,7 +84,7 @@ class Recipe:
         """The names of the sections that hold its settings."""
         return ("data", *self.task.sections, "search")
 
-    def with_model(self, model: FittedSpec[Any]) -> Recipe:
+    def with_model(self, model: FittedSpec) -> Recipe:
         """A copy for another spec."""
         return replace(self, task=self.task.with_model(model))
 

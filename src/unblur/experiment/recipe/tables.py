@@ -14,10 +14,10 @@ from unblur.spec import migrated, spec_from_dict, spec_to_dict
 OFF = "off"
 """How TOML, which has no null, writes that an optional part is left out: ``sharpen = "off"``."""
 
-T = TypeVar("T")
+_S = TypeVar("_S")
 
 
-def read_spec(cls: type[T], table: Mapping[str, Any], section: str) -> T:
+def read_spec(cls: type[_S], table: Mapping[str, Any], section: str) -> _S:
     """A spec from its table; raises `RecipeError` that names the section."""
     try:
         return spec_from_dict(cls, migrated(cls, _decoded(cls, table))[0])
@@ -26,8 +26,8 @@ def read_spec(cls: type[T], table: Mapping[str, Any], section: str) -> T:
 
 
 def read_kind(
-    known: Callable[[str], type[T]], table: Mapping[str, Any], section: str, default: str = ""
-) -> T:
+    known: Callable[[str], type[_S]], table: Mapping[str, Any], section: str, default: str = ""
+) -> _S:
     """A spec from a table that names its kind; `known` gives the class of a kind, or raises `SpecError`."""
     kind = table.get("kind", default)
     if not kind:

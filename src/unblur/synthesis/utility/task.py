@@ -68,6 +68,7 @@ class UtilityTask(Task):
     purpose: ClassVar[str] = "A synthesizer is measured on groups of users"
     kinds: ClassVar[Mapping[str, str]] = SYNTHESIZERS
     chosen_anew: ClassVar[bool] = False
+    model: SynthesizerSpec
     downstream: RecommenderSpec = field(default_factory=TruncatedSVD)
     """The spec of the recommender that synthetic users are measured by."""
     utility: Utility = field(default_factory=Utility)
@@ -221,8 +222,9 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
         assert isinstance(task, UtilityTask)
         return task
 
-    def with_model(self, model: FittedSpec[Any]) -> Self:
+    def with_model(self, model: FittedSpec) -> Self:
         """See `Prepared.with_model`: no batch is larger than all users who teach."""
+        assert isinstance(model, SynthesizerSpec)
         within, remarks = within_users(model, self.groups.learned.liked, all_teach=True)
         return replace(self, recipe=self.recipe.with_model(within), shortened=remarks)
 
@@ -249,12 +251,11 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
 
     def fit(self, seed: int, run: Run) -> Synthesizer:
         """See `Prepared.fit`; one that stops early is given the group of users that is there for it."""
-        model = self.recipe.model
+        model = self.task.model
         by_users = isinstance(model, SDRM | MultiVAE) and model.stops
         validation = self.groups.stopping if by_users else None
         rng = streams(seed, "fit")["fit"]
-        fitted: Synthesizer = model.fit_in(run, self.learned_from, rng=rng, validation=validation)
-        return fitted
+        return model.fit_in(run, self.learned_from, rng=rng, validation=validation)
 
     def measure(self, arm: str, model: Synthesizer, seed: int, run: Run, clock: Clock) -> Measured:
         """Sample in the way of that name, and measure the downstream recommender."""
@@ -294,7 +295,8 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
 
     def judge(self, settings: Search, seed: int, run: Run) -> UtilityJudge:
         """See `Prepared.judge`: on users who neither stop a training nor are reported on."""
-        return UtilityJudge(self.searching(), settings, seed, run)
+        metric = self.task.searched_by(settings)
+        return UtilityJudge(self.searching(), metric, settings.trainings, seed, run)
 
     def value(self, metric: str, seed: int, run: Run) -> float:
         """A metric of the spec's own way of sampling, for one training: what a search maximises."""
@@ -371,14 +373,14 @@ class UtilityJudge:
 
     shares = False
 
-    def __init__(self, prepared: PreparedUsers, settings: Search, seed: int, run: Run) -> None:
-        """Raises as `UtilityTask.searched_by`."""
+    def __init__(self, prepared: PreparedUsers, metric: str, trainings: int, seed: int, run: Run) -> None:
+        """`prepared` has users to search by; `trainings` is of how many trainings a setting is the mean."""
         task = prepared.task
-        self.metric = task.searched_by(settings)
+        self.metric = metric
         self.n_users = int((prepared.groups.held_out.user_degrees > 0).sum())
         self.how = "users who neither stop a training nor are reported on"
-        if settings.trainings > 1:
-            self.how += f", the mean of {settings.trainings} trainings"
+        if trainings > 1:
+            self.how += f", the mean of {trainings} trainings"
         facts = {name: value for name, value in task.facts().items() if name != "model"}
         self.identity = {**facts, "data": dict(prepared.fingerprints)}
         self._prepared, self._seed, self._run = prepared, seed, run
@@ -394,8 +396,8 @@ class UtilityJudge:
 
 
 def within_users(
-    model: FittedSpec[Any], train: Interactions, *, all_teach: bool = False
-) -> tuple[FittedSpec[Any], tuple[str, ...]]:
+    model: SynthesizerSpec, train: Interactions, *, all_teach: bool = False
+) -> tuple[SynthesizerSpec, tuple[str, ...]]:
     """The spec with no batch larger than all users who teach, as the authors' loader has it, and a note on each that was.
 
     Where a training stops by some of the users (`VariationalAutoencoder.stopping`) these do not teach, unless
@@ -417,7 +419,7 @@ def within_users(
     return model, tuple(notes)
 
 
-def without_departures(model: FittedSpec[Any]) -> FittedSpec[Any]:
+def without_departures(model: SynthesizerSpec) -> SynthesizerSpec:
     """The spec of a synthesizer as the paper describes it."""
     if not isinstance(model, SDRM):
         return model

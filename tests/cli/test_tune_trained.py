@@ -9,7 +9,7 @@ import pytest
 import unblur as package
 from tests.cli.conftest import Unblur
 from unblur import experiment
-from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
 from unblur.data.splits import LeaveLast
 from unblur.experiment.recipe.library import load_recipe

@@ -13,7 +13,7 @@ from unblur.compat.recbole.configuration import configure, parameters, read_yaml
 from unblur.compat.recbole.recipe import recipe_of
 from unblur.compat.recbole.running import load_data_and_model, objective_function, run_recbole
 from unblur.compat.translation import translate
-from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import demo_interactions
 from unblur.errors import ArtifactError, DataError, RecipeError
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe

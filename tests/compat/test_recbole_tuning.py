@@ -8,7 +8,7 @@ import pytest
 from unblur.compat.recbole.configuration import configure
 from unblur.compat.recbole.hyper_tuning import read_params, run_hyper, space_of_params
 from unblur.compat.recbole.recipe import recipe_of
-from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import demo_interactions
 from unblur.errors import RecipeError
 from unblur.models.spectral.bspm import BSPM
 from unblur.space import Choice, Dimension, Range

@@ -8,8 +8,7 @@ import pytest
 
 from unblur import EASE, Interactions, Popularity
 from unblur.data import catalogue as datasets
-from unblur.data.catalogue.demonstration import demo_interactions
-from unblur.data.catalogue.generation import generated
+from unblur.data.catalogue.generation import demo_interactions, generated
 from unblur.data.splits import LeaveLast, Random
 from unblur.errors import DataError
 

@@ -1,3 +1,1 @@
 """Work in threads and in processes."""
-
-from __future__ import annotations

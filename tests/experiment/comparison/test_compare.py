@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from unblur import load
-from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.splits import Random
 from unblur.document.html import as_html
 from unblur.document.markdown import as_markdown

@@ -95,7 +95,7 @@ assert seen_trials.items() <= trials.items() and seen_models.items() <= models.i
 
 def killed(tmp_path: Path, kills: int) -> tuple[int, int, Path]:
     """Run the program, which kills its child so often; the kills that hit, what was finished, the last folder."""
-    from unblur.data.catalogue.demonstration import demo_interactions
+    from unblur.data.catalogue.generation import demo_interactions
 
     log = tmp_path / "log.parquet"
     demo_interactions(n_users=80, n_items=60, rng=3).to_frame().write_parquet(log)

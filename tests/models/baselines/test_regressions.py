@@ -10,10 +10,9 @@ from sklearn.linear_model import ElasticNet, Ridge
 
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
-from unblur.models.linear import regressions
-from unblur.models.linear.ease import EASE
+from unblur.models.linear import ease as regressions
+from unblur.models.linear.ease import EASE, SLIM, SparseEASE, gathered, local_grams
 from unblur.models.linear.neighbours import ItemKNN, transposed
-from unblur.models.linear.regressions import SLIM, SparseEASE, gathered, local_grams
 from unblur.progress import silent
 
 DATA = communities()

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
 from unblur.errors import SpecError
 from unblur.models.spectral.bspm import BSPM, LowPass

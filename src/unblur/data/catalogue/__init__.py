@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-from unblur.data.catalogue.copies import PartCheck, load, locate, verify
-from unblur.data.catalogue.demonstration import demo_interactions
-from unblur.data.catalogue.download import fetch
-from unblur.data.catalogue.generation import generated
+from unblur.data.catalogue.copies import PartCheck, fetch, load, locate, verify
+from unblur.data.catalogue.generation import demo_interactions, generated
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, Download, NamedReading, dataset
 
 __all__ = [

@@ -17,11 +17,15 @@ from unblur.data.formats.opening import (
     Opened,
     checked_path,
     guess_format,
+    is_adjacency,
+    open_adjacency,
+    open_delimited,
     open_matrix,
     open_pairs,
     open_parquet,
+    open_recbole,
+    sample_of,
 )
-from unblur.data.formats.text import is_adjacency, open_adjacency, open_delimited, open_recbole, sample_of
 from unblur.data.vocabulary import refuse_nulls
 from unblur.errors import Argument, DataError, about, nearest, some
 from unblur.progress import Progress, ProgressEvent

@@ -1,8 +1,15 @@
-"""A file before its columns are read: that it is there, what format it has, and what its columns are
-called."""
+"""A file before its columns are read: that it is there, what format it has, and what its columns are called.
+
+Formats that name their columns (Parquet, NumPy's) come first, then text: delimited columns with or without a header,
+adjacency lists, RecBole's typed header.
+"""
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
+import re
 import struct
 import tokenize
 import warnings
@@ -18,6 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from unblur.data.formats.columns import usual_role
 from unblur.errors import Argument, DataError, nearest, some
 
 FileFormat: TypeAlias = Literal["parquet", "csv", "adjacency", "recbole", "npz", "npy"]
@@ -226,3 +234,254 @@ def _loaded(file: Path, load: Callable[[BinaryIO], _Loaded], what: str) -> _Load
             f"A file of NumPy's must hold {what}, and no pickled objects: they are never opened. {file} is "
             f"not so: {seen}. Save or copy it again, or use Parquet."
         ) from None
+
+
+SAMPLE_BYTES = 1 << 18
+"""How much of a text file tells its format: some thousands of lines, read in a millisecond."""
+DELIMITERS = ("\t", "::", ",", ";", "|", " ")
+_STAND_IN = "\x1f"  # takes the place of a delimiter of several bytes; the "unit separator" of ASCII
+_TYPED = re.compile(r"^[^\t:]+:(?:token|float|token_seq|float_seq)$")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The beginning of a text file, as whole lines."""
+
+    lines: list[str]
+    """Lines that are not blank, without their ends."""
+    skipped: int
+    """How many blank lines come before the first of them."""
+
+    @property
+    def typed(self) -> bool:
+        """Whether the first line is a header of RecBole's."""
+        return all(_TYPED.match(field) for field in self.lines[0].split("\t"))
+
+    @property
+    def widths(self) -> set[int]:
+        """The numbers of tokens on a line, where lines are whole numbers and blanks only; else empty."""
+        if not all(re.fullmatch(r"[0-9]+(?: +[0-9]+)* *", line) for line in self.lines):
+            return set()
+        return {len(line.split()) for line in self.lines}
+
+
+def sample_of(file: Path) -> Sample:
+    """The first lines of `file`. Raises `DataError` when it is not UTF-8 text or has only blank lines."""
+    with file.open("rb") as stream:
+        start = stream.read(SAMPLE_BYTES)
+        complete = not stream.read(1)
+        stream.seek(-min(file.stat().st_size, 4096), io.SEEK_END)
+        end = stream.read()
+    if b"\x00" in end:
+        raise DataError(
+            f"A text file must hold text to its end; {file} ends in zero bytes. Copy or write it again."
+        )
+    if not complete:
+        start = start[: start.rfind(b"\n") + 1] or start
+    lines = _lines(_decoded(start, file, complete))
+    filled = [line for line in lines if line.strip()]
+    if not filled:
+        raise DataError(f"A file must hold data; {file} has only blank lines. Write or copy it again.")
+    return Sample(filled, lines.index(filled[0]))
+
+
+def is_adjacency(sample: Sample, file: Path) -> bool:
+    """Whether the lines are ``user item item …``. Raises `DataError` where they could as well be columns."""
+    widths = sample.widths
+    if len(widths) > 1:
+        return True
+    if file.suffix.lower() == ".txt" and widths and max(widths) > 2:
+        raise DataError(
+            f"The format must be clear; every line of {file} has {max(widths)} numbers, which could be a user and "
+            "items or columns. Pass ",
+            Argument("format", "adjacency"),
+            " or ",
+            Argument("format", "csv"),
+            ".",
+        )
+    return False
+
+
+def open_delimited(
+    file: Path, sample: Sample, delimiter: str | None, header: bool | None, wants_names: bool
+) -> Opened:
+    """Delimited text. `delimiter` may have several characters; a `header` of `None` is told from the
+    lines."""
+    separator = delimiter or _delimiter(sample, file)
+    rows = [_fields(line, separator) for line in sample.lines[:2]]
+    if header is None:
+        header = True if wants_names else _has_header(rows, file)
+    names = tuple(field.strip() if header else f"column {at}" for at, field in enumerate(rows[0]))
+    if header and len(sample.lines) == 1:
+        raise _header_only(file)
+    skip = sample.skipped + bool(header)
+    return Opened("csv", names, header, lambda positions: _columns(file, names, positions, separator, skip))
+
+
+def open_recbole(file: Path, sample: Sample) -> Opened:
+    """RecBole's atomic ``.inter``: tabs, no quotes, and a header of ``name:type``."""
+    fields = sample.lines[0].split("\t")
+    for field in fields:
+        if not _TYPED.match(field):
+            raise DataError(
+                "Each field of a RecBole header must be name:type, the type token, float, token_seq or "
+                f"float_seq; {file} has {field!r}. Correct the header, or pass ",
+                Argument("format", "csv"),
+                ".",
+            )
+    if len(sample.lines) == 1:
+        raise _header_only(file)
+    names = tuple(field.rpartition(":")[0] for field in fields)
+    skip = sample.skipped + 1
+    return Opened(
+        "recbole", names, True, lambda positions: _columns(file, names, positions, "\t", skip, quoted=False)
+    )
+
+
+def open_adjacency(file: Path) -> Opened:
+    """``user item item …`` a line; a user with no items leaves no trace, a user may have several lines."""
+    lines = pl.Series("line", _lines(_decoded(file.read_bytes(), file)), dtype=pl.String)
+    tokens = lines.str.strip_chars(" \t\r").str.replace_all(r"[ \t]+", " ").str.split(" ")
+    table = pl.DataFrame({"user": tokens.list.first(), "item": tokens.list.slice(1)})
+    frame = table.filter(pl.col("item").list.len() > 0).explode("item")
+    if table["user"].str.contains(r"[,;|]").any():
+        raise DataError(
+            f'An adjacency list must be separated by blanks ("user item item …"); {file} begins with '
+            f"{lines[0][:80]!r}. Pass ",
+            Argument("format", "csv"),
+            " if these are columns.",
+        )
+    return Opened("adjacency", ("user", "item"), True, lambda positions: frame[:, positions])
+
+
+def _decoded(content: bytes, file: Path, complete: bool = True) -> str:
+    """UTF-8 text without its byte order mark; half a character at the end may be cut off unless
+    `complete`."""
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=complete)
+    except UnicodeDecodeError as problem:
+        line = content[: problem.start].count(b"\n") + 1
+        raise DataError(
+            f"A text file must be UTF-8; {file} has the byte 0x{content[problem.start]:02x} in line {line}, "
+            "which is not. Convert it, for example with `iconv -f latin1 -t utf-8`."
+        ) from None
+
+
+def _lines(text: str) -> list[str]:
+    """Lines without their ends. Unlike `str.splitlines`, only the ends that files have count."""
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    if len(separator) > 1 or '"' not in line:
+        return line.split(separator)
+    return next(csv.reader([line], delimiter=separator))
+
+
+def _delimiter(sample: Sample, file: Path) -> str:
+    """The first delimiter that parts every line into the same number of fields, two at least."""
+    preferred = {".tsv": "\t", ".csv": ","}.get(file.suffix.lower())
+    ordered = sorted(DELIMITERS, key=lambda one: one != preferred)
+    counts = {mark: [len(_fields(line, mark)) for line in sample.lines[:200]] for mark in ordered}
+    even = [mark for mark in ordered if counts[mark][0] > 1 and len(set(counts[mark])) == 1]
+    ragged = [mark for mark in ordered if counts[mark][0] > 1]  # reading it says which line is at fault
+    if even or ragged:
+        return (even or ragged)[0]
+    raise DataError(
+        f"Lines must have at least a user and an item; {file} begins with {sample.lines[0][:80]!r}, in which "
+        f"none of {some(DELIMITERS, 6)} stands. Pass its ",
+        Argument("delimiter"),
+        ".",
+    )
+
+
+def _has_header(rows: list[list[str]], file: Path) -> bool:
+    if {"user", "item"} <= {usual_role(field) for field in rows[0]}:
+        return True
+    if any(_is_number(field) for field in rows[0]):
+        return False
+    if len(rows) > 1 and any(_is_number(field) for field in rows[1]):
+        return True
+    raise DataError(
+        f"It must be clear whether the first line is a header; {file} begins with {some(rows[0])}, which "
+        "could be names or labels. Pass ",
+        Argument("header", True),
+        " or ",
+        Argument("header", False),
+        ".",
+    )
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", text) is not None
+
+
+def _header_only(file: Path) -> DataError:
+    return DataError(f"A file must hold data; {file} has a header and no rows. Write or copy it again.")
+
+
+def _columns(
+    file: Path,
+    names: tuple[str, ...],
+    positions: list[int],
+    separator: str,
+    skip: int,
+    *,
+    quoted: bool = True,
+) -> pl.DataFrame:
+    """The columns at `positions` as text, empty fields as nulls. Every line must have as many fields as
+    names."""
+    import pyarrow
+    from pyarrow import csv as arrow_csv
+
+    source: str | io.BytesIO = str(file)
+    mark = separator
+    if len(separator.encode()) > 1:
+        source, mark, quoted = _with_stand_in(file, separator), _STAND_IN, False
+    keys = [f"{at} {name}" for at, name in enumerate(names)]  # distinct, whatever the header says
+    try:
+        table = arrow_csv.read_csv(
+            source,
+            read_options=arrow_csv.ReadOptions(column_names=keys, skip_rows=skip),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=mark, quote_char='"' if quoted else False, newlines_in_values=quoted
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(keys, pyarrow.string()),
+                include_columns=[keys[at] for at in positions],
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pyarrow.ArrowInvalid as problem:
+        raise _unreadable(file, problem) from None
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    frame.columns = [names[at] for at in positions]
+    return frame
+
+
+def _with_stand_in(file: Path, separator: str) -> io.BytesIO:
+    content = file.read_bytes()
+    if _STAND_IN.encode() in content:
+        raise DataError(
+            f"A file with a delimiter of several bytes must not hold the control character 0x1f; {file} "
+            "does. Write it with a delimiter of one character."
+        )
+    return io.BytesIO(content.replace(separator.encode(), _STAND_IN.encode()))
+
+
+def _unreadable(file: Path, problem: Exception) -> DataError:
+    seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
+    if "UTF8" in seen:
+        try:
+            _decoded(file.read_bytes(), file)
+        except DataError as not_utf8:  # it names the line; pyarrow does not
+            return not_utf8
+    return DataError(
+        f"Every line must have the fields of the first; in {file}: {seen}. The file is damaged or cut off, "
+        "or its delimiter is another one: copy it again, or pass ",
+        Argument("delimiter"),
+        ".",
+    )

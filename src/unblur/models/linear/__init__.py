@@ -1,3 +1,1 @@
 """Linear item models."""
-
-from __future__ import annotations

@@ -34,8 +34,7 @@ from unblur.models.spectral.operator import (
     sparse_tensor,
     start_rows,
 )
-from unblur.models.spectral.polynomial import Polynomial
-from unblur.models.spectral.propagation import Propagation
+from unblur.models.spectral.polynomial import Polynomial, Propagation
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent
@@ -87,10 +86,6 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
 
     def space(self) -> tuple[Dimension, ...]:
         """What a search tries unless told otherwise; nothing of a part that is left out, or that makes no difference."""
-        shape = choices(merge=("early", "late")) if self.sharpen and self.low_pass else ()
-        path = (
-            self.sharpen is not None or self.blur.steps > 1
-        )  # a path of one state has the last for its mean
         return (
             *(
                 choices(
@@ -106,14 +101,14 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
                 if self.low_pass
                 else ()
             ),
-            *shape,
-            *(choices(output=("last", "mean")) if path else ()),
+            *(choices(merge=("early", "late")) if self.sharpen and self.low_pass else ()),
+            # A path of one state has the last for its mean.
+            *(choices(output=("last", "mean")) if self.sharpen or self.blur.steps > 1 else ()),
         )
 
     def shared(self) -> SharedSearch:
         """All settings are combinations of the same Krylov vectors and low-pass terms."""
-        shared: SharedSearch = resolve("unblur.models.spectral.shared_pass:share")
-        return shared
+        return cast("SharedSearch", resolve("unblur.models.spectral.shared_pass:share"))
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
@@ -168,8 +163,11 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         for first in range(0, start.shape[1], operator.block):
             columns = slice(first, first + operator.block)
             made[:, columns] = sharpen.apply(operator, start[:, columns].contiguous())
-            done = min(columns.stop, start.shape[1])
-            progress(ProgressEvent("sharpen the low-pass filter", done, start.shape[1]))
+            progress(
+                ProgressEvent(
+                    "sharpen the low-pass filter", min(columns.stop, start.shape[1]), start.shape[1]
+                )
+            )
         return made
 
 
@@ -233,11 +231,12 @@ class BSPMRecommender(Recommender["BSPM"]):
                 continue
             fitted = polynomial.fit_within(exact, degree(self.spec), upper, tolerance)
             rest = exact(eigenvalues[:kept]) - fitted(eigenvalues[:kept])
-            corrected = np.flatnonzero(np.abs(rest) > tolerance)
-            if np.abs(rest).max(initial=0) > _CORRECTED * largest:
-                continue  # it grows beyond λ_k' until the rounding errors of its correction count
-            work = fitted.products * self.normalized.nnz + len(corrected) * len(self.items) / _RELATIVE_COST
-            plans.append((work, fitted, corrected, rest[corrected]))
+            # What grows too far beyond λ_k' is no plan: the rounding errors of its correction would count.
+            if np.abs(rest).max(initial=0) <= _CORRECTED * largest:
+                corrected = np.flatnonzero(np.abs(rest) > tolerance)
+                sparse_work = 2 * len(fitted.coefficients) * self.normalized.nnz
+                dense_work = len(corrected) * len(self.items) / _RELATIVE_COST
+                plans.append((sparse_work + dense_work, fitted, corrected, rest[corrected]))
         _, fitted, corrected, rest = min(plans, key=lambda plan: plan[0])
         scaled = self.right * inverse_root(self.item_counts)[:, None]
         vectors = self.right[:, corrected]
@@ -257,8 +256,8 @@ class BSPMRecommender(Recommender["BSPM"]):
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         rows = start_rows(histories, self.item_counts, self.spec.history)
-        code = (sparse_tensor(rows, self.device) @ self.plan.encode).T
-        scores = self.plan.decode @ code
+        start = sparse_tensor(rows, self.device)
+        scores = self.plan.decode @ (start @ self.plan.encode).T
         if self.device == "cpu":
             parts = [slice(start, start + _COLUMNS) for start in range(0, rows.shape[0], _COLUMNS)]
 
@@ -266,17 +265,9 @@ class BSPMRecommender(Recommender["BSPM"]):
                 self._propagation.add(self.plan.polynomial, rows[part], scores[:, part])
 
             deque(in_threads(add, parts), maxlen=0)
-        else:
-            scores += self._filtered(rows)
+        else:  # products with dense blocks suit a GPU
+            blocks = start.to_dense().T.split(self._operator.block, dim=1)
+            scores += torch.cat(
+                [self.plan.polynomial.apply(self._operator, block.contiguous()) for block in blocks], dim=1
+            )
         return cast("NDArray[np.float32]", scores.cpu().numpy().T)
-
-    def _filtered(self, rows: sparse.csr_array) -> torch.Tensor:
-        """``x·p(P)``, (n_items, n_rows), by products with dense blocks: what suits a GPU."""
-        made = torch.zeros((len(self.items), rows.shape[0]), device=self.device)
-        users = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-        places = torch.from_numpy(rows.indices).long().to(self.device), dense(users, self.device)
-        made[places] = dense(rows.data, self.device)
-        for start in range(0, rows.shape[0], self._operator.block):
-            columns = slice(start, start + self._operator.block)
-            made[:, columns] = self.plan.polynomial.apply(self._operator, made[:, columns].contiguous())
-        return made

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError
+from unblur.models.linear.neighbours import transposed
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +31,14 @@ class Normalized:
 
 def normalize(train: Interactions) -> Normalized:
     """Normalise by degrees (BSPM, section 3.1). An empty row or column stays empty."""
-    user_inverse_root = inverse_root(train.user_degrees)
-    item_inverse_root = inverse_root(train.item_degrees)
-    data = np.repeat(user_inverse_root, train.user_degrees) * item_inverse_root[train.matrix.indices]
-    matrix = sparse.csr_array((data, train.matrix.indices, train.matrix.indptr), shape=train.matrix.shape)
-    return Normalized(matrix, np.sqrt(train.item_degrees).astype(np.float32), item_inverse_root)
+    degrees = train.item_degrees
+    matrix = start_rows(train, degrees, "normalized")
+    return Normalized(matrix, np.sqrt(degrees).astype(np.float32), inverse_root(degrees))
 
 
 def inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float32]:
     """``1/√d``, and 0 where d is 0."""
-    positive = np.maximum(degrees, 1)
-    return np.where(degrees > 0, 1 / np.sqrt(positive), 0).astype(np.float32)
+    return np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1)), 0).astype(np.float32)
 
 
 def start_rows(
@@ -73,11 +71,6 @@ class Ordering:
     """(n_items,) the item that comes at each place."""
 
     @classmethod
-    def natural(cls, n_users: int, n_items: int) -> Ordering:
-        """Everything where it is."""
-        return cls(np.arange(n_users, dtype=np.int32), np.arange(n_items, dtype=np.int32))
-
-    @classmethod
     def of(cls, matrix: sparse.csr_array, device: str = "cpu") -> Ordering:
         """The order found for a matrix (n_users, n_items) by clustering both sides on its leading directions.
 
@@ -86,7 +79,7 @@ class Ordering:
         The result is always the same for the same matrix.
         """
         if matrix.nnz < _FEWEST or device != "cpu" or min(matrix.shape) <= _CLUSTERS:
-            return cls.natural(*matrix.shape)
+            return cls(*(np.arange(size, dtype=np.int32) for size in matrix.shape))
         from scipy.cluster.vq import kmeans2, vq
 
         items, users = _directions(matrix)
@@ -95,17 +88,11 @@ class Ordering:
             warnings.filterwarnings("ignore", message="One of the clusters is empty")
             centres, _ = kmeans2(items[sample], _CLUSTERS, iter=_ROUNDS, minit="points", rng=0)
         of_users, of_items = vq(users, centres)[0], vq(items, centres)[0]
-        activity = np.diff(matrix.indptr)
         popularity = np.bincount(matrix.indices, minlength=matrix.shape[1])
         return cls(
-            np.lexsort((-activity, of_users)).astype(np.int32),
+            np.lexsort((-np.diff(matrix.indptr), of_users)).astype(np.int32),
             np.lexsort((-popularity, of_items)).astype(np.int32),
         )
-
-
-def reordered(matrix: sparse.csr_array, ordering: Ordering) -> sparse.csr_array:
-    """The matrix with its rows and columns in that order."""
-    return columns_taken(sparse.csr_array(matrix[ordering.users]), ordering.items)
 
 
 def columns_taken(matrix: sparse.csr_array, items: NDArray[np.int32]) -> sparse.csr_array:
@@ -153,9 +140,7 @@ class Operator:
     @cached_property
     def backward(self) -> torch.Tensor:
         """Aᵀ, (n_items, n_users)."""
-        turned = sparse.csr_array(self.matrix.T.tocsr())
-        turned.sort_indices()
-        return sparse_tensor(turned, self.device)
+        return sparse_tensor(transposed(self.matrix), self.device)
 
     @property
     def block(self) -> int:
@@ -168,14 +153,13 @@ def sparse_tensor(matrix: sparse.csr_array, device: str = "cpu") -> torch.Tensor
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        made = torch.sparse_csr_tensor(
+        return torch.sparse_csr_tensor(
             torch.from_numpy(np.asarray(matrix.indptr)),
             torch.from_numpy(np.asarray(matrix.indices)),
             torch.from_numpy(np.asarray(matrix.data)),
             size=matrix.shape,
             check_invariants=False,
-        )
-        return made.to(device)
+        ).to(device)
 
 
 def dense(array: Any, device: str) -> torch.Tensor:

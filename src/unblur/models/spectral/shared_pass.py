@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,6 @@ from unblur.models.spectral.operator import (
     columns_taken,
     dense,
     normalize,
-    reordered,
     sparse_tensor,
     start_rows,
 )
@@ -133,6 +132,19 @@ class SharedPass:
                     made[:, start:stop].add_(decoder[:, start:stop], alpha=weight)
         return made
 
+    def _powers(
+        self, start: sparse.csr_array, sizes: tuple[int, int], room: threading.local
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The codes of some rows, (rank, rows), and room for vectors and scores, (size, n_items, rows) each.
+
+        The first `powers` vectors are filled: ``T_j(2P − 1)`` times the rows.
+        """
+        x = sparse_tensor(start, self.operator.device)
+        vectors, scores = _within(room, (sum(sizes), *x.shape[::-1]), x.device).split(list(sizes))
+        vectors[0] = x.to_dense().T
+        _chebyshev(self.operator, vectors[: self.powers])
+        return (x @ self.right).T, vectors, scores
+
     def _scores(
         self,
         table: torch.Tensor,
@@ -141,12 +153,7 @@ class SharedPass:
         room: threading.local,
     ) -> torch.Tensor:
         """(settings, n_items, rows): the scores of some rows under a few settings, −inf for what they have."""
-        x = sparse_tensor(start, self.operator.device)
-        code = (x @ self.right).T
-        both = _within(room, (self.powers + len(table), *x.shape[::-1]), self.operator.device)
-        vectors, scores = both.split([self.powers, len(table)])
-        vectors[0] = x.to_dense().T
-        _chebyshev(self.operator, vectors)
+        code, vectors, scores = self._powers(start, (self.powers, len(table)), room)
         torch.mm(table[:, : self.powers], vectors.flatten(1), out=scores.view(len(table), -1))
         for one, decoder in zip(scores, decoders, strict=True):
             one.addmm_(decoder, code[: decoder.shape[1]])
@@ -156,14 +163,9 @@ class SharedPass:
         self, start: sparse.csr_array, anchors: torch.Tensor, room: threading.local
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(features, n_items, rows): the shared vectors of some rows; (anchors, n_items, rows): their scores."""
-        x = sparse_tensor(start, self.operator.device)
-        code = (x @ self.right).T.contiguous()
-        sizes = [self.coefficients.shape[1], len(anchors)]
-        both = _within(room, (sum(sizes), *x.shape[::-1]), self.operator.device)
-        features, scores = both.split(sizes)
-        features[0] = x.to_dense().T
-        _chebyshev(self.operator, features[: self.powers])
-        place = self.powers
+        sizes = self.coefficients.shape[1], len(anchors)
+        code, features, scores = self._powers(start, sizes, room)
+        code, place = code.contiguous(), self.powers
         for begin, stop in zip((0, *self.ranks), self.ranks, strict=False):
             for decoder in self.decoders:
                 torch.mm(decoder[:, begin:stop], code[begin:stop], out=features[place])
@@ -191,7 +193,8 @@ def share(
     train = train.binarized()
     normalized = normalize(train)
     ordering = Ordering.of(normalized.matrix, device)
-    operator = Operator(reordered(normalized.matrix, ordering), device)
+    ordered = sparse.csr_array(normalized.matrix[ordering.users])
+    operator = Operator(columns_taken(ordered, ordering.items), device)
     ranks = tuple(sorted({spec.low_pass.rank for spec in specs if spec.low_pass is not None}))
     powers, low_powers = _sizes(specs)
     n_items, rank = train.n_items, ranks[-1] if ranks else 0
@@ -214,7 +217,7 @@ def share(
         _coefficients(spec, powers, weights, ranks)
         for spec, weights in zip(specs, low @ combinations.T, strict=True)
     ]
-    table = torch.from_numpy(np.array(rows, dtype=np.float32)).to(device)
+    table = dense(np.array(rows, dtype=np.float32), device)
     return SharedPass(specs, train, ordering.items, operator, right, decoders, ranks, table, powers)
 
 
@@ -225,13 +228,12 @@ def _shortlist(scores: torch.Tensor, depth: int) -> torch.Tensor:
     return torch.from_numpy(np.sort(found, axis=1)).long().to(scores.device)
 
 
-def _within(room: threading.local, shape: tuple[int, ...], device: str) -> torch.Tensor:
+def _within(room: threading.local, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """An array of that shape, in the memory of the thread's last one where that is large enough."""
     size, held = math.prod(shape), getattr(room, "held", None)
     if held is None or len(held) < size:
         held = room.held = torch.empty(size, device=device)
-    made: torch.Tensor = held[:size].view(shape)
-    return made
+    return cast("torch.Tensor", held[:size].view(shape))
 
 
 def _without(scores: torch.Tensor, start: sparse.csr_array) -> torch.Tensor:
@@ -247,13 +249,11 @@ def _ranked(
 ) -> NDArray[np.int32]:
     """(settings, rows, k) the best positions of the shortlist under each setting of the table."""
     rows = torch.arange(len(shortlist), device=features.device)[:, None]
-    reached = features[:, shortlist.clamp_min(0), rows]
-    scores = torch.tensordot(table, reached, dims=1)
+    scores = torch.tensordot(table, features[:, shortlist.clamp_min(0), rows], dims=1)
     scores.masked_fill_(shortlist < 0, -torch.inf)
     best = scores.topk(k, dim=2)
     positions = shortlist.expand(len(scores), -1, -1).gather(2, best.indices)
-    found: NDArray[np.int32] = positions.masked_fill(best.values == -torch.inf, -1).int().cpu().numpy()
-    return found
+    return np.asarray(positions.masked_fill(best.values == -torch.inf, -1).int().cpu().numpy())
 
 
 def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
@@ -308,8 +308,7 @@ def _coefficients(
     spec: BSPM, powers: int, low: NDArray[np.float64], ranks: tuple[int, ...]
 ) -> NDArray[np.float64]:
     rank = spec.low_pass.rank if spec.low_pass else 0
-    ranges = [low if end <= rank else np.zeros_like(low) for end in ranks]
-    return np.concatenate([_series(spec, 0, powers), *ranges])
+    return np.concatenate([_series(spec, 0, powers), *(np.where(end <= rank, low, 0.0) for end in ranks)])
 
 
 def _far_apart(points: torch.Tensor, n: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -72,10 +73,8 @@ def truncated_svd(
     wide.sort_indices()
     operator = Operator(wide, device)
     random = generator(rng)
-    if smaller <= max(_DENSE_BELOW, 2 * rank):
-        basis = _dense(wide, rank, device)
-    else:
-        basis = _leading(operator, rank, tolerance, random, progress)
+    small = smaller <= max(_DENSE_BELOW, 2 * rank)
+    basis = _dense(wide, rank, device) if small else _leading(operator, rank, tolerance, random, progress)
     near, values, far = _rotated(operator, basis)
     left, right = (far, near) if turned else (near, far)
     return Spectrum(left.cpu().numpy(), values.cpu().numpy(), right.cpu().numpy())
@@ -115,8 +114,7 @@ def _residual(operator: Operator, basis: torch.Tensor) -> float:
 
 def _gram(operator: Operator, block: torch.Tensor) -> torch.Tensor:
     """``A Aᵀ`` times a block of columns."""
-    product: torch.Tensor = operator.forward @ (operator.backward @ block)
-    return product
+    return torch.mm(operator.forward, torch.mm(operator.backward, block))
 
 
 @dataclass(frozen=True)
@@ -187,8 +185,7 @@ def _lanczos(
     None when the filter hides some of them: its edge is too high.
     """
     n = operator.matrix.shape[0]
-    chance = torch_generator(random)
-    device = operator.device
+    chance, device = torch_generator(random), operator.device
     capacity = min(n, 4 * rank + 4 * block)
     basis = torch.empty(
         (capacity, n), device=device
@@ -232,7 +229,7 @@ def _lanczos(
             progress(ProgressEvent("find singular vectors", size, None, {"residual": worst}))
             stalled = worst <= _ACCEPTED and worst > 0.5 * before
             if worst <= tolerance or stalled or size == n:
-                found: torch.Tensor = (vectors[:, -rank:].T.float() @ known).T
+                found = torch.mm(vectors[:, -rank:].T.float(), known).T
                 if band is None or _residual(operator, found) <= _ACCEPTED:
                     return found
             before, check = worst, int((1.25 if worst > 3e-3 else 1.12 if worst > 1e-4 else 1.05) * size)
@@ -250,8 +247,7 @@ def _removed(
     weights = known @ image.T
     image.addmm_(weights.T, known, alpha=-1)
     projected[first:size, size - len(image) : size] += weights.double()
-    left: torch.Tensor = image.norm(dim=1)
-    return left
+    return cast("torch.Tensor", image.norm(dim=1))
 
 
 def _orthonormal(
@@ -303,29 +299,19 @@ def _missed(operator: Operator, basis: torch.Tensor, random: np.random.Generator
 def _dense(wide: sparse.csr_array, rank: int, device: str) -> torch.Tensor:
     """The leading eigenvectors of a small ``A Aᵀ``, found densely in float64."""
     matrix = wide.astype(np.float64)
-    gram = torch.from_numpy((matrix @ matrix.T).toarray())
-    vectors: torch.Tensor = torch.linalg.eigh(gram).eigenvectors
-    return vectors[:, -rank:].float().to(device)
+    vectors = torch.linalg.eigh(torch.from_numpy((matrix @ matrix.T).toarray())).eigenvectors
+    return cast("torch.Tensor", vectors[:, -rank:].float().to(device))
 
 
 def _rotated(operator: Operator, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """u, σ and v from a basis of the leading left space, by a Rayleigh-Ritz step, signs fixed, largest first."""
-    step = operator.block
-    images = torch.cat(
-        [
-            operator.backward @ basis[:, start : start + step].contiguous()
-            for start in range(0, basis.shape[1], step)
-        ],
-        1,
-    )
-    wide = images.double()
+    blocks = basis.split(operator.block, dim=1)
+    wide = torch.cat([operator.backward @ block.contiguous() for block in blocks], 1).double()
     values, rotation = torch.linalg.eigh(wide.T @ wide)
     values, rotation = values.flip(0).clamp_min(0).sqrt(), rotation.flip(1)
     kept = values > _TINY
     inverse = torch.where(kept, 1 / values.clamp_min(_TINY), 0.0)
     near = basis @ (rotation * kept).float()
     far = (wide @ (rotation * inverse)).float()
-    largest = near.abs().argmax(dim=0)
-    signs = torch.sign(near.gather(0, largest[None, :]))
-    signs = torch.where(signs == 0, torch.ones_like(signs), signs)
+    signs = torch.where(near.gather(0, near.abs().argmax(dim=0)[None, :]) < 0, -1.0, 1.0)
     return near * signs, torch.where(kept, values, 0.0), far * signs

@@ -168,11 +168,13 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
             "Scores must be finite; saw NaN or +inf. The model did not fit (a learning rate too high, a ridge too "
             "small), or the scorer is broken."
         )
-    if large.shape[across] >= k:
-        bound = large.topk(k, dim=across).values.select(across, k - 1)
-    else:
-        bound = large.new_full((n_users,), -torch.inf)
-    bound = bound.clamp_min(torch.finfo(values.dtype).min)  # above −inf, which means excluded
+    many = large.shape[across] >= k
+    kth = (
+        large.topk(k, dim=across).values.select(across, k - 1)
+        if many
+        else large.new_full((n_users,), -torch.inf)
+    )
+    bound = kth.clamp_min(torch.finfo(values.dtype).min)  # above −inf, which means excluded
     users, items = _reaching(values, small, bound, across)
     reached = scores[users, items]
     order = np.lexsort((items, -reached, users))

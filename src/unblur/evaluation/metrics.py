@@ -94,9 +94,8 @@ def judge(
     pairs = np.repeat(row, relevant) + relevance.indices
     places = positions + row[:, None]
     found = np.searchsorted(pairs, places)
-    hit = np.zeros(positions.shape, dtype=np.bool_)
-    if len(pairs):
-        hit = (pairs[np.minimum(found, len(pairs) - 1)] == places) & (positions >= 0)
+    # A last pair that no place equals keeps the search of an empty table in bounds.
+    hit = (np.append(pairs, -1)[found] == places) & (positions >= 0)
     counts = None if popularity is None else popularity.astype(np.int64)
     return JudgedLists(positions=positions, hit=hit, relevant=relevant, popularity=counts)
 
@@ -118,9 +117,7 @@ def _check_positions(positions: NDArray[np.integer[Any]], n_users: int, n_items:
             f"`positions` must be signed whole numbers with one row for each of the {n_users:,} users; "
             f"saw {positions.dtype} of shape {positions.shape}."
         )
-    if positions.size == 0:
-        return
-    if positions.min() < -1 or positions.max() >= n_items:
+    if positions.size and (positions.min() < -1 or positions.max() >= n_items):
         raise DataError(
             f"`positions` must lie between 0 and {n_items - 1:,}, with -1 for an empty place; "
             f"saw {positions.min()} to {positions.max()}. Were the lists made with another catalogue?"
@@ -214,10 +211,7 @@ def mean_popularity(lists: JudgedLists, k: int) -> NDArray[np.float64]:
         raise DataError(
             "mean_popularity needs every item's number of training users; none was given. Pass `popularity`."
         )
-    places = lists.positions[:, :k]
-    filled = places >= 0
-    total = np.where(filled, lists.popularity[places], 0).sum(axis=1, dtype=np.int64)
-    return _ratio(total, filled.sum(axis=1, dtype=np.int64))
+    return _mean_over_places(lists.popularity, lists.positions[:, :k])
 
 
 def coverage(exposure: NDArray[np.int64]) -> float:
@@ -373,22 +367,17 @@ def popularity_lift(
     positions: NDArray[np.int32], histories: Interactions, degrees: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """(n_users,) mean train degree of the list over that of the history; NaN for an empty history or list."""
-    filled = positions >= 0
-    listed = np.where(filled, degrees[positions], 0).sum(axis=1) / np.maximum(filled.sum(axis=1), 1)
+    listed = _mean_over_places(degrees, positions)
     owned = (histories.binarized().matrix @ degrees.astype(np.float64)) / np.maximum(
         histories.user_degrees, 1
     )
-    lift = np.full(len(positions), np.nan)
-    np.divide(listed, owned, out=lift, where=(owned > 0) & filled.any(axis=1))
-    return lift
+    known = (owned > 0) & (positions >= 0).any(axis=1)
+    return np.asarray(np.divide(listed, owned, out=np.full(len(positions), np.nan), where=known))
 
 
 def novelty(positions: NDArray[np.int32], degrees: NDArray[np.int64], n_users: int) -> NDArray[np.float64]:
     """(n_users,) mean of −log2(d_i / n) over the list; an item without train users counts as one with half a user."""
-    bits = -np.log2(np.maximum(degrees, 0.5) / n_users)
-    filled = positions >= 0
-    total = np.where(filled, bits[positions], 0.0).sum(axis=1)
-    return np.asarray(total / np.maximum(filled.sum(axis=1), 1))
+    return _mean_over_places(-np.log2(np.maximum(degrees, 0.5) / n_users), positions)
 
 
 def diversity(positions: NDArray[np.int32], train: Interactions) -> NDArray[np.float64]:
@@ -438,9 +427,13 @@ def recall_within(
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """part / whole, 0 where the whole is 0."""
-    ratio: NDArray[np.float64] = np.zeros(len(part))
-    np.divide(part, whole, out=ratio, where=whole > 0)
-    return ratio
+    return np.asarray(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0))
+
+
+def _mean_over_places(values: NDArray[Any], positions: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """(n_users,) the mean value of the items at the filled places of each list, 0 for an empty list."""
+    filled = positions >= 0
+    return _ratio(np.where(filled, values[positions], 0).sum(axis=1), filled.sum(axis=1))
 
 
 def _check_cutoff(k: int, positions: NDArray[np.integer[Any]]) -> None:

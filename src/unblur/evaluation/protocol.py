@@ -183,9 +183,7 @@ class RankingProtocol:
 
     def counted(self, split: Split) -> NDArray[np.bool_]:
         """Which rows of the split are averaged over, (n_users,)."""
-        if self.averaging == "all-users":
-            return np.ones(split.held_out.n_users, dtype=bool)
-        return split.held_out.user_degrees > 0
+        return (split.held_out.user_degrees > 0) | (self.averaging == "all-users")
 
     def _measurements(self, ranking: Ranking, table: PerUser, rng: RNG | None) -> tuple[Measurement, ...]:
         n_users = len(ranking.users)

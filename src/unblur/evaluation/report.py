@@ -226,8 +226,7 @@ class Report:
 
 def sources(measurements: Iterable[Measurement]) -> tuple[str, ...]:
     """Where the expected numbers are from, each once."""
-    known = (entry.expected for entry in measurements)
-    return tuple(dict.fromkeys(expected.source for expected in known if expected is not None))
+    return tuple(dict.fromkeys(entry.expected.source for entry in measurements if entry.expected is not None))
 
 
 def measurement_table(measurements: Sequence[Measurement], *, brief: bool = False) -> Table:

@@ -241,5 +241,4 @@ def _exactly_summable(table: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each column rounded to a grid of a power of two on which any n_users of its values add up exactly."""
     exponent = np.maximum(np.frexp(np.abs(table).max(axis=0))[1], -960)
     grid = np.ldexp(1.0, exponent + len(table).bit_length() - 53)
-    rounded: NDArray[np.float64] = np.rint(table / grid) * grid
-    return rounded
+    return np.asarray(np.rint(table / grid) * grid)

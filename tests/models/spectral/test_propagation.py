@@ -14,7 +14,7 @@ from unblur.models.spectral import operator as orders
 from unblur.models.spectral import polynomial as propagations
 from unblur.models.spectral.bspm import BSPM
 from unblur.models.spectral.flow import Flow
-from unblur.models.spectral.operator import Ordering, columns_taken, normalize, start_rows
+from unblur.models.spectral.operator import Ordering, columns_taken, normalize, sparse_tensor, start_rows
 from unblur.models.spectral.polynomial import Polynomial, Propagation, fit
 
 
@@ -83,7 +83,7 @@ def test_the_way_of_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
     rows = start_rows(train, train.item_degrees, spec.history)
     low_pass = model.plan.decode @ (torch.from_numpy(rows.toarray()) @ model.plan.encode).T
     np.testing.assert_allclose(
-        (model._filtered(rows) + low_pass).numpy().T, model.score(train), rtol=0, atol=1e-6
+        (model._filtered(sparse_tensor(rows)) + low_pass).numpy().T, model.score(train), rtol=0, atol=1e-6
     )
 
 

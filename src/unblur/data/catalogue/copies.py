@@ -86,7 +86,14 @@ def locate(name: str | Dataset | None, data: str | Path | None = None) -> dict[s
     root = data_folder()
     for folder in ([] if root is None else [root / wanted.name]) + [cache_folder() / wanted.name]:
         if folder.is_dir():
-            return _complete(wanted, folder)
+            files = wanted.files_in(folder)
+            missing = [part for part in wanted.parts if part not in files]
+            if missing:
+                raise DataError(
+                    f"A copy of {wanted.name} must have the files {', '.join(wanted.parts)}; {folder} lacks "
+                    f"{some(missing)} and holds {contents_of(folder)}. {wanted.by_hand}"
+                )
+            return files
     looked = f"$UNBLUR_DATA ({root})" if root is not None else "$UNBLUR_DATA (not set)"
     fetching = (
         f"fetch it with `unblur datasets fetch {wanted.name}`"
@@ -145,7 +152,8 @@ def verify(
         for way in wanted.readings:
             found = problem = None
             try:
-                found = _content(_read(wanted, way, file, progress))
+                data = _read(wanted, way, file, progress)
+                found = Content(data.n_interactions, data.fingerprint())
             except DataError as refusal:
                 problem = str(refusal)
             checks.append(PartCheck(part, way.name, file, way.parts.get(part, Content()), found, problem))
@@ -169,17 +177,6 @@ def _own_files(name: str | Dataset | None, path: Path) -> dict[str, Path]:
     )
 
 
-def _complete(wanted: Dataset, folder: Path) -> dict[str, Path]:
-    files = wanted.files_in(folder)
-    missing = [part for part in wanted.parts if part not in files]
-    if missing:
-        raise DataError(
-            f"A copy of {wanted.name} must have the files {', '.join(wanted.parts)}; {folder} lacks "
-            f"{some(missing)} and holds {contents_of(folder)}. {wanted.by_hand}"
-        )
-    return files
-
-
 def _read(wanted: Dataset, way: NamedReading, file: Path, progress: Progress) -> Interactions:
     options = dict(way.options)
     for role, size, numbered in zip(
@@ -197,10 +194,6 @@ def _read(wanted: Dataset, way: NamedReading, file: Path, progress: Progress) ->
     return data
 
 
-def _content(data: Interactions) -> Content:
-    return Content(data.n_interactions, data.fingerprint())
-
-
 def _right(wanted: Dataset, way: NamedReading, part: str, file: Path, progress: Progress) -> Interactions:
     """One part of a copy. Raises `DataError` where its content is not the known one."""
     if part not in way.parts:
@@ -210,11 +203,11 @@ def _right(wanted: Dataset, way: NamedReading, part: str, file: Path, progress: 
         )
     with about(f"{file} is no good copy of {wanted.name}, part {part}"):
         data = _read(wanted, way, file, progress)
-    check = PartCheck(part, way.name, file, way.parts[part], _content(data))
-    if check.holds is False:
+    found = Content(data.n_interactions, data.fingerprint())
+    if PartCheck(part, way.name, file, way.parts[part], found).holds is False:
         raise DataError(
-            f'The part {part} of {wanted.name}, read as "{way.name}", must be {check.expected}; {file} holds '
-            f"{data.n_interactions:,}, {data.fingerprint()}. The copy is damaged or of another version: get it again, or pass it as data of your "
+            f'The part {part} of {wanted.name}, read as "{way.name}", must be {way.parts[part]}; {file} holds '
+            f"{found.n_interactions:,}, {found.fingerprint}. The copy is damaged or of another version: get it again, or pass it as data of your "
             "own (`--data PATH`)."
         )
     return data
@@ -259,7 +252,14 @@ def fetch(
             f"The data set {wanted.name} cannot be fetched from its origin. {wanted.by_hand}"
         )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        return _already_there(wanted, target)
+        checks = verify(wanted, target) if target.is_dir() and wanted.files_in(target) else ()
+        complete = {check.part for check in checks} == set(wanted.parts)
+        if complete and all(check.holds is not False for check in checks):
+            return target
+        raise DataError(
+            f"The folder to fetch into must be empty or hold a good copy of {wanted.name}; {target} holds "
+            "something else. Move it away, or give another folder."
+        )
     staging = target.with_name(f".{target.name}.part")
     staging.mkdir(parents=True, exist_ok=True)
     origin = _Origin(address, progress, timeout, attempts, pause)
@@ -279,17 +279,6 @@ def fetch(
         staging.mkdir(parents=True)
     staging.replace(target)
     return target
-
-
-def _already_there(wanted: Dataset, target: Path) -> Path:
-    checks = verify(wanted, target) if target.is_dir() and wanted.files_in(target) else ()
-    complete = {check.part for check in checks} == set(wanted.parts)
-    if complete and all(check.holds is not False for check in checks):
-        return target
-    raise DataError(
-        f"The folder to fetch into must be empty or hold a good copy of {wanted.name}; {target} holds "
-        "something else. Move it away, or give another folder."
-    )
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,11 @@ def _degrees(n: int, total: int, most: int) -> NDArray[np.int64]:
     degrees: NDArray[np.int64] = np.minimum(
         1 + np.floor(weights / weights.sum() * (total - n)).astype(np.int64), most
     )
-    left = total - int(degrees.sum())
-    while left:
+    while left := total - int(degrees.sum()):
         room = np.flatnonzero(degrees < most)
         share, extra = divmod(left, len(room))
         degrees[room] += share + (np.arange(len(room)) < extra)
         degrees = np.minimum(degrees, most)
-        left = total - int(degrees.sum())
     return degrees
 
 
@@ -107,8 +105,7 @@ def _block(
         keys = np.sort(np.concatenate((keys, fresh)), kind="stable")  # two sorted runs: merged in linear time
         missing = degrees - np.bincount(keys // n_items, minlength=len(degrees))
         round_ += 1
-    items_of_keys: NDArray[np.int64] = keys % n_items
-    return items_of_keys
+    return np.asarray(keys % n_items)
 
 
 def _ranks(home: NDArray[np.int64], n_items: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -132,8 +129,7 @@ def power_law_ranks(
     power = 1.0 - exponent
     low, high = shift**power, (n + shift) ** power
     ranks = (low + uniform * (high - low)) ** (1.0 / power) - shift
-    clipped: NDArray[np.int64] = np.minimum(ranks.astype(np.int64), n - 1)
-    return clipped
+    return np.asarray(np.minimum(ranks.astype(np.int64), n - 1))
 
 
 DEMO_SEED = 2304
@@ -211,11 +207,10 @@ def demo_interactions(
     anything = random.random(len(rows)) < 0.1
     draw = random.random(len(rows))
     item = power_law_ranks(draw, n_items, 0.9, 0.01)  # films stand in order of popularity
-    for shelf_genre in range(len(GENRES)):
-        for shelf_mood in range(len(MOODS)):
-            shelf = np.flatnonzero((genre_of == shelf_genre) & (mood_of == shelf_mood))
-            here = ~anything & (genre == shelf_genre) & (mood == shelf_mood)
-            item[here] = shelf[power_law_ranks(draw[here], len(shelf), 0.8, 0.02)]
+    for shelf_genre, shelf_mood in np.ndindex(len(GENRES), len(MOODS)):
+        shelf = np.flatnonzero((genre_of == shelf_genre) & (mood_of == shelf_mood))
+        here = ~anything & (genre == shelf_genre) & (mood == shelf_mood)
+        item[here] = shelf[power_law_ranks(draw[here], len(shelf), 0.8, 0.02)]
     people = [f"{NAMES[at % len(NAMES)]}-{at // len(NAMES) + 1:03d}" for at in range(n_users)]
     return Interactions.from_pairs(
         pl.Series(people).gather(rows), pl.Series(titles).gather(item), timestamps=times, duplicates="first"
@@ -245,14 +240,11 @@ def _titles(genre: int, mood: int, n: int, random: np.random.Generator) -> list[
         for adjective in list(MOODS.values())[mood].split()
         for noun in GENRES[name].split()
     ]
-    wanted = -(-n // (len(GENRES) * len(MOODS)))
-    made: list[str] = []
-    sequel = 1
-    while len(made) < wanted:
+    titles: list[str] = []
+    for sequel in range(1, -(-n // (len(GENRES) * len(MOODS) * len(pairs))) + 1):
         suffix = "" if sequel == 1 else f" {sequel}"
-        made = [f"{pairs[at]}{suffix} ({name})" for at in random.permutation(len(pairs))] + made
-        sequel += 1
-    return made
+        titles = [f"{pairs[at]}{suffix} ({name})" for at in random.permutation(len(pairs))] + titles
+    return titles
 
 
 def _tastes(n_users: int, random: np.random.Generator) -> NDArray[np.float64]:

@@ -128,12 +128,10 @@ def _dataset(name: str, facts: dict[str, Any]) -> Dataset:
     )
 
 
-def _catalogue() -> Mapping[str, Dataset]:
-    text = resources.files("unblur.data.catalogue").joinpath("catalogue.toml").read_text(encoding="utf-8")
-    return MappingProxyType({name: _dataset(name, facts) for name, facts in tomllib.loads(text).items()})
-
-
-DATASETS: Mapping[str, Dataset] = _catalogue()
+_FACTS = resources.files("unblur.data.catalogue").joinpath("catalogue.toml").read_text(encoding="utf-8")
+DATASETS: Mapping[str, Dataset] = MappingProxyType(
+    {name: _dataset(name, facts) for name, facts in tomllib.loads(_FACTS).items()}
+)
 """Every known data set by its name."""
 
 

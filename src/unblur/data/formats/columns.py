@@ -97,10 +97,16 @@ def _by_name(
             continue
         usual = [at for at, name in enumerate(names) if at not in taken and usual_role(name) == role]
         if len(usual) > 1:
+            option: Role = "rating" if role == "weight" else role
+            left_out = (
+                () if role in ("user", "item") else (", or leave all out with ", Argument(option, IGNORE))
+            )
             raise DataError(
                 f"{file} must have one column that is the {role}; {some([names[at] for at in usual])} all "
                 "could be. Name the one that is meant with ",
-                *_named_or_left_out("rating" if role == "weight" else role),
+                Argument(option),
+                *left_out,
+                ".",
             )
         if usual:
             columns[role] = usual[0]
@@ -111,13 +117,6 @@ def _by_name(
                 Argument(role),
                 ".",
             )
-
-
-def _named_or_left_out(role: Role) -> tuple[object, ...]:
-    """The end of an advice: the argument that names a column and, where it can be, the one that leaves it out."""
-    if role in ("user", "item"):
-        return Argument(role), "."
-    return Argument(role), ", or leave all out with ", Argument(role, IGNORE), "."
 
 
 def _position(wanted: str | int | None, role: Role, names: Sequence[str], named: bool, file: str) -> int:

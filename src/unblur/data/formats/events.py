@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -99,6 +100,14 @@ def read_events(path: str | Path, layout: Layout, progress: Progress) -> Events:
         return _events({role: at[position] for role, position in columns.items()}, opened, layout, source)
 
 
+_WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[Path], Opened]] = {
+    "parquet": open_parquet,
+    "npz": open_matrix,
+    "npy": open_pairs,
+}
+"""How files are opened that need no look at their first lines."""
+
+
 def _opened(file: Path, layout: Layout) -> Opened:
     """The file in the format that was given, or that its beginning and its name tell."""
     format, untold = layout.format, layout.delimiter is None and layout.header is None
@@ -112,12 +121,8 @@ def _opened(file: Path, layout: Layout) -> Opened:
             format = guess_format(file, stream.read(4096))
         if format is None and not untold:
             format = "csv"
-    if format == "parquet":
-        return open_parquet(file)
-    if format == "npz":
-        return open_matrix(file)
-    if format == "npy":
-        return open_pairs(file)
+    if format in _WITHOUT_SAMPLE:
+        return _WITHOUT_SAMPLE[format](file)
     sample = sample_of(file)
     if format is None or (format == "csv" and untold):
         if sample.typed:

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 import polars as pl
@@ -257,13 +257,6 @@ class Sample:
         """Whether the first line is a header of RecBole's."""
         return all(_TYPED.match(field) for field in self.lines[0].split("\t"))
 
-    @property
-    def widths(self) -> set[int]:
-        """The numbers of tokens on a line, where lines are whole numbers and blanks only; else empty."""
-        if not all(re.fullmatch(r"[0-9]+(?: +[0-9]+)* *", line) for line in self.lines):
-            return set()
-        return {len(line.split()) for line in self.lines}
-
 
 def sample_of(file: Path) -> Sample:
     """The first lines of `file`. Raises `DataError` when it is not UTF-8 text or has only blank lines."""
@@ -287,7 +280,8 @@ def sample_of(file: Path) -> Sample:
 
 def is_adjacency(sample: Sample, file: Path) -> bool:
     """Whether the lines are ``user item item …``. Raises `DataError` where they could as well be columns."""
-    widths = sample.widths
+    numbers = all(re.fullmatch(r"[0-9]+(?: +[0-9]+)* *", line) for line in sample.lines)
+    widths = {len(line.split()) for line in sample.lines} if numbers else set()
     if len(widths) > 1:
         return True
     if file.suffix.lower() == ".txt" and widths and max(widths) > 2:
@@ -437,7 +431,14 @@ def _columns(
     source: str | io.BytesIO = str(file)
     mark = separator
     if len(separator.encode()) > 1:
-        source, mark, quoted = _with_stand_in(file, separator), _STAND_IN, False
+        content = file.read_bytes()
+        if _STAND_IN.encode() in content:
+            raise DataError(
+                f"A file with a delimiter of several bytes must not hold the control character 0x1f; {file} "
+                "does. Write it with a delimiter of one character."
+            )
+        source = io.BytesIO(content.replace(separator.encode(), _STAND_IN.encode()))
+        mark, quoted = _STAND_IN, False
     keys = [f"{at} {name}" for at, name in enumerate(names)]  # distinct, whatever the header says
     try:
         table = arrow_csv.read_csv(
@@ -456,20 +457,9 @@ def _columns(
         )
     except pyarrow.ArrowInvalid as problem:
         raise _unreadable(file, problem) from None
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
+    frame = cast("pl.DataFrame", pl.from_arrow(table))
     frame.columns = [names[at] for at in positions]
     return frame
-
-
-def _with_stand_in(file: Path, separator: str) -> io.BytesIO:
-    content = file.read_bytes()
-    if _STAND_IN.encode() in content:
-        raise DataError(
-            f"A file with a delimiter of several bytes must not hold the control character 0x1f; {file} "
-            "does. Write it with a delimiter of one character."
-        )
-    return io.BytesIO(content.replace(separator.encode(), _STAND_IN.encode()))
 
 
 def _unreadable(file: Path, problem: Exception) -> DataError:

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy import sparse
 
-from unblur.data.interactions import Interactions
 from unblur.errors import DataError
-from unblur.models.linear.item_weights import ItemWeights, LinearSpec
-from unblur.models.linear.neighbours import column_norms, strongest, transposed
+from unblur.models.linear.item_weights import ItemWeightsSpec
+from unblur.models.linear.neighbours import column_norms, cosine, strongest, transposed
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.space import Dimension, choices
 from unblur.spec import spec
@@ -45,12 +44,12 @@ class Statistics:
         """Sum over the rows: 4·n_items² bytes and Σ_u degree_u² operations."""
         n_users, n_items = rows.shape
         gram = np.empty((n_items, n_items), dtype=np.float32, order="F")
-        transposed = rows.T.tocsr()
+        by_item = rows.T.tocsr()
         for start in range(0, n_items, COLUMNS_TOGETHER):
             columns = slice(start, min(start + COLUMNS_TOGETHER, n_items))
             # XᵀX is symmetric: rows of the product are written as columns, which lie together in Fortran order.
-            gram[:, columns] = (transposed[columns] @ rows).toarray().T
-        return cls(n_users, np.diff(transposed.indptr).astype(np.int64), gram)
+            gram[:, columns] = (by_item[columns] @ rows).toarray().T
+        return cls(n_users, np.diff(by_item.indptr).astype(np.int64), gram)
 
     def __add__(self, other: Statistics) -> Statistics:
         """Those of the users of both. Raises `DataError` for other items."""
@@ -74,7 +73,7 @@ class Statistics:
 
 
 @spec
-class EASE(LinearSpec[ItemWeights]):
+class EASE(ItemWeightsSpec):
     """Embarrassingly shallow autoencoder (Steck, WWW 2019, arXiv 1905.03375).
 
     Item weights ``B = I − P·diag(1/diag P)`` with ``P = (XᵀX + λI)⁻¹`` (equation 8), where X is the 0/1 train
@@ -82,7 +81,6 @@ class EASE(LinearSpec[ItemWeights]):
     """
 
     kind: ClassVar[str] = "ease"
-    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     ridge: PositiveFloat = 500.0
     """The ridge λ on the item-item weights."""
 
@@ -92,11 +90,10 @@ class EASE(LinearSpec[ItemWeights]):
             ridge=(50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0, 3000.0, 5000.0, 10000.0)
         )
 
-    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> NDArray[np.float32]:
         """Sum up the rows and solve: 4·n_items² bytes and about n_items³ operations."""
         progress(ProgressEvent("multiply items by items", 0, 3))
-        weights = self.solve(Statistics.of(rows), progress)
-        return ItemWeights(self, train.items, train.item_degrees, weights=weights)
+        return self.solve(Statistics.of(rows), progress)
 
     def solve(self, statistics: Statistics, progress: Progress = silent) -> NDArray[np.float32]:
         """The weights (n_items, n_items) by equation 8; `statistics.gram` is written over.
@@ -143,32 +140,25 @@ def item_regressions(
     All items of a block are solved together; with many items no items × items matrix exists.
     """
     columns, norms = transposed(rows), column_norms(rows)
-    close = strongest(
-        columns,
-        rows,
-        neighbours,
-        weigh=lambda left, right, dots: np.asarray(dots / (norms[left] * norms[right]), dtype=np.float32),
-        progress=progress,
-    )
+    close = strongest(columns, rows, neighbours, weigh=cosine(norms, norms), progress=progress)
     whole = (columns @ rows).toarray().astype(np.float64) if rows.shape[1] <= WHOLE_UP_TO else None
     counts = np.diff(close.indptr)
     data = np.zeros(close.nnz)
-    width, n_items, start = int(counts.max(initial=1)), rows.shape[1], 0
-    step = max(1, BLOCK_NUMBERS // (width + 1) ** 2)
-    if whole is None:
-        step = max(1, min(step, BLOCK_NUMBERS // max(1, rows.shape[0])))
-    while start < n_items:
+    n_items = rows.shape[1]
+    numbers = (
+        int(counts.max(initial=1)) + 1
+    ) ** 2  # of an item: its Gram matrix, or a column where that is longer
+    step = max(1, BLOCK_NUMBERS // (numbers if whole is not None else max(numbers, rows.shape[0])))
+    for start in range(0, n_items, step):
         progress(ProgressEvent("regress items", start, n_items))
         stop = min(start + step, n_items)
-        own = np.arange(start, stop)
-        members = np.full((len(own), int(counts[start:stop].max(initial=0)) + 1), -1, dtype=np.int64)
+        entries = slice(close.indptr[start], close.indptr[stop])
+        members = np.full((stop - start, int(counts[start:stop].max(initial=0)) + 1), -1, dtype=np.int64)
         real = np.arange(members.shape[1] - 1) < counts[start:stop, None]
-        members[:, :-1][real] = close.indices[close.indptr[start] : close.indptr[stop]]
-        members[:, -1] = own
+        members[:, :-1][real] = close.indices[entries]
+        members[:, -1] = np.arange(start, stop)
         grams = local_grams(columns, members) if whole is None else gathered(whole, members)
-        solved = solve(grams[:, :-1, :-1], grams[:, :-1, -1], real)
-        data[close.indptr[start] : close.indptr[stop]] = solved[real]
-        start = stop
+        data[entries] = solve(grams[:, :-1, :-1], grams[:, :-1, -1], real)[real]
     progress(ProgressEvent("regress items", n_items, n_items))
     made = transposed(sparse.csr_array((data.astype(np.float32), close.indices, close.indptr), close.shape))
     made.eliminate_zeros()
@@ -207,7 +197,7 @@ def gathered(whole: NDArray[np.float64], members: NDArray[np.int64]) -> NDArray[
 
 
 @spec
-class SLIM(LinearSpec[ItemWeights]):
+class SLIM(ItemWeightsSpec):
     """SLIM with feature selection, fsSLIM (Ning and Karypis, ICDM 2011, equation 4 and section 3.4).
 
     Column j of the weights W minimises ``½‖x_j − Xw‖² + (β/2)‖w‖² + λ‖w‖₁``, with ``w_jj = 0`` (and ``w ≥ 0``), over the
@@ -216,7 +206,6 @@ class SLIM(LinearSpec[ItemWeights]):
     """
 
     kind: ClassVar[str] = "slim"
-    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     l1: NonNegativeFloat = 1.0
     """The penalty on the sum of weights: λ."""
     l2: PositiveFloat = 100.0
@@ -238,10 +227,9 @@ class SLIM(LinearSpec[ItemWeights]):
             neighbours=(50, 100, 200),
         )
 
-    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
         """Solve n_items elastic nets of `neighbours` variables, in blocks."""
-        weights = item_regressions(rows, self.neighbours, self._descended, progress)
-        return ItemWeights(self, train.items, train.item_degrees, weights=weights)
+        return item_regressions(rows, self.neighbours, self._descended, progress)
 
     def _descended(
         self, grams: NDArray[np.float64], targets: NDArray[np.float64], real: NDArray[np.bool_]
@@ -279,7 +267,7 @@ class SLIM(LinearSpec[ItemWeights]):
 
 
 @spec
-class SparseEASE(LinearSpec[ItemWeights]):
+class SparseEASE(ItemWeightsSpec):
     """EASE with a sparse matrix of weights (Steck, *Markov Random Fields for Collaborative Filtering*, NeurIPS 2019,
     arXiv 1910.09645, section 3.2).
 
@@ -289,7 +277,6 @@ class SparseEASE(LinearSpec[ItemWeights]):
     """
 
     kind: ClassVar[str] = "sparse-ease"
-    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     ridge: PositiveFloat = 200.0
     """The ridge λ on the item-item weights."""
     neighbours: PositiveInt = 100
@@ -299,7 +286,7 @@ class SparseEASE(LinearSpec[ItemWeights]):
         """What a search tries unless told otherwise."""
         return choices(ridge=(10.0, 30.0, 100.0, 200.0, 500.0, 1000.0, 2000.0), neighbours=(50, 100, 200))
 
-    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
         """Solve n_items systems of `neighbours` equations, in blocks."""
 
         def ridge(
@@ -308,5 +295,4 @@ class SparseEASE(LinearSpec[ItemWeights]):
             regularized = grams + self.ridge * np.eye(grams.shape[1])
             return np.asarray(np.linalg.solve(regularized, targets[:, :, None])[:, :, 0])
 
-        weights = item_regressions(rows, self.neighbours, ridge, progress)
-        return ItemWeights(self, train.items, train.item_degrees, weights=weights)
+        return item_regressions(rows, self.neighbours, ridge, progress)

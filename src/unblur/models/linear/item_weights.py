@@ -64,3 +64,19 @@ class ItemWeights(LinearRecommender):
         """Scores (n_rows, n_items) of rows with any weights."""
         scores = rows @ self.weights
         return np.asarray(scores.toarray() if sparse.issparse(scores) else scores, dtype=np.float32)
+
+
+class ItemWeightsSpec(LinearSpec[ItemWeights]):
+    """A spec that is fitted by finding the weights from item to item."""
+
+    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
+
+    @final
+    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+        """The model of the weights that `item_weights` finds."""
+        weights = self.item_weights(rows, progress)
+        return ItemWeights(self, train.items, train.item_degrees, weights=weights)
+
+    @abstractmethod
+    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> Weights:
+        """The weights (n_items, n_items) for `rows`, (n_users, n_items) with any weights."""

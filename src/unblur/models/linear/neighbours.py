@@ -18,7 +18,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.fitted import StoppingData, learned
-from unblur.models.linear.item_weights import ItemWeights, LinearSpec
+from unblur.models.linear.item_weights import ItemWeightsSpec
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG
 from unblur.recommender import Recommender, RecommenderSpec
@@ -115,6 +115,13 @@ def column_norms(matrix: sparse.csr_array) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(squares))
 
 
+def cosine(left: NDArray[np.float64], right: NDArray[np.float64], shrinkage: float = 0.0) -> Weigh:
+    """The strength ``x·y / (‖x‖‖y‖ + shrinkage)`` of an entry, from the norms of the rows and of the columns."""
+    return lambda row, column, dots: np.asarray(
+        dots / (left[row] * right[column] + shrinkage), dtype=np.float32
+    )
+
+
 def inverse(values: NDArray[np.float64], power: float = 1.0) -> NDArray[np.float64]:
     """``values^-power``, and 0 where a value is not above 0."""
     positive = values > 0
@@ -122,7 +129,7 @@ def inverse(values: NDArray[np.float64], power: float = 1.0) -> NDArray[np.float
 
 
 @spec
-class ItemKNN(LinearSpec[ItemWeights]):
+class ItemKNN(ItemWeightsSpec):
     """Item-based top-N recommendation (Deshpande and Karypis, ACM TOIS 22(1), 2004, section 4).
 
     Items are similar by the cosine of their columns, shrunk where it rests on little (Bell and Koren, ICDM
@@ -131,7 +138,6 @@ class ItemKNN(LinearSpec[ItemWeights]):
     """
 
     kind: ClassVar[str] = "item-knn"
-    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     neighbours: PositiveInt = 100
     """How many neighbours of each item count: k."""
     shrinkage: NonNegativeFloat = 0.0
@@ -147,20 +153,13 @@ class ItemKNN(LinearSpec[ItemWeights]):
             neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0), normalize=(False, True)
         )
 
-    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
         """Find the neighbours: Σ_u degree_u² operations, in blocks."""
         norms = column_norms(rows)
-
-        def cosine(
-            left: NDArray[np.integer], right: NDArray[np.integer], dots: NDArray[np.float32]
-        ) -> NDArray[np.float32]:
-            return np.asarray(dots / (norms[left] * norms[right] + self.shrinkage), dtype=np.float32)
-
-        found = strongest(transposed(rows), rows, self.neighbours, weigh=cosine, progress=progress)
+        shrunk = cosine(norms, norms, self.shrinkage)
+        found = strongest(transposed(rows), rows, self.neighbours, weigh=shrunk, progress=progress)
         weights = transposed(found) if self.neighbours_of == "target" else found
-        return ItemWeights(
-            self, train.items, train.item_degrees, weights=by_columns(weights) if self.normalize else weights
-        )
+        return by_columns(weights) if self.normalize else weights
 
 
 def by_columns(weights: sparse.csr_array) -> sparse.csr_array:
@@ -171,7 +170,7 @@ def by_columns(weights: sparse.csr_array) -> sparse.csr_array:
 
 
 @spec
-class RP3Beta(LinearSpec[ItemWeights]):
+class RP3Beta(ItemWeightsSpec):
     """RP³β (Paudel, Christoffel, Newell and Bernstein, ACM TiiS 7(1), 2017, section 3; P³α is β = 0).
 
     A walk goes from a history's item i to a user v who has it, and on to an item j:
@@ -180,7 +179,6 @@ class RP3Beta(LinearSpec[ItemWeights]):
     """
 
     kind: ClassVar[str] = "rp3beta"
-    fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
     alpha: PositiveFloat = 1.0
     """The power of the transitions' probabilities: α."""
     beta: NonNegativeFloat = 0.6
@@ -198,32 +196,21 @@ class RP3Beta(LinearSpec[ItemWeights]):
             alpha=(0.6, 0.8, 1.0, 1.2), beta=(0.0, 0.2, 0.4, 0.6, 0.8), neighbours=(50, 100, 200, 400)
         )
 
-    def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
+    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
         """Multiply the transitions: Σ_u degree_u² operations, in blocks."""
-        popular = np.asarray(rows.sum(axis=0), dtype=np.float64).ravel()
-        held_back = inverse(popular, self.beta)
+        held_back = inverse(np.asarray(rows.sum(axis=0), dtype=np.float64).ravel(), self.beta)
         to_users, to_items = _transitions(transposed(rows), self.alpha), _transitions(rows, self.alpha)
-
-        if self.neighbours_of == "history":
-            found = strongest(
-                to_users,
-                to_items,
-                self.neighbours,
-                weigh=lambda _, to, walks: np.asarray(walks * held_back[to], dtype=np.float32),
-                progress=progress,
-            )
-        else:
-            found = transposed(
-                strongest(
-                    transposed(to_items),
-                    transposed(to_users),
-                    self.neighbours,
-                    weigh=lambda to, _, walks: np.asarray(walks * held_back[to], dtype=np.float32),
-                    progress=progress,
-                )
-            )
-        weights = by_columns(found) if self.normalize else found
-        return ItemWeights(self, train.items, train.item_degrees, weights=weights)
+        of_target = self.neighbours_of == "target"  # the strongest of each column: of each row, turned round
+        found = strongest(
+            *((transposed(to_items), transposed(to_users)) if of_target else (to_users, to_items)),
+            self.neighbours,
+            weigh=lambda row, column, walks: np.asarray(
+                walks * held_back[row if of_target else column], dtype=np.float32
+            ),
+            progress=progress,
+        )
+        weights = transposed(found) if of_target else found
+        return by_columns(weights) if self.normalize else weights
 
 
 def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:
@@ -285,16 +272,8 @@ class Neighbours(Recommender["UserKNN"]):
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         rows = histories.binarized().matrix
-        norms = np.sqrt(histories.user_degrees)
-
-        def cosine(
-            left: NDArray[np.integer], right: NDArray[np.integer], dots: NDArray[np.float32]
-        ) -> NDArray[np.float32]:
-            return np.asarray(
-                dots / (norms[left] * self._norms[right] + self.spec.shrinkage), dtype=np.float32
-            )
-
-        close = strongest(rows, self._columns, self.spec.neighbours, weigh=cosine, without_diagonal=False)
+        shrunk = cosine(np.sqrt(histories.user_degrees), self._norms, self.spec.shrinkage)
+        close = strongest(rows, self._columns, self.spec.neighbours, weigh=shrunk, without_diagonal=False)
         votes: NDArray[np.float32] = (close @ self.rows).toarray()
         if self.spec.normalize:
             votes *= inverse(np.asarray(close.sum(axis=1), dtype=np.float64))[:, None].astype(np.float32)

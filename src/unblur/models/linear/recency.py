@@ -29,7 +29,7 @@ INNER = ("ease", "item-knn", "pure-svd", "rp3beta", "slim", "sparse-ease")
 SECONDS = {"seconds": 1.0, "days": 86400.0}
 
 
-def _table(value: object) -> object:
+def _table(value: Any) -> Any:
     """A spec as its table with its kind; a table as it is."""
     return {"kind": value.kind, **spec_to_dict(value)} if isinstance(value, Spec) else value
 
@@ -57,8 +57,7 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
     """Whether the rows that the model is fitted to are weighted as well, or histories only."""
 
     def __post_init__(self) -> None:
-        made = self.model
-        object.__setattr__(self, "inner", MappingProxyType({"kind": made.kind, **spec_to_dict(made)}))
+        object.__setattr__(self, "inner", MappingProxyType(_table(self.model)))
 
     @property
     def model(self) -> LinearSpec[LinearRecommender]:

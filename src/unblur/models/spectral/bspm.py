@@ -265,9 +265,12 @@ class BSPMRecommender(Recommender["BSPM"]):
                 self._propagation.add(self.plan.polynomial, rows[part], scores[:, part])
 
             deque(in_threads(add, parts), maxlen=0)
-        else:  # products with dense blocks suit a GPU
-            blocks = start.to_dense().T.split(self._operator.block, dim=1)
-            scores += torch.cat(
-                [self.plan.polynomial.apply(self._operator, block.contiguous()) for block in blocks], dim=1
-            )
+        else:
+            scores += self._filtered(start)
         return cast("NDArray[np.float32]", scores.cpu().numpy().T)
+
+    def _filtered(self, start: torch.Tensor) -> torch.Tensor:
+        """``x·p(P)``, (n_items, n_rows), by products with dense blocks: what suits a GPU."""
+        blocks = start.to_dense().T.split(self._operator.block, dim=1)
+        apply = self.plan.polynomial.apply
+        return torch.cat([apply(self._operator, block.contiguous()) for block in blocks], dim=1)

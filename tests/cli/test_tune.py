@@ -8,7 +8,7 @@ import pytest
 
 import unblur as package
 from tests.cli.conftest import Unblur
-from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import demo_interactions
 from unblur.evaluation.report import Report
 from unblur.experiment import searching
 from unblur.experiment.recipe.library import load_recipe

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.data.splits.sets import Split

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from unblur.cli.main import main
-from unblur.data.catalogue.demonstration import demo_interactions
+from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random, Ratio
 from unblur.errors import ArtifactError, RecipeError

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unblur.data.catalogue.demonstration import demo_interactions
-from unblur.data.catalogue.generation import generated
+from unblur.data.catalogue.generation import demo_interactions, generated
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.data.splits.sets import Split

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from unblur.errors import SpecError
 from unblur.space import Choice, Dimension, Range
 from unblur.spec import Spec, spec
-from unblur.tuning.engine import Judged, Watch
+from unblur.tuning.engine import Judgement, Watch
 
 
 @spec
@@ -63,14 +63,14 @@ class Curves:
     n_users: int = 50
     how: str = "a formula"
 
-    def __call__(self, setting: Curve, training: int, watch: Watch) -> Judged:
+    def __call__(self, setting: Curve, training: int, watch: Watch) -> Judgement:
         self.before(setting)
         self.fitted.append(setting)
         value = worth(setting) + 0.001 * training
         for epoch in range(1, self.epochs + 1):
             if watch(epoch, value * epoch / self.epochs) and epoch < self.epochs:
-                return Judged(None, epoch)
-        return Judged(value, self.epochs)
+                return Judgement(None, epoch)
+        return Judgement(value, self.epochs)
 
     def together(self, settings: Sequence[Curve]) -> Sequence[float]:
         """All values from one pass."""

@@ -17,7 +17,7 @@ from unblur.errors import ArtifactError, DataError, SpecError, UnblurError
 from unblur.progress import ProgressEvent
 from unblur.space import Choice, Dimension
 from unblur.spec import spec
-from unblur.tuning.engine import Judged, Watch, search
+from unblur.tuning.engine import Judgement, Watch, search
 from unblur.tuning.points import set_point
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
@@ -52,8 +52,8 @@ def test_the_best_is_chosen_and_the_next_best_are_listed() -> None:
 
 def test_of_equals_the_earlier_trial_is_chosen() -> None:
     class Even(Curves):
-        def __call__(self, setting: Curve, training: int, watch: Watch) -> Judged:
-            return Judged(0.5)
+        def __call__(self, setting: Curve, training: int, watch: Watch) -> Judgement:
+            return Judgement(0.5)
 
     found = search(Curve(), ENDLESS, Even(), Search(trials=9))
     assert found.chosen == 0
@@ -215,12 +215,12 @@ def scripted(*rows: list[float], pruner: Any) -> list[int | None]:
     """After how many evaluations each training is ended, if trial n comes to the values of row n; `None` if it is not."""
 
     class Script(Curves):
-        def __call__(self, setting: Curve, training: int, watch: Watch) -> Judged:
+        def __call__(self, setting: Curve, training: int, watch: Watch) -> Judgement:
             row = rows[setting.width]
             for epoch, value in enumerate(row, start=1):
                 if watch(10 * epoch, value):
-                    return Judged(None, epoch)
-            return Judged(row[-1])
+                    return Judgement(None, epoch)
+            return Judgement(row[-1])
 
     space = (Dimension("width", Choice(tuple(range(len(rows)))), ("width",)),)
     judged = search(

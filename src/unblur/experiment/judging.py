@@ -18,7 +18,7 @@ from unblur.progress import ProgressEvent
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
 from unblur.run import Run
-from unblur.tuning.engine import Judged, Watch
+from unblur.tuning.engine import Judgement, Watch
 
 NOT_QUALITY = (*LIST_METRICS, "mean_popularity")
 """Metrics that do not say whether a user's list is right."""
@@ -61,7 +61,7 @@ class RankingJudge:
     def __init__(
         self, metric: str, held: HoldOuts, users: int | None, seed: int, run: Run, *, shares: bool
     ) -> None:
-        """`metric` is that of `tuning.engine.Judge`, `users` on how many users of each hold-out settings are judged."""
+        """`metric` is that of `tuning.engine.SettingJudge`, `users` on how many users of each hold-out settings are judged."""
         self.metric, self.how, self.shares = metric, held.how, shares
         self._name, self._cutoff = parse_metric(metric)
         self._seed, self._run, self._users = seed, run, users
@@ -79,14 +79,14 @@ class RankingJudge:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """See `tuning.engine.Judge`."""
+        """See `tuning.engine.SettingJudge`."""
         return {
             "train": [sample.train.fingerprint() for sample in self._samples],
             "validation": [sample.validation.fingerprint() for sample in self._samples],
             "users": self._users,
         }
 
-    def __call__(self, spec: RecommenderSpec, training: int, watch: Watch) -> Judged:
+    def __call__(self, spec: RecommenderSpec, training: int, watch: Watch) -> Judgement:
         """Fit a setting to each hold-out; the training on the first is watched."""
         values: list[float] = []
         epochs: dict[int, float] = {}
@@ -105,11 +105,11 @@ class RankingJudge:
             try:
                 model = spec.fit_in(run, sample.train, rng=rng, validation=validation)
             except _Ended:
-                return Judged(None)
+                return Judgement(None)
             ranking = model.recommend(sample.histories, k=self._cutoff)
             values.append(float(self._values(sample, ranking.positions).mean()))
         best = max(epochs, key=lambda epoch: epochs[epoch]) if epochs else None
-        return Judged(float(np.mean(values)), best)
+        return Judgement(float(np.mean(values)), best)
 
     def together(self, specs: Sequence[RecommenderSpec]) -> Sequence[float]:
         """Fit all settings at once, and judge the best once more, exactly."""

@@ -16,7 +16,7 @@ from unblur.experiment.recipe.parts import Protocol
 from unblur.fitted import FittedSpec
 from unblur.progress import Progress, silent
 from unblur.run import Run
-from unblur.tuning.engine import Judge
+from unblur.tuning.engine import SettingJudge
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
@@ -164,7 +164,7 @@ class Prepared(ABC, Generic[ModelT, ArmT]):
         """The report as a page, with what the arms have to show, and the plots of a search that it came of."""
 
     @abstractmethod
-    def judge(self, settings: Search, seed: int, run: Run) -> Judge[Any]:
+    def judge(self, settings: Search, seed: int, run: Run) -> SettingJudge[Any]:
         """What a search judges settings of the model by: validation data alone."""
 
     @property

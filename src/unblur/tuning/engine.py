@@ -16,16 +16,15 @@ from unblur.errors import DataError, SpecError, UnblurError, out_of_memory
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.space import Dimension, Point
 from unblur.spec import Spec, spec_to_dict
-from unblur.tuning.points import Points, point_of, set_point
+from unblur.tuning.points import Points, SpecT, point_of, set_point
 from unblur.tuning.results import Study, Trial
 from unblur.tuning.settings import Database, Search
 
 if TYPE_CHECKING:
-    from unblur.tuning.store import Report, Store
+    from unblur.tuning.store import ReportValue, Store
 
-S = TypeVar("S", bound=Spec)
-T = TypeVar("T")
-S_contra = TypeVar("S_contra", bound=Spec, contravariant=True)
+WorkT = TypeVar("WorkT")
+SpecT_contra = TypeVar("SpecT_contra", bound=Spec, contravariant=True)
 
 Watch: TypeAlias = Callable[[int, float], bool]
 """Takes an epoch and the metric on validation data after it, and says whether to end the training now."""
@@ -40,7 +39,7 @@ POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgement:
     """The result of one training."""
 
     value: float | None
@@ -49,7 +48,7 @@ class Judged:
     """The best one, for a model that is trained by epochs."""
 
 
-class Judge(Protocol[S_contra]):
+class SettingJudge(Protocol[SpecT_contra]):
     """Fits settings and judges them on validation data."""
 
     @property
@@ -72,28 +71,28 @@ class Judge(Protocol[S_contra]):
     def shares(self) -> bool:
         """Whether many settings cost little more than one, if they are judged together."""
 
-    def __call__(self, spec: S_contra, training: int, watch: Watch) -> Judged:
+    def __call__(self, spec: SpecT_contra, training: int, watch: Watch) -> Judgement:
         """Fit a setting, with the seed of the training of that number, and judge it.
 
         Raises `SpecError`, `DataError`, an `UnblurError` that is an `ArithmeticError` (for a loss that is no longer a
         number), `LinAlgError` or an error about memory for a setting that fails; any other error ends the search.
         """
 
-    def together(self, specs: Sequence[S_contra]) -> Sequence[float]:
+    def together(self, specs: Sequence[SpecT_contra]) -> Sequence[float]:
         """The values of many settings, one for each. Only called if `shares`."""
 
 
 def search(
-    base: S,
+    base: SpecT,
     space: Sequence[Dimension],
-    judge: Judge[S],
+    judge: SettingJudge[SpecT],
     settings: Search | None = None,
     *,
     seed: int = 0,
     store: Path | Database | None = None,
     given: bool = True,
     progress: Progress = silent,
-) -> Study[S]:
+) -> Study[SpecT]:
     """Try points of a space and choose the best by its mean on validation data; of equals the earlier trial.
 
     - `seed`: of the points. The same one gives the same points in the same order.
@@ -127,7 +126,7 @@ def search(
     return Study(judge.metric, base, points.space, tuple(trials), judge.n_users, judge.how, tuple(remarks))
 
 
-def _identity(base: S, points: Points, judge: Judge[S], settings: Search) -> dict[str, Any]:
+def _identity(base: SpecT, points: Points, judge: SettingJudge[SpecT], settings: Search) -> dict[str, Any]:
     """Plain values that must match for a search to be resumed. How long it may take is not among them."""
     return {
         "schema": 2,
@@ -144,10 +143,10 @@ def _identity(base: S, points: Points, judge: Judge[S], settings: Search) -> dic
 
 
 @dataclass(frozen=True)
-class _Engine(Generic[S]):
-    base: S
+class _Engine(Generic[SpecT]):
+    base: SpecT
     points: Points
-    judge: Judge[S]
+    judge: SettingJudge[SpecT]
     settings: Search
     store: Store
     progress: Progress
@@ -184,7 +183,7 @@ class _Engine(Generic[S]):
         best = {f"best {self.judge.metric}": max(values)} if values else {}
         self.progress(ProgressEvent(stage, len(done), total, best, "trial"))
 
-    def _attempt(self, number: int, point: Point, report: Report) -> Trial:
+    def _attempt(self, number: int, point: Point, report: ReportValue) -> Trial:
         """Fit and judge one point."""
         start = time.perf_counter()
         deadline = self._deadline(start)
@@ -207,7 +206,7 @@ class _Engine(Generic[S]):
             pruned=judged is not None and judged.value is None,
         )
 
-    def _setting(self, point: Point) -> S:
+    def _setting(self, point: Point) -> SpecT:
         return set_point(self.base, self.points.space, point)
 
     def _deadline(self, start: float) -> float:
@@ -218,7 +217,7 @@ class _Engine(Generic[S]):
         left = self.settings.seconds - sum(trial.seconds for trial in done)
         return start + left if any(trial.value is not None for trial in done) else math.inf
 
-    def _judged(self, spec: S, watch: Watch) -> Judged:
+    def _judged(self, spec: SpecT, watch: Watch) -> Judgement:
         """A setting's value: that of one training, or the mean of several, which are what is watched then."""
         trainings = self.settings.trainings
         if trainings == 1:
@@ -229,8 +228,8 @@ class _Engine(Generic[S]):
             assert value is not None  # nothing told it to end
             values.append(value)
             if watch(training + 1, float(np.mean(values))) and training + 1 < trainings:
-                return Judged(None)
-        return Judged(float(np.mean(values)))
+                return Judgement(None)
+        return Judgement(float(np.mean(values)))
 
     def _judge_together(self, total: int) -> None:
         """Make all trials at once, if settings share their work and nothing has to be known between two of them."""
@@ -260,7 +259,7 @@ class _Engine(Generic[S]):
         )
 
 
-def _tried(work: Callable[[], T]) -> tuple[T | None, str]:
+def _tried(work: Callable[[], WorkT]) -> tuple[WorkT | None, str]:
     """What some work returns or, if it fails in a way that speaks of one setting, why."""
     try:
         return work(), ""

@@ -18,7 +18,7 @@ from unblur.space import Choice, Dimension, Point
 from unblur.spec import Spec, set_path, spec_from_dict, spec_to_dict
 from unblur.tuning.settings import SamplerName
 
-S = TypeVar("S", bound=Spec)
+SpecT = TypeVar("SpecT", bound=Spec)
 
 LARGEST_PERMUTATION = 1_000_000
 """Spaces of up to so many points are drawn from without repeats. A permutation of a million takes 30 ms; in a larger
@@ -109,7 +109,7 @@ def number_of(space: Sequence[Dimension], point: Point) -> int | None:
     return number
 
 
-def set_point(base: S, space: Sequence[Dimension], point: Point) -> S:
+def set_point(base: SpecT, space: Sequence[Dimension], point: Point) -> SpecT:
     """A copy of the spec with a point's values in it. Raises `SpecError` for values that do not go together."""
     tree = spec_to_dict(base)
     for dimension in space:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from unblur.errors import SpecError
 from unblur.space import Dimension, Point
-from unblur.spec import Spec
-from unblur.tuning.points import set_point
+from unblur.tuning.points import SpecT, set_point
 
 if TYPE_CHECKING:
     import polars as pl
-
-S = TypeVar("S", bound=Spec)
 
 RUNNERS_UP = 3
 """How many of the next best trials the notes list: enough to see whether the choice was close."""
@@ -43,12 +40,12 @@ class Trial:
 
 
 @dataclass(frozen=True, eq=False)
-class Study(Generic[S]):
+class Study(Generic[SpecT]):
     """The trials of a search and the setting that it chose."""
 
     metric: str
     """What was maximised."""
-    base: S
+    base: SpecT
     """The spec that the points were set in."""
     space: tuple[Dimension, ...]
     trials: tuple[Trial, ...]
@@ -81,7 +78,7 @@ class Study(Generic[S]):
         return self.best.number
 
     @property
-    def spec(self) -> S:
+    def spec(self) -> SpecT:
         """The chosen setting."""
         return set_point(self.base, self.space, self.best.point)
 

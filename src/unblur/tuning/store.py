@@ -40,9 +40,9 @@ from unblur.tuning.sampler import (
 )
 from unblur.tuning.settings import DATABASE_NEEDS, Database, PrunerName
 
-Report: TypeAlias = Callable[[int, float], bool]
+ReportValue: TypeAlias = Callable[[int, float], bool]
 """Takes the number of an evaluation and what a trial is worth by then, and says whether to end it."""
-Attempt: TypeAlias = Callable[[int, Point, Report], Trial]
+Attempt: TypeAlias = Callable[[int, Point, ReportValue], Trial]
 """Fits and judges one point: its number, the point, what may end it early."""
 
 JOURNAL = "trials.log"

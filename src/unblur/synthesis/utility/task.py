@@ -42,7 +42,7 @@ from unblur.synthesis.utility.arms import Measured, measure_arm, training_rows
 from unblur.synthesis.utility.runs import UtilityRun, measurements_of
 from unblur.synthesis.utility.settings import Departures, Utility
 from unblur.synthesis.utility.users import Rated, UserGroups, grouped, stacked
-from unblur.tuning.engine import Judged, Watch
+from unblur.tuning.engine import Judgement, Watch
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search, Validation
 
@@ -385,13 +385,13 @@ class UtilityJudge:
         self.identity = {**facts, "data": dict(prepared.fingerprints)}
         self._prepared, self._seed, self._run = prepared, seed, run
 
-    def __call__(self, spec: SynthesizerSpec, training: int, watch: Watch) -> Judged:
+    def __call__(self, spec: SynthesizerSpec, training: int, watch: Watch) -> Judgement:
         """One training of a setting."""
         ready = self._prepared.with_model(spec)
-        return Judged(ready.value(self.metric, self._seed + training, self._run))
+        return Judgement(ready.value(self.metric, self._seed + training, self._run))
 
     def together(self, specs: Sequence[SynthesizerSpec]) -> Sequence[float]:
-        """See `tuning.engine.Judge`: nothing is shared."""
+        """See `tuning.engine.SettingJudge`: nothing is shared."""
         raise NotImplementedError
 
 

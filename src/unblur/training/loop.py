@@ -27,7 +27,7 @@ from unblur.training.learner import Learner, Moment
 from unblur.training.optimizers import clip, make_optimizer, optimizer_state, restore_optimizer
 from unblur.training.settings import Plan
 
-Fitted = TypeVar("Fitted")
+Trained = TypeVar("Trained")
 EVENT_SECONDS = 1.0
 """How far apart, at least, the progress events within an epoch are."""
 
@@ -76,7 +76,7 @@ class Scalars:
         self._writer.close()
 
 
-class Training(Generic[Fitted]):
+class Training(Generic[Trained]):
     """A run of training: iterate over `epochs`, then ask for what is `fitted`.
 
     ::
@@ -89,12 +89,12 @@ class Training(Generic[Fitted]):
 
     def __init__(
         self,
-        learner: Learner[Fitted],
+        learner: Learner[Trained],
         plan: Plan,
         *,
         seed: int,
         run: Run = Run(),
-        judge: Callable[[Fitted], float] | None = None,
+        judge: Callable[[Trained], float] | None = None,
         checkpoints: CheckpointFolder | None = None,
     ) -> None:
         """`judge` measures what is fitted, higher is better; `checkpoints` is resumed from where it holds some."""
@@ -120,7 +120,7 @@ class Training(Generic[Fitted]):
         """The report of the best epoch so far."""
         return next((report for report in reversed(self.history) if report.best), None)
 
-    def fitted(self) -> Fitted:
+    def fitted(self) -> Trained:
         """What the weights of the best epoch make: the last one's where nothing was evaluated."""
         if self._best is None:
             return self.learner.fitted(_copied(self.learner.module))
@@ -150,7 +150,7 @@ class Training(Generic[Fitted]):
             if self._scalars is not None:
                 self._scalars.close()
 
-    def finished(self) -> Fitted:
+    def finished(self) -> Trained:
         """Train to the end; then what is `fitted`."""
         for _ in self.epochs():
             pass

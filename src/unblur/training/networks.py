@@ -22,8 +22,8 @@ from unblur.recommender import Recommender
 from unblur.spec import Spec
 from unblur.training.learner import Weights
 
-S_co = TypeVar("S_co", bound=Spec, covariant=True)
-N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
+NetworkSpec_co = TypeVar("NetworkSpec_co", bound=Spec, covariant=True)
+Network_co = TypeVar("Network_co", bound=nn.Module, covariant=True)
 
 Activate: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -99,7 +99,7 @@ def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> tup
     return x * keep_mask(x.shape, dropout, generator), 1 / (1 - dropout)
 
 
-def frozen(blank: Callable[[], N_co], weights: Weights) -> N_co:
+def frozen(blank: Callable[[], Network_co], weights: Weights) -> Network_co:
     """The network that `blank` makes, with these weights, which are not copied; it is not trained further.
 
     Raises `ValueError` where names or shapes are not the network's.
@@ -115,7 +115,7 @@ def frozen(blank: Callable[[], N_co], weights: Weights) -> N_co:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class NetworkRecommender(Recommender[S_co], Generic[S_co, N_co]):
+class NetworkRecommender(Recommender[NetworkSpec_co], Generic[NetworkSpec_co, Network_co]):
     """A recommender that is a network: it holds the weights by name."""
 
     weights: Weights = weights()
@@ -127,11 +127,11 @@ class NetworkRecommender(Recommender[S_co], Generic[S_co, N_co]):
         self.network  # noqa: B018 - made here and not in the first thread that scores
 
     @abstractmethod
-    def blank(self) -> N_co:
+    def blank(self) -> Network_co:
         """The network of the spec and the sizes, before it has weights."""
 
     @cached_property
-    def network(self) -> N_co:
+    def network(self) -> Network_co:
         """The network, not to be trained."""
         return frozen(self.blank, self.weights)
 

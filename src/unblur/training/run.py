@@ -23,19 +23,19 @@ from unblur.training.learner import Learner
 from unblur.training.loop import Training
 from unblur.training.stopping import Judge, carve, given
 
-R = TypeVar("R", bound=Recommender)
+Model = TypeVar("Model", bound=Recommender)
 
 
 def start(
     spec: Spec,
-    make_learner: Callable[[Interactions, NDArray[np.int64], int, torch.device], Learner[R]],
+    make_learner: Callable[[Interactions, NDArray[np.int64], int, torch.device], Learner[Model]],
     train: Interactions,
     *,
     rng: RNG | None,
     run: Run,
     validation: StoppingData | None,
     identity: Mapping[str, Any],
-) -> Training[R]:
+) -> Training[Model]:
     """A training that is ready to begin, or to resume where its checkpoints end.
 
     `make_learner` takes the interactions to train on, the item degrees of `train`, a seed and the device. `identity` holds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.fitted import StoppingData
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from unblur.training.loop import Training
 
 R = TypeVar("R", bound=Recommender)
+START = "unblur.training.run:start"
+"""What starts a training; a place, since it needs torch."""
 
 
 class TrainedByEpochs(RecommenderSpec[R]):
@@ -58,14 +60,13 @@ class TrainedByEpochs(RecommenderSpec[R]):
         validation: StoppingData | None = None,
     ) -> Training[R]:
         """What `fit` runs, for a caller who wants to see each epoch and to stop at will; arguments as of `fit_in`."""
-        return self._started(train, {}, {}, rng=rng, run=run, validation=validation)
-
-    def _started(
-        self, train: Interactions, given: Mapping[str, Any], identity: Mapping[str, Any], **how: Any
-    ) -> Training[R]:
-        """The training, whose learner also takes what is `given`, and whose checkpoints must agree in `identity`."""
-        make_learner = partial(resolve(self.learner), self, **given)
-        training: Training[R] = resolve("unblur.training.run:start")(
-            self, make_learner, train, identity=identity, **how
+        training: Training[R] = resolve(START)(
+            self,
+            partial(resolve(self.learner), self),
+            train,
+            rng=rng,
+            run=run,
+            validation=validation,
+            identity={},
         )
         return training

@@ -21,7 +21,7 @@ from unblur.models.neural.fast.row_training import (
     RowTraining,
 )
 from unblur.models.neural.row_mlp import RowMLP
-from unblur.models.neural.row_network import Judged, RowLearner, negative_error
+from unblur.models.neural.row_network import RowLearner, StoppingRows, negative_error
 from unblur.parallel.threads import torch_at_rest
 from unblur.progress import ProgressEvent
 from unblur.spec import replace_field
@@ -76,7 +76,7 @@ def test_the_weights_are_those_of_the_loop_that_trains_everything(
     assert made.keys() == wanted.keys()
     for name, tensor in wanted.items():
         np.testing.assert_allclose(made[name], tensor, rtol=0.02, atol=2e-3, err_msg=name)
-    rows = Judged.of(users, users.items, CPU)
+    rows = StoppingRows.of(users, users.items, CPU)
     error = negative_error(learner.fitted(made), rows)
     assert error == pytest.approx(negative_error(learner.fitted(wanted), rows), abs=1e-4)
 
@@ -144,7 +144,7 @@ def test_training_stops_by_the_error_and_keeps_what_it_is_told_to(users: Interac
     best = int(np.argmax(seen))
     assert 0 < best < len(seen) - 1 < epochs - 1
     assert len(seen) - 1 - best == 2
-    error = negative_error(model.network, Judged.of(others, users.items, CPU))
+    error = negative_error(model.network, StoppingRows.of(others, users.items, CPU))
     assert error == pytest.approx(seen[best if keep == "best" else -1], abs=1e-6)
 
 

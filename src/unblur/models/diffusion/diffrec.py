@@ -29,7 +29,7 @@ class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
     kind: ClassVar[str] = "diffrec"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.diffusion.item_diffusion:DiffRecRecommender"
-    learner: ClassVar[str] = "unblur.models.diffusion.item_diffusion:RowLearner"
+    learner: ClassVar[str] = "unblur.models.diffusion.item_diffusion:DiffRecLearner"
     schedule: Schedule = Schedule()
     """How noisy rows become, and in how many steps."""
     denoiser: Denoiser = Denoiser()

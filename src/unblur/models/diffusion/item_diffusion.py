@@ -21,14 +21,14 @@ from unblur.models.diffusion.sampling import Inference
 from unblur.models.diffusion.settings import GONE
 from unblur.randomness import streams, torch_generator
 from unblur.training.learner import Moment, Weights
-from unblur.training.networks import N_co, NetworkRecommender, S_co, below
+from unblur.training.networks import Network_co, NetworkRecommender, NetworkSpec_co, below
 from unblur.training.rows import SparseRows, scored
 
 if TYPE_CHECKING:
     from unblur.models.diffusion.diffrec import DiffRec
 
 
-class RowLearner:
+class DiffRecLearner:
     """Trains a denoiser on the rows of some interactions; rows without any are left out."""
 
     def __init__(
@@ -69,7 +69,7 @@ class RowLearner:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Denoised(NetworkRecommender[S_co, N_co]):
+class Denoised(NetworkRecommender[NetworkSpec_co, Network_co]):
     """A recommender that reverses a diffusion."""
 
     seed: NDArray[np.int64] = learned(1, dtype="int64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,11 +23,12 @@ from unblur.models.diffusion.settings import (
     TimeWeights,
 )
 from unblur.randomness import RNG
+from unblur.registry import resolve
 from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.settings import Optimizer, Stopping
-from unblur.training.trained import TrainedByEpochs
+from unblur.training.trained import START, TrainedByEpochs
 
 if TYPE_CHECKING:
     from unblur.models.diffusion.latent_diffusion import LatentDiffRecRecommender
@@ -121,11 +123,14 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
         digest = None
         if item_embeddings is not None:
             digest = hashlib.sha256(np.ascontiguousarray(item_embeddings, dtype="<f8").tobytes()).hexdigest()
-        return self._started(
+        make_learner = partial(resolve(self.learner), self, item_embeddings=item_embeddings)
+        training: Training[LatentDiffRecRecommender] = resolve(START)(
+            self,
+            make_learner,
             train,
-            {"item_embeddings": item_embeddings},
-            {"item_embeddings": digest},
             rng=rng,
             run=run,
             validation=validation,
+            identity={"item_embeddings": digest},
         )
+        return training

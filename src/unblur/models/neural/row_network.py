@@ -152,14 +152,14 @@ class RowLearner:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class StoppingRows:
     """What a training stops by: rows that the network is shown, and what it should make of each."""
 
     shown: SparseRows
     wanted: SparseRows
 
     @classmethod
-    def of(cls, given: StoppingData, items: Vocabulary, device: torch.device) -> Judged:
+    def of(cls, given: StoppingData, items: Vocabulary, device: torch.device) -> StoppingRows:
         """Rows to give back, or histories and what was held out from them."""
         parts = (given.histories, given.held_out) if isinstance(given, Split) else (given, given)
         made = [SparseRows.of(part.onto(items=items).binarized().matrix, device) for part in parts]
@@ -167,7 +167,7 @@ class Judged:
 
 
 @torch.no_grad()
-def negative_error(network: RowNetwork, judged: Judged) -> float:
+def negative_error(network: RowNetwork, judged: StoppingRows) -> float:
     """Minus the root mean squared error of the probabilities of all cells."""
     table, total, rows = network.table(), 0.0, judged.shown
     for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
@@ -191,7 +191,7 @@ def fit_row_mlp(
         part, given = train.take_users(~chosen), train.take_users(chosen)
     if not part.n_users:
         raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
-    judged = None if spec.patience is None or given is None else Judged.of(given, train.items, on)
+    judged = None if spec.patience is None or given is None else StoppingRows.of(given, train.items, on)
     # The loop counts the epoch that was best as well.
     stopping = None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1)
     plan = Plan(spec.epochs, spec.batch_size, stopping=stopping, judged_by="minus the error")

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -19,24 +18,11 @@ from unblur.experiment.measuring import run_of_seed
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.searching import chooses
 from unblur.experiment.task import Clock
-from unblur.progress import ProgressEvent
+from unblur.progress import ProgressEvent, silent
 from unblur.run import Run
 
 HEARD_EVERY = 0.5
 """Seconds between two looks for an interrupt."""
-
-
-@dataclass(frozen=True)
-class SeedWork:
-    """What one process is given."""
-
-    recipe: str
-    """As TOML."""
-    data: str | None
-    seed: int
-    device: str
-    checkpoints: str
-    threads: int
 
 
 def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
@@ -75,21 +61,21 @@ def trained_beside(
 
     beside = min(workers, len(seeds))
     threads = max(1, torch.get_num_threads() // beside)
-    place, text = None if data is None else str(data), recipe.to_toml()
-    shares = [SeedWork(text, place, seed, run.device, str(run.checkpoints), threads) for seed in seeds]
+    # An observer stays here: what it draws is this process's.
+    quiet, text = run.watched(silent), recipe.to_toml()
     spent: Counter[str] = Counter()
-    run.progress(ProgressEvent("seeds", 0, len(shares)))
+    run.progress(ProgressEvent("seeds", 0, len(seeds)))
     others = set(active_children())
     pool = ProcessPoolExecutor(beside, mp_context=get_context("spawn"))
     try:
-        left = {pool.submit(_worked, share) for share in shares}
+        left = {pool.submit(_worked, text, data, seed, quiet, threads) for seed in seeds}
         while left:
             # Not without end: where another library handles signals, an interrupt is seen only between two waits.
             finished, left = wait(left, timeout=HEARD_EVERY, return_when=FIRST_COMPLETED)
             for one in finished:
                 spent.update(one.result())
             if finished:
-                run.progress(ProgressEvent("seeds", len(shares) - len(left), len(shares)))
+                run.progress(ProgressEvent("seeds", len(seeds) - len(left), len(seeds)))
     except BrokenProcessPool:
         raise ArtifactError(
             "Every process must live until its seed is done; one has ended before. What was kept in "
@@ -107,13 +93,13 @@ def trained_beside(
     return spent
 
 
-def _worked(share: SeedWork) -> dict[str, float]:
+def _worked(text: str, data: str | Path | None, seed: int, run: Run, threads: int) -> dict[str, float]:
+    """Train and measure one seed of a recipe, which is TOML, within a process of its own; the seconds of each stage."""
     import torch
     from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(share.threads)
-    with threadpool_limits(share.threads):
-        recipe = Recipe.from_toml(share.recipe)
-        prepared, clock = recipe.task.prepare(recipe, share.data), Clock()
-        run_of_seed(prepared, share.seed, Run(share.device, checkpoints=Path(share.checkpoints)), clock)
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        recipe, clock = Recipe.from_toml(text), Clock()
+        run_of_seed(recipe.task.prepare(recipe, data), seed, run, clock)
         return dict(clock.seconds)

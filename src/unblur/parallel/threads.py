@@ -12,7 +12,7 @@ from typing import TypeVar
 from threadpoolctl import threadpool_limits
 
 Part = TypeVar("Part")
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 
 _AHEAD = 4
 _lock, _blas = threading.Lock(), threading.Lock()
@@ -20,7 +20,7 @@ _place = threading.local()
 _resting: list[int] = []  # how many threads torch had when the first of those now inside came in
 
 
-def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generator[Result, None, None]:
+def in_threads(work: Callable[[Part], ResultT], parts: Sequence[Part]) -> Generator[ResultT, None, None]:
     """``work(part)`` for each part, in order, as many at a time as torch has threads.
 
     Each part is worked on by one thread, and torch uses no others inside it, so what comes out is the same for any
@@ -33,7 +33,7 @@ def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generat
         return
     with torch_at_rest() as threads, ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
         waiting = iter(parts)
-        running: deque[Future[Result]] = deque()
+        running: deque[Future[ResultT]] = deque()
         try:
             for part in waiting:
                 running.append(pool.submit(work, part))

@@ -247,13 +247,17 @@ def summarise(
 
 
 def winner(found: Comparison, ground: Recipe) -> Recipe:
-    """The best model with the settings chosen for it, as a recipe on the ground of the comparison."""
+    """The best model with the settings chosen for it, as a recipe on the ground of the comparison.
+
+    Running it does not search again.
+    """
     best = found.results[0]
     plain = dict(best.chosen)
     kind = recommender_spec(str(plain.pop("kind")))
     model = spec_from_dict(kind, migrated(kind, plain)[0])
     title = f"{best.name}, first of {len(found.results)} by {found.metric}"
-    return replace(ground.without_numbers().with_model(model), name="winner", title=title)
+    search = replace(ground.search, trials=1)
+    return replace(ground.without_numbers().with_model(model), name="winner", title=title, search=search)
 
 
 def _measurements(

@@ -11,7 +11,6 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.evaluation.metrics import PerUser, discount, metric_at
 from unblur.evaluation.protocol import RankingProtocol
-from unblur.progress import Progress, silent
 from unblur.randomness import RNG
 from unblur.recommender import RecommenderSpec
 from unblur.run import Run
@@ -54,8 +53,7 @@ def measure_arm(
     departures: Departures,
     *,
     rng: RNG | None = None,
-    device: str = "cpu",
-    progress: Progress = silent,
+    run: Run | None = None,
 ) -> Measured:
     """Fit `spec` to `rows`, recommend to the judged users, and compare with what was held out of them.
 
@@ -69,7 +67,7 @@ def measure_arm(
     split = Split(shown, shown, relevant, "utility")
     by_users = spec.stops and not spec.plans()  # by what is held out of some, and no metric of its own rows
     validation = (split if groups.judged_stop else groups.stopping) if by_users else None
-    model = spec.fit_in(Run(device, progress), rows, rng=rng, validation=validation)
+    model = spec.fit_in(run or Run(), rows, rng=rng, validation=validation)
     known = groups.histories.chosen(departures.dislikes_are_held_out)
     ranking = protocol.rank(model, split, exclude=known)
     found = replace(protocol, resamples=0).measure(ranking, split)

@@ -272,8 +272,7 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
                 self.recipe.protocol,
                 self.departures,
                 rng=streams(seed, "downstream")["downstream"],
-                device=run.device,
-                progress=run.progress,
+                run=Run(run.device, run.progress),  # an arm is kept once it is measured, not its training
             )
 
     def sample(self, model: Synthesizer, arm: str, seed: int) -> Interactions:

@@ -46,7 +46,7 @@ check: $(VENV)/.check ## ruff, mypy --strict and the layers
 	exit $$status
 
 size: $(VENV)/.pip ## the counts that the layout is held to; LIST=--list names what was counted
-	@$(BIN)/python -m benchmarks.size $(LIST)
+	@$(BIN)/python -m tests.size $(LIST)
 
 # What users get: the wheel alone, without this working copy, which would hide a file that was not packed.
 wheel: $(VENV)/.pip ## the built wheel with the extra report in an empty environment: `unblur demo` and its page

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks import size
+from tests import size
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "src" / "unblur"

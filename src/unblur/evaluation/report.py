@@ -186,17 +186,14 @@ class Report:
             raise ArtifactError(
                 f"A report must be of schema {SCHEMA}; saw {schema!r}. Read it with the unblur of its time."
             )
-        parts = dict(values)
+        parts = {
+            **values,
+            "measurements": tuple(_measurement(entry) for entry in _list(values, "measurements")),
+            "timings": _build(Timings, values.get("timings", {})),
+            "provenance": _build(Provenance, values.get("provenance", {})),
+            "notes": tuple(_list(values, "notes")),
+        }
         del parts["schema"]
-        measurements = []
-        for entry in _list(parts, "measurements"):
-            known = entry.get("expected")
-            expected = None if known is None else _build(Expected, known)
-            measurements.append(_build(Measurement, {**entry, "expected": expected}))
-        parts["measurements"] = tuple(measurements)
-        parts["timings"] = _build(Timings, parts.get("timings", {}))
-        parts["provenance"] = _build(Provenance, parts.get("provenance", {}))
-        parts["notes"] = tuple(_list(parts, "notes"))
         return _build(cls, parts)
 
     def to_json(self) -> str:
@@ -332,6 +329,11 @@ def _list(parts: Mapping[str, Any], name: str) -> list[Any]:
             f"`{name}` of a report must be a list; saw {entries!r}. The file is damaged or not a report."
         )
     return entries
+
+
+def _measurement(entry: Mapping[str, Any]) -> Measurement:
+    known = entry.get("expected")
+    return _build(Measurement, {**entry, "expected": None if known is None else _build(Expected, known)})
 
 
 def _build(cls: type[RecordT], values: Any) -> RecordT:

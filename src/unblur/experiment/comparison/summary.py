@@ -22,7 +22,7 @@ from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.randomness import streams
 from unblur.registry import recommender_spec
-from unblur.spec import migrated, spec_from_dict
+from unblur.spec import spec_from_dict
 
 RESAMPLES = 1000
 
@@ -253,8 +253,7 @@ def winner(found: Comparison, ground: Recipe) -> Recipe:
     """
     best = found.results[0]
     plain = dict(best.chosen)
-    kind = recommender_spec(str(plain.pop("kind")))
-    model = spec_from_dict(kind, migrated(kind, plain)[0])
+    model = spec_from_dict(recommender_spec(str(plain.pop("kind"))), plain)
     title = f"{best.name}, first of {len(found.results)} by {found.metric}"
     search = replace(ground.search, trials=1)
     return replace(ground.without_numbers().with_model(model), name="winner", title=title, search=search)

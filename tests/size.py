@@ -1,6 +1,6 @@
 """The size of the house: the counts that the rebuild is held to, read from the source alone.
 
-    python -m benchmarks.size [FOLDER]
+    python -m tests.size [FOLDER]
 
 FOLDER is the package's, `src/unblur` of this working copy unless told otherwise, so that an older commit in a worktree
 can be counted by the same rules.

@@ -57,7 +57,7 @@ def golden(folder: str, golden_file: str) -> dict[str, Any]:
     ranking = model.recommend(split.histories.take_users(reference["users"]), k=20)
     pairs = zip(ranking.positions, reference["items"][:, :20], strict=True)
     same = np.mean([len(set(ours) & set(theirs)) / 20 for ours, theirs in pairs])
-    matrix = normalize(split.train).matrix
+    matrix = normalize(split.train)
     spectrum = truncated_svd(matrix, 448, rng=0)
     again = truncated_svd(matrix, 448, rng=0)
     wide, left, right = matrix.astype(np.float64), spectrum.left.astype(float), spectrum.right.astype(float)

@@ -11,11 +11,19 @@ from tests.models.spectral.generated import matrix
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
 from unblur.models.spectral import operator as orders
-from unblur.models.spectral import polynomial as propagations
+from unblur.models.spectral import operator as propagations
 from unblur.models.spectral.bspm import BSPM
 from unblur.models.spectral.flow import Flow
-from unblur.models.spectral.operator import Ordering, columns_taken, normalize, sparse_tensor, start_rows
-from unblur.models.spectral.polynomial import Polynomial, Propagation, fit
+from unblur.models.spectral.operator import (
+    Ordering,
+    Polynomial,
+    Propagation,
+    columns_taken,
+    fit,
+    normalize,
+    sparse_tensor,
+    start_rows,
+)
 
 
 def dense_filter(polynomial: Polynomial, a: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -27,7 +35,7 @@ def dense_filter(polynomial: Polynomial, a: np.ndarray, rows: np.ndarray) -> np.
 @given(seed=st.integers(0, 99), size=st.integers(0, 4), constant=st.sampled_from([0.0, 0.7]))
 def test_rows_go_through_the_polynomial(seed: int, size: int, constant: float) -> None:
     random = np.random.default_rng(seed)
-    a = normalize(Interactions.from_matrix(matrix(30, 20, 0.2, seed))).matrix
+    a = normalize(Interactions.from_matrix(matrix(30, 20, 0.2, seed)))
     rows = matrix(int(random.integers(1, 6)), 20, 0.3, seed + 1)
 
     def response(at: np.ndarray) -> np.ndarray:
@@ -45,7 +53,7 @@ def test_rows_go_through_the_polynomial(seed: int, size: int, constant: float) -
 @given(seed=st.integers(0, 99), size=st.integers(1, 4), slice_size=st.integers(1, 9), width=st.integers(1, 4))
 def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, width: int) -> None:
     random = np.random.default_rng(seed)
-    a = normalize(Interactions.from_matrix(matrix(40, 10, 0.2, seed))).matrix
+    a = normalize(Interactions.from_matrix(matrix(40, 10, 0.2, seed)))
     rows = matrix(width, 10, 0.4, seed + 1)
     polynomial = fit(lambda at: 0.3 + at * np.exp(-at), size)
     before = random.normal(size=(10, width)).astype(np.float32)
@@ -62,7 +70,7 @@ def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, wi
 
 def test_a_thread_uses_its_room_again_without_a_trace() -> None:
     """Blocks of several widths and models one after the other give what a fresh start gives."""
-    a = normalize(generated(300, 200, 4000, rng=0)).matrix
+    a = normalize(generated(300, 200, 4000, rng=0))
     rows = sparse.csr_array(a[:40] > 0).astype(np.float32)
     polynomial = fit(lambda at: at * (1 - at), 2)
     made = []
@@ -98,7 +106,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("always")
 def test_an_ordering_is_a_permutation_and_always_the_same() -> None:
-    a = normalize(generated(500, 400, 9000, rng=3)).matrix
+    a = normalize(generated(500, 400, 9000, rng=3))
     one, again = Ordering.of(a), Ordering.of(a)
     assert np.array_equal(np.sort(one.users), np.arange(500))
     assert np.array_equal(np.sort(one.items), np.arange(400))
@@ -120,7 +128,7 @@ def test_similar_users_and_items_lie_together() -> None:
 
 
 def test_a_small_matrix_stays_as_it_is() -> None:
-    a = normalize(generated(100, 90, 900, rng=0)).matrix
+    a = normalize(generated(100, 90, 900, rng=0))
     found = Ordering.of(a)
     assert np.array_equal(found.items, np.arange(90))
     assert np.array_equal(found.users, np.arange(100))

@@ -30,7 +30,7 @@ def iterative(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def normalized(dense: Any) -> sparse.csr_array:
-    return normalize(Interactions.from_matrix(dense)).matrix
+    return normalize(Interactions.from_matrix(dense))
 
 
 def assert_right(found: Spectrum, a: sparse.csr_array, exact: Any = None) -> None:
@@ -145,7 +145,7 @@ def test_what_a_basis_misses_is_noticed(copies: int, missed: bool) -> None:
 @pytest.mark.parametrize("shape", [(300, 700), (700, 300)])
 def test_values_are_those_of_arpack(shape: tuple[int, int]) -> None:
     """Both ways round: the iteration works on the smaller side."""
-    a = normalize(generated(*shape, 8000, rng=1)).matrix
+    a = normalize(generated(*shape, 8000, rng=1))
     found = truncated_svd(a, 40, rng=0)
     start = np.random.default_rng(0).normal(size=300)
     u, values, _ = svds(a.astype(np.float64), k=40, v0=start)
@@ -163,7 +163,7 @@ def test_an_edge_in_the_wrong_place_costs_time_but_no_accuracy(
 ) -> None:
     """Above the wanted values the filter hides them; then the iteration starts again without it."""
     monkeypatch.setattr(module, "_edge", lambda *_: edge)
-    a = normalize(generated(300, 700, 8000, rng=1)).matrix
+    a = normalize(generated(300, 700, 8000, rng=1))
     assert_right(truncated_svd(a, 40, rng=0), a, values_of(a))
 
 
@@ -180,7 +180,7 @@ def test_the_filter_maps_eigenvalues_there_and_back() -> None:
 
 
 def test_the_edge_lies_near_the_wanted_eigenvalue() -> None:
-    operator = Operator(normalize(generated(3000, 2000, 60_000, rng=2)).matrix)
+    operator = Operator(normalize(generated(3000, 2000, 60_000, rng=2)))
     exact = np.linalg.svd(operator.matrix.toarray().astype(float), compute_uv=False) ** 2
     found = module._edge(operator, 200, torch.Generator().manual_seed(0))
     assert exact[300] < found < exact[130]
@@ -240,7 +240,7 @@ def test_the_same_rng_gives_the_same_bits_and_another_the_same_space(
     cut: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_DENSE_BELOW", cut)
-    a = normalize(generated(200, 300, 3000, rng=1)).matrix
+    a = normalize(generated(200, 300, 3000, rng=1))
     exact = values_of(a)
     rank = int(np.argmax(exact[10:30] - exact[11:31])) + 11
     one, same, other = (truncated_svd(a, rank, rng=rng) for rng in (5, 5, 6))
@@ -275,7 +275,7 @@ def test_a_rank_above_the_smaller_side_is_refused(shape: tuple[int, int]) -> Non
 @pytest.mark.usefixtures("iterative")
 def test_progress_tells_the_residual() -> None:
     events: list[ProgressEvent] = []
-    a = normalize(interactions(matrix(90, 120, 0.1, seed=2))).matrix
+    a = normalize(interactions(matrix(90, 120, 0.1, seed=2)))
     truncated_svd(a, 20, rng=0, progress=events.append)
     assert {event.stage for event in events} == {"find singular vectors"}
     assert events[-1].values is not None
@@ -283,7 +283,7 @@ def test_progress_tells_the_residual() -> None:
 
 
 def test_the_matrix_stays_as_it_was() -> None:
-    a = normalize(interactions(matrix(30, 40, 0.2, seed=2))).matrix
+    a = normalize(interactions(matrix(30, 40, 0.2, seed=2)))
     before = a.toarray()
     truncated_svd(a, 5, rng=0)
     assert np.array_equal(a.toarray(), before)

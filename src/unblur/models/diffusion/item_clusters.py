@@ -63,7 +63,7 @@ def spectral_embeddings(train: Interactions, width: int, *, rng: RNG | None = No
     """V·Σ of the normalised train matrix, (n_items, at most `width`): its leading right singular vectors,
     scaled."""
     rank = min(width, train.n_users, train.n_items)
-    spectrum = truncated_svd(normalize(train).matrix, rank, rng=rng)
+    spectrum = truncated_svd(normalize(train), rank, rng=rng)
     embeddings: NDArray[np.float32] = spectrum.right * spectrum.values.astype(np.float32)
     return embeddings
 

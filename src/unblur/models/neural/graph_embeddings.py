@@ -131,7 +131,7 @@ class _WholeUsers:
     """What the softmax needs to know of train: its rows, and the graph from items to users and back."""
 
     def __init__(self, train: Interactions, device: torch.device) -> None:
-        weights = sparse.csr_array(normalize(train).matrix)
+        weights = normalize(train)
         self.filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
         self.plain = SparseRows.of(train.binarized().matrix, device)
         self.weighted = SparseRows.of(weights, device)
@@ -171,7 +171,7 @@ class _Product(torch.autograd.Function):
 
 def interaction_graph(train: Interactions, device: torch.device | str = "cpu") -> RowBatch:
     """The normalised graph of users and items, symmetric, users first."""
-    weights = normalize(train).matrix
+    weights = normalize(train)
     both = sparse.csr_array(sparse.block_array([[None, weights], [weights.T, None]], format="csr"))
     return SparseRows.of(both, device).all()
 

@@ -1,7 +1,7 @@
 """BSPM, the blurring-sharpening process model: training-free, linear in the history row.
 
 Choi, Hong, Park and Cho, *Blurring-Sharpening Process Models for Collaborative Filtering*, SIGIR 2023,
-arXiv 2211.09324. Symbols: R̃ → `Normalized.matrix`, P = R̃ᵀR̃, V → `Spectrum.right`, T → `Flow.duration`,
+arXiv 2211.09324. Symbols: R̃ → `normalize`, P = R̃ᵀR̃, V → `Spectrum.right`, T → `Flow.duration`,
 K → `Flow.steps`, β → `LowPass.weight`.
 """
 
@@ -21,20 +21,22 @@ from scipy import sparse
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
 from unblur.fitted import StoppingData, learned
-from unblur.models.spectral import polynomial
 from unblur.models.spectral.flow import Flow, degree, response
 from unblur.models.spectral.operator import (
     Operator,
     Ordering,
+    Polynomial,
+    Propagation,
     check_device,
     columns_taken,
     dense,
+    fit_within,
     inverse_root,
+    largest_value,
     normalize,
     sparse_tensor,
     start_rows,
 )
-from unblur.models.spectral.polynomial import Polynomial, Propagation
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent
@@ -126,16 +128,19 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
             )
         train = train.binarized()
         normalized = normalize(train)
-        ordering = Ordering.of(normalized.matrix, run.device)
-        ordered = sparse.csr_array(normalized.matrix[ordering.users])
+        ordering = Ordering.of(normalized, run.device)
+        ordered = sparse.csr_array(normalized[ordering.users])
         vectors = np.zeros((train.n_items, 0), dtype=np.float32)
         values, decoder = np.zeros(0), vectors
         if self.low_pass is not None:
             spectrum = truncated_svd(
-                normalized.matrix, self.low_pass.rank, rng=rng, device=run.device, progress=run.progress
+                normalized, self.low_pass.rank, rng=rng, device=run.device, progress=run.progress
             )
             vectors, values = spectrum.right, spectrum.values
-            start = dense((vectors * normalized.item_root[:, None])[ordering.items], run.device)
+            start = dense(
+                (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[ordering.items],
+                run.device,
+            )
             operator = Operator(columns_taken(ordered, ordering.items), run.device)
             decoder = np.empty_like(vectors)
             decoder[ordering.items] = self._sharpened(operator, start, run.progress).cpu().numpy()
@@ -157,8 +162,8 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
             return response(self, at)[1]
 
-        tolerance = _DECODER_TOLERANCE * polynomial.largest(exact)
-        sharpen = polynomial.fit_within(exact, self.sharpen.degree if self.sharpen else 0, 1.0, tolerance)
+        tolerance = _DECODER_TOLERANCE * largest_value(exact)
+        sharpen = fit_within(exact, self.sharpen.degree if self.sharpen else 0, 1.0, tolerance)
         made = torch.empty_like(start)
         for first in range(0, start.shape[1], operator.block):
             columns = slice(first, first + operator.block)
@@ -222,14 +227,14 @@ class BSPMRecommender(Recommender["BSPM"]):
         def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
             return response(self.spec, at)[0]
 
-        largest = polynomial.largest(exact)
+        largest = largest_value(exact)
         tolerance, known = _TOLERANCE * largest, len(eigenvalues)
         plans = []
         for kept in sorted({0, known, *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < known)}):
             upper = float(eigenvalues[kept - 1]) if kept else 1.0
             if upper <= 0:
                 continue
-            fitted = polynomial.fit_within(exact, degree(self.spec), upper, tolerance)
+            fitted = fit_within(exact, degree(self.spec), upper, tolerance)
             rest = exact(eigenvalues[:kept]) - fitted(eigenvalues[:kept])
             # What grows too far beyond λ_k' is no plan: the rounding errors of its correction would count.
             if np.abs(rest).max(initial=0) <= _CORRECTED * largest:

@@ -1,8 +1,14 @@
-"""The item-item operator ``P = R̃ᵀR̃``: normalisation, an order in which products are fast, and products in blocks."""
+"""The item-item operator ``P = R̃ᵀR̃``: normalisation, an order in which products are fast, products, polynomials.
+
+`Polynomial.apply` multiplies blocks of dense columns, as they suit a GPU; `Propagation` sparse history rows on a CPU: sparse
+in, dense out, with everything between in an order that suits the cache.
+"""
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -17,27 +23,16 @@ from unblur.errors import CapabilityError
 from unblur.models.linear.neighbours import transposed
 
 
-@dataclass(frozen=True, eq=False)
-class Normalized:
-    """``R̃ = D_U^-½ R D_I^-½`` of the 0/1 matrix R, with singular values in [0, 1]."""
+def normalize(train: Interactions) -> sparse.csr_array:
+    """``R̃ = D_U^-½ R D_I^-½`` of the 0/1 matrix R, (n_users, n_items) float32, with singular values in [0, 1].
 
-    matrix: sparse.csr_array
-    """R̃, (n_users, n_items) float32."""
-    item_root: NDArray[np.float32]
-    """(n_items,) the diagonal of D_I^½."""
-    item_inverse_root: NDArray[np.float32]
-    """(n_items,) the diagonal of D_I^-½; 0 for an item that nobody has, so that its scores are finite."""
-
-
-def normalize(train: Interactions) -> Normalized:
-    """Normalise by degrees (BSPM, section 3.1). An empty row or column stays empty."""
-    degrees = train.item_degrees
-    matrix = start_rows(train, degrees, "normalized")
-    return Normalized(matrix, np.sqrt(degrees).astype(np.float32), inverse_root(degrees))
+    BSPM, section 3.1. An empty row or column stays empty.
+    """
+    return start_rows(train, train.item_degrees, "normalized")
 
 
 def inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float32]:
-    """``1/√d``, and 0 where d is 0."""
+    """``1/√d``, and 0 where d is 0, so that the scores of an item that nobody has are finite."""
     return np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1)), 0).astype(np.float32)
 
 
@@ -177,3 +172,233 @@ def check_device(device: str) -> None:
         raise CapabilityError(
             f'No GPU was found for `device="{device}"`. Use "cpu", or a torch build with CUDA.'
         )
+
+
+Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial:
+    """``p(λ) = constant + λ·c(λ)`` with c in Newton's form on points of [0, upper].
+
+    The form is written in ``scale·λ`` with ``scale = 4/upper``, that is on an interval of length 4, where products of
+    distances neither grow nor vanish with the degree.
+
+    With ``P = R̃ᵀR̃`` and ``G = R̃R̃ᵀ`` one has ``p(P) = constant + R̃ᵀ c(G) R̃``, so a p of degree d costs 2d sparse
+    products, and most of the work is on the side of the users.
+    """
+
+    constant: float
+    scale: float
+    nodes: NDArray[np.float64]
+    """The points, times `scale`, in the order of the coefficients."""
+    coefficients: NDArray[np.float64]
+
+    def __call__(self, eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values of p."""
+        inner = np.zeros_like(eigenvalues)
+        for node, coefficient in zip(self.nodes[::-1], self.coefficients[::-1], strict=True):
+            inner = inner * (self.scale * eigenvalues - node) + coefficient
+        return self.constant + eigenvalues * inner
+
+    def apply(self, operator: Operator, block: torch.Tensor) -> torch.Tensor:
+        """``p(P)`` times a block (n_items, columns), a new block."""
+        if not len(self.coefficients):
+            return block * self.constant
+        start = operator.forward @ block
+        inner = start * float(self.coefficients[-1])
+        for node, coefficient in zip(self.nodes[-2::-1], self.coefficients[-2::-1], strict=True):
+            image = operator.backward @ inner
+            inner = torch.addmm(inner, operator.forward, image, beta=-float(node), alpha=self.scale)
+            inner.add_(start, alpha=float(coefficient))
+        result = operator.backward @ inner
+        return result if self.constant == 0 else result.add_(block, alpha=self.constant)
+
+
+def fit(response: Response, size: int, upper: float = 1.0) -> Polynomial:
+    """The polynomial with `size` Newton coefficients that interpolates `response` on [0, upper].
+
+    The points are the squares of those of Chebyshev, which with the constant met at 0 spread the error evenly; they come in
+    Leja's order, in which Newton's form is stable (Reichel, BIT 30, 1990). It is exact when the response is a polynomial of degree `size` or less.
+    """
+    constant, scale = float(response(np.zeros(1))[0]), 4 / upper
+    nodes = _leja(4 * np.cos(np.pi * (2 * np.arange(size) + 1) / (4 * size + 2)) ** 2)
+    coefficients = (response(nodes / scale) - constant) * scale / nodes
+    for j in range(1, size):
+        coefficients[j:] = (coefficients[j:] - coefficients[j - 1]) / (nodes[j:] - nodes[j - 1])
+    return Polynomial(constant, scale, nodes, coefficients)
+
+
+def fit_within(response: Response, size: int, upper: float, tolerance: float) -> Polynomial:
+    """The polynomial of the fewest coefficients, `size` at most, that is within `tolerance` on [0, upper].
+
+    With `size` coefficients where none is, which is exact when the response is a polynomial of degree `size` or less.
+    """
+    for fewer in range(size):
+        candidate = fit(response, fewer, upper)
+        if error(candidate, response, upper) <= tolerance:
+            return candidate
+    return fit(response, size, upper)
+
+
+def error(polynomial: Polynomial, response: Response, upper: float) -> float:
+    """The largest error on [0, upper], on a fine grid."""
+    grid = upper * 0.5 * (1 - np.cos(np.pi * np.linspace(0, 1, 801)))
+    return float(np.abs(polynomial(grid) - response(grid)).max())
+
+
+def largest_value(response: Response) -> float:
+    """The largest absolute value on [0, 1], on a grid."""
+    return float(np.abs(response(np.linspace(0, 1, 201))).max())
+
+
+def _leja(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The points reordered so that each next one is as far as can be from those before it, by product of distances."""
+    if not len(points):
+        return points
+    with np.errstate(divide="ignore"):
+        distances = np.log(np.abs(points[:, None] - points[None, :]))  # −∞ to itself: never chosen twice
+    order, products = [0], distances[0]
+    while len(order) < len(points):
+        order.append(int(np.argmax(products)))
+        products = products + distances[order[-1]]
+    return np.take(points, order)
+
+
+_KEPT = 64_000_000
+_SLICE = 16_384
+"""Users in a slice: what a block of 32 columns says about them fits a processor's second cache."""
+_FEWEST_SLICES = 4
+_USERS_PER_ITEM = 2
+"""From how many users an item on the way by slices is the faster one; measured, see docs/benchmarks.md."""
+_scratch = threading.local()
+_MATRIX: tuple[Any, Any] = (torch.mm, torch.addmm)
+_VECTOR: tuple[Any, Any] = (torch.mv, torch.addmv)
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """``x·p(P)`` for history rows x, ``P = AᵀA``, on a CPU.
+
+    With p written as ``constant + λ·c(λ)``, ``x·p(P) = constant·x + ((x·Aᵀ)·c(AAᵀ))·A``. The first product is of two
+    sparse matrices and nearly free; the last gives the items in their own order; between the two, users and items
+    come in the order that makes the products fastest.
+
+    Where users are many times more than items, a block of them no longer fits a cache and each stored entry would
+    wait for main memory. Then ``x·p(P)`` is worked out on the side of the items, and P is applied slice of users by
+    slice of users, ``y += (y·Aₛᵀ)·Aₛ``, so that no block of all users exists.
+    """
+
+    matrix: sparse.csr_array
+    """A, (n_users, n_items): users in the order they are worked with, items in their own."""
+    item_order: NDArray[np.int32]
+    """(n_items,) the item that comes at each place of the inner products."""
+
+    @cached_property
+    def turned(self) -> sparse.csr_array:
+        """Aᵀ, (n_items, n_users)."""
+        return transposed(self.matrix)
+
+    @cached_property
+    def last(self) -> torch.Tensor:
+        """Aᵀ as a tensor."""
+        return sparse_tensor(self.turned)
+
+    @cached_property
+    def inner(self) -> Operator:
+        """A with its items in the inner order."""
+        return Operator(columns_taken(self.matrix, self.item_order))
+
+    @cached_property
+    def slices(self) -> list[Operator]:
+        """A, slice of users by slice, with its items in the inner order."""
+        whole = columns_taken(self.matrix, self.item_order)
+        return [
+            Operator(sparse.csr_array(whole[start : start + _SLICE]))
+            for start in range(0, whole.shape[0], _SLICE)
+        ]
+
+    @property
+    def by_slices(self) -> bool:
+        """Whether users are so many more than items that they are worked through in slices."""
+        n_users, n_items = self.matrix.shape
+        return n_users > (_FEWEST_SLICES - 1) * _SLICE and n_users >= _USERS_PER_ITEM * n_items
+
+    def add(self, polynomial: Polynomial, rows: sparse.csr_array, scores: torch.Tensor) -> None:
+        """Add ``rows·p(P)`` to `scores`, (n_items, n_rows), in place."""
+        width = rows.shape[0]
+        if polynomial.constant:
+            users = np.repeat(np.arange(width), np.diff(rows.indptr))
+            scores.numpy()[rows.indices, users] += np.float32(polynomial.constant) * rows.data
+        if not len(polynomial.coefficients):
+            return
+        if self.by_slices:
+            self._add_by_slices(polynomial, rows, scores)
+            return
+        n_users, n_items = self.matrix.shape
+        start, state, image = _blocks(width, n_users, n_users, n_items)
+        reached = (rows @ self.turned).tocoo()
+        start.zero_()
+        places = reached.col.astype(np.int64) * width + reached.row
+        start.view(-1)[torch.from_numpy(places)] = torch.from_numpy(reached.data)
+        times, plus_times = _MATRIX if width > 1 else _VECTOR
+        if width == 1:  # as a vector, a single column is multiplied in half the time
+            start, state, image, scores = (block[:, 0] for block in (start, state, image, scores))
+        forward, backward, scale = self.inner.forward, self.inner.backward, polynomial.scale
+        *lower, highest = polynomial.coefficients.tolist()
+        steps = list(zip(polynomial.nodes.tolist(), lower, strict=False))[::-1]
+        if not steps:
+            plus_times(scores, self.last, start, alpha=highest, out=scores)
+            return
+        node, coefficient = steps[0]  # from highest·start: the first step needs no block of its own for that
+        times(backward, start, out=image)
+        plus_times(start, forward, image, beta=coefficient - node * highest, alpha=scale * highest, out=state)
+        for node, coefficient in steps[1:]:
+            times(backward, state, out=image)
+            state.mul_(-node).add_(start, alpha=coefficient)
+            plus_times(state, forward, image, alpha=scale, out=state)
+        plus_times(scores, self.last, state, out=scores)
+
+    def _add_by_slices(self, polynomial: Polynomial, rows: sparse.csr_array, scores: torch.Tensor) -> None:
+        """What `add` does, by Newton's form of c in P instead of AAᵀ: ``x·p(P) = constant·x + (x·c(P))·P``."""
+        n_items, width = scores.shape
+        start, state, other, image = _blocks(
+            width, n_items, n_items, n_items, min(_SLICE, self.matrix.shape[0])
+        )
+        start.zero_()
+        users = np.repeat(np.arange(width), np.diff(rows.indptr))
+        start.numpy()[self._places[rows.indices], users] = rows.data
+        times, plus_times = _MATRIX if width > 1 else _VECTOR
+        if width == 1:
+            start, state, other, image = (block[:, 0] for block in (start, state, other, image))
+
+        def add_product(block: torch.Tensor, scale: float, out: torch.Tensor) -> None:
+            for part in self.slices:
+                of_users = image[: part.matrix.shape[0]]
+                times(part.forward, block, out=of_users)
+                plus_times(out, part.backward, of_users, alpha=scale, out=out)
+
+        torch.mul(start, float(polynomial.coefficients[-1]), out=state)
+        for node, coefficient in zip(polynomial.nodes[-2::-1], polynomial.coefficients[-2::-1], strict=True):
+            torch.mul(state, -float(node), out=other).add_(start, alpha=float(coefficient))
+            add_product(state, polynomial.scale, other)
+            state, other = other, state
+        other.zero_()
+        add_product(state, 1.0, other)
+        scores.index_add_(0, torch.from_numpy(self.item_order), other.view(n_items, width))
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """(n_items,) where each item comes in the inner order."""
+        return np.argsort(self.item_order)
+
+
+def _blocks(width: int, *sizes: int) -> tuple[torch.Tensor, ...]:
+    """Room for blocks of (size, width) each, the thread's last one again where it fits."""
+    floats = sum(sizes) * width
+    room = getattr(_scratch, "room", None)
+    if room is None or len(room) < floats or len(room) > 4 * floats:
+        room = torch.empty(floats)
+        _scratch.room = room if floats <= _KEPT else None
+    ends = np.cumsum([0, *(size * width for size in sizes)])
+    return tuple(room[a:b].view(size, width) for a, b, size in zip(ends[:-1], ends[1:], sizes, strict=True))

@@ -32,6 +32,7 @@ from unblur.models.spectral.operator import (
     Ordering,
     columns_taken,
     dense,
+    inverse_root,
     normalize,
     sparse_tensor,
     start_rows,
@@ -192,8 +193,8 @@ def share(
         )
     train = train.binarized()
     normalized = normalize(train)
-    ordering = Ordering.of(normalized.matrix, device)
-    ordered = sparse.csr_array(normalized.matrix[ordering.users])
+    ordering = Ordering.of(normalized, device)
+    ordered = sparse.csr_array(normalized[ordering.users])
     operator = Operator(columns_taken(ordered, ordering.items), device)
     ranks = tuple(sorted({spec.low_pass.rank for spec in specs if spec.low_pass is not None}))
     powers, low_powers = _sizes(specs)
@@ -201,9 +202,11 @@ def share(
     decoders = torch.empty((low_powers if ranks else 0, n_items, rank), device=device)
     right = torch.empty((n_items, rank), device=device)
     if ranks:
-        vectors = truncated_svd(normalized.matrix, rank, rng=rng, device=device, progress=run.progress).right
-        right = dense((vectors * normalized.item_inverse_root[:, None])[ordering.items], device)
-        decoders[0] = dense((vectors * normalized.item_root[:, None])[ordering.items], device)
+        vectors = truncated_svd(normalized, rank, rng=rng, device=device, progress=run.progress).right
+        right = dense((vectors * inverse_root(train.item_degrees)[:, None])[ordering.items], device)
+        decoders[0] = dense(
+            (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[ordering.items], device
+        )
         for start in range(0, rank, operator.block):
             columns = slice(start, start + operator.block)
             part = decoders[:, :, columns].contiguous()

@@ -3,6 +3,15 @@
 from pathlib import Path
 
 from tests.cli.conftest import Unblur
+from unblur.cli.demo import RECIPES
+from unblur.experiment.recipe.library import load_recipe, shipped
+
+
+def test_all_recipes_of_the_demonstration_are_run_on_one_split() -> None:
+    assert set(RECIPES) == {name for name in shipped() if name.endswith("/demo")}
+    recipes = [load_recipe(name) for name in RECIPES]
+    splits = [(recipe.data, recipe.seed, recipe.task.facts()["split"]) for recipe in recipes]
+    assert splits == splits[:1] * len(splits)
 
 
 def test_demo(unblur: Unblur) -> None:

@@ -187,4 +187,4 @@ def _show(found: Audit) -> None:
     print_table(Table(("", "finding"), findings(found).marked(), title, left=2))
     gates = [[gate.name, "passed" if gate.passed else "FAILED", gate.reason] for gate in found.gates]
     print_table(Table(("gate", "result", "why"), gates, left=3))
-    print_lines(f"note: {note}" for note in found.notes)
+    print_lines(*(f"note: {note}" for note in found.notes))

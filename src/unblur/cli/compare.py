@@ -167,9 +167,9 @@ def show(found: Comparison) -> None:
     print_table(leaderboard(found), f"Accuracy, {found.size['counted']:,} users")
     print_table(beyond_accuracy(found), "Beyond accuracy")
     print_table(costs(found), "Cost")
-    print_lines([found.verdict()])
+    print_lines(found.verdict())
     for name, reason in found.failures.items():
         terminal.err().print(
             f"{name} did not get through: {reason}", style="red", markup=False, soft_wrap=True
         )
-    print_lines(f"note: {note}" for note in found.notes)
+    print_lines(*(f"note: {note}" for note in found.notes))

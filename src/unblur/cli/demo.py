@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unblur.cli import terminal
 from unblur.cli.options import Device
 from unblur.cli.progress import ProgressDisplay
 from unblur.cli.tables import print_lines, print_table
@@ -17,10 +16,13 @@ if TYPE_CHECKING:
     from unblur.data.interactions import Interactions
     from unblur.experiment.comparison.results import Ranked
     from unblur.experiment.ranking import PreparedSplit
-    from unblur.experiment.recipe.schema import Recipe
 
 
-_ORDER = ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
+RECIPES = tuple(
+    f"{family}/demo"
+    for family in ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
+)
+"""What is run, simple models first; all on one split."""
 _HISTORY = range(8, 16)
 """How many items the user has who is shown recommendations."""
 _SHOWN = 5
@@ -35,18 +37,21 @@ def demo(
     """Run every model on the generated demonstration data, and recommend something to somebody."""
     from unblur import experiment
     from unblur.experiment.comparison.results import with_beside
+    from unblur.experiment.recipe.library import load_recipe
 
     if out is not None:
         experiment.check_place(out)
-    recipes = _recipes()
+    recipes = [load_recipe(name) for name in RECIPES]
     with ProgressDisplay() as progress:
         prepared = experiment.prepare(recipes[0], progress=progress)
-    _describe(prepared)
+    train, held_out = prepared.split.train, prepared.split.held_out
+    print_lines(
+        f"Generated data: {train.n_users:,} users, {train.n_items:,} items, {train.n_interactions:,} interactions to "
+        f"learn from, {held_out.n_interactions:,} held out ({prepared.split.method})."
+    )
     outcomes: list[Ranked] = []
     with ProgressDisplay() as progress:
         for recipe in recipes:
-            if not _same_split(prepared.recipe, recipe):
-                prepared = experiment.prepare(recipe, progress=progress)
             shown = recipe if out is None else recipe.with_protocol(with_beside(recipe.protocol))
             ready = replace(prepared, recipe=shown)
             outcomes.append(experiment.measure(ready, device=device, progress=progress))
@@ -54,36 +59,10 @@ def demo(
     if out is not None:
         _write_page(outcomes, prepared, out)
     _show_recommendations(outcomes[-1], prepared.split.histories)
-    console = terminal.out()
-    console.print("Next, with data of your own (a CSV or Parquet file of users and items):")
-    console.print("  unblur fit DATA --out model/", markup=False)
-    console.print("  unblur recommend model/ --histories DATA --out lists.parquet", markup=False)
-
-
-def _recipes() -> list[Recipe]:
-    """The shipped recipes of the demonstration, simple ones first."""
-    from unblur.experiment.recipe.library import load_recipe, shipped
-
-    found = {name.partition("/")[0]: name for name in shipped() if name.endswith("/demo")}
-    order = [family for family in _ORDER if family in found] + [
-        family for family in found if family not in _ORDER
-    ]
-    return [load_recipe(found[family]) for family in order]
-
-
-def _same_split(one: Recipe, other: Recipe) -> bool:
-    parts = [(each.data, each.seed, each.task.facts()["split"]) for each in (one, other)]
-    return parts[0] == parts[1]
-
-
-def _describe(prepared: PreparedSplit) -> None:
-    split = prepared.split
-    users, items = split.train.n_users, split.train.n_items
-    terminal.out().print(
-        f"Generated data: {users:,} users, {items:,} items, {split.train.n_interactions:,} "
-        "interactions to learn from, "
-        f"{split.held_out.n_interactions:,} held out ({split.method}).",
-        soft_wrap=True,
+    print_lines(
+        "Next, with data of your own (a CSV or Parquet file of users and items):",
+        "  unblur fit DATA --out model/",
+        "  unblur recommend model/ --histories DATA --out lists.parquet",
     )
 
 
@@ -103,24 +82,22 @@ def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> N
         found, ground="demo", data=provenance.data, versions=provenance.versions, machine=provenance.machine
     )
     write_pages(found, out)
-    terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+    print_lines(f"written to {out}")
 
 
 def _show_table(outcomes: list[Ranked], names: tuple[str, ...]) -> None:
-    from unblur.document.blocks import Table, number
+    from unblur.document.blocks import Table
+    from unblur.evaluation.report import with_half
 
-    rows = []
-    for outcome in outcomes:
-        row = [outcome.recipe.name]
-        for name in names:
-            entry = outcome.report[name]
-            interval = (
-                "" if entry.low is None or entry.high is None else f" ±{(entry.high - entry.low) / 2:.4f}"
-            )
-            row.append(number(entry.value) + interval)
-        rows.append(
-            [*row, f"{outcome.report.timings.fit_seconds:.2f}", f"{outcome.report.timings.score_seconds:.2f}"]
+    rows = [
+        (
+            outcome.recipe.name,
+            *(with_half(outcome.report[name]) for name in names),
+            f"{outcome.report.timings.fit_seconds:.2f}",
+            f"{outcome.report.timings.score_seconds:.2f}",
         )
+        for outcome in outcomes
+    ]
     users = outcomes[0].report.measurements[0].n_users
     title = f"{users:,} users; ± is half of the 95 % interval"
     print_table(Table(("recipe", *names, "fit s", "score s"), rows, title))
@@ -133,7 +110,7 @@ def _show_recommendations(outcome: Ranked, histories: Interactions) -> None:
     user = next(iter(row for row, size in enumerate(histories.user_degrees) if size in _HISTORY), 0)
     row = histories.take_users([user])
     owned = row.items.take(row.matrix.indices).to_list()
-    print_lines([f"User {row.users.to_list()[0]} has: {', '.join(str(item) for item in owned)}."])
+    print_lines(f"User {row.users.to_list()[0]} has: {', '.join(str(item) for item in owned)}.")
     lines = []
     for item in outcome.model.recommend(row, k=min(_SHOWN, len(row.items))).labels():
         reasons = outcome.model.explain(row, item)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from unblur.cli import terminal
@@ -29,7 +28,7 @@ def print_table(table: Table, title: str = "") -> None:
     terminal.out().print(printed)
 
 
-def print_lines(lines: Iterable[str]) -> None:
+def print_lines(*lines: str) -> None:
     """Print plain lines, each of them whole however long it is."""
     for line in lines:
         terminal.out().print(line, markup=False, soft_wrap=True)
@@ -42,11 +41,9 @@ def print_report(report: Report) -> None:
     table = measurement_table(report.measurements, brief=True)
     print_table(table, f"{report.recipe} · protocol: {report.protocol}")
     print_lines(
-        [
-            *(f"published: {source}" for source in sources(report.measurements)),
-            *(f"note: {note}" for note in report.notes),
-            str(report.timings),
-        ]
+        *(f"published: {source}" for source in sources(report.measurements)),
+        *(f"note: {note}" for note in report.notes),
+        str(report.timings),
     )
 
 

@@ -247,6 +247,12 @@ def measurement_table(measurements: Sequence[Measurement], *, brief: bool = Fals
     return Table(columns[:-1], [row[:-1] for row in cells], caption)
 
 
+def with_half(entry: Measurement) -> str:
+    """The value, and half of its interval if it has one: ``0.3457 ±0.0071``."""
+    low, high = entry.interval
+    return number(entry.value) + ("" if entry.low is None else f" ±{(high - low) / 2:.4f}")
+
+
 def _published(entry: Measurement) -> tuple[str | Cell, ...]:
     """The cells about the expected number of a measurement."""
     if entry.expected is None:

@@ -18,6 +18,7 @@ from unblur.document.blocks import (
 )
 from unblur.document.plots import Axis, interval_plot, line_plot, named_dot_plot
 from unblur.evaluation.metrics import HEAD, MEANINGS, metric_at, parse_metric
+from unblur.evaluation.report import with_half
 from unblur.evaluation.significance import LEVEL, PERMUTATIONS
 from unblur.experiment.comparison.summary import Comparison
 from unblur.experiment.page import dot, made_with, popularity_plot, response_blocks, training_plots
@@ -285,12 +286,10 @@ def _groups(found: Comparison) -> tuple[DocumentBlock, ...]:
     if not found.groups:
         return ()
     sizes = {label: next(iter(models.values())).n_users for label, models in found.groups.items()}
-    rows = []
-    for result in found.results:
-        entries = [models[result.name] for models in found.groups.values()]
-        halves = [(high - low) / 2 for low, high in (entry.interval for entry in entries)]
-        cells = [f"{number(entry.value)} ±{half:.4f}" for entry, half in zip(entries, halves, strict=True)]
-        rows.append((result.name, *cells))
+    rows = [
+        (result.name, *(with_half(models[result.name]) for models in found.groups.values()))
+        for result in found.results
+    ]
     users = [label for label in found.groups if label.startswith("users")]
     shown = found.results[:_MOST_IN_GROUPS]
     plot = interval_plot(

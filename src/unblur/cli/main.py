@@ -47,8 +47,8 @@ class _Commands(TyperGroup):
         except (MemoryError, RuntimeError) as problem:
             if not out_of_memory(problem):
                 raise
-            said = next(iter(str(problem).splitlines()), "it has not")
-            terminal.error(f"The machine must have memory for this; {said}. Take a smaller model.")
+            reason = next(iter(str(problem).splitlines()), "it has not")
+            terminal.error(f"The machine must have memory for this; {reason}. Take a smaller model.")
             code = REFUSED
         except (KeyboardInterrupt, typer.Abort):
             terminal.err().print(
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--debug" in words:
         words = ["--debug", *(word for word in words if word != "--debug")]
     try:
-        with _told_to_end():
+        with _ended_by_signal():
             app(args=words, prog_name="unblur")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -120,8 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _told_to_end() -> Iterator[None]:
-    """Being told to end (SIGTERM) is an interrupt inside, so that processes of one's own are ended as well."""
+def _ended_by_signal() -> Iterator[None]:
+    """Treat SIGTERM as an interrupt, so that the processes that a command started end as well."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

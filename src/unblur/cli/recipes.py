@@ -51,9 +51,9 @@ def translate(
         raise ArtifactError(
             f"The recipe must be a new file; {out} is there already. Give another, or --overwrite."
         )
-    made = translated(command, system=system)
-    text = made.recipe.to_toml()
-    for remark in made.notes:
+    translation = translated(command, system=system)
+    text = translation.recipe.to_toml()
+    for remark in translation.notes:
         terminal.note(f"note: {remark}")
     print(text, end="")
     if out is not None:

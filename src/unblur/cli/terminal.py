@@ -1,4 +1,4 @@
-"""What the command line writes to: results on stdout, everything else on stderr."""
+"""The consoles of the command line: results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 

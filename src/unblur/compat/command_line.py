@@ -68,7 +68,7 @@ class Program:
     """A program whose command lines are translated."""
 
     title: str
-    """What messages call it: ``BSPM's main.py``."""
+    """Its name in messages: ``BSPM's main.py``."""
     options: Mapping[str, Option]
     """Every option that it has, by name."""
     recipe: Callable[[Given], tuple[Recipe, Sequence[str]]]
@@ -98,7 +98,7 @@ def one_of(what: str, *values: Any) -> Callable[[Any], Any]:
 
 
 def from_text(value: Any) -> Any:
-    """What a string stands for in Python: ``"[300]"`` is a list. Other strings stay, as does what is no string.
+    """The Python literal in a string, such as the list in ``"[300]"``. Any other value is itself.
 
     Only literals are read, nothing is executed.
     """
@@ -216,8 +216,8 @@ def did_you_mean(name: str, known: Iterable[str], dashes: str = "") -> str:
     empty if none is near."""
     alike = {_folded(each): each for each in known}
     near = get_close_matches(name, alike.values(), n=1)
-    found = alike.get(_folded(name)) or next(iter(near), "")
-    return f" Did you mean '{dashes}{found}'?" if found else ""
+    closest = alike.get(_folded(name)) or next(iter(near), "")
+    return f" Did you mean '{dashes}{closest}'?" if closest else ""
 
 
 def _folded(name: str) -> str:

@@ -115,7 +115,7 @@ _LATENT: Mapping[str, Option] = {
 """Those of the latent models; any of them tells that it is one."""
 
 _OTHER_NAMES = {"mlp_dims": "dims", "wd": "weight_decay"}
-"""What some of the four programs call options of the others."""
+"""Names in some of the four programs for options of the others."""
 
 _IGNORED: Mapping[str, Option] = {
     "cuda": Option(_truth, False, irrelevant=_DEVICE, flag=True),

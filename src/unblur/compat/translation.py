@@ -32,7 +32,7 @@ class Translation:
     """Whose command line it is: a key of `SYSTEMS`."""
     recipe: Recipe
     notes: tuple[str, ...] = ()
-    """What was left out, and why."""
+    """Options that were left out, with the reasons, and departures from the program."""
 
 
 def translate(command: str, *, system: str | None = None) -> Translation:
@@ -71,12 +71,12 @@ def _recognized(script: str, arguments: list[str]) -> str:
     own = [name for name, program in SYSTEMS.items() if script.endswith(program.script)]
     if len(own) == 1:
         return own[0]
-    given = option_names(arguments)
-    known = {name: sum(option in program.options for option in given) for name, program in SYSTEMS.items()}
+    names = option_names(arguments)
+    known = {system: sum(name in program.options for name in names) for system, program in SYSTEMS.items()}
     best = [name for name, count in known.items() if count == max(known.values()) > 0]
     require(
         len(best) == 1,
         f"A command line must be that of one of {', '.join(SYSTEMS)}; its options "
-        f"({', '.join(given[:5]) or 'none'}) do not tell which. Name it with --system.",
+        f"({', '.join(names[:5]) or 'none'}) do not tell which. Name it with --system.",
     )
     return best[0]

@@ -93,9 +93,9 @@ def judge(
     row = np.arange(n_users, dtype=np.int64) * n_items
     pairs = np.repeat(row, relevant) + relevance.indices
     places = positions + row[:, None]
-    found = np.searchsorted(pairs, places)
+    index = np.searchsorted(pairs, places)
     # A last pair that no place equals keeps the search of an empty table in bounds.
-    hit = (np.append(pairs, -1)[found] == places) & (positions >= 0)
+    hit = (np.append(pairs, -1)[index] == places) & (positions >= 0)
     counts = None if popularity is None else popularity.astype(np.int64)
     return JudgedLists(positions=positions, hit=hit, relevant=relevant, popularity=counts)
 
@@ -360,7 +360,7 @@ MEANINGS = {
     "diversity": "mean of 1 − cosine of the training users of two items, over all pairs in a list (Ziegler et al., WWW "
     "2005)",
 }
-"""What each measure is, in a line."""
+"""Each measure in a line."""
 
 
 def popularity_lift(
@@ -419,9 +419,9 @@ def recall_within(
     positions: NDArray[np.int32], held_out: Interactions, items: NDArray[np.bool_], k: int
 ) -> NDArray[np.float64]:
     """(n_users,) recall@k of the held-out items among `items`; NaN for users with none of them held out."""
-    kept = held_out.keep(items[held_out.matrix.indices])
-    values = per_user(positions, kept.matrix, ["recall"], [k])[f"recall@{k}"].copy()
-    values[kept.user_degrees == 0] = np.nan
+    relevant = held_out.keep(items[held_out.matrix.indices])
+    values = per_user(positions, relevant.matrix, ["recall"], [k])[f"recall@{k}"].copy()
+    values[relevant.user_degrees == 0] = np.nan
     return values
 
 

@@ -31,7 +31,7 @@ _BATCH = 1024
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a protocol measured on one split."""
+    """The measurements of a protocol on one split."""
 
     measurements: tuple[Measurement, ...]
     """One for each metric at each cut-off, metric by metric."""
@@ -95,7 +95,7 @@ class RankingProtocol:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What will be measured, in order: ``recall@20``, ``ndcg@20``."""
+        """The names of all measurements, in order: ``recall@20``, ``ndcg@20``."""
         return tuple(metric_at(metric, k) for metric in self.metrics for k in self.cutoffs)
 
     def evaluate(
@@ -254,12 +254,12 @@ def _rank(
 
 
 def _scores(scorer: Scorer, batch: Interactions) -> NDArray[np.float32]:
-    """What a scorer gives for some rows, checked, in an array of its own."""
-    given = np.asarray(scorer.score(batch))
-    if given.shape != batch.matrix.shape:
+    """The scores of some rows, checked, in a fresh array."""
+    scores = np.asarray(scorer.score(batch))
+    if scores.shape != batch.matrix.shape:
         raise DataError(
             f"Scores must have one row a user and one column an item, {batch.matrix.shape}; "
-            f"saw {given.shape}. Mend the scorer."
+            f"saw {scores.shape}. Mend the scorer."
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `top_k` refuses
-        return np.array(given, dtype=np.float32, order="C")
+        return np.array(scores, dtype=np.float32, order="C")

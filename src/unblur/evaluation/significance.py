@@ -140,19 +140,19 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]
 
     Rejecting where an adjusted value is below α keeps the chance of any false rejection below α.
     """
-    given = np.asarray(p_values, dtype=np.float64)
-    if given.ndim != 1 or not bool(((given >= 0) & (given <= 1)).all()):
-        raise DataError(f"P-values must be a row of numbers between 0 and 1; saw {given.tolist()}.")
-    order = np.argsort(given, kind="stable")
-    stepped = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
-    adjusted = np.empty_like(given)
+    raw = np.asarray(p_values, dtype=np.float64)
+    if raw.ndim != 1 or not bool(((raw >= 0) & (raw <= 1)).all()):
+        raise DataError(f"P-values must be a row of numbers between 0 and 1; saw {raw.tolist()}.")
+    order = np.argsort(raw, kind="stable")
+    stepped = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
+    adjusted = np.empty_like(raw)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two models beside each other."""
+    """The difference between two models, over the same users."""
 
     one: int
     other: int
@@ -216,11 +216,11 @@ def differences(
 
 def _table(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The values as (n_users, n_columns) float64, checked."""
-    given = np.asarray(values, dtype=np.float64)
-    table = given[:, None] if given.ndim == 1 else given
+    array = np.asarray(values, dtype=np.float64)
+    table = array[:, None] if array.ndim == 1 else array
     if table.ndim != 2 or not len(table):
         raise DataError(
-            f"There must be one row of values for each of at least one user; saw shape {given.shape}."
+            f"There must be one row of values for each of at least one user; saw shape {array.shape}."
         )
     if not bool(np.isfinite(table).all()):
         raise DataError("Values must be finite to have a mean; saw NaN or infinity. Leave such users out.")

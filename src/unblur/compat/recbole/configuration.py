@@ -110,7 +110,7 @@ _MACHINE = "it says only where and how that program runs"
 _LOGGING = "it says only what that program logs"
 _FILES = "nothing of the kind is written: data are read and split again from the seed"
 _OTHER_MODELS = "these models do not use it"
-_SIDE = "these models see interactions and nothing beside them"
+_SIDE = "these models see interactions and nothing else"
 _EXACT = "scores of a row do not depend on the batch"
 _NO_NEGATIVES = "these models draw no negative items"
 
@@ -308,7 +308,7 @@ def parameters(model: str) -> dict[str, Parameter]:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What RecBole's ``Config`` is: every option with its value. Index it by name."""
+    """Every option with its value, as RecBole's ``Config``. Index it by name."""
 
     model: str
     """``DiffRec`` or ``LDiffRec``."""

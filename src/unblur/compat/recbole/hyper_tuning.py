@@ -100,7 +100,7 @@ def run_hyper(
         "sampler": algo,
         "patience": early_stop,
     }
-    found = searched(
+    search = searched(
         prepared,
         Run(device, progress),
         spec_from_dict(Search, settings),
@@ -108,19 +108,21 @@ def run_hyper(
         store=None if folder is None else Path(folder),
         given=False,  # RecBole tries the values of the file alone
     )
-    said = (*configuration.notes, *notes, *found.notes())
-    outcome = experiment.measure(prepared, chosen=found.spec, notes=said, device=device, progress=progress)
+    remarks = (*configuration.notes, *notes, *search.notes())
+    outcome = experiment.measure(
+        prepared, chosen=search.spec, notes=remarks, device=device, progress=progress
+    )
     return HyperTuning(
-        best_params=dict(found.best.point),
-        best_score=found.best.value or 0.0,
+        best_params=dict(search.best.point),
+        best_score=search.best.value or 0.0,
         best_test_result=result_of(configuration, outcome.evaluations[0]),
         params2result={
             ", ".join(f"{name}:{value}" for name, value in trial.point.items()): trial.value
-            for trial in found.trials
+            for trial in search.trials
         },
-        study=found,
+        study=search,
         outcome=outcome,
-        notes=said,
+        notes=remarks,
     )
 
 

@@ -25,11 +25,11 @@ from unblur.progress import Progress, silent
 from unblur.recommender import Recommender, load
 
 CONFIGURATION = "recbole.json"
-"""The file, beside recipe, report and model, that keeps RecBole's configuration of a run."""
+"""The file, next to recipe, report and model, that keeps RecBole's configuration of a run."""
 
 
 class Loaded(NamedTuple):
-    """What `load_data_and_model` gives, in the order of RecBole's tuple."""
+    """A saved run: the entries of RecBole's tuple, in its order."""
 
     config: Configuration
     model: Recommender
@@ -73,9 +73,9 @@ def run_recbole(
     if place is not None:
         experiment.write_folder(place, outcome)
         options = {name: configuration.values[name] for name in configuration.given}
-        kept = {"model": configuration.model, "dataset": configuration.dataset, "options": options}
+        record = {"model": configuration.model, "dataset": configuration.dataset, "options": options}
         with replacing(place / CONFIGURATION) as stream:
-            stream.write((json.dumps(kept, indent=1) + "\n").encode())
+            stream.write((json.dumps(record, indent=1) + "\n").encode())
     best = _validated(configuration, prepared, outcome.model)
     return {
         "best_valid_score": None if best is None else best[configuration["valid_metric"].lower()],
@@ -98,16 +98,16 @@ def objective_function(
 
 
 def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) -> Loaded:
-    """What `run_recbole` saved, and its data, read and split as they were.
+    """Load what `run_recbole` saved, and its data, read and split as they were.
 
     `model_file` is the folder that `run_recbole` names. Raises `ArtifactError` where it is none, or where the data
     are no longer those of the run.
     """
     folder = Path(model_file)
     try:
-        kept = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
+        record = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        configuration = configure(kept["model"], kept["dataset"], kept["options"])
+        configuration = configure(record["model"], record["dataset"], record["options"])
         fingerprints = report["provenance"]["data"]
     except (OSError, UnicodeError, json.JSONDecodeError, KeyError, TypeError) as problem:
         raise ArtifactError(
@@ -136,7 +136,7 @@ def prepared_for(configuration: Configuration, *, progress: Progress = silent) -
     file = _file(configuration)
     recipe = recipe_of(configuration, own_file=file is not None)
     prepared = experiment.prepare(recipe, data=file, progress=progress)
-    # That a file of one's own takes the place of the recipe's data is no news here: the recipe was made for it.
+    # The recipe was written for this file, so the note that it takes the place of the recipe's data is left out.
     return prepared if file is None else replace(prepared, notes=())
 
 

@@ -23,9 +23,8 @@ from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
 from unblur.synthesis.latent_synthesizer import LatentSynthesizer
 from unblur.synthesis.settings import LatentDiffusion
 from unblur.synthesis.synthesizer import RealCounts
-from unblur.training.devices import check_device
 from unblur.training.learner import Learner, Moment, Weights
-from unblur.training.loop import Training
+from unblur.training.loop import Training, check_device
 from unblur.training.networks import frozen
 from unblur.training.private import train_privately
 from unblur.training.run import checkpoints_of, identity_of, seed_of

@@ -22,10 +22,9 @@ from unblur.errors import CapabilityError, UnblurError
 from unblur.progress import ProgressEvent
 from unblur.run import Run
 from unblur.training.checkpoints import Checkpoint, CheckpointFolder
-from unblur.training.devices import check_device
 from unblur.training.learner import Learner, Moment
 from unblur.training.optimizers import clip, make_optimizer, optimizer_state, restore_optimizer
-from unblur.training.settings import Plan
+from unblur.training.settings import Plan, Precision
 
 Trained = TypeVar("Trained")
 EVENT_SECONDS = 1.0
@@ -251,6 +250,24 @@ class Training(Generic[Trained]):
         for place, optimizer in enumerate(self._optimizers):
             restore_optimizer(optimizer, _below(tensors, f"optimizer.{place}."))
         self.history = [EpochReport(**report) for report in found.record["history"]]
+
+
+def check_device(device: str, precision: Precision = "float32") -> torch.device:
+    """The device by name. Raises `CapabilityError` for one that is not here, or that lacks bfloat16 where it
+    is wanted."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as problem:
+        raise CapabilityError(
+            f'The device must be one that torch knows, such as "cpu" or "cuda"; {problem}.'
+        ) from None
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise CapabilityError(f'Device {device!r} needs a GPU that torch can use; there is none. Use "cpu".')
+    if wanted.type == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
+        raise CapabilityError(
+            f'Precision "bfloat16" needs a GPU that has it; {device!r} has not. Use "float32".'
+        )
+    return wanted
 
 
 def epoch_chance(seed: int, epoch: int, n_rows: int, device: torch.device) -> tuple[Tensor, torch.Generator]:

@@ -18,9 +18,8 @@ from unblur.recommender import Recommender
 from unblur.run import Run
 from unblur.spec import Spec, spec_to_dict
 from unblur.training.checkpoints import CheckpointFolder, recorded_seed
-from unblur.training.devices import check_device
 from unblur.training.learner import Learner
-from unblur.training.loop import Training
+from unblur.training.loop import Training, check_device
 from unblur.training.stopping import Judge, carve, given
 
 Model = TypeVar("Model", bound=Recommender)

@@ -21,9 +21,8 @@ from unblur.models.diffusion.histories import row_keys
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.run import Run
-from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights
-from unblur.training.loop import Training
+from unblur.training.loop import Training, check_device
 from unblur.training.networks import NetworkRecommender, least_kept
 from unblur.training.settings import Plan
 

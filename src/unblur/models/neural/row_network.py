@@ -27,9 +27,8 @@ from unblur.fitted import StoppingData
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.run import Run
-from unblur.training.devices import check_device
 from unblur.training.learner import Moment, Weights
-from unblur.training.loop import Training
+from unblur.training.loop import Training, check_device
 from unblur.training.networks import NetworkRecommender, dropped, frozen
 from unblur.training.rows import RowBatch, SparseRows, scored
 from unblur.training.settings import Plan, Stopping

@@ -293,7 +293,13 @@ class _Origin:
 
     def get(self, download: Download, folder: Path) -> bool:
         """Get one file into `folder`, unpacked. Returns whether some of it had arrived before."""
-        address, target = self._address_of(download), folder / download.save_as
+        address, target = download.address, folder / download.save_as
+        if self.base is not None:
+            address = f"{self.base.rstrip('/')}/{download.address.rpartition('/')[2]}"
+        if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
+            raise DataError(
+                f"An address to fetch from must begin with https:// or http://; saw {address!r}. Correct it."
+            )
         wanted_files = [folder / kept for kept in download.members.values()] or [target]
         if all(file.is_file() for file in wanted_files):
             return True
@@ -315,16 +321,6 @@ class _Origin:
         else:
             part.replace(target)
         return resumed
-
-    def _address_of(self, download: Download) -> str:
-        whole = download.address
-        if self.base is not None:
-            whole = f"{self.base.rstrip('/')}/{download.address.rpartition('/')[2]}"
-        if urllib.parse.urlsplit(whole).scheme not in ("http", "https"):
-            raise DataError(
-                f"An address to fetch from must begin with https:// or http://; saw {whole!r}. Correct it."
-            )
-        return whole
 
     def _transferred(self, download: Download, address: str, part: Path) -> bool:
         """Fill `part` to its end, however often the connection breaks. Returns whether it broke."""

@@ -11,12 +11,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from unblur.data.formats.columns import IGNORE, Role, choose_columns, described
 from unblur.data.formats.opening import (
     FORMATS,
+    IGNORE,
     FileFormat,
     Opened,
+    Role,
     checked_path,
+    choose_columns,
+    described,
     guess_format,
     is_adjacency,
     open_adjacency,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unblur.cli import terminal
 from unblur.cli.options import Overwrite, reads_data
 from unblur.cli.progress import ProgressDisplay
 from unblur.cli.tables import print_lines, print_table
@@ -127,7 +126,7 @@ def audit(
     _show(found)
     if out is not None:
         _write(found, out)
-        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+        print_lines(f"written to {out}")
     if found.failed():
         raise typer.Exit(FAILED)
 

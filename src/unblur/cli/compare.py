@@ -121,12 +121,10 @@ def compare(
     write_pages(found, out)
     Cache(out).write({WINNER: comparison.winner(found, lineup.ground).to_toml()})
     show(found)
-    terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+    print_lines(f"written to {out}")
     source = data or "DATA"
-    terminal.out().print(
+    print_lines(
         f"to use the first: unblur fit {source} --model {out / WINNER} --out model/",
-        markup=False,
-        soft_wrap=True,
     )
     if found.failures:
         raise typer.Exit(FAILED)

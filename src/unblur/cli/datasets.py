@@ -9,7 +9,7 @@ import typer
 
 from unblur.cli import terminal
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_table
+from unblur.cli.tables import print_lines, print_table
 
 if TYPE_CHECKING:
     from unblur.data.catalogue.listing import Dataset
@@ -77,7 +77,7 @@ def fetch(
     with ProgressDisplay() as progress:
         place = datasets.fetch(wanted, folder=folder, address=address, progress=progress)
     unknown = all(content.fingerprint is None for way in wanted.readings for content in way.parts.values())
-    terminal.out().print(f"{wanted.name} is in {place}", markup=False, soft_wrap=True)
+    print_lines(f"{wanted.name} is in {place}")
     if unknown:
         terminal.note("its content is not known by fingerprint: sizes were checked where they are known")
     terminal.note(f"please cite: {wanted.citation}")
@@ -98,7 +98,7 @@ def verify(
     with ProgressDisplay() as progress:
         checks = datasets.verify(name, data, progress=progress)
     if not checks:
-        terminal.out().print(f"{name} is generated: there is no copy to verify", markup=False)
+        print_lines(f"{name} is generated: there is no copy to verify")
         return
     rows = [
         [

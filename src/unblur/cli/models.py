@@ -10,7 +10,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, DataPath, Device, Overwrite, Settings, UnknownItems, reads_data
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_report, print_table
+from unblur.cli.tables import print_lines, print_report, print_table
 from unblur.errors import DataError, RecipeError, nearest
 
 if TYPE_CHECKING:
@@ -58,13 +58,11 @@ def fit(
     for remark in fitted.notes:
         terminal.note(f"note: {remark}")
     train = fitted.train
-    console = terminal.out()
-    console.print(
+    print_lines(
         f"{chosen.model.kind} fitted to {train.n_users:,} users, {train.n_items:,} items and "
         f"{train.n_interactions:,} interactions in {fitted.seconds:.1f} s",
-        soft_wrap=True,
     )
-    console.print(f"written to {out}", markup=False, soft_wrap=True)
+    print_lines(f"written to {out}")
 
 
 @reads_data
@@ -107,7 +105,7 @@ def evaluate(
 
         with replacing(out) as stream:
             stream.write(report.to_json().encode())
-        terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+        print_lines(f"written to {out}")
 
 
 @reads_data
@@ -153,10 +151,8 @@ def recommend(
         _show_lists(ranking)
     else:
         ranking.write_parquet(out)
-        terminal.out().print(
+        print_lines(
             f"{len(ranking.users):,} users, up to {ranking.k} items each, written to {out}",
-            markup=False,
-            soft_wrap=True,
         )
 
 

@@ -10,7 +10,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
 from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_report
+from unblur.cli.tables import print_lines, print_report
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -94,4 +94,4 @@ def keep(outcome: Outcome[Any, Any], out: Path, *, study: Study[Any] | None = No
     from unblur.experiment.folder import write_folder
 
     write_folder(out, outcome, study=study, overwrite=overwrite)
-    terminal.out().print(f"written to {out}", markup=False, soft_wrap=True)
+    print_lines(f"written to {out}")

@@ -10,6 +10,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.options import DataPath, Device, Overwrite, Settings, reads_data
 from unblur.cli.progress import ProgressDisplay
+from unblur.cli.tables import print_lines
 from unblur.errors import RecipeError
 
 
@@ -94,19 +95,13 @@ def synthesize(
         )
     for remark in made.notes:
         terminal.note(f"note: {remark}")
-    console = terminal.out()
-    console.print(
+    print_lines(
         f"{chosen.model.kind} fitted to {made.train.n_users:,} users in {made.fit_seconds:.1f} s; {made.n_users:,} "
         f"synthetic users with {made.n_pairs:,} pairs in {made.sample_seconds:.1f} s",
-        soft_wrap=True,
     )
-    for line in made.synthesizer.notes:
-        console.print(f"note: {line}", markup=False, soft_wrap=True)
-    console.print(f"written to {out}", markup=False, soft_wrap=True)
+    print_lines(*(f"note: {line}" for line in made.synthesizer.notes), f"written to {out}")
     if keep_out is not None:
         real = out / "real"
-        console.print(
+        print_lines(
             f"audit it: unblur audit {real}/train.parquet {out}/synthetic.parquet --holdout {real}/kept.parquet",
-            markup=False,
-            soft_wrap=True,
         )

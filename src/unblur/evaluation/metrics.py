@@ -54,8 +54,8 @@ class JudgedLists:
     @cached_property
     def precision_at_hits(self) -> NDArray[np.float64]:
         """The sum of precision@r over the ranks r <= k of hits, at column k - 1, (n_users, n_places)."""
-        rank = np.arange(1, self.hit.shape[1] + 1)
-        return np.cumsum(np.where(self.hit, self.hits / rank, 0.0), axis=1)
+        precision = self.hits / np.arange(1, self.hit.shape[1] + 1)
+        return np.cumsum(np.where(self.hit, precision, 0.0), axis=1)
 
     def most(self, k: int) -> NDArray[np.int64]:
         """min(k, |relevant|): the most hits that k places can hold, (n_users,)."""
@@ -96,8 +96,7 @@ def judge(
     index = np.searchsorted(pairs, places)
     # A last pair that no place equals keeps the search of an empty table in bounds.
     hit = (np.append(pairs, -1)[index] == places) & (positions >= 0)
-    counts = None if popularity is None else popularity.astype(np.int64)
-    return JudgedLists(positions=positions, hit=hit, relevant=relevant, popularity=counts)
+    return JudgedLists(positions, hit, relevant, None if popularity is None else popularity.astype(np.int64))
 
 
 def _canonical(matrix: sparse.csr_array) -> sparse.csr_array:
@@ -181,8 +180,7 @@ def ndcg(lists: JudgedLists, k: int) -> NDArray[np.float64]:
 
 def mrr(lists: JudgedLists, k: int) -> NDArray[np.float64]:
     """1 / rank of the first hit if that is <= k, else 0 (Kantor & Voorhees, The TREC-5 Confusion Track)."""
-    first = lists.hit[:, :k].argmax(axis=1)
-    return np.where(lists.hits[:, k - 1] > 0, 1.0 / (first + 1), 0.0)
+    return np.where(lists.hits[:, k - 1] > 0, 1.0 / (lists.hit[:, :k].argmax(axis=1) + 1), 0.0)
 
 
 def average_precision(lists: JudgedLists, k: int) -> NDArray[np.float64]:

@@ -281,9 +281,7 @@ def is_adjacency(sample: Sample, file: Path) -> bool:
     """Whether the lines are ``user item item …``. Raises `DataError` where they could as well be columns."""
     numbers = all(re.fullmatch(r"[0-9]+(?: +[0-9]+)* *", line) for line in sample.lines)
     widths = {len(line.split()) for line in sample.lines} if numbers else set()
-    if len(widths) > 1:
-        return True
-    if file.suffix.lower() == ".txt" and widths and max(widths) > 2:
+    if file.suffix.lower() == ".txt" and len(widths) == 1 and max(widths) > 2:
         raise DataError(
             f"The format must be clear; every line of {file} has {max(widths)} numbers, which could be a user and "
             "items or columns. Pass ",
@@ -292,7 +290,7 @@ def is_adjacency(sample: Sample, file: Path) -> bool:
             Argument("format", "csv"),
             ".",
         )
-    return False
+    return len(widths) > 1
 
 
 def open_delimited(

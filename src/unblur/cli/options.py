@@ -35,7 +35,10 @@ Checkpoints: TypeAlias = Annotated[
 Trials: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        "--trials", min=1, help="The most settings that are tried; the first is the model as given."
+        "--trials",
+        min=1,
+        help="The most settings that are tried, the first being the model as given; else as the recipe's section search "
+        "says, or 20.",
     ),
 ]
 Seconds: TypeAlias = Annotated[

@@ -83,7 +83,7 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     from unblur.experiment.recipe.library import load_recipe
     from unblur.models.neural.fast.row_kernels import Kernels, kernels
     from unblur.models.neural.fast.row_training import RowTraining
-    from unblur.models.neural.row_network import RowLearner
+    from unblur.models.neural.row_mlp import RowLearner
     from unblur.parallel.threads import torch_at_rest
     from unblur.training.learner import Moment
 
@@ -125,7 +125,7 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     from unblur.experiment.recipe.library import load_recipe
     from unblur.models.neural.fast.pair_kernels import pair_kernels
     from unblur.models.neural.fast.pair_training import PairStepper
-    from unblur.models.neural.pair_network import PairLearner
+    from unblur.models.neural.neumf import PairLearner
     from unblur.parallel.threads import blas_at_rest
     from unblur.training.learner import Moment
 

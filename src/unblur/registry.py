@@ -102,7 +102,7 @@ SYNTHESIZERS = Registry(
         "diffrec-sampler": "unblur.synthesis.samplers.diffrec_sampler:DiffRecSampler",
         "flipped-users": "unblur.synthesis.samplers.flipped_users:FlippedUsers",
         "independent-items": "unblur.synthesis.samplers.independent_items:IndependentItems",
-        "multi-vae": "unblur.synthesis.multi_vae:MultiVAE",
+        "multi-vae": "unblur.synthesis.sdrm:MultiVAE",
         "sdrm": "unblur.synthesis.sdrm:SDRM",
     },
     "unblur.synthesizers",

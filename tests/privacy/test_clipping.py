@@ -8,7 +8,7 @@ import torch
 
 from unblur.data.interactions import Interactions
 from unblur.privacy.clipping import Uses, clipped_gradients
-from unblur.synthesis.autoencoder_training import AutoencoderLearner
+from unblur.synthesis.fitting import AutoencoderLearner
 from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
 from unblur.synthesis.settings import LatentDiffusion, VariationalAutoencoder
 from unblur.training.learner import Moment

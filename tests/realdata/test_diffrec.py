@@ -11,8 +11,7 @@ import pytest
 
 from unblur.data.catalogue.copies import load
 from unblur.data.interactions import Interactions
-from unblur.models.diffusion.diffrec import DiffRec
-from unblur.models.diffusion.item_diffusion import DiffRecRecommender
+from unblur.models.diffusion.diffrec import DiffRec, DiffRecRecommender
 from unblur.models.diffusion.sampling import denoise, reverse_chain
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Denoiser, Sampling

@@ -15,10 +15,8 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.errors import SpecError
 from unblur.models.linear.factors import TruncatedSVD
-from unblur.models.neural.neumf import NeuMF
-from unblur.models.neural.pair_network import PairNetwork, _Sides
-from unblur.models.neural.row_mlp import RowMLP
-from unblur.models.neural.row_network import RowNetwork, StoppingRows, negative_error
+from unblur.models.neural.neumf import NeuMF, PairNetwork, _Sides
+from unblur.models.neural.row_mlp import RowMLP, RowNetwork, StoppingRows, negative_error
 from unblur.training.rows import SparseRows
 from unblur.training.settings import Optimizer
 

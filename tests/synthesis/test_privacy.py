@@ -14,8 +14,7 @@ from unblur.errors import CapabilityError, DataError, SpecError
 from unblur.privacy.accountant import Privacy
 from unblur.registry import synthesizer_spec
 from unblur.spec import spec_from_dict
-from unblur.synthesis.multi_vae import MultiVAE
-from unblur.synthesis.sdrm import SDRM
+from unblur.synthesis.sdrm import SDRM, MultiVAE
 from unblur.synthesis.settings import LatentDiffusion, UserStopping, VariationalAutoencoder
 from unblur.synthesis.synthesizer import RealCounts
 

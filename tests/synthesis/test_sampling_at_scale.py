@@ -12,10 +12,10 @@ import pytest
 
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
-from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.samplers.cooccurrence_walk import CooccurrenceWalk
 from unblur.synthesis.samplers.flipped_users import FlippedUsers
 from unblur.synthesis.samplers.independent_items import IndependentItems
+from unblur.synthesis.sdrm import MultiVAE
 from unblur.synthesis.settings import Discretization, VariationalAutoencoder
 from unblur.synthesis.streaming import write_batches
 

@@ -20,11 +20,10 @@ from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.models.variational import negative_log_likelihoods
 from unblur.progress import ProgressEvent
 from unblur.spec import spec_from_dict
-from unblur.synthesis.autoencoder_training import AutoencoderLearner, codes
+from unblur.synthesis.fitting import AutoencoderLearner, codes
 from unblur.synthesis.latent_synthesizer import LatentSynthesizer
-from unblur.synthesis.multi_vae import MultiVAE
 from unblur.synthesis.multi_vae_network import MultiVAENetwork
-from unblur.synthesis.sdrm import SDRM
+from unblur.synthesis.sdrm import SDRM, MultiVAE
 from unblur.synthesis.settings import Discretization, LatentDiffusion, VariationalAutoencoder
 from unblur.training.loop import DivergedTraining
 from unblur.training.rows import SparseRows
@@ -113,7 +112,7 @@ def test_users_to_stop_by_are_taken_out_of_train(log: Interactions, monkeypatch:
 def test_a_given_split_is_used_as_it_is(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     split = Users(fraction=0.2).apply(log, rng=0)
     seen: list[Interactions] = []
-    from unblur.synthesis import autoencoder_training
+    from unblur.synthesis import fitting as autoencoder_training
 
     begin = autoencoder_training.AutoencoderJudge.__init__
 

@@ -25,8 +25,8 @@ from unblur.training.learner import Weights
 from unblur.training.networks import frozen
 
 if TYPE_CHECKING:
-    from unblur.synthesis.multi_vae import MultiVAE as MultiVAE
     from unblur.synthesis.sdrm import SDRM as SDRM
+    from unblur.synthesis.sdrm import MultiVAE as MultiVAE
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -23,8 +23,45 @@ from unblur.progress import ProgressEvent
 from unblur.run import Run
 from unblur.training.checkpoints import Checkpoint, CheckpointFolder
 from unblur.training.learner import Learner, Moment
-from unblur.training.optimizers import clip, make_optimizer, optimizer_state, restore_optimizer
-from unblur.training.settings import Plan, Precision
+from unblur.training.settings import Optimizer, Plan, Precision
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> torch.optim.Optimizer:
+    """The optimizer that the settings name; each updates all its parameters in one fused pass."""
+    trained, rate, decay = list(parameters), settings.learning_rate, settings.weight_decay
+    if settings.name == "adamw":
+        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay, eps=settings.epsilon, fused=True)
+    if settings.name == "adam":
+        return torch.optim.Adam(trained, lr=rate, weight_decay=decay, eps=settings.epsilon, fused=True)
+    return torch.optim.SGD(trained, lr=rate, weight_decay=decay, fused=True)
+
+
+def clip(module: nn.Module, settings: Optimizer) -> None:
+    """Scale the module's gradient down to the norm that the settings allow."""
+    if settings.clip_norm is not None:
+        nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer remembers, as ``<parameter number>.<name>``."""
+    state: Mapping[int, Mapping[str, Tensor | None]] = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": tensor
+        for number, kept in state.items()
+        for name, tensor in kept.items()
+        if tensor is not None
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_state` gave."""
+    numbered: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        number, _, name = key.partition(".")
+        numbered.setdefault(int(number), {})[name] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": numbered, "param_groups": groups})
+
 
 Trained = TypeVar("Trained")
 EVENT_SECONDS = 1.0

@@ -14,8 +14,7 @@ from unblur.privacy.noise import NoisySums
 from unblur.progress import Progress, ProgressEvent
 from unblur.randomness import torch_generator
 from unblur.training.learner import Moment
-from unblur.training.loop import DivergedTraining
-from unblur.training.optimizers import make_optimizer
+from unblur.training.loop import DivergedTraining, make_optimizer
 from unblur.training.settings import Optimizer
 
 EachLoss = Callable[[Tensor, Moment, torch.Generator, Uses], Tensor]

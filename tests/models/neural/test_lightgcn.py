@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from tests.models.diffusion.generated import communities
 from tests.models.diffusion.trainable import same_bytes
 from unblur.data.splits import Random
-from unblur.models.neural.graph_embeddings import (
+from unblur.models.neural.lightgcn import (
     ROWS_TOGETHER,
     GraphLearner,
+    LightGCN,
     interaction_graph,
     layers_of,
     log_partition,
     pairwise_loss,
     propagated,
 )
-from unblur.models.neural.lightgcn import LightGCN
 from unblur.run import Run
 from unblur.training.learner import Moment
 from unblur.training.settings import Optimizer, Stopping
@@ -126,7 +126,7 @@ def test_what_a_user_has_is_drawn_against_itself_seldom() -> None:
         return final.sum()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unblur.models.neural.graph_embeddings.pairwise_loss", watched)
+        patch.setattr("unblur.models.neural.lightgcn.pairwise_loss", watched)
         made.loss(torch.arange(made.n_rows), Moment(1, 0), torch.Generator().manual_seed(0))
     share = DATA.user_degrees / DATA.n_items
     expected = float((DATA.user_degrees * share**2).sum() / DATA.n_interactions)

@@ -18,8 +18,7 @@ from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
 from unblur.models.neural.fast.pair_kernels import PairKernels, pair_kernels
 from unblur.models.neural.fast.pair_training import DeferredAdam, PairStepper, resting
-from unblur.models.neural.neumf import NeuMF
-from unblur.models.neural.pair_network import Choose, Drawn, PairDraws, PairLearner
+from unblur.models.neural.neumf import Choose, Drawn, NeuMF, PairDraws, PairLearner
 from unblur.spec import replace_field
 from unblur.training.loop import DivergedTraining, Training
 from unblur.training.networks import least_kept

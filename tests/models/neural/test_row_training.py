@@ -20,8 +20,7 @@ from unblur.models.neural.fast.row_training import (
     RowStepper,
     RowTraining,
 )
-from unblur.models.neural.row_mlp import RowMLP
-from unblur.models.neural.row_network import RowLearner, StoppingRows, negative_error
+from unblur.models.neural.row_mlp import RowLearner, RowMLP, StoppingRows, negative_error
 from unblur.parallel.threads import torch_at_rest
 from unblur.progress import ProgressEvent
 from unblur.spec import replace_field

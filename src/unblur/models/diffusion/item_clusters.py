@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
 from unblur.models.diffusion.settings import GraphEmbeddings, ItemClusters
-from unblur.models.neural.graph_embeddings import GraphLearner
-from unblur.models.neural.lightgcn import LightGCN
+from unblur.models.neural.lightgcn import GraphLearner, LightGCN
 from unblur.models.spectral.operator import normalize
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.progress import Progress, of_part, silent

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from scipy import sparse
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
 
+from unblur.data.interactions import Interactions
 from unblur.models.linear.factors import Factors
+from unblur.models.linear.neighbours import inverse
+from unblur.models.spectral.operator import normalize
+from unblur.randomness import streams, torch_generator
 from unblur.space import Dimension, choices
 from unblur.spec import spec
+from unblur.training.learner import Moment, Weights
+from unblur.training.rows import RowBatch, SparseRows
+from unblur.training.run import TrainedByEpochs
 from unblur.training.settings import Optimizer, Stopping
-from unblur.training.trained import TrainedByEpochs
 
 
 @spec
@@ -37,7 +50,7 @@ class LightGCN(TrainedByEpochs[Factors]):
     kind: ClassVar[str] = "lightgcn"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
-    learner: ClassVar[str] = "unblur.models.neural.graph_embeddings:GraphLearner"
+    learner: ClassVar[str] = "unblur.models.neural.lightgcn:GraphLearner"
     width: PositiveInt = 64
     """Width of the embeddings."""
     layers: PositiveInt = 3
@@ -80,3 +93,214 @@ class LightGCN(TrainedByEpochs[Factors]):
             layers=(1, 2, 3, 4),
             width=(32, 64, 128),
         )
+
+
+ROWS_TOGETHER = 128
+"""How many rows have their logits in memory at a time; with some thousand columns they stay in a cache."""
+
+
+class GraphLearner:
+    """Trains e⁰ of a LightGCN on pairs of a user and an item (BPR), or on users with all their items (softmax)."""
+
+    def __init__(
+        self,
+        spec: LightGCN,
+        train: Interactions,
+        item_counts: NDArray[np.int64],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        self.spec, self.items, self.item_counts, self.n_users = spec, train.items, item_counts, train.n_users
+        self.graph = interaction_graph(train, device)
+        self._degrees = train.item_degrees
+        self._users = torch.as_tensor(train.rows().astype(np.int64), device=device)
+        self._items = torch.as_tensor(train.matrix.indices.astype(np.int64), device=device)
+        self._own = self._users * train.n_items + self._items  # ascending, since the matrix is canonical
+        self._whole = _WholeUsers(train, device) if spec.loss == "softmax" else None
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        start = torch.randn(train.n_users + train.n_items, spec.width, generator=chance) * spec.deviation
+        users, items = start.split([train.n_users, train.n_items])
+        parts = {"item_start": nn.Parameter(items.clone().to(device))}
+        if spec.users == "embedded":
+            parts["user_start"] = nn.Parameter(users.clone().to(device))
+        self.module: nn.Module = nn.ParameterDict(parts)
+        self.groups = [(self.module, spec.optimizer)]
+        self.n_rows = len(self._users if self._whole is None else self._whole.filled)
+        self._none = torch.zeros(train.n_users, spec.width, device=device)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """Of some interactions by BPR, of some users by the softmax."""
+        if self._whole is not None:
+            return self._softmax(self._whole, rows, generator)
+        return self._pairwise(rows, generator)
+
+    def _pairwise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """BPR of some interactions, each beside an item drawn evenly (drawn again, once, where it is the user's)."""
+        users, n_items = self._users[rows], len(self.items)
+        negatives = self._drawn(len(rows), generator)
+        keys = users * n_items + negatives
+        found = torch.searchsorted(self._own, keys).clamp_max(len(self._own) - 1)
+        again = self._drawn(len(rows), generator)
+        negatives = torch.where(self._own[found] == keys, again, negatives)
+        weights = dict(self.module.named_parameters())
+        start = torch.cat((weights.get("user_start", self._none), weights["item_start"]))
+        final = propagated(self.graph, start, self.spec.layers)
+        first = self.n_users
+        return pairwise_loss(
+            final, start, users, self._items[rows] + first, negatives + first, self.spec.ridge
+        )
+
+    def _softmax(self, whole: _WholeUsers, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The softmax of some users over items drawn for all of them, mean over their interactions."""
+        spec, who = self.spec, whole.filled[rows]
+        weights = dict(self.module.named_parameters())
+        if "user_start" in weights:
+            start = torch.cat((weights["user_start"], weights["item_start"]))
+            final, items = propagated(self.graph, start, spec.layers).split([self.n_users, len(self.items)])
+            users = final[who]
+        else:
+            inner, items = whole.embeddings(weights["item_start"], spec.layers)
+            users = whole.weighted.take(who).times(inner)
+        users = functional.normalize(users) / spec.temperature
+        items = functional.normalize(items)
+        own = whole.plain.take(who)
+        counts = whole.plain.lengths[who]
+        drawn = spec.negatives < len(items)
+        pool = items[self._drawn(spec.negatives, generator)] if drawn else items
+        liked = (users * own.times(items)).sum(1)
+        loss = (counts * log_partition(users, pool) - liked).sum() / counts.sum()
+        if spec.ridge:
+            squares = own.times(weights["item_start"].square().sum(1, keepdim=True)).sum()
+            if "user_start" in weights:
+                squares = squares + (counts * weights["user_start"][who].square().sum(1)).sum()
+            loss = loss + spec.ridge * squares / (2 * counts.sum())
+        return loss
+
+    @torch.no_grad()
+    def fitted(self, weights: Weights) -> Factors:
+        """The recommender with these embeddings: `inward` are q, `outward` the items' final embeddings."""
+        start = torch.cat((weights.get("user_start", self._none), weights["item_start"]))
+        layers = [layer[self.n_users :] for layer in layers_of(self.graph, start, self.spec.layers)]
+        count = len(layers)
+        scale = inverse(self._degrees.astype(np.float64), 0.5)[:, None] / count
+        inward = torch.stack(layers[:-1]).sum(0).cpu().numpy() * scale
+        final = torch.stack(layers).mean(0)
+        outward = (functional.normalize(final) if self.spec.loss == "softmax" else final).cpu().numpy()
+        return Factors(
+            self.spec,
+            self.items,
+            self.item_counts,
+            inward=inward.astype(np.float32),
+            outward=outward,
+        )
+
+    def _drawn(self, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(len(self.items), (n,), generator=generator, device=self._users.device)
+
+
+class _WholeUsers:
+    """What the softmax needs to know of train: its rows, and the graph from items to users and back."""
+
+    def __init__(self, train: Interactions, device: torch.device) -> None:
+        weights = normalize(train)
+        self.filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
+        self.plain = SparseRows.of(train.binarized().matrix, device)
+        self.weighted = SparseRows.of(weights, device)
+        self._outward, self._back = (
+            self.weighted.all(),
+            SparseRows.of(sparse.csr_array(weights.T), device).all(),
+        )
+
+    def embeddings(self, start: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+        """Without users' e⁰: Σ_{k<K} e^k and Σ_{k≤K} e^k of the items, whose odd layers are zero.
+
+        A user's final embedding is the normalised row times the first, so users' layers need not be kept.
+        """
+        inner = total = layer = start
+        for k in range(2, layers + 1, 2):
+            users = _Product.apply(layer, self._outward, self._back)  # type: ignore[no-untyped-call]
+            layer = _Product.apply(users, self._back, self._outward)  # type: ignore[no-untyped-call]
+            total = total + layer
+            inner = total if k < layers else inner
+        return inner, total
+
+
+class _Product(torch.autograd.Function):
+    """The product of a sparse matrix and a table; its gradient is that of the transposed matrix."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, table: Tensor, matrix: RowBatch, transposed: RowBatch) -> Tensor:
+        ctx.transposed = transposed  # type: ignore[attr-defined]
+        return matrix.times(table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        transposed: RowBatch = ctx.transposed
+        return transposed.times(gradients[0].contiguous()), None, None
+
+
+def interaction_graph(train: Interactions, device: torch.device | str = "cpu") -> RowBatch:
+    """The normalised graph of users and items, symmetric, users first."""
+    weights = normalize(train)
+    both = sparse.csr_array(sparse.block_array([[None, weights], [weights.T, None]], format="csr"))
+    return SparseRows.of(both, device).all()
+
+
+def pairwise_loss(
+    final: Tensor, start: Tensor, users: Tensor, liked: Tensor, other: Tensor, ridge: float
+) -> Tensor:
+    """Bayesian personalised ranking (Rendle et al., UAI 2009): ``−log σ(e_u·e_liked − e_u·e_other)``, mean over
+    pairs, and the ridge on the embeddings that the pairs begin with. The three are positions in the graph."""
+    margin = (final[users] * (final[liked] - final[other])).sum(1)
+    used = start[torch.cat((users, liked, other))]
+    return functional.softplus(-margin).mean() + ridge * used.square().sum() / (2 * len(users))
+
+
+def layers_of(graph: RowBatch, start: Tensor, layers: int) -> list[Tensor]:
+    """The embeddings after 0 … `layers` propagations (He et al., equation 7)."""
+    embeddings = [start]
+    for _ in range(layers):
+        # The graph is symmetric, and so its own transpose.
+        embeddings.append(_Product.apply(embeddings[-1], graph, graph))  # type: ignore[no-untyped-call]
+    return embeddings
+
+
+def propagated(graph: RowBatch, start: Tensor, layers: int) -> Tensor:
+    """Their mean (He et al., equation 8)."""
+    total = torch.zeros_like(start)
+    for layer in layers_of(graph, start, layers):
+        total = total + layer
+    return total / (layers + 1)
+
+
+class _LogPartition(torch.autograd.Function):
+    """Works out logits block of rows by block, and again for the gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, columns: Tensor) -> Tensor:
+        logs = torch.cat([torch.logsumexp(block @ columns.T, 1) for block in rows.split(ROWS_TOGETHER)])
+        ctx.save_for_backward(rows, columns, logs)
+        return logs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns, logs = ctx.saved_tensors
+        for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
+        for start in range(0, len(rows), ROWS_TOGETHER):
+            block = slice(start, start + ROWS_TOGETHER)
+            shares = (rows[block] @ columns.T).sub_(logs[block, None]).exp_().mul_(gradients[0][block, None])
+            torch.mm(shares, columns, out=for_rows[block])
+            for_columns.addmm_(shares.T, rows[block])
+        return for_rows, for_columns
+
+
+def log_partition(rows: Tensor, columns: Tensor) -> Tensor:
+    """``log Σ_j exp(rows_i·columns_j)``, (n,), of tables (n, width) and (m, width).
+
+    Differentiable in both; memory grows with m, not with n·m.
+    """
+    logs: Tensor = _LogPartition.apply(rows, columns)  # type: ignore[no-untyped-call]
+    return logs

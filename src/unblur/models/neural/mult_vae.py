@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt
+from scipy import sparse
+from torch import Tensor, nn
+from torch.nn import functional
 
+from unblur.data.interactions import Interactions
+from unblur.models.variational import Encoding, negative_log_likelihood
+from unblur.randomness import streams, torch_generator
 from unblur.space import Dimension, choices
 from unblur.spec import spec
+from unblur.training.learner import Moment, Weights
+from unblur.training.networks import ACTIVATIONS, NetworkRecommender, xavier_normal
+from unblur.training.rows import RowBatch, SparseRows, scored
+from unblur.training.run import TrainedByEpochs
 from unblur.training.settings import Activation, Dropout, Optimizer, Stopping, rising
-from unblur.training.trained import TrainedByEpochs
-
-if TYPE_CHECKING:
-    from unblur.models.neural.multinomial import MultinomialRecommender as MultinomialRecommender
 
 Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
@@ -27,8 +38,8 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
 
     kind: ClassVar[str] = "mult-dae"
     stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialRecommender"
-    learner: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialLearner"
+    fitted: ClassVar[str] = "unblur.models.neural.mult_vae:MultinomialRecommender"
+    learner: ClassVar[str] = "unblur.models.neural.mult_vae:MultinomialLearner"
     variational: ClassVar[bool] = False
     dims: Widths = (200,)
     """Widths from the row inwards; the last is that of the latent, and the decoder mirrors the encoder: n → 200 → n."""
@@ -67,8 +78,8 @@ class MultVAE(TrainedByEpochs["MultinomialRecommender"]):
 
     kind: ClassVar[str] = "mult-vae"
     stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialRecommender"
-    learner: ClassVar[str] = "unblur.models.neural.multinomial:MultinomialLearner"
+    fitted: ClassVar[str] = "unblur.models.neural.mult_vae:MultinomialRecommender"
+    learner: ClassVar[str] = "unblur.models.neural.mult_vae:MultinomialLearner"
     variational: ClassVar[bool] = True
     dims: Widths = (600, 200)
     """Widths from the row inwards; the last is that of the latent, and the decoder mirrors the encoder: n → 600 → 200 →
@@ -108,3 +119,105 @@ def _space() -> tuple[Dimension, ...]:
         dims=((200,), (600, 200)),
         dropout=(0.2, 0.5, 0.7),
     )
+
+
+BIAS_DEVIATION = 0.001
+"""The deviation that biases begin with, as in the authors' code."""
+
+
+class MultinomialAutoencoder(nn.Module):
+    """From sparse rows to logits of all items; the first layer costs what the stored entries cost.
+
+    Weights begin Xavier-normal, biases with a deviation of 0.001.
+    """
+
+    def __init__(
+        self, n_items: int, spec: MultDAE | MultVAE, generator: torch.Generator | None = None
+    ) -> None:
+        """Without a generator the weights are left to be loaded."""
+        super().__init__()
+        self.variational, self.activation = spec.variational, ACTIVATIONS[spec.activation]
+        dims = spec.dims
+        inner = [*dims[:-1], 2 * dims[-1] if spec.variational else dims[-1]]
+        outward = [*reversed(dims), n_items]
+        self.table = nn.Parameter(torch.empty(n_items, inner[0]))
+        self.encoder = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(inner)])
+        self.encoder_biases = nn.ParameterList([torch.empty(width) for width in inner])
+        self.decoder = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(outward)])
+        self.decoder_biases = nn.ParameterList([torch.empty(width) for width in outward[1:]])
+        if generator is not None:
+            xavier_normal(self.parameters(), generator, bias_deviation=BIAS_DEVIATION)
+
+    def encode(self, batch: RowBatch) -> Encoding:
+        """Where rows (n, n_items) lie; without variation the variance is of no use."""
+        h = batch.times(self.table) + self.encoder_biases[0]
+        for weight, bias in zip(self.encoder, list(self.encoder_biases)[1:], strict=True):
+            h = functional.linear(self.activation(h), weight, bias)
+        if not self.variational:
+            return Encoding(self.activation(h), torch.zeros_like(h))
+        mean, log_variance = h.chunk(2, dim=1)
+        return Encoding(mean, log_variance)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Logits (n, n_items)."""
+        h = latent
+        for place, (weight, bias) in enumerate(zip(self.decoder, self.decoder_biases, strict=True)):
+            h = functional.linear(self.activation(h) if place else h, weight, bias)
+        return h
+
+
+class MultinomialLearner:
+    """Trains an autoencoder on the rows of some interactions; rows without any are left out."""
+
+    def __init__(
+        self,
+        spec: MultDAE | MultVAE,
+        train: Interactions,
+        item_counts: NDArray[np.int64],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        self.spec, self.items, self.item_counts = spec, train.items, item_counts
+        filled = train.binarized().matrix[np.flatnonzero(train.user_degrees)]
+        self.rows, self.inputs = SparseRows.of(filled, device), SparseRows.of(unit_rows(filled), device)
+        self.n_rows = len(self.rows)
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.network = MultinomialAutoencoder(train.n_items, spec, chance).to(device)
+        self.module: nn.Module = self.network
+        self.groups = [(self.module, spec.optimizer)]
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """−log-likelihood + β·KL, mean over some users (Liang et al., equation 7)."""
+        code = self.network.encode(self.inputs.take(rows).thinned(self.spec.dropout, generator))
+        latent = code.drawn(generator) if self.spec.variational else code.mean
+        likelihood = negative_log_likelihood(self.network.decode(latent).float(), self.rows.take(rows))
+        if not self.spec.variational:
+            return likelihood
+        return likelihood + self.spec.divergence_weight(moment.update) * code.divergences().mean()
+
+    def fitted(self, weights: Weights) -> MultinomialRecommender:
+        """The recommender with these weights."""
+        device = str(self.rows.weights.device)
+        return MultinomialRecommender(self.spec, self.items, self.item_counts, device=device, weights=weights)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class MultinomialRecommender(NetworkRecommender["MultDAE | MultVAE", MultinomialAutoencoder]):
+    """Scores are the logits at the mean of a history's latent."""
+
+    def blank(self) -> MultinomialAutoencoder:
+        """The autoencoder."""
+        return MultinomialAutoencoder(len(self.items), self.spec)
+
+    @torch.no_grad()
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        network, rows = self.network, unit_rows(histories.binarized().matrix)
+        return scored(rows, lambda batch, _: network.decode(network.encode(batch).mean), network.table.device)
+
+
+def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
+    """0/1 rows divided by their L2 norms; empty rows stay empty."""
+    lengths = np.diff(matrix.indptr)
+    data = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
+    return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)

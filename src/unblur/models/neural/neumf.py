@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import ClassVar, TypeAlias
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
 
-from unblur.data.interactions import Interactions
-from unblur.fitted import StoppingData
-from unblur.randomness import RNG
+from unblur.data.interactions import Interactions, check_train
+from unblur.fitted import StoppingData, learned
+from unblur.models.diffusion.histories import row_keys
+from unblur.models.neural.acceleration import faster
+from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec
 from unblur.registry import resolve
 from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
-from unblur.training.settings import Dropout, Optimizer
-
-if TYPE_CHECKING:
-    from unblur.models.neural.pair_network import NeuMFRecommender
+from unblur.training.learner import Moment, Weights
+from unblur.training.loop import Training, check_device
+from unblur.training.networks import NetworkRecommender, least_kept
+from unblur.training.settings import Dropout, Optimizer, Plan
 
 
 @spec
@@ -30,7 +42,7 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
 
     kind: ClassVar[str] = "neumf"
     stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.models.neural.pair_network:NeuMFRecommender"
+    fitted: ClassVar[str] = "unblur.models.neural.neumf:NeuMFRecommender"
     factors: PositiveInt = 8
     """Width of the product, and of the network's last layer."""
     layers: PositiveInt = 3
@@ -66,7 +78,257 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> NeuMFRecommender:
         """Train all epochs."""
-        fitted: NeuMFRecommender = resolve("unblur.models.neural.pair_network:fit_neumf")(
-            self, train, rng, run
-        )
+        fitted: NeuMFRecommender = resolve("unblur.models.neural.neumf:fit_neumf")(self, train, rng, run)
         return fitted
+
+
+Choose: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.uint64]], NDArray[np.int64]]
+"""See `PairDraws.choose`."""
+REDRAWN = 8
+"""How often a negative that the user has is drawn again."""
+MOST_CELLS = 1 << 22
+"""How many numbers a layer of the fold-in may hold: bounds how many histories are fitted together."""
+
+
+class PairNetwork(nn.Module):
+    """Scores of user and item: factors multiplied, and vectors through dense layers, joined by one last layer.
+
+    A user's (an item's) row of the table holds `factors` numbers for the product, then those of the network.
+    """
+
+    def __init__(
+        self, n_users: int, n_items: int, spec: NeuMF, generator: torch.Generator | None = None
+    ) -> None:
+        """Tables begin normal with deviation 0.01, weights Xavier-uniform, biases at 0."""
+        super().__init__()
+        self.factors, self.dropout = spec.factors, spec.dropout
+        wide = spec.factors * 2 ** (spec.layers - 1)
+        self.users = nn.Parameter(torch.empty(n_users, spec.factors + wide))
+        self.items = nn.Parameter(torch.empty(n_items, spec.factors + wide))
+        widths = [2 * wide // 2**depth for depth in range(spec.layers + 1)]
+        pairs = list(pairwise(widths))
+        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairs])
+        self.biases = nn.ParameterList([torch.empty(after) for _, after in pairs])
+        self.last = nn.Parameter(torch.empty(1, 2 * spec.factors))
+        self.last_bias = nn.Parameter(torch.empty(1))
+        if generator is not None:
+            with torch.no_grad():
+                for table in (self.users, self.items):
+                    table.normal_(0, 0.01, generator=generator)
+                for weight in (*self.weights, self.last):
+                    bound = math.sqrt(6 / sum(weight.shape))
+                    weight.uniform_(-bound, bound, generator=generator)
+                for bias in (*self.biases, self.last_bias):
+                    bias.zero_()
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers its layers take for a pair."""
+        return sum(weight.shape[1] for weight in self.weights)
+
+    def forward(self, users: Tensor, items: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Logits (n,) of pairs of vectors, (n, width) each; `kept`, (n, inputs), is what dropout leaves of what each
+        layer takes, one layer after the other."""
+        k = self.factors
+        h = torch.cat((users[:, k:], items[:, k:]), 1)
+        masks = None if kept is None else kept.split([weight.shape[1] for weight in self.weights], 1)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if masks is not None:
+                h = h * masks[layer] / (1 - self.dropout)
+            h = torch.relu(torch.addmm(bias, h, weight.T))
+        joined = torch.cat((users[:, :k] * items[:, :k], h), 1)
+        return functional.linear(joined, self.last, self.last_bias)[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Pairs of a batch, the interactions first and then what was drawn beside each."""
+
+    users: NDArray[np.int64]
+    """(n,)."""
+    items: NDArray[np.int64]
+    """(n,)."""
+    words: NDArray[np.int16]
+    """(n, inputs): any number of an int16 is as likely as any other (`unblur.training.networks.least_kept`)."""
+
+
+class PairDraws:
+    """Draws batches by SFC64 (Doty-Humphrey, PractRand), which what trains on them has no part in."""
+
+    def __init__(self, train: Interactions, negatives: int, inputs: int) -> None:
+        """For `negatives` items next to each interaction of `train`, and as many words as a pair has `inputs`."""
+        self.starts, self.columns = train.matrix.indptr.astype(np.int64), train.matrix.indices
+        self.n_items, self._negatives, self._inputs = train.n_items, negatives, inputs
+
+    def batch(
+        self, rows: NDArray[np.int64], generator: torch.Generator, choose: Choose | None = None
+    ) -> Drawn:
+        """For the interactions at these positions; `choose` is a faster way to the same negatives."""
+        chance = np.random.SFC64(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        owners = np.searchsorted(self.starts, rows, side="right") - 1
+        users = np.tile(owners, 1 + self._negatives)
+        n, beside = len(users), self._negatives * len(rows)
+        candidates = chance.random_raw((1 + REDRAWN) * beside).reshape(1 + REDRAWN, beside)
+        others = (choose or self.choose)(users[len(rows) :], candidates)
+        words = chance.random_raw(-(-n * self._inputs // 4)).view(np.int16)[: n * self._inputs]
+        return Drawn(
+            users, np.concatenate((self.columns[rows].astype(np.int64), others)), words.reshape(n, -1)
+        )
+
+    def choose(self, users: NDArray[np.int64], candidates: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The first of the candidates, (1 + REDRAWN, n), that its user, (n,), does not have, or the last one: (n,)."""
+        others = np.empty(len(users), dtype=np.int64)
+        waiting = np.arange(len(users))
+        for words in candidates:
+            drawn = ((words[waiting] >> np.uint64(32)) * np.uint64(self.n_items)) >> np.uint64(32)
+            others[waiting] = drawn
+            keys = users[waiting] * self.n_items + others[waiting]
+            places = np.minimum(np.searchsorted(self._pairs, keys), len(self._pairs) - 1)
+            waiting = waiting[self._pairs[places] == keys]
+            if not len(waiting):
+                break
+        return others
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.int64]:
+        owners = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        return np.asarray(owners * self.n_items + self.columns, dtype=np.int64)
+
+
+class PairLearner:
+    """Trains on every interaction, with items that its user does not have beside it."""
+
+    def __init__(self, spec: NeuMF, train: Interactions, seed: int, device: torch.device) -> None:
+        self.spec, self.n_rows = spec, train.n_interactions
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.network = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
+        self.module: nn.Module = self.network
+        self.groups = [(self.module, spec.optimizer)]
+        self.draws = PairDraws(train, spec.negatives, self.network.inputs)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean binary cross-entropy of some interactions and of their negatives."""
+        network, device = self.network, rows.device
+        drawn = self.draws.batch(rows.cpu().numpy(), generator)
+        words = torch.from_numpy(drawn.words)
+        made = network(
+            functional.embedding(torch.from_numpy(drawn.users).to(device), network.users),
+            functional.embedding(torch.from_numpy(drawn.items).to(device), network.items),
+            (words >= least_kept(network.dropout)).to(device) if network.dropout else None,
+        )
+        wanted = torch.zeros_like(made)
+        wanted[: len(rows)] = 1
+        return functional.binary_cross_entropy_with_logits(made, wanted)
+
+    def fitted(self, weights: Weights) -> Weights:
+        """The weights themselves: users are dealt with elsewhere."""
+        return weights
+
+
+def fit_neumf(spec: NeuMF, train: Interactions, rng: RNG | None, run: Run) -> NeuMFRecommender:
+    """See `NeuMF.learn`."""
+    on = check_device(run.device)
+    check_train(train)
+    seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+    with faster(PairLearner(spec, train, seed, on)) as learner:
+        plan = Plan(spec.epochs, spec.batch_size)
+        weights = dict(Training(learner, plan, seed=seed, run=run).finished())
+    users = weights.pop("users")
+    weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=on)].mean(0, keepdim=True)
+    keys, vectors = np.empty(0, dtype=np.uint64), np.empty((0, users.shape[1]), dtype=np.float32)
+    if spec.remember_users:
+        keys, first = np.unique(row_keys(train.matrix, 0), return_index=True)
+        vectors = users.cpu().numpy()[first]
+    return NeuMFRecommender(
+        spec,
+        train.items,
+        train.item_degrees,
+        device=run.device,
+        weights=weights,
+        keys=keys,
+        vectors=vectors,
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class NeuMFRecommender(NetworkRecommender["NeuMF", PairNetwork]):
+    """Holds the items' side and the mean user; a history is scored by a vector that is fitted to it."""
+
+    keys: NDArray[np.uint64] = learned("remembered", dtype="uint64")
+    """Of the rows of users that are remembered, ascending; none unless `remember_users`."""
+    vectors: NDArray[np.float32] = learned("remembered", "width")
+    """Their learned vectors."""
+
+    def blank(self) -> PairNetwork:
+        """The network of items, with one mean user."""
+        return PairNetwork(1, len(self.items), self.spec)
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        scores = np.empty((histories.n_users, len(self.items)), dtype=np.float32)
+        sides = _Sides(self.network)
+        size = max(1, MOST_CELLS // max(1, len(self.items) * sides.widest))
+        for start in range(0, histories.n_users, size):
+            rows = slice(start, min(start + size, histories.n_users))
+            batch = histories.take_users(rows)
+            vectors = sides.start.repeat(batch.n_users, 1)
+            learned, known = self._remembered(batch)
+            vectors[torch.as_tensor(known)] = torch.tensor(learned, dtype=torch.float64).to(vectors.device)
+            if not known.all():
+                held = torch.tensor(batch.matrix[~known].toarray() > 0, device=vectors.device)
+                spec = self.spec
+                vectors[torch.as_tensor(~known)] = sides.folded(held, spec.fold_in_steps, spec.fold_in_rate)
+            with torch.no_grad():
+                scores[rows] = sides.scores(vectors).cpu().numpy()
+        return scores
+
+    def _remembered(self, batch: Interactions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The learned vectors of those whose row was trained on, and who they are, (n,)."""
+        if not len(self.keys):
+            return self.vectors, np.zeros(batch.n_users, dtype=bool)
+        keys = row_keys(batch.matrix, 0)
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        known = self.keys[places] == keys
+        return self.vectors[places[known]], known
+
+
+class _Sides:
+    """The network in float64, its first layer split into what the user and what the item adds."""
+
+    def __init__(self, network: PairNetwork) -> None:
+        k = network.factors
+        self.start, self.items = network.users.double(), network.items.double()
+        weights = [weight.double() for weight in network.weights]
+        self.biases = [bias.double() for bias in network.biases]
+        wide = weights[0].shape[1] // 2
+        self.by_user = weights[0][:, :wide]
+        self.by_item = self.items[:, k:] @ weights[0][:, wide:].T + self.biases[0]
+        self.later = list(zip(weights[1:], self.biases[1:], strict=True))
+        self.last, self.last_bias = network.last.double()[0], network.last_bias.double()
+        self.factors, self.widest = k, weights[0].shape[0]
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Logits of all items, (n, n_items), for users' vectors (n, width)."""
+        k = self.factors
+        h = torch.relu((users[:, k:] @ self.by_user.T)[:, None, :] + self.by_item[None])
+        for weight, bias in self.later:
+            h = torch.relu(functional.linear(h, weight, bias))
+        product = (users[:, :k] * self.last[:k]) @ self.items[:, :k].T
+        return product + h @ self.last[k:] + self.last_bias
+
+    def folded(self, held: Tensor, steps: int, rate: float) -> Tensor:
+        """A vector for each history, (n, n_items) bool, by Adam from the mean user: the loss of training in
+        expectation, items of the history and all others counting the same."""
+        users = self.start.repeat(len(held), 1)
+        share = held / held.sum(1, keepdim=True).clamp_min(1)
+        others = ~held / (~held).sum(1, keepdim=True).clamp_min(1)
+        mean, square = torch.zeros_like(users), torch.zeros_like(users)
+        for step in range(1, steps + 1):
+            users.requires_grad_()
+            made = self.scores(users)
+            loss = (functional.softplus(-made) * share + functional.softplus(made) * others).sum()
+            (gradient,) = torch.autograd.grad(loss, users)
+            mean.mul_(0.9).add_(gradient, alpha=0.1)
+            square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            moved = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+            users = users.detach() - rate * moved
+        return users

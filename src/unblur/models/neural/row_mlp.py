@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_train
+from unblur.data.splits.sets import Split
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import DataError
 from unblur.fitted import StoppingData
-from unblur.randomness import RNG
+from unblur.models.neural.acceleration import faster
+from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec
 from unblur.registry import resolve
 from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
-from unblur.training.settings import Dropout, Optimizer, Share
-
-if TYPE_CHECKING:
-    from unblur.models.neural.row_network import RowMLPRecommender
+from unblur.training.learner import Moment, Weights
+from unblur.training.loop import Training, check_device
+from unblur.training.networks import NetworkRecommender, dropped, frozen
+from unblur.training.rows import RowBatch, SparseRows, scored
+from unblur.training.settings import Dropout, Optimizer, Plan, Share, Stopping
 
 Initialization: TypeAlias = Literal["fan-in", "glorot"]
 
@@ -32,7 +46,7 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
 
     kind: ClassVar[str] = "row-mlp"
     stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.models.neural.row_network:RowMLPRecommender"
+    fitted: ClassVar[str] = "unblur.models.neural.row_mlp:RowMLPRecommender"
     embedding: PositiveInt = 8
     """Width of the embedding of 0 and of 1."""
     dims: tuple[PositiveInt, ...] = (512, 256, 256)
@@ -77,7 +91,188 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     ) -> RowMLPRecommender:
         """Train; `validation` is rows to give back, or histories with what was held out from them, by the error against
         that alone."""
-        fitted: RowMLPRecommender = resolve("unblur.models.neural.row_network:fit_row_mlp")(
+        fitted: RowMLPRecommender = resolve("unblur.models.neural.row_mlp:fit_row_mlp")(
             self, train, rng, run, validation
         )
         return fitted
+
+
+EMBEDDING_BOUND = 0.05
+"""Within which embeddings begin beside weights by Glorot and Bengio."""
+AT_ONCE = 1024
+"""Rows whose error is measured together."""
+
+
+class _Table(torch.autograd.Function):
+    """(E_1 − E_0)·W_i of every cell i, (n_items, width), and Σ_i E_0·W_i, (width,), with few passes over W.
+
+    W, (embedding, n_items, width), is most of what a small batch costs: it is read twice here, read once and written
+    once in the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        apart, sums = embedding[1] - embedding[0], cells.sum(1)
+        ctx.save_for_backward(embedding, cells, sums)
+        return (apart @ cells.view(len(cells), -1)).view(cells.shape[1:]), embedding[0] @ sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        embedding, cells, sums = ctx.saved_tensors
+        by_adds, by_always = gradients
+        by_apart = cells.view(len(cells), -1) @ by_adds.reshape(-1)
+        by_cells = torch.empty_like(cells)
+        for place, (apart, off) in enumerate(zip((embedding[1] - embedding[0]), embedding[0], strict=True)):
+            torch.add(by_always * off, by_adds, alpha=float(apart), out=by_cells[place])
+        return torch.stack((sums @ by_always - by_apart, by_apart)), by_cells
+
+
+class RowNetwork(nn.Module):
+    """Rows (n, n_items) → logits (n, n_items)."""
+
+    def __init__(self, n_items: int, spec: RowMLP, generator: torch.Generator | None = None) -> None:
+        """Weights begin as `spec.initialization` says; without a generator all is left to be loaded."""
+        super().__init__()
+        widths = (*spec.dims, n_items)
+        # Of the inputs of each hidden layer but the first, and of what the last one gives.
+        self.dropout = [spec.dropout if spec.dropout_after == "each" else 0.0] * (len(spec.dims) - 1)
+        self.dropout.append(spec.dropout)
+        self.embedding = nn.Parameter(torch.empty(2, spec.embedding))
+        self.cells = nn.Parameter(torch.empty(spec.embedding, n_items, widths[0]))
+        self.cell_bias = nn.Parameter(torch.empty(widths[0]))
+        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
+        self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
+        if generator is not None:
+            self._begin(spec.initialization, generator)
+
+    @torch.no_grad()
+    def _begin(self, initialization: Initialization, generator: torch.Generator) -> None:
+        cells = self.cells.flatten(0, 1)
+        if initialization == "glorot":
+            self.embedding.uniform_(-EMBEDDING_BOUND, EMBEDDING_BOUND, generator=generator)
+            for weight in (cells, *self.weights):
+                nn.init.xavier_uniform_(weight, generator=generator)
+            for bias in (self.cell_bias, *self.biases):
+                bias.zero_()
+            return
+        self.embedding.normal_(generator=generator)
+        fan_in = [len(cells), *(weight.shape[1] for weight in self.weights)]
+        begun = [(cells, fan_in[0]), (self.cell_bias, fan_in[0])]
+        begun += [*zip(self.weights, fan_in[1:], strict=True), *zip(self.biases, fan_in[1:], strict=True)]
+        for parameter, before in begun:
+            parameter.uniform_(-1 / math.sqrt(before), 1 / math.sqrt(before), generator=generator)
+
+    def table(self) -> tuple[Tensor, Tensor]:
+        """The first layer as a linear map: what each item adds, (n_items, width), and what is always there,
+        (width,)."""
+        made: tuple[Tensor, Tensor] = _Table.apply(self.embedding, self.cells)  # type: ignore[no-untyped-call]
+        return made[0], made[1] + self.cell_bias
+
+    def forward(
+        self,
+        rows: RowBatch,
+        generator: torch.Generator | None = None,
+        table: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits, (n, n_items); dropout needs the generator."""
+        adds, always = self.table() if table is None else table
+        h = self.hidden(rows.times(adds) + always, generator)
+        return functional.linear(h, self.weights[-1], self.biases[-1])
+
+    def hidden(self, first: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What the last layer takes, (n, last width), from the sums of the first one, (n, first width)."""
+        h, scale = dropped(torch.relu(first), self.dropout[0], generator)
+        *weights, _ = self.weights
+        *biases, _ = self.biases
+        for weight, bias, share in zip(weights, biases, self.dropout[1:], strict=True):
+            h, scale = dropped(torch.relu(torch.addmm(bias, h, weight.T, alpha=scale)), share, generator)
+        return h if scale == 1 else h * scale
+
+
+class RowLearner:
+    """Trains the network to give back rows."""
+
+    def __init__(self, spec: RowMLP, train: Interactions, seed: int, device: torch.device) -> None:
+        self.spec, self.n_items = spec, train.n_items
+        self.rows = SparseRows.of(train.binarized().matrix, device)
+        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.network = RowNetwork(train.n_items, spec, chance).to(device)
+        self.module: nn.Module = self.network
+        self.groups, self.n_rows = [(self.module, spec.optimizer)], len(self.rows)
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean binary cross-entropy of some rows' cells."""
+        batch = self.rows.take(rows)
+        return functional.binary_cross_entropy_with_logits(self.network(batch, generator), batch.dense())
+
+    def fitted(self, weights: Weights) -> RowNetwork:
+        """The network with these weights, not to be trained further."""
+        return frozen(lambda: RowNetwork(self.n_items, self.spec), weights)
+
+
+@dataclass(frozen=True, eq=False)
+class StoppingRows:
+    """What a training stops by: rows that the network is shown, and what it should make of each."""
+
+    shown: SparseRows
+    wanted: SparseRows
+
+    @classmethod
+    def of(cls, given: StoppingData, items: Vocabulary, device: torch.device) -> StoppingRows:
+        """Rows to give back, or histories and what was held out from them."""
+        parts = (given.histories, given.held_out) if isinstance(given, Split) else (given, given)
+        made = [SparseRows.of(part.onto(items=items).binarized().matrix, device) for part in parts]
+        return cls(*made)
+
+
+@torch.no_grad()
+def negative_error(network: RowNetwork, judged: StoppingRows) -> float:
+    """Minus the root mean squared error of the probabilities of all cells."""
+    table, total, rows = network.table(), 0.0, judged.shown
+    for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
+        made = torch.sigmoid(network(rows.take(places), table=table)) - judged.wanted.take(places).dense()
+        total += float(made.square().sum(dtype=torch.float64))
+    return -math.sqrt(total / (len(rows) * rows.n_columns))
+
+
+def fit_row_mlp(
+    spec: RowMLP, train: Interactions, rng: RNG | None, run: Run, validation: StoppingData | None
+) -> RowMLPRecommender:
+    """See `RowMLP.learn`."""
+    on = check_device(run.device)
+    check_train(train)
+    seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+    part, given = train, validation
+    if spec.patience is not None and validation is None:
+        chosen = np.zeros(train.n_users, dtype=bool)
+        size = max(1, round(spec.validation_users * train.n_users))
+        chosen[streams(seed, "carve")["carve"].permutation(train.n_users)[:size]] = True
+        part, given = train.take_users(~chosen), train.take_users(chosen)
+    if not part.n_users:
+        raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
+    judged = None if spec.patience is None or given is None else StoppingRows.of(given, train.items, on)
+    # The loop counts the epoch that was best as well.
+    stopping = None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1)
+    plan = Plan(spec.epochs, spec.batch_size, stopping=stopping, judged_by="minus the error")
+    with faster(RowLearner(spec, part, seed, on)) as learner:
+        judge = None if judged is None else lambda network: negative_error(network, judged)
+        training = Training(learner, plan, seed=seed, run=run, judge=judge)
+        network = training.finished()
+        weights = (network if spec.keep == "best" else learner.module).state_dict()
+    return RowMLPRecommender(spec, train.items, train.item_degrees, device=run.device, weights=weights)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RowMLPRecommender(NetworkRecommender["RowMLP", RowNetwork]):
+    """Scores are the logits of a history row."""
+
+    def blank(self) -> RowNetwork:
+        """The network of items."""
+        return RowNetwork(len(self.items), self.spec)
+
+    @torch.no_grad()
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        table = self.network.table()
+        matrix = histories.binarized().matrix
+        return scored(matrix, lambda rows, _: self.network(rows, table=table), table[0].device)

@@ -29,7 +29,7 @@ from unblur.training.settings import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unblur.models.diffusion.item_diffusion import DiffRecRecommender
+    from unblur.models.diffusion.diffrec import DiffRecRecommender
 
 
 @spec

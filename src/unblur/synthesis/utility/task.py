@@ -34,8 +34,7 @@ from unblur.registry import SYNTHESIZERS, recommender_spec, synthesizer_spec
 from unblur.run import Run
 from unblur.saving import models as artifact
 from unblur.spec import replace_field, spec_to_dict
-from unblur.synthesis.multi_vae import MultiVAE
-from unblur.synthesis.sdrm import SDRM
+from unblur.synthesis.sdrm import SDRM, MultiVAE
 from unblur.synthesis.settings import Discretization
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
 from unblur.synthesis.utility.arms import Measured, measure_arm, training_rows

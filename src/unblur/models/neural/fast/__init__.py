@@ -38,8 +38,8 @@ from unblur.models.neural.fast.row_training import RowStepper
 from unblur.parallel.threads import blas_at_rest, torch_at_rest
 
 if TYPE_CHECKING:
-    from unblur.models.neural.pair_network import PairLearner
-    from unblur.models.neural.row_network import RowLearner
+    from unblur.models.neural.neumf import PairLearner
+    from unblur.models.neural.row_mlp import RowLearner
 
 L = TypeVar("L", "PairLearner", "RowLearner")
 

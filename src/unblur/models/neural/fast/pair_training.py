@@ -34,7 +34,7 @@ from unblur.training.networks import least_kept
 from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
-    from unblur.models.neural.pair_network import Drawn, PairLearner, PairNetwork
+    from unblur.models.neural.neumf import Drawn, PairLearner, PairNetwork
 
 EARLY = 500
 """Up to this step, steps are taken one by one."""

@@ -34,7 +34,7 @@ from unblur.training.rows import SparseRows
 from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
-    from unblur.models.neural.row_network import RowLearner, RowNetwork
+    from unblur.models.neural.row_mlp import RowLearner, RowNetwork
 
 LOOK_EVERY = 32
 """Updates between two looks for moments that are nothing."""

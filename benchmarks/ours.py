@@ -11,8 +11,8 @@ from unblur.data.catalogue.generation import generated
 from unblur.data.splits import Files, Random
 from unblur.data.splits.sets import Split
 from unblur.evaluation.protocol import RankingProtocol
-from unblur.experiment.judging import RankingJudge
 from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.searching import RankingJudge
 from unblur.experiment.task import Clock
 from unblur.experiment.validation import HoldOuts
 from unblur.models.spectral.operator import normalize

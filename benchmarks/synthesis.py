@@ -173,7 +173,7 @@ def stream(n_users: int, n_items: int) -> dict[str, Any]:
     from unblur.data.catalogue.generation import generated
     from unblur.synthesis.sdrm import SDRM
     from unblur.synthesis.settings import LatentDiffusion, VariationalAutoencoder
-    from unblur.synthesis.streaming import write_batches
+    from unblur.synthesis.synthesizing import write_batches
 
     train = generated(20_000, n_items, 1_000_000, rng=0)
     spec = SDRM(

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from unblur.models.diffusion.latent_diffrec import LatentDiffRec as LatentDiffRec
     from unblur.models.linear.ease import EASE as EASE
     from unblur.models.popularity import Popularity as Popularity
-    from unblur.models.spectral.bspm import BSPM as BSPM
-    from unblur.models.spectral.bspm import LowPass as LowPass
+    from unblur.models.spectral.bspm import BSPM as BSPM, LowPass as LowPass
     from unblur.models.spectral.flow import Flow as Flow
     from unblur.ranking import Ranking as Ranking
-    from unblur.recommender import Recommender as Recommender
-    from unblur.recommender import load as load
+    from unblur.recommender import Recommender as Recommender, load as load
     from unblur.synthesis.sdrm import SDRM as SDRM
 
 __version__ = "0.1.0"

@@ -19,9 +19,7 @@ from typing_extensions import TypeVar
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch, some
-from unblur.fitted import Array, Fitted, FittedSpec, S_co
-from unblur.fitted import StoppingData as StoppingData
-from unblur.fitted import learned as learned
+from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG as RNG
 from unblur.ranking import Explanation, Ranking, rank_rows

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from tests.audit.sets import Groups, groups, rows
-from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, Samples
 from unblur.audit.attacks.copies import Copying
 from unblur.audit.attacks.guesses import Guesses, SinglingOut
 from unblur.audit.attacks.membership import Membership, MembershipInference
 from unblur.audit.attacks.rates import Area, Proportion, Unmeasured
-from unblur.audit.attacks.samples import Samples
 from unblur.audit.auditor import audit, usual_attacks
 from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.audit.page import audit_document

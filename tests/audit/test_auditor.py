@@ -7,10 +7,10 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.audit.sets import Groups, binary, groups, rows
+from unblur.audit.attacks.attack import samples
 from unblur.audit.attacks.guesses import (
     Guesses,
     SinglingOut,
@@ -23,7 +23,6 @@ from unblur.audit.attacks.guesses import (
 )
 from unblur.audit.attacks.membership import Membership, _about_catch
 from unblur.audit.attacks.rates import Area, Catch, Proportion, Unmeasured, area
-from unblur.audit.attacks.samples import samples
 from unblur.audit.auditor import Audit, audit
 from unblur.audit.conclusions import Gates
 from unblur.audit.fidelity import fidelity

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.audit.sets import Groups, groups, rows
-from unblur.audit.attacks.samples import samples
+from unblur.audit.attacks.attack import samples
 from unblur.audit.auditor import audit
 from unblur.audit.conclusions import Finding, Gate, Gates
 from unblur.audit.page import audit_document

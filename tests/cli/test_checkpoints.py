@@ -12,7 +12,7 @@ import torch
 from tests.cli.conftest import Unblur
 from unblur import experiment
 from unblur.errors import ArtifactError, RecipeError
-from unblur.experiment import workers
+from unblur.experiment import running as workers
 from unblur.experiment.recipe.library import load_recipe
 from unblur.training.loop import Training
 

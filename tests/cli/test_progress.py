@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from unblur.cli import progress as module
-from unblur.cli.progress import ProgressDisplay
+from unblur.cli import terminal as module
+from unblur.cli.terminal import ProgressDisplay
 from unblur.progress import ProgressEvent
 
 

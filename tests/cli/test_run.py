@@ -156,8 +156,7 @@ def test_check_needs_something_to_check(unblur: Unblur, recipe: Path, events: Pa
 def test_check_exits_with_1_when_a_number_is_missed(
     unblur: Unblur, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str, code: int
 ) -> None:
-    from unblur.data import catalogue as datasets
-    from unblur.data import files as sources
+    from unblur.data import catalogue as datasets, files as sources
 
     path = write(tmp_path / "expecting.toml", expected)
     path.write_text(

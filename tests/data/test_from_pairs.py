@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.data.events import Events, Pair, contents, events
 from unblur.data.interactions import Interactions

@@ -7,8 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.document.tags import Tags
 from unblur.document.blocks import Cell, Document, Listing, Paragraph, Plot, Section, Table

@@ -14,7 +14,7 @@ from unblur.data.splits import Random
 from unblur.data.splits.sets import Split
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.protocol import RankingProtocol
-from unblur.experiment.judging import RankingJudge, metric_of
+from unblur.experiment.searching import RankingJudge, metric_of
 from unblur.experiment.validation import HoldOuts
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM, LowPass

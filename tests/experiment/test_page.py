@@ -10,11 +10,16 @@ import pytest
 
 from unblur.document.html import as_html
 from unblur.evaluation.report import Expected, Measurement, Provenance, Report
-from unblur.experiment.curves import concentration, filter_response
-from unblur.experiment.page import run_page
+from unblur.experiment.page import (
+    best_trials,
+    concentration,
+    filter_response,
+    importance,
+    run_page,
+    study_sections,
+)
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.running import run
-from unblur.experiment.study_page import best_trials, importance, study_sections
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM
 from unblur.space import Choice, Dimension, Range

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from unblur.errors import SpecError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unblur.privacy.noise import noisy_counts
+from unblur.privacy.accountant import noisy_counts
 from unblur.synthesis.synthesizer import RealCounts
 
 

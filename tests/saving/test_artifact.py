@@ -20,8 +20,7 @@ from unblur.errors import ArtifactError
 from unblur.models.linear.ease import EASE
 from unblur.models.popularity import Popularity
 from unblur.recommender import Recommender, load
-from unblur.saving import container
-from unblur.saving import models as artifact
+from unblur.saving import container, models as artifact
 from unblur.saving.models import read_manifest, save
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from unblur.synthesis import discretization
 from unblur.synthesis.discretization import above, best, discretized, noised, quantile_threshold
 from unblur.synthesis.settings import Discretization
-from unblur.synthesis.synthesizer import Block, RealCounts
+from unblur.synthesis.synthesizer import RealCounts, UserBlock
 
 SCORES = arrays.arrays(
     np.float32,
@@ -25,7 +24,7 @@ def rows_of(
     scores: NDArray[np.float32], settings: Discretization, counts: RealCounts, block: int = 4
 ) -> NDArray[np.float32]:
     blocks = [
-        (Block(place, len(part), np.random.default_rng(place)), part.copy())
+        (UserBlock(place, len(part), np.random.default_rng(place)), part.copy())
         for place, part in enumerate(np.array_split(scores, range(block, len(scores), block)))
     ]
     made = discretized(iter(blocks), settings, counts, len(scores))

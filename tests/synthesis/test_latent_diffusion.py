@@ -20,7 +20,7 @@ from unblur.synthesis.latent_noise import (
     score_matching,
     sloped,
 )
-from unblur.synthesis.latent_sampling import DivergedSampling, LatentSampler, lengths
+from unblur.synthesis.latent_synthesizer import DivergedSampling, LatentSampler, lengths
 from unblur.synthesis.settings import LatentDiffusion
 from unblur.training.loop import Training
 from unblur.training.settings import Optimizer, Plan

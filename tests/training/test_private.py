@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from unblur.privacy.accountant import Stage
+from unblur.privacy.accountant import NoisySums, Stage
 from unblur.privacy.clipping import Uses
-from unblur.privacy.noise import NoisySums
 from unblur.training.learner import Moment
 from unblur.training.private import train_privately
 from unblur.training.settings import Optimizer

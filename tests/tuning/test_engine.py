@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.tuning.searched import ENDLESS, GRID, WIDTH, Curve, Curves, worth
 from unblur.errors import ArtifactError, DataError, SpecError, UnblurError

@@ -4,8 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.tuning.searched import DIMS, ENDLESS, GRID, RATE, STEPS, WIDTH, Curve, Curves, worth
 from unblur.errors import SpecError

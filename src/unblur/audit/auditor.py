@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeAlias, cast
 
-from unblur.audit.attacks.attack import Attack, AttackOutcome, AttackOutcomes
+from unblur.audit.attacks.attack import Attack, AttackOutcome, AttackOutcomes, Samples, samples
 from unblur.audit.attacks.copies import Copies, CopiesAndDistances
 from unblur.audit.attacks.guesses import Guesses
 from unblur.audit.attacks.membership import Membership
 from unblur.audit.attacks.rates import Unmeasured
-from unblur.audit.attacks.samples import Samples, samples
 from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates, gravest_first
 from unblur.audit.fidelity import Fidelity, ValidityCheck, fidelity, validity, validity_conclusions
 from unblur.audit.worth import Worth, utility_conclusions, worth

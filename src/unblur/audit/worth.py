@@ -25,7 +25,7 @@ from unblur.models.popularity import Popularity
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import RecommenderSpec
-from unblur.synthesis.utility.runs import UtilityRun, measurements_of
+from unblur.synthesis.utility.arms import UtilityRun, measurements_of
 from unblur.synthesis.utility.users import Rated, detached, shown_and_hidden, stacked
 
 CUTOFF = 10

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unblur.cli.options import Overwrite, reads_data
-from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_lines, print_table
+from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
 from unblur.errors import DataError
 
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from unblur.cli.options import (
     reads_data,
     searching,
 )
-from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_lines, print_table
+from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
 from unblur.errors import RecipeError, nearest
 from unblur.registry import RECOMMENDERS
 
@@ -90,8 +89,8 @@ def compare(
     missing, and one with more trials adds to those that are there. Exits with 1 when a model did not get through; the others are shown.
     """
     from unblur.experiment import comparison
-    from unblur.experiment.comparison.cache import Cache
-    from unblur.experiment.recipe.settings import parse_settings
+    from unblur.experiment.comparison.running import Cache
+    from unblur.experiment.recipe.schema import parse_settings
 
     if protocol not in (None, "paper", "strict"):
         raise RecipeError(f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.")
@@ -132,7 +131,7 @@ def compare(
 
 def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     """The values to try by kind and path, from ``kind.path=[…]``."""
-    from unblur.experiment.recipe.settings import parse_settings
+    from unblur.experiment.recipe.schema import parse_settings
 
     found: dict[str, dict[str, list[Any]]] = {}
     for name, values in parse_settings(words).items():
@@ -150,8 +149,8 @@ def write_pages(found: Comparison, out: Path) -> None:
     """Put leaderboard, figures and page into the folder of a comparison."""
     from unblur.document.html import as_html
     from unblur.document.markdown import as_markdown
-    from unblur.experiment.comparison.cache import Cache
     from unblur.experiment.comparison.page import comparison_document
+    from unblur.experiment.comparison.running import Cache
 
     document = comparison_document(found)
     texts = {"leaderboard.md": as_markdown(document), "report.html": as_html(document)}

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_lines, print_table
+from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
 
 if TYPE_CHECKING:
     from unblur.data.catalogue.listing import Dataset

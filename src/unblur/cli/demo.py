@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unblur.cli.options import Device
-from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_lines, print_table
+from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Interactions
@@ -71,7 +70,7 @@ def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> N
     from unblur.cli.compare import write_pages
     from unblur.experiment.comparison.results import costs_of, result_of
     from unblur.experiment.comparison.summary import summarise
-    from unblur.experiment.judging import metric_of
+    from unblur.experiment.searching import metric_of
 
     metric = metric_of(outcomes[0].recipe.protocol, None)
     results = [result_of(outcome, prepared.split, metric, costs_of(outcome)) for outcome in outcomes]

@@ -9,8 +9,7 @@ import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, DataPath, Device, Overwrite, Settings, UnknownItems, reads_data
-from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_lines, print_report, print_table
+from unblur.cli.terminal import ProgressDisplay, print_lines, print_report, print_table
 from unblur.errors import DataError, RecipeError, nearest
 
 if TYPE_CHECKING:
@@ -166,7 +165,7 @@ def _own(model: str) -> Recipe:
 
 def _given(texts: list[str] | None, *sections: str) -> dict[str, Any]:
     """The settings given, which must be of these sections of a recipe."""
-    from unblur.experiment.recipe.settings import parse_settings
+    from unblur.experiment.recipe.schema import parse_settings
 
     settings = parse_settings(texts or ())
     for path in settings:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.tables import print_table
+from unblur.cli.terminal import print_table
 from unblur.errors import ArtifactError
 
 

@@ -9,8 +9,7 @@ import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
-from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_lines, print_report
+from unblur.cli.terminal import ProgressDisplay, print_lines, print_report
 from unblur.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def run(
 def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe of that name with the given settings, and a note on each of them."""
     from unblur.experiment.recipe.library import load_recipe
-    from unblur.experiment.recipe.settings import parse_settings
+    from unblur.experiment.recipe.schema import parse_settings
 
     known = load_recipe(name)
     given = parse_settings(settings or ())

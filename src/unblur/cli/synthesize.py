@@ -9,8 +9,7 @@ import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import DataPath, Device, Overwrite, Settings, reads_data
-from unblur.cli.progress import ProgressDisplay
-from unblur.cli.tables import print_lines
+from unblur.cli.terminal import ProgressDisplay, print_lines
 from unblur.errors import RecipeError
 
 
@@ -66,7 +65,7 @@ def synthesize(
     `unblur audit` then attacks the file, and compares it with real users: with those that --keep-out leaves out, above all.
     """
     from unblur.experiment.recipe.library import own_recipe
-    from unblur.experiment.recipe.settings import parse_settings
+    from unblur.experiment.recipe.schema import parse_settings
     from unblur.registry import SYNTHESIZERS
     from unblur.synthesis.synthesizing import Protection, synthesize
 

@@ -22,9 +22,8 @@ from unblur.cli.options import (
     Trials,
     searching,
 )
-from unblur.cli.progress import ProgressDisplay
 from unblur.cli.run import keep, resolved
-from unblur.cli.tables import print_report, print_trials
+from unblur.cli.terminal import ProgressDisplay, print_report, print_trials
 
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
@@ -85,7 +84,7 @@ def tune(
     order of time; `--set protocol.kind=paper` keeps them as named. Settings of the model that --set gives are not searched.
     """
     from unblur import experiment
-    from unblur.experiment.recipe.settings import parse_settings
+    from unblur.experiment.recipe.schema import parse_settings
     from unblur.experiment.searching import free, searched, space_for
     from unblur.run import Run
     from unblur.tuning.settings import Database

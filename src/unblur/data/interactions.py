@@ -16,8 +16,14 @@ from scipy import sparse
 
 from unblur.data.formats.events import Labels, Layout, read_events
 from unblur.data.formats.opening import FileFormat
-from unblur.data.vocabulary import Unknown as Unknown
-from unblur.data.vocabulary import Vocabulary, indexed, label_series, not_in_vocabulary, refuse_nulls
+from unblur.data.vocabulary import (
+    Unknown as Unknown,
+    Vocabulary,
+    indexed,
+    label_series,
+    not_in_vocabulary,
+    refuse_nulls,
+)
 from unblur.errors import Argument, DataError, VocabularyMismatch, about, some
 from unblur.progress import Progress, ProgressEvent, silent
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from unblur.experiment.folder import check_place as check_place
-from unblur.experiment.folder import write_folder as write_folder
-from unblur.experiment.measuring import Outcome as Outcome
-from unblur.experiment.measuring import measure as measure
+from unblur.experiment.folder import check_place as check_place, write_folder as write_folder
+from unblur.experiment.measuring import Outcome as Outcome, measure as measure
 from unblur.experiment.ranking import prepare as prepare
-from unblur.experiment.reading import read_histories as read_histories
-from unblur.experiment.reading import read_parts as read_parts
-from unblur.experiment.running import outcome_of as outcome_of
-from unblur.experiment.running import run as run
-from unblur.experiment.saved import evaluate_saved as evaluate_saved
-from unblur.experiment.saved import fit as fit
+from unblur.experiment.reading import read_histories as read_histories, read_parts as read_parts
+from unblur.experiment.running import outcome_of as outcome_of, run as run
+from unblur.experiment.saved import evaluate_saved as evaluate_saved, fit as fit

@@ -20,12 +20,11 @@ from unblur.evaluation.protocol import Evaluation
 from unblur.evaluation.report import Measurement, Report
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.experiment import validation
-from unblur.experiment.curves import concentration, filter_response
-from unblur.experiment.judging import RankingJudge, metric_of
-from unblur.experiment.page import run_page
+from unblur.experiment.page import concentration, filter_response, run_page
 from unblur.experiment.reading import OWN_DATA, WHOLE, read_parts
 from unblur.experiment.recipe.parts import Protocol
-from unblur.experiment.recipe.tables import described, read_kind, read_spec, tagged
+from unblur.experiment.recipe.toml import described, read_kind, read_spec, tagged
+from unblur.experiment.searching import RankingJudge, metric_of
 from unblur.experiment.task import Clock, Prepared, Summary, Task
 from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, silent

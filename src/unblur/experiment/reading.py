@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unblur.data import catalogue as datasets
-from unblur.data import files as sources
+from unblur.data import catalogue as datasets, files as sources
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import k_core
 from unblur.data.vocabulary import Vocabulary

@@ -2,19 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
+from unblur.errors import ArtifactError, RecipeError
 from unblur.evaluation.report import Report
 from unblur.experiment.folder import check_place, write_folder
-from unblur.experiment.measuring import Outcome, check_resumable, measured
+from unblur.experiment.measuring import Outcome, check_resumable, measured, run_of_seed
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.workers import check_workers, trained_beside
-from unblur.progress import Progress, silent
+from unblur.experiment.searching import chooses
+from unblur.experiment.task import Clock
+from unblur.progress import Progress, ProgressEvent, silent
 from unblur.run import Run
+
+HEARD_EVERY = 0.5
+"""Seconds between two looks for an interrupt."""
+
+
+def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
+    """Raise `RecipeError` where there is nothing that several processes could do."""
+    if min(workers, seeds) < 1:
+        raise RecipeError(
+            f"There must be at least 1 seed and 1 worker; saw {seeds} and {workers}. Leave them out to run once."
+        )
+    if workers == 1:
+        return
+    kind, why = recipe.model.kind, ""
+    if seeds == 1:
+        why = "one seed was asked for"
+    elif not recipe.model.plans():
+        why = f"{kind} is not trained by epochs"
+    elif recipe.model.private:
+        why = "a private training keeps nothing that a second process could read"
+    elif chooses(recipe):
+        why = f"the strict protocol first searches hyper-parameters of {kind}"
+    if why:
+        raise RecipeError(
+            f"Workers train seeds of one setting beside each other; {why}. Leave --workers out, or give more --seeds."
+        )
+
+
+def trained_beside(
+    recipe: Recipe, seeds: Sequence[int], run: Run, *, data: str | Path | None, workers: int
+) -> Mapping[str, float]:
+    """Train each seed and measure its arms; gives the seconds of each stage, added up.
+
+    A run with these checkpoints then finds all of it done. Threads are divided among the processes, of which there are no
+    more than seeds. Errors of a process are raised here, and the others are ended; what they kept stays. Raises
+    `ArtifactError` where a process is gone without a word.
+    """
+    import torch
+
+    beside = min(workers, len(seeds))
+    threads = max(1, torch.get_num_threads() // beside)
+    # An observer stays here: what it draws is this process's.
+    quiet, text = run.watched(silent), recipe.to_toml()
+    spent: Counter[str] = Counter()
+    run.progress(ProgressEvent("seeds", 0, len(seeds)))
+    others = set(active_children())
+    pool = ProcessPoolExecutor(beside, mp_context=get_context("spawn"))
+    try:
+        left = {pool.submit(_worked, text, data, seed, quiet, threads) for seed in seeds}
+        while left:
+            # Not without end: where another library handles signals, an interrupt is seen only between two waits.
+            finished, left = wait(left, timeout=HEARD_EVERY, return_when=FIRST_COMPLETED)
+            for one in finished:
+                spent.update(one.result())
+            if finished:
+                run.progress(ProgressEvent("seeds", len(seeds) - len(left), len(seeds)))
+    except BrokenProcessPool:
+        raise ArtifactError(
+            "Every process must live until its seed is done; one has ended before. What was kept in "
+            f"{run.checkpoints} is whole. "
+            "Give fewer --workers if memory was short; a script of your own that asks for workers must begin its work under "
+            '`if __name__ == "__main__":`.'
+        ) from None
+    except BaseException:
+        # What the pool's `terminate_workers` does from Python 3.14 on; it has no public list of them.
+        for process in set(active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return spent
+
+
+def _worked(text: str, data: str | Path | None, seed: int, run: Run, threads: int) -> dict[str, float]:
+    """Train and measure one seed of a recipe, which is TOML, within a process of its own; the seconds of each stage."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        recipe, clock = Recipe.from_toml(text), Clock()
+        run_of_seed(recipe.task.prepare(recipe, data), seed, run, clock)
+        return dict(clock.seconds)
 
 
 def run(

@@ -18,7 +18,7 @@ from unblur.experiment.provenance import trained_on
 from unblur.experiment.ranking import ranking_task
 from unblur.experiment.reading import WHOLE, read_parts, read_train
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.recipe.tables import described
+from unblur.experiment.recipe.toml import described
 from unblur.experiment.task import Clock, Summary
 from unblur.progress import Progress, silent
 from unblur.randomness import streams

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.synthesis.settings import Discretization
-from unblur.synthesis.synthesizer import Block, RealCounts
+from unblur.synthesis.synthesizer import RealCounts, UserBlock
 
 Scores = NDArray[np.float32]
 
@@ -20,7 +20,7 @@ that of its first users."""
 
 
 def discretized(
-    scored: Iterable[tuple[Block, Scores]], settings: Discretization, counts: RealCounts, n_users: int
+    scored: Iterable[tuple[UserBlock, Scores]], settings: Discretization, counts: RealCounts, n_users: int
 ) -> Iterator[sparse.csr_array]:
     """The rows of each block, (size, n_items) CSR, from its scores (size, n_items), which are not kept.
 
@@ -52,7 +52,7 @@ def noised(scores: Scores, random: np.random.Generator) -> Scores:
 
 
 def _by_common_threshold(
-    scored: Iterable[tuple[Block, Scores]], counts: RealCounts, n_users: int
+    scored: Iterable[tuple[UserBlock, Scores]], counts: RealCounts, n_users: int
 ) -> Iterator[sparse.csr_array]:
     """The first users' scores are held, their quantile is the threshold of all."""
     rows = iter(scored)

@@ -15,9 +15,8 @@ from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import per_user
 from unblur.fitted import StoppingData
 from unblur.models.variational import negative_log_likelihoods
-from unblur.privacy.accountant import planned
+from unblur.privacy.accountant import NoisySums, noisy_counts, planned
 from unblur.privacy.clipping import Uses
-from unblur.privacy.noise import NoisySums, noisy_counts
 from unblur.progress import of_part
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.ranking import top_k

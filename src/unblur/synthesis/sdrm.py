@@ -1,4 +1,4 @@
-"""SDRM: synthetic users from latent diffusion (Lilienthal et al., IEEE Access 2024, arXiv 2311.03488)."""
+"""SDRM and the autoencoder it stands on, MultiVAE++ (Lilienthal et al., IEEE Access 2024, arXiv 2311.03488)."""
 
 from __future__ import annotations
 

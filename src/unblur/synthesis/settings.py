@@ -11,8 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from unblur.errors import SpecError
 from unblur.spec import spec
-from unblur.training.settings import Dropout, Optimizer, Share, check_stopping
-from unblur.training.settings import Precision as Precision
+from unblur.training.settings import Dropout, Optimizer, Precision as Precision, Share, check_stopping
 
 
 @spec

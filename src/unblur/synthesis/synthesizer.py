@@ -34,7 +34,7 @@ Rows: TypeAlias = Iterator[sparse.csr_array]
 
 
 @dataclass(frozen=True)
-class Block:
+class UserBlock:
     """Users that are sampled together."""
 
     place: int
@@ -52,10 +52,10 @@ class Blocks:
     n_users: int
     seed: int
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[UserBlock]:
         for place, start in enumerate(range(0, self.n_users, BLOCK)):
             size = min(BLOCK, self.n_users - start)
-            yield Block(place, size, np.random.default_rng([self.seed, place]))
+            yield UserBlock(place, size, np.random.default_rng([self.seed, place]))
 
 
 Y_co = TypeVar("Y_co", bound="Synthesizer", covariant=True, default="Synthesizer")

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unblur.privacy.accountant import Stage
+from unblur.privacy.accountant import NoisySums, Stage
 from unblur.privacy.clipping import Uses
-from unblur.privacy.noise import NoisySums
 from unblur.progress import Progress, ProgressEvent
 from unblur.randomness import torch_generator
 from unblur.training.learner import Moment

@@ -20,9 +20,8 @@ from unblur.experiment.comparison.entries import line_up
 from unblur.experiment.comparison.page import comparison_document
 from unblur.experiment.comparison.running import compare
 from unblur.experiment.comparison.summary import Comparison, summarise
-from unblur.experiment.judging import metric_of
 from unblur.experiment.ranking import prepare
-from unblur.experiment.searching import searched
+from unblur.experiment.searching import metric_of, searched
 from unblur.experiment.validation import hold_outs
 from unblur.progress import ProgressEvent
 from unblur.registry import RECOMMENDERS, recommender_spec

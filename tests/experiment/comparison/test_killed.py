@@ -17,7 +17,7 @@ from unblur.models.linear.ease import EASE
 from unblur.models.linear.neighbours import ItemKNN
 from unblur.models.linear.factors import PureSVD
 from unblur.models.popularity import Popularity  # every import before the first fork
-import unblur.experiment.comparison.cache, unblur.experiment.comparison.running, unblur.experiment, unblur.data.files, unblur.data.catalogue
+import unblur.experiment.comparison.running, unblur.experiment.comparison.running, unblur.experiment, unblur.data.files, unblur.data.catalogue
 import optuna, unblur.tuning.store, unblur.tuning.engine, unblur.training.loop, unblur.training.stopping, polars, scipy.sparse.linalg
 
 folder, journal, log, kills = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import results
 from unblur.experiment.comparison.entries import line_up
 from unblur.experiment.recipe.library import shipped
-from unblur.experiment.recipe.settings import parse_settings
+from unblur.experiment.recipe.schema import parse_settings
 
 
 @pytest.mark.parametrize("place", [place for place, _ in results.texts()], ids=lambda place: place.name)

@@ -7,7 +7,7 @@ import pytest
 from unblur.data.splits.specs import LeaveLast, Random
 from unblur.errors import RecipeError
 from unblur.experiment.recipe.library import load_recipe
-from unblur.experiment.recipe.settings import parse_setting, parse_settings
+from unblur.experiment.recipe.schema import parse_setting, parse_settings
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import LowPass
 from unblur.models.spectral.flow import Flow

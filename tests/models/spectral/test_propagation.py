@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy import sparse
 
 from tests.models.spectral.generated import matrix
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
-from unblur.models.spectral import operator as orders
-from unblur.models.spectral import operator as propagations
+from unblur.models.spectral import operator as orders, operator as propagations
 from unblur.models.spectral.bspm import BSPM
 from unblur.models.spectral.flow import Flow
 from unblur.models.spectral.operator import (

@@ -16,8 +16,7 @@ from unblur.errors import DataError
 from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.recommender import Recommender
-from unblur.synthesis.utility.arms import measure_arm, training_rows
-from unblur.synthesis.utility.runs import UtilityRun, measurements_of
+from unblur.synthesis.utility.arms import UtilityRun, measure_arm, measurements_of, training_rows
 from unblur.synthesis.utility.settings import Departures, Utility
 from unblur.synthesis.utility.users import UserGroups, grouped
 

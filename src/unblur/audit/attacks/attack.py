@@ -11,12 +11,134 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
 from unblur.audit.attacks.rates import NO_CONTROL, Unmeasured, too_few
-from unblur.audit.attacks.samples import Samples
 from unblur.audit.conclusions import Conclusion, Finding, Gates
+from unblur.data.interactions import Interactions
+from unblur.data.splits.sets import joined_items
 from unblur.document.blocks import Paragraph, Section
+from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.progress import Progress
 from unblur.randomness import RNG
+
+COPY_ITEMS = 10
+"""A row of so many items that is in train and in the holdout as well is taken to be one person."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Real and synthetic users over the same items, as attacks see them: weights 1, users without items left out."""
+
+    train: Interactions
+    """The members: users whom the synthesizer was fitted to."""
+    synthetic: Interactions
+    holdout: Interactions | None
+    """The outsiders: users of the same kind who were kept out; `None` where there are none."""
+    notes: tuple[str, ...]
+
+
+def samples(train: Interactions, synthetic: Interactions, holdout: Interactions | None = None) -> Samples:
+    """The three sets on the items of the real ones.
+
+    Items that only the synthetic set has are counted and left out. Raises `DataError` where a set is empty or the
+    holdout is not apart from train, and `VocabularyMismatch` where item labels are of two types or share nothing.
+    """
+    given = {"train": train, "synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
+    for name, part in given.items():
+        if not part.n_interactions:
+            raise DataError(
+                f"An audit needs interactions in every set; {name} has none of {part.n_users:,} users. "
+                "Check what was read or sampled."
+            )
+    _refuse_other_labels(given)
+    if holdout is not None:
+        _refuse_overlap(train, holdout)
+    items = train.items if holdout is None else joined_items(train, holdout)
+    known = items.positions_or_missing(synthetic.items)
+    used = synthetic.item_degrees > 0
+    strangers = used & (known < 0)
+    if not (used & (known >= 0)).any():
+        raise VocabularyMismatch(
+            "Real and synthetic data must be about the same items; no item of the synthetic set "
+            f"({some(synthetic.items.take(np.flatnonzero(used)[:3]).to_list())}) is among the real ones "
+            f"({some(items.take(np.arange(min(3, len(items)))).to_list())}). Give both the same labels."
+        )
+    notes: list[str] = []
+    parts = {}
+    for name, part in given.items():
+        filled = part.user_degrees > 0
+        if not filled.all():
+            notes.append(
+                f"{int((~filled).sum()):,} users of {name} have no items and were left out of attacks"
+            )
+        apart = part if filled.all() else part.take_users(filled)
+        parts[name] = apart.binarized().onto(items=items, unknown="ignore")
+    n_pairs = int(synthetic.item_degrees[strangers].sum())
+    if n_pairs:
+        notes.append(
+            f"{n_pairs:,} synthetic interactions with items that no real user has were left out of attacks"
+        )
+        left = parts["synthetic"]
+        parts["synthetic"] = left.take_users(left.user_degrees > 0)
+    degrees, real = parts["synthetic"].user_degrees, parts["train"].user_degrees
+    beyond = int(((degrees < real.min()) | (degrees > real.max())).sum())
+    if beyond:
+        notes.append(
+            f"{beyond:,} of {len(degrees):,} synthetic users have fewer or more items than any training user, "
+            f"{real.min():,} to {real.max():,}"
+        )
+    return Samples(parts["train"], parts["synthetic"], parts.get("holdout"), tuple(notes))
+
+
+def drawn(n: int, most: int | None, random: np.random.Generator) -> NDArray[np.int64]:
+    """At most `most` of the positions 0 … n − 1, at random, in random order."""
+    order: NDArray[np.int64] = random.permutation(n)
+    return order if most is None else order[:most]
+
+
+def row_hashes(matrix: sparse.csr_array, *, seed: int = 0) -> NDArray[np.uint64]:
+    """A 64-bit hash of the set of items in each row; equal rows have equal ones."""
+    words = np.random.default_rng(np.random.SeedSequence([seed, 0x75]))
+    codes = words.integers(0, 2**64, matrix.shape[1], dtype=np.uint64)
+    sums = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(codes[matrix.indices], dtype=np.uint64)))
+    return np.asarray(sums[matrix.indptr[1:]] - sums[matrix.indptr[:-1]], dtype=np.uint64)
+
+
+def _refuse_other_labels(given: dict[str, Interactions]) -> None:
+    kinds = {name: part.items.kind for name, part in given.items()}
+    if len(set(kinds.values())) > 1:
+        seen = ", ".join(
+            f"{name} {'whole numbers' if kind == 'int' else 'text'}" for name, kind in kinds.items()
+        )
+        raise VocabularyMismatch(
+            f"Item labels must be of one type in all sets; they are {seen}. Read all with the same `labels` option."
+        )
+
+
+def _refuse_overlap(train: Interactions, holdout: Interactions) -> None:
+    """Raise `DataError` where some outsiders are members, by their label or by their very items."""
+    if train.users.kind == holdout.users.kind:
+        shared = train.users.positions_or_missing(holdout.users) >= 0
+        if shared.any():
+            names = holdout.users.take(np.flatnonzero(shared)).to_list()
+            raise DataError(
+                "The holdout must be users who were not in training; "
+                f"{int(shared.sum()):,} of its {holdout.n_users:,} user labels are in train: {some(names)}. Leave "
+                "those users out, or, where the same label means two people, give the holdout labels of its own."
+            )
+    items = joined_items(train, holdout)
+    long = holdout.take_users(holdout.user_degrees >= COPY_ITEMS).onto(items=items)
+    if not long.n_users:
+        return
+    same = np.isin(row_hashes(long.matrix), row_hashes(train.onto(items=items).matrix))
+    if same.mean() > 0.1:
+        raise DataError(
+            f"The holdout must be users who were not in training; {int(same.sum()):,} of its {long.n_users:,} users "
+            f"with {COPY_ITEMS} items or more have exactly the items of a training user. Give users kept out of train."
+        )
 
 
 class AttackOutcome:

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from unblur.audit.attacks.attack import Attack, AttackOutcome
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, drawn, row_hashes
 from unblur.audit.attacks.neighbours import nearness
 from unblur.audit.attacks.rates import FEWEST_USERS, NO_CONTROL, Proportion, Unmeasured, too_few
-from unblur.audit.attacks.samples import Samples, drawn, row_hashes
 from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, number
 from unblur.progress import Progress

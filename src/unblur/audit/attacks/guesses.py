@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from unblur.audit.attacks.attack import Attack, AttackOutcome, sentence
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, drawn, sentence
 from unblur.audit.attacks.neighbours import closest
 from unblur.audit.attacks.rates import FEWEST_USERS, NO_CONTROL, Interval, Proportion, Unmeasured, too_few
-from unblur.audit.attacks.samples import Samples, drawn
 from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table
 from unblur.evaluation.significance import holm

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special, stats
 
-from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, sentence
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, Samples, drawn, sentence
 from unblur.audit.attacks.neighbours import Nearness, nearness
 from unblur.audit.attacks.rates import FEWEST_USERS, Area, Catch, Scores, Unmeasured, area, catch, roc_points
-from unblur.audit.attacks.samples import Samples, drawn
 from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, interval, number
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot

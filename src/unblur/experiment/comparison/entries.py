@@ -13,7 +13,7 @@ from unblur.experiment.ranking import RankingTask, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.recipe.tables import described
+from unblur.experiment.recipe.toml import described
 from unblur.recommender import RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
 

@@ -26,10 +26,10 @@ from unblur.evaluation.metrics import (
     recall_within,
 )
 from unblur.evaluation.protocol import Evaluation
-from unblur.experiment.curves import concentration, filter_response
 from unblur.experiment.measuring import Outcome
+from unblur.experiment.page import concentration, filter_response
 from unblur.experiment.recipe.parts import Protocol
-from unblur.experiment.recipe.tables import described
+from unblur.experiment.recipe.toml import described
 from unblur.recommender import Recommender
 
 Ranked: TypeAlias = Outcome[Recommender, Evaluation]

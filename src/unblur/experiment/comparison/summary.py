@@ -17,7 +17,7 @@ from unblur.evaluation.metrics import parse_metric
 from unblur.evaluation.report import Measurement
 from unblur.evaluation.significance import Difference, bootstrap_interval, differences
 from unblur.experiment.comparison.results import HEAD_RECALL, TAIL_RECALL, Result, items_fingerprint
-from unblur.experiment.curves import concentration
+from unblur.experiment.page import concentration
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.randomness import streams

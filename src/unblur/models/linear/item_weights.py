@@ -17,7 +17,7 @@ from unblur.randomness import RNG
 from unblur.recommender import Recommender, RecommenderSpec
 from unblur.run import Run
 
-Weights: TypeAlias = "NDArray[np.float32] | sparse.csr_array"
+WeightMatrix: TypeAlias = "NDArray[np.float32] | sparse.csr_array"
 """(n_items, n_items): row i holds what item i of a history adds to the score of each item."""
 
 
@@ -57,7 +57,7 @@ class LinearSpec(RecommenderSpec[L_co]):
 class ItemWeights(LinearRecommender):
     """A score is the sum of the weights from the items of the history."""
 
-    weights: Weights = learned("items", "items", dtype=None)
+    weights: WeightMatrix = learned("items", "items", dtype=None)
     """Row i holds what item i adds to the score of each item."""
 
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
@@ -78,5 +78,5 @@ class ItemWeightsSpec(LinearSpec[ItemWeights]):
         return ItemWeights(self, train.items, train.item_degrees, weights=weights)
 
     @abstractmethod
-    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> Weights:
+    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> WeightMatrix:
         """The weights (n_items, n_items) for `rows`, (n_users, n_items) with any weights."""

@@ -2,6 +2,5 @@
 
 from __future__ import annotations
 
-from unblur.models.spectral.bspm import BSPM as BSPM
-from unblur.models.spectral.bspm import LowPass as LowPass
+from unblur.models.spectral.bspm import BSPM as BSPM, LowPass as LowPass
 from unblur.models.spectral.flow import Flow as Flow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from unblur.synthesis.samplers.cooccurrence_walk import CooccurrenceWalk as CooccurrenceWalk
 from unblur.synthesis.samplers.diffrec_sampler import DiffRecSampler as DiffRecSampler
-from unblur.synthesis.samplers.flipped_users import FlippedUsers as FlippedUsers
-from unblur.synthesis.samplers.independent_items import IndependentItems as IndependentItems
+from unblur.synthesis.samplers.simple import (
+    CooccurrenceWalk as CooccurrenceWalk,
+    FlippedUsers as FlippedUsers,
+    IndependentItems as IndependentItems,
+)

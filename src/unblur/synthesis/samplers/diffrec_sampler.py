@@ -21,9 +21,16 @@ from unblur.registry import resolve
 from unblur.run import Run
 from unblur.spec import Spec, spec
 from unblur.synthesis.discretization import Scores, discretized
-from unblur.synthesis.samplers.independent_items import popular_rows
+from unblur.synthesis.samplers.simple import popular_rows
 from unblur.synthesis.settings import Discretization
-from unblur.synthesis.synthesizer import Block, Blocks, CountedSynthesizer, RealCounts, Rows, SynthesizerSpec
+from unblur.synthesis.synthesizer import (
+    Blocks,
+    CountedSynthesizer,
+    RealCounts,
+    Rows,
+    SynthesizerSpec,
+    UserBlock,
+)
 from unblur.training.settings import Plan
 
 if TYPE_CHECKING:
@@ -117,7 +124,7 @@ class DiffRecSynthesizer(CountedSynthesizer["DiffRecSampler"]):
     def _rows(self, blocks: Blocks) -> Rows:
         return discretized(self._scored(blocks), self.spec.discretization, self.counts, blocks.n_users)
 
-    def _scored(self, blocks: Blocks) -> Iterator[tuple[Block, Scores]]:
+    def _scored(self, blocks: Blocks) -> Iterator[tuple[UserBlock, Scores]]:
         for block in blocks:
             sizes = np.maximum(self.counts.drawn(block.size, block.random), 1)
             rows = popular_rows(self.item_counts, sizes, block.random)

@@ -17,11 +17,11 @@ from unblur.document.blocks import Document
 from unblur.errors import RecipeError, some
 from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.report import Report
-from unblur.experiment.judging import metric_of
 from unblur.experiment.page import run_page
 from unblur.experiment.reading import OWN_DATA, read_parts
 from unblur.experiment.recipe.parts import Data, Protocol
-from unblur.experiment.recipe.tables import described, plain, read_kind, read_spec, tagged
+from unblur.experiment.recipe.toml import described, plain, read_kind, read_spec, tagged
+from unblur.experiment.searching import metric_of
 from unblur.experiment.task import Clock, Prepared, Summary, Task
 from unblur.experiment.training_log import Epoch
 from unblur.fitted import FittedSpec
@@ -37,8 +37,7 @@ from unblur.spec import replace_field, spec_to_dict
 from unblur.synthesis.sdrm import SDRM, MultiVAE
 from unblur.synthesis.settings import Discretization
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
-from unblur.synthesis.utility.arms import Measured, measure_arm, training_rows
-from unblur.synthesis.utility.runs import UtilityRun, measurements_of
+from unblur.synthesis.utility.arms import Measured, UtilityRun, measure_arm, measurements_of, training_rows
 from unblur.synthesis.utility.settings import Departures, Utility
 from unblur.synthesis.utility.users import Rated, UserGroups, grouped, stacked
 from unblur.tuning.engine import Judgement, Watch

@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent.parent.parent
 
 EXPECTED: Mapping[str, str] = {
     "searches/* bayes: points": "drawn by optuna from the results of others; here the seeds of the draws are listed",
+    "splits/hold-outs *": "validation data are drawn in experiment/validation now, by the specs `Random` and `Block`",
     "strict/*": "one rule of choice: the best mean on validation data",
     "models/l-diffrec lightgcn: *": "embeddings by the one LightGCN that there is",
 }

@@ -23,7 +23,7 @@ from unblur.data.catalogue.listing import DATASETS
 from unblur.errors import RecipeError, nearest
 from unblur.evaluation.metrics import metric_at
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.recipe.tables import OFF
+from unblur.experiment.recipe.toml import OFF
 
 METRICS: Mapping[str, str] = {
     "recall": "recall",

@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 RESULTS ?=
 LIST ?=
 RECIPES ?= bspm/gowalla bspm/yelp2018 gf-cf/gowalla gf-cf/yelp2018 ease/gowalla ease/yelp2018 diffrec/ml-100k \
-  mult-vae/ml-1m sdrm/alb-svd
+  sdrm/alb-svd
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -16,6 +16,7 @@ import math
 import os
 import sys
 import time
+import timeit
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -63,12 +64,7 @@ SMALL = DiffRec(
 
 def seconds(work: Callable[[], object], repeats: int = 1) -> float:
     """The best time of some runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(timeit.repeat(work, number=1, repeat=repeats))
 
 
 def seconds_in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -78,6 +74,19 @@ def seconds_in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dic
         for name, work in works.items():
             times[name].append(seconds(work))
     return {name: min(each) for name, each in times.items()}
+
+
+def remember_one_by_one(
+    history: np.ndarray, seen: np.ndarray, steps: np.ndarray, losses: torch.Tensor
+) -> None:
+    """Put the losses of a batch into the last ten of their timesteps, in a Python loop over the batch."""
+    for step, loss in zip(steps, losses, strict=True):
+        if seen[step] == 10:
+            history[step, :-1] = history[step, 1:]
+            history[step, -1] = loss
+        else:
+            history[step, seen[step]] = loss
+            seen[step] += 1
 
 
 class Textbook:
@@ -122,13 +131,7 @@ class Textbook:
             answer = self.network(signal * x0 + noise * torch.randn_like(x0), steps, True)
             weight = np.where(t == 0, 1.0, ratio[t - 1] - ratio[t])
             losses = ((answer - x0) ** 2).mean(1) * torch.from_numpy(weight).float()
-            for step, loss in zip(t, losses.detach(), strict=True):
-                if self.seen[step] == 10:
-                    self.losses[step, :-1] = self.losses[step, 1:]
-                    self.losses[step, -1] = loss
-                else:
-                    self.losses[step, self.seen[step]] = loss
-                    self.seen[step] += 1
+            remember_one_by_one(self.losses, self.seen, t, losses.detach())
             self.optimizer.zero_grad()
             (losses / torch.from_numpy(chances[t] * len(chances)).float()).mean().backward()
             self.optimizer.step()
@@ -229,13 +232,7 @@ def step_choice() -> dict[str, float]:
 
     def loop() -> None:
         steps, _ = choice.draw(400, chance)
-        for step, loss in zip(steps, losses, strict=True):
-            if seen[step] == 10:
-                history[step, :-1] = history[step, 1:]
-                history[step, -1] = loss
-            else:
-                history[step, seen[step]] = loss
-                seen[step] += 1
+        remember_one_by_one(history, seen, steps, losses)
 
     return {"arrays": seconds(arrays, 50) * 1e3, "loop": seconds(loop, 10) * 1e3}
 

@@ -100,23 +100,19 @@ def shape(
     """
     data = generated(n_users, n_items, n_interactions, rng=0)
     model = load_recipe(recipe).model
-    start = time.perf_counter()
-    fitted = model.fit(data, rng=0)
-    fit = time.perf_counter() - start
-    start = time.perf_counter()
-    if warm_up:
-        fitted.recommend(data.take_users(slice(0, warm_up)), k=20)
-    first = time.perf_counter() - start
+    clock = Clock()
+    with clock("fit_seconds"):
+        fitted = model.fit(data, rng=0)
+    with clock("first_seconds"):
+        if warm_up:
+            fitted.recommend(data.take_users(slice(0, warm_up)), k=20)
     histories = data if users is None else data.take_users(slice(warm_up, warm_up + users))
-    start = time.perf_counter()
-    fitted.recommend(histories, k=20)
-    score = time.perf_counter() - start
+    with clock("score_seconds"):
+        fitted.recommend(histories, k=20)
     return {
-        "fit_seconds": fit,
-        "first_seconds": first,
-        "score_seconds": score,
+        **clock.seconds,
         "users": histories.n_users,
-        "ms_per_user": 1000 * score / histories.n_users,
+        "ms_per_user": 1000 * clock.seconds["score_seconds"] / histories.n_users,
     }
 
 

@@ -5,7 +5,6 @@ The log is generated (power-law degrees, shuffled rows, times), written to a tem
 process of its own, so that the figures are those of reading alone, with its imports.
 """
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -50,9 +49,3 @@ def measure(n_rows: int, labels: str = "int") -> dict[str, Any]:
         path = Path(folder) / "log.parquet"
         measured("read_parquet", "write", path=str(path), n_rows=n_rows, labels=labels)
         return {**measured("read_parquet", "read", path=str(path)), "file_mb": path.stat().st_size / 1e6}
-
-
-if __name__ == "__main__":
-    for labels in ("int", "str"):
-        figures = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000_000, labels)
-        print(labels, {name: round(value, 2) for name, value in figures.items()})

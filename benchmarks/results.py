@@ -104,6 +104,7 @@ def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, di
 
 def compute(part: Part, runs: Path) -> bool:
     """Run a part, keep its figures beside the pages; whether every model got through."""
+    print(f"-- {part.name}", flush=True)
     out = runs / part.name
     status = subprocess.run([sys.executable, "-m", "unblur", *part.words(str(out))], check=False).returncode
     if status in (0, 1) and (out / "report.json").is_file():
@@ -316,11 +317,8 @@ def main() -> None:
     unknown = [name for name in given.parts if name not in parts]
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}; parts: {', '.join(parts)}")
-    failed = []
-    for name in [] if given.pages else given.parts or parts:
-        print(f"-- {name}", flush=True)
-        if not compute(parts[name], given.runs):
-            failed.append(name)
+    wanted = [] if given.pages else given.parts or parts
+    failed = [name for name in wanted if not compute(parts[name], given.runs)]
     for place, text in texts():
         place.write_text(text)
     if failed:

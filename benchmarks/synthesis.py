@@ -19,6 +19,7 @@ import argparse
 import os
 import tempfile
 import time
+import timeit
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -66,11 +67,8 @@ def chains(n_users: int, n_items: int, times: int) -> dict[str, Any]:
     found = {}
     for sampling in ("multi-resolution", "full"):
         source = made.with_settings(sampling=sampling)
-        taken = []
-        for turn in range(times):
-            start = time.perf_counter()
-            source.sample(n_users, rng=turn)
-            taken.append(time.perf_counter() - start)
+        samples = (partial(source.sample, n_users, rng=turn) for turn in range(times))
+        taken = [timeit.timeit(sample, number=1) for sample in samples]
         found[sampling] = {"first": taken[0], "median": float(np.median(taken))}
     return {"users": n_users, "steps": spec.diffusion.steps, **found}
 
@@ -85,7 +83,6 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     from unblur.models.neural.fast.row_training import RowTraining
     from unblur.models.neural.row_mlp import RowLearner
     from unblur.parallel.threads import torch_at_rest
-    from unblur.training.learner import Moment
 
     recipe: Any = load_recipe("sdrm/adm-mlp")
     spec = recipe.task.downstream
@@ -95,18 +92,13 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     given = spec.optimizer
     adam = torch.optim.Adam(book.network.parameters(), lr=given.learning_rate, eps=given.epsilon)
 
-    def textbook(rows: torch.Tensor) -> None:
-        adam.zero_grad()
-        book.loss(rows, Moment(1, 0), chance).backward()
-        adam.step()
-
     def ours(compiled: Kernels | None) -> Callable[[torch.Tensor], object]:
         learner = RowLearner(spec, train, 0, cpu)
         threads = torch.get_num_threads()
         training = RowTraining(learner.network, learner.rows, spec.optimizer, compiled, threads)
         return lambda rows: training.update(rows, chance)
 
-    ways = {"textbook": textbook, "torch": ours(None)}
+    ways = {"textbook": _by_autograd(book, adam, chance), "torch": ours(None)}
     made = kernels()
     if made is not None:
         ways["one pass"] = ours(made)
@@ -136,12 +128,9 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     book, chance = PairLearner(spec, train, 0, torch.device("cpu")), torch.Generator().manual_seed(0)
     adam = torch.optim.Adam(book.network.parameters(), lr=spec.optimizer.learning_rate)
 
-    def textbook(rows: torch.Tensor) -> None:
-        adam.zero_grad()
-        book.loss(rows, Moment(1, 0), chance).backward()
-        adam.step()
-
-    ways: dict[str, tuple[Step, Callable[[], Any]]] = {"textbook": (textbook, nullcontext)}
+    ways: dict[str, tuple[Step, Callable[[], Any]]] = {
+        "textbook": (_by_autograd(book, adam, chance), nullcontext)
+    }
     compiled = pair_kernels()
     if compiled is not None:
         ours = PairStepper(PairLearner(spec, train, 0, torch.device("cpu")), compiled)
@@ -150,6 +139,18 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     return _in_turns(
         ways, turns, lambda: torch.randint(0, book.n_rows, (steps, spec.batch_size), generator=chance)
     )
+
+
+def _by_autograd(learner: Any, optimizer: Any, generator: Any) -> Step:
+    """A step as the textbook takes it."""
+    from unblur.training.learner import Moment
+
+    def step(rows: Any) -> None:
+        optimizer.zero_grad()
+        learner.loss(rows, Moment(1, 0), generator).backward()
+        optimizer.step()
+
+    return step
 
 
 def _in_turns(

@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy.stats, and their independence of threads and chunks."""
+"""Intervals against scipy.stats, and their independence of threads and chunks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from unblur.errors import DataError
 from unblur.evaluation import significance
-from unblur.evaluation.significance import bootstrap_interval, holm, paired_interval, paired_permutation_test
+from unblur.evaluation.significance import bootstrap_interval, holm
 
 
 def test_interval_is_that_of_scipy_draw_for_draw() -> None:
@@ -81,49 +81,6 @@ def test_intervals_of_twenty_columns_and_thirty_thousand_users_take_under_a_seco
     assert time.process_time() - start < 2.0
 
 
-def test_paired_interval_is_that_of_the_difference() -> None:
-    random = np.random.default_rng(4)
-    first, second = random.random((2, 60))
-    assert np.array_equal(paired_interval(first, second, rng=8), bootstrap_interval(first - second, rng=8))
-
-
-def test_permutation_test_is_exact_for_few_users() -> None:
-    random = np.random.default_rng(5)
-    for shift in (0.0, 0.2, 0.6):
-        first, second = random.random(9) + shift, random.random(9)
-        theirs = stats.permutation_test(
-            (first, second),
-            lambda one, other: np.mean(one - other),
-            permutation_type="samples",
-            n_resamples=10**6,
-        )
-        assert paired_permutation_test(first, second) == pytest.approx(theirs.pvalue, abs=1e-12)
-
-
-def test_permutation_test_by_chance_agrees_with_scipy() -> None:
-    random = np.random.default_rng(6)
-    first = random.random(150) + 0.05
-    second = random.random(150)
-    ours = paired_permutation_test(first, second, permutations=5_000, rng=1)
-    theirs = stats.permutation_test(
-        (first, second),
-        lambda one, other, axis: np.mean(one - other, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=5_000,
-        rng=np.random.default_rng(2),
-    )
-    assert ours == pytest.approx(theirs.pvalue, abs=0.03)
-    assert ours == paired_permutation_test(first, second, permutations=5_000, rng=1)
-    assert paired_permutation_test(first + 1, second, permutations=5_000, rng=1) == 1 / 5_001
-
-
-def test_permutation_test_counts_ties_as_as_large() -> None:
-    assert paired_permutation_test(np.ones(3), np.ones(3)) == 1.0
-    assert paired_permutation_test(np.array([0.1, 0.2, 0.3]), np.zeros(3)) == 0.25
-    assert paired_permutation_test(np.array([0.3, 0.0, 0.0]), np.zeros(3)) == 1.0
-
-
 def test_holm_steps_down_and_stays_in_order() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
@@ -143,11 +100,5 @@ def test_what_cannot_be_is_refused() -> None:
         bootstrap_interval(np.ones((0, 2)))
     with pytest.raises(DataError, match="must be finite"):
         bootstrap_interval(np.array([1.0, np.nan]))
-    with pytest.raises(DataError, match=r"same users; saw shapes \(3, 1\) and \(4, 1\)"):
-        paired_interval(np.ones(3), np.ones(4))
-    with pytest.raises(DataError, match="one measurement at a time"):
-        paired_permutation_test(np.ones((3, 2)), np.ones((3, 2)))
-    with pytest.raises(DataError, match="at least 1 permutation"):
-        paired_permutation_test(np.ones(3), np.ones(3), permutations=0)
     with pytest.raises(DataError, match="between 0 and 1"):
         holm([0.5, 1.5])

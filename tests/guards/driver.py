@@ -412,13 +412,6 @@ def doubt(package: Package, inputs: Inputs, wanted: Callable[[str], bool]) -> En
     positions = np.argsort(np.random.default_rng(4).random((51, 31)), axis=1)[:, :20].astype(np.int32)
     cases: Mapping[str, Callable[[], Any]] = {
         "bootstrap": lambda: package("bootstrap_interval")(values, resamples=200, rng=1),
-        "paired interval": lambda: package("paired_interval")(
-            values[:, 0], values[:, 1], resamples=200, rng=1
-        ),
-        "permutation test": lambda: package("paired_permutation_test")(values[:, 0], values[:, 1], rng=1),
-        "exact permutation test": lambda: package("paired_permutation_test")(
-            values[:9, 0], values[:9, 1], rng=1
-        ),
         "holm": lambda: package("holm")([0.01, 0.5, 0.02]),
         "sign flips": lambda: package("sign_flip_tests")(values - 0.5, permutations=500, rng=2),
         "differences": lambda: [

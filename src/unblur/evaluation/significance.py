@@ -40,7 +40,14 @@ def bootstrap_interval(
             "An interval needs at least 1 resample and a confidence strictly between 0 and 1; "
             f"saw {resamples} and {confidence}."
         )
-    table = _table(values)
+    array = np.asarray(values, dtype=np.float64)
+    table = array[:, None] if array.ndim == 1 else array
+    if table.ndim != 2 or not len(table):
+        raise DataError(
+            f"There must be one row of values for each of at least one user; saw shape {array.shape}."
+        )
+    if not bool(np.isfinite(table).all()):
+        raise DataError("Values must be finite to have a mean; saw NaN or infinity. Leave such users out.")
     random = generator(rng)
     n_users = len(table)
     mean = table.mean(axis=0)
@@ -49,81 +56,28 @@ def bootstrap_interval(
     step = max(1, CELLS_AT_ONCE // n_users)
     for start in range(0, resamples, step):
         drawn = random.integers(0, n_users, (min(step, resamples - start), n_users), dtype=np.int32)
-        times = np.empty(drawn.shape)
-        for row, users in enumerate(drawn):
-            times[row] = np.bincount(users, minlength=n_users)
-        sums[start : start + step] = times @ centred
+        times = np.apply_along_axis(np.bincount, 1, drawn, minlength=n_users)
+        sums[start : start + step] = times.astype(np.float64) @ centred
     low, high = np.quantile(sums / n_users, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return mean + low, mean + high
-
-
-def paired_interval(
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    rng: RNG | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The bootstrap interval of the mean of ``first - second``, two models' values for the same users.
-
-    Arguments and errors as for `bootstrap_interval`; the two must have the same shape.
-    """
-    return bootstrap_interval(_difference(first, second), resamples=resamples, confidence=confidence, rng=rng)
-
-
-def paired_permutation_test(
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    *,
-    permutations: int = 10_000,
-    rng: RNG | None = None,
-) -> float:
-    """The two-sided p-value of "both are alike": how often swapping the two per user gives as large a gap.
-
-    first, second: values of the same users, (n_users,) each. Fisher's sign-flip test (The Design of
-    Experiments, 1935): exact where all 2**m sign patterns of the m users with a difference are no more than
-    `permutations`, else from that many random patterns as (1 + as large) / (1 + permutations) (Phipson &
-    Smyth, 2010).
-    """
-    if permutations < 1:
-        raise DataError(f"A permutation test needs at least 1 permutation; saw {permutations}.")
-    gap = _difference(first, second)
-    if gap.shape[1] != 1:
-        raise DataError(
-            f"The test compares one measurement at a time; saw {gap.shape[1]}. Pass one column each."
-        )
-    moved = _exactly_summable(gap)[:, 0]
-    moved = moved[moved != 0]
-    if not len(moved):
-        return 1.0
-    observed = abs(moved.sum())
-    if len(moved) < 63 and 2 ** len(moved) <= permutations:
-        patterns = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
-        return float(np.mean(abs((1.0 - 2.0 * patterns) @ moved) >= observed))
-    return float(_by_random_signs(moved[:, None], np.array([observed]), permutations, generator(rng))[0])
 
 
 def sign_flip_tests(
     gaps: NDArray[np.float64], *, permutations: int = PERMUTATIONS, rng: RNG | None = None
 ) -> NDArray[np.float64]:
-    """`paired_permutation_test` of each column of (n_users, n_pairs), by random patterns that serve all columns.
+    """The two-sided p-value of each column of (n_users, n_pairs), the differences between two models' values for a user:
+    how often swapping the two per user gives as large a gap.
 
-    Sums closer to the observed one than rounding can tell apart count as large.
+    Fisher's sign-flip test (The Design of Experiments, 1935) from random patterns that serve all columns, as (1 + as
+    large) / (1 + permutations) (Phipson & Smyth, 2010). Sums closer to the observed one than rounding can tell apart
+    count as large.
     """
     random = streams(rng, "signs")["signs"]
     moved = gaps[(gaps != 0).any(axis=1)]
-    if not len(moved):
-        return np.ones(gaps.shape[1])
-    threshold = np.abs(moved.sum(axis=0)) - 1e-12 * np.abs(moved).sum(axis=0)
-    return _by_random_signs(moved, threshold, permutations, random)
-
-
-def _by_random_signs(
-    moved: NDArray[np.float64], threshold: NDArray[np.float64], permutations: int, random: np.random.Generator
-) -> NDArray[np.float64]:
-    """The p-value of each column of (n_users, n_columns): how often random signs give a sum of at least `threshold`."""
     n_users, observed = len(moved), moved.sum(axis=0)
+    if not n_users:
+        return np.ones(gaps.shape[1])
+    threshold = np.abs(observed) - 1e-12 * np.abs(moved).sum(axis=0)
     as_large = np.zeros(len(threshold), dtype=np.int64)
     step = max(1, CELLS_AT_ONCE // n_users)
     for start in range(0, permutations, step):
@@ -212,29 +166,6 @@ def differences(
         )
         for at, ((one, other), gap) in enumerate(zip(pairs, gaps.T, strict=True))
     ]
-
-
-def _table(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The values as (n_users, n_columns) float64, checked."""
-    array = np.asarray(values, dtype=np.float64)
-    table = array[:, None] if array.ndim == 1 else array
-    if table.ndim != 2 or not len(table):
-        raise DataError(
-            f"There must be one row of values for each of at least one user; saw shape {array.shape}."
-        )
-    if not bool(np.isfinite(table).all()):
-        raise DataError("Values must be finite to have a mean; saw NaN or infinity. Leave such users out.")
-    return table
-
-
-def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    one, other = _table(first), _table(second)
-    if one.shape != other.shape:
-        raise DataError(
-            f"A paired comparison needs values of the same users; saw shapes {one.shape} and {other.shape}. "
-            "Evaluate both on one split under one protocol."
-        )
-    return one - other
 
 
 def _exactly_summable(table: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,26 +28,19 @@ from unblur.spec import spec
 from unblur.training.learner import Moment, Weights
 from unblur.training.networks import Network_co, NetworkRecommender, NetworkSpec_co, below
 from unblur.training.rows import SparseRows, scored
-from unblur.training.run import TrainedByEpochs
+from unblur.training.run import R, TrainedByEpochs
 from unblur.training.settings import Optimizer, Stopping
 
 
 @spec
-class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
-    """The Diffusion Recommender Model (Wang et al., SIGIR 2023, arXiv 2304.04971).
+class DiffusionSpec(TrainedByEpochs[R]):
+    """What DiffRec and L-DiffRec have in common: a denoiser that is trained on noisy rows, or on their codes."""
 
-    A user's 0/1 row is made noisy step by step, and a network learns to take the noise away; scores are what
-    it makes of a history. With `time_weights` it is T-DiffRec, which needs timestamps.
-    """
-
-    kind: ClassVar[str] = "diffrec"
     stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.models.diffusion.diffrec:DiffRecRecommender"
-    learner: ClassVar[str] = "unblur.models.diffusion.diffrec:DiffRecLearner"
     schedule: Schedule = Schedule()
-    """How noisy rows become, and in how many steps."""
+    """How noisy rows (or codes) become, and in how many steps."""
     denoiser: Denoiser = Denoiser()
-    """The network."""
+    """The network that acts on them."""
     objective: Objective = Objective()
     """What it is trained for."""
     sampling: Sampling = Sampling()
@@ -63,7 +56,7 @@ class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
     stopping: Stopping | None = Stopping()
     """When training ends early; `None` trains all epochs on all of train and keeps the last weights."""
     time_weights: TimeWeights | None = None
-    """T-DiffRec: weigh each user's interactions by their order in time, in input and target alike."""
+    """T- and LT-DiffRec: weigh each user's interactions by their order in time, in input and target alike."""
 
     @property
     def needs_timestamps(self) -> bool:
@@ -71,7 +64,25 @@ class DiffRec(TrainedByEpochs["DiffRecRecommender"]):
         return self.time_weights is not None
 
     def __post_init__(self) -> None:
-        check_steps(self.schedule, self.sampling)
+        """Raises `SpecError` where a history would be made noisier than the schedule goes."""
+        if self.sampling.start_steps > self.schedule.steps:
+            raise SpecError(
+                "`sampling.start_steps` (sampling_steps) must not exceed `schedule.steps`; saw "
+                f"{self.sampling.start_steps} and {self.schedule.steps}. Lower it; 0 starts from the row itself."
+            )
+
+
+@spec
+class DiffRec(DiffusionSpec["DiffRecRecommender"]):
+    """The Diffusion Recommender Model (Wang et al., SIGIR 2023, arXiv 2304.04971).
+
+    A user's 0/1 row is made noisy step by step, and a network learns to take the noise away; scores are what
+    it makes of a history. With `time_weights` it is T-DiffRec, which needs timestamps.
+    """
+
+    kind: ClassVar[str] = "diffrec"
+    fitted: ClassVar[str] = "unblur.models.diffusion.diffrec:DiffRecRecommender"
+    learner: ClassVar[str] = "unblur.models.diffusion.diffrec:DiffRecLearner"
 
     def space(self) -> tuple[Dimension, ...]:
         """What a search tries unless told otherwise."""
@@ -90,15 +101,6 @@ def published(*dims: tuple[int, ...]) -> tuple[Dimension, ...]:
         objective__reweight=(True, False),
         time_weights__oldest=(0.1, 0.3, 0.5),
     )
-
-
-def check_steps(schedule: Schedule, sampling: Sampling) -> None:
-    """Raise `SpecError` where a history would be made noisier than the schedule goes."""
-    if sampling.start_steps > schedule.steps:
-        raise SpecError(
-            "`sampling.start_steps` (sampling_steps) must not exceed `schedule.steps`; saw "
-            f"{sampling.start_steps} and {schedule.steps}. Lower it; 0 starts from the row itself."
-        )
 
 
 class DiffRecLearner:

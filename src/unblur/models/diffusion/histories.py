@@ -53,10 +53,7 @@ def weights_in_time(
     place = np.empty(len(rows), dtype=np.int64)
     place[order] = np.arange(len(rows)) - np.repeat(indptr[:-1], lengths)
     back = (np.repeat(lengths, lengths) - 1 - place) / np.maximum(np.repeat(lengths, lengths) - 1, 1)
-    values: NDArray[np.float32] = (weights.newest - (weights.newest - weights.oldest) * back).astype(
-        np.float32
-    )
-    return values
+    return np.asarray(weights.newest - (weights.newest - weights.oldest) * back, dtype=np.float32)
 
 
 def mixed(values: Keys) -> Keys:

@@ -7,59 +7,51 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions
-from unblur.errors import SpecError
+from unblur.errors import DataError, SpecError
 from unblur.fitted import StoppingData, learned
 from unblur.models.diffusion.denoiser import DenoisingNetwork
-from unblur.models.diffusion.diffrec import Denoised, check_steps, published
+from unblur.models.diffusion.diffrec import Denoised, DiffusionSpec, published
 from unblur.models.diffusion.histories import row_keys, row_weights
-from unblur.models.diffusion.item_clusters import item_clusters
 from unblur.models.diffusion.objective import DenoisingLoss
 from unblur.models.diffusion.sampling import Inference
 from unblur.models.diffusion.schedule import Schedule
-from unblur.models.diffusion.settings import (
-    Autoencoder,
-    Denoiser,
-    ItemClusters,
-    Objective,
-    Sampling,
-    TimeWeights,
-)
+from unblur.models.diffusion.settings import Autoencoder, GraphEmbeddings, ItemClusters
+from unblur.models.neural.lightgcn import GraphLearner, LightGCN
+from unblur.models.spectral.operator import normalize
+from unblur.models.spectral.spectrum import truncated_svd
 from unblur.models.variational import Encoding, negative_log_likelihood
-from unblur.randomness import RNG, streams, torch_generator
-from unblur.registry import resolve
+from unblur.progress import Progress, of_part, silent
+from unblur.randomness import RNG, generator, streams, torch_generator
 from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.learner import Moment, Weights
+from unblur.training.loop import Training
 from unblur.training.networks import ACTIVATIONS, Activate, xavier_normal
 from unblur.training.rows import RowBatch, SparseRows, scored
-from unblur.training.run import START, TrainedByEpochs
-from unblur.training.settings import Optimizer, Stopping, rising
-
-if TYPE_CHECKING:
-    from unblur.training.loop import Training
+from unblur.training.run import start
+from unblur.training.settings import Optimizer, Plan, rising
 
 
 @spec
-class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
+class LatentDiffRec(DiffusionSpec["LatentDiffRecRecommender"]):
     """L-DiffRec (Wang et al., SIGIR 2023, section 3.4): items are clustered, each cluster's part of a row is
     encoded, and diffusion runs on the latent.
 
-    With `time_weights` it is LT-DiffRec, which needs timestamps.
+    With `time_weights` it is LT-DiffRec, which needs timestamps. With `objective.reweight` the loss is λ·diffusion +
+    autoencoder, without it diffusion + λ·autoencoder.
     """
 
     kind: ClassVar[str] = "l-diffrec"
-    stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.diffusion.latent_diffrec:LatentDiffRecRecommender"
     learner: ClassVar[str] = "unblur.models.diffusion.latent_diffrec:LatentLearner"
     clusters: ItemClusters = ItemClusters()
@@ -68,33 +60,8 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
     """Between rows and latent."""
     schedule: Schedule = Schedule(scale=0.1, lowest=0.001, fixed_first=False)
     """How noisy latents become, and in how many steps."""
-    denoiser: Denoiser = Denoiser()
-    """The network that acts on latents."""
-    objective: Objective = Objective()
-    """What it is trained for. With `reweight` the loss is λ·diffusion + autoencoder, without it diffusion +
-    λ·autoencoder."""
-    sampling: Sampling = Sampling()
-    """How scores are inferred."""
     optimizer: Optimizer = Optimizer(learning_rate=1e-4)
     """For the denoiser: `lr2`, `wd2`; the autoencoder has its own."""
-    epochs: PositiveInt = 1000
-    """The most passes over the rows: `epochs`."""
-    batch_size: PositiveInt = 400
-    """Rows a batch: `batch_size`, `train_batch_size`."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What matrix products of training are computed in; weights and losses are float32 in any case."""
-    stopping: Stopping | None = Stopping()
-    """When training ends early; `None` trains all epochs on all of train and keeps the last weights."""
-    time_weights: TimeWeights | None = None
-    """LT-DiffRec: weigh each user's interactions by their order in time, in input and target alike."""
-
-    @property
-    def needs_timestamps(self) -> bool:
-        """T-DiffRec weighs interactions by their order in time."""
-        return self.time_weights is not None
-
-    def __post_init__(self) -> None:
-        check_steps(self.schedule, self.sampling)
 
     def space(self) -> tuple[Dimension, ...]:
         """What a search tries unless told otherwise."""
@@ -138,17 +105,122 @@ class LatentDiffRec(TrainedByEpochs["LatentDiffRecRecommender"]):
         digest = None
         if item_embeddings is not None:
             digest = hashlib.sha256(np.ascontiguousarray(item_embeddings, dtype="<f8").tobytes()).hexdigest()
-        make_learner = partial(resolve(self.learner), self, item_embeddings=item_embeddings)
-        training: Training[LatentDiffRecRecommender] = resolve(START)(
+        return start(
             self,
-            make_learner,
+            partial(LatentLearner, self, item_embeddings=item_embeddings),
             train,
             rng=rng,
             run=run,
             validation=validation,
             identity={"item_embeddings": digest},
         )
-        return training
+
+
+def item_clusters(
+    train: Interactions,
+    settings: ItemClusters,
+    *,
+    rng: RNG | None = None,
+    embeddings: NDArray[np.floating] | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.int64]:
+    """Which cluster each item is in, (n_items,) int64, numbered in the order of their first items.
+
+    `embeddings`, (n_items, any width), are used where the settings say ``given``; otherwise they are made
+    from `train`. One cluster needs none. Raises `SpecError` for more clusters than items, and `DataError` for
+    embeddings of the wrong shape, not finite, missing, or not asked for.
+    """
+    if settings.count > train.n_items:
+        raise SpecError(
+            f"`clusters.count` (n_cate) must not exceed the {train.n_items:,} items; saw "
+            f"{settings.count:,}. Lower it."
+        )
+    if (embeddings is not None) != (settings.embeddings == "given"):
+        raise DataError(
+            'Item embeddings are used where `clusters.embeddings` is "given", and only there; it is '
+            f"{settings.embeddings!r} and {'some' if embeddings is not None else 'none'} were passed. "
+            "Change one of the two."
+        )
+    if embeddings is not None:
+        check_embeddings(embeddings, train.n_items)
+    if settings.count == 1:
+        return np.zeros(train.n_items, dtype=np.int64)
+    chance = streams(rng, "embeddings", "k-means")
+    if embeddings is None and settings.embeddings == "spectral":
+        embeddings = spectral_embeddings(train, settings.width, rng=chance["embeddings"])
+    elif embeddings is None:
+        embeddings = lightgcn_embeddings(
+            train, settings.width, settings.lightgcn, rng=chance["embeddings"], progress=progress
+        )
+    return nearest_centres(embeddings, settings.count, rng=chance["k-means"])
+
+
+def spectral_embeddings(train: Interactions, width: int, *, rng: RNG | None = None) -> NDArray[np.float32]:
+    """V·Σ of the normalised train matrix, (n_items, at most `width`): its leading right singular vectors,
+    scaled."""
+    rank = min(width, train.n_users, train.n_items)
+    spectrum = truncated_svd(normalize(train), rank, rng=rng)
+    return np.asarray(spectrum.right * spectrum.values.astype(np.float32))
+
+
+def lightgcn_embeddings(
+    train: Interactions,
+    width: int,
+    settings: GraphEmbeddings,
+    *,
+    rng: RNG | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.float32]:
+    """The final item embeddings of a `LightGCN` trained on `train` by pairwise ranking, (n_items, `width`)."""
+    spec = LightGCN(
+        width=width,
+        layers=settings.layers,
+        deviation=settings.deviation,
+        ridge=settings.ridge,
+        optimizer=Optimizer(name="adam", learning_rate=settings.learning_rate),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        stopping=None,
+    )
+    seed = int(generator(rng).integers(0, 2**62))
+    learner = GraphLearner(spec, train, train.item_degrees, seed, torch.device("cpu"))
+    plan = Plan(spec.epochs, spec.batch_size)
+    run = Run(progress=of_part(progress, "item embeddings"))
+    return Training(learner, plan, seed=seed, run=run).finished().tables()[1]
+
+
+def nearest_centres(
+    embeddings: NDArray[np.floating], count: int, *, rng: RNG | None = None
+) -> NDArray[np.int64]:
+    """k-means (Lloyd's, ten starts): the cluster of each row, (n,), numbered in the order of their first
+    rows.
+
+    Raises `DataError` when there are fewer distinct rows than clusters.
+    """
+    from sklearn.cluster import KMeans
+
+    distinct = len(np.unique(embeddings, axis=0))
+    if distinct < count:
+        raise DataError(
+            f"There must be at least as many different item embeddings as clusters; saw {distinct:,} for "
+            f"{count:,}. Lower `clusters.count`."
+        )
+    seed = int(generator(rng).integers(0, 2**31))
+    labels = KMeans(count, n_init=10, random_state=seed).fit_predict(np.asarray(embeddings, dtype=np.float64))
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def check_embeddings(embeddings: NDArray[np.floating], n_items: int) -> None:
+    """Raise `DataError` unless there is one finite row for each item."""
+    array = np.asarray(embeddings)
+    if array.ndim != 2 or len(array) != n_items or array.dtype.kind not in "fiu" or not array.shape[1]:
+        raise DataError(
+            f"Item embeddings must be numbers with one row for each of the {n_items:,} items of train, in "
+            f"their order; saw {array.dtype} of shape {array.shape}. Bring them onto train's items."
+        )
+    if not np.isfinite(array).all():
+        raise DataError("Item embeddings must be finite; saw NaN or infinity. Correct them.")
 
 
 def diffusion_weight(settings: Autoencoder, moment: Moment) -> float:
@@ -203,11 +275,8 @@ class LatentLearner:
         divergence_weight = rising(settings.kl_weight, settings.kl_batches, moment.update)
         variational = variational + divergence_weight * encoding.divergences().mean()
         weight = diffusion_weight(settings, moment)
-        total: Tensor
-        if self.spec.objective.reweight:
-            total = weight * diffusion + variational
-        else:
-            total = diffusion + weight * variational
+        reweight = self.spec.objective.reweight
+        total: Tensor = weight * diffusion + variational if reweight else diffusion + weight * variational
         return total
 
     def fitted(self, weights: Weights) -> LatentDiffRecRecommender:
@@ -290,20 +359,13 @@ class ClusteredAutoencoder(nn.Module):
         self.register_buffer("clusters", torch.tensor(clusters, dtype=torch.int64), persistent=False)
         self.register_buffer("places", torch.tensor(places), persistent=False)
         encoder = settings.encoder_dims[:-1]
-        self.encoders = nn.ModuleList(
-            [
-                _Encoder((size, *encoder, 2 * share))
-                for size, share in zip(self.sizes, self.shares, strict=True)
-            ]
+        parts = list(zip(self.sizes, self.shares, strict=True))
+        self.encoders = nn.ModuleList([_Encoder((size, *encoder, 2 * share)) for size, share in parts])
+        apart = [(share, *settings.decoder_dims, size) for size, share in parts]
+        whole = [(settings.encoder_dims[-1], len(clusters))]
+        self.decoders = nn.ModuleList(
+            [_Decoder(widths) for widths in (apart if settings.decoder_dims else whole)]
         )
-        if settings.decoder_dims:
-            widths = [
-                (share, *settings.decoder_dims, size)
-                for size, share in zip(self.sizes, self.shares, strict=True)
-            ]
-        else:
-            widths = [(settings.encoder_dims[-1], len(clusters))]
-        self.decoders = nn.ModuleList([_Decoder(each) for each in widths])
         if generator is not None:
             xavier_normal(self.parameters(), generator)
 
@@ -323,8 +385,7 @@ class ClusteredAutoencoder(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Logits of all items, (n, n_items), from latents (n, latent)."""
         if not self.settings.decoder_dims:
-            whole: Tensor = self.decoders[0](latent, self.activation)
-            return whole
+            return cast("Tensor", self.decoders[0](latent, self.activation))
         parts = latent.split(self.shares, dim=1)
         logits = [decoder(part, self.activation) for decoder, part in zip(self.decoders, parts, strict=True)]
         starts = torch.tensor([0, *(part.shape[1] for part in logits[:-1])], device=latent.device).cumsum(0)

@@ -5,7 +5,7 @@ Everything works on whole batches; there is no loop over rows or steps.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -98,14 +98,22 @@ class DenoisingLoss(nn.Module):
 
     def __init__(self, schedule: Schedule, objective: Objective) -> None:
         super().__init__()
-        check_objective(schedule, objective)
         self.objective = objective
         self.choice = StepChoice(schedule.steps, objective)
         self.noiseless = schedule.noiseless
         steps = schedule.steps
-        made = None if schedule.noiseless else noise_schedule(schedule)
-        signal, noise = (np.ones(steps), np.zeros(steps)) if made is None else (made.signal, made.noise)
-        weights = np.ones(steps) if made is None else step_weights(made, objective)
+        signal, noise, weights = np.ones(steps), np.zeros(steps), np.ones(steps)
+        if not schedule.noiseless:
+            noisy = noise_schedule(schedule)
+            if objective.predicts == "eps" and noisy.alpha_bar[-1] <= 0:
+                raise SpecError(
+                    '`predicts` "eps" needs some signal at every step; the last step keeps none. Use "x0".'
+                )
+            signal, noise, weights = noisy.signal, noisy.noise, step_weights(noisy, objective)
+        elif objective.predicts == "eps":
+            raise SpecError(
+                'Without noise (`scale` 0) there is none to guess; saw `predicts` "eps". Use "x0", or add noise.'
+            )
         for name, values in (("signal", signal), ("noise", noise), ("weights", weights)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
@@ -160,20 +168,4 @@ class _MeanSquares(torch.autograd.Function):
 
 def mean_squares(answer: Tensor, target: Tensor) -> Tensor:
     """The mean squared difference of each row, (n, width) twice → (n,)."""
-    made: Tensor = _MeanSquares.apply(answer, target)  # type: ignore[no-untyped-call]
-    return made
-
-
-def check_objective(schedule: Schedule, objective: Objective) -> None:
-    """Raise `SpecError` where the denoiser shall guess noise that is never added, or that hides
-    everything."""
-    if objective.predicts != "eps":
-        return
-    if schedule.noiseless:
-        raise SpecError(
-            'Without noise (`scale` 0) there is none to guess; saw `predicts` "eps". Use "x0", or add noise.'
-        )
-    if noise_schedule(schedule).alpha_bar[-1] <= 0:
-        raise SpecError(
-            '`predicts` "eps" needs some signal at every step; the last step keeps none. Use "x0".'
-        )
+    return cast("Tensor", _MeanSquares.apply(answer, target))  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ end, however many steps lie between. That is `FoldedChain`; `Inference` takes it
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,8 +59,7 @@ class ReverseChain:
         """What each answer counts for in the final rows, (K,), when no noise is added."""
         after = np.concatenate((np.cumprod(self.from_state[:0:-1])[::-1], [1.0]))
         later = np.append(self.from_earlier[1:] * after[1:], 0.0)
-        weights: Floats = self.from_answer * after + later
-        return weights
+        return np.asarray(self.from_answer * after + later)
 
     @property
     def start_weight(self) -> float:
@@ -88,10 +88,7 @@ def reverse_chain(
         clean, state = -clean * noisy.noise / noisy.signal, state + clean / noisy.signal
     a, b, sigma = clean[::-1], state[::-1], np.sqrt(noisy.posterior_variance)[::-1]
     rows = [_merged(a, b, sigma, asked, place) for place in range(len(asked))]
-    from_answer, from_earlier, from_state, deviation = (
-        np.array(column) for column in zip(*rows, strict=True)
-    )
-    return ReverseChain(total - 1 - asked, from_answer, from_earlier, from_state, deviation)
+    return ReverseChain(total - 1 - asked, *(np.array(column) for column in zip(*rows, strict=True)))
 
 
 def _merged(
@@ -149,10 +146,7 @@ def denoise(
     network: DenoisingNetwork, chain: ReverseChain, start: Tensor, noise: RowNoise | None = None
 ) -> Tensor:
     """The last rows of `denoising_path`, (n, width)."""
-    rows = start
-    for rows in denoising_path(network, chain, start, noise):  # noqa: B007
-        pass
-    return rows
+    return deque(denoising_path(network, chain, start, noise), maxlen=1).pop()
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,9 +270,8 @@ class Inference:
         noise = None if keys is None or not self.noisy else self._noise(keys)
         if noise is not None and self.sampling.start_steps:
             start = noised(start, noise_schedule(self.schedule), self.sampling.start_steps, noise(0))
-        folded = self.folded
-        if folded is not None:
-            return folded.rows(folded.hidden(start @ self.network.item_in), start)
+        if self.folded is not None:
+            return self.folded(start)
         later = noise if noise is not None and self.sampling.noise else None
         return denoise(
             self.network, self.chain, start, None if later is None else lambda place: later(place + 1)

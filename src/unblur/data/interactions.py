@@ -216,10 +216,7 @@ class Interactions:
         """
         layout = Layout(
             format=format,
-            user=user,
-            item=item,
-            rating=rating,
-            timestamp=timestamp,
+            columns={"user": user, "item": item, "rating": rating, "timestamp": timestamp},
             delimiter=delimiter,
             header=header,
             min_rating=min_rating,
@@ -233,11 +230,7 @@ class Interactions:
             item_vocabulary = Vocabulary.range(n_items) if item_vocabulary is None else item_vocabulary
         with about(events.source):
             data = cls.from_pairs(
-                events.users,
-                events.items,
-                weights=events.weights,
-                timestamps=events.timestamps,
-                order=events.order,
+                **events.columns,
                 duplicates=duplicates,
                 user_vocabulary=user_vocabulary,
                 item_vocabulary=item_vocabulary,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from unblur.data.formats.opening import (
     FORMATS,
@@ -41,38 +39,22 @@ Labels: TypeAlias = Literal["auto", "int", "str"]
 class Layout:
     """How a file is to be read, as far as the caller says; `Interactions.read` tells what each of these means."""
 
-    format: FileFormat | None = None
-    user: str | int | None = None
-    item: str | int | None = None
-    rating: str | int | None = None
-    timestamp: str | int | None = None
-    delimiter: str | None = None
-    header: bool | None = None
-    min_rating: float | None = None
-    labels: Labels = "auto"
-
-    @property
-    def columns(self) -> dict[Role, str | int | None]:
-        """The column of each role, as far as it was given."""
-        return {
-            "user": self.user,
-            "item": self.item,
-            "rating": self.rating,
-            "timestamp": self.timestamp,
-        }
+    format: FileFormat | None
+    columns: Mapping[Role, str | int | None]
+    """The column of users, items, ratings and timestamps, as far as it was given."""
+    delimiter: str | None
+    header: bool | None
+    min_rating: float | None
+    labels: Labels
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """The rows of a file that count, as parallel columns."""
+    """The rows of a file that count."""
 
-    users: pl.Series
-    items: pl.Series
-    weights: pl.Series | None
-    """`None` where every row counts the same."""
-    timestamps: NDArray[np.int64] | None
-    order: NDArray[np.int64]
-    """The row of the file that each event stands in, from 0."""
+    columns: Mapping[str, Any]
+    """Parallel columns, by the keywords of `Interactions.from_pairs`: users, items, the row of the file that each event
+    stands in (``order``), weights unless every row counts the same, and timestamps where there are some."""
     shape: tuple[int, int] | None
     """(n_users, n_items) where the labels are the positions in a matrix."""
     source: str
@@ -100,7 +82,8 @@ def read_events(path: str | Path, layout: Layout, progress: Progress) -> Events:
         source += f" ({described(columns, opened.names)}; rows count from 0)"
     with about(source):
         at = dict(zip(positions, frame.get_columns(), strict=True))
-        return _events({role: at[position] for role, position in columns.items()}, opened, layout, source)
+        table = _events({role: at[position] for role, position in columns.items()}, opened, layout)
+    return Events(table.to_dict(), None if layout.labels == "str" else opened.shape, source)
 
 
 _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[Path], Opened]] = {
@@ -140,49 +123,50 @@ def _opened(file: Path, layout: Layout) -> Opened:
     return open_delimited(file, sample, layout.delimiter, layout.header, names)
 
 
-def _events(table: dict[Role, pl.Series], opened: Opened, layout: Layout, source: str) -> Events:
-    """Labels, weights and times of the column of each role."""
+def _events(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl.DataFrame:
+    """Labels, weights and times of the column of each role, and the row of the file that each stands in."""
     typed = opened.format not in ("csv", "recbole", "adjacency")
     labels = "int" if opened.format == "adjacency" and layout.labels == "auto" else layout.labels
-    users = labels_of(table["user"], labels, "user", typed=typed)
-    items = labels_of(table["item"], labels, "item", typed=typed)
-    times, weights = table.get("timestamp"), _weights(table, opened, layout)
-    order = np.arange(len(users))
-    if layout.min_rating is not None and weights is not None:
-        liked = weights >= layout.min_rating
-        if not liked.any():
+    columns = {
+        "users": labels_of(table["user"], labels, "user", typed=typed),
+        "items": labels_of(table["item"], labels, "item", typed=typed),
+        "weights": _weights(table, opened, layout),
+        "timestamps": table.get("timestamp"),
+        "order": pl.int_range(len(table["user"]), eager=True),
+    }
+    events = pl.DataFrame({name: column for name, column in columns.items() if column is not None})
+    if layout.min_rating is not None:
+        events = events.filter(events["weights"] >= layout.min_rating).drop("weights")
+        if events.is_empty():
             raise DataError(
                 f"Some row must be rated at least {layout.min_rating}; none is. Lower ",
                 Argument("min_rating"),
                 ".",
             )
-        users, items, order = users.filter(liked), items.filter(liked), np.flatnonzero(liked)
-        times, weights = None if times is None else times.filter(liked), None
-    seconds = None if times is None else seconds_of(times)
-    return Events(users, items, weights, seconds, order, None if labels == "str" else opened.shape, source)
+    if "timestamps" in events.columns:
+        events = events.with_columns(timestamps=times_of(events["timestamps"]))
+    return events
 
 
 def _weights(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl.Series | None:
     """The weights (or, under `min_rating`, the ratings), or `None` where every row counts the same."""
-    if layout.rating == IGNORE:
-        if layout.min_rating is not None:
+    role: Role = "rating" if "rating" in table else "weight"
+    if role not in table:
+        if layout.min_rating is None:
+            return None
+        if layout.columns["rating"] == IGNORE:
             raise DataError(
                 Argument("min_rating"),
                 " needs ratings to compare with; ",
                 Argument("rating", IGNORE),
                 " leaves them out. Drop one of the two.",
             )
-        return None
-    role: Role = "rating" if "rating" in table else "weight"
-    if role not in table:
-        if layout.min_rating is not None:
-            raise DataError(
-                Argument("min_rating"),
-                f" needs a column of ratings; none of {some(opened.names, 12)} has a usual name for one. Name it with ",
-                Argument("rating"),
-                ".",
-            )
-        return None
+        raise DataError(
+            Argument("min_rating"),
+            f" needs a column of ratings; none of {some(opened.names, 12)} has a usual name for one. Name it with ",
+            Argument("rating"),
+            ".",
+        )
     values = numbers_of(table[role], role)
     if layout.min_rating is not None:
         return values
@@ -190,7 +174,7 @@ def _weights(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl
     if lowest == highest == 1:
         return None
     as_interactions = (", or ", Argument("rating", IGNORE), " to count every row as an interaction")
-    if role == "rating" and layout.rating is None:
+    if role == "rating" and layout.columns["rating"] is None:
         name = table[role].name if opened.named else opened.names.index(table[role].name)
         raise DataError(
             f"What a rating means must be said; the column {name!r} holds values from {lowest:g} to {highest:g}. Pass ",
@@ -303,8 +287,8 @@ def numbers_of(column: pl.Series, role: str) -> pl.Series:
     return numbers
 
 
-def seconds_of(column: pl.Series) -> NDArray[np.int64]:
-    """Times as int64. Integers stay in their own unit; floats are rounded down; dates become seconds since
+def times_of(column: pl.Series) -> pl.Series:
+    """Times as whole numbers. Integers stay in their own unit; floats are rounded down; dates become seconds since
     1970 (UTC).
 
     Text may hold integers, floats or ISO 8601 dates, one kind a column. A time without a zone counts as UTC.
@@ -312,17 +296,10 @@ def seconds_of(column: pl.Series) -> NDArray[np.int64]:
     refuse_nulls(column, "timestamps", ", or leave all times out with ", Argument("timestamp", IGNORE))
     times = _parsed(column) if column.dtype == pl.String else column
     if isinstance(times.dtype, pl.Datetime | pl.Date):
-        return times.dt.epoch("s").cast(pl.Int64).to_numpy()
-    if times.dtype.is_float():
-        numbers = numbers_of(times, "timestamp").floor()
-        if len(numbers) and not bool(((numbers >= -(2.0**63)) & (numbers < 2.0**63)).all()):
-            raise DataError(f"Timestamps must fit in 64 bits; saw {numbers.max()!r}. Rescale them.")
-        return numbers.cast(pl.Int64).to_numpy()
-    if times.dtype.is_integer():
-        try:
-            return times.cast(pl.Int64).to_numpy()
-        except pl.exceptions.PolarsError:
-            raise DataError(f"Timestamps must lie below 2**63; saw {times.max()!r}. Rescale them.") from None
+        return times.dt.epoch("s")
+    # That they are finite and fit in 64 bits is seen to where pairs are made of them.
+    if times.dtype.is_float() or times.dtype.is_integer():
+        return times.floor()
     raise DataError(
         f"Timestamps must be integers, floats or dates; saw {times.dtype}. Convert them, or pass ",
         Argument("timestamp", IGNORE),

@@ -15,14 +15,14 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Any, BinaryIO, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.errors import Argument, DataError, nearest, some
@@ -76,8 +76,6 @@ _DAMAGE = (
     ),
 )
 """The errors that NumPy, SciPy and zipfile raise over files that are not what they seem."""
-
-_Loaded = TypeVar("_Loaded")
 
 
 @dataclass(frozen=True)
@@ -164,69 +162,55 @@ def guess_format(file: Path, start: bytes) -> FileFormat | None:
 def open_parquet(file: Path) -> Opened:
     """A Parquet file; only its footer is read here."""
 
-    def damaged(problem: BaseException) -> DataError:
-        with file.open("rb") as stream:
-            stream.seek(-min(4, file.stat().st_size), 2)
-            cut = stream.read() != b"PAR1"
-        seen = "its end is missing, so it is truncated" if cut else str(problem).partition("\n")[0]
-        return DataError(f"A Parquet file must be whole; {file} is not: {seen}. Copy or write it again.")
-
-    try:
-        scan = pl.scan_parquet(file, glob=False, hive_partitioning=False)
-        names = tuple(scan.collect_schema())
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
-        raise damaged(problem) from None
-
-    def load(positions: list[int]) -> pl.DataFrame:
+    def table(columns: Sequence[str] | pl.Expr, n_rows: int | None = None) -> pl.DataFrame:
         try:
-            return scan.select(names[at] for at in positions).collect()
+            scan = pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
+            return scan.select(columns).collect()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
-            raise damaged(problem) from None
+            with file.open("rb") as stream:
+                stream.seek(-min(4, file.stat().st_size), io.SEEK_END)
+                cut = stream.read() != b"PAR1"
+            seen = "its end is missing, so it is truncated" if cut else str(problem).partition("\n")[0]
+            raise DataError(
+                f"A Parquet file must be whole; {file} is not: {seen}. Copy or write it again."
+            ) from None
 
-    return Opened("parquet", names, True, load)
+    names = tuple(table(pl.all(), n_rows=0).columns)
+    return Opened("parquet", names, True, lambda positions: table([names[at] for at in positions]))
 
 
 def open_matrix(file: Path) -> Opened:
     """A users × items matrix as `scipy.sparse.save_npz` writes it; labels are positions, values weights."""
-
-    def load(stream: BinaryIO) -> sparse.coo_array:
+    with _numpy_file(file, "a sparse matrix of numbers, saved by scipy.sparse.save_npz") as stream:
         matrix: Any = sparse.load_npz(stream)  # one of many classes; the stubs know `check_format` of few
         if matrix.format not in ("csr", "csc", "coo") or matrix.ndim != 2:
             raise ValueError(f"it is in {matrix.format} form; csr, csc and coo matrices are read")
-        if (
-            matrix.format != "coo"
-        ):  # indices are checked when a coo matrix is made, but not those of the others
+        if matrix.format != "coo":  # whose indices are checked when it is made; those of the others are not
             matrix.check_format(full_check=True)
         if matrix.dtype.kind not in "biuf":
             raise ValueError(f"it has values of type {matrix.dtype}")
-        return sparse.coo_array(matrix)
-
-    matrix = _loaded(file, load, "a sparse matrix of numbers, saved by scipy.sparse.save_npz")
+        matrix = sparse.coo_array(matrix)
     frame = pl.DataFrame({"user": matrix.row, "item": matrix.col, "weight": matrix.data})
-    shape = (int(matrix.shape[0]), int(matrix.shape[1]))
-    return Opened("npz", tuple(frame.columns), True, lambda positions: frame[:, positions], shape)
+    return Opened("npz", tuple(frame.columns), True, lambda positions: frame[:, positions], matrix.shape)
 
 
 def open_pairs(file: Path) -> Opened:
     """A NumPy array of integers, one (user, item) pair a row."""
-
-    def load(stream: BinaryIO) -> NDArray[Any]:
-        pairs: NDArray[Any] = np.load(stream, allow_pickle=False)
+    with _numpy_file(file, "integers of shape (n, 2), a user and an item a row") as stream:
+        pairs = np.load(stream, allow_pickle=False)
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
             raise ValueError(f"it holds {pairs.dtype} of shape {pairs.shape}")
-        return pairs
-
-    pairs = _loaded(file, load, "integers of shape (n, 2), a user and an item a row")
     frame = pl.DataFrame({"user": pairs[:, 0], "item": pairs[:, 1]})
     return Opened("npy", ("user", "item"), True, lambda positions: frame[:, positions])
 
 
-def _loaded(file: Path, load: Callable[[BinaryIO], _Loaded], what: str) -> _Loaded:
-    """The value that `load` gives of a NumPy file; any error that a damaged one raises becomes a `DataError`."""
+@contextmanager
+def _numpy_file(file: Path, what: str) -> Iterator[BinaryIO]:
+    """The opened file; an error that a damaged one raises inside, or a warning, becomes a `DataError`."""
     try:
         with file.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("error")
-            return load(stream)
+            yield stream
     except _DAMAGE as problem:
         seen = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(
@@ -301,12 +285,9 @@ def open_delimited(
     separator = delimiter or _delimiter(sample, file)
     rows = [_fields(line, separator) for line in sample.lines[:2]]
     if header is None:
-        header = True if wants_names else _has_header(rows, file)
+        header = wants_names or _has_header(rows, file)
     names = tuple(field.strip() if header else f"column {at}" for at, field in enumerate(rows[0]))
-    if header and len(sample.lines) == 1:
-        raise _header_only(file)
-    skip = sample.skipped + bool(header)
-    return Opened("csv", names, header, lambda positions: _columns(file, names, positions, separator, skip))
+    return _in_columns("csv", file, sample, names, separator, header)
 
 
 def open_recbole(file: Path, sample: Sample) -> Opened:
@@ -320,12 +301,19 @@ def open_recbole(file: Path, sample: Sample) -> Opened:
                 Argument("format", "csv"),
                 ".",
             )
-    if len(sample.lines) == 1:
-        raise _header_only(file)
     names = tuple(field.rpartition(":")[0] for field in fields)
-    skip = sample.skipped + 1
+    return _in_columns("recbole", file, sample, names, "\t", True)
+
+
+def _in_columns(
+    format: FileFormat, file: Path, sample: Sample, names: tuple[str, ...], separator: str, header: bool
+) -> Opened:
+    """A text file of these columns, below a header or from its first line on."""
+    if header and len(sample.lines) == 1:
+        raise DataError(f"A file must hold data; {file} has a header and no rows. Write or copy it again.")
+    skip, quoted = sample.skipped + header, format != "recbole"
     return Opened(
-        "recbole", names, True, lambda positions: _columns(file, names, positions, "\t", skip, quoted=False)
+        format, names, header, lambda positions: _columns(file, names, positions, separator, skip, quoted)
     )
 
 
@@ -374,10 +362,9 @@ def _delimiter(sample: Sample, file: Path) -> str:
     preferred = {".tsv": "\t", ".csv": ","}.get(file.suffix.lower())
     ordered = sorted(DELIMITERS, key=lambda one: one != preferred)
     counts = {mark: [len(_fields(line, mark)) for line in sample.lines[:200]] for mark in ordered}
-    even = [mark for mark in ordered if counts[mark][0] > 1 and len(set(counts[mark])) == 1]
-    ragged = [mark for mark in ordered if counts[mark][0] > 1]  # reading it says which line is at fault
-    if even or ragged:
-        return (even or ragged)[0]
+    parting = [mark for mark in ordered if counts[mark][0] > 1]
+    if parting:  # where none is even, reading with the first says which line is at fault
+        return next((mark for mark in parting if len(set(counts[mark])) == 1), parting[0])
     raise DataError(
         f"Lines must have at least a user and an item; {file} begins with {sample.lines[0][:80]!r}, in which "
         f"none of {some(DELIMITERS, 6)} stands. Pass its ",
@@ -407,18 +394,13 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", text) is not None
 
 
-def _header_only(file: Path) -> DataError:
-    return DataError(f"A file must hold data; {file} has a header and no rows. Write or copy it again.")
-
-
 def _columns(
     file: Path,
     names: tuple[str, ...],
     positions: list[int],
     separator: str,
     skip: int,
-    *,
-    quoted: bool = True,
+    quoted: bool,
 ) -> pl.DataFrame:
     """The columns at `positions` as text, empty fields as nulls. Every line must have as many fields as
     names."""
@@ -462,10 +444,7 @@ def _columns(
 def _unreadable(file: Path, problem: Exception) -> DataError:
     seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
     if "UTF8" in seen:
-        try:
-            _decoded(file.read_bytes(), file)
-        except DataError as not_utf8:  # it names the line; pyarrow does not
-            return not_utf8
+        _decoded(file.read_bytes(), file)  # its error names the line; pyarrow's does not
     return DataError(
         f"Every line must have the fields of the first; in {file}: {seen}. The file is damaged or cut off, "
         "or its delimiter is another one: copy it again, or pass ",

@@ -88,6 +88,13 @@ def nearest(word: str, options: Iterable[str]) -> str:
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
+def check_word(argument: str, value: object, words: Sequence[str]) -> None:
+    """Raise `DataError` unless the value of an argument is one of the words that it takes."""
+    if value not in words:
+        hint = nearest(str(value), words)
+        raise DataError(Argument(argument), f" must be one of {', '.join(words)}; saw {value!r}.{hint}")
+
+
 def some(values: Sequence[object] | Iterable[object], most: int = 5) -> str:
     """The first few of `values` in words, for an error message: ``'a', 'b', 'c' and 4 more``."""
     listed = list(values)

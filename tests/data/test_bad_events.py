@@ -100,7 +100,7 @@ def pairs(**changes: Any) -> Callable[[], Interactions]:
             pairs(users=[1, 2, 1, 1], items=["x", "x", "x", "x"]),
             ["must occur once", "1 occur more often", r"\(1, 'x'\)", 'duplicates="sum"'],
         ),
-        (pairs(duplicates="mean"), ['"raise", "sum", "first" or "last"', "saw 'mean'"]),
+        (pairs(duplicates="mean"), ["must be one of raise, sum, first, last", "saw 'mean'"]),
         # vocabularies
         (
             pairs(item_vocabulary=Vocabulary(["x"])),
@@ -111,7 +111,7 @@ def pairs(**changes: Any) -> Callable[[], Interactions]:
             ["All users must be in the given vocabulary", "1 are not: 2", "Leave them out"],
         ),
         (pairs(item_vocabulary=Vocabulary([1])), ["of one type", "int labels and strings", "Convert them"]),
-        (pairs(unknown_items="drop"), ['"raise" or "ignore"', "saw 'drop'"]),
+        (pairs(unknown_items="drop"), ["must be one of raise, ignore", "saw 'drop'"]),
         # ratings
         (pairs(min_rating=3), ["`min_rating` needs weights", "none were given", "Name the rating column"]),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,7 @@ from unblur.data.vocabulary import (
     not_in_vocabulary,
     refuse_nulls,
 )
-from unblur.errors import Argument, DataError, VocabularyMismatch, about, some
+from unblur.errors import Argument, DataError, VocabularyMismatch, about, check_word, some
 from unblur.progress import Progress, ProgressEvent, silent
 
 Duplicates: TypeAlias = Literal["raise", "sum", "first", "last"]
@@ -92,24 +92,15 @@ class Interactions:
         Raises `DataError` for nulls, unequal lengths, negative ids, bad weights and duplicates, and
         `VocabularyMismatch` for labels outside a given vocabulary.
         """
-        if duplicates not in ("raise", "sum", "first", "last"):
-            raise DataError(
-                Argument("duplicates"), f' must be "raise", "sum", "first" or "last"; saw {duplicates!r}.'
-            )
-        if unknown_items not in ("raise", "ignore"):
-            raise DataError(
-                Argument("unknown_items"), f' must be "raise" or "ignore"; saw {unknown_items!r}.'
-            )
+        check_word("duplicates", duplicates, get_args(Duplicates))
+        check_word("unknown_items", unknown_items, get_args(Unknown))
         columns: dict[str, Any] = {
             "users": label_series(users, "users"),
             "items": label_series(items, "items"),
         }
-        if weights is not None:
-            columns["weights"] = _numbers(weights, "weights", np.float32)
-        if timestamps is not None:
-            columns["timestamps"] = _numbers(timestamps, "timestamps", np.int64)
-        if order is not None:
-            columns["order"] = _numbers(order, "order", np.int64)
+        for name, numbers in {"weights": weights, "timestamps": timestamps, "order": order}.items():
+            if numbers is not None:
+                columns[name] = _numbers(numbers, name, np.float32 if name == "weights" else np.int64)
         if len({len(column) for column in columns.values()}) > 1:
             seen = ", ".join(f"{name} {len(column):,}" for name, column in columns.items())
             raise DataError(
@@ -141,12 +132,8 @@ class Interactions:
         chosen, values = _one_of_each(columns, duplicates, row_names, column_names)
         rows, places = columns["users"][chosen], columns["items"][chosen]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(row_names)))))
-        small = np.int32 if max(len(column_names), len(rows)) < 2**31 else np.int64
         return cls(
-            sparse.csr_array(
-                (values, places.astype(small), indptr.astype(small)),
-                shape=(len(row_names), len(column_names)),
-            ),
+            sparse.csr_array((values, places, indptr), shape=(len(row_names), len(column_names))),
             row_names,
             column_names,
             columns["timestamps"][chosen] if timestamps is not None else None,
@@ -280,11 +267,10 @@ class Interactions:
         digest = hashlib.sha256(b"unblur interactions 1")
         for vocabulary in (self.users, self.items):
             vocabulary.update_digest(digest)
-        digest.update(np.ascontiguousarray(self.matrix.indptr, dtype="<i8").data)
-        digest.update(np.ascontiguousarray(self.matrix.indices, dtype="<i8").data)
-        digest.update(np.ascontiguousarray(self.matrix.data, dtype="<f4").data)
-        if self.timestamps is not None:
-            digest.update(np.ascontiguousarray(self.timestamps, dtype="<i8").data)
+        for array in (self.matrix.indptr, self.matrix.indices, self.matrix.data, self.timestamps):
+            if array is not None:
+                stored = "<f4" if array is self.matrix.data else "<i8"
+                digest.update(np.ascontiguousarray(array, dtype=stored).data)
         return f"sha256:{digest.hexdigest()}"
 
     def fingerprint(self) -> str:
@@ -363,8 +349,7 @@ class Interactions:
         self, *, users: Vocabulary | None = None, items: Vocabulary | None = None, unknown: Unknown = "raise"
     ) -> Interactions:
         """The same pairs over other vocabularies; pairs with a label outside them raise or are ignored."""
-        if unknown not in ("raise", "ignore"):
-            raise DataError(Argument("unknown"), f' must be "raise" or "ignore"; saw {unknown!r}.')
+        check_word("unknown", unknown, get_args(Unknown))
         to_users, to_items = self.users if users is None else users, self.items if items is None else items
         if to_users == self.users and to_items == self.items:
             return self

@@ -50,10 +50,7 @@ class Vocabulary:
     @cached_property
     def is_range(self) -> bool:
         """Whether the labels are just 0, 1, …, n − 1, so that a label is its own position."""
-        if self.kind == "str":
-            return False
-        labels = self.series.to_numpy()
-        return bool((labels == np.arange(self._size)).all())
+        return self.kind == "int" and bool((self.series.to_numpy() == np.arange(self._size)).all())
 
     @property
     def kind(self) -> Literal["int", "str"]:
@@ -77,13 +74,12 @@ class Vocabulary:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
-        if self is other:
-            return True
-        if len(self) != len(other) or self.kind != other.kind:
-            return False
-        if self.is_range or other.is_range:
-            return self.is_range and other.is_range
-        return self.series.equals(other.series)
+        return self is other or (
+            len(self) == len(other)
+            and self.kind == other.kind
+            and self.is_range == other.is_range
+            and (self.is_range or self.series.equals(other.series))
+        )
 
     def __hash__(self) -> int:
         return hash((self._size, self.kind))
@@ -169,19 +165,19 @@ def label_series(labels: ArrayLike | pl.Series | Iterable[Any], name: str) -> pl
     refuse_nulls(series, name)
     if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
         series = series.cast(pl.String)
-    if series.dtype == pl.String or not len(series):
-        return series if series.dtype == pl.String else series.cast(pl.Int64)
-    if not series.dtype.is_integer():
+    if series.dtype == pl.String:
+        return series
+    if len(series) and not series.dtype.is_integer():
         raise DataError(
             f"{name} must be integers or strings; saw {series.dtype} such as {series[0]!r}. "
             "Convert them to one of the two (a float id usually means that a column had nulls)."
         )
-    lowest, highest = int(series.min()), int(series.max())  # type: ignore[arg-type]
-    if lowest < 0 or highest >= 2**63:
-        raise DataError(
-            f"Integer {name} must lie in 0 … 2**63 − 1; saw {lowest if lowest < 0 else highest} in row "
-            f"{series.arg_min() if lowest < 0 else series.arg_max()}. Correct the ids, or pass them as strings."
-        )
+    for extreme in (series.arg_min(), series.arg_max()):
+        if extreme is not None and not 0 <= series[extreme] < 2**63:
+            raise DataError(
+                f"Integer {name} must lie in 0 … 2**63 − 1; saw {series[extreme]} in row {extreme}. "
+                "Correct the ids, or pass them as strings."
+            )
     return series.cast(pl.Int64)
 
 
@@ -213,10 +209,9 @@ def indexed(
     positions = vocabulary.positions_or_missing(labels).astype(np.int64)
     missing = positions < 0
     if unknown == "raise" and missing.any():
-        leave_out: tuple[object, ...] = ("Leave them out beforehand.",)
-        if axis == "items":
-            leave_out = ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
-        raise not_in_vocabulary(axis, labels.filter(missing).unique(maintain_order=True), *leave_out)
+        passing = ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
+        advice = passing if axis == "items" else ("Leave them out beforehand.",)
+        raise not_in_vocabulary(axis, labels.filter(missing).unique(maintain_order=True), *advice)
     return vocabulary, positions
 
 

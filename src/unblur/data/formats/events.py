@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import polars as pl
 
@@ -29,7 +29,7 @@ from unblur.data.formats.opening import (
     sample_of,
 )
 from unblur.data.vocabulary import refuse_nulls
-from unblur.errors import Argument, DataError, about, nearest, some
+from unblur.errors import Argument, DataError, about, check_word, some
 from unblur.progress import Progress, ProgressEvent
 
 Labels: TypeAlias = Literal["auto", "int", "str"]
@@ -97,12 +97,9 @@ _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[Path], Opened]] = {
 def _opened(file: Path, layout: Layout) -> Opened:
     """The file in the format that was given, or that its beginning and its name tell."""
     format, untold = layout.format, layout.delimiter is None and layout.header is None
-    if format is not None and format not in FORMATS:
-        raise DataError(
-            Argument("format"),
-            f" must be one of {', '.join(FORMATS)}; saw {format!r}.{nearest(str(format), FORMATS)}",
-        )
-    if format is None:
+    if format is not None:
+        check_word("format", format, FORMATS)
+    else:
         with file.open("rb") as stream:
             format = guess_format(file, stream.read(4096))
         if format is None and not untold:
@@ -207,8 +204,7 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
     not, it would lose its zeros), else it stays as it is. ``"int"`` and ``"str"`` say which. Raises
     `DataError` for text that only looks like integers (``12.0``), and under ``"int"`` for text that is none.
     """
-    if labels not in ("auto", "int", "str"):
-        raise DataError(Argument("labels"), f' must be "auto", "int" or "str"; saw {labels!r}.')
+    check_word("labels", labels, get_args(Labels))
     if isinstance(column.dtype, pl.Categorical | pl.Enum):
         column = column.cast(pl.String)
     if labels == "str":

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from unblur.compat.recbole.configuration import configure
-from unblur.compat.recbole.hyper_tuning import read_params, run_hyper, space_of_params
 from unblur.compat.recbole.recipe import recipe_of
+from unblur.compat.recbole.running import read_params, run_hyper, space_of_params
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.errors import RecipeError
 from unblur.models.spectral.bspm import BSPM

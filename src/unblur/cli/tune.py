@@ -101,7 +101,7 @@ def tune(
     space: tuple[Dimension, ...] | None = None
     remarks: tuple[str, ...] = ()
     if params_file is not None:
-        from unblur.compat.recbole.hyper_tuning import read_params, space_of_params
+        from unblur.compat.recbole.running import read_params, space_of_params
 
         space, remarks = space_of_params(base.model, read_params(params_file), ignore_unknown=ignore_unknown)
         for remark in remarks:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unblur.compat.command_line import Given, Option, Program, require, table_of, truth, whole_numbers
+from unblur.compat.command_line import Option, Program, require, table_of, truth, whole_numbers
 from unblur.experiment.recipe.schema import Recipe
 
 _TITLE = "BSPM's main.py"
@@ -68,9 +68,9 @@ _FAMILIES = {"bspm": "bspm", "bspm-torch": "bspm", "gf-cf": "gf-cf", "lgn-ide": 
 """Values of `--simple_model` and our names of these models; bspm and bspm-torch do the same."""
 
 
-def _recipe(given: Given) -> tuple[Recipe, list[str]]:
+def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
     """Raises `RecipeError` where `--simple_model` is not given: the program then trains LightGCN."""
-    model, data = given["simple_model"], given["dataset"]
+    model, data = values["simple_model"], values["dataset"]
     require(
         model in _FAMILIES,
         f"{_TITLE} trains LightGCN unless --simple_model is given; there is no recipe for that. "
@@ -78,8 +78,8 @@ def _recipe(given: Given) -> tuple[Recipe, list[str]]:
     )
     family = _FAMILIES[model]
     if family == "bspm":
-        spec, notes = table_of(_MODEL, given.values), []
-        if given["sharpening_off"]:
+        spec, notes = table_of(_MODEL, values), []
+        if values["sharpening_off"]:
             spec["sharpen"] = "off"
         if data == _WITHOUT_LOW_PASS:
             notes.append(
@@ -89,7 +89,7 @@ def _recipe(given: Given) -> tuple[Recipe, list[str]]:
         spec = _fixed(family, data)
         notes = [
             f"--{name} has no place in the recipe: the program reads it for BSPM only"
-            for name in given.named
+            for name in named
             if name in _MODEL
         ]
     if data == _WITHOUT_LOW_PASS:
@@ -101,7 +101,7 @@ def _recipe(given: Given) -> tuple[Recipe, list[str]]:
         "model": {"kind": "bspm", **spec},
         "protocol": {"kind": "paper", "metrics": ["recall", "ndcg"]},
     }
-    return Recipe.from_dict(table_of(_COMMON, given.values, tables)), notes
+    return Recipe.from_dict(table_of(_COMMON, values, tables)), notes
 
 
 def _fixed(family: str, data: str) -> dict[str, Any]:

@@ -50,20 +50,6 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Given:
-    """The options of one command line."""
-
-    values: Mapping[str, Any]
-    """Every option of the program: as given, or its default."""
-    named: tuple[str, ...]
-    """Those that were given, in order."""
-
-    def __getitem__(self, name: str) -> Any:
-        """The value of an option."""
-        return self.values[name]
-
-
-@dataclass(frozen=True)
 class Program:
     """A program whose command lines are translated."""
 
@@ -71,8 +57,9 @@ class Program:
     """Its name in messages: ``BSPM's main.py``."""
     options: Mapping[str, Option]
     """Every option that it has, by name."""
-    recipe: Callable[[Given], tuple[Recipe, Sequence[str]]]
-    """The recipe that does what the program does with these options, and notes on where it departs."""
+    recipe: Callable[[Mapping[str, Any], Sequence[str]], tuple[Recipe, Sequence[str]]]
+    """From the value of every option, and the names of those that were given: the recipe that does what the program
+    does, and notes on where it departs."""
     script: str = "main.py"
 
 
@@ -80,7 +67,7 @@ class Program:
 
 
 def parser(
-    what: str, fits: Callable[[Any], bool], take: Callable[[Any], Any] = unchanged
+    what: str, fits: Callable[[Any], object], take: Callable[[Any], Any] = unchanged
 ) -> Callable[[Any], Any]:
     """Take values that fit; raise `ValueError` with what they must be for others."""
 
@@ -172,8 +159,8 @@ def option_names(arguments: Iterable[str]) -> list[str]:
     return [word[2:].partition("=")[0] for word in arguments if word.startswith("--") and len(word) > 2]
 
 
-def parse_options(arguments: Sequence[str], program: Program) -> Given:
-    """The options of `program`, given as ``--name=value`` or ``--name value``; the last of two equal ones counts.
+def parse_options(arguments: Sequence[str], program: Program) -> dict[str, Any]:
+    """The value of each option given, as ``--name=value`` or ``--name value``; the last of two equal ones counts.
 
     Raises `RecipeError` for an option that the program does not have (with the nearest that it has), a value
     that is missing or bad, and a stray word.
@@ -195,7 +182,7 @@ def parse_options(arguments: Sequence[str], program: Program) -> Given:
             text = ("True" if options[name].flag else "") if bare else words.popleft()
             require(text, f"--{name} of {title} needs a value; none was given. Write --{name}=VALUE.")
         given[name] = _value(name, text, options[name], title)
-    return Given({name: option.default for name, option in options.items()} | given, tuple(given))
+    return given
 
 
 def _value(name: str, text: str, option: Option, title: str) -> Any:

@@ -7,12 +7,11 @@ latent model, `--w_min` or `--w_max` one that weighs by time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unblur.compat.command_line import (
     REQUIRED,
-    Given,
     Option,
     Program,
     as_list,
@@ -128,19 +127,19 @@ _IGNORED: Mapping[str, Option] = {
 }
 
 
-def _recipe(given: Given) -> tuple[Recipe, list[str]]:
+def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
     """Raises `RecipeError` for options of two of the programs at once, and where data set, learning rate, widths, steps
     or noise are not given."""
-    latent = [name for name in given.named if name in _LATENT]
-    rows = [name for name in given.named if name in _ROWS or _OTHER_NAMES.get(name) in _ROWS]
+    latent = [name for name in named if name in _LATENT]
+    rows = [name for name in named if name in _ROWS or _OTHER_NAMES.get(name) in _ROWS]
     if latent and rows:
         raise RecipeError(
             f"A command line must be that of one program; --{rows[0]} is of the models on rows of items, "
             f"--{latent[0]} of the latent ones. Leave one out."
         )
-    other_names = {name: given[other] for other, name in _OTHER_NAMES.items() if other in given.named}
-    values = {**given.values, **other_names}
-    timed = any(name in _TIME for name in given.named)
+    other_names = {name: values[other] for other, name in _OTHER_NAMES.items() if other in named}
+    values = {**values, **other_names}
+    timed = any(name in _TIME for name in named)
     options = {**_MODEL, **(_TIME if timed else {}), **(_LATENT if latent else _ROWS)}
     for name in (*options, "dataset"):
         require(

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from unblur.compat.command_line import REQUIRED, Given, Option, Program, require, truth
+from unblur.compat.command_line import REQUIRED, Option, Program, require, truth
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe
 
@@ -34,16 +35,16 @@ _OPTIONS: Mapping[str, Option] = {
 """Every option of that program that a published command gives; paths in the recipe."""
 
 
-def _recipe(given: Given) -> tuple[Recipe, list[str]]:
+def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
     """Raises `RecipeError` for an option that is not given."""
-    missing = [f"--{name}" for name, value in given.values.items() if value is REQUIRED]
+    missing = [f"--{name}" for name, value in values.items() if value is REQUIRED]
     require(
         not missing,
         f"A command line of {_TITLE} must give {', '.join(missing)}, whose best values are others for each "
         "data set; they are not there. Add them.",
     )
-    name = f"sdrm/{given['dataset']}-{given['model']}"
-    settings = {option.path: option.convert(given[each]) for each, option in _OPTIONS.items() if option.path}
+    name = f"sdrm/{values['dataset']}-{values['model']}"
+    settings = {option.path: option.convert(values[each]) for each, option in _OPTIONS.items() if option.path}
     recipe = replace(
         load_recipe(name).changed(settings).without_numbers(),
         name=f"{name}-translated",
@@ -52,7 +53,7 @@ def _recipe(given: Given) -> tuple[Recipe, list[str]]:
     notes = [
         "what is stopped by, held out and counted follows the authors' program: utility.departures says how"
     ]
-    if given["model"] == "svd" and given["augment-training-data"]:
+    if values["model"] == "svd" and values["augment-training-data"]:
         notes.append(
             "for SVD the program learns from synthetic users alone with this flag too; to do the same, set "
             "utility.departures.augment_is_replace=true"

@@ -51,10 +51,11 @@ def translate(command: str, *, system: str | None = None) -> Translation:
     system = system or _recognized(script, arguments)
     options = SYSTEMS[system].options
     given = parse_options(arguments, SYSTEMS[system])
-    recipe, remarks = SYSTEMS[system].recipe(given)
+    values = {name: option.default for name, option in options.items()} | given
+    recipe, remarks = SYSTEMS[system].recipe(values, tuple(given))
     notes = [
         f"--{name} has no place in a recipe: {options[name].irrelevant}"
-        for name in given.named
+        for name in given
         if options[name].irrelevant
     ]
     notes += remarks

@@ -7,8 +7,16 @@ defaults, on this library's models. Nothing of RecBole is needed or used. `docs/
 from __future__ import annotations
 
 from unblur.compat.recbole.configuration import Configuration, configure
-from unblur.compat.recbole.hyper_tuning import HyperTuning, read_params, run_hyper, space_of_params
-from unblur.compat.recbole.running import Loaded, load_data_and_model, objective_function, run_recbole
+from unblur.compat.recbole.running import (
+    HyperTuning,
+    Loaded,
+    load_data_and_model,
+    objective_function,
+    read_params,
+    run_hyper,
+    run_recbole,
+    space_of_params,
+)
 
 __all__ = [
     "Configuration",

@@ -46,15 +46,6 @@ class Parameter(Option):
 # ------------------------------------------------------------------------------------------- what values may be
 
 
-def least_of(interval: Any) -> float:
-    """The least number in ``"[5,inf)"``. Raises `ValueError`, with what it must be, for another text."""
-    parts = _INTERVAL.fullmatch(str(interval))
-    if parts is None:
-        raise ValueError("one interval such as '[5,inf)', with no upper end")
-    low = float(parts[2])
-    return low if parts[1] == "[" or low == -math.inf else math.nextafter(low, math.inf)
-
-
 _INTERVAL = re.compile(r"\s*([\[(])\s*([-+]?(?:inf|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))\s*,\s*inf\s*[\])]\s*")
 whole = parser("a whole number", is_whole)
 number = parser("a number", lambda value: is_whole(value) or isinstance(value, float), float)
@@ -70,13 +61,16 @@ cutoffs = parser(
     "a positive whole number or a list of some",
     lambda value: value not in ([], ()) and all(is_whole(k) and k > 0 for k in as_list(value)),
 )
-anything = unchanged
+interval = parser(
+    "one interval such as '[5,inf)', with no upper end", lambda value: _INTERVAL.fullmatch(str(value))
+)
 
 
-def interval(value: Any) -> Any:
-    """An interval without an upper end."""
-    least_of(value)
-    return value
+def least_of(interval: str) -> float:
+    """The least number in an interval such as ``"[5,inf)"``."""
+    ((bracket, end),) = _INTERVAL.findall(str(interval))
+    low = float(end)
+    return low if bracket == "[" or low == -math.inf else math.nextafter(low, math.inf)
 
 
 def _clips(value: Any) -> bool:
@@ -91,7 +85,7 @@ def _clips(value: Any) -> bool:
 
 def _idle(default: Any, why: str) -> Parameter:
     """An option that changes nothing here."""
-    return Parameter(anything, default, irrelevant=why)
+    return Parameter(unchanged, default, irrelevant=why)
 
 
 _ACTIVATIONS = {
@@ -178,16 +172,16 @@ _TRAINING: Mapping[str, Parameter] = {
     "train_neg_sample_args": _idle(None, _NO_NEGATIVES),
     "loss_decimal_place": _idle(4, _LOGGING),
     "require_pow": _idle(False, _OTHER_MODELS),
-    "enable_amp": Parameter(anything, False, reason="training is in float32"),
+    "enable_amp": Parameter(unchanged, False, reason="training is in float32"),
     "enable_scaler": _idle(False, "it belongs to enable_amp"),
-    "transform": Parameter(anything, None, reason="rows of items are not transformed"),
+    "transform": Parameter(unchanged, None, reason="rows of items are not transformed"),
 }
 
 _EVALUATION: Mapping[str, Parameter] = {
     "eval_args": Parameter(
         parser("a table such as {'split': {'RS': [8, 1, 1]}}", lambda value: isinstance(value, Mapping)), {}
     ),
-    "metrics": Parameter(anything, ("Recall", "MRR", "NDCG", "Hit", "Precision")),
+    "metrics": Parameter(unchanged, ("Recall", "MRR", "NDCG", "Hit", "Precision")),
     "topk": Parameter(cutoffs, (10,)),
     "valid_metric": Parameter(text, "MRR@10"),
     "valid_metric_bigger": Parameter(
@@ -195,8 +189,8 @@ _EVALUATION: Mapping[str, Parameter] = {
     ),
     "metric_decimal_place": Parameter(whole, 4),
     "eval_batch_size": _idle(4096, _EXACT),
-    "repeatable": Parameter(anything, False, reason="lists leave out what the user had before"),
-    "eval_neg_sample_args": Parameter(anything, None, reason="all items are ranked"),
+    "repeatable": Parameter(unchanged, False, reason="lists leave out what the user had before"),
+    "eval_neg_sample_args": Parameter(unchanged, None, reason="all items are ranked"),
 }
 
 EVAL_ARGS: Mapping[str, Parameter] = {
@@ -235,14 +229,14 @@ _DATA: Mapping[str, Parameter] = {
     "unload_col": Parameter(table, None),
     "user_inter_num_interval": Parameter(interval, None),
     "item_inter_num_interval": Parameter(interval, None),
-    "val_interval": Parameter(anything, None),
+    "val_interval": Parameter(unchanged, None),
     "rm_dup_inter": Parameter(one_of("first or last", "first", "last"), None),
     "threshold": _idle(
         None,
         "it writes labels, which these models and full ranking do not read; val_interval leaves rows out",
     ),
     "benchmark_filename": Parameter(
-        anything,
+        unchanged,
         None,
         reason="read the parts as a folder with train, valid and test files: unblur run --data FOLDER",
     ),
@@ -262,7 +256,7 @@ _DATA: Mapping[str, Parameter] = {
     "ITEM_LIST_LENGTH_FIELD": _idle("item_length", _OTHER_MODELS),
     "MAX_ITEM_LIST_LENGTH": _idle(50, _OTHER_MODELS),
     "POSITION_FIELD": _idle("position_id", _OTHER_MODELS),
-    "encoding": Parameter(anything, "utf-8", only="utf8", reason="files are read as UTF-8"),
+    "encoding": Parameter(unchanged, "utf-8", only="utf8", reason="files are read as UTF-8"),
 }
 
 _ENVIRONMENT: Mapping[str, Parameter] = {
@@ -279,7 +273,7 @@ _ENVIRONMENT: Mapping[str, Parameter] = {
     "ip": _idle("localhost", _MACHINE),
     "port": _idle(5678, _MACHINE),
     "single_spec": _idle(True, _MACHINE),
-    "shuffle": Parameter(anything, True, reason="rows are put in a new random order every epoch"),
+    "shuffle": Parameter(unchanged, True, reason="rows are put in a new random order every epoch"),
     "reproducibility": _idle(True, "a seed always gives the same run"),
     "state": _idle("INFO", _LOGGING),
     "show_progress": _idle(True, "progress goes to the observer that the caller gives"),

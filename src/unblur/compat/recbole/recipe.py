@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unblur.compat.command_line import Given, Option, Program, as_list, from_text, require, table_of
+from unblur.compat.command_line import Option, Program, as_list, from_text, require, table_of
 from unblur.compat.recbole.configuration import (
     EVAL_ARGS,
     MODELS,
@@ -44,7 +44,6 @@ def recipe_of(configuration: Configuration, *, own_file: bool) -> Recipe:
     that name. Raises `RecipeError` for what cannot be honoured.
     """
     split = _split(configuration)
-    metrics = metrics_of(configuration)
     family = f"{'l' if configuration.model == 'LDiffRec' else ''}{'t' if configuration['time-aware'] else ''}"
     return Recipe.from_dict(
         {
@@ -57,7 +56,7 @@ def recipe_of(configuration: Configuration, *, own_file: bool) -> Recipe:
             "protocol": {
                 "kind": "paper",
                 "cutoffs": cutoffs_of(configuration),
-                "metrics": list(metrics.values()),
+                "metrics": list(metrics_of(configuration).values()),
                 "averaging": "users-with-relevant",
             },
         }
@@ -173,9 +172,12 @@ def _data(configuration: Configuration, *, own_file: bool) -> dict[str, Any]:
 
 def _check_columns(configuration: Configuration, timed: bool) -> None:
     """Raise `RecipeError` where ``load_col`` or ``unload_col`` take away a column that is needed."""
-    needed = {configuration["USER_ID_FIELD"], configuration["ITEM_ID_FIELD"]}
-    needed |= {configuration["TIME_FIELD"]} if timed else set()
-    needed |= {configuration["RATING_FIELD"]} if configuration["val_interval"] else set()
+    needed = {
+        configuration["USER_ID_FIELD"],
+        configuration["ITEM_ID_FIELD"],
+        *([configuration["TIME_FIELD"]] if timed else []),
+        *([configuration["RATING_FIELD"]] if configuration["val_interval"] else []),
+    }
     loaded = (configuration["load_col"] or {}).get("inter")
     left = (configuration["unload_col"] or {}).get("inter") or ()
     missing = sorted(needed - set(needed if loaded is None else loaded) | needed & set(left))
@@ -237,8 +239,11 @@ def _model(configuration: Configuration, *, stops: bool) -> dict[str, Any]:
         table["autoencoder"]["optimizer"] |= optimizer
         _check_latent(configuration)
     every = configuration["eval_step"]
-    patience = (configuration["stopping_step"] + 1) * every + 1
-    stopping = {"metric": metric, "every": every, "patience": patience}
+    stopping = {
+        "metric": metric,
+        "every": every,
+        "patience": (configuration["stopping_step"] + 1) * every + 1,
+    }
     return {**table, "stopping": stopping if stops and every > 0 else OFF}
 
 
@@ -272,14 +277,12 @@ _OWN = {
 """The options of ``run_recbole.py`` that are none of a model's."""
 
 
-def _recipe(given: Given) -> tuple[Recipe, list[str]]:
+def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
     """Configuration files are read where they are named. Raises `RecipeError` for an option or value that the model
     does not have or that cannot be honoured."""
-    files = given["config_files"].split()
-    model, dataset = (
-        given[name] if name in given.named or not files else None for name in ("model", "dataset")
-    )
-    options = {name: given[name] for name in given.named if name not in _OWN}
+    files = values["config_files"].split()
+    model, dataset = (values[name] if name in named or not files else None for name in ("model", "dataset"))
+    options = {name: values[name] for name in named if name not in _OWN}
     configuration = configure(model, dataset, options, files)
     place = f"{configuration['data_path']}/{configuration.dataset}/{configuration.dataset}.inter"
     elsewhere = (

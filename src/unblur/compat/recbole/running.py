@@ -1,4 +1,13 @@
-"""RecBole's quick start: train, choose the epoch on validation data, test once, save, load."""
+"""RecBole's entry points: train once (test, save, load), or search for hyper-parameters on validation data alone.
+
+A tuning file has one ``name type range`` a line::
+
+    learning_rate loguniform -8,0
+    dims_dnn choice ['[300]','[200,600]']
+    steps quniform 2,10,1
+
+A name with a dot is a path of our own spec, for what RecBole's models do not have: ``denoiser.dropout choice [0.3,0.5]``.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +15,40 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unblur import experiment
-from unblur.compat.recbole.configuration import Configuration, configure
-from unblur.compat.recbole.recipe import measured_by, recipe_of
+from unblur.compat.command_line import from_text, require
+from unblur.compat.recbole.configuration import (
+    MODELS,
+    Configuration,
+    Parameter,
+    checked,
+    configure,
+    parameters,
+    whole,
+)
+from unblur.compat.recbole.recipe import measured_by, recipe_of, valid_metric
 from unblur.data.files.writing import replacing
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
-from unblur.errors import ArtifactError, DataError
+from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, nearest
 from unblur.evaluation.protocol import Evaluation
+from unblur.experiment.measuring import Outcome
 from unblur.experiment.ranking import PreparedSplit
-from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.recipe.library import load_recipe, text_of
+from unblur.experiment.searching import searched
 from unblur.progress import Progress, silent
 from unblur.recommender import Recommender, load
+from unblur.run import Run
+from unblur.space import Choice, Dimension, Range
+from unblur.spec import Spec, spec_from_dict, spec_to_dict
+from unblur.tuning.points import choice, inside, set_point, space_of
+from unblur.tuning.results import Study
+from unblur.tuning.settings import SAMPLER_NAMES, Search
 
 CONFIGURATION = "recbole.json"
 """The file, next to recipe, report and model, that keeps RecBole's configuration of a run."""
@@ -131,6 +157,90 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
     )
 
 
+@dataclass(frozen=True, eq=False)
+class HyperTuning:
+    """The result of a search, by the names of RecBole's class."""
+
+    best_params: Mapping[str, Any]
+    """The chosen values by RecBole's names."""
+    best_score: float
+    """The validation metric of the best trial."""
+    best_test_result: Mapping[str, float]
+    """The winner's test: the only one there was. (RecBole tests every trial.)"""
+    params2result: Mapping[str, float | None]
+    """The validation metric of each trial by its values in words; `None` where it failed."""
+    study: Study[Any] = field(repr=False)
+    """All trials."""
+    outcome: Outcome[Recommender, Evaluation] = field(repr=False)
+    """Recipe, report and model of the winner: `unblur.experiment.write_folder` keeps them."""
+    notes: tuple[str, ...] = ()
+
+
+def run_hyper(
+    params_file: str | Path,
+    fixed_config_file_list: Sequence[str | Path] | None = None,
+    *,
+    model: str | None = None,
+    dataset: str | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    algo: str = "exhaustive",
+    max_evals: int = 100,
+    early_stop: int | None = 10,
+    ignore_unknown: bool = False,
+    folder: str | Path | None = None,
+    progress: Progress = silent,
+) -> HyperTuning:
+    """Search the ranges of a tuning file, on validation data; fit the winner and test it once.
+
+    - `algo`: ``exhaustive`` (every combination, whatever `max_evals`), ``random`` or ``bayes``.
+    - `early_stop`: end when so many trials in a row were no better.
+    - `ignore_unknown`: pass over names that the model does not have, with a note, in place of refusing them.
+    - `folder`: keeps each trial; the same call goes on after the last finished one.
+
+    The other arguments and errors are those of `run_recbole`.
+    """
+    require(
+        algo in SAMPLER_NAMES,
+        f"algo must be one of {', '.join(SAMPLER_NAMES)}; saw {algo!r}.{nearest(algo, SAMPLER_NAMES)}",
+    )
+    configuration = configure(model, dataset, config_dict, fixed_config_file_list)
+    prepared = prepared_for(configuration, progress=progress)
+    space, notes = space_of_params(
+        prepared.recipe.model, read_params(params_file), ignore_unknown=ignore_unknown
+    )
+    device = device_of(configuration)
+    settings = {
+        "metric": valid_metric(configuration),
+        "trials": 10**9 if algo == "exhaustive" else max_evals,
+        "sampler": algo,
+        "patience": early_stop,
+    }
+    search = searched(
+        prepared,
+        Run(device, progress),
+        spec_from_dict(Search, settings),
+        space=space,
+        store=None if folder is None else Path(folder),
+        given=False,  # RecBole tries the values of the file alone
+    )
+    remarks = (*configuration.notes, *notes, *search.notes())
+    outcome = experiment.measure(
+        prepared, chosen=search.spec, notes=remarks, device=device, progress=progress
+    )
+    return HyperTuning(
+        best_params=dict(search.best.point),
+        best_score=search.best.value or 0.0,
+        best_test_result=result_of(configuration, outcome.evaluations[0]),
+        params2result={
+            ", ".join(f"{name}:{value}" for name, value in trial.point.items()): trial.value
+            for trial in search.trials
+        },
+        study=search,
+        outcome=outcome,
+        notes=remarks,
+    )
+
+
 def prepared_for(configuration: Configuration, *, progress: Progress = silent) -> PreparedSplit:
     """The recipe of a configuration with its data read and split."""
     file = _file(configuration)
@@ -186,3 +296,142 @@ def _free(place: Path) -> Path:
     """The place, or the first of its numbered siblings that is not taken."""
     siblings = (place.with_name(f"{place.name}-{number}") for number in count(2))
     return next(free for free in chain([place], siblings) if not free.exists())
+
+
+# ------------------------------------------------------------------------------------------------ tuning files
+
+_TYPES = ("choice", "uniform", "quniform", "loguniform")
+
+
+@dataclass(frozen=True)
+class SearchedParameter:
+    """One line of a tuning file."""
+
+    name: str
+    """RecBole's name, as written; it may be misspelt."""
+    values: Choice | Range
+    line: int
+    """From 1."""
+
+
+def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
+    """The lines of a tuning file; empty ones and those after ``#`` are passed over.
+
+    Raises `RecipeError`, with the line, for one that is not ``name type range``, and for a name that is there
+    twice.
+    """
+    lines = text_of(Path(path), "A tuning file must be readable text").splitlines()
+    searched = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split(maxsplit=2)
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            require(len(words) == 3, "it must be: name type range")
+            searched.append(SearchedParameter(words[0], _values(*words[1:]), number))
+        except (RecipeError, SpecError) as problem:
+            raise RecipeError(f"{path}, line {number}, {line.strip()!r}: {problem} Correct it.") from None
+    names = [parameter.name for parameter in searched]
+    twice = [f"{name} is there twice" for place, name in enumerate(names) if name in names[:place]]
+    require(
+        names and not twice,
+        f"A tuning file must name each hyper-parameter once; in {path} {[*twice, 'there is none'][0]}. Correct it.",
+    )
+    return tuple(searched)
+
+
+def space_of_params(
+    base: Spec, searched: Sequence[SearchedParameter], *, ignore_unknown: bool = False
+) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:
+    """The dimensions that the lines stand for in a spec, and notes on what is not searched.
+
+    A name that the model does not have is refused with the nearest that it has; with `ignore_unknown` it is left
+    out and noted. (RecBole leaves it out without a word.) Weights by time are not searched where the spec has
+    none, since they change nothing then. Raises `RecipeError`.
+    """
+    models = {kind: model for model, kind in MODELS.items()}
+    require(
+        base.kind in models,
+        f"RecBole's tuning files are for {' and '.join(models)}; saw a recipe of {base.kind}. Leave --params-file out.",
+    )
+    options = parameters(models[base.kind])
+    known = {name: option for name, option in options.items() if option.path}
+    complaints = [
+        _unknown(parameter, known, options)
+        for parameter in searched
+        if parameter.name not in known and "." not in parameter.name
+    ]
+    require(
+        ignore_unknown or not complaints,
+        f"{' '.join(complaints)} Correct the name, or leave such lines out with --ignore-unknown.",
+    )
+    notes = [f"not searched: {complaint}" for complaint in complaints]
+    tree, space = spec_to_dict(base), []
+    for parameter in searched:
+        if "." in parameter.name:
+            space.append(_own(base, parameter))
+        elif parameter.name not in known:
+            continue
+        elif inside(tree, known[parameter.name].path):
+            space.append(_dimension(parameter, known[parameter.name]))
+        else:
+            notes.append(f"not searched: {parameter.name} changes nothing without time-aware")
+    require(space, "A tuning file must have something to search; nothing of it is left. Correct its names.")
+    return tuple(space), tuple(notes)
+
+
+def _own(base: Spec, parameter: SearchedParameter) -> Dimension:
+    """A path of the spec as it stands, each value of which the spec must take by itself."""
+    values = parameter.values
+    dimension = Dimension(parameter.name, values, (parameter.name,))
+    try:
+        samples = values.values if isinstance(values, Choice) else (values.at(0.0),)
+        if parameter.name not in {entry.name for entry in space_of(base, {parameter.name: samples})}:
+            raise SpecError(
+                f"{parameter.name} is inside a part that the spec leaves out. Give the part first."
+            )
+        for value in samples:
+            set_point(base, (dimension,), {parameter.name: value})
+    except SpecError as problem:
+        raise RecipeError(f"{parameter.name} (line {parameter.line}): {problem}") from None
+    return dimension
+
+
+def _dimension(parameter: SearchedParameter, option: Parameter) -> Dimension:
+    """A hyper-parameter of RecBole's, each value of which the option must take."""
+    values = parameter.values
+    if isinstance(values, Range) and option.parse is whole:
+        numbers = values.values() or ()
+        require(
+            numbers and all(number.is_integer() for number in numbers),
+            f"{parameter.name} (line {parameter.line}) takes whole numbers; its range has others. Use quniform with a "
+            "whole step, or choice.",
+        )
+        values = choice([int(number) for number in numbers])
+    if isinstance(values, Choice):
+        values = choice([checked(parameter.name, value, option) for value in values.values])
+    return Dimension(parameter.name, values, option.paths, option.convert)
+
+
+def _unknown(parameter: SearchedParameter, known: Mapping[str, Parameter], options: Mapping[str, Any]) -> str:
+    named = f"{parameter.name} (line {parameter.line}) is"
+    if parameter.name in options:
+        return f"{named} an option, but no hyper-parameter of the model, so it cannot be searched."
+    return f"{named} not a hyper-parameter of the model.{nearest(parameter.name, known)}"
+
+
+def _values(kind: str, text: str) -> Choice | Range:
+    """The values that ``type range`` stands for. Raises `RecipeError` or `SpecError` for what is not like that."""
+    require(kind in _TYPES, f"the type must be one of {', '.join(_TYPES)}.{nearest(kind, _TYPES)}")
+    if kind == "choice":
+        values = from_text(text)
+        require(isinstance(values, list | tuple) and values, "a choice must be a list such as [2,5,10].")
+        return choice([from_text(value) for value in values])
+    ends = "low,high,step" if kind == "quniform" else "low,high"
+    numbers = [from_text(number) for number in text.split(",")]
+    require(
+        len(numbers) == (3 if kind == "quniform" else 2) and all(isinstance(n, int | float) for n in numbers),
+        f"the range of {kind} must be {ends}.",
+    )
+    low, high, *step = map(float, numbers)
+    return Range(low, high, step[0] if step else None, logarithmic=kind == "loguniform")

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unblur.cli.options import Overwrite, reads_data
-from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
+from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table
+from unblur.document.blocks import Table
 from unblur.errors import DataError
 
 if TYPE_CHECKING:
     from unblur.audit.auditor import Audit
     from unblur.data.interactions import Interactions
     from unblur.progress import Progress
-
-FAILED = 1
-"""The exit code where a gate does not pass."""
 
 
 @reads_data
@@ -177,7 +175,6 @@ def _write(found: Audit, out: Path) -> None:
 
 def _show(found: Audit) -> None:
     from unblur.audit.page import findings
-    from unblur.document.blocks import Table
 
     title = (
         f"{found.n_synthetic:,} synthetic users, made from {found.n_train:,}, {found.n_holdout:,} kept out"

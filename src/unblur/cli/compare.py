@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -21,15 +21,13 @@ from unblur.cli.options import (
     reads_data,
     searching,
 )
-from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
+from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table
 from unblur.errors import RecipeError, nearest
 from unblur.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
     from unblur.experiment.comparison.summary import Comparison
 
-FAILED = 1
-"""The exit code where a model did not get through."""
 WINNER = "winner.toml"
 """The file in a comparison's folder that holds the best model as a recipe."""
 
@@ -89,12 +87,10 @@ def compare(
     missing, and one with more trials adds to those that are there. Exits with 1 when a model did not get through; the others are shown.
     """
     from unblur.experiment import comparison
-    from unblur.experiment.comparison.running import Cache
     from unblur.experiment.recipe.schema import parse_settings
 
     if protocol not in (None, "paper", "strict"):
         raise RecipeError(f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.")
-    asked = searching(trials, seconds, sampler, pruner, metric, hold_out)
     lineup = comparison.line_up(
         models,
         recipe=recipe,
@@ -103,7 +99,7 @@ def compare(
         settings={
             **parse_settings(settings or ()),
             **reading,
-            **{path: value for path, value in asked.items() if value is not None},
+            **searching(trials, seconds, sampler, pruner, metric, hold_out),
         },
     )
     with ProgressDisplay() as progress:
@@ -117,13 +113,11 @@ def compare(
             out=out,
             progress=progress,
         )
-    write_pages(found, out)
-    Cache(out).write({WINNER: comparison.winner(found, lineup.ground).to_toml()})
+    write_pages(found, out, {WINNER: comparison.winner(found, lineup.ground).to_toml()})
     show(found)
-    print_lines(f"written to {out}")
-    source = data or "DATA"
     print_lines(
-        f"to use the first: unblur fit {source} --model {out / WINNER} --out model/",
+        f"written to {out}",
+        f"to use the first: unblur fit {data or 'DATA'} --model {out / WINNER} --out model/",
     )
     if found.failures:
         raise typer.Exit(FAILED)
@@ -145,8 +139,8 @@ def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     return found
 
 
-def write_pages(found: Comparison, out: Path) -> None:
-    """Put leaderboard, figures and page into the folder of a comparison."""
+def write_pages(found: Comparison, out: Path, more: Mapping[str, str] | None = None) -> None:
+    """Put leaderboard, figures, page and what `more` there is into the folder of a comparison."""
     from unblur.document.html import as_html
     from unblur.document.markdown import as_markdown
     from unblur.experiment.comparison.page import comparison_document
@@ -154,7 +148,7 @@ def write_pages(found: Comparison, out: Path) -> None:
 
     document = comparison_document(found)
     texts = {"leaderboard.md": as_markdown(document), "report.html": as_html(document)}
-    Cache(out).write({**texts, "report.json": found.to_json()})
+    Cache(out).write({**texts, "report.json": found.to_json(), **(more or {})})
 
 
 def show(found: Comparison) -> None:

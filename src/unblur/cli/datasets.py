@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
+from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table
+from unblur.document.blocks import Table
 
 if TYPE_CHECKING:
     from unblur.data.catalogue.listing import Dataset
-
-WRONG = 1
-"""The exit code of `verify` where a part is not what it must be."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,7 +31,6 @@ def list_datasets(
 ) -> None:
     """List the known data sets and where there are copies on this machine, or describe one."""
     from unblur.data import catalogue as datasets
-    from unblur.document.blocks import Table
 
     if name is not None:
         print_table(Table(("", ""), _facts(datasets.dataset(name)), left=2))
@@ -92,7 +89,6 @@ def verify(
 ) -> None:
     """Compare a copy, in any file format, with what the data set must hold. Exits with 1 where it differs."""
     from unblur.data import catalogue as datasets
-    from unblur.document.blocks import Table
 
     with ProgressDisplay() as progress:
         checks = datasets.verify(name, data, progress=progress)
@@ -115,7 +111,7 @@ def verify(
             seen = check.problem or check.found
             terminal.note(f'{check.part}, "{check.reading}": expected {check.expected}; saw {seen}')
     if any(check.holds is False for check in checks):
-        raise typer.Exit(WRONG)
+        raise typer.Exit(FAILED)
 
 
 def _facts(known: Dataset) -> list[list[str]]:

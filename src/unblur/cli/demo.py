@@ -10,6 +10,7 @@ import typer
 
 from unblur.cli.options import Device
 from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
+from unblur.document.blocks import Table
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Interactions
@@ -85,7 +86,6 @@ def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> N
 
 
 def _show_table(outcomes: list[Ranked], names: tuple[str, ...]) -> None:
-    from unblur.document.blocks import Table
     from unblur.evaluation.report import with_half
 
     rows = [
@@ -104,8 +104,6 @@ def _show_table(outcomes: list[Ranked], names: tuple[str, ...]) -> None:
 
 def _show_recommendations(outcome: Ranked, histories: Interactions) -> None:
     """What the model recommends to one user, and which items of the history speak for it."""
-    from unblur.document.blocks import Table
-
     user = next(iter(row for row, size in enumerate(histories.user_degrees) if size in _HISTORY), 0)
     row = histories.take_users([user])
     owned = row.items.take(row.matrix.indices).to_list()

@@ -23,8 +23,7 @@ from unblur.cli.compare import compare
 from unblur.cli.datasets import app as datasets
 from unblur.cli.demo import demo
 from unblur.cli.models import evaluate, fit, recommend
-from unblur.cli.recipes import recipes, translate
-from unblur.cli.run import run
+from unblur.cli.recipes import recipes, run, translate
 from unblur.cli.synthesize import synthesize
 from unblur.cli.tune import tune
 from unblur.errors import UnblurError, out_of_memory
@@ -43,13 +42,11 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except UnblurError as problem:
             terminal.error(str(problem))
-            code = REFUSED
         except (MemoryError, RuntimeError) as problem:
             if not out_of_memory(problem):
                 raise
             reason = next(iter(str(problem).splitlines()), "it has not")
             terminal.error(f"The machine must have memory for this; {reason}. Take a smaller model.")
-            code = REFUSED
         except (KeyboardInterrupt, typer.Abort):
             terminal.err().print(
                 "interrupted; nothing is left half written, and the same command goes on from what was kept: trials of a "
@@ -57,8 +54,8 @@ class _Commands(TyperGroup):
                 style="red",
                 soft_wrap=True,
             )
-            code = INTERRUPTED
-        raise typer.Exit(code)
+            raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(REFUSED)
 
 
 app = typer.Typer(
@@ -90,17 +87,9 @@ def unblur_command(
     """
 
 
-app.command()(demo)
-app.command()(recipes)
-app.command()(run)
-app.command()(fit)
-app.command()(evaluate)
-app.command()(recommend)
-app.command()(tune)
-app.command()(compare)
+for command in (demo, recipes, run, fit, evaluate, recommend, tune, compare, synthesize, audit):
+    app.command()(command)
 app.add_typer(datasets, name="datasets")
-app.command()(synthesize)
-app.command()(audit)
 app.command(context_settings={"ignore_unknown_options": True})(translate)
 
 
@@ -126,10 +115,7 @@ def _ended_by_signal() -> Iterator[None]:
         yield
         return
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import Checkpoints, DataPath, Device, Overwrite, Settings, UnknownItems, reads_data
+from unblur.cli.options import (
+    Checkpoints,
+    DataPath,
+    Device,
+    Overwrite,
+    Settings,
+    UnknownItems,
+    changed,
+    reads_data,
+)
 from unblur.cli.terminal import ProgressDisplay, print_lines, print_report, print_table
-from unblur.errors import DataError, RecipeError, nearest
+from unblur.document.blocks import Table
+from unblur.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Unknown
@@ -43,7 +53,7 @@ def fit(
     """Fit a model to your own data and save it."""
     from unblur import experiment
 
-    chosen = _own(model).changed({**reading, **_given(settings, "model", "data", "seed")})
+    chosen = changed(_own(model), reading, settings, "model", "data", "seed")
     with ProgressDisplay() as progress:
         fitted = experiment.fit(
             chosen,
@@ -54,14 +64,13 @@ def fit(
             checkpoints=checkpoints,
             progress=progress,
         )
-    for remark in fitted.notes:
-        terminal.note(f"note: {remark}")
+    terminal.note(*(f"note: {remark}" for remark in fitted.notes))
     train = fitted.train
     print_lines(
         f"{chosen.model.kind} fitted to {train.n_users:,} users, {train.n_items:,} items and "
         f"{train.n_interactions:,} interactions in {fitted.seconds:.1f} s",
+        f"written to {out}",
     )
-    print_lines(f"written to {out}")
 
 
 @reads_data
@@ -90,7 +99,7 @@ def evaluate(
     data."""
     from unblur import experiment
 
-    chosen = _own("popularity").changed({**reading, **_given(settings, "protocol", "split", "data", "seed")})
+    chosen = changed(_own("popularity"), reading, settings, "protocol", "split", "data", "seed")
     if hold_out is not None:
         chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
     unknown = _checked(unknown_items)
@@ -144,8 +153,7 @@ def recommend(
             unknown_items=unknown,
             progress=progress,
         )
-    for remark in ranking.notes:
-        terminal.note(f"note: {remark}")
+    terminal.note(*(f"note: {remark}" for remark in ranking.notes))
     if out is None:
         _show_lists(ranking)
     else:
@@ -161,18 +169,6 @@ def _own(model: str) -> Recipe:
     from unblur.registry import RECOMMENDERS
 
     return own_recipe(model, RECOMMENDERS, "model")
-
-
-def _given(texts: list[str] | None, *sections: str) -> dict[str, Any]:
-    """The settings given, which must be of these sections of a recipe."""
-    from unblur.experiment.recipe.schema import parse_settings
-
-    settings = parse_settings(texts or ())
-    for path in settings:
-        head = path.partition(".")[0]
-        if head in ("data", "split", "model", "protocol") and head not in sections:
-            raise RecipeError(f"{path} has no say in this command; {', '.join(sections)} have. Leave it out.")
-    return settings
 
 
 def _checked(choice: str) -> Unknown:
@@ -206,14 +202,12 @@ def _candidates(path: Path, items: Vocabulary) -> list[Any]:
 
 
 def _show_lists(ranking: Ranking) -> None:
-    from unblur.document.blocks import Table
-
-    rows = []
-    for row, label in enumerate(ranking.users.take(range(min(_SHOWN_USERS, len(ranking.users)))).to_list()):
-        for place, (entry, score) in enumerate(
-            zip(ranking.labels(row), ranking.scores[row], strict=False), start=1
-        ):
-            rows.append([str(label), str(entry), str(place), f"{score:.4f}"])
+    shown = ranking.users.take(range(min(_SHOWN_USERS, len(ranking.users)))).to_list()
+    rows = [
+        [str(user), str(item), str(place), f"{score:.4f}"]
+        for row, user in enumerate(shown)
+        for place, (item, score) in enumerate(zip(ranking.labels(row), ranking.scores[row], strict=False), 1)
+    ]
     print_table(Table(("user", "item", "rank", "score"), rows, left=2))
     if len(ranking.users) > _SHOWN_USERS:
         terminal.note(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
-from unblur.errors import Argument, DataError
+from unblur.errors import Argument, DataError, RecipeError
+
+if TYPE_CHECKING:
+    from unblur.experiment.recipe.schema import Recipe
 
 Settings: TypeAlias = Annotated[
     list[str] | None,
@@ -84,6 +87,20 @@ DataPath: TypeAlias = Annotated[
 ]
 
 
+def changed(
+    recipe: Recipe, reading: Mapping[str, Any], settings: list[str] | None = None, *sections: str
+) -> Recipe:
+    """The recipe with what the options of a command say; `settings` must be of these sections of it."""
+    from unblur.experiment.recipe.schema import parse_settings
+
+    wanted = parse_settings(settings or ())
+    for path in wanted:
+        head = path.partition(".")[0]
+        if head in recipe.sections and head not in sections:
+            raise RecipeError(f"{path} has no say in this command; {', '.join(sections)} have. Leave it out.")
+    return recipe.changed({**reading, **wanted})
+
+
 def searching(
     trials: int | None,
     seconds: float | None,
@@ -93,14 +110,21 @@ def searching(
     hold_out: str | None,
 ) -> dict[str, Any]:
     """What the options of a search set in a recipe: nothing where they are not given."""
-    return {
-        "search.trials": trials,
-        "search.seconds": None if seconds is None else float(seconds),
-        "search.sampler": sampler,
-        "search.pruner": pruner,
-        "search.metric": metric,
-        "search.validation.how": hold_out,
-    }
+    return given(
+        {
+            "search.trials": trials,
+            "search.seconds": seconds,
+            "search.sampler": sampler,
+            "search.pruner": pruner,
+            "search.metric": metric,
+            "search.validation.how": hold_out,
+        }
+    )
+
+
+def given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings that have a value: an option that is not given has none."""
+    return {path: value for path, value in settings.items() if value is not None}
 
 
 _PANEL = "How the data are read"
@@ -157,11 +181,10 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_options(**values: Any) -> None:
-        read = {name: values.pop(name) for name in _READING}
+        read = given({name: values.pop(name) for name in _READING})
         reading = {
             f"data.read.{name}": _position(value) if name in _COLUMNS else value
             for name, value in read.items()
-            if value is not None
         }
         try:
             command(**values, reading=reading)

@@ -1,22 +1,29 @@
-"""`unblur recipes` and `unblur translate`."""
+"""`unblur recipes`, `run` and `translate`: recipes listed, run from data to report, and made of a paper's command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.terminal import print_table
-from unblur.errors import ArtifactError
+from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
+from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_report, print_table
+from unblur.document.blocks import Table
+from unblur.errors import ArtifactError, RecipeError
+from unblur.run import Run
+
+if TYPE_CHECKING:
+    from unblur.experiment.measuring import Outcome
+    from unblur.experiment.recipe.schema import Recipe
+    from unblur.tuning.results import Study
 
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe, fully resolved, as TOML.")] = None,
 ) -> None:
     """List the shipped recipes with their published numbers, or print one."""
-    from unblur.document.blocks import Table
     from unblur.experiment.recipe.library import load_recipe, shipped
 
     if name is not None:
@@ -30,6 +37,80 @@ def recipes(
         rows.append([known, recipe.title, numbers or "–", source])
     print_table(Table(("recipe", "what it is", "published", "source"), rows, left=4))
     terminal.note("unblur run RECIPE runs one; unblur recipes RECIPE prints it as TOML")
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `unblur recipes`) or a TOML file.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Your own data in place of the recipe's: a file, or a folder of parts."),
+    ] = None,
+    settings: Settings = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="How many seeds a stochastic model runs with.")
+    ] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", min=1, help="How many seeds are trained at a time, each in its own process."
+        ),
+    ] = 1,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 when a published number is not reproduced.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A new folder for the resolved recipe, the report and the model."),
+    ] = None,
+    overwrite: Overwrite = False,
+    checkpoints: Checkpoints = None,
+    device: Device = "cpu",
+) -> None:
+    """Run a recipe: data, split, fit, evaluation, report. Published numbers stand beside the measured."""
+    from unblur import experiment
+
+    chosen, notes = resolved(recipe, settings)
+    if check and (data is not None or not chosen.expected):
+        reason = "--data runs on other data" if data is not None else f"{chosen.name} expects none"
+        raise RecipeError(f"--check compares with published numbers; {reason}. Leave --check out.")
+    if out is not None:
+        experiment.check_place(out, overwrite=overwrite)
+    with ProgressDisplay() as progress:
+        where = Run(device, progress, checkpoints)
+        outcome = experiment.outcome_of(chosen, where, data=data, seeds=seeds, workers=workers, notes=notes)
+    print_report(outcome.report)  # first: a full disk takes the folder, and not the figures too
+    if out is not None:
+        keep(outcome, out, overwrite=overwrite)
+    missed = outcome.report.missed()
+    if check and missed:
+        names = ", ".join(f"{entry.name} {entry.value:.4f}" for entry in missed)
+        terminal.err().print(f"not reproduced: {names}", style="red")
+        raise typer.Exit(FAILED)
+
+
+def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe of that name with the given settings, and a note on each of them."""
+    from unblur.experiment.recipe.library import load_recipe
+    from unblur.experiment.recipe.schema import parse_settings
+
+    known = load_recipe(name)
+    given = parse_settings(settings or ())
+    changed = known.changed(given)
+    notes = [f"set: {path} = {value}" for path, value in given.items()]
+    dropped = [entry for entry in known.expected if entry not in changed.expected]
+    if dropped:
+        notes.append(
+            f"published numbers for {', '.join(dropped)} speak of the recipe as shipped and were left out"
+        )
+    return changed, tuple(notes)
+
+
+def keep(outcome: Outcome[Any, Any], out: Path, *, study: Study[Any] | None = None, overwrite: bool) -> None:
+    """Write the folder of a run, and say where it is."""
+    from unblur.experiment.folder import write_folder
+
+    write_folder(out, outcome, study=study, overwrite=overwrite)
+    print_lines(f"written to {out}")
 
 
 def translate(
@@ -53,8 +134,7 @@ def translate(
         )
     translation = translated(command, system=system)
     text = translation.recipe.to_toml()
-    for remark in translation.notes:
-        terminal.note(f"note: {remark}")
+    terminal.note(*(f"note: {remark}" for remark in translation.notes))
     print(text, end="")
     if out is not None:
         from unblur.data.files.writing import replacing

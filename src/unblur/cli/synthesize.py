@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import DataPath, Device, Overwrite, Settings, reads_data
+from unblur.cli.options import DataPath, Device, Overwrite, Settings, changed, reads_data
 from unblur.cli.terminal import ProgressDisplay, print_lines
 from unblur.errors import RecipeError
 
@@ -65,42 +65,38 @@ def synthesize(
     `unblur audit` then attacks the file, and compares it with real users: with those that --keep-out leaves out, above all.
     """
     from unblur.experiment.recipe.library import own_recipe
-    from unblur.experiment.recipe.schema import parse_settings
     from unblur.registry import SYNTHESIZERS
     from unblur.synthesis.synthesizing import Protection, synthesize
 
     if privacy_delta is not None and privacy_epsilon is None:
         raise RecipeError("--privacy-delta belongs to --privacy-epsilon, which is not given. Give both.")
-    given = parse_settings(settings or ())
-    for path in given:
-        if path.partition(".")[0] not in ("model", "data", "seed"):
-            raise RecipeError(f"{path} has no say in this command; model, data and seed have. Leave it out.")
-        if path in ("data.name", "data.reading"):
-            raise RecipeError(f"{path} is of public data sets; this command reads {data}. Leave it out.")
-    chosen = own_recipe(recipe, SYNTHESIZERS, "synthesizer").changed({**reading, **given})
-    asked = None if privacy_epsilon is None else Protection(privacy_epsilon, privacy_delta)
+    own = own_recipe(recipe, SYNTHESIZERS, "synthesizer")
+    chosen = changed(own, reading, settings, "model", "data", "seed")
+    if chosen.data.name or chosen.data.reading:
+        raise RecipeError(
+            f"data.name and data.reading are of public data sets; this command reads {data}. Leave them out."
+        )
     with ProgressDisplay() as progress:
         made = synthesize(
             chosen,
             data,
             out=out,
             users=users,
-            protection=asked,
+            protection=None if privacy_epsilon is None else Protection(privacy_epsilon, privacy_delta),
             keep_synthesizer=keep_synthesizer,
             keep_out=keep_out,
             device=device,
             overwrite=overwrite,
             progress=progress,
         )
-    for remark in made.notes:
-        terminal.note(f"note: {remark}")
+    terminal.note(*(f"note: {remark}" for remark in made.notes))
     print_lines(
         f"{chosen.model.kind} fitted to {made.train.n_users:,} users in {made.fit_seconds:.1f} s; {made.n_users:,} "
         f"synthetic users with {made.n_pairs:,} pairs in {made.sample_seconds:.1f} s",
+        *(f"note: {line}" for line in made.synthesizer.notes),
+        f"written to {out}",
     )
-    print_lines(*(f"note: {line}" for line in made.synthesizer.notes), f"written to {out}")
     if keep_out is not None:
-        real = out / "real"
         print_lines(
-            f"audit it: unblur audit {real}/train.parquet {out}/synthetic.parquet --holdout {real}/kept.parquet",
+            f"audit it: unblur audit {out}/real/train.parquet {out}/synthetic.parquet --holdout {out}/real/kept.parquet",
         )

@@ -7,41 +7,47 @@ import sys
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from unblur.cli import terminal
+from unblur.document.blocks import Table
 from unblur.progress import ProgressEvent
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from unblur.document.blocks import Table
     from unblur.evaluation.report import Report
     from unblur.tuning.results import Study
 
 
+FAILED = 1
+"""The exit code where an expected number, a gate, a copy or a model failed; the others are in `main`."""
 _WIDTH = 140
 """Columns of a table that does not go to a terminal."""
 
 
 def out() -> Console:
-    """The console for results: stdout, with colours on a terminal only."""
-    from rich.console import Console
-
-    return Console(file=sys.stdout, width=_width(sys.stdout.isatty()), highlight=False, soft_wrap=False)
+    """The console for results: stdout."""
+    return _console(sys.stdout)
 
 
 def err() -> Console:
     """The console for progress, notes and errors: stderr."""
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    """A console with colours on a terminal only."""
     from rich.console import Console
 
-    return Console(file=sys.stderr, width=_width(sys.stderr.isatty()), highlight=False)
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDTH
+    return Console(file=stream, width=width, highlight=False)
 
 
-def note(text: str) -> None:
-    """A remark on stderr, in one line of plain text where that is no terminal."""
-    err().print(text, style="dim", markup=False, soft_wrap=True)
+def note(*remarks: str) -> None:
+    """Remarks on stderr, each in one line of plain text where that is no terminal."""
+    for remark in remarks:
+        err().print(remark, style="dim", markup=False, soft_wrap=True)
 
 
 def error(text: str) -> None:
@@ -50,10 +56,6 @@ def error(text: str) -> None:
 
     line = Text("error: ", style="bold red").append(" ".join(text.split()), style="red")
     err().print(line, soft_wrap=True)
-
-
-def _width(terminal: bool) -> int | None:
-    return None if terminal or "COLUMNS" in os.environ else _WIDTH
 
 
 def print_table(table: Table, title: str = "") -> None:
@@ -68,21 +70,21 @@ def print_table(table: Table, title: str = "") -> None:
         printed.add_column(column, justify="right" if table.is_figure(place) else "left", overflow="fold")
     for row in table.cells():
         printed.add_row(*(Text.from_ansi(cell.text) for cell in row))
-    terminal.out().print(printed)
+    out().print(printed)
 
 
 def print_lines(*lines: str) -> None:
     """Print plain lines, each of them whole however long it is."""
     for line in lines:
-        terminal.out().print(line, markup=False, soft_wrap=True)
+        out().print(line, markup=False, soft_wrap=True)
 
 
 def print_report(report: Report) -> None:
     """Print what was measured next to what was published; below it sources, notes, timings."""
     from unblur.evaluation.report import measurement_table, sources
 
-    table = measurement_table(report.measurements, brief=True)
-    print_table(table, f"{report.recipe} · protocol: {report.protocol}")
+    title = f"{report.recipe} · protocol: {report.protocol}"
+    print_table(measurement_table(report.measurements, brief=True), title)
     print_lines(
         *(f"published: {source}" for source in sources(report.measurements)),
         *(f"note: {note}" for note in report.notes),
@@ -135,7 +137,7 @@ class ProgressDisplay:
                 progress.TimeElapsedColumn(),
                 progress.TimeRemainingColumn(),
                 progress.TextColumn("{task.fields[values]}"),
-                console=terminal.err(),
+                console=err(),
                 redirect_stdout=False,
             )
             self._drawn.start()
@@ -189,7 +191,7 @@ class ProgressDisplay:
             stage.told = now
             of = f" of {event.total:,}" if event.total is not None else ""
             figures = f", {_figures(event)}" if event.values else ""
-            terminal.note(f"{event.label}: {event.done:,}{of}, {since:.0f} s{figures}")
+            note(f"{event.label}: {event.done:,}{of}, {since:.0f} s{figures}")
 
 
 def _figures(event: ProgressEvent) -> str:

@@ -20,10 +20,12 @@ from unblur.cli.options import (
     Seconds,
     Settings,
     Trials,
+    given,
     searching,
 )
-from unblur.cli.run import keep, resolved
+from unblur.cli.recipes import keep, resolved
 from unblur.cli.terminal import ProgressDisplay, print_report, print_trials
+from unblur.run import Run
 
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
@@ -86,26 +88,23 @@ def tune(
     from unblur import experiment
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.experiment.searching import free, searched, space_for
-    from unblur.run import Run
     from unblur.tuning.settings import Database
 
     named, notes = resolved(recipe, settings)
-    given = parse_settings(settings or ())
+    set_by_hand = parse_settings(settings or ())
     asked = searching(trials, seconds, sampler, pruner, metric, hold_out)
-    asked |= {"search.validation.draws": draws, "search.users": users, "search.trainings": trainings}
-    base = named.changed({path: value for path, value in asked.items() if value is not None})
-    base = base.without_numbers()
-    if base.task.chosen_anew and "protocol.kind" not in given:
+    more = {"search.validation.draws": draws, "search.users": users, "search.trainings": trainings}
+    base = named.changed(asked | given(more)).without_numbers()
+    if base.task.chosen_anew and "protocol.kind" not in set_by_hand:
         base = base.with_protocol(replace(base.protocol, kind="strict"))
-    fixed = frozenset(path.removeprefix("model.") for path in _flat(given))
+    fixed = frozenset(path.removeprefix("model.") for path in _flat(set_by_hand))
     space: tuple[Dimension, ...] | None = None
     remarks: tuple[str, ...] = ()
     if params_file is not None:
         from unblur.compat.recbole.running import read_params, space_of_params
 
         space, remarks = space_of_params(base.model, read_params(params_file), ignore_unknown=ignore_unknown)
-        for remark in remarks:
-            terminal.note(f"note: {remark}")
+        terminal.note(*(f"note: {remark}" for remark in remarks))
     base.task.searched_by(base.search)
     if out is not None:
         experiment.check_place(out, overwrite=overwrite)

@@ -151,7 +151,7 @@ def audit(
     generators = streams(rng, "privacy", "fidelity", "utility")
     started = time.perf_counter()
     given = samples(train, synthetic, holdout)
-    checks = validity(synthetic, train, items=given.train.items, empty_users=empty_users)
+    checks = validity(synthetic, given.train.items, empty_users=empty_users)
     checked = time.perf_counter()
     likeness = fidelity(
         given.train, given.synthetic, given.holdout, rng=generators["fidelity"], progress=progress

@@ -20,7 +20,7 @@ from unblur.audit.attacks.rates import FEWEST_USERS, Interval, too_few
 from unblur.audit.conclusions import Conclusion, Finding, Gate
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError, VocabularyMismatch
+from unblur.errors import DataError
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 
@@ -53,8 +53,7 @@ class Tally:
         """
         degrees = np.diff(matrix.indptr)
         if weights is None:
-            items = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.float64)[None, :]
-            return cls(items, np.bincount(degrees, minlength=most + 1).astype(np.float64)[None, :])
+            weights = np.ones((1, len(degrees)))
         counted = sparse.csr_array(
             (np.ones(len(degrees)), (np.arange(len(degrees)), degrees)), shape=(len(degrees), most + 1)
         )
@@ -82,15 +81,10 @@ def popularity_divergence(one: Tally, train: Tally) -> NDArray[np.float64]:
 
 def popularity_rank_correlation(one: Tally, train: Tally) -> NDArray[np.float64]:
     """Spearman's rank correlation of the number of users of each item, ties by mid-ranks; 0 where all are equal."""
-    reference = stats.rankdata(train.items[0])
-    reference -= reference.mean()
-    correlations = np.zeros(len(one.items))
-    for row, counts in enumerate(one.items):
-        ranks = stats.rankdata(counts)
-        ranks -= ranks.mean()
-        scale = np.sqrt((ranks @ ranks) * (reference @ reference))
-        correlations[row] = ranks @ reference / scale if scale else 0.0
-    return correlations
+    both = (stats.rankdata(counts, axis=1) for counts in (one.items, train.items))
+    ranks, reference = (each - each.mean(axis=1, keepdims=True) for each in both)
+    scales = np.sqrt((ranks**2).sum(axis=1) * (reference**2).sum())
+    return np.asarray(np.divide(ranks @ reference[0], scales, out=np.zeros(len(ranks)), where=scales > 0))
 
 
 def activity_wasserstein(one: Tally, train: Tally) -> NDArray[np.float64]:
@@ -318,19 +312,14 @@ def fidelity(
     rng: RNG | None = None,
     progress: Progress = silent,
 ) -> Fidelity:
-    """Compare the sets, which must be over the same items, by every statistic.
+    """Compare the sets, which are over the same items and have users with items only, by every statistic.
 
     Equally many synthetic and held-out users are compared with train, because most statistics depend on the number
     of users. Without a holdout, half of train is the yardstick and both are compared with the other half. Raises
-    `VocabularyMismatch` for other items, and `DataError` for an empty set or fewer than two users.
+    `DataError` for fewer than two users.
     """
     given = [part for part in (train, synthetic, holdout) if part is not None]
-    if any(part.items != train.items for part in given):
-        raise VocabularyMismatch(
-            "Sets must be over the same items to be compared; they differ. Bring them onto one vocabulary with "
-            "`.onto(items=…)`."
-        )
-    if any(not part.n_interactions or part.n_users < 2 for part in given):
+    if any(part.n_users < 2 for part in given):
         raise DataError(
             f"Fidelity needs at least two users and some interactions in each set; saw {given}. Give more."
         )
@@ -449,32 +438,22 @@ class ValidityCheck:
 
 
 def validity(
-    synthetic: Interactions,
-    train: Interactions,
-    *,
-    items: Vocabulary | None = None,
-    empty_users: bool = False,
+    synthetic: Interactions, items: Vocabulary, *, empty_users: bool = False
 ) -> tuple[ValidityCheck, ...]:
-    """The checks of a synthetic set against the real one it was made from.
-
-    items: the items there are, those of train if `None`. empty_users: whether users without items are allowed.
-    Raises `DataError` where either set is empty.
-    """
-    for name, part in (("train", train), ("synthetic", synthetic)):
-        if not part.n_interactions:
-            raise DataError(
-                f"Validity is checked on interactions; {name} has none. ValidityCheck what was read or sampled."
-            )
-    known = (train.items if items is None else items).positions_or_missing(synthetic.items)
-    matrix, degrees = synthetic.matrix, synthetic.user_degrees
+    """The checks of a synthetic set against the items that real users have, or with `empty_users` without the last one."""
+    matrix, exists = synthetic.matrix, items.positions_or_missing(synthetic.items) >= 0
+    pairs = np.sort(synthetic.rows().astype(np.int64) * synthetic.n_items + matrix.indices)
     checks = [
-        _check("items exist", "every item is in the real catalogue", known[matrix.indices] >= 0),
-        _check("no pair twice", "no user has an item twice", _first_time(synthetic)),
-        _check("weights are 1", "every interaction is there or not, with weight 1", matrix.data == 1),
+        ("items exist", "every item is in the real catalogue", exists[matrix.indices]),
+        ("no pair twice", "no user has an item twice", np.diff(pairs, prepend=-1) > 0),
+        ("weights are 1", "every interaction is there or not, with weight 1", matrix.data == 1),
+        ("no empty user", "every user has at least one item", synthetic.user_degrees > 0),
     ]
-    if not empty_users:
-        checks.append(_check("no empty user", "every user has at least one item", degrees > 0))
-    return tuple(checks)
+    return tuple(
+        ValidityCheck(name=name, meaning=meaning, right=int(np.count_nonzero(holds)), total=len(holds))
+        for name, meaning, holds in checks
+        if not (empty_users and name == "no empty user")
+    )
 
 
 def validity_conclusions(checks: Sequence[ValidityCheck]) -> Iterator[Conclusion]:
@@ -488,12 +467,3 @@ def validity_conclusions(checks: Sequence[ValidityCheck]) -> Iterator[Conclusion
     named = ", ".join(f"{check.name} ({check.right:,} of {check.total:,})" for check in broken)
     reason = f"not in full: {named}" if broken else f"all {len(checks)} checks hold in full"
     yield Gate("valid", not broken, reason)
-
-
-def _check(name: str, meaning: str, holds: NDArray[Any]) -> ValidityCheck:
-    return ValidityCheck(name=name, meaning=meaning, right=int(np.count_nonzero(holds)), total=len(holds))
-
-
-def _first_time(data: Interactions) -> NDArray[np.bool_]:
-    keys = np.sort(data.rows().astype(np.int64) * data.n_items + data.matrix.indices)
-    return np.concatenate(([True], keys[1:] != keys[:-1])) if len(keys) else np.ones(0, dtype=bool)

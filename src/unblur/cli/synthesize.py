@@ -73,9 +73,8 @@ def synthesize(
     own = own_recipe(recipe, SYNTHESIZERS, "synthesizer")
     chosen = changed(own, reading, settings, "model", "data", "seed")
     if chosen.data.name or chosen.data.reading:
-        raise RecipeError(
-            f"data.name and data.reading are of public data sets; this command reads {data}. Leave them out."
-        )
+        name = "name" if chosen.data.name else "reading"
+        raise RecipeError(f"data.{name} is of public data sets; this command reads {data}. Leave it out.")
     with ProgressDisplay() as progress:
         made = synthesize(
             chosen,

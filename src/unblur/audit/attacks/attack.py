@@ -59,38 +59,38 @@ def samples(train: Interactions, synthetic: Interactions, holdout: Interactions 
     items = train.items if holdout is None else joined_items(train, holdout)
     known = items.positions_or_missing(synthetic.items)
     used = synthetic.item_degrees > 0
-    strangers = used & (known < 0)
     if not (used & (known >= 0)).any():
         raise VocabularyMismatch(
             "Real and synthetic data must be about the same items; no item of the synthetic set "
             f"({some(synthetic.items.take(np.flatnonzero(used)[:3]).to_list())}) is among the real ones "
             f"({some(items.take(np.arange(min(3, len(items)))).to_list())}). Give both the same labels."
         )
-    notes: list[str] = []
-    parts = {}
-    for name, part in given.items():
-        filled = part.user_degrees > 0
-        if not filled.all():
-            notes.append(
-                f"{int((~filled).sum()):,} users of {name} have no items and were left out of attacks"
-            )
-        apart = part if filled.all() else part.take_users(filled)
-        parts[name] = apart.binarized().onto(items=items, unknown="ignore")
-    n_pairs = int(synthetic.item_degrees[strangers].sum())
-    if n_pairs:
-        notes.append(
-            f"{n_pairs:,} synthetic interactions with items that no real user has were left out of attacks"
-        )
-        left = parts["synthetic"]
-        parts["synthetic"] = left.take_users(left.user_degrees > 0)
+    parts = {
+        name: _filled(part.binarized().onto(items=items, unknown="ignore")) for name, part in given.items()
+    }
     degrees, real = parts["synthetic"].user_degrees, parts["train"].user_degrees
-    beyond = int(((degrees < real.min()) | (degrees > real.max())).sum())
-    if beyond:
-        notes.append(
-            f"{beyond:,} of {len(degrees):,} synthetic users have fewer or more items than any training user, "
-            f"{real.min():,} to {real.max():,}"
-        )
-    return Samples(parts["train"], parts["synthetic"], parts.get("holdout"), tuple(notes))
+    usual = f"{real.min():,} to {real.max():,}"
+    noted = [
+        *(
+            (np.sum(part.user_degrees == 0), f"users of {name} have no items and were left out of attacks")
+            for name, part in given.items()
+        ),
+        (
+            synthetic.item_degrees[known < 0].sum(),
+            "synthetic interactions with items that no real user has were left out of attacks",
+        ),
+        (
+            np.sum((degrees < real.min()) | (degrees > real.max())),
+            f"of {len(degrees):,} synthetic users have fewer or more items than any training user, {usual}",
+        ),
+    ]
+    notes = tuple(f"{count:,} {text}" for count, text in noted if count)
+    return Samples(parts["train"], parts["synthetic"], parts.get("holdout"), notes)
+
+
+def _filled(part: Interactions) -> Interactions:
+    """The users with items."""
+    return part.take_users(part.user_degrees > 0)
 
 
 def drawn(n: int, most: int | None, random: np.random.Generator) -> NDArray[np.int64]:

@@ -94,19 +94,22 @@ class CopiesAndDistances(AttackOutcome):
                 if isinstance(copies.holdout_exact, Proportion)
                 else ""
             )
-            text = (
-                f"{exact.hits:,} of {exact.trials:,} synthetic users are exact copies of {copied}.{by_chance}"
+            yield Finding(
+                "leak",
+                f"{exact.hits:,} of {exact.trials:,} synthetic users are exact copies of {copied}.{by_chance}",
             )
-            yield Finding("leak", text)
         else:
-            text = f"No synthetic user with {LONG_ROW} items or more is an exact copy of a training user."
-            yield Finding("clear", text)
-        if limits.max_copies is not None:
-            reason = (
-                f"{exact.hits:,} of {exact.trials:,} synthetic users are copies of {copied}; the limit is "
-                f"{limits.max_copies:,}"
+            yield Finding(
+                "clear",
+                f"No synthetic user with {LONG_ROW} items or more is an exact copy of a training user.",
             )
-            yield Gate("max_copies", exact.hits <= limits.max_copies, reason)
+        if limits.max_copies is not None:
+            yield Gate(
+                "max_copies",
+                exact.hits <= limits.max_copies,
+                f"{exact.hits:,} of {exact.trials:,} synthetic users are copies of {copied}; the limit is "
+                f"{limits.max_copies:,}",
+            )
         if isinstance(near, Unmeasured):
             yield Gate("max_near_copies", False, near.reason)
             return
@@ -120,30 +123,29 @@ class CopiesAndDistances(AttackOutcome):
             yield Finding("clear", f"No near copies among {near.trials:,} synthetic users looked at.")
         limit = limits.max_near_copies
         if near.trials < FEWEST_USERS:
-            what = "synthetic users to look for near copies among"
-            yield Gate("max_near_copies", False, too_few(FEWEST_USERS, what, near.trials).reason)
+            few = too_few(FEWEST_USERS, "synthetic users to look for near copies among", near.trials)
+            yield Gate("max_near_copies", False, few.reason)
         elif limit is not None:
             usual, beside = (
                 (control.value, f"{control.value:.2%} of holdout users are")
                 if isinstance(control, Proportion)
                 else (0.0, f"of holdout users it {control.reason}")
             )
-            reason = (
+            yield Gate(
+                "max_near_copies",
+                near.value - usual <= limit,
                 f"{near.value:.2%} of {near.trials:,} synthetic users are near copies of a training user ({beside}); the "
-                f"limit is {limit:.2%} more"
+                f"limit is {limit:.2%} more",
             )
-            yield Gate("max_near_copies", near.value - usual <= limit, reason)
 
     @classmethod
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
         """Tables of copies and of distances."""
-        blocks = []
-        for outcome in outcomes.values():
-            if isinstance(outcome, CopiesAndDistances):
-                blocks += outcome._blocks()  # noqa: SLF001 – its own
-        return Section("Copies and distances", tuple(blocks))
+        measured = [outcome for outcome in outcomes.values() if isinstance(outcome, CopiesAndDistances)]
+        return Section("Copies and distances", [block for outcome in measured for block in outcome.blocks()])
 
-    def _blocks(self) -> list[DocumentBlock]:
+    def blocks(self) -> tuple[DocumentBlock, ...]:
+        """What the page shows of it."""
         copies, distances = self.copies, self.distances
         rows = (
             ("the very items of a training user", copies.exact.cell(), copies.holdout_exact.cell()),
@@ -163,7 +165,8 @@ class CopiesAndDistances(AttackOutcome):
             )
         ]
         mean = number(distances.dissimilarity), "–" if apart is None else f"{number(apart)} ¹"
-        blocks: list[DocumentBlock] = [
+        nearer, ties = distances.nearer_to_train, distances.ties
+        return (
             Table(("synthetic users with", "synthetic", "holdout users"), rows, "Copies of training users."),
             Paragraph(
                 "Distances are secondary: a set can be far from every training user and still give members away, and two "
@@ -175,14 +178,17 @@ class CopiesAndDistances(AttackOutcome):
                 f"Of {distances.n_users:,} synthetic users to equally many training and holdout users."
                 + ("" if apart is None else " ¹ of holdout users to training users."),
             ),
-        ]
-        if isinstance(distances.nearer_to_train, Proportion) and distances.ties is not None:
-            text = (
-                f"Of the synthetic users that are nearer to one side, {distances.nearer_to_train.cell()} are nearer to a "
-                f"training user; {distances.ties:.1%} of all are as near to both. One half is no preference."
-            )
-            blocks.append(Paragraph(text))
-        return blocks
+            *(
+                [
+                    Paragraph(
+                        f"Of the synthetic users that are nearer to one side, {nearer.cell()} are nearer to a training user; "
+                        f"{ties:.1%} of all are as near to both. One half is no preference."
+                    )
+                ]
+                if isinstance(nearer, Proportion) and ties is not None
+                else ()
+            ),
+        )
 
 
 class Copying(Attack):
@@ -229,10 +235,15 @@ class Copying(Attack):
         control = nearness(apart, train, progress=progress, stage="copies: holdout beside training users")
         # Of equally many users on both sides, else the larger set is the nearer one.
         size = min(train.shape[0], holdout.shape[0])
-        some_train = train[drawn(train.shape[0], size, generators["train"])]
-        some_holdout = holdout[drawn(holdout.shape[0], size, generators["holdout"])]
-        one = nearness(looked_at, some_train, progress=progress, stage="distances: train").nearest
-        other = nearness(looked_at, some_holdout, progress=progress, stage="distances: holdout").nearest
+        one, other = (
+            nearness(
+                looked_at,
+                rows[drawn(rows.shape[0], size, generators[name])],
+                progress=progress,
+                stage=f"distances: {name}",
+            ).nearest
+            for name, rows in (("train", train), ("holdout", holdout))
+        )
         decided = one != other
         copies = replace(
             copies,

@@ -88,35 +88,33 @@ class Guesses(AttackOutcome):
     def conclusions(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Conclusion]:
         """Whether each try succeeds more often for members than for outsiders; `max_excess` for the largest excess of
         those that are beyond chance."""
-        sure, excesses, reason = beyond_chance(outcomes), {}, ""
+        sure, excesses = beyond_chance(outcomes), _excesses(outcomes)
         for name, guess in outcomes.items():
-            excess = excess_of(guess)
-            if isinstance(excess, Unmeasured):
-                reason = reason or excess.reason
-                yield Finding("unmeasured", f"{sentence(name)}: {excess.reason}.")
-                continue
-            excesses[name] = excess
-            assert isinstance(guess, Guesses)  # it has an excess
-            assert isinstance(guess.control, Proportion)
-            rates = (
-                f"{guess.attack.value:.1%} of guesses right about members, {guess.control.value:.1%} about outsiders, "
-                f"{guess.baseline.value:.1%} by the naive baseline"
-            )
-            weak = " The attack is no better than the naive baseline, so its failing says little."
-            yield (
-                Finding(
-                    "leak", f"{sentence(name)} succeeds more often for members than for outsiders: {rates}."
-                )
-                if name in sure
-                else Finding(
-                    "clear",
-                    f"{sentence(name)}: no more success for members than for outsiders was found ({rates}, "
-                    f"{guess.attack.trials:,} guesses).{weak if guess.attack_is_weak else ''}",
-                )
-            )
+            match guess:
+                case Unmeasured(reason=reason) | Guesses(control=Unmeasured(reason=reason)):
+                    yield Finding("unmeasured", f"{sentence(name)}: {reason}.")
+                case Guesses(control=Proportion() as control):
+                    rates = (
+                        f"{guess.attack.value:.1%} of guesses right about members, {control.value:.1%} about outsiders, "
+                        f"{guess.baseline.value:.1%} by the naive baseline"
+                    )
+                    weak = " The attack is no better than the naive baseline, so its failing says little."
+                    yield (
+                        Finding(
+                            "leak",
+                            f"{sentence(name)} succeeds more often for members than for outsiders: {rates}.",
+                        )
+                        if name in sure
+                        else Finding(
+                            "clear",
+                            f"{sentence(name)}: no more success for members than for outsiders was found ({rates}, "
+                            f"{guess.attack.trials:,} guesses).{weak if guess.attack_is_weak else ''}",
+                        )
+                    )
         limit = limits.max_excess
         if not excesses:
-            yield Gate("max_excess", False, reason)
+            missing = (each for each in map(excess_of, outcomes.values()) if isinstance(each, Unmeasured))
+            yield Gate("max_excess", False, next(missing).reason)
         elif limit is not None:
             (value, low, high), name = max((excesses[name], name) for name in sure or excesses)
             passed = value <= limit or not sure
@@ -131,11 +129,6 @@ class Guesses(AttackOutcome):
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
         """Members, outsiders and baseline of every try."""
         how = dict.fromkeys(text for attack in attacks for text in attack.tries.values())
-        blocks: list[DocumentBlock] = [
-            Paragraph(
-                f"{' '.join(how)} What is right about outsiders as often as about members is not a leak."
-            )
-        ]
         rows = [
             (
                 *(name, f"{guess.attack.trials:,}", guess.attack.cell(), guess.control.cell()),
@@ -144,16 +137,22 @@ class Guesses(AttackOutcome):
             for name, guess in outcomes.items()
             if isinstance(guess, Guesses)
         ]
-        if rows:
-            columns = ("attack", "guesses", "about members", "about outsiders", "baseline", "excess")
-            caption = "Share of right guesses, with 95 % intervals; the baseline guesses by popularity alone."
-            blocks.append(Table(columns, rows, caption))
-        blocks += [
-            Paragraph(f"{sentence(name)}: {guess.reason}.")
-            for name, guess in outcomes.items()
-            if isinstance(guess, Unmeasured)
-        ]
-        return Section("Singling out and inference", tuple(blocks))
+        blocks: tuple[DocumentBlock, ...] = (
+            Paragraph(
+                f"{' '.join(how)} What is right about outsiders as often as about members is not a leak."
+            ),
+            Table(
+                ("attack", "guesses", "about members", "about outsiders", "baseline", "excess"),
+                rows,
+                "Share of right guesses, with 95 % intervals; the baseline guesses by popularity alone.",
+            ),
+            *(
+                Paragraph(f"{sentence(name)}: {guess.reason}.")
+                for name, guess in outcomes.items()
+                if isinstance(guess, Unmeasured)
+            ),
+        )
+        return Section("Singling out and inference", blocks)
 
 
 def excess_of(guess: Guesses | Unmeasured) -> Interval | Unmeasured:
@@ -163,11 +162,15 @@ def excess_of(guess: Guesses | Unmeasured) -> Interval | Unmeasured:
 
 def beyond_chance(guesses: Mapping[str, Guesses | Unmeasured]) -> set[str]:
     """Those with an excess that so many tries would not have by chance: one-sided at 5 % in all, by Holm (1979)."""
+    excesses = _excesses(guesses)
+    doubts = holm([_doubt(excess) for excess in excesses.values()])
+    return {name for name, doubt in zip(excesses, doubts, strict=True) if doubt < 0.05}
+
+
+def _excesses(guesses: Mapping[str, Guesses | Unmeasured]) -> dict[str, Interval]:
+    """Those that could be measured."""
     excesses = {name: excess_of(guess) for name, guess in guesses.items()}
-    doubts = {name: _doubt(excess) for name, excess in excesses.items() if not isinstance(excess, Unmeasured)}
-    # Holm's correction is of one test at least.
-    adjusted = holm(list(doubts.values())) if doubts else ()
-    return {name for name, doubt in zip(doubts, adjusted, strict=True) if doubt < 0.05}
+    return {name: excess for name, excess in excesses.items() if not isinstance(excess, Unmeasured)}
 
 
 def _doubt(excess: Interval) -> float:
@@ -235,10 +238,8 @@ class SinglingOut(Attack):
                 control = too_few(FEWEST_USERS, "users of each kind, learned from and not", size)
             else:
                 train = train[drawn(train.shape[0], size, generators["train"])]
-                outsiders = samples.holdout.matrix[
-                    drawn(samples.holdout.n_users, size, generators["holdout"])
-                ]
-                control = _right(claims, outsiders)
+                outsiders = drawn(samples.holdout.n_users, size, generators["holdout"])
+                control = _right(claims, samples.holdout.matrix[outsiders])
         popularity = np.bincount(synthetic.indices, minlength=synthetic.shape[1]).astype(np.float64)
         naive = _by_popularity(popularity, self.items, len(claims), generators["baseline"])
         guesses = Guesses(attack=_right(claims, train), control=control, baseline=_right(naive, train))

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from scipy import sparse, special, stats
 
 from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, Samples, drawn, sentence
-from unblur.audit.attacks.neighbours import Nearness, nearness
+from unblur.audit.attacks.neighbours import nearness
 from unblur.audit.attacks.rates import FEWEST_USERS, Area, Catch, Scores, Unmeasured, area, catch, roc_points
 from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, interval, number
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.significance import holm
+from unblur.models.linear.neighbours import top_per_row
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 
@@ -122,15 +123,13 @@ class Membership(AttackOutcome):
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
         """Areas, rates and ROC curves of every attacker."""
         told, areas, reason = _told(outcomes)
-        blocks: list[DocumentBlock] = [
-            Paragraph(
-                "Can somebody who holds the synthetic set, and knows all items of a person, tell whether that person was in "
-                "the training data? An area of 0.5 is guessing, 1 is certainty: it is how often a random member is ranked "
-                "above a random outsider."
-            )
-        ]
+        question = Paragraph(
+            "Can somebody who holds the synthetic set, and knows all items of a person, tell whether that person was in "
+            "the training data? An area of 0.5 is guessing, 1 is certainty: it is how often a random member is ranked "
+            "above a random outsider."
+        )
         if not areas:
-            return Section("Membership inference", (*blocks, Paragraph(f"{sentence(reason)}.")))
+            return Section("Membership inference", (question, Paragraph(f"{sentence(reason)}.")))
         measured = [entry for entry in told if entry.attacker in areas]
         users = next(iter(areas.values())).users()
         at_rates = [f"caught at {100 * rate:g} %" for rate in RATES]
@@ -154,7 +153,8 @@ class Membership(AttackOutcome):
             low=1 / max(10, min(auc.n_outsiders for auc in areas.values())),
             high=1.0,
         )
-        blocks += [
+        blocks: tuple[DocumentBlock, ...] = (
+            question,
             interval_plot(
                 [Dot(label=name, value=auc.value, low=auc.low, high=auc.high) for name, auc in areas.items()],
                 axis=Axis(label="area under the ROC curve"),
@@ -179,8 +179,8 @@ class Membership(AttackOutcome):
                 [each for attack in attacks for each in attack.tries.items()],
                 left=2,
             ),
-        ]
-        return Section("Membership inference", tuple(blocks))
+        )
+        return Section("Membership inference", blocks)
 
 
 class MembershipInference(Attack):
@@ -273,10 +273,9 @@ def _scores(
         reference = holdout[np.flatnonzero(second != in_second)]
         stage = f"attack: reference {at + 1} of 2"
         apart = nearness(targets[mine], reference, progress=progress, stage=stage)
-        here = Nearness(near.nearest[mine], near.density[mine], near.mean[mine])
-        scores["nearest row, relative"][mine] = here.nearest.astype(np.float64) - apart.nearest
+        scores["nearest row, relative"][mine] = scores["nearest row"][mine] - apart.nearest
         floor = 1e-6  # a density below that of one half-similar user in 4,000 says nothing
-        scores["density ratio"][mine] = np.log((here.density + floor) / (apart.density + floor))
+        scores["density ratio"][mine] = np.log((near.density[mine] + floor) / (apart.density + floor))
         scores["item likelihood"][mine] = _likelihood_ratio(targets[mine], synthetic, reference)
         scores["item pairs"][mine] = usual[mine] - pair_log_share(few[mine], reference)
     return scores
@@ -332,12 +331,9 @@ def pair_log_share(
 
 def rarest_items(targets: sparse.csr_array, counts: NDArray[Any]) -> sparse.csr_array:
     """The targets with at most `ITEMS_OF_A_USER` items each, those of the lowest count."""
-    lengths = np.diff(targets.indptr)
-    if not len(lengths) or lengths.max() <= ITEMS_OF_A_USER:
-        return targets
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    order = np.lexsort((targets.indices, counts[targets.indices], owner))
-    place = np.arange(len(order)) - np.repeat(targets.indptr[:-1], lengths)
-    kept = np.sort(order[place < ITEMS_OF_A_USER])
-    indptr = np.concatenate(([0], np.cumsum(np.minimum(lengths, ITEMS_OF_A_USER))))
-    return sparse.csr_array((targets.data[kept], targets.indices[kept], indptr), shape=targets.shape)
+    ranked = sparse.csr_array(
+        (-counts[targets.indices], targets.indices, targets.indptr), shape=targets.shape
+    )
+    rarest = top_per_row(ranked, ITEMS_OF_A_USER)
+    rarest.data = np.ones(rarest.nnz, dtype=targets.dtype)
+    return rarest

@@ -83,18 +83,17 @@ class Proportion:
     @property
     def low(self) -> float:
         """The low end of the interval."""
-        if self.hits == 0:
-            return 0.0
-        hits, missed = self.hits / self.design, (self.trials - self.hits) / self.design
-        return float(special.betaincinv(hits, missed + 1, (1 - CONFIDENCE) / 2))
+        return self._end(0, 1, (1 - CONFIDENCE) / 2) if self.hits else 0.0
 
     @property
     def high(self) -> float:
         """The high end of the interval."""
-        if self.hits == self.trials:
-            return 1.0
+        return self._end(1, 0, (1 + CONFIDENCE) / 2) if self.hits < self.trials else 1.0
+
+    def _end(self, more_hits: int, more_missed: int, quantile: float) -> float:
+        """The quantile of a beta distribution of the hits, and of the other trials, each with so many more."""
         hits, missed = self.hits / self.design, (self.trials - self.hits) / self.design
-        return float(special.betaincinv(hits + 1, missed, (1 + CONFIDENCE) / 2))
+        return float(special.betaincinv(hits + more_hits, missed + more_missed, quantile))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +147,9 @@ def area(members: Scores, outsiders: Scores) -> Area | Unmeasured:
     below = 1 - (ranks[n:] - stats.rankdata(outsiders)) / n
     value = float(above.mean())
     error = math.sqrt(float(above.var(ddof=1)) / n + float(below.var(ddof=1)) / m)
-    low, high = _logit_interval(value, error, min(n, m))
-    return Area(value, low, high, _tied(members, outsiders), n, m)
+    ordered = np.sort(outsiders)
+    ties = np.searchsorted(ordered, members, side="right") - np.searchsorted(ordered, members)
+    return Area(value, *_logit_interval(value, error, min(n, m)), float(ties.sum() / (n * m)), n, m)
 
 
 def _logit_interval(value: float, error: float, fewest: int) -> tuple[float, float]:
@@ -159,15 +159,6 @@ def _logit_interval(value: float, error: float, fewest: int) -> tuple[float, flo
     width = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error / (value * (1 - value))
     centre = float(special.logit(value))
     return float(special.expit(centre - width)), float(special.expit(centre + width))
-
-
-def _tied(one: Scores, other: Scores) -> float:
-    """The share of pairs with equal values."""
-    values, counts = np.unique(one, return_counts=True)
-    others, other_counts = np.unique(other, return_counts=True)
-    _, at, other_at = np.intersect1d(values, others, assume_unique=True, return_indices=True)
-    pairs = np.dot(counts[at].astype(np.float64), other_counts[other_at].astype(np.float64))
-    return float(pairs / (len(one) * len(other)))
 
 
 def catch(members: Scores, outsiders: Scores, at: float) -> Catch | Unmeasured:

@@ -17,7 +17,7 @@ from unblur.experiment.task import Clock
 from unblur.experiment.validation import HoldOuts
 from unblur.models.spectral.operator import normalize
 from unblur.models.spectral.spectrum import truncated_svd
-from unblur.run import Run
+from unblur.progress import Run
 from unblur.tuning.points import Points, set_point, space_of
 
 

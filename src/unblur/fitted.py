@@ -17,9 +17,8 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.progress import Progress, silent
+from unblur.progress import Progress, Run, silent
 from unblur.randomness import RNG
-from unblur.run import Run
 from unblur.spec import Spec
 
 Array: TypeAlias = "NDArray[Any] | sparse.csr_array"

@@ -1,9 +1,10 @@
-"""Progress reaches the caller through an observer; the library itself never prints."""
+"""Where a piece of work runs, and who is told how far it is: an observer, since the library itself never prints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 Kind: TypeAlias = Literal["step", "epoch", "batch", "trial"]
@@ -53,3 +54,32 @@ def of_part(progress: Progress, part: str) -> Progress:
         progress(replace(event, part=part))
 
     return observe
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how watched work runs; nothing in it changes a figure.
+
+    Handed down behind the public doors, in place of four keywords at every storey.
+    """
+
+    device: str = "cpu"
+    """Where tensors are computed, as torch names it."""
+    progress: Progress = silent
+    """Who is told how far the work is."""
+    checkpoints: Path | None = None
+    """The folder that keeps the state of trainings; `None` keeps none."""
+    events: Path | None = None
+    """The folder for TensorBoard's event files; `None` writes none."""
+
+    def inside(self, *names: str) -> Run:
+        """The same run with its folders one level further down for each name: ``run.inside("seed-3")``."""
+        return replace(
+            self,
+            checkpoints=None if self.checkpoints is None else self.checkpoints.joinpath(*names),
+            events=None if self.events is None else self.events.joinpath(*names),
+        )
+
+    def watched(self, progress: Progress) -> Run:
+        """The same run with another observer."""
+        return replace(self, progress=progress)

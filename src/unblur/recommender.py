@@ -20,10 +20,9 @@ from unblur.data.interactions import Interactions, Unknown
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
-from unblur.progress import Progress, silent
+from unblur.progress import Progress, Run as Run, silent
 from unblur.randomness import RNG as RNG
 from unblur.ranking import Explanation, Ranking, rank_rows
-from unblur.run import Run as Run
 from unblur.saving.models import load_as, save
 
 

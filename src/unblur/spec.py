@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unblur.data.interactions import Interactions
-    from unblur.progress import Progress
+    from unblur.progress import Progress, Run
     from unblur.randomness import RNG
-    from unblur.run import Run
     from unblur.space import Dimension
     from unblur.training.settings import Plan
 

@@ -19,7 +19,7 @@ from unblur.experiment.validation import HoldOuts
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM, LowPass
 from unblur.models.spectral.flow import Flow
-from unblur.run import Run
+from unblur.progress import Run
 from unblur.spec import replace_field
 from unblur.tuning.engine import search
 from unblur.tuning.points import set_point, space_of

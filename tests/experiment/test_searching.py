@@ -25,8 +25,8 @@ from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.searching import chooses, searched
 from unblur.experiment.validation import hold_outs
+from unblur.progress import Run
 from unblur.registry import RECOMMENDERS
-from unblur.run import Run
 from unblur.tuning.points import space_of
 from unblur.tuning.settings import Search, Validation
 

@@ -11,8 +11,7 @@ import pytest
 from tests.models.diffusion.generated import communities
 from tests.models.diffusion.trainable import DATA, ITEMS, LATENT, same_bytes
 from unblur.errors import ArtifactError
-from unblur.progress import ProgressEvent
-from unblur.run import Run
+from unblur.progress import ProgressEvent, Run
 from unblur.saving import container
 from unblur.training.settings import Optimizer
 

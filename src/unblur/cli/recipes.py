@@ -12,7 +12,7 @@ from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_report, print_table
 from unblur.document.blocks import Table
 from unblur.errors import ArtifactError, RecipeError
-from unblur.run import Run
+from unblur.progress import Run
 
 if TYPE_CHECKING:
     from unblur.experiment.measuring import Outcome

@@ -25,7 +25,7 @@ from unblur.cli.options import (
 )
 from unblur.cli.recipes import keep, resolved
 from unblur.cli.terminal import ProgressDisplay, print_report, print_trials
-from unblur.run import Run
+from unblur.progress import Run
 
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe

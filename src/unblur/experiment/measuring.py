@@ -21,8 +21,7 @@ from unblur.experiment.searching import settled
 from unblur.experiment.task import ArmT, Clock, ModelT, Prepared, Summary
 from unblur.experiment.training_log import Epoch, TrainingLog
 from unblur.fitted import FittedSpec
-from unblur.progress import Progress, ProgressEvent, silent
-from unblur.run import Run
+from unblur.progress import Progress, ProgressEvent, Run, silent
 
 if TYPE_CHECKING:
     from unblur.tuning.results import Study

@@ -27,12 +27,11 @@ from unblur.experiment.recipe.toml import described, read_kind, read_spec, tagge
 from unblur.experiment.searching import RankingJudge, metric_of
 from unblur.experiment.task import Clock, Prepared, Summary, Task
 from unblur.fitted import FittedSpec
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.randomness import streams
 from unblur.ranking import Ranking
 from unblur.recommender import Recommender, RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.run import Run
 from unblur.saving import models as artifact
 from unblur.spec import spec_to_dict
 from unblur.tuning.results import Study

@@ -19,8 +19,7 @@ from unblur.experiment.measuring import Outcome, check_resumable, measured, run_
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.searching import chooses
 from unblur.experiment.task import Clock
-from unblur.progress import Progress, ProgressEvent, silent
-from unblur.run import Run
+from unblur.progress import Progress, ProgressEvent, Run, silent
 
 HEARD_EVERY = 0.5
 """Seconds between two looks for an interrupt."""

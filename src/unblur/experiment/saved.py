@@ -20,10 +20,9 @@ from unblur.experiment.reading import WHOLE, read_parts, read_train
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import described
 from unblur.experiment.task import Clock, Summary
-from unblur.progress import Progress, silent
+from unblur.progress import Progress, Run, silent
 from unblur.randomness import streams
 from unblur.recommender import Recommender, load
-from unblur.run import Run
 from unblur.saving import models as artifact
 
 

@@ -17,10 +17,9 @@ from unblur.evaluation.protocol import RankingProtocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.task import ArmT, ModelT, Prepared
 from unblur.experiment.validation import HoldOuts, stops_by_interactions
-from unblur.progress import ProgressEvent
+from unblur.progress import ProgressEvent, Run
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
-from unblur.run import Run
 from unblur.space import Dimension
 from unblur.tuning.engine import Judgement, Watch, search
 from unblur.tuning.points import fits, space_of

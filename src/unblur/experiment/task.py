@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.parts import Protocol
 from unblur.fitted import FittedSpec
-from unblur.progress import Progress, silent
-from unblur.run import Run
+from unblur.progress import Progress, Run, silent
 from unblur.tuning.engine import SettingJudge
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search

@@ -14,13 +14,11 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError, DataError
-from unblur.fitted import StoppingData, learned
 from unblur.models.linear.factors import products
 from unblur.parallel.threads import blas_at_rest
-from unblur.progress import ProgressEvent
+from unblur.progress import ProgressEvent, Run
 from unblur.randomness import RNG, streams
-from unblur.recommender import Recommender, RecommenderSpec
-from unblur.run import Run
+from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 

@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
-from unblur.fitted import StoppingData
-from unblur.randomness import RNG
-from unblur.recommender import Recommender, RecommenderSpec
-from unblur.run import Run
+from unblur.recommender import RNG, Recommender, RecommenderSpec, Run, StoppingData
 from unblur.spec import spec
 
 

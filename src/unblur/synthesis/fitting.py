@@ -17,10 +17,9 @@ from unblur.fitted import StoppingData
 from unblur.models.variational import negative_log_likelihoods
 from unblur.privacy.accountant import NoisySums, noisy_counts, planned
 from unblur.privacy.clipping import Uses
-from unblur.progress import of_part
+from unblur.progress import Run, of_part
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.ranking import top_k
-from unblur.run import Run
 from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
 from unblur.synthesis.latent_synthesizer import LatentSynthesizer
 from unblur.synthesis.multi_vae_network import MultiVAENetwork

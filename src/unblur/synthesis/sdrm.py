@@ -10,9 +10,9 @@ from unblur.data.interactions import Interactions
 from unblur.errors import SpecError
 from unblur.fitted import StoppingData
 from unblur.privacy.accountant import Privacy, Stage
+from unblur.progress import Run
 from unblur.randomness import RNG
 from unblur.registry import resolve
-from unblur.run import Run
 from unblur.space import Dimension, choices, rate, whole
 from unblur.spec import spec
 from unblur.synthesis.settings import Discretization, LatentDiffusion, VariationalAutoencoder

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.errors import CapabilityError, UnblurError
-from unblur.progress import ProgressEvent
-from unblur.run import Run
+from unblur.progress import ProgressEvent, Run
 from unblur.training.checkpoints import Checkpoint, CheckpointFolder
 from unblur.training.learner import Learner, Moment
 from unblur.training.settings import Optimizer, Plan, Precision

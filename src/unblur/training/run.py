@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from unblur.data.interactions import Interactions
 from unblur.data.splits.sets import Split
 from unblur.errors import DataError
-from unblur.fitted import StoppingData
 from unblur.randomness import RNG, streams
-from unblur.recommender import Recommender, RecommenderSpec
+from unblur.recommender import Recommender, RecommenderSpec, Run, StoppingData
 from unblur.registry import resolve
-from unblur.run import Run
 from unblur.spec import Spec, spec_to_dict
 from unblur.training.checkpoints import CheckpointFolder, recorded_seed
 from unblur.training.learner import Learner

@@ -11,8 +11,8 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.fitted import StoppingData, learned
+from unblur.progress import Run
 from unblur.randomness import RNG
-from unblur.run import Run
 from unblur.spec import spec
 from unblur.synthesis.synthesizer import Blocks, Rows, Synthesizer, SynthesizerSpec
 

@@ -23,9 +23,8 @@ from unblur.experiment.comparison.summary import Comparison, summarise
 from unblur.experiment.ranking import prepare
 from unblur.experiment.searching import metric_of, searched
 from unblur.experiment.validation import hold_outs
-from unblur.progress import ProgressEvent
+from unblur.progress import ProgressEvent, Run
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.run import Run
 from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.tuning.points import space_of
 from unblur.tuning.settings import Search, Validation

@@ -14,8 +14,8 @@ from unblur.evaluation.metrics import per_user
 from unblur.models.diffusion.latent_diffrec import LatentDiffRec
 from unblur.models.diffusion.settings import Autoencoder, Denoiser, ItemClusters, TimeWeights
 from unblur.models.popularity import Popularity
+from unblur.progress import Run
 from unblur.recommender import Recommender
-from unblur.run import Run
 from unblur.spec import replace_field, spec_from_dict, spec_to_dict
 from unblur.training.settings import Optimizer, Stopping
 

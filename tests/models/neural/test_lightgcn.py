@@ -23,7 +23,7 @@ from unblur.models.neural.lightgcn import (
     pairwise_loss,
     propagated,
 )
-from unblur.run import Run
+from unblur.progress import Run
 from unblur.training.learner import Moment
 from unblur.training.settings import Optimizer, Stopping
 

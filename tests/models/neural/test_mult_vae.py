@@ -15,7 +15,7 @@ from tests.models.diffusion.trainable import same_bytes
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.models.neural.mult_vae import MultDAE, MultinomialLearner, MultinomialRecommender, MultVAE
-from unblur.run import Run
+from unblur.progress import Run
 from unblur.training.learner import Moment
 from unblur.training.settings import Optimizer, Stopping
 

@@ -17,8 +17,8 @@ from unblur.data import files as sources
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.library import load_recipe
 from unblur.models.linear.factors import TruncatedSVD
+from unblur.progress import Run
 from unblur.randomness import streams
-from unblur.run import Run
 from unblur.synthesis.settings import Discretization
 from unblur.synthesis.synthesizer import load_synthesizer
 from unblur.synthesis.utility.task import PreparedUsers, UtilityTask, utility_task

@@ -41,9 +41,8 @@ from unblur.experiment.measuring import Outcome
 from unblur.experiment.ranking import PreparedSplit
 from unblur.experiment.recipe.library import load_recipe, text_of
 from unblur.experiment.searching import searched
-from unblur.progress import Progress, silent
+from unblur.progress import Progress, Run, silent
 from unblur.recommender import Recommender, load
-from unblur.run import Run
 from unblur.space import Choice, Dimension, Range
 from unblur.spec import Spec, spec_from_dict, spec_to_dict
 from unblur.tuning.points import choice, inside, set_point, space_of

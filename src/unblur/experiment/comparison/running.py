@@ -29,8 +29,7 @@ from unblur.experiment.ranking import PreparedSplit, prepare
 from unblur.experiment.recipe.toml import described
 from unblur.experiment.searching import metric_of, searched, space_for
 from unblur.experiment.training_log import TrainingLog
-from unblur.progress import Progress, ProgressEvent, silent
-from unblur.run import Run
+from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.spec import spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search

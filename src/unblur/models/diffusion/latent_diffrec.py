@@ -29,9 +29,8 @@ from unblur.models.neural.lightgcn import GraphLearner, LightGCN
 from unblur.models.spectral.operator import normalize
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.models.variational import Encoding, negative_log_likelihood
-from unblur.progress import Progress, of_part, silent
+from unblur.progress import Progress, Run, of_part, silent
 from unblur.randomness import RNG, generator, streams, torch_generator
-from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.learner import Moment, Weights

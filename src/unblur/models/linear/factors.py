@@ -12,13 +12,11 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
 from unblur.errors import SpecError
-from unblur.fitted import StoppingData, learned
 from unblur.models.linear.item_weights import LinearRecommender, LinearSpec
 from unblur.models.linear.neighbours import column_norms, inverse
-from unblur.progress import Progress, ProgressEvent
+from unblur.progress import Progress, ProgressEvent, Run
 from unblur.randomness import RNG, streams
-from unblur.recommender import Recommender, RecommenderSpec
-from unblur.run import Run
+from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 

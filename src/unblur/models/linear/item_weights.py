@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.fitted import StoppingData, learned
-from unblur.progress import Progress
-from unblur.randomness import RNG
-from unblur.recommender import Recommender, RecommenderSpec
-from unblur.run import Run
+from unblur.progress import Progress, Run
+from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 
 WeightMatrix: TypeAlias = "NDArray[np.float32] | sparse.csr_array"
 """(n_items, n_items): row i holds what item i of a history adds to the score of each item."""

@@ -17,12 +17,9 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.fitted import StoppingData, learned
 from unblur.models.linear.item_weights import ItemWeightsSpec
-from unblur.progress import Progress, ProgressEvent, silent
-from unblur.randomness import RNG
-from unblur.recommender import Recommender, RecommenderSpec
-from unblur.run import Run
+from unblur.progress import Progress, ProgressEvent, Run, silent
+from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 

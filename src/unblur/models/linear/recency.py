@@ -17,10 +17,8 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, nearest
 from unblur.fitted import StoppingData, Tensors
 from unblur.models.linear.item_weights import LinearRecommender, LinearSpec
-from unblur.randomness import RNG
-from unblur.recommender import Recommender, RecommenderSpec
+from unblur.recommender import RNG, Recommender, RecommenderSpec, Run
 from unblur.registry import RECOMMENDERS, recommender_spec, resolve
-from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import Spec, spec, spec_from_dict, spec_to_dict
 

@@ -17,13 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.fitted import StoppingData, learned
 from unblur.models.diffusion.histories import row_keys
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
-from unblur.recommender import RecommenderSpec
+from unblur.recommender import RecommenderSpec, Run, StoppingData, learned
 from unblur.registry import resolve
-from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.learner import Moment, Weights

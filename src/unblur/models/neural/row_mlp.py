@@ -19,12 +19,10 @@ from unblur.data.interactions import Interactions, check_train
 from unblur.data.splits.sets import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.fitted import StoppingData
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
-from unblur.recommender import RecommenderSpec
+from unblur.recommender import RecommenderSpec, Run, StoppingData
 from unblur.registry import resolve
-from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.learner import Moment, Weights

@@ -20,7 +20,6 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
-from unblur.fitted import StoppingData, learned
 from unblur.models.spectral.flow import Flow, degree, response
 from unblur.models.spectral.operator import (
     Operator,
@@ -39,11 +38,9 @@ from unblur.models.spectral.operator import (
 )
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
-from unblur.progress import Progress, ProgressEvent
-from unblur.randomness import RNG
-from unblur.recommender import Recommender, RecommenderSpec
+from unblur.progress import Progress, ProgressEvent, Run
+from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 from unblur.registry import resolve
-from unblur.run import Run
 from unblur.space import Dimension, choices
 from unblur.spec import SharedSearch, spec
 

@@ -39,10 +39,9 @@ from unblur.models.spectral.operator import (
 )
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.randomness import RNG
 from unblur.ranking import top_k
-from unblur.run import Run
 
 if TYPE_CHECKING:
     from unblur.models.spectral.bspm import BSPM

@@ -16,9 +16,9 @@ from unblur.fitted import StoppingData, Tensors, learned
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Sampling
+from unblur.progress import Run
 from unblur.randomness import RNG
 from unblur.registry import resolve
-from unblur.run import Run
 from unblur.spec import Spec, spec
 from unblur.synthesis.discretization import Scores, discretized
 from unblur.synthesis.samplers.simple import popular_rows

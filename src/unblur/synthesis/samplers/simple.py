@@ -13,8 +13,8 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
 from unblur.fitted import StoppingData, learned
+from unblur.progress import Run
 from unblur.randomness import RNG
-from unblur.run import Run
 from unblur.spec import spec
 from unblur.synthesis.discretization import above, best
 from unblur.synthesis.synthesizer import (

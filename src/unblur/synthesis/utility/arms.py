@@ -15,9 +15,9 @@ from unblur.errors import DataError
 from unblur.evaluation.metrics import PerUser, discount, metric_at
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.evaluation.report import Measurement
+from unblur.progress import Run
 from unblur.randomness import RNG, generator
 from unblur.recommender import RecommenderSpec
-from unblur.run import Run
 from unblur.spec import replace_field, spec_to_dict
 from unblur.synthesis.utility.settings import Departures, Utility
 from unblur.synthesis.utility.users import UserGroups, stacked

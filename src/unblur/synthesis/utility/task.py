@@ -27,11 +27,10 @@ from unblur.experiment.training_log import Epoch
 from unblur.fitted import FittedSpec
 from unblur.models.linear.ease import EASE
 from unblur.models.linear.factors import TruncatedSVD
-from unblur.progress import Progress, silent
+from unblur.progress import Progress, Run, silent
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
 from unblur.registry import SYNTHESIZERS, recommender_spec, synthesizer_spec
-from unblur.run import Run
 from unblur.saving import models as artifact
 from unblur.spec import replace_field, spec_to_dict
 from unblur.synthesis.sdrm import SDRM, MultiVAE

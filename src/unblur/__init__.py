@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from unblur.data.interactions import Interactions as Interactions
     from unblur.data.splits.sets import Split as Split
     from unblur.data.vocabulary import Vocabulary as Vocabulary
-    from unblur.models.diffusion.diffrec import DiffRec as DiffRec
-    from unblur.models.diffusion.latent_diffrec import LatentDiffRec as LatentDiffRec
+    from unblur.models.diffusion.diffrec import DiffRec as DiffRec, LatentDiffRec as LatentDiffRec
     from unblur.models.linear.ease import EASE as EASE
     from unblur.models.popularity import Popularity as Popularity
     from unblur.models.spectral.bspm import BSPM as BSPM, LowPass as LowPass

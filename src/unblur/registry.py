@@ -76,7 +76,7 @@ RECOMMENDERS = Registry(
         "diffrec": "unblur.models.diffusion.diffrec:DiffRec",
         "ease": "unblur.models.linear.ease:EASE",
         "item-knn": "unblur.models.linear.neighbours:ItemKNN",
-        "l-diffrec": "unblur.models.diffusion.latent_diffrec:LatentDiffRec",
+        "l-diffrec": "unblur.models.diffusion.diffrec:LatentDiffRec",
         "lightgcn": "unblur.models.neural.lightgcn:LightGCN",
         "mult-dae": "unblur.models.neural.mult_vae:MultDAE",
         "mult-vae": "unblur.models.neural.mult_vae:MultVAE",

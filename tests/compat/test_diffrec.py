@@ -5,8 +5,7 @@ import pytest
 from unblur.compat.translation import translate
 from unblur.errors import RecipeError
 from unblur.experiment.recipe.library import load_recipe
-from unblur.models.diffusion.diffrec import DiffRec
-from unblur.models.diffusion.latent_diffrec import LatentDiffRec
+from unblur.models.diffusion.diffrec import DiffRec, LatentDiffRec
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import (
     Autoencoder,

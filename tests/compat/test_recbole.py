@@ -17,8 +17,7 @@ from unblur.data.catalogue.generation import demo_interactions
 from unblur.errors import ArtifactError, DataError, RecipeError
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe
-from unblur.models.diffusion.diffrec import DiffRec
-from unblur.models.diffusion.latent_diffrec import LatentDiffRec
+from unblur.models.diffusion.diffrec import DiffRec, LatentDiffRec
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import (
     Autoencoder,

@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from unblur.errors import SpecError
-from unblur.models.diffusion.latent_diffrec import ClusteredAutoencoder, diffusion_weight, latent_shares
+from unblur.models.diffusion.diffrec import ClusteredAutoencoder, diffusion_weight, latent_shares
 from unblur.models.diffusion.settings import Autoencoder
 from unblur.models.variational import negative_log_likelihood
 from unblur.training.learner import Moment

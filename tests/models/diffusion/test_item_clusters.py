@@ -5,7 +5,7 @@ import pytest
 
 from tests.models.diffusion.generated import communities
 from unblur.errors import DataError, SpecError
-from unblur.models.diffusion.latent_diffrec import (
+from unblur.models.diffusion.diffrec import (
     item_clusters,
     lightgcn_embeddings,
     nearest_centres,

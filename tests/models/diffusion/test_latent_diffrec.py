@@ -11,7 +11,7 @@ from tests.models.diffusion.generated import communities, without_times
 from unblur.data.splits import Random
 from unblur.errors import ArtifactError, DataError, SpecError
 from unblur.evaluation.metrics import per_user
-from unblur.models.diffusion.latent_diffrec import LatentDiffRec
+from unblur.models.diffusion.diffrec import LatentDiffRec
 from unblur.models.diffusion.settings import Autoencoder, Denoiser, ItemClusters, TimeWeights
 from unblur.models.popularity import Popularity
 from unblur.progress import Run

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.models.diffusion.generated import communities
-from unblur.models.diffusion.diffrec import DiffRec
-from unblur.models.diffusion.latent_diffrec import LatentDiffRec
+from unblur.models.diffusion.diffrec import DiffRec, LatentDiffRec
 from unblur.models.diffusion.settings import Autoencoder, Denoiser, ItemClusters
 from unblur.recommender import Recommender
 from unblur.training.settings import Optimizer, Stopping

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from unblur.models.diffusion.diffrec import DiffRec as DiffRec
-from unblur.models.diffusion.latent_diffrec import LatentDiffRec as LatentDiffRec
+from unblur.models.diffusion.diffrec import DiffRec as DiffRec, LatentDiffRec as LatentDiffRec
 from unblur.models.diffusion.schedule import Schedule as Schedule
 from unblur.models.diffusion.settings import (
     Autoencoder as Autoencoder,

@@ -1,35 +1,62 @@
-"""DiffRec and T-DiffRec: denoising diffusion on users' rows of items."""
+"""DiffRec and T-DiffRec, denoising diffusion on users' rows of items; L- and LT-DiffRec, in the latent space of clustered
+autoencoders."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar, Literal
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unblur.data.interactions import Interactions
-from unblur.errors import SpecError
-from unblur.fitted import Array, learned
+from unblur.errors import DataError, SpecError
+from unblur.fitted import Array, StoppingData, learned
 from unblur.models.diffusion.denoiser import DenoisingNetwork
 from unblur.models.diffusion.histories import row_keys, row_weights
 from unblur.models.diffusion.objective import DenoisingLoss
 from unblur.models.diffusion.sampling import Inference
 from unblur.models.diffusion.schedule import Schedule
-from unblur.models.diffusion.settings import GONE, Denoiser, Objective, Sampling, TimeWeights
-from unblur.randomness import streams, torch_generator
+from unblur.models.diffusion.settings import (
+    GONE,
+    Autoencoder,
+    Denoiser,
+    GraphEmbeddings,
+    ItemClusters,
+    Objective,
+    Sampling,
+    TimeWeights,
+)
+from unblur.models.neural.lightgcn import GraphLearner, LightGCN
+from unblur.models.spectral.operator import normalize
+from unblur.models.spectral.spectrum import truncated_svd
+from unblur.models.variational import Encoding, negative_log_likelihood
+from unblur.progress import Progress, Run, of_part, silent
+from unblur.randomness import RNG, generator, streams, torch_generator
 from unblur.space import Dimension, choices
 from unblur.spec import spec
 from unblur.training.learner import Moment, Weights
-from unblur.training.networks import Network_co, NetworkRecommender, NetworkSpec_co, below
-from unblur.training.rows import SparseRows, scored
-from unblur.training.run import R, TrainedByEpochs
-from unblur.training.settings import Optimizer, Stopping
+from unblur.training.loop import Training
+from unblur.training.networks import (
+    ACTIVATIONS,
+    Activate,
+    Network_co,
+    NetworkRecommender,
+    NetworkSpec_co,
+    below,
+    xavier_normal,
+)
+from unblur.training.rows import RowBatch, SparseRows, scored
+from unblur.training.run import R, TrainedByEpochs, start
+from unblur.training.settings import Optimizer, Plan, Stopping, rising
 
 
 @spec
@@ -181,3 +208,412 @@ class DiffRecRecommender(Denoised["DiffRec", DenoisingNetwork]):
             lambda rows, at: self.inference.sparse(rows, None if keys is None else keys[at]),
             self.network.item_in.device,
         )
+
+
+@spec
+class LatentDiffRec(DiffusionSpec["LatentDiffRecRecommender"]):
+    """L-DiffRec (Wang et al., SIGIR 2023, section 3.4): items are clustered, each cluster's part of a row is
+    encoded, and diffusion runs on the latent.
+
+    With `time_weights` it is LT-DiffRec, which needs timestamps. With `objective.reweight` the loss is λ·diffusion +
+    autoencoder, without it diffusion + λ·autoencoder.
+    """
+
+    kind: ClassVar[str] = "l-diffrec"
+    fitted: ClassVar[str] = "unblur.models.diffusion.diffrec:LatentDiffRecRecommender"
+    learner: ClassVar[str] = "unblur.models.diffusion.diffrec:LatentLearner"
+    clusters: ItemClusters = ItemClusters()
+    """Which items are encoded together."""
+    autoencoder: Autoencoder = Autoencoder()
+    """Between rows and latent."""
+    schedule: Schedule = Schedule(scale=0.1, lowest=0.001, fixed_first=False)
+    """How noisy latents become, and in how many steps."""
+    optimizer: Optimizer = Optimizer(learning_rate=1e-4)
+    """For the denoiser: `lr2`, `wd2`; the autoencoder has its own."""
+
+    def space(self) -> tuple[Dimension, ...]:
+        """What a search tries unless told otherwise."""
+        return (
+            *published((300,), (1000,)),
+            *choices(
+                autoencoder__optimizer__learning_rate=(1e-3, 5e-4, 1e-4),
+                autoencoder__diffusion_weight=(0.03, 0.05, 0.1),
+                clusters__count=(1, 2, 3),
+            ),
+        )
+
+    def fit_in(
+        self,
+        run: Run,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        validation: StoppingData | None = None,
+        item_embeddings: NDArray[np.floating[Any]] | None = None,
+    ) -> LatentDiffRecRecommender:
+        """`fit` within a run, with `item_embeddings` as `training` takes them."""
+        return self.training(
+            train, rng=rng, run=run, validation=validation, item_embeddings=item_embeddings
+        ).finished()
+
+    def training(
+        self,
+        train: Interactions,
+        *,
+        rng: RNG | None = None,
+        run: Run = Run(),
+        validation: StoppingData | None = None,
+        item_embeddings: NDArray[np.floating[Any]] | None = None,
+    ) -> Training[LatentDiffRecRecommender]:
+        """What `fit` runs, for a caller who wants to see each epoch and to stop at will.
+
+        `item_embeddings`, (n_items, any width) in the order of train's items, are what k-means sees where
+        `clusters.embeddings` is ``given``. The other arguments, and the errors, are those of `DiffRec.fit`.
+        """
+        digest = None
+        if item_embeddings is not None:
+            digest = hashlib.sha256(np.ascontiguousarray(item_embeddings, dtype="<f8").tobytes()).hexdigest()
+        return start(
+            self,
+            partial(LatentLearner, self, item_embeddings=item_embeddings),
+            train,
+            rng=rng,
+            run=run,
+            validation=validation,
+            identity={"item_embeddings": digest},
+        )
+
+
+def item_clusters(
+    train: Interactions,
+    settings: ItemClusters,
+    *,
+    rng: RNG | None = None,
+    embeddings: NDArray[np.floating] | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.int64]:
+    """Which cluster each item is in, (n_items,) int64, numbered in the order of their first items.
+
+    `embeddings`, (n_items, any width), are used where the settings say ``given``; otherwise they are made
+    from `train`. One cluster needs none. Raises `SpecError` for more clusters than items, and `DataError` for
+    embeddings of the wrong shape, not finite, missing, or not asked for.
+    """
+    if settings.count > train.n_items:
+        raise SpecError(
+            f"`clusters.count` (n_cate) must not exceed the {train.n_items:,} items; saw "
+            f"{settings.count:,}. Lower it."
+        )
+    if (embeddings is not None) != (settings.embeddings == "given"):
+        raise DataError(
+            'Item embeddings are used where `clusters.embeddings` is "given", and only there; it is '
+            f"{settings.embeddings!r} and {'some' if embeddings is not None else 'none'} were passed. "
+            "Change one of the two."
+        )
+    if embeddings is not None:
+        check_embeddings(embeddings, train.n_items)
+    if settings.count == 1:
+        return np.zeros(train.n_items, dtype=np.int64)
+    chance = streams(rng, "embeddings", "k-means")
+    if embeddings is None and settings.embeddings == "spectral":
+        embeddings = spectral_embeddings(train, settings.width, rng=chance["embeddings"])
+    elif embeddings is None:
+        embeddings = lightgcn_embeddings(
+            train, settings.width, settings.lightgcn, rng=chance["embeddings"], progress=progress
+        )
+    return nearest_centres(embeddings, settings.count, rng=chance["k-means"])
+
+
+def spectral_embeddings(train: Interactions, width: int, *, rng: RNG | None = None) -> NDArray[np.float32]:
+    """V·Σ of the normalised train matrix, (n_items, at most `width`): its leading right singular vectors,
+    scaled."""
+    rank = min(width, train.n_users, train.n_items)
+    spectrum = truncated_svd(normalize(train), rank, rng=rng)
+    return np.asarray(spectrum.right * spectrum.values.astype(np.float32))
+
+
+def lightgcn_embeddings(
+    train: Interactions,
+    width: int,
+    settings: GraphEmbeddings,
+    *,
+    rng: RNG | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.float32]:
+    """The final item embeddings of a `LightGCN` trained on `train` by pairwise ranking, (n_items, `width`)."""
+    spec = LightGCN(
+        width=width,
+        layers=settings.layers,
+        deviation=settings.deviation,
+        ridge=settings.ridge,
+        optimizer=Optimizer(name="adam", learning_rate=settings.learning_rate),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        stopping=None,
+    )
+    seed = int(generator(rng).integers(0, 2**62))
+    learner = GraphLearner(spec, train, train.item_degrees, seed, torch.device("cpu"))
+    plan = Plan(spec.epochs, spec.batch_size)
+    run = Run(progress=of_part(progress, "item embeddings"))
+    return Training(learner, plan, seed=seed, run=run).finished().tables()[1]
+
+
+def nearest_centres(
+    embeddings: NDArray[np.floating], count: int, *, rng: RNG | None = None
+) -> NDArray[np.int64]:
+    """k-means (Lloyd's, ten starts): the cluster of each row, (n,), numbered in the order of their first
+    rows.
+
+    Raises `DataError` when there are fewer distinct rows than clusters.
+    """
+    from sklearn.cluster import KMeans
+
+    distinct = len(np.unique(embeddings, axis=0))
+    if distinct < count:
+        raise DataError(
+            f"There must be at least as many different item embeddings as clusters; saw {distinct:,} for "
+            f"{count:,}. Lower `clusters.count`."
+        )
+    seed = int(generator(rng).integers(0, 2**31))
+    labels = KMeans(count, n_init=10, random_state=seed).fit_predict(np.asarray(embeddings, dtype=np.float64))
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def check_embeddings(embeddings: NDArray[np.floating], n_items: int) -> None:
+    """Raise `DataError` unless there is one finite row for each item."""
+    array = np.asarray(embeddings)
+    if array.ndim != 2 or len(array) != n_items or array.dtype.kind not in "fiu" or not array.shape[1]:
+        raise DataError(
+            f"Item embeddings must be numbers with one row for each of the {n_items:,} items of train, in "
+            f"their order; saw {array.dtype} of shape {array.shape}. Bring them onto train's items."
+        )
+    if not np.isfinite(array).all():
+        raise DataError("Item embeddings must be finite; saw NaN or infinity. Correct them.")
+
+
+def diffusion_weight(settings: Autoencoder, moment: Moment) -> float:
+    """λ at a moment: it falls evenly from `diffusion_weight`, and not below `least_diffusion_weight`."""
+    if not settings.diffusion_decay:
+        return max(settings.diffusion_weight, settings.least_diffusion_weight)
+    passed = moment.epoch - 1 if settings.decay_unit == "epochs" else moment.update
+    falling = settings.diffusion_weight * (1 - passed / settings.diffusion_decay)
+    return max(falling, settings.least_diffusion_weight)
+
+
+class LatentLearner:
+    """Trains autoencoder and denoiser together on the rows of some interactions; empty rows are left out."""
+
+    def __init__(
+        self,
+        spec: LatentDiffRec,
+        train: Interactions,
+        item_counts: NDArray[np.int64],
+        seed: int,
+        device: torch.device,
+        item_embeddings: NDArray[np.floating[Any]] | None = None,
+    ) -> None:
+        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        self.spec, self.items, self.item_counts, self.seed = spec, train.items, item_counts, seed
+        self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
+        self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
+        self.n_rows = len(self._filled)
+        chance = streams(seed, "clusters", "initial autoencoder", "initial weights")
+        self.clusters = item_clusters(
+            train, spec.clusters, rng=chance["clusters"], embeddings=item_embeddings
+        )
+        first = torch_generator(chance["initial autoencoder"])
+        self._autoencoder = ClusteredAutoencoder(self.clusters, spec.autoencoder, first).to(device)
+        second = torch_generator(chance["initial weights"])
+        self._network = DenoisingNetwork(self._autoencoder.latent_width, spec.denoiser, second).to(device)
+        self._loss = DenoisingLoss(spec.schedule, spec.objective).to(device)
+        self.module: nn.Module = nn.ModuleDict(
+            {"autoencoder": self._autoencoder, "network": self._network, "loss": self._loss}
+        )
+        self.groups = [(self._autoencoder, spec.autoencoder.optimizer), (self._network, spec.optimizer)]
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean loss of some users' rows: encode, make noisy, denoise, decode (paper, section 3.4)."""
+        settings = self.spec.autoencoder
+        batch = self.rows.take(self._filled[rows])
+        encoding = self._autoencoder.encode(batch.thinned(settings.dropout, generator))
+        latent = encoding.drawn(generator) if settings.sample_latent else encoding.mean
+        diffusion, guess = self._loss(self._network, latent, generator)
+        logits = self._autoencoder.decode(guess).to(torch.float32)
+        variational = negative_log_likelihood(logits, batch)
+        divergence_weight = rising(settings.kl_weight, settings.kl_batches, moment.update)
+        variational = variational + divergence_weight * encoding.divergences().mean()
+        weight = diffusion_weight(settings, moment)
+        reweight = self.spec.objective.reweight
+        total: Tensor = weight * diffusion + variational if reweight else diffusion + weight * variational
+        return total
+
+    def fitted(self, weights: Weights) -> LatentDiffRecRecommender:
+        """The recommender with these weights."""
+        return LatentDiffRecRecommender(
+            self.spec,
+            self.items,
+            self.item_counts,
+            device=str(self.rows.weights.device),
+            weights={name: tensor for name, tensor in weights.items() if not name.startswith("loss.")},
+            seed=np.array([self.seed], dtype=np.int64),
+            clusters=self.clusters,
+        )
+
+
+class LatentNetwork(nn.Module):
+    """The two networks of a fitted L-DiffRec."""
+
+    def __init__(self, clusters: NDArray[np.int64], spec: LatentDiffRec) -> None:
+        super().__init__()
+        self.autoencoder = ClusteredAutoencoder(clusters, spec.autoencoder)
+        self.network = DenoisingNetwork(self.autoencoder.latent_width, spec.denoiser)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class LatentDiffRecRecommender(Denoised["LatentDiffRec", LatentNetwork]):
+    """Scores are the logits of the latents that the reverse chain makes of encoded histories."""
+
+    clusters: NDArray[np.int64] = learned("items", dtype="int64")
+    """Which cluster each item is in."""
+
+    def blank(self) -> LatentNetwork:
+        """Autoencoder and denoiser."""
+        with torch.device(
+            self.device
+        ):  # the clusters, which are buffers without a name among the weights, stay real
+            return LatentNetwork(self.clusters, self.spec)
+
+    @cached_property
+    def inference(self) -> Inference:
+        """How the chain is run."""
+        spec = self.spec
+        return Inference(self.network.network, spec.schedule, spec.objective, spec.sampling)
+
+    @torch.no_grad()
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        matrix, autoencoder = row_weights(histories, self.spec.time_weights), self.network.autoencoder
+        keys = row_keys(matrix, int(self.seed[0])) if self.inference.noisy else None
+
+        def logits(rows: RowBatch, at: NDArray[np.int64]) -> Tensor:
+            code = autoencoder.encode(rows).mean
+            return autoencoder.decode(self.inference.dense(code, None if keys is None else keys[at]))
+
+        return scored(matrix, logits, autoencoder.clusters.device)
+
+
+class ClusteredAutoencoder(nn.Module):
+    """One encoder a cluster; one linear decoder for all items, or one decoder a cluster.
+
+    Each encoder sees its cluster's items only and fills its part of the latent, as wide as the cluster's
+    share of the items. Weights begin Xavier-normal, biases at 0. `clusters` (n_items,) int64 says which
+    cluster an item is in.
+    """
+
+    clusters: Tensor
+    places: Tensor
+
+    def __init__(
+        self, clusters: NDArray[np.int64], settings: Autoencoder, generator: torch.Generator | None = None
+    ) -> None:
+        """Without a generator the weights are left to be loaded."""
+        super().__init__()
+        self.settings = settings
+        self.activation = ACTIVATIONS[settings.activation]
+        self.sizes: list[int] = np.bincount(clusters).tolist()
+        self.shares = latent_shares(self.sizes, settings.encoder_dims[-1])
+        places = np.empty(len(clusters), dtype=np.int64)
+        for number, size in enumerate(self.sizes):
+            places[clusters == number] = np.arange(size)
+        self.register_buffer("clusters", torch.tensor(clusters, dtype=torch.int64), persistent=False)
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+        encoder = settings.encoder_dims[:-1]
+        parts = list(zip(self.sizes, self.shares, strict=True))
+        self.encoders = nn.ModuleList([_Encoder((size, *encoder, 2 * share)) for size, share in parts])
+        apart = [(share, *settings.decoder_dims, size) for size, share in parts]
+        whole = [(settings.encoder_dims[-1], len(clusters))]
+        self.decoders = nn.ModuleList(
+            [_Decoder(widths) for widths in (apart if settings.decoder_dims else whole)]
+        )
+        if generator is not None:
+            xavier_normal(self.parameters(), generator)
+
+    @property
+    def latent_width(self) -> int:
+        """Of the latent of a row."""
+        return sum(self.shares)
+
+    def encode(self, batch: RowBatch) -> Encoding:
+        """Where sparse rows (n, n_items) lie; the first layers cost what the stored entries cost."""
+        parts = [
+            encoder(self._of_cluster(batch, number), self.activation).chunk(2, dim=1)
+            for number, encoder in enumerate(self.encoders)
+        ]
+        return Encoding(torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts], 1))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Logits of all items, (n, n_items), from latents (n, latent)."""
+        if not self.settings.decoder_dims:
+            return cast("Tensor", self.decoders[0](latent, self.activation))
+        parts = latent.split(self.shares, dim=1)
+        logits = [decoder(part, self.activation) for decoder, part in zip(self.decoders, parts, strict=True)]
+        starts = torch.tensor([0, *(part.shape[1] for part in logits[:-1])], device=latent.device).cumsum(0)
+        return torch.cat(logits, 1)[:, starts[self.clusters] + self.places]
+
+    def _of_cluster(self, batch: RowBatch, number: int) -> RowBatch:
+        """The part of the rows in one cluster's items."""
+        if len(self.encoders) == 1:
+            return batch
+        inside = self.clusters[batch.columns] == number
+        return batch.kept(inside, self.places[batch.columns[inside]], self.sizes[number])
+
+
+class _Encoder(nn.Module):
+    """From sparse rows of the cluster's items to 2·share numbers; the activation follows every layer."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(widths[0], widths[1]))
+        self.bias = nn.Parameter(torch.empty(widths[1]))
+        self.weights = nn.ParameterList(
+            [torch.empty(after, before) for before, after in pairwise(widths[1:])]
+        )
+        self.biases = nn.ParameterList([torch.empty(after) for after in widths[2:]])
+
+    def forward(self, batch: RowBatch, activation: Activate) -> Tensor:
+        h: Tensor = activation(batch.times(self.table) + self.bias)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            h = activation(functional.linear(h, weight, bias))
+        return h
+
+
+class _Decoder(nn.Module):
+    """From a latent (or a part of it) to logits; the activation stands between layers."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
+        self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
+
+    def forward(self, latent: Tensor, activation: Activate) -> Tensor:
+        h = latent
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = functional.linear(activation(h) if number else h, weight, bias)
+        return h
+
+
+def latent_shares(sizes: Sequence[int], width: int) -> list[int]:
+    """How much of a latent each cluster gets: its share of the items, rounded down, at least 1; the last the
+    rest.
+
+    Raises `SpecError` when there are more clusters than numbers in the latent.
+    """
+    if len(sizes) > width:
+        raise SpecError(
+            f"Each cluster needs a part of the latent; there are {len(sizes)} clusters and a latent of "
+            f"{width}. Raise the last of `autoencoder.encoder_dims`, or lower `clusters.count`."
+        )
+    total = sum(sizes)
+    shares = [max(1, size * width // total) for size in sizes[:-1]]
+    while sum(shares) > width - 1:
+        shares[shares.index(max(shares))] -= 1
+    return [*shares, width - sum(shares)]

@@ -23,7 +23,6 @@ from unblur.errors import DataError
 from unblur.models.spectral.flow import Flow, degree, response
 from unblur.models.spectral.operator import (
     Operator,
-    Ordering,
     Polynomial,
     Propagation,
     check_device,
@@ -33,6 +32,7 @@ from unblur.models.spectral.operator import (
     inverse_root,
     largest_value,
     normalize,
+    ordering,
     sparse_tensor,
     start_rows,
 )
@@ -118,15 +118,14 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         the rank exceeds the smaller side of the matrix or train is empty, `CapabilityError` when there is no such
         device.
         """
-        check_device(run.device)
         if not train.n_interactions:
             raise DataError(
                 "Train must have at least one interaction; it is empty. Check the filters it went through."
             )
         train = train.binarized()
         normalized = normalize(train)
-        ordering = Ordering.of(normalized, run.device)
-        ordered = sparse.csr_array(normalized[ordering.users])
+        users, items = ordering(normalized, run.device)
+        ordered = sparse.csr_array(normalized[users])
         vectors = np.zeros((train.n_items, 0), dtype=np.float32)
         values, decoder = np.zeros(0), vectors
         if self.low_pass is not None:
@@ -135,19 +134,19 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
             )
             vectors, values = spectrum.right, spectrum.values
             start = dense(
-                (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[ordering.items],
+                (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[items],
                 run.device,
             )
-            operator = Operator(columns_taken(ordered, ordering.items), run.device)
+            operator = Operator(columns_taken(ordered, items), run.device)
             decoder = np.empty_like(vectors)
-            decoder[ordering.items] = self._sharpened(operator, start, run.progress).cpu().numpy()
+            decoder[items] = self._sharpened(operator, start, run.progress).cpu().numpy()
         return BSPMRecommender(
             self,
             train.items,
             train.item_degrees,
             device=run.device,
             normalized=ordered,
-            item_order=ordering.items,
+            item_order=items,
             right=vectors,
             singular_values=values,
             decoder=decoder,

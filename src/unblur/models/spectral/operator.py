@@ -56,38 +56,29 @@ _SAMPLE = 10_000
 _ROUNDS = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Ordering:
-    """Positions of users and of items, similar ones beside each other."""
+def ordering(matrix: sparse.csr_array, device: str = "cpu") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The order of users (n_users,) and of items (n_items,) that puts similar ones beside each other.
 
-    users: NDArray[np.int32]
-    """(n_users,) the user that comes at each place."""
-    items: NDArray[np.int32]
-    """(n_items,) the item that comes at each place."""
+    Both sides are clustered on the matrix' leading directions: items by k-means on a few leading singular vectors,
+    roughly computed; users go to the nearest centre; within a cluster the most active come first. Small matrices, and
+    those on a GPU, stay as they are. The result is always the same for the same matrix.
+    """
+    n_users, n_items = matrix.shape
+    if matrix.nnz < _FEWEST or device != "cpu" or min(matrix.shape) <= _CLUSTERS:
+        return np.arange(n_users, dtype=np.int32), np.arange(n_items, dtype=np.int32)
+    from scipy.cluster.vq import kmeans2, vq
 
-    @classmethod
-    def of(cls, matrix: sparse.csr_array, device: str = "cpu") -> Ordering:
-        """The order found for a matrix (n_users, n_items) by clustering both sides on its leading directions.
-
-        Items are clustered by k-means on a few leading singular vectors, roughly computed; users go to the nearest
-        centre; within a cluster the most active come first. Small matrices, and those on a GPU, stay as they are.
-        The result is always the same for the same matrix.
-        """
-        if matrix.nnz < _FEWEST or device != "cpu" or min(matrix.shape) <= _CLUSTERS:
-            return cls(*(np.arange(size, dtype=np.int32) for size in matrix.shape))
-        from scipy.cluster.vq import kmeans2, vq
-
-        items, users = _directions(matrix)
-        sample = np.random.default_rng(0).permutation(len(items))[:_SAMPLE]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="One of the clusters is empty")
-            centres, _ = kmeans2(items[sample], _CLUSTERS, iter=_ROUNDS, minit="points", rng=0)
-        of_users, of_items = vq(users, centres)[0], vq(items, centres)[0]
-        popularity = np.bincount(matrix.indices, minlength=matrix.shape[1])
-        return cls(
-            np.lexsort((-np.diff(matrix.indptr), of_users)).astype(np.int32),
-            np.lexsort((-popularity, of_items)).astype(np.int32),
-        )
+    items, users = _directions(matrix)
+    sample = np.random.default_rng(0).permutation(n_items)[:_SAMPLE]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="One of the clusters is empty")
+        centres, _ = kmeans2(items[sample], _CLUSTERS, iter=_ROUNDS, minit="points", rng=0)
+    of_users, of_items = vq(users, centres)[0], vq(items, centres)[0]
+    popularity = np.bincount(matrix.indices, minlength=n_items)
+    return (
+        np.lexsort((-np.diff(matrix.indptr), of_users)).astype(np.int32),
+        np.lexsort((-popularity, of_items)).astype(np.int32),
+    )
 
 
 def columns_taken(matrix: sparse.csr_array, items: NDArray[np.int32]) -> sparse.csr_array:

@@ -29,11 +29,11 @@ from unblur.errors import SpecError
 from unblur.models.spectral.flow import degree, response
 from unblur.models.spectral.operator import (
     Operator,
-    Ordering,
     columns_taken,
     dense,
     inverse_root,
     normalize,
+    ordering,
     sparse_tensor,
     start_rows,
 )
@@ -192,9 +192,8 @@ def share(
         )
     train = train.binarized()
     normalized = normalize(train)
-    ordering = Ordering.of(normalized, device)
-    ordered = sparse.csr_array(normalized[ordering.users])
-    operator = Operator(columns_taken(ordered, ordering.items), device)
+    users, items = ordering(normalized, device)
+    operator = Operator(columns_taken(sparse.csr_array(normalized[users]), items), device)
     ranks = tuple(sorted({spec.low_pass.rank for spec in specs if spec.low_pass is not None}))
     powers, low_powers = _sizes(specs)
     n_items, rank = train.n_items, ranks[-1] if ranks else 0
@@ -202,9 +201,9 @@ def share(
     right = torch.empty((n_items, rank), device=device)
     if ranks:
         vectors = truncated_svd(normalized, rank, rng=rng, device=device, progress=run.progress).right
-        right = dense((vectors * inverse_root(train.item_degrees)[:, None])[ordering.items], device)
+        right = dense((vectors * inverse_root(train.item_degrees)[:, None])[items], device)
         decoders[0] = dense(
-            (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[ordering.items], device
+            (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[items], device
         )
         for start in range(0, rank, operator.block):
             columns = slice(start, start + operator.block)
@@ -215,12 +214,13 @@ def share(
     combinations = _combinations(low)
     if ranks:
         decoders = torch.tensordot(dense(combinations.astype(np.float32), device), decoders, dims=1)
-    rows = [
-        _coefficients(spec, powers, weights, ranks)
-        for spec, weights in zip(specs, low @ combinations.T, strict=True)
-    ]
+    rows = []
+    for spec, weights in zip(specs, low @ combinations.T, strict=True):
+        own_rank = spec.low_pass.rank if spec.low_pass else 0
+        parts = [np.where(end <= own_rank, weights, 0.0) for end in ranks]
+        rows.append(np.concatenate([_series(spec, 0, powers), *parts]))
     table = dense(np.array(rows, dtype=np.float32), device)
-    return SharedPass(specs, train, ordering.items, operator, right, decoders, ranks, table, powers)
+    return SharedPass(specs, train, items, operator, right, decoders, ranks, table, powers)
 
 
 def _shortlist(scores: torch.Tensor, depth: int) -> torch.Tensor:
@@ -304,13 +304,6 @@ def _combinations(series: NDArray[np.float64]) -> NDArray[np.float64]:
         if np.abs(scaled - scaled @ kept.T @ kept).sum(axis=1).max() <= _FIT_ERROR:
             return kept
     return rows
-
-
-def _coefficients(
-    spec: BSPM, powers: int, low: NDArray[np.float64], ranks: tuple[int, ...]
-) -> NDArray[np.float64]:
-    rank = spec.low_pass.rank if spec.low_pass else 0
-    return np.concatenate([_series(spec, 0, powers), *(np.where(end <= rank, low, 0.0) for end in ranks)])
 
 
 def _far_apart(points: torch.Tensor, n: int) -> list[int]:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from torch.nn.functional import pad
 
 from unblur.errors import DataError
-from unblur.models.spectral.operator import Operator, check_device
+from unblur.models.spectral.operator import Operator
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, generator, torch_generator
 
@@ -67,7 +68,6 @@ def truncated_svd(
             f"The rank of the low-pass filter must not exceed the smaller side of the {n_users:,} × {n_items:,} matrix; "
             f"saw {rank:,}. Use at most {smaller:,}."
         )
-    check_device(device)
     turned = n_users > n_items
     wide = sparse.csr_array(matrix.T.tocsr()) if turned else matrix
     wide.sort_indices()
@@ -198,8 +198,9 @@ def _lanczos(
     while True:
         width = active.shape[1]
         if size + width > capacity:
-            capacity = min(n, capacity + capacity // 2 + width)
-            basis, projected = _grown(basis, capacity, n), _grown(projected, capacity, capacity)
+            more = min(n - capacity, capacity // 2 + width)
+            basis, projected = pad(basis, (0, 0, 0, more)), pad(projected, (0, more, 0, more))
+            capacity += more
         basis[size : size + width] = active.T
         size += width
         known = basis[:size]
@@ -270,12 +271,6 @@ def _orthonormal(
         for _ in range(2):
             made = torch.linalg.qr(made - known.T @ (known @ made)).Q
     return made, remainder
-
-
-def _grown(array: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    larger = torch.zeros((rows, columns), dtype=array.dtype, device=array.device)
-    larger[: array.shape[0], : array.shape[1]] = array
-    return larger
 
 
 def _missed(operator: Operator, basis: torch.Tensor, random: np.random.Generator, steps: int = 24) -> bool:

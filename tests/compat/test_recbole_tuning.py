@@ -11,7 +11,7 @@ from unblur.compat.recbole.running import read_params, run_hyper, space_of_param
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.errors import RecipeError
 from unblur.models.spectral.bspm import BSPM
-from unblur.space import Choice, Dimension, Range
+from unblur.spec import Choice, Dimension, Range
 from unblur.tuning.points import set_point
 
 ITS_OWN = """learning_rate choice [1e-3,1e-4,1e-5]

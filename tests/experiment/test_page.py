@@ -22,7 +22,7 @@ from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.running import run
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM
-from unblur.space import Choice, Dimension, Range
+from unblur.spec import Choice, Dimension, Range
 from unblur.tuning.results import Study, Trial
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from unblur.errors import SpecError
-from unblur.space import Choice, Dimension, Range
-from unblur.spec import Spec, spec
+from unblur.spec import Choice, Dimension, Range, Spec, spec
 from unblur.tuning.engine import Judgement, Watch
 
 

@@ -14,8 +14,7 @@ from hypothesis import given, settings, strategies as st
 from tests.tuning.searched import ENDLESS, GRID, WIDTH, Curve, Curves, worth
 from unblur.errors import ArtifactError, DataError, SpecError, UnblurError
 from unblur.progress import ProgressEvent
-from unblur.space import Choice, Dimension
-from unblur.spec import spec
+from unblur.spec import Choice, Dimension, spec
 from unblur.tuning.engine import Judgement, Watch, search
 from unblur.tuning.points import set_point
 from unblur.tuning.results import Study

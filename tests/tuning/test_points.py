@@ -9,7 +9,7 @@ from unblur.errors import SpecError
 from unblur.models.linear.ease import EASE
 from unblur.models.popularity import Popularity
 from unblur.models.spectral.bspm import BSPM, LowPass
-from unblur.space import Choice, Range
+from unblur.spec import Choice, Range
 from unblur.tuning.points import fits, point_of, set_point, size_of, space_of, value_at
 
 

@@ -29,7 +29,7 @@ from unblur.progress import Run
 
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
-    from unblur.space import Dimension
+    from unblur.spec import Dimension
 
 
 def tune(

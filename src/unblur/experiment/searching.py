@@ -20,7 +20,7 @@ from unblur.experiment.validation import HoldOuts, stops_by_interactions
 from unblur.progress import ProgressEvent, Run
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
-from unblur.space import Dimension
+from unblur.spec import Dimension
 from unblur.tuning.engine import Judgement, Watch, search
 from unblur.tuning.points import fits, space_of
 from unblur.tuning.results import Study

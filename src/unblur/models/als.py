@@ -19,8 +19,7 @@ from unblur.parallel.threads import blas_at_rest
 from unblur.progress import ProgressEvent, Run
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 
 
 @spec

@@ -13,8 +13,7 @@ from unblur.privacy.accountant import Privacy, Stage
 from unblur.progress import Run
 from unblur.randomness import RNG
 from unblur.registry import resolve
-from unblur.space import Dimension, choices, rate, whole
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, rate, spec, whole
 from unblur.synthesis.settings import Discretization, LatentDiffusion, VariationalAutoencoder
 from unblur.synthesis.synthesizer import SynthesizerSpec
 from unblur.training.settings import Plan, Precision, Stopping

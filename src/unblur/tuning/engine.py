@@ -14,8 +14,7 @@ import numpy as np
 
 from unblur.errors import DataError, SpecError, UnblurError, out_of_memory
 from unblur.progress import Progress, ProgressEvent, silent
-from unblur.space import Dimension, Point
-from unblur.spec import Spec, spec_to_dict
+from unblur.spec import Dimension, Point, Spec, spec_to_dict
 from unblur.tuning.points import Points, SpecT, point_of, set_point
 from unblur.tuning.results import Study, Trial
 from unblur.tuning.settings import Database, Search

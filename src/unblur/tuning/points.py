@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from unblur.errors import SpecError, nearest
 from unblur.randomness import streams
-from unblur.space import Choice, Dimension, Point
-from unblur.spec import Spec, set_path, spec_from_dict, spec_to_dict
+from unblur.spec import Choice, Dimension, Point, Spec, set_path, spec_from_dict, spec_to_dict
 from unblur.tuning.settings import SamplerName
 
 SpecT = TypeVar("SpecT", bound=Spec)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 from unblur.errors import SpecError
-from unblur.space import Dimension, Point
+from unblur.spec import Dimension, Point
 from unblur.tuning.points import SpecT, set_point
 
 if TYPE_CHECKING:

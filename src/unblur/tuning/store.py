@@ -27,8 +27,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from unblur.errors import ArtifactError, SpecError, UnblurError, some
-from unblur.space import Choice, Dimension, Point, Range
-from unblur.spec import Spec, migrated, spec_from_dict, spec_to_dict
+from unblur.spec import Choice, Dimension, Point, Range, Spec, migrated, spec_from_dict, spec_to_dict
 from unblur.tuning.points import Points
 from unblur.tuning.results import Trial
 from unblur.tuning.settings import DATABASE_NEEDS, Database, PrunerName

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
 from unblur.recommender import RNG, Recommender, RecommenderSpec, Run, StoppingData, learned
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 
 
 @spec

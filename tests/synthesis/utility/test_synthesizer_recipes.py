@@ -10,8 +10,7 @@ from unblur.errors import RecipeError
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 from unblur.registry import synthesizer_spec
-from unblur.space import Range
-from unblur.spec import spec_from_dict
+from unblur.spec import Range, spec_from_dict
 from unblur.synthesis.utility.task import UtilityTask
 
 PUBLISHED = {

@@ -43,8 +43,7 @@ from unblur.experiment.recipe.library import load_recipe, text_of
 from unblur.experiment.searching import searched
 from unblur.progress import Progress, Run, silent
 from unblur.recommender import Recommender, load
-from unblur.space import Choice, Dimension, Range
-from unblur.spec import Spec, spec_from_dict, spec_to_dict
+from unblur.spec import Choice, Dimension, Range, Spec, spec_from_dict, spec_to_dict
 from unblur.tuning.points import choice, inside, set_point, space_of
 from unblur.tuning.results import Study
 from unblur.tuning.settings import SAMPLER_NAMES, Search

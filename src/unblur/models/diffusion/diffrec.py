@@ -41,8 +41,7 @@ from unblur.models.spectral.spectrum import truncated_svd
 from unblur.models.variational import Encoding, negative_log_likelihood
 from unblur.progress import Progress, Run, of_part, silent
 from unblur.randomness import RNG, generator, streams, torch_generator
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 from unblur.training.learner import Moment, Weights
 from unblur.training.loop import Training
 from unblur.training.networks import (

@@ -18,8 +18,7 @@ from unblur.errors import DataError
 from unblur.models.linear.item_weights import ItemWeightsSpec
 from unblur.models.linear.neighbours import column_norms, cosine, strongest, transposed
 from unblur.progress import Progress, ProgressEvent, silent
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 
 COLUMNS_TOGETHER = 1024
 """How many columns of XᵀX are multiplied at a time: a sparse block of them is small next to the dense whole."""

@@ -17,8 +17,7 @@ from unblur.models.linear.neighbours import column_norms, inverse
 from unblur.progress import Progress, ProgressEvent, Run
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 
 ROWS_TOGETHER = 256
 """How many rows are scored in float64 at a time; bounds the memory between."""

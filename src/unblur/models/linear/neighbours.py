@@ -20,8 +20,7 @@ from unblur.data.interactions import Interactions
 from unblur.models.linear.item_weights import ItemWeightsSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 
 BLOCK_PRODUCTS = 1 << 23
 """About how many entries of the product, before duplicates are summed, a block holds: bounds the memory."""

@@ -19,8 +19,7 @@ from unblur.fitted import StoppingData, Tensors
 from unblur.models.linear.item_weights import LinearRecommender, LinearSpec
 from unblur.recommender import RNG, Recommender, RecommenderSpec, Run
 from unblur.registry import RECOMMENDERS, recommender_spec, resolve
-from unblur.space import Dimension, choices
-from unblur.spec import Spec, spec, spec_from_dict, spec_to_dict
+from unblur.spec import Dimension, Spec, choices, spec, spec_from_dict, spec_to_dict
 
 INNER = ("ease", "item-knn", "pure-svd", "rp3beta", "slim", "sparse-ease")
 """Our kinds that take weighted rows."""

@@ -18,8 +18,7 @@ from unblur.models.linear.factors import Factors
 from unblur.models.linear.neighbours import inverse
 from unblur.models.spectral.operator import normalize
 from unblur.randomness import streams, torch_generator
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 from unblur.training.learner import Moment, Weights
 from unblur.training.rows import RowBatch, SparseRows
 from unblur.training.run import TrainedByEpochs

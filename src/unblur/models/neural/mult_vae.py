@@ -17,8 +17,7 @@ from torch.nn import functional
 from unblur.data.interactions import Interactions
 from unblur.models.variational import Encoding, negative_log_likelihood
 from unblur.randomness import streams, torch_generator
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 from unblur.training.learner import Moment, Weights
 from unblur.training.networks import ACTIVATIONS, NetworkRecommender, xavier_normal
 from unblur.training.rows import RowBatch, SparseRows, scored

@@ -22,8 +22,7 @@ from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData, learned
 from unblur.registry import resolve
-from unblur.space import Dimension, choices
-from unblur.spec import spec
+from unblur.spec import Dimension, choices, spec
 from unblur.training.learner import Moment, Weights
 from unblur.training.loop import Training, check_device
 from unblur.training.networks import NetworkRecommender, least_kept

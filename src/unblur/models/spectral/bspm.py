@@ -41,8 +41,7 @@ from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 from unblur.registry import resolve
-from unblur.space import Dimension, choices
-from unblur.spec import SharedSearch, spec
+from unblur.spec import Dimension, SharedSearch, choices, spec
 
 _TOLERANCE = 3e-5
 _CORRECTED = 10.0

@@ -36,6 +36,12 @@ class UnblurError(Exception):
     def __str__(self) -> str:
         return self.worded(str)
 
+    @classmethod
+    def unless(cls, holds: object, *message: object) -> None:
+        """Raise this error, with the message, unless something holds."""
+        if not holds:
+            raise cls(*message)
+
     def worded(self, spelling: Callable[[Argument], str]) -> str:
         """The message, with each argument that it speaks of spelled by a function: as an option, say."""
         return "".join(spelling(part) if isinstance(part, Argument) else str(part) for part in self.args)

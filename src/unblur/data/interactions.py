@@ -52,11 +52,11 @@ class Interactions:
 
     def __post_init__(self) -> None:
         matrix, times, order = _canonical(self.matrix, self.timestamps, self.order)
-        if matrix.shape != (len(self.users), len(self.items)):
-            raise DataError(
-                f"The matrix must have one row a user and one column an item; it is {matrix.shape} for "
-                f"{len(self.users):,} users and {len(self.items):,} items. Pass vocabularies of the matrix's size."
-            )
+        DataError.unless(
+            matrix.shape == (len(self.users), len(self.items)),
+            f"The matrix must have one row a user and one column an item; it is {matrix.shape} for "
+            f"{len(self.users):,} users and {len(self.items):,} items. Pass vocabularies of the matrix's size.",
+        )
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "timestamps", times)
         object.__setattr__(self, "order", order)
@@ -108,12 +108,11 @@ class Interactions:
             )
         columns.setdefault("order", np.arange(len(columns["users"])))
         if min_rating is not None:
-            if weights is None:
-                raise DataError(
-                    Argument("min_rating"),
-                    " needs weights to compare with; none were given. ",
-                    "Name the rating column.",
-                )
+            DataError.unless(
+                weights is not None,
+                Argument("min_rating"),
+                " needs weights to compare with; none were given. Name the rating column.",
+            )
             columns = _filtered(columns, columns.pop("weights") >= min_rating)
         values = columns.get("weights")
         if values is not None and not (values > 0).all():
@@ -150,10 +149,10 @@ class Interactions:
     ) -> Interactions:
         """Interactions from a users × items matrix, copied; labels are 0, 1, 2, … unless given. Zeros are dropped."""
         given: Any = matrix  # the stubs of scipy know neither `ndim` nor `shape` of its union
-        if given.ndim != 2:
-            raise DataError(
-                f"A matrix must have users × items; saw shape {given.shape}. Give one row a user."
-            )
+        DataError.unless(
+            given.ndim == 2,
+            f"A matrix must have users × items; saw shape {given.shape}. Give one row a user.",
+        )
         rows = sparse.csr_array(given, copy=True)
         return cls(rows, _vocabulary(users, rows.shape[0]), _vocabulary(items, rows.shape[1]))
 
@@ -307,10 +306,10 @@ class Interactions:
 
     def keep(self, mask: NDArray[np.bool_]) -> Interactions:
         """The pairs where `mask` (aligned with `matrix.data`) holds, on the same users and items."""
-        if mask.dtype != bool or mask.shape != self.matrix.data.shape:
-            raise DataError(
-                f"`mask` must have one bool a pair, {self.n_interactions:,}; saw {mask.dtype} {mask.shape}."
-            )
+        DataError.unless(
+            mask.dtype == bool and mask.shape == self.matrix.data.shape,
+            f"`mask` must have one bool a pair, {self.n_interactions:,}; saw {mask.dtype} {mask.shape}.",
+        )
         indptr = np.concatenate(([0], np.cumsum(mask)))[self.matrix.indptr]
         return self._arranged(mask, self.matrix.indices[mask], indptr, self.users, self.items)
 
@@ -325,11 +324,11 @@ class Interactions:
 
     def without(self, other: Interactions) -> Interactions:
         """The pairs that are not in `other`, which must have the same users and items."""
-        if self.users != other.users or self.items != other.items:
-            raise VocabularyMismatch(
-                "Both interactions must have the same users and items to be subtracted; they differ. "
-                "Bring one onto the other's vocabularies with `.onto(users=…, items=…)`."
-            )
+        VocabularyMismatch.unless(
+            self.users == other.users and self.items == other.items,
+            "Both interactions must have the same users and items to be subtracted; they differ. "
+            "Bring one onto the other's vocabularies with `.onto(users=…, items=…)`.",
+        )
         return self.keep(~other.contains(self.rows(), self.matrix.indices))
 
     def contains(self, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
@@ -416,11 +415,11 @@ def _moved(
 
 def check_train(train: Interactions) -> None:
     """Raise `DataError` for interactions without anything to learn: no pair, or every pair."""
-    if not 0 < train.density < 1:
-        raise DataError(
-            "The density of interactions to learn from must lie strictly between 0 and 1; "
-            f"{train!r} has density {train.density:g}. Check what was read, and what counts as an interaction."
-        )
+    DataError.unless(
+        0 < train.density < 1,
+        "The density of interactions to learn from must lie strictly between 0 and 1; "
+        f"{train!r} has density {train.density:g}. Check what was read, and what counts as an interaction.",
+    )
 
 
 def _canonical(
@@ -438,10 +437,10 @@ def _canonical(
         if array is not None
     }
     for what, array in aligned.items():
-        if len(array) != matrix.nnz:
-            raise DataError(
-                f"There must be one {what} for each of the {matrix.nnz:,} pairs; saw {len(array):,}. Align."
-            )
+        DataError.unless(
+            len(array) == matrix.nnz,
+            f"There must be one {what} for each of the {matrix.nnz:,} pairs; saw {len(array):,}. Align.",
+        )
     if not matrix.has_sorted_indices:
         place = sparse.csr_array(
             (np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape
@@ -451,11 +450,11 @@ def _canonical(
         aligned = {what: array[place.data] for what, array in aligned.items()}
     steps = np.diff(matrix.indices)
     steps[matrix.indptr[1:-1][(matrix.indptr[1:-1] > 0) & (matrix.indptr[1:-1] < matrix.nnz)] - 1] = 1
-    if bool((steps <= 0).any()):
-        raise DataError(
-            "Each user-item pair must occur once in a matrix; some occur twice. "
-            "Call `sum_duplicates()` on it, or use `Interactions.from_pairs(…, duplicates=…)`."
-        )
+    DataError.unless(
+        (steps > 0).all(),
+        "Each user-item pair must occur once in a matrix; some occur twice. "
+        "Call `sum_duplicates()` on it, or use `Interactions.from_pairs(…, duplicates=…)`.",
+    )
     with np.errstate(over="ignore"):
         data = np.asarray(matrix.data, dtype=np.float32)
     if bool((data == 0).any()):
@@ -493,10 +492,10 @@ def _numbers(column: ArrayLike | pl.Series, name: str, kind: type[np.generic]) -
     if isinstance(column, pl.Series):
         refuse_nulls(column, name)
     array = column.to_numpy() if isinstance(column, pl.Series) else np.asarray(column)
-    if array.dtype.kind not in "iufb" or array.ndim != 1:
-        raise DataError(
-            f"{name} must be a column of numbers; saw {array.dtype} {array.shape}. Convert it first."
-        )
+    DataError.unless(
+        array.dtype.kind in "iufb" and array.ndim == 1,
+        f"{name} must be a column of numbers; saw {array.dtype} {array.shape}. Convert it first.",
+    )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int(np.argmin(np.isfinite(array)))
         raise DataError(

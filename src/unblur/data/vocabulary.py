@@ -128,11 +128,11 @@ class Vocabulary:
             return np.where(values < self._size, values, -1).astype(np.intp)
         index = pl.DataFrame({"label": self.series, "position": np.arange(self._size, dtype=np.int64)})
         joined = pl.DataFrame({"label": series}).join(index, on="label", how="left", maintain_order="left")
-        if len(joined) != len(series):
-            raise VocabularyMismatch(
-                "Labels must be distinct to be looked up; some of these rows have the same label. "
-                "Look them up in the interactions that the rows were taken from."
-            )
+        VocabularyMismatch.unless(
+            len(joined) == len(series),
+            "Labels must be distinct to be looked up; some of these rows have the same label. "
+            "Look them up in the interactions that the rows were taken from.",
+        )
         return joined["position"].fill_null(-1).to_numpy().astype(np.intp)
 
     def update_digest(self, digest: _Digest) -> None:

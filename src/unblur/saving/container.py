@@ -23,19 +23,18 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from scipy import sparse
 
-from unblur.data.files.writing import replacing_folder
+from unblur.data.files.writing import replacing_folder, sha256_of
 from unblur.errors import ArtifactError, some
 from unblur.fitted import Tensors
-
-if TYPE_CHECKING:
-    import polars as pl
-
 
 _NUMBERS = {
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -49,18 +48,18 @@ def write_tensors(tensors: Tensors, file: Path) -> dict[str, Any]:
     A CSR matrix becomes ``name.indptr``, ``name.indices`` and ``name.data``. Contiguous arrays, C or Fortran,
     are written from where they lie. Raises `ArtifactError` for what is not made of plain numbers.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     arrays: dict[str, NDArray[Any]] = {}
     layouts: dict[str, Any] = {}
     for name, tensor in tensors.items():
         layouts[name], parts = _parts(name, tensor)
         for key, array in parts.items():
-            if array.dtype.name not in _NUMBERS:
-                raise ArtifactError(f"Tensors must be plain numbers; {name!r} is {array.dtype}. Convert it.")
-            if key in arrays:
-                raise ArtifactError(f"Tensors must have different names; two are {key!r}. Rename one.")
+            ArtifactError.unless(
+                array.dtype.name in _NUMBERS,
+                f"Tensors must be plain numbers; {name!r} is {array.dtype}. Convert it.",
+            )
+            ArtifactError.unless(
+                key not in arrays, f"Tensors must have different names; two are {key!r}. Rename one."
+            )
             arrays[key] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
         layouts[name]["stored"] = {key: _facts(arrays[key]) for key in parts}
     try:
@@ -78,8 +77,6 @@ def read_tensors(layouts: Mapping[str, Mapping[str, Any]], file: Path) -> Tensor
 
     Raises `ValueError` when the file is damaged, or its arrays are not of the recorded types and shapes.
     """
-    from safetensors import SafetensorError, safe_open
-
     expected = {key: facts for layout in layouts.values() for key, facts in layout["stored"].items()}
     try:
         with safe_open(file, framework="np") as opened:
@@ -97,8 +94,9 @@ def _parts(
     name: str, tensor: NDArray[Any] | sparse.csr_array
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     if sparse.issparse(tensor):
-        if tensor.format != "csr":
-            raise ArtifactError(f"Sparse tensors must be CSR; {name!r} is {tensor.format}. Convert it.")
+        ArtifactError.unless(
+            tensor.format == "csr", f"Sparse tensors must be CSR; {name!r} is {tensor.format}. Convert it."
+        )
         layout = {"layout": "csr", "shape": [int(size) for size in tensor.shape]}
         return layout, {f"{name}.{part}": getattr(tensor, part) for part in ("indptr", "indices", "data")}
     dense = np.asarray(tensor)
@@ -177,8 +175,10 @@ def write_container(
     Raises `ArtifactError` when something is in the way, cannot be written, or is no plain value.
     """
     target = Path(path).resolve()
-    if clash := sorted({*contents} & {*_RESERVED}):
-        raise ArtifactError(f"Contents must not use the manifest's own keys; saw {some(clash)}. Rename them.")
+    clash = sorted({*contents} & {*_RESERVED})
+    ArtifactError.unless(
+        not clash, f"Contents must not use the manifest's own keys; saw {some(clash)}. Rename them."
+    )
     check_new(target, form, tables, overwrite=overwrite)
     with replacing_folder(target) as folder:
         layouts = write_tensors(tensors, folder / TENSORS)
@@ -203,40 +203,33 @@ def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrit
     names = {MANIFEST, TENSORS, *(f"{name}.parquet" for name in tables)}
     if not target.exists():
         return
-    if not overwrite:
-        raise ArtifactError(
-            f"A {form.noun} is saved to a new folder; {target} exists. "
-            "Choose another path, or give --overwrite (`overwrite=True`)."
-        )
-    strangers: list[str] | None = None
+    ArtifactError.unless(
+        overwrite,
+        f"A {form.noun} is saved to a new folder; {target} exists. "
+        "Choose another path, or give --overwrite (`overwrite=True`).",
+    )
+    seen = "is a file"
     if target.is_dir():
         present = {file.name for file in target.iterdir()}
         ours = not present or (MANIFEST in present and form.name.encode() in (target / MANIFEST).read_bytes())
         strangers = sorted(present - names if ours else present)
-    if strangers or strangers is None:
-        seen = f"is a folder with {some(strangers)}" if strangers else "is a file"
-        raise ArtifactError(
-            f"Only the folder of a saved {form.noun}, with nothing else in it, is ever overwritten; "
-            f"{target} {seen}. Choose another path, or move that away first."
-        )
+        seen = f"is a folder with {some(strangers)}" if strangers else ""
+    ArtifactError.unless(
+        not seen,
+        f"Only the folder of a saved {form.noun}, with nothing else in it, is ever overwritten; "
+        f"{target} {seen}. Choose another path, or move that away first.",
+    )
 
 
 def _versions() -> dict[str, str]:
     from unblur import __version__
 
-    versions = {"unblur": __version__, "python": python_version()}
-    for package in ("numpy", "scipy", "torch"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    libraries = {name: metadata.version(name) for name in ("numpy", "scipy", "torch")}
+    return {"unblur": __version__, "python": python_version(), **libraries}
 
 
 def _checksum(file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
+    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def _sealed(manifest: Mapping[str, Any]) -> bytes:
@@ -279,11 +272,11 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
     version = manifest.get("format_version")
     if type(version) is not int or version < 1:
         refuse(folder, form, f"{MANIFEST} says format version {version!r}")
-    if version > form.version:
-        raise ArtifactError(
-            f"This installation reads {form.noun} format {form.version} and older; {folder} has format "
-            f"{version}, written by unblur {writer(manifest)}. Upgrade with `pip install --upgrade unblur`."
-        )
+    ArtifactError.unless(
+        version <= form.version,
+        f"This installation reads {form.noun} format {form.version} and older; {folder} has format "
+        f"{version}, written by unblur {writer(manifest)}. Upgrade with `pip install --upgrade unblur`.",
+    )
     try:
         whole = text == _sealed({key: value for key, value in manifest.items() if key != "sha256"})
     except ArtifactError:
@@ -351,13 +344,11 @@ def _verify_files(folder: Path, form: Format, files: Mapping[str, Mapping[str, A
         size = (folder / name).stat().st_size
         if size != recorded["bytes"]:
             refuse(folder, form, f"{name} has {size:,} bytes instead of {recorded['bytes']:,}")
-        if _checksum(folder / name)["sha256"] != recorded["sha256"]:
+        if sha256_of(folder / name) != recorded["sha256"]:
             refuse(folder, form, f"{name} was changed after it was written (its sha256 differs)")
 
 
 def _read_table(file: Path) -> pl.DataFrame:
-    import polars as pl
-
     try:
         return pl.read_parquet(file)
     except pl.exceptions.PolarsError as problem:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import polars as pl
 
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, SpecError
@@ -39,8 +40,6 @@ def save(
 
     Raises `ArtifactError` when something is in the way or the folder cannot be written; nothing is left behind then.
     """
-    import polars as pl
-
     contents = {
         "kind": fitted.spec.kind,
         "spec": spec_to_dict(fitted.spec),

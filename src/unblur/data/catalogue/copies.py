@@ -5,7 +5,6 @@ A data set is fetched from its origin: resumed where it broke off, checked, and 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import Any, BinaryIO
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, Download, NamedReading, dataset
 from unblur.data.files.reading import split_files
-from unblur.data.files.writing import replacing
+from unblur.data.files.writing import replacing, sha256_of
 from unblur.data.formats.opening import contents_of
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
@@ -50,14 +49,7 @@ class PartCheck:
             return False
         if self.expected.fingerprint is not None:
             return self.found.fingerprint == self.expected.fingerprint
-        known = self.expected.n_interactions
-        return False if known not in (None, self.found.n_interactions) else None
-
-
-def data_folder() -> Path | None:
-    """The folder that the environment variable ``UNBLUR_DATA`` names, with one folder a data set in it."""
-    named = os.environ.get("UNBLUR_DATA")
-    return Path(named).expanduser() if named else None
+        return None if self.expected.n_interactions in (None, self.found.n_interactions) else False
 
 
 def cache_folder() -> Path:
@@ -83,18 +75,19 @@ def locate(name: str | Dataset | None, data: str | Path | None = None) -> dict[s
     wanted = dataset(name)
     if wanted.generated:
         return {}
-    root = data_folder()
-    for folder in ([] if root is None else [root / wanted.name]) + [cache_folder() / wanted.name]:
+    named = os.environ.get("UNBLUR_DATA", "")
+    for root in (*([Path(named).expanduser()] if named else []), cache_folder()):
+        folder = root / wanted.name
         if folder.is_dir():
             files = wanted.files_in(folder)
             missing = [part for part in wanted.parts if part not in files]
-            if missing:
-                raise DataError(
-                    f"A copy of {wanted.name} must have the files {', '.join(wanted.parts)}; {folder} lacks "
-                    f"{some(missing)} and holds {contents_of(folder)}. {wanted.by_hand}"
-                )
+            DataError.unless(
+                not missing,
+                f"A copy of {wanted.name} must have the files {', '.join(wanted.parts)}; {folder} lacks "
+                f"{some(missing)} and holds {contents_of(folder)}. {wanted.by_hand}",
+            )
             return files
-    looked = f"$UNBLUR_DATA ({root})" if root is not None else "$UNBLUR_DATA (not set)"
+    looked = f"$UNBLUR_DATA ({named or 'not set'})"
     fetching = (
         f"fetch it with `unblur datasets fetch {wanted.name}`"
         if wanted.downloads
@@ -127,11 +120,11 @@ def load(
     """
     wanted = dataset(name)
     way = wanted.reading(reading)
-    if verify and options:
-        raise DataError(
-            f"Options of reading change what is read, so it cannot be checked; saw {some(options)}. Pass "
-            "`verify=False` with them, or choose one of the data set's readings."
-        )
+    DataError.unless(
+        not (verify and options),
+        f"Options of reading change what is read, so it cannot be checked; saw {some(options)}. Pass "
+        "`verify=False` with them, or choose one of the data set's readings.",
+    )
     if wanted.generated and path is None:
         return {"all": demo_interactions()}
     files = locate(wanted, path)
@@ -196,20 +189,20 @@ def _read(wanted: Dataset, way: NamedReading, file: Path, progress: Progress) ->
 
 def _right(wanted: Dataset, way: NamedReading, part: str, file: Path, progress: Progress) -> Interactions:
     """One part of a copy. Raises `DataError` where its content is not the known one."""
-    if part not in way.parts:
-        raise DataError(
-            f"The data set {wanted.name} has the parts {', '.join(wanted.parts)}; {file} stands for {part!r}. "
-            "Give a folder with a file for each part, or pass `verify=False` to take other data."
-        )
+    DataError.unless(
+        part in way.parts,
+        f"The data set {wanted.name} has the parts {', '.join(wanted.parts)}; {file} stands for {part!r}. "
+        "Give a folder with a file for each part, or pass `verify=False` to take other data.",
+    )
     with about(f"{file} is no good copy of {wanted.name}, part {part}"):
         data = _read(wanted, way, file, progress)
     found = Content(data.n_interactions, data.fingerprint())
-    if PartCheck(part, way.name, file, way.parts[part], found).holds is False:
-        raise DataError(
-            f'The part {part} of {wanted.name}, read as "{way.name}", must be {way.parts[part]}; {file} holds '
-            f"{found.n_interactions:,}, {found.fingerprint}. The copy is damaged or of another version: get it again, or pass it as data of your "
-            "own (`--data PATH`)."
-        )
+    DataError.unless(
+        PartCheck(part, way.name, file, way.parts[part], found).holds is not False,
+        f'The part {part} of {wanted.name}, read as "{way.name}", must be {way.parts[part]}; {file} holds '
+        f"{data.n_interactions:,}, {found.fingerprint}. The copy is damaged or of another version: get it again, or "
+        "pass it as data of your own (`--data PATH`).",
+    )
     return data
 
 
@@ -247,10 +240,9 @@ def fetch(
     """
     wanted = dataset(name)
     target = Path(folder) if folder is not None else cache_folder() / wanted.name
-    if not wanted.downloads:
-        raise CapabilityError(
-            f"The data set {wanted.name} cannot be fetched from its origin. {wanted.by_hand}"
-        )
+    CapabilityError.unless(
+        wanted.downloads, f"The data set {wanted.name} cannot be fetched from its origin. {wanted.by_hand}"
+    )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         checks = verify(wanted, target) if target.is_dir() and wanted.files_in(target) else ()
         complete = {check.part for check in checks} == set(wanted.parts)
@@ -296,12 +288,11 @@ class _Origin:
         address, target = download.address, folder / download.save_as
         if self.base is not None:
             address = f"{self.base.rstrip('/')}/{download.address.rpartition('/')[2]}"
-        if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
-            raise DataError(
-                f"An address to fetch from must begin with https:// or http://; saw {address!r}. Correct it."
-            )
-        wanted_files = [folder / kept for kept in download.members.values()] or [target]
-        if all(file.is_file() for file in wanted_files):
+        DataError.unless(
+            urllib.parse.urlsplit(address).scheme in ("http", "https"),
+            f"An address to fetch from must begin with https:// or http://; saw {address!r}. Correct it.",
+        )
+        if all((folder / file).is_file() for file in download.members.values() or [download.save_as]):
             return True
         part = target.with_name(f"{target.name}.part")
         resumed = False
@@ -409,20 +400,17 @@ def _size(part: Path) -> int:
 
 
 def _check_file(download: Download, part: Path) -> None:
-    size = _size(part)
-    if download.n_bytes is not None and size != download.n_bytes:
+    size, otherwise = _size(part), "The origin has changed or sent something else; nothing was kept."
+    if download.n_bytes not in (None, size):
         raise DataError(
-            f"{download.save_as} must have {download.n_bytes:,} bytes; {size:,} arrived. The origin has "
-            "changed or sent something else; nothing was kept."
+            f"{download.save_as} must have {download.n_bytes:,} bytes; {size:,} arrived. {otherwise}"
         )
     if download.sha256 is not None:
-        with part.open("rb") as stream:
-            seen = hashlib.file_digest(stream, "sha256").hexdigest()
-        if seen != download.sha256:
-            raise DataError(
-                f"{download.save_as} must have the SHA-256 {download.sha256}; it has {seen}. The origin has "
-                "changed or sent something else; nothing was kept."
-            )
+        seen = sha256_of(part)
+        DataError.unless(
+            seen == download.sha256,
+            f"{download.save_as} must have the SHA-256 {download.sha256}; it has {seen}. {otherwise}",
+        )
 
 
 def _unpack(download: Download, archive: Path, folder: Path) -> None:
@@ -430,11 +418,11 @@ def _unpack(download: Download, archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             missing = sorted(set(download.members) - set(opened.namelist()))
-            if missing:
-                raise DataError(
-                    f"{download.save_as} must hold {some(download.members)}; {some(missing)} is not in it. "
-                    "The origin has changed; nothing was kept."
-                )
+            DataError.unless(
+                not missing,
+                f"{download.save_as} must hold {some(download.members)}; {some(missing)} is not in it. "
+                "The origin has changed; nothing was kept.",
+            )
             for member, kept in download.members.items():
                 with opened.open(member) as packed, replacing(folder / kept) as stream:
                     shutil.copyfileobj(packed, stream)

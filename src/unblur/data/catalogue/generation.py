@@ -33,11 +33,11 @@ def generated(n_users: int, n_items: int, n_interactions: int, *, rng: RNG | Non
 
     Raises `DataError` unless n_users ≤ n_interactions ≤ n_users·n_items/4.
     """
-    if min(n_users, n_items) < 1 or not n_users <= n_interactions <= n_users * n_items // 4:
-        raise DataError(
-            "The number of interactions must lie between the number of users and a quarter of all pairs; "
-            f"saw {n_interactions:,} for {n_users:,} users and {n_items:,} items. Change one of the three."
-        )
+    DataError.unless(
+        min(n_users, n_items) >= 1 and n_users <= n_interactions <= n_users * n_items // 4,
+        "The number of interactions must lie between the number of users and a quarter of all pairs; "
+        f"saw {n_interactions:,} for {n_users:,} users and {n_items:,} items. Change one of the three.",
+    )
     chance = streams(rng, "degrees", "labels", "groups", "pairs")
     degrees = chance["degrees"].permutation(_degrees(n_users, n_interactions, most=max(1, n_items // 2)))
     label_of_rank = chance["labels"].permutation(n_items)
@@ -179,11 +179,11 @@ def demo_interactions(
 
     Raises `DataError` for fewer than 10 users or 60 items.
     """
-    if n_users < 10 or n_items < len(GENRES) * len(MOODS):
-        raise DataError(
-            f"The demo needs at least 10 users and {len(GENRES) * len(MOODS)} items; saw {n_users} and "
-            f"{n_items}. Ask for more."
-        )
+    DataError.unless(
+        n_users >= 10 and n_items >= len(GENRES) * len(MOODS),
+        f"The demo needs at least 10 users and {len(GENRES) * len(MOODS)} items; saw {n_users} and "
+        f"{n_items}. Ask for more.",
+    )
     chance = streams(rng, "items", "users", "choices", "times")
     titles, genre_of, mood_of = _films(n_items, chance["items"])
     random = chance["users"]

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, TypeAdapter
 
 from unblur.data.formats.opening import SUFFIXES
 from unblur.errors import DataError, nearest
@@ -52,11 +54,11 @@ class NamedReading:
     """``pairs``, ``liked``, ``observed``, ``rated``, ``timed`` …"""
     meaning: str
     """What an interaction and its weight are."""
-    options: Mapping[str, Any]
+    options: Annotated[Mapping[str, Any], AfterValidator(MappingProxyType)]
     """Options of `unblur.data.files.read`, the same for each part and each file format."""
     timed: bool = False
     """Whether the interactions must carry times."""
-    parts: Mapping[str, Content]
+    parts: Annotated[Mapping[str, Content], AfterValidator(MappingProxyType)]
     """What comes out, part by part."""
 
 
@@ -111,26 +113,12 @@ class Dataset:
         return [file for file in named if file.is_file()]
 
 
-def _dataset(name: str, facts: dict[str, Any]) -> Dataset:
-    readings = tuple(
-        NamedReading(
-            **{key: value for key, value in reading.items() if key not in ("options", "parts")},
-            options=MappingProxyType(reading["options"]),
-            parts=MappingProxyType({part: Content(**content) for part, content in reading["parts"].items()}),
-        )
-        for reading in facts.pop("readings")
-    )
-    downloads = tuple(Download(**download) for download in facts.pop("downloads", ()))
-    names = {part: tuple(stems) for part, stems in facts.pop("file_names", {}).items()}
-    numbered = tuple(facts.pop("numbered"))
-    return Dataset(
-        name=name, readings=readings, downloads=downloads, file_names=names, numbered=numbered, **facts
-    )
-
-
 _FACTS = resources.files("unblur.data.catalogue").joinpath("catalogue.toml").read_text(encoding="utf-8")
 DATASETS: Mapping[str, Dataset] = MappingProxyType(
-    {name: _dataset(name, facts) for name, facts in tomllib.loads(_FACTS).items()}
+    {
+        name: TypeAdapter(Dataset).validate_python({"name": name, **facts})
+        for name, facts in tomllib.loads(_FACTS).items()
+    }
 )
 """Every known data set by its name."""
 
@@ -139,9 +127,9 @@ def dataset(name: str | Dataset) -> Dataset:
     """The data set of that name; a record of your own is handed back. Raises `DataError` for other names."""
     if isinstance(name, Dataset):
         return name
-    if name not in DATASETS:
-        raise DataError(
-            f"A data set must be one of {', '.join(DATASETS)}; saw {name!r}.{nearest(name, DATASETS)} To use "
-            "data of your own, read it with `Interactions.read`, or give its path."
-        )
+    DataError.unless(
+        name in DATASETS,
+        f"A data set must be one of {', '.join(DATASETS)}; saw {name!r}.{nearest(name, DATASETS)} To use "
+        "data of your own, read it with `Interactions.read`, or give its path.",
+    )
     return DATASETS[name]

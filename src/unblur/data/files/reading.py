@@ -29,17 +29,14 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
             raise DataError(
                 f"A folder with train, valid and test files must be given; {place} is a file. Use `read`."
             )
-        names = [entry.name for entry in place.absolute().parent.glob("*")]
-        raise DataError(
-            f"A folder must be there to be read; {place} is not.{nearest(place.name, names)} Correct the "
-            "path."
-        )
+        hint = nearest(place.name, (entry.name for entry in place.absolute().parent.glob("*")))
+        raise DataError(f"A folder must be there to be read; {place} is not.{hint} Correct the path.")
     parts = split_files(place)
-    if "train" not in parts:
-        raise DataError(
-            f"A split folder must hold a train file (train.parquet, say); {place} holds "
-            f"{contents_of(place)}. Name the files train, valid and test, or read them one by one."
-        )
+    DataError.unless(
+        "train" in parts,
+        f"A split folder must hold a train file (train.parquet, say); {place} holds "
+        f"{contents_of(place)}. Name the files train, valid and test, or read them one by one.",
+    )
     return {part: Interactions.read(file, **options) for part, file in parts.items()}
 
 
@@ -52,11 +49,11 @@ def split_files(folder: Path) -> dict[str, Path]:
             for entry in folder.iterdir()
             if entry.is_file() and entry.suffix.lower() in SUFFIXES and entry.stem.lower() in stems
         )
-        if len(files) > 1:
-            raise DataError(
-                f"A folder must hold one file for {part}; {folder} holds "
-                f"{some([file.name for file in files])}. Remove those that are not meant."
-            )
+        DataError.unless(
+            len(files) <= 1,
+            f"A folder must hold one file for {part}; {folder} holds "
+            f"{some([file.name for file in files])}. Remove those that are not meant.",
+        )
         if files:
             parts[part] = files[0]
     return parts

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -36,12 +37,14 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     is no folder to write into or a folder of that name is in the way.
     """
     target = Path(path)
-    if target.is_dir():
-        raise DataError(f"A file to write must not be a folder; {target} is one. Give a file name inside it.")
-    if not target.absolute().parent.is_dir():
-        raise DataError(
-            f"The folder of a file to write must exist; {target.absolute().parent} does not. Make it first."
-        )
+    DataError.unless(
+        not target.is_dir(),
+        f"A file to write must not be a folder; {target} is one. Give a file name inside it.",
+    )
+    DataError.unless(
+        target.absolute().parent.is_dir(),
+        f"The folder of a file to write must exist; {target.absolute().parent} does not. Make it first.",
+    )
     partial = _sibling(target, "part")
     try:
         with partial.open("xb") as stream:
@@ -88,6 +91,12 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def sha256_of(file: Path) -> str:
+    """The checksum of a file, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _sibling(target: Path, purpose: str) -> Path:
     """A hidden name next to `target` that nothing has yet."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
@@ -121,85 +130,76 @@ def write(
     without interactions. Raises `DataError` when a format cannot hold the data.
     """
     target = Path(path)
-    chosen = (
-        format or SUFFIXES.get(target.suffix.lower()) or ("adjacency" if target.suffix == ".txt" else None)
-    )
+    ending = target.suffix.lower()
+    chosen = format or SUFFIXES.get(ending) or ("adjacency" if target.suffix == ".txt" else None)
     if chosen not in FORMATS:
         raise DataError(
             f"The format to write must be one of {', '.join(FORMATS)}; {format or target.name!r} tells "
             f"none.{nearest(str(format), FORMATS)} Pass `format=`."
         )
-    if not data.n_interactions:
-        raise DataError(f"There must be interactions to write; {data!r} has none.")
-    if chosen == "npz":
-        _write_matrix(data, target)
-        return
+    DataError.unless(data.n_interactions, f"There must be interactions to write; {data!r} has none.")
     frame = data.to_frame()
     if data.order is not None:
         frame = frame[np.argsort(data.order, kind="stable")]
     if bool((data.matrix.data == 1).all()):
         frame = frame.drop("weight")
-    if chosen == "parquet":
-        write_parquet(frame, target)
-    elif chosen == "npy":
-        _holds(chosen, frame, [])
-        if "str" in (data.users.kind, data.items.kind):
-            raise DataError(
-                "An .npy file holds integer labels only; some are strings. Write Parquet instead."
-            )
-        with replacing(target) as stream:
-            np.save(stream, frame.select("user", "item").to_numpy().astype(np.int64), allow_pickle=False)
-    else:
-        table, options = _as_text(
-            frame, chosen, delimiter or ("\t" if target.suffix.lower() == ".tsv" else ",")
-        )
-        with replacing(target) as stream:
-            table.write_csv(stream, **options)
-
-
-def _as_text(frame: pl.DataFrame, chosen: FileFormat, delimiter: str) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The table that is written as delimited text, and how."""
-    if chosen == "adjacency":
-        _holds(chosen, frame, [" ", "\t", "\n", "\r"])
-        lists = frame.cast(pl.String).group_by("user", maintain_order=True).agg(pl.col("item").str.join(" "))
-        lines = lists.select(pl.concat_str("user", "item", separator=" "))
-        return lines, {"include_header": False, "quote_style": "never"}
-    if chosen == "recbole":
-        _holds(chosen, frame, ["\t", "\n", "\r"])
-        named = frame.rename({name: _TYPED_NAMES[name] for name in frame.columns})
-        return named, {"separator": "\t", "quote_style": "never"}
-    if len(delimiter.encode()) == 1:
-        return frame, {"separator": delimiter}
-    _holds(chosen, frame, [delimiter, "\n", "\r", "\x1f"])
-    header = delimiter.join(frame.columns)
-    return frame.select(pl.concat_str(pl.all().cast(pl.String), separator=delimiter).alias(header)), {
-        "quote_style": "never"
-    }
-
-
-def _write_matrix(data: Interactions, target: Path) -> None:
-    if not (data.users.is_range and data.items.is_range) or data.timestamps is not None:
-        raise DataError(
-            "An .npz matrix holds neither labels nor times; these interactions have labels other than 0, 1, "
-            "2, … or timestamps. Write Parquet instead."
-        )
+    mark = delimiter or ("\t" if ending == ".tsv" else ",")
+    _refuse_what_would_be_lost(data, frame, chosen, mark)
     with replacing(target) as stream:
-        sparse.save_npz(stream, data.matrix)
+        match chosen:
+            case "npz":
+                sparse.save_npz(stream, data.matrix)
+            case "parquet":
+                frame.write_parquet(stream, compression="zstd")
+            case "npy":
+                pairs = frame.select("user", "item").to_numpy().astype(np.int64)
+                np.save(stream, pairs, allow_pickle=False)
+            case "adjacency":
+                lists = frame.cast(pl.String).group_by("user", maintain_order=True)
+                lines = lists.agg(pl.col("item").str.join(" ")).select(
+                    pl.concat_str("user", "item", separator=" ")
+                )
+                lines.write_csv(stream, include_header=False, quote_style="never")
+            case "recbole":
+                named = frame.rename({name: _TYPED_NAMES[name] for name in frame.columns})
+                named.write_csv(stream, separator="\t", quote_style="never")
+            case "csv" if len(mark.encode()) == 1:
+                frame.write_csv(stream, separator=mark)
+            case "csv":
+                line = pl.concat_str(pl.all().cast(pl.String), separator=mark)
+                frame.select(line.alias(mark.join(frame.columns))).write_csv(stream, quote_style="never")
 
 
-def _holds(chosen: str, frame: pl.DataFrame, marks: list[str]) -> None:
-    """Refuse what would be lost, or read back as something else."""
+def _refuse_what_would_be_lost(
+    data: Interactions, frame: pl.DataFrame, chosen: FileFormat, delimiter: str
+) -> None:
+    """Raise `DataError` for labels, weights or times that the format cannot hold, or that would be read back as
+    something else."""
     lost = [name for name in ("weight", "timestamp") if name in frame.columns]
-    if chosen in ("adjacency", "npy") and lost:
-        raise DataError(
-            f"The format {chosen} holds pairs only; these have {some(lost)} too. Write Parquet instead."
-        )
+    DataError.unless(
+        chosen not in ("adjacency", "npy") or not lost,
+        f"The format {chosen} holds pairs only; these have {some(lost)} too. Write Parquet instead.",
+    )
+    DataError.unless(
+        chosen != "npy" or data.users.kind == data.items.kind == "int",
+        "An .npy file holds integer labels only; some are strings. Write Parquet instead.",
+    )
+    DataError.unless(
+        chosen != "npz" or (data.users.is_range and data.items.is_range and data.timestamps is None),
+        "An .npz matrix holds neither labels nor times; these interactions have labels other than 0, 1, "
+        "2, … or timestamps. Write Parquet instead.",
+    )
+    marks = {
+        "adjacency": [" ", "\t", "\n", "\r"],
+        "recbole": ["\t", "\n", "\r"],
+        "csv": [delimiter, "\n", "\r", "\x1f"] if len(delimiter.encode()) > 1 else [],
+    }.get(chosen, [])
     for name in ("user", "item"):
         labels = frame[name]
-        if labels.dtype != pl.String:
-            continue
-        if marks and (labels.str.contains_any(marks).any() or (labels == "").any()):
-            raise DataError(
-                f"Labels must not be empty nor hold {some(marks)} to be written as {chosen}; some {name}s "
-                "do. Write Parquet instead."
-            )
+        DataError.unless(
+            not marks
+            or labels.dtype != pl.String
+            or not (labels.str.contains_any(marks) | (labels == "")).any(),
+            f"Labels must not be empty nor hold {some(marks)} to be written as {chosen}; some {name}s "
+            "do. Write Parquet instead.",
+        )

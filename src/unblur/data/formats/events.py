@@ -74,8 +74,7 @@ def read_events(path: str | Path, layout: Layout, progress: Progress) -> Events:
     positions = sorted(set(columns.values()))
     progress(ProgressEvent(f"read {file.name}", 0, 1))
     frame = opened.load(positions)
-    if not frame.height:
-        raise DataError(f"A file must hold interactions; {file} has none. Write or copy it again.")
+    DataError.unless(frame.height, f"A file must hold interactions; {file} has none. Write or copy it again.")
     progress(ProgressEvent(f"read {file.name}", 1, 1))
     source = str(file)
     if opened.format != "adjacency":
@@ -134,12 +133,12 @@ def _events(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl.
     events = pl.DataFrame({name: column for name, column in columns.items() if column is not None})
     if layout.min_rating is not None:
         events = events.filter(events["weights"] >= layout.min_rating).drop("weights")
-        if events.is_empty():
-            raise DataError(
-                f"Some row must be rated at least {layout.min_rating}; none is. Lower ",
-                Argument("min_rating"),
-                ".",
-            )
+        DataError.unless(
+            events.height,
+            f"Some row must be rated at least {layout.min_rating}; none is. Lower ",
+            Argument("min_rating"),
+            ".",
+        )
     if "timestamps" in events.columns:
         events = events.with_columns(timestamps=times_of(events["timestamps"]))
     return events
@@ -208,18 +207,18 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
     if isinstance(column.dtype, pl.Categorical | pl.Enum):
         column = column.cast(pl.String)
     if labels == "str":
-        if column.dtype == pl.String or column.dtype.is_integer():
-            return column.cast(pl.String)
-        raise DataError(
-            f"{role}s must be integers or strings to be labels; saw {column.dtype}. Convert the column first."
+        DataError.unless(
+            column.dtype == pl.String or column.dtype.is_integer(),
+            f"{role}s must be integers or strings to be labels; saw {column.dtype}. Convert the column first.",
         )
+        return column.cast(pl.String)
     if column.dtype != pl.String or (typed and labels == "auto"):
-        if labels == "int" and not column.dtype.is_integer():
-            raise DataError(
-                f"{role}s must be integers under ",
-                Argument("labels", "int"),
-                f"; saw {column.dtype}. Convert the column first.",
-            )
+        DataError.unless(
+            labels != "int" or column.dtype.is_integer(),
+            f"{role}s must be integers under ",
+            Argument("labels", "int"),
+            f"; saw {column.dtype}. Convert the column first.",
+        )
         return column
     stripped = column.str.strip_chars()
     integers = stripped.cast(pl.Int64, strict=False)
@@ -294,13 +293,13 @@ def times_of(column: pl.Series) -> pl.Series:
     if isinstance(times.dtype, pl.Datetime | pl.Date):
         return times.dt.epoch("s")
     # That they are finite and fit in 64 bits is seen to where pairs are made of them.
-    if times.dtype.is_float() or times.dtype.is_integer():
-        return times.floor()
-    raise DataError(
+    DataError.unless(
+        times.dtype.is_float() or times.dtype.is_integer(),
         f"Timestamps must be integers, floats or dates; saw {times.dtype}. Convert them, or pass ",
         Argument("timestamp", IGNORE),
         ".",
     )
+    return times.floor()
 
 
 def _parsed(column: pl.Series) -> pl.Series:

@@ -106,22 +106,23 @@ def checked_path(path: str | Path) -> Path:
         )
     if not file.exists():
         folder = file.absolute().parent
-        if not folder.is_dir():
-            raise DataError(
-                f"A file must be there to be read; not even the folder {folder} is. Correct the path."
-            )
+        DataError.unless(
+            folder.is_dir(),
+            f"A file must be there to be read; not even the folder {folder} is. Correct the path.",
+        )
         names = sorted(entry.name for entry in folder.iterdir())
         stems = [name for name in names if Path(name).stem == file.stem]
         hint = f" Did you mean {stems[0]!r}?" if stems else nearest(file.name, names)
         raise DataError(
             f"A file must be there to be read; {folder} holds no {file.name!r}.{hint} Correct the path."
         )
-    if not file.is_file():
-        raise DataError(
-            f"A regular file must be given; {file} is a device or a pipe. Save its content to a file first."
-        )
-    if not file.stat().st_size:
-        raise DataError(f"A file must hold data; {file} is empty (0 bytes). Write or copy it again.")
+    DataError.unless(
+        file.is_file(),
+        f"A regular file must be given; {file} is a device or a pipe. Save its content to a file first.",
+    )
+    DataError.unless(
+        file.stat().st_size, f"A file must hold data; {file} is empty (0 bytes). Write or copy it again."
+    )
     return file
 
 
@@ -140,22 +141,22 @@ def guess_format(file: Path, start: bytes) -> FileFormat | None:
     if start.startswith(b"PK\x03\x04") and ending == "npz":
         return "npz"
     for magic, what, advice in _NOT_DATA:
-        if start.startswith(magic):
-            raise DataError(
-                f"A file must be in a known format ({', '.join(FORMATS)}); {file} is {what}. {advice}"
-            )
-    if ending in ("parquet", "npz", "npy"):
-        raise DataError(
-            f"A file that ends in {file.suffix} must be in that format; {file} does not start as such a file "
-            "does. It is damaged or of another kind: copy it again, or give its kind with ",
-            Argument("format"),
-            ".",
+        DataError.unless(
+            not start.startswith(magic),
+            f"A file must be in a known format ({', '.join(FORMATS)}); {file} is {what}. {advice}",
         )
-    if b"\x00" in start:
-        raise DataError(
-            f"A file must be in a known format ({', '.join(FORMATS)}); {file} is neither text nor one of the "
-            "others. Export the table to Parquet or CSV."
-        )
+    DataError.unless(
+        ending not in ("parquet", "npz", "npy"),
+        f"A file that ends in {file.suffix} must be in that format; {file} does not start as such a file "
+        "does. It is damaged or of another kind: copy it again, or give its kind with ",
+        Argument("format"),
+        ".",
+    )
+    DataError.unless(
+        b"\x00" not in start,
+        f"A file must be in a known format ({', '.join(FORMATS)}); {file} is neither text nor one of the "
+        "others. Export the table to Parquet or CSV.",
+    )
     return ending
 
 
@@ -248,16 +249,15 @@ def sample_of(file: Path) -> Sample:
         complete = not stream.read(1)
         stream.seek(-min(file.stat().st_size, 4096), io.SEEK_END)
         end = stream.read()
-    if b"\x00" in end:
-        raise DataError(
-            f"A text file must hold text to its end; {file} ends in zero bytes. Copy or write it again."
-        )
+    DataError.unless(
+        b"\x00" not in end,
+        f"A text file must hold text to its end; {file} ends in zero bytes. Copy or write it again.",
+    )
     if not complete:
         start = start[: start.rfind(b"\n") + 1] or start
     lines = _lines(_decoded(start, file, complete))
     filled = [line for line in lines if line.strip()]
-    if not filled:
-        raise DataError(f"A file must hold data; {file} has only blank lines. Write or copy it again.")
+    DataError.unless(filled, f"A file must hold data; {file} has only blank lines. Write or copy it again.")
     return Sample(filled, lines.index(filled[0]))
 
 
@@ -294,13 +294,13 @@ def open_recbole(file: Path, sample: Sample) -> Opened:
     """RecBole's atomic ``.inter``: tabs, no quotes, and a header of ``name:type``."""
     fields = sample.lines[0].split("\t")
     for field in fields:
-        if not _TYPED.match(field):
-            raise DataError(
-                "Each field of a RecBole header must be name:type, the type token, float, token_seq or "
-                f"float_seq; {file} has {field!r}. Correct the header, or pass ",
-                Argument("format", "csv"),
-                ".",
-            )
+        DataError.unless(
+            _TYPED.match(field),
+            "Each field of a RecBole header must be name:type, the type token, float, token_seq or "
+            f"float_seq; {file} has {field!r}. Correct the header, or pass ",
+            Argument("format", "csv"),
+            ".",
+        )
     names = tuple(field.rpartition(":")[0] for field in fields)
     return _in_columns("recbole", file, sample, names, "\t", True)
 
@@ -309,8 +309,10 @@ def _in_columns(
     format: FileFormat, file: Path, sample: Sample, names: tuple[str, ...], separator: str, header: bool
 ) -> Opened:
     """A text file of these columns, below a header or from its first line on."""
-    if header and len(sample.lines) == 1:
-        raise DataError(f"A file must hold data; {file} has a header and no rows. Write or copy it again.")
+    DataError.unless(
+        len(sample.lines) > header,
+        f"A file must hold data; {file} has a header and no rows. Write or copy it again.",
+    )
     skip, quoted = sample.skipped + header, format != "recbole"
     return Opened(
         format, names, header, lambda positions: _columns(file, names, positions, separator, skip, quoted)
@@ -323,13 +325,13 @@ def open_adjacency(file: Path) -> Opened:
     tokens = lines.str.strip_chars(" \t\r").str.replace_all(r"[ \t]+", " ").str.split(" ")
     table = pl.DataFrame({"user": tokens.list.first(), "item": tokens.list.slice(1)})
     frame = table.filter(pl.col("item").list.len() > 0).explode("item")
-    if table["user"].str.contains(r"[,;|]").any():
-        raise DataError(
-            f'An adjacency list must be separated by blanks ("user item item …"); {file} begins with '
-            f"{lines[0][:80]!r}. Pass ",
-            Argument("format", "csv"),
-            " if these are columns.",
-        )
+    DataError.unless(
+        not table["user"].str.contains(r"[,;|]").any(),
+        f'An adjacency list must be separated by blanks ("user item item …"); {file} begins with '
+        f"{lines[0][:80]!r}. Pass ",
+        Argument("format", "csv"),
+        " if these are columns.",
+    )
     return Opened("adjacency", ("user", "item"), True, lambda positions: frame[:, positions])
 
 
@@ -411,11 +413,11 @@ def _columns(
     mark = separator
     if len(separator.encode()) > 1:
         content = file.read_bytes()
-        if _STAND_IN.encode() in content:
-            raise DataError(
-                f"A file with a delimiter of several bytes must not hold the control character 0x1f; {file} "
-                "does. Write it with a delimiter of one character."
-            )
+        DataError.unless(
+            _STAND_IN.encode() not in content,
+            f"A file with a delimiter of several bytes must not hold the control character 0x1f; {file} "
+            "does. Write it with a delimiter of one character.",
+        )
         source = io.BytesIO(content.replace(separator.encode(), _STAND_IN.encode()))
         mark, quoted = _STAND_IN, False
     keys = [f"{at} {name}" for at, name in enumerate(names)]  # distinct, whatever the header says
@@ -568,22 +570,22 @@ def _position(wanted: str | int | None, role: Role, names: Sequence[str], named:
     if isinstance(wanted, bool) or not isinstance(wanted, str | int):
         raise DataError(Argument(role), f" must be a column's name or its position from 0; saw {wanted!r}.")
     if isinstance(wanted, int):
-        if not 0 <= wanted < len(names):
-            raise DataError(
-                f"{file} must have a column at position {wanted} for ",
-                Argument(role),
-                f"; it has {len(names)} columns, 0 to {len(names) - 1}: {some(names, 12)}. Correct the position, or "
-                "the delimiter.",
-            )
-        return wanted
-    if not named:
-        raise DataError(
-            f"{file} must have a header to name ",
+        DataError.unless(
+            0 <= wanted < len(names),
+            f"{file} must have a column at position {wanted} for ",
             Argument(role),
-            f" {wanted!r}; it was read as having none. Give positions from 0, or pass ",
-            Argument("header", True),
-            ".",
+            f"; it has {len(names)} columns, 0 to {len(names) - 1}: {some(names, 12)}. Correct the position, or "
+            "the delimiter.",
         )
+        return wanted
+    DataError.unless(
+        named,
+        f"{file} must have a header to name ",
+        Argument(role),
+        f" {wanted!r}; it was read as having none. Give positions from 0, or pass ",
+        Argument("header", True),
+        ".",
+    )
     if wanted not in names:
         raise _missing(wanted, role, names, file)
     return list(names).index(wanted)
@@ -594,25 +596,25 @@ def _by_position(
 ) -> None:
     if "user" in columns and "item" in columns:
         return
-    if "user" in columns or "item" in columns:
-        raise DataError(
-            f"{file} has no header, so both ",
-            Argument("user"),
-            " and ",
-            Argument("item"),
-            " must be given by position or neither; one was. Give both.",
-        )
-    if not 2 <= len(names) <= 4:
-        raise DataError(
-            "A file without header must have 2 to 4 columns (user, item, rating, timestamp) to be read "
-            f"unasked; {file} has {len(names)}. Say which columns are meant by position (",
-            Argument("user", 0),
-            ", ",
-            Argument("item", 1),
-            ", …), or correct ",
-            Argument("delimiter"),
-            ".",
-        )
+    DataError.unless(
+        "user" not in columns and "item" not in columns,
+        f"{file} has no header, so both ",
+        Argument("user"),
+        " and ",
+        Argument("item"),
+        " must be given by position or neither; one was. Give both.",
+    )
+    DataError.unless(
+        2 <= len(names) <= 4,
+        "A file without header must have 2 to 4 columns (user, item, rating, timestamp) to be read "
+        f"unasked; {file} has {len(names)}. Say which columns are meant by position (",
+        Argument("user", 0),
+        ", ",
+        Argument("item", 1),
+        ", …), or correct ",
+        Argument("delimiter"),
+        ".",
+    )
     taken = set(columns.values())
     for position, role in enumerate(_POSITIONAL[: len(names)]):
         if role not in columns and position not in taken and asked[role] != IGNORE:

@@ -32,30 +32,28 @@ class Split:
     """What `fit` may choose by, where files give some: the users of train, no pair of train or `held_out`."""
 
     def __post_init__(self) -> None:
-        if not self.train.items == self.histories.items == self.held_out.items:
-            raise DataError(
-                "Train, histories and held-out interactions must be over the same items; they are over "
-                f"{self.train.n_items:,}, {self.histories.n_items:,} and {self.held_out.n_items:,}. "
-                "Bring them onto one vocabulary with `.onto(items=…)`."
-            )
-        if self.histories.users != self.held_out.users:
-            raise DataError(
-                "Held-out interactions must have the same rows as the histories; "
-                f"{self.held_out.n_users:,} and {self.histories.n_users:,} users differ. "
-                "Use the split `Files`, which aligns them."
-            )
-        if not self.held_out.n_interactions:
-            raise DataError(
-                "Something must be held out to evaluate on; nothing was. Hold out more, or give a test file."
-            )
-        self._refuse_overlap("Histories", self.histories, self.held_out.rows())
+        DataError.unless(
+            self.train.items == self.histories.items == self.held_out.items,
+            "Train, histories and held-out interactions must be over the same items; they are over "
+            f"{self.train.n_items:,}, {self.histories.n_items:,} and {self.held_out.n_items:,}. "
+            "Bring them onto one vocabulary with `.onto(items=…)`.",
+        )
+        DataError.unless(
+            self.histories.users == self.held_out.users,
+            "Held-out interactions must have the same rows as the histories; "
+            f"{self.held_out.n_users:,} and {self.histories.n_users:,} users differ. "
+            "Use the split `Files`, which aligns them.",
+        )
+        DataError.unless(
+            self.held_out.n_interactions,
+            "Something must be held out to evaluate on; nothing was. Hold out more, or give a test file.",
+        )
+        self._refuse_overlap("Histories", self.histories)
         if self.train is not self.histories:
-            rows = self.train.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
-            self._refuse_overlap("Train", self.train, rows)
+            self._refuse_overlap("Train", self.train)
         if self.validation is not None:
             _refuse_common_pairs(self.train, self.validation)
-            rows = self.validation.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
-            self._refuse_overlap("Validation", self.validation, rows)
+            self._refuse_overlap("Validation", self.validation)
 
     @classmethod
     def of_mask(
@@ -90,8 +88,9 @@ class Split:
         new = self.validation.keep(~self.histories.contains(rows, columns))
         return together(self.histories, new) if new.n_interactions else "history"
 
-    def _refuse_overlap(self, name: str, seen: Interactions, rows: NDArray[Any]) -> None:
-        """Raise `DataError` when a held-out pair is in `seen`, where its user has the given row (−1: none)."""
+    def _refuse_overlap(self, name: str, seen: Interactions) -> None:
+        """Raise `DataError` when a held-out pair is in `seen`, whose users may be others."""
+        rows = seen.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
         columns = self.held_out.matrix.indices
         overlap = (rows >= 0) & seen.contains(rows, columns)
         if overlap.any():
@@ -160,11 +159,11 @@ def joined_items(*parts: Interactions) -> Vocabulary:
     vocabularies = [part.items for part in parts]
     if all(vocabulary == vocabularies[0] for vocabulary in vocabularies):
         return vocabularies[0]
-    if len({vocabulary.kind for vocabulary in vocabularies}) > 1:
-        raise DataError(
-            "Labels must be of one type in all files; some are integers and some are strings. "
-            "Read all files with the same `labels` option."
-        )
+    DataError.unless(
+        len({vocabulary.kind for vocabulary in vocabularies}) == 1,
+        "Labels must be of one type in all files; some are integers and some are strings. "
+        "Read all files with the same `labels` option.",
+    )
     return Vocabulary(pl.concat([vocabulary.series for vocabulary in vocabularies]).unique().sort())
 
 
@@ -177,32 +176,31 @@ def together(one: Interactions, other: Interactions) -> Interactions:
     rows = np.concatenate([one.rows(), other.rows()])
     columns = np.concatenate([one.matrix.indices, other.matrix.indices])
     entries = np.lexsort((columns, rows))
+
+    def both(ours: NDArray[Any] | None, theirs: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if ours is None or theirs is None else np.concatenate([ours, theirs])[entries]
+
     starts = np.concatenate([[0], np.cumsum(one.user_degrees + other.user_degrees)])
+    times, order = both(one.timestamps, other.timestamps), both(one.order, other.order)
+    if order is not None and len(np.unique(order)) < len(order):
+        order = None
     weights = np.concatenate([one.matrix.data, other.matrix.data])[entries]
-    times = order = None
-    if one.timestamps is not None and other.timestamps is not None:
-        times = np.concatenate([one.timestamps, other.timestamps])[entries]
-    if one.order is not None and other.order is not None:
-        order = np.concatenate([one.order, other.order])[entries]
-        if len(np.unique(order)) < len(order):
-            order = None
     matrix = sparse.csr_array((weights, columns[entries], starts), shape=one.matrix.shape)
     return Interactions(matrix, one.users, one.items, times, order)
 
 
 def _refuse_common_pairs(one: Interactions, other: Interactions) -> None:
     """Raise `DataError` unless both have the same users and items and no pair in common."""
-    if one.users != other.users or one.items != other.items:
-        raise DataError(
-            "Interactions must have the same users and items to be put together; they differ. Bring one onto "
-            "the other's vocabularies with `.onto(users=…, items=…)`."
-        )
-    both = one.contains(other.rows(), other.matrix.indices)
-    if both.any():
-        raise DataError(
-            f"Train and validation interactions must not overlap; {int(both.sum()):,} pairs are in both. Remove "
-            "them from one side."
-        )
+    DataError.unless(
+        one.users == other.users and one.items == other.items,
+        "Interactions must have the same users and items to be put together; they differ. Bring one onto "
+        "the other's vocabularies with `.onto(users=…, items=…)`.",
+    )
+    n_common = int(one.contains(other.rows(), other.matrix.indices).sum())
+    DataError.unless(
+        not n_common,
+        f"Train and validation interactions must not overlap; {n_common:,} pairs are in both. Remove them from one side.",
+    )
 
 
 def k_core(data: Interactions, *, users: int = 1, items: int = 1) -> Interactions:
@@ -219,10 +217,10 @@ def k_core(data: Interactions, *, users: int = 1, items: int = 1) -> Interaction
         if not weak.any():
             break
         kept &= ~weak
-    if not kept.any():
-        raise DataError(
-            f"No user with {users} items and item with {items} users is left of {data!r}. Lower the thresholds."
-        )
+    DataError.unless(
+        kept.any(),
+        f"No user with {users} items and item with {items} users is left of {data!r}. Lower the thresholds.",
+    )
     smaller = data.keep(kept)
     present = Vocabulary(data.items.take(np.flatnonzero(item_counts >= max(1, items))).series)
     return smaller.take_users(user_counts >= max(1, users)).onto(items=present)

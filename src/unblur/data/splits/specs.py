@@ -73,19 +73,18 @@ class Files:
         The later part is the one in which most users' mean time is later. Raises `RecipeError` where no validation
         part is named, and for a part that is not there or has no times.
         """
-        if self.validation is None:
+        train, held_out, validation = self._aligned(parts)
+        if validation is None:
             raise RecipeError(
                 "Parts are put in order where there is a validation part; none is named. Name it with "
                 "split.validation=NAME."
             )
-        train, held_out, validation = self._aligned(parts)
-        assert validation is not None  # it is named
-        if any(part.timestamps is None for part in (train, held_out, validation)):
-            raise RecipeError(
-                "The strict protocol puts validation and held-out part in the order of time, so all parts need "
-                "timestamps; some have none. Choose a reading that has them (data.reading=NAME), or leave "
-                "validation out: split.validation=off."
-            )
+        RecipeError.unless(
+            all(part.timestamps is not None for part in (train, held_out, validation)),
+            "The strict protocol puts validation and held-out part in the order of time, so all parts need "
+            "timestamps; some have none. Choose a reading that has them (data.reading=NAME), or leave "
+            "validation out: split.validation=off.",
+        )
         first, last = (self.validation, validation), (self.held_out, held_out)
         share = later_share(validation, held_out)
         if share < 0.5:
@@ -109,10 +108,12 @@ class Files:
         return train, held_out, None if validation is None else _over(train, validation, "validation items")
 
 
+@spec
 class OnePart(ABC):
     """A way to split that needs no more than one log."""
 
-    part: str | None
+    part: str | None = None
+    """Which part of the data is split; may be left out where there is just one."""
 
     def apply(self, data: Interactions | Mapping[str, Interactions], rng: RNG | None = None) -> Split:
         """The split of `data`, or of the `part` of it, drawn from `rng` where there is chance in it.
@@ -128,11 +129,11 @@ class OnePart(ABC):
     def _chosen(self, parts: Mapping[str, Interactions]) -> Interactions:
         if self.part is not None:
             return _part(parts, self.part, "part")
-        if len(parts) != 1:
-            raise RecipeError(
-                f"One part of the data is split; there are {len(parts)}: {some(sorted(parts))}. "
-                "Name one with split.part=NAME."
-            )
+        RecipeError.unless(
+            len(parts) == 1,
+            f"One part of the data is split; there are {len(parts)}: {some(sorted(parts))}. "
+            "Name one with split.part=NAME.",
+        )
         return next(iter(parts.values()))
 
 
@@ -145,8 +146,6 @@ class Random(OnePart):
     """The share of each user's items that is held out; one is always left."""
     n: PositiveInt | None = None
     """How many items of each user are held out, in place of a share."""
-    part: str | None = None
-    """Which part of the data is split; may be left out where there is just one."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         draw = generator(rng).random(data.n_interactions)
@@ -167,8 +166,6 @@ class Block(OnePart):
     kind: ClassVar[str] = "block"
     fraction: Fraction = 0.2
     """The share of each user's items that is held out; one is always left."""
-    part: str | None = None
-    """Which part of the data is split; may be left out where there is just one."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         starts, degrees = generator(rng).random(data.n_users), data.user_degrees
@@ -186,8 +183,6 @@ class LeaveLast(OnePart):
     kind: ClassVar[str] = "leave-last"
     n: PositiveInt = 1
     """How many; one item is always left."""
-    part: str | None = None
-    """Which part of the data is split; may be left out where there is just one."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         held = hold_out_last(data, times_of(data), self.n)
@@ -206,13 +201,12 @@ class Time(OnePart):
     """The share of all interactions, the latest ones, that is held out."""
     after: int | None = None
     """The moment itself, in the unit of the data, in place of a share."""
-    part: str | None = None
-    """Which part of the data is split; may be left out where there is just one."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         times = times_of(data)
-        if not len(times):
-            raise DataError("A split by time needs interactions; there are none. Check what was read.")
+        DataError.unless(
+            len(times), "A split by time needs interactions; there are none. Check what was read."
+        )
         moment = self.after
         if moment is None:
             moment = int(np.quantile(times, 1 - self.fraction, method="lower"))
@@ -235,17 +229,15 @@ class Users(OnePart):
     """The share of users that is kept out of train."""
     held_out_fraction: Fraction = 0.2
     """The share of those users' items that is held out."""
-    part: str | None = None
-    """Which part of the data is split; may be left out where there is just one."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         chance = generator(rng)
         chosen = np.zeros(data.n_users, dtype=bool)
         chosen[chance.permutation(data.n_users)[: max(1, round(self.fraction * data.n_users))]] = True
-        if chosen.all():
-            raise DataError(
-                f"Some users must stay in train; {self.fraction} of {data.n_users:,} takes all. Lower `fraction`."
-            )
+        DataError.unless(
+            not chosen.all(),
+            f"Some users must stay in train; {self.fraction} of {data.n_users:,} takes all. Lower `fraction`.",
+        )
         shown = Random(fraction=self.held_out_fraction).apply(data.take_users(chosen), chance)
         method = (
             f"by user, {self.fraction:.0%} of users, {self.held_out_fraction:.0%} of their items held out"
@@ -271,16 +263,14 @@ class Ratio(OnePart):
     """``random``, or ``time``: train is the earliest, the held-out part the latest."""
     by: Literal["user", "all"] = "user"
     """Whether shares are of each user's interactions or of the whole log."""
-    part: str | None = None
-    """Which part of the data is split; may be left out where there is just one."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         shares = (1 - self.validation - self.held_out, self.validation, self.held_out)
-        if self.validation + self.held_out >= 1:
-            raise DataError(
-                "`validation` and `held_out` must be shares of the whole, the second above 0, that leave something to "
-                f"train; saw {self.validation!r} and {self.held_out!r}. Give, say, 0.1 and 0.1."
-            )
+        DataError.unless(
+            self.validation + self.held_out < 1,
+            "`validation` and `held_out` must be shares of the whole, the second above 0, that leave something to "
+            f"train; saw {self.validation!r} and {self.held_out!r}. Give, say, 0.1 and 0.1.",
+        )
         totals = data.user_degrees if self.by == "user" else np.array([data.n_interactions])
         middle, last = (np.floor(share * totals + _ALMOST).astype(np.int64) for share in shares[1:])
         last += (last == 0) & (totals - middle > 1)
@@ -304,8 +294,6 @@ class LeaveOneOut(OnePart):
     """What is last: in ``time``, or in a ``random`` order."""
     validation: bool = True
     """Whether there is a validation part."""
-    part: str | None = None
-    """Which part of the data is split; may be left out where there is just one."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         middle = ((data.user_degrees > 2) & self.validation).astype(np.int64)
@@ -322,11 +310,11 @@ SPLITTINGS: Mapping[str, type[Splitting]] = {
 
 
 def _part(parts: Mapping[str, Interactions], name: str, role: str) -> Interactions:
-    if name not in parts:
-        raise RecipeError(
-            f"The data must have a part {name!r} ({role} of the split); there is {some(sorted(parts))}."
-            f"{nearest(name, parts)} Name another part, or hold interactions out with split.kind=random."
-        )
+    RecipeError.unless(
+        name in parts,
+        f"The data must have a part {name!r} ({role} of the split); there is {some(sorted(parts))}."
+        f"{nearest(name, parts)} Name another part, or hold interactions out with split.kind=random.",
+    )
     return parts[name]
 
 
@@ -334,11 +322,11 @@ def _over(train: Interactions, part: Interactions, what: str) -> Interactions:
     """The part over the users and items of train. Raises `DataError` for users with pairs that train has not."""
     unknown = train.users.positions_or_missing(part.users) < 0
     strangers = part.users.series.filter(unknown & (part.user_degrees > 0))
-    if len(strangers):
-        raise DataError(
-            f"Every user with {what} must be in the histories; {len(strangers):,} are not: "
-            f"{some(strangers.to_list())}. Add their histories to train, or leave them out."
-        )
+    DataError.unless(
+        strangers.is_empty(),
+        f"Every user with {what} must be in the histories; {len(strangers):,} are not: "
+        f"{some(strangers.to_list())}. Add their histories to train, or leave them out.",
+    )
     return part.onto(users=train.users, items=train.items, unknown="ignore")
 
 

@@ -34,8 +34,7 @@ from benchmarks.measuring import measured
 from unblur.data.catalogue.copies import load
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
-from unblur.data.splits import Random
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Random, Split
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.diffusion.objective import StepChoice
 from unblur.models.diffusion.sampling import denoise, reverse_chain

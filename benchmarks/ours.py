@@ -8,8 +8,7 @@ import numpy as np
 
 from unblur import Interactions
 from unblur.data.catalogue.generation import generated
-from unblur.data.splits import Files, Random
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Files, Random, Split
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.searching import RankingJudge

@@ -19,7 +19,7 @@ def write(path: str, n_rows: int, labels: str) -> dict[str, Any]:
     import polars as pl
 
     from unblur.data.catalogue.generation import generated
-    from unblur.data.files.writing import write_parquet
+    from unblur.data.files import write_parquet
 
     data = generated(max(10, n_rows // 80), max(400, n_rows // 400), n_rows, rng=0)
     order = np.random.default_rng(1).permutation(n_rows)

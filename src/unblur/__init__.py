@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Interactions as Interactions
-    from unblur.data.splits.sets import Split as Split
+    from unblur.data.splits import Split as Split
     from unblur.data.vocabulary import Vocabulary as Vocabulary
     from unblur.models.diffusion.diffrec import DiffRec as DiffRec, LatentDiffRec as LatentDiffRec
     from unblur.models.linear.ease import EASE as EASE

@@ -14,7 +14,7 @@ from scipy import sparse
 from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
 from unblur.progress import Progress, Run, silent

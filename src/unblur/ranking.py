@@ -71,7 +71,7 @@ class Ranking:
 
     def write_parquet(self, path: str | Path) -> None:
         """Write `to_frame` to a Parquet file, whole or not at all; an existing file is replaced."""
-        from unblur.data.files.writing import write_parquet
+        from unblur.data.files import write_parquet
 
         write_parquet(self.to_frame(), path)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from scipy import sparse
 
-from unblur.data.files.reading import read
+from unblur.data.files import read
 from unblur.errors import DataError
 
 

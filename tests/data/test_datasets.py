@@ -9,7 +9,7 @@ import pytest
 from unblur import Interactions
 from unblur.data import catalogue as datasets
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, NamedReading
-from unblur.data.files.writing import write
+from unblur.data.files import write
 from unblur.errors import CapabilityError, DataError
 
 TRAIN = Interactions.from_pairs([0, 0, 1, 2], [0, 1, 1, 3], timestamps=[4, 5, 6, 7])

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from unblur import Interactions
 from unblur.cli.datasets import app
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, NamedReading
-from unblur.data.files.writing import write
+from unblur.data.files import write
 from unblur.errors import CapabilityError, DataError
 
 DATA = Interactions.from_pairs([1, 2], [3, 4])

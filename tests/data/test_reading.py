@@ -10,8 +10,7 @@ import pytest
 from scipy import sparse
 
 from unblur import Interactions
-from unblur.data.files.reading import read, read_split_folder
-from unblur.data.files.writing import write
+from unblur.data.files import read, read_split_folder, write
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
 

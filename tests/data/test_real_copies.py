@@ -10,8 +10,7 @@ from scipy import sparse
 from unblur import Interactions
 from unblur.data import catalogue as datasets
 from unblur.data.catalogue.listing import DATASETS
-from unblur.data.files.reading import read
-from unblur.data.files.writing import write
+from unblur.data.files import read, write
 from unblur.data.splits import Files
 from unblur.errors import DataError
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from unblur import Interactions
-from unblur.data.files.reading import read
-from unblur.data.files.writing import write, write_parquet
+from unblur.data.files import read, write, write_parquet
 from unblur.errors import DataError
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -152,7 +151,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unblur.data.files.writing.os.fsync", full)
+    monkeypatch.setattr("unblur.data.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_parquet(data.to_frame(), tmp_path / "log.parquet")
     assert (tmp_path / "log.parquet").read_bytes() == before

@@ -12,9 +12,22 @@ from hypothesis import assume, given, strategies as st
 
 from tests.data.events import Label, Pair, contents, interactions
 from unblur.data.interactions import Interactions
-from unblur.data.splits import Block, Files, LeaveLast, Random, Ratio, Time, Users, k_core
-from unblur.data.splits.sets import Split, joined_items, later_share, together
-from unblur.data.splits.specs import SPLITTINGS, OnePart
+from unblur.data.splits import (
+    SPLITTINGS,
+    Block,
+    Files,
+    LeaveLast,
+    OnePart,
+    Random,
+    Ratio,
+    Split,
+    Time,
+    Users,
+    joined_items,
+    k_core,
+    later_share,
+    together,
+)
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, SpecError, VocabularyMismatch
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits import LeaveOneOut, Ratio
-from unblur.data.splits.sets import Split
+from unblur.data.splits import LeaveOneOut, Ratio, Split
 from unblur.errors import DataError
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
-from unblur.data.splits import Random
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Random, Split
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.experiment.searching import RankingJudge, metric_of

@@ -10,8 +10,7 @@ import pytest
 
 from unblur import experiment
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
-from unblur.data.splits.specs import Random
+from unblur.data.splits import Random, Split
 from unblur.errors import RecipeError
 from unblur.experiment import provenance, searching
 from unblur.experiment.measuring import measure

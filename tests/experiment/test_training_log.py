@@ -4,7 +4,7 @@ from pathlib import Path
 
 from unblur import experiment
 from unblur.data.catalogue.generation import demo_interactions
-from unblur.data.files.writing import write_parquet
+from unblur.data.files import write_parquet
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.training_log import TrainingLog
 from unblur.progress import ProgressEvent, silent

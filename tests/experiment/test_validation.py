@@ -7,8 +7,7 @@ import pytest
 
 from unblur.data.catalogue.generation import demo_interactions, generated
 from unblur.data.interactions import Interactions
-from unblur.data.splits import Random
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Random, Split
 from unblur.errors import DataError, RecipeError
 from unblur.experiment.validation import dispersion, hold_outs
 from unblur.tuning.settings import Validation, ValidationData

@@ -12,8 +12,7 @@ import pytest
 
 from unblur import experiment
 from unblur.data.interactions import Interactions
-from unblur.data.splits import LeaveLast, together
-from unblur.data.splits.specs import Files
+from unblur.data.splits import Files, LeaveLast, together
 from unblur.errors import DataError, RecipeError
 from unblur.experiment.measuring import measure
 from unblur.experiment.ranking import prepare

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.linalg import svd
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.errors import SpecError
 from unblur.models.linear.factors import TruncatedSVD
 from unblur.models.neural.neumf import NeuMF, PairNetwork, _Sides

@@ -12,8 +12,7 @@ import torch
 
 from tests.synthesis.small import DIFFUSION, VAE
 from unblur.data.interactions import Interactions
-from unblur.data.splits import Users
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split, Users
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError
 from unblur.experiment.recipe.library import load_recipe, shipped

@@ -164,7 +164,7 @@ def _read_notes(files: dict[str, Path | None], reading: dict[str, Any]) -> list[
 def _write(found: Audit, out: Path) -> None:
     """The folder with the page and the figures, whole or not at all."""
     from unblur.audit.page import audit_document
-    from unblur.data.files.writing import replacing_folder
+    from unblur.data.files import replacing_folder
     from unblur.document.html import as_html
 
     texts = {"report.json": found.to_json(), "report.html": as_html(audit_document(found))}

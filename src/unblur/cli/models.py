@@ -109,7 +109,7 @@ def evaluate(
         )
     print_report(report)
     if out is not None:
-        from unblur.data.files.writing import replacing
+        from unblur.data.files import replacing
 
         with replacing(out) as stream:
             stream.write(report.to_json().encode())

@@ -137,7 +137,7 @@ def translate(
     terminal.note(*(f"note: {remark}" for remark in translation.notes))
     print(text, end="")
     if out is not None:
-        from unblur.data.files.writing import replacing
+        from unblur.data.files import replacing
 
         with replacing(out) as stream:
             stream.write(text.encode())

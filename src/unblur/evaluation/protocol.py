@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveInt, field_validator
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.evaluation.metrics import LIST_METRICS, PerUser, check_metric, exposure, metric_at, per_user
 from unblur.evaluation.report import Measurement, find_measurement

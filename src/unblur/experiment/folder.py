@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unblur.data.files.writing import replacing_folder, write_parquet
+from unblur.data.files import replacing_folder, write_parquet
 from unblur.errors import ArtifactError
 
 if TYPE_CHECKING:

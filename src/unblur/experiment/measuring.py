@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
-from unblur.data.files.writing import replacing
+from unblur.data.files import replacing
 from unblur.data.interactions import Interactions
 from unblur.document.html import as_html
 from unblur.errors import ArtifactError, RecipeError

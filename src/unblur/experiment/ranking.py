@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
-from unblur.data.splits.specs import SPLITTINGS, Files, Random, Splitting
+from unblur.data.splits import SPLITTINGS, Files, Random, Split, Splitting
 from unblur.document.blocks import Document
 from unblur.errors import RecipeError, SpecError, nearest
 from unblur.evaluation.metrics import exposure

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unblur.data import catalogue as datasets, files as sources
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import k_core
+from unblur.data.splits import k_core
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import RecipeError, some
 from unblur.experiment.recipe.parts import Data, Reading

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unblur.data.interactions import Interactions, Unknown
-from unblur.data.splits.sets import Split
-from unblur.data.splits.specs import Files
+from unblur.data.splits import Files, Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report

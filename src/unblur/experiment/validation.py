@@ -34,8 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
-from unblur.data.splits.specs import Block, Files, Random, Splitting
+from unblur.data.splits import Block, Files, Random, Split, Splitting
 from unblur.errors import RecipeError
 from unblur.fitted import FittedSpec
 from unblur.randomness import RNG, streams

@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
 
-from unblur.data.files.writing import replacing_folder, sha256_of
+from unblur.data.files import replacing_folder, sha256_of
 from unblur.errors import ArtifactError, some
 from unblur.fitted import Tensors
 

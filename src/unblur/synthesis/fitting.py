@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.data.splits.sets import Split, hold_out_last
+from unblur.data.splits import Split, hold_out_last
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import per_user
 from unblur.fitted import StoppingData

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unblur.data.files.writing import replacing, replacing_folder, write
+from unblur.data.files import replacing, replacing_folder, write
 from unblur.data.interactions import Interactions
 from unblur.document.blocks import Document, Listing, Paragraph, Section
 from unblur.document.markdown import as_markdown

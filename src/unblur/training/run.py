@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.errors import DataError
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, Run, StoppingData

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split, hold_out_last
+from unblur.data.splits import Split, hold_out_last
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import per_user
 from unblur.randomness import RNG, generator

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from unblur.data.splits.specs import SPLITTINGS, Block, LeaveLast, Random, Time, Users
+from unblur.data.splits import SPLITTINGS, Block, LeaveLast, Random, Time, Users
 from unblur.errors import RecipeError
 from unblur.experiment.ranking import RankingTask
 from unblur.experiment.recipe.library import load_recipe, shipped

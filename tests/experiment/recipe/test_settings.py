@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from unblur.data.splits.specs import LeaveLast, Random
+from unblur.data.splits import LeaveLast, Random
 from unblur.errors import RecipeError
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import parse_setting, parse_settings

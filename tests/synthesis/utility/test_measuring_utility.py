@@ -11,7 +11,7 @@ import pytest
 
 from tests.synthesis.utility.rated import N_ITEMS, ByItem, rated
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.errors import DataError
 from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.protocol import RankingProtocol

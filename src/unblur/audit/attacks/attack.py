@@ -18,7 +18,7 @@ from scipy import sparse
 from unblur.audit.attacks.rates import NO_CONTROL, Unmeasured, too_few
 from unblur.audit.conclusions import Conclusion, Finding, Gates
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import joined_items
+from unblur.data.splits import joined_items
 from unblur.document.blocks import Paragraph, Section
 from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.progress import Progress

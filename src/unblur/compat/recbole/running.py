@@ -32,9 +32,9 @@ from unblur.compat.recbole.configuration import (
     whole,
 )
 from unblur.compat.recbole.recipe import measured_by, recipe_of, valid_metric
-from unblur.data.files.writing import replacing
+from unblur.data.files import replacing
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, nearest
 from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.measuring import Outcome

@@ -20,8 +20,7 @@ from typing import Any, BinaryIO
 
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, Download, NamedReading, dataset
-from unblur.data.files.reading import split_files
-from unblur.data.files.writing import replacing, sha256_of
+from unblur.data.files import replacing, sha256_of, split_files
 from unblur.data.formats.opening import contents_of
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from unblur.data.splits.specs import Files
+from unblur.data.splits import Files
 from unblur.errors import RecipeError, nearest
 from unblur.experiment.ranking import RankingTask, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.evaluation.metrics import (
     LIST_METRICS,

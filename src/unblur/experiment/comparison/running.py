@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from unblur.data.files.writing import replacing, write_parquet
+from unblur.data.files import replacing, write_parquet
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, CapabilityError, DataError, RecipeError, UnblurError, some
 from unblur.experiment.comparison.entries import Entry, Lineup

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, DataError, VocabularyMismatch
 from unblur.evaluation.metrics import parse_metric

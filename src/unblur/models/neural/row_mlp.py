@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
 from unblur.models.neural.acceleration import faster

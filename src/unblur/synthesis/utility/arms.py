@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.errors import DataError
 from unblur.evaluation.metrics import PerUser, discount, metric_at
 from unblur.evaluation.protocol import RankingProtocol

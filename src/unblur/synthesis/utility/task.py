@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import joined_items
+from unblur.data.splits import joined_items
 from unblur.document.blocks import Document
 from unblur.errors import RecipeError, some
 from unblur.evaluation.metrics import PerUser

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits.sets import Split
+from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
 from unblur.randomness import streams

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError
+from unblur.errors import DataError, VocabularyMismatch
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import polars as pl
     import torch
 
+
+Excluded: TypeAlias = Literal["history"] | Interactions | None
+"""The items that a row is not recommended: those of the row itself, those of rows with the same users, or none."""
 
 _BLOCK = 16
 _MANY = 4
@@ -97,6 +100,19 @@ class Explanation:
         return pl.DataFrame({"item": self.history.series, "share": self.shares})
 
 
+def excluded_rows(exclude: Excluded, histories: Interactions) -> Interactions | None:
+    """The rows whose items are left out for `histories`; of the same users and items, or an error says so."""
+    if isinstance(exclude, str) and exclude != "history":
+        raise DataError(f'`exclude` must be "history", Interactions or None; saw {exclude!r}.')
+    rows = histories if isinstance(exclude, str) else exclude
+    if rows is not None and (rows.users != histories.users or rows.items != histories.items):
+        raise VocabularyMismatch(
+            f"`exclude` must have the users of the histories and the items of the model; it has {rows.users!r} "
+            f"and {rows.items!r}. Bring it onto them with `.onto(users=…, items=…)`."
+        )
+    return rows
+
+
 def rank_rows(
     score: Callable[[Interactions], NDArray[np.float32]],
     histories: Interactions,
@@ -115,6 +131,8 @@ def rank_rows(
     - `candidates`: the positions to choose from, in order; all where `None`.
     - `side_by_side`: whether batches are scored in threads, one for each.
     """
+    if size < 1:
+        raise DataError(f"`batch_size` must be at least 1; saw {size}.")
     n_users = histories.n_users
     positions = np.full((n_users, k), -1, dtype=np.int32)
     best = np.full((n_users, k), -np.inf, dtype=np.float32)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, final, runtime_checkable
+from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,7 @@ from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
 from unblur.progress import Progress, Run as Run, silent
 from unblur.randomness import RNG as RNG
-from unblur.ranking import Explanation, Ranking, rank_rows
+from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows
 from unblur.saving.models import load_as, save
 
 
@@ -114,7 +114,7 @@ class Recommender(Fitted[S_co], ABC):
         histories: Interactions,
         *,
         k: int,
-        exclude: Literal["history"] | Interactions | None = "history",
+        exclude: Excluded = "history",
         candidates: ArrayLike | None = None,
         unknown_items: Unknown = "raise",
         batch_size: int | None = None,
@@ -148,24 +148,14 @@ class Recommender(Fitted[S_co], ABC):
             raise DataError(
                 f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}."
             )
-        if isinstance(exclude, str) and exclude != "history":
-            raise DataError(f'`exclude` must be "history", Interactions or None; saw {exclude!r}.')
-        excluded = histories if isinstance(exclude, str) else exclude
-        if excluded is not None and (excluded.users != histories.users or excluded.items != self.items):
-            raise DataError(
-                f"`exclude` must have the users of the histories and the items of the model; it has {excluded.users!r} "
-                f"and {excluded.items!r}. Bring it onto them with `.onto(users=…, items=…)`."
-            )
-        size = self.batch if batch_size is None else batch_size
-        if size < 1:
-            raise DataError(f"`batch_size` must be at least 1; saw {batch_size!r}.")
+        excluded = excluded_rows(exclude, histories)
         positions, best = rank_rows(
             self.score,
             histories,
             k,
             hidden=excluded,
             candidates=chosen,
-            size=size,
+            size=self.batch if batch_size is None else batch_size,
             side_by_side=self.in_threads and self.device == "cpu",
             progress=progress,
         )

@@ -228,7 +228,6 @@ def spec(cls: type[T], /) -> type[T]: ...
 @overload
 def spec(
     *,
-    config: Mapping[str, Any] = ...,
     renamed: Mapping[str, str] = ...,
     dropped: Mapping[str, Any] = ...,
 ) -> Callable[[type[T]], type[T]]: ...
@@ -237,7 +236,6 @@ def spec(
     cls: type[T] | None = None,
     /,
     *,
-    config: Mapping[str, Any] | None = None,
     renamed: Mapping[str, str] | None = None,
     dropped: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -252,7 +250,6 @@ def spec(
 
     def decorate(target: type[T]) -> type[T]:
         settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_enum_values=True)
-        settings.update(cast(Any, dict(config or {})))
         made = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(target)
         construct = made.__init__
 
@@ -333,11 +330,12 @@ def _explained(cls: type[Any], problem: pydantic.ValidationError) -> SpecError:
     lines = []
     for error in problem.errors(include_url=False):
         unknown = error["type"] in ("unexpected_keyword_argument", "extra_forbidden")
-        inner, last = error["loc"][:-1], error["loc"][-1:]
-        kept = [part for part in inner if not _is_branch(part)] + [
-            p for p in last if unknown or not _is_branch(p)
-        ]
-        where = ".".join(str(part) for part in kept)
+        last = len(error["loc"]) - 1
+        where = ".".join(
+            str(part)
+            for depth, part in enumerate(error["loc"])
+            if not _is_branch(part) or (unknown and depth == last)
+        )
         if unknown:
             options = _names_at(cls, error["loc"][:-1])
             hint = nearest(str(error["loc"][-1]), options)

@@ -251,7 +251,7 @@ def test_what_cannot_be_evaluated_is_refused(split: Split, model: CommonUsers) -
         protocol.evaluate(protocol, split)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="`batch_size` must be at least 1; saw 0"):
         protocol.evaluate(model, split, batch_size=0)
-    with pytest.raises(DataError, match="`exclude` must have the 120 rows"):
+    with pytest.raises(DataError, match="`exclude` must have the users of the histories"):
         protocol.evaluate(model, split, exclude=split.histories.take_users(slice(5)))
     with pytest.raises(DataError, match="must be \"history\", Interactions or None; saw 'histroy'"):
         protocol.evaluate(model, split, exclude="histroy")  # type: ignore[arg-type]

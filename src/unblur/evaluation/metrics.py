@@ -83,35 +83,11 @@ def judge(
     `DataError` where shapes disagree, a position is outside the catalogue, or a list names an item twice.
     """
     n_users, n_items = held_out.shape
-    _check_positions(positions, n_users, n_items)
-    if popularity is not None and popularity.shape != (n_items,):
-        raise DataError(
-            f"`popularity` must have one count for each of {n_items:,} items; saw shape {popularity.shape}."
-        )
-    relevance = _canonical(held_out)
-    relevant = np.diff(relevance.indptr).astype(np.int64)
-    row = np.arange(n_users, dtype=np.int64) * n_items
-    pairs = np.repeat(row, relevant) + relevance.indices
-    places = positions + row[:, None]
-    index = np.searchsorted(pairs, places)
-    # A last pair that no place equals keeps the search of an empty table in bounds.
-    hit = (np.append(pairs, -1)[index] == places) & (positions >= 0)
-    return JudgedLists(positions, hit, relevant, None if popularity is None else popularity.astype(np.int64))
-
-
-def _canonical(matrix: sparse.csr_array) -> sparse.csr_array:
-    """The matrix with sorted columns, without duplicates and stored zeros; itself where it is so already."""
-    if matrix.has_canonical_format and bool(np.all(matrix.data != 0)):
-        return matrix
-    clean = matrix.copy()
-    clean.sum_duplicates()
-    clean.eliminate_zeros()
-    return clean
-
-
-def _check_positions(positions: NDArray[np.integer[Any]], n_users: int, n_items: int) -> None:
-    whole = np.issubdtype(positions.dtype, np.signedinteger)
-    if positions.ndim != 2 or len(positions) != n_users or not whole:
+    if (
+        positions.ndim != 2
+        or len(positions) != n_users
+        or not np.issubdtype(positions.dtype, np.signedinteger)
+    ):
         raise DataError(
             f"`positions` must be signed whole numbers with one row for each of the {n_users:,} users; "
             f"saw {positions.dtype} of shape {positions.shape}."
@@ -128,6 +104,21 @@ def _check_positions(positions: NDArray[np.integer[Any]], n_users: int, n_items:
             f"A list must not name an item twice; {int(twice.sum()):,} lists do, "
             f"the first in row {int(twice.argmax())}. Drop the repeats before measuring."
         )
+    if popularity is not None and popularity.shape != (n_items,):
+        raise DataError(
+            f"`popularity` must have one count for each of {n_items:,} items; saw shape {popularity.shape}."
+        )
+    relevance = held_out.copy()  # with sorted columns, without duplicates and stored zeros
+    relevance.sum_duplicates()
+    relevance.eliminate_zeros()
+    relevant = np.diff(relevance.indptr).astype(np.int64)
+    row = np.arange(n_users, dtype=np.int64) * n_items
+    pairs = np.repeat(row, relevant) + relevance.indices
+    places = positions + row[:, None]
+    index = np.searchsorted(pairs, places)
+    # A last pair that no place equals keeps the search of an empty table in bounds.
+    hit = (np.append(pairs, -1)[index] == places) & (positions >= 0)
+    return JudgedLists(positions, hit, relevant, None if popularity is None else popularity.astype(np.int64))
 
 
 # --------------------------------------------------------------------------------------------------- metrics

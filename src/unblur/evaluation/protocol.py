@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,13 @@ from unblur.evaluation.report import Measurement, find_measurement
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
-from unblur.ranking import Ranking, rank_rows
+from unblur.ranking import Excluded, Ranking, excluded_rows, rank_rows
 from unblur.recommender import Recommender, Scorer
 from unblur.spec import spec
 
 if TYPE_CHECKING:
     import polars as pl
 
-Excluded: TypeAlias = Literal["history"] | Interactions | None
 _BATCH = 1024
 
 
@@ -139,17 +138,18 @@ class RankingProtocol:
             raise DataError(
                 f"A cut-off must not exceed the {split.held_out.n_items:,} items; saw {longest}. Lower it."
             )
-        if batch_size is not None and batch_size < 1:
-            raise DataError(f"`batch_size` must be at least 1; saw {batch_size}.")
-        _check_excluded(exclude, split.histories)
+        excluded = excluded_rows(exclude, split.histories)
         counted = self.counted(split)
         histories = _rows(split.histories, counted)
-        hidden = _rows(exclude, counted) if isinstance(exclude, Interactions) else exclude
+        hidden = excluded
+        if excluded is not None:
+            hidden = histories if excluded is split.histories else _rows(excluded, counted)
         if isinstance(scorer, Recommender):
             return scorer.recommend(
                 histories, k=longest, exclude=hidden, batch_size=batch_size, progress=progress
             )
-        return _rank(scorer, histories, longest, hidden, batch_size or _BATCH, progress)
+        size = _BATCH if batch_size is None else batch_size
+        return _rank(scorer, histories, longest, hidden, size, progress)
 
     def measure(self, ranking: Ranking, split: Split, *, rng: RNG | None = None) -> Evaluation:
         """Every metric at every cut-off for lists that `rank` made, with intervals drawn from `rng`.
@@ -217,17 +217,6 @@ class RankingProtocol:
         return tuple(notes)
 
 
-def _check_excluded(exclude: Excluded, histories: Interactions) -> None:
-    if isinstance(exclude, Interactions):
-        if exclude.users != histories.users or exclude.items != histories.items:
-            raise VocabularyMismatch(
-                f"`exclude` must have the {histories.n_users:,} rows and {histories.n_items:,} items of the "
-                "split's histories; it has others. Bring it onto them with `.onto(users=…, items=…)`."
-            )
-    elif exclude not in ("history", None):
-        raise DataError(f'`exclude` must be "history", Interactions or None; saw {exclude!r}.')
-
-
 def _rows(data: Interactions, mask: NDArray[np.bool_]) -> Interactions:
     return data if bool(mask.all()) else data.take_users(mask)
 
@@ -237,7 +226,12 @@ def _users(count: int) -> str:
 
 
 def _rank(
-    scorer: Scorer, histories: Interactions, k: int, exclude: Excluded, batch_size: int, progress: Progress
+    scorer: Scorer,
+    histories: Interactions,
+    k: int,
+    hidden: Interactions | None,
+    size: int,
+    progress: Progress,
 ) -> Ranking:
     """The best `k` items of each row by a scorer that is not one of ours; ties by item position."""
     if scorer.items != histories.items:
@@ -246,9 +240,8 @@ def _rank(
             f"The scorer must speak of the split's {histories.n_items:,} items ({some(strangers)} …); it has "
             f"{len(scorer.items):,} others. Give it `items = split.train.items`."
         )
-    hidden = histories if exclude == "history" else exclude
     positions, best = rank_rows(
-        partial(_scores, scorer), histories, k, hidden=hidden, size=batch_size, progress=progress
+        partial(_scores, scorer), histories, k, hidden=hidden, size=size, progress=progress
     )
     return Ranking(histories.users, histories.items, positions, best, np.zeros(histories.n_users, dtype=bool))
 

@@ -32,8 +32,6 @@ from unblur.tuning.points import Points
 from unblur.tuning.results import Trial
 from unblur.tuning.settings import DATABASE_NEEDS, Database, PrunerName
 
-Distributions: TypeAlias = Mapping[str, CategoricalDistribution | FloatDistribution]
-
 NUMBER = "unblur number"
 """The attribute of a trial that has a number of its own: one that is made again for a lost trial has that one's."""
 

@@ -172,8 +172,9 @@ def _in_turns(
 def stream(n_users: int, n_items: int) -> dict[str, Any]:
     """Fit SDRM to a generated set and write `n_users` synthetic users to Parquet."""
     from unblur.data.catalogue.generation import generated
+    from unblur.synthesis.autoencoder import VariationalAutoencoder
+    from unblur.synthesis.latent_diffusion import LatentDiffusion
     from unblur.synthesis.sdrm import SDRM
-    from unblur.synthesis.settings import LatentDiffusion, VariationalAutoencoder
     from unblur.synthesis.synthesizing import write_batches
 
     train = generated(20_000, n_items, 1_000_000, rng=0)

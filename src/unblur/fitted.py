@@ -141,6 +141,11 @@ class Fitted(Generic[S_co]):
             if array is not None:
                 _check(entry.name, array, entry.metadata, sizes, self.spec)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of its results must know: what they rest on, and what they do not promise."""
+        return ()
+
     def tensors(self) -> Tensors:
         """Everything learned, by name: what is saved next to the items."""
         found: dict[str, Array] = {}

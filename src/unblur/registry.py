@@ -98,10 +98,10 @@ RECOMMENDERS = Registry(
 SYNTHESIZERS = Registry(
     "synthesizer",
     {
-        "cooccurrence-walk": "unblur.synthesis.samplers.simple:CooccurrenceWalk",
-        "diffrec-sampler": "unblur.synthesis.samplers.diffrec_sampler:DiffRecSampler",
-        "flipped-users": "unblur.synthesis.samplers.simple:FlippedUsers",
-        "independent-items": "unblur.synthesis.samplers.simple:IndependentItems",
+        "cooccurrence-walk": "unblur.synthesis.samplers:CooccurrenceWalk",
+        "diffrec-sampler": "unblur.synthesis.samplers:DiffRecSampler",
+        "flipped-users": "unblur.synthesis.samplers:FlippedUsers",
+        "independent-items": "unblur.synthesis.samplers:IndependentItems",
         "multi-vae": "unblur.synthesis.sdrm:MultiVAE",
         "sdrm": "unblur.synthesis.sdrm:SDRM",
     },

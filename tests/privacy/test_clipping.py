@@ -8,9 +8,8 @@ import torch
 
 from unblur.data.interactions import Interactions
 from unblur.privacy.clipping import Uses, clipped_gradients
-from unblur.synthesis.fitting import AutoencoderLearner
-from unblur.synthesis.latent_noise import LatentDenoiser, LatentLoss
-from unblur.synthesis.settings import LatentDiffusion, VariationalAutoencoder
+from unblur.synthesis.autoencoder import AutoencoderLearner, VariationalAutoencoder
+from unblur.synthesis.latent_diffusion import CodesLearner, LatentDiffusion
 from unblur.training.learner import Moment
 
 
@@ -42,7 +41,7 @@ def check(parameters: list[torch.nn.Parameter], losses: torch.Tensor, uses: Uses
 def test_cut_gradients_of_the_autoencoder(
     log: Interactions, dense_from: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unblur.synthesis.multi_vae_network.DENSE_FROM", dense_from)
+    monkeypatch.setattr("unblur.synthesis.autoencoder.DENSE_FROM", dense_from)
     learner = AutoencoderLearner(VariationalAutoencoder(hidden=9, latent=4), log, 1, torch.device("cpu"))
     uses = Uses()
     losses = learner.each(torch.arange(51), Moment(1, 500), torch.Generator().manual_seed(1), uses)
@@ -52,8 +51,7 @@ def test_cut_gradients_of_the_autoencoder(
 @pytest.mark.parametrize("tied", [False, True])
 def test_cut_gradients_of_the_denoiser(tied: bool) -> None:
     settings = LatentDiffusion(steps=5, hidden_layers=3, tied_hidden_layers=tied, objective="noise")
-    network = LatentDenoiser(6, settings, torch.Generator().manual_seed(0))
+    learner = CodesLearner(settings, torch.randn(20, 6, generator=torch.Generator().manual_seed(1)), 0)
     uses = Uses()
-    clean = torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
-    losses = LatentLoss(settings).each(network, clean, torch.Generator().manual_seed(2), uses)
-    check(list(network.parameters()), losses, uses)
+    losses = learner.each(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(2), uses)
+    check(list(learner.network.parameters()), losses, uses)

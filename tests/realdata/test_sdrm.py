@@ -12,7 +12,7 @@ from unblur import experiment
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe
 from unblur.models.linear.ease import EASE
-from unblur.synthesis.utility.arms import measure_arm, training_rows
+from unblur.synthesis.utility.protocol import measure_arm, training_rows
 from unblur.synthesis.utility.task import utility_task
 
 pytestmark = [pytest.mark.realdata]
@@ -43,8 +43,8 @@ def test_without_synthetic_users_figures_are_those_of_the_authors_code(
     recipe = _at_hand(f"sdrm/{data}-svd")
     task = utility_task(recipe, "")
     prepared = task.prepare(recipe)
-    rows = training_rows(prepared.groups, None, task.utility, prepared.departures)
-    rest = (prepared.groups, recipe.protocol, prepared.departures)
+    rows = training_rows(prepared.groups, None, task.utility, task.departures)
+    rest = (prepared.groups, recipe.protocol, task.departures)
     wanted = [(task.downstream, svd)]
     if ease is not None:
         wanted.append((EASE(ridge=ease[0]), ease[1]))

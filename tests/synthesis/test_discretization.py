@@ -9,8 +9,14 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from unblur.synthesis import discretization
-from unblur.synthesis.discretization import above, best, discretized, noised, quantile_threshold
-from unblur.synthesis.settings import Discretization
+from unblur.synthesis.discretization import (
+    Discretization,
+    above,
+    best,
+    discretized,
+    noised,
+    quantile_threshold,
+)
 from unblur.synthesis.synthesizer import RealCounts, UserBlock
 
 SCORES = arrays.arrays(
@@ -24,7 +30,7 @@ def rows_of(
     scores: NDArray[np.float32], settings: Discretization, counts: RealCounts, block: int = 4
 ) -> NDArray[np.float32]:
     blocks = [
-        (UserBlock(place, len(part), np.random.default_rng(place)), part.copy())
+        (UserBlock(len(part), np.random.default_rng(place)), part.copy())
         for place, part in enumerate(np.array_split(scores, range(block, len(scores), block)))
     ]
     made = discretized(iter(blocks), settings, counts, len(scores))

@@ -11,17 +11,19 @@ from torch import nn
 from torch.nn import functional
 
 from unblur.models.diffusion.denoiser import step_embedding
-from unblur.synthesis.fitting import CodesLearner
-from unblur.synthesis.latent_noise import (
+from unblur.synthesis.latent_diffusion import (
+    CodesLearner,
+    DivergedSampling,
     LatentDenoiser,
-    LatentLoss,
-    NoiseLevels,
+    LatentDiffusion,
+    LatentSampler,
     latent_schedule,
+    lengths,
+    noise_levels,
     score_matching,
     sloped,
 )
-from unblur.synthesis.latent_synthesizer import DivergedSampling, LatentSampler, lengths
-from unblur.synthesis.settings import LatentDiffusion
+from unblur.training.learner import Moment
 from unblur.training.loop import Training
 from unblur.training.settings import Optimizer, Plan
 
@@ -52,15 +54,15 @@ def test_the_schedule_is_that_of_diffusers() -> None:
     ours = latent_schedule(LatentDiffusion(steps=83, **PAPER))
     np.testing.assert_allclose(ours.betas, theirs.betas.numpy(), rtol=1e-5)
     np.testing.assert_allclose(ours.alpha_bar, theirs.alphas_cumprod.numpy(), rtol=1e-5)
-    levels = NoiseLevels.of(LatentDiffusion(steps=83, **PAPER))
+    signal, level = noise_levels(LatentDiffusion(steps=83, **PAPER))
     x, noise, steps = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([1, 20, 40, 60, 83])
     np.testing.assert_allclose(
-        x * levels.signal[steps, None] + noise * levels.level[steps, None],
+        x * signal[steps, None] + noise * level[steps, None],
         theirs.add_noise(x, noise, steps),
         atol=1e-5,
     )
-    without = NoiseLevels.of(LatentDiffusion(steps=83, noise_without_root=True, **PAPER))
-    np.testing.assert_allclose(without.level, levels.level**2, rtol=1e-5)
+    _, without = noise_levels(LatentDiffusion(steps=83, noise_without_root=True, **PAPER))
+    np.testing.assert_allclose(without, level**2, rtol=1e-5)
 
 
 def ddpm(**settings: Any) -> Any:
@@ -87,13 +89,17 @@ def test_a_reverse_step_is_that_of_diffusers() -> None:
 
 def test_the_velocity_is_that_of_diffusers() -> None:
     """What is trained for, and what a guess of it comes to in a reverse step."""
-    made = network(objective="velocity", output="identity", dropout=0.0)
+    settings = LatentDiffusion(
+        **{**PAPER, "steps": 7, "objective": "velocity", "output": "identity", "dropout": 0.0}
+    )
+    clean = torch.randn(9, 6, generator=chance(5))
+    learner = CodesLearner(settings, clean, 0)
+    made = learner.network.requires_grad_(False)
     theirs = ddpm(prediction_type="v_prediction")
-    loss, clean = LatentLoss(made.settings), torch.randn(9, 6, generator=chance(5))
-    steps, noise, noisy = loss.drawn(clean, chance(6))
+    steps, noise, noisy = learner.drawn(clean, chance(6))
     wanted = theirs.get_velocity(clean, noise, steps)
     errors = (made(noisy, steps) - wanted).square().mean(1)
-    np.testing.assert_allclose(loss.each(made, clean, chance(6)), errors, rtol=1e-4)
+    np.testing.assert_allclose(learner.each(torch.arange(9), Moment(1, 0), chance(6)), errors, rtol=1e-4)
     sampler = LatentSampler(made)
     for step in (7, 4, 2):
         velocity = made(noisy, torch.full((9,), step))
@@ -254,10 +260,10 @@ def test_learning_the_noise_of_a_gaussian_finds_its_optimum() -> None:
     for _ in run.epochs():
         pass
     made = run.fitted()
-    levels = NoiseLevels.of(settings)
+    signals, levels = noise_levels(settings)
     x = torch.randn(500, 8, generator=chance(1))
     for step in (1, 2, 4):
-        signal, level = float(levels.signal[step]), float(levels.level[step])
+        signal, level = float(signals[step]), float(levels[step])
         variance = signal**2 * spread**2 + level**2
         noisy = x * variance**0.5
         guess = made.bounded(made(noisy, torch.full((500,), step)))
@@ -267,7 +273,9 @@ def test_learning_the_noise_of_a_gaussian_finds_its_optimum() -> None:
 
 def test_noise_is_diminished_in_training() -> None:
     clean = torch.zeros(2000, 4)
-    _, whole, _ = LatentLoss(LatentDiffusion()).drawn(clean, chance())
-    _, less, noisy = LatentLoss(LatentDiffusion(noise_variance_diminisher=0.1)).drawn(clean, chance())
+    _, whole, _ = CodesLearner(LatentDiffusion(), clean, 0).drawn(clean, chance())
+    _, less, noisy = CodesLearner(LatentDiffusion(noise_variance_diminisher=0.1), clean, 0).drawn(
+        clean, chance()
+    )
     np.testing.assert_allclose(less, whole * 0.1, rtol=1e-6)
     assert float(noisy.abs().max()) <= float(less.abs().max())

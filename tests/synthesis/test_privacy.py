@@ -14,8 +14,9 @@ from unblur.errors import CapabilityError, DataError, SpecError
 from unblur.privacy.accountant import Privacy
 from unblur.registry import synthesizer_spec
 from unblur.spec import spec_from_dict
+from unblur.synthesis.autoencoder import UserStopping, VariationalAutoencoder
+from unblur.synthesis.latent_diffusion import LatentDiffusion
 from unblur.synthesis.sdrm import SDRM, MultiVAE
-from unblur.synthesis.settings import LatentDiffusion, UserStopping, VariationalAutoencoder
 from unblur.synthesis.synthesizer import RealCounts
 
 

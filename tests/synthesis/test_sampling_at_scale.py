@@ -12,9 +12,10 @@ import pytest
 
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
-from unblur.synthesis.samplers.simple import CooccurrenceWalk, FlippedUsers, IndependentItems
+from unblur.synthesis.autoencoder import VariationalAutoencoder
+from unblur.synthesis.discretization import Discretization
+from unblur.synthesis.samplers import CooccurrenceWalk, FlippedUsers, IndependentItems
 from unblur.synthesis.sdrm import MultiVAE
-from unblur.synthesis.settings import Discretization, VariationalAutoencoder
 from unblur.synthesis.synthesizing import write_batches
 
 STREAM = """
@@ -22,8 +23,8 @@ import resource, sys
 import numpy as np
 import torch
 from unblur.synthesis import Discretization, MultiVAE, VariationalAutoencoder
-from unblur.synthesis.latent_synthesizer import LatentSynthesizer
-from unblur.synthesis.multi_vae_network import MultiVAENetwork
+from unblur.synthesis.sdrm import LatentSynthesizer
+from unblur.synthesis.autoencoder import MultiVAENetwork
 from unblur.synthesis.synthesizing import write_batches
 from unblur.data.vocabulary import Vocabulary
 
@@ -165,7 +166,7 @@ def test_users_with_nearly_everything_are_flipped_like_others(monkeypatch: pytes
     made = FlippedUsers(exchanged=0.5).fit(Interactions.from_matrix(dense))
     seen = {}
     for rounds in (0, 1_000_000):
-        monkeypatch.setattr("unblur.synthesis.samplers.simple._ROUNDS", rounds)
+        monkeypatch.setattr("unblur.synthesis.samplers._ROUNDS", rounds)
         sample = made.sample(6000, rng=rounds)
         assert set(sample.user_degrees) == {7, 30}
         seen[rounds] = sample.item_degrees / 6000

@@ -19,11 +19,10 @@ from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.models.variational import negative_log_likelihoods
 from unblur.progress import ProgressEvent
 from unblur.spec import spec_from_dict
-from unblur.synthesis.fitting import AutoencoderLearner, codes
-from unblur.synthesis.latent_synthesizer import LatentSynthesizer
-from unblur.synthesis.multi_vae_network import MultiVAENetwork
-from unblur.synthesis.sdrm import SDRM, MultiVAE
-from unblur.synthesis.settings import Discretization, LatentDiffusion, VariationalAutoencoder
+from unblur.synthesis.autoencoder import AutoencoderLearner, MultiVAENetwork, VariationalAutoencoder, codes
+from unblur.synthesis.discretization import Discretization
+from unblur.synthesis.latent_diffusion import LatentDiffusion
+from unblur.synthesis.sdrm import SDRM, LatentSynthesizer, MultiVAE
 from unblur.training.loop import DivergedTraining
 from unblur.training.rows import SparseRows
 from unblur.training.settings import rising
@@ -45,7 +44,7 @@ def fitted(log: Interactions) -> LatentSynthesizer:
 def test_the_autoencoder_is_the_one_described(
     log: Interactions, dense_from: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unblur.synthesis.multi_vae_network.DENSE_FROM", dense_from)
+    monkeypatch.setattr("unblur.synthesis.autoencoder.DENSE_FROM", dense_from)
     made = MultiVAENetwork(31, VariationalAutoencoder(hidden=7, latent=3), torch.Generator().manual_seed(0))
     batch = SparseRows.of(log.binarized().matrix).all()
     x = torch.tensor(log.binarized().matrix.toarray())
@@ -111,15 +110,15 @@ def test_users_to_stop_by_are_taken_out_of_train(log: Interactions, monkeypatch:
 def test_a_given_split_is_used_as_it_is(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     split = Users(fraction=0.2).apply(log, rng=0)
     seen: list[Interactions] = []
-    from unblur.synthesis import fitting as autoencoder_training
+    from unblur.synthesis import autoencoder
 
-    begin = autoencoder_training.AutoencoderJudge.__init__
+    begin = autoencoder.AutoencoderJudge.__init__
 
     def noted(self: Any, given: Split, *rest: Any) -> None:
         seen.append(given.held_out)
         begin(self, given, *rest)
 
-    monkeypatch.setattr(autoencoder_training.AutoencoderJudge, "__init__", noted)
+    monkeypatch.setattr(autoencoder.AutoencoderJudge, "__init__", noted)
     MultiVAE(vae=sdrm().vae).fit(split.train, rng=1, validation=split)
     assert seen[0].fingerprint() == split.held_out.fingerprint()
 

@@ -25,8 +25,7 @@ from unblur.models.popularity import Popularity
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import RecommenderSpec
-from unblur.synthesis.utility.arms import UtilityRun, measurements_of
-from unblur.synthesis.utility.users import Rated, detached, shown_and_hidden, stacked
+from unblur.synthesis.utility.protocol import Rated, detached, measurements_of, shown_and_hidden, stacked
 
 CUTOFF = 10
 """The length of the lists, where there are as many items."""
@@ -113,7 +112,7 @@ def worth(
             ranking = protocol.rank(model, judged, exclude=judged.histories)
             arms[name] = protocol.measure(ranking, judged).per_user
         measurements = measurements_of(
-            [UtilityRun(0, arms)], compared=arms[REAL].names, resamples=resamples, rng=generators["bootstrap"]
+            [arms], compared=arms[REAL].names, resamples=resamples, rng=generators["bootstrap"]
         )
         alike = [other.kind for other in recommenders[:place]].count(spec.kind)
         name = f"{spec.kind} {alike + 1}" if alike else spec.kind

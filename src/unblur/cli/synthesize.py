@@ -66,7 +66,7 @@ def synthesize(
     """
     from unblur.experiment.recipe.library import own_recipe
     from unblur.registry import SYNTHESIZERS
-    from unblur.synthesis.synthesizing import Protection, synthesize
+    from unblur.synthesis.synthesizing import synthesize
 
     if privacy_delta is not None and privacy_epsilon is None:
         raise RecipeError("--privacy-delta belongs to --privacy-epsilon, which is not given. Give both.")
@@ -81,7 +81,8 @@ def synthesize(
             data,
             out=out,
             users=users,
-            protection=None if privacy_epsilon is None else Protection(privacy_epsilon, privacy_delta),
+            epsilon=privacy_epsilon,
+            delta=privacy_delta,
             keep_synthesizer=keep_synthesizer,
             keep_out=keep_out,
             device=device,

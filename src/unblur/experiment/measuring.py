@@ -22,6 +22,7 @@ from unblur.experiment.task import ArmT, Clock, ModelT, Prepared, Summary
 from unblur.experiment.training_log import Epoch, TrainingLog
 from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
+from unblur.saving import models as artifact
 
 if TYPE_CHECKING:
     from unblur.tuning.results import Study
@@ -61,8 +62,8 @@ class Outcome(Generic[ModelT, ArmT]):
         return as_html(self.prepared.page(self.report, self.runs, self.training, study))
 
     def save(self, folder: Path) -> None:
-        """Write the model into a folder of its own within `folder`."""
-        self.prepared.save(self.model, folder, trained_on(self.train, self.recipe))
+        """Write what was fitted into a folder within `folder`, ``model`` or ``synthesizer``."""
+        artifact.save(self.model, folder / self.model.noun, provenance=trained_on(self.train, self.recipe))
 
 
 def measure(
@@ -127,7 +128,7 @@ def _measured(
         model, arms = run_of_seed(prepared, seed, run.watched(log), clock, which)
         models, training = models or [model], training or tuple(log.epochs)
         runs.append(arms)
-        remarks += prepared.remarks_on(model)
+        remarks += model.notes
     with clock("evaluate"):
         summary = prepared.summary(runs, clock)
     before = (

@@ -31,7 +31,6 @@ from unblur.randomness import streams
 from unblur.ranking import Ranking
 from unblur.recommender import Recommender, RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.saving import models as artifact
 from unblur.spec import spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
@@ -154,19 +153,12 @@ def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progres
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PreparedSplit(Prepared[Recommender, Evaluation]):
+class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
     """A recommender's recipe with its data read and split."""
 
     split: Split
     stopping_share: float | None = None
     """How many of each user's interactions a training stops by under the strict protocol; as its spec says if `None`."""
-
-    @property
-    def task(self) -> RankingTask:
-        """That of the recipe."""
-        task = self.recipe.task
-        assert isinstance(task, RankingTask)
-        return task
 
     def with_model(self, model: FittedSpec) -> Self:
         """See `Prepared.with_model`: under the strict protocol a training is judged by the last interactions."""
@@ -264,10 +256,6 @@ class PreparedSplit(Prepared[Recommender, Evaluation]):
         """How unlike a random choice of items the test data are."""
         value = validation.dispersion(self.split.train, self.split.held_out)
         return (f"item dispersion of the test set, looked at after the choice: {value:.2f}",)
-
-    def save(self, model: Recommender, folder: Path, provenance: Mapping[str, Any]) -> None:
-        """The model, in `folder`/model."""
-        artifact.save(model, folder / "model", provenance=provenance)
 
     def page(
         self,

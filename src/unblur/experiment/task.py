@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
+
+from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.parts import Protocol
-from unblur.fitted import FittedSpec
+from unblur.fitted import Fitted, FittedSpec
 from unblur.progress import Progress, Run, silent
 from unblur.tuning.engine import SettingJudge
 from unblur.tuning.results import Study
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
     from unblur.experiment.training_log import Epoch
 
-ModelT = TypeVar("ModelT")
+ModelT = TypeVar("ModelT", bound=Fitted)
 """What is fitted: a recommender, or a synthesizer."""
 ArmT = TypeVar("ArmT")
 """What one arm of a run is measured to be."""
@@ -91,8 +93,11 @@ class Task(ABC):
         return self.model.kind, self.protocol.kind, self.protocol.averaging, *others
 
 
+TaskT_co = TypeVar("TaskT_co", bound=Task, covariant=True, default=Task)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Prepared(ABC, Generic[ModelT, ArmT]):
+class Prepared(ABC, Generic[ModelT, ArmT, TaskT_co]):
     """A recipe with its data read: what fits its model, and measures it arm by arm."""
 
     recipe: Recipe
@@ -103,6 +108,11 @@ class Prepared(ABC, Generic[ModelT, ArmT]):
     """Notes for the report about the data."""
     read_seconds: float
     """How long it took to read and check the data."""
+
+    @property
+    def task(self) -> TaskT_co:
+        """That of the recipe."""
+        return cast("TaskT_co", self.recipe.task)
 
     @property
     @abstractmethod
@@ -134,14 +144,6 @@ class Prepared(ABC, Generic[ModelT, ArmT]):
     def measured(self, plain: Mapping[str, Any]) -> ArmT:
         """The arm that `plain` was made of. Raises `KeyError`, `TypeError` or `ValueError` for other values."""
 
-    @abstractmethod
-    def save(self, model: ModelT, folder: Path, provenance: Mapping[str, Any]) -> None:
-        """Write what was fitted into a folder of its own within `folder`."""
-
-    def remarks_on(self, model: ModelT) -> tuple[str, ...]:
-        """Notes for the report about what was fitted."""
-        return ()
-
     @property
     def after_choice(self) -> tuple[str, ...]:
         """Notes on the test data that may be read once a setting is chosen."""
@@ -169,7 +171,7 @@ class Prepared(ABC, Generic[ModelT, ArmT]):
     @property
     def identity(self) -> dict[str, Any]:
         """Plain values in which kept arms must agree."""
-        return {**self.recipe.task.facts(), "data": dict(self.fingerprints)}
+        return {**self.task.facts(), "data": dict(self.fingerprints)}
 
     def with_model(self, model: FittedSpec) -> Self:
         """The same data, made ready for another spec."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from unblur.synthesis.settings import Discretization
+from unblur.spec import spec
 from unblur.synthesis.synthesizer import RealCounts, UserBlock
 
 Scores = NDArray[np.float32]
@@ -17,6 +17,22 @@ Scores = NDArray[np.float32]
 MOST_CELLS, MOST_USERS = 1 << 25, 1 << 14
 """Of how many scores, and of how many users, the common threshold is a quantile at most: a larger sample takes
 that of its first users."""
+
+
+@spec
+class Discretization:
+    """How scores of a synthetic user become items that he or she has."""
+
+    rule: Literal["multinomial", "user-counts", "equal-sparsity", "zero-threshold", "raw"] = "multinomial"
+    """``multinomial`` (ours): each user gets the number of items of some real user, drawn by chance, and that many
+    items drawn without replacement by the softmax of the scores, which is what a decoder with a multinomial
+    likelihood says of them (by the k largest of scores with Gumbel noise; Kool et al., ICML 2019, arXiv 1903.06059).
+    ``user-counts`` (ours): as many, but the best ones, which leaves the long tail out. ``equal-sparsity``: the best
+    scores, as many as give the density of the real data. ``zero-threshold``: items with a score above 0. ``raw``: as ``zero-threshold``, with the scores as weights;
+    `sample_scores` gives those below 0 too, which interactions have no place for."""
+    per: Literal["sample", "user"] = "sample"
+    """Of what ``equal-sparsity`` takes the quantile: of the scores of all users, or of each user's own, which
+    gives every user the same number of items."""
 
 
 def discretized(

@@ -2,32 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, Literal, Protocol, Self, TypeVar
 
-from unblur.data.interactions import Interactions
-from unblur.errors import SpecError
-from unblur.fitted import StoppingData
-from unblur.privacy.accountant import Privacy, Stage
-from unblur.progress import Run
-from unblur.randomness import RNG
-from unblur.registry import resolve
-from unblur.spec import Dimension, choices, rate, spec, whole
-from unblur.synthesis.settings import Discretization, LatentDiffusion, VariationalAutoencoder
-from unblur.synthesis.synthesizer import SynthesizerSpec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unblur.data.interactions import Interactions, check_train
+from unblur.errors import DataError, SpecError
+from unblur.fitted import StoppingData, learned, weights
+from unblur.privacy.accountant import Accounting, NoisySums, Privacy, Stage, noisy_counts, planned
+from unblur.privacy.clipping import Uses
+from unblur.progress import Run, of_part
+from unblur.randomness import RNG, streams, torch_generator
+from unblur.spec import Dimension, choices, rate, replace_field, spec, spec_to_dict, whole
+from unblur.synthesis.autoencoder import (
+    AutoencoderJudge,
+    AutoencoderLearner,
+    MultiVAENetwork,
+    VariationalAutoencoder,
+    codes,
+    stopping_split,
+)
+from unblur.synthesis.discretization import Discretization, Scores, discretized
+from unblur.synthesis.latent_diffusion import (
+    CodesLearner,
+    LatentDenoiser,
+    LatentDiffusion,
+    LatentSampler,
+    lengths,
+)
+from unblur.synthesis.synthesizer import (
+    Blocks,
+    CountedSynthesizer,
+    RealCounts,
+    Rows,
+    SynthesizerSpec,
+    UserBlock,
+)
+from unblur.training.learner import Learner, Moment, Weights
+from unblur.training.loop import Training, check_device
+from unblur.training.networks import frozen
+from unblur.training.private import train_privately
+from unblur.training.run import checkpoints_of, identity_of, seed_of
 from unblur.training.settings import Plan, Precision, Stopping
 
-if TYPE_CHECKING:
-    from unblur.synthesis.latent_synthesizer import LatentSynthesizer
+N = TypeVar("N", bound=nn.Module)
+N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
+CHECKPOINT_EPOCHS = 25
+"""Epochs between checkpoints; an epoch of either training may take less time than one does."""
+
+
+class EachLearner(Learner[N_co], Protocol[N_co]):
+    """What can also be trained privately."""
+
+    def each(
+        self, rows: Tensor, moment: Moment, generator: torch.Generator, uses: Uses | None = None
+    ) -> Tensor:
+        """The loss of each of some users, (n,)."""
+        ...
 
 
 class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
     """A spec with an autoencoder of rows, `vae`, and perhaps a `diffusion`."""
 
+    stochastic: ClassVar[bool] = True
+    fitted: ClassVar[str] = "unblur.synthesis.sdrm:LatentSynthesizer"
     vae: VariationalAutoencoder
+    discretization: Discretization
     precision: Precision
     privacy: Privacy | None
+
+    def __post_init__(self) -> None:
+        """Raises `SpecError` where a private training would look at users outside the accounted batches."""
+        if self.privacy is None:
+            return
+        if self.vae.stopping is not None:
+            raise SpecError(
+                "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
+                "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`."
+            )
+        if self.vae.prior != "standard":
+            raise SpecError(
+                "With `privacy` latents come from N(0, I), because mean and covariance of the codes are not accounted for; "
+                f'saw `vae.prior` = "{self.vae.prior}". Set it to "standard".'
+            )
+        if self.chain is not None and self.chain.standardized:
+            raise SpecError(
+                "With `privacy` nothing of the codes may be released but what is accounted for, and their means and "
+                "deviations are not; saw `diffusion.standardized` too. Set it to false."
+            )
+        if self.chain is not None and self.chain.objective == "sdrm":
+            raise SpecError(
+                'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
+                'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".'
+            )
 
     @property
     def chain(self) -> LatentDiffusion | None:
@@ -35,22 +108,27 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         return None
 
     @property
-    def resolution(self) -> str:
-        """How many reverse steps a user gets; see `SDRM.sampling`."""
-        return "full"
+    def private(self) -> bool:
+        """Whether there is a budget of privacy."""
+        return self.privacy is not None
 
     def plans(self) -> Mapping[str, Plan]:
         """The training of the autoencoder, and of the diffusion, if there is one."""
-        vae, chain = self.vae, self.chain
-        stopping = None
-        if vae.stopping is not None:
-            # The loop counts the epoch that was best as well.
-            patience = vae.stopping.patience + 1
-            stopping = Stopping(metric=vae.stopping.metric, every=vae.stopping.every, patience=patience)
+        vae, chain, by = self.vae, self.chain, self.vae.stopping
+        # The loop counts the epoch that was best as well.
+        stopping = (
+            None if by is None else Stopping(metric=by.metric, every=by.every, patience=by.patience + 1)
+        )
         plans = {"autoencoder": Plan(vae.epochs, vae.batch_size, self.precision, stopping)}
         if chain is not None:
             plans["diffusion"] = Plan(chain.epochs, chain.batch_size, self.precision, decay=chain.decay)
         return plans
+
+    @property
+    def batch_sizes(self) -> Mapping[str, int]:
+        """How many users a batch of each training takes, by the path of the field that says so."""
+        names = {"autoencoder": "vae.batch_size", "diffusion": "diffusion.batch_size"}
+        return {names[name]: plan.batch_size for name, plan in self.plans().items()}
 
     def stages(self, n_users: int) -> tuple[Stage, ...]:
         """The trainings as the accountant of privacy sees them."""
@@ -70,15 +148,19 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             whole("vae.batch_size", 30, 1000, 10),
         )
 
-    @property
-    def private(self) -> bool:
-        """Whether there is a budget of privacy."""
-        return self.privacy is not None
+    def plain(self) -> MultiVAE:
+        """The spec of the autoencoder alone."""
+        return MultiVAE(
+            vae=self.vae,
+            discretization=self.discretization,
+            privacy=self.privacy,
+            precision=self.precision,
+        )
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> LatentSynthesizer:
-        """Train the autoencoder; then, where there is a diffusion, encode everybody once, and train it on the codes.
+        """Train the autoencoder; then, if there is a diffusion, encode everybody once, and train it on the frozen codes.
 
         - `validation`: users to stop the autoencoder by: their interactions, or a `Split` whose `histories` and
           `held_out` are used as they are. Without it `vae.stopping` sets some users of `train` aside, whom neither stage
@@ -88,36 +170,84 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         Raises `DataError` for data that cannot be learned from: fewer users than a batch, a density of 0 or 1;
         `DivergedTraining` when a loss is not finite; `CapabilityError` when `privacy` lacks its extra.
         """
-        fitted: LatentSynthesizer = resolve("unblur.synthesis.fitting:fit_latent")(
-            self, train, rng, run, validation
-        )
-        return fitted
+        on = check_device(run.device, self.precision)
+        check_train(train)
+        stopping, seed = self.vae.stopping, seed_of(rng, run.inside("autoencoder"))
+        split = None if stopping is None else stopping_split(train, stopping, validation, seed)
+        part = train if split is None else split.train
+        self._check_batches(part)
+        secret = streams(seed if self.privacy is None else rng, "privacy")["privacy"]
+        accounting = None if self.privacy is None else planned(self.privacy, self.stages(part.n_users))
+        identity = identity_of(self, train, validation, seed)
 
+        def trained(
+            name: str, learner: EachLearner[N], seed: int, judge: Callable[[N], float] | None = None
+        ) -> N:
+            """The network after the training of that name."""
+            plan = self.plans()[name]
+            if accounting is not None:
+                (stage,) = (stage for stage in accounting.stages if stage.name == f"the {name}")
+                ((_, optimizer),) = learner.groups
+                train_privately(
+                    learner.module,
+                    learner.each,
+                    stage,
+                    optimizer,
+                    sums=NoisySums(accounting.noise, accounting.privacy.clip_norm, secret),
+                    decay=plan.decay == "linear",
+                    seed=seed,
+                    progress=run.progress,
+                )
+                return learner.fitted(learner.module.state_dict())
+            inside = run.inside(name).watched(of_part(run.progress, f"the {name}"))
+            checkpoints = checkpoints_of(self, identity, inside, every=CHECKPOINT_EPOCHS)
+            return Training(
+                learner, plan, seed=seed, run=inside, judge=judge, checkpoints=checkpoints
+            ).finished()
 
-def check_private(spec: TrainedOnRows) -> None:
-    """Raise `SpecError` where a private training would look at users outside the accounted batches."""
-    if spec.privacy is None:
-        return
-    if spec.vae.stopping is not None:
-        raise SpecError(
-            "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
-            "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`."
+        learner = AutoencoderLearner(self.vae, part, seed, on)
+        judge = None if split is None or stopping is None else AutoencoderJudge(split, stopping, on)
+        vae = trained("autoencoder", learner, seed, judge)
+        denoiser: Weights = {}
+        if self.chain is not None or self.vae.prior == "codes":
+            clean = codes(vae, learner.rows)
+            if accounting is None:  # private batches are drawn from all users, those without items among them
+                clean = clean[learner.filled]
+            vae.fit_prior(clean)
+            if self.chain is not None:
+                own = int(streams(seed, "diffusion")["diffusion"].integers(0, 2**62))
+                denoiser = trained("diffusion", CodesLearner(self.chain, clean, own), own).state_dict()
+        users_with, taken = RealCounts.of(part).users_with, part.item_degrees > 0
+        privacy = None
+        if accounting is not None:
+            deviation = accounting.counts_deviation
+            users_with = noisy_counts(
+                users_with, part.n_items, n_users=part.n_users, deviation=deviation, random=secret
+            )
+            taken = np.ones(part.n_items, dtype=bool)
+            privacy = np.array([accounting.noise, deviation, part.n_users], dtype=np.float64)
+        return LatentSynthesizer(
+            self,
+            train.items,
+            train.n_users,
+            device=run.device,
+            vae_weights=vae.state_dict(),
+            denoiser_weights=denoiser,
+            users_with=users_with,
+            taken=taken,
+            privacy=privacy,
         )
-    if spec.vae.prior != "standard":
-        raise SpecError(
-            "With `privacy` latents come from N(0, I), because mean and covariance of the codes are not accounted for; "
-            f'saw `vae.prior` = "{spec.vae.prior}". Set it to "standard".'
-        )
-    if spec.chain is not None and spec.chain.standardized:
-        raise SpecError(
-            "With `privacy` nothing of the codes may be released but what is accounted for, and their means and "
-            "deviations are not; saw `diffusion.standardized` too. Set it to false."
-        )
-    if spec.chain is not None and spec.chain.objective == "sdrm":
-        raise SpecError(
-            'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
-            'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".'
-        )
+
+    def _check_batches(self, train: Interactions) -> None:
+        """Raise `DataError` where a batch asks for more users than there are."""
+        filled = int((train.user_degrees > 0).sum())
+        large = {name: size for name, size in self.batch_sizes.items() if size > filled}
+        if large:
+            raise DataError(
+                "There must be at least as many users with interactions as a batch takes; "
+                f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and {filled:,} users are there to "
+                f"train on. Lower {' and '.join(f'`{name}`' for name in large)}."
+            )
 
 
 @spec
@@ -128,8 +258,7 @@ class MultiVAE(TrainedOnRows):
     """
 
     kind: ClassVar[str] = "multi-vae"
-    stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.synthesis.latent_synthesizer:LatentSynthesizer"
+    arms: ClassVar[tuple[str, ...]] = ("plain-vae",)
     vae: VariationalAutoencoder = VariationalAutoencoder()
     """The autoencoder, and how it is trained."""
     discretization: Discretization = Discretization()
@@ -138,20 +267,6 @@ class MultiVAE(TrainedOnRows):
     """Train with differential privacy, and account for it."""
     precision: Precision = "float32"
     """What matrix products of training are computed in; weights and losses are float32 in any case."""
-
-    def __post_init__(self) -> None:
-        check_private(self)
-
-    def plain(self) -> MultiVAE:
-        """Itself: it has no diffusion."""
-        return self
-
-    def resampled(self, sampling: str) -> MultiVAE:
-        """Raise `SpecError`: it has no reverse chain."""
-        raise SpecError(
-            f"`sampling` is a setting of a reverse chain, and this synthesizer has none; saw {sampling!r}. "
-            "Leave it out."
-        )
 
 
 @spec
@@ -168,8 +283,7 @@ class SDRM(TrainedOnRows):
     """
 
     kind: ClassVar[str] = "sdrm"
-    stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.synthesis.latent_synthesizer:LatentSynthesizer"
+    arms: ClassVar[tuple[str, ...]] = ("full", "multi-resolution", "plain-vae")
     vae: VariationalAutoencoder = VariationalAutoencoder()
     """Between rows and latents; trained first, then frozen."""
     diffusion: LatentDiffusion = LatentDiffusion()
@@ -184,31 +298,15 @@ class SDRM(TrainedOnRows):
     precision: Precision = "float32"
     """What matrix products of training, and of the reverse steps, are computed in."""
 
-    def __post_init__(self) -> None:
-        check_private(self)
-
     @property
     def chain(self) -> LatentDiffusion:
         """The diffusion on latents."""
         return self.diffusion
 
     @property
-    def resolution(self) -> str:
+    def arm(self) -> str:
         """As `sampling` says."""
         return self.sampling
-
-    def plain(self) -> MultiVAE:
-        """The spec of the autoencoder alone."""
-        return MultiVAE(
-            vae=self.vae,
-            discretization=self.discretization,
-            privacy=self.privacy,
-            precision=self.precision,
-        )
-
-    def resampled(self, sampling: Literal["full", "multi-resolution"]) -> SDRM:
-        """With another number of reverse steps."""
-        return replace(self, sampling=sampling)
 
     def space(self) -> tuple[Dimension, ...]:
         """What a search tries unless told otherwise: the authors' space (Lilienthal et al. 2024, section 5).
@@ -236,3 +334,118 @@ class SDRM(TrainedOnRows):
                 whole("diffusion.batch_size", 30, 1000, 10),
             )
         return (*chain, *super().space())
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
+    """Draws latents, through the reverse chain or (without a denoiser) from the prior, and decodes them.
+
+    It holds weights and the numbers of users by their number of items, no user. Items that nobody in train
+    had are never sampled.
+    """
+
+    vae_weights: Weights = weights("vae.")
+    denoiser_weights: Weights = weights("denoiser.")
+    """None where there is no diffusion."""
+    taken: NDArray[np.bool_] = learned("items", dtype="bool")
+    """Whether anybody had the item."""
+    privacy: NDArray[np.float64] | None = learned(3, dtype="float64", default=None)
+    """Where privacy is accounted for: noise multiplier, deviation of the counts, number of users."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for arrays that do not fit."""
+        super().__post_init__()
+        if (self.spec.privacy is None) != (self.privacy is None):
+            raise ValueError("an accounting of privacy without a budget, or a budget without one")
+        self.vae, self.denoiser  # noqa: B018 - made here, to be checked
+
+    @cached_property
+    def vae(self) -> MultiVAENetwork:
+        """The autoencoder."""
+        return frozen(lambda: MultiVAENetwork(len(self.items), self.spec.vae), self.vae_weights)
+
+    @cached_property
+    def denoiser(self) -> LatentDenoiser | None:
+        """The network of the chain, if there is one."""
+        chain = self.spec.chain
+        if chain is None:
+            return None
+        return frozen(lambda: LatentDenoiser(self.spec.vae.latent, chain), self.denoiser_weights)
+
+    @cached_property
+    def accounting(self) -> Accounting | None:
+        """What the privacy budget was spent on, if there was one."""
+        if self.privacy is None or self.spec.privacy is None:
+            return None
+        noise, deviation, n_users = (float(value) for value in self.privacy)
+        return Accounting(self.spec.privacy, self.spec.stages(int(n_users)), noise, deviation)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The accounting of privacy, or that there is none; items that are never sampled."""
+        private = (
+            ("No differential privacy: how much a sample gives away is for attacks to measure.",)
+            if self.accounting is None
+            else self.accounting.notes()
+        )
+        if self.taken.all():
+            return private
+        missing = f"{int((~self.taken).sum()):,} of {len(self.items):,} items"
+        return (*private, f"{missing} were in no row that was trained on and are never sampled")
+
+    @property
+    def plain(self) -> Self:
+        """The autoencoder of this synthesizer alone, sampled from its prior: what diffusion must beat."""
+        return replace(self, spec=self.spec.plain(), denoiser_weights={})
+
+    def arm(self, name: str, discretization: Discretization | None = None) -> LatentSynthesizer:
+        """See `Synthesizer.arm`: by the chain in ``full`` or ``multi-resolution``, or as ``plain-vae``."""
+        if name == "plain-vae":
+            return self.plain.with_settings(discretization=discretization)
+        return self.with_settings(sampling=name, discretization=discretization)
+
+    def with_settings(
+        self, *, sampling: str | None = None, discretization: Discretization | None = None
+    ) -> Self:
+        """The same networks sampled in another way (see `SDRM.sampling`); nothing is trained again.
+
+        Raises `SpecError` for a `sampling` where there is no reverse chain.
+        """
+        if sampling is not None and self.spec.chain is None:
+            raise SpecError(
+                f"`sampling` is a setting of a reverse chain, and this synthesizer has none; saw {sampling!r}. "
+                "Leave it out."
+            )
+        spec = self.spec if sampling is None else replace_field(self.spec, "sampling", sampling)
+        if discretization is not None:
+            spec = replace_field(spec, "discretization", spec_to_dict(discretization))
+        return replace(self, spec=spec)
+
+    def sample_scores(self, n_users: int | None = None, *, rng: RNG | None = None) -> Iterator[Scores]:
+        """The decoder's logits of the users that `sample` gives for the same `rng`, (block, n_items) float32 at
+        a time; −∞ for items that are never sampled."""
+        return (scores for _, scores in self._scored(self._blocks(n_users, rng)))
+
+    def latents(self, block: UserBlock) -> Tensor:
+        """The latents of a block of users, (size, latent)."""
+        generator = torch_generator(block.random, self.device)
+        if self._sampler is None or self.denoiser is None:
+            return self.vae.prior(block.size, generator)
+        steps = lengths(self.spec.arm, block.size, self._sampler.settings.steps, block.random)
+        return self.denoiser.restored(self._sampler.sample(steps, generator))
+
+    def _rows(self, blocks: Blocks) -> Rows:
+        return discretized(self._scored(blocks), self.spec.discretization, self.counts, blocks.n_users)
+
+    def _scored(self, blocks: Blocks) -> Iterator[tuple[UserBlock, Scores]]:
+        hidden = torch.as_tensor(~self.taken, device=self.device)
+        for block in blocks:
+            with torch.no_grad():
+                logits = self.vae.decode(self.latents(block))
+                if not self.taken.all():
+                    logits[:, hidden] = -torch.inf
+            yield block, logits.cpu().numpy()
+
+    @cached_property
+    def _sampler(self) -> LatentSampler | None:
+        return None if self.denoiser is None else LatentSampler(self.denoiser, self.spec.precision)

@@ -24,7 +24,7 @@ from unblur.randomness import RNG, streams
 from unblur.saving.models import load_as, save
 
 if TYPE_CHECKING:
-    from unblur.synthesis.settings import Discretization
+    from unblur.synthesis.discretization import Discretization
 
 BLOCK = 1024
 """How many users are sampled together. It is not the caller's batch size, which therefore changes no user."""
@@ -37,12 +37,10 @@ Rows: TypeAlias = Iterator[sparse.csr_array]
 class UserBlock:
     """Users that are sampled together."""
 
-    place: int
-    """From 0."""
     size: int
     """How many users."""
     random: np.random.Generator
-    """All their chance; it depends on the seed and the place alone."""
+    """All their chance; it depends on the seed and the block's place alone."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,7 @@ class Blocks:
 
     def __iter__(self) -> Iterator[UserBlock]:
         for place, start in enumerate(range(0, self.n_users, BLOCK)):
-            size = min(BLOCK, self.n_users - start)
-            yield UserBlock(place, size, np.random.default_rng([self.seed, place]))
+            yield UserBlock(min(BLOCK, self.n_users - start), np.random.default_rng([self.seed, place]))
 
 
 Y_co = TypeVar("Y_co", bound="Synthesizer", covariant=True, default="Synthesizer")
@@ -63,6 +60,14 @@ Y_co = TypeVar("Y_co", bound="Synthesizer", covariant=True, default="Synthesizer
 
 class SynthesizerSpec(FittedSpec[Y_co]):
     """Hyper-parameters of a synthesizer, and how to fit them to data."""
+
+    arms: ClassVar[tuple[str, ...]] = ("synthetic",)
+    """The ways in which a fitted synthesizer can be sampled, as `Synthesizer.arm` knows them."""
+
+    @property
+    def arm(self) -> str:
+        """The way that these hyper-parameters say."""
+        return self.arms[0]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,11 +95,6 @@ class Synthesizer(Fitted[S_co], ABC):
     def _further(cls, columns: Mapping[str, NDArray[Any]], left: dict[str, Array]) -> dict[str, Any]:
         return {"n_real_users": int(np.asarray(left.pop("n_real_users"))[0])}
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of a sample must know: what it rests on, and what it does not promise."""
-        return ()
-
     def arm(self, name: str, discretization: Discretization | None = None) -> Synthesizer:
         """This synthesizer sampled in the way of that name, where it has several, and by another rule if one is given.
 
@@ -116,11 +116,9 @@ class Synthesizer(Fitted[S_co], ABC):
         Items are those of the real data. The same `rng` gives the same users, whatever the `batch_size`.
         Raises `DataError` for a size below 1.
         """
-        wanted = self.n_real_users if n_users is None else n_users
-        batches = self.sample_batches(wanted, rng=rng, batch_size=batch_size, progress=progress)
-        parts = [batch.matrix for batch in batches]
-        whole = parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
-        return Interactions(sparse.csr_array(whole), Vocabulary.range(wanted), self.items)
+        batches = self.sample_batches(n_users, rng=rng, batch_size=batch_size, progress=progress)
+        whole = sparse.csr_array(sparse.vstack([batch.matrix for batch in batches], format="csr"))
+        return Interactions(whole, Vocabulary.range(whole.shape[0]), self.items)
 
     @final
     def sample_batches(
@@ -133,12 +131,12 @@ class Synthesizer(Fitted[S_co], ABC):
     ) -> Iterator[Interactions]:
         """The users of `sample` in batches, made when they are asked for; memory does not grow with
         `n_users`."""
-        wanted = self.n_real_users if n_users is None else n_users
-        for name, value in (("n_users", wanted), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise DataError(f"`{name}` must be a whole number from 1; saw {value!r}. Raise it.")
-        seed = int(streams(rng, "sampling")["sampling"].integers(0, 2**62))
-        return self._batches(Blocks(int(wanted), seed), int(batch_size), progress)
+        return self._batches(self._blocks(n_users, rng), _checked("batch_size", batch_size), progress)
+
+    def _blocks(self, n_users: int | None, rng: RNG | None) -> Blocks:
+        """The blocks in which so many users, as many as there were real ones if `None`, are sampled."""
+        wanted = _checked("n_users", self.n_real_users if n_users is None else n_users)
+        return Blocks(wanted, int(streams(rng, "sampling")["sampling"].integers(0, 2**62)))
 
     @final
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -163,23 +161,27 @@ def load_synthesizer(path: str | Path, *, device: str = "cpu") -> Synthesizer:
     return load_as(Synthesizer, path, device=device)  # type: ignore[type-abstract]
 
 
+def _checked(name: str, value: int) -> int:
+    """A whole number from 1. Raises `DataError` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise DataError(f"`{name}` must be a whole number from 1; saw {value!r}. Raise it.")
+    return int(value)
+
+
 def _regrouped(blocks: Iterable[sparse.csr_array], size: int) -> Rows:
     """The same rows, `size` at a time."""
     waiting: list[sparse.csr_array] = []
-    held = 0
     for block in blocks:
         waiting.append(block)
-        held += block.shape[0]
-        if held < size:
-            continue
-        whole = sparse.csr_array(sparse.vstack(waiting, format="csr")) if len(waiting) > 1 else block
-        full = held - held % size
-        for start in range(0, full, size):
-            yield whole[start : start + size]
-        held -= full
-        waiting = [whole[full:]] if held else []
-    if held:
-        yield sparse.csr_array(sparse.vstack(waiting, format="csr")) if len(waiting) > 1 else waiting[0]
+        held = sum(part.shape[0] for part in waiting)
+        if held >= size:
+            whole = sparse.csr_array(sparse.vstack(waiting, format="csr"))
+            full = held - held % size
+            for start in range(0, full, size):
+                yield whole[start : start + size]
+            waiting = [whole[full:]] if held > full else []
+    if waiting:
+        yield sparse.csr_array(sparse.vstack(waiting, format="csr"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,15 +198,10 @@ class RealCounts:
         return cls(np.bincount(train.user_degrees).astype(np.float64), train.n_items)
 
     @cached_property
-    def n_users(self) -> float:
-        """How many users they were."""
-        return float(self.users_with.sum())
-
-    @cached_property
     def density(self) -> float:
         """The share of user-item pairs that were present."""
         pairs = float(self.users_with @ np.arange(len(self.users_with)))
-        return pairs / max(1.0, self.n_users * self.n_items)
+        return pairs / max(1.0, float(self.users_with.sum()) * self.n_items)
 
     def drawn(self, size: int, random: np.random.Generator) -> NDArray[np.int64]:
         """The numbers of items of `size` users drawn from the real ones, (size,)."""

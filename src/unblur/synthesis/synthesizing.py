@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from unblur.experiment.reading import read_train
 from unblur.experiment.recipe.parts import Data
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import plain, to_toml
+from unblur.experiment.task import Clock
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
 from unblur.saving import models as artifact
@@ -39,88 +40,79 @@ MUST_NOT = (
 
 
 def card(
-    train: Interactions,
-    recipe: Recipe,
-    synthesizer: Synthesizer,
-    counts: Mapping[str, int],
-    versions: Mapping[str, str],
-    *,
-    file: str,
-    source: str,
-    n_kept: int = 0,
+    train: Interactions, recipe: Recipe, synthesizer: Synthesizer, counts: Mapping[str, int], *, source: str
 ) -> str:
     """The card as Markdown.
 
-    `counts` are the users and pairs of the sample, `file` is where it lies, `source` what was read, and `n_kept` how many
-    users were kept out of it.
+    `counts` are the users and pairs of the sample, and the users who were kept out of it; `source` is what was read.
     """
-    private = getattr(recipe.model, "privacy", None)
-    what = f"{counts['users']:,} users that never were, {counts['pairs']:,} pairs of user and item."
+    private = recipe.model.private
     lead = (
-        f"{what} Labels of users are 0, 1, 2, … and mean nobody; labels of items are those of the real data."
+        f"{counts['users']:,} users that never were, {counts['pairs']:,} pairs of user and item. "
+        "Labels of users are 0, 1, 2, … and mean nobody; labels of items are those of the real data."
     )
-    origin = [f"read: `{source}`", *_origin(train, private is not None), *_kept(n_kept)]
+    origin = [f"read: `{source}`", *_origin(train, private)]
+    if counts["kept out"]:
+        origin.append(
+            f"{counts['kept out']:,} more users were kept out at random; they and those learned from lie in `{REAL}/`: real "
+            f"people, for `unblur audit {REAL}/train.parquet {SAMPLE} --holdout {REAL}/kept.parquet`, and not to be given away"
+        )
     making = [
         f"model: {recipe.model.kind}, settings below",
         "seed: drawn by the system and not kept; one that is known would void the guarantee below"
-        if private is not None
+        if private
         else f"seed: {recipe.seed}; the same data, settings, seed and versions give the same file",
-        *(f"{name} {version}" for name, version in versions.items()),
+        *(f"{name} {version}" for name, version in versions().items()),
     ]
-    settings = Paragraph(f"```toml\n{_settings(recipe)}```")
+    tables = {
+        "data": _unlike(plain(recipe.data), plain(Data())),
+        "model": {"kind": recipe.model.kind, **plain(recipe.model)},
+    }
+    settings = to_toml({name: table for name, table in tables.items() if table})
+    attack = (
+        "users with a rare history are the likeliest to show; before this file leaves the house, attack it: "
+        "`unblur audit REAL SYNTHETIC --holdout OTHERS`, where OTHERS are real users who were not in REAL"
+    )
+    privacy = [
+        *synthesizer.notes,
+        *(() if private else (attack,)),
+        "an attack that finds nothing says nothing about attacks that nobody has tried",
+    ]
     sections = [
         Section("What it was made from", (Listing(origin),)),
-        Section("How it was made", (Listing(making), settings)),
-        Section("Privacy", (Listing(_privacy(synthesizer, private)),)),
+        Section("How it was made", (Listing(making), Paragraph(f"```toml\n{settings}```"))),
+        Section("Privacy", (Listing(privacy),)),
         Section("What it must not be used for", (Listing(MUST_NOT),)),
     ]
-    return as_markdown(Document(f"Synthetic users: `{file}`", sections, lead))
+    return as_markdown(Document(f"Synthetic users: `{SAMPLE}`", sections, lead))
 
 
 def _origin(train: Interactions, private: bool) -> list[str]:
+    """Figures of the real data, as far as privacy allows them."""
     if private:
         return [
             f"{train.n_users:,} real users, {train.n_items:,} items",
             "other figures of the real data, and their fingerprint, are left out: they are exact, and not accounted for",
         ]
     degrees = train.user_degrees
-    sizes = f"{train.n_users:,} real users, {train.n_items:,} items, {train.n_interactions:,} pairs"
     return [
-        f"{sizes} (density {train.density:.2%})",
+        (
+            f"{train.n_users:,} real users, {train.n_items:,} items, {train.n_interactions:,} pairs "
+            f"(density {train.density:.2%})"
+        ),
         f"items a user: {int(degrees.min())} to {int(degrees.max())}, in the middle {int(np.median(degrees))}",
         f"fingerprint of these interactions: `{train.fingerprint()}`",
         "only which user had which item was learned from; weights and times were not",
     ]
 
 
-def _kept(n_users: int) -> list[str]:
-    if not n_users:
-        return []
-    audit = "unblur audit real/train.parquet synthetic.parquet --holdout real/kept.parquet"
-    said = f"{n_users:,} more users were kept out at random; they and those learned from lie in `real/`: real people"
-    return [f"{said}, for `{audit}`, and not to be given away"]
-
-
-def _privacy(synthesizer: Synthesizer, private: Any) -> list[str]:
-    said = list(synthesizer.notes)
-    if private is None:
-        said.append(
-            "users with a rare history are the likeliest to show; before this file leaves the house, attack it: "
-            "`unblur audit REAL SYNTHETIC --holdout OTHERS`, where OTHERS are real users who were not in REAL"
-        )
-    said.append("an attack that finds nothing says nothing about attacks that nobody has tried")
-    return said
-
-
-def _settings(recipe: Recipe) -> str:
-    table, usual = plain(recipe.data), plain(Data())
-    data = {name: value for name, value in table.items() if value != usual.get(name)}
-    if "read" in data:
-        data["read"] = {
-            name: value for name, value in data["read"].items() if value != usual.get("read", {}).get(name)
-        }
-    model = {"kind": recipe.model.kind, **plain(recipe.model)}
-    return to_toml({**({"data": data} if data else {}), "model": model})
+def _unlike(table: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that differ from the usual ones, in the tables inside too."""
+    return {
+        name: _unlike(value, usual.get(name, {})) if isinstance(value, Mapping) else value
+        for name, value in table.items()
+        if value != usual.get(name)
+    }
 
 
 def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
@@ -130,25 +122,20 @@ def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
     existing file is replaced. Returns how many pairs were written; users without items leave no trace. Raises
     `DataError` where there is no folder to write into.
     """
-    import pyarrow as pa
+    import polars as pl
     import pyarrow.parquet as pq
 
-    n_pairs = 0
-    with replacing(path) as stream:
-        writer = None
-        try:
-            for batch in _with_pairs(batches):
-                table = batch.to_frame().to_arrow()
-                if writer is None:
-                    weighted = bool((batch.matrix.data != 1).any())
-                    names = ["user", "item", *(["weight"] if weighted else [])]
-                    fields = [pa.field(name, _plain(pa, table.schema.field(name).type)) for name in names]
-                    writer = pq.ParquetWriter(stream, pa.schema(fields), compression="zstd")
-                writer.write_table(table.select(writer.schema.names).cast(writer.schema))
-                n_pairs += batch.n_interactions
-        finally:
-            if writer is not None:
-                writer.close()
+    n_pairs, writer = 0, None
+    with replacing(path) as stream, ExitStack() as opened:
+        for batch in _with_pairs(batches):
+            # The oldest types are those that every reader of Parquet knows: strings and not string views.
+            table = batch.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest())
+            if writer is None:
+                weighted = bool((batch.matrix.data != 1).any())
+                schema = table.select(["user", "item", *(["weight"] if weighted else [])]).schema
+                writer = opened.enter_context(pq.ParquetWriter(stream, schema, compression="zstd"))
+            writer.write_table(table.select(writer.schema.names))
+            n_pairs += batch.n_interactions
     return n_pairs
 
 
@@ -161,12 +148,6 @@ def _with_pairs(batches: Iterable[Interactions]) -> Iterator[Interactions]:
             yield batch
     if batch is not None and not told:
         yield batch
-
-
-def _plain(pa: object, kind: object) -> object:
-    """The type that every reader of Parquet knows: strings and not string views."""
-    name = str(kind)
-    return pa.large_string() if "string" in name else kind  # type: ignore[attr-defined]
 
 
 CARD, SAMPLE, SAVED = "card.md", "synthetic.parquet", "synthesizer"
@@ -188,22 +169,14 @@ class Synthesized:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Protection:
-    """What is asked of differential privacy."""
-
-    epsilon: float
-    delta: float | None = None
-    """A tenth of one over the number of users when left out."""
-
-
 def synthesize(
     recipe: Recipe,
     data: str | Path,
     *,
     out: str | Path,
     users: int | None = None,
-    protection: Protection | None = None,
+    epsilon: float | None = None,
+    delta: float | None = None,
     keep_synthesizer: bool = False,
     keep_out: float | None = None,
     device: str = "cpu",
@@ -218,7 +191,8 @@ def synthesize(
     - `users`: how many; as many as there are real ones when left out.
     - `keep_out`: a share of the users, chosen at random, from whom nothing is learned: the control group of an audit.
       ``real/`` then holds both kinds of users.
-    - `protection`: train with differential privacy. Training then stops nowhere early, no loss is the
+    - `epsilon`: train with differential privacy of this ε; `delta` is a tenth of one over the number of users when left
+      out. Training then stops nowhere early, no loss is the
       SDRM authors', and nothing is standardised or drawn by the codes' own mean and covariance, since none of these can
       be accounted for otherwise. All chance comes from the system and is not kept, since a
       known seed would void the guarantee; and the card gives no exact figure of the data but the number of users.
@@ -232,38 +206,25 @@ def synthesize(
     train, unused = read_train(recipe.data, data, progress)
     notes = [f"made from the train file alone; not used: {', '.join(unused)}"] if unused else []
     train, kept = (train, None) if keep_out is None else _apart(train, keep_out, recipe.seed)
-    if protection is not None:
-        model = protected(model, protection, train.n_users)
+    if epsilon is not None:
+        model = protected(model, epsilon, 0.1 / train.n_users if delta is None else delta)
         notes.append(
             "with differential privacy: training runs all its epochs, and says what it costs in the card"
         )
     model, remarks = within_users(model, train)
     recipe = recipe.with_model(model)
-    notes.extend(remarks)
     random = {} if model.private else streams(recipe.seed, "fit", "sample")  # a known seed voids ε
-    start = time.perf_counter()
-    synthesizer = model.fit(train, rng=random.get("fit"), device=device, progress=progress)
-    fit_seconds = time.perf_counter() - start
-    wanted = train.n_users if users is None else users
-    start = time.perf_counter()
+    clock, counts = Clock(), {"users": train.n_users if users is None else users, "pairs": 0, "empty": 0}
+    with clock("fit"):
+        synthesizer = model.fit(train, rng=random.get("fit"), device=device, progress=progress)
     with replacing_folder(out) as folder:
-        batches = synthesizer.sample_batches(wanted, rng=random.get("sample"), progress=progress)
-        counted = _Empty(batches)
-        n_pairs = write_batches(counted, folder / SAMPLE)
-        sample_seconds = time.perf_counter() - start
-        if counted.empty:
-            notes.append(f"{counted.empty:,} synthetic users have no item and leave no trace in the file")
-        counts = {"users": wanted, "pairs": n_pairs}
-        text = card(
-            train,
-            recipe,
-            synthesizer,
-            counts,
-            versions(),
-            file=SAMPLE,
-            source=Path(data).name,
-            n_kept=0 if kept is None else kept.n_users,
-        )
+        with clock("sample"):
+            batches = synthesizer.sample_batches(counts["users"], rng=random.get("sample"), progress=progress)
+            write_batches(_counted(batches, counts), folder / SAMPLE)
+        if counts["empty"]:
+            remarks += (f"{counts['empty']:,} synthetic users have no item and leave no trace in the file",)
+        counts["kept out"] = 0 if kept is None else kept.n_users
+        text = card(train, recipe, synthesizer, counts, source=Path(data).name)
         (folder / CARD).write_text(text, encoding="utf-8")
         if kept is not None:
             (folder / REAL).mkdir()
@@ -272,18 +233,33 @@ def synthesize(
         if keep_synthesizer:
             origin = None if model.private else trained_on(train, recipe)
             artifact.save(synthesizer, folder / SAVED, provenance=origin)
-    return Synthesized(synthesizer, train, wanted, n_pairs, fit_seconds, sample_seconds, tuple(notes))
+    return Synthesized(
+        synthesizer,
+        train,
+        counts["users"],
+        counts["pairs"],
+        clock.seconds["fit"],
+        clock.seconds["sample"],
+        (*notes, *remarks),
+    )
 
 
-def protected(model: SynthesizerSpec, protection: Protection, n_users: int) -> SynthesizerSpec:
+def _counted(batches: Iterable[Interactions], counts: dict[str, int]) -> Iterator[Interactions]:
+    """Batches on their way, their pairs and their users without any counted."""
+    for batch in batches:
+        counts["pairs"] += batch.n_interactions
+        counts["empty"] += int((batch.user_degrees == 0).sum())
+        yield batch
+
+
+def protected(model: SynthesizerSpec, epsilon: float, delta: float) -> SynthesizerSpec:
     """The spec with differential privacy. Raises `RecipeError` for a kind that cannot have it."""
     tree = spec_to_dict(model)
     if "privacy" not in tree:
         raise RecipeError(
             f"Differential privacy is offered by sdrm and multi-vae; {model.kind} has none. Choose one of these."
         )
-    delta = 0.1 / n_users if protection.delta is None else protection.delta
-    tree["privacy"] = {**(tree["privacy"] or {}), "epsilon": protection.epsilon, "delta": delta}
+    tree["privacy"] = {**(tree["privacy"] or {}), "epsilon": epsilon, "delta": delta}
     tree["vae"] |= {"stopping": None, "prior": "standard"}
     if "diffusion" in tree:
         tree["diffusion"]["standardized"] = False
@@ -300,8 +276,8 @@ def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, I
             f"Some users must be learned from and some kept out; {share} of {data.n_users:,} users is {size:,}. "
             "Give another share."
         )
-    chosen = np.zeros(data.n_users, dtype=bool)
-    chosen[streams(seed, "kept out")["kept out"].permutation(data.n_users)[:size]] = True
+    order = streams(seed, "kept out")["kept out"].permutation(data.n_users)
+    chosen = np.isin(np.arange(data.n_users), order[:size])
     return data.take_users(~chosen), data.take_users(chosen)
 
 
@@ -326,15 +302,3 @@ def check_new(out: str | Path, *, overwrite: bool, source: str | Path, keeps_rea
     else:
         return
     raise ArtifactError(f"A folder that is replaced is lost; with {out} that is {lost}. Choose another path.")
-
-
-class _Empty:
-    """Batches on their way, with a count of users who have nothing."""
-
-    def __init__(self, batches: Iterator[Interactions]) -> None:
-        self.batches, self.empty = batches, 0
-
-    def __iter__(self) -> Iterator[Interactions]:
-        for batch in self.batches:
-            self.empty += int((batch.user_degrees == 0).sum())
-            yield batch

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.toml import to_toml
 from unblur.recommender import Recommender, RecommenderSpec
-from unblur.synthesis.utility.users import Rated
+from unblur.synthesis.utility.protocol import Rated
 
 N_ITEMS = 24
 MODEL: Mapping[str, Any] = {

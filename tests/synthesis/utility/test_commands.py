@@ -19,7 +19,7 @@ from unblur.experiment.recipe.library import load_recipe
 from unblur.models.linear.factors import TruncatedSVD
 from unblur.progress import Run
 from unblur.randomness import streams
-from unblur.synthesis.settings import Discretization
+from unblur.synthesis.discretization import Discretization
 from unblur.synthesis.synthesizer import load_synthesizer
 from unblur.synthesis.utility.task import PreparedUsers, UtilityTask, utility_task
 

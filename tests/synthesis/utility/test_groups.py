@@ -10,8 +10,7 @@ import pytest
 from tests.synthesis.utility.rated import rated
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError, VocabularyMismatch
-from unblur.synthesis.utility.settings import Departures, Utility
-from unblur.synthesis.utility.users import Rated, grouped, stacked
+from unblur.synthesis.utility.protocol import Departures, Rated, Utility, grouped, stacked
 
 PAPER = Departures(reported_users_stop=True, dislikes_are_positives=True, dislikes_are_held_out=True)
 

@@ -16,9 +16,15 @@ from unblur.errors import DataError
 from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.recommender import Recommender
-from unblur.synthesis.utility.arms import UtilityRun, measure_arm, measurements_of, training_rows
-from unblur.synthesis.utility.settings import Departures, Utility
-from unblur.synthesis.utility.users import UserGroups, grouped
+from unblur.synthesis.utility.protocol import (
+    Departures,
+    UserGroups,
+    Utility,
+    grouped,
+    measure_arm,
+    measurements_of,
+    training_rows,
+)
 
 OBSERVED = Departures(dislikes_are_positives=True, dislikes_are_held_out=True)
 PROTOCOL = RankingProtocol(cutoffs=(3, 5), metrics=("capped_recall", "ndcg"))
@@ -123,15 +129,13 @@ def test_recall_and_ndcg_are_those_counted_by_hand(groups: UserGroups, longer: b
     np.testing.assert_allclose(found.values.values, expected, atol=1e-12)
 
 
-def tables(*values: float, spread: float = 0.0) -> list[UtilityRun]:
+def tables(*values: float, spread: float = 0.0) -> list[dict[str, PerUser]]:
     """Runs in which arm a is constant and arm b lies by a user's own amount above it."""
     random, runs = np.random.default_rng(0), []
     own = random.random((50, 1)) * spread
-    for seed, value in enumerate(values):
+    for value in values:
         low = np.full((50, 1), value)
-        runs.append(
-            UtilityRun(seed, {"a": PerUser(("recall@5",), low), "b": PerUser(("recall@5",), low + own + 0.1)})
-        )
+        runs.append({"a": PerUser(("recall@5",), low), "b": PerUser(("recall@5",), low + own + 0.1)})
     return runs
 
 
@@ -162,7 +166,7 @@ def test_the_interval_of_one_run_is_the_bootstrap_over_users() -> None:
     found = {entry.name: entry for entry in measurements_of([run], compared=(), resamples=20_000, rng=1)}
     assert set(found) == {"a recall@5", "b recall@5"}
     oracle = bootstrap(
-        (run.arms["b"].values[:, 0],), np.mean, method="percentile", n_resamples=20_000, rng=2
+        (run["b"].values[:, 0],), np.mean, method="percentile", n_resamples=20_000, rng=2
     ).confidence_interval
     assert (found["b recall@5"].low, found["b recall@5"].high) == pytest.approx(tuple(oracle), abs=0.005)
 
@@ -170,6 +174,6 @@ def test_the_interval_of_one_run_is_the_bootstrap_over_users() -> None:
 def test_runs_that_differ_are_refused() -> None:
     one, other = tables(0.1, 0.2)
     with pytest.raises(DataError, match="same arms"):
-        measurements_of([one, UtilityRun(1, {"a": other.arms["a"]})], compared=())
+        measurements_of([one, {"a": other["a"]}], compared=())
     with pytest.raises(DataError, match="at least one run"):
         measurements_of([], compared=())

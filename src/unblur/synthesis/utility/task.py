@@ -19,7 +19,7 @@ from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.report import Report
 from unblur.experiment.page import run_page
 from unblur.experiment.reading import OWN_DATA, read_parts
-from unblur.experiment.recipe.parts import Data, Protocol
+from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.toml import described, plain, read_kind, read_spec, tagged
 from unblur.experiment.searching import metric_of
 from unblur.experiment.task import Clock, Prepared, Summary, Task
@@ -31,14 +31,22 @@ from unblur.progress import Progress, Run, silent
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
 from unblur.registry import SYNTHESIZERS, recommender_spec, synthesizer_spec
-from unblur.saving import models as artifact
 from unblur.spec import replace_field, spec_to_dict
-from unblur.synthesis.sdrm import SDRM, MultiVAE
-from unblur.synthesis.settings import Discretization
+from unblur.synthesis.discretization import Discretization
+from unblur.synthesis.sdrm import SDRM, TrainedOnRows
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
-from unblur.synthesis.utility.arms import Measured, UtilityRun, measure_arm, measurements_of, training_rows
-from unblur.synthesis.utility.settings import Departures, Utility
-from unblur.synthesis.utility.users import Rated, UserGroups, grouped, stacked
+from unblur.synthesis.utility.protocol import (
+    Departures,
+    Measured,
+    Rated,
+    UserGroups,
+    Utility,
+    grouped,
+    measure_arm,
+    measurements_of,
+    stacked,
+    training_rows,
+)
 from unblur.tuning.engine import Judgement, Watch
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search, Validation
@@ -48,10 +56,6 @@ if TYPE_CHECKING:
 
 NO_SYNTHETIC, EASE_ARM = "no-synthetic", "ease"
 """The arms without synthetic users: the downstream recommender, and EASE, on the real ones."""
-_SAMPLES: Mapping[str, tuple[str, ...]] = {
-    SDRM.kind: ("full", "multi-resolution", "plain-vae"),
-    MultiVAE.kind: ("plain-vae",),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +106,19 @@ class UtilityTask(Task):
         }
 
     @property
-    def samples(self) -> tuple[str, ...]:
-        """The ways in which a fitted synthesizer is sampled: the first arms of its comparison."""
-        return _SAMPLES.get(self.model.kind, ("synthetic",))
+    def arms(self) -> tuple[str, ...]:
+        """The ways in which a fitted synthesizer is sampled; then no synthetic users, and EASE."""
+        return (*self.model.arms, NO_SYNTHETIC, EASE_ARM)
 
     @property
     def measured(self) -> tuple[str, ...]:
         """All that one run measures; several add the best run and the deviation of what is compared."""
-        arms = (*self.samples, NO_SYNTHETIC, EASE_ARM)
-        names = [f"{arm} {name}" for arm in arms for name in self.protocol.names]
+        names = [f"{arm} {name}" for arm in self.arms for name in self.protocol.names]
         pairs = [
             f"{one} − {other} {name}"
             for name in self.utility.compared
             if name in self.protocol.names
-            for one, other in combinations(arms, 2)
+            for one, other in combinations(self.arms, 2)
         ]
         return (*names, *pairs)
 
@@ -165,13 +168,17 @@ class UtilityTask(Task):
             notes.append(OWN_DATA)
             recipe = recipe.without_numbers()
         departures, utility = self.departures, self.utility
-        both = departures.dislikes_are_positives or departures.dislikes_are_held_out
-        liked = read_parts(recipe.data, data, progress=progress)
-        observed = liked
-        if both and utility.observed is not None:
-            observed = read_parts(_observed(recipe.data, utility.observed, data), data, progress=progress)
+        liked = observed = read_parts(recipe.data, data, progress=progress)
         fingerprints = {name: part.fingerprint() for name, part in liked.items()}
-        if observed is not liked:
+        disliked = departures.dislikes_are_positives or departures.dislikes_are_held_out
+        if disliked and utility.observed is not None:
+            # The same data with ratings of any height.
+            anyhow = (
+                replace(recipe.data, reading=utility.observed)
+                if data is None
+                else replace(recipe.data, read=replace(recipe.data.read, min_rating=None, rating="ignore"))
+            )
+            observed = read_parts(anyhow, data, progress=progress)
             fingerprints |= {
                 f"{name} ({utility.observed})": part.fingerprint() for name, part in observed.items()
             }
@@ -180,7 +187,6 @@ class UtilityTask(Task):
         learnable, reported = _two_sets(_rated(liked, observed), utility)
         return PreparedUsers(
             recipe=recipe,
-            departures=departures,
             learnable=learnable,
             reported=reported,
             groups=grouped(learnable, reported, utility, departures),
@@ -198,11 +204,9 @@ def utility_task(recipe: Recipe, advice: str) -> UtilityTask:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PreparedUsers(Prepared[Synthesizer, Measured]):
+class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
     """A synthesizer's recipe with its data read and its users grouped."""
 
-    departures: Departures
-    """What is in force."""
     learnable: Rated
     """Whom may be learned from."""
     reported: Rated
@@ -212,13 +216,6 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
     shortened: tuple[str, ...] = ()
     """Notes on what of the spec these users do not allow."""
 
-    @property
-    def task(self) -> UtilityTask:
-        """That of the recipe."""
-        task = self.recipe.task
-        assert isinstance(task, UtilityTask)
-        return task
-
     def with_model(self, model: FittedSpec) -> Self:
         """See `Prepared.with_model`: no batch is larger than all users who teach."""
         assert isinstance(model, SynthesizerSpec)
@@ -227,10 +224,9 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
 
     def searching(self) -> Self:
         """The same with users to search by, who are neither learned from nor reported on."""
-        groups = grouped(
-            self.learnable, self.reported, self.task.utility, self.departures, judged="searching"
-        )
-        return replace(self, groups=groups).with_model(self.recipe.model)
+        task = self.task
+        groups = grouped(self.learnable, self.reported, task.utility, task.departures, judged="searching")
+        return replace(self, groups=groups).with_model(task.model)
 
     @property
     def learned_from(self) -> Interactions:
@@ -239,50 +235,39 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Each way of sampling; then no synthetic users, and EASE."""
-        samples = self.task.samples
-        if self.departures.one_sample:
-            # Multi-resolution sampling is measured on the same rows and the same seed as the full resolution.
-            samples = tuple(arm for arm in samples if arm != "multi-resolution")
-        return (*samples, NO_SYNTHETIC, EASE_ARM)
+        """Those of the task; by the authors' code multi-resolution sampling is measured on the sample of the full one."""
+        left_out = "multi-resolution" if self.task.departures.one_sample else ""
+        return tuple(arm for arm in self.task.arms if arm != left_out)
 
     def fit(self, seed: int, run: Run) -> Synthesizer:
         """See `Prepared.fit`; one that stops early is given the group of users that is there for it."""
-        model = self.task.model
-        by_users = isinstance(model, SDRM | MultiVAE) and model.stops
+        model, rng = self.task.model, streams(seed, "fit")["fit"]
+        by_users = isinstance(model, TrainedOnRows) and model.stops
         validation = self.groups.stopping if by_users else None
-        rng = streams(seed, "fit")["fit"]
         return model.fit_in(run, self.learned_from, rng=rng, validation=validation)
 
     def measure(self, arm: str, model: Synthesizer, seed: int, run: Run, clock: Clock) -> Measured:
         """Sample in the way of that name, and measure the downstream recommender."""
-        spec: RecommenderSpec = EASE() if arm == EASE_ARM else self.task.downstream
-        sample = None
+        task, sample = self.task, None
         with clock("score"):
-            if arm in self.task.samples:
+            if arm in task.model.arms:
                 with clock("sample"):
                     sample = self.sample(model, arm, seed)
             return measure_arm(
-                spec,
-                training_rows(self.groups, sample, self.task.utility, self.departures),
+                EASE() if arm == EASE_ARM else task.downstream,
+                training_rows(self.groups, sample, task.utility, task.departures),
                 self.groups,
-                self.recipe.protocol,
-                self.departures,
+                task.protocol,
+                task.departures,
                 rng=streams(seed, "downstream")["downstream"],
                 run=Run(run.device, run.progress),  # an arm is kept once it is measured, not its training
             )
 
     def sample(self, model: Synthesizer, arm: str, seed: int) -> Interactions:
         """As many synthetic users as there are real ones, sampled as an arm has it."""
-        rule = Discretization(rule="zero-threshold") if self.departures.zero_threshold else None
+        rule = Discretization(rule="zero-threshold") if self.task.departures.zero_threshold else None
         random = streams(seed, f"sample {arm}")[f"sample {arm}"]
         return model.arm(arm, rule).sample(self.learned_from.n_users, rng=random)
-
-    @property
-    def searched_arm(self) -> str:
-        """The way of sampling that a search judges by: the spec's own, where it has several."""
-        model = self.recipe.model
-        return model.sampling if isinstance(model, SDRM) else self.task.samples[0]
 
     @property
     def stochastic(self) -> bool:
@@ -296,22 +281,18 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
 
     def value(self, metric: str, seed: int, run: Run) -> float:
         """A metric of the spec's own way of sampling, for one training: what a search maximises."""
-        found = self.measure(self.searched_arm, self.fit(seed, run), seed, run, Clock())
+        found = self.measure(self.task.model.arm, self.fit(seed, run), seed, run, Clock())
         return float(found.values[metric].mean())
 
     def summary(self, runs: Sequence[Mapping[str, Measured]], clock: Clock) -> Summary:
         """Means over runs, the best run, the spread, and paired differences with intervals."""
         task, n_runs = self.task, len(runs)
-        names = (*task.samples, NO_SYNTHETIC, EASE_ARM)
-        seeds = range(self.recipe.seed, self.recipe.seed + n_runs)
+        first, seed = task.arms[0], self.recipe.seed
         measurements = measurements_of(
-            [
-                UtilityRun(seed, {arm: run.get(arm, run[names[0]]).values for arm in names})
-                for seed, run in zip(seeds, runs, strict=True)
-            ],
+            [{arm: run.get(arm, run[first]).values for arm in task.arms} for run in runs],
             compared=task.utility.compared,
             resamples=task.protocol.resamples,
-            rng=streams(self.recipe.seed, "bootstrap")["bootstrap"],
+            rng=streams(seed, "bootstrap")["bootstrap"],
         )
         notes = [*self.shortened, *self.groups.notes]
         unmeasured = [name for name in task.utility.compared if name not in task.protocol.names]
@@ -327,14 +308,10 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
         )
         if n_runs > 1:
             notes.append(
-                f"means over {n_runs} runs; intervals are over users and runs; the saved one has seed {seeds[0]}"
+                f"means over {n_runs} runs; intervals are over users and runs; the saved one has seed {seed}"
             )
         spec = {**described(task.model), **{name: task.facts()[name] for name in ("downstream", "utility")}}
         return Summary(measurements, tuple(notes), spec)
-
-    def remarks_on(self, model: Synthesizer) -> tuple[str, ...]:
-        """What a reader of a sample must know."""
-        return model.notes
 
     def plain(self, measured: Measured) -> dict[str, Any]:
         """See `Prepared.plain`."""
@@ -348,10 +325,6 @@ class PreparedUsers(Prepared[Synthesizer, Measured]):
         """See `Prepared.measured`."""
         values = np.array(plain["values"], dtype=np.float64).reshape(-1, len(plain["names"]))
         return Measured(PerUser(tuple(plain["names"]), values), tuple(plain["notes"]))
-
-    def save(self, model: Synthesizer, folder: Path, provenance: Mapping[str, Any]) -> None:
-        """The synthesizer, in `folder`/synthesizer."""
-        artifact.save(model, folder / "synthesizer", provenance=provenance)
 
     def page(
         self,
@@ -399,19 +372,18 @@ def within_users(
     Where a training stops by some of the users (`VariationalAutoencoder.stopping`) these do not teach, unless
     `all_teach` since it is given others.
     """
-    if not isinstance(model, SDRM | MultiVAE):
+    if not isinstance(model, TrainedOnRows):
         return model, ()
     most = int((train.user_degrees > 0).sum())
     if model.vae.stopping is not None and not all_teach:
         most = max(1, int((1 - model.vae.stopping.users) * most))
-    notes = []
-    sizes = {"vae": model.vae.batch_size}
-    if isinstance(model, SDRM):
-        sizes["diffusion"] = model.diffusion.batch_size
-    for part, size in sizes.items():
-        if size > most:
-            model = replace_field(model, f"{part}.batch_size", most)
-            notes.append(f"model.{part}.batch_size is {most:,}, not {size:,}: no more users are learned from")
+    large = {path: size for path, size in model.batch_sizes.items() if size > most}
+    for path in large:
+        model = replace_field(model, path, most)
+    notes = (
+        f"model.{path} is {most:,}, not {size:,}: no more users are learned from"
+        for path, size in large.items()
+    )
     return model, tuple(notes)
 
 
@@ -425,52 +397,34 @@ def without_departures(model: SynthesizerSpec) -> SynthesizerSpec:
     return replace(model, diffusion=diffusion)
 
 
-def _observed(data: Data, reading: str, own: str | Path | None) -> Data:
-    """The same data with ratings of any height."""
-    if own is None:
-        return replace(data, reading=reading)
-    return replace(data, read=replace(data.read, min_rating=None, rating="ignore"))
-
-
 def _rated(liked: Mapping[str, Interactions], observed: Mapping[str, Interactions]) -> dict[str, Rated]:
     """Each part over one item vocabulary, with the users of its observed pairs."""
-    items = joined_items(*observed.values())
-    made = {}
+    items, rated = joined_items(*observed.values()), {}
     for name, part in observed.items():
         whole = part.onto(items=items).binarized()
-        likes = liked[name].binarized().onto(users=whole.users, items=items)
-        made[name] = Rated(_plain(likes), _plain(whole))
-    return made
-
-
-def _plain(part: Interactions) -> Interactions:
-    return part if part.timestamps is None else Interactions(part.matrix, part.users, part.items)
+        rated[name] = Rated(liked[name].binarized().onto(users=whole.users, items=items), whole)
+    return rated
 
 
 def _two_sets(parts: Mapping[str, Rated], utility: Utility) -> tuple[Rated, Rated]:
     """Users that may be learned from, and users to report on, each labelled 0, 1, 2, …."""
     if len(parts) == 1:
-        whole = next(iter(parts.values()))
+        (whole,) = parts.values()
         order = streams(utility.hold_out_seed, "own users")["own users"].permutation(whole.liked.n_users)
         size = max(1, round(utility.reported * len(order)))
         return _below([whole.take(np.sort(order[size:]))]), _below([whole.take(np.sort(order[:size]))])
-    for name in (*utility.learn, utility.report):
-        if name not in parts:
+    wanted = (*utility.learn, utility.report)
+    if not parts.keys() >= set(wanted):
+        raise RecipeError(
+            f"The data must have the parts {', '.join(wanted)}; there is {some(sorted(parts))}. Name others in "
+            "utility.learn and utility.report, or give one file."
+        )
+    for one, other in combinations((parts[name].liked.users for name in wanted), 2):
+        if one.kind == other.kind and (one.positions_or_missing(other) >= 0).any():
             raise RecipeError(
-                f"The data must have the parts {', '.join((*utility.learn, utility.report))}; there is "
-                f"{some(sorted(parts))}. Name others in utility.learn and utility.report, or give one file."
+                "Utility is measured on users that nobody learned from; the parts of these data share users. "
+                "Give all interactions in one file: its users are divided."
             )
-    used = [parts[name].liked for name in (*utility.learn, utility.report)]
-    for place, one in enumerate(used):
-        for other in used[place + 1 :]:
-            if (
-                one.users.kind == other.users.kind
-                and (one.users.positions_or_missing(other.users) >= 0).any()
-            ):
-                raise RecipeError(
-                    "Utility is measured on users that nobody learned from; the parts of these data share users. "
-                    "Give all interactions in one file: its users are divided."
-                )
     return _below([parts[name] for name in utility.learn]), _below([parts[utility.report]])
 
 

@@ -1,22 +1,33 @@
-"""Simple samplers: items drawn independently, real users with items flipped, walks along co-occurrences."""
+"""Simple synthesizers that any other must beat.
+
+Items drawn independently, real users with items flipped, walks along co-occurrences, and DiffRec's reverse chain on random
+users.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.fitted import StoppingData, learned
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import SpecError
+from unblur.fitted import StoppingData, learned, weights
+from unblur.models.diffusion.diffrec import DiffRec, DiffRecRecommender
+from unblur.models.diffusion.schedule import Schedule
+from unblur.models.diffusion.settings import Sampling
 from unblur.progress import Run
 from unblur.randomness import RNG
 from unblur.spec import spec
-from unblur.synthesis.discretization import above, best
+from unblur.synthesis.discretization import Discretization, Scores, above, best, discretized
 from unblur.synthesis.synthesizer import (
     Blocks,
     CountedSynthesizer,
@@ -24,7 +35,10 @@ from unblur.synthesis.synthesizer import (
     Rows,
     Synthesizer,
     SynthesizerSpec,
+    UserBlock,
 )
+from unblur.training.learner import Weights
+from unblur.training.settings import Plan
 
 
 @spec
@@ -32,7 +46,7 @@ class IndependentItems(SynthesizerSpec["IndependentItemsSynthesizer"]):
     """Each synthetic user takes items by their popularity alone."""
 
     kind: ClassVar[str] = "independent-items"
-    fitted: ClassVar[str] = "unblur.synthesis.samplers.simple:IndependentItemsSynthesizer"
+    fitted: ClassVar[str] = "unblur.synthesis.samplers:IndependentItemsSynthesizer"
     counts: Literal["real", "free"] = "real"
     """``real``: a user has as many items as some real user, drawn in proportion to popularity without putting
     back. ``free``: each item is taken with its real frequency, whatever else is."""
@@ -96,7 +110,7 @@ class FlippedUsers(SynthesizerSpec["FlippedUsersSynthesizer"]):
     """
 
     kind: ClassVar[str] = "flipped-users"
-    fitted: ClassVar[str] = "unblur.synthesis.samplers.simple:FlippedUsersSynthesizer"
+    fitted: ClassVar[str] = "unblur.synthesis.samplers:FlippedUsersSynthesizer"
     exchanged: Annotated[float, Field(ge=0, le=1)] = 0.3
     """The chance that an item is exchanged. 0 publishes real users."""
 
@@ -165,7 +179,7 @@ class CooccurrenceWalk(SynthesizerSpec["CooccurrenceWalkSynthesizer"]):
     """
 
     kind: ClassVar[str] = "cooccurrence-walk"
-    fitted: ClassVar[str] = "unblur.synthesis.samplers.simple:CooccurrenceWalkSynthesizer"
+    fitted: ClassVar[str] = "unblur.synthesis.samplers:CooccurrenceWalkSynthesizer"
     restart: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The chance that the next item is drawn by popularity, whatever the last one was."""
 
@@ -176,10 +190,8 @@ class CooccurrenceWalk(SynthesizerSpec["CooccurrenceWalkSynthesizer"]):
         check_train(train)
         x = train.binarized().matrix
         pairs = sparse.csr_array(x.T @ x)
-        pairs.sort_indices()
-        off = np.repeat(np.arange(train.n_items), np.diff(pairs.indptr)) != pairs.indices
-        indptr = np.concatenate(([0], np.cumsum(off)))[pairs.indptr]
-        beside = sparse.csr_array((pairs.data[off], pairs.indices[off], indptr), shape=pairs.shape)
+        beside = sparse.csr_array(pairs - sparse.diags_array(pairs.diagonal()))
+        beside.sort_indices()
         return CooccurrenceWalkSynthesizer(
             self,
             train.items,
@@ -239,3 +251,81 @@ class CooccurrenceWalkSynthesizer(CountedSynthesizer["CooccurrenceWalk"]):
     def _by_popularity(self, size: int, random: np.random.Generator) -> NDArray[np.int64]:
         drawn = np.searchsorted(self._popular, random.random(size) * self._popular[-1], side="right")
         return np.asarray(drawn, dtype=np.int64)
+
+
+@spec
+class DiffRecSampler(SynthesizerSpec["DiffRecSynthesizer"]):
+    """DiffRec (Wang et al., SIGIR 2023) started from users whose items are drawn by popularity alone.
+
+    Its schedules never reach pure noise, so a start there is no start: the chain is given a random row of a
+    real number of items, made noisy, and what it makes of it is the synthetic user.
+    """
+
+    kind: ClassVar[str] = "diffrec-sampler"
+    fitted: ClassVar[str] = "unblur.synthesis.samplers:DiffRecSynthesizer"
+    stochastic: ClassVar[bool] = True
+    model: DiffRec = DiffRec(
+        schedule=Schedule(scale=0.1), sampling=Sampling(start_steps=5, noise=True), epochs=100
+    )
+    """The model, and how it is trained."""
+    discretization: Discretization = Discretization(rule="user-counts")
+    """How scores become items."""
+
+    def __post_init__(self) -> None:
+        if self.model.time_weights is not None:
+            raise SpecError(
+                "Synthetic users have no times, so `model.time_weights` must be nothing; saw "
+                f"{self.model.time_weights!r}. Leave it out."
+            )
+
+    def plans(self) -> Mapping[str, Plan]:
+        """Those of the model."""
+        return self.model.plans()
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
+    ) -> DiffRecSynthesizer:
+        """Train the model as `DiffRec.fit` does."""
+        check_train(train)
+        model = self.model.fit_in(run, train, rng=rng, validation=validation)
+        return DiffRecSynthesizer(
+            self,
+            train.items,
+            train.n_users,
+            device=run.device,
+            model_arrays={name: torch.as_tensor(array) for name, array in model.tensors().items()},
+            item_counts=train.item_degrees,
+            users_with=RealCounts.of(train).users_with,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class DiffRecSynthesizer(CountedSynthesizer["DiffRecSampler"]):
+    """Scores of random rows, turned into items. Items that nobody in train had are never sampled."""
+
+    model_arrays: Weights = weights("model.")
+    """Those of `model`."""
+    item_counts: NDArray[np.int64] = learned("items", dtype="int64")
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for arrays that do not fit."""
+        super().__post_init__()
+        self.model  # noqa: B018 - made here, to be checked
+
+    @cached_property
+    def model(self) -> DiffRecRecommender:
+        """Makes the scores."""
+        arrays = {name: array.cpu().numpy() for name, array in self.model_arrays.items()}
+        counts = {"count": self.item_counts}
+        return DiffRecRecommender.from_tensors(self.spec.model, self.items, counts, arrays, self.device)
+
+    def _rows(self, blocks: Blocks) -> Rows:
+        return discretized(self._scored(blocks), self.spec.discretization, self.counts, blocks.n_users)
+
+    def _scored(self, blocks: Blocks) -> Iterator[tuple[UserBlock, Scores]]:
+        for block in blocks:
+            sizes = np.maximum(self.counts.drawn(block.size, block.random), 1)
+            rows = popular_rows(self.item_counts, sizes, block.random)
+            scores = self.model.score(Interactions(rows, Vocabulary.range(block.size), self.items))
+            scores[:, self.item_counts == 0] = -np.inf
+            yield block, scores

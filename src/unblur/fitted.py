@@ -93,15 +93,15 @@ class FittedSpec(Spec, ABC, Generic[F_co]):
         validation: StoppingData | None = None,
     ) -> F_co:
         """`fit` within a run."""
-        if validation is not None and not self.stops:
-            raise DataError(
-                "`validation` serves to stop by, and this spec does not stop early; saw both. "
-                "Give the spec a `stopping`, or leave `validation` out."
-            )
-        if (run.checkpoints or run.events) and not self.plans():
-            raise DataError(
-                f"Checkpoints keep the state of a training by epochs; {self.kind} has none. Leave `checkpoints` out."
-            )
+        DataError.unless(
+            validation is None or self.stops,
+            "`validation` serves to stop by, and this spec does not stop early; saw both. "
+            "Give the spec a `stopping`, or leave `validation` out.",
+        )
+        DataError.unless(
+            self.plans() or not (run.checkpoints or run.events),
+            f"Checkpoints keep the state of a training by epochs; {self.kind} has none. Leave `checkpoints` out.",
+        )
         return self.learn(train, rng=rng, run=run, validation=validation)
 
     @abstractmethod

@@ -102,8 +102,10 @@ class Explanation:
 
 def excluded_rows(exclude: Excluded, histories: Interactions) -> Interactions | None:
     """The rows whose items are left out for `histories`; of the same users and items, or an error says so."""
-    if isinstance(exclude, str) and exclude != "history":
-        raise DataError(f'`exclude` must be "history", Interactions or None; saw {exclude!r}.')
+    DataError.unless(
+        exclude == "history" or not isinstance(exclude, str),
+        f'`exclude` must be "history", Interactions or None; saw {exclude!r}.',
+    )
     rows = histories if isinstance(exclude, str) else exclude
     if rows is not None and (rows.users != histories.users or rows.items != histories.items):
         raise VocabularyMismatch(
@@ -131,8 +133,7 @@ def rank_rows(
     - `candidates`: the positions to choose from, in order; all where `None`.
     - `side_by_side`: whether batches are scored in threads, one for each.
     """
-    if size < 1:
-        raise DataError(f"`batch_size` must be at least 1; saw {size}.")
+    DataError.unless(size >= 1, f"`batch_size` must be at least 1; saw {size}.")
     n_users = histories.n_users
     positions = np.full((n_users, k), -1, dtype=np.int32)
     best = np.full((n_users, k), -np.inf, dtype=np.float32)
@@ -181,11 +182,11 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
     together = min(_BLOCK, max(1, n_items // (16 * k)))
     small = _block_maxima(values, across, -(-n_items // together))
     large = _block_maxima(small, across, min(small.shape[across], max(8 * k, 128)))
-    if not bool((large < torch.inf).all()):
-        raise DataError(
-            "Scores must be finite; saw NaN or +inf. The model did not fit (a learning rate too high, a ridge too "
-            "small), or the scorer is broken."
-        )
+    DataError.unless(
+        bool((large < torch.inf).all()),
+        "Scores must be finite; saw NaN or +inf. The model did not fit (a learning rate too high, a ridge too "
+        "small), or the scorer is broken.",
+    )
     many = large.shape[across] >= k
     kth = (
         large.topk(k, dim=across).values.select(across, k - 1)

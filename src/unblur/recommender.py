@@ -97,11 +97,11 @@ class Recommender(Fitted[S_co], ABC):
         """
         if histories.items != self.items:
             raise _foreign_items(histories, self.items)
-        if self.needs_timestamps and histories.timestamps is None:
-            raise DataError(
-                f"{type(self).__name__} weighs a history by its order in time, so histories must carry timestamps; "
-                "these have none. Read the data with its time column."
-            )
+        DataError.unless(
+            histories.timestamps is not None or not self.needs_timestamps,
+            f"{type(self).__name__} weighs a history by its order in time, so histories must carry timestamps; "
+            "these have none. Read the data with its time column.",
+        )
         scores = self._score(histories)
         empty = histories.user_degrees == 0
         if empty.any():
@@ -144,10 +144,10 @@ class Recommender(Fitted[S_co], ABC):
                 )
         chosen = None if candidates is None else np.unique(self.items.positions(candidates))
         n_candidates = len(self.items) if chosen is None else len(chosen)
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n_candidates:
-            raise DataError(
-                f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}."
-            )
+        DataError.unless(
+            isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= n_candidates,
+            f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.",
+        )
         excluded = excluded_rows(exclude, histories)
         positions, best = rank_rows(
             self.score,
@@ -177,11 +177,11 @@ class Recommender(Fitted[S_co], ABC):
         share is what the score loses when that one item is left out of the history (occlusion), and the shares
         need not add up.
         """
-        if history.n_users != 1 or not history.n_interactions:
-            raise DataError(
-                f"One user with at least one interaction can be explained; saw {history.n_users:,} users with "
-                f"{history.n_interactions:,} interactions. Select one with `.select_users([label])`."
-            )
+        DataError.unless(
+            history.n_users == 1 and history.n_interactions,
+            f"One user with at least one interaction can be explained; saw {history.n_users:,} users with "
+            f"{history.n_interactions:,} interactions. Select one with `.select_users([label])`.",
+        )
         target = int(self.items.positions([item])[0])
         total = float(self.score(history)[0, target])
         parts = history.n_interactions

@@ -91,8 +91,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        if not self.values:
-            raise SpecError("A choice must have values to try; there are none. Give some.")
+        SpecError.unless(self.values, "A choice must have values to try; there are none. Give some.")
 
     def at(self, place: float) -> Any:
         """The value at a place between 0 and 1."""
@@ -116,11 +115,11 @@ class Range:
 
     def __post_init__(self) -> None:
         ends = math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high
-        if not ends or (self.step is not None and not 0 < self.step < math.inf):
-            raise SpecError(
-                f"A range must run from a number up to another, in steps above 0; saw {self.low}, {self.high}, "
-                f"{self.step}. Correct it."
-            )
+        SpecError.unless(
+            ends and (self.step is None or 0 < self.step < math.inf),
+            f"A range must run from a number up to another, in steps above 0; saw {self.low}, {self.high}, "
+            f"{self.step}. Correct it.",
+        )
 
     def at(self, place: float) -> float:
         """The value at a place between 0 and 1."""

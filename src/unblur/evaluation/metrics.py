@@ -83,15 +83,13 @@ def judge(
     `DataError` where shapes disagree, a position is outside the catalogue, or a list names an item twice.
     """
     n_users, n_items = held_out.shape
-    if (
-        positions.ndim != 2
-        or len(positions) != n_users
-        or not np.issubdtype(positions.dtype, np.signedinteger)
-    ):
-        raise DataError(
-            f"`positions` must be signed whole numbers with one row for each of the {n_users:,} users; "
-            f"saw {positions.dtype} of shape {positions.shape}."
-        )
+    DataError.unless(
+        positions.ndim == 2
+        and len(positions) == n_users
+        and np.issubdtype(positions.dtype, np.signedinteger),
+        f"`positions` must be signed whole numbers with one row for each of the {n_users:,} users; "
+        f"saw {positions.dtype} of shape {positions.shape}.",
+    )
     if positions.size and (positions.min() < -1 or positions.max() >= n_items):
         raise DataError(
             f"`positions` must lie between 0 and {n_items - 1:,}, with -1 for an empty place; "
@@ -279,10 +277,10 @@ def parse_metric(name: str) -> tuple[str, int]:
     """
     metric, _, cutoff = name.partition("@")
     check_metric(metric)
-    if not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) > 0):
-        raise SpecError(
-            f"A measurement is a metric at a cut-off, such as {metric}@20; saw {name!r}. Write it so."
-        )
+    SpecError.unless(
+        cutoff.isascii() and cutoff.isdigit() and int(cutoff) > 0,
+        f"A measurement is a metric at a cut-off, such as {metric}@20; saw {name!r}. Write it so.",
+    )
     return metric, int(cutoff)
 
 
@@ -311,10 +309,10 @@ def per_user(
     wanted = [(metric, k) for metric in metrics for k in cutoffs]
     for metric, k in wanted:
         check_metric(metric)
-        if metric in LIST_METRICS:
-            raise SpecError(
-                f"{metric} is a figure of all lists together and has no value for a user; use `exposure`."
-            )
+        SpecError.unless(
+            metric not in LIST_METRICS,
+            f"{metric} is a figure of all lists together and has no value for a user; use `exposure`.",
+        )
         _check_cutoff(k, positions)
     values = np.empty((len(positions), len(wanted)), dtype=np.float64, order="F")
     for start in range(0, len(positions), USERS_AT_ONCE):
@@ -426,8 +424,8 @@ def _mean_over_places(values: NDArray[Any], positions: NDArray[np.integer[Any]])
 
 
 def _check_cutoff(k: int, positions: NDArray[np.integer[Any]]) -> None:
-    if not 1 <= k <= positions.shape[1]:
-        raise DataError(
-            f"A cut-off must lie between 1 and the length of the lists, {positions.shape[1]}; saw {k}. "
-            "Recommend longer lists or take a smaller cut-off."
-        )
+    DataError.unless(
+        1 <= k <= positions.shape[1],
+        f"A cut-off must lie between 1 and the length of the lists, {positions.shape[1]}; saw {k}. "
+        "Recommend longer lists or take a smaller cut-off.",
+    )

@@ -128,16 +128,16 @@ class RankingProtocol:
         Raises `DataError` for a cut-off longer than the catalogue or scores that are not finite, and
         `VocabularyMismatch` where the scorer's items are not the split's.
         """
-        if not isinstance(scorer, Scorer):
-            raise DataError(
-                f"What is evaluated must have `items` and `score(histories)`; saw {type(scorer).__name__}. "
-                "Fit a spec first: `spec.fit(train)`."
-            )
+        DataError.unless(
+            isinstance(scorer, Scorer),
+            f"What is evaluated must have `items` and `score(histories)`; saw {type(scorer).__name__}. "
+            "Fit a spec first: `spec.fit(train)`.",
+        )
         longest = max(self.cutoffs)
-        if longest > split.held_out.n_items:
-            raise DataError(
-                f"A cut-off must not exceed the {split.held_out.n_items:,} items; saw {longest}. Lower it."
-            )
+        DataError.unless(
+            longest <= split.held_out.n_items,
+            f"A cut-off must not exceed the {split.held_out.n_items:,} items; saw {longest}. Lower it.",
+        )
         excluded = excluded_rows(exclude, split.histories)
         counted = self.counted(split)
         histories = _rows(split.histories, counted)
@@ -160,12 +160,12 @@ class RankingProtocol:
         """
         counted = self.counted(split)
         held_out = _rows(split.held_out, counted)
-        if ranking.items != held_out.items or ranking.users != held_out.users:
-            raise VocabularyMismatch(
-                f"There must be one list for each of the {held_out.n_users:,} users that count, in order, "
-                f"over the split's {held_out.n_items:,} items; saw {len(ranking.users):,} lists over "
-                f"{len(ranking.items):,} items. Make them with `rank`."
-            )
+        VocabularyMismatch.unless(
+            ranking.items == held_out.items and ranking.users == held_out.users,
+            f"There must be one list for each of the {held_out.n_users:,} users that count, in order, "
+            f"over the split's {held_out.n_items:,} items; saw {len(ranking.users):,} lists over "
+            f"{len(ranking.items):,} items. Make them with `rank`.",
+        )
         table = per_user(
             ranking.positions,
             held_out.matrix,
@@ -249,10 +249,10 @@ def _rank(
 def _scores(scorer: Scorer, batch: Interactions) -> NDArray[np.float32]:
     """The scores of some rows, checked, in a fresh array."""
     scores = np.asarray(scorer.score(batch))
-    if scores.shape != batch.matrix.shape:
-        raise DataError(
-            f"Scores must have one row a user and one column an item, {batch.matrix.shape}; "
-            f"saw {scores.shape}. Mend the scorer."
-        )
+    DataError.unless(
+        scores.shape == batch.matrix.shape,
+        f"Scores must have one row a user and one column an item, {batch.matrix.shape}; "
+        f"saw {scores.shape}. Mend the scorer.",
+    )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `top_k` refuses
         return np.array(scores, dtype=np.float32, order="C")

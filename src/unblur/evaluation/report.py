@@ -37,10 +37,10 @@ class Expected:
 
     def __post_init__(self) -> None:
         _settle(self, "value", "within")
-        if self.within < 0:
-            raise DataError(
-                f"A tolerance must not be negative; saw {self.within}. Write the largest difference."
-            )
+        DataError.unless(
+            self.within >= 0,
+            f"A tolerance must not be negative; saw {self.within}. Write the largest difference.",
+        )
 
     def admits(self, value: float) -> bool:
         """Whether `value` reproduces the number. A difference of exactly `within` does."""
@@ -63,18 +63,19 @@ class Measurement:
 
     def __post_init__(self) -> None:
         _settle(self, "value")
-        if (self.low is None) != (self.high is None):
-            raise DataError(
-                f"An interval has two ends; {self.name} has {self.low}, {self.high}. Give both or none."
-            )
+        DataError.unless(
+            (self.low is None) == (self.high is None),
+            f"An interval has two ends; {self.name} has {self.low}, {self.high}. Give both or none.",
+        )
         if self.low is not None and self.high is not None:
             _settle(self, "low", "high")
-            if self.low > self.high:
-                raise DataError(
-                    f"An interval must not end before it starts; {self.name} has {self.low}, {self.high}."
-                )
-        if self.n_users < 0:
-            raise DataError(f"A number of users must not be negative; {self.name} has {self.n_users}.")
+            DataError.unless(
+                self.low <= self.high,
+                f"An interval must not end before it starts; {self.name} has {self.low}, {self.high}.",
+            )
+        DataError.unless(
+            self.n_users >= 0, f"A number of users must not be negative; {self.name} has {self.n_users}."
+        )
         object.__setattr__(self, "n_users", int(self.n_users))
 
     @property
@@ -182,10 +183,10 @@ class Report:
         Raises `ArtifactError` for another schema and for a key that is missing or unknown.
         """
         schema = values.get("schema")
-        if schema != SCHEMA:
-            raise ArtifactError(
-                f"A report must be of schema {SCHEMA}; saw {schema!r}. Read it with the unblur of its time."
-            )
+        ArtifactError.unless(
+            schema == SCHEMA,
+            f"A report must be of schema {SCHEMA}; saw {schema!r}. Read it with the unblur of its time.",
+        )
         parts = {
             **values,
             "measurements": tuple(_measurement(entry) for entry in _list(values, "measurements")),
@@ -299,15 +300,13 @@ def _settle(record: Any, *names: str) -> None:
     """Turn the named fields of a frozen record into plain finite floats, or refuse them."""
     for name in names:
         value = getattr(record, name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float | np.number)
-            or not math.isfinite(value)
-        ):
-            raise DataError(
-                f"`{name}` of {type(record).__name__} must be a finite number; saw {value!r}. "
-                "What cannot be measured is left out, and said in a note."
-            )
+        DataError.unless(
+            isinstance(value, int | float | np.number)
+            and not isinstance(value, bool)
+            and math.isfinite(value),
+            f"`{name}` of {type(record).__name__} must be a finite number; saw {value!r}. "
+            "What cannot be measured is left out, and said in a note.",
+        )
         object.__setattr__(record, name, float(value))
 
 

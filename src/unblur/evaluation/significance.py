@@ -35,19 +35,21 @@ def bootstrap_interval(
     are those of `scipy.stats.bootstrap` with ``method="percentile"``. Raises `DataError` for no users, a
     value that is not finite, no resamples, or a confidence outside 0 ... 1.
     """
-    if resamples < 1 or not 0 < confidence < 1:
-        raise DataError(
-            "An interval needs at least 1 resample and a confidence strictly between 0 and 1; "
-            f"saw {resamples} and {confidence}."
-        )
+    DataError.unless(
+        resamples >= 1 and 0 < confidence < 1,
+        "An interval needs at least 1 resample and a confidence strictly between 0 and 1; "
+        f"saw {resamples} and {confidence}.",
+    )
     array = np.asarray(values, dtype=np.float64)
     table = array[:, None] if array.ndim == 1 else array
-    if table.ndim != 2 or not len(table):
-        raise DataError(
-            f"There must be one row of values for each of at least one user; saw shape {array.shape}."
-        )
-    if not bool(np.isfinite(table).all()):
-        raise DataError("Values must be finite to have a mean; saw NaN or infinity. Leave such users out.")
+    DataError.unless(
+        table.ndim == 2 and len(table),
+        f"There must be one row of values for each of at least one user; saw shape {array.shape}.",
+    )
+    DataError.unless(
+        np.isfinite(table).all(),
+        "Values must be finite to have a mean; saw NaN or infinity. Leave such users out.",
+    )
     random = generator(rng)
     n_users = len(table)
     mean = table.mean(axis=0)
@@ -95,8 +97,10 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]
     Rejecting where an adjusted value is below α keeps the chance of any false rejection below α.
     """
     raw = np.asarray(p_values, dtype=np.float64)
-    if raw.ndim != 1 or not bool(((raw >= 0) & (raw <= 1)).all()):
-        raise DataError(f"P-values must be a row of numbers between 0 and 1; saw {raw.tolist()}.")
+    DataError.unless(
+        raw.ndim == 1 and ((raw >= 0) & (raw <= 1)).all(),
+        f"P-values must be a row of numbers between 0 and 1; saw {raw.tolist()}.",
+    )
     order = np.argsort(raw, kind="stable")
     stepped = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
     adjusted = np.empty_like(raw)
@@ -139,11 +143,11 @@ def differences(
     `sign_flip_tests` of the paired differences, where each random pattern of signs serves all pairs; then Holm's correction over all pairs. All pairs are tested,
     not the best model against the rest: the best was picked by the same numbers, and tests that forget it find too much.
     """
-    if values.ndim != 2 or not len(values) or not bool(np.isfinite(values).all()):
-        raise DataError(
-            f"There must be finite values, one row a user and one column a model; saw shape {values.shape}. Leave users "
-            "without a value out."
-        )
+    DataError.unless(
+        values.ndim == 2 and len(values) and np.isfinite(values).all(),
+        f"There must be finite values, one row a user and one column a model; saw shape {values.shape}. Leave users "
+        "without a value out.",
+    )
     pairs = list(combinations(range(values.shape[1]), 2))
     if not pairs:
         return []

@@ -110,8 +110,9 @@ def search(
     settings = settings or Search()
     if not base.stochastic:
         settings = replace(settings, trainings=1)
-    if not space:
-        raise SpecError("A search needs at least one dimension; the space has none. Run the spec as it is.")
+    SpecError.unless(
+        space, "A search needs at least one dimension; the space has none. Run the spec as it is."
+    )
     points = Points(tuple(space), settings.sampler, seed, point_of(base, space) if given else None)
     pruner = pruner_of(settings.pruner, FIRST_EPOCHS if settings.trainings == 1 else 1)
     with opened(store, _identity(base, points, judge, settings), points, pruner, type(base)) as kept:

@@ -40,10 +40,10 @@ def space_of(
     known = {dimension.name: dimension for dimension in base.space()}
     elsewhere = {dimension.name for dimension in type(base)().space()}
     for path, values in (changes or {}).items():
-        if not values:
-            raise SpecError(
-                f"Each searched path must have values to try; {path} has none. Give some, or leave it out."
-            )
+        SpecError.unless(
+            values,
+            f"Each searched path must have values to try; {path} has none. Give some, or leave it out.",
+        )
         if path in elsewhere and not inside(tree, path):
             continue
         if path not in known and path not in plain:
@@ -169,11 +169,11 @@ class Points:
     def __post_init__(self) -> None:
         """Raises `SpecError` for an exhaustive search of an infinite space."""
         endless = [dimension.name for dimension in self.space if dimension.all() is None]
-        if self.sampler == "exhaustive" and endless:
-            raise SpecError(
-                f"An exhaustive search needs a list of values for everything; {', '.join(endless)} has no end of "
-                "them. Search at random, or give choices."
-            )
+        SpecError.unless(
+            self.sampler != "exhaustive" or not endless,
+            f"An exhaustive search needs a list of values for everything; {', '.join(endless)} has no end of "
+            "them. Search at random, or give choices.",
+        )
 
     def count(self, most: int) -> int:
         """The number of trials: no more than there are points, but for ``bayes``, which may repeat some."""

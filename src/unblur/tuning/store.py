@@ -358,23 +358,22 @@ def pruner_of(name: PrunerName, first_rung: int) -> optuna.pruners.BasePruner:
 def _check(study: optuna.Study, identity: Mapping[str, Any], place: Place, model: type[Spec]) -> None:
     """Raise `ArtifactError` unless a kept study is that of a search; a new one becomes it."""
     wanted, kept = json.loads(json.dumps(dict(identity))), study.user_attrs
-    if OLD_IDENTITY in kept:
-        raise ArtifactError(_of_earlier_version(place.name))
-    if IDENTITY not in kept and study.get_trials(deepcopy=False):
-        raise ArtifactError(
-            f"Trials are kept in a new study or in that of the same search; {place.name} holds something else. "
-            "Give another name."
-        )
+    ArtifactError.unless(OLD_IDENTITY not in kept, _of_earlier_version(place.name))
+    ArtifactError.unless(
+        IDENTITY in kept or not study.get_trials(deepcopy=False),
+        f"Trials are kept in a new study or in that of the same search; {place.name} holds something else. "
+        "Give another name.",
+    )
     if IDENTITY not in kept:
         study.set_user_attr(IDENTITY, wanted)
     began = {**study.user_attrs[IDENTITY]}
     began["model"] = _as_today(model, began["model"])
     differing = [name for name in {**began, **wanted} if began.get(name) != wanted.get(name)]
-    if differing:
-        raise ArtifactError(
-            f"A search is resumed with the values it began with; in {place.name} these differ: {some(differing)}. Give the "
-            "same recipe, settings, search space, seed and data, or another place."
-        )
+    ArtifactError.unless(
+        not differing,
+        f"A search is resumed with the values it began with; in {place.name} these differ: {some(differing)}. Give the "
+        "same recipe, settings, search space, seed and data, or another place.",
+    )
 
 
 def _as_today(model: type[Spec], table: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -408,13 +407,15 @@ def _locked_file(folder: Path) -> Iterator[Path]:
     """The file of a folder, which no other process has meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
-    if "study.json" in names or any(name.startswith("trial-") for name in names):
-        raise ArtifactError(_of_earlier_version(str(folder)))
-    if names and JOURNAL not in names:
-        raise ArtifactError(
-            f"Trials are kept in a new folder or in that of the same search; {folder} holds something else. "
-            "Give another path."
-        )
+    ArtifactError.unless(
+        "study.json" not in names and not any(name.startswith("trial-") for name in names),
+        _of_earlier_version(str(folder)),
+    )
+    ArtifactError.unless(
+        not names or JOURNAL in names,
+        f"Trials are kept in a new folder or in that of the same search; {folder} holds something else. "
+        "Give another path.",
+    )
     with (folder / JOURNAL).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -91,11 +91,11 @@ class DiffusionSpec(TrainedByEpochs[R]):
 
     def __post_init__(self) -> None:
         """Raises `SpecError` where a history would be made noisier than the schedule goes."""
-        if self.sampling.start_steps > self.schedule.steps:
-            raise SpecError(
-                "`sampling.start_steps` (sampling_steps) must not exceed `schedule.steps`; saw "
-                f"{self.sampling.start_steps} and {self.schedule.steps}. Lower it; 0 starts from the row itself."
-            )
+        SpecError.unless(
+            self.sampling.start_steps <= self.schedule.steps,
+            "`sampling.start_steps` (sampling_steps) must not exceed `schedule.steps`; saw "
+            f"{self.sampling.start_steps} and {self.schedule.steps}. Lower it; 0 starts from the row itself.",
+        )
 
 
 @spec
@@ -297,17 +297,17 @@ def item_clusters(
     from `train`. One cluster needs none. Raises `SpecError` for more clusters than items, and `DataError` for
     embeddings of the wrong shape, not finite, missing, or not asked for.
     """
-    if settings.count > train.n_items:
-        raise SpecError(
-            f"`clusters.count` (n_cate) must not exceed the {train.n_items:,} items; saw "
-            f"{settings.count:,}. Lower it."
-        )
-    if (embeddings is not None) != (settings.embeddings == "given"):
-        raise DataError(
-            'Item embeddings are used where `clusters.embeddings` is "given", and only there; it is '
-            f"{settings.embeddings!r} and {'some' if embeddings is not None else 'none'} were passed. "
-            "Change one of the two."
-        )
+    SpecError.unless(
+        settings.count <= train.n_items,
+        f"`clusters.count` (n_cate) must not exceed the {train.n_items:,} items; saw "
+        f"{settings.count:,}. Lower it.",
+    )
+    DataError.unless(
+        (embeddings is not None) == (settings.embeddings == "given"),
+        'Item embeddings are used where `clusters.embeddings` is "given", and only there; it is '
+        f"{settings.embeddings!r} and {'some' if embeddings is not None else 'none'} were passed. "
+        "Change one of the two.",
+    )
     if embeddings is not None:
         check_embeddings(embeddings, train.n_items)
     if settings.count == 1:
@@ -367,11 +367,11 @@ def nearest_centres(
     from sklearn.cluster import KMeans
 
     distinct = len(np.unique(embeddings, axis=0))
-    if distinct < count:
-        raise DataError(
-            f"There must be at least as many different item embeddings as clusters; saw {distinct:,} for "
-            f"{count:,}. Lower `clusters.count`."
-        )
+    DataError.unless(
+        distinct >= count,
+        f"There must be at least as many different item embeddings as clusters; saw {distinct:,} for "
+        f"{count:,}. Lower `clusters.count`.",
+    )
     seed = int(generator(rng).integers(0, 2**31))
     labels = KMeans(count, n_init=10, random_state=seed).fit_predict(np.asarray(embeddings, dtype=np.float64))
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
@@ -381,13 +381,14 @@ def nearest_centres(
 def check_embeddings(embeddings: NDArray[np.floating], n_items: int) -> None:
     """Raise `DataError` unless there is one finite row for each item."""
     array = np.asarray(embeddings)
-    if array.ndim != 2 or len(array) != n_items or array.dtype.kind not in "fiu" or not array.shape[1]:
-        raise DataError(
-            f"Item embeddings must be numbers with one row for each of the {n_items:,} items of train, in "
-            f"their order; saw {array.dtype} of shape {array.shape}. Bring them onto train's items."
-        )
-    if not np.isfinite(array).all():
-        raise DataError("Item embeddings must be finite; saw NaN or infinity. Correct them.")
+    DataError.unless(
+        array.ndim == 2 and len(array) == n_items and array.dtype.kind in "fiu" and array.shape[1],
+        f"Item embeddings must be numbers with one row for each of the {n_items:,} items of train, in "
+        f"their order; saw {array.dtype} of shape {array.shape}. Bring them onto train's items.",
+    )
+    DataError.unless(
+        np.isfinite(array).all(), "Item embeddings must be finite; saw NaN or infinity. Correct them."
+    )
 
 
 def diffusion_weight(settings: Autoencoder, moment: Moment) -> float:
@@ -606,11 +607,11 @@ def latent_shares(sizes: Sequence[int], width: int) -> list[int]:
 
     Raises `SpecError` when there are more clusters than numbers in the latent.
     """
-    if len(sizes) > width:
-        raise SpecError(
-            f"Each cluster needs a part of the latent; there are {len(sizes)} clusters and a latent of "
-            f"{width}. Raise the last of `autoencoder.encoder_dims`, or lower `clusters.count`."
-        )
+    SpecError.unless(
+        len(sizes) <= width,
+        f"Each cluster needs a part of the latent; there are {len(sizes)} clusters and a latent of "
+        f"{width}. Raise the last of `autoencoder.encoder_dims`, or lower `clusters.count`.",
+    )
     total = sum(sizes)
     shares = [max(1, size * width // total) for size in sizes[:-1]]
     while sum(shares) > width - 1:

@@ -105,10 +105,10 @@ class DenoisingLoss(nn.Module):
         signal, noise, weights = np.ones(steps), np.zeros(steps), np.ones(steps)
         if not schedule.noiseless:
             noisy = noise_schedule(schedule)
-            if objective.predicts == "eps" and noisy.alpha_bar[-1] <= 0:
-                raise SpecError(
-                    '`predicts` "eps" needs some signal at every step; the last step keeps none. Use "x0".'
-                )
+            SpecError.unless(
+                objective.predicts != "eps" or noisy.alpha_bar[-1] > 0,
+                '`predicts` "eps" needs some signal at every step; the last step keeps none. Use "x0".',
+            )
             signal, noise, weights = noisy.signal, noisy.noise, step_weights(noisy, objective)
         elif objective.predicts == "eps":
             raise SpecError(

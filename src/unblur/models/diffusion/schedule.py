@@ -48,11 +48,11 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.noiseless or self.name not in ("linear", "linear-var"):
             return
-        if self.lowest >= self.highest:
-            raise SpecError(
-                f"`lowest` (noise_min) must be below `highest` (noise_max); saw {self.lowest} and "
-                f"{self.highest}. Swap them, or move them apart."
-            )
+        SpecError.unless(
+            self.lowest < self.highest,
+            f"`lowest` (noise_min) must be below `highest` (noise_max); saw {self.lowest} and "
+            f"{self.highest}. Swap them, or move them apart.",
+        )
         noise_schedule(self)
 
     @property
@@ -145,10 +145,10 @@ def noise_schedule(settings: Schedule) -> NoiseSchedule:
     Raises `SpecError` when a β leaves (0, 1], or when `scale` is 0 and there is no noise to schedule.
     """
     steps, bounds = settings.steps, (settings.scale * settings.lowest, settings.scale * settings.highest)
-    if settings.noiseless:
-        raise SpecError(
-            "A noise schedule needs a `scale` above 0; saw 0. Without noise there is no schedule to ask for."
-        )
+    SpecError.unless(
+        not settings.noiseless,
+        "A noise schedule needs a `scale` above 0; saw 0. Without noise there is no schedule to ask for.",
+    )
     if settings.name == "linear":
         made = NoiseSchedule(np.linspace(*bounds, steps))
     elif settings.name == "linear-var":

@@ -80,11 +80,11 @@ class TimeWeights:
     """Weight of a user's last interaction: `w_max`."""
 
     def __post_init__(self) -> None:
-        if self.oldest > self.newest:
-            raise SpecError(
-                f"`oldest` (w_min) must not be above `newest` (w_max); saw {self.oldest} and {self.newest}. "
-                "Swap them."
-            )
+        SpecError.unless(
+            self.oldest <= self.newest,
+            f"`oldest` (w_min) must not be above `newest` (w_max); saw {self.oldest} and {self.newest}. "
+            "Swap them.",
+        )
 
 
 @spec

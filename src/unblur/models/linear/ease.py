@@ -59,11 +59,11 @@ class Statistics:
         return self._with(other, -1)
 
     def _with(self, other: Statistics, sign: int) -> Statistics:
-        if self.gram.shape != other.gram.shape:
-            raise DataError(
-                f"Statistics must be over the same items; these are over {len(self.degrees):,} and "
-                f"{len(other.degrees):,}. Bring the interactions onto one vocabulary."
-            )
+        DataError.unless(
+            self.gram.shape == other.gram.shape,
+            f"Statistics must be over the same items; these are over {len(self.degrees):,} and "
+            f"{len(other.degrees):,}. Bring the interactions onto one vocabulary.",
+        )
         return Statistics(
             self.n_users + sign * other.n_users,
             self.degrees + sign * other.degrees,
@@ -107,10 +107,10 @@ class EASE(ItemWeightsSpec):
         inverse = torch.from_numpy(gram)  # both steps write over it: there is no room for a second one
         info = torch.empty((), dtype=torch.int32)
         torch.linalg.cholesky_ex(inverse, out=(inverse, info))
-        if int(info):
-            raise DataError(
-                f"XᵀX + ridge·I must be positive definite; it is not for ridge = {self.ridge}. Raise `ridge`."
-            )
+        DataError.unless(
+            int(info) == 0,
+            f"XᵀX + ridge·I must be positive definite; it is not for ridge = {self.ridge}. Raise `ridge`.",
+        )
         progress(ProgressEvent("invert", 2, 3))
         torch.cholesky_inverse(inverse, out=inverse)
         weights = gram.T  # symmetric: the same matrix, but in C order, as scoring needs it

@@ -77,10 +77,10 @@ class PureSVD(LinearSpec[Factors]):
     """How much of its norm a column keeps: d. 1 leaves the matrix as it is, 0 makes all columns unit vectors."""
 
     def __post_init__(self) -> None:
-        if not -2 <= self.scaling <= 2:
-            raise SpecError(
-                f"`scaling` must lie from -2 to 2; saw {self.scaling}. Use 1 for PureSVD itself, 0 for the cosine."
-            )
+        SpecError.unless(
+            -2 <= self.scaling <= 2,
+            f"`scaling` must lie from -2 to 2; saw {self.scaling}. Use 1 for PureSVD itself, 0 for the cosine.",
+        )
 
     def space(self) -> tuple[Dimension, ...]:
         """What a search tries unless told otherwise."""
@@ -138,11 +138,11 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
         from sklearn.decomposition import TruncatedSVD as Decomposition
 
         check_train(train)
-        if self.rank >= min(train.matrix.shape):
-            raise SpecError(
-                f"`rank` must be below the numbers of users and items, {train.n_users:,} and {train.n_items:,}; "
-                f"saw {self.rank}. Lower it."
-            )
+        SpecError.unless(
+            self.rank < min(train.matrix.shape),
+            f"`rank` must be below the numbers of users and items, {train.n_users:,} and {train.n_items:,}; "
+            f"saw {self.rank}. Lower it.",
+        )
         seed = int(streams(rng, "start vector")["start vector"].integers(0, 2**31))
         made = Decomposition(self.rank, algorithm=self.algorithm, random_state=seed).fit(
             train.matrix.astype(np.float64)

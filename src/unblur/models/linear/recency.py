@@ -83,11 +83,11 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> RecencyRecommender:
         """Fit the inner model. Raises `DataError` when train has no timestamps."""
-        if train.timestamps is None:
-            raise DataError(
-                "Recency weighs interactions by their timestamps; these have none. Read the data with its time "
-                f"column, or fit the inner model ({self.inner['kind']}) itself."
-            )
+        DataError.unless(
+            train.timestamps is not None,
+            "Recency weighs interactions by their timestamps; these have none. Read the data with its time "
+            f"column, or fit the inner model ({self.inner['kind']}) itself.",
+        )
         rows = self.weighted(train) if self.train_rows else train.binarized().matrix
         inner = self.model.fit_rows(rows, train, run.progress)
         return RecencyRecommender(self, train.items, train.item_degrees, device=run.device, inner=inner)

@@ -117,10 +117,10 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         the rank exceeds the smaller side of the matrix or train is empty, `CapabilityError` when there is no such
         device.
         """
-        if not train.n_interactions:
-            raise DataError(
-                "Train must have at least one interaction; it is empty. Check the filters it went through."
-            )
+        DataError.unless(
+            train.n_interactions,
+            "Train must have at least one interaction; it is empty. Check the filters it went through.",
+        )
         train = train.binarized()
         normalized = normalize(train)
         users, items = ordering(normalized, run.device)

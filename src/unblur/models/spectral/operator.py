@@ -157,12 +157,14 @@ def dense(array: Any, device: str) -> torch.Tensor:
 
 def check_device(device: str) -> None:
     """Raise `CapabilityError` for a device that is not to be had."""
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise CapabilityError(f'`device` must be "cpu" or "cuda" (or "cuda:0" and so on); saw {device!r}.')
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise CapabilityError(
-            f'No GPU was found for `device="{device}"`. Use "cpu", or a torch build with CUDA.'
-        )
+    CapabilityError.unless(
+        device.split(":")[0] in ("cpu", "cuda"),
+        f'`device` must be "cpu" or "cuda" (or "cuda:0" and so on); saw {device!r}.',
+    )
+    CapabilityError.unless(
+        device.startswith("cpu") or torch.cuda.is_available(),
+        f'No GPU was found for `device="{device}"`. Use "cpu", or a torch build with CUDA.',
+    )
 
 
 Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]

@@ -186,10 +186,10 @@ def share(
     All settings must start from the same kind of row (`history`). Raises `SpecError` otherwise.
     """
     specs, device = tuple(specs), run.device
-    if len({spec.history for spec in specs}) != 1:
-        raise SpecError(
-            "All settings of one search must have the same `history`; saw both. Search them one by one."
-        )
+    SpecError.unless(
+        len({spec.history for spec in specs}) == 1,
+        "All settings of one search must have the same `history`; saw both. Search them one by one.",
+    )
     train = train.binarized()
     normalized = normalize(train)
     users, items = ordering(normalized, device)

@@ -63,11 +63,11 @@ def truncated_svd(
     """
     n_users, n_items = matrix.shape
     smaller = min(n_users, n_items)
-    if rank > smaller:
-        raise DataError(
-            f"The rank of the low-pass filter must not exceed the smaller side of the {n_users:,} × {n_items:,} matrix; "
-            f"saw {rank:,}. Use at most {smaller:,}."
-        )
+    DataError.unless(
+        rank <= smaller,
+        f"The rank of the low-pass filter must not exceed the smaller side of the {n_users:,} × {n_items:,} matrix; "
+        f"saw {rank:,}. Use at most {smaller:,}.",
+    )
     turned = n_users > n_items
     wide = sparse.csr_array(matrix.T.tocsr()) if turned else matrix
     wide.sort_indices()

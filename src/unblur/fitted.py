@@ -176,15 +176,16 @@ class Fitted(Generic[S_co]):
         """
         left = dict(tensors)
         values = cls._further(columns, left)
-        prefixed = [entry for entry in fields(cls) if "prefix" in entry.metadata]
         for entry in fields(cls):
             if "shape" in entry.metadata and (entry.name in left or entry.default is not None):
                 values[entry.name] = left.pop(entry.name)
         # The longest prefix first: an empty one takes what is left.
-        for entry in sorted(prefixed, key=lambda one: -len(one.metadata["prefix"])):
-            prefix = entry.metadata["prefix"]
+        prefixes = {
+            entry.name: entry.metadata["prefix"] for entry in fields(cls) if "prefix" in entry.metadata
+        }
+        for field_name, prefix in sorted(prefixes.items(), key=lambda one: -len(one[1])):
             own = [name for name in left if name.startswith(prefix)]
-            values[entry.name] = {name.removeprefix(prefix): _tensor(left.pop(name), device) for name in own}
+            values[field_name] = {name.removeprefix(prefix): _tensor(left.pop(name), device) for name in own}
         if left:
             raise ValueError(f"no part of a {cls.__name__}: {', '.join(sorted(left))}")
         return cls(spec=cast("S_co", spec), items=items, device=device, **values)

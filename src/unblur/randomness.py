@@ -19,20 +19,14 @@ def generator(rng: RNG | None) -> np.random.Generator:
     return np.random.default_rng(rng)
 
 
-def _sequence(rng: RNG | None) -> np.random.SeedSequence:
-    if isinstance(rng, np.random.SeedSequence):
-        return rng
-    if isinstance(rng, np.random.Generator):
-        return np.random.SeedSequence(int(rng.integers(0, 2**63)))
-    return np.random.SeedSequence(rng)
-
-
 def streams(rng: RNG | None, *purposes: str) -> dict[str, np.random.Generator]:
     """Independent generators, one for each named purpose.
 
     A purpose's stream depends on `rng` and on its name alone, so adding a purpose never shifts another.
     """
-    root = _sequence(rng)
+    if isinstance(rng, np.random.Generator):
+        rng = int(rng.integers(0, 2**63))
+    root = rng if isinstance(rng, np.random.SeedSequence) else np.random.SeedSequence(rng)
     made = {}
     for purpose in purposes:
         words = np.frombuffer(hashlib.sha256(purpose.encode()).digest()[:16], dtype=np.uint32)
@@ -45,6 +39,4 @@ def torch_generator(rng: RNG | None, device: str = "cpu") -> torch.Generator:
     """A torch generator on `device`, seeded from `rng`; torch is imported here and not before."""
     import torch
 
-    made = torch.Generator(device=device)
-    made.manual_seed(int(generator(rng).integers(0, 2**63)))
-    return made
+    return torch.Generator(device=device).manual_seed(int(generator(rng).integers(0, 2**63)))

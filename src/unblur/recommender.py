@@ -167,7 +167,10 @@ class Recommender(Fitted[S_co], ABC):
     @final
     def similar_items(self, item: int | str, k: int) -> Ranking:
         """The `k` items that this model finds closest to `item`: those it ranks first for a history of that item."""
-        return self.recommend(self._history_of([int(self.items.positions([item])[0])]), k=k)
+        column = self.items.positions([item])
+        row = sparse.csr_array((np.ones(1, np.float32), ([0], column)), shape=(1, len(self.items)))
+        times = np.zeros(1, dtype=np.int64) if self.needs_timestamps else None
+        return self.recommend(Interactions(row, Vocabulary.range(1), self.items, times), k=k)
 
     @final
     def explain(self, history: Interactions, item: int | str) -> Explanation:
@@ -205,14 +208,6 @@ class Recommender(Fitted[S_co], ABC):
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model to a new folder; `unblur.load` reads it back. See `unblur.saving.models.save`."""
         save(self, path, overwrite=overwrite)
-
-    def _history_of(self, positions: list[int]) -> Interactions:
-        row = sparse.csr_array(
-            (np.ones(len(positions), np.float32), ([0] * len(positions), positions)),
-            shape=(1, len(self.items)),
-        )
-        times = np.arange(len(positions), dtype=np.int64) if self.needs_timestamps else None
-        return Interactions(row, Vocabulary.range(1), self.items, times)
 
 
 def load(path: str | Path, *, device: str = "cpu") -> Recommender:

@@ -357,12 +357,8 @@ def _names_at(cls: type[Any], place: tuple[int | str, ...]) -> list[str]:
     """The field names of the spec that sits at `place` inside `cls`."""
     here: Any = cls
     for part in place:
-        if _is_branch(part) or not is_dataclass(here):
-            continue
-        found = _field_class(here, str(part))
-        if found is None:
-            return []
-        here = found
+        if is_dataclass(here) and not _is_branch(part):
+            here = _field_class(here, str(part))
     return [entry.name for entry in fields(here)] if is_dataclass(here) else []
 
 

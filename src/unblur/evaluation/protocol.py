@@ -148,8 +148,22 @@ class RankingProtocol:
             return scorer.recommend(
                 histories, k=longest, exclude=hidden, batch_size=batch_size, progress=progress
             )
-        size = _BATCH if batch_size is None else batch_size
-        return _rank(scorer, histories, longest, hidden, size, progress)
+        if scorer.items != histories.items:
+            strangers = histories.items.labels[:3].tolist()
+            raise VocabularyMismatch(
+                f"The scorer must speak of the split's {histories.n_items:,} items ({some(strangers)} …); it has "
+                f"{len(scorer.items):,} others. Give it `items = split.train.items`."
+            )
+        positions, best = rank_rows(
+            partial(_scores, scorer),
+            histories,
+            longest,
+            hidden=hidden,
+            size=_BATCH if batch_size is None else batch_size,
+            progress=progress,
+        )
+        without = np.zeros(histories.n_users, dtype=bool)  # nobody is given popular items in place of scores
+        return Ranking(histories.users, histories.items, positions, best, without)
 
     def measure(self, ranking: Ranking, split: Split, *, rng: RNG | None = None) -> Evaluation:
         """Every metric at every cut-off for lists that `rank` made, with intervals drawn from `rng`.
@@ -223,27 +237,6 @@ def _rows(data: Interactions, mask: NDArray[np.bool_]) -> Interactions:
 
 def _users(count: int) -> str:
     return f"{count:,} user{'' if count == 1 else 's'}"
-
-
-def _rank(
-    scorer: Scorer,
-    histories: Interactions,
-    k: int,
-    hidden: Interactions | None,
-    size: int,
-    progress: Progress,
-) -> Ranking:
-    """The best `k` items of each row by a scorer that is not one of ours; ties by item position."""
-    if scorer.items != histories.items:
-        strangers = histories.items.labels[:3].tolist()
-        raise VocabularyMismatch(
-            f"The scorer must speak of the split's {histories.n_items:,} items ({some(strangers)} …); it has "
-            f"{len(scorer.items):,} others. Give it `items = split.train.items`."
-        )
-    positions, best = rank_rows(
-        partial(_scores, scorer), histories, k, hidden=hidden, size=size, progress=progress
-    )
-    return Ranking(histories.users, histories.items, positions, best, np.zeros(histories.n_users, dtype=bool))
 
 
 def _scores(scorer: Scorer, batch: Interactions) -> NDArray[np.float32]:

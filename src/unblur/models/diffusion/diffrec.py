@@ -309,7 +309,15 @@ def item_clusters(
         "Change one of the two.",
     )
     if embeddings is not None:
-        check_embeddings(embeddings, train.n_items)
+        array = np.asarray(embeddings)
+        DataError.unless(
+            array.ndim == 2 and len(array) == train.n_items and array.dtype.kind in "fiu" and array.shape[1],
+            f"Item embeddings must be numbers with one row for each of the {train.n_items:,} items of train, in "
+            f"their order; saw {array.dtype} of shape {array.shape}. Bring them onto train's items.",
+        )
+        DataError.unless(
+            np.isfinite(array).all(), "Item embeddings must be finite; saw NaN or infinity. Correct them."
+        )
     if settings.count == 1:
         return np.zeros(train.n_items, dtype=np.int64)
     chance = streams(rng, "embeddings", "k-means")
@@ -376,19 +384,6 @@ def nearest_centres(
     labels = KMeans(count, n_init=10, random_state=seed).fit_predict(np.asarray(embeddings, dtype=np.float64))
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
-
-
-def check_embeddings(embeddings: NDArray[np.floating], n_items: int) -> None:
-    """Raise `DataError` unless there is one finite row for each item."""
-    array = np.asarray(embeddings)
-    DataError.unless(
-        array.ndim == 2 and len(array) == n_items and array.dtype.kind in "fiu" and array.shape[1],
-        f"Item embeddings must be numbers with one row for each of the {n_items:,} items of train, in "
-        f"their order; saw {array.dtype} of shape {array.shape}. Bring them onto train's items.",
-    )
-    DataError.unless(
-        np.isfinite(array).all(), "Item embeddings must be finite; saw NaN or infinity. Correct them."
-    )
 
 
 def diffusion_weight(settings: Autoencoder, moment: Moment) -> float:

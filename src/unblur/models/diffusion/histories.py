@@ -38,22 +38,13 @@ def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_a
             "Time weights order each user's interactions by their timestamps; these have none. "
             "Read the data with its time column, or leave `time_weights` out."
         )
-    values = weights_in_time(data.timestamps, matrix.indptr, weights)
-    return sparse.csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
-
-
-def weights_in_time(
-    timestamps: NDArray[np.int64], indptr: NDArray[np.integer], weights: TimeWeights
-) -> NDArray[np.float32]:
-    """The weight of each stored entry of a canonical CSR matrix with the given `indptr`; see
-    `row_weights`."""
-    lengths = np.diff(indptr).astype(np.int64)
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    order = np.lexsort((timestamps, rows))  # stable, so equal times stay in item order
-    place = np.empty(len(rows), dtype=np.int64)
-    place[order] = np.arange(len(rows)) - np.repeat(indptr[:-1], lengths)
+    lengths = data.user_degrees
+    order = np.lexsort((data.timestamps, data.rows()))  # stable, so equal times stay in item order
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], lengths)
     back = (np.repeat(lengths, lengths) - 1 - place) / np.maximum(np.repeat(lengths, lengths) - 1, 1)
-    return np.asarray(weights.newest - (weights.newest - weights.oldest) * back, dtype=np.float32)
+    values = (weights.newest - (weights.newest - weights.oldest) * back).astype(np.float32)
+    return sparse.csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def mixed(values: Keys) -> Keys:

@@ -78,7 +78,8 @@ def reverse_chain(
     they are left out.
     """
     total = schedule.steps
-    asked = evenly_spread(total, min(total, most_steps or total))
+    count = min(total, most_steps or total)
+    asked = np.unique(np.round(np.linspace(0, total - 1, count)).astype(np.intp))
     if schedule.noiseless:
         ones, zeros = np.ones(len(asked)), np.zeros(len(asked))
         return ReverseChain(total - 1 - asked, ones, zeros, zeros, zeros)
@@ -109,11 +110,6 @@ def _merged(
         float(np.prod(b[block])),
         variance**0.5,
     )
-
-
-def evenly_spread(total: int, count: int) -> NDArray[np.intp]:
-    """`count` of the places 0 … `total` − 1, ascending: the first, the last (from two on), evenly between."""
-    return np.unique(np.round(np.linspace(0, total - 1, count)).astype(np.intp))
 
 
 def noised(clean: Tensor, schedule: NoiseSchedule, steps: int, noise: Tensor) -> Tensor:

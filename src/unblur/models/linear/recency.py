@@ -94,10 +94,7 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
 
     def weighted(self, data: Interactions) -> sparse.csr_array:
         """The rows with each entry ``2^(−age / half_life)``; in items, those of one moment share their mean age."""
-        if data.timestamps is None:
-            raise DataError(
-                "Rows are weighted by their timestamps; these have none. Read them with their times."
-            )
+        assert data.timestamps is not None  # `learn` and `score` refuse rows without
         matrix, lengths = data.matrix, data.user_degrees
         if self.unit == "items":
             ages = _ages_in_items(data.rows(), data.timestamps, matrix.indptr)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unblur.compat.recbole.configuration import configure, parameters, read_yaml
-from unblur.compat.recbole.recipe import recipe_of
+from unblur.compat.recbole.configuration import configure, parameters, read_yaml, recipe_of
 from unblur.compat.recbole.running import load_data_and_model, objective_function, run_recbole
 from unblur.compat.translation import translate
 from unblur.data.catalogue.generation import demo_interactions

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from unblur.compat.recbole.configuration import configure
-from unblur.compat.recbole.recipe import recipe_of
+from unblur.compat.recbole.configuration import configure, recipe_of
 from unblur.compat.recbole.running import read_params, run_hyper, space_of_params
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.errors import RecipeError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unblur.compat.command_line import Option, Program, require, table_of, truth, whole_numbers
+from unblur.compat.command_line import Option, Program, table_of, truth, whole_numbers
+from unblur.errors import RecipeError
 from unblur.experiment.recipe.schema import Recipe
 
 _TITLE = "BSPM's main.py"
@@ -71,7 +72,7 @@ _FAMILIES = {"bspm": "bspm", "bspm-torch": "bspm", "gf-cf": "gf-cf", "lgn-ide": 
 def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
     """Raises `RecipeError` where `--simple_model` is not given: the program then trains LightGCN."""
     model, data = values["simple_model"], values["dataset"]
-    require(
+    RecipeError.unless(
         model in _FAMILIES,
         f"{_TITLE} trains LightGCN unless --simple_model is given; there is no recipe for that. "
         'Give --simple_model="bspm".',

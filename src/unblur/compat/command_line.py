@@ -115,12 +115,6 @@ whole_numbers = parser(
 """A list of whole numbers such as ``[20]``; brackets may be left out."""
 
 
-def require(holds: object, message: str) -> None:
-    """Raise `RecipeError` unless something holds: one refusal, one line."""
-    if not holds:
-        raise RecipeError(message)
-
-
 def table_of(
     options: Mapping[str, Option], values: Mapping[str, Any], start: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -146,7 +140,7 @@ def script_and_arguments(command: str) -> tuple[str, list[str]]:
     place = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
     if place is not None:
         return words[place], words[place + 1 :]
-    require(
+    RecipeError.unless(
         words and words[0].startswith("--"),
         f"A command line must be that of a paper's program, such as 'python main.py --…'; saw {command!r}. Quote it "
         "whole.",
@@ -170,17 +164,19 @@ def parse_options(arguments: Sequence[str], program: Program) -> dict[str, Any]:
     words = deque(arguments)
     while words:
         word = words.popleft()
-        require(
+        RecipeError.unless(
             word.startswith("--"),
             f"Options of {title} begin with --; saw {word!r}. Quote values that have spaces.",
         )
         name, equals, text = word[2:].partition("=")
         hint = did_you_mean(name, options, "--") or f" Its options: --{', --'.join(options)}."
-        require(name in options, f"--{name} is not an option of {title}.{hint}")
+        RecipeError.unless(name in options, f"--{name} is not an option of {title}.{hint}")
         if not equals:
             bare = not words or words[0].startswith("--")
             text = ("True" if options[name].flag else "") if bare else words.popleft()
-            require(text, f"--{name} of {title} needs a value; none was given. Write --{name}=VALUE.")
+            RecipeError.unless(
+                text, f"--{name} of {title} needs a value; none was given. Write --{name}=VALUE."
+            )
         given[name] = _value(name, text, options[name], title)
     return given
 
@@ -191,7 +187,7 @@ def _value(name: str, text: str, option: Option, title: str) -> Any:
     except ValueError as problem:
         raise RecipeError(f"--{name} of {title} cannot be {text!r}: {problem}. Correct it.") from None
     choices = [str(choice) for choice in option.choices]
-    require(
+    RecipeError.unless(
         not choices or value in option.choices,
         f"--{name} of {title} must be one of {', '.join(choices)}; saw {text!r}.{nearest(text, choices)}",
     )

@@ -18,7 +18,6 @@ from unblur.compat.command_line import (
     from_text,
     is_whole,
     parser,
-    require,
     table_of,
     whole_numbers,
 )
@@ -142,7 +141,7 @@ def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, li
     timed = any(name in _TIME for name in named)
     options = {**_MODEL, **(_TIME if timed else {}), **(_LATENT if latent else _ROWS)}
     for name in (*options, "dataset"):
-        require(
+        RecipeError.unless(
             values[name] is not REQUIRED,
             f"--{name} of {_TITLE} must be given, since its best value is another for each data set; it is "
             f"not there. Add --{name}=VALUE.",

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from unblur.compat.command_line import REQUIRED, Option, Program, require, truth
+from unblur.compat.command_line import REQUIRED, Option, Program, truth
+from unblur.errors import RecipeError
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe
 
@@ -38,7 +39,7 @@ _OPTIONS: Mapping[str, Option] = {
 def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
     """Raises `RecipeError` for an option that is not given."""
     missing = [f"--{name}" for name, value in values.items() if value is REQUIRED]
-    require(
+    RecipeError.unless(
         not missing,
         f"A command line of {_TITLE} must give {', '.join(missing)}, whose best values are others for each "
         "data set; they are not there. Add them.",

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from unblur.compat import bspm, diffrec, sdrm
-from unblur.compat.command_line import Program, option_names, parse_options, require, script_and_arguments
-from unblur.compat.recbole import recipe as recbole
-from unblur.errors import nearest
+from unblur.compat.command_line import Program, option_names, parse_options, script_and_arguments
+from unblur.compat.recbole import configuration as recbole
+from unblur.errors import RecipeError, nearest
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 
@@ -44,7 +44,7 @@ def translate(command: str, *, system: str | None = None) -> Translation:
     does not have.
     """
     script, arguments = script_and_arguments(command)
-    require(
+    RecipeError.unless(
         system is None or system in SYSTEMS,
         f"A system must be one of {', '.join(SYSTEMS)}; saw {system!r}.{nearest(system or '', SYSTEMS)}",
     )
@@ -75,7 +75,7 @@ def _recognized(script: str, arguments: list[str]) -> str:
     names = option_names(arguments)
     known = {system: sum(name in program.options for name in names) for system, program in SYSTEMS.items()}
     best = [name for name, count in known.items() if count == max(known.values()) > 0]
-    require(
+    RecipeError.unless(
         len(best) == 1,
         f"A command line must be that of one of {', '.join(SYSTEMS)}; its options "
         f"({', '.join(names[:5]) or 'none'}) do not tell which. Name it with --system.",

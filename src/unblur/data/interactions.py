@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from unblur.data.formats.events import Labels, Layout, read_events
+from unblur.data.formats.events import Labels, read_events
 from unblur.data.formats.opening import FileFormat
 from unblur.data.vocabulary import (
     Unknown as Unknown,
@@ -200,15 +200,16 @@ class Interactions:
         Raises `DataError` for a file that is missing, empty, damaged or unclear, and for values that cannot be
         used.
         """
-        layout = Layout(
+        events = read_events(
+            path,
+            {"user": user, "item": item, "rating": rating, "timestamp": timestamp},
             format=format,
-            columns={"user": user, "item": item, "rating": rating, "timestamp": timestamp},
             delimiter=delimiter,
             header=header,
             min_rating=min_rating,
             labels=labels,
+            progress=progress,
         )
-        events = read_events(path, layout, progress)
         progress(ProgressEvent("index", 0, 1))
         if events.shape is not None:
             n_users, n_items = events.shape

@@ -1,6 +1,8 @@
-"""RecBole's configuration: each option with its default there, its value, and its place here or why it has none.
+"""RecBole's configuration, and the recipe that does what RecBole does with it.
 
-Options come from files and a dictionary over RecBole's defaults; every name and value is checked.
+First each option with its default there, its value, and its place here or why it has none; options come from files and a
+dictionary over RecBole's defaults, and every name and value is checked. Then the recipe of a configuration, or of a
+command line such as ``python run_recbole.py --model=DiffRec --dataset=ml-100k --learning_rate=1e-4``.
 """
 
 from __future__ import annotations
@@ -17,17 +19,22 @@ import yaml
 
 from unblur.compat.command_line import (
     Option,
+    Program,
     as_list,
     did_you_mean,
     from_text,
     is_whole,
     one_of,
     parser,
-    require,
+    table_of,
     unchanged,
 )
+from unblur.data.catalogue.listing import DATASETS
 from unblur.errors import RecipeError, nearest
+from unblur.evaluation.metrics import metric_at
 from unblur.experiment.recipe.library import text_of
+from unblur.experiment.recipe.schema import Recipe
+from unblur.experiment.recipe.toml import OFF
 
 MODELS: Mapping[str, str] = MappingProxyType({"DiffRec": "diffrec", "LDiffRec": "l-diffrec"})
 """RecBole's names of the models, and the kinds of ours."""
@@ -291,7 +298,7 @@ def parameters(model: str) -> dict[str, Parameter]:
 
     Raises `RecipeError` for a model that is neither DiffRec nor LDiffRec.
     """
-    require(
+    RecipeError.unless(
         model in MODELS,
         f"Of RecBole's models there are {' and '.join(MODELS)} here; saw {model!r}.{did_you_mean(model, MODELS)} Name one "
         "of them.",
@@ -318,7 +325,9 @@ class Configuration:
         """The value of an option. Raises `RecipeError`, with the nearest name, where there is none."""
         if name in self.values:
             return self.values[name]
-        require(name in ("model", "dataset"), f"{name} is not an option.{nearest(name, self.values)}")
+        RecipeError.unless(
+            name in ("model", "dataset"), f"{name} is not an option.{nearest(name, self.values)}"
+        )
         return self.model if name == "model" else self.dataset
 
 
@@ -341,13 +350,13 @@ def configure(
     for name, argument in named.items():
         inside = given.pop(name, None)
         named[name] = inside if argument is None else argument
-        require(
+        RecipeError.unless(
             named[name] is not None,
             f"{name} must be named; it is neither an argument nor an option. Give {name}=…",
         )
     known = parameters(str(named["model"]))
     unknown = [_unknown(str(name), known, str(named["model"])) for name in given if name not in known]
-    require(not unknown, " ".join(unknown))
+    RecipeError.unless(not unknown, " ".join(unknown))
     values = {name: option.default for name, option in known.items()}
     values |= {name: checked(name, value, known[name]) for name, value in given.items()}
     notes = [
@@ -362,14 +371,14 @@ def configure(
 
 def checked(name: str, value: Any, option: Parameter) -> Any:
     """The value as the option takes it; raises `RecipeError` for another type and what cannot be honoured."""
-    require(
+    RecipeError.unless(
         not option.reason or value in (None, option.default, option.only),
         f"{name} cannot be {value!r} here: {option.reason}. Leave it out.",
     )
     try:
         return option.parse(value)
     except ValueError as wanted:
-        require(
+        RecipeError.unless(
             value is None,
             f"{name} must be {wanted}; saw {value!r}. RecBole's default is {option.default!r}.",
         )
@@ -388,7 +397,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         one_line = " ".join(str(problem).split())
         raise RecipeError(f"A configuration must be plain YAML; {path}: {one_line}. Correct it.") from None
     options = {} if options is None else options
-    require(
+    RecipeError.unless(
         isinstance(options, dict) and all(isinstance(name, str) for name in options),
         f"A configuration must be a table of options; {path} holds {type(options).__name__}.",
     )
@@ -410,3 +419,290 @@ def _unknown(name: str, known: Mapping[str, Parameter], model: str) -> str:
     if name in _LATENT:
         return f"{name} is an option of LDiffRec, not of {model}."
     return f"{name} is not an option of RecBole's {model}.{did_you_mean(name, known)}"
+
+
+# ------------------------------------------------------------------------------------------------ the recipe
+
+METRICS: Mapping[str, str] = {
+    "recall": "recall",
+    "mrr": "mrr",
+    "ndcg": "ndcg",
+    "hit": "hit_rate",
+    "precision": "precision",
+    "map": "capped_map",
+}
+"""RecBole's metrics, in lower case, and ours. Its MAP divides by min(k, |relevant|)."""
+_METRIC_NAMES = ("Recall", "MRR", "NDCG", "Hit", "Precision", "MAP")
+
+
+def recipe_of(configuration: Configuration, *, own_file: bool) -> Recipe:
+    """The recipe that does what RecBole does with a configuration.
+
+    With `own_file` the data are an atomic ``.inter`` file, read as the configuration says; else the data set of
+    that name. Raises `RecipeError` for what cannot be honoured.
+    """
+    split = _split(configuration)
+    family = f"{'l' if configuration.model == 'LDiffRec' else ''}{'t' if configuration['time-aware'] else ''}"
+    return Recipe.from_dict(
+        {
+            "name": f"{family}{'-' if family else ''}diffrec/{configuration.dataset}-recbole",
+            "title": f"RecBole's {configuration.model} on {configuration.dataset}",
+            "seed": configuration["seed"],
+            "data": _data(configuration, own_file=own_file),
+            "split": split,
+            "model": _model(configuration, stops=bool(split["validation"])),
+            "protocol": {
+                "kind": "paper",
+                "cutoffs": cutoffs_of(configuration),
+                "metrics": list(metrics_of(configuration).values()),
+                "averaging": "users-with-relevant",
+            },
+        }
+    )
+
+
+# -------------------------------------------------------------------------------------------------- protocol
+
+
+def cutoffs_of(configuration: Configuration) -> list[int]:
+    """``topk``, as a list in order."""
+    return sorted(set(as_list(configuration["topk"])))
+
+
+def metrics_of(configuration: Configuration) -> dict[str, str]:
+    """Our name of each of the metrics by RecBole's in lower case, in order. Raises `RecipeError` for others."""
+    names = [str(name) for name in as_list(configuration["metrics"])]
+    for name in names:
+        RecipeError.unless(
+            name.lower() in METRICS,
+            f"metrics must be some of {', '.join(_METRIC_NAMES)}; saw {name!r}.{nearest(name, _METRIC_NAMES)} Those of "
+            "RecBole that judge ratings or whole catalogues are not there.",
+        )
+    return {name.lower(): METRICS[name.lower()] for name in names}
+
+
+def measured_by(configuration: Configuration) -> dict[str, str]:
+    """Our name of each measurement by RecBole's, metric by metric: ``{"hit@10": "hit_rate@10"}``."""
+    cutoffs = cutoffs_of(configuration)
+    return {
+        metric_at(theirs, k): metric_at(ours, k)
+        for theirs, ours in metrics_of(configuration).items()
+        for k in cutoffs
+    }
+
+
+def valid_metric(configuration: Configuration) -> str:
+    """Our name of ``valid_metric``. Raises `RecipeError` where it is not measured."""
+    name, measured = configuration["valid_metric"].lower(), measured_by(configuration)
+    RecipeError.unless(
+        name in measured,
+        f"valid_metric must be one that metrics and topk have measured, {', '.join(measured)}; saw "
+        f"{configuration['valid_metric']!r}.{nearest(name, measured)}",
+    )
+    return measured[name]
+
+
+def _eval_args(configuration: Configuration) -> dict[str, Any]:
+    """The entries of ``eval_args``, as given or by default."""
+    given = configuration["eval_args"]
+    for name in given:
+        RecipeError.unless(
+            name in EVAL_ARGS,
+            f"eval_args takes {', '.join(EVAL_ARGS)}; saw {name!r}.{nearest(str(name), EVAL_ARGS)}",
+        )
+    chosen = {name: option.default for name, option in EVAL_ARGS.items()} | given
+    return {name: checked(f"eval_args.{name}", chosen[name], option) for name, option in EVAL_ARGS.items()}
+
+
+def _split(configuration: Configuration) -> dict[str, Any]:
+    """The ``[split]`` table."""
+    chosen = _eval_args(configuration)
+    ((kind, size),) = chosen["split"].items()
+    by_user, order = chosen["group_by"] == "user", "time" if chosen["order"] == "TO" else "random"
+    if kind == "LS":
+        RecipeError.unless(
+            by_user, "LS leaves one out of each user, so eval_args.group_by must be user. Leave it out."
+        )
+        reason = " Nothing would be left to test on." if size == "valid_only" else ""
+        RecipeError.unless(
+            size in ("valid_and_test", "test_only"),
+            f"LS must be 'valid_and_test' or 'test_only'; saw {size!r}.{reason}",
+        )
+        return {"kind": "leave-one-out", "order": order, "validation": size == "valid_and_test"}
+    shares = size if isinstance(size, list | tuple) and len(size) == 3 else ()
+    RecipeError.unless(
+        shares and all(isinstance(part, int | float) and part >= 0 for part in shares) and sum(shares),
+        f"The shares of RS must be three numbers, not negative; saw {size!r}.",
+    )
+    train, validation, test = (part / sum(shares) for part in shares)
+    RecipeError.unless(
+        train and test, f"The shares of RS must leave something to train and to test; saw {size!r}."
+    )
+    by = "user" if by_user else "all"
+    return {"kind": "ratio", "validation": validation, "held_out": test, "order": order, "by": by}
+
+
+# ------------------------------------------------------------------------------------------------------ data
+
+
+def _data(configuration: Configuration, *, own_file: bool) -> dict[str, Any]:
+    """The ``[data]`` table."""
+    timed = bool(configuration["time-aware"]) or _eval_args(configuration)["order"] == "TO"
+    _check_columns(configuration, timed)
+    name, rating = configuration.dataset, configuration["RATING_FIELD"]
+    least = _least_rating(configuration["val_interval"], rating)
+    core = {
+        f"{side}s": math.ceil(max(0.0, least_of(configuration[f"{side}_inter_num_interval"] or "(-inf,inf)")))
+        for side in ("user", "item")
+    }
+    table: dict[str, Any] = {}
+    if any(core.values()):
+        table["k_core"] = {side: max(1, fewest) for side, fewest in core.items()}
+    if not own_file:
+        return {**table, "name": name, "reading": _reading(name, least)}
+    read = {
+        "format": "recbole",
+        "user": configuration["USER_ID_FIELD"],
+        "item": configuration["ITEM_ID_FIELD"],
+        "rating": "ignore" if least is None else rating,
+        "timestamp": configuration["TIME_FIELD"] if timed else "ignore",
+        "min_rating": least,
+        "duplicates": configuration["rm_dup_inter"],
+    }
+    return {**table, "read": {name: value for name, value in read.items() if value is not None}}
+
+
+def _check_columns(configuration: Configuration, timed: bool) -> None:
+    """Raise `RecipeError` where ``load_col`` or ``unload_col`` take away a column that is needed."""
+    needed = {
+        configuration["USER_ID_FIELD"],
+        configuration["ITEM_ID_FIELD"],
+        *([configuration["TIME_FIELD"]] if timed else []),
+        *([configuration["RATING_FIELD"]] if configuration["val_interval"] else []),
+    }
+    loaded = (configuration["load_col"] or {}).get("inter")
+    left = (configuration["unload_col"] or {}).get("inter") or ()
+    missing = sorted(needed - set(needed if loaded is None else loaded) | needed & set(left))
+    RecipeError.unless(
+        not missing,
+        f"load_col must load the columns {', '.join(sorted(needed))}; {', '.join(missing)} is not loaded. Add it.",
+    )
+
+
+def _reading(name: str, least: float | None) -> str:
+    """The way to read a known data set that keeps ratings from `least` on; all where it is `None`."""
+    RecipeError.unless(
+        name in DATASETS,
+        f"The data must be a file DATA_PATH/{name}/{name}.inter or a known data set; {name!r} is neither."
+        f"{nearest(name, DATASETS)} Give data_path, or see `unblur datasets`.",
+    )
+    for way in DATASETS[name].readings if len(DATASETS[name].parts) == 1 else ():
+        if way.options.get("rating") == "ignore" if least is None else way.options.get("min_rating") == least:
+            return way.name
+    what = "all rows" if least is None else f"the rows rated at least {least:g}"
+    raise RecipeError(
+        f"The data set {name} must have a way to read {what}, in one part; it has not (`unblur datasets`). Give it as "
+        f"a file, DATA_PATH/{name}/{name}.inter, with data_path."
+    )
+
+
+def _least_rating(table: Any, rating: str) -> float | None:
+    """The least rating that ``val_interval`` keeps, `None` where it keeps all."""
+    if not table:
+        return None
+    RecipeError.unless(
+        isinstance(table, Mapping) and set(table) == {rating},
+        f"val_interval can go by {rating} alone here; saw {table!r}. Cut the file by other columns beforehand.",
+    )
+    least = least_of(checked(f"val_interval.{rating}", table[rating], Parameter(interval, "(-inf,inf)")))
+    return None if least == -math.inf else least
+
+
+# ----------------------------------------------------------------------------------------------------- model
+
+
+def _model(configuration: Configuration, *, stops: bool) -> dict[str, Any]:
+    """The ``[model]`` table: the spec that the configuration describes, with training that `stops` early or does not.
+
+    Raises `RecipeError` for a metric, an activation or a combination of options that is not there.
+    """
+    metric = valid_metric(configuration)
+    unused = () if configuration["time-aware"] else ("w_min", "w_max")
+    options = {name: known for name, known in parameters(configuration.model).items() if name not in unused}
+    start = {"kind": MODELS[configuration.model], "denoiser": {"layout": "straight"}}
+    table = table_of(options, configuration.values, start)
+    if configuration["noise_scale"] == 0:
+        table["objective"]["reweight"] = False
+    optimizer, clip = {"name": configuration["learner"].lower()}, configuration["clip_grad_norm"]
+    if clip:
+        optimizer["clip_norm"] = float(clip["max_norm"])
+    table["optimizer"] |= optimizer
+    if configuration.model == "LDiffRec":
+        table["autoencoder"]["optimizer"] |= optimizer
+        _check_latent(configuration)
+    every = configuration["eval_step"]
+    stopping = {
+        "metric": metric,
+        "every": every,
+        "patience": (configuration["stopping_step"] + 1) * every + 1,
+    }
+    return {**table, "stopping": stopping if stops and every > 0 else OFF}
+
+
+def _check_latent(configuration: Configuration) -> None:
+    RecipeError.unless(
+        not configuration["clip_grad_norm"],
+        "clip_grad_norm cannot be honoured for LDiffRec: RecBole clips the gradient of autoencoder and denoiser "
+        "together, and here each has its own. Leave it out.",
+    )
+    RecipeError.unless(
+        configuration["reweight"] and configuration["noise_scale"] != 0,
+        "LDiffRec without reweight (which noise_scale 0 means as well) cannot be honoured: RecBole's loss stays "
+        "λ·diffusion + autoencoder then, ours, the authors', becomes diffusion + λ·autoencoder. Leave reweight on.",
+    )
+    RecipeError.unless(
+        configuration["n_cate"] <= 1
+        or (not configuration["out_dims"] and len(configuration["in_dims"]) <= 1),
+        "n_cate above 1 can be honoured with one width in in_dims and none in out_dims: RecBole shares hidden "
+        "widths out among clusters, ours do not. Leave the others out.",
+    )
+
+
+# ---------------------------------------------------------------------------------------------- command line
+
+
+_OWN = {
+    "model": Option(str, "BPR"),
+    "dataset": Option(str, "ml-100k"),
+    "config_files": Option(str, ""),
+}
+"""The options of ``run_recbole.py`` that are none of a model's."""
+
+
+def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
+    """Configuration files are read where they are named. Raises `RecipeError` for an option or value that the model
+    does not have or that cannot be honoured."""
+    files = values["config_files"].split()
+    model, dataset = (values[name] if name in named or not files else None for name in ("model", "dataset"))
+    options = {name: values[name] for name in named if name not in _OWN}
+    configuration = configure(model, dataset, options, files)
+    place = f"{configuration['data_path']}/{configuration.dataset}/{configuration.dataset}.inter"
+    elsewhere = (
+        (("data_path",), f"give the data to the run: --data {place}"),
+        (("checkpoint_dir",), "checkpoint_dir has no place in a recipe: give the folder to the run: --out"),
+        (
+            ("use_gpu", "device"),
+            "device and use_gpu have no place in a recipe: give the device to the run: --device",
+        ),
+    )
+    notes = [note for names, note in elsewhere if {*names} & {*configuration.given}]
+    recipe = recipe_of(configuration, own_file="data_path" in configuration.given)
+    return recipe, [*configuration.notes, *notes]
+
+
+PROGRAM = Program(
+    "RecBole's run_recbole.py",
+    {**_OWN, **{name: Option(from_text, known.default) for name, known in parameters("LDiffRec").items()}},
+    _recipe,
+    "run_recbole.py",
+)

@@ -21,17 +21,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unblur import experiment
-from unblur.compat.command_line import from_text, require
+from unblur.compat.command_line import from_text
 from unblur.compat.recbole.configuration import (
     MODELS,
     Configuration,
     Parameter,
     checked,
     configure,
+    measured_by,
     parameters,
+    recipe_of,
+    valid_metric,
     whole,
 )
-from unblur.compat.recbole.recipe import measured_by, recipe_of, valid_metric
 from unblur.data.files import replacing
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
@@ -139,14 +141,12 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
         ) from None
     prepared = prepared_for(configuration, progress=progress)
     recipe = load_recipe(folder / "recipe.toml")
-    if (
-        dict(prepared.fingerprints) != fingerprints
-        or prepared.recipe.task.facts()["split"] != recipe.task.facts()["split"]
-    ):
-        raise ArtifactError(
-            f"The data of a saved run must be those that it was fitted to; {configuration.dataset} has changed since. "
-            "Put the old files back, or run again."
-        )
+    ArtifactError.unless(
+        dict(prepared.fingerprints) == fingerprints
+        and prepared.recipe.task.facts()["split"] == recipe.task.facts()["split"],
+        f"The data of a saved run must be those that it was fitted to; {configuration.dataset} has changed since. "
+        "Put the old files back, or run again.",
+    )
     model = load(folder / "model", device=device_of(configuration))
     split = prepared.split
     parts = experiment.read_parts(prepared.recipe.data, _file(configuration), progress=progress)
@@ -197,7 +197,7 @@ def run_hyper(
 
     The other arguments and errors are those of `run_recbole`.
     """
-    require(
+    RecipeError.unless(
         algo in SAMPLER_NAMES,
         f"algo must be one of {', '.join(SAMPLER_NAMES)}; saw {algo!r}.{nearest(algo, SAMPLER_NAMES)}",
     )
@@ -252,11 +252,11 @@ def _file(configuration: Configuration) -> Path | None:
     """The atomic file of the data set, where there is one."""
     folder = Path(configuration["data_path"] or "dataset")
     file = folder / configuration.dataset / f"{configuration.dataset}.inter"
-    if not file.is_file() and "data_path" in configuration.given:
-        raise DataError(
-            f"data_path must hold {configuration.dataset}/{configuration.dataset}.inter; {file} is not there. Correct "
-            "it, or leave it out to take the data set of that name."
-        )
+    DataError.unless(
+        file.is_file() or "data_path" not in configuration.given,
+        f"data_path must hold {configuration.dataset}/{configuration.dataset}.inter; {file} is not there. Correct "
+        "it, or leave it out to take the data set of that name.",
+    )
     return file if file.is_file() else None
 
 
@@ -325,13 +325,13 @@ def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
         if not words or words[0].startswith("#"):
             continue
         try:
-            require(len(words) == 3, "it must be: name type range")
+            RecipeError.unless(len(words) == 3, "it must be: name type range")
             searched.append(SearchedParameter(words[0], _values(*words[1:]), number))
         except (RecipeError, SpecError) as problem:
             raise RecipeError(f"{path}, line {number}, {line.strip()!r}: {problem} Correct it.") from None
     names = [parameter.name for parameter in searched]
     twice = [f"{name} is there twice" for place, name in enumerate(names) if name in names[:place]]
-    require(
+    RecipeError.unless(
         names and not twice,
         f"A tuning file must name each hyper-parameter once; in {path} {[*twice, 'there is none'][0]}. Correct it.",
     )
@@ -348,7 +348,7 @@ def space_of_params(
     none, since they change nothing then. Raises `RecipeError`.
     """
     models = {kind: model for model, kind in MODELS.items()}
-    require(
+    RecipeError.unless(
         base.kind in models,
         f"RecBole's tuning files are for {' and '.join(models)}; saw a recipe of {base.kind}. Leave --params-file out.",
     )
@@ -359,7 +359,7 @@ def space_of_params(
         for parameter in searched
         if parameter.name not in known and "." not in parameter.name
     ]
-    require(
+    RecipeError.unless(
         ignore_unknown or not complaints,
         f"{' '.join(complaints)} Correct the name, or leave such lines out with --ignore-unknown.",
     )
@@ -374,7 +374,9 @@ def space_of_params(
             space.append(_dimension(parameter, known[parameter.name]))
         else:
             notes.append(f"not searched: {parameter.name} changes nothing without time-aware")
-    require(space, "A tuning file must have something to search; nothing of it is left. Correct its names.")
+    RecipeError.unless(
+        space, "A tuning file must have something to search; nothing of it is left. Correct its names."
+    )
     return tuple(space), tuple(notes)
 
 
@@ -384,10 +386,10 @@ def _own(base: Spec, parameter: SearchedParameter) -> Dimension:
     dimension = Dimension(parameter.name, values, (parameter.name,))
     try:
         samples = values.values if isinstance(values, Choice) else (values.at(0.0),)
-        if parameter.name not in {entry.name for entry in space_of(base, {parameter.name: samples})}:
-            raise SpecError(
-                f"{parameter.name} is inside a part that the spec leaves out. Give the part first."
-            )
+        SpecError.unless(
+            parameter.name in {entry.name for entry in space_of(base, {parameter.name: samples})},
+            f"{parameter.name} is inside a part that the spec leaves out. Give the part first.",
+        )
         for value in samples:
             set_point(base, (dimension,), {parameter.name: value})
     except SpecError as problem:
@@ -400,7 +402,7 @@ def _dimension(parameter: SearchedParameter, option: Parameter) -> Dimension:
     values = parameter.values
     if isinstance(values, Range) and option.parse is whole:
         numbers = values.values() or ()
-        require(
+        RecipeError.unless(
             numbers and all(number.is_integer() for number in numbers),
             f"{parameter.name} (line {parameter.line}) takes whole numbers; its range has others. Use quniform with a "
             "whole step, or choice.",
@@ -420,14 +422,16 @@ def _unknown(parameter: SearchedParameter, known: Mapping[str, Parameter], optio
 
 def _values(kind: str, text: str) -> Choice | Range:
     """The values that ``type range`` stands for. Raises `RecipeError` or `SpecError` for what is not like that."""
-    require(kind in _TYPES, f"the type must be one of {', '.join(_TYPES)}.{nearest(kind, _TYPES)}")
+    RecipeError.unless(kind in _TYPES, f"the type must be one of {', '.join(_TYPES)}.{nearest(kind, _TYPES)}")
     if kind == "choice":
         values = from_text(text)
-        require(isinstance(values, list | tuple) and values, "a choice must be a list such as [2,5,10].")
+        RecipeError.unless(
+            isinstance(values, list | tuple) and values, "a choice must be a list such as [2,5,10]."
+        )
         return choice([from_text(value) for value in values])
     ends = "low,high,step" if kind == "quniform" else "low,high"
     numbers = [from_text(number) for number in text.split(",")]
-    require(
+    RecipeError.unless(
         len(numbers) == (3 if kind == "quniform" else 2) and all(isinstance(n, int | float) for n in numbers),
         f"the range of {kind} must be {ends}.",
     )

@@ -242,15 +242,16 @@ def fetch(
     CapabilityError.unless(
         wanted.downloads, f"The data set {wanted.name} cannot be fetched from its origin. {wanted.by_hand}"
     )
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        checks = verify(wanted, target) if target.is_dir() and wanted.files_in(target) else ()
+    if target.is_dir() and wanted.files_in(target):
+        checks = verify(wanted, target)
         complete = {check.part for check in checks} == set(wanted.parts)
         if complete and all(check.holds is not False for check in checks):
             return target
-        raise DataError(
-            f"The folder to fetch into must be empty or hold a good copy of {wanted.name}; {target} holds "
-            "something else. Move it away, or give another folder."
-        )
+    DataError.unless(
+        not target.exists() or (target.is_dir() and not any(target.iterdir())),
+        f"The folder to fetch into must be empty or hold a good copy of {wanted.name}; {target} holds "
+        "something else. Move it away, or give another folder.",
+    )
     staging = target.with_name(f".{target.name}.part")
     staging.mkdir(parents=True, exist_ok=True)
     origin = _Origin(address, progress, timeout, attempts, pause)

@@ -35,17 +35,8 @@ from unblur.progress import Progress, ProgressEvent
 Labels: TypeAlias = Literal["auto", "int", "str"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How a file is to be read, as far as the caller says; `Interactions.read` tells what each of these means."""
-
-    format: FileFormat | None
-    columns: Mapping[Role, str | int | None]
-    """The column of users, items, ratings and timestamps, as far as it was given."""
-    delimiter: str | None
-    header: bool | None
-    min_rating: float | None
-    labels: Labels
+Asked: TypeAlias = Mapping[Role, str | int | None]
+"""The columns of users, items, ratings and timestamps that the caller named, by name or position."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +52,29 @@ class Events:
     """The file, and which of its columns was taken for what, for errors."""
 
 
-def read_events(path: str | Path, layout: Layout, progress: Progress) -> Events:
-    """The events of one file. Raises `DataError` for a file or a value that cannot be used."""
+def read_events(
+    path: str | Path,
+    asked: Asked,
+    *,
+    format: FileFormat | None,
+    delimiter: str | None,
+    header: bool | None,
+    min_rating: float | None,
+    labels: Labels,
+    progress: Progress,
+) -> Events:
+    """The events of one file; `Interactions.read` tells what each of the options means.
+
+    Raises `DataError` for a file or a value that cannot be used.
+    """
     file = checked_path(path)
     try:
-        opened = _opened(file, layout)
+        opened = _opened(file, asked, format, delimiter, header)
     except PermissionError:
         raise DataError(
             f"A file must be readable; {file} may not be read by this user. Change its permissions."
         ) from None
-    columns = choose_columns(opened.names, opened.named, layout.columns, str(file))
+    columns = choose_columns(opened.names, opened.named, asked, str(file))
     positions = sorted(set(columns.values()))
     progress(ProgressEvent(f"read {file.name}", 0, 1))
     frame = opened.load(positions)
@@ -81,8 +85,9 @@ def read_events(path: str | Path, layout: Layout, progress: Progress) -> Events:
         source += f" ({described(columns, opened.names)}; rows count from 0)"
     with about(source):
         at = dict(zip(positions, frame.get_columns(), strict=True))
-        table = _events({role: at[position] for role, position in columns.items()}, opened, layout)
-    return Events(table.to_dict(), None if layout.labels == "str" else opened.shape, source)
+        table = {role: at[position] for role, position in columns.items()}
+        events = _events(table, opened, asked["rating"], min_rating, labels)
+    return Events(events.to_dict(), None if labels == "str" else opened.shape, source)
 
 
 _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[Path], Opened]] = {
@@ -93,9 +98,11 @@ _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[Path], Opened]] = {
 """How files are opened that need no look at their first lines."""
 
 
-def _opened(file: Path, layout: Layout) -> Opened:
+def _opened(
+    file: Path, asked: Asked, format: FileFormat | None, delimiter: str | None, header: bool | None
+) -> Opened:
     """The file in the format that was given, or that its beginning and its name tell."""
-    format, untold = layout.format, layout.delimiter is None and layout.header is None
+    untold = delimiter is None and header is None
     if format is not None:
         check_word("format", format, FORMATS)
     else:
@@ -115,27 +122,33 @@ def _opened(file: Path, layout: Layout) -> Opened:
         return open_adjacency(file)
     if format == "recbole":
         return open_recbole(file, sample)
-    names = any(isinstance(name, str) and name not in (role, IGNORE) for role, name in layout.columns.items())
-    return open_delimited(file, sample, layout.delimiter, layout.header, names)
+    names = any(isinstance(name, str) and name not in (role, IGNORE) for role, name in asked.items())
+    return open_delimited(file, sample, delimiter, header, names)
 
 
-def _events(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl.DataFrame:
+def _events(
+    table: Mapping[Role, pl.Series],
+    opened: Opened,
+    rating: str | int | None,
+    min_rating: float | None,
+    labels: Labels,
+) -> pl.DataFrame:
     """Labels, weights and times of the column of each role, and the row of the file that each stands in."""
     typed = opened.format not in ("csv", "recbole", "adjacency")
-    labels = "int" if opened.format == "adjacency" and layout.labels == "auto" else layout.labels
+    labels = "int" if opened.format == "adjacency" and labels == "auto" else labels
     columns = {
         "users": labels_of(table["user"], labels, "user", typed=typed),
         "items": labels_of(table["item"], labels, "item", typed=typed),
-        "weights": _weights(table, opened, layout),
+        "weights": _weights(table, opened, rating, min_rating),
         "timestamps": table.get("timestamp"),
         "order": pl.int_range(len(table["user"]), eager=True),
     }
     events = pl.DataFrame({name: column for name, column in columns.items() if column is not None})
-    if layout.min_rating is not None:
-        events = events.filter(events["weights"] >= layout.min_rating).drop("weights")
+    if min_rating is not None:
+        events = events.filter(events["weights"] >= min_rating).drop("weights")
         DataError.unless(
             events.height,
-            f"Some row must be rated at least {layout.min_rating}; none is. Lower ",
+            f"Some row must be rated at least {min_rating}; none is. Lower ",
             Argument("min_rating"),
             ".",
         )
@@ -144,19 +157,21 @@ def _events(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl.
     return events
 
 
-def _weights(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl.Series | None:
+def _weights(
+    table: Mapping[Role, pl.Series], opened: Opened, rating: str | int | None, min_rating: float | None
+) -> pl.Series | None:
     """The weights (or, under `min_rating`, the ratings), or `None` where every row counts the same."""
     role: Role = "rating" if "rating" in table else "weight"
     if role not in table:
-        if layout.min_rating is None:
+        if min_rating is None:
             return None
-        if layout.columns["rating"] == IGNORE:
-            raise DataError(
-                Argument("min_rating"),
-                " needs ratings to compare with; ",
-                Argument("rating", IGNORE),
-                " leaves them out. Drop one of the two.",
-            )
+        DataError.unless(
+            rating != IGNORE,
+            Argument("min_rating"),
+            " needs ratings to compare with; ",
+            Argument("rating", IGNORE),
+            " leaves them out. Drop one of the two.",
+        )
         raise DataError(
             Argument("min_rating"),
             f" needs a column of ratings; none of {some(opened.names, 12)} has a usual name for one. Name it with ",
@@ -164,13 +179,13 @@ def _weights(table: dict[Role, pl.Series], opened: Opened, layout: Layout) -> pl
             ".",
         )
     values = numbers_of(table[role], role)
-    if layout.min_rating is not None:
+    if min_rating is not None:
         return values
     lowest, highest = float(values.min() or 0), float(values.max() or 0)  # type: ignore[arg-type]
     if lowest == highest == 1:
         return None
     as_interactions = (", or ", Argument("rating", IGNORE), " to count every row as an interaction")
-    if role == "rating" and layout.columns["rating"] is None:
+    if role == "rating" and rating is None:
         name = table[role].name if opened.named else opened.names.index(table[role].name)
         raise DataError(
             f"What a rating means must be said; the column {name!r} holds values from {lowest:g} to {highest:g}. Pass ",

@@ -263,12 +263,12 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
         manifest = json.loads(text)
     except (ValueError, RecursionError) as problem:
         refuse(folder, form, f"{MANIFEST} is not complete JSON ({problem})")
-    if not isinstance(manifest, dict) or manifest.get("format") != form.name:
-        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise ArtifactError(
-            f"The format of a {form.noun} must be {form.name!r}; {folder / MANIFEST} says {found!r}. "
-            "Check the path."
-        )
+    seen = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+    ArtifactError.unless(
+        seen == form.name,
+        f"The format of a {form.noun} must be {form.name!r}; {folder / MANIFEST} says {seen!r}. "
+        "Check the path.",
+    )
     version = manifest.get("format_version")
     if type(version) is not int or version < 1:
         refuse(folder, form, f"{MANIFEST} says format version {version!r}")
@@ -283,7 +283,7 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
         whole = False
     if not whole:
         refuse(folder, form, f"{MANIFEST} was changed after it was written")
-    return manifest
+    return dict(manifest)
 
 
 def read_container(path: str | Path, form: Format) -> Container:

@@ -147,11 +147,14 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
         f"The data of a saved run must be those that it was fitted to; {configuration.dataset} has changed since. "
         "Put the old files back, or run again.",
     )
-    model = load(folder / "model", device=device_of(configuration))
-    split = prepared.split
     parts = experiment.read_parts(prepared.recipe.data, _file(configuration), progress=progress)
     return Loaded(
-        configuration, model, next(iter(parts.values())), split.train, split.validation, split.held_out
+        config=configuration,
+        model=load(folder / "model", device=device_of(configuration)),
+        dataset=next(iter(parts.values())),
+        train_data=prepared.split.train,
+        valid_data=prepared.split.validation,
+        test_data=prepared.split.held_out,
     )
 
 
@@ -318,9 +321,9 @@ def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
     Raises `RecipeError`, with the line, for one that is not ``name type range``, and for a name that is there
     twice.
     """
-    lines = text_of(Path(path), "A tuning file must be readable text").splitlines()
     searched = []
-    for number, line in enumerate(lines, start=1):
+    text = text_of(Path(path), "A tuning file must be readable text")
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.split(maxsplit=2)
         if not words or words[0].startswith("#"):
             continue

@@ -156,17 +156,15 @@ def _own_files(name: str | Dataset | None, path: Path) -> dict[str, Path]:
     if not path.is_dir():
         return {"all": path}
     known = name if isinstance(name, Dataset) else DATASETS.get(name or "")
-    if known is not None:
-        files = known.files_in(path)
-        if len(files) == len(known.parts):
-            return files
-    files = split_files(path)
-    if "train" in files:
+    if known is not None and len(files := known.files_in(path)) == len(known.parts):
         return files
-    raise DataError(
+    files = split_files(path)
+    DataError.unless(
+        "train" in files,
         f"A folder of data must hold train, valid and test files (train.parquet, say); {path} holds "
-        f"{contents_of(path)}. Name its files so, or give the path of one file."
+        f"{contents_of(path)}. Name its files so, or give the path of one file.",
     )
+    return files
 
 
 def _read(wanted: Dataset, way: NamedReading, file: Path, progress: Progress) -> Interactions:

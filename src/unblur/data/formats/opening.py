@@ -437,22 +437,18 @@ def _columns(
             ),
         )
     except pyarrow.ArrowInvalid as problem:
-        raise _unreadable(file, problem) from None
+        seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
+        if "UTF8" in seen:
+            _decoded(file.read_bytes(), file)  # its error names the line; pyarrow's does not
+        raise DataError(
+            f"Every line must have the fields of the first; in {file}: {seen}. The file is damaged or cut off, "
+            "or its delimiter is another one: copy it again, or pass ",
+            Argument("delimiter"),
+            ".",
+        ) from None
     frame = cast("pl.DataFrame", pl.from_arrow(table))
     frame.columns = [names[at] for at in positions]
     return frame
-
-
-def _unreadable(file: Path, problem: Exception) -> DataError:
-    seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
-    if "UTF8" in seen:
-        _decoded(file.read_bytes(), file)  # its error names the line; pyarrow's does not
-    return DataError(
-        f"Every line must have the fields of the first; in {file}: {seen}. The file is damaged or cut off, "
-        "or its delimiter is another one: copy it again, or pass ",
-        Argument("delimiter"),
-        ".",
-    )
 
 
 Role: TypeAlias = Literal["user", "item", "rating", "weight", "timestamp"]
@@ -515,7 +511,7 @@ def choose_columns(
         _by_position(columns, asked, names, file)
     for role, wanted in asked.items():
         if role not in columns and wanted not in (None, IGNORE):
-            raise _missing(str(wanted), role, names, file)
+            columns[role] = _position(wanted, role, names, True, file)  # refused: no column has the name
     owners: dict[int, Role] = {}
     for role, position in columns.items():
         if owners.setdefault(position, role) != role:
@@ -586,8 +582,12 @@ def _position(wanted: str | int | None, role: Role, names: Sequence[str], named:
         Argument("header", True),
         ".",
     )
-    if wanted not in names:
-        raise _missing(wanted, role, names, file)
+    DataError.unless(
+        wanted in names,
+        f"{file} must have the column {wanted!r} that was named as ",
+        Argument(role),
+        f"; its columns are {some(names, 12)}.{nearest(wanted, names)} Correct the name.",
+    )
     return list(names).index(wanted)
 
 
@@ -619,11 +619,3 @@ def _by_position(
     for position, role in enumerate(_POSITIONAL[: len(names)]):
         if role not in columns and position not in taken and asked[role] != IGNORE:
             columns[role] = position
-
-
-def _missing(wanted: str, role: Role, names: Sequence[str], file: str) -> DataError:
-    return DataError(
-        f"{file} must have the column {wanted!r} that was named as ",
-        Argument(role),
-        f"; its columns are {some(names, 12)}.{nearest(wanted, names)} Correct the name.",
-    )

@@ -169,7 +169,7 @@ def test_unknown_items_raise_or_are_ignored_and_counted() -> None:
         "3 history interactions with items that the model never saw were ignored",
         "1 users without a history were given popular items",
     )
-    with pytest.raises(DataError, match='`unknown` must be one of raise, ignore; saw \'drop\''):
+    with pytest.raises(DataError, match="`unknown` must be one of raise, ignore; saw 'drop'"):
         Table().recommend(rows, k=2, unknown_items="drop")  # type: ignore[arg-type]
 
 

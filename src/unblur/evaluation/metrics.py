@@ -90,11 +90,12 @@ def judge(
         f"`positions` must be signed whole numbers with one row for each of the {n_users:,} users; "
         f"saw {positions.dtype} of shape {positions.shape}.",
     )
-    if positions.size and (positions.min() < -1 or positions.max() >= n_items):
-        raise DataError(
-            f"`positions` must lie between 0 and {n_items - 1:,}, with -1 for an empty place; "
-            f"saw {positions.min()} to {positions.max()}. Were the lists made with another catalogue?"
-        )
+    lowest, highest = positions.min(initial=0), positions.max(initial=-1)
+    DataError.unless(
+        lowest >= -1 and highest < n_items,
+        f"`positions` must lie between 0 and {n_items - 1:,}, with -1 for an empty place; "
+        f"saw {lowest} to {highest}. Were the lists made with another catalogue?",
+    )
     ordered = np.sort(positions, axis=1)
     twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
     if twice.any():

@@ -182,20 +182,25 @@ class Report:
 
         Raises `ArtifactError` for another schema and for a key that is missing or unknown.
         """
-        schema = values.get("schema")
+        parts = dict(values)
+        schema = parts.pop("schema", None)
         ArtifactError.unless(
             schema == SCHEMA,
             f"A report must be of schema {SCHEMA}; saw {schema!r}. Read it with the unblur of its time.",
         )
-        parts = {
-            **values,
-            "measurements": tuple(_measurement(entry) for entry in _list(values, "measurements")),
-            "timings": _build(Timings, values.get("timings", {})),
-            "provenance": _build(Provenance, values.get("provenance", {})),
-            "notes": tuple(_list(values, "notes")),
+        for name in ("measurements", "notes"):
+            entries = parts.get(name)
+            ArtifactError.unless(
+                isinstance(entries, list),
+                f"`{name}` of a report must be a list; saw {entries!r}. The file is damaged or not a report.",
+            )
+        made = {
+            "measurements": tuple(_measurement(entry) for entry in parts["measurements"]),
+            "timings": _build(Timings, parts.get("timings", {})),
+            "provenance": _build(Provenance, parts.get("provenance", {})),
+            "notes": tuple(parts["notes"]),
         }
-        del parts["schema"]
-        return _build(cls, parts)
+        return _build(cls, {**parts, **made})
 
     def to_json(self) -> str:
         """`to_dict` as strict JSON: no NaN, no infinity."""
@@ -325,15 +330,6 @@ def _plain(value: Any, where: str) -> Any:
     ):
         return value
     raise DataError(f"`{where}` must hold plain JSON values, without NaN or infinity; saw {value!r}.")
-
-
-def _list(parts: Mapping[str, Any], name: str) -> list[Any]:
-    entries = parts.get(name)
-    if not isinstance(entries, list):
-        raise ArtifactError(
-            f"`{name}` of a report must be a list; saw {entries!r}. The file is damaged or not a report."
-        )
-    return entries
 
 
 def _measurement(entry: Mapping[str, Any]) -> Measurement:

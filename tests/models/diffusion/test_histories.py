@@ -6,7 +6,7 @@ import pytest
 from tests.models.diffusion.generated import communities, without_times
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
-from unblur.models.diffusion.histories import row_weights
+from unblur.models.diffusion.diffrec import row_weights
 from unblur.models.diffusion.settings import TimeWeights
 
 

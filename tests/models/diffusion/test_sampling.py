@@ -6,7 +6,6 @@ import torch
 from scipy import sparse
 
 from unblur.models.diffusion.denoiser import DenoisingNetwork
-from unblur.models.diffusion.histories import row_keys, row_normals
 from unblur.models.diffusion.sampling import (
     FoldedChain,
     Inference,
@@ -14,6 +13,8 @@ from unblur.models.diffusion.sampling import (
     denoising_path,
     noised,
     reverse_chain,
+    row_keys,
+    row_normals,
 )
 from unblur.models.diffusion.schedule import Schedule, noise_schedule
 from unblur.models.diffusion.settings import Denoiser, Objective, Sampling

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
+from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,9 +22,8 @@ from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
 from unblur.fitted import Array, StoppingData, learned
 from unblur.models.diffusion.denoiser import DenoisingNetwork
-from unblur.models.diffusion.histories import row_keys, row_weights
 from unblur.models.diffusion.objective import DenoisingLoss
-from unblur.models.diffusion.sampling import Inference
+from unblur.models.diffusion.sampling import Inference, row_keys
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import (
     GONE,
@@ -127,6 +127,32 @@ def published(*dims: tuple[int, ...]) -> tuple[Dimension, ...]:
         objective__reweight=(True, False),
         time_weights__oldest=(0.1, 0.3, 0.5),
     )
+
+
+def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_array:
+    """The rows as the model sees them, (n_users, n_items): 0/1, or weighted by order in time.
+
+    With `weights`, a user's M interactions in time order count ``oldest + (newest − oldest)·(m − 1)/(M − 1)``
+    for m = 1 … M; a single interaction is the newest. Interactions of one moment are ordered by item
+    position. The weights that `data` itself carries (ratings, counts) are not used.
+
+    Raises `DataError` when there are no timestamps to order by.
+    """
+    matrix = data.binarized().matrix
+    if weights is None:
+        return matrix
+    if data.timestamps is None:
+        raise DataError(
+            "Time weights order each user's interactions by their timestamps; these have none. "
+            "Read the data with its time column, or leave `time_weights` out."
+        )
+    lengths = data.user_degrees
+    order = np.lexsort((data.timestamps, data.rows()))  # stable, so equal times stay in item order
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], lengths)
+    back = (np.repeat(lengths, lengths) - 1 - place) / np.maximum(np.repeat(lengths, lengths) - 1, 1)
+    values = (weights.newest - (weights.newest - weights.oldest) * back).astype(np.float32)
+    return sparse.csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 class DiffRecLearner:

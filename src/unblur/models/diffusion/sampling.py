@@ -21,16 +21,20 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from unblur.models.diffusion.denoiser import DenoisingNetwork
-from unblur.models.diffusion.histories import Keys, row_normals
 from unblur.models.diffusion.schedule import Floats, NoiseSchedule, Schedule, noise_schedule
 from unblur.models.diffusion.settings import Objective, Sampling
 from unblur.training.rows import RowBatch
 
 RowNoise: TypeAlias = Callable[[int], Tensor]
 """Standard normal noise of the rows in hand, (n, width), for the k-th draw, k = 0, 1, …"""
+Keys: TypeAlias = NDArray[np.uint64]
+"""One word for each row."""
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2⁶⁴ over the golden ratio, by whose multiples SplitMix64 walks: they are spread evenly over all words."""
 BLOCK = 512
 """Rows that are run together, at most, so that their answers stay in the cache."""
 
@@ -276,3 +280,40 @@ class Inference:
     def _noise(self, keys: Keys) -> Callable[[int], Tensor]:
         width, device = self.network.width, self.network.item_in.device
         return lambda draw: torch.from_numpy(row_normals(keys, draw, width)).to(device)
+
+
+# Noise of its own for each history: a function of the row, so that the same row gets the same noise in whatever batch
+# it stands.
+
+
+def mixed(values: Keys) -> Keys:
+    """A bijective scrambling of 64-bit words (the finaliser of SplitMix64; Steele, Lea and Flood, OOPSLA
+    2014)."""
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def row_keys(rows: sparse.csr_array, seed: int) -> Keys:
+    """One word for each row, (n_rows,), from which columns it has and from the seed."""
+    with np.errstate(over="ignore"):
+        words = mixed((rows.indices.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+        sums = np.concatenate(([np.uint64(0)], np.cumsum(words, dtype=np.uint64)))
+        totals = sums[rows.indptr[1:]] - sums[rows.indptr[:-1]]
+        return mixed(totals + np.uint64(seed))
+
+
+def row_normals(keys: Keys, draw: int, width: int) -> NDArray[np.float32]:
+    """Standard normal numbers, (n_rows, width), for the `draw`-th time that the rows need some (Box and
+    Muller, 1958)."""
+    pairs = -(-width // 2)
+    with np.errstate(over="ignore"):
+        places = (np.arange(pairs, dtype=np.uint64) + np.uint64(draw + 1) * np.uint64(1 << 32)) * _GOLDEN
+        words = mixed(keys[:, None] + places[None, :])
+    high = ((words >> np.uint64(32)).astype(np.float64) + 0.5) / 2**32
+    low = (words & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2 * np.pi / 2**32)
+    radius = np.sqrt(-2 * np.log(high))
+    normals = np.empty((len(keys), 2 * pairs), dtype=np.float32)
+    normals[:, 0::2], normals[:, 1::2] = radius * np.cos(low), radius * np.sin(low)
+    return normals[:, :width]

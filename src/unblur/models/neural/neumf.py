@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions, check_train
-from unblur.models.diffusion.histories import row_keys
+from unblur.models.diffusion.sampling import row_keys
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData, learned

@@ -132,8 +132,7 @@ class MultiVAENetwork(nn.Module):
         code = functional.linear(h, self.code_weight, self.code_bias)
         if uses is not None:
             uses.layer("code", h, code)
-        mean, log_variance = code.float().chunk(2, dim=1)
-        return Encoding(mean, log_variance)
+        return Encoding(*code.float().chunk(2, dim=1))
 
     @torch.no_grad()
     def fit_prior(self, codes: Tensor) -> None:
@@ -226,12 +225,12 @@ def stopping_split(
     if validation is None:
         able = train.user_degrees > 1
         size = max(1, round(stopping.users * int(able.sum())))
-        if not able.any() or size == train.n_users:
-            raise DataError(
-                "Users to stop a training by need two items or more, one to find again by the others, and others must be left "
-                f"to train on; of {train.n_users:,} users {int(able.sum()):,} have as many. Give more users, with more items, "
-                "or a `vae.stopping` of none."
-            )
+        DataError.unless(
+            able.any() and size < train.n_users,
+            "Users to stop a training by need two items or more, one to find again by the others, and others must be left "
+            f"to train on; of {train.n_users:,} users {int(able.sum()):,} have as many. Give more users, with more items, "
+            "or a `vae.stopping` of none.",
+        )
         order = chance.permutation(train.n_users)
         chosen = np.isin(np.arange(train.n_users), order[able[order]][:size])
         users, part, method = train.take_users(chosen), train.take_users(~chosen), "users taken out of train"
@@ -248,17 +247,17 @@ class AutoencoderJudge:
 
     def __init__(self, split: Split, stopping: UserStopping, device: torch.device) -> None:
         self.metric, self.cutoff = check_metric(stopping.metric)
-        if self.cutoff > split.histories.n_items:
-            raise SpecError(
-                f"The cut-off of `stopping.metric` must not exceed the {split.histories.n_items:,} items; "
-                f"saw {stopping.metric!r}. Lower it."
-            )
+        SpecError.unless(
+            self.cutoff <= split.histories.n_items,
+            f"The cut-off of `stopping.metric` must not exceed the {split.histories.n_items:,} items; "
+            f"saw {stopping.metric!r}. Lower it.",
+        )
         chosen = np.flatnonzero((split.held_out.user_degrees > 0) & (split.histories.user_degrees > 0))
-        if not len(chosen):
-            raise DataError(
-                "Users to stop by must have a history and something to find again; none of "
-                f"{split.histories.n_users:,} has both. Give others, or train without `stopping`."
-            )
+        DataError.unless(
+            len(chosen),
+            "Users to stop by must have a history and something to find again; none of "
+            f"{split.histories.n_users:,} has both. Give others, or train without `stopping`.",
+        )
         self.histories = split.histories.take_users(chosen).binarized()
         self.held_out = split.held_out.take_users(chosen)
         self.rows = SparseRows.of(self.histories.matrix, device)

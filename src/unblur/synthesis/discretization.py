@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -50,8 +51,7 @@ def discretized(
         if settings.rule in ("raw", "zero-threshold"):
             yield above(scores, 0.0, keep_scores=settings.rule == "raw")
         elif settings.rule == "equal-sparsity":
-            each = round(counts.density * scores.shape[1])
-            yield best(scores, np.full(len(scores), each))
+            yield best(scores, np.full(len(scores), round(counts.density * scores.shape[1])))
         else:
             wanted = counts.drawn(len(scores), block.random)
             if settings.rule == "multinomial":
@@ -81,9 +81,7 @@ def _by_common_threshold(
         if n_held < n_users and (more * scores.shape[1] > MOST_CELLS or more > MOST_USERS):
             break
     threshold = quantile_threshold(held, counts.density)
-    while held:
-        yield above(held.pop(0), threshold)
-    for _, scores in rows:
+    for scores in chain(held, (scores for _, scores in rows)):
         yield above(scores, threshold)
 
 

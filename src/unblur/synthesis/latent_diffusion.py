@@ -77,15 +77,15 @@ class LatentDiffusion:
     """A departure of the authors' code: dropout stays on in sampling."""
 
     def __post_init__(self) -> None:
-        if self.lowest >= self.highest:
-            raise SpecError(
-                f"`lowest` must be below `highest`; saw {self.lowest} and {self.highest}. Move them apart."
-            )
-        if self.objective == "velocity" and self.noise_without_root:
-            raise SpecError(
-                "The velocity is defined where signal and noise have squares that add to 1; saw `noise_without_root`, "
-                'whose have not. Set `objective` to "noise" or "sdrm", or leave the departure out.'
-            )
+        SpecError.unless(
+            self.lowest < self.highest,
+            f"`lowest` must be below `highest`; saw {self.lowest} and {self.highest}. Move them apart.",
+        )
+        SpecError.unless(
+            not (self.objective == "velocity" and self.noise_without_root),
+            "The velocity is defined where signal and noise have squares that add to 1; saw `noise_without_root`, "
+            'whose have not. Set `objective` to "noise" or "sdrm", or leave the departure out.',
+        )
 
 
 def latent_schedule(settings: LatentDiffusion) -> NoiseSchedule:
@@ -444,11 +444,10 @@ class LatentSampler:
             if step > 1:
                 z = buffer[: len(active)].normal_(generator=generator)
                 active.add_(z, alpha=float(self._deviation[step]))
-        if not bool(torch.isfinite(rows).all()):
-            raise DivergedSampling(
-                f"Latents must stay finite; {int((~torch.isfinite(rows)).any(1).sum()):,} of {len(rows):,} did "
-                "not. The denoiser did not fit: lower its learning rate, or train it longer."
-            )
-        latents = torch.empty_like(rows)
-        latents[torch.as_tensor(order, device=self.device)] = rows
-        return latents
+        finite = torch.isfinite(rows).all(1)
+        DivergedSampling.unless(
+            finite.all(),
+            f"Latents must stay finite; {int((~finite).sum()):,} of {len(rows):,} did "
+            "not. The denoiser did not fit: lower its learning rate, or train it longer.",
+        )
+        return rows[torch.as_tensor(np.argsort(order), device=self.device)]

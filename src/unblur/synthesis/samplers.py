@@ -156,9 +156,7 @@ class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
                 keys, first = np.unique(waiting * n_items + drawn, return_index=True)
                 fresh = ~taken.ravel()[keys]
                 taken.ravel()[keys[fresh]] = True
-                again = np.ones(len(waiting), dtype=bool)
-                again[first[fresh]] = False
-                waiting = waiting[again]
+                waiting = np.delete(waiting, first[fresh])
             # Who has nearly everything would wait long. What such drawing comes to is one draw without replacement.
             users, missing = np.unique(waiting, return_counts=True)
             for user, size in zip(users, missing, strict=True):
@@ -272,11 +270,11 @@ class DiffRecSampler(SynthesizerSpec["DiffRecSynthesizer"]):
     """How scores become items."""
 
     def __post_init__(self) -> None:
-        if self.model.time_weights is not None:
-            raise SpecError(
-                "Synthetic users have no times, so `model.time_weights` must be nothing; saw "
-                f"{self.model.time_weights!r}. Leave it out."
-            )
+        SpecError.unless(
+            self.model.time_weights is None,
+            "Synthetic users have no times, so `model.time_weights` must be nothing; saw "
+            f"{self.model.time_weights!r}. Leave it out.",
+        )
 
     def plans(self) -> Mapping[str, Plan]:
         """Those of the model."""

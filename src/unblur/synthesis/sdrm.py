@@ -81,26 +81,26 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         """Raises `SpecError` where a private training would look at users outside the accounted batches."""
         if self.privacy is None:
             return
-        if self.vae.stopping is not None:
-            raise SpecError(
-                "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
-                "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`."
-            )
-        if self.vae.prior != "standard":
-            raise SpecError(
-                "With `privacy` latents come from N(0, I), because mean and covariance of the codes are not accounted for; "
-                f'saw `vae.prior` = "{self.vae.prior}". Set it to "standard".'
-            )
-        if self.chain is not None and self.chain.standardized:
-            raise SpecError(
-                "With `privacy` nothing of the codes may be released but what is accounted for, and their means and "
-                "deviations are not; saw `diffusion.standardized` too. Set it to false."
-            )
-        if self.chain is not None and self.chain.objective == "sdrm":
-            raise SpecError(
-                'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
-                'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".'
-            )
+        SpecError.unless(
+            self.vae.stopping is None,
+            "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
+            "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`.",
+        )
+        SpecError.unless(
+            self.vae.prior == "standard",
+            "With `privacy` latents come from N(0, I), because mean and covariance of the codes are not accounted for; "
+            f'saw `vae.prior` = "{self.vae.prior}". Set it to "standard".',
+        )
+        SpecError.unless(
+            self.chain is None or not self.chain.standardized,
+            "With `privacy` nothing of the codes may be released but what is accounted for, and their means and "
+            "deviations are not; saw `diffusion.standardized` too. Set it to false.",
+        )
+        SpecError.unless(
+            self.chain is None or self.chain.objective != "sdrm",
+            'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
+            'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".',
+        )
 
     @property
     def chain(self) -> LatentDiffusion | None:
@@ -242,12 +242,12 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         """Raise `DataError` where a batch asks for more users than there are."""
         filled = int((train.user_degrees > 0).sum())
         large = {name: size for name, size in self.batch_sizes.items() if size > filled}
-        if large:
-            raise DataError(
-                "There must be at least as many users with interactions as a batch takes; "
-                f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and {filled:,} users are there to "
-                f"train on. Lower {' and '.join(f'`{name}`' for name in large)}."
-            )
+        DataError.unless(
+            not large,
+            "There must be at least as many users with interactions as a batch takes; "
+            f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and {filled:,} users are there to "
+            f"train on. Lower {' and '.join(f'`{name}`' for name in large)}.",
+        )
 
 
 @spec
@@ -368,9 +368,11 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
     def denoiser(self) -> LatentDenoiser | None:
         """The network of the chain, if there is one."""
         chain = self.spec.chain
-        if chain is None:
-            return None
-        return frozen(lambda: LatentDenoiser(self.spec.vae.latent, chain), self.denoiser_weights)
+        return (
+            None
+            if chain is None
+            else frozen(lambda: LatentDenoiser(self.spec.vae.latent, chain), self.denoiser_weights)
+        )
 
     @cached_property
     def accounting(self) -> Accounting | None:
@@ -411,11 +413,11 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
 
         Raises `SpecError` for a `sampling` where there is no reverse chain.
         """
-        if sampling is not None and self.spec.chain is None:
-            raise SpecError(
-                f"`sampling` is a setting of a reverse chain, and this synthesizer has none; saw {sampling!r}. "
-                "Leave it out."
-            )
+        SpecError.unless(
+            sampling is None or self.spec.chain is not None,
+            f"`sampling` is a setting of a reverse chain, and this synthesizer has none; saw {sampling!r}. "
+            "Leave it out.",
+        )
         spec = self.spec if sampling is None else replace_field(self.spec, "sampling", sampling)
         if discretization is not None:
             spec = replace_field(spec, "discretization", spec_to_dict(discretization))

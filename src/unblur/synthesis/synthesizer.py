@@ -163,8 +163,10 @@ def load_synthesizer(path: str | Path, *, device: str = "cpu") -> Synthesizer:
 
 def _checked(name: str, value: int) -> int:
     """A whole number from 1. Raises `DataError` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise DataError(f"`{name}` must be a whole number from 1; saw {value!r}. Raise it.")
+    DataError.unless(
+        isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1,
+        f"`{name}` must be a whole number from 1; saw {value!r}. Raise it.",
+    )
     return int(value)
 
 

@@ -198,10 +198,10 @@ def synthesize(
       known seed would void the guarantee; and the card gives no exact figure of the data but the number of users.
     """
     check_new(out, overwrite=overwrite, source=data, keeps_real=keep_out is not None)
-    if keep_out is not None and not 0 < keep_out < 1:
-        raise RecipeError(
-            f"A share of the users to keep out lies between 0 and 1; saw {keep_out}. Correct it."
-        )
+    RecipeError.unless(
+        keep_out is None or 0 < keep_out < 1,
+        f"A share of the users to keep out lies between 0 and 1; saw {keep_out}. Correct it.",
+    )
     model = utility_task(recipe, "Name one, such as sdrm.").model
     train, unused = read_train(recipe.data, data, progress)
     notes = [f"made from the train file alone; not used: {', '.join(unused)}"] if unused else []
@@ -255,10 +255,10 @@ def _counted(batches: Iterable[Interactions], counts: dict[str, int]) -> Iterato
 def protected(model: SynthesizerSpec, epsilon: float, delta: float) -> SynthesizerSpec:
     """The spec with differential privacy. Raises `RecipeError` for a kind that cannot have it."""
     tree = spec_to_dict(model)
-    if "privacy" not in tree:
-        raise RecipeError(
-            f"Differential privacy is offered by sdrm and multi-vae; {model.kind} has none. Choose one of these."
-        )
+    RecipeError.unless(
+        "privacy" in tree,
+        f"Differential privacy is offered by sdrm and multi-vae; {model.kind} has none. Choose one of these.",
+    )
     tree["privacy"] = {**(tree["privacy"] or {}), "epsilon": epsilon, "delta": delta}
     tree["vae"] |= {"stopping": None, "prior": "standard"}
     if "diffusion" in tree:
@@ -271,11 +271,11 @@ def protected(model: SynthesizerSpec, epsilon: float, delta: float) -> Synthesiz
 def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, Interactions]:
     """Random users to learn from, and the rest."""
     size = round(share * data.n_users)
-    if not 0 < size < data.n_users:
-        raise RecipeError(
-            f"Some users must be learned from and some kept out; {share} of {data.n_users:,} users is {size:,}. "
-            "Give another share."
-        )
+    RecipeError.unless(
+        0 < size < data.n_users,
+        f"Some users must be learned from and some kept out; {share} of {data.n_users:,} users is {size:,}. "
+        "Give another share.",
+    )
     order = streams(seed, "kept out")["kept out"].permutation(data.n_users)
     chosen = np.isin(np.arange(data.n_users), order[:size])
     return data.take_users(~chosen), data.take_users(chosen)
@@ -287,11 +287,11 @@ def check_new(out: str | Path, *, overwrite: bool, source: str | Path, keeps_rea
     check_above(place)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
-    if not overwrite or not (place / CARD).is_file():
-        raise ArtifactError(
-            f"Synthetic users are written to a new folder; {out} exists. Choose another path, or give --overwrite "
-            f"to replace one that holds a {CARD}."
-        )
+    ArtifactError.unless(
+        overwrite and (place / CARD).is_file(),
+        f"Synthetic users are written to a new folder; {out} exists. Choose another path, or give --overwrite "
+        f"to replace one that holds a {CARD}.",
+    )
     inside = {entry.name for entry in place.iterdir()}
     if Path(source).resolve().is_relative_to(place.resolve()):
         lost = f"the data that were given, {source}"

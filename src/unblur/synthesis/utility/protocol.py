@@ -109,8 +109,7 @@ class Utility:
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            metric, _ = parse_metric(name)
-            if metric in LIST_METRICS:
+            if parse_metric(name)[0] in LIST_METRICS:
                 raise ValueError(f"{name} has no value for a user, so nothing can be paired. Name another.")
         return names
 
@@ -124,12 +123,13 @@ class Rated:
     """The same users and items; every liked pair is among its pairs."""
 
     def __post_init__(self) -> None:
-        same = self.liked.users == self.observed.users and self.liked.items == self.observed.items
-        if not same or not self.observed.contains(self.liked.rows(), self.liked.matrix.indices).all():
-            raise VocabularyMismatch(
-                "Liked pairs must be among the observed ones, over the same users and items; some are not. Are the "
-                "two readings of the same data?"
-            )
+        VocabularyMismatch.unless(
+            self.liked.users == self.observed.users
+            and self.liked.items == self.observed.items
+            and self.observed.contains(self.liked.rows(), self.liked.matrix.indices).all(),
+            "Liked pairs must be among the observed ones, over the same users and items; some are not. Are the "
+            "two readings of the same data?",
+        )
 
     def take(self, rows: NDArray[np.intp]) -> Rated:
         """Some users, by position."""
@@ -162,11 +162,11 @@ class UserGroups:
 def stacked(parts: Sequence[Interactions]) -> Interactions:
     """The rows of all parts, one below the other, over the same items; users are labelled 0, 1, 2, …."""
     items = parts[0].items
-    if any(part.items != items for part in parts):
-        raise VocabularyMismatch(
-            "Rows can be put below each other where they are over the same items; these are not. Bring them onto "
-            "one vocabulary with `.onto(items=…)`."
-        )
+    VocabularyMismatch.unless(
+        all(part.items == items for part in parts),
+        "Rows can be put below each other where they are over the same items; these are not. Bring them onto "
+        "one vocabulary with `.onto(items=…)`.",
+    )
     return Interactions.from_matrix(sparse.vstack([part.matrix for part in parts], format="csr"), items=items)
 
 
@@ -191,10 +191,9 @@ def grouped(
     searching = judged == "searching"
     own_group = searching or not departures.reported_users_stop
     teach = order[(n_stop if own_group else 0) + (n_search if searching else 0) :]
-    if not len(teach):
-        raise DataError(
-            f"Somebody must be left to learn from; of {len(order):,} users none is. Give more users."
-        )
+    DataError.unless(
+        len(teach), f"Somebody must be left to learn from; of {len(order):,} users none is. Give more users."
+    )
     learned = learnable.take(np.sort(teach))
     chance: np.random.Generator | np.random.RandomState
     if searching:
@@ -225,8 +224,7 @@ def shown_and_hidden(
 ) -> tuple[Rated, Rated]:
     """What is shown of each user, and what is not: a share, rounded up, of the observed or of the liked items."""
     base = users.chosen(of_observed)
-    if not base.n_interactions:
-        raise DataError("Users to judge by must have something; none has. Give others.")
+    DataError.unless(base.n_interactions, "Users to judge by must have something; none has. Give others.")
     degrees = base.user_degrees
     counts = np.ceil(degrees * fraction - 1e-9).astype(np.int64)
     hidden = np.zeros(base.n_interactions, dtype=bool)
@@ -246,9 +244,8 @@ def detached(train: Interactions, histories: Interactions, held_out: Interaction
     """A split whose users are nobody of train, whatever they are called."""
     users = Vocabulary(np.arange(histories.n_users) + train.n_users)
     shown, hidden = (Interactions(part.matrix, users, part.items) for part in (histories, held_out))
-    if train.users != Vocabulary.range(train.n_users):
-        train = Interactions(train.matrix, Vocabulary.range(train.n_users), train.items)
-    return Split(train, shown, hidden, method)
+    taught = Interactions(train.matrix, Vocabulary.range(train.n_users), train.items)
+    return Split(taught, shown, hidden, method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,8 +297,7 @@ def measure_arm(
     by_users = spec.stops and not spec.plans()  # by what is held out of some, and no metric of its own rows
     validation = (split if groups.judged_stop else groups.stopping) if by_users else None
     model = spec.fit_in(run or Run(), rows, rng=rng, validation=validation)
-    known = groups.histories.chosen(departures.dislikes_are_held_out)
-    ranking = protocol.rank(model, split, exclude=known)
+    ranking = protocol.rank(model, split, exclude=groups.histories.chosen(departures.dislikes_are_held_out))
     found = replace(protocol, resamples=0).measure(ranking, split)
     values = found.per_user
     if departures.ideal_counts_dislikes:
@@ -346,11 +342,12 @@ def measurements_of(
 
     Raises `DataError` where there is no run, or where runs do not have the same arms and measurements.
     """
-    if not runs:
-        raise DataError("There must be at least one run to measure; there is none. Run one.")
+    DataError.unless(runs, "There must be at least one run to measure; there is none. Run one.")
     arms, names = list(runs[0]), next(iter(runs[0].values())).names
-    if any(list(run) != arms or any(table.names != names for table in run.values()) for run in runs):
-        raise DataError("All runs must have the same arms and measurements; these differ. Run them alike.")
+    DataError.unless(
+        all(list(run) == arms and all(table.names == names for table in run.values()) for run in runs),
+        "All runs must have the same arms and measurements; these differ. Run them alike.",
+    )
     tables = {arm: np.stack([run[arm].values for run in runs]) for arm in arms}
     n_runs, n_users, _ = tables[arms[0]].shape
     weights = _weights(n_runs, n_users, resamples, generator(rng))

@@ -132,21 +132,21 @@ class UtilityTask(Task):
 
         Whom settings are judged by says `utility`, and a pruner ends settings between trainings.
         """
-        if settings.users is not None or settings.validation != Validation():
-            raise RecipeError(
-                "A search of synthesizers judges by the users that utility.searching sets apart; saw search.users or "
-                "search.validation. Leave them out."
-            )
-        if settings.pruner == "median":
-            raise RecipeError(
-                "Trainings of a synthesizer's setting are saved by --pruner halving; saw median, which needs epochs. "
-                "Give that."
-            )
-        if settings.pruner != "none" and settings.trainings == 1:
-            raise RecipeError(
-                f"--pruner {settings.pruner} saves trainings of a setting; with --trainings 1 there is one. Give more "
-                "trainings, or leave the pruner out."
-            )
+        RecipeError.unless(
+            settings.users is None and settings.validation == Validation(),
+            "A search of synthesizers judges by the users that utility.searching sets apart; saw search.users or "
+            "search.validation. Leave them out.",
+        )
+        RecipeError.unless(
+            settings.pruner != "median",
+            "Trainings of a synthesizer's setting are saved by --pruner halving; saw median, which needs epochs. "
+            "Give that.",
+        )
+        RecipeError.unless(
+            settings.pruner == "none" or settings.trainings > 1,
+            f"--pruner {settings.pruner} saves trainings of a setting; with --trainings 1 there is one. Give more "
+            "trainings, or leave the pruner out.",
+        )
         return metric_of(self.protocol, settings.metric or self.utility.compared[0], measured=True)
 
     def prepare(
@@ -347,9 +347,8 @@ class UtilityJudge:
         task = prepared.task
         self.metric = metric
         self.n_users = int((prepared.groups.held_out.user_degrees > 0).sum())
-        self.how = "users who neither stop a training nor are reported on"
-        if trainings > 1:
-            self.how += f", the mean of {trainings} trainings"
+        mean = f", the mean of {trainings} trainings" if trainings > 1 else ""
+        self.how = f"users who neither stop a training nor are reported on{mean}"
         facts = {name: value for name, value in task.facts().items() if name != "model"}
         self.identity = {**facts, "data": dict(prepared.fingerprints)}
         self._prepared, self._seed, self._run = prepared, seed, run
@@ -414,17 +413,17 @@ def _two_sets(parts: Mapping[str, Rated], utility: Utility) -> tuple[Rated, Rate
         size = max(1, round(utility.reported * len(order)))
         return _below([whole.take(np.sort(order[size:]))]), _below([whole.take(np.sort(order[:size]))])
     wanted = (*utility.learn, utility.report)
-    if not parts.keys() >= set(wanted):
-        raise RecipeError(
-            f"The data must have the parts {', '.join(wanted)}; there is {some(sorted(parts))}. Name others in "
-            "utility.learn and utility.report, or give one file."
-        )
+    RecipeError.unless(
+        parts.keys() >= set(wanted),
+        f"The data must have the parts {', '.join(wanted)}; there is {some(sorted(parts))}. Name others in "
+        "utility.learn and utility.report, or give one file.",
+    )
     for one, other in combinations((parts[name].liked.users for name in wanted), 2):
-        if one.kind == other.kind and (one.positions_or_missing(other) >= 0).any():
-            raise RecipeError(
-                "Utility is measured on users that nobody learned from; the parts of these data share users. "
-                "Give all interactions in one file: its users are divided."
-            )
+        RecipeError.unless(
+            one.kind != other.kind or (one.positions_or_missing(other) < 0).all(),
+            "Utility is measured on users that nobody learned from; the parts of these data share users. "
+            "Give all interactions in one file: its users are divided.",
+        )
     return _below([parts[name] for name in utility.learn]), _below([parts[utility.report]])
 
 

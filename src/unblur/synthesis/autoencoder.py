@@ -81,8 +81,9 @@ class VariationalAutoencoder:
 class MultiVAENetwork(nn.Module):
     """L2-normalised row → tanh layer → (μ, log σ²), and latent → tanh layer → logits (Liang et al., WWW 2018).
 
-    Weights lie with one row an item at both ends, so that a sparse history gathers the rows of its items. They begin Xavier-normal, biases at 0. `prior_mean`, (latent,), and `prior_factor`, (latent, latent), are those of
-    the codes where latents are drawn by them.
+    Weights lie with one row an item at both ends, so that a sparse history gathers the rows of its items. They begin
+    Xavier-normal, biases at 0. `prior_mean`, (latent,), and `prior_factor`, (latent, latent), are those of the codes where
+    latents are drawn by them.
     """
 
     prior_mean: Tensor | None

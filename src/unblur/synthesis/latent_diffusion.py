@@ -188,9 +188,7 @@ class LatentDenoiser(nn.Module):
 
     def standardized(self, codes: Tensor) -> Tensor:
         """Codes, (n, latent), as the chain has them."""
-        if self.center is None or self.spread is None:
-            return codes
-        return (codes - self.center) / self.spread
+        return codes if self.center is None or self.spread is None else (codes - self.center) / self.spread
 
     def restored(self, latents: Tensor) -> Tensor:
         """What ended the chain, (n, latent), as codes; the inverse of `standardized`."""

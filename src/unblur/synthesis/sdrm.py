@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from unblur.data.interactions import Interactions, check_train
 from unblur.errors import DataError, SpecError
 from unblur.fitted import StoppingData, learned, weights
 from unblur.privacy.accountant import Accounting, NoisySums, Privacy, Stage, noisy_counts, planned
-from unblur.privacy.clipping import Uses
 from unblur.progress import Run, of_part
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.spec import Dimension, choices, rate, replace_field, spec, spec_to_dict, whole
@@ -44,27 +43,16 @@ from unblur.synthesis.synthesizer import (
     SynthesizerSpec,
     UserBlock,
 )
-from unblur.training.learner import Learner, Moment, Weights
+from unblur.training.learner import Learner, Weights
 from unblur.training.loop import Training, check_device
 from unblur.training.networks import frozen
-from unblur.training.private import train_privately
+from unblur.training.private import EachLoss, train_privately
 from unblur.training.run import checkpoints_of, identity_of, seed_of
 from unblur.training.settings import Plan, Precision, Stopping
 
 N = TypeVar("N", bound=nn.Module)
-N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 CHECKPOINT_EPOCHS = 25
 """Epochs between checkpoints; an epoch of either training may take less time than one does."""
-
-
-class EachLearner(Learner[N_co], Protocol[N_co]):
-    """What can also be trained privately."""
-
-    def each(
-        self, rows: Tensor, moment: Moment, generator: torch.Generator, uses: Uses | None = None
-    ) -> Tensor:
-        """The loss of each of some users, (n,)."""
-        ...
 
 
 class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
@@ -175,13 +163,24 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         stopping, seed = self.vae.stopping, seed_of(rng, run.inside("autoencoder"))
         split = None if stopping is None else stopping_split(train, stopping, validation, seed)
         part = train if split is None else split.train
-        self._check_batches(part)
+        filled = int((part.user_degrees > 0).sum())
+        large = {name: size for name, size in self.batch_sizes.items() if size > filled}
+        DataError.unless(
+            not large,
+            "There must be at least as many users with interactions as a batch takes; "
+            f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and {filled:,} users are there to "
+            f"train on. Lower {' and '.join(f'`{name}`' for name in large)}.",
+        )
         secret = streams(seed if self.privacy is None else rng, "privacy")["privacy"]
         accounting = None if self.privacy is None else planned(self.privacy, self.stages(part.n_users))
         identity = identity_of(self, train, validation, seed)
 
         def trained(
-            name: str, learner: EachLearner[N], seed: int, judge: Callable[[N], float] | None = None
+            name: str,
+            learner: Learner[N],
+            each: EachLoss,
+            seed: int,
+            judge: Callable[[N], float] | None = None,
         ) -> N:
             """The network after the training of that name."""
             plan = self.plans()[name]
@@ -190,7 +189,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
                 ((_, optimizer),) = learner.groups
                 train_privately(
                     learner.module,
-                    learner.each,
+                    each,
                     stage,
                     optimizer,
                     sums=NoisySums(accounting.noise, accounting.privacy.clip_norm, secret),
@@ -207,7 +206,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
 
         learner = AutoencoderLearner(self.vae, part, seed, on)
         judge = None if split is None or stopping is None else AutoencoderJudge(split, stopping, on)
-        vae = trained("autoencoder", learner, seed, judge)
+        vae = trained("autoencoder", learner, learner.each, seed, judge)
         denoiser: Weights = {}
         if self.chain is not None or self.vae.prior == "codes":
             clean = codes(vae, learner.rows)
@@ -216,7 +215,8 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             vae.fit_prior(clean)
             if self.chain is not None:
                 own = int(streams(seed, "diffusion")["diffusion"].integers(0, 2**62))
-                denoiser = trained("diffusion", CodesLearner(self.chain, clean, own), own).state_dict()
+                denoising = CodesLearner(self.chain, clean, own)
+                denoiser = trained("diffusion", denoising, denoising.each, own).state_dict()
         users_with, taken = RealCounts.of(part).users_with, part.item_degrees > 0
         privacy = None
         if accounting is not None:
@@ -236,17 +236,6 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             users_with=users_with,
             taken=taken,
             privacy=privacy,
-        )
-
-    def _check_batches(self, train: Interactions) -> None:
-        """Raise `DataError` where a batch asks for more users than there are."""
-        filled = int((train.user_degrees > 0).sum())
-        large = {name: size for name, size in self.batch_sizes.items() if size > filled}
-        DataError.unless(
-            not large,
-            "There must be at least as many users with interactions as a batch takes; "
-            f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and {filled:,} users are there to "
-            f"train on. Lower {' and '.join(f'`{name}`' for name in large)}.",
         )
 
 

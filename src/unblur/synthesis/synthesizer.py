@@ -146,9 +146,9 @@ class Synthesizer(Fitted[S_co], ABC):
     def _batches(self, blocks: Blocks, size: int, progress: Progress) -> Iterator[Interactions]:
         done = 0
         for rows in _regrouped(self._rows(blocks), size):
-            labels = np.arange(done, done + rows.shape[0])
             done += rows.shape[0]
-            users = Vocabulary.range(done) if done == rows.shape[0] else Vocabulary(labels)
+            first = done - rows.shape[0]
+            users = Vocabulary(np.arange(first, done)) if first else Vocabulary.range(done)
             progress(ProgressEvent("sample users", done, blocks.n_users))
             yield Interactions(rows, users, self.items)
 

@@ -15,9 +15,8 @@ from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, Samples
 from unblur.audit.attacks.copies import Copying
 from unblur.audit.attacks.guesses import Guesses, SinglingOut
 from unblur.audit.attacks.membership import Membership, MembershipInference
-from unblur.audit.attacks.rates import Area, Proportion, Unmeasured
 from unblur.audit.auditor import audit, usual_attacks
-from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
+from unblur.audit.findings import Area, Conclusion, Finding, Gate, Gates, Proportion, Unmeasured
 from unblur.audit.page import audit_document
 from unblur.document.html import as_html
 from unblur.errors import SpecError

@@ -22,10 +22,9 @@ from unblur.audit.attacks.guesses import (
     excess_of,
 )
 from unblur.audit.attacks.membership import Membership, _about_catch
-from unblur.audit.attacks.rates import Area, Catch, Proportion, Unmeasured, area
 from unblur.audit.auditor import Audit, audit
-from unblur.audit.conclusions import Gates
 from unblur.audit.fidelity import fidelity
+from unblur.audit.findings import Area, Catch, Gates, Proportion, Unmeasured, area
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, VocabularyMismatch

@@ -10,7 +10,7 @@ import pytest
 from tests.audit.sets import Groups, groups, rows
 from unblur.audit.attacks.attack import samples
 from unblur.audit.auditor import audit
-from unblur.audit.conclusions import Finding, Gate, Gates
+from unblur.audit.findings import Finding, Gate, Gates
 from unblur.audit.page import audit_document
 from unblur.audit.worth import Worth, best_taught, taught_recommenders, utility_conclusions, worth
 from unblur.data.interactions import Interactions

@@ -139,7 +139,7 @@ def test_recommend_for_somebody_new(unblur: Unblur, model: Path, tmp_path: Path)
         (("--users", "user-99"), "user-99"),
         (("--k", "31"), "k must be"),
         (("--k", "0"), "k must be"),
-        (("--unknown-items", "drop"), "--unknown-items must be raise or ignore; saw 'drop'"),
+        (("--unknown-items", "drop"), "--unknown-items must be one of raise, ignore; saw 'drop'"),
         (("--candidates", "/nonexistent"), "--candidates must be a text file"),
     ],
 )

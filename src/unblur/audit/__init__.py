@@ -1,3 +1,1 @@
 """Audits of synthetic sets: what they give away, how like the real one they are, and what they are worth."""
-
-from __future__ import annotations

@@ -18,9 +18,8 @@ from unblur.audit.attacks.attack import Attack, AttackOutcome, AttackOutcomes, S
 from unblur.audit.attacks.copies import Copies, CopiesAndDistances
 from unblur.audit.attacks.guesses import Guesses
 from unblur.audit.attacks.membership import Membership
-from unblur.audit.attacks.rates import Unmeasured
-from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates, gravest_first
 from unblur.audit.fidelity import Fidelity, ValidityCheck, fidelity, validity, validity_conclusions
+from unblur.audit.findings import Conclusion, Finding, Gate, Gates, Unmeasured, gravest_first
 from unblur.audit.worth import Worth, utility_conclusions, worth
 from unblur.data.interactions import Interactions
 from unblur.document.blocks import Section
@@ -48,7 +47,7 @@ class AttackResults:
 
     def report(self) -> dict[str, Any]:
         """The section ``privacy`` of a report."""
-        parts = [outcome.report(together) for outcome, together in self.outcomes.items()]
+        parts = (outcome.report(together) for outcome, together in self.outcomes.items())
         return {name: value for part in parts for name, value in part.items()}
 
     def conclusions(self, limits: Gates) -> Iterator[Conclusion]:
@@ -59,8 +58,7 @@ class AttackResults:
     def sections(self) -> Iterator[Section]:
         """The sections of the page, one for each class of outcomes."""
         for outcome, together in self.outcomes.items():
-            attacks = [attack for attack in self.attacks if attack.outcome is outcome]
-            yield outcome.section(attacks, together)
+            yield outcome.section([attack for attack in self.attacks if attack.outcome is outcome], together)
 
     @property
     def membership(self) -> tuple[Membership, ...]:
@@ -163,10 +161,9 @@ def audit(
     utility: tuple[Worth, ...] = ()
     chosen = recommenders(given.train, given.synthetic) if callable(recommenders) else recommenders
     if chosen and given.holdout is not None:
-        if (given.holdout.user_degrees > 1).any():
-            sets = given.train, given.synthetic, given.holdout
-            utility = worth(*sets, chosen, users=users, rng=generators["utility"], progress=progress)
-        else:
+        sets = given.train, given.synthetic, given.holdout
+        utility = worth(*sets, chosen, users=users, rng=generators["utility"], progress=progress)
+        if not utility:
             notes.append("what the set teaches could not be measured: nobody who was kept out has two items")
     tested = time.perf_counter()
     if users is not None and max(part.n_users for part in (train, synthetic, holdout or train)) > users:

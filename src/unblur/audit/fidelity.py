@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from unblur.audit.attacks.rates import FEWEST_USERS, Interval, too_few
-from unblur.audit.conclusions import Conclusion, Finding, Gate
+from unblur.audit.findings import FEWEST_USERS, Conclusion, Finding, Gate, Interval, too_few
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
@@ -205,11 +204,9 @@ def grouped_cooccurrence(
     """
     chosen = sparse.csr_array(rows[:, items])
     group = random.permutation(rows.shape[0]) % GROUPS
-    counts = np.zeros((GROUPS, len(items), len(items)), dtype=np.float32)
-    for at in range(GROUPS):
-        part = chosen[np.flatnonzero(group == at)]
-        counts[at] = (part.T @ part).toarray()
-        np.fill_diagonal(counts[at], 0)
+    parts = (chosen[np.flatnonzero(group == at)] for at in range(GROUPS))
+    counts = np.stack([(part.T @ part).toarray() for part in parts]).astype(np.float32)
+    counts[:, np.arange(len(items)), np.arange(len(items))] = 0
     return counts
 
 
@@ -285,8 +282,8 @@ class Fidelity:
         """Name the statistics in which synthetic users are farther from train than real ones, or closer."""
         total, users = len(self.likenesses), f"{self.n_users:,} synthetic and as many real users"
         if self.n_users < FEWEST_USERS:
-            reason = too_few(FEWEST_USERS, "synthetic and as many real users", self.n_users).reason
-            yield Finding("unmeasured", f"How like other real users synthetic ones are: {reason}.")
+            few = too_few(FEWEST_USERS, "synthetic and as many real users", self.n_users)
+            yield Finding("unmeasured", f"How like other real users synthetic ones are: {few.reason}.")
             return
         off = [
             entry
@@ -294,13 +291,18 @@ class Fidelity:
             if entry.low > entry.yardstick_high or entry.high < entry.yardstick_low
         ]
         if not off:
-            text = f"In {total} statistics no difference was found between synthetic and other real users, on {users}."
-            yield Finding("note", text)
+            yield Finding(
+                "note",
+                f"In {total} statistics no difference was found between synthetic and other real users, on {users}.",
+            )
         for far, word, hint in ((True, "farther from", ""), (False, "closer to", ", as copies would be")):
             names = [entry.name for entry in off if entry.farther() is far]
             if names:
-                text = f"In {len(names)} of {total} statistics synthetic users are {word} train than other real users are"
-                yield Finding("note", f"{text}{hint}, on {users}: {'; '.join(names)}.")
+                yield Finding(
+                    "note",
+                    f"In {len(names)} of {total} statistics synthetic users are {word} train than other real users are"
+                    f"{hint}, on {users}: {'; '.join(names)}.",
+                )
 
 
 def fidelity(
@@ -395,8 +397,9 @@ def _with_intervals(
 def _cooccurrence(parts: dict[str, sparse.csr_array], random: np.random.Generator) -> Likeness | None:
     items = popular_items(parts["train"])
     counts = {name: grouped_cooccurrence(part, items, random) for name, part in parts.items()}
-    synthetic = cooccurrence_distance(counts["synthetic"], counts["train"])
-    real = cooccurrence_distance(counts["other real"], counts["train"])
+    synthetic, real = (
+        cooccurrence_distance(counts[name], counts["train"]) for name in ("synthetic", "other real")
+    )
     if synthetic is None or real is None:
         return None
     meaning = f"distance of how often two of the {min(POPULAR, len(items)):,} most popular items go together"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from unblur.audit.auditor import Audit
-from unblur.audit.conclusions import FINDING_KINDS, FindingKind
 from unblur.audit.fidelity import Fidelity
+from unblur.audit.findings import FINDING_KINDS, FindingKind
 from unblur.document.blocks import (
     Cell,
     Document,
@@ -87,13 +87,13 @@ def _in_short(audit: Audit) -> str:
     """Leaks and gates in a sentence."""
     leaks = sum(finding.kind == "leak" for finding in audit.findings)
     unknown = sum(finding.kind == "unmeasured" for finding in audit.findings)
-    parts = [f"{leaks} leak{'s' * (leaks > 1)} found" if leaks else "No leak found by these attacks"]
-    if unknown:
-        parts.append(f"{unknown} could not be measured")
-    if audit.gates:
-        passed = len(audit.gates) - len(audit.failed())
-        parts.append(f"{passed} of {len(audit.gates)} gates passed")
-    return f"{'; '.join(parts)}."
+    passed, gates = sum(gate.passed for gate in audit.gates), len(audit.gates)
+    parts = (
+        f"{leaks} leak{'s' * (leaks > 1)} found" if leaks else "No leak found by these attacks",
+        f"{unknown} could not be measured" if unknown else "",
+        f"{passed} of {gates} gates passed" if gates else "",
+    )
+    return f"{'; '.join(filter(None, parts))}."
 
 
 def _passed(passed: bool) -> Cell:

@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unblur.audit.attacks.attack import sentence
-from unblur.audit.attacks.rates import FEWEST_USERS, too_few
-from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
+from unblur.audit.findings import FEWEST_USERS, Conclusion, Finding, Gate, Gates, too_few
 from unblur.data.interactions import Interactions
-from unblur.errors import DataError
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.evaluation.report import Measurement
 from unblur.models.linear.ease import EASE
@@ -88,14 +86,12 @@ def worth(
     """Each recommender taught by `train`, by `synthetic` and by both, and tested on users of `holdout`.
 
     The three sets have the same items. Of the holdout those with two items or more are tested, at most `users` random
-    ones of them; none of them teaches. Raises `DataError` where there are none.
+    ones of them; none of them teaches. Nothing is measured where there are none.
     """
     generators = streams(rng, "users", "items", "fit", "bootstrap")
     tested = np.flatnonzero(holdout.user_degrees > 1)
     if not len(tested):
-        raise DataError(
-            "What a set is worth is measured on kept-out users with two items or more; none has. Give others."
-        )
+        return ()
     if users is not None and len(tested) > users:
         tested = np.sort(generators["users"].choice(tested, size=users, replace=False))
     people = holdout.take_users(tested)
@@ -131,8 +127,8 @@ def utility_conclusions(utility: Sequence[Worth], limits: Gates) -> Iterator[Con
     """Compare what synthetic and real users teach the recommender that real users teach most; gate `min_utility`."""
     best, limit = best_taught(utility), limits.min_utility
     if best is None:
-        reason = "what the set teaches was not measured: that takes a holdout and recommenders to teach"
-        yield Gate("min_utility", False, reason)
+        missing = "what the set teaches was not measured: that takes a holdout and recommenders to teach"
+        yield Gate("min_utility", False, missing)
         return
     tested = best.real.n_users
     if not best.real.value:
@@ -154,11 +150,12 @@ def utility_conclusions(utility: Sequence[Worth], limits: Gates) -> Iterator[Con
         few = too_few(FEWEST_USERS, "kept-out users with two items or more", tested)
         yield Gate("min_utility", False, f"what the set teaches {few.reason}")
     elif limit is not None:
-        reason = (
+        yield Gate(
+            "min_utility",
+            best.share >= limit,
             f"{best.recommender} learns {best.share:.0%} of what real users teach it ({best.metric} "
-            f"{best.synthetic.value:.4f} of {best.real.value:.4f}, on {tested:,} users); the limit is {limit:.0%}"
+            f"{best.synthetic.value:.4f} of {best.real.value:.4f}, on {tested:,} users); the limit is {limit:.0%}",
         )
-        yield Gate("min_utility", best.share >= limit, reason)
 
 
 def _worth(recommender: str, metric: str, measured: Sequence[Measurement]) -> Worth:
@@ -175,6 +172,5 @@ def _worth(recommender: str, metric: str, measured: Sequence[Measurement]) -> Wo
 
 
 def _reversed(difference: Measurement, name: str) -> Measurement:
-    low, high = difference.low, difference.high
-    ends = (None, None) if low is None or high is None else (-high, -low)
-    return replace(difference, name=name, value=-difference.value, low=ends[0], high=ends[1])
+    low, high = (None if end is None else -end for end in (difference.high, difference.low))
+    return replace(difference, name=name, value=-difference.value, low=low, high=high)

@@ -1,3 +1,1 @@
 """The command line: `unblur --help`. Only here is anything printed, and nothing here computes."""
-
-from __future__ import annotations

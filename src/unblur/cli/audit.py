@@ -88,7 +88,7 @@ def audit(
     gates are left out unless asked for.
     """
     from unblur.audit.auditor import audit as audited
-    from unblur.audit.conclusions import Gates
+    from unblur.audit.findings import Gates
     from unblur.audit.worth import taught_recommenders
     from unblur.experiment.folder import check_place
     from unblur.experiment.provenance import machine, versions

@@ -72,9 +72,8 @@ def fetch(
     terminal.note(f"licence: {wanted.licence}")
     with ProgressDisplay() as progress:
         place = datasets.fetch(wanted, folder=folder, address=address, progress=progress)
-    unknown = all(content.fingerprint is None for way in wanted.readings for content in way.parts.values())
     print_lines(f"{wanted.name} is in {place}")
-    if unknown:
+    if all(content.fingerprint is None for way in wanted.readings for content in way.parts.values()):
         terminal.note("its content is not known by fingerprint: sizes were checked where they are known")
     terminal.note(f"please cite: {wanted.citation}")
 
@@ -106,11 +105,14 @@ def verify(
         for check in checks
     ]
     print_table(Table(("part", "reading", "file", "verdict", "interactions"), rows, left=4))
-    for check in checks:
-        if check.holds is False:
-            seen = check.problem or check.found
-            terminal.note(f'{check.part}, "{check.reading}": expected {check.expected}; saw {seen}')
-    if any(check.holds is False for check in checks):
+    wrong = [check for check in checks if check.holds is False]
+    terminal.note(
+        *(
+            f'{check.part}, "{check.reading}": expected {check.expected}; saw {check.problem or check.found}'
+            for check in wrong
+        )
+    )
+    if wrong:
         raise typer.Exit(FAILED)
 
 
@@ -122,14 +124,14 @@ def _facts(known: Dataset) -> list[list[str]]:
         ["copy", _whereabouts(known)],
         ["licence", known.licence],
         ["cite", known.citation],
+        *(["fetched from", download.address] for download in known.downloads),
+        ["by hand", known.by_hand],
     ]
-    facts += [["fetched from", download.address] for download in known.downloads]
-    facts.append(["by hand", known.by_hand])
     for way in known.readings:
         facts.append([f'reading "{way.name}"', way.meaning])
         for part, content in way.parts.items():
-            known_print = "" if content.fingerprint else ", fingerprint not known"
-            facts.append([f"  {part}", f"{content}{known_print}".removeprefix(", ")])
+            unknown = "" if content.fingerprint else ", fingerprint not known"
+            facts.append([f"  {part}", f"{content}{unknown}".removeprefix(", ")])
     return facts
 
 

@@ -97,8 +97,7 @@ def _show_table(outcomes: list[Ranked], names: tuple[str, ...]) -> None:
         )
         for outcome in outcomes
     ]
-    users = outcomes[0].report.measurements[0].n_users
-    title = f"{users:,} users; ± is half of the 95 % interval"
+    title = f"{outcomes[0].report.measurements[0].n_users:,} users; ± is half of the 95 % interval"
     print_table(Table(("recipe", *names, "fit s", "score s"), rows, title))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,7 +20,7 @@ from unblur.cli.options import (
 )
 from unblur.cli.terminal import ProgressDisplay, print_lines, print_report, print_table
 from unblur.document.blocks import Table
-from unblur.errors import DataError, nearest
+from unblur.errors import DataError, check_word
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Unknown
@@ -102,10 +102,15 @@ def evaluate(
     chosen = changed(_own("popularity"), reading, settings, "protocol", "split", "data", "seed")
     if hold_out is not None:
         chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
-    unknown = _checked(unknown_items)
+    check_word("unknown_items", unknown_items, ("raise", "ignore"))
     with ProgressDisplay() as progress:
         report = experiment.evaluate_saved(
-            model, chosen, data, unknown_items=unknown, device=device, progress=progress
+            model,
+            chosen,
+            data,
+            unknown_items=cast("Unknown", unknown_items),
+            device=device,
+            progress=progress,
         )
     print_report(report)
     if out is not None:
@@ -140,7 +145,7 @@ def recommend(
     from unblur import experiment
 
     chosen = _own("popularity").changed(reading)
-    unknown = _checked(unknown_items)
+    check_word("unknown_items", unknown_items, ("raise", "ignore"))
     with ProgressDisplay() as progress:
         loaded = unblur.load(model, device=device)
         rows = experiment.read_histories(histories, chosen.data.read, loaded.items, progress=progress)
@@ -150,7 +155,7 @@ def recommend(
             rows,
             k=k,
             candidates=None if candidates is None else _candidates(candidates, loaded.items),
-            unknown_items=unknown,
+            unknown_items=cast("Unknown", unknown_items),
             progress=progress,
         )
     terminal.note(*(f"note: {remark}" for remark in ranking.notes))
@@ -169,14 +174,6 @@ def _own(model: str) -> Recipe:
     from unblur.registry import RECOMMENDERS
 
     return own_recipe(model, RECOMMENDERS, "model")
-
-
-def _checked(choice: str) -> Unknown:
-    if choice not in ("raise", "ignore"):
-        raise DataError(
-            f"--unknown-items must be raise or ignore; saw {choice!r}.{nearest(choice, ('raise', 'ignore'))}"
-        )
-    return "ignore" if choice == "ignore" else "raise"
 
 
 def _labels(words: list[str], vocabulary: Vocabulary, where: str) -> list[Any]:

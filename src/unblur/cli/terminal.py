@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rich import box, progress, table as rich_table
+from rich.console import Console
+from rich.text import Text
+
 from unblur.document.blocks import Table
 from unblur.progress import ProgressEvent
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
     from unblur.evaluation.report import Report
     from unblur.tuning.results import Study
 
@@ -38,8 +39,6 @@ def err() -> Console:
 
 def _console(stream: TextIO) -> Console:
     """A console with colours on a terminal only."""
-    from rich.console import Console
-
     width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDTH
     return Console(file=stream, width=width, highlight=False)
 
@@ -52,17 +51,12 @@ def note(*remarks: str) -> None:
 
 def error(text: str) -> None:
     """An error in one red line on stderr."""
-    from rich.text import Text
-
     line = Text("error: ", style="bold red").append(" ".join(text.split()), style="red")
     err().print(line, soft_wrap=True)
 
 
 def print_table(table: Table, title: str = "") -> None:
     """Print a table below a title, its caption unless given."""
-    from rich import box, table as rich_table
-    from rich.text import Text
-
     printed = rich_table.Table(
         title=title or table.caption or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
@@ -115,20 +109,18 @@ class _Stage:
     started: float
     told: float | None = None
     """When its last line was printed."""
-    bar: TaskID | None = None
+    bar: progress.TaskID | None = None
 
 
 class ProgressDisplay:
     """An observer of progress that draws, to be used in a ``with`` statement."""
 
     def __init__(self) -> None:
-        self._drawn: Progress | None = None
+        self._drawn: progress.Progress | None = None
         self._stages: dict[str, _Stage] = {}
 
     def __enter__(self) -> ProgressDisplay:
         if sys.stderr.isatty():
-            from rich import progress
-
             self._drawn = progress.Progress(
                 progress.SpinnerColumn(finished_text="✓"),
                 progress.TextColumn("{task.description}"),

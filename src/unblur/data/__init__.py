@@ -1,3 +1,1 @@
 """Interactions: their values, files, splits and public data sets."""
-
-from __future__ import annotations

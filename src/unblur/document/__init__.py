@@ -4,5 +4,3 @@ A report is described once, by whoever knows what it is about, and rendered from
 text, `html.as_html` for a page that loads nothing; the command line prints the same tables. Nothing here knows a
 report, and nothing here touches a file.
 """
-
-from __future__ import annotations

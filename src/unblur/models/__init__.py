@@ -1,3 +1,1 @@
 """Recommenders, by family."""
-
-from __future__ import annotations

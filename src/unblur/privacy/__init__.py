@@ -1,3 +1,1 @@
 """Differential privacy: the accountant, clipping, noisy sums."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """Training of any network, epoch by epoch."""
-
-from __future__ import annotations

@@ -3,5 +3,3 @@
 Every attack stands beside a naive baseline and a control group of users who were not in training. Distances are
 secondary: far from train is not the same as telling nothing about it.
 """
-
-from __future__ import annotations

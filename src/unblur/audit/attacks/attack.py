@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from unblur.audit.attacks.rates import NO_CONTROL, Unmeasured, too_few
-from unblur.audit.conclusions import Conclusion, Finding, Gates
+from unblur.audit.findings import NO_CONTROL, Conclusion, Finding, Gates, Unmeasured, too_few
 from unblur.data.interactions import Interactions
 from unblur.data.splits import joined_items
 from unblur.document.blocks import Paragraph, Section

@@ -13,8 +13,17 @@ from scipy import sparse
 
 from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, drawn, row_hashes
 from unblur.audit.attacks.neighbours import nearness
-from unblur.audit.attacks.rates import FEWEST_USERS, NO_CONTROL, Proportion, Unmeasured, too_few
-from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
+from unblur.audit.findings import (
+    FEWEST_USERS,
+    NO_CONTROL,
+    Conclusion,
+    Finding,
+    Gate,
+    Gates,
+    Proportion,
+    Unmeasured,
+    too_few,
+)
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, number
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams

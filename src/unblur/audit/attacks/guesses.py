@@ -18,8 +18,18 @@ from scipy import sparse, stats
 
 from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, drawn, sentence
 from unblur.audit.attacks.neighbours import closest
-from unblur.audit.attacks.rates import FEWEST_USERS, NO_CONTROL, Interval, Proportion, Unmeasured, too_few
-from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
+from unblur.audit.findings import (
+    FEWEST_USERS,
+    NO_CONTROL,
+    Conclusion,
+    Finding,
+    Gate,
+    Gates,
+    Interval,
+    Proportion,
+    Unmeasured,
+    too_few,
+)
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table
 from unblur.evaluation.significance import holm
 from unblur.models.linear.neighbours import row_blocks, top_per_row, transposed

@@ -23,8 +23,20 @@ from scipy import sparse, special, stats
 
 from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, Samples, drawn, sentence
 from unblur.audit.attacks.neighbours import nearness
-from unblur.audit.attacks.rates import FEWEST_USERS, Area, Catch, Scores, Unmeasured, area, catch, roc_points
-from unblur.audit.conclusions import Conclusion, Finding, Gate, Gates
+from unblur.audit.findings import (
+    FEWEST_USERS,
+    Area,
+    Catch,
+    Conclusion,
+    Finding,
+    Gate,
+    Gates,
+    Scores,
+    Unmeasured,
+    area,
+    catch,
+    roc_points,
+)
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, interval, number
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.significance import holm

@@ -1,4 +1,2 @@
 """Recipes: a TOML file that names data, split, model and protocol, and carries the numbers that must come
 out."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """What synthetic users are worth: recommenders trained with them, measured on real users."""
-
-from __future__ import annotations

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from unblur.audit.attacks.rates import Area, Catch, Proportion, Unmeasured, area, catch, roc_points
+from unblur.audit.findings import Area, Catch, Proportion, Unmeasured, area, catch, roc_points
 from unblur.errors import DataError
 
 scores = st.lists(st.integers(0, 6), min_size=20, max_size=60)

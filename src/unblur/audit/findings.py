@@ -14,13 +14,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt
 from scipy import special, stats
+from sklearn.metrics import roc_curve
 
-from unblur.errors import DataError, SpecError
+from unblur.errors import DataError
+from unblur.spec import spec
 
 CONFIDENCE = 0.95
 FEWEST_USERS = 20
@@ -189,11 +192,7 @@ def roc_points(members: Scores, outsiders: Scores, *, most: int = 120) -> tuple[
     They are dense near 0, where attacks that matter differ.
     """
     scores = np.concatenate([members, outsiders])
-    order = np.argsort(-scores, kind="stable")
-    member = order < len(members)
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    caught = np.concatenate(([0], np.cumsum(member)[ends])) / len(members)
-    passed = np.concatenate(([0], np.cumsum(~member)[ends])) / len(outsiders)
+    passed, caught, _ = roc_curve(np.arange(len(scores)) < len(members), scores, drop_intermediate=False)
     if len(passed) > most:
         wanted = np.concatenate(([0.0], np.geomspace(1 / len(outsiders), 1.0, most)))
         picked = np.unique(np.append(0, np.searchsorted(passed, wanted, side="right") - 1))
@@ -239,31 +238,27 @@ class Gate:
 Conclusion: TypeAlias = Finding | Gate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Limit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+"""Of a share or an area."""
+
+
+@spec
 class Gates:
     """Limits that must hold; `None` leaves one out."""
 
     valid: bool = True
     """Whether every validity check must pass."""
-    max_auc: float | None = 0.55
+    max_auc: Limit | None = 0.55
     """The largest area under the ROC curve of any membership attacker."""
-    max_copies: int | None = 0
+    max_copies: NonNegativeInt | None = 0
     """How many synthetic users with `LONG_ROW` items or more may have the very items of a training user."""
-    max_near_copies: float | None = 0.01
+    max_near_copies: Limit | None = 0.01
     """The largest share of near copies beyond that of the holdout (or in all, without one)."""
-    max_excess: float | None = 0.05
+    max_excess: Limit | None = 0.05
     """The largest excess of right guesses about members over those about outsiders, of those beyond chance."""
-    min_utility: float | None = None
+    min_utility: Limit | None = None
     """The least share of what real users teach a recommender that synthetic ones must teach it (`Worth.share` of recall),
     for the one that real users teach most."""
-
-    def __post_init__(self) -> None:
-        for name in ("max_auc", "max_near_copies", "max_excess", "min_utility"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise SpecError(f"`{name}` must lie between 0 and 1; saw {value}. Correct it.")
-        if self.max_copies is not None and self.max_copies < 0:
-            raise SpecError(f"`max_copies` must not be negative; saw {self.max_copies}. Give 0 or more.")
 
     def held(self, conclusions: Iterable[Conclusion]) -> tuple[Gate, ...]:
         """The gates that were asked for, in the order of the limits; a limit that no gate is about fails."""

@@ -15,17 +15,17 @@ from unblur.cli.options import (
     Overwrite,
     Settings,
     UnknownItems,
-    changed,
+    own_recipe,
     reads_data,
 )
 from unblur.cli.terminal import ProgressDisplay, print_lines, print_report, print_table
 from unblur.document.blocks import Table
 from unblur.errors import DataError, check_word
+from unblur.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Unknown
     from unblur.data.vocabulary import Vocabulary
-    from unblur.experiment.recipe.schema import Recipe
     from unblur.ranking import Ranking
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a saved model.")]
@@ -53,7 +53,7 @@ def fit(
     """Fit a model to your own data and save it."""
     from unblur import experiment
 
-    chosen = changed(_own(model), reading, settings, "model", "data", "seed")
+    chosen = own_recipe(RECOMMENDERS, model, reading, settings, ("model", "data", "seed"))
     with ProgressDisplay() as progress:
         fitted = experiment.fit(
             chosen,
@@ -99,7 +99,8 @@ def evaluate(
     data."""
     from unblur import experiment
 
-    chosen = changed(_own("popularity"), reading, settings, "protocol", "split", "data", "seed")
+    sections = ("protocol", "split", "data", "seed")
+    chosen = own_recipe(RECOMMENDERS, "popularity", reading, settings, sections)
     if hold_out is not None:
         chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
     check_word("unknown_items", unknown_items, ("raise", "ignore"))
@@ -144,7 +145,7 @@ def recommend(
     import unblur
     from unblur import experiment
 
-    chosen = _own("popularity").changed(reading)
+    chosen = own_recipe(RECOMMENDERS, "popularity", reading)
     check_word("unknown_items", unknown_items, ("raise", "ignore"))
     with ProgressDisplay() as progress:
         loaded = unblur.load(model, device=device)
@@ -166,14 +167,6 @@ def recommend(
         print_lines(
             f"{len(ranking.users):,} users, up to {ranking.k} items each, written to {out}",
         )
-
-
-def _own(model: str) -> Recipe:
-    """A recipe for the caller's own data."""
-    from unblur.experiment.recipe.library import own_recipe
-    from unblur.registry import RECOMMENDERS
-
-    return own_recipe(model, RECOMMENDERS, "model")
 
 
 def _labels(words: list[str], vocabulary: Vocabulary, where: str) -> list[Any]:

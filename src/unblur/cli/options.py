@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 import typer
 
 from unblur.errors import Argument, DataError, RecipeError
+from unblur.registry import Registry
 
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
@@ -87,12 +88,21 @@ DataPath: TypeAlias = Annotated[
 ]
 
 
-def changed(
-    recipe: Recipe, reading: Mapping[str, Any], settings: list[str] | None = None, *sections: str
+def own_recipe(
+    kinds: Registry,
+    word: str,
+    reading: Mapping[str, Any],
+    settings: list[str] | None = None,
+    sections: Sequence[str] = (),
 ) -> Recipe:
-    """The recipe with what the options of a command say; `settings` must be of these sections of it."""
+    """A recipe for the caller's own data, of a kind or another recipe, with what the options of a command say.
+
+    `settings` must be of these `sections` of it.
+    """
+    from unblur.experiment.recipe import library
     from unblur.experiment.recipe.schema import parse_settings
 
+    recipe = library.own_recipe(word, kinds, kinds.noun)
     wanted = parse_settings(settings or ())
     for path in wanted:
         head = path.partition(".")[0]

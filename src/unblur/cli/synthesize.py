@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import DataPath, Device, Overwrite, Settings, changed, reads_data
+from unblur.cli.options import DataPath, Device, Overwrite, Settings, own_recipe, reads_data
 from unblur.cli.terminal import ProgressDisplay, print_lines
 from unblur.errors import RecipeError
+from unblur.registry import SYNTHESIZERS
 
 
 @reads_data
@@ -64,14 +65,11 @@ def synthesize(
 
     `unblur audit` then attacks the file, and compares it with real users: with those that --keep-out leaves out, above all.
     """
-    from unblur.experiment.recipe.library import own_recipe
-    from unblur.registry import SYNTHESIZERS
     from unblur.synthesis.synthesizing import synthesize
 
     if privacy_delta is not None and privacy_epsilon is None:
         raise RecipeError("--privacy-delta belongs to --privacy-epsilon, which is not given. Give both.")
-    own = own_recipe(recipe, SYNTHESIZERS, "synthesizer")
-    chosen = changed(own, reading, settings, "model", "data", "seed")
+    chosen = own_recipe(SYNTHESIZERS, recipe, reading, settings, ("model", "data", "seed"))
     if chosen.data.name or chosen.data.reading:
         name = "name" if chosen.data.name else "reading"
         raise RecipeError(f"data.{name} is of public data sets; this command reads {data}. Leave it out.")

@@ -305,6 +305,5 @@ def _free_box(left: float, top: float, width: float, taken: Sequence[_Box]) -> _
 
 
 def _overlap(one: _Box, other: _Box) -> float:
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
+    wide, high = (min(one[end], other[end]) - max(one[end - 2], other[end - 2]) for end in (2, 3))
     return max(0.0, wide) * max(0.0, high)

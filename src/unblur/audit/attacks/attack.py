@@ -122,18 +122,16 @@ def _refuse_overlap(train: Interactions, holdout: Interactions) -> None:
     if train.users.kind == holdout.users.kind:
         shared = train.users.positions_or_missing(holdout.users) >= 0
         if shared.any():
-            names = holdout.users.take(np.flatnonzero(shared)).to_list()
+            names = some(holdout.users.take(np.flatnonzero(shared)).to_list())
             raise DataError(
                 "The holdout must be users who were not in training; "
-                f"{int(shared.sum()):,} of its {holdout.n_users:,} user labels are in train: {some(names)}. Leave "
+                f"{int(shared.sum()):,} of its {holdout.n_users:,} user labels are in train: {names}. Leave "
                 "those users out, or, where the same label means two people, give the holdout labels of its own."
             )
     items = joined_items(train, holdout)
     long = holdout.take_users(holdout.user_degrees >= COPY_ITEMS).onto(items=items)
-    if not long.n_users:
-        return
     same = np.isin(row_hashes(long.matrix), row_hashes(train.onto(items=items).matrix))
-    if same.mean() > 0.1:
+    if 10 * same.sum() > long.n_users:
         raise DataError(
             f"The holdout must be users who were not in training; {int(same.sum()):,} of its {long.n_users:,} users "
             f"with {COPY_ITEMS} items or more have exactly the items of a training user. Give users kept out of train."

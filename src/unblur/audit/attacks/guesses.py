@@ -392,10 +392,9 @@ def _hide(rows: sparse.csr_array, random: np.random.Generator) -> tuple[sparse.c
     """The rows without one random item each, and that item, (n_rows,)."""
     lengths = np.diff(rows.indptr)
     entry = rows.indptr[:-1] + (random.random(len(lengths)) * lengths).astype(np.int64)
-    kept = np.ones(rows.nnz, dtype=bool)
-    kept[entry] = False
-    indptr = np.concatenate(([0], np.cumsum(lengths - 1)))
-    known = sparse.csr_array((rows.data[kept], rows.indices[kept], indptr), shape=rows.shape)
+    known = rows.copy()
+    known.data[entry] = 0
+    known.eliminate_zeros()
     return known, np.asarray(rows.indices[entry], dtype=np.int64)
 
 

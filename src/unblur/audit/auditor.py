@@ -142,10 +142,10 @@ def audit(
     Raises `DataError` for an empty set, a holdout that overlaps train and too few users to compare, and
     `VocabularyMismatch` for sets about different items.
     """
-    if users is not None and users < 1:
-        raise DataError(
-            f"An audit attacks at least one user; `users` is {users}. Give more, or `None` for all."
-        )
+    DataError.unless(
+        users is None or users >= 1,
+        f"An audit attacks at least one user; `users` is {users}. Give more, or `None` for all.",
+    )
     generators = streams(rng, "privacy", "fidelity", "utility")
     started = time.perf_counter()
     given = samples(train, synthetic, holdout)
@@ -220,8 +220,10 @@ def attacked(
     proportion). Raises `SpecError` where two of them try something under the same name."""
     attacks = usual_attacks() if attacks is None else tuple(attacks)
     names = [name for attack in attacks for name in attack.tries]
-    if len(set(names)) < len(names):
-        raise SpecError(f"The names of what attacks try must differ; saw {', '.join(names)}. Rename some.")
+    SpecError.unless(
+        len(set(names)) == len(names),
+        f"The names of what attacks try must differ; saw {', '.join(names)}. Rename some.",
+    )
     generators = streams(rng, *(attack.name for attack in attacks))
     outcomes: dict[type[AttackOutcome], dict[str, AttackOutcome | Unmeasured]] = {}
     for at, attack in enumerate(attacks):

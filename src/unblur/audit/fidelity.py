@@ -74,8 +74,7 @@ def popularity_divergence(one: Tally, train: Tally) -> NDArray[np.float64]:
     """The Jensen-Shannon divergence of the item shares in bits (Lin, 1991): 0 alike, 1 nothing in common."""
     p, q = np.broadcast_arrays(_shares(one.items), _shares(train.items))
     middle = (p + q) / 2
-    halves = _entropy_gap(p, middle) + _entropy_gap(q, middle)
-    return np.maximum(0.0, halves / 2)
+    return np.maximum(0.0, (_entropy_gap(p, middle) + _entropy_gap(q, middle)) / 2)
 
 
 def popularity_rank_correlation(one: Tally, train: Tally) -> NDArray[np.float64]:
@@ -103,8 +102,7 @@ def coverage(one: Tally, train: Tally) -> NDArray[np.float64]:
 
 def long_tail(one: Tally, train: Tally) -> NDArray[np.float64]:
     """The share of all interactions that fall on the `TAIL_SHARE` of the items that fewest training users have."""
-    order = np.argsort(train.items[0], kind="stable")
-    tail = order[: int(TAIL_SHARE * len(order))]
+    tail = np.argsort(train.items[0], kind="stable")[: int(TAIL_SHARE * train.items.shape[1])]
     return np.asarray(_shares(one.items)[:, tail].sum(axis=1))
 
 
@@ -191,8 +189,7 @@ def _entropy_gap(p: NDArray[np.float64], middle: NDArray[np.float64]) -> NDArray
 
 def popular_items(train: sparse.csr_array) -> NDArray[np.int64]:
     """The `POPULAR` items that most training users have."""
-    counts = np.bincount(train.indices, minlength=train.shape[1])
-    return np.argsort(-counts, kind="stable")[:POPULAR]
+    return np.argsort(-np.bincount(train.indices, minlength=train.shape[1]), kind="stable")[:POPULAR]
 
 
 def grouped_cooccurrence(
@@ -321,10 +318,10 @@ def fidelity(
     `DataError` for fewer than two users.
     """
     given = [part for part in (train, synthetic, holdout) if part is not None]
-    if any(part.n_users < 2 for part in given):
-        raise DataError(
-            f"Fidelity needs at least two users and some interactions in each set; saw {given}. Give more."
-        )
+    DataError.unless(
+        all(part.n_users >= 2 for part in given),
+        f"Fidelity needs at least two users and some interactions in each set; saw {given}. Give more.",
+    )
     generators = streams(rng, "halves", "sample", "resamples", "groups")
     if holdout is not None:
         reference, real = train.matrix, holdout.matrix
@@ -468,5 +465,6 @@ def validity_conclusions(checks: Sequence[ValidityCheck]) -> Iterator[Conclusion
             f"The set is not valid: “{check.name}” ({check.meaning}) holds for {check.right:,} of {check.total:,}.",
         )
     named = ", ".join(f"{check.name} ({check.right:,} of {check.total:,})" for check in broken)
-    reason = f"not in full: {named}" if broken else f"all {len(checks)} checks hold in full"
-    yield Gate("valid", not broken, reason)
+    yield Gate(
+        "valid", not broken, f"not in full: {named}" if broken else f"all {len(checks)} checks hold in full"
+    )

@@ -68,12 +68,13 @@ class Proportion:
     1965). The interval is that of `trials` / `design` independent trials."""
 
     def __post_init__(self) -> None:
-        if not self.design >= 1:
-            raise DataError(f"A design effect must be at least 1; saw {self.design}. Leave it out for 1.")
-        if self.trials < 1 or not 0 <= self.hits <= self.trials:
-            raise DataError(
-                f"A share must be of at least one trial, and its hits among them; saw {self.hits} of {self.trials}."
-            )
+        DataError.unless(
+            self.design >= 1, f"A design effect must be at least 1; saw {self.design}. Leave it out for 1."
+        )
+        DataError.unless(
+            self.trials >= 1 and 0 <= self.hits <= self.trials,
+            f"A share must be of at least one trial, and its hits among them; saw {self.hits} of {self.trials}.",
+        )
 
     @classmethod
     def of(cls, right: NDArray[np.bool_]) -> Self:
@@ -149,8 +150,9 @@ def area(members: Scores, outsiders: Scores) -> Area | Unmeasured:
             return too_few(FEWEST_USERS, name, len(group))
     n, m = len(members), len(outsiders)
     together = np.concatenate([members, outsiders]).astype(np.float64)
-    if not bool(np.isfinite(together).all()):
-        raise DataError("Scores of an attack must be finite; saw NaN or infinity. Clip them.")
+    DataError.unless(
+        np.isfinite(together).all(), "Scores of an attack must be finite; saw NaN or infinity. Clip them."
+    )
     ranks = stats.rankdata(together)
     above = (ranks[:n] - stats.rankdata(members)) / m  # of the outsiders, the share below each member
     below = 1 - (ranks[n:] - stats.rankdata(outsiders)) / n

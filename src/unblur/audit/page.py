@@ -68,8 +68,11 @@ def audit_document(audit: Audit, *, title: str = "Audit of a synthetic data set"
     ]
     origin = audit.provenance
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
-    footer = [f"{name}: {value}" for name, value in origin.data.items()]
-    footer += [*made_with(origin.versions, origin.machine), *([f"time: {took}"] if took else [])]
+    footer = [
+        *(f"{name}: {value}" for name, value in origin.data.items()),
+        *made_with(origin.versions, origin.machine),
+        *([f"time: {took}"] if took else []),
+    ]
     return Document(title, sections, lead, footer)
 
 

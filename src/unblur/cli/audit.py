@@ -134,10 +134,10 @@ def _read(path: Path, options: dict[str, Any], progress: Progress) -> Interactio
 
     if path.is_dir():
         parts = sources.split_files(path)
-        if "train" not in parts:
-            raise DataError(
-                f"A folder to audit must hold a train file (train.parquet, say); {path} holds none. Give the file itself."
-            )
+        DataError.unless(
+            "train" in parts,
+            f"A folder to audit must hold a train file (train.parquet, say); {path} holds none. Give the file itself.",
+        )
         path = parts["train"]
     return sources.read(path, **options, progress=progress)
 

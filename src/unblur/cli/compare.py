@@ -89,8 +89,10 @@ def compare(
     from unblur.experiment import comparison
     from unblur.experiment.recipe.schema import parse_settings
 
-    if protocol not in (None, "paper", "strict"):
-        raise RecipeError(f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.")
+    RecipeError.unless(
+        protocol in (None, "paper", "strict"),
+        f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.",
+    )
     lineup = comparison.line_up(
         models,
         recipe=recipe,
@@ -130,11 +132,11 @@ def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     found: dict[str, dict[str, list[Any]]] = {}
     for name, values in parse_settings(words).items():
         kind, _, path = name.partition(".")
-        if kind not in RECOMMENDERS or not path or not isinstance(values, list):
-            raise RecipeError(
-                f"--space must be KIND.PATH=[VALUE, …] with a kind of model; saw {name!r}.{nearest(kind, RECOMMENDERS)} "
-                "Write it as ease.ridge=[100,1000]."
-            )
+        RecipeError.unless(
+            kind in RECOMMENDERS and path and isinstance(values, list),
+            f"--space must be KIND.PATH=[VALUE, …] with a kind of model; saw {name!r}.{nearest(kind, RECOMMENDERS)} "
+            "Write it as ease.ridge=[100,1000].",
+        )
         found.setdefault(kind, {})[path] = values
     return found
 

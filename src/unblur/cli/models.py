@@ -175,19 +175,17 @@ def _labels(words: list[str], vocabulary: Vocabulary, where: str) -> list[Any]:
     if vocabulary.kind == "str":
         return stripped
     for word in stripped:
-        if not (word.isascii() and word.isdigit()):
-            raise DataError(f"{where} must be whole numbers, as in the data; saw {word!r}. Correct it.")
+        DataError.unless(
+            word.isascii() and word.isdigit(),
+            f"{where} must be whole numbers, as in the data; saw {word!r}. Correct it.",
+        )
     return [int(word) for word in stripped]
 
 
 def _candidates(path: Path, items: Vocabulary) -> list[Any]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-        raise DataError(
-            f"--candidates must be a text file with one item a line; {path}: {reason}. Check it."
-        ) from None
+    from unblur.experiment.recipe.library import text_of
+
+    lines = text_of(path, "--candidates must be a text file with one item a line").splitlines()
     return _labels([line for line in lines if line.strip()], items, "--candidates")
 
 

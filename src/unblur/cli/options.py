@@ -106,8 +106,10 @@ def own_recipe(
     wanted = parse_settings(settings or ())
     for path in wanted:
         head = path.partition(".")[0]
-        if head in recipe.sections and head not in sections:
-            raise RecipeError(f"{path} has no say in this command; {', '.join(sections)} have. Leave it out.")
+        RecipeError.unless(
+            head in sections or head not in recipe.sections,
+            f"{path} has no say in this command; {', '.join(sections)} have. Leave it out.",
+        )
     return recipe.changed({**reading, **wanted})
 
 

@@ -70,9 +70,11 @@ def run(
     from unblur import experiment
 
     chosen, notes = resolved(recipe, settings)
-    if check and (data is not None or not chosen.expected):
-        reason = "--data runs on other data" if data is not None else f"{chosen.name} expects none"
-        raise RecipeError(f"--check compares with published numbers; {reason}. Leave --check out.")
+    reason = "--data runs on other data" if data is not None else f"{chosen.name} expects none"
+    RecipeError.unless(
+        not check or (data is None and chosen.expected),
+        f"--check compares with published numbers; {reason}. Leave --check out.",
+    )
     if out is not None:
         experiment.check_place(out, overwrite=overwrite)
     with ProgressDisplay() as progress:
@@ -128,10 +130,10 @@ def translate(
     """Translate a paper's own command line to the recipe that does the same, and print it as TOML."""
     from unblur.compat.translation import translate as translated
 
-    if out is not None and out.exists() and not overwrite:
-        raise ArtifactError(
-            f"The recipe must be a new file; {out} is there already. Give another, or --overwrite."
-        )
+    ArtifactError.unless(
+        out is None or overwrite or not out.exists(),
+        f"The recipe must be a new file; {out} is there already. Give another, or --overwrite.",
+    )
     translation = translated(command, system=system)
     text = translation.recipe.to_toml()
     terminal.note(*(f"note: {remark}" for remark in translation.notes))

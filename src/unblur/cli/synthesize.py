@@ -67,12 +67,16 @@ def synthesize(
     """
     from unblur.synthesis.synthesizing import synthesize
 
-    if privacy_delta is not None and privacy_epsilon is None:
-        raise RecipeError("--privacy-delta belongs to --privacy-epsilon, which is not given. Give both.")
+    RecipeError.unless(
+        privacy_delta is None or privacy_epsilon is not None,
+        "--privacy-delta belongs to --privacy-epsilon, which is not given. Give both.",
+    )
     chosen = own_recipe(SYNTHESIZERS, recipe, reading, settings, ("model", "data", "seed"))
-    if chosen.data.name or chosen.data.reading:
-        name = "name" if chosen.data.name else "reading"
-        raise RecipeError(f"data.{name} is of public data sets; this command reads {data}. Leave it out.")
+    RecipeError.unless(
+        not (chosen.data.name or chosen.data.reading),
+        f"data.{'name' if chosen.data.name else 'reading'} is of public data sets; this command reads {data}. "
+        "Leave it out.",
+    )
     with ProgressDisplay() as progress:
         made = synthesize(
             chosen,

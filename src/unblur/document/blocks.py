@@ -55,11 +55,11 @@ class Table:
     """How many columns at the end are words again."""
 
     def __post_init__(self) -> None:
-        wrong = [len(row) for row in self.rows if len(row) != len(self.columns)]
-        if wrong:
-            raise DataError(
-                f"Each row of a table must have one cell for each of {len(self.columns)} columns; one has {wrong[0]}. "
-                "Fill it up with empty cells."
+        for row in self.rows:
+            DataError.unless(
+                len(row) == len(self.columns),
+                f"Each row of a table must have one cell for each of {len(self.columns)} columns; one has {len(row)}. "
+                "Fill it up with empty cells.",
             )
 
     def cells(self) -> list[list[Cell]]:

@@ -144,10 +144,10 @@ def bar_plot(bars: Mapping[str, float], *, axis: Axis, caption: str) -> Plot:
     top = float(_TOP)
     for label, value in bars.items():
         start, stop = sorted((across.at(0.0), across.at(value)))
-        bar = (
-            f'<rect class="bar s0" x="{start:.1f}" y="{top + 18:.1f}" width="{stop - start:.1f}" height="9"/>'
-        )
-        drawn += [_text(24, top + 12, label), bar]
+        drawn += [
+            _text(24, top + 12, label),
+            f'<rect class="bar s0" x="{start:.1f}" y="{top + 18:.1f}" width="{stop - start:.1f}" height="9"/>',
+        ]
         top += 38
     return _plot(_below(across, top) + drawn, top + 48, caption)
 
@@ -159,13 +159,15 @@ class _Scale:
     """From values to places."""
 
     def __init__(self, axis: Axis, values: Sequence[float], start: float, stop: float) -> None:
-        if not all(map(math.isfinite, values)):
-            raise DataError(f"Values to plot must be finite; some of “{axis.label}” are not. Leave them out.")
+        DataError.unless(
+            all(map(math.isfinite, values)),
+            f"Values to plot must be finite; some of “{axis.label}” are not. Leave them out.",
+        )
         usable = [value for value in values if value > 0 or not axis.logarithmic]
-        if not usable and (axis.low is None or axis.high is None):
-            raise DataError(
-                f"There must be values to plot; there are none of “{axis.label}”. Leave the plot out."
-            )
+        DataError.unless(
+            usable or (axis.low is not None and axis.high is not None),
+            f"There must be values to plot; there are none of “{axis.label}”. Leave the plot out.",
+        )
         self.axis, self.start, self.stop = axis, start, stop
         self.low = min(usable) if axis.low is None else axis.low
         self.high = max(usable) if axis.high is None else axis.high

@@ -47,23 +47,28 @@ def samples(train: Interactions, synthetic: Interactions, holdout: Interactions 
     """
     given = {"train": train, "synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
     for name, part in given.items():
-        if not part.n_interactions:
-            raise DataError(
-                f"An audit needs interactions in every set; {name} has none of {part.n_users:,} users. "
-                "Check what was read or sampled."
-            )
-    _refuse_other_labels(given)
+        DataError.unless(
+            part.n_interactions,
+            f"An audit needs interactions in every set; {name} has none of {part.n_users:,} users. "
+            "Check what was read or sampled.",
+        )
+    labels = {name: "whole numbers" if part.items.kind == "int" else "text" for name, part in given.items()}
+    VocabularyMismatch.unless(
+        len(set(labels.values())) == 1,
+        "Item labels must be of one type in all sets; they are "
+        f"{', '.join(map(' '.join, labels.items()))}. Read all with the same `labels` option.",
+    )
     if holdout is not None:
         _refuse_overlap(train, holdout)
     items = train.items if holdout is None else joined_items(train, holdout)
     known = items.positions_or_missing(synthetic.items)
     used = synthetic.item_degrees > 0
-    if not (used & (known >= 0)).any():
-        raise VocabularyMismatch(
-            "Real and synthetic data must be about the same items; no item of the synthetic set "
-            f"({some(synthetic.items.take(np.flatnonzero(used)[:3]).to_list())}) is among the real ones "
-            f"({some(items.take(np.arange(min(3, len(items)))).to_list())}). Give both the same labels."
-        )
+    VocabularyMismatch.unless(
+        (used & (known >= 0)).any(),
+        "Real and synthetic data must be about the same items; no item of the synthetic set "
+        f"({some(synthetic.items.take(np.flatnonzero(used)[:3]).to_list())}) is among the real ones "
+        f"({some(items.take(np.arange(min(3, len(items)))).to_list())}). Give both the same labels.",
+    )
     parts = {
         name: _filled(part.binarized().onto(items=items, unknown="ignore")) for name, part in given.items()
     }
@@ -94,48 +99,36 @@ def _filled(part: Interactions) -> Interactions:
 
 def drawn(n: int, most: int | None, random: np.random.Generator) -> NDArray[np.int64]:
     """At most `most` of the positions 0 … n − 1, at random, in random order."""
-    order: NDArray[np.int64] = random.permutation(n)
-    return order if most is None else order[:most]
+    return random.permutation(n)[:most]
 
 
-def row_hashes(matrix: sparse.csr_array, *, seed: int = 0) -> NDArray[np.uint64]:
+def row_hashes(matrix: sparse.csr_array) -> NDArray[np.uint64]:
     """A 64-bit hash of the set of items in each row; equal rows have equal ones."""
-    words = np.random.default_rng(np.random.SeedSequence([seed, 0x75]))
-    codes = words.integers(0, 2**64, matrix.shape[1], dtype=np.uint64)
+    # A fixed seed: any would do, so long as both sets get the same code for an item.
+    codes = np.random.default_rng([0, 0x75]).integers(0, 2**64, matrix.shape[1], dtype=np.uint64)
     sums = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(codes[matrix.indices], dtype=np.uint64)))
     return np.asarray(sums[matrix.indptr[1:]] - sums[matrix.indptr[:-1]], dtype=np.uint64)
-
-
-def _refuse_other_labels(given: dict[str, Interactions]) -> None:
-    kinds = {name: part.items.kind for name, part in given.items()}
-    if len(set(kinds.values())) > 1:
-        seen = ", ".join(
-            f"{name} {'whole numbers' if kind == 'int' else 'text'}" for name, kind in kinds.items()
-        )
-        raise VocabularyMismatch(
-            f"Item labels must be of one type in all sets; they are {seen}. Read all with the same `labels` option."
-        )
 
 
 def _refuse_overlap(train: Interactions, holdout: Interactions) -> None:
     """Raise `DataError` where some outsiders are members, by their label or by their very items."""
     if train.users.kind == holdout.users.kind:
         shared = train.users.positions_or_missing(holdout.users) >= 0
-        if shared.any():
-            names = some(holdout.users.take(np.flatnonzero(shared)).to_list())
-            raise DataError(
-                "The holdout must be users who were not in training; "
-                f"{int(shared.sum()):,} of its {holdout.n_users:,} user labels are in train: {names}. Leave "
-                "those users out, or, where the same label means two people, give the holdout labels of its own."
-            )
+        names = holdout.users.take(np.flatnonzero(shared)).to_list()
+        DataError.unless(
+            not names,
+            "The holdout must be users who were not in training; "
+            f"{len(names):,} of its {holdout.n_users:,} user labels are in train: {some(names)}. Leave "
+            "those users out, or, where the same label means two people, give the holdout labels of its own.",
+        )
     items = joined_items(train, holdout)
     long = holdout.take_users(holdout.user_degrees >= COPY_ITEMS).onto(items=items)
     same = np.isin(row_hashes(long.matrix), row_hashes(train.onto(items=items).matrix))
-    if 10 * same.sum() > long.n_users:
-        raise DataError(
-            f"The holdout must be users who were not in training; {int(same.sum()):,} of its {long.n_users:,} users "
-            f"with {COPY_ITEMS} items or more have exactly the items of a training user. Give users kept out of train."
-        )
+    DataError.unless(
+        10 * same.sum() <= long.n_users,
+        f"The holdout must be users who were not in training; {int(same.sum()):,} of its {long.n_users:,} users "
+        f"with {COPY_ITEMS} items or more have exactly the items of a training user. Give users kept out of train.",
+    )
 
 
 class AttackOutcome:

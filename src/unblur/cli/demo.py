@@ -68,7 +68,7 @@ def demo(
 
 def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> None:
     """The models side by side as a page, as `unblur compare` makes it."""
-    from unblur.cli.compare import write_pages
+    from unblur.cli.tune import write_pages
     from unblur.experiment.comparison.results import costs_of, result_of
     from unblur.experiment.comparison.summary import summarise
     from unblur.experiment.searching import metric_of

@@ -19,13 +19,12 @@ from typer.core import TyperGroup
 import unblur
 from unblur.cli import terminal
 from unblur.cli.audit import audit
-from unblur.cli.compare import compare
 from unblur.cli.datasets import app as datasets
 from unblur.cli.demo import demo
 from unblur.cli.models import evaluate, fit, recommend
 from unblur.cli.recipes import recipes, run, translate
 from unblur.cli.synthesize import synthesize
-from unblur.cli.tune import tune
+from unblur.cli.tune import compare, tune
 from unblur.errors import UnblurError, out_of_memory
 
 REFUSED = 2

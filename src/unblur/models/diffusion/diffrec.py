@@ -180,8 +180,7 @@ class DiffRecLearner:
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean loss of some users' rows; they are made dense here, and only they."""
         clean = self.rows.take(self._filled[rows]).dense()
-        loss: Tensor = self._loss(self._network, clean, generator)[0]
-        return loss
+        return cast("Tensor", self._loss(self._network, clean, generator)[0])
 
     def fitted(self, weights: Weights) -> DiffRecRecommender:
         """The recommender with these weights."""
@@ -465,8 +464,8 @@ class LatentLearner:
         variational = variational + divergence_weight * encoding.divergences().mean()
         weight = diffusion_weight(settings, moment)
         reweight = self.spec.objective.reweight
-        total: Tensor = weight * diffusion + variational if reweight else diffusion + weight * variational
-        return total
+        total = weight * diffusion + variational if reweight else diffusion + weight * variational
+        return cast("Tensor", total)
 
     def fitted(self, weights: Weights) -> LatentDiffRecRecommender:
         """The recommender with these weights."""

@@ -190,9 +190,8 @@ def local_grams(columns: sparse.csr_array, members: NDArray[np.int64]) -> NDArra
 def gathered(whole: NDArray[np.float64], members: NDArray[np.int64]) -> NDArray[np.float64]:
     """The same from the products of all pairs."""
     real = members >= 0
-    made = whole[members[:, :, None], members[:, None, :]]
-    made *= real[:, :, None] & real[:, None, :]
-    return np.asarray(made)
+    products = whole[members[:, :, None], members[:, None, :]]
+    return np.where(real[:, :, None] & real[:, None, :], products, 0.0)
 
 
 @spec

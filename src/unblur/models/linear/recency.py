@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, PlainSerializer, PositiveFloat
 from scipy import sparse
+from scipy.stats import rankdata
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
@@ -67,8 +68,7 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
                 f"The kind of `inner` must be one that takes weighted rows: {', '.join(INNER)}; saw {kind!r}."
                 f"{nearest(kind, INNER)}"
             )
-        model: LinearSpec[LinearRecommender] = spec_from_dict(cls, table)
-        return model
+        return cast("LinearSpec[LinearRecommender]", spec_from_dict(cls, table))
 
     @property
     def needs_timestamps(self) -> bool:
@@ -97,29 +97,17 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
         assert data.timestamps is not None  # `learn` and `score` refuse rows without
         matrix, lengths = data.matrix, data.user_degrees
         if self.unit == "items":
-            ages = _ages_in_items(data.rows(), data.timestamps, matrix.indptr)
+            # Ranks in the order of rows and, within a row, of time; those of one moment share their mean. So the end
+            # of a row less the rank is how many of its entries are newer.
+            _, moments = np.unique(data.timestamps, return_inverse=True)
+            ranks = rankdata(data.rows().astype(np.int64) * len(moments) + moments)
+            ages = matrix.indptr[1:][data.rows()].astype(np.float64) - ranks
         else:
             newest = np.full(data.n_users, np.iinfo(np.int64).min)
             np.maximum.at(newest, data.rows(), data.timestamps)
             ages = (np.repeat(newest, lengths) - data.timestamps) / SECONDS[self.unit]
         weights = np.exp2(-ages / self.half_life).astype(np.float32)
         return sparse.csr_array((weights, matrix.indices, matrix.indptr), shape=matrix.shape)
-
-
-def _ages_in_items(
-    rows: NDArray[np.integer], timestamps: NDArray[np.int64], indptr: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    """How many entries of the same row are newer than each, those of the same moment counting half."""
-    order = np.lexsort((timestamps, rows))
-    owners, times = rows[order], timestamps[order]
-    begins = np.ones(len(rows), dtype=bool)
-    begins[1:] = (owners[1:] != owners[:-1]) | (times[1:] != times[:-1])
-    moment, starts = np.cumsum(begins) - 1, np.flatnonzero(begins)
-    ends = np.append(starts[1:], len(rows))
-    middle = (starts + ends - 1) / 2 if len(rows) else np.zeros(0)
-    ages = np.empty(len(rows))
-    ages[order] = indptr[1:][owners] - 1 - middle[moment]
-    return ages
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

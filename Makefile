@@ -22,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check size wheel reproduce bench results clean
+.PHONY: help demo test check docs size wheel reproduce bench results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ check: $(VENV)/.check ## ruff, mypy --strict and the layers
 	  echo "-- $$command"; $(BIN)/$$command || status=1; \
 	done; \
 	exit $$status
+
+docs: $(VENV)/.docs ## the site, from docs/, docstrings, commands and recipes: site/index.html
+	@rm -rf site
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --jobs auto --doctree-dir site/.doctrees docs site
+	@echo "Open site/index.html"
 
 size: $(VENV)/.pip ## the counts that the layout is held to; LIST=--list names what was counted
 	@$(BIN)/python -m tests.size $(LIST)
@@ -77,7 +82,7 @@ results: $(VENV)/.test ## the comparisons of docs/results, what is missing of th
 	@$(BIN)/python -m benchmarks.results $(RESULTS)
 
 clean: ## remove .venv, caches and built packages
-	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist site .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # What is installed, one stamp each; the larger sets hold the smaller.
@@ -104,4 +109,9 @@ $(VENV)/.test: $(VENV)/.pip $(PINS)
 $(VENV)/.check: $(VENV)/.pip $(PINS)
 	@echo "Installing unblur with all extras and the linters into $(VENV) (minutes, the first time)"
 	@$(INSTALL) --editable '.[$(EXTRAS)]' --group lint
+	@touch $(VENV)/.run $@
+
+$(VENV)/.docs: $(VENV)/.pip $(PINS)
+	@echo "Installing unblur and the site's generator into $(VENV) (minutes, the first time)"
+	@$(INSTALL) --editable . --group docs
 	@touch $(VENV)/.run $@

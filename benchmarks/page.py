@@ -1,4 +1,4 @@
-"""`python -m benchmarks.page`: docs/benchmarks.md and its plot, from docs/benchmarks.json (`make bench` writes it)."""
+"""`python -m benchmarks.page`: docs/results/benchmarks.md and its plot, from benchmarks.json there (`make bench` writes it)."""
 
 import json
 from pathlib import Path
@@ -75,7 +75,7 @@ def page(figures: dict[str, Any], rows: list[list[str]]) -> str:
 
 def main() -> None:
     """Write the page and the plot beside the figures."""
-    docs = Path(__file__).parent.parent / "docs"
+    docs = Path(__file__).parent.parent / "docs" / "results"
     figures = json.loads((docs / "benchmarks.json").read_text())
     rows = [row for section in figures["rows"].values() for row in section]
     (docs / "benchmarks.md").write_text(page(figures, rows))

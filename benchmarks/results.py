@@ -1,4 +1,4 @@
-"""`python -m benchmarks.results [PART …]`: the comparisons that docs/results/results.toml describes, their pages, README's tables.
+"""`python -m benchmarks.results [PART …]`: the comparisons that docs/results/results.toml describes, their pages, the tables of recipes.
 
 Each part is one call of `unblur compare`, whose folder keeps what is done: a second call computes only what is missing.
 `--pages` makes pages and tables anew from the figures that are there, without any data.
@@ -24,6 +24,7 @@ from unblur.experiment.recipe.schema import Recipe
 
 HERE = Path(__file__).parent.parent
 RESULTS = HERE / "docs" / "results"
+INDEX = RESULTS / "index.md"
 README = HERE / "README.md"
 NOT_SHOWN = ("curve", "exposure", "training")
 """What the page of a comparison draws and its tables do not need."""
@@ -81,7 +82,7 @@ class Page:
 
 
 def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, dict[str, list[str]]]]:
-    """The pages, and the tables of recipes in the README by name."""
+    """The pages, and the tables of recipes by name; "readme" is that of the README."""
     given = tomllib.loads((RESULTS / "results.toml").read_text() if text is None else text)
     pages = []
     for page in given["page"]:
@@ -96,7 +97,7 @@ def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, di
         )
         lists = {name: tuple(page.get(name, ())) for name in ("remarks", "recipes", "measures")}
         pages.append(Page(**{**page, **lists}, parts=parts))
-    return tuple(pages), given["readme"]
+    return tuple(pages), given["table"]
 
 
 # --------------------------------------------------------------------------------------------------- computing
@@ -170,7 +171,7 @@ def page_text(page: Page) -> str:
 
 
 def comparison_texts(found: Comparison) -> list[str]:
-    """The sections of a comparison, but for the meanings of its measures, which stand in docs/comparison.md."""
+    """The sections of a comparison, but for the meanings of its measures, which stand in docs/reference/measures.md."""
     sections = [section_as_markdown(section, level=3) for section in comparison_document(found).sections]
     return [sizes(found), f"**{found.verdict()}**", *filter(None, sections[:-1])]
 
@@ -215,7 +216,7 @@ def published_table(part: Part, found: Comparison) -> str:
     return "\n".join(rows)
 
 
-# ------------------------------------------------------------------------------------------------------ README
+# ------------------------------------------------------------------------------------------- tables of recipes
 
 
 def recipes_table(names: Sequence[str], measures: Sequence[str]) -> str:
@@ -231,6 +232,16 @@ def recipes_table(names: Sequence[str], measures: Sequence[str]) -> str:
             f"| `{recipe.name}` | {recipe.protocol.kind} | {_numbers(recipe, 'expected', measures)} | "
             f"{_numbers(recipe, 'verified', measures)} | {sources} |"
         )
+    return "\n".join(rows)
+
+
+def headline_table(names: Sequence[str]) -> str:
+    """One number of each recipe, published and measured: the first that it has both of."""
+    rows = ["| recipe | measure | published | measured |", "|---|---|---:|---:|"]
+    for recipe in map(load_recipe, names):
+        measure = next(name for name in recipe.expected if name in recipe.verified)
+        numbers = (_numbers(recipe, which, (measure,)) for which in ("expected", "verified"))
+        rows.append(f"| `{recipe.name}` | {measure} | {' | '.join(numbers)} |")
     return "\n".join(rows)
 
 
@@ -266,16 +277,20 @@ def comparisons_table(pages: Sequence[Page]) -> str:
             low, high = figure.interval
             level = [one.name for one in found.results[1:] if not found.between(best, one.name).differs]
             rows.append(
-                f"| [{page.title}](docs/results/{page.file}.md), {_ground(page, part, found)} | {len(found.results)} | `{best}` | "
+                f"| [{page.title}]({page.file}.md), {_ground(page, part, found)} | {len(found.results)} | `{best}` | "
                 f"{found.metric} {figure.value:.4f} ({low:.4f} to {high:.4f}) | "
                 f"{', '.join(f'`{name}`' for name in level) or 'none'} |"
             )
     return "\n".join(rows)
 
 
-def readme_blocks(pages: Sequence[Page], tables: dict[str, dict[str, list[str]]]) -> dict[str, str]:
-    """What stands between the marks of the README, by name."""
-    made = {name: recipes_table(table["recipes"], table["measures"]) for name, table in tables.items()}
+def index_blocks(pages: Sequence[Page], tables: dict[str, dict[str, list[str]]]) -> dict[str, str]:
+    """What stands between the marks of the results' first page, by name."""
+    made = {
+        name: recipes_table(table["recipes"], table["measures"])
+        for name, table in tables.items()
+        if name != "readme"
+    }
     return {**made, "comparisons": comparisons_table(pages)}
 
 
@@ -285,7 +300,7 @@ def with_blocks(text: str, blocks: dict[str, str]) -> str:
         begin, end = f"<!-- results: {name} -->", "<!-- end of results -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if len(pattern.findall(text)) != 1:
-            raise ValueError(f"The README must hold the mark {begin!r} once, and {end!r} after it.")
+            raise ValueError(f"The page must hold the mark {begin!r} once, and {end!r} after it.")
         text = pattern.sub(lambda _, whole=f"{begin}\n{block}\n{end}": whole, text)
     return text
 
@@ -296,7 +311,8 @@ def texts() -> Iterator[tuple[Path, str]]:
     for page in pages:
         if any(figures_of(part) is not None for part in page.parts):
             yield RESULTS / f"{page.file}.md", page_text(page)
-    yield README, with_blocks(README.read_text(), readme_blocks(pages, tables))
+    yield INDEX, with_blocks(INDEX.read_text(), index_blocks(pages, tables))
+    yield README, with_blocks(README.read_text(), {"readme": headline_table(tables["readme"]["recipes"])})
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """RecBole's entry points for DiffRec and LDiffRec, its configuration and its tuning files.
 
 ``run_recbole(model="DiffRec", dataset="ml-100k")`` does here what it does there: the same protocol, names and
-defaults, on this library's models. Nothing of RecBole is needed or used. `docs/recbole.md` lists the options.
+defaults, on this library's models. Nothing of RecBole is needed or used. `docs/reference/recbole-options.md` lists the options.
 """
 
 from __future__ import annotations

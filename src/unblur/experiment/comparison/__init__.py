@@ -1,8 +1,10 @@
 """Models side by side: the same data, protocol and budget for each, with intervals, tests and costs.
 
-lineup = line_up(["popularity", "item-knn", "ease"], recipe="ease/demo")
-found = compare(lineup, search=Search(trials=10), out="comparison/")
-print(found.verdict())
+For example::
+
+    lineup = line_up(["popularity", "item-knn", "ease"], recipe="ease/demo")
+    found = compare(lineup, search=Search(trials=10), out="comparison/")
+    print(found.verdict())
 """
 
 from __future__ import annotations

@@ -263,7 +263,7 @@ _SLICE = 16_384
 """Users in a slice: what a block of 32 columns says about them fits a processor's second cache."""
 _FEWEST_SLICES = 4
 _USERS_PER_ITEM = 2
-"""From how many users an item on the way by slices is the faster one; measured, see docs/benchmarks.md."""
+"""From how many users an item on the way by slices is the faster one; measured, see docs/results/benchmarks.md."""
 _scratch = threading.local()
 _MATRIX: tuple[Any, Any] = (torch.mm, torch.addmm)
 _VECTOR: tuple[Any, Any] = (torch.mv, torch.addmv)

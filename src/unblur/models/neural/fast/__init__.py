@@ -9,7 +9,7 @@ the same as autograd and `torch.optim.Adam`, but for rounding, and look at far l
   own ones decay without being written. A step is 6 to 11 times faster with the kernels, 3 to 5 times without.
 - **Pair network** (`pair_training`): a batch has some hundreds of users and items. The rows of all others move by what is
   left of their moments, which has a closed form, and nobody sees where they are until they are drawn again. A step
-  is 4 to 6 times faster (docs/synthesis.md has the measurements).
+  is 4 to 6 times faster (docs/results/sdrm.md has the measurements).
 - **Kernels** (`row_kernels`, `pair_kernels`): what torch does in several passes, compiled by numba (`unblur[fast]`) to one
   pass over a row while it is in the processor. Without numba the row network has a path by torch with the same few passes,
   and the pair network is trained by autograd.

@@ -42,8 +42,9 @@ def list_datasets(
         total = f"{sum(count or 0 for count in counts):,}" if all(counts) else "–"
         readings = ", ".join(reading.name for reading in known.readings)
         rows.append([known.name, known.title, readings, _whereabouts(known), size, total])
-    columns = ("name", "what it is", "readings", "copy", "users × items", "interactions")
-    print_table(Table(columns, rows, left=4))
+    print_table(
+        Table(("name", "what it is", "readings", "copy", "users × items", "interactions"), rows, left=4)
+    )
     terminal.note(
         "interactions are those of the first reading; unblur datasets list NAME tells more, unblur datasets "
         "fetch NAME gets a copy"

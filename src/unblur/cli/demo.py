@@ -112,5 +112,8 @@ def _show_recommendations(outcome: Ranked, histories: Interactions) -> None:
         reasons = outcome.model.explain(row, item)
         shares = zip(reasons.history.to_list(), reasons.shares / (reasons.score or 1.0), strict=True)
         lines.append([str(item), ", ".join(f"{cause} {share:.0%}" for cause, share in list(shares)[:3])])
-    title = f"{outcome.recipe.name} recommends"
-    print_table(Table(("item", "because of, by share of its score"), lines, title, left=2))
+    print_table(
+        Table(
+            ("item", "because of, by share of its score"), lines, f"{outcome.recipe.name} recommends", left=2
+        )
+    )

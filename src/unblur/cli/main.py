@@ -18,12 +18,11 @@ from typer.core import TyperGroup
 
 import unblur
 from unblur.cli import terminal
-from unblur.cli.audit import audit
 from unblur.cli.datasets import app as datasets
 from unblur.cli.demo import demo
 from unblur.cli.models import evaluate, fit, recommend
 from unblur.cli.recipes import recipes, run, translate
-from unblur.cli.synthesize import synthesize
+from unblur.cli.synthetic import audit, synthesize
 from unblur.cli.tune import compare, tune
 from unblur.errors import UnblurError, out_of_memory
 

@@ -99,8 +99,7 @@ def evaluate(
     data."""
     from unblur import experiment
 
-    sections = ("protocol", "split", "data", "seed")
-    chosen = own_recipe(RECOMMENDERS, "popularity", reading, settings, sections)
+    chosen = own_recipe(RECOMMENDERS, "popularity", reading, settings, ("protocol", "split", "data", "seed"))
     if hold_out is not None:
         chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
     check_word("unknown_items", unknown_items, ("raise", "ignore"))

@@ -139,12 +139,12 @@ def given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {path: value for path, value in settings.items() if value is not None}
 
 
-_PANEL = "How the data are read"
-
-
 def _reading(kind: Any, flag: str, meaning: str, **more: Any) -> Any:
-    option = typer.Option(flag, help=meaning, rich_help_panel=_PANEL, show_default=False, **more)
-    return Annotated[kind | None, option]
+    """An option of the panel that says how data are read."""
+    panel = "How the data are read"
+    return Annotated[
+        kind | None, typer.Option(flag, help=meaning, rich_help_panel=panel, show_default=False, **more)
+    ]
 
 
 _READING: dict[str, Any] = {

@@ -99,9 +99,9 @@ def tune(
 
     named, notes = resolved(recipe, settings)
     set_by_hand = parse_settings(settings or ())
-    asked = searching(trials, seconds, sampler, pruner, metric, hold_out)
-    more = {"search.validation.draws": draws, "search.users": users, "search.trainings": trainings}
-    base = named.changed(asked | given(more)).without_numbers()
+    more = given({"search.validation.draws": draws, "search.users": users, "search.trainings": trainings})
+    asked = searching(trials, seconds, sampler, pruner, metric, hold_out) | more
+    base = named.changed(asked).without_numbers()
     if base.task.chosen_anew and "protocol.kind" not in set_by_hand:
         base = base.with_protocol(replace(base.protocol, kind="strict"))
     fixed = frozenset(path.removeprefix("model.") for path in _flat(set_by_hand))

@@ -89,9 +89,17 @@ def out_of_memory(problem: BaseException) -> bool:
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """The hint `` Did you mean 'x'?`` for a misspelt `word`, or an empty string when nothing is close."""
-    found = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
-    return f" Did you mean {found[0]!r}?" if found else ""
+    """The hint `` Did you mean 'x'?`` for a misspelt `word`, or an empty string when nothing is close.
+
+    Words that differ in case or dashes alone are the same here.
+    """
+    alike = {_folded(option): option for option in options}
+    close = difflib.get_close_matches(_folded(word), alike, n=1, cutoff=0.6)
+    return f" Did you mean {alike[close[0]]!r}?" if close else ""
+
+
+def _folded(word: str) -> str:
+    return word.lower().replace("_", "-")
 
 
 def check_word(argument: str, value: object, words: Sequence[str]) -> None:

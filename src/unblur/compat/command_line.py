@@ -7,7 +7,6 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
 from unblur.errors import RecipeError, nearest
@@ -169,7 +168,10 @@ def parse_options(arguments: Sequence[str], program: Program) -> dict[str, Any]:
             f"Options of {title} begin with --; saw {word!r}. Quote values that have spaces.",
         )
         name, equals, text = word[2:].partition("=")
-        hint = did_you_mean(name, options, "--") or f" Its options: --{', --'.join(options)}."
+        hint = (
+            nearest(f"--{name}", (f"--{known}" for known in options))
+            or f" Its options: --{', --'.join(options)}."
+        )
         RecipeError.unless(name in options, f"--{name} is not an option of {title}.{hint}")
         if not equals:
             bare = not words or words[0].startswith("--")
@@ -192,16 +194,3 @@ def _value(name: str, text: str, option: Option, title: str) -> Any:
         f"--{name} of {title} must be one of {', '.join(choices)}; saw {text!r}.{nearest(text, choices)}",
     )
     return value
-
-
-def did_you_mean(name: str, known: Iterable[str], dashes: str = "") -> str:
-    """The hint `` Did you mean 'x'?`` with the known name that differs in case or dashes alone, else the nearest one;
-    empty if none is near."""
-    alike = {_folded(each): each for each in known}
-    near = get_close_matches(name, alike.values(), n=1)
-    closest = alike.get(_folded(name)) or next(iter(near), "")
-    return f" Did you mean '{dashes}{closest}'?" if closest else ""
-
-
-def _folded(name: str) -> str:
-    return name.lower().replace("_", "-")

@@ -285,9 +285,7 @@ class Interactions:
 
     def take_users(self, rows: ArrayLike | slice) -> Interactions:
         """The rows at the given positions (or slice, or boolean mask), in that order."""
-        if isinstance(rows, slice):
-            rows = np.arange(self.n_users)[rows]
-        picked = np.asarray(rows)
+        picked = np.arange(self.n_users)[rows] if isinstance(rows, slice) else np.asarray(rows)
         if picked.dtype == bool and picked.shape == (self.n_users,):
             picked = np.flatnonzero(picked)
         if picked.size and (
@@ -527,8 +525,7 @@ def _one_of_each(
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Which event stands for each pair, by row and column, and the weight of the pair. Columns are as positions."""
     rows, places, times = columns["users"], columns["items"], columns.get("timestamps")
-    values = columns.get("weights")
-    values = np.ones(len(rows), dtype=np.float32) if values is None else values
+    values = columns.get("weights", np.ones(len(rows), dtype=np.float32))
     key = rows * max(1, len(items)) + places
     order = np.argsort(key)
     ranked = key[order]
@@ -549,10 +546,9 @@ def _one_of_each(
         )
     order = np.lexsort((key,) if times is None else (times, key))  # by pair, then by time or else by position
     starts = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) > 0)))
-    if duplicates == "first":
-        return order[starts], values[order[starts]]
-    last = order[np.concatenate((starts[1:], [len(order)])) - 1]
-    if duplicates == "last":
-        return last, values[last]
-    with np.errstate(over="ignore"):  # a sum that is not finite is refused as a weight
-        return last, np.add.reduceat(values[order], starts)
+    ends = np.append(starts[1:], len(order)) - 1
+    chosen = order[starts if duplicates == "first" else ends]
+    if duplicates == "sum":
+        with np.errstate(over="ignore"):  # a sum that is not finite is refused as a weight
+            return chosen, np.add.reduceat(values[order], starts)
+    return chosen, values[chosen]

@@ -424,8 +424,7 @@ class Time(OnePart):
         if moment is None:
             moment = int(np.quantile(times, 1 - self.fraction, method="lower"))
         held = times > moment
-        known = np.zeros(data.n_users, dtype=bool)
-        known[data.rows()[~held]] = True
+        known = np.bincount(data.rows()[~held], minlength=data.n_users) > 0
         new = int((~known).sum())
         notes = (f"{new:,} users have no interaction up to {moment} and were left out",) if new else ()
         return Split.of_mask(

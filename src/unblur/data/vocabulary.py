@@ -55,9 +55,8 @@ class Vocabulary:
     @property
     def kind(self) -> Literal["int", "str"]:
         """Whether labels are integers or strings."""
-        if "series" not in self.__dict__:
-            return "int"
-        return "str" if self.series.dtype == pl.String else "int"
+        stored = "series" in self.__dict__  # a range is not, until it is asked for
+        return "str" if stored and self.series.dtype == pl.String else "int"
 
     @property
     def labels(self) -> NDArray[Any]:

@@ -21,7 +21,6 @@ from unblur.compat.command_line import (
     Option,
     Program,
     as_list,
-    did_you_mean,
     from_text,
     is_whole,
     one_of,
@@ -300,7 +299,7 @@ def parameters(model: str) -> dict[str, Parameter]:
     """
     RecipeError.unless(
         model in MODELS,
-        f"Of RecBole's models there are {' and '.join(MODELS)} here; saw {model!r}.{did_you_mean(model, MODELS)} Name one "
+        f"Of RecBole's models there are {' and '.join(MODELS)} here; saw {model!r}.{nearest(model, MODELS)} Name one "
         "of them.",
     )
     own = _LATENT if model == "LDiffRec" else {}
@@ -418,7 +417,7 @@ _Loader.add_implicit_resolver(
 def _unknown(name: str, known: Mapping[str, Parameter], model: str) -> str:
     if name in _LATENT:
         return f"{name} is an option of LDiffRec, not of {model}."
-    return f"{name} is not an option of RecBole's {model}.{did_you_mean(name, known)}"
+    return f"{name} is not an option of RecBole's {model}.{nearest(name, known)}"
 
 
 # ------------------------------------------------------------------------------------------------ the recipe

@@ -255,15 +255,15 @@ def fetch(
     origin = _Origin(address, progress, timeout, attempts, pause)
     for last_try in (False, True):
         resumed = [origin.get(download, staging) for download in wanted.downloads]
-        wrong = [check for check in verify(wanted, staging, progress=progress) if check.holds is False]
-        if not wrong:
+        checks = verify(wanted, staging, progress=progress)
+        wrong = next((check for check in checks if check.holds is False), None)
+        if wrong is None:
             break
         shutil.rmtree(staging)
         if last_try or not any(resumed):
-            first = wrong[0]
             raise DataError(
-                f'The part {first.part} of {wanted.name}, read as "{first.reading}", must be {first.expected}; '
-                f"what was fetched is {first.problem or first.found}. The origin has changed or sent something else; "
+                f'The part {wrong.part} of {wanted.name}, read as "{wrong.reading}", must be {wrong.expected}; '
+                f"what was fetched is {wrong.problem or wrong.found}. The origin has changed or sent something else; "
                 f"nothing was kept. {wanted.by_hand}"
             )
         staging.mkdir(parents=True)
@@ -295,8 +295,7 @@ class _Origin:
         part = target.with_name(f"{target.name}.part")
         resumed = False
         for last_try in (False, True):  # what was put together from several pieces may be of two versions
-            resumed |= part.exists()
-            resumed |= self._transferred(download, address, part)
+            resumed |= part.exists() | self._transferred(download, address, part)
             try:
                 _check_file(download, part)
                 break

@@ -344,13 +344,11 @@ class UtilityJudge:
 
     def __init__(self, prepared: PreparedUsers, metric: str, trainings: int, seed: int, run: Run) -> None:
         """`prepared` has users to search by; `trainings` is of how many trainings a setting is the mean."""
-        task = prepared.task
         self.metric = metric
         self.n_users = int((prepared.groups.held_out.user_degrees > 0).sum())
         mean = f", the mean of {trainings} trainings" if trainings > 1 else ""
         self.how = f"users who neither stop a training nor are reported on{mean}"
-        facts = {name: value for name, value in task.facts().items() if name != "model"}
-        self.identity = {**facts, "data": dict(prepared.fingerprints)}
+        self.identity = {name: value for name, value in prepared.identity.items() if name != "model"}
         self._prepared, self._seed, self._run = prepared, seed, run
 
     def __call__(self, spec: SynthesizerSpec, training: int, watch: Watch) -> Judgement:

@@ -18,7 +18,7 @@ from typing import Any
 
 from unblur.document.markdown import section_as_markdown
 from unblur.experiment.comparison.page import comparison_document, sizes
-from unblur.experiment.comparison.summary import Comparison
+from unblur.experiment.comparison.results import Comparison
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe
 

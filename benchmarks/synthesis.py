@@ -40,8 +40,8 @@ USERS, AUDITED, ITEMS = 1_000_000, 100_000, 20_000
 def one_run(folder: str, recipe: str) -> dict[str, Any]:
     """A recipe with one seed, from its files to the measurements of all arms."""
     os.environ["UNBLUR_DATA"] = folder
-    from unblur.experiment.measuring import measure
     from unblur.experiment.recipe.library import load_recipe
+    from unblur.experiment.running import measure
     from unblur.synthesis.utility.task import utility_task
 
     start = time.perf_counter()

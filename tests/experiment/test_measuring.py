@@ -13,11 +13,11 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Random, Split
 from unblur.errors import RecipeError
 from unblur.experiment import provenance, searching
-from unblur.experiment.measuring import measure
 from unblur.experiment.ranking import PreparedSplit, RankingTask
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Data, KCore, Protocol, Published, Verified
 from unblur.experiment.recipe.schema import Recipe
+from unblur.experiment.running import measure
 from unblur.fitted import learned
 from unblur.models.linear.ease import EASE
 from unblur.models.popularity import Popularity
@@ -120,9 +120,7 @@ def test_strict_protocol_sees_train_only(log: Interactions, monkeypatch: pytest.
     ready = with_split(ready.recipe.changed({"protocol.kind": "strict"}), ready.split)
 
     def search(base: Any, space: Any, judge: Any, *given: Any, **more: Any) -> Any:
-        samples = [
-            sample.train.n_interactions + sample.validation.n_interactions for sample in judge._samples
-        ]
+        samples = [split.train.n_interactions + split.held_out.n_interactions for split in judge._whole]
         assert samples == [ready.split.train.n_interactions]
         return SimpleNamespace(spec=EASE(ridge=3.0), notes=lambda: ("a search",))
 

@@ -17,12 +17,11 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Random, Ratio
 from unblur.errors import ArtifactError, RecipeError
 from unblur.experiment import searching
-from unblur.experiment.comparison.entries import line_up
-from unblur.experiment.comparison.running import compare
-from unblur.experiment.measuring import measure
+from unblur.experiment.comparison.running import compare, line_up
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
+from unblur.experiment.running import measure
 from unblur.experiment.searching import chooses, searched
 from unblur.experiment.validation import hold_outs
 from unblur.progress import Run

@@ -6,7 +6,7 @@ from unblur import experiment
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.files import write_parquet
 from unblur.experiment.recipe.library import load_recipe
-from unblur.experiment.training_log import TrainingLog
+from unblur.experiment.task import TrainingLog
 from unblur.progress import ProgressEvent, silent
 
 

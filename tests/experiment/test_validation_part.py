@@ -14,11 +14,11 @@ from unblur import experiment
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Files, LeaveLast, together
 from unblur.errors import DataError, RecipeError
-from unblur.experiment.measuring import measure
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
+from unblur.experiment.running import measure
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.popularity import Popularity
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from unblur.data.catalogue.copies import load
-from unblur.experiment.measuring import Outcome, measure
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.running import Outcome, measure
 from unblur.models.spectral.bspm import BSPMRecommender
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]

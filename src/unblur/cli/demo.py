@@ -69,12 +69,11 @@ def demo(
 def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> None:
     """The models side by side as a page, as `unblur compare` makes it."""
     from unblur.cli.tune import write_pages
-    from unblur.experiment.comparison.results import costs_of, result_of
-    from unblur.experiment.comparison.summary import summarise
+    from unblur.experiment.comparison.results import result_of, summarise
     from unblur.experiment.searching import metric_of
 
     metric = metric_of(outcomes[0].recipe.protocol, None)
-    results = [result_of(outcome, prepared.split, metric, costs_of(outcome)) for outcome in outcomes]
+    results = [result_of(outcome, prepared.split, metric) for outcome in outcomes]
     found = summarise(results, prepared.split, metric, protocol=outcomes[0].recipe.protocol)
     provenance = outcomes[0].report.provenance
     out.mkdir(parents=True, exist_ok=True)

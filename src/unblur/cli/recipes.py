@@ -15,8 +15,8 @@ from unblur.errors import ArtifactError, RecipeError
 from unblur.progress import Run
 
 if TYPE_CHECKING:
-    from unblur.experiment.measuring import Outcome
     from unblur.experiment.recipe.schema import Recipe
+    from unblur.experiment.running import Outcome
     from unblur.tuning.results import Study
 
 

@@ -31,7 +31,7 @@ from unblur.progress import Run
 from unblur.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
-    from unblur.experiment.comparison.summary import Comparison
+    from unblur.experiment.comparison.results import Comparison
     from unblur.experiment.recipe.schema import Recipe
     from unblur.spec import Dimension
 

@@ -199,14 +199,18 @@ class RankingProtocol:
         """Which rows of the split are averaged over, (n_users,)."""
         return (split.held_out.user_degrees > 0) | (self.averaging == "all-users")
 
+    def intervals(self, table: PerUser, rng: RNG | None) -> dict[str, tuple[float, float]]:
+        """Both ends of the 95 % interval of each column's mean, drawn from `rng`; none without `resamples`."""
+        if not self.resamples or not table.names:
+            return {}
+        random = streams(rng, "bootstrap")["bootstrap"]
+        low, high = bootstrap_interval(table.values, resamples=self.resamples, rng=random)
+        return dict(zip(table.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+
     def _measurements(self, ranking: Ranking, table: PerUser, rng: RNG | None) -> tuple[Measurement, ...]:
         n_users = len(ranking.users)
         values = dict(zip(table.names, table.values.mean(axis=0).tolist(), strict=True))
-        ends: dict[str, tuple[float, float]] = {}
-        if self.resamples and table.names:
-            random = streams(rng, "bootstrap")["bootstrap"]
-            low, high = bootstrap_interval(table.values, resamples=self.resamples, rng=random)
-            ends = dict(zip(table.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+        ends = self.intervals(table, rng)
         values |= {
             metric_at(metric, k): LIST_METRICS[metric](exposure(ranking.positions, len(ranking.items), k))
             for metric in self.metrics

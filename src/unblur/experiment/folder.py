@@ -10,7 +10,7 @@ from unblur.data.files import replacing_folder, write_parquet
 from unblur.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from unblur.experiment.measuring import Outcome
+    from unblur.experiment.running import Outcome
     from unblur.tuning.results import Study
 
 MARK = "report.json"
@@ -23,30 +23,30 @@ def check_place(path: str | Path, *, overwrite: bool = False) -> None:
     It may be there already when it is empty, or with `overwrite` when a run wrote it.
     """
     place = Path(path)
-    if place.exists():
-        if not place.is_dir():
-            raise ArtifactError(f"The output must be a folder; {place} is a file. Give another path.")
-        if any(place.iterdir()):
-            if not overwrite:
-                raise ArtifactError(
-                    f"The output folder must be new or empty; {place} is not. Give another, or --overwrite."
-                )
-            if not (place / MARK).is_file():
-                raise ArtifactError(
-                    f"Only the folder of a run can be overwritten; {place} has no {MARK}, so it holds "
-                    "something else. "
-                    "Give another path."
-                )
+    ArtifactError.unless(
+        place.is_dir() or not place.exists(),
+        f"The output must be a folder; {place} is a file. Give another path.",
+    )
+    if place.is_dir() and any(place.iterdir()):
+        ArtifactError.unless(
+            overwrite,
+            f"The output folder must be new or empty; {place} is not. Give another, or --overwrite.",
+        )
+        ArtifactError.unless(
+            (place / MARK).is_file(),
+            f"Only the folder of a run can be overwritten; {place} has no {MARK}, so it holds something else. "
+            "Give another path.",
+        )
     check_above(place)
 
 
 def check_above(place: Path) -> None:
     """Raise `ArtifactError` where nothing can be made at `place`, since the folder above it cannot be written."""
     above = next(folder for folder in place.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise ArtifactError(
-            f"The output folder must be in a place that can be written; {above} is not. Give another path."
-        )
+    ArtifactError.unless(
+        above.is_dir() and os.access(above, os.W_OK | os.X_OK),
+        f"The output folder must be in a place that can be written; {above} is not. Give another path.",
+    )
 
 
 def write_folder(

@@ -21,13 +21,13 @@ from unblur.tuning.results import Study
 Curve: TypeAlias = tuple[tuple[float, float], ...]
 
 
-def concentration(counts: NDArray[Any], order: NDArray[Any], points: int = 40) -> Curve:
-    """(share of the catalogue, share of `counts` on it), items in `order`: where the mass lies, most popular first."""
-    summed = np.concatenate(([0.0], np.cumsum(counts[order])))
+def concentration(counts: NDArray[Any], degrees: NDArray[Any], points: int = 40) -> Curve:
+    """(share of the catalogue, share of `counts` on it): where the mass lies, the items of most `degrees` first."""
+    summed = np.concatenate(([0.0], np.cumsum(counts[np.argsort(-degrees, kind="stable")])))
     # Most of the mass lies on the first items, so the points grow apart with the square of their number.
-    places = np.unique(np.round(np.linspace(0, 1, points) ** 2 * len(order)).astype(int))
+    places = np.unique(np.round(np.linspace(0, 1, points) ** 2 * len(counts)).astype(int))
     total = summed[-1] or 1.0
-    return tuple((float(place / len(order)), float(summed[place] / total)) for place in places)
+    return tuple((float(place / len(counts)), float(summed[place] / total)) for place in places)
 
 
 def filter_response(spec: Spec) -> dict[str, Curve]:
@@ -36,9 +36,8 @@ def filter_response(spec: Spec) -> dict[str, Curve]:
         return {}
     eigenvalues = np.linspace(0.0, 1.0, 81)
     outside, extra = response(spec, eigenvalues)
-    factors = {"outside the low-pass": outside}
-    if spec.low_pass is not None:
-        factors = {"within the low-pass": outside + extra, **factors}
+    within = {} if spec.low_pass is None else {"within the low-pass": outside + extra}
+    factors = {**within, "outside the low-pass": outside}
     return {
         name: tuple((float(x), float(y)) for x, y in zip(eigenvalues, factor, strict=True))
         for name, factor in factors.items()
@@ -58,18 +57,20 @@ def best_trials(study: Study[Any]) -> Table:
     names = [dimension.name for dimension in study.space]
     shown = study.ranked[:_SHOWN]
     epochs = ["best epoch"] if any(trial.epoch is not None for trial in shown) else []
-    rows = [
-        (
-            str(trial.number),
-            *(_written(trial.point[name]) for name in names),
-            number(trial.value or 0.0),
-            *(_written(trial.epoch) for _ in epochs),
-            f"{trial.seconds:,.1f}",
-        )
-        for trial in shown
-    ]
-    columns = ("trial", *names, study.metric, *epochs, "seconds")
-    return Table(columns, rows, "The best settings on validation data.")
+    return Table(
+        ("trial", *names, study.metric, *epochs, "seconds"),
+        [
+            (
+                str(trial.number),
+                *(_written(trial.point[name]) for name in names),
+                number(trial.value or 0.0),
+                *(_written(trial.epoch) for _ in epochs),
+                f"{trial.seconds:,.1f}",
+            )
+            for trial in shown
+        ],
+        "The best settings on validation data.",
+    )
 
 
 def study_sections(study: Study[Any]) -> list[Section]:
@@ -108,14 +109,11 @@ def study_sections(study: Study[Any]) -> list[Section]:
 def importance(values: Sequence[object], metric: NDArray[np.float64]) -> float:
     """ε² (Kelley, PNAS 21, 1935): the correlation ratio, which is the variance between the groups of one value over the whole
     variance, less what groups of so few explain by chance; 0 … 1, and 0 where each group is one."""
-    total, groups = float(np.var(metric)), _groups(values)
-    n_trials, n_groups = len(groups), len(set(groups))
+    total, groups = float(np.var(metric)), np.array(_groups(values))
+    n_trials, n_groups = len(groups), len(set(groups.tolist()))
     if total == 0.0 or n_trials == n_groups:
         return 0.0
-    means = np.zeros(len(metric))
-    for group in set(groups):
-        members = np.array([other == group for other in groups])
-        means[members] = metric[members].mean()
+    means = [metric[groups == group].mean() for group in groups]
     left_over = (1 - float(np.var(means)) / total) * (n_trials - 1) / (n_trials - n_groups)
     return max(0.0, 1 - left_over)
 
@@ -126,11 +124,10 @@ def _history(study: Study[Any], numbers: Sequence[int], values: NDArray[np.float
     failed = len(study.trials) - len(values) - pruned
     lost = f" {pruned} more were ended early." if pruned else ""
     lost += f" {failed} more could not be fitted." if failed else ""
-    best = np.maximum.accumulate(values)
     return line_plot(
         {
             "a trial": list(zip(numbers, values, strict=True)),
-            "the best so far": list(zip(numbers, best, strict=True)),
+            "the best so far": list(zip(numbers, np.maximum.accumulate(values), strict=True)),
         },
         x=Axis(label="trial"),
         y=Axis(label=f"{study.metric} on validation data"),
@@ -200,25 +197,20 @@ def run_page(
     - `study`: the search that it came of.
     """
     n_users = max((entry.n_users for entry in report.measurements), default=0)
-    spec = report.provenance.spec.items()
+    origin = report.provenance
     settings = [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in spec
+        for name, value in origin.spec.items()
     ]
-    sections = [Section("Measured", _measured(report, n_users))]
-    if concentration:
-        sections.append(Section("Popularity", (popularity_plot(concentration, n_users),)))
-    if response:
-        sections.append(Section("What the filter does", response_blocks(response)))
-    if training:
-        sections.append(Section("Training", training_plots(training)))
-    if study is not None:
-        sections += study_sections(study)
-    sections += [
+    sections = [
+        Section("Measured", _measured(report, n_users)),
+        Section("Popularity", (popularity_plot(concentration, n_users),) if concentration else ()),
+        Section("What the filter does", response_blocks(response) if response else ()),
+        Section("Training", training_plots(training) if training else ()),
+        *(study_sections(study) if study is not None else ()),
         Section("Notes", (Listing(report.notes),)),
         Section("Settings", (Table(("hyper-parameter", "value"), settings, left=2),)),
     ]
-    origin = report.provenance
     footer = (
         *(f"{name}: {value}" for name, value in origin.data.items()),
         f"seeds: {', '.join(str(seed) for seed in origin.seeds)}",
@@ -323,7 +315,7 @@ def _intervals(entries: Sequence[Measurement], n_users: int) -> Plot:
         if entry.expected is not None:
             value, within = entry.expected.value, entry.expected.within
             dots.append(Dot(label=entry.name, value=value, low=value - within, high=value + within, series=1))
-    published = any(entry.expected for entry in entries)
+    published = len(dots) > len(entries)
     return interval_plot(
         dots,
         axis=Axis(label="mean over users"),

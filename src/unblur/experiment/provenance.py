@@ -18,8 +18,11 @@ _LIBRARIES = ("numpy", "scipy", "torch", "polars")
 
 def versions() -> dict[str, str]:
     """The versions of Python, of this library, and of those that its numbers depend on."""
-    found = {"python": platform.python_version(), "unblur": unblur.__version__}
-    return found | {name: metadata.version(name) for name in _LIBRARIES}
+    return {
+        "python": platform.python_version(),
+        "unblur": unblur.__version__,
+        **{name: metadata.version(name) for name in _LIBRARIES},
+    }
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -14,70 +15,54 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import SPLITTINGS, Files, Random, Split, Splitting
 from unblur.document.blocks import Document
 from unblur.errors import RecipeError, SpecError, nearest
-from unblur.evaluation.metrics import exposure
+from unblur.evaluation.metrics import PerUser, exposure
 from unblur.evaluation.protocol import Evaluation
 from unblur.evaluation.report import Measurement, Report
-from unblur.evaluation.significance import bootstrap_interval
 from unblur.experiment import validation
 from unblur.experiment.page import concentration, filter_response, run_page
 from unblur.experiment.reading import OWN_DATA, WHOLE, read_parts
 from unblur.experiment.recipe.parts import Protocol
-from unblur.experiment.recipe.toml import described, read_kind, read_spec, tagged
+from unblur.experiment.recipe.toml import described, read_kind, read_spec
 from unblur.experiment.searching import RankingJudge, metric_of
-from unblur.experiment.task import Clock, Prepared, Summary, Task
+from unblur.experiment.task import Clock, Epoch, Prepared, Summary, Task
 from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.randomness import streams
 from unblur.ranking import Ranking
 from unblur.recommender import Recommender, RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.spec import spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
-    from unblur.experiment.training_log import Epoch
 
 LISTS = "lists"
 """The one arm of a recommender: its lists for the users that count."""
+
+
+def _splitting(kind: str) -> type[Splitting]:
+    SpecError.unless(
+        kind in SPLITTINGS,
+        f"kind must be one of {', '.join(SPLITTINGS)}; saw {kind!r}.{nearest(kind, SPLITTINGS)}",
+    )
+    return SPLITTINGS[kind]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankingTask(Task):
     """A recommender learns from one part of the data, and what was held out must be high in its lists."""
 
-    sections: ClassVar[tuple[str, ...]] = ("split", "model", "protocol")
+    sections: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
+        "split": partial(read_kind, _splitting, section="split", default=Files.kind),
+        "model": partial(read_kind, recommender_spec, section="model"),
+        "protocol": partial(read_spec, Protocol, section="protocol"),
+    }
     purpose: ClassVar[str] = "A recommender is measured on a split of its data"
     kinds: ClassVar[Mapping[str, str]] = RECOMMENDERS
     chosen_anew: ClassVar[bool] = True
     model: RecommenderSpec
     split: Splitting = field(default_factory=Files)
-
-    @classmethod
-    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> Self:
-        """See `Task.from_tables`; a split is that of the files where nothing is said."""
-        return cls(
-            split=read_kind(_splitting, tables.get("split", {}), "split", default=Files.kind),
-            model=read_kind(recommender_spec, tables["model"], "model"),
-            protocol=read_spec(Protocol, tables.get("protocol", {}), "protocol"),
-        )
-
-    def tables(self) -> dict[str, dict[str, Any]]:
-        """See `Task.tables`."""
-        return {
-            "split": tagged(self.split),
-            "model": tagged(self.model),
-            "protocol": tagged(self.protocol),
-        }
-
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """See `Task.facts`."""
-        return {
-            "split": described(self.split),
-            "model": described(self.model),
-            "protocol": spec_to_dict(self.protocol),
-        }
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -107,24 +92,15 @@ class RankingTask(Task):
         progress(ProgressEvent("split", 0, 1))
         strict = task.protocol.kind == "strict"
         split, share = validation.divided(task.split, parts, strict, streams(recipe.seed, "split")["split"])
-        fingerprints = {name: part.fingerprint() for name, part in parts.items()}
         progress(ProgressEvent("split", 1, 1))
         return PreparedSplit(
             recipe=replace(recipe, task=task),
             split=split,
             stopping_share=share,
-            fingerprints=fingerprints,
+            fingerprints={name: part.fingerprint() for name, part in parts.items()},
             notes=tuple(notes),
             read_seconds=time.perf_counter() - start,
         ).with_model(task.model)
-
-
-def _splitting(kind: str) -> type[Splitting]:
-    if kind not in SPLITTINGS:
-        raise SpecError(
-            f"kind must be one of {', '.join(SPLITTINGS)}; saw {kind!r}.{nearest(kind, SPLITTINGS)}"
-        )
-    return SPLITTINGS[kind]
 
 
 def ranking_task(recipe: Recipe, advice: str) -> RankingTask:
@@ -179,15 +155,23 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
     @property
     def identity(self) -> dict[str, Any]:
         """See `Prepared.identity`; a split has its own chance, so its parts are named as well."""
-        parts = {"train": self.split.train, "held_out": self.split.held_out}
-        return {**super().identity, **{name: part.fingerprint() for name, part in parts.items()}}
+        return {
+            **super().identity,
+            "train": self.split.train.fingerprint(),
+            "held_out": self.split.held_out.fingerprint(),
+        }
 
     def judge(self, settings: Search, seed: int, run: Run) -> RankingJudge:
         """See `Prepared.judge`: on the validation part of the split, or on what is held out of train."""
-        recipe = self.recipe
-        held = validation.hold_outs(self.split, settings.validation, recipe.protocol.kind == "strict", seed)
-        metric = recipe.task.searched_by(settings)
-        return RankingJudge(metric, held, settings.users, seed, run, shares=recipe.model.shared() is not None)
+        recipe, strict = self.recipe, self.recipe.protocol.kind == "strict"
+        return RankingJudge(
+            recipe.task.searched_by(settings),
+            validation.hold_outs(self.split, settings.validation, strict, seed),
+            settings.users,
+            seed,
+            run,
+            shares=recipe.model.shared() is not None,
+        )
 
     def fit(self, seed: int, run: Run) -> Recommender:
         """See `Prepared.fit`; the validation part says when to stop, where the paper's protocol has one."""
@@ -224,8 +208,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
             notes.append(
                 f"means over {len(runs)} seeds; intervals are over users; the saved model has seed {self.recipe.seed}"
             )
-        for evaluation in evaluations:
-            notes.extend(evaluation.notes)
+        notes += [note for evaluation in evaluations for note in evaluation.notes]
         return Summary(measurements, tuple(notes), described(self.recipe.model))
 
     def plain(self, measured: Evaluation) -> dict[str, Any]:
@@ -241,15 +224,16 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
     def measured(self, plain: Mapping[str, Any]) -> Evaluation:
         """See `Prepared.measured`."""
         users = self.split.held_out.users.take(np.flatnonzero(self.recipe.protocol.counted(self.split)))
-        ranking = Ranking(
-            users,
-            self.split.train.items,
-            np.array(plain["positions"], dtype=np.int32).reshape(len(users), -1),
-            np.array(plain["scores"], dtype=np.float32).reshape(len(users), -1),
-            np.array(plain["fallback"], dtype=bool),
-            tuple(plain["notes"]),
+        return self._evaluated(
+            Ranking(
+                users,
+                self.split.train.items,
+                np.array(plain["positions"], dtype=np.int32).reshape(len(users), -1),
+                np.array(plain["scores"], dtype=np.float32).reshape(len(users), -1),
+                np.array(plain["fallback"], dtype=bool),
+                tuple(plain["notes"]),
+            )
         )
-        return self._evaluated(ranking)
 
     @property
     def after_choice(self) -> tuple[str, ...]:
@@ -266,13 +250,12 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
     ) -> Document:
         """The report, where recommendations fall, and what the filter does where the model is one."""
         degrees, ranking = self.split.train.item_degrees, runs[0][LISTS].ranking
-        order = np.argsort(-degrees, kind="stable")
-        recommended = exposure(ranking.positions, len(order), ranking.k)
+        recommended = exposure(ranking.positions, len(degrees), ranking.k)
         return run_page(
             report,
             concentration={
-                "train": concentration(degrees, order),
-                f"the first {ranking.k} recommended": concentration(recommended, order),
+                "train": concentration(degrees, degrees),
+                f"the first {ranking.k} recommended": concentration(recommended, degrees),
             },
             response=filter_response(self.recipe.model),
             training=training,
@@ -287,21 +270,12 @@ def _over_seeds(evaluations: Sequence[Evaluation], protocol: Protocol, seed: int
     """
     first = evaluations[0]
     values = np.mean([evaluation.per_user.values for evaluation in evaluations], axis=0)
-    ends: Mapping[str, tuple[float, float]] = {}
-    if protocol.resamples and first.per_user.names:
-        random = streams(seed, "bootstrap")["bootstrap"]
-        low, high = bootstrap_interval(values, resamples=protocol.resamples, rng=random)
-        ends = dict(zip(first.per_user.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+    ends = protocol.intervals(PerUser(first.per_user.names, values), seed)
     means, deviations = [], []
     for entry in first.measurements:
         seen = [evaluation[entry.name].value for evaluation in evaluations]
-        low_end, high_end = ends.get(entry.name, (None, None))
-        means.append(replace(entry, value=float(np.mean(seen)), low=low_end, high=high_end))
-        deviations.append(
-            Measurement(
-                name=f"{entry.name} deviation over seeds",
-                value=float(np.std(seen, ddof=1)),
-                n_users=entry.n_users,
-            )
-        )
+        low, high = ends.get(entry.name, (None, None))
+        means.append(replace(entry, value=float(np.mean(seen)), low=low, high=high))
+        name, deviation = f"{entry.name} deviation over seeds", float(np.std(seen, ddof=1))
+        deviations.append(Measurement(name=name, value=deviation, n_users=entry.n_users))
     return (*means, *deviations)

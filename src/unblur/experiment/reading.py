@@ -27,25 +27,24 @@ def read_parts(
     there.
     """
     if path is not None:
-        files = datasets.locate(data.name or None, path)
-        options = data.read.options()
-        parts = {name: sources.read(file, **options, progress=progress) for name, file in files.items()}
-    elif not data.name:
-        raise RecipeError(
-            "The recipe names no data set; it runs on data of your own. Give them: --data PATH."
-        )
-    elif data.read != Reading():
-        raise RecipeError(
-            "data.read says how files of your own are read; there are none. Give --data PATH or leave it out."
-        )
+        parts = {
+            name: sources.read(file, **data.read.options(), progress=progress)
+            for name, file in datasets.locate(data.name or None, path).items()
+        }
     else:
+        RecipeError.unless(
+            data.name, "The recipe names no data set; it runs on data of your own. Give them: --data PATH."
+        )
+        RecipeError.unless(
+            data.read == Reading(),
+            "data.read says how files of your own are read; there are none. Give --data PATH or leave it out.",
+        )
         parts = datasets.load(data.name, reading=data.reading, progress=progress)
     if data.k_core is not None:
-        if len(parts) != 1:
-            raise RecipeError(
-                f"A k-core is taken before the split; the data are split into {some(parts)}. Leave "
-                "k_core out."
-            )
+        RecipeError.unless(
+            len(parts) == 1,
+            f"A k-core is taken before the split; the data are split into {some(parts)}. Leave k_core out.",
+        )
         parts = {
             name: k_core(part, users=data.k_core.users, items=data.k_core.items)
             for name, part in parts.items()

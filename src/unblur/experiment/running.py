@@ -1,50 +1,269 @@
-"""Running a recipe from its data to its report, with seeds one after the other or beside each other."""
+"""Running a recipe from its data to its report: its model fitted and measured arm by arm, once a seed.
+
+Seeds come one after the other or, with several workers, beside each other; both ways end in the same figures.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
+from typing import Any, Generic
 
+from unblur.data.files import replacing
+from unblur.document.html import as_html
 from unblur.errors import ArtifactError, RecipeError
-from unblur.evaluation.report import Report
+from unblur.evaluation.report import Provenance, Report, Timings, with_expected
 from unblur.experiment.folder import check_place, write_folder
-from unblur.experiment.measuring import Outcome, check_resumable, measured, run_of_seed
+from unblur.experiment.provenance import machine, peak_rss_mb, trained_on, versions
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.searching import chooses
-from unblur.experiment.task import Clock
+from unblur.experiment.searching import chooses, settled
+from unblur.experiment.task import ArmT, Clock, Epoch, ModelT, Prepared, Summary, TrainingLog
+from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
+from unblur.saving import models as artifact
+from unblur.tuning.results import Study
 
+STAGES = ("read", "fit", "score", "evaluate")
+"""What the seconds of a report are of."""
 HEARD_EVERY = 0.5
 """Seconds between two looks for an interrupt."""
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome(Generic[ModelT, ArmT]):
+    """What came of a recipe."""
+
+    prepared: Prepared[ModelT, ArmT]
+    """The data it was fitted to."""
+    recipe: Recipe
+    """As it ran; under the strict protocol with the hyper-parameters that were chosen."""
+    report: Report
+    model: ModelT
+    """Fitted with the first seed."""
+    runs: tuple[Mapping[str, ArmT], ...]
+    """What was measured with each seed, by arm."""
+    training: tuple[Epoch, ...] = ()
+    """The epochs of the first seed's training, where the model is trained."""
+
+    @property
+    def evaluations(self) -> tuple[ArmT, ...]:
+        """The first arm of each seed; of a recommender: its lists and the values of each user."""
+        return tuple(next(iter(run.values())) for run in self.runs)
+
+    def page(self, study: Study[Any] | None = None) -> str:
+        """The run as one HTML page, with the plots of the search that it came of."""
+        return as_html(self.prepared.page(self.report, self.runs, self.training, study))
+
+    def save(self, folder: Path) -> None:
+        """Write what was fitted into a folder within `folder`, ``model`` or ``synthesizer``."""
+        origin = trained_on(self.prepared.learned_from, self.recipe)
+        artifact.save(self.model, folder / self.model.noun, provenance=origin)
+
+
+def measure(
+    prepared: Prepared[ModelT, ArmT],
+    *,
+    chosen: FittedSpec | None = None,
+    seeds: int = 1,
+    device: str = "cpu",
+    checkpoints: str | Path | None = None,
+    notes: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Outcome[ModelT, ArmT]:
+    """Fit the recipe's model to prepared data and measure it, once a seed.
+
+    Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is what a search came to. Under the
+    paper's the validation part of the split, where it has one, is given to a model that trains until a metric on it stops
+    rising.
+    """
+    where = Run(device, progress, None if checkpoints is None else Path(checkpoints))
+    check_resumable(prepared.recipe.model, where)
+    return measured(prepared, where, seeds, notes, chosen=chosen)
+
+
+def measured(
+    prepared: Prepared[ModelT, ArmT],
+    run: Run,
+    seeds: int = 1,
+    notes: Sequence[str] = (),
+    spent: Mapping[str, float] | None = None,
+    chosen: FittedSpec | None = None,
+) -> Outcome[ModelT, ArmT]:
+    """Fit and measure with the hyper-parameters that the protocol asks for, or with those that are `chosen` already.
+
+    `spent` are seconds that went into the run's checkpoints before, by stage.
+    """
+    RecipeError.unless(seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
+    clock, said = Clock({"read": prepared.read_seconds, **(spent or {})}), [*notes]
+    if chosen is not None:
+        prepared = prepared.with_model(chosen)
+    else:
+        with clock("fit"):
+            prepared, remarks = settled(prepared, run)
+        said += remarks
+    said += prepared.notes
+    recipe = prepared.recipe
+    if seeds > 1 and not prepared.stochastic:
+        said.append(f"{recipe.model.kind} is deterministic, so one seed was run in place of {seeds}")
+        seeds = 1
+    used = tuple(range(recipe.seed, recipe.seed + seeds))
+    models: list[ModelT] = []
+    runs: list[Mapping[str, ArmT]] = []
+    training: tuple[Epoch, ...] = ()
+    fitted: list[str] = []
+    for place, seed in enumerate(used):
+        log = TrainingLog(run.progress)
+        which = "measure" if seeds == 1 else f"measure, run {place + 1} of {seeds}"
+        model, arms = run_of_seed(prepared, seed, run.watched(log), clock, which)
+        models, training = models or [model], training or tuple(log.epochs)
+        runs.append(arms)
+        fitted += model.notes
+    with clock("evaluate"):
+        summary = prepared.summary(runs, clock)
+    fitted += [
+        f"{name} measured before: {number.value} ({number.source})"
+        for name, number in recipe.verified.items()
+    ]
+    summary = replace(summary, notes=(*said, *summary.notes, *fitted))
+    report = reported(recipe, summary, prepared.fingerprints, used, clock, run.device)
+    return Outcome(prepared, recipe, report, models[0], tuple(runs), training)
+
+
+def check_resumable(model: FittedSpec, run: Run) -> None:
+    """Raise `RecipeError` where checkpoints are asked for and the model is not trained epoch by epoch."""
+    RecipeError.unless(
+        run.checkpoints is None or model.plans(),
+        f"Checkpoints keep the state of a training by epochs; {model.kind} has none. Leave --checkpoints out.",
+    )
+
+
+def run_of_seed(
+    prepared: Prepared[ModelT, ArmT], seed: int, run: Run, clock: Clock, stage: str = "measure"
+) -> tuple[ModelT, Mapping[str, ArmT]]:
+    """Fit with one seed and measure arm by arm; what `run` keeps of the seed is neither trained nor measured again."""
+    own = run.inside(f"seed-{seed}")
+    with clock("fit"):
+        model = prepared.fit(seed, own)
+    kept = KeptArms(own, {**prepared.identity, "seed": seed, "device": run.device})
+    arms: dict[str, ArmT] = {}
+    for place, arm in enumerate(prepared.arms):
+        if len(prepared.arms) > 1:
+            run.progress(ProgressEvent(stage, place, len(prepared.arms)))
+        arms[arm] = kept.measured(arm, prepared, partial(prepared.measure, arm, model, seed, own, clock))
+    if len(prepared.arms) > 1:
+        run.progress(ProgressEvent(stage, len(prepared.arms), len(prepared.arms)))
+    return model, arms
+
+
+def reported(
+    recipe: Recipe,
+    summary: Summary,
+    fingerprints: Mapping[str, str],
+    seeds: tuple[int, ...],
+    clock: Clock,
+    device: str,
+) -> Report:
+    """The report of a run: measurements beside the recipe's published numbers, notes once each, timings,
+    provenance."""
+    return Report(
+        recipe=recipe.name,
+        protocol=recipe.protocol.kind,
+        measurements=with_expected(
+            summary.measurements, {name: number.expected() for name, number in recipe.expected.items()}
+        ),
+        timings=Timings(
+            peak_rss_mb=peak_rss_mb(), **{f"{stage}_seconds": clock.seconds[stage] for stage in STAGES}
+        ),
+        provenance=Provenance(
+            spec=dict(summary.spec),
+            data=fingerprints,
+            seeds=seeds,
+            versions=versions(),
+            machine=machine(device),
+        ),
+        notes=tuple(dict.fromkeys(summary.notes)),
+    )
+
+
+class KeptArms:
+    """The measured arms of one seed, in ``CHECKPOINTS/seed-N/arms-….json``; the name says whose they are.
+
+    They are kept as each is measured: a training within one can take an hour.
+    """
+
+    def __init__(self, run: Run, identity: Mapping[str, Any]) -> None:
+        """Without checkpoints nothing is kept. Raises `ArtifactError` for a file that is damaged."""
+        name = sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:16]
+        self._file = None if run.checkpoints is None else run.checkpoints / f"arms-{name}.json"
+        self._known: dict[str, Any] = {}
+        if self._file is not None and self._file.is_file():
+            with self._readable():
+                self._known = json.loads(self._file.read_text(encoding="utf-8"))["arms"]
+
+    def measured(self, arm: str, prepared: Prepared[Any, ArmT], measure: Callable[[], ArmT]) -> ArmT:
+        """What was kept of an arm, or what `measure` gives now, which then is kept."""
+        if arm in self._known:
+            with self._readable():
+                return prepared.measured(self._known[arm])
+        found = measure()
+        if self._file is None:
+            return found
+        self._known[arm] = prepared.plain(found)
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self._file) as stream:
+                stream.write(json.dumps({"schema": 1, "arms": self._known}).encode())
+        except OSError as problem:
+            raise ArtifactError(
+                f"What was measured must be kept; {self._file}: {problem.strerror or problem}. What was kept before is "
+                "whole. Make room, or give another folder."
+            ) from problem
+        return found
+
+    @contextmanager
+    def _readable(self) -> Generator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise ArtifactError(
+                f"What earlier calls measured must be readable; {self._file} is damaged ({problem}). Delete it to "
+                "measure anew."
+            ) from problem
+
+
+# ----------------------------------------------------------------------------------------- several workers
+
+
 def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
     """Raise `RecipeError` where there is nothing that several processes could do."""
-    if min(workers, seeds) < 1:
-        raise RecipeError(
-            f"There must be at least 1 seed and 1 worker; saw {seeds} and {workers}. Leave them out to run once."
-        )
+    RecipeError.unless(
+        min(workers, seeds) >= 1,
+        f"There must be at least 1 seed and 1 worker; saw {seeds} and {workers}. Leave them out to run once.",
+    )
     if workers == 1:
         return
-    kind, why = recipe.model.kind, ""
-    if seeds == 1:
-        why = "one seed was asked for"
-    elif not recipe.model.plans():
-        why = f"{kind} is not trained by epochs"
-    elif recipe.model.private:
-        why = "a private training keeps nothing that a second process could read"
-    elif chooses(recipe):
-        why = f"the strict protocol first searches hyper-parameters of {kind}"
-    if why:
-        raise RecipeError(
-            f"Workers train seeds of one setting beside each other; {why}. Leave --workers out, or give more --seeds."
+    kind = recipe.model.kind
+    obstacles = {
+        "one seed was asked for": seeds == 1,
+        f"{kind} is not trained by epochs": not recipe.model.plans(),
+        "a private training keeps nothing that a second process could read": recipe.model.private,
+        f"the strict protocol first searches hyper-parameters of {kind}": chooses(recipe),
+    }
+    for why, holds in obstacles.items():
+        RecipeError.unless(
+            not holds,
+            f"Workers train seeds of one setting beside each other; {why}. Leave --workers out, or give more --seeds.",
         )
 
 
@@ -103,6 +322,9 @@ def _worked(text: str, data: str | Path | None, seed: int, run: Run, threads: in
         recipe, clock = Recipe.from_toml(text), Clock()
         run_of_seed(recipe.task.prepare(recipe, data), seed, run, clock)
         return dict(clock.seconds)
+
+
+# ------------------------------------------------------------------------------------- from data to report
 
 
 def run(
@@ -165,5 +387,4 @@ def outcome_of(
             f"{min(workers, seeds)} seeds were trained at a time, in {perf_counter() - start:.0f} seconds; "
             "fit_seconds and score_seconds are sums"
         )
-        prepared = recipe.task.prepare(recipe, data, run.progress)
-        return measured(prepared, kept, seeds, (*notes, said), spent)
+        return measured(recipe.task.prepare(recipe, data, run.progress), kept, seeds, (*notes, said), spent)

@@ -12,12 +12,12 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
 from unblur.experiment.folder import check_above
-from unblur.experiment.measuring import check_resumable, reported
 from unblur.experiment.provenance import trained_on
-from unblur.experiment.ranking import ranking_task
+from unblur.experiment.ranking import LISTS, PreparedSplit, ranking_task
 from unblur.experiment.reading import WHOLE, read_parts, read_train
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import described
+from unblur.experiment.running import check_resumable, reported
 from unblur.experiment.task import Clock, Summary
 from unblur.progress import Progress, Run, silent
 from unblur.randomness import streams
@@ -62,13 +62,12 @@ def fit(
     check_above(Path(out))
     artifact.check_new(out, overwrite=overwrite)
     train, unused = read_train(recipe.data, data, progress)
-    start = time.perf_counter()
-    rng = streams(recipe.seed, "fit")["fit"]
-    model = task.model.fit_in(where.inside(f"seed-{recipe.seed}"), train, rng=rng)
-    seconds = time.perf_counter() - start
+    clock, rng = Clock(), streams(recipe.seed, "fit")["fit"]
+    with clock("fit"):
+        model = task.model.fit_in(where.inside(f"seed-{recipe.seed}"), train, rng=rng)
     artifact.save(model, out, overwrite=overwrite, provenance=trained_on(train, recipe))
     notes = (f"fitted to the train file alone; {some(unused)} not used",) if unused else ()
-    return SavedModel(model, train, notes, seconds)
+    return SavedModel(model, train, notes, clock.seconds["fit"])
 
 
 def evaluate_saved(
@@ -87,11 +86,11 @@ def evaluate_saved(
     `RecipeError` where the data are the very ones that the model was fitted to and are split anew: nothing in
     them is held out.
     """
-    if recipe.protocol.kind == "strict":
-        raise RecipeError(
-            "A saved model is measured as it is; the strict protocol chooses its hyper-parameters "
-            "anew. Use: unblur run."
-        )
+    RecipeError.unless(
+        recipe.protocol.kind != "strict",
+        "A saved model is measured as it is; the strict protocol chooses its hyper-parameters "
+        "anew. Use: unblur run.",
+    )
     task = ranking_task(recipe, "Give the recipe of one.")
     start = time.perf_counter()
     model = load(path, device=device)
@@ -99,25 +98,30 @@ def evaluate_saved(
     recipe = replace(recipe, name=str(origin.get("recipe", model.spec.kind)))
     parts = read_parts(recipe.data, data, progress=progress)
     fingerprints = {name: part.fingerprint() for name, part in parts.items()}
-    if isinstance(task.split, Files) and list(parts) == [WHOLE]:
-        raise RecipeError(
-            "Something must be held out to measure on; one file was given. Give a folder with train "
-            "and test files, or "
-            "hold items out: --hold-out 0.2."
-        )
-    if not isinstance(task.split, Files) and origin.get("train") in fingerprints.values():
-        raise RecipeError(
-            "What is held out must not have been in the training data; the model was fitted to all of these. "
-            "Give other data, or split first and fit then: unblur run RECIPE --data PATH."
-        )
-    given = task.split.apply(parts, streams(recipe.seed, "split")["split"])
-    split = _over_items(given, model.items, unknown_items)
-    notes = ["nobody has checked that the held-out items were not in the training data", *split.notes]
+    RecipeError.unless(
+        not isinstance(task.split, Files) or list(parts) != [WHOLE],
+        "Something must be held out to measure on; one file was given. Give a folder with train "
+        "and test files, or "
+        "hold items out: --hold-out 0.2.",
+    )
+    RecipeError.unless(
+        isinstance(task.split, Files) or origin.get("train") not in fingerprints.values(),
+        "What is held out must not have been in the training data; the model was fitted to all of these. "
+        "Give other data, or split first and fit then: unblur run RECIPE --data PATH.",
+    )
+    split = _over_items(
+        task.split.apply(parts, streams(recipe.seed, "split")["split"]), model.items, unknown_items
+    )
+    notes = ("nobody has checked that the held-out items were not in the training data", *split.notes)
     clock = Clock({"read": time.perf_counter() - start})
-    with clock("score"):
-        ranking = recipe.protocol.rank(model, split, exclude=split.excluded, progress=progress)
-    with clock("evaluate"):
-        evaluation = recipe.protocol.measure(ranking, split, rng=recipe.seed)
+    prepared = PreparedSplit(
+        recipe=recipe,
+        split=split,
+        fingerprints=fingerprints,
+        notes=notes,
+        read_seconds=clock.seconds["read"],
+    )
+    evaluation = prepared.measure(LISTS, model, recipe.seed, Run(device, progress), clock)
     summary = Summary(evaluation.measurements, (*notes, *evaluation.notes), described(model.spec))
     return reported(recipe, summary, fingerprints, (recipe.seed,), clock, device)
 
@@ -126,19 +130,19 @@ def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:
     """The split over a model's items, with a note on what was left out."""
     histories = split.histories.onto(items=items, unknown=unknown)
     held_out = split.held_out.onto(items=items, unknown=unknown)
-    lost = [
-        (split.histories.n_interactions - histories.n_interactions, "histories"),
-        (split.held_out.n_interactions - held_out.n_interactions, "held-out items"),
-    ]
+    lost = {
+        "histories": split.histories.n_interactions - histories.n_interactions,
+        "held-out items": split.held_out.n_interactions - held_out.n_interactions,
+    }
     notes = [
         f"{count:,} interactions of the {what} are with items unknown to the model and were left out"
-        for count, what in lost
+        for what, count in lost.items()
         if count
     ]
-    if not held_out.n_interactions:
-        raise DataError(
-            "Some held-out items must be known to the model; none is. Is it a model of other data?"
-        )
+    DataError.unless(
+        held_out.n_interactions,
+        "Some held-out items must be known to the model; none is. Is it a model of other data?",
+    )
     aside = None
     if split.validation is not None and split.excluded != "history":
         aside = split.validation.onto(items=items, unknown=unknown)

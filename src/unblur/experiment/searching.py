@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.data.interactions import Interactions
+from unblur.data.splits import Split
 from unblur.errors import DataError, RecipeError, SpecError, nearest
 from unblur.evaluation.metrics import LIST_METRICS, parse_metric, per_user
 from unblur.evaluation.protocol import RankingProtocol
@@ -36,29 +36,18 @@ class _Ended(Exception):
     """A training was watched, and others did better by then."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """One hold-out: what is learned from, and the users that are judged."""
-
-    train: Interactions
-    validation: Interactions
-    """All that was held out, which trainings stop by."""
-    histories: Interactions
-    held_out: Interactions
-
-    @classmethod
-    def of(cls, train: Interactions, held_out: Interactions, users: int | None, seed: int) -> _Sample:
-        """All users with something held out, or so many of them."""
-        rows = np.flatnonzero(held_out.user_degrees)
-        if len(rows) < 2:
-            raise DataError(
-                f"Settings are judged on at least 2 users with something held out; saw {len(rows)}. Hold out a larger "
-                "share, or more data."
-            )
-        if users is not None and len(rows) > users:
-            random = streams(seed, "users")["users"]
-            rows = np.sort(random.choice(rows, size=users, replace=False))
-        return cls(train, held_out, train.take_users(rows), held_out.take_users(rows))
+def _judged_on(split: Split, users: int | None, seed: int) -> Split:
+    """The split for all users with something held out, or for so many of them."""
+    rows = np.flatnonzero(split.held_out.user_degrees)
+    DataError.unless(
+        len(rows) >= 2,
+        f"Settings are judged on at least 2 users with something held out; saw {len(rows)}. Hold out a larger "
+        "share, or more data.",
+    )
+    if users is not None and len(rows) > users:
+        random = streams(seed, "users")["users"]
+        rows = np.sort(random.choice(rows, size=users, replace=False))
+    return replace(split, histories=split.train.take_users(rows), held_out=split.held_out.take_users(rows))
 
 
 class RankingJudge:
@@ -71,24 +60,26 @@ class RankingJudge:
         self.metric, self.how, self.shares = metric, held.how, shares
         self._name, self._cutoff = parse_metric(metric)
         self._seed, self._run, self._users = seed, run, users
-        self._samples = [_Sample.of(split.train, split.held_out, users, seed) for split in held.splits]
-        if self._cutoff > self._samples[0].train.n_items:
-            raise DataError(
-                "The metric must not look at more places than there are items, "
-                f"{self._samples[0].train.n_items:,}; saw {metric}. Choose by a lower cut-off."
-            )
+        self._whole = held.splits
+        self._judged = [_judged_on(split, users, seed) for split in held.splits]
+        n_items = self._judged[0].train.n_items
+        DataError.unless(
+            self._cutoff <= n_items,
+            "The metric must not look at more places than there are items, "
+            f"{n_items:,}; saw {metric}. Choose by a lower cut-off.",
+        )
 
     @property
     def n_users(self) -> int:
         """Over all hold-outs."""
-        return sum(sample.histories.n_users for sample in self._samples)
+        return sum(judged.histories.n_users for judged in self._judged)
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """See `tuning.engine.SettingJudge`."""
         return {
-            "train": [sample.train.fingerprint() for sample in self._samples],
-            "validation": [sample.validation.fingerprint() for sample in self._samples],
+            "train": [split.train.fingerprint() for split in self._whole],
+            "validation": [split.held_out.fingerprint() for split in self._whole],
             "users": self._users,
         }
 
@@ -105,44 +96,46 @@ class RankingJudge:
                     raise _Ended
 
         run = Run(self._run.device, observe)
-        for sample in self._samples:
-            validation = sample.validation if stops_by_interactions(spec) else None
+        for whole, judged in zip(self._whole, self._judged, strict=True):
+            # A training stops by all that was held out, whoever is judged.
+            validation = whole.held_out if stops_by_interactions(spec) else None
             rng = streams(self._seed + training, "fit")["fit"]
             try:
-                model = spec.fit_in(run, sample.train, rng=rng, validation=validation)
+                model = spec.fit_in(run, whole.train, rng=rng, validation=validation)
             except _Ended:
                 return Judgement(None)
-            ranking = model.recommend(sample.histories, k=self._cutoff)
-            values.append(float(self._values(sample, ranking.positions).mean()))
-        best = max(epochs, key=lambda epoch: epochs[epoch]) if epochs else None
-        return Judgement(float(np.mean(values)), best)
+            ranking = model.recommend(judged.histories, k=self._cutoff)
+            values.append(float(self._values(judged, ranking.positions).mean()))
+        return Judgement(float(np.mean(values)), max(epochs, key=epochs.__getitem__) if epochs else None)
 
     def together(self, specs: Sequence[RecommenderSpec]) -> Sequence[float]:
         """Fit all settings at once, and judge the best once more, exactly."""
-        means = np.mean([self._shared(sample, specs) for sample in self._samples], axis=0)
-        return [float(value) for value in means]
+        values: list[float] = np.mean(
+            [self._shared(judged, specs) for judged in self._judged], axis=0
+        ).tolist()
+        return values
 
-    def _shared(self, sample: _Sample, specs: Sequence[RecommenderSpec]) -> NDArray[np.float64]:
+    def _shared(self, judged: Split, specs: Sequence[RecommenderSpec]) -> NDArray[np.float64]:
         share = specs[0].shared()
         assert share is not None  # `shares` says so
-        shared = share(specs, sample.train, rng=streams(self._seed, "fit")["fit"], run=self._run)
+        shared = share(specs, judged.train, rng=streams(self._seed, "fit")["fit"], run=self._run)
 
         def means(settings: Sequence[int]) -> NDArray[np.float64]:
-            lists = np.empty((len(settings), sample.histories.n_users, self._cutoff), dtype=np.int32)
+            lists = np.empty((len(settings), judged.histories.n_users, self._cutoff), dtype=np.int32)
             for rows, positions in shared.rankings(
-                sample.histories, k=self._cutoff, settings=settings, progress=self._run.progress
+                judged.histories, k=self._cutoff, settings=settings, progress=self._run.progress
             ):
                 lists[:, rows] = positions
-            return np.array([self._values(sample, positions).mean() for positions in lists])
+            return np.array([self._values(judged, positions).mean() for positions in lists])
 
         values = means(range(len(specs)))
         best = np.sort(np.argsort(-values, kind="stable")[:EXACT])
         values[best] = means(best.tolist())
         return values
 
-    def _values(self, sample: _Sample, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+    def _values(self, judged: Split, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         """(n_users,) the metric of each judged user."""
-        return per_user(positions, sample.held_out.matrix, [self._name], [self._cutoff])[self.metric]
+        return per_user(positions, judged.held_out.matrix, [self._name], [self._cutoff])[self.metric]
 
 
 def metric_of(protocol: RankingProtocol, asked: str | None, *, measured: bool = False) -> str:
@@ -153,28 +146,32 @@ def metric_of(protocol: RankingProtocol, asked: str | None, *, measured: bool = 
     """
     names = [name for name in protocol.names if name.partition("@")[0] not in NOT_QUALITY]
     metric = (names[0] if names else "recall@20") if asked is None else asked
-    if not metric.partition("@")[2]:
-        raise RecipeError(
-            f"A metric must have a cut-off, such as recall@20; saw {metric!r}.{nearest(metric, names)}"
-        )
-    if measured and metric not in names:
-        raise RecipeError(
-            f"What is chosen by must be measured; {metric} is not.{nearest(metric, names)} Measured: "
-            f"{', '.join(names) or 'none'}. Add it with --set protocol.metrics=[…] and protocol.cutoffs=[…]."
-        )
+    RecipeError.unless(
+        metric.partition("@")[2],
+        f"A metric must have a cut-off, such as recall@20; saw {metric!r}.{nearest(metric, names)}",
+    )
+    RecipeError.unless(
+        metric in names or not measured,
+        f"What is chosen by must be measured; {metric} is not.{nearest(metric, names)} Measured: "
+        f"{', '.join(names) or 'none'}. Add it with --set protocol.metrics=[…] and protocol.cutoffs=[…].",
+    )
     name, cutoff = parse_metric(metric)
-    if name in NOT_QUALITY:
-        raise SpecError(
-            f"Settings are chosen by how good each user's list is; {name} does not say that. "
-            f"Choose by another metric, such as recall@{cutoff}."
-        )
+    SpecError.unless(
+        name not in NOT_QUALITY,
+        f"Settings are chosen by how good each user's list is; {name} does not say that. "
+        f"Choose by another metric, such as recall@{cutoff}.",
+    )
     return metric
 
 
 def chooses(recipe: Recipe) -> bool:
     """Whether a run of the recipe chooses hyper-parameters: under the strict protocol, if there is anything to choose."""
-    strict = recipe.protocol.kind == "strict" and recipe.task.chosen_anew
-    return strict and recipe.search.trials > 1 and bool(space_of(recipe.model))
+    return (
+        recipe.protocol.kind == "strict"
+        and recipe.task.chosen_anew
+        and recipe.search.trials > 1
+        and bool(space_of(recipe.model))
+    )
 
 
 def settled(prepared: Prepared[ModelT, ArmT], run: Run) -> tuple[Prepared[ModelT, ArmT], tuple[str, ...]]:
@@ -187,8 +184,7 @@ def settled(prepared: Prepared[ModelT, ArmT], run: Run) -> tuple[Prepared[ModelT
         return prepared, (
             f"the hyper-parameters are the recipe's, since {why}; interactions held out of train chose the epoch at most",
         )
-    kept = run.inside("search").checkpoints
-    found = searched(prepared, run, store=kept)
+    found = searched(prepared, run, store=run.inside("search").checkpoints)
     said = "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search"
     return prepared.with_model(found.spec), (*found.notes(), *prepared.after_choice, said)
 
@@ -210,12 +206,11 @@ def searched(
     """
     recipe = prepared.recipe
     settings, seed = settings or recipe.search, recipe.seed if seed is None else seed
-    judge = prepared.judge(settings, seed, run)
     space = space_for(prepared) if space is None else space
     return search(
         recipe.model,
         space,
-        judge,
+        prepared.judge(settings, seed, run),
         settings,
         seed=seed,
         store=store,
@@ -233,18 +228,17 @@ def space_for(
 
     Raises `RecipeError` where all of a space is fixed.
     """
-    whole = space_of(prepared.recipe.model, changes, largest_rank=largest_rank(prepared))
-    return free(whole, fixed)
+    return free(space_of(prepared.recipe.model, changes, largest_rank=largest_rank(prepared)), fixed)
 
 
 def free(space: Sequence[Dimension], fixed: Collection[str]) -> tuple[Dimension, ...]:
     """The dimensions that are not fixed. Raises `RecipeError` where none is left of some."""
     left = tuple(dimension for dimension in space if dimension.name not in fixed)
-    if space and not left:
-        raise RecipeError(
-            "A search needs a setting that is free; --set gives all that there are: "
-            f"{', '.join(dimension.name for dimension in space)}. Leave one out."
-        )
+    RecipeError.unless(
+        left or not space,
+        "A search needs a setting that is free; --set gives all that there are: "
+        f"{', '.join(dimension.name for dimension in space)}. Leave one out.",
+    )
     return left
 
 

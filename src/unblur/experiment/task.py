@@ -1,22 +1,26 @@
-"""What a recipe is for: the protocol by which runs, searches and workers know a task, and nothing else of it."""
+"""What a recipe is for: the protocol by which runs, searches and workers know a task, and nothing else of it.
+
+A run watches the work of a task by a `Clock` and a `TrainingLog`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.parts import Protocol
+from unblur.experiment.recipe.toml import described, plain
 from unblur.fitted import Fitted, FittedSpec
-from unblur.progress import Progress, Run, silent
+from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.tuning.engine import SettingJudge
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
@@ -25,20 +29,21 @@ if TYPE_CHECKING:
     from unblur.document.blocks import Document
     from unblur.evaluation.report import Measurement, Report
     from unblur.experiment.recipe.schema import Recipe
-    from unblur.experiment.training_log import Epoch
 
 ModelT = TypeVar("ModelT", bound=Fitted)
 """What is fitted: a recommender, or a synthesizer."""
 ArmT = TypeVar("ArmT")
 """What one arm of a run is measured to be."""
+Epoch: TypeAlias = tuple[float, float, float | None]
+"""The epoch's number, its loss, and the metric that training stops by where it was judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """A spec of what is done with the data of a recipe: the model, what else takes part, and what is measured."""
 
-    sections: ClassVar[tuple[str, ...]]
-    """The sections of a recipe that it consists of, in the order in which they are written."""
+    sections: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], Any]]]
+    """The sections of a recipe that are its fields, in the order in which they are written, and what reads each."""
     purpose: ClassVar[str]
     """What it does, for a message about a section that it does not have."""
     kinds: ClassVar[Mapping[str, str]]
@@ -49,20 +54,20 @@ class Task(ABC):
     protocol: Protocol = field(default_factory=Protocol)
 
     @classmethod
-    @abstractmethod
     def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> Self:
         """The task that these sections of a recipe describe; one that is left out is empty.
 
         Raises `RecipeError`, naming the section, where there is anything that a section cannot hold.
         """
+        return cls(**{section: read(tables.get(section, {})) for section, read in cls.sections.items()})
 
-    @abstractmethod
     def tables(self) -> dict[str, dict[str, Any]]:
         """The sections as a recipe has them, every hyper-parameter included."""
+        return {section: plain(getattr(self, section)) for section in self.sections}
 
-    @abstractmethod
     def facts(self) -> dict[str, dict[str, Any]]:
         """Plain values of every section: what kept results must agree in."""
+        return {section: described(getattr(self, section)) for section in self.sections}
 
     @property
     @abstractmethod
@@ -203,3 +208,26 @@ class Clock:
             yield
         finally:
             self.seconds[stage] += perf_counter() - start
+
+
+class TrainingLog:
+    """An observer that passes events on, and keeps the epochs of the last training it saw."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.epochs: list[Epoch] = []
+        self.raised: BaseException | None = None
+        """What the observer behind it raised, which is no failure of the work."""
+
+    def __call__(self, event: ProgressEvent, /) -> None:
+        """Keep the event where it is an epoch, and pass it on."""
+        if event.kind == "epoch" and not event.part:
+            if self.epochs and event.done <= self.epochs[-1][0]:  # a training begins
+                self.epochs.clear()
+            metric = float(event.values[event.metric]) if event.metric else None
+            self.epochs.append((float(event.done), float(event.values["loss"]), metric))
+        try:
+            self.progress(event)
+        except BaseException as problem:
+            self.raised = problem
+            raise

@@ -90,11 +90,11 @@ def hold_outs(split: Split, settings: Validation, strict: bool, seed: int) -> Ho
     if how is None:
         timed = strict and train.timestamps is not None
         how = "part" if part is not None else "last" if timed else "random"
-    if how in ("part", "last") and settings.draws > 1:
-        raise RecipeError(
-            f"Validation data that are drawn can be drawn again; those of how = {how!r} are one, saw draws = "
-            f"{settings.draws}. Leave search.validation.draws out, or give another how."
-        )
+    RecipeError.unless(
+        settings.draws == 1 or how not in ("part", "last"),
+        f"Validation data that are drawn can be drawn again; those of how = {how!r} are one, saw draws = "
+        f"{settings.draws}. Leave search.validation.draws out, or give another how.",
+    )
     share = f"{settings.fraction:.0%} of each user's train interactions"
     if how == "part":
         if part is None:
@@ -107,13 +107,16 @@ def hold_outs(split: Split, settings: Validation, strict: bool, seed: int) -> Ho
     if how == "last":
         last = carve(train, Stopping(carve="last", fraction=settings.fraction), random)
         return HoldOuts((last,), f"the last {share}")
-    kinds = {"random": Random(fraction=settings.fraction), "block": Block(fraction=settings.fraction)}
-    chosen = list(kinds) if how == "both" else [how]
-    draws = [kinds[kind].apply(train, random) for kind in chosen for _ in range(settings.draws)]
-    words = {"random": f"a random {share}", "block": f"a contiguous {share}"}
+    kinds = {"random": ("a random", Random), "block": ("a contiguous", Block)}
+    chosen = list(kinds.values()) if how == "both" else [kinds[how]]
+    draws = [
+        splitting(fraction=settings.fraction).apply(train, random)
+        for _, splitting in chosen
+        for _ in range(settings.draws)
+    ]
+    said = " and ".join(f"{word} {share}" for word, _ in chosen)
     times = f", {settings.draws} times" if settings.draws > 1 else ""
     spread = ", ".join(f"{dispersion(one.train, one.held_out):.2f}" for one in draws)
-    said = " and ".join(words[kind] for kind in chosen)
     return HoldOuts(tuple(draws), f"{said}{times}, item dispersion {spread} (1 for independent draws)")
 
 

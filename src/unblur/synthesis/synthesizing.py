@@ -66,7 +66,7 @@ def card(
     ]
     tables = {
         "data": _unlike(plain(recipe.data), plain(Data())),
-        "model": {"kind": recipe.model.kind, **plain(recipe.model)},
+        "model": plain(recipe.model),
     }
     settings = to_toml({name: table for name, table in tables.items() if table})
     attack = (

@@ -129,15 +129,16 @@ def point_of(base: Spec, space: Sequence[Dimension]) -> dict[str, Any]:
 
 def value_at(base: Spec, path: str) -> Any:
     """The plain value at a dotted path of a spec; `None` inside a part that is left out."""
-    return _entry(spec_to_dict(base), path.split("."))
+    return entry_at(spec_to_dict(base), path.split("."))
 
 
 def inside(tree: Mapping[str, Any], path: str) -> bool:
     """Whether nested tables have the table that a dotted path points into."""
-    return isinstance(_entry(tree, path.split(".")[:-1]), Mapping)
+    return isinstance(entry_at(tree, path.split(".")[:-1]), Mapping)
 
 
-def _entry(tree: Any, names: Sequence[str]) -> Any:
+def entry_at(tree: Any, names: Sequence[str]) -> Any:
+    """What stands in nested tables under these names, from the outermost; `None` inside a part that is left out."""
     for name in names:
         tree = tree.get(name) if isinstance(tree, Mapping) else None
     return tree

@@ -16,10 +16,9 @@ from unblur.document.html import as_html
 from unblur.document.markdown import as_markdown
 from unblur.errors import ArtifactError, RecipeError, SpecError, VocabularyMismatch
 from unblur.experiment.comparison import running as running_module
-from unblur.experiment.comparison.entries import line_up
 from unblur.experiment.comparison.page import comparison_document
-from unblur.experiment.comparison.running import compare
-from unblur.experiment.comparison.summary import Comparison, summarise
+from unblur.experiment.comparison.results import Comparison, summarise
+from unblur.experiment.comparison.running import compare, line_up
 from unblur.experiment.ranking import prepare
 from unblur.experiment.searching import metric_of, searched
 from unblur.experiment.validation import hold_outs

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results
-from unblur.experiment.comparison.entries import line_up
+from unblur.experiment.comparison.running import line_up
 from unblur.experiment.recipe.library import shipped
 from unblur.experiment.recipe.schema import parse_settings
 

@@ -39,9 +39,9 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
 from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, nearest
 from unblur.evaluation.protocol import Evaluation
-from unblur.experiment.measuring import Outcome
 from unblur.experiment.ranking import PreparedSplit
 from unblur.experiment.recipe.library import load_recipe, text_of
+from unblur.experiment.running import Outcome
 from unblur.experiment.searching import searched
 from unblur.progress import Progress, Run, silent
 from unblur.recommender import Recommender, load

@@ -20,8 +20,9 @@ from unblur.document.plots import Axis, interval_plot, line_plot, named_dot_plot
 from unblur.evaluation.metrics import HEAD, MEANINGS, metric_at, parse_metric
 from unblur.evaluation.report import with_half
 from unblur.evaluation.significance import LEVEL, PERMUTATIONS
-from unblur.experiment.comparison.summary import Comparison
+from unblur.experiment.comparison.results import Comparison
 from unblur.experiment.page import dot, made_with, popularity_plot, response_blocks, training_plots
+from unblur.tuning.points import entry_at
 
 _MOST_LINES = 6
 """How many lines a plot shows: there are as many colours."""
@@ -31,14 +32,15 @@ _MOST_IN_GROUPS = 4
 
 def comparison_document(found: Comparison) -> Document:
     """The comparison: all of it as a page; without plots and the table of every pair as Markdown."""
-    failures = [(Cell(name, "bad"), reason) for name, reason in found.failures.items()]
-    measures = [(Cell(_words(name)), meaning) for name, meaning in MEANINGS.items()]
     sections = [
         Section(
             f"Accuracy, {found.size['counted']:,} users",
             (leaderboard(found), _intervals(found), *_curves(found)),
         ),
-        Section("Did not get through", (Listing(failures),)),
+        Section(
+            "Did not get through",
+            (Listing([(Cell(name, "bad"), reason) for name, reason in found.failures.items()]),),
+        ),
         Section("Beyond accuracy", (beyond_accuracy(found), _popularity(found))),
         Section("Cost", (costs(found), *_accuracy_against_cost(found))),
         Section("Groups", _groups(found)),
@@ -48,19 +50,28 @@ def comparison_document(found: Comparison) -> Document:
     ]
     for result in found.results:
         if result.response:
-            blocks = response_blocks(result.response)
-            sections.append(Section(f"The filter of {result.name}", blocks, detail=True))
+            sections.append(
+                Section(f"The filter of {result.name}", response_blocks(result.response), detail=True)
+            )
         if len(result.training) > 1:
             sections.append(Section(f"The training of {result.name}", training_plots(result.training)))
     sections += [
         Section("How this was measured", (Listing(method(found)),)),
         Section("Notes", (Listing(found.notes),)),
-        Section("Measures", (Listing(measures),)),
+        Section(
+            "Measures",
+            (Listing([(Cell(name.replace("_", " ")), meaning) for name, meaning in MEANINGS.items()]),),
+        ),
     ]
-    title = f"{found.ground or 'Comparison'}: {len(found.results)} models"
-    footer = [*(f"{name}: {value}" for name, value in found.data.items())]
-    footer += made_with(found.versions, found.machine)
-    return Document(title, sections, f"{found.verdict()} {sizes(found)}", footer)
+    return Document(
+        f"{found.ground or 'Comparison'}: {len(found.results)} models",
+        sections,
+        f"{found.verdict()} {sizes(found)}",
+        [
+            *(f"{name}: {value}" for name, value in found.data.items()),
+            *made_with(found.versions, found.machine),
+        ],
+    )
 
 
 def sizes(found: Comparison) -> str:
@@ -104,77 +115,81 @@ def beyond_accuracy(found: Comparison) -> Table:
     names = [metric_at(name, k) for name in MEANINGS]
     rows = []
     for result in found.results:
-        figures = found.figures[result.name]
-        values = {**result.totals, **{name: entry.value for name, entry in figures.items()}}
+        means = {name: entry.value for name, entry in found.figures[result.name].items()}
+        values = {**result.totals, **means}
         rows.append((result.name, *(number(values[name]) if name in values else "–" for name in names)))
-    return Table(("model", *map(_words, names)), rows)
+    return Table(("model", *(name.replace("_", " ") for name in names)), rows)
 
 
 def costs(found: Comparison) -> Table:
     """Seconds and memory."""
-    columns = (
-        "model",
-        "settings tried",
-        "search, s",
-        "fit, s",
-        "ms a user",
-        "peak memory, MB",
-        "of which before, MB",
-    )
-    rows = [
+    return Table(
         (
-            result.name,
-            str(result.search.get("trials", 0)),
-            f"{result.costs.search_seconds:,.1f}",
-            f"{result.costs.fit_seconds:,.2f}",
-            f"{result.costs.milliseconds_a_user:,.3f}",
-            f"{result.costs.peak_mb:,.0f}" + ("" if result.costs.peak_is_own else " or less"),
-            f"{result.costs.before_mb:,.0f}",
-        )
-        for result in found.results
-    ]
-    return Table(columns, rows)
+            "model",
+            "settings tried",
+            "search, s",
+            "fit, s",
+            "ms a user",
+            "peak memory, MB",
+            "of which before, MB",
+        ),
+        [
+            (
+                result.name,
+                str(result.search.get("trials", 0)),
+                f"{result.costs.search_seconds:,.1f}",
+                f"{result.costs.fit_seconds:,.2f}",
+                f"{result.costs.milliseconds_a_user:,.3f}",
+                f"{result.costs.peak_mb:,.0f}" + ("" if result.costs.peak_is_own else " or less"),
+                f"{result.costs.before_mb:,.0f}",
+            )
+            for result in found.results
+        ],
+    )
 
 
 def settings(found: Comparison) -> Table:
     """What was chosen."""
     rows = []
     for result in found.results:
-        chosen = [f"{path} = {_at(result.chosen, path)}" for path in result.search.get("searched", [])]
-        rows.append((result.name, str(result.chosen["kind"]), ", ".join(chosen) or "as given"))
+        searched = {
+            path: entry_at(result.chosen, path.split(".")) for path in result.search.get("searched", ())
+        }
+        chosen = ", ".join(f"{path} = {value}" for path, value in searched.items())
+        rows.append((result.name, str(result.chosen["kind"]), chosen or "as given"))
     return Table(("model", "kind", "chosen on validation data"), rows, left=3)
 
 
 def pairs(found: Comparison) -> Table:
     """Every pair with its difference, interval and p-values."""
-    columns = ("pair", f"difference in {found.metric}", "95 % interval", "p", "p after Holm", "differ")
-    rows = [
-        (
-            f"{found.results[entry.one].name} − {found.results[entry.other].name}",
-            number(entry.mean, signed=True),
-            interval(entry.low, entry.high, signed=True),
-            probability(entry.p_value),
-            probability(entry.adjusted),
-            "yes" if entry.differs else "no",
-        )
-        for entry in found.differences
-    ]
-    return Table(columns, rows)
+    return Table(
+        ("pair", f"difference in {found.metric}", "95 % interval", "p", "p after Holm", "differ"),
+        [
+            (
+                f"{found.results[entry.one].name} − {found.results[entry.other].name}",
+                number(entry.mean, signed=True),
+                interval(entry.low, entry.high, signed=True),
+                probability(entry.p_value),
+                probability(entry.adjusted),
+                "yes" if entry.differs else "no",
+            )
+            for entry in found.differences
+        ],
+    )
 
 
 def _level(found: Comparison) -> tuple[DocumentBlock, ...]:
     """Each model next to those after it that chance alone could explain its lead over."""
     if not found.differences:
         return ()
-    rows = []
-    for place, result in enumerate(found.results):
-        later = [other.name for other in found.results[place + 1 :]]
-        alike = [name for name in later if not found.between(result.name, name).differs]
-        rows.append((result.name, ", ".join(alike) or "–"))
     unclear = sum(not entry.differs for entry in found.differences)
     return (
         Paragraph(f"Of {len(found.differences)} pairs, chance could explain {unclear}."),
-        Table(("model", "of those after it, not told apart by the test"), rows, left=2),
+        Table(
+            ("model", "of those after it, not told apart by the test"),
+            [(result.name, ", ".join(found.level_with(result.name)) or "–") for result in found.results],
+            left=2,
+        ),
     )
 
 
@@ -210,18 +225,6 @@ def _against_first(found: Comparison, place: int) -> str:
     return f"p {probability(entry.adjusted)}" + ("" if entry.differs else ", may be chance")
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _at(tree: object, path: str) -> object:
-    """The value at a dotted path of nested tables; `None` inside a part that is left out."""
-    here: object = tree
-    for part in path.split("."):
-        here = here.get(part) if isinstance(here, dict) else None
-    return here
-
-
 # ------------------------------------------------------------------------------------------------ plots
 
 
@@ -252,33 +255,35 @@ def _curves(found: Comparison) -> list[Plot]:
 
 
 def _accuracy_against_cost(found: Comparison) -> list[Plot]:
+    costs = [result.costs for result in found.results]
     times = {
-        "seconds to fit once (logarithmic)": [
-            max(result.costs.fit_seconds, 1e-3) for result in found.results
+        ("seconds to fit once", "the time to fit the chosen setting"): [
+            max(each.fit_seconds, 1e-3) for each in costs
         ],
-        "milliseconds to score and rank a user (logarithmic)": [
-            max(result.costs.milliseconds_a_user, 1e-4) for result in found.results
+        ("milliseconds to score and rank a user", "the time to serve"): [
+            max(each.milliseconds_a_user, 1e-4) for each in costs
         ],
     }
-    captions = ("the time to fit the chosen setting", "the time to serve")
     return [
         named_dot_plot(
             [
                 (time, dot(found.figures[result.name][found.metric], result.name))
                 for result, time in zip(found.results, taken, strict=True)
             ],
-            x=Axis(label=label, logarithmic=True),
+            x=Axis(label=f"{label} (logarithmic)", logarithmic=True),
             y=Axis(label=found.metric),
             caption=f"Accuracy against {what}. {found.size['counted']:,} users; bars are 95 % intervals.",
         )
-        for (label, taken), what in zip(times.items(), captions, strict=True)
+        for (label, what), taken in times.items()
     ]
 
 
 def _popularity(found: Comparison) -> Plot:
     shown = found.results[: _MOST_LINES - 1]  # train is a line as well
-    curves = {"train": found.popularity, **{result.name: result.exposure for result in shown}}
-    return popularity_plot(curves, found.size["counted"])
+    return popularity_plot(
+        {"train": found.popularity, **{result.name: result.exposure for result in shown}},
+        found.size["counted"],
+    )
 
 
 def _groups(found: Comparison) -> tuple[DocumentBlock, ...]:

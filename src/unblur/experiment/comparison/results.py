@@ -1,18 +1,24 @@
-"""What one model came to in a comparison, as a value that can be kept and read back."""
+"""What each model of a comparison came to, and the leaderboard: models side by side, with intervals, tests and groups.
+
+Both are values that can be kept and read back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
+from unblur.errors import ArtifactError, DataError, VocabularyMismatch
 from unblur.evaluation.metrics import (
     LIST_METRICS,
     PerUser,
@@ -26,12 +32,22 @@ from unblur.evaluation.metrics import (
     recall_within,
 )
 from unblur.evaluation.protocol import Evaluation
-from unblur.experiment.measuring import Outcome
+from unblur.evaluation.report import Measurement
+from unblur.evaluation.significance import Difference, bootstrap_interval, differences
 from unblur.experiment.page import concentration, filter_response
 from unblur.experiment.recipe.parts import Protocol
+from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import described
+from unblur.experiment.running import Outcome
+from unblur.randomness import streams
 from unblur.recommender import Recommender
+from unblur.registry import recommender_spec
+from unblur.spec import spec_from_dict
 
+SCHEMA = 2
+"""The version of the forms that `to_dict` gives."""
+RESAMPLES = 1000
+"""Bootstrap samples of users behind each interval, as many as a protocol takes."""
 Ranked: TypeAlias = Outcome[Recommender, Evaluation]
 BESIDE = ("coverage", "gini", "mean_popularity")
 """Measured at every cut-off, whatever the protocol says."""
@@ -67,7 +83,7 @@ class Result:
     """The spec that was measured."""
     search: Mapping[str, Any]
     """``trials``, ``failed``, ``value`` on validation data, ``how``, ``searched``; empty where nothing was searched."""
-    budget: Mapping[str, float | str]
+    budget: Mapping[str, int | float | str]
     """What the search might cost: ``trials``, ``seconds``, and ``pruner`` if there was one; 0 for no limit."""
     seeds: tuple[int, ...]
     by_seed: Mapping[str, tuple[float, ...]]
@@ -97,28 +113,31 @@ class Result:
         """Plain JSON values: all but `users` and `values`, which are a table."""
         left_out = ("users", "values", "costs")
         plain = {name: value for name, value in vars(self).items() if name not in left_out}
-        return {"schema": 2, **plain, "costs": asdict(self.costs), "measures": list(self.values.names)}
+        return {"schema": SCHEMA, **plain, "costs": asdict(self.costs), "measures": list(self.values.names)}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any], users: Vocabulary, values: NDArray[np.float64]) -> Result:
         """The result that `to_dict` gave these values for. Raises `KeyError`, `TypeError` or `ValueError` for others."""
-        parts = dict(given)
-        if parts.pop("schema") != 2:
-            raise ValueError("another schema")
-        names = tuple(parts.pop("measures"))
+        # Up to 0.1 the costs also told how many joules the processors drew, which is passed over.
+        plain = _fields_of(cls, given, without=("users", "values"))
+        names = tuple(given["measures"])
         if values.shape != (len(users), len(names)):
             raise ValueError(f"values of shape {values.shape}")
-        # Up to 0.1 results also told how many joules the processors drew.
-        parts["costs"] = Costs(**{name: cost for name, cost in parts["costs"].items() if name != "joules"})
-        for name in ("seeds", "notes", "own_notes"):
-            parts[name] = tuple(parts[name])
-        parts["by_seed"] = {name: tuple(seen) for name, seen in parts["by_seed"].items()}
-        for name in ("curve", "exposure", "training"):
-            parts[name] = tuple(tuple(point) for point in parts[name])
-        parts["response"] = {
-            name: tuple((float(x), float(y)) for x, y in points) for name, points in parts["response"].items()
-        }
-        return cls(**parts, users=users, values=PerUser(names, values))
+        return cls(**plain, users=users, values=PerUser(names, values))
+
+
+def _fields_of(cls: type[Any], given: Mapping[str, Any], *, without: Collection[str]) -> dict[str, Any]:
+    """The fields of a record, but for some, from the plain JSON values that it was kept as.
+
+    Raises `KeyError` for one that is not there and `ValueError` for another type or schema.
+    """
+    if given["schema"] != SCHEMA:
+        raise ValueError("another schema")
+    return {
+        name: TypeAdapter(kind).validate_python(given[name])
+        for name, kind in get_type_hints(cls).items()
+        if name not in without
+    }
 
 
 def with_beside(protocol: Protocol) -> Protocol:
@@ -126,34 +145,20 @@ def with_beside(protocol: Protocol) -> Protocol:
     return replace(protocol, metrics=tuple(dict.fromkeys((*protocol.metrics, *BESIDE))))
 
 
-def costs_of(outcome: Ranked, *, before_mb: float = 0.0, peak_is_own: bool = False) -> Costs:
-    """What an outcome took, measured when it is there; nothing was searched."""
-    runs, n_users = len(outcome.evaluations), len(outcome.evaluations[0].ranking.users)
-    timings = outcome.report.timings
-    return Costs(
-        fit_seconds=timings.fit_seconds / runs,
-        search_seconds=0.0,
-        milliseconds_a_user=1000 * timings.score_seconds / runs / n_users,
-        peak_mb=timings.peak_rss_mb,
-        before_mb=before_mb,
-        peak_is_own=peak_is_own,
-    )
-
-
-def result_of(outcome: Ranked, split: Split, metric: str, costs: Costs) -> Result:
+def result_of(
+    outcome: Ranked, split: Split, metric: str, *, before_mb: float = 0.0, peak_is_own: bool = False
+) -> Result:
     """Measure what an outcome's lists are next to accurate, and put all of it together; nothing was searched."""
     tables = [_measured(evaluation, split, metric) for evaluation in outcome.evaluations]
-    first = outcome.evaluations[0]
-    rows = split.held_out.users.positions_or_missing(first.ranking.users)
-    held_out = split.held_out.take_users(rows)
+    ranking, timings, runs = outcome.evaluations[0].ranking, outcome.report.timings, len(tables)
+    held_out = split.held_out.take_users(split.held_out.users.positions_or_missing(ranking.users))
     name, cutoff = parse_metric(metric)
-    longest = first.ranking.k
-    curve = per_user(first.ranking.positions, held_out.matrix, [name], range(1, longest + 1)).values.mean(
-        axis=0
-    )
-    names = [entry.name for entry in first.measurements]
+    curve = per_user(ranking.positions, held_out.matrix, [name], range(1, ranking.k + 1)).values.mean(axis=0)
+    by_seed = {
+        one.name: tuple(evaluation[one.name].value for evaluation in outcome.evaluations)
+        for one in outcome.evaluations[0].measurements
+    }
     degrees = split.train.item_degrees
-    shown = exposure(first.ranking.positions, len(degrees), cutoff)
     return Result(
         name=outcome.recipe.name,
         base=described(outcome.recipe.model),
@@ -161,18 +166,25 @@ def result_of(outcome: Ranked, split: Split, metric: str, costs: Costs) -> Resul
         search={},
         budget={},
         seeds=outcome.report.provenance.seeds,
-        by_seed={one: tuple(evaluation[one].value for evaluation in outcome.evaluations) for one in names},
+        by_seed=by_seed,
         totals={
-            one: float(np.mean([evaluation[one].value for evaluation in outcome.evaluations]))
-            for one in names
+            one: float(np.mean(values))
+            for one, values in by_seed.items()
             if one.partition("@")[0] in LIST_METRICS
         },
-        costs=costs,
+        costs=Costs(
+            fit_seconds=timings.fit_seconds / runs,
+            search_seconds=0.0,
+            milliseconds_a_user=1000 * timings.score_seconds / runs / len(ranking.users),
+            peak_mb=timings.peak_rss_mb,
+            before_mb=before_mb,
+            peak_is_own=peak_is_own,
+        ),
         items=items_fingerprint(split.train),
-        users=first.ranking.users,
+        users=ranking.users,
         values=PerUser(tables[0].names, np.mean([table.values for table in tables], axis=0)),
         curve=tuple((float(k), float(value)) for k, value in enumerate(curve, start=1)),
-        exposure=concentration(shown, np.argsort(-degrees, kind="stable")),
+        exposure=concentration(exposure(ranking.positions, len(degrees), cutoff), degrees),
         response=filter_response(outcome.recipe.model),
         notes=tuple(outcome.report.notes),
         own_notes=tuple(outcome.report.notes),
@@ -205,3 +217,273 @@ def _measured(evaluation: Evaluation, split: Split, metric: str) -> PerUser:
     return PerUser(
         (*known.names, *more), np.concatenate([known.values, np.stack(list(more.values()), axis=1)], axis=1)
     )
+
+
+# ---------------------------------------------------------------------------------------------- side by side
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found; models are in the order of the metric, the best first."""
+
+    metric: str
+    protocol: str
+    """``paper`` or ``strict``."""
+    names: tuple[str, ...]
+    """What the protocol measures for each user."""
+    results: tuple[Result, ...]
+    figures: Mapping[str, Mapping[str, Measurement]]
+    """Model → measure → its mean over users."""
+    differences: tuple[Difference, ...]
+    """All pairs, as places in `results`."""
+    groups: Mapping[str, Mapping[str, Measurement]]
+    """Group of users or items → model → the metric there (recall for groups of items)."""
+    popularity: tuple[tuple[float, float], ...]
+    """(share of the catalogue, share of train interactions), most popular first."""
+    size: Mapping[str, int]
+    """``users``, ``items``, ``interactions`` of train; ``counted`` users."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Model → why it did not get through."""
+    notes: tuple[str, ...] = ()
+    ground: str = ""
+    """The recipe whose data, split and protocol were used."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    budget: str = ""
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Result:
+        """The result of a model. Raises `DataError` where there is none."""
+        known = {result.name: result for result in self.results}
+        DataError.unless(
+            name in known, f"Only models that got through can be read; {name!r} did not. See `failures`."
+        )
+        return known[name]
+
+    def between(self, one: str, other: str) -> Difference:
+        """The difference of two models, in whichever order it was taken."""
+        pair = {place for place, result in enumerate(self.results) if result.name in (one, other)}
+        return next(entry for entry in self.differences if {entry.one, entry.other} == pair)
+
+    def level_with(self, name: str) -> list[str]:
+        """The models after this one whose distance from it chance alone could explain."""
+        return [
+            self.results[entry.other].name
+            for entry in self.differences
+            if self.results[entry.one].name == name and not entry.differs
+        ]
+
+    def verdict(self) -> str:
+        """What wins, in a sentence or two."""
+        best = self.results[0].name
+        first = self.figures[best][self.metric]
+        low, high = first.interval
+        said = f"{best} is first with {self.metric} {first.value:.4f} ({low:.4f} to {high:.4f})."
+        if len(self.results) == 1:
+            return said
+        level = self.level_with(best)
+        if not level:
+            return f"{said} It differs from every other model."
+        listed = " and ".join(filter(None, (", ".join(level[:-1]), level[-1])))
+        return f"{said} Chance alone could explain its lead over {listed}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; values of single users are left out."""
+        return {
+            "schema": SCHEMA,
+            "metric": self.metric,
+            "names": list(self.names),
+            "protocol": self.protocol,
+            "ground": self.ground,
+            "data": dict(self.data),
+            "size": dict(self.size),
+            "budget": self.budget,
+            "verdict": self.verdict(),
+            "models": [
+                {
+                    **result.to_dict(),
+                    "figures": _plain(self.figures[result.name]),
+                }
+                for result in self.results
+            ],
+            "differences": [
+                {
+                    **asdict(entry),
+                    "one": self.results[entry.one].name,
+                    "other": self.results[entry.other].name,
+                    "differs": entry.differs,
+                }
+                for entry in self.differences
+            ],
+            "groups": {group: _plain(models) for group, models in self.groups.items()},
+            "popularity": [list(point) for point in self.popularity],
+            "failures": dict(self.failures),
+            "notes": list(self.notes),
+            "versions": dict(self.versions),
+            "machine": dict(self.machine),
+        }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Comparison:
+        """The comparison that `to_dict` gave these values for; those of single users are not in it any more.
+
+        Raises `ArtifactError` for values of another form.
+        """
+        try:
+            models = given["models"]
+            places = {model["name"]: place for place, model in enumerate(models)}
+            return cls(
+                **_fields_of(cls, given, without=("results", "figures", "differences", "groups")),
+                results=tuple(
+                    Result.from_dict(model, Vocabulary.range(0), np.empty((0, len(model["measures"]))))
+                    for model in models
+                ),
+                figures={
+                    model["name"]: {
+                        measure: Measurement(name=measure, **values)
+                        for measure, values in model["figures"].items()
+                    }
+                    for model in models
+                },
+                differences=tuple(
+                    TypeAdapter(Difference).validate_python(
+                        {**pair, "one": places[pair["one"]], "other": places[pair["other"]]}
+                    )
+                    for pair in given["differences"]
+                ),
+                groups={
+                    group: {model: Measurement(name=group, **values) for model, values in members.items()}
+                    for group, members in given["groups"].items()
+                },
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, DataError) as problem:
+            raise ArtifactError(
+                f"The figures of a comparison must be those that this version writes; {problem}. Compute them anew."
+            ) from None
+
+    def to_json(self) -> str:
+        """`to_dict` as strict JSON."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def summarise(
+    results: Sequence[Result],
+    split: Split,
+    metric: str,
+    *,
+    protocol: Protocol,
+    failures: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Put results side by side. Raises `VocabularyMismatch` for models with other items or other users than the split's."""
+    DataError.unless(results, "There must be a model to show; there is none. Compare at least one.")
+    items = items_fingerprint(split.train)
+    users = results[0].users
+    for result in results:
+        VocabularyMismatch.unless(
+            result.items == items,
+            f"Models are compared over the same items; those of {result.name} are others than the split's. Compute it "
+            "anew on this split.",
+        )
+        VocabularyMismatch.unless(
+            result.users == users,
+            f"Models are compared over the same users; {result.name} was measured on others than {results[0].name}. "
+            "Measure both under one protocol.",
+        )
+    ordered = sorted(results, key=lambda result: (-float(result.values[metric].mean()), result.name))
+    random = streams(seed, "differences", "intervals")
+    by_measure = {
+        measure: _measurements(ordered, measure, random["intervals"]) for measure in ordered[0].values.names
+    }
+    _, k = parse_metric(metric)
+    groups = {
+        label: _measurements(ordered, metric, random["intervals"], members)
+        for label, members in _user_groups(split, users).items()
+    }
+    groups |= {name: by_measure[f"{name}@{k}"] for name in (HEAD_RECALL, TAIL_RECALL)}
+    degrees = split.train.item_degrees
+    return Comparison(
+        metric=metric,
+        protocol=protocol.kind,
+        names=tuple(name for name in protocol.names if name in by_measure),
+        results=tuple(ordered),
+        figures={
+            result.name: {measure: models[result.name] for measure, models in by_measure.items() if models}
+            for result in ordered
+        },
+        differences=tuple(
+            differences(
+                np.stack([result.values[metric] for result in ordered], axis=1), rng=random["differences"]
+            )
+        ),
+        groups={label: models for label, models in groups.items() if len(models) == len(ordered)},
+        popularity=concentration(degrees, degrees),
+        size={
+            "users": split.train.n_users,
+            "items": split.train.n_items,
+            "interactions": split.train.n_interactions,
+            "counted": len(users),
+        },
+        failures=dict(failures or {}),
+        # Those of single models stay with them.
+        notes=tuple(note for note in ordered[0].notes if all(note in result.notes for result in ordered)),
+    )
+
+
+def winner(found: Comparison, ground: Recipe) -> Recipe:
+    """The best model with the settings chosen for it, as a recipe on the ground of the comparison.
+
+    Running it does not search again.
+    """
+    best = found.results[0]
+    plain = dict(best.chosen)
+    model = spec_from_dict(recommender_spec(str(plain.pop("kind"))), plain)
+    return replace(
+        ground.without_numbers().with_model(model),
+        name="winner",
+        title=f"{best.name}, first of {len(found.results)} by {found.metric}",
+        search=replace(ground.search, trials=1),
+    )
+
+
+def _measurements(
+    results: Sequence[Result],
+    measure: str,
+    rng: np.random.Generator,
+    members: NDArray[np.bool_] | None = None,
+) -> dict[str, Measurement]:
+    """Each model's mean of a measure over the users (of a group) that have a value of it for all models."""
+    table = np.stack([result.values[measure] for result in results], axis=1)
+    kept = np.isfinite(table).all(axis=1) & (True if members is None else members)
+    if not kept.any():
+        return {}
+    table = table[kept]
+    low, high = bootstrap_interval(table, resamples=RESAMPLES, rng=rng)
+    return {
+        result.name: Measurement(name=measure, value=mean, low=bottom, high=top, n_users=len(table))
+        for result, mean, bottom, top in zip(results, table.mean(axis=0), low, high, strict=True)
+    }
+
+
+def _plain(entries: Mapping[str, Measurement]) -> dict[str, dict[str, float | None]]:
+    """Measurements by what tells them apart, without their names."""
+    return {
+        name: {"value": entry.value, "low": entry.low, "high": entry.high, "n_users": entry.n_users}
+        for name, entry in entries.items()
+    }
+
+
+def _user_groups(split: Split, users: Any) -> dict[str, NDArray[np.bool_]]:
+    """Thirds of the users by how many items they are shown with; users of one size stay together."""
+    degrees = split.histories.user_degrees[split.histories.users.positions_or_missing(users)]
+    first, second = np.quantile(degrees, [1 / 3, 2 / 3], method="higher")
+    parts = {
+        "few": degrees <= first,
+        "some": (degrees > first) & (degrees <= second),
+        "many": degrees > second,
+    }
+    return {
+        f"users with {word} interactions ({degrees[members].min():,}–{degrees[members].max():,})": members
+        for word, members in parts.items()
+        if members.any()
+    }

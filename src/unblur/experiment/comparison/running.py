@@ -1,6 +1,7 @@
 """The comparison itself: every model tuned with the same budget on validation data, then fitted and tested once.
 
-Its folder keeps each model as it ends, and is whole whenever the comparison is killed.
+Models are named by recipe or by kind, and meet on the data and under the protocol of one recipe. The folder of a
+comparison keeps each model as it ends, and is whole whenever the comparison is killed.
 """
 
 from __future__ import annotations
@@ -9,33 +10,148 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from unblur.data.files import replacing, write_parquet
+from unblur.data.splits import Files
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import ArtifactError, CapabilityError, DataError, RecipeError, UnblurError, some
-from unblur.experiment.comparison.entries import Entry, Lineup
-from unblur.experiment.comparison.results import Result, costs_of, result_of, with_beside
-from unblur.experiment.comparison.summary import Comparison, summarise
-from unblur.experiment.measuring import measure
+from unblur.errors import ArtifactError, RecipeError, UnblurError, nearest, some
+from unblur.experiment.comparison.results import Comparison, Result, result_of, summarise, with_beside
 from unblur.experiment.provenance import forget_peak_rss, machine, rss_mb, versions
-from unblur.experiment.ranking import PreparedSplit, prepare
+from unblur.experiment.ranking import PreparedSplit, RankingTask, prepare, ranking_task
+from unblur.experiment.recipe.library import load_recipe, shipped
+from unblur.experiment.recipe.parts import Protocol
+from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import described
+from unblur.experiment.running import measure
 from unblur.experiment.searching import metric_of, searched, space_for
-from unblur.experiment.training_log import TrainingLog
+from unblur.experiment.task import TrainingLog
 from unblur.progress import Progress, ProgressEvent, Run, silent
+from unblur.recommender import RecommenderSpec
+from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.spec import spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
+VARIANTS = {"gf-cf": ("bspm", {"sharpen": None})}
+"""Models that are another kind with some of it left out."""
+OWN_PROTOCOL = Protocol(cutoffs=(10, 20), metrics=("recall", "ndcg"))
+"""What is measured where no recipe says it."""
 IDENTITY = "comparison.json"
-"""The file that says whose results these are."""
+"""The file of a folder that says whose results these are."""
+
+# ----------------------------------------------------------------------------------------------- what takes part
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that takes part."""
+
+    name: str
+    """What tables call it: the recipe's name, or the kind."""
+    model: RecommenderSpec
+    """The spec to begin with."""
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Models, and the recipe whose data, split and protocol serve all of them."""
+
+    ground: Recipe
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
+
+
+def line_up(
+    words: Sequence[str],
+    *,
+    recipe: str | None = None,
+    own_data: bool = False,
+    protocol: Literal["paper", "strict"] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Lineup:
+    """The models that `words` name: recipes (shipped or files) and kinds, each once.
+
+    Data, split and protocol are those of `recipe`, else of the first recipe among the words; the data may be the
+    caller's own. `settings` (dotted paths, see `Recipe.changed`) change that ground, not the models. Raises
+    `RecipeError` for a word that is neither, for one given twice, for too few models, and, where no `recipe` is
+    named, for recipes of different data.
+    """
+    found = [_read(word) for word in words]
+    named = [entry for entry in found if isinstance(entry, Recipe)]
+    if recipe is not None:
+        ground = load_recipe(recipe)
+    elif named:
+        ground = named[0]
+        if not own_data:
+            _check_alike(ground, named)
+    elif own_data:
+        unused = recommender_spec("popularity")()
+        ground = Recipe(name="comparison", task=RankingTask(model=unused, protocol=OWN_PROTOCOL))
+    else:
+        raise RecipeError(
+            "Models are compared on data; none are named. Give --data PATH, --recipe RECIPE, or a recipe as a model."
+        )
+    for path in settings or {}:
+        RecipeError.unless(
+            path.partition(".")[0] != "model",
+            f"Settings change data, split and protocol of a comparison; saw {path}. Write a recipe file for a "
+            "model with other settings.",
+        )
+    ground = ground.changed(settings or {}).without_numbers()
+    if protocol is not None:
+        ground = ground.with_protocol(replace(ground.protocol, kind=protocol))
+    entries = tuple(
+        Entry(entry.name, _task(entry).model) if isinstance(entry, Recipe) else entry for entry in found
+    )
+    names = [entry.name for entry in entries]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    RecipeError.unless(
+        entries and not twice,
+        f"There must be at least one model, and each must be named once; twice: {', '.join(twice) or 'none'}.",
+    )
+    on = (ground.data, _task(ground).split)
+    foreign = [one.name for one in named if (one.data, _task(one).split) != on]
+    taken = f"only the settings were taken of {', '.join(foreign)}; data and split are those of {ground.name}"
+    return Lineup(ground, entries, (taken,) if foreign and not own_data else ())
+
+
+def _read(word: str) -> Recipe | Entry:
+    if word in RECOMMENDERS or word in VARIANTS:
+        kind, values = VARIANTS.get(word, (word, {}))
+        return Entry(word, recommender_spec(kind)(**values))
+    if word in shipped() or word.endswith(".toml") or Path(word).is_file():
+        return load_recipe(word)
+    known = (*RECOMMENDERS, *VARIANTS, *shipped())
+    raise RecipeError(
+        f"A model must be a recipe or one of the kinds {', '.join((*RECOMMENDERS, *VARIANTS))}; saw {word!r}.{nearest(word, known)}"
+    )
+
+
+def _task(recipe: Recipe) -> RankingTask:
+    return ranking_task(recipe, "Comparisons are of recommenders.")
+
+
+def _check_alike(ground: Recipe, named: Sequence[Recipe]) -> None:
+    """Raise where recipes are not of the same data."""
+    for other in named:
+        alike = (other.data.name, other.data.k_core) == (ground.data.name, ground.data.k_core)
+        given = isinstance(_task(other).split, Files) and isinstance(_task(ground).split, Files)
+        RecipeError.unless(
+            alike and (given or _task(other).split == _task(ground).split),
+            f"Models are compared on the same data and items; {other.name} is of other data or another split than "
+            f"{ground.name}. Say whose data all are to use: --recipe {ground.name}.",
+        )
+
+
+# ----------------------------------------------------------------------------------------------- the folder
 
 
 @dataclass(frozen=True)
@@ -50,34 +166,27 @@ class Cache:
         Raises `ArtifactError` for the folder of another comparison, for one that is something else, and for one that
         cannot be written.
         """
-        wanted = json.loads(json.dumps(dict(identity)))
+        wanted = json.loads(json.dumps(identity))
         place = self.folder / IDENTITY
-        try:
+        with _kept_at(place):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not place.is_file():
-                if any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
-                    raise ArtifactError(
-                        f"A comparison is kept in a new folder or in its own; {self.folder} holds something else. Give "
-                        "another path."
-                    )
-                self._write(IDENTITY, _text(wanted))
+                ArtifactError.unless(
+                    all(entry.name.startswith(".") for entry in self.folder.iterdir()),
+                    f"A comparison is kept in a new folder or in its own; {self.folder} holds something else. Give "
+                    "another path.",
+                )
+                self.write({IDENTITY: _text(wanted)})
             found = json.loads(place.read_text(encoding="utf-8"))
             for name in ("models", "trials"):
                 (self.folder / name).mkdir(exist_ok=True)
-        except (OSError, ValueError) as problem:
-            if isinstance(problem, ArtifactError):
-                raise
-            raise ArtifactError(
-                f"The folder of a comparison must be whole and one that can be written; {self.folder}: {problem}. "
-                "Give another path."
-            ) from None
         there = found if isinstance(found, dict) else {}
         differing = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
-        if differing:
-            raise ArtifactError(
-                f"Results are kept with those of the same comparison; in {self.folder} these differ: {some(differing)}. "
-                "Give the same data, protocol, budget and seeds, or another folder."
-            )
+        ArtifactError.unless(
+            not differing,
+            f"Results are kept with those of the same comparison; in {self.folder} these differ: {some(differing)}. "
+            "Give the same data, protocol, budget and seeds, or another folder.",
+        )
 
     def trials(self, entry: Entry, pruner: str = "none") -> Path:
         """Where the study of a model keeps its trials; those of another pruner are other trials."""
@@ -86,10 +195,10 @@ class Cache:
     def read(self, entry: Entry) -> Result | None:
         """The result of a model; `None` where there is none, or none that is whole."""
         place = self.folder / "models" / f"{slug(entry)}.json"
+        table = place.with_suffix(".parquet")
         try:
             given = json.loads(place.read_text(encoding="utf-8"))
-            table = place.with_suffix(".parquet")
-            if given.pop("table") != _checksum(table):
+            if given["table"] != _checksum(table):
                 return None
             frame = pl.read_parquet(table)
             values = frame.drop("user").to_numpy().astype(np.float64)
@@ -99,39 +208,35 @@ class Cache:
 
     def add(self, entry: Entry, result: Result) -> None:
         """Keep a result, whole or not at all."""
-        place = self.folder / "models" / f"{slug(entry)}.json"
+        table = self.folder / "models" / f"{slug(entry)}.parquet"
         columns = {name: result.values[name] for name in result.values.names}
-        frame = pl.DataFrame({"user": result.users.series, **columns})
-        try:
-            write_parquet(frame, place.with_suffix(".parquet"))
-            self._write(
-                f"models/{place.name}",
-                _text({**result.to_dict(), "table": _checksum(place.with_suffix(".parquet"))}),
-            )
-        except (OSError, DataError) as problem:
-            raise ArtifactError(
-                f"A finished model must be written; {place}: {problem}. Make room: the earlier ones are kept."
-            ) from None
+        with _kept_at(table):
+            write_parquet(pl.DataFrame({"user": result.users.series, **columns}), table)
+        self.write({f"models/{slug(entry)}.json": _text({**result.to_dict(), "table": _checksum(table)})})
 
     def write(self, texts: Mapping[str, str]) -> None:
         """Write text files at the top of the folder, each whole or not at all."""
         for name, text in texts.items():
-            self._write(name, text)
-
-    def _write(self, name: str, text: str) -> None:
-        try:
-            with replacing(self.folder / name) as stream:
+            with _kept_at(self.folder / name), replacing(self.folder / name) as stream:
                 stream.write(text.encode())
-        except (OSError, DataError) as problem:
-            raise ArtifactError(
-                f"The folder of a comparison must be one that can be written; {self.folder / name}: {problem}. Make "
-                "room: what is there already is kept."
-            ) from None
+
+
+@contextmanager
+def _kept_at(place: Path) -> Iterator[None]:
+    """Raise `ArtifactError` where what is inside cannot read or write a file of a comparison."""
+    try:
+        yield
+    except (OSError, ValueError) as problem:
+        raise ArtifactError(
+            f"The folder of a comparison must be whole and one that can be written; {place}: {problem}. Make room, or "
+            "give another path: what is there already is kept."
+        ) from None
 
 
 def slug(entry: Entry) -> str:
     """A file name for a model: its name, and a checksum of its settings."""
-    digest = hashlib.sha256(json.dumps([entry.name, entry.to_dict()], sort_keys=True).encode()).hexdigest()
+    settings = json.dumps([entry.name, described(entry.model)], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', entry.name).strip('.') or 'model'}-{digest[:10]}"
 
 
@@ -143,7 +248,10 @@ def _checksum(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-Spaces = Mapping[str, Mapping[str, Sequence[Any]]]
+# ---------------------------------------------------------------------------------------------- the comparison
+
+Spaces: TypeAlias = Mapping[str, Mapping[str, Sequence[Any]]]
+"""Values to try, by kind and path."""
 
 
 def compare(
@@ -151,7 +259,7 @@ def compare(
     *,
     data: str | Path | None = None,
     search: Search | None = None,
-    spaces: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
+    spaces: Spaces | None = None,
     seeds: int = 1,
     device: str = "cpu",
     out: str | Path | None = None,
@@ -172,47 +280,44 @@ def compare(
     the metric is not computed, and `ArtifactError` where `out` is the folder of another comparison.
     """
     start = time.perf_counter()
-    if seeds < 1:
-        raise RecipeError(f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
-    ground = lineup.ground
+    RecipeError.unless(seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
+    ground, spaces = lineup.ground, spaces or {}
     if search is None:
-        asks = ground.protocol.kind == "strict"
-        search = ground.search if asks else replace(ground.search, trials=1)
+        strict = ground.protocol.kind == "strict"
+        search = ground.search if strict else replace(ground.search, trials=1)
     metric = metric_of(ground.protocol, search.metric, measured=True)
     prepared = prepare(ground, data=data, progress=progress)
     cache = None if out is None else Cache(Path(out))
     if cache is not None:
-        cache.open(_identity(prepared, metric, search, spaces or {}, seeds))
-    comparing = _Comparing(prepared, metric, search, spaces or {}, seeds, device, cache)
+        cache.open(_identity(prepared, metric, search, spaces, seeds))
+    comparing = _Comparing(prepared, metric, search, spaces, seeds, device, cache)
     results: list[Result] = []
     failures: dict[str, str] = {}
     own_seconds, kept = 0.0, 0
     for place, entry in enumerate(lineup.entries):
         progress(ProgressEvent("models", place, len(lineup.entries)))
-        found = None if cache is None else cache.read(entry)
-        if found is not None and dict(found.budget) == comparing.budget:
-            results.append(found)
+        earlier = None if cache is None else cache.read(entry)
+        if earlier is not None and dict(earlier.budget) == budget_of(search):
+            results.append(earlier)
             kept += 1
             continue
-        watch = _Watch(progress)
+        log = TrainingLog(progress)
         try:
-            result = comparing.result(entry, found, watch)
+            result = comparing.result(entry, earlier, log)
         except Exception as problem:  # whatever a model does, the others go on
-            if problem is watch.raised:
+            if problem is log.raised:
                 raise
             failures[entry.name] = _reason(problem)
             continue
         if cache is not None:
             cache.add(entry, result)
         results.append(result)
-        own_seconds += _own_seconds(result, found)
+        own_seconds += _own_seconds(result, earlier)
     progress(ProgressEvent("models", len(lineup.entries), len(lineup.entries)))
     if not results:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise RecipeError(f"Some model must get through; none did. {reasons}")
-    said = comparing.how if comparing.searches else "nothing was searched"
-    notes = [*lineup.notes, *prepared.notes, *([said] if said else [])]
-    made = summarise(
+    found = summarise(
         results,
         prepared.split,
         metric,
@@ -220,117 +325,93 @@ def compare(
         failures=failures,
         seed=prepared.recipe.seed,
     )
-    spent = time.perf_counter() - start
+    notes = [*lineup.notes, *prepared.notes]
+    if search.trials == 1:
+        notes.append("nothing was searched")
+    notes += [f"settings were judged on {result.search['how']}" for result in results if result.search]
     if kept < len(results):
         notes.append(
-            f"this call took {spent:.1f} s, of which the models' own work {own_seconds:.1f} s"
+            f"this call took {time.perf_counter() - start:.1f} s, of which the models' own work {own_seconds:.1f} s"
             + (f"; {kept} models were there from before" if kept else "")
         )
     return replace(
-        made,
+        found,
         ground=prepared.recipe.name,
         data=dict(prepared.fingerprints),
         budget=in_words(search),
-        notes=tuple(dict.fromkeys((*notes, *made.notes))),
+        notes=tuple(dict.fromkeys((*notes, *found.notes))),
         versions=versions(),
         machine=machine(device),
     )
 
 
+@dataclass(frozen=True)
 class _Comparing:
     """What all models of a comparison share."""
 
-    def __init__(
-        self,
-        prepared: PreparedSplit,
-        metric: str,
-        search: Search,
-        spaces: Spaces,
-        seeds: int,
-        device: str,
-        cache: Cache | None,
-    ) -> None:
-        self.prepared, self.metric, self.search, self.spaces = prepared, metric, search, spaces
-        self.seeds, self.device, self.cache = seeds, device, cache
-        self.searches = search.trials > 1
-        self.budget = budget_of(search)
-        self.how = ""
-        """Which validation data settings were judged on, once one was."""
+    prepared: PreparedSplit
+    metric: str
+    search: Search
+    spaces: Spaces
+    seeds: int
+    device: str
+    cache: Cache | None
 
-    def result(self, entry: Entry, earlier: Result | None, watch: _Watch) -> Result:
+    def result(self, entry: Entry, earlier: Result | None, log: TrainingLog) -> Result:
         """One model from search to measurement; `earlier` is its result with another budget."""
-        prepared = self.prepared.with_model(entry.model)
-        found, notes = self._searched(entry, prepared, watch)
+        prepared, kind = self.prepared.with_model(entry.model), entry.model.kind
+        space = () if self.search.trials == 1 else space_for(prepared, self.spaces.get(kind))
         search: dict[str, Any] = {}
-        if found is not None:
-            prepared, search = prepared.with_model(found.spec), searched_in_words(found)
-        seconds = float(search.get("seconds", 0.0))
-        if earlier is not None and earlier.chosen == described(prepared.recipe.model):
-            return replace(
-                earlier,
-                search=search,
-                budget=self.budget,
-                costs=replace(earlier.costs, search_seconds=seconds),
-                notes=tuple(dict.fromkeys((*notes, *earlier.own_notes))),
-            )
+        notes: tuple[str, ...] = ()
+        if space:
+            store = None if self.cache is None else self.cache.trials(entry, self.search.pruner)
+            study = searched(prepared, Run(self.device, log), self.search, space=space, store=store)
+            prepared = prepared.with_model(study.spec)
+            search, notes = searched_in_words(study), study.notes()
+        elif self.search.trials > 1:
+            notes = (f"{kind} has no hyper-parameters to search",)
+        tested = earlier
+        if tested is None or tested.chosen != described(prepared.recipe.model):
+            tested = self._tested(entry, prepared, log)
+        return replace(
+            tested,
+            base=described(entry.model),
+            search=search,
+            budget=budget_of(self.search),
+            costs=replace(tested.costs, search_seconds=search.get("seconds", 0.0)),
+            notes=tuple(dict.fromkeys((*notes, *tested.own_notes))),
+        )
+
+    def _tested(self, entry: Entry, prepared: PreparedSplit, log: TrainingLog) -> Result:
+        """Fit the chosen setting and measure it."""
         ground = prepared.recipe.without_numbers()
         # Intervals are made for all models together later.
         protocol = replace(with_beside(ground.protocol), resamples=0)
-        tested = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
+        ready = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
         before, own = rss_mb(), forget_peak_rss()
         outcome = measure(
-            tested, chosen=tested.recipe.model, seeds=self.seeds, device=self.device, progress=watch
+            ready, chosen=ready.recipe.model, seeds=self.seeds, device=self.device, progress=log
         )
-        costs = costs_of(outcome, before_mb=before, peak_is_own=own)
-        made = result_of(outcome, prepared.split, self.metric, replace(costs, search_seconds=seconds))
-        return replace(
-            made,
-            base=entry.to_dict(),
-            search=search,
-            budget=self.budget,
-            training=tuple(watch.epochs),
-            notes=tuple(dict.fromkeys((*notes, *made.notes))),
-        )
-
-    def _searched(
-        self, entry: Entry, prepared: PreparedSplit, watch: _Watch
-    ) -> tuple[Study[Any] | None, tuple[str, ...]]:
-        """The study of a model, if there is anything to choose, and notes on it."""
-        if not self.searches:
-            return None, ()
-        kind = entry.model.kind
-        space = space_for(prepared, self.spaces.get(kind))
-        if not space:
-            return None, (f"{kind} has no hyper-parameters to search",)
-        found = searched(
-            prepared,
-            Run(self.device, watch),
-            self.search,
-            space=space,
-            store=None if self.cache is None else self.cache.trials(entry, self.search.pruner),
-        )
-        self.how = f"settings were judged on {found.how}"
-        return found, found.notes()
+        result = result_of(outcome, prepared.split, self.metric, before_mb=before, peak_is_own=own)
+        return replace(result, training=tuple(log.epochs))
 
 
 def _identity(
     prepared: PreparedSplit, metric: str, search: Search, spaces: Spaces, seeds: int
 ) -> dict[str, Any]:
     """Plain values that two calls must agree in to share results. What a search may cost is not among them."""
-    recipe, split = prepared.recipe, prepared.split
-    how = spec_to_dict(search)
-    for name in ("metric", "trials", "seconds", "pruner"):
-        del how[name]
+    recipe, split, facts = prepared.recipe, prepared.split, prepared.recipe.task.facts()
+    cost = ("metric", "trials", "seconds", "pruner")
     return {
         "schema": 3,
         "data": dict(prepared.fingerprints),
-        "split": recipe.task.facts()["split"],
+        "split": facts["split"],
         "train": split.train.fingerprint(),
         "histories": split.histories.fingerprint(),
         "held_out": split.held_out.fingerprint(),
-        "protocol": described(recipe.protocol),
+        "protocol": facts["protocol"],
         "metric": metric,
-        "search": how,
+        "search": {name: value for name, value in spec_to_dict(search).items() if name not in cost},
         "spaces": {
             kind: {path: list(values) for path, values in space.items()} for kind, space in spaces.items()
         },
@@ -339,11 +420,11 @@ def _identity(
     }
 
 
-def budget_of(search: Search) -> dict[str, float | str]:
+def budget_of(search: Search) -> dict[str, int | float | str]:
     """What the search of each model may cost, as results keep it: 0 where there is no limit, or no search."""
+    pruner = {} if search.pruner == "none" else {"pruner": search.pruner}
     trials = search.trials if search.trials > 1 else 0
-    budget: dict[str, float | str] = {"trials": trials, "seconds": float(search.seconds or 0.0)}
-    return budget if search.pruner == "none" else {**budget, "pruner": search.pruner}
+    return {"trials": trials, "seconds": float(search.seconds or 0.0), **pruner}
 
 
 def searched_in_words(found: Study[Any]) -> dict[str, Any]:
@@ -371,33 +452,14 @@ def in_words(search: Search) -> str:
 
 def _own_seconds(result: Result, earlier: Result | None) -> float:
     """What a model itself took in this call."""
-    costs, runs = result.costs, len(result.seeds)
-    spent = costs.search_seconds - (0.0 if earlier is None else earlier.costs.search_seconds)
-    if earlier is not None and result.values is earlier.values:
-        return max(0.0, spent)
-    each = costs.fit_seconds + costs.milliseconds_a_user / 1000 * len(result.users)
-    return max(0.0, spent) + each * runs
+    costs = result.costs
+    seconds = max(0.0, costs.search_seconds - (0.0 if earlier is None else earlier.costs.search_seconds))
+    if earlier is None or result.values is not earlier.values:
+        each = costs.fit_seconds + costs.milliseconds_a_user / 1000 * len(result.users)
+        seconds += each * len(result.seeds)
+    return seconds
 
 
 def _reason(problem: Exception) -> str:
     text = " ".join(str(problem).split())
-    return (
-        text
-        if isinstance(problem, UnblurError | CapabilityError) and text
-        else f"{type(problem).__name__}: {text}"
-    )
-
-
-class _Watch(TrainingLog):
-    """A log that remembers what the observer behind it raised."""
-
-    def __init__(self, progress: Progress) -> None:
-        super().__init__(progress)
-        self.raised: BaseException | None = None
-
-    def __call__(self, event: ProgressEvent, /) -> None:
-        try:
-            super().__call__(event)
-        except BaseException as problem:
-            self.raised = problem
-            raise
+    return text if isinstance(problem, UnblurError) and text else f"{type(problem).__name__}: {text}"

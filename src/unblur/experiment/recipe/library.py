@@ -11,13 +11,15 @@ from pathlib import Path
 from unblur.errors import RecipeError, nearest
 from unblur.experiment.recipe.schema import Recipe
 
+_ROOT: Traversable = resources.files("unblur") / "recipes"
+
 
 @cache
 def shipped() -> tuple[str, ...]:
     """The names of the recipes that come with the package, ``family/data``, in order."""
     return tuple(
         f"{family.name}/{file.name.removesuffix('.toml')}"
-        for family in sorted(_root().iterdir(), key=lambda entry: entry.name)
+        for family in sorted(_ROOT.iterdir(), key=lambda entry: entry.name)
         if family.is_dir()
         for file in sorted(family.iterdir(), key=lambda entry: entry.name)
         if file.name.endswith(".toml")
@@ -32,7 +34,7 @@ def load_recipe(name: str | Path) -> Recipe:
     """
     text = str(name)
     if text in shipped():
-        return _read(_root() / f"{text}.toml", text)
+        return _read(_ROOT / f"{text}.toml", text)
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         return _read(path, path.stem)
@@ -73,7 +75,3 @@ def _read(source: Traversable | Path, name: str) -> Recipe:
         return Recipe.from_toml(text, name=name)
     except RecipeError as problem:
         raise RecipeError(f"{name}: {problem}") from None
-
-
-def _root() -> Traversable:
-    return resources.files("unblur") / "recipes"

@@ -26,11 +26,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     path, equals, given = text.partition("=")
     path, given = path.strip(), given.strip()
-    if not equals or not given or not all(path.split(".")):
-        raise RecipeError(
-            f"A setting must have the form path=value, such as model.low_pass.rank=64; saw {text!r}. "
-            "Write it so."
-        )
+    RecipeError.unless(
+        equals and given and all(path.split(".")),
+        f"A setting must have the form path=value, such as model.low_pass.rank=64; saw {text!r}. "
+        "Write it so.",
+    )
     return path, _value(given)
 
 
@@ -39,8 +39,9 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for text in texts:
         path, value = parse_setting(text)
-        if path in settings:
-            raise RecipeError(f"Each path must be set once; {path} is set twice. Keep one of the two.")
+        RecipeError.unless(
+            path not in settings, f"Each path must be set once; {path} is set twice. Keep one of the two."
+        )
         settings[path] = value
     return settings
 
@@ -50,9 +51,9 @@ def _value(text: str) -> Any:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    value = parsed.get("value")
-    plain = isinstance(value, bool | int | float | str | list | dict)
-    return value if plain and len(parsed) == 1 else text
+    # A date is no value of a recipe, and a text with a line break may hold another key.
+    plain = list(parsed) == ["value"] and isinstance(parsed["value"], int | float | str | list | dict)
+    return parsed["value"] if plain else text
 
 
 SCHEMA = 1
@@ -89,11 +90,11 @@ class Recipe:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise RecipeError(f"seed must be a whole number, not negative; saw {self.seed!r}. Write one.")
-        if self.data.k_core is not None and self.model.private:
-            raise RecipeError(
-                "Under differential privacy users may not decide who else is learned from, which a k-core lets them; saw "
-                "data.k_core beside a budget. Leave it out."
-            )
+        RecipeError.unless(
+            self.data.k_core is None or not self.model.private,
+            "Under differential privacy users may not decide who else is learned from, which a k-core lets them; saw "
+            "data.k_core beside a budget. Leave it out.",
+        )
         for name in self.expected:
             if name not in self.measured:
                 raise RecipeError(
@@ -147,20 +148,19 @@ class Recipe:
                     f"{entry} is not a part of a recipe.{nearest(entry, known)} Parts: {', '.join(known)}."
                 )
         schema = values.get("schema", SCHEMA)
-        if schema != SCHEMA or isinstance(schema, bool):
-            raise RecipeError(
-                f"A recipe must be of schema {SCHEMA}; saw {schema!r}. Read it with the version that "
-                "wrote it."
-            )
+        RecipeError.unless(
+            schema == SCHEMA and not isinstance(schema, bool),
+            f"A recipe must be of schema {SCHEMA}; saw {schema!r}. Read it with the version that wrote it.",
+        )
         tables = {section: _table(values, section) for section in known if section not in _PLAIN}
         kind = tables["model"].get("kind")
         task = next((task for task in every if kind in task.kinds), every[0])
         for section in sections:
-            if tables[section] and section not in task.sections:
-                raise RecipeError(
-                    f"[{section}] {task.purpose}; saw {section} beside {kind}. Its sections are "
-                    f"{', '.join(task.sections)}: leave this one out, or name another kind of model."
-                )
+            RecipeError.unless(
+                section in task.sections or not tables[section],
+                f"[{section}] {task.purpose}; saw {section} beside {kind}. Its sections are "
+                f"{', '.join(task.sections)}: leave this one out, or name another kind of model.",
+            )
         return cls(
             name=_text(values, "name", name),
             title=_text(values, "title", ""),
@@ -249,12 +249,14 @@ class Recipe:
         head, _, rest = path.partition(".")
         if (head in self.sections and rest) or path in ("seed", "name", "title"):
             return
-        if head in self.sections:
-            raise RecipeError(f"{head} is a whole section; set one value in it, such as {head}.NAME=VALUE.")
-        if head in ("schema", *_NUMBERS):
-            raise RecipeError(
-                f"{head} states facts and cannot be set. Write a recipe of your own to state others."
-            )
+        RecipeError.unless(
+            head not in self.sections,
+            f"{head} is a whole section; set one value in it, such as {head}.NAME=VALUE.",
+        )
+        RecipeError.unless(
+            head not in ("schema", *_NUMBERS),
+            f"{head} states facts and cannot be set. Write a recipe of your own to state others.",
+        )
         tables = {**self.to_dict(), "search": plain(self.search)}
         named = {section: tables[section] for section in self.sections}
         inside = [f"{section}.{path}" for section, table in named.items() if head in table]

@@ -33,15 +33,15 @@ def read_kind(
 ) -> _S:
     """A spec from a table that names its kind; `known` gives the class of a kind, or raises `SpecError`."""
     kind = table.get("kind", default)
-    if not kind:
-        raise RecipeError(
-            f'[{section}] The kind of the {section} must be given, such as kind = "bspm"; it is not there.'
-        )
+    RecipeError.unless(
+        kind, f'[{section}] The kind of the {section} must be given, such as kind = "bspm"; it is not there.'
+    )
     try:
-        cls = known(str(kind))
+        return read_spec(
+            known(str(kind)), {name: value for name, value in table.items() if name != "kind"}, section
+        )
     except SpecError as problem:
         raise RecipeError(f"[{section}] {problem}") from None
-    return read_spec(cls, {name: value for name, value in table.items() if name != "kind"}, section)
 
 
 def _decoded(cls: Any, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,9 +64,20 @@ def _decoded(cls: Any, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """A spec's table: `None` is left out where it is the default, and ``"off"`` elsewhere; so is an empty
-    table."""
-    return _encoded(value, spec_to_dict(value))
+    """A spec's table, its kind first if it has one.
+
+    `None` is left out where it is the default, and ``"off"`` elsewhere; so is an empty table.
+    """
+    return _with_kind(value, _encoded(value, spec_to_dict(value)))
+
+
+def described(value: Any) -> dict[str, Any]:
+    """All plain values of a spec, its kind first if it has one."""
+    return _with_kind(value, spec_to_dict(value))
+
+
+def _with_kind(value: Any, table: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": value.kind, **table} if hasattr(value, "kind") else table
 
 
 def _encoded(value: Any, table: dict[str, Any]) -> dict[str, Any]:
@@ -85,16 +96,6 @@ def _encoded(value: Any, table: dict[str, Any]) -> dict[str, Any]:
         else:
             encoded[entry.name] = plain
     return encoded
-
-
-def tagged(value: Any) -> dict[str, Any]:
-    """A spec's table, its kind first."""
-    return {"kind": value.kind, **plain(value)}
-
-
-def described(value: Any) -> dict[str, Any]:
-    """All plain values of a spec, its kind first."""
-    return {"kind": value.kind, **spec_to_dict(value)}
 
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -123,13 +124,7 @@ def _key(name: str) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return repr(value)
-    if isinstance(value, str):
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return _text(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(entry) for entry in value) + "]"
@@ -142,6 +137,6 @@ def _value(value: Any) -> str:
     )
 
 
-def _text(text: str) -> str:
-    """A basic string: JSON's escapes are TOML's, but for DEL, which TOML wants escaped as well."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _text(value: str | float) -> str:
+    """A string, a boolean or a number as JSON has it, which is TOML but for DEL, which TOML wants escaped as well."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

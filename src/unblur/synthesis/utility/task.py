@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -20,10 +21,9 @@ from unblur.evaluation.report import Report
 from unblur.experiment.page import run_page
 from unblur.experiment.reading import OWN_DATA, read_parts
 from unblur.experiment.recipe.parts import Protocol
-from unblur.experiment.recipe.toml import described, plain, read_kind, read_spec, tagged
+from unblur.experiment.recipe.toml import described, read_kind, read_spec
 from unblur.experiment.searching import metric_of
-from unblur.experiment.task import Clock, Prepared, Summary, Task
-from unblur.experiment.training_log import Epoch
+from unblur.experiment.task import Clock, Epoch, Prepared, Summary, Task
 from unblur.fitted import FittedSpec
 from unblur.models.linear.ease import EASE
 from unblur.models.linear.factors import TruncatedSVD
@@ -31,7 +31,7 @@ from unblur.progress import Progress, Run, silent
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
 from unblur.registry import SYNTHESIZERS, recommender_spec, synthesizer_spec
-from unblur.spec import replace_field, spec_to_dict
+from unblur.spec import replace_field
 from unblur.synthesis.discretization import Discretization
 from unblur.synthesis.sdrm import SDRM, TrainedOnRows
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
@@ -65,7 +65,12 @@ class UtilityTask(Task):
     There is no split: `utility` says which users teach, stop and report.
     """
 
-    sections: ClassVar[tuple[str, ...]] = ("model", "downstream", "utility", "protocol")
+    sections: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
+        "model": partial(read_kind, synthesizer_spec, section="model"),
+        "downstream": partial(read_kind, recommender_spec, section="downstream", default=TruncatedSVD.kind),
+        "utility": partial(read_spec, Utility, section="utility"),
+        "protocol": partial(read_spec, Protocol, section="protocol"),
+    }
     purpose: ClassVar[str] = "A synthesizer is measured on groups of users"
     kinds: ClassVar[Mapping[str, str]] = SYNTHESIZERS
     chosen_anew: ClassVar[bool] = False
@@ -74,36 +79,6 @@ class UtilityTask(Task):
     """The spec of the recommender that synthetic users are measured by."""
     utility: Utility = field(default_factory=Utility)
     """How their worth is measured."""
-
-    @classmethod
-    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> Self:
-        """See `Task.from_tables`."""
-        return cls(
-            model=read_kind(synthesizer_spec, tables["model"], "model"),
-            downstream=read_kind(
-                recommender_spec, tables.get("downstream", {}), "downstream", default=TruncatedSVD.kind
-            ),
-            utility=read_spec(Utility, tables.get("utility", {}), "utility"),
-            protocol=read_spec(Protocol, tables.get("protocol", {}), "protocol"),
-        )
-
-    def tables(self) -> dict[str, dict[str, Any]]:
-        """See `Task.tables`."""
-        return {
-            "model": tagged(self.model),
-            "downstream": tagged(self.downstream),
-            "utility": plain(self.utility),
-            "protocol": tagged(self.protocol),
-        }
-
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """See `Task.facts`."""
-        return {
-            "model": described(self.model),
-            "downstream": described(self.downstream),
-            "utility": spec_to_dict(self.utility),
-            "protocol": spec_to_dict(self.protocol),
-        }
 
     @property
     def arms(self) -> tuple[str, ...]:

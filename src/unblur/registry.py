@@ -119,11 +119,6 @@ TASKS = Registry(
 """Name → module and class of each task that a recipe can have; the first is that of a kind that nobody knows."""
 
 
-def tasks() -> dict[str, type[Any]]:
-    """The classes of all tasks, by name."""
-    return {name: TASKS.load(name) for name in TASKS}
-
-
 ATTACKS = Registry(
     "attack",
     {

@@ -232,10 +232,10 @@ class Store:
             running = {number for number, trial in trials if trial.state == TrialState.RUNNING}
             if len(kept | running) >= total:
                 return False
-            begun = {number: trial.params for number, trial in trials}
-            waiting = {number for number, trial in trials if trial.state == TrialState.WAITING}
-            for number in sorted(begun.keys() - kept - running - waiting):  # lost, and free for everybody
-                self.study.enqueue_trial(begun[number], user_attrs={NUMBER: number})
+            busy = kept | {number for number, trial in trials if not trial.state.is_finished()}
+            lost = {number: trial.params for number, trial in trials if number not in busy}
+            for number in sorted(lost):  # free for everybody
+                self.study.enqueue_trial(lost[number], user_attrs={NUMBER: number})
             # Too long without a heartbeat, a trial counts as lost, and another process has its number by now.
             try:
                 with suppress(UpdateFinishedTrialError):

@@ -13,7 +13,7 @@ from unblur.experiment.recipe.parts import Data, Protocol, Published, Verified
 from unblur.experiment.recipe.toml import plain, read_spec, to_toml
 from unblur.experiment.task import Task
 from unblur.fitted import FittedSpec
-from unblur.registry import tasks
+from unblur.registry import TASKS
 from unblur.spec import set_path
 from unblur.tuning.settings import Search
 
@@ -139,7 +139,7 @@ class Recipe:
         Raises `RecipeError`, naming the section, for an unknown name (with the nearest real one), a wrong
         type, a value out of range, and for a schema that this version does not read.
         """
-        every = tuple(tasks().values())
+        every = tuple(TASKS.load(name) for name in TASKS)
         sections = dict.fromkeys(section for task in every for section in task.sections)
         known = (*_PLAIN, "data", *sections, "search", *_NUMBERS)
         for entry in values:

@@ -102,9 +102,8 @@ def _leading(
 def _residual(operator: Operator, basis: torch.Tensor) -> float:
     """The largest ``‖A Aᵀu − u·(uᵀA Aᵀu)‖/σ`` of the columns u of a basis, all parts within it taken out."""
     worst = 0.0
-    for start in range(0, basis.shape[1], operator.block):
-        vectors = basis[:, start : start + operator.block].contiguous()
-        image = operator.backward @ vectors
+    for vectors in basis.split(operator.block, dim=1):
+        image = operator.backward @ vectors.contiguous()
         sigma = image.norm(dim=0).clamp_min(_TINY)
         outside = operator.forward @ image
         outside -= basis @ (basis.T @ outside)

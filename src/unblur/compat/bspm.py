@@ -95,14 +95,14 @@ def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, li
         ]
     if data == _WITHOUT_LOW_PASS:
         spec["low_pass"] = "off"
-    tables = {
+    start = {
         "name": f"{family}/{data}-translated",
         "title": f"Translated from a command line of {_TITLE}",
         "split": {"kind": "files"},
         "model": {"kind": "bspm", **spec},
         "protocol": {"kind": "paper", "metrics": ["recall", "ndcg"]},
     }
-    return Recipe.from_dict(table_of(_COMMON, values, tables)), notes
+    return Recipe.from_dict(table_of(_COMMON, values, start)), notes
 
 
 def _fixed(family: str, data: str) -> dict[str, Any]:

@@ -136,8 +136,7 @@ def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, li
             f"A command line must be that of one program; --{rows[0]} is of the models on rows of items, "
             f"--{latent[0]} of the latent ones. Leave one out."
         )
-    other_names = {name: values[other] for other, name in _OTHER_NAMES.items() if other in named}
-    values = {**values, **other_names}
+    values = {**values, **{name: values[other] for other, name in _OTHER_NAMES.items() if other in named}}
     timed = any(name in _TIME for name in named)
     options = {**_MODEL, **(_TIME if timed else {}), **(_LATENT if latent else _ROWS)}
     for name in (*options, "dataset"):

@@ -40,11 +40,11 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
     ``val``). Raises `DataError` when there is no train file, or two for one part.
     """
     place = Path(folder)
+    DataError.unless(
+        place.is_dir() or not place.exists(),
+        f"A folder with train, valid and test files must be given; {place} is a file. Use `read`.",
+    )
     if not place.is_dir():
-        if place.exists():
-            raise DataError(
-                f"A folder with train, valid and test files must be given; {place} is a file. Use `read`."
-            )
         hint = nearest(place.name, (entry.name for entry in place.absolute().parent.glob("*")))
         raise DataError(f"A folder must be there to be read; {place} is not.{hint} Correct the path.")
     parts = split_files(place)
@@ -220,8 +220,8 @@ def write(
                 )
                 lines.write_csv(stream, include_header=False, quote_style="never")
             case "recbole":
-                named = frame.rename({name: _TYPED_NAMES[name] for name in frame.columns})
-                named.write_csv(stream, separator="\t", quote_style="never")
+                typed = {name: _TYPED_NAMES[name] for name in frame.columns}
+                frame.rename(typed).write_csv(stream, separator="\t", quote_style="never")
             case "csv" if len(mark.encode()) == 1:
                 frame.write_csv(stream, separator=mark)
             case "csv":

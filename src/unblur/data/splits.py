@@ -398,8 +398,9 @@ class LeaveLast(OnePart):
     """How many; one item is always left."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
-        held = hold_out_last(data, times_of(data), self.n)
-        return Split.of_mask(data, held, f"last in time, per user, {self.n}")
+        return Split.of_mask(
+            data, hold_out_last(data, times_of(data), self.n), f"last in time, per user, {self.n}"
+        )
 
 
 @spec

@@ -140,8 +140,7 @@ class Vocabulary:
         if self.kind == "int":
             digest.update(np.ascontiguousarray(self.series.to_numpy(), dtype="<i8"))
             return
-        lengths = self.series.str.len_bytes().to_numpy()
-        digest.update(np.ascontiguousarray(lengths, dtype="<i8"))
+        digest.update(np.ascontiguousarray(self.series.str.len_bytes().to_numpy(), dtype="<i8"))
         for start in range(0, len(self), 65536):  # a piece at a time: joined, all labels may be gigabytes
             digest.update("".join(self.series.slice(start, 65536).to_list()).encode())
 
@@ -208,8 +207,11 @@ def indexed(
     positions = vocabulary.positions_or_missing(labels).astype(np.int64)
     missing = positions < 0
     if unknown == "raise" and missing.any():
-        passing = ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
-        advice = passing if axis == "items" else ("Leave them out beforehand.",)
+        advice: tuple[object, ...] = (
+            ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
+            if axis == "items"
+            else ("Leave them out beforehand.",)
+        )
         raise not_in_vocabulary(axis, labels.filter(missing).unique(maintain_order=True), *advice)
     return vocabulary, positions
 

@@ -224,8 +224,11 @@ def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrit
 def _versions() -> dict[str, str]:
     from unblur import __version__
 
-    libraries = {name: metadata.version(name) for name in ("numpy", "scipy", "torch")}
-    return {"unblur": __version__, "python": python_version(), **libraries}
+    return {
+        "unblur": __version__,
+        "python": python_version(),
+        **{name: metadata.version(name) for name in ("numpy", "scipy", "torch")},
+    }
 
 
 def _checksum(file: Path) -> dict[str, Any]:

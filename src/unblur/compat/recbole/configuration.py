@@ -393,8 +393,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         source = text_of(Path(path), "A configuration must be a readable YAML file")
         options = yaml.load(source, Loader=_Loader)
     except yaml.YAMLError as problem:
-        one_line = " ".join(str(problem).split())
-        raise RecipeError(f"A configuration must be plain YAML; {path}: {one_line}. Correct it.") from None
+        raise RecipeError(
+            f"A configuration must be plain YAML; {path}: {' '.join(str(problem).split())}. Correct it."
+        ) from None
     options = {} if options is None else options
     RecipeError.unless(
         isinstance(options, dict) and all(isinstance(name, str) for name in options),
@@ -482,11 +483,10 @@ def metrics_of(configuration: Configuration) -> dict[str, str]:
 
 def measured_by(configuration: Configuration) -> dict[str, str]:
     """Our name of each measurement by RecBole's, metric by metric: ``{"hit@10": "hit_rate@10"}``."""
-    cutoffs = cutoffs_of(configuration)
     return {
         metric_at(theirs, k): metric_at(ours, k)
         for theirs, ours in metrics_of(configuration).items()
-        for k in cutoffs
+        for k in cutoffs_of(configuration)
     }
 
 
@@ -509,8 +509,10 @@ def _eval_args(configuration: Configuration) -> dict[str, Any]:
             name in EVAL_ARGS,
             f"eval_args takes {', '.join(EVAL_ARGS)}; saw {name!r}.{nearest(str(name), EVAL_ARGS)}",
         )
-    chosen = {name: option.default for name, option in EVAL_ARGS.items()} | given
-    return {name: checked(f"eval_args.{name}", chosen[name], option) for name, option in EVAL_ARGS.items()}
+    return {
+        name: checked(f"eval_args.{name}", given.get(name, option.default), option)
+        for name, option in EVAL_ARGS.items()
+    }
 
 
 def _split(configuration: Configuration) -> dict[str, Any]:
@@ -537,8 +539,13 @@ def _split(configuration: Configuration) -> dict[str, Any]:
     RecipeError.unless(
         train and test, f"The shares of RS must leave something to train and to test; saw {size!r}."
     )
-    by = "user" if by_user else "all"
-    return {"kind": "ratio", "validation": validation, "held_out": test, "order": order, "by": by}
+    return {
+        "kind": "ratio",
+        "validation": validation,
+        "held_out": test,
+        "order": order,
+        "by": "user" if by_user else "all",
+    }
 
 
 # ------------------------------------------------------------------------------------------------------ data
@@ -628,8 +635,11 @@ def _model(configuration: Configuration, *, stops: bool) -> dict[str, Any]:
     metric = valid_metric(configuration)
     unused = () if configuration["time-aware"] else ("w_min", "w_max")
     options = {name: known for name, known in parameters(configuration.model).items() if name not in unused}
-    start = {"kind": MODELS[configuration.model], "denoiser": {"layout": "straight"}}
-    table = table_of(options, configuration.values, start)
+    table = table_of(
+        options,
+        configuration.values,
+        {"kind": MODELS[configuration.model], "denoiser": {"layout": "straight"}},
+    )
     if configuration["noise_scale"] == 0:
         table["objective"]["reweight"] = False
     optimizer, clip = {"name": configuration["learner"].lower()}, configuration["clip_grad_norm"]
@@ -695,8 +705,10 @@ def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, li
         ),
     )
     notes = [note for names, note in elsewhere if {*names} & {*configuration.given}]
-    recipe = recipe_of(configuration, own_file="data_path" in configuration.given)
-    return recipe, [*configuration.notes, *notes]
+    return (
+        recipe_of(configuration, own_file="data_path" in configuration.given),
+        [*configuration.notes, *notes],
+    )
 
 
 PROGRAM = Program(

@@ -98,8 +98,11 @@ def run_recbole(
     )
     if place is not None:
         experiment.write_folder(place, outcome)
-        options = {name: configuration.values[name] for name in configuration.given}
-        record = {"model": configuration.model, "dataset": configuration.dataset, "options": options}
+        record = {
+            "model": configuration.model,
+            "dataset": configuration.dataset,
+            "options": {name: configuration.values[name] for name in configuration.given},
+        }
         with replacing(place / CONFIGURATION) as stream:
             stream.write((json.dumps(record, indent=1) + "\n").encode())
     best = _validated(configuration, prepared, outcome.model)
@@ -140,10 +143,10 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
             f"A saved run must be a folder that run_recbole wrote; {folder} is none ({problem}). Give its path."
         ) from None
     prepared = prepared_for(configuration, progress=progress)
-    recipe = load_recipe(folder / "recipe.toml")
     ArtifactError.unless(
         dict(prepared.fingerprints) == fingerprints
-        and prepared.recipe.task.facts()["split"] == recipe.task.facts()["split"],
+        and prepared.recipe.task.facts()["split"]
+        == load_recipe(folder / "recipe.toml").task.facts()["split"],
         f"The data of a saved run must be those that it was fitted to; {configuration.dataset} has changed since. "
         "Put the old files back, or run again.",
     )
@@ -245,8 +248,9 @@ def run_hyper(
 def prepared_for(configuration: Configuration, *, progress: Progress = silent) -> PreparedSplit:
     """The recipe of a configuration with its data read and split."""
     file = _file(configuration)
-    recipe = recipe_of(configuration, own_file=file is not None)
-    prepared = experiment.prepare(recipe, data=file, progress=progress)
+    prepared = experiment.prepare(
+        recipe_of(configuration, own_file=file is not None), data=file, progress=progress
+    )
     # The recipe was written for this file, so the note that it takes the place of the recipe's data is left out.
     return prepared if file is None else replace(prepared, notes=())
 

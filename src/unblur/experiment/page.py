@@ -211,13 +211,17 @@ def run_page(
         Section("Notes", (Listing(report.notes),)),
         Section("Settings", (Table(("hyper-parameter", "value"), settings, left=2),)),
     ]
-    footer = (
-        *(f"{name}: {value}" for name, value in origin.data.items()),
-        f"seeds: {', '.join(str(seed) for seed in origin.seeds)}",
-        f"time: {report.timings}",
-        *made_with(origin.versions, origin.machine),
+    return Document(
+        report.recipe,
+        sections,
+        f"Protocol: {report.protocol}. {n_users:,} users.",
+        (
+            *(f"{name}: {value}" for name, value in origin.data.items()),
+            f"seeds: {', '.join(str(seed) for seed in origin.seeds)}",
+            f"time: {report.timings}",
+            *made_with(origin.versions, origin.machine),
+        ),
     )
-    return Document(report.recipe, sections, f"Protocol: {report.protocol}. {n_users:,} users.", footer)
 
 
 def dot(entry: Measurement, label: str, series: int = 0) -> Dot:

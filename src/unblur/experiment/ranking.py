@@ -120,12 +120,11 @@ def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progres
     says so; another says where there is no validation part. What the strict protocol makes of the parts says
     `unblur.experiment.validation`.
     """
-    task = ranking_task(
+    return ranking_task(
         recipe,
         "A split is made for recommenders, and this is measured on groups of users: unblur run, unblur tune, or unblur "
         "synthesize.",
-    )
-    return task.prepare(recipe, data, progress)
+    ).prepare(recipe, data, progress)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

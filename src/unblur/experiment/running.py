@@ -136,8 +136,14 @@ def measured(
         for name, number in recipe.verified.items()
     ]
     summary = replace(summary, notes=(*said, *summary.notes, *fitted))
-    report = reported(recipe, summary, prepared.fingerprints, used, clock, run.device)
-    return Outcome(prepared, recipe, report, models[0], tuple(runs), training)
+    return Outcome(
+        prepared,
+        recipe,
+        reported(recipe, summary, prepared.fingerprints, used, clock, run.device),
+        models[0],
+        tuple(runs),
+        training,
+    )
 
 
 def check_resumable(model: FittedSpec, run: Run) -> None:

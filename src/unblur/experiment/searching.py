@@ -45,8 +45,7 @@ def _judged_on(split: Split, users: int | None, seed: int) -> Split:
         "share, or more data.",
     )
     if users is not None and len(rows) > users:
-        random = streams(seed, "users")["users"]
-        rows = np.sort(random.choice(rows, size=users, replace=False))
+        rows = np.sort(streams(seed, "users")["users"].choice(rows, size=users, replace=False))
     return replace(split, histories=split.train.take_users(rows), held_out=split.held_out.take_users(rows))
 
 
@@ -185,8 +184,11 @@ def settled(prepared: Prepared[ModelT, ArmT], run: Run) -> tuple[Prepared[ModelT
             f"the hyper-parameters are the recipe's, since {why}; interactions held out of train chose the epoch at most",
         )
     found = searched(prepared, run, store=run.inside("search").checkpoints)
-    said = "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search"
-    return prepared.with_model(found.spec), (*found.notes(), *prepared.after_choice, said)
+    return prepared.with_model(found.spec), (
+        *found.notes(),
+        *prepared.after_choice,
+        "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search",
+    )
 
 
 def searched(

@@ -94,8 +94,12 @@ class Task(ABC):
     @property
     def subject(self) -> tuple[object, ...]:
         """What published numbers speak of, next to data and hyper-parameters."""
-        others = [getattr(self, name) for name in self.sections if name not in ("model", "protocol")]
-        return self.model.kind, self.protocol.kind, self.protocol.averaging, *others
+        return (
+            self.model.kind,
+            self.protocol.kind,
+            self.protocol.averaging,
+            *(getattr(self, name) for name in self.sections if name not in ("model", "protocol")),
+        )
 
 
 TaskT_co = TypeVar("TaskT_co", bound=Task, covariant=True, default=Task)

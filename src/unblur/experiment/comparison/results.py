@@ -213,9 +213,9 @@ def _measured(evaluation: Evaluation, split: Split, metric: str) -> PerUser:
         f"{HEAD_RECALL}@{k}": recall_within(positions, held_out, head, k),
         f"{TAIL_RECALL}@{k}": recall_within(positions, held_out, ~head, k),
     }
-    known = evaluation.per_user
     return PerUser(
-        (*known.names, *more), np.concatenate([known.values, np.stack(list(more.values()), axis=1)], axis=1)
+        (*evaluation.per_user.names, *more),
+        np.concatenate([evaluation.per_user.values, np.stack(list(more.values()), axis=1)], axis=1),
     )
 
 

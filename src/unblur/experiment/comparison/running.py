@@ -201,8 +201,9 @@ class Cache:
             if given["table"] != _checksum(table):
                 return None
             frame = pl.read_parquet(table)
-            values = frame.drop("user").to_numpy().astype(np.float64)
-            return Result.from_dict(given, Vocabulary(frame["user"]), values)
+            return Result.from_dict(
+                given, Vocabulary(frame["user"]), frame.drop("user").to_numpy().astype(np.float64)
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError):
             return None
 

@@ -25,6 +25,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -79,10 +80,11 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
 
     from unblur.data.catalogue.generation import generated
     from unblur.experiment.recipe.library import load_recipe
-    from unblur.models.neural.fast.row_kernels import Kernels, kernels
-    from unblur.models.neural.fast.row_training import RowTraining
+    from unblur.models.neural.fast import compiled
+    from unblur.models.neural.fast.row_training import RowStepper
     from unblur.models.neural.row_mlp import RowLearner
     from unblur.parallel.threads import torch_at_rest
+    from unblur.training.learner import Moment
 
     recipe: Any = load_recipe("sdrm/adm-mlp")
     spec = recipe.task.downstream
@@ -90,18 +92,16 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     cpu, chance = torch.device("cpu"), torch.Generator().manual_seed(0)
     book = RowLearner(spec, train, 0, cpu)
     given = spec.optimizer
-    adam = torch.optim.Adam(book.network.parameters(), lr=given.learning_rate, eps=given.epsilon)
+    adam = torch.optim.Adam(book.module.parameters(), lr=given.learning_rate, eps=given.epsilon)
 
-    def ours(compiled: Kernels | None) -> Callable[[torch.Tensor], object]:
-        learner = RowLearner(spec, train, 0, cpu)
-        threads = torch.get_num_threads()
-        training = RowTraining(learner.network, learner.rows, spec.optimizer, compiled, threads)
-        return lambda rows: training.update(rows, chance)
+    def ours(kernels: ModuleType | None) -> Callable[[torch.Tensor], object]:
+        stepper = RowStepper(RowLearner(spec, train, 0, cpu), kernels, torch.get_num_threads())
+        return partial(stepper.loss, moment=Moment(1, 0), generator=chance)
 
     ways = {"textbook": _by_autograd(book, adam, chance), "torch": ours(None)}
-    made = kernels()
-    if made is not None:
-        ways["one pass"] = ours(made)
+    kernels = compiled()
+    if kernels is not None:
+        ways["one pass"] = ours(kernels)
     return _in_turns(
         {name: (step, torch_at_rest if name == "one pass" else nullcontext) for name, step in ways.items()},
         turns,
@@ -115,7 +115,7 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
 
     from unblur.data.catalogue.generation import generated
     from unblur.experiment.recipe.library import load_recipe
-    from unblur.models.neural.fast.pair_kernels import pair_kernels
+    from unblur.models.neural.fast import compiled
     from unblur.models.neural.fast.pair_training import PairStepper
     from unblur.models.neural.neumf import PairLearner
     from unblur.parallel.threads import blas_at_rest
@@ -126,14 +126,14 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     spec = recipe.task.downstream
     train = generated(n_users, n_items, n_pairs, rng=0)
     book, chance = PairLearner(spec, train, 0, torch.device("cpu")), torch.Generator().manual_seed(0)
-    adam = torch.optim.Adam(book.network.parameters(), lr=spec.optimizer.learning_rate)
+    adam = torch.optim.Adam(book.module.parameters(), lr=spec.optimizer.learning_rate)
 
     ways: dict[str, tuple[Step, Callable[[], Any]]] = {
         "textbook": (_by_autograd(book, adam, chance), nullcontext)
     }
-    compiled = pair_kernels()
-    if compiled is not None:
-        ours = PairStepper(PairLearner(spec, train, 0, torch.device("cpu")), compiled)
+    kernels = compiled()
+    if kernels is not None:
+        ours = PairStepper(PairLearner(spec, train, 0, torch.device("cpu")), kernels)
         step = partial(ours.loss, moment=Moment(1, 0), generator=chance)
         ways["rows needed"] = (step, blas_at_rest)
     return _in_turns(

@@ -16,7 +16,7 @@ from unblur.data.splits import Split
 from unblur.errors import SpecError
 from unblur.models.linear.factors import TruncatedSVD
 from unblur.models.neural.neumf import NeuMF, PairNetwork, _Sides
-from unblur.models.neural.row_mlp import RowMLP, RowNetwork, StoppingRows, negative_error
+from unblur.models.neural.row_mlp import ErrorJudge, RowMLP, RowNetwork
 from unblur.training.rows import SparseRows
 from unblur.training.settings import Optimizer
 
@@ -121,7 +121,7 @@ def halves(log: Interactions) -> Split:
 
 def test_the_error_of_held_out_items_is_that_of_the_scores(halves: Split) -> None:
     made = RowMLP(dims=(8,), epochs=2, patience=None).fit(halves.train, rng=1)
-    error = negative_error(made.network, StoppingRows.of(halves, halves.train.items, torch.device("cpu")))
+    error = ErrorJudge(halves, halves.train.items, torch.device("cpu"))(made.network)
     probabilities = 1 / (1 + np.exp(-made.score(halves.histories).astype(np.float64)))
     wanted = np.sqrt(((probabilities - halves.held_out.matrix.toarray()) ** 2).mean())
     assert error == pytest.approx(-wanted, rel=1e-6)

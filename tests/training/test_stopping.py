@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from tests.models.diffusion.generated import communities, without_times
+from tests.models.diffusion.trainable import DATA, ITEMS
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.models.popularity import Popularity
 from unblur.training.settings import Stopping, check_metric
-from unblur.training.stopping import Judge, carve, given
+from unblur.training.stopping import Judge, carve
 
 
 def test_the_last_in_time_are_carved_from_each_user() -> None:
@@ -41,19 +42,18 @@ def test_nothing_to_carve_is_an_error() -> None:
 
 
 def test_given_validation_must_fit_train() -> None:
-    split = Random(fraction=0.2).apply(communities(), rng=0)
-    assert given(split.train, split.held_out).held_out.n_interactions == split.held_out.n_interactions
+    split = Random(fraction=0.2).apply(DATA, rng=0)
     with pytest.raises(DataError, match="overlap"):
-        given(split.train, split.train)
+        ITEMS.training(split.train, rng=0, validation=split.train)
     with pytest.raises(VocabularyMismatch):
-        given(split.train, Interactions.from_pairs([999], [1]))
+        ITEMS.training(split.train, rng=0, validation=Interactions.from_pairs([999], [1]))
 
 
 def test_judging_counts_users_with_something_set_aside() -> None:
     data = communities()
     split = Random(fraction=0.2).apply(data, rng=0)
     model = Popularity().fit(split.train)
-    judge = Judge.of(split, "recall@10")
+    judge = Judge(split, "recall@10")
     assert judge.histories.n_users == int((split.held_out.user_degrees > 0).sum())
     lists = model.recommend(split.train, k=10).positions
     shares = [
@@ -72,4 +72,4 @@ def test_metrics_that_cannot_stop_training_are_refused(name: str) -> None:
 def test_the_cut_off_must_not_exceed_the_items() -> None:
     split = Random(fraction=0.3).apply(communities(n_items=12, groups=2), rng=0)
     with pytest.raises(SpecError, match="12 items"):
-        Judge.of(split, "recall@20")
+        Judge(split, "recall@20")

@@ -22,18 +22,6 @@ CHECKPOINT = Format("unblur-checkpoint", version=1)
 KEPT = 2
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """All that a run needs to go on after an epoch as if it had never stopped."""
-
-    epoch: int
-    """The epoch that was finished."""
-    record: Mapping[str, Any]
-    """Plain values: what happened so far."""
-    tensors: Mapping[str, NDArray[Any]]
-    """Weights, optimizer states, histories."""
-
-
 @dataclass(frozen=True)
 class CheckpointFolder:
     """The folder of one run: ``epoch-00005``, ``epoch-00010``."""
@@ -46,42 +34,36 @@ class CheckpointFolder:
     spec: type[Spec] | None = None
     """Of the `spec` in `identity`: what earlier versions wrote of it is read as today's."""
 
-    def write(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint beside the earlier ones, then remove all but the last two.
+    def write(self, epoch: int, record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Write all that a run needs to go on after an epoch as if it had never stopped, then remove all but the last two.
 
-        Raises `ArtifactError` when it cannot be written (a full disk, say); the earlier ones stay as they
-        are.
+        `record` holds plain values, what happened so far; `tensors` weights and optimizer states. Raises `ArtifactError` when
+        it cannot be written (a full disk, say); the earlier ones stay as they are.
         """
-        contents = {
-            "identity": dict(self.identity),
-            "epoch": checkpoint.epoch,
-            "record": dict(checkpoint.record),
-        }
-        target = self.path / f"epoch-{checkpoint.epoch:05d}"
-        write_container(target, CHECKPOINT, contents, checkpoint.tensors, {}, overwrite=True)
-        for old in self._folders()[:-KEPT]:
+        contents = {"identity": dict(self.identity), "epoch": epoch, "record": dict(record)}
+        target = self.path / f"epoch-{epoch:05d}"
+        write_container(target, CHECKPOINT, contents, tensors, {}, overwrite=True)
+        for old in _folders(self.path)[:-KEPT]:
             shutil.rmtree(old)
 
-    def latest(self) -> Checkpoint | None:
-        """The last checkpoint that is whole, or `None` where there is none.
+    def latest(self) -> tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]] | None:
+        """Record and tensors of the last checkpoint that is whole, or `None` where there is none.
 
         Raises `ArtifactError` when it belongs to another run, or when there are some and none is whole.
         """
-        folders = self._folders()
-        for place, folder in enumerate(reversed(folders), start=1):
+        folders = _folders(self.path)
+        for folder in reversed(folders):
             try:
                 found = read_container(folder, CHECKPOINT)
             except ArtifactError:
-                if place == len(folders):
+                if folder == folders[0]:
                     raise
                 continue
             self._check(folder, found.manifest["identity"])
-            tensors = {name: np.asarray(tensor) for name, tensor in found.tensors.items()}
-            return Checkpoint(found.manifest["epoch"], found.manifest["record"], tensors)
+            return found.manifest["record"], {
+                name: np.asarray(tensor) for name, tensor in found.tensors.items()
+            }
         return None
-
-    def _folders(self) -> list[Path]:
-        return _folders(self.path)
 
     def _check(self, folder: Path, found: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(dict(self.identity)))

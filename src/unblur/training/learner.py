@@ -32,22 +32,17 @@ class Learner(Protocol[Fitted_co]):
     @property
     def module(self) -> nn.Module:
         """Every parameter and every buffer that changes in training."""
-        ...
 
     @property
     def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
         """Parts of `module`, and how the parameters of each are optimised; none where `loss` takes the step itself."""
-        ...
 
     @property
     def n_rows(self) -> int:
         """How many rows there are to train on."""
-        ...
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean loss of some rows, int64 positions; all its chance comes from the generator."""
-        ...
 
     def fitted(self, weights: Weights) -> Fitted_co:
         """What `weights`, those of `module` at some time, make; they must not be changed."""
-        ...

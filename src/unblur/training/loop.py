@@ -11,8 +11,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,25 +21,25 @@ from torch import Tensor, nn
 
 from unblur.errors import CapabilityError, UnblurError
 from unblur.progress import ProgressEvent, Run
-from unblur.training.checkpoints import Checkpoint, CheckpointFolder
+from unblur.training.checkpoints import CheckpointFolder
 from unblur.training.learner import Learner, Moment
+from unblur.training.networks import below
 from unblur.training.settings import Optimizer, Plan, Precision
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> torch.optim.Optimizer:
     """The optimizer that the settings name; each updates all its parameters in one fused pass."""
-    trained, rate, decay = list(parameters), settings.learning_rate, settings.weight_decay
-    if settings.name == "adamw":
-        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay, eps=settings.epsilon, fused=True)
-    if settings.name == "adam":
-        return torch.optim.Adam(trained, lr=rate, weight_decay=decay, eps=settings.epsilon, fused=True)
-    return torch.optim.SGD(trained, lr=rate, weight_decay=decay, fused=True)
-
-
-def clip(module: nn.Module, settings: Optimizer) -> None:
-    """Scale the module's gradient down to the norm that the settings allow."""
-    if settings.clip_norm is not None:
-        nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm)
+    kinds: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+        "adamw": partial(torch.optim.AdamW, eps=settings.epsilon),
+        "adam": partial(torch.optim.Adam, eps=settings.epsilon),
+        "sgd": torch.optim.SGD,
+    }
+    return kinds[settings.name](
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -58,8 +59,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tens
     for key, tensor in state.items():
         number, _, name = key.partition(".")
         numbered.setdefault(int(number), {})[name] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": numbered, "param_groups": groups})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": numbered})
 
 
 Trained = TypeVar("Trained")
@@ -87,28 +87,16 @@ class EpochReport:
     """How long the epoch took, evaluation included."""
 
 
-class Scalars:
-    """Writes figures of each epoch as TensorBoard event files."""
-
-    def __init__(self, folder: str | Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as problem:
-            raise CapabilityError(
-                f"Writing for TensorBoard needs the extra `tensorboard`; {problem}. "
-                "Install it with `pip install 'unblur[tensorboard]'`, or leave `tensorboard` out."
-            ) from None
-        self._writer = SummaryWriter(str(folder))
-
-    def add(self, epoch: int, figures: Mapping[str, float | None]) -> None:
-        """One point a figure; figures that are `None` have none."""
-        for name, value in figures.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, epoch)
-
-    def close(self) -> None:
-        """Close the file; a figure that is added afterwards begins another."""
-        self._writer.close()
+def event_writer(folder: Path) -> SummaryWriter:
+    """Writes TensorBoard's event files. Raises `CapabilityError` where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as problem:
+        raise CapabilityError(
+            f"Writing for TensorBoard needs the extra `tensorboard`; {problem}. "
+            "Install it with `pip install 'unblur[tensorboard]'`, or leave `tensorboard` out."
+        ) from None
+    return SummaryWriter(str(folder))
 
 
 class Training(Generic[Trained]):
@@ -136,13 +124,12 @@ class Training(Generic[Trained]):
         self.learner, self.plan, self.seed = learner, plan, seed
         self.device = check_device(run.device, plan.precision)
         self.judge, self.checkpoints, self.progress = judge, checkpoints, run.progress
-        self._scalars = None if run.events is None else Scalars(run.events)
+        self._events = None if run.events is None else event_writer(run.events)
         self.history: list[EpochReport] = []
         self._optimizers = [
             make_optimizer(module.parameters(), settings) for module, settings in learner.groups
         ]
         self._best: dict[str, Tensor] | None = None
-        self._lent = False  # whether the best weights are in use elsewhere, and must not be written over
         self._resume()
 
     @property
@@ -157,10 +144,7 @@ class Training(Generic[Trained]):
 
     def fitted(self) -> Trained:
         """What the weights of the best epoch make: the last one's where nothing was evaluated."""
-        if self._best is None:
-            return self.learner.fitted(_copied(self.learner.module))
-        self._lent = True
-        return self.learner.fitted(self._best)
+        return self.learner.fitted(_copied(self.learner.module) if self._best is None else self._best)
 
     def epochs(self) -> Iterator[EpochReport]:
         """Train epoch by epoch until the plan's end or its stopping rule; each report comes after its
@@ -177,13 +161,14 @@ class Training(Generic[Trained]):
                     report.epoch % self.checkpoints.every == 0 or self.ended
                 ):
                     self._write(self.checkpoints)
-                if self._scalars is not None:
-                    self._scalars.add(report.epoch, {"loss": report.loss, "validation": report.validation})
+                for name, value in (("loss", report.loss), ("validation", report.validation)):
+                    if self._events is not None and value is not None:
+                        self._events.add_scalar(name, value, report.epoch)
                 self.progress(self._event(report))
                 yield report
         finally:
-            if self._scalars is not None:
-                self._scalars.close()
+            if self._events is not None:
+                self._events.close()
 
     def finished(self) -> Trained:
         """Train to the end; then what is `fitted`."""
@@ -194,31 +179,28 @@ class Training(Generic[Trained]):
     @property
     def ended(self) -> bool:
         """Whether the plan or its stopping rule wants no further epoch."""
-        return self.epoch >= self.plan.epochs or self._stopped()
-
-    def _stopped(self) -> bool:
         stopping, best = self.plan.stopping, self.best
-        if stopping is None or self.judge is None or best is None:
-            return False
-        return self.epoch + 1 - best.epoch >= stopping.patience
+        stopped = (
+            stopping is not None
+            and self.judge is not None
+            and best is not None
+            and self.epoch + 1 - best.epoch >= stopping.patience
+        )
+        return stopped or self.epoch >= self.plan.epochs
 
     def _epoch(self, epoch: int) -> EpochReport:
         start = time.perf_counter()
-        loss = self._train(epoch)
+        loss, stopping = self._train(epoch), self.plan.stopping
         validation: float | None = None
-        stopping = self.plan.stopping
-        if self.judge is None or stopping is None:
-            return EpochReport(epoch, loss, None, True, time.perf_counter() - start)
-        before = max(
-            (report.validation for report in self.history if report.validation is not None), default=-math.inf
-        )
-        if epoch % stopping.every == 0:
+        best = self.judge is None or stopping is None
+        if self.judge is not None and stopping is not None and epoch % stopping.every == 0:
             validation = self.judge(self.learner.fitted(self.learner.module.state_dict()))
-            if validation > before:
-                self._best = _copied(self.learner.module, into=None if self._lent else self._best)
-                self._lent = False
-        improved = validation is not None and validation > before
-        return EpochReport(epoch, loss, validation, improved, time.perf_counter() - start)
+            earlier = (past.validation for past in self.history if past.validation is not None)
+            best = validation > max(earlier, default=-math.inf)
+            if best:
+                self._best = None  # not in memory next to its successor, unless somebody holds it
+                self._best = _copied(self.learner.module)
+        return EpochReport(epoch, loss, validation, best, time.perf_counter() - start)
 
     def _train(self, epoch: int) -> float:
         """One pass over all rows in random order; the mean loss."""
@@ -242,7 +224,8 @@ class Training(Generic[Trained]):
             if self._optimizers:
                 loss.backward()
             for (module, settings), optimizer in zip(learner.groups, self._optimizers, strict=True):
-                clip(module, settings)
+                if settings.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm)
                 optimizer.step()
             if time.perf_counter() - told > EVENT_SECONDS:
                 told = time.perf_counter()
@@ -265,27 +248,28 @@ class Training(Generic[Trained]):
         return ProgressEvent("train", report.epoch, self.plan.epochs, values, kind="epoch", metric=metric)
 
     def _write(self, folder: CheckpointFolder) -> None:
-        tensors = {f"module.{name}": tensor for name, tensor in self.learner.module.state_dict().items()}
-        if self._best is not None:
-            tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        parts: dict[str, Mapping[str, Tensor]] = {"module.": self.learner.module.state_dict()}
+        parts["best."] = self._best or {}
         for place, optimizer in enumerate(self._optimizers):
-            tensors |= {
-                f"optimizer.{place}.{name}": tensor for name, tensor in optimizer_state(optimizer).items()
-            }
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        record = {"history": [asdict(report) for report in self.history]}
-        folder.write(Checkpoint(self.epoch, record, arrays))
+            parts[f"optimizer.{place}."] = optimizer_state(optimizer)
+        arrays = {
+            prefix + name: tensor.detach().cpu().numpy()
+            for prefix, tensors in parts.items()
+            for name, tensor in tensors.items()
+        }
+        folder.write(self.epoch, {"history": [asdict(report) for report in self.history]}, arrays)
 
     def _resume(self) -> None:
-        found = None if self.checkpoints is None else self.checkpoints.latest()
-        if found is None:
+        latest = None if self.checkpoints is None else self.checkpoints.latest()
+        if latest is None:
             return
-        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in found.tensors.items()}
-        self.learner.module.load_state_dict(_below(tensors, "module."))
-        self._best = _below(tensors, "best.") or None
+        record, arrays = latest
+        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+        self.learner.module.load_state_dict(below("module.", tensors))
+        self._best = below("best.", tensors) or None
         for place, optimizer in enumerate(self._optimizers):
-            restore_optimizer(optimizer, _below(tensors, f"optimizer.{place}."))
-        self.history = [EpochReport(**report) for report in found.record["history"]]
+            restore_optimizer(optimizer, below(f"optimizer.{place}.", tensors))
+        self.history = [EpochReport(**report) for report in record["history"]]
 
 
 def check_device(device: str, precision: Precision = "float32") -> torch.device:
@@ -327,16 +311,5 @@ def _check_finite(losses: Tensor, batches: int, epoch: int, checkpoints: Checkpo
     )
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _copied(module: nn.Module, into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """A copy of the weights, in memory that is reused where there is some."""
-    state = module.state_dict()
-    if into is None:
-        return {name: tensor.detach().clone() for name, tensor in state.items()}
-    for name, tensor in state.items():
-        into[name].copy_(tensor)
-    return into
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -21,25 +21,21 @@ from unblur.training.checkpoints import CheckpointFolder, recorded_seed
 from unblur.training.learner import Learner
 from unblur.training.loop import Training, check_device
 from unblur.training.settings import Plan, Precision, Stopping
-from unblur.training.stopping import Judge, carve, given
+from unblur.training.stopping import Judge, carve
 
-if TYPE_CHECKING:
-    from unblur.training.loop import Training
-
-
-Model = TypeVar("Model", bound=Recommender)
+R = TypeVar("R", bound=Recommender)
 
 
 def start(
     spec: Spec,
-    make_learner: Callable[[Interactions, NDArray[np.int64], int, torch.device], Learner[Model]],
+    make_learner: Callable[[Interactions, NDArray[np.int64], int, torch.device], Learner[R]],
     train: Interactions,
     *,
     rng: RNG | None,
     run: Run,
     validation: StoppingData | None,
     identity: Mapping[str, Any],
-) -> Training[Model]:
+) -> Training[R]:
     """A training that is ready to begin, or to resume where its checkpoints end.
 
     `make_learner` takes the interactions to train on, the item degrees of `train`, a seed and the device. `identity` holds
@@ -56,8 +52,9 @@ def start(
         if held_out is None:
             split = carve(train, stopping, streams(seed, "carve")["carve"])
         else:
-            split = given(train, held_out)
-        part, judge = split.train, Judge.of(split, stopping.metric)
+            held = held_out.onto(users=train.users, items=train.items)
+            split = Split(train, train, held, "given validation")
+        part, judge = split.train, Judge(split, stopping.metric)
     return Training(
         make_learner(part, train.item_degrees, seed, on),
         plan,
@@ -83,12 +80,12 @@ def identity_of(
     spec: Spec, train: Interactions, validation: StoppingData | None, seed: int
 ) -> dict[str, Any]:
     """Plain values in which a checkpoint and the training that resumes from it must agree."""
-    fingerprint: Any
+    fingerprint: Any = None
     if isinstance(validation, Split):
         parts = {"histories": validation.histories, "held_out": validation.held_out}
         fingerprint = {name: part.fingerprint() for name, part in parts.items()}
-    else:
-        fingerprint = None if validation is None else validation.fingerprint()
+    elif validation is not None:
+        fingerprint = validation.fingerprint()
     return {
         "kind": spec.kind,
         "spec": spec_to_dict(spec),
@@ -105,17 +102,12 @@ def checkpoints_of(
     return None if run.checkpoints is None else CheckpointFolder(run.checkpoints, identity, every, type(spec))
 
 
-R = TypeVar("R", bound=Recommender)
-START = "unblur.training.run:start"
-"""What starts a training; a place, since it needs torch."""
-
-
 class TrainedByEpochs(RecommenderSpec[R]):
     """A spec with `epochs`, `batch_size`, `precision` and `stopping`, and with a learner of its own."""
 
     learner: ClassVar[str]
     """``module:Class`` of what trains it, made of the spec, the interactions to train on, the item degrees of all that was
-    given, a seed and the device. It is a place and not the class, which needs torch."""
+    given, a seed and the device. It is a place, since the class may stand below the spec."""
     epochs: int
     batch_size: int
     precision: Precision
@@ -148,13 +140,5 @@ class TrainedByEpochs(RecommenderSpec[R]):
         validation: StoppingData | None = None,
     ) -> Training[R]:
         """What `fit` runs, for a caller who wants to see each epoch and to stop at will; arguments as of `fit_in`."""
-        training: Training[R] = resolve(START)(
-            self,
-            partial(resolve(self.learner), self),
-            train,
-            rng=rng,
-            run=run,
-            validation=validation,
-            identity={},
-        )
-        return training
+        learner = partial(resolve(self.learner), self)
+        return start(self, learner, train, rng=rng, run=run, validation=validation, identity={})

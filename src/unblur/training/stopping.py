@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from unblur.data.interactions import Interactions
@@ -40,32 +38,19 @@ def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     return Split.of_mask(train, held, f"carved from train: {stopping.carve}, {stopping.fraction:.0%}")
 
 
-def given(train: Interactions, validation: Interactions) -> Split:
-    """The split that train and a given validation set make; both must have the same users and items."""
-    held = validation.onto(users=train.users, items=train.items)
-    return Split(train, train, held, "given validation")
-
-
-@dataclass(frozen=True, eq=False)
 class Judge:
     """Measures a recommender on what was set aside, for the users of whom something was."""
 
-    histories: Interactions
-    held_out: Interactions
-    metric: str
-    cutoff: int
-
-    @classmethod
-    def of(cls, split: Split, name: str) -> Judge:
+    def __init__(self, split: Split, name: str) -> None:
         """Judge by a metric such as ``recall@20``."""
-        metric, cutoff = check_metric(name)
-        if cutoff > split.histories.n_items:
+        self.metric, self.cutoff = check_metric(name)
+        if self.cutoff > split.histories.n_items:
             raise SpecError(
                 f"The cut-off of `stopping.metric` must not exceed the {split.histories.n_items:,} items; "
                 f"saw {name!r}. Lower it."
             )
         rows = np.flatnonzero(split.held_out.user_degrees)
-        return cls(split.histories.take_users(rows), split.held_out.take_users(rows), metric, cutoff)
+        self.histories, self.held_out = split.histories.take_users(rows), split.held_out.take_users(rows)
 
     def __call__(self, recommender: Recommender) -> float:
         """The mean of the metric over the users; items of the history are not recommended."""

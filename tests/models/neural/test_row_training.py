@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,16 @@ import torch
 
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
+from unblur.models.neural.fast import compiled as compiled_kernels
 from unblur.models.neural.fast.adam import plain_adam
-from unblur.models.neural.fast.row_kernels import Kernels, Threads, kernels
 from unblur.models.neural.fast.row_training import (
     LOOK_EVERY,
     FirstInOnePass,
     LastInOnePass,
     RowStepper,
-    RowTraining,
+    Threads,
 )
-from unblur.models.neural.row_mlp import RowLearner, RowMLP, StoppingRows, negative_error
+from unblur.models.neural.row_mlp import ErrorJudge, RowLearner, RowMLP
 from unblur.parallel.threads import torch_at_rest
 from unblur.progress import ProgressEvent
 from unblur.spec import replace_field
@@ -37,14 +38,14 @@ def users() -> Interactions:
     return generated(240, 60, 2000, rng=0)
 
 
-def made_kernels() -> Kernels:
-    made = kernels()
-    assert made is not None
-    return made
+def made_kernels() -> ModuleType:
+    kernels = compiled_kernels()
+    assert kernels is not None
+    return kernels
 
 
 @pytest.fixture(params=["one pass", "torch alone"])
-def compiled(request: pytest.FixtureRequest) -> Kernels | None:
+def compiled(request: pytest.FixtureRequest) -> ModuleType | None:
     """With numba, and as it is without."""
     return made_kernels() if request.param == "one pass" else None
 
@@ -60,7 +61,7 @@ def compiled(request: pytest.FixtureRequest) -> Kernels | None:
     ],
 )
 def test_the_weights_are_those_of_the_loop_that_trains_everything(
-    users: Interactions, compiled: Kernels | None, name: str, value: object
+    users: Interactions, compiled: ModuleType | None, name: str, value: object
 ) -> None:
     spec = replace_field(SPEC, name, value)
     stepper = RowStepper(RowLearner(spec, users, 5, CPU), compiled)
@@ -71,56 +72,58 @@ def test_the_weights_are_those_of_the_loop_that_trains_everything(
     run = Training(learner, Plan(12, 16), seed=5)
     losses = [report.loss for report in run.epochs()]
     assert losses[-1] < losses[0]
-    wanted = learner.network.state_dict()
+    wanted = learner.module.state_dict()
     assert made.keys() == wanted.keys()
     for name, tensor in wanted.items():
         np.testing.assert_allclose(made[name], tensor, rtol=0.02, atol=2e-3, err_msg=name)
-    rows = StoppingRows.of(users, users.items, CPU)
-    error = negative_error(learner.fitted(made), rows)
-    assert error == pytest.approx(negative_error(learner.fitted(wanted), rows), abs=1e-4)
+    judge = ErrorJudge(users, users.items, CPU)
+    assert judge(learner.fitted(made)) == pytest.approx(judge(learner.fitted(wanted)), abs=1e-4)
 
 
-def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled: Kernels | None) -> None:
+def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled: ModuleType | None) -> None:
     learner = RowLearner(SPEC, users, 5, CPU)
     with torch.no_grad():
-        learner.network.cell_bias[:40] = -100.0  # off for every row
-    training = RowTraining(learner.network, learner.rows, SPEC.optimizer, compiled)
+        learner.module.cell_bias[:40] = -100.0  # off for every row
+    training = RowStepper(learner, compiled)
     idle, chance = slice(0, 40), torch.Generator().manual_seed(0)
     first: Any = training._first
     if compiled is None:
-        means, squares = ([getattr(part, name) for part in first.parts] for name in ("mean", "square"))
+        means, squares = ([getattr(adam, name)[0] for adam in first.adams] for name in ("means", "squares"))
     else:
         means, squares = [first.means, first.common_mean], [first.squares, first.common_square]
     for mean in means:
         mean[..., idle] = 1e-34  # as after some hundreds of updates without a gradient
     for _ in range(3 * LOOK_EVERY):
-        training.update(torch.arange(16), chance)
+        training.loss(torch.arange(16), Moment(1, 0), chance)
     least = torch.finfo(torch.float32).tiny
     last: Any = training._last
-    others = [moment for part in (*training._small, *last.parts) for moment in (part.mean, part.square)]
+    adams = (training._small, *last.adams)
+    others = [moment for adam in adams for moment in (*adam.means, *adam.squares)]
+    if compiled is not None:
+        others += [last.mean, last.square]
     for moment in (*means, *squares, *others):
         assert not ((moment != 0) & (moment.abs() < least)).any()
 
 
-def test_a_batch_may_be_of_users_without_items(users: Interactions, compiled: Kernels | None) -> None:
+def test_a_batch_may_be_of_users_without_items(users: Interactions, compiled: ModuleType | None) -> None:
     """As sampled users can be."""
     matrix = users.binarized().matrix.tolil()
     matrix[:16] = 0
     empty = Interactions.from_matrix(matrix.tocsr())
     learner, other = RowLearner(SPEC, empty, 5, CPU), RowLearner(SPEC, empty, 5, CPU)
-    training = RowTraining(learner.network, learner.rows, SPEC.optimizer, compiled)
-    loss = training.update(torch.arange(16), torch.Generator().manual_seed(0))
-    adam = torch.optim.Adam(other.network.parameters(), lr=3e-3)
+    training = RowStepper(learner, compiled)
+    loss = training.loss(torch.arange(16), Moment(1, 0), torch.Generator().manual_seed(0))
+    adam = torch.optim.Adam(other.module.parameters(), lr=3e-3)
     chance = torch.Generator().manual_seed(0)
     wanted = other.loss(torch.arange(16), Moment(1, 0), chance)
     wanted.backward()
     adam.step()
     assert float(loss) == pytest.approx(float(wanted.detach()), rel=1e-5)
-    for name, tensor in other.network.state_dict().items():
-        np.testing.assert_allclose(training.network.state_dict()[name], tensor, atol=1e-5, err_msg=name)
+    for name, tensor in other.module.state_dict().items():
+        np.testing.assert_allclose(training.module.state_dict()[name], tensor, atol=1e-5, err_msg=name)
 
 
-def test_a_loss_that_is_not_finite_is_an_error(users: Interactions, compiled: Kernels | None) -> None:
+def test_a_loss_that_is_not_finite_is_an_error(users: Interactions, compiled: ModuleType | None) -> None:
     steep = replace_field(SPEC, "optimizer.learning_rate", 1e30)
     run = Training(RowStepper(RowLearner(steep, users, 5, CPU), compiled), Plan(5, 16), seed=5)
     with pytest.raises(DivergedTraining, match="must be finite"):
@@ -143,7 +146,7 @@ def test_training_stops_by_the_error_and_keeps_what_it_is_told_to(users: Interac
     best = int(np.argmax(seen))
     assert 0 < best < len(seen) - 1 < epochs - 1
     assert len(seen) - 1 - best == 2
-    error = negative_error(model.network, StoppingRows.of(others, users.items, CPU))
+    error = ErrorJudge(others, users.items, CPU)(model.network)
     assert error == pytest.approx(seen[best if keep == "best" else -1], abs=1e-6)
 
 
@@ -211,12 +214,13 @@ def test_training_comes_to_the_same_bytes_on_any_number_of_threads(users: Intera
     ends = []
     for threads in (1, 2, 5):
         learner = RowLearner(SPEC, users, 5, CPU)
-        training = RowTraining(learner.network, learner.rows, SPEC.optimizer, made_kernels(), threads)
+        training = RowStepper(learner, made_kernels(), threads)
         with torch_at_rest():
             losses = [
-                float(training.update(torch.arange(16), torch.Generator().manual_seed(n))) for n in range(5)
+                float(training.loss(torch.arange(16), Moment(1, n), torch.Generator().manual_seed(n)))
+                for n in range(5)
             ]
-        weights = {name: value.numpy().tobytes() for name, value in training.network.state_dict().items()}
+        weights = {name: value.numpy().tobytes() for name, value in training.module.state_dict().items()}
         ends.append((losses, weights))
     assert ends[0] == ends[1] == ends[2]
 
@@ -224,11 +228,8 @@ def test_training_comes_to_the_same_bytes_on_any_number_of_threads(users: Intera
 def test_a_process_without_numba_says_nothing_and_trains(
     users: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(sys.modules, "unblur.models.neural.fast.kernels", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
-    kernels.cache_clear()
-    try:
-        assert kernels() is None
-        model = replace_field(SPEC, "epochs", 1).fit(users, rng=0)
-        assert np.isfinite(model.score(users)).all()
-    finally:
-        kernels.cache_clear()
+    assert compiled_kernels() is None
+    model = replace_field(SPEC, "epochs", 1).fit(users, rng=0)
+    assert np.isfinite(model.score(users)).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,7 +22,6 @@ from unblur.models.diffusion.sampling import row_keys
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData, learned
-from unblur.registry import resolve
 from unblur.spec import Dimension, choices, spec
 from unblur.training.learner import Moment, Weights
 from unblur.training.loop import Training, check_device
@@ -75,12 +75,31 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> NeuMFRecommender:
         """Train all epochs."""
-        fitted: NeuMFRecommender = resolve("unblur.models.neural.neumf:fit_neumf")(self, train, rng, run)
-        return fitted
+        on = check_device(run.device)
+        check_train(train)
+        seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+        with faster(PairLearner(self, train, seed, on)) as learner:
+            plan = Plan(self.epochs, self.batch_size)
+            weights = dict(Training(learner, plan, seed=seed, run=run).finished())
+        users = weights.pop("users")
+        weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=on)].mean(0, keepdim=True)
+        keys, vectors = np.empty(0, dtype=np.uint64), np.empty((0, users.shape[1]), dtype=np.float32)
+        if self.remember_users:
+            keys, first = np.unique(row_keys(train.matrix, 0), return_index=True)
+            vectors = users.cpu().numpy()[first]
+        return NeuMFRecommender(
+            self,
+            train.items,
+            train.item_degrees,
+            device=run.device,
+            weights=weights,
+            keys=keys,
+            vectors=vectors,
+        )
 
 
 Choose: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.uint64]], NDArray[np.int64]]
-"""See `PairDraws.choose`."""
+"""See `PairLearner.choose`."""
 REDRAWN = 8
 """How often a negative that the user has is drawn again."""
 MOST_CELLS = 1 << 22
@@ -137,114 +156,64 @@ class PairNetwork(nn.Module):
         return functional.linear(joined, self.last, self.last_bias)[:, 0]
 
 
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """Pairs of a batch, the interactions first and then what was drawn beside each."""
-
-    users: NDArray[np.int64]
-    """(n,)."""
-    items: NDArray[np.int64]
-    """(n,)."""
-    words: NDArray[np.int16]
-    """(n, inputs): any number of an int16 is as likely as any other (`unblur.training.networks.least_kept`)."""
-
-
-class PairDraws:
-    """Draws batches by SFC64 (Doty-Humphrey, PractRand), which what trains on them has no part in."""
-
-    def __init__(self, train: Interactions, negatives: int, inputs: int) -> None:
-        """For `negatives` items next to each interaction of `train`, and as many words as a pair has `inputs`."""
-        self.starts, self.columns = train.matrix.indptr.astype(np.int64), train.matrix.indices
-        self.n_items, self._negatives, self._inputs = train.n_items, negatives, inputs
-
-    def batch(
-        self, rows: NDArray[np.int64], generator: torch.Generator, choose: Choose | None = None
-    ) -> Drawn:
-        """For the interactions at these positions; `choose` is a faster way to the same negatives."""
-        chance = np.random.SFC64(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
-        owners = np.searchsorted(self.starts, rows, side="right") - 1
-        users = np.tile(owners, 1 + self._negatives)
-        n, beside = len(users), self._negatives * len(rows)
-        candidates = chance.random_raw((1 + REDRAWN) * beside).reshape(1 + REDRAWN, beside)
-        others = (choose or self.choose)(users[len(rows) :], candidates)
-        words = chance.random_raw(-(-n * self._inputs // 4)).view(np.int16)[: n * self._inputs]
-        return Drawn(
-            users, np.concatenate((self.columns[rows].astype(np.int64), others)), words.reshape(n, -1)
-        )
-
-    def choose(self, users: NDArray[np.int64], candidates: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """The first of the candidates, (1 + REDRAWN, n), that its user, (n,), does not have, or the last one: (n,)."""
-        others = np.empty(len(users), dtype=np.int64)
-        waiting = np.arange(len(users))
-        for words in candidates:
-            drawn = ((words[waiting] >> np.uint64(32)) * np.uint64(self.n_items)) >> np.uint64(32)
-            others[waiting] = drawn
-            keys = users[waiting] * self.n_items + others[waiting]
-            places = np.minimum(np.searchsorted(self._pairs, keys), len(self._pairs) - 1)
-            waiting = waiting[self._pairs[places] == keys]
-            if not len(waiting):
-                break
-        return others
-
-    @cached_property
-    def _pairs(self) -> NDArray[np.int64]:
-        owners = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-        return np.asarray(owners * self.n_items + self.columns, dtype=np.int64)
-
-
 class PairLearner:
     """Trains on every interaction, with items that its user does not have beside it."""
 
     def __init__(self, spec: NeuMF, train: Interactions, seed: int, device: torch.device) -> None:
         self.spec, self.n_rows = spec, train.n_interactions
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
-        self.network = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
-        self.module: nn.Module = self.network
+        self.module = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
         self.groups = [(self.module, spec.optimizer)]
-        self.draws = PairDraws(train, spec.negatives, self.network.inputs)
+        self.train, self.starts = train, train.matrix.indptr.astype(np.int64)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean binary cross-entropy of some interactions and of their negatives."""
-        network, device = self.network, rows.device
-        drawn = self.draws.batch(rows.cpu().numpy(), generator)
-        words = torch.from_numpy(drawn.words)
-        made = network(
-            functional.embedding(torch.from_numpy(drawn.users).to(device), network.users),
-            functional.embedding(torch.from_numpy(drawn.items).to(device), network.items),
-            (words >= least_kept(network.dropout)).to(device) if network.dropout else None,
+        network, device = self.module, rows.device
+        users, items, words = self.batch(rows.cpu().numpy(), generator)
+        logits = network(
+            functional.embedding(torch.from_numpy(users).to(device), network.users),
+            functional.embedding(torch.from_numpy(items).to(device), network.items),
+            (torch.from_numpy(words) >= least_kept(network.dropout)).to(device) if network.dropout else None,
         )
-        wanted = torch.zeros_like(made)
+        wanted = torch.zeros_like(logits)
         wanted[: len(rows)] = 1
-        return functional.binary_cross_entropy_with_logits(made, wanted)
+        return functional.binary_cross_entropy_with_logits(logits, wanted)
 
     def fitted(self, weights: Weights) -> Weights:
         """The weights themselves: users are dealt with elsewhere."""
         return weights
 
+    def batch(
+        self, rows: NDArray[np.int64], generator: torch.Generator, choose: Choose | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int16]]:
+        """Users (n,) and items (n,) of the interactions at these positions, and then of what was drawn beside each; and words
+        (n, inputs) for dropout, of which any is as likely as any other (`unblur.training.networks.least_kept`).
 
-def fit_neumf(spec: NeuMF, train: Interactions, rng: RNG | None, run: Run) -> NeuMFRecommender:
-    """See `NeuMF.learn`."""
-    on = check_device(run.device)
-    check_train(train)
-    seed = int(streams(rng, "training")["training"].integers(0, 2**62))
-    with faster(PairLearner(spec, train, seed, on)) as learner:
-        plan = Plan(spec.epochs, spec.batch_size)
-        weights = dict(Training(learner, plan, seed=seed, run=run).finished())
-    users = weights.pop("users")
-    weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=on)].mean(0, keepdim=True)
-    keys, vectors = np.empty(0, dtype=np.uint64), np.empty((0, users.shape[1]), dtype=np.float32)
-    if spec.remember_users:
-        keys, first = np.unique(row_keys(train.matrix, 0), return_index=True)
-        vectors = users.cpu().numpy()[first]
-    return NeuMFRecommender(
-        spec,
-        train.items,
-        train.item_degrees,
-        device=run.device,
-        weights=weights,
-        keys=keys,
-        vectors=vectors,
-    )
+        All is drawn by SFC64 (Doty-Humphrey, PractRand), in which what trains on it has no part; `choose` is a faster way to
+        the same negatives.
+        """
+        chance = np.random.SFC64(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        users = np.tile(np.searchsorted(self.starts, rows, side="right") - 1, 1 + self.spec.negatives)
+        n, beside, inputs = len(users), self.spec.negatives * len(rows), self.module.inputs
+        candidates = chance.random_raw((1 + REDRAWN) * beside).reshape(1 + REDRAWN, beside)
+        others = (choose or self.choose)(users[len(rows) :], candidates)
+        words = chance.random_raw(-(-n * inputs // 4)).view(np.int16)[: n * inputs].reshape(n, -1)
+        return users, np.concatenate((self.train.matrix.indices[rows].astype(np.int64), others)), words
+
+    def choose(self, users: NDArray[np.int64], candidates: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The first of the candidates, (1 + REDRAWN, n), that its user, (n,), does not have, or the last one: (n,)."""
+        n_items, others, waiting = self.train.n_items, np.empty_like(users), np.arange(len(users))
+        for words in candidates:
+            others[waiting] = ((words[waiting] >> np.uint64(32)) * np.uint64(n_items)) >> np.uint64(32)
+            keys = users[waiting] * n_items + others[waiting]
+            places = np.minimum(np.searchsorted(self._pairs, keys), len(self._pairs) - 1)
+            waiting = waiting[self._pairs[places] == keys]
+        return others
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.int64]:
+        """One number for each interaction, ascending."""
+        return self.train.rows().astype(np.int64) * self.train.n_items + self.train.matrix.indices
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -263,59 +232,45 @@ class NeuMFRecommender(NetworkRecommender["NeuMF", PairNetwork]):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         scores = np.empty((histories.n_users, len(self.items)), dtype=np.float32)
         sides = _Sides(self.network)
-        size = max(1, MOST_CELLS // max(1, len(self.items) * sides.widest))
+        size = max(1, MOST_CELLS // max(1, sides.by_item.numel()))
         for start in range(0, histories.n_users, size):
             rows = slice(start, min(start + size, histories.n_users))
             batch = histories.take_users(rows)
-            vectors = sides.start.repeat(batch.n_users, 1)
-            learned, known = self._remembered(batch)
-            vectors[torch.as_tensor(known)] = torch.tensor(learned, dtype=torch.float64).to(vectors.device)
+            keys = row_keys(batch.matrix, 0)
+            known = np.isin(keys, self.keys)
+            vectors = sides.network.users.repeat(batch.n_users, 1)
+            remembered = torch.from_numpy(self.vectors[np.searchsorted(self.keys, keys[known])])
+            vectors[torch.as_tensor(known)] = remembered.to(vectors)
             if not known.all():
                 held = torch.tensor(batch.matrix[~known].toarray() > 0, device=vectors.device)
-                spec = self.spec
-                vectors[torch.as_tensor(~known)] = sides.folded(held, spec.fold_in_steps, spec.fold_in_rate)
+                folded = sides.folded(held, self.spec.fold_in_steps, self.spec.fold_in_rate)
+                vectors[torch.as_tensor(~known)] = folded
             with torch.no_grad():
                 scores[rows] = sides.scores(vectors).cpu().numpy()
         return scores
-
-    def _remembered(self, batch: Interactions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The learned vectors of those whose row was trained on, and who they are, (n,)."""
-        if not len(self.keys):
-            return self.vectors, np.zeros(batch.n_users, dtype=bool)
-        keys = row_keys(batch.matrix, 0)
-        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        known = self.keys[places] == keys
-        return self.vectors[places[known]], known
 
 
 class _Sides:
     """The network in float64, its first layer split into what the user and what the item adds."""
 
     def __init__(self, network: PairNetwork) -> None:
-        k = network.factors
-        self.start, self.items = network.users.double(), network.items.double()
-        weights = [weight.double() for weight in network.weights]
-        self.biases = [bias.double() for bias in network.biases]
-        wide = weights[0].shape[1] // 2
-        self.by_user = weights[0][:, :wide]
-        self.by_item = self.items[:, k:] @ weights[0][:, wide:].T + self.biases[0]
-        self.later = list(zip(weights[1:], self.biases[1:], strict=True))
-        self.last, self.last_bias = network.last.double()[0], network.last_bias.double()
-        self.factors, self.widest = k, weights[0].shape[0]
+        self.network = deepcopy(network).double()
+        self.by_user, by_item = self.network.weights[0].chunk(2, 1)
+        self.by_item = self.network.items[:, network.factors :] @ by_item.T + self.network.biases[0]
 
     def scores(self, users: Tensor) -> Tensor:
         """Logits of all items, (n, n_items), for users' vectors (n, width)."""
-        k = self.factors
+        network, k = self.network, self.network.factors
         h = torch.relu((users[:, k:] @ self.by_user.T)[:, None, :] + self.by_item[None])
-        for weight, bias in self.later:
+        for weight, bias in zip(network.weights[1:], network.biases[1:], strict=True):
             h = torch.relu(functional.linear(h, weight, bias))
-        product = (users[:, :k] * self.last[:k]) @ self.items[:, :k].T
-        return product + h @ self.last[k:] + self.last_bias
+        product = (users[:, :k] * network.last[0, :k]) @ network.items[:, :k].T
+        return product + h @ network.last[0, k:] + network.last_bias
 
     def folded(self, held: Tensor, steps: int, rate: float) -> Tensor:
         """A vector for each history, (n, n_items) bool, by Adam from the mean user: the loss of training in
         expectation, items of the history and all others counting the same."""
-        users = self.start.repeat(len(held), 1)
+        users = self.network.users.repeat(len(held), 1)
         share = held / held.sum(1, keepdim=True).clamp_min(1)
         others = ~held / (~held).sum(1, keepdim=True).clamp_min(1)
         mean, square = torch.zeros_like(users), torch.zeros_like(users)

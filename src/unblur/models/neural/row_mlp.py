@@ -22,7 +22,6 @@ from unblur.errors import DataError
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData
-from unblur.registry import resolve
 from unblur.spec import Dimension, choices, spec
 from unblur.training.learner import Moment, Weights
 from unblur.training.loop import Training, check_device
@@ -88,10 +87,28 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     ) -> RowMLPRecommender:
         """Train; `validation` is rows to give back, or histories with what was held out from them, by the error against
         that alone."""
-        fitted: RowMLPRecommender = resolve("unblur.models.neural.row_mlp:fit_row_mlp")(
-            self, train, rng, run, validation
-        )
-        return fitted
+        on = check_device(run.device)
+        check_train(train)
+        seed = int(streams(rng, "training")["training"].integers(0, 2**62))
+        part, judge, stopping = train, None, None
+        if self.patience is not None:
+            if validation is None:
+                chosen = np.zeros(train.n_users, dtype=bool)
+                size = max(1, round(self.validation_users * train.n_users))
+                chosen[streams(seed, "carve")["carve"].permutation(train.n_users)[:size]] = True
+                part, validation = train.take_users(~chosen), train.take_users(chosen)
+            judge = ErrorJudge(validation, train.items, on)
+            # The loop counts the epoch that was best as well.
+            stopping = Stopping(every=1, patience=self.patience + 1)
+        if not part.n_users:
+            raise DataError(
+                "There must be rows to train on beside those to stop by; saw none. Give more users."
+            )
+        plan = Plan(self.epochs, self.batch_size, stopping=stopping, judged_by="minus the error")
+        with faster(RowLearner(self, part, seed, on)) as learner:
+            network = Training(learner, plan, seed=seed, run=run, judge=judge).finished()
+            weights = (network if self.keep == "best" else learner.module).state_dict()
+        return RowMLPRecommender(self, train.items, train.item_degrees, device=run.device, weights=weights)
 
 
 EMBEDDING_BOUND = 0.05
@@ -163,8 +180,8 @@ class RowNetwork(nn.Module):
     def table(self) -> tuple[Tensor, Tensor]:
         """The first layer as a linear map: what each item adds, (n_items, width), and what is always there,
         (width,)."""
-        made: tuple[Tensor, Tensor] = _Table.apply(self.embedding, self.cells)  # type: ignore[no-untyped-call]
-        return made[0], made[1] + self.cell_bias
+        adds, always = _Table.apply(self.embedding, self.cells)  # type: ignore[no-untyped-call]
+        return adds, always + self.cell_bias
 
     def forward(
         self,
@@ -180,9 +197,7 @@ class RowNetwork(nn.Module):
     def hidden(self, first: Tensor, generator: torch.Generator | None) -> Tensor:
         """What the last layer takes, (n, last width), from the sums of the first one, (n, first width)."""
         h, scale = dropped(torch.relu(first), self.dropout[0], generator)
-        *weights, _ = self.weights
-        *biases, _ = self.biases
-        for weight, bias, share in zip(weights, biases, self.dropout[1:], strict=True):
+        for weight, bias, share in zip(self.weights[:-1], self.biases[:-1], self.dropout[1:], strict=True):
             h, scale = dropped(torch.relu(torch.addmm(bias, h, weight.T, alpha=scale)), share, generator)
         return h if scale == 1 else h * scale
 
@@ -194,70 +209,38 @@ class RowLearner:
         self.spec, self.n_items = spec, train.n_items
         self.rows = SparseRows.of(train.binarized().matrix, device)
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
-        self.network = RowNetwork(train.n_items, spec, chance).to(device)
-        self.module: nn.Module = self.network
+        self.module = RowNetwork(train.n_items, spec, chance).to(device)
         self.groups, self.n_rows = [(self.module, spec.optimizer)], len(self.rows)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """The mean binary cross-entropy of some rows' cells."""
         batch = self.rows.take(rows)
-        return functional.binary_cross_entropy_with_logits(self.network(batch, generator), batch.dense())
+        return functional.binary_cross_entropy_with_logits(self.module(batch, generator), batch.dense())
 
     def fitted(self, weights: Weights) -> RowNetwork:
         """The network with these weights, not to be trained further."""
         return frozen(lambda: RowNetwork(self.n_items, self.spec), weights)
 
 
-@dataclass(frozen=True, eq=False)
-class StoppingRows:
-    """What a training stops by: rows that the network is shown, and what it should make of each."""
+class ErrorJudge:
+    """How well a network gives back the rows that a training stops by."""
 
-    shown: SparseRows
-    wanted: SparseRows
-
-    @classmethod
-    def of(cls, given: StoppingData, items: Vocabulary, device: torch.device) -> StoppingRows:
-        """Rows to give back, or histories and what was held out from them."""
+    def __init__(self, given: StoppingData, items: Vocabulary, device: torch.device) -> None:
+        """Of rows to give back, or of histories and what was held out from them."""
         parts = (given.histories, given.held_out) if isinstance(given, Split) else (given, given)
-        made = [SparseRows.of(part.onto(items=items).binarized().matrix, device) for part in parts]
-        return cls(*made)
+        self.shown, self.wanted = (
+            SparseRows.of(part.onto(items=items).binarized().matrix, device) for part in parts
+        )
 
-
-@torch.no_grad()
-def negative_error(network: RowNetwork, judged: StoppingRows) -> float:
-    """Minus the root mean squared error of the probabilities of all cells."""
-    table, total, rows = network.table(), 0.0, judged.shown
-    for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
-        made = torch.sigmoid(network(rows.take(places), table=table)) - judged.wanted.take(places).dense()
-        total += float(made.square().sum(dtype=torch.float64))
-    return -math.sqrt(total / (len(rows) * rows.n_columns))
-
-
-def fit_row_mlp(
-    spec: RowMLP, train: Interactions, rng: RNG | None, run: Run, validation: StoppingData | None
-) -> RowMLPRecommender:
-    """See `RowMLP.learn`."""
-    on = check_device(run.device)
-    check_train(train)
-    seed = int(streams(rng, "training")["training"].integers(0, 2**62))
-    part, given = train, validation
-    if spec.patience is not None and validation is None:
-        chosen = np.zeros(train.n_users, dtype=bool)
-        size = max(1, round(spec.validation_users * train.n_users))
-        chosen[streams(seed, "carve")["carve"].permutation(train.n_users)[:size]] = True
-        part, given = train.take_users(~chosen), train.take_users(chosen)
-    if not part.n_users:
-        raise DataError("There must be rows to train on beside those to stop by; saw none. Give more users.")
-    judged = None if spec.patience is None or given is None else StoppingRows.of(given, train.items, on)
-    # The loop counts the epoch that was best as well.
-    stopping = None if spec.patience is None else Stopping(every=1, patience=spec.patience + 1)
-    plan = Plan(spec.epochs, spec.batch_size, stopping=stopping, judged_by="minus the error")
-    with faster(RowLearner(spec, part, seed, on)) as learner:
-        judge = None if judged is None else lambda network: negative_error(network, judged)
-        training = Training(learner, plan, seed=seed, run=run, judge=judge)
-        network = training.finished()
-        weights = (network if spec.keep == "best" else learner.module).state_dict()
-    return RowMLPRecommender(spec, train.items, train.item_degrees, device=run.device, weights=weights)
+    @torch.no_grad()
+    def __call__(self, network: RowNetwork) -> float:
+        """Minus the root mean squared error of the probabilities of all cells."""
+        table, total, rows = network.table(), 0.0, self.shown
+        for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
+            probabilities = torch.sigmoid(network(rows.take(places), table=table))
+            errors = probabilities - self.wanted.take(places).dense()
+            total += float(errors.square().sum(dtype=torch.float64))
+        return -math.sqrt(total / (len(rows) * rows.n_columns))
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

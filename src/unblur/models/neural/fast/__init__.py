@@ -10,7 +10,7 @@ the same as autograd and `torch.optim.Adam`, but for rounding, and look at far l
 - **Pair network** (`pair_training`): a batch has some hundreds of users and items. The rows of all others move by what is
   left of their moments, which has a closed form, and nobody sees where they are until they are drawn again. A step
   is 4 to 6 times faster (docs/results/sdrm.md has the measurements).
-- **Kernels** (`row_kernels`, `pair_kernels`): what torch does in several passes, compiled by numba (`unblur[fast]`) to one
+- **Kernels** (`kernels`): what torch does in several passes, compiled by numba (`unblur[fast]`) to one
   pass over a row while it is in the processor. Without numba the row network has a path by torch with the same few passes,
   and the pair network is trained by autograd.
 - **Adam** (`adam`): the step of `torch.optim.Adam` on tensors that are changed where they are, and what keeps moments from
@@ -28,12 +28,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from unblur.models.neural.fast.adam import plain_adam
-from unblur.models.neural.fast.pair_kernels import pair_kernels
 from unblur.models.neural.fast.pair_training import PairStepper
-from unblur.models.neural.fast.row_kernels import kernels
 from unblur.models.neural.fast.row_training import RowStepper
 from unblur.parallel.threads import blas_at_rest, torch_at_rest
 
@@ -44,6 +44,14 @@ if TYPE_CHECKING:
 L = TypeVar("L", "PairLearner", "RowLearner")
 
 
+def compiled() -> ModuleType | None:
+    """The kernels, or `None` where numba is not installed."""
+    try:
+        return import_module("unblur.models.neural.fast.kernels")
+    except ImportError:
+        return None
+
+
 @contextmanager
 def faster(learner: L) -> Iterator[L]:
     """A learner that trains the same network and takes its steps itself, or the given one where that is not possible.
@@ -51,19 +59,16 @@ def faster(learner: L) -> Iterator[L]:
     Inside, threads of torch and BLAS rest where compiled kernels want the processor for themselves.
     """
     (_, settings), *_ = learner.groups
-    if not plain_adam(settings, next(learner.module.parameters()).device):
-        yield learner
-        return
+    stepper: Any = learner
+    which: Any = learner  # of the two, its kind says which
     with ExitStack() as alone:
-        stepper: Any = learner
-        which: Any = learner  # of the two, its kind says which
-        if learner.spec.kind == "row-mlp":
-            compiled = kernels()
-            threads = 1 if compiled is None else alone.enter_context(torch_at_rest())
-            stepper = RowStepper(which, compiled, threads)
-        elif (pairs := pair_kernels()) is not None:
-            # Its products are too small to share, and the rest has no use for threads.
-            alone.enter_context(torch_at_rest())
-            alone.enter_context(blas_at_rest())
-            stepper = PairStepper(which, pairs)
+        if plain_adam(settings, next(learner.module.parameters()).device):
+            kernels = compiled()
+            threads = 1 if kernels is None else alone.enter_context(torch_at_rest())
+            if learner.spec.kind == "row-mlp":
+                stepper = RowStepper(which, kernels, threads)
+            elif kernels is not None:
+                # Its products are too small to share, and the rest has no use for threads.
+                alone.enter_context(blas_at_rest())
+                stepper = PairStepper(which, kernels)
         yield cast("L", stepper)

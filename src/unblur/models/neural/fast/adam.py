@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -32,46 +33,46 @@ def plain_adam(settings: Optimizer, device: torch.device) -> bool:
     )
 
 
-@dataclass(eq=False)
-class Moving:
-    """A parameter with the moments of its gradients."""
+class Adam:
+    """Some parameters with the moments of their gradients."""
 
-    value: Tensor
-    mean: Tensor
-    square: Tensor
-    updates: Tensor
-
-    @classmethod
-    def of(cls, value: Tensor) -> Moving:
+    def __init__(self, values: Sequence[Tensor], settings: Optimizer) -> None:
         """Before the first gradient."""
-        return cls(value, torch.zeros_like(value), torch.zeros_like(value), torch.zeros(()))
+        self.values, self.settings = list(values), settings
+        self.means, self.squares = ([torch.zeros_like(value) for value in values] for _ in range(2))
+        self._updates = [torch.zeros(()) for _ in values]
 
+    def step(self, *gradients: Tensor) -> None:
+        """One step of each parameter, where it is."""
+        adam(
+            self.values,
+            list(gradients),
+            self.means,
+            self.squares,
+            [],
+            self._updates,
+            fused=True,
+            amsgrad=False,
+            beta1=FIRST_BETA,
+            beta2=SECOND_BETA,
+            lr=self.settings.learning_rate,
+            weight_decay=0.0,
+            eps=self.settings.epsilon,
+            maximize=False,
+        )
 
-def update(parts: Sequence[Moving], gradients: Sequence[Tensor], settings: Optimizer) -> None:
-    """One step of each parameter, where it is."""
-    adam(
-        [part.value for part in parts],
-        list(gradients),
-        [part.mean for part in parts],
-        [part.square for part in parts],
-        [],
-        [part.updates for part in parts],
-        fused=True,
-        amsgrad=False,
-        beta1=FIRST_BETA,
-        beta2=SECOND_BETA,
-        lr=settings.learning_rate,
-        weight_decay=0.0,
-        eps=settings.epsilon,
-        maximize=False,
-    )
-
-
-def settle(parts: Sequence[Moving]) -> None:
-    """Set moments that are nothing to 0."""
-    for part in parts:
-        for moment in (part.mean, part.square):
+    def settle(self) -> None:
+        """Set moments that are nothing to 0."""
+        for moment in (*self.means, *self.squares):
             functional.hardshrink(moment, NOTHING, out=moment)
+
+
+def numbers_of_step(settings: Optimizer, step: int, nothing: float) -> tuple[np.float32, ...]:
+    """What a kernel multiplies by in a step, counted from 1: β₁, β₂, 1 − β₁, 1 − β₂, the means' factor and that of the squares'
+    roots; then ε, and what moments must not be below."""
+    size, root = settings.learning_rate / (1 - FIRST_BETA**step), 1 / math.sqrt(1 - SECOND_BETA**step)
+    betas = (FIRST_BETA, SECOND_BETA, 1 - FIRST_BETA, 1 - SECOND_BETA)
+    return tuple(np.float32(number) for number in (*betas, size, root, settings.epsilon, nothing))
 
 
 def without_faint(gradient: Tensor) -> Tensor:

@@ -20,21 +20,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from unblur.models.neural.fast.adam import FIRST_BETA, NOTHING, SECOND_BETA, Moving, settle, update
-from unblur.models.neural.fast.pair_kernels import PairKernels
-from unblur.training.learner import Moment, Weights
+from unblur.models.neural.fast.adam import FIRST_BETA, NOTHING, SECOND_BETA, Adam, numbers_of_step
+from unblur.training.learner import Moment
 from unblur.training.networks import least_kept
 from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
-    from unblur.models.neural.neumf import Drawn, PairLearner, PairNetwork
+    from unblur.models.neural.neumf import PairLearner, PairNetwork
 
 EARLY = 500
 """Up to this step, steps are taken one by one."""
@@ -48,9 +49,9 @@ LASTING = math.ceil(math.log(SETTLED) / math.log(FIRST_BETA))
 class DeferredAdam:
     """The rows of a table with the moments of their gradients; a row is where it should be once it was asked for."""
 
-    def __init__(self, values: NDArray[np.float32], settings: Optimizer, compiled: PairKernels) -> None:
+    def __init__(self, values: NDArray[np.float32], settings: Optimizer, kernels: ModuleType) -> None:
         """From `values`, (n_rows, width), which are copied."""
-        self.settings, self._kernels = settings, compiled
+        self.settings, self._kernels = settings, kernels
         self.table = np.zeros((len(values), 3, values.shape[1]), dtype=np.float32)
         """Values, means and squares of a row beside each other, where one look finds them all."""
         self.table[:, 0] = values
@@ -61,18 +62,16 @@ class DeferredAdam:
     def ask(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Bring rows, (n,), up to now; gives each of them once, (m,), and where in this each one is, (n,)."""
         once, places = np.empty_like(rows), np.empty_like(rows)
-        once = once[: self._kernels.once(rows, self._slots, once, places)]
+        once = once[: self._kernels.distinct(rows, self._slots, once, places)]
         self._bring(once)
         return once, places
 
     def step(self, rows: NDArray[np.int64], gradients: NDArray[np.float32]) -> None:
         """One step of Adam, for rows that were asked for since the last one; all others have no gradient."""
         self._done += 1
-        rate, epsilon = self.settings.learning_rate, self.settings.epsilon
-        size, root = rate / (1 - FIRST_BETA**self._done), 1 / math.sqrt(1 - SECOND_BETA**self._done)
-        betas = (FIRST_BETA, SECOND_BETA, 1 - FIRST_BETA, 1 - SECOND_BETA)
-        numbers = tuple(np.float32(number) for number in (*betas, size, root, epsilon, NOTHING))
-        self._kernels.step(self.table, rows, gradients, numbers)
+        self._kernels.step_rows(
+            self.table, rows, gradients, numbers_of_step(self.settings, self._done, NOTHING)
+        )
         self._moved[rows] = self._done
 
     def values(self) -> NDArray[np.float32]:
@@ -83,7 +82,7 @@ class DeferredAdam:
     def _bring(self, rows: NDArray[np.int64]) -> None:
         others = (np.float32(number) for number in (NOTHING, FIRST_BETA, SECOND_BETA))
         numbers = (self.settings.learning_rate, self.settings.epsilon, *others, LASTING)
-        self._kernels.rest(self.table, rows, self._moved, self._done, early(), *resting(), numbers)
+        self._kernels.catch_up(self.table, rows, self._moved, self._done, early(), *resting(), numbers)
 
 
 @cache
@@ -113,42 +112,55 @@ def resting() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return sums, powers
 
 
-class PairTraining:
-    """A network in training: its dense layers are changed where they are, the rows of its tables when they are written."""
+class PairStepper:
+    """Trains the network of a learner in its place, but takes each step itself: dense layers are changed where they are, the
+    rows of tables when `module` is asked for. Weights from elsewhere cannot be put into it."""
 
-    def __init__(self, network: PairNetwork, settings: Optimizer, compiled: PairKernels) -> None:
-        self.network, self.settings, self._kernels = network, settings, compiled
+    def __init__(self, learner: PairLearner, kernels: ModuleType) -> None:
+        self.learner, self.n_rows, self.fitted = learner, learner.n_rows, learner.fitted
+        self.groups: Sequence[tuple[nn.Module, Optimizer]] = []
+        network, settings = learner.module, learner.spec.optimizer
+        self.network, self._kernels = network, kernels
         self._tables = [
-            DeferredAdam(table.detach().numpy(), settings, compiled)
+            DeferredAdam(table.detach().numpy(), settings, kernels)
             for table in (network.users, network.items)
         ]
+        # All dense parameters, and their gradients, are views of one vector each: Adam takes one step for all of them.
         dense = [*network.weights, *network.biases, network.last, network.last_bias]
-        self._dense = Moving.of(torch.cat([part.detach().flatten() for part in dense]))
-        self._gradient = torch.zeros_like(self._dense.value)
-        for part, place in zip(dense, _divided(self._dense.value, dense), strict=True):
-            part.data = place
-        self._network, self._by_network = (
-            _layers([part.numpy() for part in _divided(flat, dense)])
-            for flat in (self._dense.value, self._gradient)
-        )
+        by_dense = [torch.empty_like(part) for part in dense]
+        vector = parameters_to_vector(dense).detach()
+        self._gradient = torch.zeros_like(vector)
+        vector_to_parameters(vector, dense)
+        vector_to_parameters(self._gradient, by_dense)
+        self._dense = Adam([vector], settings)
+        self._network, self._by_network = _layers(dense), _layers(by_dense)
         self._widths = [network.weights[0].shape[1], *(len(weight) for weight in network.weights)]
 
-    @torch.no_grad()
-    def update(self, drawn: Drawn, positives: int) -> float:
-        """Train on pairs of which the first `positives` are interactions; gives their mean loss."""
+    @property
+    def module(self) -> PairNetwork:
+        """The network, with all rows of its tables up to now."""
+        with torch.no_grad():
+            for values, table in zip((self.network.users, self.network.items), self._tables, strict=True):
+                values.copy_(torch.from_numpy(table.values()))
+        return self.network
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean loss of some interactions and of their negatives before a step is taken for them."""
+        user_rows, item_rows, words = self.learner.batch(rows.numpy(), generator, self._choose)
         users, items = self._tables
-        (some_users, user_places), (some_items, item_places) = users.ask(drawn.users), items.ask(drawn.items)
+        (some_users, user_places), (some_items, item_places) = users.ask(user_rows), items.ask(item_rows)
         by_users, by_items = (
-            np.zeros((len(rows), users.table.shape[2]), dtype=np.float32) for rows in (some_users, some_items)
+            np.zeros((len(asked), users.table.shape[2]), dtype=np.float32)
+            for asked in (some_users, some_items)
         )
-        n, dropout = len(drawn.users), self.network.dropout
+        n, dropout = len(user_rows), self.network.dropout
         made, asked = (
             tuple(np.empty((n, width), dtype=np.float32) for width in self._widths) for _ in range(2)
         )
-        loss = self._kernels.gradients(
+        loss = self._kernels.pair_gradients(
             (users.table, items.table),
-            (drawn.users, drawn.items, user_places, item_places, positives),
-            drawn.words,
+            (user_rows, item_rows, user_places, item_places, len(rows)),
+            words,
             self._network,
             (by_users, by_items, *self._by_network),
             made,
@@ -157,64 +169,20 @@ class PairTraining:
         )
         users.step(some_users, by_users)
         items.step(some_items, by_items)
-        update([self._dense], [self._gradient], self.settings)
-        settle([self._dense])
-        return loss
-
-    @torch.no_grad()
-    def write(self) -> None:
-        """Put the rows of the tables, all of them up to now, into the network."""
-        for values, table in zip((self.network.users, self.network.items), self._tables, strict=True):
-            values.copy_(torch.from_numpy(table.values()))
-
-
-class PairStepper:
-    """Trains the network of a learner, but takes each step itself; weights from elsewhere cannot be put into it."""
-
-    def __init__(self, learner: PairLearner, compiled: PairKernels) -> None:
-        """See `PairTraining`."""
-        self.learner, self._kernels = learner, compiled
-        self.training = PairTraining(learner.network, learner.spec.optimizer, compiled)
-
-    @property
-    def module(self) -> nn.Module:
-        """The network, all of it up to now."""
-        self.training.write()
-        return self.learner.network
-
-    @property
-    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """None."""
-        return []
-
-    @property
-    def n_rows(self) -> int:
-        """As of the learner."""
-        return self.learner.n_rows
-
-    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The mean loss of some interactions and of their negatives before a step is taken for them."""
-        drawn = self.learner.draws.batch(rows.numpy(), generator, self._choose)
-        return torch.tensor(self.training.update(drawn, len(rows)))
-
-    def fitted(self, weights: Weights) -> Weights:
-        """As of the learner."""
-        return self.learner.fitted(weights)
+        self._dense.step(self._gradient)
+        self._dense.settle()
+        return torch.tensor(loss)
 
     def _choose(self, users: NDArray[np.int64], candidates: NDArray[np.uint64]) -> NDArray[np.int64]:
-        draws, others = self.learner.draws, np.empty(len(users), dtype=np.int64)
-        self._kernels.choose(users, candidates, draws.starts, draws.columns, draws.n_items, others)
+        train, others = self.learner.train, np.empty_like(users)
+        self._kernels.choose_negatives(
+            users, candidates, self.learner.starts, train.matrix.indices, train.n_items, others
+        )
         return others
 
 
-def _divided(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Views of a vector, with the shapes of some parts that were put one after the other."""
-    places = flat.split([part.numel() for part in like])
-    return [place.view(part.shape) for place, part in zip(places, like, strict=True)]
-
-
-def _layers(parts: list[NDArray[np.float32]]) -> tuple[Any, ...]:
+def _layers(parts: Sequence[Tensor]) -> tuple[Any, ...]:
     """Weights of the layers, their biases, the last layer's weights (2·factors,) and its bias (1,)."""
-    *layers, last, last_bias = parts
+    *layers, last, last_bias = [part.detach().numpy() for part in parts]
     depth = len(layers) // 2
     return tuple(layers[:depth]), tuple(layers[depth:]), last.reshape(-1), last_bias

@@ -10,8 +10,13 @@ of autograd and `torch.optim.Adam`, but for rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,19 +28,18 @@ from unblur.models.neural.fast.adam import (
     FIRST_BETA,
     NOTHING,
     SECOND_BETA,
-    Moving,
-    settle,
-    update,
+    Adam,
+    numbers_of_step,
     without_faint,
 )
-from unblur.models.neural.fast.row_kernels import BLOCKS, Kernels, Threads
-from unblur.training.learner import Moment, Weights
-from unblur.training.rows import SparseRows
+from unblur.training.learner import Moment
 from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
-    from unblur.models.neural.row_mlp import RowLearner, RowNetwork
+    from unblur.models.neural.row_mlp import RowLearner
 
+BLOCKS = 16
+"""Parts of a table, by which a kernel sums over its rows."""
 LOOK_EVERY = 32
 """Updates between two looks for moments that are nothing."""
 FORGOTTEN = 1e-8
@@ -47,42 +51,42 @@ AT_ONCE = 4
 """Rows of a batch that the kernel deals with together."""
 
 
-class RowTraining:
-    """A network in training: its parameters are changed where they are."""
+class RowStepper:
+    """Trains the network of a learner in its place, but takes each step itself: parameters are changed where they are."""
 
-    def __init__(
-        self,
-        network: RowNetwork,
-        rows: SparseRows,
-        settings: Optimizer,
-        compiled: Kernels | None = None,
-        threads: int = 1,
-    ) -> None:
-        """`rows` are all that will be trained on. With compiled kernels the large layers take their steps by these, on
-        so many threads, which want the processor for themselves (`parallel.torch_at_rest`); else by torch."""
-        self.network, self.rows, self.settings = network, rows, settings
+    def __init__(self, learner: RowLearner, kernels: ModuleType | None = None, threads: int = 1) -> None:
+        """With `kernels` the large layers take their steps by these, on so many threads, which want the processor for
+        themselves (`parallel.torch_at_rest`); else by torch."""
+        network, settings = learner.module, learner.spec.optimizer
+        self.module, self.rows, self.n_rows, self.fitted = (
+            network,
+            learner.rows,
+            learner.n_rows,
+            learner.fitted,
+        )
+        self.groups: Sequence[tuple[nn.Module, Optimizer]] = []
         *hidden_weights, last = network.weights
         *hidden_biases, last_bias = network.biases
         self._hidden = [*hidden_weights, *hidden_biases]
         small = (network.embedding, network.cell_bias, *self._hidden)
-        self._small = [Moving.of(part.detach()) for part in small]
+        self._small = Adam([part.detach() for part in small], settings)
         cells, weights, biases = network.cells.detach(), last.detach(), last_bias.detach()
-        self._first: FirstLayer
-        self._last: LastLayer
-        if compiled is None:
+        self._first: FirstPlaceByPlace | FirstInOnePass
+        self._last: LastInPasses | LastInOnePass
+        if kernels is None:
             self._first = FirstPlaceByPlace(cells, settings)
             self._last = LastInPasses(weights, biases, settings)
         else:
             among = Threads(threads)
-            self._first = FirstInOnePass(cells, settings, compiled, among)
-            self._last = LastInOnePass(weights, biases, settings, compiled, among)
-        self._sums = network.cells.detach().sum(1)  # (embedding, width)
+            self._first = FirstInOnePass(cells, settings, kernels, among)
+            self._last = LastInOnePass(weights, biases, settings, kernels, among)
+        self._sums = cells.sum(1)  # (embedding, width)
         self._done = 0
 
     @torch.no_grad()
-    def update(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Train on the rows at these positions; gives their mean loss."""
-        network, batch = self.network, self.rows.take(rows)
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean loss of some rows before a step is taken for it."""
+        network, batch = self.module, self.rows.take(rows)
         items, x = batch.columns.unique(), batch.dense()
         shown = x[:, items]
         off, on = network.embedding
@@ -95,54 +99,45 @@ class RowTraining:
         by_always, own = by_first.sum(0), without_faint(shown.T @ by_first)
         by_off = self._sums @ by_always
         self._sums, by_apart = self._first.update(items, off[:, None] * by_always, apart, own)
-        by_embedding = torch.stack((by_off - by_apart, by_apart))
-        update(self._small, [by_embedding, by_always, *by_hidden], self.settings)
+        self._small.step(torch.stack((by_off - by_apart, by_apart)), by_always, *by_hidden)
         self._done += 1
         if self._done % LOOK_EVERY == 0:
-            for part in (self._first, self._last):
-                part.settle()
-            settle(self._small)
+            for adam in (self._small, *self._first.adams, *self._last.adams):
+                adam.settle()
         return loss
 
 
-class RowStepper:
-    """Trains the network of a learner, but takes each step itself."""
+class Threads:
+    """Threads among which the blocks of a kernel are divided."""
 
-    def __init__(self, learner: RowLearner, compiled: Kernels | None = None, threads: int = 1) -> None:
-        """See `RowTraining`."""
-        self.learner = learner
-        self.training = RowTraining(learner.network, learner.rows, learner.spec.optimizer, compiled, threads)
+    def __init__(self, number: int) -> None:
+        self._each: Callable[..., Iterable[None]] = map if number == 1 else ThreadPoolExecutor(number).map
+        self._parts = list(pairwise(BLOCKS * part // number for part in range(number + 1)))
 
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.learner.network
-
-    @property
-    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """None."""
-        return []
-
-    @property
-    def n_rows(self) -> int:
-        """As of the learner."""
-        return self.learner.n_rows
-
-    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The mean loss of some rows before a step is taken for it."""
-        return self.training.update(rows, generator)
-
-    def fitted(self, weights: Weights) -> RowNetwork:
-        """As of the learner."""
-        return self.learner.fitted(weights)
+    def run(self, kernel: Callable[..., None], *given: Any) -> None:
+        """All blocks of a kernel."""
+        deque(self._each(partial(kernel, *given), self._parts), maxlen=0)
 
 
-class FirstLayer(Protocol):
-    """Tables of weights, (places, n_rows, width), which are changed where they are."""
+class FirstPlaceByPlace:
+    """Tables of weights, (places, n_rows, width), which are changed where they are.
+
+    By torch: one table after the other, with a gradient in memory that all share.
+    """
+
+    def __init__(self, values: Tensor, settings: Optimizer) -> None:
+        self.adams = [Adam([table], settings) for table in values]
+        self._tables, self._gradient = values, torch.empty_like(values[0])
+        self._ones = torch.ones(values.shape[1])
+        self._picked: list[Tensor] = []  # the weights of the rows that `added` was asked for
 
     def added(self, rows: Tensor, apart: Tensor) -> Tensor:
         """The tables of some rows, (n,), each place times its number in `apart`, (places,), summed: (n, width)."""
-        ...
+        self._picked = [table.index_select(0, rows) for table in self._tables]
+        added = torch.zeros(len(rows), self._gradient.shape[1])
+        for picked, factor in zip(self._picked, apart.tolist(), strict=True):
+            added.add_(picked, alpha=factor)
+        return added
 
     def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """One step of Adam, for the rows that `added` was asked for last; gives the sums of the new weights over their
@@ -151,48 +146,18 @@ class FirstLayer(Protocol):
         The gradient of a row is `shared`, (places, width), and for those at `rows`, (n,), also `own`, (n, width), times
         `apart`, (places,).
         """
-        ...
-
-    def settle(self) -> None:
-        """Set moments that are nothing to 0."""
-        ...
-
-
-class FirstPlaceByPlace:
-    """By torch: one table after the other, with a gradient in memory that all share."""
-
-    def __init__(self, values: Tensor, settings: Optimizer) -> None:
-        self.settings = settings
-        self.parts = [Moving.of(table) for table in values]
-        self._gradient, self._ones = torch.empty_like(values[0]), torch.ones(values.shape[1])
-        self._picked: list[Tensor] = []  # the weights of the rows that `added` was asked for
-
-    def added(self, rows: Tensor, apart: Tensor) -> Tensor:
-        """See `FirstLayer`."""
-        self._picked = [part.value.index_select(0, rows) for part in self.parts]
-        made = torch.zeros(len(rows), self._gradient.shape[1])
-        for picked, factor in zip(self._picked, apart.tolist(), strict=True):
-            made.add_(picked, alpha=factor)
-        return made
-
-    def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """See `FirstLayer`."""
         sums, by_apart = torch.empty_like(shared), torch.empty_like(apart)
-        for place, (part, factor) in enumerate(zip(self.parts, apart.tolist(), strict=True)):
+        for place, (adam, factor) in enumerate(zip(self.adams, apart.tolist(), strict=True)):
             by_apart[place] = self._picked[place].view(-1) @ own.reshape(-1)
             self._gradient.copy_(shared[place])
             self._gradient.index_add_(0, rows, own, alpha=factor)
-            update([part], [self._gradient], self.settings)
-            torch.mv(part.value.T, self._ones, out=sums[place])
+            adam.step(self._gradient)
+            torch.mv(self._tables[place].T, self._ones, out=sums[place])
         return sums, by_apart
-
-    def settle(self) -> None:
-        """See `FirstLayer`."""
-        settle(self.parts)
 
 
 class FirstInOnePass:
-    """By a kernel. Moments are linear in gradients and their squares, so they are kept in two parts.
+    """The same by a kernel. Moments are linear in gradients and their squares, so they are kept in two parts.
 
     One part comes from the shared gradient and is the same for all rows. The other comes from what was a row's own: it
     is kept as of the row's last own gradient, decays from then on, and is written only when another one comes. A step
@@ -200,54 +165,48 @@ class FirstInOnePass:
     writes none, where Adam would read and write two.
     """
 
-    def __init__(self, values: Tensor, settings: Optimizer, compiled: Kernels, threads: Threads) -> None:
-        self.settings, self._kernels, self._threads = settings, compiled, threads
+    adams: Sequence[Adam] = ()
+
+    def __init__(self, values: Tensor, settings: Optimizer, kernels: ModuleType, threads: Threads) -> None:
+        self.settings, self._kernels, self._threads = settings, kernels, threads
         places, n_rows, width = values.shape
         self.means, self.squares = torch.zeros_like(values), torch.zeros_like(values)
         self.common_mean, self.common_square = torch.zeros(places, width), torch.zeros(places, width)
         self._tables = tuple(part.numpy() for part in (values, self.means, self.squares))
-        self._common = (self.common_mean.numpy(), self.common_square.numpy())
         self._sums, self._dots = (np.empty((places, BLOCKS, width), dtype=np.float32) for _ in range(2))
         self._where, self._last = np.full(n_rows, -1, dtype=np.int32), np.zeros(n_rows, dtype=np.int64)
-        self._first_decays, self._second_decays = _decays(FIRST_BETA), _decays(SECOND_BETA)
+        self._decays = [_decays(FIRST_BETA), _decays(SECOND_BETA)]
         self._done = 0
 
     def added(self, rows: Tensor, apart: Tensor) -> Tensor:
-        """See `FirstLayer`."""
-        made = torch.empty(len(rows), self._sums.shape[2])
-        self._threads.run(self._kernels.added, self._tables[0], rows.numpy(), apart.numpy(), made.numpy())
-        return made
+        """See `FirstPlaceByPlace`."""
+        added = torch.empty(len(rows), self._sums.shape[2])
+        self._threads.run(
+            self._kernels.weighted_rows, self._tables[0], rows.numpy(), apart.numpy(), added.numpy()
+        )
+        return added
 
     def update(self, rows: Tensor, shared: Tensor, apart: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """See `FirstLayer`."""
+        """See `FirstPlaceByPlace`."""
         self._done += 1
-        rate, epsilon = self.settings.learning_rate, self.settings.epsilon
-        size, root = rate / (1 - FIRST_BETA**self._done), 1 / math.sqrt(1 - SECOND_BETA**self._done)
-        numbers = (1 - FIRST_BETA, 1 - SECOND_BETA, size, root, epsilon, NEVER_FAINT)
         self.common_mean.mul_(FIRST_BETA).add_(shared, alpha=1 - FIRST_BETA)
         self.common_square.mul_(SECOND_BETA).addcmul_(shared, shared, value=1 - SECOND_BETA)
         for moment in (self.common_mean, self.common_square):
             functional.hardshrink(moment, NOTHING, out=moment)
         at, ages = rows.numpy(), self._done - self._last
         self._where[at] = np.arange(len(at), dtype=np.int32)
-        decays = (
-            table[np.minimum(ages, len(table) - 1)] for table in (self._first_decays, self._second_decays)
-        )
         self._threads.run(
             self._kernels.first_layer,
             self._tables,
-            self._common,
+            (self.common_mean.numpy(), self.common_square.numpy()),
             (shared.numpy(), apart.numpy(), own.numpy()),
-            (self._where, *decays),
+            (self._where, *(table[np.minimum(ages, len(table) - 1)] for table in self._decays)),
             self._sums,
             self._dots,
-            tuple(np.float32(number) for number in numbers),
+            numbers_of_step(self.settings, self._done, NEVER_FAINT),
         )
         self._where[at], self._last[at] = -1, self._done
         return torch.from_numpy(self._sums.sum(1)), torch.from_numpy(self._dots.sum((1, 2)))
-
-    def settle(self) -> None:
-        """Every step has done it."""
 
 
 def _decays(beta: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -257,8 +216,11 @@ def _decays(beta: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return powers.astype(np.float32)
 
 
-class LastLayer(Protocol):
-    """Weights (n_items, width) and biases (n_items,), which are changed where they are."""
+class LastInPasses:
+    """Weights (n_items, width) and biases (n_items,), which are changed where they are: by torch."""
+
+    def __init__(self, weights: Tensor, biases: Tensor, settings: Optimizer) -> None:
+        self.adams = [Adam([weights, biases], settings)]
 
     def update(self, shown: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """One step of Adam for the mean binary cross-entropy of logits made of `shown`, (n, width), against `wanted`,
@@ -266,73 +228,46 @@ class LastLayer(Protocol):
 
         Gives that mean, and its gradient by `shown`, both by the old weights.
         """
-        ...
-
-    def settle(self) -> None:
-        """Set moments that are nothing to 0."""
-        ...
-
-
-class LastInPasses:
-    """By torch."""
-
-    def __init__(self, weights: Tensor, biases: Tensor, settings: Optimizer) -> None:
-        self.settings, self.parts = settings, [Moving.of(weights), Moving.of(biases)]
-
-    def update(self, shown: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """See `LastLayer`."""
-        weights, biases = (part.value for part in self.parts)
-        made = functional.linear(shown, weights, biases)
-        loss = functional.binary_cross_entropy_with_logits(made, wanted)
-        asked = without_faint(made.sigmoid_().sub_(wanted).div_(made.numel()))
+        (adam,) = self.adams
+        weights, biases = adam.values
+        logits = functional.linear(shown, weights, biases)
+        loss = functional.binary_cross_entropy_with_logits(logits, wanted)
+        asked = without_faint(logits.sigmoid_().sub_(wanted).div_(logits.numel()))
         before = asked @ weights
-        update(self.parts, [without_faint(asked.T @ shown), asked.sum(0)], self.settings)
+        adam.step(without_faint(asked.T @ shown), asked.sum(0))
         return loss, before
-
-    def settle(self) -> None:
-        """See `LastLayer`."""
-        settle(self.parts)
 
 
 class LastInOnePass:
-    """By a kernel: an item's weights give its logits and both gradients, and take their step, while they are in the
-    processor."""
+    """The same by a kernel: an item's weights give its logits and both gradients, and take their step, while they are in
+    the processor. The kernel sets moments of weights that are nothing to 0 itself."""
 
     def __init__(
-        self, weights: Tensor, biases: Tensor, settings: Optimizer, compiled: Kernels, threads: Threads
+        self, weights: Tensor, biases: Tensor, settings: Optimizer, kernels: ModuleType, threads: Threads
     ) -> None:
-        self.settings, self.parts = settings, [Moving.of(weights), Moving.of(biases)]
-        self._kernel, self._threads = compiled.last_layer, threads
-        self._tables = tuple(part.numpy() for part in (weights, self.parts[0].mean, self.parts[0].square))
+        self.settings, self.adams = settings, [Adam([biases], settings)]
+        self.mean, self.square = torch.zeros_like(weights), torch.zeros_like(weights)
+        self._tables = tuple(part.numpy() for part in (weights, self.mean, self.square))
+        self._biases, self._kernel, self._threads = biases, kernels.last_layer, threads
         self._losses = np.empty(BLOCKS)
         self._done = 0
 
     def update(self, shown: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """See `LastLayer`."""
+        """See `LastInPasses`."""
         self._done += 1
-        rate, epsilon, biases = self.settings.learning_rate, self.settings.epsilon, self.parts[1]
-        size, root = rate / (1 - FIRST_BETA**self._done), 1 / math.sqrt(1 - SECOND_BETA**self._done)
-        numbers = (
-            *(FIRST_BETA, SECOND_BETA, 1 - FIRST_BETA, 1 - SECOND_BETA),
-            *(size, root, epsilon, FAINT, NOTHING, 1 / wanted.numel()),
-        )
-        n = len(shown)
+        n, share = len(shown), np.float32(1 / wanted.numel())
         missing = -n % AT_ONCE
         rows = functional.pad(shown, (0, 0, 0, missing))
-        asked = torch.empty(len(biases.value), n + missing)
+        asked = torch.empty(len(self._biases), n + missing)
         before = np.empty((BLOCKS, n, shown.shape[1]), dtype=np.float32)
         self._threads.run(
             self._kernel,
             self._tables,
-            (rows.numpy(), wanted.T.contiguous().numpy(), biases.value.numpy(), n),
+            (rows.numpy(), wanted.T.contiguous().numpy(), self._biases.numpy(), n, np.float32(FAINT), share),
             asked.numpy(),
             before,
             self._losses,
-            tuple(np.float32(number) for number in numbers),
+            numbers_of_step(self.settings, self._done, NOTHING),
         )
-        update([biases], [asked.sum(1)], self.settings)
+        self.adams[0].step(asked.sum(1))
         return torch.tensor(self._losses.sum() / wanted.numel()), torch.from_numpy(before.sum(0))
-
-    def settle(self) -> None:
-        """Of the weights every step has done it."""
-        settle(self.parts[1:])

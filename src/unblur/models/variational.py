@@ -32,8 +32,7 @@ class Encoding:
 
     def divergences(self) -> Tensor:
         """KL(N(μ, σ²) ‖ N(0, 1)) of each row, (n,)."""
-        terms = 1 + self.log_variance - self.mean.square() - self.log_variance.exp()
-        return -terms.sum(1) / 2
+        return -(1 + self.log_variance - self.mean.square() - self.log_variance.exp()).sum(1) / 2
 
 
 def negative_log_likelihood(logits: Tensor, batch: RowBatch) -> Tensor:

@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, cast
 
@@ -221,10 +222,7 @@ def planned(privacy: Privacy, stages: Sequence[Stage]) -> Accounting:
     Raises `SpecError` for a budget that no noise keeps, and `CapabilityError` without opacus.
     """
     counts = gaussian_deviation(privacy.epsilon * privacy.counts_share, privacy.delta)
-
-    def plan(noise: float) -> Accounting:
-        return Accounting(privacy, tuple(stages), noise, counts)
-
+    plan = partial(Accounting, privacy, tuple(stages), counts_deviation=counts)
     # Noise is doubled until the budget is kept, then found by bisection of its logarithm.
     low, high = 0.05, 1.0
     while plan(high).spent > privacy.epsilon:

@@ -36,10 +36,9 @@ class Uses:
 
     def squared_norms(self, losses: Tensor) -> Tensor:
         """The squared L2 norm of each row's gradient, (n,), for the losses (n,) of rows that do not touch."""
-        outputs = [made for uses in (*self._layers.values(), self._first) for _, made in uses]
-        outputs += [made for uses in self._slopes.values() for _, made in uses]
-        found = torch.autograd.grad(losses.sum(), outputs, retain_graph=True)
-        gradients = iter(found)
+        all_uses = (*self._layers.values(), self._first, *self._slopes.values())
+        outputs = [made for uses in all_uses for _, made in uses]
+        gradients = iter(torch.autograd.grad(losses.sum(), outputs, retain_graph=True))
         total = torch.zeros_like(losses)
         for uses in self._layers.values():
             asked = torch.stack([next(gradients) for _ in uses], 1).float()

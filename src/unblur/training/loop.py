@@ -218,8 +218,7 @@ class Training(Generic[Trained]):
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
-                moment = Moment(epoch, (epoch - 1) * len(batches) + place)
-                loss = learner.loss(rows, moment, generator)
+                loss = learner.loss(rows, Moment(epoch, (epoch - 1) * len(batches) + place), generator)
             losses[place] = loss.detach()
             if self._optimizers:
                 loss.backward()
@@ -230,8 +229,10 @@ class Training(Generic[Trained]):
             if time.perf_counter() - told > EVENT_SECONDS:
                 told = time.perf_counter()
                 _check_finite(losses[: place + 1], len(batches), epoch, self.checkpoints)
-                stage, values = f"train, epoch {epoch}", {"loss": float(losses[place])}
-                self.progress(ProgressEvent(stage, place + 1, len(batches), values, kind="batch"))
+                values = {"loss": float(losses[place])}
+                self.progress(
+                    ProgressEvent(f"train, epoch {epoch}", place + 1, len(batches), values, kind="batch")
+                )
         learner.module.eval()
         _check_finite(losses, len(batches), epoch, self.checkpoints)
         sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)

@@ -60,8 +60,8 @@ def test_the_loss_is_the_papers(spec: MultDAE | MultVAE) -> None:
     w = weights_of(learner.fitted(learner.module.state_dict()))
     if isinstance(spec, MultVAE):
         with torch.no_grad():
-            learner.network.encoder[0][8:] = 0
-            learner.network.encoder_biases[1][8:] = -60.0
+            learner.module.encoder[0][8:] = 0
+            learner.module.encoder_biases[1][8:] = -60.0
         w = weights_of(learner.fitted(learner.module.state_dict()))
     mean, log_variance, logits = by_hand(w, FILLED, spec)
     x = FILLED.matrix.toarray()

@@ -181,17 +181,17 @@ class GraphLearner:
         """The recommender with these embeddings: `inward` are q, `outward` the items' final embeddings."""
         start = torch.cat((weights.get("user_start", self._none), weights["item_start"]))
         layers = [layer[self.n_users :] for layer in layers_of(self.graph, start, self.spec.layers)]
-        count = len(layers)
-        scale = inverse(self._degrees.astype(np.float64), 0.5)[:, None] / count
+        scale = inverse(self._degrees.astype(np.float64), 0.5)[:, None] / len(layers)
         inward = torch.stack(layers[:-1]).sum(0).cpu().numpy() * scale
-        final = torch.stack(layers).mean(0)
-        outward = (functional.normalize(final) if self.spec.loss == "softmax" else final).cpu().numpy()
+        outward = torch.stack(layers).mean(0)
+        if self.spec.loss == "softmax":
+            outward = functional.normalize(outward)
         return Factors(
             self.spec,
             self.items,
             self.item_counts,
             inward=inward.astype(np.float32),
-            outward=outward,
+            outward=outward.cpu().numpy(),
         )
 
     def _drawn(self, n: int, generator: torch.Generator) -> Tensor:
@@ -268,10 +268,7 @@ def layers_of(graph: RowBatch, start: Tensor, layers: int) -> list[Tensor]:
 
 def propagated(graph: RowBatch, start: Tensor, layers: int) -> Tensor:
     """Their mean (He et al., equation 8)."""
-    total = torch.zeros_like(start)
-    for layer in layers_of(graph, start, layers):
-        total = total + layer
-    return total / (layers + 1)
+    return sum(layers_of(graph, start, layers), torch.zeros_like(start)) / (layers + 1)
 
 
 class _LogPartition(torch.autograd.Function):

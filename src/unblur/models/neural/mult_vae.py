@@ -63,11 +63,16 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
 
     def space(self) -> tuple[Dimension, ...]:
         """What a search tries unless told otherwise."""
-        return _space()
+        return choices(
+            optimizer__learning_rate=(3e-3, 1e-3, 3e-4),
+            optimizer__weight_decay=(0.0, 1e-5, 1e-4, 1e-3),
+            dims=((200,), (600, 200)),
+            dropout=(0.2, 0.5, 0.7),
+        )
 
 
 @spec
-class MultVAE(TrainedByEpochs["MultinomialRecommender"]):
+class MultVAE(MultDAE):
     """Mult-VAE^PR (Liang, Krishnan, Hoffman and Jebara, WWW 2018, arXiv 1802.05814, section 2).
 
     A history, L2-normalised and thinned by dropout, is encoded as a Gaussian (μ, σ²); a draw from it is decoded to
@@ -76,31 +81,14 @@ class MultVAE(TrainedByEpochs["MultinomialRecommender"]):
     """
 
     kind: ClassVar[str] = "mult-vae"
-    stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.models.neural.mult_vae:MultinomialRecommender"
-    learner: ClassVar[str] = "unblur.models.neural.mult_vae:MultinomialLearner"
     variational: ClassVar[bool] = True
     dims: Widths = (600, 200)
     """Widths from the row inwards; the last is that of the latent, and the decoder mirrors the encoder: n → 600 → 200 →
     600 → n."""
-    activation: Activation = "tanh"
-    """Between layers."""
-    dropout: Dropout = 0.5
-    """On the normalised row."""
     kl_weight: NonNegativeFloat = 0.2
     """Where the weight of the KL divergence ends: the largest β."""
     kl_batches: PositiveInt = 200_000
     """In how many batches that weight would rise to 1; it stops at `kl_weight`."""
-    optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
-    """How weights follow their gradients."""
-    epochs: PositiveInt = 200
-    """The most passes over the rows."""
-    batch_size: PositiveInt = 500
-    """Rows a batch."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What matrix products of training are computed in; weights and losses are float32 in any case."""
-    stopping: Stopping | None = Stopping(metric="ndcg@20", every=2)
-    """When training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
 
     def divergence_weight(self, update: int) -> float:
         """β after so many batches."""
@@ -108,16 +96,7 @@ class MultVAE(TrainedByEpochs["MultinomialRecommender"]):
 
     def space(self) -> tuple[Dimension, ...]:
         """What a search tries unless told otherwise."""
-        return (*_space(), *choices(kl_weight=(0.0, 0.1, 0.2, 0.5, 1.0)))
-
-
-def _space() -> tuple[Dimension, ...]:
-    return choices(
-        optimizer__learning_rate=(3e-3, 1e-3, 3e-4),
-        optimizer__weight_decay=(0.0, 1e-5, 1e-4, 1e-3),
-        dims=((200,), (600, 200)),
-        dropout=(0.2, 0.5, 0.7),
-    )
+        return (*super().space(), *choices(kl_weight=(0.0, 0.1, 0.2, 0.5, 1.0)))
 
 
 BIAS_DEVIATION = 0.001
@@ -130,9 +109,7 @@ class MultinomialAutoencoder(nn.Module):
     Weights begin Xavier-normal, biases with a deviation of 0.001.
     """
 
-    def __init__(
-        self, n_items: int, spec: MultDAE | MultVAE, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, n_items: int, spec: MultDAE, generator: torch.Generator | None = None) -> None:
         """Without a generator the weights are left to be loaded."""
         super().__init__()
         self.variational, self.activation = spec.variational, ACTIVATIONS[spec.activation]
@@ -170,7 +147,7 @@ class MultinomialLearner:
 
     def __init__(
         self,
-        spec: MultDAE | MultVAE,
+        spec: MultDAE,
         train: Interactions,
         item_counts: NDArray[np.int64],
         seed: int,
@@ -182,15 +159,14 @@ class MultinomialLearner:
         self.rows, self.inputs = SparseRows.of(filled, device), SparseRows.of(unit_rows(filled), device)
         self.n_rows = len(self.rows)
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
-        self.network = MultinomialAutoencoder(train.n_items, spec, chance).to(device)
-        self.module: nn.Module = self.network
+        self.module = MultinomialAutoencoder(train.n_items, spec, chance).to(device)
         self.groups = [(self.module, spec.optimizer)]
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """−log-likelihood + β·KL, mean over some users (Liang et al., equation 7)."""
-        code = self.network.encode(self.inputs.take(rows).thinned(self.spec.dropout, generator))
+        code = self.module.encode(self.inputs.take(rows).thinned(self.spec.dropout, generator))
         latent = code.drawn(generator) if self.spec.variational else code.mean
-        likelihood = negative_log_likelihood(self.network.decode(latent).float(), self.rows.take(rows))
+        likelihood = negative_log_likelihood(self.module.decode(latent).float(), self.rows.take(rows))
         if not self.spec.variational:
             return likelihood
         return likelihood + self.spec.divergence_weight(moment.update) * code.divergences().mean()
@@ -202,7 +178,7 @@ class MultinomialLearner:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class MultinomialRecommender(NetworkRecommender["MultDAE | MultVAE", MultinomialAutoencoder]):
+class MultinomialRecommender(NetworkRecommender["MultDAE", MultinomialAutoencoder]):
     """Scores are the logits at the mean of a history's latent."""
 
     def blank(self) -> MultinomialAutoencoder:

@@ -122,9 +122,9 @@ class PairNetwork(nn.Module):
         self.users = nn.Parameter(torch.empty(n_users, spec.factors + wide))
         self.items = nn.Parameter(torch.empty(n_items, spec.factors + wide))
         widths = [2 * wide // 2**depth for depth in range(spec.layers + 1)]
-        pairs = list(pairwise(widths))
-        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairs])
-        self.biases = nn.ParameterList([torch.empty(after) for _, after in pairs])
+        self.inputs = sum(widths[:-1])  # how many numbers its layers take for a pair
+        self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
+        self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
         self.last = nn.Parameter(torch.empty(1, 2 * spec.factors))
         self.last_bias = nn.Parameter(torch.empty(1))
         if generator is not None:
@@ -136,11 +136,6 @@ class PairNetwork(nn.Module):
                     weight.uniform_(-bound, bound, generator=generator)
                 for bias in (*self.biases, self.last_bias):
                     bias.zero_()
-
-    @property
-    def inputs(self) -> int:
-        """How many numbers its layers take for a pair."""
-        return sum(weight.shape[1] for weight in self.weights)
 
     def forward(self, users: Tensor, items: Tensor, kept: Tensor | None = None) -> Tensor:
         """Logits (n,) of pairs of vectors, (n, width) each; `kept`, (n, inputs), is what dropout leaves of what each

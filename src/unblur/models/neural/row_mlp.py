@@ -171,11 +171,10 @@ class RowNetwork(nn.Module):
                 bias.zero_()
             return
         self.embedding.normal_(generator=generator)
-        fan_in = [len(cells), *(weight.shape[1] for weight in self.weights)]
-        begun = [(cells, fan_in[0]), (self.cell_bias, fan_in[0])]
-        begun += [*zip(self.weights, fan_in[1:], strict=True), *zip(self.biases, fan_in[1:], strict=True)]
-        for parameter, before in begun:
-            parameter.uniform_(-1 / math.sqrt(before), 1 / math.sqrt(before), generator=generator)
+        later = [weight.shape[1] for weight in self.weights]
+        parameters = (cells, self.cell_bias, *self.weights, *self.biases)
+        for parameter, fan_in in zip(parameters, (len(cells), len(cells), *later, *later), strict=True):
+            parameter.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
 
     def table(self) -> tuple[Tensor, Tensor]:
         """The first layer as a linear map: what each item adds, (n_items, width), and what is always there,

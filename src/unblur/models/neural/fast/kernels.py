@@ -177,14 +177,8 @@ def choose_negatives(
         for attempt in range(len(candidates)):
             item = np.int64(((candidates[attempt, i] >> np.uint64(32)) * np.uint64(n_items)) >> np.uint64(32))
             others[i] = item
-            low, high = begin, end
-            while low < high:
-                middle = (low + high) >> 1
-                if columns[middle] < item:
-                    low = middle + 1
-                else:
-                    high = middle
-            if low == end or columns[low] != item:
+            place = begin + np.searchsorted(columns[begin:end], item)
+            if place == end or columns[place] != item:
                 break
 
 
@@ -210,7 +204,8 @@ def catch_up(
 ) -> None:
     """All steps of Adam without a gradient between where a row is and now; see `pair_training`."""
     rate, given_epsilon, nothing, first_beta, second_beta, lasting = numbers
-    end = sums.shape[1] - 1
+    end, zero, epsilon = sums.shape[1] - 1, np.float32(0), np.float32(given_epsilon)
+    still = np.zeros(table.shape[2], dtype=np.float32)  # no gradient
     for row in rows:
         since = moved[row]
         moved[row] = done
@@ -219,23 +214,23 @@ def catch_up(
         value, mean, square = table[row, 0], table[row, 1], table[row, 2]
         for step in range(since + 1, min(done + 1, since + lasting, early.shape[1])):
             size, root = np.float32(rate * early[0, step]), np.float32(early[1, step])
-            epsilon = np.float32(given_epsilon)
-            for j in range(len(value)):
-                m, s = first_beta * mean[j], second_beta * square[j]
-                m = m if abs(m) >= nothing else m - m  # a zero that stays a NaN where it was one
-                s = s if s >= nothing else s - s
-                mean[j], square[j] = m, s
-                value[j] -= size * m / (np.sqrt(s) * root + epsilon)
+            adam(
+                value,
+                mean,
+                square,
+                still,
+                (first_beta, second_beta, zero, zero, size, root, epsilon, nothing),
+            )
             since = step
         idle = min(done - since, end)
         if idle > 0:
             before, now = min(since, end), min(done, end)
             total = sums[0, before] - powers[0, idle] * sums[0, now]
             factor = (sums[1, before] - powers[1, idle] * sums[1, now]) / total
-            size, epsilon = np.float32(rate * total), np.float32(given_epsilon * factor)
+            size, tempered = np.float32(rate * total), np.float32(given_epsilon * factor)
             first, second = np.float32(powers[2, idle]), np.float32(powers[3, idle])
             for j in range(len(value)):
-                value[j] -= size * mean[j] / (np.sqrt(square[j]) + epsilon)
+                value[j] -= size * mean[j] / (np.sqrt(square[j]) + tempered)
                 m, s = first * mean[j], second * square[j]
                 mean[j] = m if abs(m) >= nothing else m - m
                 square[j] = s if s >= nothing else s - s
@@ -268,9 +263,7 @@ def pair_gradients(
     wide, total_loss = users.shape[2] - k, 0.0
     for n in range(len(user_rows)):
         user, item, x = users[user_rows[n], 0], items[item_rows[n], 0], made[0][n]
-        for j in range(wide):
-            x[j] = user[k + j]
-            x[wide + j] = item[k + j]
+        x[:wide], x[wide:] = user[k:], item[k:]
     used = 0
     for layer in range(depth):
         weight, bias, x, h = weights[layer], biases[layer], made[layer], made[layer + 1]
@@ -326,6 +319,5 @@ def pair_gradients(
         by_x, kept = asked[0][n], words[n]
         for j in range(wide):
             by_user[k + j] += by_x[j] * scale if kept[j] >= least else zero
-        for j in range(wide):
             by_item[k + j] += by_x[wide + j] * scale if kept[wide + j] >= least else zero
     return float(total_loss * share)

@@ -80,8 +80,8 @@ class DeferredAdam:
         return self.table[:, 0]
 
     def _bring(self, rows: NDArray[np.int64]) -> None:
-        others = (np.float32(number) for number in (NOTHING, FIRST_BETA, SECOND_BETA))
-        numbers = (self.settings.learning_rate, self.settings.epsilon, *others, LASTING)
+        single = map(np.float32, (NOTHING, FIRST_BETA, SECOND_BETA))
+        numbers = (self.settings.learning_rate, self.settings.epsilon, *single, LASTING)
         self._kernels.catch_up(self.table, rows, self._moved, self._done, early(), *resting(), numbers)
 
 

@@ -84,7 +84,7 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     from unblur.models.neural.fast.row_training import RowStepper
     from unblur.models.neural.row_mlp import RowLearner
     from unblur.parallel.threads import torch_at_rest
-    from unblur.training.learner import Moment
+    from unblur.training.loop import Moment
 
     recipe: Any = load_recipe("sdrm/adm-mlp")
     spec = recipe.task.downstream
@@ -119,7 +119,7 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     from unblur.models.neural.fast.pair_training import PairStepper
     from unblur.models.neural.neumf import PairLearner
     from unblur.parallel.threads import blas_at_rest
-    from unblur.training.learner import Moment
+    from unblur.training.loop import Moment
 
     torch.set_num_threads(1)
     recipe: Any = load_recipe("sdrm/adm-neumf")
@@ -143,7 +143,7 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
 
 def _by_autograd(learner: Any, optimizer: Any, generator: Any) -> Step:
     """A step as the textbook takes it."""
-    from unblur.training.learner import Moment
+    from unblur.training.loop import Moment
 
     def step(rows: Any) -> None:
         optimizer.zero_grad()

@@ -10,7 +10,7 @@ from unblur.data.interactions import Interactions
 from unblur.privacy.clipping import Uses, clipped_gradients
 from unblur.synthesis.autoencoder import AutoencoderLearner, VariationalAutoencoder
 from unblur.synthesis.latent_diffusion import CodesLearner, LatentDiffusion
-from unblur.training.learner import Moment
+from unblur.training.loop import Moment
 
 
 def one_by_one(

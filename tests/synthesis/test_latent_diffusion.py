@@ -23,8 +23,7 @@ from unblur.synthesis.latent_diffusion import (
     score_matching,
     sloped,
 )
-from unblur.training.learner import Moment
-from unblur.training.loop import Training
+from unblur.training.loop import Moment, Training
 from unblur.training.settings import Optimizer, Plan
 
 

@@ -18,8 +18,7 @@ from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Denoiser, Objective
 from unblur.progress import ProgressEvent
 from unblur.training.checkpoints import CheckpointFolder
-from unblur.training.learner import Moment
-from unblur.training.loop import DivergedTraining, Training
+from unblur.training.loop import DivergedTraining, Moment, Training
 from unblur.training.settings import Optimizer, Plan, Stopping
 
 

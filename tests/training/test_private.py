@@ -8,7 +8,7 @@ import torch
 
 from unblur.privacy.accountant import NoisySums, Stage
 from unblur.privacy.clipping import Uses
-from unblur.training.learner import Moment
+from unblur.training.loop import Moment
 from unblur.training.private import train_privately
 from unblur.training.settings import Optimizer
 

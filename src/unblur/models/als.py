@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,15 @@ class ALS(RecommenderSpec["LeastSquares"]):
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> LeastSquares:
         """Train on the CPU. Raises `CapabilityError` without `implicit`, `DataError` without interactions."""
-        trainer = _implicit()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of its own imports
+                from implicit.cpu.als import AlternatingLeastSquares
+        except ImportError as problem:
+            raise CapabilityError(
+                f"Alternating least squares needs the extra `als`; {problem}. "
+                "Install it with `pip install 'unblur[als]'`, or use another model, such as pure-svd or ease."
+            ) from None
         if not train.n_interactions:
             raise DataError("There must be interactions to train on; saw none. Check what was read.")
         seed = int(streams(rng, "initial factors")["initial factors"].integers(0, 2**31))
@@ -65,7 +73,7 @@ class ALS(RecommenderSpec["LeastSquares"]):
         run.progress(ProgressEvent("alternate least squares", 0, self.iterations))
         with warnings.catch_warnings(), blas_at_rest():
             warnings.simplefilter("ignore", RuntimeWarning)  # on threads of BLAS, which are limited here
-            model = trainer(
+            model = AlternatingLeastSquares(
                 factors=self.rank,
                 regularization=self.ridge,
                 alpha=1.0,
@@ -101,25 +109,13 @@ class LeastSquares(Recommender["ALS"]):
 
     def users(self, rows: sparse.csr_array) -> NDArray[np.float64]:
         """The vectors (n_rows, rank) of 0/1 rows: ``(YᵀY + α·Y_xᵀY_x + λI)⁻¹ (1 + α)·Y_xᵀ1`` (equation 4)."""
-        alpha, made = self.spec.alpha, np.empty((rows.shape[0], self.spec.rank))
+        alpha, vectors = self.spec.alpha, np.empty((rows.shape[0], self.spec.rank))
         for place, (start, stop) in enumerate(zip(rows.indptr[:-1], rows.indptr[1:], strict=True)):
             own = self._wide[rows.indices[start:stop]]
-            made[place] = np.linalg.solve(self._gram + alpha * (own.T @ own), (1 + alpha) * own.sum(axis=0))
-        return made
+            vectors[place] = np.linalg.solve(
+                self._gram + alpha * (own.T @ own), (1 + alpha) * own.sum(axis=0)
+            )
+        return vectors
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         return products(self.users(histories.binarized().matrix), self.factors)
-
-
-def _implicit() -> Any:
-    """The trainer for the CPU."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own imports
-            from implicit.cpu.als import AlternatingLeastSquares
-    except ImportError as problem:
-        raise CapabilityError(
-            f"Alternating least squares needs the extra `als`; {problem}. "
-            "Install it with `pip install 'unblur[als]'`, or use another model, such as pure-svd or ease."
-        ) from None
-    return AlternatingLeastSquares

@@ -20,8 +20,8 @@ from unblur.privacy.clipping import Uses
 from unblur.randomness import streams, torch_generator
 from unblur.ranking import top_k
 from unblur.spec import spec
-from unblur.training.learner import Moment, Weights
-from unblur.training.networks import frozen, xavier_normal
+from unblur.training.loop import Moment
+from unblur.training.networks import Weights, frozen, xavier_normal
 from unblur.training.rows import RowBatch, SparseRows
 from unblur.training.settings import Dropout, Optimizer, Share, check_metric, check_stopping, rising
 

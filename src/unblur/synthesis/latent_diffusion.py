@@ -23,8 +23,8 @@ from unblur.models.diffusion.schedule import NoiseSchedule, Schedule, noise_sche
 from unblur.privacy.clipping import Uses
 from unblur.randomness import streams, torch_generator
 from unblur.spec import spec
-from unblur.training.learner import Moment, Weights
-from unblur.training.networks import dropped, frozen
+from unblur.training.loop import Moment
+from unblur.training.networks import Weights, dropped, frozen
 from unblur.training.settings import Dropout, Optimizer, Precision
 
 ROUNDED = 128

@@ -37,7 +37,7 @@ from unblur.synthesis.synthesizer import (
     SynthesizerSpec,
     UserBlock,
 )
-from unblur.training.learner import Weights
+from unblur.training.networks import Weights
 from unblur.training.settings import Plan
 
 

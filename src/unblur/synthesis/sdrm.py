@@ -43,9 +43,8 @@ from unblur.synthesis.synthesizer import (
     SynthesizerSpec,
     UserBlock,
 )
-from unblur.training.learner import Learner, Weights
-from unblur.training.loop import Training, check_device
-from unblur.training.networks import frozen
+from unblur.training.loop import Learner, Training, check_device
+from unblur.training.networks import Weights, frozen
 from unblur.training.private import EachLoss, train_privately
 from unblur.training.run import checkpoints_of, identity_of, seed_of
 from unblur.training.settings import Plan, Precision, Stopping

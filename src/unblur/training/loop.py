@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from unblur.errors import CapabilityError, UnblurError
 from unblur.progress import ProgressEvent, Run
 from unblur.training.checkpoints import CheckpointFolder
-from unblur.training.learner import Learner, Moment
-from unblur.training.networks import below
+from unblur.training.networks import Weights, below
 from unblur.training.settings import Optimizer, Plan, Precision
 
 if TYPE_CHECKING:
@@ -63,8 +62,41 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tens
 
 
 Trained = TypeVar("Trained")
+Fitted_co = TypeVar("Fitted_co", covariant=True)
 EVENT_SECONDS = 1.0
 """How far apart, at least, the progress events within an epoch are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a batch is trained on."""
+
+    epoch: int
+    """From 1."""
+    update: int
+    """How many batches came before, in all epochs."""
+
+
+class Learner(Protocol[Fitted_co]):
+    """What can be trained."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Every parameter and every buffer that changes in training."""
+
+    @property
+    def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
+        """Parts of `module`, and how the parameters of each are optimised; none where `loss` takes the step itself."""
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are to train on."""
+
+    def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
+        """The mean loss of some rows, int64 positions; all its chance comes from the generator."""
+
+    def fitted(self, weights: Weights) -> Fitted_co:
+        """What `weights`, those of `module` at some time, make; they must not be changed."""
 
 
 class DivergedTraining(UnblurError, ArithmeticError):

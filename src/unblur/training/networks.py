@@ -20,11 +20,12 @@ from torch.nn import functional
 from unblur.fitted import weights
 from unblur.recommender import Recommender
 from unblur.spec import Spec
-from unblur.training.learner import Weights
 
 NetworkSpec_co = TypeVar("NetworkSpec_co", bound=Spec, covariant=True)
 Network_co = TypeVar("Network_co", bound=nn.Module, covariant=True)
 
+Weights: TypeAlias = Mapping[str, Tensor]
+"""Parameters and buffers by name, as `nn.Module.state_dict` gives them."""
 Activate: TypeAlias = Callable[[Tensor], Tensor]
 
 ACTIVATIONS: Mapping[str, Activate] = MappingProxyType(

@@ -12,8 +12,7 @@ from unblur.privacy.accountant import NoisySums, Stage
 from unblur.privacy.clipping import Uses
 from unblur.progress import Progress, ProgressEvent
 from unblur.randomness import torch_generator
-from unblur.training.learner import Moment
-from unblur.training.loop import DivergedTraining, make_optimizer
+from unblur.training.loop import DivergedTraining, Moment, make_optimizer
 from unblur.training.settings import Optimizer
 
 EachLoss = Callable[[Tensor, Moment, torch.Generator, Uses], Tensor]

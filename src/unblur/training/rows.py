@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -116,8 +116,7 @@ class RowBatch:
         if not dropout:
             return self
         kept = torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= dropout
-        weights = self.weights * kept / (1 - dropout)
-        return RowBatch(self.owners, self.columns, weights, self.offsets, self.n_rows, self.n_columns)
+        return replace(self, weights=self.weights * kept / (1 - dropout))
 
 
 def scored(

@@ -18,8 +18,7 @@ from unblur.recommender import Recommender, RecommenderSpec, Run, StoppingData
 from unblur.registry import resolve
 from unblur.spec import Spec, spec_to_dict
 from unblur.training.checkpoints import CheckpointFolder, recorded_seed
-from unblur.training.learner import Learner
-from unblur.training.loop import Training, check_device
+from unblur.training.loop import Learner, Training, check_device
 from unblur.training.settings import Plan, Precision, Stopping
 from unblur.training.stopping import Judge, carve
 

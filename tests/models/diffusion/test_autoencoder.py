@@ -11,7 +11,7 @@ from unblur.errors import SpecError
 from unblur.models.diffusion.diffrec import ClusteredAutoencoder, diffusion_weight, latent_shares
 from unblur.models.diffusion.settings import Autoencoder
 from unblur.models.variational import negative_log_likelihood
-from unblur.training.learner import Moment
+from unblur.training.loop import Moment
 from unblur.training.rows import SparseRows
 from unblur.training.settings import rising
 

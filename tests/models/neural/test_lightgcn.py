@@ -24,7 +24,7 @@ from unblur.models.neural.lightgcn import (
     propagated,
 )
 from unblur.progress import Run
-from unblur.training.learner import Moment
+from unblur.training.loop import Moment
 from unblur.training.settings import Optimizer, Stopping
 
 DATA = communities()

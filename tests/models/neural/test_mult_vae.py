@@ -16,7 +16,7 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.models.neural.mult_vae import MultDAE, MultinomialLearner, MultinomialRecommender, MultVAE
 from unblur.progress import Run
-from unblur.training.learner import Moment
+from unblur.training.loop import Moment
 from unblur.training.settings import Optimizer, Stopping
 
 DATA = communities()
@@ -36,7 +36,7 @@ def by_hand(w: dict[str, np.ndarray], data: Interactions, spec: MultDAE | MultVA
     """μ, log σ² and logits at μ."""
     x = data.matrix.toarray().astype(np.float64)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    if isinstance(spec, MultDAE):
+    if not spec.variational:
         mean = np.tanh(x @ w["table"] + w["encoder_biases.0"])
         return mean, None, mean @ w["decoder.0"].T + w["decoder_biases.0"]
     h = np.tanh(x @ w["table"] + w["encoder_biases.0"]) @ w["encoder.0"].T + w["encoder_biases.1"]

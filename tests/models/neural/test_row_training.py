@@ -25,8 +25,7 @@ from unblur.models.neural.row_mlp import ErrorJudge, RowLearner, RowMLP
 from unblur.parallel.threads import torch_at_rest
 from unblur.progress import ProgressEvent
 from unblur.spec import replace_field
-from unblur.training.learner import Moment
-from unblur.training.loop import DivergedTraining, Training
+from unblur.training.loop import DivergedTraining, Moment, Training
 from unblur.training.settings import Optimizer, Plan
 
 CPU = torch.device("cpu")

@@ -42,14 +42,14 @@ from unblur.models.variational import Encoding, negative_log_likelihood
 from unblur.progress import Progress, Run, of_part, silent
 from unblur.randomness import RNG, generator, streams, torch_generator
 from unblur.spec import Dimension, choices, spec
-from unblur.training.learner import Moment, Weights
-from unblur.training.loop import Training
+from unblur.training.loop import Moment, Training
 from unblur.training.networks import (
     ACTIVATIONS,
     Activate,
     Network_co,
     NetworkRecommender,
     NetworkSpec_co,
+    Weights,
     below,
     xavier_normal,
 )

@@ -19,7 +19,8 @@ from unblur.models.linear.neighbours import inverse
 from unblur.models.spectral.operator import normalize
 from unblur.randomness import streams, torch_generator
 from unblur.spec import Dimension, choices, spec
-from unblur.training.learner import Moment, Weights
+from unblur.training.loop import Moment
+from unblur.training.networks import Weights
 from unblur.training.rows import RowBatch, SparseRows
 from unblur.training.run import TrainedByEpochs
 from unblur.training.settings import Optimizer, Stopping

@@ -18,8 +18,8 @@ from unblur.data.interactions import Interactions
 from unblur.models.variational import Encoding, negative_log_likelihood
 from unblur.randomness import streams, torch_generator
 from unblur.spec import Dimension, choices, spec
-from unblur.training.learner import Moment, Weights
-from unblur.training.networks import ACTIVATIONS, NetworkRecommender, xavier_normal
+from unblur.training.loop import Moment
+from unblur.training.networks import ACTIVATIONS, NetworkRecommender, Weights, xavier_normal
 from unblur.training.rows import RowBatch, SparseRows, scored
 from unblur.training.run import TrainedByEpochs
 from unblur.training.settings import Activation, Dropout, Optimizer, Stopping, rising

@@ -23,9 +23,8 @@ from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData
 from unblur.spec import Dimension, choices, spec
-from unblur.training.learner import Moment, Weights
-from unblur.training.loop import Training, check_device
-from unblur.training.networks import NetworkRecommender, dropped, frozen
+from unblur.training.loop import Moment, Training, check_device
+from unblur.training.networks import NetworkRecommender, Weights, dropped, frozen
 from unblur.training.rows import RowBatch, SparseRows, scored
 from unblur.training.settings import Dropout, Optimizer, Plan, Share, Stopping
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from unblur.models.neural.fast.adam import FIRST_BETA, NOTHING, SECOND_BETA, Adam, numbers_of_step
-from unblur.training.learner import Moment
+from unblur.training.loop import Moment
 from unblur.training.networks import least_kept
 from unblur.training.settings import Optimizer
 

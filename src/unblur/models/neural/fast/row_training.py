@@ -32,7 +32,7 @@ from unblur.models.neural.fast.adam import (
     numbers_of_step,
     without_faint,
 )
-from unblur.training.learner import Moment
+from unblur.training.loop import Moment
 from unblur.training.settings import Optimizer
 
 if TYPE_CHECKING:
@@ -71,15 +71,17 @@ class RowStepper:
         small = (network.embedding, network.cell_bias, *self._hidden)
         self._small = Adam([part.detach() for part in small], settings)
         cells, weights, biases = network.cells.detach(), last.detach(), last_bias.detach()
-        self._first: FirstPlaceByPlace | FirstInOnePass
-        self._last: LastInPasses | LastInOnePass
-        if kernels is None:
-            self._first = FirstPlaceByPlace(cells, settings)
-            self._last = LastInPasses(weights, biases, settings)
-        else:
-            among = Threads(threads)
-            self._first = FirstInOnePass(cells, settings, kernels, among)
-            self._last = LastInOnePass(weights, biases, settings, kernels, among)
+        among = Threads(threads)
+        self._first: FirstPlaceByPlace | FirstInOnePass = (
+            FirstPlaceByPlace(cells, settings)
+            if kernels is None
+            else FirstInOnePass(cells, settings, kernels, among)
+        )
+        self._last: LastInPasses | LastInOnePass = (
+            LastInPasses(weights, biases, settings)
+            if kernels is None
+            else LastInOnePass(weights, biases, settings, kernels, among)
+        )
         self._sums = cells.sum(1)  # (embedding, width)
         self._done = 0
 
@@ -228,13 +230,12 @@ class LastInPasses:
 
         Gives that mean, and its gradient by `shown`, both by the old weights.
         """
-        (adam,) = self.adams
-        weights, biases = adam.values
+        weights, biases = self.adams[0].values
         logits = functional.linear(shown, weights, biases)
         loss = functional.binary_cross_entropy_with_logits(logits, wanted)
         asked = without_faint(logits.sigmoid_().sub_(wanted).div_(logits.numel()))
         before = asked @ weights
-        adam.step(without_faint(asked.T @ shown), asked.sum(0))
+        self.adams[0].step(without_faint(asked.T @ shown), asked.sum(0))
         return loss, before
 
 

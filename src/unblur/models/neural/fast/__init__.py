@@ -17,7 +17,7 @@ the same as autograd and `torch.optim.Adam`, but for rounding, and look at far l
   becoming denormal numbers, which are some hundred times slower.
 
 Only plain Adam on the CPU is done here: no weight decay, no clipping. Everything else, and everything where this folder
-has been deleted, is trained by the learners of `row_network` and `pair_network` themselves, to the same figures but for
+has been deleted, is trained by the learners of `row_mlp` and `neumf` themselves, to the same figures but for
 rounding. Nothing outside imports anything from here but `faster`, by way of `unblur.models.neural.acceleration`.
 
 How it is known to be right: the tests compare weights after some epochs with those of autograd and torch's Adam, each

@@ -1,0 +1,88 @@
+"""Every Python and shell block of README and the tutorials runs as it stands there, page by page, in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))]
+
+SET_UP = "<!-- set-up: not run by the tests -->"
+"""Stands before a block that sets a machine up (`make …`, `pip install`)."""
+WITH_DATA = "<!-- needs UNBLUR_DATA -->"
+"""Stands before a block that reads public data sets."""
+RUN = ("python", "sh")
+"""The languages that run. Others only show something: ``text`` a result, ``toml`` a file."""
+SECONDS = 120
+"""What a block may take at most on a busy machine; the pages are written to take a tenth of that."""
+
+_FENCE = re.compile(
+    r"(?P<mark><!-- [^\n]* -->\n)?^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, the language after its fence, and the mark on the line before."""
+
+    page: str
+    line: int
+    language: str
+    mark: str
+    code: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The fenced blocks of a page in order."""
+    text = page.read_text()
+    for found in _FENCE.finditer(text):
+        # The code begins in the line after the fence: that many line ends stand before it.
+        line = text.count("\n", 0, found.start("code")) + 1
+        yield Block(page.name, line, found["language"], (found["mark"] or "").strip(), found["code"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_run_in_their_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    names: dict[str, Any] = {"__name__": "page"}
+    ran = 0
+    for block in blocks(page):
+        if block.mark == SET_UP or (block.mark == WITH_DATA and not os.environ.get("UNBLUR_DATA")):
+            continue
+        if block.language == "python":
+            # Empty lines before the code make a traceback name the page's own lines.
+            exec(compile("\n" * (block.line - 1) + block.code, str(page), "exec"), names)
+        elif block.language == "sh":
+            shell = ["bash", "-euo", "pipefail", "-c", block.code]
+            done = subprocess.run(shell, check=False, capture_output=True, text=True, timeout=SECONDS)
+            assert done.returncode == 0, f"{block.page}:{block.line} ends in {done.returncode}:\n{done.stderr}"
+        ran += block.language in RUN
+    assert ran, f"{page.name} has no block that runs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_only_set_up_is_left_out(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language, f"{block.page}:{block.line}: name the language of the block, or `text`"
+        if block.mark == SET_UP:
+            commands = [line.split("#")[0].strip() for line in block.code.splitlines()]
+            words = ("make ", "pip install ", "git clone ", "cd ", "python3 -m venv ")
+            assert all(not command or command.startswith(words) for command in commands), block
+
+
+def test_a_block_knows_its_mark_and_line(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# A page\n\n```python\nx = 1\n```\n\n{SET_UP}\n```sh\nmake test\n```\n")
+    first, second = blocks(page)
+    assert (first.language, first.line, first.mark, first.code) == ("python", 4, "", "x = 1\n")
+    assert (second.language, second.line, second.mark) == ("sh", 9, SET_UP)

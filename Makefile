@@ -22,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check docs size wheel reproduce bench results clean
+.PHONY: help demo test check docs size release reproduce bench results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,17 +53,23 @@ docs: $(VENV)/.docs ## the site, from docs/, docstrings, commands and recipes: s
 size: $(VENV)/.pip ## the counts that the layout is held to; LIST=--list names what was counted
 	@$(BIN)/python -m tests.size $(LIST)
 
-# What users get: the wheel alone, without this working copy, which would hide a file that was not packed.
-wheel: $(VENV)/.pip ## the built wheel with the extra report in an empty environment: `unblur demo` and its page
-	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
-	$(BIN)/python -m pip wheel -q --no-deps --build-constraint constraints.txt --wheel-dir "$$scratch" .; \
-	$(BIN)/python -m venv "$$scratch/env"; \
-	wheel=$$(echo "$$scratch"/unblur-*.whl); echo "Installing $${wheel##*/} into an empty environment"; \
-	"$$scratch/env/bin/python" -m pip install -qq --constraint constraints.txt "$$wheel[report]"; \
-	mkdir "$$scratch/work"; cd "$$scratch/work"; \
-	env -u PYTHONPATH "$$scratch/env/bin/unblur" demo --out demo; \
-	test -s demo/report.html || { echo "unblur demo has written no page" >&2; exit 1; }; \
-	echo "$${wheel##*/}: unblur demo runs, and its page has $$(wc -c < demo/report.html) bytes"
+# What users get: wheel and sdist alone, each in an empty environment, without this working copy, which would hide a
+# file that was not packed. Nothing is uploaded.
+release: $(VENV)/.release ## build wheel and sdist into dist/, check them, try each in an empty environment; uploads nothing
+	@rm -rf dist; PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build --installer pip --outdir dist . >/dev/null
+	@$(BIN)/python -m twine check --strict dist/*
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; dist=$$PWD/dist; \
+	for package in "$$dist"/*; do \
+	  echo "Installing $${package##*/} into an empty environment"; \
+	  $(BIN)/python -m venv --clear "$$scratch/env"; rm -rf "$$scratch/work"; mkdir "$$scratch/work"; \
+	  "$$scratch/env/bin/python" -m pip install -qq --constraint constraints.txt --build-constraint constraints.txt \
+	    "$$package[report]"; \
+	  (cd "$$scratch/work"; env -u PYTHONPATH "$$scratch/env/bin/unblur" demo --out demo); \
+	  test -s "$$scratch/work/demo/report.html" || { echo "unblur demo has written no page" >&2; exit 1; }; \
+	  test "$$("$$scratch/env/bin/unblur" --version)" = "unblur $$(sed -n 's/^version: //p' CITATION.cff)" || { \
+	    echo "the package's version is not that of CITATION.cff" >&2; exit 1; }; \
+	done; \
+	echo "Ready: $$(ls dist | paste -sd ' '). Nothing was uploaded."
 
 reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
 	@missed=""; \
@@ -105,6 +111,10 @@ $(VENV)/.test: $(VENV)/.pip $(PINS)
 	@echo "Installing unblur with all extras and the test tools into $(VENV) (minutes, the first time)"
 	@$(INSTALL) --editable '.[$(EXTRAS)]' --group test
 	@touch $(VENV)/.run $@
+
+$(VENV)/.release: $(VENV)/.pip $(PINS)
+	@$(INSTALL) --group release
+	@touch $@
 
 $(VENV)/.check: $(VENV)/.pip $(PINS)
 	@echo "Installing unblur with all extras and the linters into $(VENV) (minutes, the first time)"

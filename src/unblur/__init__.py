@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unblur.recommender import Recommender as Recommender, load as load
     from unblur.synthesis.sdrm import SDRM as SDRM
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "BSPM": "unblur.models.spectral",

@@ -62,8 +62,7 @@ release: $(VENV)/.release ## build wheel and sdist into dist/, check them, try e
 	for package in "$$dist"/*; do \
 	  echo "Installing $${package##*/} into an empty environment"; \
 	  $(BIN)/python -m venv --clear "$$scratch/env"; rm -rf "$$scratch/work"; mkdir "$$scratch/work"; \
-	  "$$scratch/env/bin/python" -m pip install -qq --constraint constraints.txt --build-constraint constraints.txt \
-	    "$$package[report]"; \
+	  PIP_CONSTRAINT=constraints.txt "$$scratch/env/bin/python" -m pip install -qq "$$package[report]"; \
 	  (cd "$$scratch/work"; env -u PYTHONPATH "$$scratch/env/bin/unblur" demo --out demo); \
 	  test -s "$$scratch/work/demo/report.html" || { echo "unblur demo has written no page" >&2; exit 1; }; \
 	  test "$$("$$scratch/env/bin/unblur" --version)" = "unblur $$(sed -n 's/^version: //p' CITATION.cff)" || { \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -65,7 +66,9 @@ def test_blocks_run_in_their_order(page: Path, tmp_path: Path, monkeypatch: pyte
         elif block.language == "sh":
             shell = ["bash", "-euo", "pipefail", "-c", block.code]
             done = subprocess.run(shell, check=False, capture_output=True, text=True, timeout=SECONDS)
-            assert done.returncode == 0, f"{block.page}:{block.line} ends in {done.returncode}:\n{done.stderr}"
+            assert done.returncode == 0, (
+                f"{block.page}:{block.line} ends in {done.returncode}:\n{done.stderr}"
+            )
         ran += block.language in RUN
     assert ran, f"{page.name} has no block that runs"
 
@@ -86,3 +89,20 @@ def test_a_block_knows_its_mark_and_line(tmp_path: Path) -> None:
     first, second = blocks(page)
     assert (first.language, first.line, first.mark, first.code) == ("python", 4, "", "x = 1\n")
     assert (second.language, second.line, second.mark) == ("sh", 9, SET_UP)
+
+
+def test_the_notebook_runs() -> None:
+    """The marimo notebook "a first model": each cell, and what the cells leave."""
+    pytest.importorskip("marimo")
+    place = REPOSITORY / "docs" / "tutorials" / "first_model.py"
+    spec = importlib.util.spec_from_file_location("first_model", place)
+    assert spec is not None
+    assert spec.loader is not None
+    notebook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(notebook)
+    _, left = notebook.app.run()
+    assert left["table"]["model"].unique(maintain_order=True).to_list() == ["popularity", "bspm"]
+    recall = {name: found["recall@20"].value for name, found in left["evaluations"].items()}
+    assert recall["bspm"] > 1.5 * recall["popularity"]
+    assert len(left["shown"].labels()) == 5
+    assert left["film"] == left["shown"].labels()[0]

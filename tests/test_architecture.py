@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,12 +160,41 @@ def empty_name(module: Module) -> Iterator[str]:
             yield module.at(module.tree, f"{part!r} says nothing; use a noun of the field")
 
 
+def bare_constants(module: Module) -> Iterator[str]:
+    """Numbers with a name in capitals and no reason: no docstring below, no comment above or in the line."""
+    lines = module.text.splitlines()
+    for node, after in pairwise([*module.tree.body, None]):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not holds_numbers_alone(node.value):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        names = [each.id for each in ast.walk(ast.Tuple(targets)) if isinstance(each, ast.Name)]
+        comment = lines[node.lineno - 2].startswith("#") or any(
+            "#" in line for line in lines[node.lineno - 1 : node.end_lineno]
+        )
+        docstring = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if all(name.isupper() for name in names) and not comment and not docstring:
+            yield module.at(node, f"{', '.join(names)} has no reason; say why it is this number")
+
+
+def holds_numbers_alone(value: ast.expr | None) -> bool:
+    """Whether an expression is made of numbers: ``1e-5``, ``-1``, ``2**20``, ``(1, 2)``."""
+    parts = [] if value is None else [part for part in ast.walk(value) if isinstance(part, ast.expr)]
+    made_of = ast.Constant | ast.UnaryOp | ast.BinOp | ast.Tuple
+    numbers = [part.value for part in parts if isinstance(part, ast.Constant)]
+    return (
+        bool(numbers)
+        and all(isinstance(part, made_of) for part in parts)
+        and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+    )
+
+
 RULES: dict[str, Callable[[Module], Iterator[str]]] = {
     "no pickle, no eval, no global seed": forbidden_names,
     "data sets are named in data, compat and recipes only": data_set_names,
     "only cli reads arguments and prints": terminal_use,
     "no bare except": bare_except,
     "names say something": empty_name,
+    "numeric constants have their reason": bare_constants,
 }
 
 
@@ -215,6 +245,8 @@ def test_each_rule_looks_at_the_package(rule: str) -> None:
         (bare_except, "sources.py", "try:\n    pass\nexcept:\n    pass"),
         (empty_name, "evaluation/utils.py", ""),
         (empty_name, "core/flow.py", ""),
+        (bare_constants, "spectral/flow.py", "import os\n\n_HOPELESS = 2.9"),
+        (bare_constants, "spectral/flow.py", '"""Flow."""\n_FEWEST, _MOST = 2, 2**20\n_NAME = ""'),
     ],
 )
 def test_a_breach_is_found(rule: Callable[[Module], Iterator[str]], path: str, text: str) -> None:
@@ -234,6 +266,12 @@ def test_a_breach_is_found(rule: Callable[[Module], Iterator[str]], path: str, t
         (data_set_names, "spectral/flow.py", "html_20m = 'ml'"),
         (terminal_use, "cli/main.py", "print('done')"),
         (empty_name, "baselines/popularity.py", ""),
+        (
+            bare_constants,
+            "flow.py",
+            '_MOST = 9\n"""As many as fit in a cache line."""\nNAME = "a"\nON = True',
+        ),
+        (bare_constants, "flow.py", "# As many as fit in a cache line.\n_MOST = 9\n_ALSO = 2  # halves it"),
     ],
 )
 def test_what_is_allowed_passes(rule: Callable[[Module], Iterator[str]], path: str, text: str) -> None:

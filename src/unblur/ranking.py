@@ -26,7 +26,9 @@ Excluded: TypeAlias = Literal["history"] | Interactions | None
 """The items that a row is not recommended: those of the row itself, those of rows with the same users, or none."""
 
 _BLOCK = 16
+"""Most items in a block: the best of each block are found before the best of all, at the speed of a pass over memory."""
 _MANY = 4
+"""Blocks are looked at one row at a time only where so many times as few are in question as there are scores in all."""
 
 
 @dataclass(frozen=True, eq=False)

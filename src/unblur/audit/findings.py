@@ -26,6 +26,7 @@ from unblur.errors import DataError
 from unblur.spec import spec
 
 CONFIDENCE = 0.95
+"""Of all intervals, as in evaluation."""
 FEWEST_USERS = 20
 """Below so many members or outsiders no area under the curve is given."""
 

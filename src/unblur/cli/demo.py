@@ -26,6 +26,7 @@ RECIPES = tuple(
 _HISTORY = range(8, 16)
 """How many items the user has who is shown recommendations."""
 _SHOWN = 5
+"""Recommendations shown: a glance."""
 
 
 def demo(

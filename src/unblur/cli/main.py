@@ -27,7 +27,9 @@ from unblur.cli.tune import compare, tune
 from unblur.errors import UnblurError, out_of_memory
 
 REFUSED = 2
+"""The exit code of a refusal, as shells use it for wrong usage."""
 INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells have it."""
 
 
 class _Commands(TyperGroup):

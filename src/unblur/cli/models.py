@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a saved model.")]
 
 _SHOWN_USERS = 5
+"""Users whose lists are printed where no file is named: a glance."""
 
 
 @reads_data

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _BATCH = 1024
+"""Users ranked at a time: 8 MB of scores for each thousand items. No figure depends on it."""
 
 
 @dataclass(frozen=True, eq=False)

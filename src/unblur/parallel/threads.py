@@ -15,6 +15,7 @@ Part = TypeVar("Part")
 ResultT = TypeVar("ResultT")
 
 _AHEAD = 4
+"""Parts in hand for each thread: enough that none waits for the one that takes the results, few enough for memory."""
 _lock, _blas = threading.Lock(), threading.Lock()
 _place = threading.local()
 _resting: list[int] = []  # how many threads torch had when the first of those now inside came in

@@ -20,6 +20,7 @@ from unblur.spec import Spec, migrated
 CHECKPOINT = Format("unblur-checkpoint", version=1)
 """What a checkpoint is, on disk."""
 KEPT = 2
+"""Checkpoints on disk: the last, and the one before it should the last be damaged."""
 
 
 @dataclass(frozen=True)

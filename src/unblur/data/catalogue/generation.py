@@ -19,8 +19,10 @@ from unblur.randomness import RNG, streams
 BLOCK_PAIRS = 1 << 21
 """How many pairs are made at a time; memory beyond the result is a small multiple of it."""
 _USERS, _ITEMS = (0.8, 0.004), (0.75, 0.001)
+"""Exponent and offset (as a share of all) of the power laws of users' and items' degrees, near those of public data sets."""
 _FINE, _COARSE = 256, 16  # numbers of groups; a fine group lies inside a coarse one
 _SHARE_FINE, _SHARE_COARSE = 0.4, 0.2
+"""Shares of choices within the fine and the coarse group: six in ten, enough that neighbours beat popularity."""
 
 
 def generated(n_users: int, n_items: int, n_interactions: int, *, rng: RNG | None = None) -> Interactions:
@@ -133,6 +135,7 @@ def power_law_ranks(
 
 
 DEMO_SEED = 2304
+"""Any number would do; the figures that documents give of the demonstration are this one's."""
 GENRES: dict[str, str] = {
     "documentary": "Harbour Glacier Archive Orchard Factory River Atlas Monastery",
     "thriller": "Witness Alibi Corridor Signal Verdict Cipher Stranger Midnight",
@@ -165,6 +168,7 @@ NAMES = tuple(
 
 _START, _DAY = 1_640_995_200, 86_400  # 1 January 2022, and a day, in seconds
 _SPAN_DAYS = 730.0
+"""Two years."""
 
 
 def demo_interactions(

@@ -47,6 +47,7 @@ from unblur.spec import spec_from_dict
 SCHEMA = 2
 """The version of the forms that `to_dict` gives."""
 RESAMPLES = 1000
+"""Resamples of users for intervals: ends are known to a few per cent of the interval's width."""
 """Bootstrap samples of users behind each interval, as many as a protocol takes."""
 Ranked: TypeAlias = Outcome[Recommender, Evaluation]
 BESIDE = ("coverage", "gini", "mean_popularity")

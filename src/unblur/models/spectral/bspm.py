@@ -44,10 +44,18 @@ from unblur.registry import resolve
 from unblur.spec import Dimension, SharedSearch, choices, spec
 
 _TOLERANCE = 3e-5
+"""The polynomial may miss the response by so much of its largest value: below what changes a list, and near what float32
+products of a few steps leave."""
 _CORRECTED = 10.0
+"""A correction of the leading eigenvectors may be at most so many times the largest response: float32 carries seven digits,
+and with one digit lost the error stays below `_TOLERANCE`."""
 _DECODER_TOLERANCE = 1e-6
+"""The same for the low-pass part, which is fitted once and costs nothing a user: as close as float32 carries."""
 _RELATIVE_COST = 7.0
+"""How many multiplications of a dense product take the time of one of a sparse product, on the processors it was measured on;
+a wrong value costs time and changes no score."""
 _COLUMNS = 32
+"""Users scored together by a thread: with about 32 columns sparse products are fastest (see `Operator`)."""
 
 
 @spec

@@ -49,11 +49,17 @@ def start_rows(
 
 
 _FEWEST = 100_000
+"""Interactions from which an order pays: a smaller matrix fits a processor's cache in any order."""
 _DIRECTIONS = 32
+"""Singular vectors to cluster along: one block of columns, the width at which sparse products are fastest."""
 _SWEEPS = 2
+"""Steps of subspace iteration: the order needs rough directions only, and a wrong one costs time but changes no score."""
 _CLUSTERS = 64
+"""Groups of items, and of users: a group's part of a block of columns then fits the first levels of the cache."""
 _SAMPLE = 10_000
+"""Items that the centres are found on, so that k-means takes seconds on any catalogue."""
 _ROUNDS = 10
+"""Rounds of k-means: the centres are only a guide to what lies near what."""
 
 
 def ordering(matrix: sparse.csr_array, device: str = "cpu") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -259,9 +265,11 @@ def _leja(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _KEPT = 64_000_000
+"""Floats (256 MB) up to which a thread keeps its room for the next block; more is given back."""
 _SLICE = 16_384
 """Users in a slice: what a block of 32 columns says about them fits a processor's second cache."""
 _FEWEST_SLICES = 4
+"""Slices from which the way by slices is taken: with fewer, the blocks of all users still fit a cache."""
 _USERS_PER_ITEM = 2
 """From how many users an item on the way by slices is the faster one; measured, see docs/results/benchmarks.md."""
 _scratch = threading.local()

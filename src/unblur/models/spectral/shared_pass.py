@@ -47,9 +47,13 @@ if TYPE_CHECKING:
     from unblur.models.spectral.bspm import BSPM
 
 _BATCH = 32
+"""Users in a batch: the columns of a block at which sparse products are fastest (see `Operator`)."""
 _ANCHORS = 8
+"""Settings whose best items make the shortlist that all settings choose from; up to so many are ranked in full."""
 _DEPTH = 100
+"""Items that each anchor puts on the shortlist, at least; what is chosen at the end is judged again exactly."""
 _FIT_ERROR = 3e-5
+"""As in one model (`bspm._TOLERANCE`): below what changes a list."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,15 +17,24 @@ from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, generator, torch_generator
 
 _DENSE_BELOW = 2500
+"""Smaller side up to which all is decomposed densely: seconds, and no convergence to watch."""
 _TINY = 1e-6
+"""What counts as nothing next to values of at most 1: some rounding errors of float32."""
 _BLOCK = 16
+"""Columns that the Krylov space first grows by: few vectors in all, and a value repeated up to 16 times is found."""
 _ACCEPTED = 1e-5
+"""The residual that is good enough where rounding errors let it fall no further (float32)."""
 _BEHIND_FILTER = 0.4
 """How much smaller a residual must look behind a filter, which understates what lies near 0."""
 _LITTLE = 0.1
+"""What is left of a vector, as a share, below which it counts as rounding errors and is made orthogonal once more."""
 _BEYOND = 1.2
+"""The filter's edge is put at the eigenvalue of so many times the rank: an estimate of a few per cent must not hide any."""
 _MOST = 6
+"""Vectors, as a multiple of the rank, after which the way by the filter is given up for the plain one."""
 _HOPELESS = 2.9
+"""The same where some wanted values still hide inside the filter's band: a right edge shows all of them after 2.6 times
+the rank (`_lanczos` looks first then), so that soon after it the edge is known to be wrong."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))]
+TUTORIALS = sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))
+PAGES = [REPOSITORY / "README.md", *(page for page in TUTORIALS if page.stem != "index")]
 
 SET_UP = "<!-- set-up: not run by the tests -->"
 """Stands before a block that sets a machine up (`make …`, `pip install`)."""

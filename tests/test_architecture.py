@@ -342,6 +342,26 @@ def test_torch_waits_until_it_is_needed(statement: str) -> None:
     assert "torch" not in loaded
 
 
+# ------------------------------------------------------------------------------------------------- counts
+
+
+@pytest.mark.parametrize(
+    ("count", "most"),
+    [
+        (size.inner_imports, 5),
+        (size.untyped_specs, 0),
+        (size.crowded, 0),
+        (size.handing_on, 3),
+        (size.twice_named, 0),
+    ],
+    ids=lambda part: getattr(part, "__name__", str(part)),
+)
+def test_the_layout_keeps_its_counts(count: Callable[[size.Package], list[str]], most: int) -> None:
+    """`make size` prints them; what each counts is said there."""
+    counted = count(size.Package(PACKAGE))
+    assert len(counted) <= most, "\n".join(counted)
+
+
 # ------------------------------------------------------------------------------------------------ circles
 
 

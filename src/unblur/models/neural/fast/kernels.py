@@ -20,12 +20,12 @@ from unblur.models.neural.fast.row_training import BLOCKS
 MOST_ODDS = 1e100
 """A product of Σ log's arguments is not let grow beyond this before its logarithm is taken."""
 
-F = TypeVar("F", bound=Callable[..., Any])
+CompiledT = TypeVar("CompiledT", bound=Callable[..., Any])
 compiled: Any = partial(numba.njit, nogil=True, error_model="numpy")
-plain: Callable[[F], F] = compiled(fastmath={"contract"})
-summed: Callable[[F], F] = compiled(fastmath={"contract", "reassoc"})
+plain: Callable[[CompiledT], CompiledT] = compiled(fastmath={"contract"})
+summed: Callable[[CompiledT], CompiledT] = compiled(fastmath={"contract", "reassoc"})
 """The second may add up in another order, which sums over rows of a batch need to be quick."""
-inlined: Callable[[F], F] = compiled(inline="always")
+inlined: Callable[[CompiledT], CompiledT] = compiled(inline="always")
 """Put into the functions that call it, and so compiled as they are."""
 
 

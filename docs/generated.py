@@ -3,17 +3,19 @@
 A page holds a line ``<!-- generated: NAME -->``, and `fill` puts the Markdown of that name in its place when the site is built.
 """
 
+import ast
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pydantic
 import typer
-from sphinx.pycode import ModuleAnalyzer
 
 import unblur
 from unblur.cli.main import app as commands_app
@@ -22,7 +24,7 @@ from unblur.data.splits import SPLITTINGS
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import SCHEMA, Recipe
 from unblur.experiment.recipe.toml import OFF
-from unblur.registry import RECOMMENDERS, SYNTHESIZERS, tasks
+from unblur.registry import RECOMMENDERS, SYNTHESIZERS, TASKS
 
 MARK = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 SCHEMA_FILE = "recipe.schema.json"
@@ -198,7 +200,7 @@ def _autoclass(cls: type) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON schema of a recipe in its TOML form."""
-    of_recipe, of_utility = get_type_hints(Recipe), get_type_hints(tasks()["utility"])
+    of_recipe, of_utility = get_type_hints(Recipe), get_type_hints(TASKS.load("utility"))
     published, verified = (get_args(of_recipe[name])[1] for name in ("expected", "verified"))
     sections: dict[str, Any] = {
         "data": described(of_recipe["data"]),
@@ -294,10 +296,23 @@ def attribute_docs(cls: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.startswith("unblur"):
-            analyzer = ModuleAnalyzer.for_module(base.__module__)
-            for (owner, name), lines in analyzer.find_attr_docs().items():
-                if owner == base.__qualname__:
-                    found[name] = " ".join(" ".join(lines).split()).replace("``", "`")
+            source = ast.parse(inspect.getsource(sys.modules[base.__module__]))
+            body = next(
+                (
+                    node.body
+                    for node in ast.walk(source)
+                    if isinstance(node, ast.ClassDef) and node.name == base.__name__
+                ),
+                [],
+            )
+            for entry, below in pairwise(body):
+                if (
+                    isinstance(entry, ast.AnnAssign)
+                    and isinstance(entry.target, ast.Name)
+                    and isinstance(below, ast.Expr)
+                ):
+                    text = ast.literal_eval(below.value)
+                    found[entry.target.id] = " ".join(text.split()).replace("``", "`")
     return found
 
 

@@ -44,7 +44,7 @@ def test_cut_gradients_of_the_autoencoder(
     monkeypatch.setattr("unblur.synthesis.autoencoder.DENSE_FROM", dense_from)
     learner = AutoencoderLearner(VariationalAutoencoder(hidden=9, latent=4), log, 1, torch.device("cpu"))
     uses = Uses()
-    losses = learner.each(torch.arange(51), Moment(1, 500), torch.Generator().manual_seed(1), uses)
+    losses = learner.losses(torch.arange(51), Moment(1, 500), torch.Generator().manual_seed(1), uses)
     check(list(learner.network.parameters()), losses, uses)
 
 
@@ -53,5 +53,5 @@ def test_cut_gradients_of_the_denoiser(tied: bool) -> None:
     settings = LatentDiffusion(steps=5, hidden_layers=3, tied_hidden_layers=tied, objective="noise")
     learner = CodesLearner(settings, torch.randn(20, 6, generator=torch.Generator().manual_seed(1)), 0)
     uses = Uses()
-    losses = learner.each(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(2), uses)
+    losses = learner.losses(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(2), uses)
     check(list(learner.network.parameters()), losses, uses)

@@ -14,7 +14,7 @@ from unblur.synthesis.discretization import (
     above,
     best,
     discretized,
-    noised,
+    gumbel_perturbed,
     quantile_threshold,
 )
 from unblur.synthesis.synthesizer import RealCounts, UserBlock
@@ -131,7 +131,7 @@ def test_items_are_drawn_by_the_softmax_without_replacement() -> None:
     scores = np.array([1.0, 0.0, -1.0, 0.5, -np.inf], dtype=np.float32)
     chance = np.exp(scores) / np.exp(scores).sum()
     n = 60_000
-    drawn = noised(np.tile(scores, (n, 1)), np.random.default_rng(0))
+    drawn = gumbel_perturbed(np.tile(scores, (n, 1)), np.random.default_rng(0))
     order = np.argsort(-drawn, axis=1)[:, :2]
     found = np.zeros((5, 5))
     np.add.at(found, (order[:, 0], order[:, 1]), 1 / n)

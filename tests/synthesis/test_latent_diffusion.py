@@ -18,10 +18,10 @@ from unblur.synthesis.latent_diffusion import (
     LatentDiffusion,
     LatentSampler,
     latent_schedule,
-    lengths,
     noise_levels,
     score_matching,
     sloped,
+    step_counts,
 )
 from unblur.training.loop import Moment, Training
 from unblur.training.settings import Optimizer, Plan
@@ -79,10 +79,12 @@ def test_a_reverse_step_is_that_of_diffusers() -> None:
     sampler = LatentSampler(made)
     x = torch.randn(9, 6, generator=chance(1))
     for step in (7, 4, 2):
-        answer = sampler.answer(x, step)
+        answer = sampler.predict_noise(x, step)
         wanted = theirs.step(answer, step, x, generator=chance(2)).prev_sample
         z = torch.randn(9, 6, generator=chance(2))
-        ours = (x - answer * sampler._answer[step]) * sampler._shrink[step] + sampler._deviation[step] * z
+        ours = (x - answer * sampler._noise_factor[step]) * sampler._scale[step] + sampler._deviation[
+            step
+        ] * z
         np.testing.assert_allclose(ours, wanted, atol=1e-5)
 
 
@@ -95,17 +97,19 @@ def test_the_velocity_is_that_of_diffusers() -> None:
     learner = CodesLearner(settings, clean, 0)
     made = learner.network.requires_grad_(False)
     theirs = ddpm(prediction_type="v_prediction")
-    steps, noise, noisy = learner.drawn(clean, chance(6))
+    steps, noise, noisy = learner.draw(clean, chance(6))
     wanted = theirs.get_velocity(clean, noise, steps)
     errors = (made(noisy, steps) - wanted).square().mean(1)
-    np.testing.assert_allclose(learner.each(torch.arange(9), Moment(1, 0), chance(6)), errors, rtol=1e-4)
+    np.testing.assert_allclose(learner.losses(torch.arange(9), Moment(1, 0), chance(6)), errors, rtol=1e-4)
     sampler = LatentSampler(made)
     for step in (7, 4, 2):
         velocity = made(noisy, torch.full((9,), step))
         wanted = theirs.step(velocity, step, noisy, generator=chance(2)).prev_sample
         z = torch.randn(9, 6, generator=chance(2))
-        answer = sampler.answer(noisy, step)
-        ours = (noisy - answer * sampler._answer[step]) * sampler._shrink[step] + sampler._deviation[step] * z
+        answer = sampler.predict_noise(noisy, step)
+        ours = (noisy - answer * sampler._noise_factor[step]) * sampler._scale[step] + sampler._deviation[
+            step
+        ] * z
         np.testing.assert_allclose(ours, wanted, atol=1e-5)
 
 
@@ -164,7 +168,7 @@ def test_the_network_is_the_one_described(tied: bool) -> None:
     wanted = torch.tanh(linear(made.last_weight, made.last_bias)(h)).detach()
     np.testing.assert_allclose(made.bounded(made(x, steps)), wanted, atol=1e-6)
     sampler = LatentSampler(made)
-    np.testing.assert_allclose(sampler.answer(x[:1], 1), wanted[:1], atol=1e-6)
+    np.testing.assert_allclose(sampler.predict_noise(x[:1], 1), wanted[:1], atol=1e-6)
 
 
 def test_prelu_and_its_gradient_are_torchs() -> None:
@@ -196,7 +200,7 @@ def test_score_matching_is_the_papers_with_its_gradient() -> None:
 def test_full_and_multi_resolution_agree_when_all_rows_get_all_steps() -> None:
     sampler = LatentSampler(network(tied_hidden_layers=True))
     full = sampler.sample(np.full(200, 7), chance(3))
-    assert torch.equal(full, sampler.sample(lengths("full", 200, 7, np.random.default_rng(0)), chance(3)))
+    assert torch.equal(full, sampler.sample(step_counts("full", 200, 7, np.random.default_rng(0)), chance(3)))
 
 
 def test_rows_with_their_own_numbers_of_steps_go_each_their_way() -> None:
@@ -210,7 +214,9 @@ def test_rows_with_their_own_numbers_of_steps_go_each_their_way() -> None:
         x = starts[place : place + 1].clone()
         for step in range(counts[row], 0, -1):
             alpha, bar = 1 - sampler_betas()[step], np.cumprod(1 - sampler_betas())[step]
-            x = (x - sampler.answer(x, step) * float((1 - alpha) / np.sqrt(1 - bar))) / float(np.sqrt(alpha))
+            x = (x - sampler.predict_noise(x, step) * float((1 - alpha) / np.sqrt(1 - bar))) / float(
+                np.sqrt(alpha)
+            )
         np.testing.assert_allclose(rows[row], x[0], atol=1e-5)
 
 
@@ -219,7 +225,7 @@ def sampler_betas() -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def test_resolutions_are_even_from_1_to_t_minus_1() -> None:
-    drawn = lengths("multi-resolution", 60_000, 7, np.random.default_rng(0))
+    drawn = step_counts("multi-resolution", 60_000, 7, np.random.default_rng(0))
     np.testing.assert_allclose(np.bincount(drawn)[1:], 10_000, rtol=0.05)
     assert len(np.bincount(drawn)) == 7
 
@@ -235,7 +241,7 @@ def test_dropout_in_sampling_is_a_setting() -> None:
 def test_latents_that_are_not_finite_are_refused() -> None:
     made = network(output="identity")
     made.last_bias.fill_(torch.inf)
-    with pytest.raises(DivergedSampling, match=r"Latents must stay finite; 5 of 5 did not\. .* lower its"):
+    with pytest.raises(DivergedSampling, match=r"Latents must stay finite; 5 of 5 are not\. .* lower its"):
         LatentSampler(made).sample(np.full(5, 3), chance())
 
 
@@ -272,8 +278,8 @@ def test_learning_the_noise_of_a_gaussian_finds_its_optimum() -> None:
 
 def test_noise_is_diminished_in_training() -> None:
     clean = torch.zeros(2000, 4)
-    _, whole, _ = CodesLearner(LatentDiffusion(), clean, 0).drawn(clean, chance())
-    _, less, noisy = CodesLearner(LatentDiffusion(noise_variance_diminisher=0.1), clean, 0).drawn(
+    _, whole, _ = CodesLearner(LatentDiffusion(), clean, 0).draw(clean, chance())
+    _, less, noisy = CodesLearner(LatentDiffusion(noise_variance_diminisher=0.1), clean, 0).draw(
         clean, chance()
     )
     np.testing.assert_allclose(less, whole * 0.1, rtol=1e-6)

@@ -54,7 +54,9 @@ def test_settings_that_would_void_the_accounting_are_refused() -> None:
     with pytest.raises(SpecError, match=r"fixed number of epochs.*saw `vae\.stopping` too"):
         SDRM(privacy=budget, vae=VariationalAutoencoder(stopping=UserStopping()))
     alone = VariationalAutoencoder(stopping=None, prior="standard")
-    with pytest.raises(SpecError, match=r'a loss of his or her own; that of `objective` "sdrm"'):
+    with pytest.raises(
+        SpecError, match=r'the loss of a user must not depend on other users; that of `objective` "sdrm"'
+    ):
         SDRM(privacy=budget, vae=alone, diffusion=LatentDiffusion(objective="sdrm", standardized=False))
     with pytest.raises(SpecError, match=r"saw `diffusion\.standardized` too\. Set it to false"):
         SDRM(privacy=budget, vae=alone)

@@ -171,7 +171,7 @@ def test_the_same_networks_sample_in_other_ways(fitted: LatentSynthesizer) -> No
         np.concatenate(list(fitted.sample_scores(30, rng=1))),
     )
     plain = fitted.plain
-    with pytest.raises(SpecError, match=r"`sampling` is a setting of a reverse chain"):
+    with pytest.raises(SpecError, match=r"`sampling` sets the reverse chain"):
         plain.with_settings(sampling="full")
     assert plain.spec == MultiVAE(vae=fitted.spec.vae)
     assert plain.sample(30, rng=1).fingerprint() != fitted.sample(30, rng=1).fingerprint()
@@ -218,9 +218,7 @@ def test_the_standard_prior_is_the_standard_normal(log: Interactions) -> None:
 def test_items_that_nobody_had_are_named_in_a_note(fitted: LatentSynthesizer) -> None:
     missing = int((~fitted.taken).sum())
     assert missing >= 1
-    assert any(
-        note.startswith(f"{missing} of 31 items were in no row that was trained on") for note in fitted.notes
-    )
+    assert any(note.startswith(f"{missing} of 31 items occur in no training row") for note in fitted.notes)
 
 
 # -------------------------------------------------------------------------------- bad input
@@ -228,12 +226,12 @@ def test_items_that_nobody_had_are_named_in_a_note(fitted: LatentSynthesizer) ->
 
 def test_fewer_users_than_a_batch_are_refused(log: Interactions) -> None:
     with pytest.raises(
-        DataError, match=r"`vae\.batch_size` is 500, and 40 users are there to train on\. Lower"
+        DataError, match=r"`vae\.batch_size` is 500, and there are 40 users to train on\. Lower"
     ):
         sdrm(vae={**VAE, "batch_size": 500}).fit(log, rng=1)
-    with pytest.raises(DataError, match=r"`diffusion\.batch_size` is 42, and 40 users"):
+    with pytest.raises(DataError, match=r"`diffusion\.batch_size` is 42, and there are 40 users"):
         sdrm(diffusion={**DIFFUSION, "batch_size": 42}).fit(log, rng=1)
-    with pytest.raises(DataError, match=r"is 500 and `diffusion\.batch_size` is 42, and 40 users"):
+    with pytest.raises(DataError, match=r"is 500 and `diffusion\.batch_size` is 42, and there are 40 users"):
         sdrm(vae={**VAE, "batch_size": 500}, diffusion={**DIFFUSION, "batch_size": 42}).fit(log, rng=1)
 
 
@@ -244,16 +242,14 @@ def test_validation_without_stopping_is_refused(log: Interactions) -> None:
 
 def test_users_with_nothing_to_find_again_cannot_be_stopped_by(log: Interactions) -> None:
     poor = Interactions.from_pairs(np.arange(40), np.arange(40) % 5, item_vocabulary=Vocabulary.range(12))
-    with pytest.raises(DataError, match=r"Users to stop a training by need two items or more"):
+    with pytest.raises(DataError, match=r"Users to stop a training by need at least two items"):
         sdrm(diffusion={**DIFFUSION, "batch_size": 4}).fit(poor, rng=1)
 
 
 def test_users_without_a_history_cannot_be_stopped_by(log: Interactions) -> None:
     split = Users(fraction=0.2).apply(log, rng=0)
     nothing = split.histories.keep(np.zeros(split.histories.n_interactions, dtype=bool))
-    with pytest.raises(
-        DataError, match=r"must have a history and something to find again; none of 10 has both"
-    ):
+    with pytest.raises(DataError, match=r"must have a history and held-out items; none of 10 has both"):
         sdrm().fit(split.train, rng=1, validation=Split(split.train, nothing, split.held_out, "given"))
 
 
@@ -280,7 +276,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(log: Interactions) -> None:
         ({"diffusion": {"lowest": 0.02, "highest": 0.01}}, r"`lowest` must be below `highest`"),
         (
             {"diffusion": {"noise_without_root": True}},
-            r"The velocity is defined where .* squares that add to 1",
+            r"The velocity is defined only if the squares .* sum to 1",
         ),
         ({"diffusion": {"steps": 1}}, r"steps of SDRM.*greater than or equal to 2"),
         ({"diffusion": {"noise_variance_diminisher": 0}}, r"noise_variance_diminisher"),

@@ -1,4 +1,4 @@
-"""Synthetic interactions: users that never were, from SDRM, its autoencoder, and simpler samplers."""
+"""Synthetic users, from SDRM, its autoencoder and simpler samplers."""
 
 from __future__ import annotations
 

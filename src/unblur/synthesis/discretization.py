@@ -1,4 +1,4 @@
-"""From scores of synthetic users to the items that they have (paper, section 4)."""
+"""Discretization: from scores of synthetic users to their items (paper, section 4)."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from unblur.synthesis.synthesizer import RealCounts, UserBlock
 Scores = NDArray[np.float32]
 
 MOST_CELLS, MOST_USERS = 1 << 25, 1 << 14
-"""Of how many scores, and of how many users, the common threshold is a quantile at most: a larger sample takes
-that of its first users."""
+"""The common threshold of ``equal-sparsity`` is a quantile of at most so many scores (2²⁵ float32 are 128 MiB) of at most so
+many users: a larger sample takes it from its first users, so that memory does not grow with the sample."""
 
 
 @spec
 class Discretization:
-    """How scores of a synthetic user become items that he or she has."""
+    """The rule that turns the scores of a synthetic user into items."""
 
     rule: Literal["multinomial", "user-counts", "equal-sparsity", "zero-threshold", "raw"] = "multinomial"
-    """``multinomial`` (ours): each user gets the number of items of some real user, drawn by chance, and that many
-    items drawn without replacement by the softmax of the scores, which is what a decoder with a multinomial
-    likelihood says of them (by the k largest of scores with Gumbel noise; Kool et al., ICML 2019, arXiv 1903.06059).
-    ``user-counts`` (ours): as many, but the best ones, which leaves the long tail out. ``equal-sparsity``: the best
-    scores, as many as give the density of the real data. ``zero-threshold``: items with a score above 0. ``raw``: as ``zero-threshold``, with the scores as weights;
-    `sample_scores` gives those below 0 too, which interactions have no place for."""
+    """``multinomial`` (ours): each user gets the number of items of a random real user, drawn without replacement with
+    the softmax of the scores as probabilities, which are those of a decoder with a multinomial likelihood (the k largest
+    scores with Gumbel noise; Kool et al., ICML 2019, arXiv 1903.06059). ``user-counts`` (ours): as many, but those with
+    the highest scores, which leaves the long tail out. ``equal-sparsity``: the highest scores, as many as give the
+    density of the real data. ``zero-threshold``: items with a score above 0. ``raw``: as ``zero-threshold``, with the
+    scores as weights; `sample_scores` gives those below 0 too, which are no valid weights of interactions."""
     per: Literal["sample", "user"] = "sample"
-    """Of what ``equal-sparsity`` takes the quantile: of the scores of all users, or of each user's own, which
-    gives every user the same number of items."""
+    """The scores whose quantile ``equal-sparsity`` takes: those of all users, or of each user separately, which gives
+    every user the same number of items."""
 
 
 def discretized(
     scored: Iterable[tuple[UserBlock, Scores]], settings: Discretization, counts: RealCounts, n_users: int
 ) -> Iterator[sparse.csr_array]:
-    """The rows of each block, (size, n_items) CSR, from its scores (size, n_items), which are not kept.
+    """Yield the rows of each block, (size, n_items) CSR, from its scores (size, n_items).
 
-    A score of −∞ is never taken. ``equal-sparsity`` over the sample holds the scores of all `n_users`, or of
-    as many as `MOST_CELLS` and `MOST_USERS` allow, before it gives out the first block.
+    An item with a score of −∞ is never taken. ``equal-sparsity`` over the sample collects the scores of all `n_users`, or
+    of as many as `MOST_CELLS` and `MOST_USERS` allow, before it yields the first block.
     """
     if settings.rule == "equal-sparsity" and settings.per == "sample":
         yield from _by_common_threshold(scored, counts, n_users)
@@ -53,14 +53,15 @@ def discretized(
         elif settings.rule == "equal-sparsity":
             yield best(scores, np.full(len(scores), round(counts.density * scores.shape[1])))
         else:
-            wanted = counts.drawn(len(scores), block.random)
+            n_items = counts.draw(len(scores), block.random)
             if settings.rule == "multinomial":
-                scores = noised(scores, block.random)
-            yield best(scores, wanted)
+                scores = gumbel_perturbed(scores, block.random)
+            yield best(scores, n_items)
 
 
-def noised(scores: Scores, random: np.random.Generator) -> Scores:
-    """Scores with Gumbel noise of their own: the k largest of a row are k draws without replacement by its softmax."""
+def gumbel_perturbed(scores: Scores, random: np.random.Generator) -> Scores:
+    """Scores plus independent Gumbel noise: the k largest of a row are k draws without replacement by its softmax."""
+    # −log of a standard exponential is a standard Gumbel; an exponential of 0 would have an infinite one.
     noise = random.standard_exponential(scores.shape, dtype=np.float32)
     np.maximum(noise, np.finfo(np.float32).tiny, out=noise)
     np.log(noise, out=noise)
@@ -70,34 +71,35 @@ def noised(scores: Scores, random: np.random.Generator) -> Scores:
 def _by_common_threshold(
     scored: Iterable[tuple[UserBlock, Scores]], counts: RealCounts, n_users: int
 ) -> Iterator[sparse.csr_array]:
-    """The first users' scores are held, their quantile is the threshold of all."""
-    rows = iter(scored)
-    held: list[Scores] = []
-    n_held = 0
-    for _, scores in rows:
-        held.append(scores)
-        n_held += len(scores)
-        more = n_held + len(scores)
-        if n_held < n_users and (more * scores.shape[1] > MOST_CELLS or more > MOST_USERS):
+    """Rows by the quantile of the first users' scores, which is the threshold of all."""
+    blocks = iter(scored)
+    collected: list[Scores] = []
+    n_collected = 0
+    for _, scores in blocks:
+        collected.append(scores)
+        n_collected += len(scores)
+        # The number of users with one more block of this size.
+        n_next = n_collected + len(scores)
+        if n_collected < n_users and (n_next * scores.shape[1] > MOST_CELLS or n_next > MOST_USERS):
             break
-    threshold = quantile_threshold(held, counts.density)
-    for scores in chain(held, (scores for _, scores in rows)):
+    threshold = quantile_threshold(collected, counts.density)
+    for scores in chain(collected, (scores for _, scores in blocks)):
         yield above(scores, threshold)
 
 
 def quantile_threshold(parts: list[Scores], density: float) -> float:
-    """The value that a share `density` of all scores lies above, but for ties with it."""
-    cells = sum(part.size for part in parts)
-    kept = min(max(round(density * cells), 0), cells)
-    if kept == cells:
+    """The threshold that a share `density` of all scores exceeds, except for scores equal to it."""
+    n_cells = sum(part.size for part in parts)
+    n_above = min(max(round(density * n_cells), 0), n_cells)
+    if n_above == n_cells:
         return -np.inf
     values = np.concatenate([part.ravel() for part in parts])
-    values.partition(cells - kept - 1)
-    return float(values[cells - kept - 1])
+    values.partition(n_cells - n_above - 1)
+    return float(values[n_cells - n_above - 1])
 
 
 def above(scores: Scores, threshold: float, *, keep_scores: bool = False) -> sparse.csr_array:
-    """The cells with a score above the threshold, with weight 1, or their scores."""
+    """The cells with a score above the threshold, with weight 1, or the scores as weights."""
     cells = np.flatnonzero(scores.ravel() > threshold)
     rows, columns = np.divmod(cells, scores.shape[1])
     data = scores.ravel()[cells] if keep_scores else np.ones(len(cells), dtype=np.float32)
@@ -105,19 +107,19 @@ def above(scores: Scores, threshold: float, *, keep_scores: bool = False) -> spa
 
 
 def best(scores: Scores, counts: NDArray[np.integer[Any]]) -> sparse.csr_array:
-    """The `counts` (n,) best cells of each row, ties broken by item position; cells of −∞ are never taken."""
+    """The `counts` (n,) highest scores of each row, ties broken by item index; scores of −∞ are never taken."""
     n, n_items = scores.shape
     limits = np.minimum(counts, (scores > -np.inf).sum(1))
     bounds = np.full(n, np.inf, dtype=scores.dtype)
-    for row in np.flatnonzero(limits):  # each row its own rank: four times faster than sorting them all
-        place = n_items - limits[row]
-        bounds[row] = np.partition(scores[row], place)[place]
-    taken = scores >= bounds[:, None]
-    taken[limits == 0] = False
-    for row in np.flatnonzero(taken.sum(1) > limits):  # ties at the bound
+    for row in np.flatnonzero(limits):  # one partition per row: four times faster than sorting all rows
+        rank = n_items - limits[row]
+        bounds[row] = np.partition(scores[row], rank)[rank]
+    selected = scores >= bounds[:, None]
+    selected[limits == 0] = False
+    for row in np.flatnonzero(selected.sum(1) > limits):  # ties at the bound: the first items of them stay
         tied = np.flatnonzero(scores[row] == bounds[row])
-        taken[row, tied[limits[row] - int((scores[row] > bounds[row]).sum()) :]] = False
-    rows, columns = np.divmod(np.flatnonzero(taken.ravel()), n_items)
+        selected[row, tied[limits[row] - int((scores[row] > bounds[row]).sum()) :]] = False
+    rows, columns = np.divmod(np.flatnonzero(selected.ravel()), n_items)
     return _matrix(rows, columns, np.ones(len(rows), dtype=np.float32), scores.shape)
 
 

@@ -1,7 +1,7 @@
-"""Simple synthesizers that any other must beat.
+"""Simple synthesizers, the baselines of all others.
 
-Items drawn independently, real users with items flipped, walks along co-occurrences, and DiffRec's reverse chain on random
-users.
+They draw items independently, exchange items of real users, walk along co-occurrences, or run DiffRec's reverse chain on
+random users.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from unblur.training.settings import Plan
 
 @spec
 class IndependentItems(SynthesizerSpec["IndependentItemsSynthesizer"]):
-    """Each synthetic user takes items by their popularity alone."""
+    """Users who take items by their popularity alone."""
 
     kind: ClassVar[str] = "independent-items"
     fitted: ClassVar[str] = "unblur.synthesis.samplers:IndependentItemsSynthesizer"
     counts: Literal["real", "free"] = "real"
-    """``real``: a user has as many items as some real user, drawn in proportion to popularity without putting
-    back. ``free``: each item is taken with its real frequency, whatever else is."""
+    """``real``: as many items per user as a random real user has, drawn in proportion to popularity without
+    replacement. ``free``: each item independently with its real frequency."""
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
@@ -68,45 +68,47 @@ class IndependentItems(SynthesizerSpec["IndependentItemsSynthesizer"]):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class IndependentItemsSynthesizer(CountedSynthesizer["IndependentItems"]):
-    """Holds how many users each item had, and how many users had how many items."""
+    """Holds the number of users of each item, and the distribution of the number of items per user."""
 
     item_counts: NDArray[np.int64] = learned("items", dtype="int64")
 
     def _rows(self, blocks: Blocks) -> Rows:
         for block in blocks:
             if self.spec.counts == "real":
-                sizes = self.counts.drawn(block.size, block.random)
+                sizes = self.counts.draw(block.size, block.random)
                 yield popular_rows(self.item_counts, sizes, block.random)
             else:
                 shape = (block.size, len(self.items))
-                margin = (self.item_counts / self.n_real_users).astype(np.float32)
-                yield above(margin - block.random.random(shape, dtype=np.float32), 0.0)
+                probabilities = (self.item_counts / self.n_real_users).astype(np.float32)
+                yield above(probabilities - block.random.random(shape, dtype=np.float32), 0.0)
 
 
 def popular_rows(
     item_counts: NDArray[np.int64], sizes: NDArray[np.int64], random: np.random.Generator
 ) -> sparse.csr_array:
-    """`sizes` (n,) different items for each row, drawn one after the other in proportion to `item_counts`.
+    """Draw `sizes` (n,) different items per row, one after the other in proportion to `item_counts`; (n, n_items).
 
-    By exponential races: the smallest of E_i/w_i come first (Efraimidis and Spirakis, 2006). Items that nobody
+    By exponential races: the items of smallest E_i/w_i are such a draw (Efraimidis and Spirakis, 2006). Items that nobody
     had are never drawn.
     """
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore"):  # log 0 = −∞ is never drawn
         logs = np.log(item_counts, dtype=np.float32)
-    race = random.standard_exponential((len(sizes), len(item_counts)), dtype=np.float32)
-    return best(logs - np.log(np.maximum(race, np.finfo(np.float32).tiny)), sizes)
+    # The order of E_i/w_i from below is that of log w_i − log E_i from above, which does not overflow.
+    exponentials = random.standard_exponential((len(sizes), len(item_counts)), dtype=np.float32)
+    return best(logs - np.log(np.maximum(exponentials, np.finfo(np.float32).tiny)), sizes)
 
 
 _ROUNDS = 32
-"""How often items are drawn for all users together."""
+"""Rounds in which items are drawn for all users together, before the remaining users get an exact draw each. Both are the
+same distribution; the number (chosen by hand) decides time and the bits."""
 
 
 @spec
 class FlippedUsers(SynthesizerSpec["FlippedUsersSynthesizer"]):
-    """A real user's row in which random items were exchanged for ones drawn by popularity.
+    """Real users with random items exchanged for items drawn by popularity.
 
-    It keeps the number of items, the density and most of what goes together, and gives real users away: a
-    control that an audit must find.
+    They keep the number of items, the density and most co-occurrences, and reveal real users: a positive control, which
+    an audit must detect.
     """
 
     kind: ClassVar[str] = "flipped-users"
@@ -126,7 +128,7 @@ class FlippedUsers(SynthesizerSpec["FlippedUsersSynthesizer"]):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
-    """Holds the rows of all real users, without their names."""
+    """Holds the rows of all real users, without their labels."""
 
     rows: sparse.csr_array = learned("users", "items")
 
@@ -136,7 +138,7 @@ class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """That real rows are in it."""
+        """The warning that it holds real rows."""
         return ("This synthesizer holds the rows of real users, and its samples are near copies of them.",)
 
     def _rows(self, blocks: Blocks) -> Rows:
@@ -145,41 +147,43 @@ class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
             chosen = self.rows[block.random.integers(0, self.rows.shape[0], block.size)]
             owners = np.repeat(np.arange(block.size), np.diff(chosen.indptr))
             lost = block.random.random(chosen.nnz) < self.spec.exchanged
-            taken = np.zeros((block.size, n_items), dtype=bool)
-            taken[owners[~lost], chosen.indices[~lost]] = True
-            waiting = owners[lost]
+            has = np.zeros((block.size, n_items), dtype=bool)
+            has[owners[~lost], chosen.indices[~lost]] = True
+            pending = owners[lost]  # one entry per item that is still to be drawn
             for _ in range(_ROUNDS):
-                if not len(waiting):
+                if not len(pending):
                     break
-                # An item of a random pair is one by popularity; one that the user has already is drawn again.
-                drawn = self.rows.indices[block.random.integers(0, self.rows.nnz, len(waiting))]
-                keys, first = np.unique(waiting * n_items + drawn, return_index=True)
-                fresh = ~taken.ravel()[keys]
-                taken.ravel()[keys[fresh]] = True
-                waiting = np.delete(waiting, first[fresh])
-            # Who has nearly everything would wait long. What such drawing comes to is one draw without replacement.
-            users, missing = np.unique(waiting, return_counts=True)
+                # The item of a random interaction is drawn by popularity; one that the user already has is drawn again.
+                items = self.rows.indices[block.random.integers(0, self.rows.nnz, len(pending))]
+                keys, first = np.unique(pending * n_items + items, return_index=True)
+                new = ~has.ravel()[keys]
+                has.ravel()[keys[new]] = True
+                pending = np.delete(pending, first[new])
+            # Users with nearly all items would need many rounds. Rejection has the distribution of one draw without
+            # replacement from the items that are left, which is made for each of them.
+            users, missing = np.unique(pending, return_counts=True)
             for user, size in zip(users, missing, strict=True):
-                free = np.where(taken[user], 0, self._popularity)
-                taken[user] |= popular_rows(free, np.array([size]), block.random).toarray()[0] > 0
-            yield sparse.csr_array(taken, dtype=np.float32)
+                free = np.where(has[user], 0, self._popularity)
+                has[user] |= popular_rows(free, np.array([size]), block.random).toarray()[0] > 0
+            yield sparse.csr_array(has, dtype=np.float32)
 
 
 MOST_ROUNDS = 20
-"""How many draws an item may cost, on average, before a user is left with fewer."""
+"""Steps of a walk per item of the largest user of a block. A walk that is not done by then, such as one in a small component
+of the graph, stays shorter than drawn (chosen by hand)."""
 
 
 @spec
 class CooccurrenceWalk(SynthesizerSpec["CooccurrenceWalkSynthesizer"]):
-    """A Markov chain: the first item by popularity, each next one by how many users had it beside the last.
+    """A Markov chain over items: the first by popularity, each next in proportion to its co-occurrences with the last.
 
-    The walk ends with as many different items as some real user had.
+    The walk ends with as many different items as a random real user had.
     """
 
     kind: ClassVar[str] = "cooccurrence-walk"
     fitted: ClassVar[str] = "unblur.synthesis.samplers:CooccurrenceWalkSynthesizer"
     restart: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """The chance that the next item is drawn by popularity, whatever the last one was."""
+    """The probability that the next item is drawn by popularity, regardless of the last."""
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
@@ -187,8 +191,8 @@ class CooccurrenceWalk(SynthesizerSpec["CooccurrenceWalkSynthesizer"]):
         """Count the users of each pair of items; `rng` and `run.progress` are not needed."""
         check_train(train)
         x = train.binarized().matrix
-        pairs = sparse.csr_array(x.T @ x)
-        beside = sparse.csr_array(pairs - sparse.diags_array(pairs.diagonal()))
+        counts = sparse.csr_array(x.T @ x)
+        beside = sparse.csr_array(counts - sparse.diags_array(counts.diagonal()))
         beside.sort_indices()
         return CooccurrenceWalkSynthesizer(
             self,
@@ -203,10 +207,10 @@ class CooccurrenceWalk(SynthesizerSpec["CooccurrenceWalkSynthesizer"]):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class CooccurrenceWalkSynthesizer(CountedSynthesizer["CooccurrenceWalk"]):
-    """Holds the numbers of users of items and of pairs of items."""
+    """Holds the number of users of each item and of each pair of items."""
 
     beside: sparse.csr_array = learned("items", "items", dtype=None)
-    """How many users had each pair of items."""
+    """The number of users of each pair of items; the diagonal is empty."""
     item_counts: NDArray[np.int64] = learned("items", dtype="int64")
 
     @cached_property
@@ -218,45 +222,48 @@ class CooccurrenceWalkSynthesizer(CountedSynthesizer["CooccurrenceWalk"]):
         return np.cumsum(self.item_counts, dtype=np.float64)
 
     def _rows(self, blocks: Blocks) -> Rows:
-        most = int((self.item_counts > 0).sum())
+        n_reachable = int((self.item_counts > 0).sum())
         for block in blocks:
-            wanted = np.minimum(self.counts.drawn(block.size, block.random), most)
-            taken = np.zeros((block.size, len(self.items)), dtype=bool)
-            have = np.zeros(block.size, dtype=np.int64)
+            sizes = np.minimum(self.counts.draw(block.size, block.random), n_reachable)
+            has = np.zeros((block.size, len(self.items)), dtype=bool)
+            n_visited = np.zeros(block.size, dtype=np.int64)
             last = self._by_popularity(block.size, block.random)
-            for _ in range(MOST_ROUNDS * int(wanted.max(initial=0))):
-                under_way = np.flatnonzero(have < wanted)
-                if not len(under_way):
+            for _ in range(MOST_ROUNDS * int(sizes.max(initial=0))):
+                active = np.flatnonzero(n_visited < sizes)
+                if not len(active):
                     break
-                fresh = ~taken[under_way, last[under_way]]
-                taken[under_way, last[under_way]] = True
-                have[under_way] += fresh
-                last[under_way] = self._next(last[under_way], block.random)
-            yield sparse.csr_array(taken, dtype=np.float32)
+                new = ~has[active, last[active]]
+                has[active, last[active]] = True
+                n_visited[active] += new
+                last[active] = self._next(last[active], block.random)
+            yield sparse.csr_array(has, dtype=np.float32)
 
     def _next(self, last: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """The items after `last`, (n,): by inverting the cumulative counts of its row, all rows in one search."""
         starts, stops = self._sums[self.beside.indptr[last]], self._sums[self.beside.indptr[last + 1]]
-        place = np.searchsorted(
+        entry = np.searchsorted(
             self._sums, starts + random.random(len(last)) * (stops - starts), side="right"
         )
-        inside = np.clip(place - 1, self.beside.indptr[last], np.maximum(self.beside.indptr[last + 1] - 1, 0))
-        anew = (random.random(len(last)) < self.spec.restart) | (stops <= starts)
-        walked = np.zeros(len(last), dtype=np.int64)
-        walked[~anew] = self.beside.indices[inside[~anew]]
-        walked[anew] = self._by_popularity(int(anew.sum()), random)
-        return walked
+        # Rounding of the sum can lead one entry out of the row.
+        entry = np.clip(entry - 1, self.beside.indptr[last], np.maximum(self.beside.indptr[last + 1] - 1, 0))
+        # An item that occurs with no other has an empty row, so the walk restarts there.
+        restarts = (random.random(len(last)) < self.spec.restart) | (stops <= starts)
+        items = np.zeros(len(last), dtype=np.int64)
+        items[~restarts] = self.beside.indices[entry[~restarts]]
+        items[restarts] = self._by_popularity(int(restarts.sum()), random)
+        return items
 
     def _by_popularity(self, size: int, random: np.random.Generator) -> NDArray[np.int64]:
-        drawn = np.searchsorted(self._popular, random.random(size) * self._popular[-1], side="right")
-        return np.asarray(drawn, dtype=np.int64)
+        items = np.searchsorted(self._popular, random.random(size) * self._popular[-1], side="right")
+        return np.asarray(items, dtype=np.int64)
 
 
 @spec
 class DiffRecSampler(SynthesizerSpec["DiffRecSynthesizer"]):
     """DiffRec (Wang et al., SIGIR 2023) started from users whose items are drawn by popularity alone.
 
-    Its schedules never reach pure noise, so a start there is no start: the chain is given a random row of a
-    real number of items, made noisy, and what it makes of it is the synthetic user.
+    Its schedules never reach pure noise, so the chain cannot start from N(0, I): it starts from a random row with a real
+    number of items and noise, and its result is the synthetic user.
     """
 
     kind: ClassVar[str] = "diffrec-sampler"
@@ -265,19 +272,19 @@ class DiffRecSampler(SynthesizerSpec["DiffRecSynthesizer"]):
     model: DiffRec = DiffRec(
         schedule=Schedule(scale=0.1), sampling=Sampling(start_steps=5, noise=True), epochs=100
     )
-    """The model, and how it is trained."""
+    """The model and its training."""
     discretization: Discretization = Discretization(rule="user-counts")
-    """How scores become items."""
+    """The rule that turns scores into items."""
 
     def __post_init__(self) -> None:
         SpecError.unless(
             self.model.time_weights is None,
-            "Synthetic users have no times, so `model.time_weights` must be nothing; saw "
+            "Synthetic users have no timestamps, so `model.time_weights` must be nothing; saw "
             f"{self.model.time_weights!r}. Leave it out.",
         )
 
     def plans(self) -> Mapping[str, Plan]:
-        """Those of the model."""
+        """The training of the model."""
         return self.model.plans()
 
     def learn(
@@ -299,20 +306,20 @@ class DiffRecSampler(SynthesizerSpec["DiffRecSynthesizer"]):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class DiffRecSynthesizer(CountedSynthesizer["DiffRecSampler"]):
-    """Scores of random rows, turned into items. Items that nobody in train had are never sampled."""
+    """Holds a DiffRec model, whose scores of random rows become items. Items that no training user had are never sampled."""
 
     model_arrays: Weights = weights("model.")
-    """Those of `model`."""
+    """The arrays of `model`."""
     item_counts: NDArray[np.int64] = learned("items", dtype="int64")
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for arrays that do not fit."""
+        """Raises `ValueError` for arrays of the wrong shape."""
         super().__post_init__()
-        self.model  # noqa: B018 - made here, to be checked
+        self.model  # noqa: B018 - a cached property, built here so that bad arrays fail at load
 
     @cached_property
     def model(self) -> DiffRecRecommender:
-        """Makes the scores."""
+        """The recommender that scores random rows."""
         arrays = {name: array.cpu().numpy() for name, array in self.model_arrays.items()}
         counts = {"count": self.item_counts}
         return DiffRecRecommender.from_tensors(self.spec.model, self.items, counts, arrays, self.device)
@@ -322,7 +329,7 @@ class DiffRecSynthesizer(CountedSynthesizer["DiffRecSampler"]):
 
     def _scored(self, blocks: Blocks) -> Iterator[tuple[UserBlock, Scores]]:
         for block in blocks:
-            sizes = np.maximum(self.counts.drawn(block.size, block.random), 1)
+            sizes = np.maximum(self.counts.draw(block.size, block.random), 1)
             rows = popular_rows(self.item_counts, sizes, block.random)
             scores = self.model.score(Interactions(rows, Vocabulary.range(block.size), self.items))
             scores[:, self.item_counts == 0] = -np.inf

@@ -1,4 +1,4 @@
-"""SDRM and the autoencoder it stands on, MultiVAE++ (Lilienthal et al., IEEE Access 2024, arXiv 2311.03488)."""
+"""SDRM and MultiVAE++, the autoencoder it is built on (Lilienthal et al., IEEE Access 2024, arXiv 2311.03488)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from unblur.synthesis.latent_diffusion import (
     LatentDenoiser,
     LatentDiffusion,
     LatentSampler,
-    lengths,
+    step_counts,
 )
 from unblur.synthesis.synthesizer import (
     Blocks,
@@ -51,11 +51,11 @@ from unblur.training.settings import Plan, Precision, Stopping
 
 N = TypeVar("N", bound=nn.Module)
 CHECKPOINT_EPOCHS = 25
-"""Epochs between checkpoints; an epoch of either training may take less time than one does."""
+"""Epochs between checkpoints (chosen by hand), because an epoch may take less time than writing one."""
 
 
 class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
-    """A spec with an autoencoder of rows, `vae`, and perhaps a `diffusion`."""
+    """A spec with an autoencoder of rows, `vae`, and optionally a `diffusion` on its latents."""
 
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.synthesis.sdrm:LatentSynthesizer"
@@ -65,13 +65,13 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
     privacy: Privacy | None
 
     def __post_init__(self) -> None:
-        """Raises `SpecError` where a private training would look at users outside the accounted batches."""
+        """Raises `SpecError` if private training would read users outside the accounted batches."""
         if self.privacy is None:
             return
         SpecError.unless(
             self.vae.stopping is None,
-            "With `privacy` the autoencoder trains a fixed number of epochs, because whom it stops by is not "
-            "accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`.",
+            "With `privacy` the autoencoder trains a fixed number of epochs, because early stopping reads users that are "
+            "not accounted for; saw `vae.stopping` too. Set `vae.stopping` to nothing and choose `vae.epochs`.",
         )
         SpecError.unless(
             self.vae.prior == "standard",
@@ -80,13 +80,13 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         )
         SpecError.unless(
             self.chain is None or not self.chain.standardized,
-            "With `privacy` nothing of the codes may be released but what is accounted for, and their means and "
-            "deviations are not; saw `diffusion.standardized` too. Set it to false.",
+            "With `privacy` means and deviations of the codes must not be released, because they are not accounted for; "
+            "saw `diffusion.standardized` too. Set it to false.",
         )
         SpecError.unless(
             self.chain is None or self.chain.objective != "sdrm",
-            'With `privacy` each user must have a loss of his or her own; that of `objective` "sdrm" is '
-            'divided by the variance of a batch. Set `diffusion.objective` to "velocity" or "noise".',
+            'With `privacy` the loss of a user must not depend on other users; that of `objective` "sdrm" is divided by '
+            'the variance of the batch. Set `diffusion.objective` to "velocity" or "noise".',
         )
 
     @property
@@ -96,15 +96,17 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
 
     @property
     def private(self) -> bool:
-        """Whether there is a budget of privacy."""
+        """Return whether training is differentially private."""
         return self.privacy is not None
 
     def plans(self) -> Mapping[str, Plan]:
-        """The training of the autoencoder, and of the diffusion, if there is one."""
-        vae, chain, by = self.vae, self.chain, self.vae.stopping
-        # The loop counts the epoch that was best as well.
+        """The training of the autoencoder, and that of the diffusion, if there is one."""
+        vae, chain, users = self.vae, self.chain, self.vae.stopping
+        # The authors count epochs without a better value; the loop counts the best epoch as well.
         stopping = (
-            None if by is None else Stopping(metric=by.metric, every=by.every, patience=by.patience + 1)
+            None
+            if users is None
+            else Stopping(metric=users.metric, every=users.every, patience=users.patience + 1)
         )
         plans = {"autoencoder": Plan(vae.epochs, vae.batch_size, self.precision, stopping)}
         if chain is not None:
@@ -113,20 +115,20 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
 
     @property
     def batch_sizes(self) -> Mapping[str, int]:
-        """How many users a batch of each training takes, by the path of the field that says so."""
+        """Users per batch of each training, by the path of the field."""
         names = {"autoencoder": "vae.batch_size", "diffusion": "diffusion.batch_size"}
         return {names[name]: plan.batch_size for name, plan in self.plans().items()}
 
     def stages(self, n_users: int) -> tuple[Stage, ...]:
-        """The trainings as the accountant of privacy sees them."""
+        """The trainings as stages of the privacy accountant."""
         return tuple(
             Stage(f"the {name}", n_users, plan.batch_size, plan.epochs) for name, plan in self.plans().items()
         )
 
     def space(self) -> tuple[Dimension, ...]:
-        """The part of the SDRM authors' search that is of the autoencoder (Lilienthal et al. 2024, section 5).
+        """The autoencoder's part of the SDRM authors' search space (Lilienthal et al. 2024, section 5).
 
-        Their hidden layer is never narrower than the latent; here it is free.
+        Their hidden layer is never narrower than the latent; here its width is free.
         """
         return (
             whole("vae.latent", 20, 1000, 10),
@@ -147,17 +149,17 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> LatentSynthesizer:
-        """Train the autoencoder; then, if there is a diffusion, encode everybody once, and train it on the frozen codes.
+        """Train the autoencoder; then, if there is a diffusion, encode all users once and train it on the frozen codes.
 
-        - `validation`: users to stop the autoencoder by: their interactions, or a `Split` whose `histories` and
-          `held_out` are used as they are. Without it `vae.stopping` sets some users of `train` aside, whom neither stage
-          is trained on.
+        - `validation`: users for early stopping of the autoencoder: their interactions, or a `Split` whose `histories`
+          and `held_out` are used as they are. Without it `vae.stopping` sets some users of `train` aside, who are in
+          neither training.
         - Private training keeps no checkpoints.
 
-        Raises `DataError` for data that cannot be learned from: fewer users than a batch, a density of 0 or 1;
-        `DivergedTraining` when a loss is not finite; `CapabilityError` when `privacy` lacks its extra.
+        Raises `DataError` for data that cannot be learned from (fewer users than a batch, a density of 0 or 1),
+        `DivergedTraining` if a loss is not finite, and `CapabilityError` if the extra for `privacy` is not installed.
         """
-        on = check_device(run.device, self.precision)
+        device = check_device(run.device, self.precision)
         check_train(train)
         stopping, seed = self.vae.stopping, seed_of(rng, run.inside("autoencoder"))
         split = None if stopping is None else stopping_split(train, stopping, validation, seed)
@@ -166,10 +168,11 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         large = {name: size for name, size in self.batch_sizes.items() if size > filled}
         DataError.unless(
             not large,
-            "There must be at least as many users with interactions as a batch takes; "
-            f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and {filled:,} users are there to "
+            "A batch must not be larger than the number of users with interactions; "
+            f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and there are {filled:,} users to "
             f"train on. Lower {' and '.join(f'`{name}`' for name in large)}.",
         )
+        # Privacy noise is drawn from the caller's generator: what follows from a published seed would be no secret.
         secret = streams(seed if self.privacy is None else rng, "privacy")["privacy"]
         accounting = None if self.privacy is None else planned(self.privacy, self.stages(part.n_users))
         identity = identity_of(self, train, validation, seed)
@@ -177,18 +180,18 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         def trained(
             name: str,
             learner: Learner[N],
-            each: EachLoss,
+            losses: EachLoss,
             seed: int,
             judge: Callable[[N], float] | None = None,
         ) -> N:
-            """The network after the training of that name."""
+            """The network after the training `name` of `plans`."""
             plan = self.plans()[name]
             if accounting is not None:
                 (stage,) = (stage for stage in accounting.stages if stage.name == f"the {name}")
                 ((_, optimizer),) = learner.groups
                 train_privately(
                     learner.module,
-                    each,
+                    losses,
                     stage,
                     optimizer,
                     sums=NoisySums(accounting.noise, accounting.privacy.clip_norm, secret),
@@ -203,19 +206,19 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
                 learner, plan, seed=seed, run=inside, judge=judge, checkpoints=checkpoints
             ).finished()
 
-        learner = AutoencoderLearner(self.vae, part, seed, on)
-        judge = None if split is None or stopping is None else AutoencoderJudge(split, stopping, on)
-        vae = trained("autoencoder", learner, learner.each, seed, judge)
+        learner = AutoencoderLearner(self.vae, part, seed, device)
+        judge = None if split is None or stopping is None else AutoencoderJudge(split, stopping, device)
+        vae = trained("autoencoder", learner, learner.losses, seed, judge)
         denoiser: Weights = {}
         if self.chain is not None or self.vae.prior == "codes":
             clean = codes(vae, learner.rows)
-            if accounting is None:  # private batches are drawn from all users, those without items among them
+            if accounting is None:  # private batches are drawn from all users, including those without items
                 clean = clean[learner.filled]
             vae.fit_prior(clean)
             if self.chain is not None:
-                own = int(streams(seed, "diffusion")["diffusion"].integers(0, 2**62))
-                denoising = CodesLearner(self.chain, clean, own)
-                denoiser = trained("diffusion", denoising, denoising.each, own).state_dict()
+                chain_seed = int(streams(seed, "diffusion")["diffusion"].integers(0, 2**62))
+                denoising = CodesLearner(self.chain, clean, chain_seed)
+                denoiser = trained("diffusion", denoising, denoising.losses, chain_seed).state_dict()
         users_with, taken = RealCounts.of(part).users_with, part.item_degrees > 0
         privacy = None
         if accounting is not None:
@@ -223,6 +226,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             users_with = noisy_counts(
                 users_with, part.n_items, n_users=part.n_users, deviation=deviation, random=secret
             )
+            # Which items nobody had is not accounted for, so a private synthesizer may sample all.
             taken = np.ones(part.n_items, dtype=bool)
             privacy = np.array([accounting.noise, deviation, part.n_users], dtype=np.float64)
         return LatentSynthesizer(
@@ -240,9 +244,9 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
 
 @spec
 class MultiVAE(TrainedOnRows):
-    """A variational autoencoder of rows (Liang et al., WWW 2018, arXiv 1802.05814), sampled from a prior.
+    """A variational autoencoder of rows (Liang et al., WWW 2018, arXiv 1802.05814), sampled from the prior `vae.prior`.
 
-    A synthetic user is what the decoder makes of a draw from it: `vae.prior` says which.
+    A synthetic user is decoded from a latent drawn from that prior.
     """
 
     kind: ClassVar[str] = "multi-vae"
@@ -250,20 +254,20 @@ class MultiVAE(TrainedOnRows):
     vae: VariationalAutoencoder = VariationalAutoencoder()
     """The autoencoder, and how it is trained."""
     discretization: Discretization = Discretization()
-    """How scores become items."""
+    """The rule that turns scores into items."""
     privacy: Privacy | None = None
     """Train with differential privacy, and account for it."""
     precision: Precision = "float32"
-    """What matrix products of training are computed in; weights and losses are float32 in any case."""
+    """The type of matrix products in training; weights and losses are float32 in any case."""
 
 
 @spec
 class SDRM(TrainedOnRows):
     """Score-based diffusion on the latents of a variational autoencoder, decoded to rows of items.
 
-    Defaults are ours, chosen for samples that are like the data: codes are standardised, the network guesses
-    the velocity, and users have as many items as real ones, drawn by the decoder's probabilities. The paper's
-    settings are those of the recipes.
+    Defaults are ours, chosen for samples that are like the data: codes are standardised, the network predicts the
+    velocity, and users have as many items as real ones, drawn by the decoder's probabilities. The paper's settings are
+    in the recipes.
 
     Departures of the authors' code from their paper are settings, off by default:
     `diffusion.noise_without_root`, `diffusion.tied_hidden_layers` and `diffusion.sampling_dropout`. All three
@@ -273,18 +277,18 @@ class SDRM(TrainedOnRows):
     kind: ClassVar[str] = "sdrm"
     arms: ClassVar[tuple[str, ...]] = ("full", "multi-resolution", "plain-vae")
     vae: VariationalAutoencoder = VariationalAutoencoder()
-    """Between rows and latents; trained first, then frozen."""
+    """The autoencoder between rows and latents; trained first, then frozen."""
     diffusion: LatentDiffusion = LatentDiffusion()
-    """On the latents."""
+    """The diffusion on the latents."""
     sampling: Literal["full", "multi-resolution"] = "full"
-    """``full``, F-SDRM: all T reverse steps for every user; ``multi-resolution``, M-SDRM: each user gets a
-    number of steps of his own, evenly drawn from 1 … T − 1."""
+    """``full``, F-SDRM: all T reverse steps for every user; ``multi-resolution``, M-SDRM: a number of steps per user,
+    drawn uniformly from 1 … T − 1."""
     discretization: Discretization = Discretization()
-    """How scores become items."""
+    """The rule that turns scores into items."""
     privacy: Privacy | None = None
     """Train autoencoder and diffusion with differential privacy, and account for both."""
     precision: Precision = "float32"
-    """What matrix products of training, and of the reverse steps, are computed in."""
+    """The type of matrix products in training and in the reverse steps."""
 
     @property
     def chain(self) -> LatentDiffusion:
@@ -293,14 +297,14 @@ class SDRM(TrainedOnRows):
 
     @property
     def arm(self) -> str:
-        """As `sampling` says."""
+        """The arm that `sampling` names."""
         return self.sampling
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise: the authors' space (Lilienthal et al. 2024, section 5).
+        """The default search space: the authors' (Lilienthal et al. 2024, section 5).
 
-        Chains that guess the noise or the velocity have one of their own, since they learn a hundred times faster than by
-        the authors' objective. The authors' numbers of steps come in fives; here they are free.
+        Chains that predict the noise or the velocity have a space of their own, since they learn a hundred times faster
+        than by the authors' objective. The authors' numbers of steps are multiples of five; here they are free.
         """
         if self.diffusion.objective == "sdrm":
             diminishers = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.01)
@@ -326,26 +330,26 @@ class SDRM(TrainedOnRows):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
-    """Draws latents, through the reverse chain or (without a denoiser) from the prior, and decodes them.
+    """Samples latents, through the reverse chain or (without a denoiser) from the prior, and decodes them.
 
-    It holds weights and the numbers of users by their number of items, no user. Items that nobody in train
-    had are never sampled.
+    It holds weights and the distribution of the number of items per user, but no user. Items that no training user had
+    are never sampled.
     """
 
     vae_weights: Weights = weights("vae.")
     denoiser_weights: Weights = weights("denoiser.")
-    """None where there is no diffusion."""
+    """Empty without diffusion."""
     taken: NDArray[np.bool_] = learned("items", dtype="bool")
-    """Whether anybody had the item."""
+    """Items that some training user had; all of them under a privacy budget."""
     privacy: NDArray[np.float64] | None = learned(3, dtype="float64", default=None)
-    """Where privacy is accounted for: noise multiplier, deviation of the counts, number of users."""
+    """Noise multiplier, deviation of the counts, number of users, if privacy is accounted for."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for arrays that do not fit."""
+        """Raises `ValueError` for arrays of the wrong shape, or privacy without its budget."""
         super().__post_init__()
         if (self.spec.privacy is None) != (self.privacy is None):
-            raise ValueError("an accounting of privacy without a budget, or a budget without one")
-        self.vae, self.denoiser  # noqa: B018 - made here, to be checked
+            raise ValueError("an accounting of privacy without a budget, or a budget without an accounting")
+        self.vae, self.denoiser  # noqa: B018 - cached properties, built here so that bad weights fail at load
 
     @cached_property
     def vae(self) -> MultiVAENetwork:
@@ -364,7 +368,7 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
 
     @cached_property
     def accounting(self) -> Accounting | None:
-        """What the privacy budget was spent on, if there was one."""
+        """The account of the privacy budget, if there was one."""
         if self.privacy is None or self.spec.privacy is None:
             return None
         noise, deviation, n_users = (float(value) for value in self.privacy)
@@ -372,24 +376,24 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The accounting of privacy, or that there is none; items that are never sampled."""
+        """Notes on privacy, and on items that are never sampled."""
         private = (
-            ("No differential privacy: how much a sample gives away is for attacks to measure.",)
+            ("No differential privacy: run an audit to measure how much a sample reveals.",)
             if self.accounting is None
             else self.accounting.notes()
         )
         if self.taken.all():
             return private
         missing = f"{int((~self.taken).sum()):,} of {len(self.items):,} items"
-        return (*private, f"{missing} were in no row that was trained on and are never sampled")
+        return (*private, f"{missing} occur in no training row and are never sampled")
 
     @property
     def plain(self) -> Self:
-        """The autoencoder of this synthesizer alone, sampled from its prior: what diffusion must beat."""
+        """The autoencoder of this synthesizer alone, sampled from its prior: the baseline of diffusion."""
         return replace(self, spec=self.spec.plain(), denoiser_weights={})
 
     def arm(self, name: str, discretization: Discretization | None = None) -> LatentSynthesizer:
-        """See `Synthesizer.arm`: by the chain in ``full`` or ``multi-resolution``, or as ``plain-vae``."""
+        """See `Synthesizer.arm`: ``full`` and ``multi-resolution`` use the chain, ``plain-vae`` the prior."""
         if name == "plain-vae":
             return self.plain.with_settings(discretization=discretization)
         return self.with_settings(sampling=name, discretization=discretization)
@@ -397,14 +401,13 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
     def with_settings(
         self, *, sampling: str | None = None, discretization: Discretization | None = None
     ) -> Self:
-        """The same networks sampled in another way (see `SDRM.sampling`); nothing is trained again.
+        """A copy with other sampling settings (see `SDRM.sampling`); nothing is trained again.
 
-        Raises `SpecError` for a `sampling` where there is no reverse chain.
+        Raises `SpecError` for `sampling` without a reverse chain.
         """
         SpecError.unless(
             sampling is None or self.spec.chain is not None,
-            f"`sampling` is a setting of a reverse chain, and this synthesizer has none; saw {sampling!r}. "
-            "Leave it out.",
+            f"`sampling` sets the reverse chain, and this synthesizer has none; saw {sampling!r}. Leave it out.",
         )
         spec = self.spec if sampling is None else replace_field(self.spec, "sampling", sampling)
         if discretization is not None:
@@ -412,8 +415,8 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
         return replace(self, spec=spec)
 
     def sample_scores(self, n_users: int | None = None, *, rng: RNG | None = None) -> Iterator[Scores]:
-        """The decoder's logits of the users that `sample` gives for the same `rng`, (block, n_items) float32 at
-        a time; −∞ for items that are never sampled."""
+        """Yield the decoder's logits, (block, n_items) float32, of the users that `sample` draws for the same `rng`;
+        −∞ for items that are never sampled."""
         return (scores for _, scores in self._scored(self._blocks(n_users, rng)))
 
     def latents(self, block: UserBlock) -> Tensor:
@@ -421,19 +424,19 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
         generator = torch_generator(block.random, self.device)
         if self._sampler is None or self.denoiser is None:
             return self.vae.prior(block.size, generator)
-        steps = lengths(self.spec.arm, block.size, self._sampler.settings.steps, block.random)
-        return self.denoiser.restored(self._sampler.sample(steps, generator))
+        counts = step_counts(self.spec.arm, block.size, self._sampler.settings.steps, block.random)
+        return self.denoiser.restored(self._sampler.sample(counts, generator))
 
     def _rows(self, blocks: Blocks) -> Rows:
         return discretized(self._scored(blocks), self.spec.discretization, self.counts, blocks.n_users)
 
     def _scored(self, blocks: Blocks) -> Iterator[tuple[UserBlock, Scores]]:
-        hidden = torch.as_tensor(~self.taken, device=self.device)
+        excluded = torch.as_tensor(~self.taken, device=self.device)
         for block in blocks:
             with torch.no_grad():
                 logits = self.vae.decode(self.latents(block))
                 if not self.taken.all():
-                    logits[:, hidden] = -torch.inf
+                    logits[:, excluded] = -torch.inf
             yield block, logits.cpu().numpy()
 
     @cached_property

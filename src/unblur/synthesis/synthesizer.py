@@ -1,5 +1,4 @@
-"""What every fitted synthesizer can do: sample users that never were, all at once or in a stream, and be
-saved."""
+"""The contract of synthesizers: sample synthetic users, all at once or as a stream, and save."""
 
 from __future__ import annotations
 
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from unblur.synthesis.discretization import Discretization
 
 BLOCK = 1024
-"""How many users are sampled together. It is not the caller's batch size, which therefore changes no user."""
+"""Users sampled together, from one generator. It is not the caller's batch size, which therefore changes no user; another
+value changes all samples."""
 
 Rows: TypeAlias = Iterator[sparse.csr_array]
 """The users of each block, (block size, n_items), in order; entries are positive."""
@@ -38,57 +38,57 @@ class UserBlock:
     """Users that are sampled together."""
 
     size: int
-    """How many users."""
+    """The number of users."""
     random: np.random.Generator
-    """All their chance; it depends on the seed and the block's place alone."""
+    """Their only source of randomness; it depends on the seed and the block's index alone."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """All users of one sample, in blocks. Iterated over twice, it gives the same chance twice."""
+    """All users of one sample, in blocks. Each iteration gives the same generators again."""
 
     n_users: int
     seed: int
 
     def __iter__(self) -> Iterator[UserBlock]:
-        for place, start in enumerate(range(0, self.n_users, BLOCK)):
-            yield UserBlock(min(BLOCK, self.n_users - start), np.random.default_rng([self.seed, place]))
+        for index, start in enumerate(range(0, self.n_users, BLOCK)):
+            yield UserBlock(min(BLOCK, self.n_users - start), np.random.default_rng([self.seed, index]))
 
 
 Y_co = TypeVar("Y_co", bound="Synthesizer", covariant=True, default="Synthesizer")
 
 
 class SynthesizerSpec(FittedSpec[Y_co]):
-    """Hyper-parameters of a synthesizer, and how to fit them to data."""
+    """Hyper-parameters of a synthesizer, and its training."""
 
     arms: ClassVar[tuple[str, ...]] = ("synthetic",)
-    """The ways in which a fitted synthesizer can be sampled, as `Synthesizer.arm` knows them."""
+    """The ways to sample a fitted synthesizer, as names for `Synthesizer.arm`."""
 
     @property
     def arm(self) -> str:
-        """The way that these hyper-parameters say."""
+        """The arm that these hyper-parameters set."""
         return self.arms[0]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Synthesizer(Fitted[S_co], ABC):
-    """Fitted and immutable. It samples users over the items of the real data."""
+    """A fitted, immutable synthesizer, which samples users over the items of the real data."""
 
     n_real_users: int
-    """How many users it was fitted to."""
+    """The number of users it was fitted to."""
 
     noun: ClassVar[str] = "synthesizer"
 
     @abstractmethod
     def _rows(self, blocks: Blocks) -> Rows:
-        """The users of each block, one matrix a block."""
+        """Yield the users of each block, one matrix per block."""
 
     def tensors(self) -> Tensors:
-        """Everything learned, by name, and `n_real_users` as an array of one number."""
+        """All learned arrays by name, and `n_real_users` as an array of one number."""
         return {**super().tensors(), "n_real_users": np.array([self.n_real_users], dtype=np.int64)}
 
     def facts(self) -> Mapping[str, Any]:
-        """The notes."""
+        """The notes, for the manifest."""
         return {"notes": list(self.notes)}
 
     @classmethod
@@ -96,9 +96,9 @@ class Synthesizer(Fitted[S_co], ABC):
         return {"n_real_users": int(np.asarray(left.pop("n_real_users"))[0])}
 
     def arm(self, name: str, discretization: Discretization | None = None) -> Synthesizer:
-        """This synthesizer sampled in the way of that name, where it has several, and by another rule if one is given.
+        """A copy that samples by the arm of that name, and by `discretization` unless `None`; nothing is trained again.
 
-        Nothing is trained again.
+        A synthesizer with one arm returns itself.
         """
         return self
 
@@ -111,14 +111,14 @@ class Synthesizer(Fitted[S_co], ABC):
         batch_size: int = BLOCK,
         progress: Progress = silent,
     ) -> Interactions:
-        """`n_users` synthetic users (as many as there were real ones, unless told), labelled 0, 1, 2, ….
+        """Sample `n_users` users (default: as many as there were real users), labelled 0, 1, 2, ….
 
-        Items are those of the real data. The same `rng` gives the same users, whatever the `batch_size`.
-        Raises `DataError` for a size below 1.
+        Items are those of the real data. The same `rng` gives the same users, whatever the `batch_size`. Raises
+        `DataError` for a size below 1.
         """
         batches = self.sample_batches(n_users, rng=rng, batch_size=batch_size, progress=progress)
-        whole = sparse.csr_array(sparse.vstack([batch.matrix for batch in batches], format="csr"))
-        return Interactions(whole, Vocabulary.range(whole.shape[0]), self.items)
+        rows = sparse.csr_array(sparse.vstack([batch.matrix for batch in batches], format="csr"))
+        return Interactions(rows, Vocabulary.range(rows.shape[0]), self.items)
 
     @final
     def sample_batches(
@@ -129,18 +129,17 @@ class Synthesizer(Fitted[S_co], ABC):
         batch_size: int = BLOCK,
         progress: Progress = silent,
     ) -> Iterator[Interactions]:
-        """The users of `sample` in batches, made when they are asked for; memory does not grow with
-        `n_users`."""
+        """Yield the users of `sample` in batches, sampled on demand; memory does not grow with `n_users`."""
         return self._batches(self._blocks(n_users, rng), _checked("batch_size", batch_size), progress)
 
     def _blocks(self, n_users: int | None, rng: RNG | None) -> Blocks:
-        """The blocks in which so many users, as many as there were real ones if `None`, are sampled."""
-        wanted = _checked("n_users", self.n_real_users if n_users is None else n_users)
-        return Blocks(wanted, int(streams(rng, "sampling")["sampling"].integers(0, 2**62)))
+        """The blocks of a sample of `n_users` users, or of as many as there were real users if `None`."""
+        size = _checked("n_users", self.n_real_users if n_users is None else n_users)
+        return Blocks(size, int(streams(rng, "sampling")["sampling"].integers(0, 2**62)))
 
     @final
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write it to a new folder; `load_synthesizer` reads it back."""
+        """Save to a new folder, for `load_synthesizer`."""
         save(self, path, overwrite=overwrite)
 
     def _batches(self, blocks: Blocks, size: int, progress: Progress) -> Iterator[Interactions]:
@@ -154,7 +153,7 @@ class Synthesizer(Fitted[S_co], ABC):
 
 
 def load_synthesizer(path: str | Path, *, device: str = "cpu") -> Synthesizer:
-    """Read a synthesizer that `Synthesizer.save` wrote; for the same `rng` it samples the same users.
+    """Load a synthesizer that `Synthesizer.save` wrote; for the same `rng` it samples the same users.
 
     Raises `ArtifactError` as `unblur.saving.models.load_as` does.
     """
@@ -162,7 +161,7 @@ def load_synthesizer(path: str | Path, *, device: str = "cpu") -> Synthesizer:
 
 
 def _checked(name: str, value: int) -> int:
-    """A whole number from 1. Raises `DataError` for anything else."""
+    """`value` as an int. Raises `DataError` unless it is a whole number from 1."""
     DataError.unless(
         isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1,
         f"`{name}` must be a whole number from 1; saw {value!r}. Raise it.",
@@ -172,54 +171,54 @@ def _checked(name: str, value: int) -> int:
 
 def _regrouped(blocks: Iterable[sparse.csr_array], size: int) -> Rows:
     """The same rows, `size` at a time."""
-    waiting: list[sparse.csr_array] = []
+    pending: list[sparse.csr_array] = []
     for block in blocks:
-        waiting.append(block)
-        held = sum(part.shape[0] for part in waiting)
-        if held >= size:
-            whole = sparse.csr_array(sparse.vstack(waiting, format="csr"))
-            full = held - held % size
+        pending.append(block)
+        n_pending = sum(part.shape[0] for part in pending)
+        if n_pending >= size:
+            rows = sparse.csr_array(sparse.vstack(pending, format="csr"))
+            full = n_pending - n_pending % size
             for start in range(0, full, size):
-                yield whole[start : start + size]
-            waiting = [whole[full:]] if held > full else []
-    if waiting:
-        yield sparse.csr_array(sparse.vstack(waiting, format="csr"))
+                yield rows[start : start + size]
+            pending = [rows[full:]] if n_pending > full else []
+    if pending:
+        yield sparse.csr_array(sparse.vstack(pending, format="csr"))
 
 
 @dataclass(frozen=True, eq=False)
 class RealCounts:
-    """What is kept of real users: how many had how many items, and nothing about which."""
+    """The distribution of the number of items per real user; it says nothing about which items."""
 
     users_with: NDArray[np.float64]
-    """(most + 1,): how many users had 0, 1, 2, … items."""
+    """(most + 1,): the number of users with 0, 1, 2, … items."""
     n_items: int
 
     @classmethod
     def of(cls, train: Interactions) -> RealCounts:
-        """Counted exactly."""
+        """The exact counts of `train`."""
         return cls(np.bincount(train.user_degrees).astype(np.float64), train.n_items)
 
     @cached_property
     def density(self) -> float:
-        """The share of user-item pairs that were present."""
+        """The share of the user-item pairs that are interactions."""
         pairs = float(self.users_with @ np.arange(len(self.users_with)))
         return pairs / max(1.0, float(self.users_with.sum()) * self.n_items)
 
-    def drawn(self, size: int, random: np.random.Generator) -> NDArray[np.int64]:
-        """The numbers of items of `size` users drawn from the real ones, (size,)."""
+    def draw(self, size: int, random: np.random.Generator) -> NDArray[np.int64]:
+        """Draw the numbers of items of `size` users, (size,), by inverting the cumulative counts."""
         edges = np.cumsum(self.users_with)
-        places = np.searchsorted(edges, random.random(size) * edges[-1], side="right")
-        return np.asarray(places, dtype=np.int64)
+        n_items = np.searchsorted(edges, random.random(size) * edges[-1], side="right")
+        return np.asarray(n_items, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class CountedSynthesizer(Synthesizer[S_co]):
-    """Holds how many real users had how many items."""
+    """A synthesizer that draws the number of items per user from that of the real users."""
 
     users_with: NDArray[np.float64] = learned("sizes", dtype="float64")
-    """How many had 0, 1, 2, … items."""
+    """The number of real users with 0, 1, 2, … items."""
 
     @cached_property
     def counts(self) -> RealCounts:
-        """The same, ready to be drawn from."""
+        """`users_with` as a distribution."""
         return RealCounts(self.users_with, len(self.items))

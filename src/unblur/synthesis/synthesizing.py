@@ -1,4 +1,4 @@
-"""From the caller's own data to a folder with synthetic users and their card."""
+"""Write a folder with synthetic users of the caller's own data, and their card."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
 from unblur.synthesis.utility.task import utility_task, within_users
 
-MUST_NOT = (
-    "to say anything about a particular person, or to look for one in it",
-    "as a stand-in for a legal or ethical review of the real data: nobody has shown that it is free of personal data",
-    "to measure a recommender that is to serve real users, without a test on real users beside it",
-    "to study rare items, rare tastes or small groups: they are what a model of the whole reproduces worst",
-    "to train a further generation of synthetic data: errors add up",
+MISUSES = (
+    "to draw conclusions about a particular person, or to look for one in it",
+    "in place of a legal or ethical review of the real data: nothing here shows that it is free of personal data",
+    "to evaluate a recommender for real users without a test on real users as well",
+    "to study rare items, rare tastes or small groups, which a model of all users reproduces worst",
+    "to train another generation of synthetic data: errors accumulate",
 )
-"""What a synthetic data set must not be used for."""
+"""Uses of a synthetic data set that the card warns against."""
 
 
 def card(
@@ -44,45 +44,46 @@ def card(
 ) -> str:
     """The card as Markdown.
 
-    `counts` are the users and pairs of the sample, and the users who were kept out of it; `source` is what was read.
+    `counts` are the users and pairs of the sample, and the users who were kept out of it; `source` is the name of the
+    file or folder of the real data.
     """
     private = recipe.model.private
     lead = (
-        f"{counts['users']:,} users that never were, {counts['pairs']:,} pairs of user and item. "
-        "Labels of users are 0, 1, 2, … and mean nobody; labels of items are those of the real data."
+        f"{counts['users']:,} synthetic users, {counts['pairs']:,} pairs of user and item. "
+        "User labels are 0, 1, 2, … and refer to no real person; item labels are those of the real data."
     )
-    origin = [f"read: `{source}`", *_origin(train, private)]
+    origin = [f"source: `{source}`", *_origin(train, private)]
     if counts["kept out"]:
         origin.append(
-            f"{counts['kept out']:,} more users were kept out at random; they and those learned from lie in `{REAL}/`: real "
-            f"people, for `unblur audit {REAL}/train.parquet {SAMPLE} --holdout {REAL}/kept.parquet`, and not to be given away"
+            f"{counts['kept out']:,} more users were kept out at random; they and the training users are in `{REAL}/`: real "
+            f"people, for `unblur audit {REAL}/train.parquet {SAMPLE} --holdout {REAL}/kept.parquet`, and not to be shared"
         )
-    making = [
+    generation = [
         f"model: {recipe.model.kind}, settings below",
-        "seed: drawn by the system and not kept; one that is known would void the guarantee below"
+        "seed: drawn by the operating system and not stored, because a known seed would void the guarantee below"
         if private
         else f"seed: {recipe.seed}; the same data, settings, seed and versions give the same file",
         *(f"{name} {version}" for name, version in versions().items()),
     ]
     tables = {
-        "data": _unlike(plain(recipe.data), plain(Data())),
+        "data": _differing(plain(recipe.data), plain(Data())),
         "model": plain(recipe.model),
     }
     settings = to_toml({name: table for name, table in tables.items() if table})
     attack = (
-        "users with a rare history are the likeliest to show; before this file leaves the house, attack it: "
+        "users with a rare history are the most exposed; before you share this file, attack it: "
         "`unblur audit REAL SYNTHETIC --holdout OTHERS`, where OTHERS are real users who were not in REAL"
     )
     privacy = [
         *synthesizer.notes,
         *(() if private else (attack,)),
-        "an attack that finds nothing says nothing about attacks that nobody has tried",
+        "an attack that finds nothing proves nothing about other attacks",
     ]
     sections = [
-        Section("What it was made from", (Listing(origin),)),
-        Section("How it was made", (Listing(making), Paragraph(f"```toml\n{settings}```"))),
+        Section("Real data", (Listing(origin),)),
+        Section("Generation", (Listing(generation), Paragraph(f"```toml\n{settings}```"))),
         Section("Privacy", (Listing(privacy),)),
-        Section("What it must not be used for", (Listing(MUST_NOT),)),
+        Section("Must not be used", (Listing(MISUSES),)),
     ]
     return as_markdown(Document(f"Synthetic users: `{SAMPLE}`", sections, lead))
 
@@ -92,7 +93,7 @@ def _origin(train: Interactions, private: bool) -> list[str]:
     if private:
         return [
             f"{train.n_users:,} real users, {train.n_items:,} items",
-            "other figures of the real data, and their fingerprint, are left out: they are exact, and not accounted for",
+            "other figures of the real data, and their fingerprint, are omitted: they are exact and not accounted for",
         ]
     degrees = train.user_degrees
     return [
@@ -100,27 +101,27 @@ def _origin(train: Interactions, private: bool) -> list[str]:
             f"{train.n_users:,} real users, {train.n_items:,} items, {train.n_interactions:,} pairs "
             f"(density {train.density:.2%})"
         ),
-        f"items a user: {int(degrees.min())} to {int(degrees.max())}, in the middle {int(np.median(degrees))}",
+        f"items per user: {int(degrees.min())} to {int(degrees.max())}, median {int(np.median(degrees))}",
         f"fingerprint of these interactions: `{train.fingerprint()}`",
-        "only which user had which item was learned from; weights and times were not",
+        "used: which user had which item; weights and times were not used",
     ]
 
 
-def _unlike(table: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that differ from the usual ones, in the tables inside too."""
+def _differing(table: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that differ from the defaults, those of nested tables too."""
     return {
-        name: _unlike(value, usual.get(name, {})) if isinstance(value, Mapping) else value
+        name: _differing(value, defaults.get(name, {})) if isinstance(value, Mapping) else value
         for name, value in table.items()
-        if value != usual.get(name)
+        if value != defaults.get(name)
     }
 
 
 def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
-    """Write batches, as `Synthesizer.sample_batches` gives them, to a Parquet file (zstd), whole or not at all.
+    """Write batches, as from `Synthesizer.sample_batches`, to a Parquet file (zstd), whole or not at all.
 
-    Columns are user, item and, where one of the first batch that has pairs is not 1, weight; one row group a batch. An
-    existing file is replaced. Returns how many pairs were written; users without items leave no trace. Raises
-    `DataError` where there is no folder to write into.
+    Columns are user, item and, if a weight of the first batch with pairs is not 1, weight; one row group per batch. An
+    existing file is replaced. Returns the number of pairs; users without items are not in the file. Raises `DataError`
+    if the folder does not exist.
     """
     import polars as pl
     import pyarrow.parquet as pq
@@ -128,7 +129,7 @@ def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
     n_pairs, writer = 0, None
     with replacing(path) as stream, ExitStack() as opened:
         for batch in _with_pairs(batches):
-            # The oldest types are those that every reader of Parquet knows: strings and not string views.
+            # The oldest types are those that every reader of Parquet understands: strings, not string views.
             table = batch.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest())
             if writer is None:
                 weighted = bool((batch.matrix.data != 1).any())
@@ -140,25 +141,25 @@ def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
 
 
 def _with_pairs(batches: Iterable[Interactions]) -> Iterator[Interactions]:
-    """Batches that have pairs; where none has, the last one, whose columns have types."""
-    batch, told = None, False
+    """The batches with pairs; if there is none, the last batch, so that the file has columns with types."""
+    batch, any_pairs = None, False
     for batch in batches:
         if batch.n_interactions:
-            told = True
+            any_pairs = True
             yield batch
-    if batch is not None and not told:
+    if batch is not None and not any_pairs:
         yield batch
 
 
 CARD, SAMPLE, SAVED = "card.md", "synthetic.parquet", "synthesizer"
-"""What the folder holds; the synthesizer where it was asked for."""
+"""The names of card, sample and (optional) synthesizer in the folder."""
 REAL = "real"
-"""The folder within it of real users, in ``train.parquet`` and ``kept.parquet``, where some were to be kept out."""
+"""The subfolder of real users, ``train.parquet`` and ``kept.parquet``, if some were kept out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Synthesized:
-    """What was made."""
+    """The result of `synthesize`."""
 
     synthesizer: Synthesizer
     train: Interactions
@@ -192,24 +193,24 @@ def synthesize(
     - `keep_out`: a share of the users, chosen at random, from whom nothing is learned: the control group of an audit.
       ``real/`` then holds both kinds of users.
     - `epsilon`: train with differential privacy of this ε; `delta` is a tenth of one over the number of users when left
-      out. Training then stops nowhere early, no loss is the
-      SDRM authors', and nothing is standardised or drawn by the codes' own mean and covariance, since none of these can
-      be accounted for otherwise. All chance comes from the system and is not kept, since a
-      known seed would void the guarantee; and the card gives no exact figure of the data but the number of users.
+      out. Training then never stops early, the SDRM authors' loss is replaced by noise prediction, codes are not
+      standardised, and latents are not drawn by the codes' mean and covariance, because none of these is accounted for.
+      All randomness comes from the operating system and no seed is stored, since a known seed would void the guarantee;
+      and the card gives no exact figure of the data but the number of users.
     """
     check_new(out, overwrite=overwrite, source=data, keeps_real=keep_out is not None)
     RecipeError.unless(
         keep_out is None or 0 < keep_out < 1,
-        f"A share of the users to keep out lies between 0 and 1; saw {keep_out}. Correct it.",
+        f"The share of the users to keep out must lie between 0 and 1; saw {keep_out}. Correct it.",
     )
     model = utility_task(recipe, "Name one, such as sdrm.").model
     train, unused = read_train(recipe.data, data, progress)
-    notes = [f"made from the train file alone; not used: {', '.join(unused)}"] if unused else []
+    notes = [f"only the train file was used; ignored: {', '.join(unused)}"] if unused else []
     train, kept = (train, None) if keep_out is None else _apart(train, keep_out, recipe.seed)
     if epsilon is not None:
         model = protected(model, epsilon, 0.1 / train.n_users if delta is None else delta)
         notes.append(
-            "with differential privacy: training runs all its epochs, and says what it costs in the card"
+            "with differential privacy: training runs all its epochs; the card states its privacy budget"
         )
     model, remarks = within_users(model, train)
     recipe = recipe.with_model(model)
@@ -222,7 +223,7 @@ def synthesize(
             batches = synthesizer.sample_batches(counts["users"], rng=random.get("sample"), progress=progress)
             write_batches(_counted(batches, counts), folder / SAMPLE)
         if counts["empty"]:
-            remarks += (f"{counts['empty']:,} synthetic users have no item and leave no trace in the file",)
+            remarks += (f"{counts['empty']:,} synthetic users have no item and are not in the file",)
         counts["kept out"] = 0 if kept is None else kept.n_users
         text = card(train, recipe, synthesizer, counts, source=Path(data).name)
         (folder / CARD).write_text(text, encoding="utf-8")
@@ -245,7 +246,7 @@ def synthesize(
 
 
 def _counted(batches: Iterable[Interactions], counts: dict[str, int]) -> Iterator[Interactions]:
-    """Batches on their way, their pairs and their users without any counted."""
+    """Pass batches on and add their pairs, and their users without items, to `counts`."""
     for batch in batches:
         counts["pairs"] += batch.n_interactions
         counts["empty"] += int((batch.user_degrees == 0).sum())
@@ -253,11 +254,11 @@ def _counted(batches: Iterable[Interactions], counts: dict[str, int]) -> Iterato
 
 
 def protected(model: SynthesizerSpec, epsilon: float, delta: float) -> SynthesizerSpec:
-    """The spec with differential privacy. Raises `RecipeError` for a kind that cannot have it."""
+    """The spec with differential privacy, and without what it rules out. Raises `RecipeError` for a kind without it."""
     tree = spec_to_dict(model)
     RecipeError.unless(
         "privacy" in tree,
-        f"Differential privacy is offered by sdrm and multi-vae; {model.kind} has none. Choose one of these.",
+        f"Differential privacy is available for sdrm and multi-vae; saw {model.kind}. Choose one of these.",
     )
     tree["privacy"] = {**(tree["privacy"] or {}), "epsilon": epsilon, "delta": delta}
     tree["vae"] |= {"stopping": None, "prior": "standard"}
@@ -273,7 +274,7 @@ def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, I
     size = round(share * data.n_users)
     RecipeError.unless(
         0 < size < data.n_users,
-        f"Some users must be learned from and some kept out; {share} of {data.n_users:,} users is {size:,}. "
+        f"At least one user must be kept out and one remain; {share} of {data.n_users:,} users is {size:,}. "
         "Give another share.",
     )
     order = streams(seed, "kept out")["kept out"].permutation(data.n_users)
@@ -282,23 +283,23 @@ def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, I
 
 
 def check_new(out: str | Path, *, overwrite: bool, source: str | Path, keeps_real: bool) -> None:
-    """Raise `ArtifactError` where something is in the way of the folder, or would be lost with what it replaces."""
-    place = Path(out)
-    check_above(place)
-    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+    """Raise `ArtifactError` if the folder exists and may not be replaced, or replacing it would lose other files."""
+    folder = Path(out)
+    check_above(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     ArtifactError.unless(
-        overwrite and (place / CARD).is_file(),
+        overwrite and (folder / CARD).is_file(),
         f"Synthetic users are written to a new folder; {out} exists. Choose another path, or give --overwrite "
-        f"to replace one that holds a {CARD}.",
+        f"to replace a folder with a {CARD}.",
     )
-    inside = {entry.name for entry in place.iterdir()}
-    if Path(source).resolve().is_relative_to(place.resolve()):
-        lost = f"the data that were given, {source}"
-    elif strange := inside - {CARD, SAMPLE, SAVED, REAL}:
-        lost = f"what is beside the sample: {some(sorted(strange))}"
-    elif REAL in inside and not keeps_real:
+    names = {entry.name for entry in folder.iterdir()}
+    if Path(source).resolve().is_relative_to(folder.resolve()):
+        lost = f"the real data, {source}"
+    elif foreign := names - {CARD, SAMPLE, SAVED, REAL}:
+        lost = f"other files: {some(sorted(foreign))}"
+    elif REAL in names and not keeps_real:
         lost = f"the real users in {REAL}/, since none are kept out this time"
     else:
         return
-    raise ArtifactError(f"A folder that is replaced is lost; with {out} that is {lost}. Choose another path.")
+    raise ArtifactError(f"Replacing {out} would delete {lost}. Choose another path.")

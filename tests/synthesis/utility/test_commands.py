@@ -398,13 +398,13 @@ def test_own_data_in_a_sample_with_its_card_out(own: Path, tmp_path: Path, log: 
     card = (tmp_path / "a" / "card.md").read_text()
     read = sources.read(own)
     for fact in (
-        "1,500 users that never were",
+        "1,500 synthetic users, ",
         f"{read.n_users} real users",
         read.fingerprint(),
         "seed: 3",
         "latent = 4",
         "No differential privacy",
-        "must not be used for",
+        "Must not be used",
     ):
         assert fact in card
     assert load_synthesizer(tmp_path / "a" / "synthesizer").spec.vae.latent == 4
@@ -439,10 +439,10 @@ def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
         (["--model", "sdrn"], "Did you mean 'sdrm'"),
         (["--set", "utility.mode=replace"], "has no say"),
         (["--privacy-delta", "0.1"], "belongs to --privacy-epsilon"),
-        (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is offered by"),
+        (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is available for"),
         (["--set", "data.name=ml-1m"], "data.name is of public data sets"),
-        (["--keep-out", "1.5"], "lies between 0 and 1"),
-        (["--keep-out", "0.001"], "Some users must be learned from and some kept out"),
+        (["--keep-out", "1.5"], "must lie between 0 and 1"),
+        (["--keep-out", "0.001"], "At least one user must be kept out and one remain"),
         (["--model", "sdrm/ml-100k-sdv"], "ml-100k-svd"),
     ],
 )
@@ -481,7 +481,7 @@ def test_users_who_were_kept_out_are_there_for_an_audit(
     card = (place / "card.md").read_text()
     assert f"{kept.n_users} more users were kept out at random" in card
     assert f"{train.n_users} real users" in card
-    assert "read: `own.parquet`" in card
+    assert "source: `own.parquet`" in card
     command = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("audit it:"))
     assert main([*command.split()[3:], "--no-utility"]) in (0, 1)
     assert f"made from {train.n_users}, {kept.n_users} kept out" in capsys.readouterr().out
@@ -501,7 +501,7 @@ def test_how_the_data_were_read_is_in_the_card(tmp_path: Path) -> None:
     assert main([*map(str, words)]) == 0
     card = (tmp_path / "a" / "card.md").read_text()
     assert "[data]\nread = { min_rating = 3.0 }" in card
-    assert "read: `rated.csv`" in card
+    assert "source: `rated.csv`" in card
 
 
 @pytest.mark.parametrize("place", ["own.parquet/a", "empty"])
@@ -542,13 +542,13 @@ def test_no_real_user_and_no_file_of_others_is_lost_with_a_sample_that_is_replac
     inside = ["synthesize", place / "real" / "train.parquet", *words[2:], "--keep-out", "0.4"]
     for again, message in (
         (words, "the real users in real/, since none are kept out this time"),
-        (inside, "the data that were given"),
+        (inside, "the real data, "),
     ):
         assert main([*map(str, again)]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
     (place / "audit").mkdir()
     assert main([*map(str, words), "--keep-out", "0.4"]) == 2
-    assert "what is beside the sample: 'audit'" in " ".join(capsys.readouterr().err.split())
+    assert "other files: 'audit'" in " ".join(capsys.readouterr().err.split())
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
     (place / "audit").rmdir()
     assert main([*map(str, words), "--keep-out", "0.3"]) == 0

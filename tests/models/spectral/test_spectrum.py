@@ -137,7 +137,7 @@ def test_what_a_basis_misses_is_noticed(copies: int, missed: bool) -> None:
     operator = Operator(sparse.csr_array(sparse.diags_array(values.astype(np.float32))))
     best = np.r_[:copies, 30 + np.argsort(-values[30:])[:20]]
     basis = torch.eye(400)[:, torch.from_numpy(best[::-1].copy())]
-    assert module._missed(operator, basis, np.random.default_rng(1)) is missed
+    assert module._misses_eigenvalue(operator, basis, np.random.default_rng(1)) is missed
 
 
 @pytest.mark.usefixtures("iterative")

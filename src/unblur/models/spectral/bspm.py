@@ -63,11 +63,11 @@ class LowPass:
     """The ideal low-pass filter ``M = D_I^-½ V Vᵀ D_I^½``, as a process ``dx/dt = xM − x``."""
 
     rank: PositiveInt = 256
-    """How many singular vectors pass: `factor_dim` in the authors' code."""
+    """The number of singular vectors that pass: `factor_dim` in the authors' code."""
     weight: float = 0.3
-    """How much the low-pass term counts beside the blur: β, `idl_beta`."""
+    """The weight of the low-pass term next to the blur: β, `idl_beta`."""
     flow: Flow = Flow()
-    """How the process runs: `solver_idl`, T_idl, K_idl. One Euler step of length 1 is the filter itself."""
+    """Duration and solver: `solver_idl`, T_idl, K_idl. One Euler step of length 1 is the filter itself."""
 
 
 @spec
@@ -80,18 +80,18 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
     blur: Flow = Flow()
     """The heat equation ``dx/dt = xP − x``: `solver_blr`, T_b, K_b. One Euler step of length 1 is xP."""
     low_pass: LowPass | None = LowPass()
-    """The ideal low-pass filter beside the blur; `None` leaves it out."""
+    """The ideal low-pass filter next to the blur; `None` leaves it out."""
     sharpen: Flow | None = Flow()
     """The sharpening process ``dx/dt = −xP``: `solver_shr`, T_s, K_s; `None` turns it off (`sharpening_off`)."""
     merge: Literal["early", "late"] = "early"
-    """Whether the low-pass term is added before sharpening (BSPM-EM, `final_sharpening=True`) or after it (BSPM-LM)."""
+    """Add the low-pass term before sharpening (BSPM-EM, `final_sharpening=True`) or after it (BSPM-LM)."""
     output: Literal["last", "mean"] = "last"
     """The last state, or the mean of all blurred and all sharpened states (`t_point_combination`)."""
     history: Literal["counts", "normalized"] = "counts"
     """The 0/1 history row as it is, or divided by the roots of the degrees of its items and of itself (LGCN-IDE)."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise; nothing of a part that is left out, or that makes no difference."""
+        """The default search space, without dimensions of a part that is left out or that make no difference."""
         return (
             *(
                 choices(
@@ -113,7 +113,7 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         )
 
     def shared(self) -> SharedSearch:
-        """All settings are combinations of the same Krylov vectors and low-pass terms."""
+        """Score all settings in one pass: they are combinations of the same Krylov vectors and low-pass terms."""
         return cast("SharedSearch", resolve("unblur.models.spectral.shared_pass:share"))
 
     def learn(
@@ -121,9 +121,8 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
     ) -> BSPMRecommender:
         """Decompose the normalised train matrix; nothing is trained.
 
-        `rng` gives the start block of the decomposition (used only with a low-pass filter). Raises `DataError` when
-        the rank exceeds the smaller side of the matrix or train is empty, `CapabilityError` when there is no such
-        device.
+        `rng` draws the start block of the decomposition (used only with a low-pass filter). Raises `DataError` if
+        the rank exceeds the smaller side of the matrix or train is empty, `CapabilityError` if the device is unavailable.
         """
         DataError.unless(
             train.n_interactions,
@@ -160,28 +159,28 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         )
 
     def _sharpened(self, operator: Operator, start: torch.Tensor, progress: Progress) -> torch.Tensor:
-        """``q(P)`` times the columns of `start`."""
+        """Return ``q(P)`` times the columns of `start`, (n_items, rank)."""
 
-        def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
-            return response(self, at)[1]
+        def q(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
+            return response(self, eigenvalues)[1]
 
-        tolerance = _DECODER_TOLERANCE * largest_value(exact)
-        sharpen = fit_within(exact, self.sharpen.degree if self.sharpen else 0, 1.0, tolerance)
-        made = torch.empty_like(start)
+        tolerance = _DECODER_TOLERANCE * largest_value(q)
+        polynomial = fit_within(q, self.sharpen.degree if self.sharpen else 0, 1.0, tolerance)
+        sharpened = torch.empty_like(start)
         for first in range(0, start.shape[1], operator.block):
             columns = slice(first, first + operator.block)
-            made[:, columns] = sharpen.apply(operator, start[:, columns].contiguous())
+            sharpened[:, columns] = polynomial.apply(operator, start[:, columns].contiguous())
             progress(
                 ProgressEvent(
                     "sharpen the low-pass filter", min(columns.stop, start.shape[1]), start.shape[1]
                 )
             )
-        return made
+        return sharpened
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """How a row is scored: a low-degree polynomial, and one thin product for the low-pass and what is left of it."""
+    """A low-degree polynomial of P, and one thin product for the low-pass term and the polynomial's correction."""
 
     polynomial: Polynomial
     encode: torch.Tensor
@@ -198,60 +197,64 @@ class BSPMRecommender(Recommender["BSPM"]):
     in_threads = True
 
     normalized: sparse.csr_array = learned("train users", "items", dtype=None)
-    """R̃, its users in no order of their own."""
+    """R̃, its users in the order in which products are fast."""
     item_order: NDArray[np.int32] = learned("items", dtype="int32")
     """The order of items in which products are fast."""
     right: NDArray[np.float32] = learned("items", "rank of the filter")
-    """V, the right singular vectors of the low-pass filter; without one of width 0."""
+    """V, the right singular vectors of the low-pass filter; of width 0 without a filter."""
     singular_values: NDArray[np.float64] = learned("rank of the filter", dtype="float64")
     decoder: NDArray[np.float32] = learned("items", "rank of the filter")
     """``q(P)·D_I^½·V``."""
 
     def __post_init__(self) -> None:
-        """Raises `CapabilityError` where there is no such device."""
+        """Raise `CapabilityError` if the device is unavailable."""
         super().__post_init__()
         check_device(self.device)
 
     @property
     def linear(self) -> bool:  # type: ignore[override]  # a class variable of the others
-        """Whether rows are taken as they are, not divided by the root of their own degree."""
+        """Whether scores are linear in the row: it is not divided by the root of its own degree."""
         return self.spec.history == "counts"
 
     @cached_property
     def plan(self) -> _Plan:
-        """The cheapest way to score that stays within 3e-5 of the exact polynomial, as a share of its largest value.
+        """The cheapest polynomial and thin product that stay within 3e-5 of p, as a fraction of its largest value.
 
-        The top k' eigenvectors, known from the low-pass filter, are treated exactly by a thin product; then the
-        polynomial need only fit on ``[0, λ_k']``, and a lower degree does (deflation). k' and the degree are chosen by
-        the cost of a sparse and of a dense operation.
+        The leading k' eigenvectors, which the low-pass filter has, are treated exactly by a thin product; then the
+        polynomial need only fit on ``[0, λ_k']``, and a lower degree is enough (deflation). k' and the degree are chosen by
+        the cost of sparse and of dense products.
         """
-        eigenvalues = self.singular_values**2
+        eigenvalues = self.singular_values**2  # of P, descending
 
-        def exact(at: NDArray[np.float64]) -> NDArray[np.float64]:
-            return response(self.spec, at)[0]
+        def p(points: NDArray[np.float64]) -> NDArray[np.float64]:
+            return response(self.spec, points)[0]
 
-        largest = largest_value(exact)
-        tolerance, known = _TOLERANCE * largest, len(eigenvalues)
+        largest = largest_value(p)
+        tolerance, rank = _TOLERANCE * largest, len(eigenvalues)
         plans = []
-        for kept in sorted({0, known, *(rank for rank in (16, 32, 64, 128, 256, 512, 1024) if rank < known)}):
-            upper = float(eigenvalues[kept - 1]) if kept else 1.0
-            if upper <= 0:
+        # A plan costs a fit, so k' doubles: 0 (no deflation), 16, 32, … and all eigenvectors.
+        for n_deflated in sorted({0, rank, *(number for number in (16, 32, 64, 128, 256, 512, 1024) if number < rank)}):
+            upper = float(eigenvalues[n_deflated - 1]) if n_deflated else 1.0
+            if upper <= 0:  # a rank above that of the matrix: no interval remains to fit on
                 continue
-            fitted = fit_within(exact, degree(self.spec), upper, tolerance)
-            rest = exact(eigenvalues[:kept]) - fitted(eigenvalues[:kept])
-            # What grows too far beyond λ_k' is no plan: the rounding errors of its correction would count.
-            if np.abs(rest).max(initial=0) <= _CORRECTED * largest:
-                corrected = np.flatnonzero(np.abs(rest) > tolerance)
-                sparse_work = 2 * len(fitted.coefficients) * self.normalized.nnz
-                dense_work = len(corrected) * len(self.items) / _RELATIVE_COST
-                plans.append((sparse_work + dense_work, fitted, corrected, rest[corrected]))
-        _, fitted, corrected, rest = min(plans, key=lambda plan: plan[0])
+            polynomial = fit_within(p, degree(self.spec), upper, tolerance)
+            # p at the deflated eigenvalues, less what the polynomial, which was not fitted there, gives already.
+            correction = p(eigenvalues[:n_deflated]) - polynomial(eigenvalues[:n_deflated])
+            # A polynomial that grows too far beyond λ_k' is discarded: the rounding errors of its correction would count.
+            if np.abs(correction).max(initial=0) <= _CORRECTED * largest:
+                columns = np.flatnonzero(np.abs(correction) > tolerance)
+                # Two products with R̃ for each coefficient (`Polynomial`); the dense product in the same unit.
+                sparse_work = 2 * len(polynomial.coefficients) * self.normalized.nnz
+                dense_work = len(columns) * len(self.items) / _RELATIVE_COST
+                plans.append((sparse_work + dense_work, polynomial, columns, correction[columns]))
+        _, polynomial, columns, correction = min(plans, key=lambda plan: plan[0])
+        # x·M·q(P) = (x·D_I^-½ V)·(q(P) D_I^½ V)ᵀ, and the correction x·V·diag(·)·Vᵀ, as one product of both side by side.
         scaled = self.right * inverse_root(self.item_counts)[:, None]
-        vectors = self.right[:, corrected]
+        vectors = self.right[:, columns]
         return _Plan(
-            fitted,
+            polynomial,
             dense(np.concatenate([scaled, vectors], axis=1), self.device),
-            dense(np.concatenate([self.decoder, vectors * rest.astype(np.float32)], axis=1), self.device),
+            dense(np.concatenate([self.decoder, vectors * correction.astype(np.float32)], axis=1), self.device),
         )
 
     @cached_property
@@ -269,16 +272,16 @@ class BSPMRecommender(Recommender["BSPM"]):
         if self.device == "cpu":
             parts = [slice(start, start + _COLUMNS) for start in range(0, rows.shape[0], _COLUMNS)]
 
-            def add(part: slice) -> None:
+            def add_polynomial(part: slice) -> None:
                 self._propagation.add(self.plan.polynomial, rows[part], scores[:, part])
 
-            deque(in_threads(add, parts), maxlen=0)
+            deque(in_threads(add_polynomial, parts), maxlen=0)
         else:
             scores += self._filtered(start)
         return cast("NDArray[np.float32]", scores.cpu().numpy().T)
 
     def _filtered(self, start: torch.Tensor) -> torch.Tensor:
-        """``x·p(P)``, (n_items, n_rows), by products with dense blocks: what suits a GPU."""
+        """Return ``x·p(P)``, (n_items, n_rows), by products with dense blocks, which suit a GPU."""
         blocks = start.to_dense().T.split(self._operator.block, dim=1)
         apply = self.plan.polynomial.apply
         return torch.cat([apply(self._operator, block.contiguous()) for block in blocks], dim=1)

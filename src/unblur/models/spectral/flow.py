@@ -1,4 +1,4 @@
-"""Flows, and what a BSPM does to each eigenvector: its processes, merged and combined, as functions of the eigenvalue.
+"""Flows, and a BSPM's response: its processes, merged and combined, as functions of the eigenvalue.
 
 The ODEs of the paper are linear with constant coefficients, so a BSPM is a function of two operators: the item-item
 operator ``P = R̃ᵀR̃`` and the ideal low-pass ``M = D_I^-½ V Vᵀ D_I^½``, a projection. A history row x becomes
@@ -26,27 +26,27 @@ _ORDER = {"euler": 1, "rk4": 4}
 
 @spec
 class Flow:
-    """How far, and in which steps, one process of the model runs."""
+    """The duration and the numerical solver of one process of the model."""
 
     duration: PositiveFloat = 1.0
-    """How long the process runs: T in the paper."""
+    """The time until which the process runs: T in the paper."""
     steps: PositiveInt = 1
-    """In how many equal steps: K in the paper."""
+    """The number of equal steps: K in the paper."""
     solver: Literal["euler", "rk4"] = "euler"
     """Euler's method, or a Runge-Kutta method of four stages and order four."""
 
     @property
     def degree(self) -> int:
-        """The degree, in the operator, of the polynomial that the whole flow amounts to."""
+        """The degree, in the operator, of the polynomial that the whole flow is."""
         return self.steps * _ORDER[self.solver]
 
 
 def follow(
     rate: NDArray[np.float64], start: NDArray[np.float64], flow: Flow
 ) -> Iterator[NDArray[np.float64]]:
-    """The states of ``dy/dt = rate·y`` from `start`, one after each step.
+    """Solve ``dy/dt = rate·y`` from `start`, and yield the state after each step.
 
-    The field is linear, so it acts on each eigenvector by itself: `rate` and `start` hold one number for each
+    The field is linear, so each eigenvector evolves by itself: `rate` and `start` hold one number for each
     eigenvalue (or for each point of a grid of them). A step h of a method of order p with p stages multiplies the
     state by ``Σ_{j≤p} (h·rate)^j / j!``, whatever the method's tableau (Hairer, Nørsett and Wanner, Solving
     Ordinary Differential Equations I, section II.1).
@@ -60,41 +60,43 @@ def follow(
 
 
 def response(spec: BSPM, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The values of p and q at `eigenvalues` of P (BSPM, equations 8 to 12)."""
+    """Return the values of p and q at `eigenvalues` of P (BSPM, equations 8 to 12)."""
     one = np.ones_like(eigenvalues)
     blurred = list(follow(eigenvalues - 1, one, spec.blur))
     passed, projected = _low_pass(spec)
     states = blurred
-    merged_early = spec.merge == "early" and spec.sharpen is not None
+    early = spec.merge == "early" and spec.sharpen is not None
     q = np.zeros_like(one)
     if spec.sharpen is not None:
+        # Sharpening is linear, so its states are factors of the state it starts from, and of the low-pass term in it.
         sharpened = list(follow(-eigenvalues, one, spec.sharpen))
-        before = blurred[-1] + (passed if merged_early else 0.0)
+        merged = blurred[-1] + (passed if early else 0.0)
         states = (
-            [*blurred, *(state * before for state in sharpened)]
+            [*blurred, *(state * merged for state in sharpened)]
             if spec.output == "mean"
-            else [sharpened[-1] * before]
+            else [sharpened[-1] * merged]
         )
-        if merged_early:
-            kept = sharpened if spec.output == "mean" else sharpened[-1:]
-            q = projected * np.sum(kept, axis=0) / len(states)
+        if early:
+            # A mean is over all states, but the low-pass term is in the sharpened ones alone.
+            factors = sharpened if spec.output == "mean" else sharpened[-1:]
+            q = projected * np.sum(factors, axis=0) / len(states)
     elif spec.output == "last":
         states = blurred[-1:]
     p = np.mean(states, axis=0)
-    if not merged_early:
+    if not early:
         p, q = p + passed, q + projected
     return p, q
 
 
 def _low_pass(spec: BSPM) -> tuple[float, float]:
-    """The weighted low-pass flow ``β·(a + b·M)``: since M is a projection, two numbers say it all."""
+    """Return a and b of the weighted low-pass flow ``β·(a + b·M)``: M is a projection, with eigenvalues 0 and 1 only."""
     if spec.low_pass is None:
         return 0.0, 0.0
-    *_, ends = follow(np.array([-1.0, 0.0]), np.ones(2), spec.low_pass.flow)
-    outside, inside = (spec.low_pass.weight * end for end in ends.tolist())
+    *_, factors = follow(np.array([-1.0, 0.0]), np.ones(2), spec.low_pass.flow)
+    outside, inside = (spec.low_pass.weight * factor for factor in factors.tolist())
     return outside, inside - outside
 
 
 def degree(spec: BSPM) -> int:
-    """The degree of p: no polynomial of a higher degree is needed to have it exactly."""
+    """Return the degree of p."""
     return spec.blur.degree + (spec.sharpen.degree if spec.sharpen else 0)

@@ -58,14 +58,14 @@ def truncated_svd(
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Spectrum:
-    """The leading singular vectors by block Lanczos with full reorthogonalisation on the smaller side.
+    """Return the leading singular triplets, by block Lanczos with full reorthogonalisation on the smaller side.
 
     The Krylov space of ``A Aᵀ`` (or ``Aᵀ A``) grows by a block of columns at a time until each of the `rank` Ritz
     vectors has a residual ``‖A v − σ u‖`` of at most `tolerance` (Golub and Van Loan, Matrix Computations, 10.3.6).
-    A randomised SVD with a few power iterations is not enough here: the tail of the wanted values lies in a dense
+    A randomised SVD with a few power iterations is not enough here: the last of the `rank` values lie in a dense
     part of the spectrum. A block finds at most as many copies of a repeated value as it has columns (disconnected
-    parts of the data repeat the value 1), so the complement is probed at the end, and a wider block is used when
-    something was missed. Small matrices are decomposed densely.
+    parts of the data repeat the value 1), so the complement is probed at the end, and a wider block is used if
+    it holds a larger value. Small matrices are decomposed densely.
 
     The result is the same for the same `rng` on the same machine. Raises `DataError` when `rank` exceeds the
     smaller side of the matrix.
@@ -77,39 +77,49 @@ def truncated_svd(
         f"The rank of the low-pass filter must not exceed the smaller side of the {n_users:,} × {n_items:,} matrix; "
         f"saw {rank:,}. Use at most {smaller:,}.",
     )
-    turned = n_users > n_items
-    wide = sparse.csr_array(matrix.T.tocsr()) if turned else matrix
+    transposed = n_users > n_items
+    wide = sparse.csr_array(matrix.T.tocsr()) if transposed else matrix
     wide.sort_indices()
     operator = Operator(wide, device)
     random = generator(rng)
     small = smaller <= max(_DENSE_BELOW, 2 * rank)
-    basis = _dense(wide, rank, device) if small else _leading(operator, rank, tolerance, random, progress)
-    near, values, far = _rotated(operator, basis)
-    left, right = (far, near) if turned else (near, far)
+    basis = (
+        _dense_basis(wide, rank, device)
+        if small
+        else _leading_basis(operator, rank, tolerance, random, progress)
+    )
+    u, values, v = _ritz_triplets(operator, basis)
+    left, right = (v, u) if transposed else (u, v)
     return Spectrum(left.cpu().numpy(), values.cpu().numpy(), right.cpu().numpy())
 
 
-def _leading(
+def _leading_basis(
     operator: Operator, rank: int, tolerance: float, random: np.random.Generator, progress: Progress
 ) -> torch.Tensor:
-    """An orthonormal basis (n, rank) of the leading left singular vectors.
+    """Return an orthonormal basis (n, rank) of the leading left singular vectors.
 
-    By way of the filter first; where its edge was put too high, without; then with wider blocks until nothing is missed.
+    With the filter first, then with a lower edge, then unfiltered, then with wider blocks until nothing is missed.
     """
     edge = _edge(operator, int(_BEYOND * rank), torch_generator(random))
-    plain: list[tuple[int, _Filter | None]] = [(block, None) for block in (_BLOCK, 64, 256, max(1024, rank))]
-    attempts = [(_BLOCK, _Filter(edge)), (_BLOCK, _Filter(0.8 * edge)), *plain] if edge > _TINY else plain
+    # A value is found as often as a block has columns: the last, of `rank` columns, misses nothing.
+    unfiltered: list[tuple[int, _Filter | None]] = [
+        (block, None) for block in (_BLOCK, 64, 256, max(1024, rank))
+    ]
+    # An edge that is too high hides leading vectors; one fifth lower may still show them, and is cheaper than no filter.
+    attempts = (
+        [(_BLOCK, _Filter(edge)), (_BLOCK, _Filter(0.8 * edge)), *unfiltered] if edge > _TINY else unfiltered
+    )
     for block, band in attempts[:-1]:
         basis = _lanczos(operator, rank, block, tolerance, random, progress, band)
-        if basis is not None and not _missed(operator, basis, random):
+        if basis is not None and not _misses_eigenvalue(operator, basis, random):
             return basis
-    basis = _lanczos(operator, rank, attempts[-1][0], tolerance, random, progress)  # misses nothing
+    basis = _lanczos(operator, rank, attempts[-1][0], tolerance, random, progress)
     assert basis is not None
     return basis
 
 
 def _residual(operator: Operator, basis: torch.Tensor) -> float:
-    """The largest ``‖A Aᵀu − u·(uᵀA Aᵀu)‖/σ`` of the columns u of a basis, all parts within it taken out."""
+    """Return the largest ``‖(I − B Bᵀ)·A Aᵀu‖/σ`` of the columns u of a basis B, which need not be Ritz vectors."""
     worst = 0.0
     for vectors in basis.split(operator.block, dim=1):
         image = operator.backward @ vectors.contiguous()
@@ -121,45 +131,52 @@ def _residual(operator: Operator, basis: torch.Tensor) -> float:
 
 
 def _gram(operator: Operator, block: torch.Tensor) -> torch.Tensor:
-    """``A Aᵀ`` times a block of columns."""
+    """Return ``A Aᵀ`` times a block of columns."""
     return torch.mm(operator.forward, torch.mm(operator.backward, block))
 
 
 @dataclass(frozen=True)
 class _Filter:
-    """``f(A Aᵀ)`` with f the Chebyshev polynomial of degree two on ``[0, edge]``: what lies above the edge stands out.
+    """``f(A Aᵀ)`` with f the Chebyshev polynomial T₂ moved onto ``[0, edge]``, which magnifies what lies above the edge.
 
-    The eigenvectors stay, so the Krylov space of f finds those of the largest eigenvalues, with fewer vectors to keep
-    orthogonal. Two is as far as float32 goes: f of 1 is not yet so large that it drowns f near the edge.
+    The eigenvectors stay the same, so the Krylov space of f holds those of the largest eigenvalues, with fewer vectors
+    to keep orthogonal: 1,440 instead of 2,432 for rank 448 on Gowalla. A higher degree is too much for float32: f(1)
+    would drown f near the edge.
     """
 
     edge: float
 
     def apply(self, operator: Operator, block: torch.Tensor) -> torch.Tensor:
-        """f times a block of columns."""
+        """Return f times a block of columns, by ``T₂(y) = 2y·y − 1`` with ``y = 2λ/edge − 1``."""
         once = _gram(operator, block).mul_(2 / self.edge).sub_(block)
         return _gram(operator, once).mul_(4 / self.edge).sub_(once, alpha=2).sub_(block)
 
     def eigenvalues(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The eigenvalues of ``A Aᵀ`` that f takes to `values`, and the slope of f there (0 inside the band)."""
+        """Invert f above the edge: the eigenvalues of ``A Aᵀ`` that f takes to `values`, and its slope there.
+
+        Values of at most 1 belong to the band below the edge, where f has no inverse: they give the edge, and slope 0.
+        """
         x = ((values.clamp_min(1.0) + 1) / 2).sqrt()
         return (x + 1) * self.edge / 2, torch.where(values > 1, 8 * x / self.edge, 0.0)
 
 
 def _edge(
-    operator: Operator, wanted: int, chance: torch.Generator, probes: int = 8, steps: int = 80
+    operator: Operator, number: int, generator: torch.Generator, probes: int = 8, steps: int = 80
 ) -> float:
-    """About the `wanted`-th largest eigenvalue of ``A Aᵀ``, by stochastic Lanczos quadrature.
+    """Estimate the `number`-th largest eigenvalue of ``A Aᵀ``, by stochastic Lanczos quadrature.
 
     Each of a few random vectors is expanded by `steps` steps of Lanczos; the squared first components of the
-    eigenvectors of the tridiagonal matrices say how many eigenvalues lie where (Golub and Meurant, Matrices, Moments and
-    Quadrature, 2010, section 11.6). The counts between the points are interpolated, and averaged over the vectors.
+    eigenvectors of the tridiagonal matrices estimate how many eigenvalues lie near each of theirs (Golub and Meurant,
+    Matrices, Moments and Quadrature, 2010, section 11.6). An estimate is enough: an edge that turns out wrong costs time
+    alone (see `_leading_basis`).
     """
     n = operator.matrix.shape[0]
-    vector = torch.randn((n, probes), generator=chance).to(operator.device)
+    vector = torch.randn((n, probes), generator=generator).to(operator.device)
     vector, previous = vector / vector.norm(dim=0), torch.zeros_like(vector)
     tridiagonal = torch.zeros((probes, steps, steps), dtype=torch.float64)
     beta = torch.zeros(probes, device=operator.device)
+    # The three-term recurrence, for all vectors at once and without reorthogonalisation: rounding repeats some
+    # eigenvalues of the tridiagonal matrix, but their weights still sum up to the right count.
     for step in range(steps):
         image = _gram(operator, vector) - beta * previous
         alpha = (image * vector).sum(dim=0)
@@ -169,14 +186,18 @@ def _edge(
         if step + 1 < steps:
             tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = beta.double().cpu()
         vector, previous = image / beta, vector
-    values, vectors = (part.flip(-1).numpy() for part in torch.linalg.eigh(tridiagonal))
-    weights = n * np.square(vectors[:, 0, :])
+    values, eigenvectors = (part.flip(-1).numpy() for part in torch.linalg.eigh(tridiagonal))
+    # A point stands for `weight` eigenvalues around it; at the point itself half of them are passed.
+    weights = n * np.square(eigenvectors[:, 0, :])
     above = np.cumsum(weights, axis=1) - weights / 2
+    # The vectors' points differ, so their counts are averaged on one grid, from the largest possible eigenvalue, 1, down
+    # to 0; np.interp wants ascending points, hence the signs.
     grid = np.linspace(1, 0, 2001)
     counts = np.mean(
-        [np.interp(-grid, -at, count, left=0) for at, count in zip(values, above, strict=True)], axis=0
+        [np.interp(-grid, -points, count, left=0) for points, count in zip(values, above, strict=True)],
+        axis=0,
     )
-    return float(grid[min(int(np.searchsorted(counts, wanted)), len(grid) - 1)])
+    return float(grid[min(int(np.searchsorted(counts, number)), len(grid) - 1)])
 
 
 def _lanczos(
@@ -188,110 +209,136 @@ def _lanczos(
     progress: Progress,
     band: _Filter | None = None,
 ) -> torch.Tensor | None:
-    """An orthonormal basis (n, rank) of the leading eigenvectors of ``A Aᵀ``, by way of a filter where one is given.
+    """Return an orthonormal basis (n, rank) of the leading eigenvectors of ``A Aᵀ``, from the Krylov space of a block.
 
-    None when the filter hides some of them: its edge is too high.
+    With a filter the space is that of f(A Aᵀ). The result is None if its edge is too high, so that it hides some of them.
     """
     n = operator.matrix.shape[0]
-    chance, device = torch_generator(random), operator.device
+    generator, device = torch_generator(random), operator.device
+    # With the filter about 3.2 times the rank is enough (Gowalla); the arrays grow if it is not.
     capacity = min(n, 4 * rank + 4 * block)
-    basis = torch.empty(
-        (capacity, n), device=device
-    )  # a vector is a row: the products with all of them are faster
+    # Each vector is a row: products with all of them then read memory in order.
+    basis = torch.empty((capacity, n), device=device)
     projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
-    active = torch.linalg.qr(torch.randn((n, block), generator=chance).to(device)).Q
+    newest = torch.linalg.qr(torch.randn((n, block), generator=generator).to(device)).Q
     if band is not None:
         tolerance *= _BEHIND_FILTER
-    size, check, before = 0, int((2.5 if band is None else 2.6) * rank) + block, np.inf
+    # A check costs n_vectors³ operations. When the first comes was chosen by hand; one too many costs time alone.
+    n_vectors, next_check, previous_residual = 0, int((2.5 if band is None else 2.6) * rank) + block, np.inf
     while True:
-        width = active.shape[1]
-        if size + width > capacity:
-            more = min(n - capacity, capacity // 2 + width)
-            basis, projected = pad(basis, (0, 0, 0, more)), pad(projected, (0, more, 0, more))
-            capacity += more
-        basis[size : size + width] = active.T
-        size += width
-        known = basis[:size]
-        active = active.contiguous()
-        image = (_gram(operator, active) if band is None else band.apply(operator, active)).T.contiguous()
+        width = newest.shape[1]
+        if n_vectors + width > capacity:
+            extra = min(n - capacity, capacity // 2 + width)
+            basis, projected = pad(basis, (0, 0, 0, extra)), pad(projected, (0, extra, 0, extra))
+            capacity += extra
+        # 1. The newest block joins the basis.
+        basis[n_vectors : n_vectors + width] = newest.T
+        n_vectors += width
+        vectors = basis[:n_vectors]
+        # 2. Its image, of which only what lies outside the basis is new.
+        newest = newest.contiguous()
+        image = (_gram(operator, newest) if band is None else band.apply(operator, newest)).T.contiguous()
         norms = image.norm(dim=1)
-        # The large parts lie along the last two blocks. With these taken out, one pass over all makes the rest
-        # orthogonal to rounding (a pass reads the whole basis, which is what costs), two where little is left.
-        before_all = _removed(image, basis, max(0, size - 3 * width), size, projected)
-        after_all = _removed(image, basis, 0, size, projected)
-        if float((after_all / before_all.clamp_min(_TINY)).min()) < 0.5:
-            _removed(image, basis, 0, size, projected)
-        active, remainder = _orthonormal(image.T, known, norms, chance)
-        if size >= check or size == n:
-            symmetric = torch.triu(projected[:size, :size])
+        # 3. In exact arithmetic the image has parts along this block and the one before alone (the three-term
+        # recurrence). With these taken out, one pass over all vectors makes the rest orthogonal to rounding; a pass reads
+        # the whole basis, which is what costs. Where it still removes more than half, rounding errors count, and a
+        # second one is needed ("twice is enough": Parlett, The Symmetric Eigenvalue Problem, section 6.9).
+        before_pass = _subtract_projections(image, basis, max(0, n_vectors - 3 * width), n_vectors, projected)
+        after_pass = _subtract_projections(image, basis, 0, n_vectors, projected)
+        if float((after_pass / before_pass.clamp_min(_TINY)).min()) < 0.5:
+            _subtract_projections(image, basis, 0, n_vectors, projected)
+        # 4. The rest as orthonormal columns is the next block.
+        newest, remainder = _orthonormal_columns(image.T, vectors, norms, generator)
+        if n_vectors >= next_check or n_vectors == n:
+            # 5. Rayleigh-Ritz: the eigenvectors of the operator within the space are those of the projected matrix. Its
+            # lower triangle was never written (a block is projected on those before it and itself).
+            symmetric = torch.triu(projected[:n_vectors, :n_vectors])
             symmetric += torch.triu(symmetric, 1).T
-            values, vectors = torch.linalg.eigh(symmetric)
-            last = remainder.double() @ vectors[-width:, -rank:]
-            wanted, slope = values[-rank:], torch.ones(1, dtype=values.dtype, device=device)
+            values, coordinates = torch.linalg.eigh(symmetric)
+            # What the operator makes of a Ritz vector outside the space: the remainder times the vector's coordinates in
+            # the newest block (Golub and Van Loan, 10.3.6).
+            last_block = remainder.double() @ coordinates[-width:, -rank:]
+            eigenvalues, slope = values[-rank:], torch.ones(1, dtype=values.dtype, device=device)
             if band is not None:
-                hidden = not bool((wanted > 1).all())
-                if size > min(n - block, (_HOPELESS if hidden else _MOST) * rank + block):
+                below_edge = not bool((eigenvalues > 1).all())
+                if n_vectors > min(n - block, (_HOPELESS if below_edge else _MOST) * rank + block):
                     return None
-                wanted, slope = band.eigenvalues(wanted)
-            sigma = wanted.clamp_min(_TINY**2).sqrt().clamp_min(_TINY**0.5)
-            worst = float((last.norm(dim=0) / slope / sigma).max())
-            progress(ProgressEvent("find singular vectors", size, None, {"residual": worst}))
-            stalled = worst <= _ACCEPTED and worst > 0.5 * before
-            if worst <= tolerance or stalled or size == n:
-                found = torch.mm(vectors[:, -rank:].T.float(), known).T
-                if band is None or _residual(operator, found) <= _ACCEPTED:
-                    return found
-            before, check = worst, int((1.25 if worst > 3e-3 else 1.12 if worst > 1e-4 else 1.05) * size)
-        active = active[:, : n - size]
+                eigenvalues, slope = band.eigenvalues(eigenvalues)
+            # ‖A Aᵀu − λu‖ is ‖f(A Aᵀ)u − f(λ)u‖ over the slope of f, to first order; over σ it is that of the triplet.
+            sigma = eigenvalues.clamp_min(_TINY**2).sqrt().clamp_min(_TINY**0.5)
+            residual = float((last_block.norm(dim=0) / slope / sigma).max())
+            progress(ProgressEvent("find singular vectors", n_vectors, None, {"residual": residual}))
+            # Rounding errors end the descent sometimes: a residual that no longer halves is good enough below 1e-5.
+            stalled = residual <= _ACCEPTED and residual > 0.5 * previous_residual
+            if residual <= tolerance or stalled or n_vectors == n:
+                ritz_vectors = torch.mm(coordinates[:, -rank:].T.float(), vectors).T
+                # The estimate behind a filter is one of first order: the residuals themselves decide.
+                if band is None or _residual(operator, ritz_vectors) <= _ACCEPTED:
+                    return ritz_vectors
+            # The nearer the residuals are, the fewer vectors are missing: look again after a quarter, an eighth or a
+            # twentieth more of them. Chosen by hand; the triplets are within the tolerance either way.
+            previous_residual, next_check = (
+                residual,
+                int((1.25 if residual > 3e-3 else 1.12 if residual > 1e-4 else 1.05) * n_vectors),
+            )
+        newest = newest[:, : n - n_vectors]  # no more columns than the whole space has
 
 
-def _removed(
-    image: torch.Tensor, basis: torch.Tensor, first: int, size: int, projected: torch.Tensor
+def _subtract_projections(
+    image: torch.Tensor, basis: torch.Tensor, first: int, n_vectors: int, projected: torch.Tensor
 ) -> torch.Tensor:
-    """Take the parts along ``basis[first:size]`` out of `image` in place, add them to `projected`; the norms left.
+    """Subtract the parts along ``basis[first:n_vectors]`` from `image` in place, and return the norms of the rest, (width,).
 
-    `image` is the image of the last rows of ``basis[:size]``, (width, n).
+    `image`, (width, n), is that of the last rows of ``basis[:n_vectors]``. The coefficients are added to `projected`, the
+    matrix of the operator in that basis.
     """
-    known = basis[first:size]
-    weights = known @ image.T
-    image.addmm_(weights.T, known, alpha=-1)
-    projected[first:size, size - len(image) : size] += weights.double()
+    vectors = basis[first:n_vectors]
+    weights = vectors @ image.T
+    image.addmm_(weights.T, vectors, alpha=-1)
+    projected[first:n_vectors, n_vectors - len(image) : n_vectors] += weights.double()
     return cast("torch.Tensor", image.norm(dim=1))
 
 
-def _orthonormal(
-    image: torch.Tensor, known: torch.Tensor, norms: torch.Tensor, chance: torch.Generator
+def _orthonormal_columns(
+    image: torch.Tensor, vectors: torch.Tensor, norms: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Orthonormal columns that span what is left of an image, of `norms` before; and it in their terms.
+    """Return orthonormal columns that span the remainder of an image, and its coefficients in that basis.
 
-    `image` is (n, width), `known` the vectors found before, (size, n).
+    `image` is (n, width), orthogonal to `vectors`, (n_vectors, n); `norms` are those before it was made so.
 
-    Where little is left (the Krylov space is exhausted: data of many small parts, or of few distinct values), some
-    would be rounding errors. What is nothing is then drawn afresh, and all is made orthogonal to `known` once more.
+    Where little remains (the Krylov space is exhausted: data of many small parts, or of few distinct values), some
+    columns would be rounding errors. Those are drawn at random instead, and all made orthogonal to `vectors` once more.
     """
-    made, remainder = torch.linalg.qr(image)
+    columns, remainder = torch.linalg.qr(image)
     if float(remainder.diagonal().abs().min()) < _LITTLE * float(norms.max()):
-        rotation, sizes, turned = torch.linalg.svd(remainder)
-        made, remainder = made @ rotation, sizes[:, None] * turned
-        nothing = sizes <= _TINY
-        fresh = torch.randn((len(image), int(nothing.sum())), generator=chance)
-        made[:, nothing] = fresh.to(image.device)
+        # QR cannot tell which direction has vanished; the singular values of the remainder do.
+        rotation, singular_values, right = torch.linalg.svd(remainder)
+        columns, remainder = columns @ rotation, singular_values[:, None] * right
+        vanished = singular_values <= _TINY
+        random_columns = torch.randn((len(image), int(vanished.sum())), generator=generator)
+        columns[:, vanished] = random_columns.to(image.device)
         for _ in range(2):
-            made = torch.linalg.qr(made - known.T @ (known @ made)).Q
-    return made, remainder
+            columns = torch.linalg.qr(columns - vectors.T @ (vectors @ columns)).Q
+    return columns, remainder
 
 
-def _missed(operator: Operator, basis: torch.Tensor, random: np.random.Generator, steps: int = 24) -> bool:
-    """Whether the complement of the basis holds an eigenvalue clearly above the smallest one found."""
+def _misses_eigenvalue(
+    operator: Operator, basis: torch.Tensor, random: np.random.Generator, steps: int = 24
+) -> bool:
+    """Return whether the complement of the basis holds an eigenvalue clearly above the basis' smallest.
+
+    By power iteration in the complement, on four random vectors; their number and that of `steps` were chosen by hand.
+    """
+    # Columns ascend by eigenvalue, so the first has the smallest.
     smallest = float((operator.backward @ basis[:, :1]).double().square().sum())
     vector = torch.randn((len(basis), 4), generator=torch_generator(random)).to(basis.device)
     for step in range(steps):
-        for _ in range(2):  # once is not enough where little is left
+        for _ in range(2):  # once is not enough where little remains
             before = vector.norm(dim=0)
             vector = vector - basis @ (basis.T @ vector)
-            left = vector.norm(dim=0)
-            vector = vector / left.clamp_min(1e-30)
-            if bool((left > _LITTLE * before).all()):
+            after = vector.norm(dim=0)
+            vector = vector / after.clamp_min(1e-30)
+            if bool((after > _LITTLE * before).all()):
                 break
         if step < steps - 1:
             vector = _gram(operator, vector)
@@ -299,22 +346,27 @@ def _missed(operator: Operator, basis: torch.Tensor, random: np.random.Generator
     return largest > smallest * (1 + 1e-3) + _TINY
 
 
-def _dense(wide: sparse.csr_array, rank: int, device: str) -> torch.Tensor:
-    """The leading eigenvectors of a small ``A Aᵀ``, found densely in float64."""
+def _dense_basis(wide: sparse.csr_array, rank: int, device: str) -> torch.Tensor:
+    """Return the leading eigenvectors of a small ``A Aᵀ``, (n, rank), from the dense matrix in float64."""
     matrix = wide.astype(np.float64)
     vectors = torch.linalg.eigh(torch.from_numpy((matrix @ matrix.T).toarray())).eigenvectors
     return cast("torch.Tensor", vectors[:, -rank:].float().to(device))
 
 
-def _rotated(operator: Operator, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """u, σ and v from a basis of the leading left space, by a Rayleigh-Ritz step, signs fixed, largest first."""
+def _ritz_triplets(
+    operator: Operator, basis: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return u, σ and v from a basis of the leading left space, by a Rayleigh-Ritz step, largest first.
+
+    A triplet's sign is arbitrary: it is chosen so that the largest component of u is positive.
+    """
     blocks = basis.split(operator.block, dim=1)
     wide = torch.cat([operator.backward @ block.contiguous() for block in blocks], 1).double()
     values, rotation = torch.linalg.eigh(wide.T @ wide)
     values, rotation = values.flip(0).clamp_min(0).sqrt(), rotation.flip(1)
-    kept = values > _TINY
-    inverse = torch.where(kept, 1 / values.clamp_min(_TINY), 0.0)
-    near = basis @ (rotation * kept).float()
-    far = (wide @ (rotation * inverse)).float()
-    signs = torch.where(near.gather(0, near.abs().argmax(dim=0)[None, :]) < 0, -1.0, 1.0)
-    return near * signs, torch.where(kept, values, 0.0), far * signs
+    positive = values > _TINY
+    inverse = torch.where(positive, 1 / values.clamp_min(_TINY), 0.0)
+    u = basis @ (rotation * positive).float()
+    v = (wide @ (rotation * inverse)).float()
+    signs = torch.where(u.gather(0, u.abs().argmax(dim=0)[None, :]) < 0, -1.0, 1.0)
+    return u * signs, torch.where(positive, values, 0.0), v * signs

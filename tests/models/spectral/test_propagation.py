@@ -15,10 +15,10 @@ from unblur.models.spectral.flow import Flow
 from unblur.models.spectral.operator import (
     Polynomial,
     Propagation,
-    columns_taken,
     fit,
     normalize,
     ordering,
+    reorder_columns,
     sparse_tensor,
     start_rows,
 )
@@ -135,10 +135,10 @@ def test_a_small_matrix_stays_as_it_is() -> None:
 def test_reordering_moves_rows_and_columns() -> None:
     dense = matrix(7, 5, 0.5, seed=1).astype(np.float32)
     users, items = np.random.default_rng(0).permutation(7), np.random.default_rng(1).permutation(5)
-    moved = columns_taken(sparse.csr_array(dense[users]), items.astype(np.int32))
+    moved = reorder_columns(sparse.csr_array(dense[users]), items.astype(np.int32))
     assert np.array_equal(moved.toarray(), dense[users][:, items])
     assert moved.has_sorted_indices
-    taken = columns_taken(sparse.csr_array(dense), items.astype(np.int32))
+    taken = reorder_columns(sparse.csr_array(dense), items.astype(np.int32))
     assert np.array_equal(taken.toarray(), dense[:, items])
 
 

@@ -26,13 +26,13 @@ from unblur.models.spectral.operator import (
     Polynomial,
     Propagation,
     check_device,
-    columns_taken,
     dense,
     fit_within,
     inverse_root,
     largest_value,
     normalize,
     ordering,
+    reorder_columns,
     sparse_tensor,
     start_rows,
 )
@@ -143,7 +143,7 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
                 (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[items],
                 run.device,
             )
-            operator = Operator(columns_taken(ordered, items), run.device)
+            operator = Operator(reorder_columns(ordered, items), run.device)
             decoder = np.empty_like(vectors)
             decoder[items] = self._sharpened(operator, start, run.progress).cpu().numpy()
         return BSPMRecommender(
@@ -233,7 +233,9 @@ class BSPMRecommender(Recommender["BSPM"]):
         tolerance, rank = _TOLERANCE * largest, len(eigenvalues)
         plans = []
         # A plan costs a fit, so k' doubles: 0 (no deflation), 16, 32, … and all eigenvectors.
-        for n_deflated in sorted({0, rank, *(number for number in (16, 32, 64, 128, 256, 512, 1024) if number < rank)}):
+        for n_deflated in sorted(
+            {0, rank, *(number for number in (16, 32, 64, 128, 256, 512, 1024) if number < rank)}
+        ):
             upper = float(eigenvalues[n_deflated - 1]) if n_deflated else 1.0
             if upper <= 0:  # a rank above that of the matrix: no interval remains to fit on
                 continue
@@ -254,7 +256,9 @@ class BSPMRecommender(Recommender["BSPM"]):
         return _Plan(
             polynomial,
             dense(np.concatenate([scaled, vectors], axis=1), self.device),
-            dense(np.concatenate([self.decoder, vectors * correction.astype(np.float32)], axis=1), self.device),
+            dense(
+                np.concatenate([self.decoder, vectors * correction.astype(np.float32)], axis=1), self.device
+            ),
         )
 
     @cached_property

@@ -1,7 +1,7 @@
 """The item-item operator ``P = R̃ᵀR̃``: normalisation, an order in which products are fast, products, polynomials.
 
-`Polynomial.apply` multiplies blocks of dense columns, as they suit a GPU; `Propagation` sparse history rows on a CPU: sparse
-in, dense out, with everything between in an order that suits the cache.
+`Polynomial.apply` multiplies blocks of dense columns, which suits a GPU; `Propagation` multiplies sparse history rows on a
+CPU, with all intermediate blocks in an order that suits the cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from unblur.models.linear.neighbours import transposed
 
 
 def normalize(train: Interactions) -> sparse.csr_array:
-    """``R̃ = D_U^-½ R D_I^-½`` of the 0/1 matrix R, (n_users, n_items) float32, with singular values in [0, 1].
+    """Return ``R̃ = D_U^-½ R D_I^-½`` of the 0/1 matrix R, (n_users, n_items) float32, with singular values in [0, 1].
 
     BSPM, section 3.1. An empty row or column stays empty.
     """
@@ -32,14 +32,14 @@ def normalize(train: Interactions) -> sparse.csr_array:
 
 
 def inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float32]:
-    """``1/√d``, and 0 where d is 0, so that the scores of an item that nobody has are finite."""
+    """Return ``1/√d``, and 0 where d is 0, so that the scores of an item without users are finite."""
     return np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1)), 0).astype(np.float32)
 
 
 def start_rows(
     histories: Interactions, item_counts: NDArray[np.int64], history: Literal["counts", "normalized"]
 ) -> sparse.csr_array:
-    """The rows (n_users, n_items) that a BSPM's processes start from: 0/1, or divided by the roots of the degrees."""
+    """Return the rows (n_users, n_items) that a BSPM's processes start from: 0/1, or divided by the roots of the degrees."""
     rows = histories.binarized()
     if history == "counts":
         return rows.matrix
@@ -63,11 +63,11 @@ _ROUNDS = 10
 
 
 def ordering(matrix: sparse.csr_array, device: str = "cpu") -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The order of users (n_users,) and of items (n_items,) that puts similar ones beside each other.
+    """Return an order of users, (n_users,), and of items, (n_items,), that puts similar ones next to each other.
 
-    Both sides are clustered on the matrix' leading directions: items by k-means on a few leading singular vectors,
-    roughly computed; users go to the nearest centre; within a cluster the most active come first. Small matrices, and
-    those on a GPU, stay as they are. The result is always the same for the same matrix.
+    Items are clustered by k-means on a few leading singular vectors, roughly computed; users go to the nearest
+    centre; within a cluster the most active come first. Small matrices, and those on a GPU, stay as they are. The same
+    matrix always gives the same order.
     """
     n_users, n_items = matrix.shape
     if matrix.nnz < _FEWEST or device != "cpu" or min(matrix.shape) <= _CLUSTERS:
@@ -79,28 +79,31 @@ def ordering(matrix: sparse.csr_array, device: str = "cpu") -> tuple[NDArray[np.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="One of the clusters is empty")
         centres, _ = kmeans2(items[sample], _CLUSTERS, iter=_ROUNDS, minit="points", rng=0)
-    of_users, of_items = vq(users, centres)[0], vq(items, centres)[0]
+    user_clusters, item_clusters = vq(users, centres)[0], vq(items, centres)[0]
     popularity = np.bincount(matrix.indices, minlength=n_items)
     return (
-        np.lexsort((-np.diff(matrix.indptr), of_users)).astype(np.int32),
-        np.lexsort((-popularity, of_items)).astype(np.int32),
+        np.lexsort((-np.diff(matrix.indptr), user_clusters)).astype(np.int32),
+        np.lexsort((-popularity, item_clusters)).astype(np.int32),
     )
 
 
-def columns_taken(matrix: sparse.csr_array, items: NDArray[np.int32]) -> sparse.csr_array:
-    """``matrix[:, items]`` for a permutation, sorted."""
-    places = np.empty_like(items)
-    places[items] = np.arange(len(items), dtype=items.dtype)
-    taken = sparse.csr_array((matrix.data.copy(), places[matrix.indices], matrix.indptr), shape=matrix.shape)
-    taken.sort_indices()
-    return taken
+def reorder_columns(matrix: sparse.csr_array, items: NDArray[np.int32]) -> sparse.csr_array:
+    """Return ``matrix[:, items]`` for a permutation of the columns, its indices sorted."""
+    # SciPy's own indexing handles any list of columns; for a permutation, renaming the indices is enough.
+    positions = np.empty_like(items)
+    positions[items] = np.arange(len(items), dtype=items.dtype)
+    reordered = sparse.csr_array(
+        (matrix.data.copy(), positions[matrix.indices], matrix.indptr), shape=matrix.shape
+    )
+    reordered.sort_indices()
+    return reordered
 
 
 def _directions(matrix: sparse.csr_array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Unit rows (n_items, 32) and (n_users, 32) along the leading singular vectors, by subspace iteration."""
+    """Return unit rows (n_items, 32) and (n_users, 32) along the leading singular vectors, by subspace iteration."""
     operator = Operator(matrix)
-    chance = torch.Generator().manual_seed(0)
-    block = torch.randn((matrix.shape[1], _DIRECTIONS), generator=chance)
+    generator = torch.Generator().manual_seed(0)
+    block = torch.randn((matrix.shape[1], _DIRECTIONS), generator=generator)
     for _ in range(_SWEEPS):
         block = torch.linalg.qr(operator.backward @ (operator.forward @ block)).Q
     items, users = (
@@ -136,12 +139,12 @@ class Operator:
 
     @property
     def block(self) -> int:
-        """The number of columns with which products run best."""
+        """The number of columns with which products are fastest."""
         return 32 if self.device == "cpu" else 512
 
 
 def sparse_tensor(matrix: sparse.csr_array, device: str = "cpu") -> torch.Tensor:
-    """A SciPy CSR matrix as a torch CSR tensor; on a CPU the arrays are shared, not copied."""
+    """Return a SciPy CSR matrix as a torch CSR tensor; on a CPU the arrays are shared, not copied."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -155,14 +158,14 @@ def sparse_tensor(matrix: sparse.csr_array, device: str = "cpu") -> torch.Tensor
 
 
 def dense(array: Any, device: str) -> torch.Tensor:
-    """A NumPy array as a torch tensor on `device`."""
+    """Return a NumPy array as a torch tensor on `device`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 def check_device(device: str) -> None:
-    """Raise `CapabilityError` for a device that is not to be had."""
+    """Raise `CapabilityError` for a device that is unknown or unavailable."""
     CapabilityError.unless(
         device.split(":")[0] in ("cpu", "cuda"),
         f'`device` must be "cpu" or "cuda" (or "cuda:0" and so on); saw {device!r}.',
@@ -180,7 +183,7 @@ Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 class Polynomial:
     """``p(λ) = constant + λ·c(λ)`` with c in Newton's form on points of [0, upper].
 
-    The form is written in ``scale·λ`` with ``scale = 4/upper``, that is on an interval of length 4, where products of
+    The form is written in ``scale·λ`` with ``scale = 4/upper``: on an interval of length 4 (capacity 1) products of
     distances neither grow nor vanish with the degree.
 
     With ``P = R̃ᵀR̃`` and ``G = R̃R̃ᵀ`` one has ``p(P) = constant + R̃ᵀ c(G) R̃``, so a p of degree d costs 2d sparse
@@ -194,14 +197,14 @@ class Polynomial:
     coefficients: NDArray[np.float64]
 
     def __call__(self, eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The values of p."""
+        """Return the values of p, by Horner's scheme."""
         inner = np.zeros_like(eigenvalues)
         for node, coefficient in zip(self.nodes[::-1], self.coefficients[::-1], strict=True):
             inner = inner * (self.scale * eigenvalues - node) + coefficient
         return self.constant + eigenvalues * inner
 
     def apply(self, operator: Operator, block: torch.Tensor) -> torch.Tensor:
-        """``p(P)`` times a block (n_items, columns), a new block."""
+        """Return ``p(P)`` times a block (n_items, columns), as a new block."""
         if not len(self.coefficients):
             return block * self.constant
         start = operator.forward @ block
@@ -215,13 +218,15 @@ class Polynomial:
 
 
 def fit(response: Response, size: int, upper: float = 1.0) -> Polynomial:
-    """The polynomial with `size` Newton coefficients that interpolates `response` on [0, upper].
+    """Return the polynomial with `size` Newton coefficients that interpolates `response` on [0, upper].
 
-    The points are the squares of those of Chebyshev, which with the constant met at 0 spread the error evenly; they come in
-    Leja's order, in which Newton's form is stable (Reichel, BIT 30, 1990). It is exact when the response is a polynomial of degree `size` or less.
+    The points are squares of Chebyshev points; together with 0, where the constant interpolates, they spread the error
+    evenly. They come in Leja's order, in which Newton's form is stable (Reichel, BIT 30, 1990). The result is exact if
+    the response is a polynomial of degree `size` or less.
     """
     constant, scale = float(response(np.zeros(1))[0]), 4 / upper
     nodes = _leja(4 * np.cos(np.pi * (2 * np.arange(size) + 1) / (4 * size + 2)) ** 2)
+    # Divided differences of c(λ) = (p(λ) − constant)/λ, in the variable scale·λ.
     coefficients = (response(nodes / scale) - constant) * scale / nodes
     for j in range(1, size):
         coefficients[j:] = (coefficients[j:] - coefficients[j - 1]) / (nodes[j:] - nodes[j - 1])
@@ -229,38 +234,38 @@ def fit(response: Response, size: int, upper: float = 1.0) -> Polynomial:
 
 
 def fit_within(response: Response, size: int, upper: float, tolerance: float) -> Polynomial:
-    """The polynomial of the fewest coefficients, `size` at most, that is within `tolerance` on [0, upper].
+    """Return the polynomial of the fewest coefficients, `size` at most, that is within `tolerance` on [0, upper].
 
-    With `size` coefficients where none is, which is exact when the response is a polynomial of degree `size` or less.
+    If none is, it has `size` coefficients, which is exact if the response is a polynomial of degree `size` or less.
     """
-    for fewer in range(size):
-        candidate = fit(response, fewer, upper)
+    for smaller in range(size):
+        candidate = fit(response, smaller, upper)
         if error(candidate, response, upper) <= tolerance:
             return candidate
     return fit(response, size, upper)
 
 
 def error(polynomial: Polynomial, response: Response, upper: float) -> float:
-    """The largest error on [0, upper], on a fine grid."""
+    """Return the largest error on [0, upper], on a grid that is denser at the ends, where polynomials vary fastest."""
     grid = upper * 0.5 * (1 - np.cos(np.pi * np.linspace(0, 1, 801)))
     return float(np.abs(polynomial(grid) - response(grid)).max())
 
 
 def largest_value(response: Response) -> float:
-    """The largest absolute value on [0, 1], on a grid."""
+    """Return the largest absolute value on [0, 1], on a grid."""
     return float(np.abs(response(np.linspace(0, 1, 201))).max())
 
 
 def _leja(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The points reordered so that each next one is as far as can be from those before it, by product of distances."""
+    """Return the points so that each is as far as possible from those before it, by the product of the distances."""
     if not len(points):
         return points
     with np.errstate(divide="ignore"):
-        distances = np.log(np.abs(points[:, None] - points[None, :]))  # −∞ to itself: never chosen twice
-    order, products = [0], distances[0]
+        log_distances = np.log(np.abs(points[:, None] - points[None, :]))  # −∞ to itself: never chosen twice
+    order, log_products = [0], log_distances[0]
     while len(order) < len(points):
-        order.append(int(np.argmax(products)))
-        products = products + distances[order[-1]]
+        order.append(int(np.argmax(log_products)))
+        log_products = log_products + log_distances[order[-1]]
     return np.take(points, order)
 
 
@@ -285,35 +290,35 @@ class Propagation:
     sparse matrices and nearly free; the last gives the items in their own order; between the two, users and items
     come in the order that makes the products fastest.
 
-    Where users are many times more than items, a block of them no longer fits a cache and each stored entry would
-    wait for main memory. Then ``x·p(P)`` is worked out on the side of the items, and P is applied slice of users by
-    slice of users, ``y += (y·Aₛᵀ)·Aₛ``, so that no block of all users exists.
+    If users are many times more than items, a block of them no longer fits a cache and each stored entry would
+    wait for main memory. Then ``x·p(P)`` is computed on the side of the items, and P is applied one slice of users
+    after the other, ``y += (y·Aₛᵀ)·Aₛ``, so that no block of all users exists.
     """
 
     matrix: sparse.csr_array
-    """A, (n_users, n_items): users in the order they are worked with, items in their own."""
+    """A, (n_users, n_items): users in the fast order, items in their own."""
     item_order: NDArray[np.int32]
-    """(n_items,) the item that comes at each place of the inner products."""
+    """(n_items,) the fast order of the items, in which the intermediate blocks are."""
 
     @cached_property
-    def turned(self) -> sparse.csr_array:
+    def by_item(self) -> sparse.csr_array:
         """Aᵀ, (n_items, n_users)."""
         return transposed(self.matrix)
 
     @cached_property
-    def last(self) -> torch.Tensor:
+    def by_item_tensor(self) -> torch.Tensor:
         """Aᵀ as a tensor."""
-        return sparse_tensor(self.turned)
+        return sparse_tensor(self.by_item)
 
     @cached_property
-    def inner(self) -> Operator:
-        """A with its items in the inner order."""
-        return Operator(columns_taken(self.matrix, self.item_order))
+    def ordered(self) -> Operator:
+        """A with its items in the fast order."""
+        return Operator(reorder_columns(self.matrix, self.item_order))
 
     @cached_property
     def slices(self) -> list[Operator]:
-        """A, slice of users by slice, with its items in the inner order."""
-        whole = columns_taken(self.matrix, self.item_order)
+        """A in slices of users, with its items in the fast order."""
+        whole = reorder_columns(self.matrix, self.item_order)
         return [
             Operator(sparse.csr_array(whole[start : start + _SLICE]))
             for start in range(0, whole.shape[0], _SLICE)
@@ -321,13 +326,14 @@ class Propagation:
 
     @property
     def by_slices(self) -> bool:
-        """Whether users are so many more than items that they are worked through in slices."""
+        """Whether users are so many more than items that slices of users are faster."""
         n_users, n_items = self.matrix.shape
         return n_users > (_FEWEST_SLICES - 1) * _SLICE and n_users >= _USERS_PER_ITEM * n_items
 
     def add(self, polynomial: Polynomial, rows: sparse.csr_array, scores: torch.Tensor) -> None:
         """Add ``rows·p(P)`` to `scores`, (n_items, n_rows), in place."""
         width = rows.shape[0]
+        # 1. constant·x is sparse.
         if polynomial.constant:
             users = np.repeat(np.arange(width), np.diff(rows.indptr))
             scores.numpy()[rows.indices, users] += np.float32(polynomial.constant) * rows.data
@@ -336,42 +342,48 @@ class Propagation:
         if self.by_slices:
             self._add_by_slices(polynomial, rows, scores)
             return
+        # 2. start = A·xᵀ, (n_users, n_rows), as a product of two sparse matrices that fills a dense block.
         n_users, n_items = self.matrix.shape
         start, state, image = _blocks(width, n_users, n_users, n_items)
-        reached = (rows @ self.turned).tocoo()
+        products = (rows @ self.by_item).tocoo()
         start.zero_()
-        places = reached.col.astype(np.int64) * width + reached.row
-        start.view(-1)[torch.from_numpy(places)] = torch.from_numpy(reached.data)
+        flat_index = products.col.astype(np.int64) * width + products.row
+        start.view(-1)[torch.from_numpy(flat_index)] = torch.from_numpy(products.data)
         times, plus_times = _MATRIX if width > 1 else _VECTOR
         if width == 1:  # as a vector, a single column is multiplied in half the time
             start, state, image, scores = (block[:, 0] for block in (start, state, image, scores))
-        forward, backward, scale = self.inner.forward, self.inner.backward, polynomial.scale
+        # 3. state = c(AAᵀ)·start by Horner's scheme in Newton's form: from the highest coefficient down,
+        # state ← (scale·AAᵀ − node)·state + coefficient·start.
+        forward, backward, scale = self.ordered.forward, self.ordered.backward, polynomial.scale
         *lower, highest = polynomial.coefficients.tolist()
         steps = list(zip(polynomial.nodes.tolist(), lower, strict=False))[::-1]
         if not steps:
-            plus_times(scores, self.last, start, alpha=highest, out=scores)
+            plus_times(scores, self.by_item_tensor, start, alpha=highest, out=scores)
             return
-        node, coefficient = steps[0]  # from highest·start: the first step needs no block of its own for that
+        # The scheme begins with state = highest·start. That product is left out: the first step is
+        # (coefficient − node·highest)·start + scale·highest·AAᵀ·start.
+        node, coefficient = steps[0]
         times(backward, start, out=image)
         plus_times(start, forward, image, beta=coefficient - node * highest, alpha=scale * highest, out=state)
         for node, coefficient in steps[1:]:
             times(backward, state, out=image)
             state.mul_(-node).add_(start, alpha=coefficient)
             plus_times(state, forward, image, alpha=scale, out=state)
-        plus_times(scores, self.last, state, out=scores)
+        # 4. scores += Aᵀ·state, with the items in their own order.
+        plus_times(scores, self.by_item_tensor, state, out=scores)
 
     def _add_by_slices(self, polynomial: Polynomial, rows: sparse.csr_array, scores: torch.Tensor) -> None:
-        """What `add` does, by Newton's form of c in P instead of AAᵀ: ``x·p(P) = constant·x + (x·c(P))·P``."""
+        """Add ``(rows·c(P))·P``, with Newton's form of c in P instead of AAᵀ; `add` has added the constant's part."""
         n_items, width = scores.shape
-        start, state, other, image = _blocks(
+        start, state, next_state, image = _blocks(
             width, n_items, n_items, n_items, min(_SLICE, self.matrix.shape[0])
         )
         start.zero_()
         users = np.repeat(np.arange(width), np.diff(rows.indptr))
-        start.numpy()[self._places[rows.indices], users] = rows.data
+        start.numpy()[self._inner_index[rows.indices], users] = rows.data
         times, plus_times = _MATRIX if width > 1 else _VECTOR
         if width == 1:
-            start, state, other, image = (block[:, 0] for block in (start, state, other, image))
+            start, state, next_state, image = (block[:, 0] for block in (start, state, next_state, image))
 
         def add_product(block: torch.Tensor, scale: float, out: torch.Tensor) -> None:
             for part in self.slices:
@@ -381,25 +393,31 @@ class Propagation:
 
         torch.mul(start, float(polynomial.coefficients[-1]), out=state)
         for node, coefficient in zip(polynomial.nodes[-2::-1], polynomial.coefficients[-2::-1], strict=True):
-            torch.mul(state, -float(node), out=other).add_(start, alpha=float(coefficient))
-            add_product(state, polynomial.scale, other)
-            state, other = other, state
-        other.zero_()
-        add_product(state, 1.0, other)
-        scores.index_add_(0, torch.from_numpy(self.item_order), other.view(n_items, width))
+            torch.mul(state, -float(node), out=next_state).add_(start, alpha=float(coefficient))
+            add_product(state, polynomial.scale, next_state)
+            state, next_state = next_state, state
+        next_state.zero_()
+        add_product(state, 1.0, next_state)
+        scores.index_add_(0, torch.from_numpy(self.item_order), next_state.view(n_items, width))
 
     @cached_property
-    def _places(self) -> NDArray[np.int64]:
-        """(n_items,) where each item comes in the inner order."""
+    def _inner_index(self) -> NDArray[np.int64]:
+        """(n_items,) the index of each item in the fast order."""
         return np.argsort(self.item_order)
 
 
 def _blocks(width: int, *sizes: int) -> tuple[torch.Tensor, ...]:
-    """Room for blocks of (size, width) each, the thread's last one again where it fits."""
+    """Return uninitialised blocks of (size, width) each, in the thread's last scratch memory if it fits.
+
+    Large blocks take time to allocate, so a thread keeps its own; memory more than four times too large is given back.
+    """
     floats = sum(sizes) * width
-    room = getattr(_scratch, "room", None)
-    if room is None or len(room) < floats or len(room) > 4 * floats:
-        room = torch.empty(floats)
-        _scratch.room = room if floats <= _KEPT else None
+    scratch = getattr(_scratch, "block", None)
+    if scratch is None or len(scratch) < floats or len(scratch) > 4 * floats:
+        scratch = torch.empty(floats)
+        _scratch.block = scratch if floats <= _KEPT else None
     ends = np.cumsum([0, *(size * width for size in sizes)])
-    return tuple(room[a:b].view(size, width) for a, b, size in zip(ends[:-1], ends[1:], sizes, strict=True))
+    return tuple(
+        scratch[start:stop].view(size, width)
+        for start, stop, size in zip(ends[:-1], ends[1:], sizes, strict=True)
+    )

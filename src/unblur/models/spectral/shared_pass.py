@@ -29,11 +29,11 @@ from unblur.errors import SpecError
 from unblur.models.spectral.flow import degree, response
 from unblur.models.spectral.operator import (
     Operator,
-    columns_taken,
     dense,
     inverse_root,
     normalize,
     ordering,
+    reorder_columns,
     sparse_tensor,
     start_rows,
 )
@@ -63,18 +63,18 @@ class SharedPass:
     specs: tuple[BSPM, ...]
     train: Interactions
     item_order: NDArray[np.int32]
-    """(n_items,) the item at each place: in what follows items stand in the order that suits the cache."""
+    """(n_items,) the order of items in which products are fast; all tensors below have their items in it."""
     operator: Operator
     right: torch.Tensor
     """(n_items, largest rank) V, scaled by D_I^-½: a row times this is its code."""
     decoders: torch.Tensor
-    """(combinations, n_items, largest rank): combinations of ``T_j(2P − 1)·D_I^½·V`` of which every q is made."""
+    """(combinations, n_items, largest rank): combinations of ``T_j(2P − 1)·D_I^½·V``, from which every q is combined."""
     ranks: tuple[int, ...]
-    """The ends of the ranges of singular vectors."""
+    """All ranks of the settings, ascending: they bound the ranges of singular vectors."""
     coefficients: torch.Tensor
     """(settings, features): each setting as a combination of the shared vectors."""
     powers: int
-    """How many polynomials stand for p."""
+    """The number of Chebyshev polynomials for p."""
 
     def rankings(
         self,
@@ -84,67 +84,76 @@ class SharedPass:
         settings: Sequence[int] | None = None,
         progress: Progress = silent,
     ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
-        """For each batch of rows, the rows and the item positions (settings, rows, k), all settings unless some are named.
+        """Yield the best items under each setting, batch by batch: the rows, and item positions (settings, rows, k).
 
-        Each row must have a history; its items are left out. Up to eight settings are ranked exactly; the lists of more are exact up to
-        items that none of eight settings far apart has among its best 100 (about 1 place in 400).
+        Each row must have a history; its items are left out. `settings` are indices into `specs`, all if None. Up to eight
+        settings are ranked exactly; the lists of more are exact but for items that none of eight settings far apart has
+        among its best 100 (about 1 position in 400).
         """
         table = self.coefficients if settings is None else self.coefficients[list(settings)]
-        room = threading.local()  # each thread's large array, used again for its next batch
+        scratch = threading.local()  # each thread reuses its large array for its next batch
         if len(table) <= _ANCHORS:
-            decoders = [self._decoder(setting) for setting in table]
+            decoders = [self._combined_decoder(setting) for setting in table]
 
-            def ranked(rows: slice) -> tuple[slice, NDArray[np.int32]]:
-                scores = self._scores(table, decoders, self._start(histories.take_users(rows)), room)
-                return rows, self._items(np.stack([top_k(one.cpu().numpy().T, k)[0] for one in scores]))
+            def rank_batch(rows: slice) -> tuple[slice, NDArray[np.int32]]:
+                scores = self._scores(table, decoders, self._start_rows(histories.take_users(rows)), scratch)
+                return rows, self._original_items(
+                    np.stack([top_k(setting_scores.cpu().numpy().T, k)[0] for setting_scores in scores])
+                )
         else:
-            anchors = table[_far_apart(table, _ANCHORS)]
+            anchors = table[_spread_settings(table, _ANCHORS)]
             depth = min(max(_DEPTH, 2 * k), len(self.train.items))
 
-            def ranked(rows: slice) -> tuple[slice, NDArray[np.int32]]:
-                start = self._start(histories.take_users(rows))
-                features, scores = self._features(start, anchors, room)
-                found = _ranked(table, features, _shortlist(_without(scores, start), depth), k)
-                return rows, self._items(found)
+            def rank_batch(rows: slice) -> tuple[slice, NDArray[np.int32]]:
+                start = self._start_rows(histories.take_users(rows))
+                features, scores = self._features(start, anchors, scratch)
+                positions = _rank_shortlist(
+                    table, features, _shortlist(_exclude_histories(scores, start), depth), k
+                )
+                return rows, self._original_items(positions)
 
         n_users = histories.n_users
         batches = [slice(start, min(start + _BATCH, n_users)) for start in range(0, n_users, _BATCH)]
-        beside = self.operator.device == "cpu"
-        with closing(in_threads(ranked, batches) if beside else (ranked(rows) for rows in batches)) as made:
-            for rows, positions in made:
+        parallel = self.operator.device == "cpu"
+        with closing(
+            in_threads(rank_batch, batches) if parallel else (rank_batch(rows) for rows in batches)
+        ) as results:
+            for rows, positions in results:
                 yield rows, positions
                 progress(ProgressEvent("score all settings", rows.stop, n_users))
 
-    def _start(self, batch: Interactions) -> sparse.csr_array:
-        """The rows that the processes start from, their items in order."""
-        return columns_taken(
+    def _start_rows(self, batch: Interactions) -> sparse.csr_array:
+        """The rows that the processes start from, with their items in the fast order."""
+        return reorder_columns(
             start_rows(batch, self.train.item_degrees, self.specs[0].history), self.item_order
         )
 
-    def _items(self, places: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The items at some places; −1 stays."""
-        return np.where(places >= 0, self.item_order[places], -1)
+    def _original_items(self, positions: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The items at positions of the fast order; −1 stays."""
+        return np.where(positions >= 0, self.item_order[positions], -1)
 
-    def _decoder(self, setting: torch.Tensor) -> torch.Tensor:
-        """(n_items, rank): what a code of that setting is multiplied with; rank 0 without a low-pass filter."""
-        low = setting[self.powers :].view(len(self.ranks), len(self.decoders))
-        used = [end for end, part in zip(self.ranks, low, strict=True) if bool(part.any())]
-        made = torch.zeros((len(self.train.items), max(used, default=0)), device=setting.device)
-        for part, start, stop in zip(low.tolist(), (0, *self.ranks), self.ranks, strict=False):
-            if stop <= made.shape[1]:
-                for weight, decoder in zip(part, self.decoders, strict=True):
-                    made[:, start:stop].add_(decoder[:, start:stop], alpha=weight)
-        return made
+    def _combined_decoder(self, setting: torch.Tensor) -> torch.Tensor:
+        """The decoder of one setting, (n_items, rank): codes times it are low-pass terms; rank 0 without a filter."""
+        weights = setting[self.powers :].view(len(self.ranks), len(self.decoders))
+        own_ranks = [
+            rank for rank, own_weights in zip(self.ranks, weights, strict=True) if bool(own_weights.any())
+        ]
+        combined = torch.zeros((len(self.train.items), max(own_ranks, default=0)), device=setting.device)
+        for own_weights, start, stop in zip(weights.tolist(), (0, *self.ranks), self.ranks, strict=False):
+            if stop <= combined.shape[1]:
+                for factor, decoder in zip(own_weights, self.decoders, strict=True):
+                    combined[:, start:stop].add_(decoder[:, start:stop], alpha=factor)
+        return combined
 
-    def _powers(
-        self, start: sparse.csr_array, sizes: tuple[int, int], room: threading.local
+    def _code_and_vectors(
+        self, start: sparse.csr_array, sizes: tuple[int, int], scratch: threading.local
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The codes of some rows, (rank, rows), and room for vectors and scores, (size, n_items, rows) each.
+        """The codes of some rows, (rank, rows), and blocks for vectors and for scores, (size, n_items, rows) each.
 
-        The first `powers` vectors are filled: ``T_j(2P − 1)`` times the rows.
+        The first `powers` vectors are filled with ``T_j(2P − 1)`` times the rows; the others are uninitialised.
         """
         x = sparse_tensor(start, self.operator.device)
-        vectors, scores = _within(room, (sum(sizes), *x.shape[::-1]), x.device).split(list(sizes))
+        vectors, scores = _scratch_tensor(scratch, (sum(sizes), *x.shape[::-1]), x.device).split(list(sizes))
         vectors[0] = x.to_dense().T
         _chebyshev(self.operator, vectors[: self.powers])
         return (x @ self.right).T, vectors, scores
@@ -154,26 +163,33 @@ class SharedPass:
         table: torch.Tensor,
         decoders: Sequence[torch.Tensor],
         start: sparse.csr_array,
-        room: threading.local,
+        scratch: threading.local,
     ) -> torch.Tensor:
-        """(settings, n_items, rows): the scores of some rows under a few settings, −inf for what they have."""
-        code, vectors, scores = self._powers(start, (self.powers, len(table)), room)
+        """Scores of some rows under a few settings, (settings, n_items, rows), −inf for the items of the rows."""
+        code, vectors, scores = self._code_and_vectors(start, (self.powers, len(table)), scratch)
         torch.mm(table[:, : self.powers], vectors.flatten(1), out=scores.view(len(table), -1))
-        for one, decoder in zip(scores, decoders, strict=True):
-            one.addmm_(decoder, code[: decoder.shape[1]])
-        return _without(scores, start)
+        for setting_scores, decoder in zip(scores, decoders, strict=True):
+            setting_scores.addmm_(decoder, code[: decoder.shape[1]])
+        return _exclude_histories(scores, start)
 
     def _features(
-        self, start: sparse.csr_array, anchors: torch.Tensor, room: threading.local
+        self, start: sparse.csr_array, anchors: torch.Tensor, scratch: threading.local
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(features, n_items, rows): the shared vectors of some rows; (anchors, n_items, rows): their scores."""
+        """The shared vectors of some rows, (features, n_items, rows), and their scores under the anchors.
+
+        The scores are (anchors, n_items, rows). Features come in the order of the columns of `coefficients`: first the
+        polynomials of p, then for each range of singular vectors one feature for each decoder.
+        """
+        # Vectors and scores lie in one block of memory, so that a thread allocates once.
         sizes = self.coefficients.shape[1], len(anchors)
-        code, features, scores = self._powers(start, sizes, room)
-        code, place = code.contiguous(), self.powers
-        for begin, stop in zip((0, *self.ranks), self.ranks, strict=False):
+        code, features, scores = self._code_and_vectors(start, sizes, scratch)
+        # Ranges of singular vectors are rows of the code: contiguous, each is one dense block for the product.
+        code, feature = code.contiguous(), self.powers
+        for first, stop in zip((0, *self.ranks), self.ranks, strict=False):
             for decoder in self.decoders:
-                torch.mm(decoder[:, begin:stop], code[begin:stop], out=features[place])
-                place += 1
+                torch.mm(decoder[:, first:stop], code[first:stop], out=features[feature])
+                feature += 1
+        # A setting's scores are its coefficients times the features, for all items and rows in one product.
         torch.mm(anchors, features.flatten(1), out=scores.view(len(anchors), -1))
         return features, scores
 
@@ -185,9 +201,9 @@ def share(
     rng: RNG | None = None,
     run: Run = Run(),
 ) -> SharedPass:
-    """Prepare the shared vectors of `specs` on `train`: one decomposition at the largest rank.
+    """Prepare the shared vectors of `specs` on `train`, with one decomposition at the largest rank.
 
-    All settings must start from the same kind of row (`history`). Raises `SpecError` otherwise.
+    Raises `SpecError` unless all settings start from the same kind of row (`history`).
     """
     specs, device = tuple(specs), run.device
     SpecError.unless(
@@ -197,63 +213,71 @@ def share(
     train = train.binarized()
     normalized = normalize(train)
     users, items = ordering(normalized, device)
-    operator = Operator(columns_taken(sparse.csr_array(normalized[users]), items), device)
+    operator = Operator(reorder_columns(sparse.csr_array(normalized[users]), items), device)
     ranks = tuple(sorted({spec.low_pass.rank for spec in specs if spec.low_pass is not None}))
-    powers, low_powers = _sizes(specs)
-    n_items, rank = train.n_items, ranks[-1] if ranks else 0
-    decoders = torch.empty((low_powers if ranks else 0, n_items, rank), device=device)
-    right = torch.empty((n_items, rank), device=device)
+    n_p, n_q = _sizes(specs)
+    n_items, largest_rank = train.n_items, ranks[-1] if ranks else 0
+    decoders = torch.empty((n_q if ranks else 0, n_items, largest_rank), device=device)
+    right = torch.empty((n_items, largest_rank), device=device)
     if ranks:
-        vectors = truncated_svd(normalized, rank, rng=rng, device=device, progress=run.progress).right
+        vectors = truncated_svd(normalized, largest_rank, rng=rng, device=device, progress=run.progress).right
         right = dense((vectors * inverse_root(train.item_degrees)[:, None])[items], device)
         decoders[0] = dense(
             (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[items], device
         )
-        for start in range(0, rank, operator.block):
+        for start in range(0, largest_rank, operator.block):
             columns = slice(start, start + operator.block)
-            part = decoders[:, :, columns].contiguous()
-            _chebyshev(operator, part)
-            decoders[:, :, columns] = part
-    low = np.array([_series(spec, 1, low_powers) for spec in specs])
-    combinations = _combinations(low)
+            block = decoders[:, :, columns].contiguous()
+            _chebyshev(operator, block)
+            decoders[:, :, columns] = block
+    # Most q of a family differ little: a few orthonormal combinations of the polynomials stand for all of them.
+    q_series = np.array([_series(spec, 1, n_q) for spec in specs])
+    combinations = _combinations(q_series)
     if ranks:
         decoders = torch.tensordot(dense(combinations.astype(np.float32), device), decoders, dims=1)
-    rows = []
-    for spec, weights in zip(specs, low @ combinations.T, strict=True):
+    coefficients = []
+    for spec, q_weights in zip(specs, q_series @ combinations.T, strict=True):
         own_rank = spec.low_pass.rank if spec.low_pass else 0
-        parts = [np.where(end <= own_rank, weights, 0.0) for end in ranks]
-        rows.append(np.concatenate([_series(spec, 0, powers), *parts]))
-    table = dense(np.array(rows, dtype=np.float32), device)
-    return SharedPass(specs, train, items, operator, right, decoders, ranks, table, powers)
+        # A filter of rank r passes the ranges up to r, each with the same weights, and none beyond.
+        by_range = [np.where(rank <= own_rank, q_weights, 0.0) for rank in ranks]
+        coefficients.append(np.concatenate([_series(spec, 0, n_p), *by_range]))
+    coefficient_table = dense(np.array(coefficients, dtype=np.float32), device)
+    return SharedPass(specs, train, items, operator, right, decoders, ranks, coefficient_table, n_p)
 
 
 def _shortlist(scores: torch.Tensor, depth: int) -> torch.Tensor:
-    """(rows, anchors × depth) places of items, by the scores (anchors, n_items, rows); −1 marks a repeat or a missing item."""
-    found = np.sort(np.concatenate([top_k(one.cpu().numpy().T, depth)[0] for one in scores], axis=1), axis=1)
-    found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
-    return torch.from_numpy(np.sort(found, axis=1)).long().to(scores.device)
+    """Return the best items under any anchor, (rows, anchors × depth), from scores (anchors, n_items, rows).
+
+    −1 stands for a repeated or a missing item; sorting the items brings repeats together.
+    """
+    items = np.sort(
+        np.concatenate([top_k(anchor_scores.cpu().numpy().T, depth)[0] for anchor_scores in scores], axis=1),
+        axis=1,
+    )
+    items[:, 1:][items[:, 1:] == items[:, :-1]] = -1
+    return torch.from_numpy(np.sort(items, axis=1)).long().to(scores.device)
 
 
-def _within(room: threading.local, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """An array of that shape, in the memory of the thread's last one where that is large enough."""
-    size, held = math.prod(shape), getattr(room, "held", None)
-    if held is None or len(held) < size:
-        held = room.held = torch.empty(size, device=device)
-    return cast("torch.Tensor", held[:size].view(shape))
+def _scratch_tensor(scratch: threading.local, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Return an uninitialised tensor of that shape, in the memory of the thread's last one if that is large enough."""
+    size, memory = math.prod(shape), getattr(scratch, "memory", None)
+    if memory is None or len(memory) < size:
+        memory = scratch.memory = torch.empty(size, device=device)
+    return cast("torch.Tensor", memory[:size].view(shape))
 
 
-def _without(scores: torch.Tensor, start: sparse.csr_array) -> torch.Tensor:
-    """Scores (settings, n_items, rows) with −inf, in place, for the items of the histories."""
+def _exclude_histories(scores: torch.Tensor, start: sparse.csr_array) -> torch.Tensor:
+    """Set scores (settings, n_items, rows) of the items of the histories to −inf, in place, and return them."""
     users = np.repeat(np.arange(start.shape[0]), np.diff(start.indptr))
     items, rows = (torch.from_numpy(part).long() for part in (start.indices, users))
     scores[:, items, rows] = -torch.inf
     return scores
 
 
-def _ranked(
+def _rank_shortlist(
     table: torch.Tensor, features: torch.Tensor, shortlist: torch.Tensor, k: int
 ) -> NDArray[np.int32]:
-    """(settings, rows, k) the best positions of the shortlist under each setting of the table."""
+    """Return the best items of the shortlist under each setting of the table, (settings, rows, k)."""
     rows = torch.arange(len(shortlist), device=features.device)[:, None]
     scores = torch.tensordot(table, features[:, shortlist.clamp_min(0), rows], dims=1)
     scores.masked_fill_(shortlist < 0, -torch.inf)
@@ -263,7 +287,10 @@ def _ranked(
 
 
 def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
-    """Fill ``vectors[j] = T_j(2P − 1)·vectors[0]`` for j ≥ 1 in place, vectors being (powers, n_items, columns)."""
+    """Fill ``vectors[j] = T_j(2P − 1)·vectors[0]`` for j ≥ 1 in place; `vectors` is (powers, n_items, columns).
+
+    By ``T_1(y) = y`` and ``T_j(y) = 2y·T_{j−1}(y) − T_{j−2}(y)`` with ``y = 2P − 1``.
+    """
     for j in range(1, len(vectors)):
         half = operator.forward @ vectors[j - 1]
         if j == 1:
@@ -273,52 +300,55 @@ def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
         torch.addmm(vectors[j], operator.backward, half, beta=-1, alpha=2 if j == 1 else 4, out=vectors[j])
 
 
-def _sizes(specs: Sequence[BSPM], most: int = 32) -> tuple[int, int]:
-    """How many Chebyshev polynomials stand for p, and for q, so that all settings are met to 3e-5 of their largest value."""
+def _sizes(specs: Sequence[BSPM], largest: int = 32) -> tuple[int, int]:
+    """Return the numbers of Chebyshev polynomials for p and for q with which each setting errs by 3e-5 of its largest value.
+
+    More than `largest` are never taken, which bounds memory; a setting of a higher degree may then err by more.
+    """
     sizes = []
     grid = 0.5 * (1 - np.cos(np.pi * np.linspace(0, 1, 401)))
-    for which in (0, 1):
-        needed = 1
+    for part in (0, 1):
+        size = 1
         for spec in specs:
-            exact = response(spec, grid)[which]
+            exact = response(spec, grid)[part]
             tolerance = _FIT_ERROR * float(np.abs(exact).max())
-            for size in range(needed, min(most, degree(spec) + 1) + 1):
-                needed = size
+            for candidate in range(size, min(largest, degree(spec) + 1) + 1):
+                size = candidate
                 if (
-                    np.abs(chebyshev.chebval(2 * grid - 1, _series(spec, which, size)) - exact).max()
+                    np.abs(chebyshev.chebval(2 * grid - 1, _series(spec, part, candidate)) - exact).max()
                     <= tolerance
                 ):
                     break
-        sizes.append(needed)
+        sizes.append(size)
     return sizes[0], sizes[1]
 
 
-def _series(spec: BSPM, which: int, size: int) -> NDArray[np.float64]:
-    """The Chebyshev coefficients on [0, 1] of p (0) or q (1) of a setting."""
+def _series(spec: BSPM, part: int, size: int) -> NDArray[np.float64]:
+    """Return the Chebyshev coefficients on [0, 1] of p (`part` 0) or q (`part` 1) of a setting."""
     points = np.cos(np.pi * (np.arange(size) + 0.5) / size)
-    return np.asarray(chebyshev.chebfit(points, response(spec, (points + 1) / 2)[which], size - 1))
+    return np.asarray(chebyshev.chebfit(points, response(spec, (points + 1) / 2)[part], size - 1))
 
 
 def _combinations(series: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(combinations, powers): orthonormal rows of which every series (settings, powers) is made, to 3e-5 of its size."""
+    """Return orthonormal rows, (combinations, powers), from which each series, (settings, powers), is combined to 3e-5."""
     scaled = series / np.maximum(np.abs(series).sum(axis=1, keepdims=True), 1e-30)
     rows: NDArray[np.float64] = np.linalg.svd(scaled, full_matrices=False)[2]
     for size in range(1, len(rows)):
-        kept = rows[:size]
-        if np.abs(scaled - scaled @ kept.T @ kept).sum(axis=1).max() <= _FIT_ERROR:
-            return kept
+        leading = rows[:size]
+        if np.abs(scaled - scaled @ leading.T @ leading).sum(axis=1).max() <= _FIT_ERROR:
+            return leading
     return rows
 
 
-def _far_apart(points: torch.Tensor, n: int) -> list[int]:
-    """The positions of up to n settings, each as far as can be from those before it.
+def _spread_settings(points: torch.Tensor, number: int) -> list[int]:
+    """Return the indices of up to `number` settings, each as far as possible from those before it.
 
     A setting and its multiples rank alike, so only directions count.
     """
     points = points / points.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    chosen = [int((points - points.mean(dim=0)).norm(dim=1).argmin())]
-    distance = (points - points[chosen[0]]).norm(dim=1)
-    while len(chosen) < n and float(distance.max()) > 0:
-        chosen.append(int(distance.argmax()))
-        distance = torch.minimum(distance, (points - points[chosen[-1]]).norm(dim=1))
-    return chosen
+    settings = [int((points - points.mean(dim=0)).norm(dim=1).argmin())]
+    distance = (points - points[settings[0]]).norm(dim=1)
+    while len(settings) < number and float(distance.max()) > 0:
+        settings.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (points - points[settings[-1]]).norm(dim=1))
+    return settings

@@ -140,7 +140,7 @@ class _Filter:
     """``f(A Aᵀ)`` with f the Chebyshev polynomial T₂ moved onto ``[0, edge]``, which magnifies what lies above the edge.
 
     The eigenvectors stay the same, so the Krylov space of f holds those of the largest eigenvalues, with fewer vectors
-    to keep orthogonal: 1,440 instead of 2,432 for rank 448 on Gowalla. A higher degree is too much for float32: f(1)
+    to keep orthogonal: 1,440 instead of 2,432 at rank 448 (docs/explanation/bspm.md). A higher degree is too much for float32: f(1)
     would drown f near the edge.
     """
 
@@ -215,7 +215,7 @@ def _lanczos(
     """
     n = operator.matrix.shape[0]
     generator, device = torch_generator(random), operator.device
-    # With the filter about 3.2 times the rank is enough (Gowalla); the arrays grow if it is not.
+    # With the filter about 3.2 times the rank is enough (see `_Filter`); the arrays grow if it is not.
     capacity = min(n, 4 * rank + 4 * block)
     # Each vector is a row: products with all of them then read memory in order.
     basis = torch.empty((capacity, n), device=device)

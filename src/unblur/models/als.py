@@ -37,16 +37,16 @@ class ALS(RecommenderSpec["LeastSquares"]):
     rank: PositiveInt = 64
     """Width of the vectors: f."""
     alpha: NonNegativeFloat = 10.0
-    """How much more a taken item counts than one that was not: α."""
+    """The weight of a taken item above that of one that was not: α."""
     ridge: PositiveFloat = 1.0
     """The penalty on the vectors: λ."""
     iterations: PositiveInt = 15
-    """How often users and items are solved for in turn."""
+    """The number of times that users and items are solved for in turn."""
     exact: bool = False
     """Solve each train system exactly, rather than by three steps of conjugate gradients from the last solution."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             rank=(32, 64, 128, 256),
             alpha=(0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0),
@@ -59,7 +59,7 @@ class ALS(RecommenderSpec["LeastSquares"]):
         """Train on the CPU. Raises `CapabilityError` without `implicit`, `DataError` without interactions."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its own imports
+                warnings.simplefilter("ignore")  # about the library's own imports
                 from implicit.cpu.als import AlternatingLeastSquares
         except ImportError as problem:
             raise CapabilityError(
@@ -72,7 +72,9 @@ class ALS(RecommenderSpec["LeastSquares"]):
         confidence = sparse.csr_matrix(train.binarized().matrix * np.float32(1 + self.alpha))
         run.progress(ProgressEvent("alternate least squares", 0, self.iterations))
         with warnings.catch_warnings(), blas_at_rest():
-            warnings.simplefilter("ignore", RuntimeWarning)  # on threads of BLAS, which are limited here
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # it asks to limit the threads of BLAS, as done here
             model = AlternatingLeastSquares(
                 factors=self.rank,
                 regularization=self.ridge,
@@ -100,20 +102,20 @@ class LeastSquares(Recommender["ALS"]):
     """The items' vectors y."""
 
     @cached_property
-    def _wide(self) -> NDArray[np.float64]:
+    def _factors64(self) -> NDArray[np.float64]:
         return self.factors.astype(np.float64)
 
     @cached_property
     def _gram(self) -> NDArray[np.float64]:
-        return self._wide.T @ self._wide + self.spec.ridge * np.eye(self.spec.rank)
+        return self._factors64.T @ self._factors64 + self.spec.ridge * np.eye(self.spec.rank)
 
     def users(self, rows: sparse.csr_array) -> NDArray[np.float64]:
-        """The vectors (n_rows, rank) of 0/1 rows: ``(YᵀY + α·Y_xᵀY_x + λI)⁻¹ (1 + α)·Y_xᵀ1`` (equation 4)."""
+        """Return the vectors (n_rows, rank) of 0/1 rows: ``(YᵀY + α·Y_xᵀY_x + λI)⁻¹ (1 + α)·Y_xᵀ1`` (equation 4)."""
         alpha, vectors = self.spec.alpha, np.empty((rows.shape[0], self.spec.rank))
-        for place, (start, stop) in enumerate(zip(rows.indptr[:-1], rows.indptr[1:], strict=True)):
-            own = self._wide[rows.indices[start:stop]]
-            vectors[place] = np.linalg.solve(
-                self._gram + alpha * (own.T @ own), (1 + alpha) * own.sum(axis=0)
+        for row, (start, stop) in enumerate(zip(rows.indptr[:-1], rows.indptr[1:], strict=True)):
+            item_vectors = self._factors64[rows.indices[start:stop]]
+            vectors[row] = np.linalg.solve(
+                self._gram + alpha * (item_vectors.T @ item_vectors), (1 + alpha) * item_vectors.sum(axis=0)
             )
         return vectors
 

@@ -29,7 +29,7 @@ class Popularity(RecommenderSpec["MostPopular"]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MostPopular(Recommender):
-    """Scores are train degrees over the largest one; the history only says what to leave out."""
+    """Scores are train degrees over the largest one; the history says only which items to leave out."""
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         return np.repeat(self.popularity[None, :], histories.n_users, axis=0)

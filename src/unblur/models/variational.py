@@ -1,7 +1,6 @@
-"""The leaves that variational autoencoders of rows share: codes, their divergence, and likelihoods.
+"""The parts that variational autoencoders of rows share: codes, their divergence, and likelihoods.
 
-Their networks differ, and so do the bits of two ways to the same likelihood; both are kept, since published figures
-rest on them.
+Two functions compute the same likelihood and differ in the last bits; both are kept, since published figures rest on them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from unblur.training.rows import RowBatch
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """Where rows lie in the latent."""
+    """The distributions of rows in the latent space."""
 
     mean: Tensor
     """μ, (n, latent)."""
@@ -26,7 +25,7 @@ class Encoding:
     """log σ², (n, latent)."""
 
     def drawn(self, generator: torch.Generator) -> Tensor:
-        """μ + σ·ε, (n, latent) (Kingma and Welling, ICLR 2014, section 2.4)."""
+        """Draw μ + σ·ε, (n, latent) (Kingma and Welling, ICLR 2014, section 2.4)."""
         noise = torch.empty_like(self.mean).normal_(generator=generator)
         return self.mean + torch.exp(self.log_variance / 2) * noise
 
@@ -42,29 +41,31 @@ def negative_log_likelihood(logits: Tensor, batch: RowBatch) -> Tensor:
 
 
 def negative_log_likelihoods(logits: Tensor, batch: RowBatch) -> Tensor:
-    """The same of each row, (n,) float32, with one buffer of the logits' size in place of autograd's three."""
-    places = batch.owners * batch.n_columns + batch.columns
-    losses: Tensor = _Multinomial.apply(logits, places, batch.owners, batch.weights)  # type: ignore[no-untyped-call]
+    """−Σ_i x_i·log softmax(logits)_i of each row, (n,) float32, with one buffer of the logits' size, not autograd's three."""
+    flat_indices = batch.owners * batch.n_columns + batch.columns
+    losses: Tensor = _Multinomial.apply(logits, flat_indices, batch.owners, batch.weights)  # type: ignore[no-untyped-call]
     return losses
 
 
 class _Multinomial(torch.autograd.Function):
-    """Keeps the log-softmax, which becomes the gradient."""
+    """The likelihood, with a gradient computed from the saved log-softmax."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, logits: Tensor, places: Tensor, owners: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, logits: Tensor, flat_indices: Tensor, owners: Tensor, weights: Tensor
+    ) -> Tensor:
         logs = torch.log_softmax(logits.float(), 1)
         totals = torch.zeros(len(logs), device=logs.device).index_add(0, owners, weights)
-        ctx.save_for_backward(logs, totals, places, owners, weights)
+        ctx.save_for_backward(logs, totals, flat_indices, owners, weights)
         ctx.kind = logits.dtype  # type: ignore[attr-defined]
-        picked = logs.view(-1)[places] * weights
-        return torch.zeros(len(logs), device=logs.device).index_add(0, owners, picked).neg()
+        weighted_logs = logs.view(-1)[flat_indices] * weights
+        return torch.zeros(len(logs), device=logs.device).index_add(0, owners, weighted_logs).neg()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        logs, totals, places, owners, weights = ctx.saved_tensors
-        (each,) = gradients
-        by_logits = logs.exp().mul_((totals * each)[:, None])
-        by_logits.view(-1)[places] -= weights * each[owners]
-        return by_logits.to(ctx.kind), None, None, None
+    def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
+        logs, totals, flat_indices, owners, weights = ctx.saved_tensors
+        (row_gradients,) = output_gradients
+        logit_gradients = logs.exp().mul_((totals * row_gradients)[:, None])
+        logit_gradients.view(-1)[flat_indices] -= weights * row_gradients[owners]
+        return logit_gradients.to(ctx.kind), None, None, None

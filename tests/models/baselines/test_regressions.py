@@ -10,7 +10,7 @@ from sklearn.linear_model import ElasticNet, Ridge
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
 from unblur.models.linear import ease as regressions
-from unblur.models.linear.ease import EASE, SLIM, SparseEASE, gathered, local_grams
+from unblur.models.linear.ease import EASE, SLIM, SparseEASE, gather_grams, local_grams
 from unblur.models.linear.neighbours import ItemKNN, transposed
 from unblur.progress import silent
 
@@ -92,7 +92,7 @@ def test_a_larger_l1_gives_fewer_weights() -> None:
 def test_local_grams_are_parts_of_the_whole(groups: int, size: int, seed: int) -> None:
     members = np.random.default_rng(seed).integers(-1, X.shape[1], (groups, size))
     made = local_grams(transposed(DATA.matrix), members)
-    assert np.array_equal(made, gathered(X.T @ X, members))
+    assert np.array_equal(made, gather_grams(X.T @ X, members))
     for group, own in enumerate(members):
         real = own >= 0
         picked = X[:, own[real]]

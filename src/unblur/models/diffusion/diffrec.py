@@ -111,7 +111,7 @@ class DiffRec(DiffusionSpec["DiffRecRecommender"]):
     learner: ClassVar[str] = "unblur.models.diffusion.diffrec:DiffRecLearner"
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return published((300,), (1000,), (200, 600))
 
 
@@ -256,7 +256,7 @@ class LatentDiffRec(DiffusionSpec["LatentDiffRecRecommender"]):
     """For the denoiser: `lr2`, `wd2`; the autoencoder has its own."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return (
             *published((300,), (1000,)),
             *choices(

@@ -34,7 +34,7 @@ class Statistics:
 
     n_users: int
     degrees: NDArray[np.int64]
-    """(n_items,) how many users have each item."""
+    """(n_items,) the number of users of each item."""
     gram: NDArray[np.float32]
     """(n_items, n_items) XᵀX, in Fortran order."""
 
@@ -51,11 +51,11 @@ class Statistics:
         return cls(n_users, np.diff(by_item.indptr).astype(np.int64), gram)
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Those of the users of both. Raises `DataError` for other items."""
+        """The statistics of the users of both. Raises `DataError` for other items."""
         return self._with(other, 1)
 
     def __sub__(self, other: Statistics) -> Statistics:
-        """Those without some users. Raises `DataError` for other items."""
+        """The statistics without the users of `other`. Raises `DataError` for other items."""
         return self._with(other, -1)
 
     def _with(self, other: Statistics, sign: int) -> Statistics:
@@ -84,7 +84,7 @@ class EASE(ItemWeightsSpec):
     """The ridge λ on the item-item weights."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             ridge=(50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0, 3000.0, 5000.0, 10000.0)
         )
@@ -95,25 +95,27 @@ class EASE(ItemWeightsSpec):
         return self.solve(Statistics.of(rows), progress)
 
     def solve(self, statistics: Statistics, progress: Progress = silent) -> NDArray[np.float32]:
-        """The weights (n_items, n_items) by equation 8; `statistics.gram` is written over.
+        """Return the weights (n_items, n_items) by equation 8; `statistics.gram` is overwritten.
 
-        Raises `DataError` where XᵀX + λI is not positive definite.
+        Raises `DataError` if XᵀX + λI is not positive definite.
         """
         import torch
 
         gram = statistics.gram
         gram[np.diag_indices_from(gram)] += self.ridge
         progress(ProgressEvent("factorize", 1, 3))
-        inverse = torch.from_numpy(gram)  # both steps write over it: there is no room for a second one
-        info = torch.empty((), dtype=torch.int32)
-        torch.linalg.cholesky_ex(inverse, out=(inverse, info))
+        # The Cholesky factor and then the inverse overwrite the Gram matrix: a large catalogue has no memory for a second.
+        inverse = torch.from_numpy(gram)
+        failed_minor = torch.empty((), dtype=torch.int32)
+        torch.linalg.cholesky_ex(inverse, out=(inverse, failed_minor))
         DataError.unless(
-            int(info) == 0,
+            int(failed_minor) == 0,
             f"XᵀX + ridge·I must be positive definite; it is not for ridge = {self.ridge}. Raise `ridge`.",
         )
         progress(ProgressEvent("invert", 2, 3))
         torch.cholesky_inverse(inverse, out=inverse)
         weights = gram.T  # symmetric: the same matrix, but in C order, as scoring needs it
+        # B = I − P·diag(1/diag P): off the diagonal each column is divided by minus its diagonal entry.
         weights /= -np.diag(weights)[:, None].copy().T
         np.fill_diagonal(weights, 0.0)
         progress(ProgressEvent("invert", 3, 3))
@@ -128,47 +130,51 @@ WHOLE_UP_TO = 4096
 Solve: TypeAlias = Callable[
     [NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]
 ]
-"""From Gram matrices (n, k, k), products with the targets (n, k), and which of k are real, to weights (n, k)."""
+"""From Gram matrices (n, k, k), products with the targets (n, k), and a mask of the neighbours (n, k), to weights (n, k)."""
 
 
 def item_regressions(
     rows: sparse.csr_array, neighbours: int, solve: Solve, progress: Progress
 ) -> sparse.csr_array:
-    """Weights (n_items, n_items), column j those that `solve` finds for item j on its closest items by cosine.
+    """Return weights (n_items, n_items): column j is the solution of `solve` for item j on its closest items by cosine.
 
-    All items of a block are solved together; with many items no items × items matrix exists.
+    All items of a block are solved together; with many items no dense items × items matrix is in memory.
     """
     columns, norms = transposed(rows), column_norms(rows)
-    close = strongest(columns, rows, neighbours, weigh=cosine(norms, norms), progress=progress)
-    whole = (columns @ rows).toarray().astype(np.float64) if rows.shape[1] <= WHOLE_UP_TO else None
-    counts = np.diff(close.indptr)
-    data = np.zeros(close.nnz)
+    nearest = strongest(columns, rows, neighbours, weigh=cosine(norms, norms), progress=progress)
+    whole_gram = (columns @ rows).toarray().astype(np.float64) if rows.shape[1] <= WHOLE_UP_TO else None
+    counts = np.diff(nearest.indptr)
+    data = np.zeros(nearest.nnz)
     n_items = rows.shape[1]
-    numbers = (
-        int(counts.max(initial=1)) + 1
-    ) ** 2  # of an item: its Gram matrix, or a column where that is longer
-    step = max(1, BLOCK_NUMBERS // (numbers if whole is not None else max(numbers, rows.shape[0])))
+    # Memory for each item: its Gram matrix or, if that is computed from its sparse columns, one of these if longer.
+    numbers_each = (int(counts.max(initial=1)) + 1) ** 2
+    step = max(
+        1, BLOCK_NUMBERS // (numbers_each if whole_gram is not None else max(numbers_each, rows.shape[0]))
+    )
     for start in range(0, n_items, step):
         progress(ProgressEvent("regress items", start, n_items))
         stop = min(start + step, n_items)
-        entries = slice(close.indptr[start], close.indptr[stop])
+        # Each item's neighbours, padded with −1, and the item itself last: one Gram matrix then holds both sides.
+        entries = slice(nearest.indptr[start], nearest.indptr[stop])
         members = np.full((stop - start, int(counts[start:stop].max(initial=0)) + 1), -1, dtype=np.int64)
-        real = np.arange(members.shape[1] - 1) < counts[start:stop, None]
-        members[:, :-1][real] = close.indices[entries]
+        is_neighbour = np.arange(members.shape[1] - 1) < counts[start:stop, None]
+        members[:, :-1][is_neighbour] = nearest.indices[entries]
         members[:, -1] = np.arange(start, stop)
-        grams = local_grams(columns, members) if whole is None else gathered(whole, members)
-        data[entries] = solve(grams[:, :-1, :-1], grams[:, :-1, -1], real)[real]
+        grams = local_grams(columns, members) if whole_gram is None else gather_grams(whole_gram, members)
+        data[entries] = solve(grams[:, :-1, :-1], grams[:, :-1, -1], is_neighbour)[is_neighbour]
     progress(ProgressEvent("regress items", n_items, n_items))
-    made = transposed(sparse.csr_array((data.astype(np.float32), close.indices, close.indptr), close.shape))
-    made.eliminate_zeros()
-    return made
+    weights = transposed(
+        sparse.csr_array((data.astype(np.float32), nearest.indices, nearest.indptr), nearest.shape)
+    )
+    weights.eliminate_zeros()
+    return weights
 
 
 def local_grams(columns: sparse.csr_array, members: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The products of all pairs of columns within each group, (n_groups, size, size); `members` of −1 give zeros.
+    """Return the products of all pairs of columns within each group, (n_groups, size, size); −1 in `members` gives zeros.
 
-    `columns` is the transposed matrix, one row a column. Groups are laid side by side, as blocks of one sparse
-    matrix whose product with its transpose is block diagonal.
+    `columns` is the transposed matrix, with the columns as rows. Groups become blocks of one sparse matrix, each with
+    column indices of its own, so that its product with its transpose is block diagonal: one sparse product for all.
     """
     groups, size = members.shape
     flat = members.ravel()
@@ -176,22 +182,22 @@ def local_grams(columns: sparse.csr_array, members: NDArray[np.int64]) -> NDArra
     indptr = np.concatenate(([0], np.cumsum(lengths)))
     entries = np.repeat(columns.indptr[flat].astype(np.int64) - indptr[:-1], lengths) + np.arange(indptr[-1])
     group = np.repeat(np.arange(groups * size) // size, lengths)
-    places = group * columns.shape[1] + columns.indices[entries]
+    block_columns = group * columns.shape[1] + columns.indices[entries]
     wide = sparse.csr_array(
-        (columns.data[entries].astype(np.float64), places, indptr),
+        (columns.data[entries].astype(np.float64), block_columns, indptr),
         shape=(groups * size, groups * columns.shape[1]),
     )
     product = sparse.coo_array(wide @ wide.T)
-    made = np.zeros((groups * size, size))
-    made[product.coords[0], product.coords[1] % size] = product.data
-    return made.reshape(groups, size, size)
+    products = np.zeros((groups * size, size))
+    products[product.coords[0], product.coords[1] % size] = product.data
+    return products.reshape(groups, size, size)
 
 
-def gathered(whole: NDArray[np.float64], members: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The same from the products of all pairs."""
-    real = members >= 0
-    products = whole[members[:, :, None], members[:, None, :]]
-    return np.where(real[:, :, None] & real[:, None, :], products, 0.0)
+def gather_grams(whole_gram: NDArray[np.float64], members: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the same, from the Gram matrix of all columns."""
+    present = members >= 0
+    products = whole_gram[members[:, :, None], members[:, None, :]]
+    return np.where(present[:, :, None] & present[:, None, :], products, 0.0)
 
 
 @spec
@@ -209,16 +215,16 @@ class SLIM(ItemWeightsSpec):
     l2: PositiveFloat = 100.0
     """The penalty on their squares: β."""
     neighbours: PositiveInt = 100
-    """How many items each item is predicted from, at most."""
+    """The most items that each item is predicted from."""
     nonnegative: bool = True
-    """Whether weights must not be below 0."""
+    """Constrain weights to be at least 0."""
     sweeps: PositiveInt = 100
     """The most passes over the coordinates."""
     tolerance: PositiveFloat = 1e-5
     """Passes end when no weight of a block changes by more than this."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             l1=(0.1, 0.5, 1.0, 2.0, 5.0),
             l2=(10.0, 50.0, 100.0, 200.0, 500.0, 1000.0),
@@ -227,41 +233,56 @@ class SLIM(ItemWeightsSpec):
 
     def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
         """Solve n_items elastic nets of `neighbours` variables, in blocks."""
-        return item_regressions(rows, self.neighbours, self._descended, progress)
+        return item_regressions(rows, self.neighbours, self._coordinate_descent, progress)
 
-    def _descended(
+    def _coordinate_descent(
         self, grams: NDArray[np.float64], targets: NDArray[np.float64], real: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        """The minima (n, k) of n elastic nets at once; coordinates that are not `real` stay 0.
+        """Return the minima (n, k) of n elastic nets, solved at once; coordinates that are not `real` stay 0.
 
-        Problems whose weights have settled are put aside, so that the slow ones alone go on.
+        A coordinate's minimum is ``S(ρ, λ) / (x_iᵀx_i + β)``, with ρ the product of its column and the residual without
+        it, and S the soft threshold (Friedman et al., equation 5). Problems that have converged are removed.
         """
+        # Gram rows of one coordinate in all problems are read together: contiguous, that is one pass.
         by_coordinate = np.ascontiguousarray(grams.transpose(1, 0, 2))
-        solved, left = np.zeros_like(targets), targets.copy()  # left: X_Dᵀ(x_j − X_D w)
+        # X_Dᵀ(x_j − X_D w), kept up to date instead of the longer residual itself ("covariance updates").
+        solution, residual_products = np.zeros_like(targets), targets.copy()
         curvature = np.diagonal(grams, axis1=1, axis2=2) + self.l2
-        going = np.arange(len(targets))
-        weights = solved.copy()
+        active = np.arange(len(targets))
+        weights = solution.copy()
         for _ in range(self.sweeps):
-            moved = np.zeros(len(going))
-            for place in range(targets.shape[1]):
-                old = weights[:, place]
-                pull = left[:, place] + (curvature[:, place] - self.l2) * old
-                size = np.maximum(np.abs(pull) - self.l1, 0.0)
-                new = np.where(pull > 0, size, 0.0 if self.nonnegative else -size) / curvature[:, place]
-                step = np.where(real[:, place], new - old, 0.0)
-                np.maximum(moved, np.abs(step), out=moved)
+            largest_step = np.zeros(len(active))
+            for coordinate in range(targets.shape[1]):
+                before = weights[:, coordinate]
+                correlation = residual_products[:, coordinate] + (curvature[:, coordinate] - self.l2) * before
+                shrunk = np.maximum(np.abs(correlation) - self.l1, 0.0)
+                after = (
+                    np.where(correlation > 0, shrunk, 0.0 if self.nonnegative else -shrunk)
+                    / curvature[:, coordinate]
+                )
+                step = np.where(real[:, coordinate], after - before, 0.0)
+                np.maximum(largest_step, np.abs(step), out=largest_step)
                 changed = np.flatnonzero(step)
                 if len(changed):
-                    left[changed] -= step[changed, None] * by_coordinate[place, changed]
-                    weights[changed, place] += step[changed]
-            solved[going] = weights
-            still = moved > self.tolerance
-            if not still.any():
+                    residual_products[changed] -= step[changed, None] * by_coordinate[coordinate, changed]
+                    weights[changed, coordinate] += step[changed]
+            solution[active] = weights
+            unsettled = largest_step > self.tolerance
+            if not unsettled.any():
                 break
-            if still.mean() < 0.7:
-                going, weights, left = going[still], weights[still], left[still]
-                curvature, real, by_coordinate = curvature[still], real[still], by_coordinate[:, still]
-        return solved
+            # Removing problems copies the rest, so it waits until 30 % have converged; this changes the time alone.
+            if unsettled.mean() < 0.7:
+                active, weights, residual_products = (
+                    active[unsettled],
+                    weights[unsettled],
+                    residual_products[unsettled],
+                )
+                curvature, real, by_coordinate = (
+                    curvature[unsettled],
+                    real[unsettled],
+                    by_coordinate[:, unsettled],
+                )
+        return solution
 
 
 @spec
@@ -278,10 +299,10 @@ class SparseEASE(ItemWeightsSpec):
     ridge: PositiveFloat = 200.0
     """The ridge λ on the item-item weights."""
     neighbours: PositiveInt = 100
-    """How many items each item is predicted from: |D|."""
+    """The number of items that each item is predicted from: |D|."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(ridge=(10.0, 30.0, 100.0, 200.0, 500.0, 1000.0, 2000.0), neighbours=(50, 100, 200))
 
     def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:

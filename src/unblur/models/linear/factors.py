@@ -1,4 +1,4 @@
-"""Linear models of low rank: PureSVD, and the truncated SVD that synthetic users are measured by."""
+"""Linear models of low rank: PureSVD, and the truncated SVD that measures the utility of synthetic users."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Factors(LinearRecommender):
 
     inward: NDArray[np.float32] = learned("items", "width")
     outward: NDArray[np.float32] | None = learned("items", "width", default=None)
-    """`None` where it is `inward` again."""
+    """`None` if it equals `inward`."""
 
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
-        """Scores (n_rows, n_items) of rows with any weights."""
+        """Return scores (n_rows, n_items) of rows with any weights."""
         inward, outward = self.tables()
         return products(np.asarray(rows.astype(np.float64) @ inward.astype(np.float64)), outward)
 
@@ -42,15 +42,15 @@ class Factors(LinearRecommender):
 
 
 def products(users: NDArray[np.float64], items: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Users' vectors (n_users, rank) times items' (n_items, rank): float32, computed in float64.
+    """Return the products of users' vectors (n_users, rank) and items' (n_items, rank): float32, computed in float64.
 
-    So the last bits of float32 do not depend on which rows are multiplied together.
+    In float64 the last bits of the result do not depend on which rows are multiplied together.
     """
     scores = np.empty((len(users), len(items)), dtype=np.float32)
-    wide = items.T.astype(np.float64)
+    transposed = items.T.astype(np.float64)
     for start in range(0, len(users), ROWS_TOGETHER):
         block = slice(start, start + ROWS_TOGETHER)
-        scores[block] = users[block] @ wide
+        scores[block] = users[block] @ transposed
     return scores
 
 
@@ -72,9 +72,9 @@ class PureSVD(LinearSpec[Factors]):
     kind: ClassVar[str] = "pure-svd"
     fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
     rank: PositiveInt = 64
-    """How many singular vectors: f. With fewer users or items than that, all there are."""
+    """The number of singular vectors: f. With fewer users or items than that, all of them."""
     scaling: float = 1.0
-    """How much of its norm a column keeps: d. 1 leaves the matrix as it is, 0 makes all columns unit vectors."""
+    """The power of its norm that a column keeps: d. 1 leaves the matrix as it is, 0 makes all columns unit vectors."""
 
     def __post_init__(self) -> None:
         SpecError.unless(
@@ -83,11 +83,11 @@ class PureSVD(LinearSpec[Factors]):
         )
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(rank=(16, 32, 64, 128, 256, 512), scaling=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
 
     def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> Factors:
-        """Decompose by ARPACK from a start vector that is always the same."""
+        """Decompose by ARPACK, from the same start vector every time."""
         progress(ProgressEvent("find singular vectors", 0, 1))
         scale = inverse(column_norms(rows), 1 - self.scaling)
         scaled = sparse.csr_array(
@@ -99,15 +99,18 @@ class PureSVD(LinearSpec[Factors]):
 
 
 def leading_right_vectors(matrix: sparse.csr_array, rank: int) -> NDArray[np.float32]:
-    """The right singular vectors (n_columns, at most `rank`), largest value first, without those of value 0."""
+    """Return the right singular vectors (n_columns, at most `rank`), largest value first, without those of value 0.
+
+    Signs are fixed: the largest component of each is positive.
+    """
     from scipy.sparse.linalg import svds
 
-    wide = matrix.astype(np.float64)
-    if min(wide.shape) <= max(DENSE_BELOW, rank + 1):
-        _, values, right = np.linalg.svd(wide.toarray(), full_matrices=False)
+    doubles = matrix.astype(np.float64)
+    if min(doubles.shape) <= max(DENSE_BELOW, rank + 1):
+        _, values, right = np.linalg.svd(doubles.toarray(), full_matrices=False)
     else:
-        start = np.random.default_rng(0).random(min(wide.shape))
-        _, values, right = svds(wide, k=rank, v0=start, solver="arpack")
+        start = np.random.default_rng(0).random(min(doubles.shape))
+        _, values, right = svds(doubles, k=rank, v0=start, solver="arpack")
     order = np.argsort(-values, kind="stable")[:rank]
     order = order[values[order] > NOTHING * max(1e-30, float(values.max(initial=0.0)))]
     largest = np.abs(right[order]).argmax(axis=1)
@@ -123,18 +126,18 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
     fitted: ClassVar[str] = "unblur.models.linear.factors:Projection"
     uses_weights: ClassVar[bool] = True
     rank: PositiveInt = 20
-    """How many singular vectors."""
+    """The number of singular vectors."""
     algorithm: Literal["arpack", "randomized"] = "arpack"
-    """``arpack`` is exact; ``randomized``, scikit-learn's default, depends on chance."""
+    """``arpack`` is exact; ``randomized``, scikit-learn's default, draws random directions."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(rank=(8, 16, 20, 32, 64, 128, 256))
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> Projection:
-        """Decompose the train matrix, weights included. Raises `SpecError` for a rank that it cannot have."""
+        """Decompose the train matrix, weights included. Raises `SpecError` for a rank too large for it."""
         from sklearn.decomposition import TruncatedSVD as Decomposition
 
         check_train(train)
@@ -144,10 +147,10 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
             f"saw {self.rank}. Lower it.",
         )
         seed = int(streams(rng, "start vector")["start vector"].integers(0, 2**31))
-        made = Decomposition(self.rank, algorithm=self.algorithm, random_state=seed).fit(
+        decomposition = Decomposition(self.rank, algorithm=self.algorithm, random_state=seed).fit(
             train.matrix.astype(np.float64)
         )
-        vectors = np.ascontiguousarray(made.components_.T, dtype=np.float32)
+        vectors = np.ascontiguousarray(decomposition.components_.T, dtype=np.float32)
         return Projection(self, train.items, train.item_degrees, device=run.device, vectors=vectors)
 
 

@@ -1,4 +1,4 @@
-"""Linear item models: specs that can be fitted to weighted rows, and the matrix of item weights that most result in."""
+"""Linear item models: specs that can be fitted to weighted rows, and the item-item weights that most of them learn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LinearRecommender(Recommender):
 
     @abstractmethod
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
-        """Scores (n_rows, n_items) of weighted rows, in a fresh array."""
+        """Return scores (n_rows, n_items) of weighted rows, in a fresh array."""
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         return self.score_rows(histories.binarized().matrix)
@@ -36,18 +36,18 @@ L_co = TypeVar("L_co", bound=LinearRecommender, covariant=True)
 
 
 class LinearSpec(RecommenderSpec[L_co]):
-    """Is fitted to the 0/1 rows of train, or to the same rows with other weights."""
+    """The spec of a model that is fitted to the 0/1 rows of train, or to the same rows with other weights."""
 
     @final
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> L_co:
-        """Fit to the 0/1 rows; there is no chance in it."""
+        """Fit to the 0/1 rows; `rng` is not used."""
         return self.fit_rows(train.binarized().matrix, train, run.progress)
 
     @abstractmethod
     def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> L_co:
-        """Fit to `rows`, those of `train` with other weights; `train` gives items and their counts."""
+        """Fit to `rows`, those of `train` with any weights; `train` gives items and their counts."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -58,22 +58,22 @@ class ItemWeights(LinearRecommender):
     """Row i holds what item i adds to the score of each item."""
 
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
-        """Scores (n_rows, n_items) of rows with any weights."""
+        """Return scores (n_rows, n_items) of rows with any weights."""
         scores = rows @ self.weights
         return np.asarray(scores.toarray() if sparse.issparse(scores) else scores, dtype=np.float32)
 
 
 class ItemWeightsSpec(LinearSpec[ItemWeights]):
-    """A spec that is fitted by finding the weights from item to item."""
+    """The spec of a model that consists of weights from item to item."""
 
     fitted: ClassVar[str] = "unblur.models.linear.item_weights:ItemWeights"
 
     @final
     def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
-        """The model of the weights that `item_weights` finds."""
+        """Return the model with the weights that `item_weights` learns."""
         weights = self.item_weights(rows, progress)
         return ItemWeights(self, train.items, train.item_degrees, weights=weights)
 
     @abstractmethod
     def item_weights(self, rows: sparse.csr_array, progress: Progress) -> WeightMatrix:
-        """The weights (n_items, n_items) for `rows`, (n_users, n_items) with any weights."""
+        """Learn the weights (n_items, n_items) from `rows`, (n_users, n_items) with any weights."""

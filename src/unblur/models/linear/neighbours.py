@@ -1,7 +1,7 @@
 """Nearest neighbours: of items (ItemKNN), along random walks (RP3beta) and of users (UserKNN).
 
-All three keep the strongest entries of a product of sparse matrices, which `strongest` finds in blocks, so that the
-product never exists whole.
+All three keep the strongest entries of a product of sparse matrices, which `strongest` computes in blocks, so that the
+whole product is never in memory.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def strongest(
     stage: str = "find neighbours",
     progress: Progress = silent,
 ) -> sparse.csr_array:
-    """The `k` strongest entries of each row of ``left @ right``, as `weigh` makes them; float32, columns sorted.
+    """Return the `k` strongest entries of each row of ``left @ right``; float32, columns sorted.
 
-    Only entries above 0 count; ties break by column.
+    `weigh` turns entries into strengths; only strengths above 0 count, and ties break by column.
     """
     parts, n_rows = [], left.shape[0]
     for rows in row_blocks(left, right):
@@ -63,7 +63,7 @@ def strongest(
 
 
 def top_per_row(matrix: sparse.csr_array, k: int, keep: NDArray[np.bool_] | None = None) -> sparse.csr_array:
-    """The `k` largest stored entries of each row among those to `keep`, ties by column; columns sorted.
+    """Return the `k` largest stored entries of each row among those to `keep`, ties by column; columns sorted.
 
     `matrix` must have sorted indices.
     """
@@ -74,11 +74,12 @@ def top_per_row(matrix: sparse.csr_array, k: int, keep: NDArray[np.bool_] | None
         rows, columns, values = rows[keep], columns[keep], values[keep]
     lengths = np.bincount(rows, minlength=n_rows)
     if lengths.max(initial=0) > k:
+        # Two stable sorts, by value and then by row: within a row the largest come first, equal ones by column.
         order = np.argsort(-values, kind="stable")
         order = order[np.argsort(rows[order], kind="stable")]
         starts = np.cumsum(lengths) - lengths
-        place = np.arange(len(rows)) - np.repeat(starts, lengths)
-        chosen = np.sort(order[place < k])
+        rank = np.arange(len(rows)) - np.repeat(starts, lengths)
+        chosen = np.sort(order[rank < k])
         rows, columns, values = rows[chosen], columns[chosen], values[chosen]
         lengths = np.minimum(lengths, k)
     indptr = np.concatenate(([0], np.cumsum(lengths)))
@@ -86,25 +87,25 @@ def top_per_row(matrix: sparse.csr_array, k: int, keep: NDArray[np.bool_] | None
 
 
 def row_blocks(left: sparse.csr_array, right: sparse.csr_array) -> Iterator[slice]:
-    """Runs of rows of `left` whose products with `right` fit into memory; at least one row each."""
+    """Yield runs of rows of `left` whose products with `right` fit into memory; at least one row each."""
     costs = np.concatenate(([0], np.cumsum(np.diff(right.indptr)[left.indices].astype(np.int64))))
-    upto, start, n_rows = costs[left.indptr], 0, left.shape[0]
+    cumulative, start, n_rows = costs[left.indptr], 0, left.shape[0]
     while start < n_rows:
-        stop = int(np.searchsorted(upto, upto[start] + BLOCK_PRODUCTS, side="right")) - 1
+        stop = int(np.searchsorted(cumulative, cumulative[start] + BLOCK_PRODUCTS, side="right")) - 1
         stop = min(max(stop, start + 1), n_rows)
         yield slice(start, stop)
         start = stop
 
 
 def transposed(matrix: sparse.csr_array) -> sparse.csr_array:
-    """The transpose, in CSR with sorted indices."""
-    made = sparse.csr_array(matrix.T.tocsr())
-    made.sort_indices()
-    return made
+    """Return the transpose, in CSR with sorted indices."""
+    transpose = sparse.csr_array(matrix.T.tocsr())
+    transpose.sort_indices()
+    return transpose
 
 
 def column_norms(matrix: sparse.csr_array) -> NDArray[np.float64]:
-    """The L2 norm of each column."""
+    """Return the L2 norm of each column."""
     squares = np.bincount(
         matrix.indices, weights=matrix.data.astype(np.float64) ** 2, minlength=matrix.shape[1]
     )
@@ -112,14 +113,14 @@ def column_norms(matrix: sparse.csr_array) -> NDArray[np.float64]:
 
 
 def cosine(left: NDArray[np.float64], right: NDArray[np.float64], shrinkage: float = 0.0) -> Weigh:
-    """The strength ``x·y / (‖x‖‖y‖ + shrinkage)`` of an entry, from the norms of the rows and of the columns."""
+    """Return the function to strengths ``x·y / (‖x‖‖y‖ + shrinkage)``, from the norms of the rows and of the columns."""
     return lambda row, column, dots: np.asarray(
         dots / (left[row] * right[column] + shrinkage), dtype=np.float32
     )
 
 
 def inverse(values: NDArray[np.float64], power: float = 1.0) -> NDArray[np.float64]:
-    """``values^-power``, and 0 where a value is not above 0."""
+    """Return ``values^-power``, and 0 where a value is not above 0."""
     positive = values > 0
     return np.where(positive, np.where(positive, values, 1.0) ** -power, 0.0)
 
@@ -135,16 +136,16 @@ class ItemKNN(ItemWeightsSpec):
 
     kind: ClassVar[str] = "item-knn"
     neighbours: PositiveInt = 100
-    """How many neighbours of each item count: k."""
+    """The number of neighbours of each item that count: k."""
     shrinkage: NonNegativeFloat = 0.0
-    """What the denominator of the cosine is raised by: h."""
+    """A term added to the denominator of the cosine: h."""
     neighbours_of: Literal["target", "history"] = "target"
     """Whose neighbours they are: of the item that is scored, or of the items in the history (the paper's)."""
     normalize: bool = False
     """Divide an item's weights by their sum, so that a score is a weighted mean over its neighbours."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0), normalize=(False, True)
         )
@@ -152,14 +153,14 @@ class ItemKNN(ItemWeightsSpec):
     def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
         """Find the neighbours: Σ_u degree_u² operations, in blocks."""
         norms = column_norms(rows)
-        shrunk = cosine(norms, norms, self.shrinkage)
-        found = strongest(transposed(rows), rows, self.neighbours, weigh=shrunk, progress=progress)
-        weights = transposed(found) if self.neighbours_of == "target" else found
+        similarity = cosine(norms, norms, self.shrinkage)
+        nearest = strongest(transposed(rows), rows, self.neighbours, weigh=similarity, progress=progress)
+        weights = transposed(nearest) if self.neighbours_of == "target" else nearest
         return by_columns(weights) if self.normalize else weights
 
 
 def by_columns(weights: sparse.csr_array) -> sparse.csr_array:
-    """The weights with each column divided by its sum."""
+    """Return the weights with each column divided by its sum."""
     sums = np.bincount(weights.indices, weights=weights.data.astype(np.float64), minlength=weights.shape[1])
     data = (weights.data / sums[weights.indices]).astype(np.float32)
     return sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
@@ -171,7 +172,7 @@ class RP3Beta(ItemWeightsSpec):
 
     A walk goes from a history's item i to a user v who has it, and on to an item j:
     ``w_ij = Σ_v p(v|i)^α p(j|v)^α / d_j^β``, where a transition's probability is its share of the row and d_j is
-    how much item j was taken. The walk's first step is the same for all items of a history and is left out.
+    item j's popularity. The walk's first step is the same for all items of a history and is left out.
     """
 
     kind: ClassVar[str] = "rp3beta"
@@ -180,41 +181,42 @@ class RP3Beta(ItemWeightsSpec):
     beta: NonNegativeFloat = 0.6
     """The power of the item's popularity that a score is divided by: β."""
     neighbours: PositiveInt = 100
-    """How many weights of each item are kept."""
+    """The number of weights of each item that are kept."""
     neighbours_of: Literal["target", "history"] = "history"
     """Whose weights they are: of the item that is scored, or of the items in the history."""
     normalize: bool = False
     """Divide the weights that lead to an item by their sum."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             alpha=(0.6, 0.8, 1.0, 1.2), beta=(0.0, 0.2, 0.4, 0.6, 0.8), neighbours=(50, 100, 200, 400)
         )
 
     def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
         """Multiply the transitions: Σ_u degree_u² operations, in blocks."""
-        held_back = inverse(np.asarray(rows.sum(axis=0), dtype=np.float64).ravel(), self.beta)
+        penalty = inverse(np.asarray(rows.sum(axis=0), dtype=np.float64).ravel(), self.beta)
         to_users, to_items = _transitions(transposed(rows), self.alpha), _transitions(rows, self.alpha)
-        of_target = self.neighbours_of == "target"  # the strongest of each column: of each row, turned round
-        found = strongest(
+        of_target = self.neighbours_of == "target"
+        # The strongest of each column are the strongest of each row of the transposed product, (AB)ᵀ = BᵀAᵀ.
+        strongest_walks = strongest(
             *((transposed(to_items), transposed(to_users)) if of_target else (to_users, to_items)),
             self.neighbours,
             weigh=lambda row, column, walks: np.asarray(
-                walks * held_back[row if of_target else column], dtype=np.float32
+                walks * penalty[row if of_target else column], dtype=np.float32
             ),
             progress=progress,
         )
-        weights = transposed(found) if of_target else found
+        weights = transposed(strongest_walks) if of_target else strongest_walks
         return by_columns(weights) if self.normalize else weights
 
 
 def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:
-    """Each row divided by its sum, to the given power."""
+    """Return each row divided by its sum, to the given power."""
     sums = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
-    shares = matrix.data * np.repeat(inverse(sums), np.diff(matrix.indptr))
+    probabilities = matrix.data * np.repeat(inverse(sums), np.diff(matrix.indptr))
     return sparse.csr_array(
-        ((shares**power).astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape
+        ((probabilities**power).astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape
     )
 
 
@@ -223,8 +225,8 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
 
     The `neighbours` train rows v closest to a history x, by ``s(x, v) = x·v / (‖x‖‖v‖ + h)``, vote for their
-    items: a score is ``Σ_v s(x, v)·v_j``. A history that was in train is its own nearest neighbour; it votes for
-    what is left out of its list anyway.
+    items: a score is ``Σ_v s(x, v)·v_j``. A history that was in train is its own nearest neighbour; it votes only for
+    items that are left out of its list anyway.
 
     This model keeps the train rows, sparse and without the users' labels: the one exception to the rule that
     models hold items only. Whoever has the saved model has those rows.
@@ -233,14 +235,14 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     kind: ClassVar[str] = "user-knn"
     fitted: ClassVar[str] = "unblur.models.linear.neighbours:Neighbours"
     neighbours: PositiveInt = 100
-    """How many train rows vote: k."""
+    """The number of train rows that vote: k."""
     shrinkage: NonNegativeFloat = 0.0
-    """What the denominator of the cosine is raised by: h."""
+    """A term added to the denominator of the cosine: h."""
     normalize: bool = False
     """Divide the votes by the sum of the similarities; it changes no user's ranking, only the scale."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0))
 
     def learn(
@@ -268,9 +270,11 @@ class Neighbours(Recommender["UserKNN"]):
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         rows = histories.binarized().matrix
-        shrunk = cosine(np.sqrt(histories.user_degrees), self._norms, self.spec.shrinkage)
-        close = strongest(rows, self._columns, self.spec.neighbours, weigh=shrunk, without_diagonal=False)
-        votes: NDArray[np.float32] = (close @ self.rows).toarray()
+        similarity = cosine(np.sqrt(histories.user_degrees), self._norms, self.spec.shrinkage)
+        nearest = strongest(
+            rows, self._columns, self.spec.neighbours, weigh=similarity, without_diagonal=False
+        )
+        votes: NDArray[np.float32] = (nearest @ self.rows).toarray()
         if self.spec.normalize:
-            votes *= inverse(np.asarray(close.sum(axis=1), dtype=np.float64))[:, None].astype(np.float32)
+            votes *= inverse(np.asarray(nearest.sum(axis=1), dtype=np.float64))[:, None].astype(np.float32)
         return votes

@@ -28,7 +28,7 @@ SECONDS = {"seconds": 1.0, "days": 86400.0}
 
 
 def _table(value: Any) -> Any:
-    """A spec as its table with its kind; a table as it is."""
+    """Return a spec as a table with its kind, and a table unchanged."""
     return {"kind": value.kind, **spec_to_dict(value)} if isinstance(value, Spec) else value
 
 
@@ -50,9 +50,9 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
     half_life: PositiveFloat = 5.0
     """The age at which an interaction counts half."""
     unit: Literal["items", "seconds", "days"] = "items"
-    """What ages are counted in. Timestamps are taken to be seconds for the latter two."""
+    """The unit of ages. Timestamps are taken to be seconds for the latter two."""
     train_rows: bool = False
-    """Whether the rows that the model is fitted to are weighted as well, or histories only."""
+    """Weight the rows that the model is fitted to as well, not the histories only."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", MappingProxyType(_table(self.model)))
@@ -72,11 +72,11 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
 
     @property
     def needs_timestamps(self) -> bool:
-        """Always: ages are counted in the order of time."""
+        """True: ages follow from timestamps."""
         return True
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(half_life=(1.0, 2.0, 5.0, 10.0, 20.0, 50.0))
 
     def learn(
@@ -93,12 +93,12 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
         return RecencyRecommender(self, train.items, train.item_degrees, device=run.device, inner=inner)
 
     def weighted(self, data: Interactions) -> sparse.csr_array:
-        """The rows with each entry ``2^(−age / half_life)``; in items, those of one moment share their mean age."""
+        """Return the rows with each entry ``2^(−age / half_life)``; in items, those of one moment share their mean age."""
         assert data.timestamps is not None  # `learn` and `score` refuse rows without
         matrix, lengths = data.matrix, data.user_degrees
         if self.unit == "items":
             # Ranks in the order of rows and, within a row, of time; those of one moment share their mean. So the end
-            # of a row less the rank is how many of its entries are newer.
+            # of a row less the rank is the number of its entries that are newer.
             _, moments = np.unique(data.timestamps, return_inverse=True)
             ranks = rankdata(data.rows().astype(np.int64) * len(moments) + moments)
             ages = matrix.indptr[1:][data.rows()].astype(np.float64) - ranks
@@ -121,14 +121,14 @@ class RecencyRecommender(Recommender["Recency"]):
     """The fitted model that sees the weighted rows; its arrays are what is saved."""
 
     def tensors(self) -> Tensors:
-        """Those of the inner model."""
+        """The arrays of the inner model."""
         return self.inner.tensors()
 
     @classmethod
     def from_tensors(
         cls, spec: Spec, items: Vocabulary, columns: Mapping[str, NDArray[Any]], tensors: Tensors, device: str
     ) -> Self:
-        """With the inner model from the same arrays."""
+        """Restore the inner model from the same arrays."""
         assert isinstance(spec, Recency)  # the registry gave the class by its kind
         model = spec.model
         inner: LinearRecommender = resolve(model.fitted).from_tensors(model, items, columns, tensors, device)

@@ -86,7 +86,7 @@ class LightGCN(TrainedByEpochs[Factors]):
         return self.decay
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             optimizer__learning_rate=(3e-3, 1e-3, 5e-4),
             ridge=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2),

@@ -62,7 +62,7 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
         return 0.0
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             optimizer__learning_rate=(3e-3, 1e-3, 3e-4),
             optimizer__weight_decay=(0.0, 1e-5, 1e-4, 1e-3),
@@ -95,7 +95,7 @@ class MultVAE(MultDAE):
         return rising(self.kl_weight, self.kl_batches, update)
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return (*super().space(), *choices(kl_weight=(0.0, 0.1, 0.2, 0.5, 1.0)))
 
 

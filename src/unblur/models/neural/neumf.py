@@ -62,7 +62,7 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
     were trained on; no name is kept, but the model then holds its users."""
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             optimizer__learning_rate=(3e-3, 1e-3, 3e-4),
             factors=(8, 16, 32, 64),

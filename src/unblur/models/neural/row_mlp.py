@@ -74,7 +74,7 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
         return self.patience is not None
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise."""
+        """The default search space."""
         return choices(
             optimizer__learning_rate=(1e-3, 3e-4, 1e-4),
             dropout=(0.2, 0.5),

@@ -155,8 +155,8 @@ class Recommender(Fitted[S_co], ABC):
             k,
             hidden=excluded,
             candidates=chosen,
-            size=self.batch if batch_size is None else batch_size,
-            side_by_side=self.in_threads and self.device == "cpu",
+            batch_size=self.batch if batch_size is None else batch_size,
+            parallel=self.in_threads and self.device == "cpu",
             progress=progress,
         )
         fallback = histories.user_degrees == 0

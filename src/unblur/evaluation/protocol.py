@@ -160,7 +160,7 @@ class RankingProtocol:
             histories,
             longest,
             hidden=hidden,
-            size=_BATCH if batch_size is None else batch_size,
+            batch_size=_BATCH if batch_size is None else batch_size,
             progress=progress,
         )
         without = np.zeros(histories.n_users, dtype=bool)  # nobody is given popular items in place of scores

@@ -30,10 +30,10 @@ from unblur.training.settings import Dropout, Optimizer, Plan
 
 @spec
 class NeuMF(RecommenderSpec["NeuMFRecommender"]):
-    """A product of user and item factors beside a network of both, and one number out of the two.
+    """A product of user and item factors and, in parallel, a network of both; one last layer joins the two.
 
     It learns a vector for each train user. A history row is scored by a vector that is fitted to it with the
-    items' side fixed (fold-in); `remember_users` uses the learned one where a history is a train row.
+    items' side fixed (fold-in); `remember_users` uses the learned one if a history is a train row.
     """
 
     kind: ClassVar[str] = "neumf"
@@ -44,7 +44,7 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
     layers: PositiveInt = 3
     """Layers of the network; its user and item vectors are 2^(layers − 1) times as wide as `factors`."""
     dropout: Dropout = 0.5
-    """On what each of these layers takes."""
+    """On the inputs of each of these layers."""
     negatives: PositiveInt = 1
     """Items that the user does not have, drawn evenly for each one that he or she has, anew each epoch."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
@@ -58,7 +58,7 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
     fold_in_rate: float = 0.05
     """Their learning rate."""
     remember_users: bool = False
-    """Keep the vectors of train users, found by the content of their rows. The paper's protocol scores users who
+    """Keep the vectors of train users, looked up by the content of their rows. The paper's protocol scores users who
     were trained on; no name is kept, but the model then holds its users."""
 
     def space(self) -> tuple[Dimension, ...]:
@@ -74,18 +74,19 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> NeuMFRecommender:
         """Train all epochs."""
-        on = check_device(run.device)
+        device = check_device(run.device)
         check_train(train)
         seed = int(streams(rng, "training")["training"].integers(0, 2**62))
-        with faster(PairLearner(self, train, seed, on)) as learner:
+        with faster(PairLearner(self, train, seed, device)) as learner:
             plan = Plan(self.epochs, self.batch_size)
             weights = dict(Training(learner, plan, seed=seed, run=run).finished())
         users = weights.pop("users")
-        weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=on)].mean(0, keepdim=True)
+        # Fold-in starts from the mean of the users who have interactions; the others' vectors were never trained.
+        weights["users"] = users[torch.as_tensor(train.user_degrees > 0, device=device)].mean(0, keepdim=True)
         keys, vectors = np.empty(0, dtype=np.uint64), np.empty((0, users.shape[1]), dtype=np.float32)
         if self.remember_users:
-            keys, first = np.unique(row_keys(train.matrix, 0), return_index=True)
-            vectors = users.cpu().numpy()[first]
+            keys, first_rows = np.unique(row_keys(train.matrix, 0), return_index=True)
+            vectors = users.cpu().numpy()[first_rows]
         return NeuMFRecommender(
             self,
             train.items,
@@ -100,15 +101,15 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
 Choose: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.uint64]], NDArray[np.int64]]
 """See `PairLearner.choose`."""
 REDRAWN = 8
-"""How often a negative that the user has is drawn again."""
+"""The number of times that a negative which the user has is drawn again."""
 MOST_CELLS = 1 << 22
-"""How many numbers a layer of the fold-in may hold: bounds how many histories are fitted together."""
+"""The most numbers in a layer of the fold-in: bounds the number of histories that are fitted together."""
 
 
 class PairNetwork(nn.Module):
-    """Scores of user and item: factors multiplied, and vectors through dense layers, joined by one last layer.
+    """Logits of users and items: factors multiplied, and vectors through dense layers, joined by one last layer.
 
-    A user's (an item's) row of the table holds `factors` numbers for the product, then those of the network.
+    A user's (an item's) row of the table holds `factors` numbers for the product, then those for the layers.
     """
 
     def __init__(
@@ -117,11 +118,11 @@ class PairNetwork(nn.Module):
         """Tables begin normal with deviation 0.01, weights Xavier-uniform, biases at 0."""
         super().__init__()
         self.factors, self.dropout = spec.factors, spec.dropout
-        wide = spec.factors * 2 ** (spec.layers - 1)
-        self.users = nn.Parameter(torch.empty(n_users, spec.factors + wide))
-        self.items = nn.Parameter(torch.empty(n_items, spec.factors + wide))
-        widths = [2 * wide // 2**depth for depth in range(spec.layers + 1)]
-        self.inputs = sum(widths[:-1])  # how many numbers its layers take for a pair
+        hidden_width = spec.factors * 2 ** (spec.layers - 1)
+        self.users = nn.Parameter(torch.empty(n_users, spec.factors + hidden_width))
+        self.items = nn.Parameter(torch.empty(n_items, spec.factors + hidden_width))
+        widths = [2 * hidden_width // 2**depth for depth in range(spec.layers + 1)]
+        self.inputs = sum(widths[:-1])  # of all its layers together, for one pair
         self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
         self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
         self.last = nn.Parameter(torch.empty(1, 2 * spec.factors))
@@ -136,27 +137,29 @@ class PairNetwork(nn.Module):
                 for bias in (*self.biases, self.last_bias):
                     bias.zero_()
 
-    def forward(self, users: Tensor, items: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Logits (n,) of pairs of vectors, (n, width) each; `kept`, (n, inputs), is what dropout leaves of what each
-        layer takes, one layer after the other."""
-        k = self.factors
-        h = torch.cat((users[:, k:], items[:, k:]), 1)
-        masks = None if kept is None else kept.split([weight.shape[1] for weight in self.weights], 1)
+    def forward(self, users: Tensor, items: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return logits (n,) of pairs of vectors, (n, width) each.
+
+        `mask`, (n, inputs), is True for the inputs that dropout keeps, of one layer after the other.
+        """
+        n_factors = self.factors
+        h = torch.cat((users[:, n_factors:], items[:, n_factors:]), 1)
+        layer_masks = None if mask is None else mask.split([weight.shape[1] for weight in self.weights], 1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if masks is not None:
-                h = h * masks[layer] / (1 - self.dropout)
+            if layer_masks is not None:
+                h = h * layer_masks[layer] / (1 - self.dropout)
             h = torch.relu(torch.addmm(bias, h, weight.T))
-        joined = torch.cat((users[:, :k] * items[:, :k], h), 1)
+        joined = torch.cat((users[:, :n_factors] * items[:, :n_factors], h), 1)
         return functional.linear(joined, self.last, self.last_bias)[:, 0]
 
 
 class PairLearner:
-    """Trains on every interaction, with items that its user does not have beside it."""
+    """Trains on every interaction, together with items that its user does not have."""
 
     def __init__(self, spec: NeuMF, train: Interactions, seed: int, device: torch.device) -> None:
         self.spec, self.n_rows = spec, train.n_interactions
-        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
-        self.module = PairNetwork(train.n_users, train.n_items, spec, chance).to(device)
+        generator = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.module = PairNetwork(train.n_users, train.n_items, spec, generator).to(device)
         self.groups = [(self.module, spec.optimizer)]
         self.train, self.starts = train, train.matrix.indptr.astype(np.int64)
 
@@ -169,112 +172,132 @@ class PairLearner:
             functional.embedding(torch.from_numpy(items).to(device), network.items),
             (torch.from_numpy(words) >= least_kept(network.dropout)).to(device) if network.dropout else None,
         )
-        wanted = torch.zeros_like(logits)
-        wanted[: len(rows)] = 1
-        return functional.binary_cross_entropy_with_logits(logits, wanted)
+        targets = torch.zeros_like(logits)
+        targets[: len(rows)] = 1
+        return functional.binary_cross_entropy_with_logits(logits, targets)
 
     def fitted(self, weights: Weights) -> Weights:
-        """The weights themselves: users are dealt with elsewhere."""
+        """The weights themselves; `NeuMF.learn` makes the recommender, which has no table of users."""
         return weights
 
     def batch(
         self, rows: NDArray[np.int64], generator: torch.Generator, choose: Choose | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int16]]:
-        """Users (n,) and items (n,) of the interactions at these positions, and then of what was drawn beside each; and words
-        (n, inputs) for dropout, of which any is as likely as any other (`unblur.training.networks.least_kept`).
+        """Return users (n,) and items (n,) of some interactions and of their negatives, and random words for dropout.
 
-        All is drawn by SFC64 (Doty-Humphrey, PractRand), in which what trains on it has no part; `choose` is a faster way to
-        the same negatives.
+        `rows` are positions of interactions; their negatives follow them. Words, (n, inputs), are uniform 16-bit integers
+        (see `unblur.training.networks.least_kept`). All is drawn by SFC64 (Doty-Humphrey, PractRand) from a seed of the
+        generator, so that autograd and kernels train on the same draws; `choose` is a faster way to the same negatives.
         """
-        chance = np.random.SFC64(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        bits = np.random.SFC64(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
         users = np.tile(np.searchsorted(self.starts, rows, side="right") - 1, 1 + self.spec.negatives)
-        n, beside, inputs = len(users), self.spec.negatives * len(rows), self.module.inputs
-        candidates = chance.random_raw((1 + REDRAWN) * beside).reshape(1 + REDRAWN, beside)
-        others = (choose or self.choose)(users[len(rows) :], candidates)
-        words = chance.random_raw(-(-n * inputs // 4)).view(np.int16)[: n * inputs].reshape(n, -1)
-        return users, np.concatenate((self.train.matrix.indices[rows].astype(np.int64), others)), words
+        n_pairs, n_negatives, inputs = len(users), self.spec.negatives * len(rows), self.module.inputs
+        candidates = bits.random_raw((1 + REDRAWN) * n_negatives).reshape(1 + REDRAWN, n_negatives)
+        negatives = (choose or self.choose)(users[len(rows) :], candidates)
+        words = (
+            bits.random_raw(-(-n_pairs * inputs // 4)).view(np.int16)[: n_pairs * inputs].reshape(n_pairs, -1)
+        )
+        return users, np.concatenate((self.train.matrix.indices[rows].astype(np.int64), negatives)), words
 
     def choose(self, users: NDArray[np.int64], candidates: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """The first of the candidates, (1 + REDRAWN, n), that its user, (n,), does not have, or the last one: (n,)."""
-        n_items, others, waiting = self.train.n_items, np.empty_like(users), np.arange(len(users))
-        for words in candidates:
-            others[waiting] = ((words[waiting] >> np.uint64(32)) * np.uint64(n_items)) >> np.uint64(32)
-            keys = users[waiting] * n_items + others[waiting]
-            places = np.minimum(np.searchsorted(self._pairs, keys), len(self._pairs) - 1)
-            waiting = waiting[self._pairs[places] == keys]
-        return others
+        """Return for each user, (n,), the first of the candidates, (1 + REDRAWN, n), that it does not have, or the last.
+
+        A candidate is a random word; its high 32 bits, times the number of items, over 2³², are an item.
+        """
+        n_items, negatives, pending = self.train.n_items, np.empty_like(users), np.arange(len(users))
+        for draw in candidates:
+            negatives[pending] = ((draw[pending] >> np.uint64(32)) * np.uint64(n_items)) >> np.uint64(32)
+            keys = users[pending] * n_items + negatives[pending]
+            indices = np.minimum(np.searchsorted(self._pairs, keys), len(self._pairs) - 1)
+            pending = pending[self._pairs[indices] == keys]
+        return negatives
 
     @cached_property
     def _pairs(self) -> NDArray[np.int64]:
-        """One number for each interaction, ascending."""
+        """A key for each interaction, user · n_items + item, ascending."""
         return self.train.rows().astype(np.int64) * self.train.n_items + self.train.matrix.indices
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class NeuMFRecommender(NetworkRecommender["NeuMF", PairNetwork]):
-    """Holds the items' side and the mean user; a history is scored by a vector that is fitted to it."""
+    """Holds the items' side and the mean user vector; a history is scored by a vector that is fitted to it."""
 
     keys: NDArray[np.uint64] = learned("remembered", dtype="uint64")
-    """Of the rows of users that are remembered, ascending; none unless `remember_users`."""
+    """The hashes of the rows of remembered users, ascending; none unless `remember_users`."""
     vectors: NDArray[np.float32] = learned("remembered", "width")
     """Their learned vectors."""
 
     def blank(self) -> PairNetwork:
-        """The network of items, with one mean user."""
+        """The network with all items, and the mean user as its only one."""
         return PairNetwork(1, len(self.items), self.spec)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         scores = np.empty((histories.n_users, len(self.items)), dtype=np.float32)
-        sides = _Sides(self.network)
-        size = max(1, MOST_CELLS // max(1, sides.by_item.numel()))
-        for start in range(0, histories.n_users, size):
-            rows = slice(start, min(start + size, histories.n_users))
+        network = _SplitNetwork(self.network)
+        # A history's first layer has as many numbers as the items' sums together.
+        n_together = max(1, MOST_CELLS // max(1, network.first_item_sums.numel()))
+        for start in range(0, histories.n_users, n_together):
+            rows = slice(start, min(start + n_together, histories.n_users))
             batch = histories.take_users(rows)
             keys = row_keys(batch.matrix, 0)
-            known = np.isin(keys, self.keys)
-            vectors = sides.network.users.repeat(batch.n_users, 1)
-            remembered = torch.from_numpy(self.vectors[np.searchsorted(self.keys, keys[known])])
-            vectors[torch.as_tensor(known)] = remembered.to(vectors)
-            if not known.all():
-                held = torch.tensor(batch.matrix[~known].toarray() > 0, device=vectors.device)
-                folded = sides.folded(held, self.spec.fold_in_steps, self.spec.fold_in_rate)
-                vectors[torch.as_tensor(~known)] = folded
+            remembered = np.isin(keys, self.keys)
+            vectors = network.network.users.repeat(batch.n_users, 1)
+            stored = torch.from_numpy(self.vectors[np.searchsorted(self.keys, keys[remembered])])
+            vectors[torch.as_tensor(remembered)] = stored.to(vectors)
+            if not remembered.all():
+                dense_rows = torch.tensor(batch.matrix[~remembered].toarray() > 0, device=vectors.device)
+                folded = network.fold_in(dense_rows, self.spec.fold_in_steps, self.spec.fold_in_rate)
+                vectors[torch.as_tensor(~remembered)] = folded
             with torch.no_grad():
-                scores[rows] = sides.scores(vectors).cpu().numpy()
+                scores[rows] = network.scores(vectors).cpu().numpy()
         return scores
 
 
-class _Sides:
-    """The network in float64, its first layer split into what the user and what the item adds."""
+class _SplitNetwork:
+    """The network in float64, its first layer split into the user's and the item's part of its sums.
+
+    The first layer acts on both vectors concatenated: ``W·[u; i] + b = W_u·u + (W_i·i + b)``. The item's part is computed
+    once for all histories, and the user's once for all items.
+    """
 
     def __init__(self, network: PairNetwork) -> None:
+        # In float64: a score then does not depend, after rounding, on which histories are fitted together.
         self.network = deepcopy(network).double()
-        self.by_user, by_item = self.network.weights[0].chunk(2, 1)
-        self.by_item = self.network.items[:, network.factors :] @ by_item.T + self.network.biases[0]
+        self.first_user_weights, first_item_weights = self.network.weights[0].chunk(2, 1)
+        self.first_item_sums = (
+            self.network.items[:, network.factors :] @ first_item_weights.T + self.network.biases[0]
+        )
 
     def scores(self, users: Tensor) -> Tensor:
-        """Logits of all items, (n, n_items), for users' vectors (n, width)."""
+        """Return logits of all items, (n, n_items), for users' vectors (n, width)."""
         network, k = self.network, self.network.factors
-        h = torch.relu((users[:, k:] @ self.by_user.T)[:, None, :] + self.by_item[None])
+        h = torch.relu((users[:, k:] @ self.first_user_weights.T)[:, None, :] + self.first_item_sums[None])
         for weight, bias in zip(network.weights[1:], network.biases[1:], strict=True):
             h = torch.relu(functional.linear(h, weight, bias))
+        # The last layer acts on the product of factors and on h, concatenated: two products, summed.
         product = (users[:, :k] * network.last[0, :k]) @ network.items[:, :k].T
         return product + h @ network.last[0, k:] + network.last_bias
 
-    def folded(self, held: Tensor, steps: int, rate: float) -> Tensor:
-        """A vector for each history, (n, n_items) bool, by Adam from the mean user: the loss of training in
-        expectation, items of the history and all others counting the same."""
-        users = self.network.users.repeat(len(held), 1)
-        share = held / held.sum(1, keepdim=True).clamp_min(1)
-        others = ~held / (~held).sum(1, keepdim=True).clamp_min(1)
+    def fold_in(self, histories: Tensor, steps: int, rate: float) -> Tensor:
+        """Fit a vector to each history, (n, n_items) bool, by Adam from the mean user; returns (n, width).
+
+        The loss is that of training in expectation: the mean over the items of the history plus that over all others.
+        """
+        users = self.network.users.repeat(len(histories), 1)
+        positive_weights = histories / histories.sum(1, keepdim=True).clamp_min(1)
+        negative_weights = ~histories / (~histories).sum(1, keepdim=True).clamp_min(1)
         mean, square = torch.zeros_like(users), torch.zeros_like(users)
-        for step in range(1, steps + 1):
+        for number in range(1, steps + 1):
             users.requires_grad_()
-            made = self.scores(users)
-            loss = (functional.softplus(-made) * share + functional.softplus(made) * others).sum()
+            logits = self.scores(users)
+            loss = (
+                functional.softplus(-logits) * positive_weights
+                + functional.softplus(logits) * negative_weights
+            ).sum()
             (gradient,) = torch.autograd.grad(loss, users)
+            # A step of Adam with its usual constants (Kingma and Ba, algorithm 1); each history has moments of its own.
             mean.mul_(0.9).add_(gradient, alpha=0.1)
             square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            moved = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
-            users = users.detach() - rate * moved
+            change = (mean / (1 - 0.9**number)) / ((square / (1 - 0.999**number)).sqrt() + 1e-8)
+            users = users.detach() - rate * change
         return users

@@ -86,25 +86,25 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     ) -> RowMLPRecommender:
         """Train; `validation` is rows to give back, or histories with what was held out from them, by the error against
         that alone."""
-        on = check_device(run.device)
+        device = check_device(run.device)
         check_train(train)
         seed = int(streams(rng, "training")["training"].integers(0, 2**62))
-        part, judge, stopping = train, None, None
+        training_rows, judge, stopping = train, None, None
         if self.patience is not None:
             if validation is None:
-                chosen = np.zeros(train.n_users, dtype=bool)
-                size = max(1, round(self.validation_users * train.n_users))
-                chosen[streams(seed, "carve")["carve"].permutation(train.n_users)[:size]] = True
-                part, validation = train.take_users(~chosen), train.take_users(chosen)
-            judge = ErrorJudge(validation, train.items, on)
+                set_aside = np.zeros(train.n_users, dtype=bool)
+                n_set_aside = max(1, round(self.validation_users * train.n_users))
+                set_aside[streams(seed, "carve")["carve"].permutation(train.n_users)[:n_set_aside]] = True
+                training_rows, validation = train.take_users(~set_aside), train.take_users(set_aside)
+            judge = ErrorJudge(validation, train.items, device)
             # The loop counts the epoch that was best as well.
             stopping = Stopping(every=1, patience=self.patience + 1)
-        if not part.n_users:
+        if not training_rows.n_users:
             raise DataError(
                 "There must be rows to train on beside those to stop by; saw none. Give more users."
             )
         plan = Plan(self.epochs, self.batch_size, stopping=stopping, judged_by="minus the error")
-        with faster(RowLearner(self, part, seed, on)) as learner:
+        with faster(RowLearner(self, training_rows, seed, device)) as learner:
             network = Training(learner, plan, seed=seed, run=run, judge=judge).finished()
             weights = (network if self.keep == "best" else learner.module).state_dict()
         return RowMLPRecommender(self, train.items, train.item_degrees, device=run.device, weights=weights)
@@ -223,20 +223,24 @@ class RowLearner:
 class ErrorJudge:
     """How well a network gives back the rows that a training stops by."""
 
-    def __init__(self, given: StoppingData, items: Vocabulary, device: torch.device) -> None:
+    def __init__(self, validation: StoppingData, items: Vocabulary, device: torch.device) -> None:
         """Of rows to give back, or of histories and what was held out from them."""
-        parts = (given.histories, given.held_out) if isinstance(given, Split) else (given, given)
-        self.shown, self.wanted = (
-            SparseRows.of(part.onto(items=items).binarized().matrix, device) for part in parts
+        sides = (
+            (validation.histories, validation.held_out)
+            if isinstance(validation, Split)
+            else (validation, validation)
+        )
+        self.histories, self.targets = (
+            SparseRows.of(rows.onto(items=items).binarized().matrix, device) for rows in sides
         )
 
     @torch.no_grad()
     def __call__(self, network: RowNetwork) -> float:
         """Minus the root mean squared error of the probabilities of all cells."""
-        table, total, rows = network.table(), 0.0, self.shown
-        for places in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
-            probabilities = torch.sigmoid(network(rows.take(places), table=table))
-            errors = probabilities - self.wanted.take(places).dense()
+        table, total, rows = network.table(), 0.0, self.histories
+        for batch in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
+            probabilities = torch.sigmoid(network(rows.take(batch), table=table))
+            errors = probabilities - self.targets.take(batch).dense()
             total += float(errors.square().sum(dtype=torch.float64))
         return -math.sqrt(total / (len(rows) * rows.n_columns))
 

@@ -37,5 +37,7 @@ def test_the_layers_are_those_of_the_contract() -> None:
     assert contract is not None
     expected = set(re.findall(r"[a-z]+", contract.group(1))) - {"serving"}
     drawn = PAGE.partition("```text\n")[2].partition("```")[0]
-    shown = {word for line in drawn.splitlines() for word in re.split(r"\s{2,}", line)[0].split(", ")}
+    shown = {
+        word for line in drawn.splitlines() for word in re.split(r"\s{2,}", line.lstrip("↓ "))[0].split(", ")
+    }
     assert shown == expected

@@ -15,7 +15,7 @@ from unblur.data.interactions import Interactions
 from unblur.models.neural.fast import compiled as compiled_kernels
 from unblur.models.neural.fast.adam import plain_adam
 from unblur.models.neural.fast.row_training import (
-    LOOK_EVERY,
+    SETTLE_EVERY,
     FirstInOnePass,
     LastInOnePass,
     RowStepper,
@@ -92,7 +92,7 @@ def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled:
         means, squares = [first.means, first.common_mean], [first.squares, first.common_square]
     for mean in means:
         mean[..., idle] = 1e-34  # as after some hundreds of updates without a gradient
-    for _ in range(3 * LOOK_EVERY):
+    for _ in range(3 * SETTLE_EVERY):
         training.loss(torch.arange(16), Moment(1, 0), chance)
     least = torch.finfo(torch.float32).tiny
     last: Any = training._last
@@ -171,7 +171,7 @@ def test_the_first_layer_in_one_pass_follows_adam(threads: int, n_rows: int) -> 
         shared, own = torch.randn(3, 7, generator=chance), torch.randn(len(rows), 7, generator=chance)
         apart = torch.randn(3, generator=chance)
         before = wanted.detach()[:, rows]
-        added = ours.added(rows, apart)
+        added = ours.sum_rows(rows, apart)
         np.testing.assert_allclose(added, torch.einsum("p,prw->rw", apart, before), rtol=1e-3, atol=1e-4)
         wanted.grad = shared[:, None].expand_as(values).clone()
         wanted.grad[:, rows] += apart[:, None, None] * own

@@ -35,8 +35,8 @@ Initialization: TypeAlias = Literal["fan-in", "glorot"]
 class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     """The MLP of the SDRM paper: an embedding of each cell's 0 or 1, flattened, then dense layers and sigmoid.
 
-    Trained to give back the rows it is shown (binary cross-entropy), with early stopping on the root mean
-    squared error of rows that are set aside, or of what was held out from some users.
+    Trained to reconstruct its input rows (binary cross-entropy), with early stopping on the root mean squared
+    error of rows that are set aside, or of the held-out items of some users.
     """
 
     kind: ClassVar[str] = "row-mlp"
@@ -49,28 +49,28 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     dropout: Dropout = 0.5
     """After these layers."""
     dropout_after: Literal["each", "last"] = "last"
-    """Whether after each of them, or after the last alone, which is how the published figures come about."""
+    """After each of them, or after the last alone, with which the published figures were obtained."""
     initialization: Initialization = "fan-in"
-    """How weights begin: within ±1/√fan_in with normal embeddings, as layers of torch do; or within
-    ±√(6/(fan_in + fan_out)) (Glorot and Bengio, AISTATS 2010) with embeddings within ±.05 and without biases, as
-    layers of Keras do. The second keeps more units alive, so it learns sparse data better, and takes longer."""
+    """Initial weights: within ±1/√fan_in with normal embeddings, as layers of torch; or within
+    ±√(6/(fan_in + fan_out)) (Glorot and Bengio, AISTATS 2010) with embeddings within ±.05 and biases at 0, as
+    layers of Keras. The second keeps more units alive, so it learns sparse data better, and takes longer."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
-    """How weights follow their gradients."""
+    """The optimizer of all weights."""
     epochs: PositiveInt = 200
     """The most passes over the rows."""
     batch_size: PositiveInt = 16
     """Rows a batch."""
     patience: PositiveInt | None = 10
-    """Training ends when so many epochs have passed without a smaller error; `None` trains all epochs."""
+    """Training ends after this many epochs without a smaller error; `None` trains all epochs."""
     keep: Literal["best", "last"] = "best"
-    """Whose weights are kept where training stops by an error: the best epoch's, or the last one's, which is how the
-    published figures come about."""
+    """The weights that are kept if training stops by an error: the best epoch's, or the last one's, with which the
+    published figures were obtained."""
     validation_users: Share = 0.1
-    """Which part of the rows is set aside for that, when no validation is given."""
+    """The fraction of rows that is set aside for that if no validation data are passed."""
 
     @property
     def stops(self) -> bool:
-        """By the error on rows that are set aside."""
+        """Whether training stops by the error on rows that are set aside."""
         return self.patience is not None
 
     def space(self) -> tuple[Dimension, ...]:
@@ -84,8 +84,8 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> RowMLPRecommender:
-        """Train; `validation` is rows to give back, or histories with what was held out from them, by the error against
-        that alone."""
+        """Train; `validation` is rows to reconstruct, or histories with their held-out items, which alone are then the
+        targets of the error."""
         device = check_device(run.device)
         check_train(train)
         seed = int(streams(rng, "training")["training"].integers(0, 2**62))
@@ -101,7 +101,7 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
             stopping = Stopping(every=1, patience=self.patience + 1)
         if not training_rows.n_users:
             raise DataError(
-                "There must be rows to train on beside those to stop by; saw none. Give more users."
+                "There must be rows to train on besides those to stop by; saw none. Pass more users."
             )
         plan = Plan(self.epochs, self.batch_size, stopping=stopping, judged_by="minus the error")
         with faster(RowLearner(self, training_rows, seed, device)) as learner:
@@ -111,9 +111,9 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
 
 
 EMBEDDING_BOUND = 0.05
-"""Within which embeddings begin beside weights by Glorot and Bengio."""
+"""The bound of initial embeddings next to Glorot and Bengio's weights: the default of Keras' embedding layers."""
 AT_ONCE = 1024
-"""Rows whose error is measured together."""
+"""Rows whose error is measured together: bounds the memory."""
 
 
 class _Table(torch.autograd.Function):
@@ -125,27 +125,36 @@ class _Table(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, embedding: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        apart, sums = embedding[1] - embedding[0], cells.sum(1)
+        difference, sums = embedding[1] - embedding[0], cells.sum(1)
         ctx.save_for_backward(embedding, cells, sums)
-        return (apart @ cells.view(len(cells), -1)).view(cells.shape[1:]), embedding[0] @ sums
+        return (difference @ cells.view(len(cells), -1)).view(cells.shape[1:]), embedding[0] @ sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         embedding, cells, sums = ctx.saved_tensors
-        by_adds, by_always = gradients
-        by_apart = cells.view(len(cells), -1) @ by_adds.reshape(-1)
-        by_cells = torch.empty_like(cells)
-        for place, (apart, off) in enumerate(zip((embedding[1] - embedding[0]), embedding[0], strict=True)):
-            torch.add(by_always * off, by_adds, alpha=float(apart), out=by_cells[place])
-        return torch.stack((sums @ by_always - by_apart, by_apart)), by_cells
+        summand_gradient, constant_gradient = gradients
+        difference_gradient = cells.view(len(cells), -1) @ summand_gradient.reshape(-1)
+        cell_gradients = torch.empty_like(cells)
+        for k, (difference, zero_embedding) in enumerate(
+            zip((embedding[1] - embedding[0]), embedding[0], strict=True)
+        ):
+            torch.add(
+                constant_gradient * zero_embedding,
+                summand_gradient,
+                alpha=float(difference),
+                out=cell_gradients[k],
+            )
+        return torch.stack(
+            (sums @ constant_gradient - difference_gradient, difference_gradient)
+        ), cell_gradients
 
 
 class RowNetwork(nn.Module):
     """Rows (n, n_items) → logits (n, n_items)."""
 
     def __init__(self, n_items: int, spec: RowMLP, generator: torch.Generator | None = None) -> None:
-        """Weights begin as `spec.initialization` says; without a generator all is left to be loaded."""
+        """Initialize weights by `spec.initialization`; without a generator they are left uninitialised, to be loaded."""
         super().__init__()
         widths = (*spec.dims, n_items)
         # Of the inputs of each hidden layer but the first, and of what the last one gives.
@@ -157,10 +166,10 @@ class RowNetwork(nn.Module):
         self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
         self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
         if generator is not None:
-            self._begin(spec.initialization, generator)
+            self._initialize(spec.initialization, generator)
 
     @torch.no_grad()
-    def _begin(self, initialization: Initialization, generator: torch.Generator) -> None:
+    def _initialize(self, initialization: Initialization, generator: torch.Generator) -> None:
         cells = self.cells.flatten(0, 1)
         if initialization == "glorot":
             self.embedding.uniform_(-EMBEDDING_BOUND, EMBEDDING_BOUND, generator=generator)
@@ -170,16 +179,15 @@ class RowNetwork(nn.Module):
                 bias.zero_()
             return
         self.embedding.normal_(generator=generator)
-        later = [weight.shape[1] for weight in self.weights]
+        fan_ins = [weight.shape[1] for weight in self.weights]
         parameters = (cells, self.cell_bias, *self.weights, *self.biases)
-        for parameter, fan_in in zip(parameters, (len(cells), len(cells), *later, *later), strict=True):
+        for parameter, fan_in in zip(parameters, (len(cells), len(cells), *fan_ins, *fan_ins), strict=True):
             parameter.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
 
     def table(self) -> tuple[Tensor, Tensor]:
-        """The first layer as a linear map: what each item adds, (n_items, width), and what is always there,
-        (width,)."""
-        adds, always = _Table.apply(self.embedding, self.cells)  # type: ignore[no-untyped-call]
-        return adds, always + self.cell_bias
+        """The first layer as a linear map of the row: each item's summand, (n_items, width), and a constant, (width,)."""
+        summands, constant = _Table.apply(self.embedding, self.cells)  # type: ignore[no-untyped-call]
+        return summands, constant + self.cell_bias
 
     def forward(
         self,
@@ -188,26 +196,26 @@ class RowNetwork(nn.Module):
         table: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Logits, (n, n_items); dropout needs the generator."""
-        adds, always = self.table() if table is None else table
-        h = self.hidden(rows.times(adds) + always, generator)
+        summands, constant = self.table() if table is None else table
+        h = self.hidden(rows.times(summands) + constant, generator)
         return functional.linear(h, self.weights[-1], self.biases[-1])
 
     def hidden(self, first: Tensor, generator: torch.Generator | None) -> Tensor:
-        """What the last layer takes, (n, last width), from the sums of the first one, (n, first width)."""
+        """The inputs of the last layer, (n, last width), from the sums of the first one, (n, first width)."""
         h, scale = dropped(torch.relu(first), self.dropout[0], generator)
-        for weight, bias, share in zip(self.weights[:-1], self.biases[:-1], self.dropout[1:], strict=True):
-            h, scale = dropped(torch.relu(torch.addmm(bias, h, weight.T, alpha=scale)), share, generator)
+        for weight, bias, rate in zip(self.weights[:-1], self.biases[:-1], self.dropout[1:], strict=True):
+            h, scale = dropped(torch.relu(torch.addmm(bias, h, weight.T, alpha=scale)), rate, generator)
         return h if scale == 1 else h * scale
 
 
 class RowLearner:
-    """Trains the network to give back rows."""
+    """Trains the network to reconstruct rows."""
 
     def __init__(self, spec: RowMLP, train: Interactions, seed: int, device: torch.device) -> None:
         self.spec, self.n_items = spec, train.n_items
         self.rows = SparseRows.of(train.binarized().matrix, device)
-        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
-        self.module = RowNetwork(train.n_items, spec, chance).to(device)
+        generator = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.module = RowNetwork(train.n_items, spec, generator).to(device)
         self.groups, self.n_rows = [(self.module, spec.optimizer)], len(self.rows)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
@@ -216,15 +224,15 @@ class RowLearner:
         return functional.binary_cross_entropy_with_logits(self.module(batch, generator), batch.dense())
 
     def fitted(self, weights: Weights) -> RowNetwork:
-        """The network with these weights, not to be trained further."""
+        """The network with these weights, which are frozen."""
         return frozen(lambda: RowNetwork(self.n_items, self.spec), weights)
 
 
 class ErrorJudge:
-    """How well a network gives back the rows that a training stops by."""
+    """Measures how well a network reconstructs the rows that a training stops by."""
 
     def __init__(self, validation: StoppingData, items: Vocabulary, device: torch.device) -> None:
-        """Of rows to give back, or of histories and what was held out from them."""
+        """`validation` is rows to reconstruct, or histories with their held-out items as targets."""
         sides = (
             (validation.histories, validation.held_out)
             if isinstance(validation, Split)
@@ -236,7 +244,7 @@ class ErrorJudge:
 
     @torch.no_grad()
     def __call__(self, network: RowNetwork) -> float:
-        """Minus the root mean squared error of the probabilities of all cells."""
+        """Return minus the root mean squared error of the probabilities of all cells: higher is better."""
         table, total, rows = network.table(), 0.0, self.histories
         for batch in torch.arange(len(rows), device=rows.starts.device).split(AT_ONCE):
             probabilities = torch.sigmoid(network(rows.take(batch), table=table))
@@ -250,7 +258,7 @@ class RowMLPRecommender(NetworkRecommender["RowMLP", RowNetwork]):
     """Scores are the logits of a history row."""
 
     def blank(self) -> RowNetwork:
-        """The network of items."""
+        """The network, uninitialised."""
         return RowNetwork(len(self.items), self.spec)
 
     @torch.no_grad()

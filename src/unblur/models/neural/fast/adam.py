@@ -1,4 +1,4 @@
-"""Adam for parameters that are changed where they are."""
+"""Adam for parameters that are changed in place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAINT = 1e-16
 
 
 def plain_adam(settings: Optimizer, device: torch.device) -> bool:
-    """Whether a training can take its steps where its parameters are: Adam without anything else, on the CPU."""
+    """Return whether a training can take its steps here: Adam without weight decay or clipping, on the CPU."""
     return (
         settings.name == "adam"
         and not settings.weight_decay
@@ -37,13 +37,13 @@ class Adam:
     """Some parameters with the moments of their gradients."""
 
     def __init__(self, values: Sequence[Tensor], settings: Optimizer) -> None:
-        """Before the first gradient."""
+        """All moments begin at 0."""
         self.values, self.settings = list(values), settings
         self.means, self.squares = ([torch.zeros_like(value) for value in values] for _ in range(2))
         self._updates = [torch.zeros(()) for _ in values]
 
     def step(self, *gradients: Tensor) -> None:
-        """One step of each parameter, where it is."""
+        """Take one step of each parameter, in place."""
         adam(
             self.values,
             list(gradients),
@@ -62,19 +62,22 @@ class Adam:
         )
 
     def settle(self) -> None:
-        """Set moments that are nothing to 0."""
+        """Set moments below `NOTHING` to 0."""
         for moment in (*self.means, *self.squares):
             functional.hardshrink(moment, NOTHING, out=moment)
 
 
 def numbers_of_step(settings: Optimizer, step: int, nothing: float) -> tuple[np.float32, ...]:
-    """What a kernel multiplies by in a step, counted from 1: β₁, β₂, 1 − β₁, 1 − β₂, the means' factor and that of the squares'
-    roots; then ε, and what moments must not be below."""
-    size, root = settings.learning_rate / (1 - FIRST_BETA**step), 1 / math.sqrt(1 - SECOND_BETA**step)
+    """Return the numbers that a kernel needs for a step, counted from 1.
+
+    They are β₁, β₂, 1 − β₁, 1 − β₂, the factor of the means (learning rate and bias correction), that of the roots of the
+    squares (bias correction), ε, and the bound below which moments become 0.
+    """
+    rate, root_factor = settings.learning_rate / (1 - FIRST_BETA**step), 1 / math.sqrt(1 - SECOND_BETA**step)
     betas = (FIRST_BETA, SECOND_BETA, 1 - FIRST_BETA, 1 - SECOND_BETA)
-    return tuple(np.float32(number) for number in (*betas, size, root, settings.epsilon, nothing))
+    return tuple(np.float32(number) for number in (*betas, rate, root_factor, settings.epsilon, nothing))
 
 
 def without_faint(gradient: Tensor) -> Tensor:
-    """A gradient whose faint numbers are 0."""
+    """Return a gradient with numbers below `FAINT` set to 0."""
     return functional.hardshrink(gradient, FAINT)

@@ -1,18 +1,18 @@
-"""Steps of Adam for the pair network that look at the rows of its tables that a batch needs, and at no others.
+"""Steps of Adam for the pair network that read only the rows of its tables that a batch needs.
 
 A batch has some hundreds of users and items, and the tables all of them; the steps of the others are taken when they are
 needed. A step is that of autograd and `torch.optim.Adam`, but for rounding.
 
-**Steps that wait.** A row without a gradient moves as well, by what is left of its first moment. Nobody sees where it is before it is needed
-again, so all these steps are taken at once then. From the one after step t to that of now they add up to
+**Deferred steps.** A row without a gradient moves as well, by its remaining first moment. It is not read before it is
+needed again, so all its missed steps are taken at once then. From the one after step t to the current one they sum to
 
     rate · mean · Σ_s (β₁/ρ)^(s−t) · c_s / (√square + ε · b_s · ρ^(t−s)),
     ρ = √β₂,  b_s = √(1 − β₂^s),  c_s = b_s / (1 − β₁^s)
 
-(Kingma and Ba, ICLR 2015, with the moments written out). All but the factor of ε are sums that depend on no row; ε is
-given its mean factor over the steps, each counting what it counts in the sum. This changes the sum in the second order
-of the spread of these factors: by 2·10⁻⁵ of it where √square is about ε, by 1.4·10⁻⁴ where it is far below, and less
-later in a training and where it is above. In the first `EARLY` steps, while b_s grows fast, they are taken one by one.
+(Kingma and Ba, ICLR 2015, with the moments written out). All but the factor of ε are sums that depend on no row; for ε
+the mean of its factors over the steps is used, weighted as the steps are in the sum. This changes the sum in the second
+order of the spread of these factors: by 2·10⁻⁵ of it if √square is about ε, by 1.4·10⁻⁴ if it is far below, and less
+later in a training and if it is above. The first `EARLY` steps, while b_s grows fast, are taken one by one.
 """
 
 from __future__ import annotations
@@ -38,71 +38,75 @@ if TYPE_CHECKING:
     from unblur.models.neural.neumf import PairLearner, PairNetwork
 
 EARLY = 500
-"""Up to this step, steps are taken one by one."""
+"""Missed steps up to this one are taken one by one."""
 SETTLED = 1e-9
 """A power of β₂ below this is 0, and so is what one of β₁ leaves of a moment."""
 
 LASTING = math.ceil(math.log(SETTLED) / math.log(FIRST_BETA))
-"""After so many steps nothing is left of a first moment."""
+"""The number of steps after which a first moment has decayed below `SETTLED` of itself."""
 
 
 class DeferredAdam:
-    """The rows of a table with the moments of their gradients; a row is where it should be once it was asked for."""
+    """The rows of a table with their moments, whose steps without a gradient are deferred until `ask`."""
 
     def __init__(self, values: NDArray[np.float32], settings: Optimizer, kernels: ModuleType) -> None:
-        """From `values`, (n_rows, width), which are copied."""
+        """Copy `values`, (n_rows, width); all moments begin at 0."""
         self.settings, self._kernels = settings, kernels
         self.table = np.zeros((len(values), 3, values.shape[1]), dtype=np.float32)
-        """Values, means and squares of a row beside each other, where one look finds them all."""
+        """(n_rows, 3, width): values, means and squares of a row next to each other in memory."""
         self.table[:, 0] = values
-        self._moved = np.zeros(len(values), dtype=np.int64)  # the step that each row has come to
+        self._row_steps = np.zeros(len(values), dtype=np.int64)  # the last step taken of each row
         self._slots = np.full(len(values), -1, dtype=np.int64)
-        self._done = 0
+        self._step = 0
 
     def ask(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Bring rows, (n,), up to now; gives each of them once, (m,), and where in this each one is, (n,)."""
-        once, places = np.empty_like(rows), np.empty_like(rows)
-        once = once[: self._kernels.distinct(rows, self._slots, once, places)]
-        self._bring(once)
-        return once, places
+        """Take the missed steps of rows, (n,); returns the unique rows, (m,), and the index of each in them, (n,)."""
+        unique, inverse = np.empty_like(rows), np.empty_like(rows)
+        unique = unique[: self._kernels.distinct(rows, self._slots, unique, inverse)]
+        self._catch_up(unique)
+        return unique, inverse
 
     def step(self, rows: NDArray[np.int64], gradients: NDArray[np.float32]) -> None:
-        """One step of Adam, for rows that were asked for since the last one; all others have no gradient."""
-        self._done += 1
+        """Take one step of Adam, for rows that `ask` has brought up to date since the last one; others have no gradient."""
+        self._step += 1
         self._kernels.step_rows(
-            self.table, rows, gradients, numbers_of_step(self.settings, self._done, NOTHING)
+            self.table, rows, gradients, numbers_of_step(self.settings, self._step, NOTHING)
         )
-        self._moved[rows] = self._done
+        self._row_steps[rows] = self._step
 
     def values(self) -> NDArray[np.float32]:
-        """All rows, up to now."""
-        self._bring(np.arange(len(self.table)))
+        """All rows, after all steps."""
+        self._catch_up(np.arange(len(self.table)))
         return self.table[:, 0]
 
-    def _bring(self, rows: NDArray[np.int64]) -> None:
-        single = map(np.float32, (NOTHING, FIRST_BETA, SECOND_BETA))
-        numbers = (self.settings.learning_rate, self.settings.epsilon, *single, LASTING)
-        self._kernels.catch_up(self.table, rows, self._moved, self._done, early(), *resting(), numbers)
+    def _catch_up(self, rows: NDArray[np.int64]) -> None:
+        singles = map(np.float32, (NOTHING, FIRST_BETA, SECOND_BETA))
+        numbers = (self.settings.learning_rate, self.settings.epsilon, *singles, LASTING)
+        self._kernels.catch_up(
+            self.table, rows, self._row_steps, self._step, early_corrections(), *deferred_sums(), numbers
+        )
 
 
 @cache
-def early() -> NDArray[np.float64]:
-    """What makes up for moments that begin at 0, (2, EARLY + 1): 1 / (1 − β₁^s) and 1 / b_s."""
+def early_corrections() -> NDArray[np.float64]:
+    """The bias corrections of both moments by step, (2, EARLY + 1): 1 / (1 − β₁^s) and 1 / b_s."""
     steps = np.maximum(np.arange(EARLY + 1), 1)
     return np.array([1 / (1 - FIRST_BETA**steps), 1 / np.sqrt(1 - SECOND_BETA**steps)])
 
 
 @cache
-def resting() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums over all later steps, (2, n), by the step that they begin after: of (β₁/ρ)^j·c and of (β₁/β₂)^j·c·b.
+def deferred_sums() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums and powers for the closed form.
 
-    And powers by their exponent, (4, n): of the factors of both, of β₁ and of β₂. From the last place on nothing changes.
+    Sums over all later steps, (2, n), by the step after which they begin: of (β₁/ρ)^j·c and of (β₁/β₂)^j·c·b. Powers by
+    exponent, (4, n): of both factors, of β₁ and of β₂. From the last index on they no longer change.
     """
     n = math.ceil(math.log(SETTLED) / math.log(SECOND_BETA)) + 1
     factors = np.array([FIRST_BETA / math.sqrt(SECOND_BETA), FIRST_BETA / SECOND_BETA])
     steps = np.arange(1, n)
     b = np.sqrt(1 - SECOND_BETA**steps)
     c = b / (1 - FIRST_BETA**steps)
+    # From the last one back; beyond it c and b are 1, and the sum is a geometric series.
     sums = np.empty((2, n))
     sums[:, -1] = factors / (1 - factors)
     for step in range(n - 2, -1, -1):
@@ -113,8 +117,11 @@ def resting() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 class PairStepper:
-    """Trains the network of a learner in its place, but takes each step itself: dense layers are changed where they are, the
-    rows of tables when `module` is asked for. Weights from elsewhere cannot be put into it."""
+    """Trains the network of a learner, but takes each step itself.
+
+    Dense layers are changed in place, the rows of tables when `module` is read. Weights loaded into the network later are
+    not seen.
+    """
 
     def __init__(self, learner: PairLearner, kernels: ModuleType) -> None:
         self.learner, self.n_rows, self.fitted = learner, learner.n_rows, learner.fitted
@@ -138,51 +145,54 @@ class PairStepper:
 
     @property
     def module(self) -> PairNetwork:
-        """The network, with all rows of its tables up to now."""
+        """The network, with all rows of its tables after all steps."""
         with torch.no_grad():
             for values, table in zip((self.network.users, self.network.items), self._tables, strict=True):
                 values.copy_(torch.from_numpy(table.values()))
         return self.network
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The mean loss of some interactions and of their negatives before a step is taken for them."""
+        """Return the mean loss of some interactions and of their negatives, and take a step for them."""
         user_rows, item_rows, words = self.learner.batch(rows.numpy(), generator, self._choose)
         users, items = self._tables
-        (some_users, user_places), (some_items, item_places) = users.ask(user_rows), items.ask(item_rows)
-        by_users, by_items = (
-            np.zeros((len(asked), users.table.shape[2]), dtype=np.float32)
-            for asked in (some_users, some_items)
+        (unique_users, user_indices), (unique_items, item_indices) = (
+            users.ask(user_rows),
+            items.ask(item_rows),
         )
-        n, dropout = len(user_rows), self.network.dropout
-        made, asked = (
-            tuple(np.empty((n, width), dtype=np.float32) for width in self._widths) for _ in range(2)
+        by_users, by_items = (
+            np.zeros((len(unique), users.table.shape[2]), dtype=np.float32)
+            for unique in (unique_users, unique_items)
+        )
+        n_pairs, dropout = len(user_rows), self.network.dropout
+        outputs, output_gradients = (
+            tuple(np.empty((n_pairs, width), dtype=np.float32) for width in self._widths) for _ in range(2)
         )
         loss = self._kernels.pair_gradients(
             (users.table, items.table),
-            (user_rows, item_rows, user_places, item_places, len(rows)),
+            (user_rows, item_rows, user_indices, item_indices, len(rows)),
             words,
             self._network,
             (by_users, by_items, *self._by_network),
-            made,
-            asked,
-            (np.int16(least_kept(dropout)), np.float32(1 / (1 - dropout)), np.float32(1 / n)),
+            outputs,
+            output_gradients,
+            (np.int16(least_kept(dropout)), np.float32(1 / (1 - dropout)), np.float32(1 / n_pairs)),
         )
-        users.step(some_users, by_users)
-        items.step(some_items, by_items)
+        users.step(unique_users, by_users)
+        items.step(unique_items, by_items)
         self._dense.step(self._gradient)
         self._dense.settle()
         return torch.tensor(loss)
 
     def _choose(self, users: NDArray[np.int64], candidates: NDArray[np.uint64]) -> NDArray[np.int64]:
-        train, others = self.learner.train, np.empty_like(users)
+        train, negatives = self.learner.train, np.empty_like(users)
         self._kernels.choose_negatives(
-            users, candidates, self.learner.starts, train.matrix.indices, train.n_items, others
+            users, candidates, self.learner.starts, train.matrix.indices, train.n_items, negatives
         )
-        return others
+        return negatives
 
 
-def _layers(parts: Sequence[Tensor]) -> tuple[Any, ...]:
-    """Weights of the layers, their biases, the last layer's weights (2·factors,) and its bias (1,)."""
-    *layers, last, last_bias = [part.detach().numpy() for part in parts]
+def _layers(parameters: Sequence[Tensor]) -> tuple[Any, ...]:
+    """Return weights and biases of the layers, the last layer's weights (2·factors,) and its bias (1,), as NumPy views."""
+    *layers, last, last_bias = [parameter.detach().numpy() for parameter in parameters]
     depth = len(layers) // 2
     return tuple(layers[:depth]), tuple(layers[depth:]), last.reshape(-1), last_bias

@@ -24,7 +24,7 @@ class Encoding:
     log_variance: Tensor
     """log σ², (n, latent)."""
 
-    def drawn(self, generator: torch.Generator) -> Tensor:
+    def sample(self, generator: torch.Generator) -> Tensor:
         """Draw μ + σ·ε, (n, latent) (Kingma and Welling, ICLR 2014, section 2.4)."""
         noise = torch.empty_like(self.mean).normal_(generator=generator)
         return self.mean + torch.exp(self.log_variance / 2) * noise

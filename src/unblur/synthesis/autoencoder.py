@@ -205,7 +205,7 @@ class AutoencoderLearner:
         """The loss of each user of a batch, (n,): negative log-likelihood + β·KL."""
         batch = self.rows.take(rows)
         encoding = self.network.encode(batch, generator, uses)
-        logits = self.network.decode(encoding.drawn(generator), uses)
+        logits = self.network.decode(encoding.sample(generator), uses)
         weight = rising(self.settings.kl_weight, self.settings.kl_batches, moment.update)
         return negative_log_likelihoods(logits, batch) + weight * encoding.divergences()
 

@@ -45,7 +45,7 @@ from unblur.synthesis.synthesizer import (
 )
 from unblur.training.loop import Learner, Training, check_device
 from unblur.training.networks import Weights, frozen
-from unblur.training.private import EachLoss, train_privately
+from unblur.training.private import UserLosses, train_privately
 from unblur.training.run import checkpoints_of, identity_of, seed_of
 from unblur.training.settings import Plan, Precision, Stopping
 
@@ -180,7 +180,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         def trained(
             name: str,
             learner: Learner[N],
-            losses: EachLoss,
+            losses: UserLosses,
             seed: int,
             judge: Callable[[N], float] | None = None,
         ) -> N:

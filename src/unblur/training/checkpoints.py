@@ -1,5 +1,4 @@
-"""Checkpoints of a training run: folders in the container of saved models, written whole, the last two
-kept."""
+"""Checkpoints of a training run: folders in the format of saved models, each written whole, of which the last two stay."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from unblur.saving.container import Format, read_container, read_manifest, write
 from unblur.spec import Spec, migrated
 
 CHECKPOINT = Format("unblur-checkpoint", version=1)
-"""What a checkpoint is, on disk."""
+"""The format of a checkpoint on disk."""
 KEPT = 2
 """Checkpoints on disk: the last, and the one before it should the last be damaged."""
 
@@ -33,12 +32,12 @@ class CheckpointFolder:
     every: int = 1
     """Epochs between checkpoints."""
     spec: type[Spec] | None = None
-    """Of the `spec` in `identity`: what earlier versions wrote of it is read as today's."""
+    """The type of the `spec` in `identity`: fields of earlier versions are read under today's names."""
 
     def write(self, epoch: int, record: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Write all that a run needs to go on after an epoch as if it had never stopped, then remove all but the last two.
+        """Write all that a run needs to resume after an epoch, then remove all but the last two checkpoints.
 
-        `record` holds plain values, what happened so far; `tensors` weights and optimizer states. Raises `ArtifactError` when
+        `record` holds plain values, the history of the run; `tensors` weights and optimizer states. Raises `ArtifactError` if
         it cannot be written (a full disk, say); the earlier ones stay as they are.
         """
         contents = {"identity": dict(self.identity), "epoch": epoch, "record": dict(record)}
@@ -48,29 +47,29 @@ class CheckpointFolder:
             shutil.rmtree(old)
 
     def latest(self) -> tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]] | None:
-        """Record and tensors of the last checkpoint that is whole, or `None` where there is none.
+        """Return record and tensors of the last checkpoint that is whole, or `None` without checkpoints.
 
-        Raises `ArtifactError` when it belongs to another run, or when there are some and none is whole.
+        Raises `ArtifactError` if it belongs to another run, or if no checkpoint is whole.
         """
         folders = _folders(self.path)
         for folder in reversed(folders):
             try:
-                found = read_container(folder, CHECKPOINT)
+                container = read_container(folder, CHECKPOINT)
             except ArtifactError:
                 if folder == folders[0]:
                     raise
                 continue
-            self._check(folder, found.manifest["identity"])
-            return found.manifest["record"], {
-                name: np.asarray(tensor) for name, tensor in found.tensors.items()
+            self._check(folder, container.manifest["identity"])
+            return container.manifest["record"], {
+                name: np.asarray(tensor) for name, tensor in container.tensors.items()
             }
         return None
 
-    def _check(self, folder: Path, found: Mapping[str, Any]) -> None:
-        wanted = json.loads(json.dumps(dict(self.identity)))
-        if self.spec is not None and "spec" in found:
-            found = {**found, "spec": migrated(self.spec, found["spec"])[0]}
-        differing = _differences(dict(found), wanted)
+    def _check(self, folder: Path, saved: Mapping[str, Any]) -> None:
+        expected = json.loads(json.dumps(dict(self.identity)))
+        if self.spec is not None and "spec" in saved:
+            saved = {**saved, "spec": migrated(self.spec, saved["spec"])[0]}
+        differing = _differences(dict(saved), expected)
         if differing:
             raise ArtifactError(
                 f"A checkpoint continues only the run it came from; in {folder} these differ: "
@@ -79,7 +78,7 @@ class CheckpointFolder:
 
 
 def recorded_seed(path: Path) -> int | None:
-    """The seed of the run whose checkpoints are in the folder, or `None` where there are none."""
+    """Return the seed of the run whose checkpoints are in the folder, or `None` without checkpoints."""
     folders = _folders(path)
     return int(read_manifest(folders[-1], CHECKPOINT)["identity"]["seed"]) if folders else None
 
@@ -88,13 +87,13 @@ def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.glob("epoch-*") if entry.is_dir())
 
 
-def _differences(found: Any, wanted: Any, path: str = "") -> list[str]:
-    """The dotted paths at which two trees of plain values differ, with both values."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        names = sorted(found.keys() | wanted.keys())
+def _differences(saved: Any, expected: Any, path: str = "") -> list[str]:
+    """Return the dotted paths at which two trees of plain values differ, with both values."""
+    if isinstance(saved, dict) and isinstance(expected, dict):
+        names = sorted(saved.keys() | expected.keys())
         return [
             line
             for name in names
-            for line in _differences(found.get(name), wanted.get(name), f"{path}.{name}" if path else name)
+            for line in _differences(saved.get(name), expected.get(name), f"{path}.{name}" if path else name)
         ]
-    return [] if found == wanted else [f"{path}: {found!r} there, {wanted!r} here"]
+    return [] if saved == expected else [f"{path}: {saved!r} there, {expected!r} here"]

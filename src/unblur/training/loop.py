@@ -1,8 +1,7 @@
 """The training loop: a generator of epoch reports, which the caller may stop at any time.
 
-What is trained is a `Learner`; how long and in which batches is the `Plan`. All chance of an epoch comes from
-the seed and the epoch's number, so a run that was interrupted and resumed from a checkpoint ends in the same
-bytes as one that was not.
+A `Learner` is trained by a `Plan`. All random numbers of an epoch follow from the seed and the epoch's number, so
+a run that was interrupted and resumed from a checkpoint ends in the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> torch.optim.Optimizer:
-    """The optimizer that the settings name; each updates all its parameters in one fused pass."""
+    """Return the optimizer that the settings name; it updates all its parameters in one fused pass."""
     kinds: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
         "adamw": partial(torch.optim.AdamW, eps=settings.epsilon),
         "adam": partial(torch.optim.Adam, eps=settings.epsilon),
@@ -42,18 +41,18 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> t
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the optimizer remembers, as ``<parameter number>.<name>``."""
+    """Return the state of the optimizer, by ``<parameter number>.<name>``."""
     state: Mapping[int, Mapping[str, Tensor | None]] = optimizer.state_dict()["state"]
     return {
         f"{number}.{name}": tensor
-        for number, kept in state.items()
-        for name, tensor in kept.items()
+        for number, tensors in state.items()
+        for name, tensor in tensors.items()
         if tensor is not None
     }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_state` gave."""
+    """Restore a state that `optimizer_state` returned."""
     numbered: dict[int, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         number, _, name = key.partition(".")
@@ -64,21 +63,21 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tens
 Trained = TypeVar("Trained")
 Fitted_co = TypeVar("Fitted_co", covariant=True)
 EVENT_SECONDS = 1.0
-"""How far apart, at least, the progress events within an epoch are."""
+"""The least time between progress events within an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a batch is trained on."""
+    """The epoch and update of a batch."""
 
     epoch: int
     """From 1."""
     update: int
-    """How many batches came before, in all epochs."""
+    """The number of batches before this one, in all epochs."""
 
 
 class Learner(Protocol[Fitted_co]):
-    """What can be trained."""
+    """A network with its data and loss, as the training loop uses it."""
 
     @property
     def module(self) -> nn.Module:
@@ -86,17 +85,17 @@ class Learner(Protocol[Fitted_co]):
 
     @property
     def groups(self) -> Sequence[tuple[nn.Module, Optimizer]]:
-        """Parts of `module`, and how the parameters of each are optimised; none where `loss` takes the step itself."""
+        """Parts of `module`, each with its optimizer; none if `loss` takes the step itself."""
 
     @property
     def n_rows(self) -> int:
-        """How many rows there are to train on."""
+        """The number of rows to train on."""
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The mean loss of some rows, int64 positions; all its chance comes from the generator."""
+        """Return the mean loss of some rows, int64 positions; all its random numbers come from the generator."""
 
     def fitted(self, weights: Weights) -> Fitted_co:
-        """What `weights`, those of `module` at some time, make; they must not be changed."""
+        """Return the fitted thing with `weights`, those of `module` at some time, which must not be changed."""
 
 
 class DivergedTraining(UnblurError, ArithmeticError):
@@ -105,22 +104,22 @@ class DivergedTraining(UnblurError, ArithmeticError):
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """What one epoch came to."""
+    """The result of one epoch."""
 
     epoch: int
     """From 1."""
     loss: float
     """The mean over the rows trained on."""
     validation: float | None
-    """The metric on what was set aside, in the epochs that are evaluated."""
+    """The metric on validation data, in the epochs that are evaluated."""
     best: bool
     """Whether this is the best epoch so far; without evaluation every epoch is."""
     seconds: float
-    """How long the epoch took, evaluation included."""
+    """The duration of the epoch, evaluation included."""
 
 
 def event_writer(folder: Path) -> SummaryWriter:
-    """Writes TensorBoard's event files. Raises `CapabilityError` where it is not installed."""
+    """Return a writer of TensorBoard's event files. Raises `CapabilityError` if it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as problem:
@@ -132,7 +131,7 @@ def event_writer(folder: Path) -> SummaryWriter:
 
 
 class Training(Generic[Trained]):
-    """A run of training: iterate over `epochs`, then ask for what is `fitted`.
+    """A run of training: iterate over `epochs`, then call `fitted`.
 
     ::
 
@@ -152,7 +151,7 @@ class Training(Generic[Trained]):
         judge: Callable[[Trained], float] | None = None,
         checkpoints: CheckpointFolder | None = None,
     ) -> None:
-        """`judge` measures what is fitted, higher is better; `checkpoints` is resumed from where it holds some."""
+        """`judge` measures a fitted thing, higher is better; the run resumes from the last of `checkpoints`, if any."""
         self.learner, self.plan, self.seed = learner, plan, seed
         self.device = check_device(run.device, plan.precision)
         self.judge, self.checkpoints, self.progress = judge, checkpoints, run.progress
@@ -175,8 +174,8 @@ class Training(Generic[Trained]):
         return next((report for report in reversed(self.history) if report.best), None)
 
     def fitted(self) -> Trained:
-        """What the weights of the best epoch make: the last one's where nothing was evaluated."""
-        return self.learner.fitted(_copied(self.learner.module) if self._best is None else self._best)
+        """Return the fitted thing with the weights of the best epoch, the last one if none was evaluated."""
+        return self.learner.fitted(_copy_weights(self.learner.module) if self._best is None else self._best)
 
     def epochs(self) -> Iterator[EpochReport]:
         """Train epoch by epoch until the plan's end or its stopping rule; each report comes after its
@@ -203,14 +202,14 @@ class Training(Generic[Trained]):
                 self._events.close()
 
     def finished(self) -> Trained:
-        """Train to the end; then what is `fitted`."""
+        """Train to the end, and return what is `fitted`."""
         for _ in self.epochs():
             pass
         return self.fitted()
 
     @property
     def ended(self) -> bool:
-        """Whether the plan or its stopping rule wants no further epoch."""
+        """Whether the plan or its stopping rule has ended the training."""
         stopping, best = self.plan.stopping, self.best
         stopped = (
             stopping is not None
@@ -230,40 +229,41 @@ class Training(Generic[Trained]):
             earlier = (past.validation for past in self.history if past.validation is not None)
             best = validation > max(earlier, default=-math.inf)
             if best:
-                self._best = None  # not in memory next to its successor, unless somebody holds it
-                self._best = _copied(self.learner.module)
+                self._best = None  # so that two copies are not in memory at once
+                self._best = _copy_weights(self.learner.module)
         return EpochReport(epoch, loss, validation, best, time.perf_counter() - start)
 
     def _train(self, epoch: int) -> float:
-        """One pass over all rows in random order; the mean loss."""
+        """Train on all rows once, in random order, and return the mean loss."""
         learner, size = self.learner, self.plan.batch_size
-        order, generator = epoch_chance(self.seed, epoch, learner.n_rows, self.device)
+        order, generator = epoch_randomness(self.seed, epoch, learner.n_rows, self.device)
         batches = order.split(size)
+        # Losses stay on the device: reading one would wait for the batch.
         losses = torch.empty(len(batches), device=self.device)
-        told = time.perf_counter()
+        last_event = time.perf_counter()
         learner.module.train()
         if self.plan.decay == "linear":
             for (_, settings), optimizer in zip(learner.groups, self._optimizers, strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate * (1 - (epoch - 1) / self.plan.epochs)
-        for place, rows in enumerate(batches):
+        for index, rows in enumerate(batches):
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
-                loss = learner.loss(rows, Moment(epoch, (epoch - 1) * len(batches) + place), generator)
-            losses[place] = loss.detach()
+                loss = learner.loss(rows, Moment(epoch, (epoch - 1) * len(batches) + index), generator)
+            losses[index] = loss.detach()
             if self._optimizers:
                 loss.backward()
             for (module, settings), optimizer in zip(learner.groups, self._optimizers, strict=True):
                 if settings.clip_norm is not None:
                     nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm)
                 optimizer.step()
-            if time.perf_counter() - told > EVENT_SECONDS:
-                told = time.perf_counter()
-                _check_finite(losses[: place + 1], len(batches), epoch, self.checkpoints)
-                values = {"loss": float(losses[place])}
+            if time.perf_counter() - last_event > EVENT_SECONDS:
+                last_event = time.perf_counter()
+                _check_finite(losses[: index + 1], len(batches), epoch, self.checkpoints)
+                values = {"loss": float(losses[index])}
                 self.progress(
-                    ProgressEvent(f"train, epoch {epoch}", place + 1, len(batches), values, kind="batch")
+                    ProgressEvent(f"train, epoch {epoch}", index + 1, len(batches), values, kind="batch")
                 )
         learner.module.eval()
         _check_finite(losses, len(batches), epoch, self.checkpoints)
@@ -271,23 +271,24 @@ class Training(Generic[Trained]):
         return float((losses.double().cpu() * sizes).sum() / sizes.sum())
 
     def _event(self, report: EpochReport) -> ProgressEvent:
-        """An epoch's loss, metric, and the seconds left if every epoch of the plan is needed."""
+        """Return an event with the epoch's loss, metric, and the seconds until the last epoch of the plan."""
         values, metric = {"loss": report.loss}, ""
         if report.validation is not None and self.plan.stopping is not None:
             metric = "" if self.plan.judged_by else self.plan.stopping.metric
             values[self.plan.judged_by or metric] = report.validation
+        # Of the last ten epochs, since speed changes with what else the machine does.
         recent = [past.seconds for past in self.history[-10:]]
         values["seconds_left"] = sum(recent) / len(recent) * (self.plan.epochs - report.epoch)
         return ProgressEvent("train", report.epoch, self.plan.epochs, values, kind="epoch", metric=metric)
 
     def _write(self, folder: CheckpointFolder) -> None:
-        parts: dict[str, Mapping[str, Tensor]] = {"module.": self.learner.module.state_dict()}
-        parts["best."] = self._best or {}
-        for place, optimizer in enumerate(self._optimizers):
-            parts[f"optimizer.{place}."] = optimizer_state(optimizer)
+        states: dict[str, Mapping[str, Tensor]] = {"module.": self.learner.module.state_dict()}
+        states["best."] = self._best or {}
+        for number, optimizer in enumerate(self._optimizers):
+            states[f"optimizer.{number}."] = optimizer_state(optimizer)
         arrays = {
             prefix + name: tensor.detach().cpu().numpy()
-            for prefix, tensors in parts.items()
+            for prefix, tensors in states.items()
             for name, tensor in tensors.items()
         }
         folder.write(self.epoch, {"history": [asdict(report) for report in self.history]}, arrays)
@@ -300,32 +301,36 @@ class Training(Generic[Trained]):
         tensors = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
         self.learner.module.load_state_dict(below("module.", tensors))
         self._best = below("best.", tensors) or None
-        for place, optimizer in enumerate(self._optimizers):
-            restore_optimizer(optimizer, below(f"optimizer.{place}.", tensors))
+        for number, optimizer in enumerate(self._optimizers):
+            restore_optimizer(optimizer, below(f"optimizer.{number}.", tensors))
         self.history = [EpochReport(**report) for report in record["history"]]
 
 
 def check_device(device: str, precision: Precision = "float32") -> torch.device:
-    """The device by name. Raises `CapabilityError` for one that is not here, or that lacks bfloat16 where it
-    is wanted."""
+    """Return the device of a name.
+
+    Raises `CapabilityError` for one that is unknown, unavailable, or without bfloat16 if that is the precision.
+    """
     try:
-        wanted = torch.device(device)
+        parsed = torch.device(device)
     except RuntimeError as problem:
         raise CapabilityError(
             f'The device must be one that torch knows, such as "cpu" or "cuda"; {problem}.'
         ) from None
-    if wanted.type == "cuda" and not torch.cuda.is_available():
+    if parsed.type == "cuda" and not torch.cuda.is_available():
         raise CapabilityError(f'Device {device!r} needs a GPU that torch can use; there is none. Use "cpu".')
-    if wanted.type == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
+    if parsed.type == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
         raise CapabilityError(
-            f'Precision "bfloat16" needs a GPU that has it; {device!r} has not. Use "float32".'
+            f'Precision "bfloat16" needs a GPU that supports it; {device!r} does not. Use "float32".'
         )
-    return wanted
+    return parsed
 
 
-def epoch_chance(seed: int, epoch: int, n_rows: int, device: torch.device) -> tuple[Tensor, torch.Generator]:
-    """The order of the rows in an epoch, int64, and the generator of all its other chance, both on the
-    device."""
+def epoch_randomness(
+    seed: int, epoch: int, n_rows: int, device: torch.device
+) -> tuple[Tensor, torch.Generator]:
+    """Return the order of the rows in an epoch, int64, and the generator for all other draws, both on the device."""
+    # torch takes seeds of 63 bits without a sign.
     words = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint64)
     shuffle = torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
     order = torch.randperm(n_rows, generator=shuffle).to(device)
@@ -333,16 +338,16 @@ def epoch_chance(seed: int, epoch: int, n_rows: int, device: torch.device) -> tu
 
 
 def _check_finite(losses: Tensor, batches: int, epoch: int, checkpoints: CheckpointFolder | None) -> None:
-    bad = (~torch.isfinite(losses)).nonzero()
-    if not len(bad):
+    not_finite = (~torch.isfinite(losses)).nonzero()
+    if not len(not_finite):
         return
-    place = int(bad[0])
-    kept = f" Checkpoints of earlier epochs are in {checkpoints.path}." if checkpoints is not None else ""
+    first = int(not_finite[0])
+    hint = f" Checkpoints of earlier epochs are in {checkpoints.path}." if checkpoints is not None else ""
     raise DivergedTraining(
-        f"The loss of every batch must be finite; that of batch {place + 1} of {batches} in epoch {epoch} is "
-        f"{float(losses[place])}. Lower the learning rate, or set `optimizer.clip_norm`.{kept}"
+        f"The loss of every batch must be finite; that of batch {first + 1} of {batches} in epoch {epoch} is "
+        f"{float(losses[first])}. Lower the learning rate, or set `optimizer.clip_norm`.{hint}"
     )
 
 
-def _copied(module: nn.Module) -> dict[str, Tensor]:
+def _copy_weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

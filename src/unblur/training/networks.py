@@ -1,6 +1,6 @@
-"""What networks here are made of: non-linearities, first weights, dropout, and recommenders that hold their weights.
+"""Parts of networks: non-linearities, initial weights, dropout, and recommenders that hold their weights.
 
-All chance comes from a generator that the caller holds.
+All random numbers come from a generator of the caller.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ IN_PLACE: Mapping[str, Activate] = MappingProxyType(
         "identity": lambda x: x,
     }
 )
-"""Those that can overwrite what they are given."""
+"""The non-linearities that can overwrite their input, where torch has such a version."""
 
 
 @torch.no_grad()
@@ -74,14 +74,14 @@ def xavier_normal(
 
 
 def least_kept(dropout: float) -> int:
-    """Of all int16 numbers, this one and those above it are a share of 1 − `dropout`, to 1/65,536."""
+    """Return the smallest int16 number that is kept, so that a fraction of 1 − `dropout` of all are, to 1/65,536."""
     return min(round(dropout * 65536) - 32768, 32767)
 
 
 def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: torch.Generator) -> Tensor:
-    """A bool tensor that is true with probability 1 − `dropout`, on the generator's device.
+    """Return a bool tensor that is true with probability 1 − `dropout`, on the generator's device.
 
-    Four masks are cut from each 64 bits drawn, so the probability is exact to 1/65,536.
+    Each 64 random bits decide over four entries, so the probability is exact to 1/65,536.
     """
     size = torch.Size(shape).numel()
     words = torch.empty(-(-size // 4), dtype=torch.int64, device=generator.device)
@@ -90,10 +90,9 @@ def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, generator: to
 
 
 def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> tuple[Tensor, float]:
-    """`x` with entries set to zero with probability `dropout`, and the factor that keeps its mean.
+    """Return `x` with entries set to zero with probability `dropout`, and the factor that keeps its mean.
 
-    The factor is left to the caller, who may find something smaller than `x` to multiply. Without a generator
-    nothing is dropped.
+    The caller multiplies by the factor, perhaps something smaller than `x`. Without a generator nothing is dropped.
     """
     if generator is None or not dropout:
         return x, 1.0
@@ -101,11 +100,11 @@ def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> tup
 
 
 def frozen(blank: Callable[[], Network_co], weights: Weights) -> Network_co:
-    """The network that `blank` makes, with these weights, which are not copied; it is not trained further.
+    """Return the network of `blank` with these weights, which are not copied and no longer trained.
 
-    Raises `ValueError` where names or shapes are not the network's.
+    Raises `ValueError` if names or shapes are not the network's.
     """
-    with torch.device("meta"):  # its own weights are never filled
+    with torch.device("meta"):  # no memory for weights that are replaced at once
         network = blank()
     try:
         network.load_state_dict(dict(weights), assign=True)
@@ -117,26 +116,26 @@ def frozen(blank: Callable[[], Network_co], weights: Weights) -> Network_co:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class NetworkRecommender(Recommender[NetworkSpec_co], Generic[NetworkSpec_co, Network_co]):
-    """A recommender that is a network: it holds the weights by name."""
+    """A recommender that is a network, with its weights by name."""
 
     weights: Weights = weights()
-    """Of `blank`, as `nn.Module.state_dict` names them."""
+    """The weights of `blank`, as `nn.Module.state_dict` names them."""
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for arrays that do not fit."""
+        """Raise `ValueError` for arrays that do not fit."""
         super().__post_init__()
-        self.network  # noqa: B018 - made here and not in the first thread that scores
+        self.network  # noqa: B018 - built here and not in the first thread that scores
 
     @abstractmethod
     def blank(self) -> Network_co:
-        """The network of the spec and the sizes, before it has weights."""
+        """Return the network for the spec and the sizes of the arrays, with any weights."""
 
     @cached_property
     def network(self) -> Network_co:
-        """The network, not to be trained."""
+        """The network, with frozen weights."""
         return frozen(self.blank, self.weights)
 
 
 def below(prefix: str, weights: Weights) -> dict[str, Tensor]:
-    """The weights whose names begin with `prefix`, without it."""
+    """Return the weights whose names begin with `prefix`, by the rest of the name."""
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

@@ -17,11 +17,11 @@ from torch.nn import functional
 from unblur.parallel.threads import in_threads
 
 MOST_ROWS = 1024
-"""How many histories are scored together; bounds the memory between."""
+"""The most histories that are scored together: bounds the memory of intermediate values."""
 FEWEST_ROWS = 16
-"""Fewer are filled up: matrix products of a handful of rows take other routes and differ in the last bits."""
+"""Fewer are padded: matrix products of a handful of rows use other kernels and differ in the last bits."""
 MOST_ITEMS_FILLED = 8192
-"""With more items than this nothing is filled up; it would cost a lone user more time than the last bits are
+"""With more items than this nothing is padded; it would cost a single user more time than the last bits are
 worth."""
 
 
@@ -30,9 +30,9 @@ class SparseRows:
     """A CSR matrix on a device, from which batches of rows are taken."""
 
     starts: Tensor
-    """(n_rows,) int64: where each row's entries begin."""
+    """(n_rows,) int64: the index of each row's first entry."""
     lengths: Tensor
-    """(n_rows,) int64: how many entries each row has."""
+    """(n_rows,) int64: the number of entries of each row."""
     columns: Tensor
     """(nnz,) int64."""
     weights: Tensor
@@ -41,7 +41,7 @@ class SparseRows:
 
     @classmethod
     def of(cls, matrix: sparse.csr_array, device: torch.device | str = "cpu") -> SparseRows:
-        """The rows of a CSR matrix, copied to `device`."""
+        """Copy the rows of a CSR matrix to `device`."""
         indptr = torch.as_tensor(matrix.indptr.astype(np.int64), device=device)
         return cls(
             starts=indptr[:-1],
@@ -55,17 +55,18 @@ class SparseRows:
         return len(self.starts)
 
     def take(self, rows: Tensor) -> RowBatch:
-        """The rows at the positions `rows`, int64 (n,), in that order."""
+        """Return the rows at the positions `rows`, int64 (n,), in that order."""
         lengths = self.lengths[rows]
         ends = lengths.cumsum(0)
         owners = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
+        # Entry e of the batch is the (e − first entry of its row)-th from where its row begins in the matrix.
         entries = torch.arange(len(owners), device=rows.device) + (self.starts[rows] - ends + lengths)[owners]
         return RowBatch(
             owners, self.columns[entries], self.weights[entries], ends - lengths, len(rows), self.n_columns
         )
 
     def all(self) -> RowBatch:
-        """Every row, in order."""
+        """Return every row, in order."""
         return self.take(torch.arange(len(self), device=self.starts.device))
 
 
@@ -77,33 +78,31 @@ class RowBatch:
     columns: Tensor
     weights: Tensor
     offsets: Tensor
-    """(n_rows,) int64: where each row's entries begin."""
+    """(n_rows,) int64: the index of each row's first entry."""
     n_rows: int
     n_columns: int
 
     def dense(self) -> Tensor:
-        """(n_rows, n_columns) float32, zero where nothing is stored."""
+        """Return (n_rows, n_columns) float32, zero where nothing is stored."""
         dense = torch.zeros(self.n_rows, self.n_columns, device=self.weights.device)
         dense.view(-1)[self.owners * self.n_columns + self.columns] = self.weights
         return dense
 
     def times(self, table: Tensor) -> Tensor:
-        """The rows times a table (n_columns, width) → (n_rows, width), for the price of the stored
-        entries."""
+        """Return the rows times a table (n_columns, width), (n_rows, width), at the cost of the stored entries."""
         return functional.embedding_bag(
             self.columns, table, self.offsets, mode="sum", per_sample_weights=self.weights.to(table.dtype)
         )
 
     def sums(self, values: Tensor) -> Tensor:
-        """The sum of `values` (n_rows, n_columns) times the weights over each row's stored entries,
-        (n_rows,)."""
-        picked = values[self.owners, self.columns] * self.weights
-        return torch.zeros(self.n_rows, device=values.device, dtype=picked.dtype).index_add(
-            0, self.owners, picked
+        """Return the sum of `values` (n_rows, n_columns) times the weights over each row's stored entries, (n_rows,)."""
+        weighted = values[self.owners, self.columns] * self.weights
+        return torch.zeros(self.n_rows, device=values.device, dtype=weighted.dtype).index_add(
+            0, self.owners, weighted
         )
 
-    def kept(self, mask: Tensor, columns: Tensor, n_columns: int) -> RowBatch:
-        """The entries where `mask` holds, in new `columns` of a table of `n_columns`."""
+    def select(self, mask: Tensor, columns: Tensor, n_columns: int) -> RowBatch:
+        """Return the entries where `mask` holds, in new `columns` of a table of `n_columns`."""
         owners = self.owners[mask]
         lengths = torch.bincount(owners, minlength=self.n_rows)
         return RowBatch(
@@ -111,36 +110,37 @@ class RowBatch:
         )
 
     def thinned(self, dropout: float, generator: torch.Generator) -> RowBatch:
-        """The rows after dropout: entries are set to zero with probability `dropout`, the others scaled
-        up."""
+        """Return the rows after dropout: entries are set to zero with probability `dropout`, the others scaled up."""
         if not dropout:
             return self
-        kept = torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= dropout
-        return replace(self, weights=self.weights * kept / (1 - dropout))
+        keep = torch.rand(len(self.weights), generator=generator, device=self.weights.device) >= dropout
+        return replace(self, weights=self.weights * keep / (1 - dropout))
 
 
-def scored(
+def score_in_blocks(
     matrix: sparse.csr_array,
     score: Callable[[RowBatch, NDArray[np.int64]], Tensor],
     device: torch.device,
 ) -> NDArray[np.float32]:
     """Score all rows in blocks, on a CPU one thread for each: (n_rows, n_items) float32 in the memory of the CPU.
 
-    `score` takes a block of rows and their positions, (n,), of which the last may stand there several times.
+    `score` takes a block of rows and their positions, (n,); a short block is padded with its last row.
     """
     rows, scores = SparseRows.of(matrix, device), np.empty(matrix.shape, dtype=np.float32)
     fewest = FEWEST_ROWS if matrix.shape[1] <= MOST_ITEMS_FILLED else 1
     target = torch.from_numpy(scores)
 
     @torch.no_grad()
-    def block(start: int) -> None:
+    def score_block(start: int) -> None:
         stop = min(start + MOST_ROWS, len(rows))
-        places = np.minimum(np.arange(start, max(stop, start + fewest)), stop - 1)
-        part = score(rows.take(torch.as_tensor(places, device=device)), places)
-        target[start:stop] = part[: stop - start]
+        positions = np.minimum(np.arange(start, max(stop, start + fewest)), stop - 1)
+        block_scores = score(rows.take(torch.as_tensor(positions, device=device)), positions)
+        target[start:stop] = block_scores[: stop - start]
 
     starts = range(0, len(rows), MOST_ROWS)
-    each = in_threads(block, starts) if device.type == "cpu" else (block(start) for start in starts)
-    with closing(each):
-        deque(each, maxlen=0)
+    blocks = (
+        in_threads(score_block, starts) if device.type == "cpu" else (score_block(start) for start in starts)
+    )
+    with closing(blocks):
+        deque(blocks, maxlen=0)
     return scores

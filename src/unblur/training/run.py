@@ -1,4 +1,4 @@
-"""From a spec and data to a training: what is set aside, seeds, checkpoints."""
+"""From a spec and data to a training: validation data, seeds, checkpoints."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ def start(
     validation: StoppingData | None,
     identity: Mapping[str, Any],
 ) -> Training[R]:
-    """A training that is ready to begin, or to resume where its checkpoints end.
+    """Return a training that is ready to begin, or to resume from its last checkpoint.
 
     `make_learner` takes the interactions to train on, the item degrees of `train`, a seed and the device. `identity` holds
-    plain values, next to spec, data and seed, that a checkpoint must agree in.
+    plain values that must match for a checkpoint to be resumed, besides spec, data and seed.
     """
     if not train.n_interactions:
         raise DataError("There must be interactions to train on; saw none. Check what was read.")
     plan = spec.plans()["training"]
-    on = check_device(run.device, plan.precision)
+    device = check_device(run.device, plan.precision)
     held_out = validation.held_out if isinstance(validation, Split) else validation
     stopping, seed = plan.stopping, seed_of(rng, run)
-    part, judge = train, None
+    training_part, judge = train, None
     if stopping is not None:
         if held_out is None:
             split = carve(train, stopping, streams(seed, "carve")["carve"])
         else:
-            held = held_out.onto(users=train.users, items=train.items)
-            split = Split(train, train, held, "given validation")
-        part, judge = split.train, Judge(split, stopping.metric)
+            own_held_out = held_out.onto(users=train.users, items=train.items)
+            split = Split(train, train, own_held_out, "given validation")
+        training_part, judge = split.train, Judge(split, stopping.metric)
     return Training(
-        make_learner(part, train.item_degrees, seed, on),
+        make_learner(training_part, train.item_degrees, seed, device),
         plan,
         seed=seed,
         run=run,
@@ -70,19 +70,19 @@ def start(
 
 
 def seed_of(rng: RNG | None, run: Run) -> int:
-    """The seed of a training: without `rng` that of the checkpoints, if there are some."""
-    known = recorded_seed(run.checkpoints) if rng is None and run.checkpoints is not None else None
-    return int(streams(rng, "training")["training"].integers(0, 2**62)) if known is None else known
+    """Return the seed of a training: without `rng` that of the checkpoints, if there are any."""
+    recorded = recorded_seed(run.checkpoints) if rng is None and run.checkpoints is not None else None
+    return int(streams(rng, "training")["training"].integers(0, 2**62)) if recorded is None else recorded
 
 
 def identity_of(
     spec: Spec, train: Interactions, validation: StoppingData | None, seed: int
 ) -> dict[str, Any]:
-    """Plain values in which a checkpoint and the training that resumes from it must agree."""
+    """Return the plain values that must match for a checkpoint to be resumed."""
     fingerprint: Any = None
     if isinstance(validation, Split):
         parts = {"histories": validation.histories, "held_out": validation.held_out}
-        fingerprint = {name: part.fingerprint() for name, part in parts.items()}
+        fingerprint = {name: rows.fingerprint() for name, rows in parts.items()}
     elif validation is not None:
         fingerprint = validation.fingerprint()
     return {
@@ -97,7 +97,7 @@ def identity_of(
 def checkpoints_of(
     spec: Spec, identity: Mapping[str, Any], run: Run, *, every: int
 ) -> CheckpointFolder | None:
-    """The folder for checkpoints of a run, if it keeps any."""
+    """Return the folder for checkpoints of a run, None if it keeps none."""
     return None if run.checkpoints is None else CheckpointFolder(run.checkpoints, identity, every, type(spec))
 
 
@@ -105,8 +105,8 @@ class TrainedByEpochs(RecommenderSpec[R]):
     """A spec with `epochs`, `batch_size`, `precision` and `stopping`, and with a learner of its own."""
 
     learner: ClassVar[str]
-    """``module:Class`` of what trains it, made of the spec, the interactions to train on, the item degrees of all that was
-    given, a seed and the device. It is a place, since the class may stand below the spec."""
+    """``module:Class`` of its learner, which takes the spec, the interactions to train on, the item degrees of all
+    interactions, a seed and the device. A string, since the class may be defined below the spec."""
     epochs: int
     batch_size: int
     precision: Precision
@@ -118,7 +118,7 @@ class TrainedByEpochs(RecommenderSpec[R]):
 
     @property
     def decays(self) -> Literal["none", "linear"]:
-        """How the learning rate falls."""
+        """The decay of the learning rate."""
         return "none"
 
     def learn(self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None) -> R:
@@ -138,6 +138,6 @@ class TrainedByEpochs(RecommenderSpec[R]):
         run: Run = Run(),
         validation: StoppingData | None = None,
     ) -> Training[R]:
-        """What `fit` runs, for a caller who wants to see each epoch and to stop at will; arguments as of `fit_in`."""
+        """Return the training that `fit` runs, to see each epoch or to stop at will; arguments as of `fit_in`."""
         learner = partial(resolve(self.learner), self)
         return start(self, learner, train, rng=rng, run=run, validation=validation, identity={})

@@ -109,7 +109,7 @@ def test_divergence_and_draws_are_those_of_a_normal() -> None:
     normal = torch.distributions.Normal(encoding.mean, torch.exp(encoding.log_variance / 2))
     expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0, 1)).sum(1).mean()
     torch.testing.assert_close(encoding.divergences().mean(), expected)
-    draws = torch.stack([encoding.drawn(chance(seed)) for seed in range(4000)])
+    draws = torch.stack([encoding.sample(chance(seed)) for seed in range(4000)])
     torch.testing.assert_close(draws.mean(0), encoding.mean, atol=0.1, rtol=0)
     torch.testing.assert_close(draws.var(0), encoding.log_variance.exp(), atol=0, rtol=0.2)
 

@@ -96,7 +96,7 @@ def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled:
         training.loss(torch.arange(16), Moment(1, 0), chance)
     least = torch.finfo(torch.float32).tiny
     last: Any = training._last
-    adams = (training._small, *last.adams)
+    adams = (training._small_adam, *last.adams)
     others = [moment for adam in adams for moment in (*adam.means, *adam.squares)]
     if compiled is not None:
         others += [last.mean, last.square]
@@ -179,7 +179,7 @@ def test_the_first_layer_in_one_pass_follows_adam(threads: int, n_rows: int) -> 
         adam.step()
         sums, found = ours.update(rows, shared, apart, own)
         np.testing.assert_allclose(found, by_apart, rtol=1e-3, atol=2e-3)
-    assert (ours._done - ours._last > 160).any() or n_rows < 200
+    assert (ours._step - ours._last_own_step > 160).any() or n_rows < 200
     np.testing.assert_allclose(values, wanted.detach(), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(sums, values.sum(1), rtol=1e-4, atol=1e-4)
 

@@ -53,7 +53,7 @@ from unblur.training.networks import (
     below,
     xavier_normal,
 )
-from unblur.training.rows import RowBatch, SparseRows, scored
+from unblur.training.rows import RowBatch, SparseRows, score_in_blocks
 from unblur.training.run import R, TrainedByEpochs, start
 from unblur.training.settings import Optimizer, Plan, Stopping, rising
 
@@ -227,7 +227,7 @@ class DiffRecRecommender(Denoised["DiffRec", DenoisingNetwork]):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         matrix = row_weights(histories, self.spec.time_weights)
         keys = row_keys(matrix, int(self.seed[0])) if self.inference.noisy else None
-        return scored(
+        return score_in_blocks(
             matrix,
             lambda rows, at: self.inference.sparse(rows, None if keys is None else keys[at]),
             self.network.item_in.device,
@@ -456,7 +456,7 @@ class LatentLearner:
         settings = self.spec.autoencoder
         batch = self.rows.take(self._filled[rows])
         encoding = self._autoencoder.encode(batch.thinned(settings.dropout, generator))
-        latent = encoding.drawn(generator) if settings.sample_latent else encoding.mean
+        latent = encoding.sample(generator) if settings.sample_latent else encoding.mean
         diffusion, guess = self._loss(self._network, latent, generator)
         logits = self._autoencoder.decode(guess).to(torch.float32)
         variational = negative_log_likelihood(logits, batch)
@@ -518,7 +518,7 @@ class LatentDiffRecRecommender(Denoised["LatentDiffRec", LatentNetwork]):
             code = autoencoder.encode(rows).mean
             return autoencoder.decode(self.inference.dense(code, None if keys is None else keys[at]))
 
-        return scored(matrix, logits, autoencoder.clusters.device)
+        return score_in_blocks(matrix, logits, autoencoder.clusters.device)
 
 
 class ClusteredAutoencoder(nn.Module):
@@ -584,7 +584,7 @@ class ClusteredAutoencoder(nn.Module):
         if len(self.encoders) == 1:
             return batch
         inside = self.clusters[batch.columns] == number
-        return batch.kept(inside, self.places[batch.columns[inside]], self.sizes[number])
+        return batch.select(inside, self.places[batch.columns[inside]], self.sizes[number])
 
 
 class _Encoder(nn.Module):

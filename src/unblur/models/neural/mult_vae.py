@@ -20,7 +20,7 @@ from unblur.randomness import streams, torch_generator
 from unblur.spec import Dimension, choices, spec
 from unblur.training.loop import Moment
 from unblur.training.networks import ACTIVATIONS, NetworkRecommender, Weights, xavier_normal
-from unblur.training.rows import RowBatch, SparseRows, scored
+from unblur.training.rows import RowBatch, SparseRows, score_in_blocks
 from unblur.training.run import TrainedByEpochs
 from unblur.training.settings import Activation, Dropout, Optimizer, Stopping, rising
 
@@ -165,7 +165,7 @@ class MultinomialLearner:
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """−log-likelihood + β·KL, mean over some users (Liang et al., equation 7)."""
         code = self.module.encode(self.inputs.take(rows).thinned(self.spec.dropout, generator))
-        latent = code.drawn(generator) if self.spec.variational else code.mean
+        latent = code.sample(generator) if self.spec.variational else code.mean
         likelihood = negative_log_likelihood(self.module.decode(latent).float(), self.rows.take(rows))
         if not self.spec.variational:
             return likelihood
@@ -188,7 +188,9 @@ class MultinomialRecommender(NetworkRecommender["MultDAE", MultinomialAutoencode
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         network, rows = self.network, unit_rows(histories.binarized().matrix)
-        return scored(rows, lambda batch, _: network.decode(network.encode(batch).mean), network.table.device)
+        return score_in_blocks(
+            rows, lambda batch, _: network.decode(network.encode(batch).mean), network.table.device
+        )
 
 
 def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:

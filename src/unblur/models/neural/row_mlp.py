@@ -25,7 +25,7 @@ from unblur.recommender import RecommenderSpec, Run, StoppingData
 from unblur.spec import Dimension, choices, spec
 from unblur.training.loop import Moment, Training, check_device
 from unblur.training.networks import NetworkRecommender, Weights, dropped, frozen
-from unblur.training.rows import RowBatch, SparseRows, scored
+from unblur.training.rows import RowBatch, SparseRows, score_in_blocks
 from unblur.training.settings import Dropout, Optimizer, Plan, Share, Stopping
 
 Initialization: TypeAlias = Literal["fan-in", "glorot"]
@@ -265,4 +265,4 @@ class RowMLPRecommender(NetworkRecommender["RowMLP", RowNetwork]):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         table = self.network.table()
         matrix = histories.binarized().matrix
-        return scored(matrix, lambda rows, _: self.network(rows, table=table), table[0].device)
+        return score_in_blocks(matrix, lambda rows, _: self.network(rows, table=table), table[0].device)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of the call that an error speaks of, so that a command can name its own option in its place."""
+    """An argument of the call in an error's message, in whose place a command can name its own option."""
 
     name: str
     value: str | int | float | bool | None = None
-    """The value to give; `None` where the argument itself is meant."""
+    """The value to pass; `None` if the argument itself is meant."""
 
     def __str__(self) -> str:
         """As in Python: ```header=True```, ```min_rating```."""
@@ -28,9 +28,9 @@ class Argument:
 
 
 class UnblurError(Exception):
-    """Anything that this library raises on purpose.
+    """The base of all errors that this library raises itself.
 
-    Its message is the text of all `args` one after the other; those that are an `Argument` are told apart.
+    Its message is the text of all `args` one after the other; among them may be an `Argument`, which commands replace.
     """
 
     def __str__(self) -> str:
@@ -38,12 +38,12 @@ class UnblurError(Exception):
 
     @classmethod
     def unless(cls, holds: object, *message: object) -> None:
-        """Raise this error, with the message, unless something holds."""
+        """Raise this error, with the message, unless the condition holds."""
         if not holds:
             raise cls(*message)
 
     def worded(self, spelling: Callable[[Argument], str]) -> str:
-        """The message, with each argument that it speaks of spelled by a function: as an option, say."""
+        """Return the message with each `Argument` in it spelled by a function: as an option, say."""
         return "".join(spelling(part) if isinstance(part, Argument) else str(part) for part in self.args)
 
 
@@ -53,7 +53,7 @@ class DataError(UnblurError, ValueError):
 
 @contextmanager
 def about(what: str) -> Iterator[None]:
-    """Begin the message of a `DataError` that is raised inside with what it is about."""
+    """Begin the message of a `DataError` that is raised inside with its subject."""
     try:
         yield
     except DataError as problem:
@@ -61,7 +61,7 @@ def about(what: str) -> Iterator[None]:
 
 
 class VocabularyMismatch(DataError):
-    """Two things that must speak of the same users or items do not."""
+    """Two things that must have the same users or items do not."""
 
 
 class SpecError(UnblurError, ValueError):
@@ -81,21 +81,21 @@ class CapabilityError(UnblurError, RuntimeError):
 
 
 def out_of_memory(problem: BaseException) -> bool:
-    """Whether an error says that memory did not suffice: Python's, or torch's, which for a CPU has no type of its own."""
-    said = str(problem).lower()
+    """Return whether an error is one of too little memory: Python's, or torch's, which for a CPU has no type of its own."""
+    message = str(problem).lower()
     return isinstance(problem, MemoryError) or any(
-        words in said for words in ("can't allocate memory", "out of memory")
+        words in message for words in ("can't allocate memory", "out of memory")
     )
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """The hint `` Did you mean 'x'?`` for a misspelt `word`, or an empty string when nothing is close.
+    """Return the hint `` Did you mean 'x'?`` for a misspelt `word`, or an empty string if nothing is close.
 
-    Words that differ in case or dashes alone are the same here.
+    Words that differ only in case or dashes are equal here.
     """
-    alike = {_folded(option): option for option in options}
-    close = difflib.get_close_matches(_folded(word), alike, n=1, cutoff=0.6)
-    return f" Did you mean {alike[close[0]]!r}?" if close else ""
+    by_folded = {_folded(option): option for option in options}
+    close = difflib.get_close_matches(_folded(word), by_folded, n=1, cutoff=0.6)
+    return f" Did you mean {by_folded[close[0]]!r}?" if close else ""
 
 
 def _folded(word: str) -> str:
@@ -110,8 +110,8 @@ def check_word(argument: str, value: object, words: Sequence[str]) -> None:
 
 
 def some(values: Sequence[object] | Iterable[object], most: int = 5) -> str:
-    """The first few of `values` in words, for an error message: ``'a', 'b', 'c' and 4 more``."""
-    listed = list(values)
-    shown = ", ".join(repr(value) for value in listed[:most])
-    rest = len(listed) - most
-    return f"{shown} and {rest:,} more" if rest > 0 else shown
+    """Return the first few of `values` in words, for an error message: ``'a', 'b', 'c' and 4 more``."""
+    items = list(values)
+    text = ", ".join(repr(value) for value in items[:most])
+    n_more = len(items) - most
+    return f"{text} and {n_more:,} more" if n_more > 0 else text

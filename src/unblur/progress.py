@@ -1,4 +1,4 @@
-"""Where a piece of work runs, and who is told how far it is: an observer, since the library itself never prints."""
+"""The device, folders and observer of a run. Progress goes to an observer, since the library itself never prints."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 Kind: TypeAlias = Literal["step", "epoch", "batch", "trial"]
-"""What a unit of work is: an epoch of a training, a batch within one epoch, a trial of a search, or any other step."""
+"""The unit of work: an epoch of a training, a batch within one epoch, a trial of a search, or any other step."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """One step of something long."""
+    """One step of a long piece of work."""
 
     stage: str
-    """What is under way, in words for a person: ``score users``, ``train``. No code reads them."""
+    """The current work, in words for a person: ``score users``, ``train``. No code reads them."""
     done: int
-    """How many units are finished."""
+    """The number of units that are finished."""
     total: int | None = None
-    """Out of how many, or `None` where that is not known beforehand."""
+    """The number of all units, `None` if unknown beforehand."""
     values: Mapping[str, float] = field(default_factory=dict)
     """Figures worth showing next to it: loss, metric, residual."""
     kind: Kind = "step"
     part: str = ""
-    """Which part of a model an epoch or a batch trains, in words; empty for the model itself."""
+    """The part of a model that an epoch or a batch trains, in words; empty for the model itself."""
     metric: str = ""
-    """Which of `values` is the metric that training stops by; empty for an epoch that was not judged by one."""
+    """The name in `values` of the metric that training stops by; empty for an epoch without one."""
 
     @property
     def label(self) -> str:
@@ -39,7 +39,7 @@ class Progress(Protocol):
     """An observer of progress. An exception that it raises (an interrupt, say) ends the work."""
 
     def __call__(self, event: ProgressEvent, /) -> None:
-        """Take note of an event."""
+        """Observe an event."""
         ...
 
 
@@ -48,7 +48,7 @@ def silent(event: ProgressEvent, /) -> None:
 
 
 def of_part(progress: Progress, part: str) -> Progress:
-    """An observer that passes every event on as one of `part`."""
+    """Return an observer that passes every event on as one of `part`."""
 
     def observe(event: ProgressEvent, /) -> None:
         progress(replace(event, part=part))
@@ -58,22 +58,22 @@ def of_part(progress: Progress, part: str) -> Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how watched work runs; nothing in it changes a figure.
+    """Device, observer and folders of a piece of work; none of them changes a figure.
 
-    Handed down behind the public doors, in place of four keywords at every storey.
+    Public functions take these as keywords; behind them one `Run` is passed down.
     """
 
     device: str = "cpu"
-    """Where tensors are computed, as torch names it."""
+    """The device of tensors, as torch names it."""
     progress: Progress = silent
-    """Who is told how far the work is."""
+    """The observer of progress."""
     checkpoints: Path | None = None
-    """The folder that keeps the state of trainings; `None` keeps none."""
+    """The folder for checkpoints of trainings; `None` writes none."""
     events: Path | None = None
     """The folder for TensorBoard's event files; `None` writes none."""
 
     def inside(self, *names: str) -> Run:
-        """The same run with its folders one level further down for each name: ``run.inside("seed-3")``."""
+        """Return the same run with its folders one level further down for each name: ``run.inside("seed-3")``."""
         return replace(
             self,
             checkpoints=None if self.checkpoints is None else self.checkpoints.joinpath(*names),
@@ -81,5 +81,5 @@ class Run:
         )
 
     def watched(self, progress: Progress) -> Run:
-        """The same run with another observer."""
+        """Return the same run with another observer."""
         return replace(self, progress=progress)

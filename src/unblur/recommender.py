@@ -1,6 +1,7 @@
-"""What every fitted recommender can do: score history rows, rank, find similar items, explain, save.
+"""The base of all recommenders: score history rows, rank, find similar items, explain, save.
 
-The file of a model finds here all that it needs: `Recommender`, `RecommenderSpec`, `learned`, and the types of `learn`.
+The module of a model imports from here all that it needs: `Recommender`, `RecommenderSpec`, `learned`, and the types of
+`learn`.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from unblur.saving.models import load_as, save
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything that can be evaluated, ours or not."""
+    """Anything that can be evaluated, of this library or not."""
 
     @property
     def items(self) -> Vocabulary:
-        """The items that the columns of the scores stand for."""
+        """The items of the scores' columns."""
         ...
 
     def score(self, histories: Interactions) -> NDArray[np.float32]:
-        """Scores (n_users, n_items), finite; higher is better."""
+        """Return scores (n_users, n_items), finite; higher is better."""
         ...
 
 
@@ -47,23 +48,23 @@ class RecommenderSpec(FittedSpec[R_co]):
     """Hyper-parameters of a recommender, and how to fit them to data."""
 
     uses_weights: ClassVar[bool] = False
-    """Whether the weights of interactions count, or only that they are there."""
+    """Whether the weights of interactions count, or only which interactions there are."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Recommender(Fitted[S_co], ABC):
-    """Fitted and immutable. It holds items, never users: a user is a history row, known or new."""
+    """Fitted and immutable. It holds items, never users: a user is a history row, of train or new."""
 
     item_counts: NDArray[np.int64]
-    """(n_items,) how many training users had each item."""
+    """(n_items,) the number of training users of each item."""
 
     noun: ClassVar[str] = "model"
     linear: ClassVar[bool] = False
     """Whether scores are linear in the history row; then `explain` is exact."""
     batch: ClassVar[int] = 1024
-    """How many rows are scored at a time where the caller does not say."""
+    """The number of rows scored at a time, unless the caller passes one."""
     in_threads: ClassVar[bool] = False
-    """Whether batches are best scored side by side on a CPU, one thread for each."""
+    """Whether batches are best scored in parallel on a CPU, one thread for each."""
 
     @property
     def needs_timestamps(self) -> bool:
@@ -78,19 +79,19 @@ class Recommender(Fitted[S_co], ABC):
 
     @abstractmethod
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        """Scores (n_users, n_items) of rows over `self.items`, any memory order, in a fresh array."""
+        """Return scores (n_users, n_items) of rows over `self.items`, in any memory order, in a fresh array."""
 
     def columns(self) -> Mapping[str, NDArray[Any]]:
-        """How many training users had each item."""
+        """The number of training users of each item."""
         return {"count": self.item_counts}
 
     @classmethod
-    def _further(cls, columns: Mapping[str, NDArray[Any]], left: dict[str, Array]) -> dict[str, Any]:
+    def _further(cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]) -> dict[str, Any]:
         return {"item_counts": columns["count"].astype(np.int64)}
 
     @final
     def score(self, histories: Interactions) -> NDArray[np.float32]:
-        """Scores (n_users, n_items) float32, finite, higher is better; one row for each row of `histories`.
+        """Return scores (n_users, n_items) float32, finite, higher is better; one row for each row of `histories`.
 
         `histories` must be over `self.items`. A user without any history gets item popularity (the item's train
         degree over the largest one). A row's scores do not depend on the rows around it.
@@ -120,30 +121,30 @@ class Recommender(Fitted[S_co], ABC):
         batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Ranking:
-        """The best `k` items for each history row, ties broken by item position.
+        """Return the best `k` items for each history row, ties broken by item position.
 
         - `exclude`: ``"history"`` leaves out the items of the row itself; Interactions with the same rows leave out
           their pairs; `None` leaves out nothing.
-        - `candidates`: item labels to choose from; all items when `None`.
-        - `unknown_items`: whether items of a history that the model never saw raise, or are ignored and counted.
-        - `batch_size`: how many rows are scored at a time; what suits the model when `None`.
+        - `candidates`: item labels to choose from; all items if `None`.
+        - `unknown_items`: ``"raise"`` for items of a history that the model never saw, or ignore and count them.
+        - `batch_size`: the number of rows scored at a time; the model's own if `None`.
 
-        A row with fewer than `k` items to choose from ends in position −1 and score −inf. Raises `DataError` when
+        A row with fewer than `k` items to choose from ends in position −1 and score −inf. Raises `DataError` if
         `k` is below 1 or above the number of candidates.
         """
         notes = []
         if histories.items != self.items:
             if unknown_items == "raise":
                 raise _foreign_items(histories, self.items)
-            before = histories.n_interactions
+            n_before = histories.n_interactions
             histories = histories.onto(items=self.items, unknown=unknown_items)
-            lost = before - histories.n_interactions
-            if lost:
+            n_lost = n_before - histories.n_interactions
+            if n_lost:
                 notes.append(
-                    f"{lost:,} history interactions with items that the model never saw were ignored"
+                    f"{n_lost:,} history interactions with items that the model never saw were ignored"
                 )
-        chosen = None if candidates is None else np.unique(self.items.positions(candidates))
-        n_candidates = len(self.items) if chosen is None else len(chosen)
+        candidate_positions = None if candidates is None else np.unique(self.items.positions(candidates))
+        n_candidates = len(self.items) if candidate_positions is None else len(candidate_positions)
         DataError.unless(
             isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= n_candidates,
             f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.",
@@ -154,7 +155,7 @@ class Recommender(Fitted[S_co], ABC):
             histories,
             k,
             hidden=excluded,
-            candidates=chosen,
+            candidates=candidate_positions,
             batch_size=self.batch if batch_size is None else batch_size,
             parallel=self.in_threads and self.device == "cpu",
             progress=progress,
@@ -166,7 +167,7 @@ class Recommender(Fitted[S_co], ABC):
 
     @final
     def similar_items(self, item: int | str, k: int) -> Ranking:
-        """The `k` items that this model finds closest to `item`: those it ranks first for a history of that item."""
+        """Return the `k` items closest to `item`: those that the model ranks first for a history of that item alone."""
         column = self.items.positions([item])
         row = sparse.csr_array((np.ones(1, np.float32), ([0], column)), shape=(1, len(self.items)))
         times = np.zeros(1, dtype=np.int64) if self.needs_timestamps else None
@@ -174,7 +175,7 @@ class Recommender(Fitted[S_co], ABC):
 
     @final
     def explain(self, history: Interactions, item: int | str) -> Explanation:
-        """How much each item of one history row adds to the score of `item`.
+        """Return the contribution of each item of one history row to the score of `item`.
 
         Exact for a linear model, where the score of a row is the sum of the scores of its items. Otherwise each
         share is what the score loses when that one item is left out of the history (occlusion), and the shares
@@ -186,19 +187,21 @@ class Recommender(Fitted[S_co], ABC):
             f"{history.n_interactions:,} interactions. Select one with `.select_users([label])`.",
         )
         target = int(self.items.positions([item])[0])
-        total = float(self.score(history)[0, target])
-        parts = history.n_interactions
-        repeated = history.take_users(np.zeros(parts, dtype=np.intp))
-        own = np.arange(parts)[:, None] == np.arange(parts)[None, :]
-        alone = repeated.keep((own if self.linear else ~own).ravel())
-        scores = self.score(alone)[:, target].astype(np.float64)
-        if not self.linear and parts == 1:
+        whole_score = float(self.score(history)[0, target])
+        n_items = history.n_interactions
+        repeated = history.take_users(np.zeros(n_items, dtype=np.intp))
+        # Row i holds item i alone if scores add up, and all items but item i otherwise.
+        is_own = np.arange(n_items)[:, None] == np.arange(n_items)[None, :]
+        rows = repeated.keep((is_own if self.linear else ~is_own).ravel())
+        scores = self.score(rows)[:, target].astype(np.float64)
+        # Without its only item a history is empty: its score is popularity then, which the model did not learn.
+        if not self.linear and n_items == 1:
             scores[:] = 0.0
-        shares = scores if self.linear else total - scores
+        shares = scores if self.linear else whole_score - scores
         order = np.lexsort((history.matrix.indices, -shares))
         return Explanation(
             item=item,
-            score=total,
+            score=whole_score,
             history=self.items.take(history.matrix.indices[order]),
             shares=shares[order],
             exact=self.linear,
@@ -220,10 +223,10 @@ def load(path: str | Path, *, device: str = "cpu") -> Recommender:
 
 def _foreign_items(histories: Interactions, items: Vocabulary) -> VocabularyMismatch:
     if histories.items.kind == items.kind:
-        strangers = histories.items.series.filter(items.positions_or_missing(histories.items) < 0)
+        unknown = histories.items.series.filter(items.positions_or_missing(histories.items) < 0)
         detail = (
-            f"; {len(strangers):,} of theirs are unknown to it: {some(strangers.to_list())}"
-            if len(strangers)
+            f"; {len(unknown):,} of theirs are unknown to it: {some(unknown.to_list())}"
+            if len(unknown)
             else ""
         )
     else:

@@ -1,4 +1,4 @@
-"""What recipes and saved things may name by a kind; a file can never name an import path.
+"""The classes that recipes and saved things name by a kind; a file can never name an import path.
 
 Other distributions add kinds through the entry-point groups ``unblur.models``, ``unblur.synthesizers`` and
 ``unblur.attacks``: an entry's name is the kind, its object the class.
@@ -15,7 +15,7 @@ from unblur.errors import CapabilityError, SpecError, nearest
 
 
 def resolve(place: str) -> Any:
-    """The object at ``module:name``."""
+    """Import the object at ``module:name``."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
 
@@ -44,7 +44,7 @@ class Registry(Mapping[str, str]):
     def load(self, kind: str) -> type[Any]:
         """The class of a kind.
 
-        Raises `SpecError`, with the nearest name, for an unknown kind, and `CapabilityError` where the distribution
+        Raises `SpecError`, with the nearest name, for an unknown kind, and `CapabilityError` if the distribution
         that adds it cannot be imported.
         """
         if kind not in self:
@@ -64,7 +64,7 @@ class Registry(Mapping[str, str]):
         return loaded
 
     def refresh(self) -> None:
-        """Look again at what is installed."""
+        """Read the entry points of installed distributions again."""
         self.__dict__.pop("_places", None)
 
 
@@ -116,7 +116,7 @@ TASKS = Registry(
         "utility": "unblur.synthesis.utility.task:UtilityTask",
     },
 )
-"""Name → module and class of each task that a recipe can have; the first is that of a kind that nobody knows."""
+"""The tasks that a recipe can have; the first is assumed for an unknown kind."""
 
 
 ATTACKS = Registry(
@@ -133,10 +133,10 @@ ATTACKS = Registry(
 
 
 def recommender_spec(kind: str) -> type[Any]:
-    """The spec class of a kind. Raises as `Registry.load`."""
+    """Return the spec class of a kind. Raises as `Registry.load`."""
     return RECOMMENDERS.load(kind)
 
 
 def synthesizer_spec(kind: str) -> type[Any]:
-    """The spec class of a kind of synthesizer. Raises as `Registry.load`."""
+    """Return the spec class of a kind of synthesizer. Raises as `Registry.load`."""
     return SYNTHESIZERS.load(kind)

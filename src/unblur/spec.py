@@ -39,10 +39,9 @@ T = TypeVar("T")
 
 
 class Spec:
-    """Hyper-parameters of one kind of thing that is fitted, and what the kind can do with them.
+    """Hyper-parameters of one kind of fitted thing, and the capabilities that follow from them.
 
-    Everything that a search, a run or a command needs to know of a spec is asked here, of the instance, since it
-    depends on values.
+    A search, a run or a command reads these capabilities of the instance, since they depend on values.
     """
 
     kind: ClassVar[str]
@@ -50,28 +49,28 @@ class Spec:
     stochastic: ClassVar[bool] = False
     """Whether another `rng` gives another result."""
     fitted: ClassVar[str]
-    """What it becomes: ``module:Class`` of a `unblur.fitted.Fitted`."""
+    """The class of what is fitted: ``module:Class`` of a `unblur.fitted.Fitted`."""
 
     def plans(self) -> Mapping[str, Plan]:
-        """How each of its trainings by epochs goes, by name; none where nothing is trained by epochs."""
+        """The plans of its trainings by epochs, by name; empty if nothing is trained by epochs."""
         return {}
 
     def space(self) -> tuple[Dimension, ...]:
-        """What a search tries unless told otherwise; nothing where there is nothing to choose."""
+        """The default search space; empty if there is nothing to choose."""
         return ()
 
     def shared(self) -> SharedSearch | None:
-        """How many settings are fitted for the price of one; `None` where each is fitted alone."""
+        """A function that fits many settings at about the cost of one; `None` if each is fitted alone."""
         return None
 
     @property
     def stops(self) -> bool:
-        """Whether some training of it ends by what it comes to on validation data."""
+        """Whether a training of it stops early by validation data."""
         return any(plan.stopping is not None for plan in self.plans().values())
 
     @property
     def needs_timestamps(self) -> bool:
-        """Whether it can be fitted to interactions with timestamps alone."""
+        """Whether it can be fitted only to interactions with timestamps."""
         return False
 
     @property
@@ -86,29 +85,29 @@ Point: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some values."""
+    """A choice among values."""
 
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
         SpecError.unless(self.values, "A choice must have values to try; there are none. Give some.")
 
-    def at(self, place: float) -> Any:
-        """The value at a place between 0 and 1."""
-        return self.values[min(int(place * len(self.values)), len(self.values) - 1)]
+    def at(self, position: float) -> Any:
+        """The value at a position between 0 and 1."""
+        return self.values[min(int(position * len(self.values)), len(self.values) - 1)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that say what it is."""
+        """Plain values of all fields."""
         return {"choice": list(self.values)}
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A number between two: even, in steps, or even in its logarithm."""
+    """A number between two: uniform, in steps, or uniform in its logarithm."""
 
     low: float
     high: float
-    """Not below `low`; both are exponents of e where `logarithmic`."""
+    """Not below `low`; both are exponents of e if `logarithmic`."""
     step: float | None = None
     """Round to multiples of this, as hyperopt's quniform does."""
     logarithmic: bool = False
@@ -121,18 +120,18 @@ class Range:
             f"{self.step}. Correct it.",
         )
 
-    def at(self, place: float) -> float:
-        """The value at a place between 0 and 1."""
-        value = self.low + place * (self.high - self.low)
+    def at(self, position: float) -> float:
+        """The value at a position between 0 and 1."""
+        value = self.low + position * (self.high - self.low)
         return math.exp(value) if self.logarithmic and self.step is None else self.snapped(value)
 
     def snapped(self, value: float) -> float:
-        """A number as the range has it: a multiple of the step if there is one."""
-        # Twelve digits: what a multiple of a decimal step loses in binary comes after them.
+        """Return the nearest multiple of the step if there is one."""
+        # Twelve digits: the rounding error of a multiple of a decimal step in binary comes after them.
         return value if self.step is None else float(round(round(value / self.step) * self.step, 12))
 
     def values(self) -> tuple[float, ...] | None:
-        """All values, in order; `None` where there is no end of them."""
+        """All values, in order; `None` if they are infinitely many."""
         if self.low == self.high:
             return (self.at(0),)
         if self.step is None:
@@ -141,7 +140,7 @@ class Range:
         return tuple(float(round(at * self.step, 12)) for at in range(first, last + 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that say what it is."""
+        """Plain values of all fields."""
         name = "loguniform" if self.logarithmic else "uniform" if self.step is None else "quniform"
         return {name: [self.low, self.high, *([] if self.step is None else [self.step])]}
 
@@ -152,58 +151,62 @@ def _unchanged(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that is searched."""
+    """One dimension of a search space."""
 
     name: str
-    """What reports call it: a path of the spec, or the name that another program has for it."""
+    """Its name in reports: a path of the spec, or the name that another program has for it."""
     values: Choice | Range
     paths: tuple[str, ...]
     """The dotted paths in the spec that take the value."""
     convert: Callable[[Any], Any] = field(default=_unchanged, compare=False)
-    """From the value to what stands at the paths."""
+    """From the value of the dimension to that of the paths."""
 
     def all(self) -> tuple[Any, ...] | None:
-        """All values, in order; `None` where there is no end of them."""
+        """All values, in order; `None` if they are infinitely many."""
         return self.values.values if isinstance(self.values, Choice) else self.values.values()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that say what it is."""
+        """Plain values of all fields."""
         return {"name": self.name, **self.values.to_dict(), "paths": list(self.paths)}
 
 
 def choices(**values: tuple[Any, ...]) -> tuple[Dimension, ...]:
-    """A dimension for each path; ``__`` in a keyword stands for the dot: ``choices(low_pass__rank=(64, 128))``.
+    """Return a dimension for each path; ``__`` in a keyword stands for the dot: ``choices(low_pass__rank=(64, 128))``.
 
     Tuples among the values become lists, as JSON and TOML have them.
     """
     return tuple(
-        Dimension(path, Choice(tuple(list(v) if isinstance(v, tuple) else v for v in tried)), (path,))
-        for path, tried in ((name.replace("__", "."), tried) for name, tried in values.items())
+        Dimension(
+            path,
+            Choice(tuple(list(value) if isinstance(value, tuple) else value for value in options)),
+            (path,),
+        )
+        for path, options in ((name.replace("__", "."), options) for name, options in values.items())
     )
 
 
 def whole(path: str, low: int, high: int, step: int = 1) -> Dimension:
-    """Whole numbers from `low` to `high` in steps."""
+    """Return a dimension of whole numbers from `low` to `high` in steps."""
     return Dimension(path, Range(low, high, step), (path,), round)
 
 
 def rate(path: str, low: float, high: float) -> Dimension:
-    """A number between two above 0, even in its logarithm."""
+    """Return a dimension of numbers between two above 0, uniform in their logarithm."""
     return Dimension(path, Range(math.log(low), math.log(high), logarithmic=True), (path,))
 
 
 class SharedRankings(Protocol):
-    """What many settings of one kind rank, fitted together."""
+    """Many settings of one kind, fitted together, that rank items."""
 
     def rankings(
         self, histories: Interactions, *, k: int, settings: Sequence[int] | None, progress: Progress
     ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
-        """Blocks of rows, each with the lists (settings, rows, k) of some settings, or of all."""
+        """Yield blocks of rows, each with the lists (settings, rows, k) of some settings, or of all."""
         ...
 
 
 class SharedSearch(Protocol):
-    """Fits many settings of one kind for the price of one."""
+    """Fits many settings of one kind at about the cost of one."""
 
     def __call__(
         self, specs: Sequence[Spec], train: Interactions, *, rng: RNG | None, run: Run
@@ -214,7 +217,7 @@ class SharedSearch(Protocol):
 
 @dataclass(frozen=True)
 class Migration:
-    """How a table that an earlier version wrote becomes one that the spec of today reads."""
+    """The changes that turn a table of an earlier version into one that today's spec reads."""
 
     renamed: Mapping[str, str]
     """Old name → new name."""
@@ -307,17 +310,17 @@ def spec_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def spec_to_dict(value: Any) -> dict[str, Any]:
-    """The plain values of a spec, ready for JSON or TOML; `None` stays `None`."""
+    """Return the plain values of a spec, ready for JSON or TOML; `None` stays `None`."""
     return cast(dict[str, Any], json.loads(pydantic.TypeAdapter(type(value)).dump_json(value)))
 
 
 def replace_field(value: T, path: str, new: Any) -> T:
-    """A copy of a spec with the field at a dotted `path` (``blur.duration``) set, checked by the same schema."""
+    """Return a copy of a spec with the field at a dotted `path` (``blur.duration``) set, checked by the same schema."""
     return spec_from_dict(type(value), set_path(spec_to_dict(value), path, new))
 
 
 def set_path(tree: Mapping[str, Any], path: str, new: Any) -> dict[str, Any]:
-    """A copy of nested tables with the entry at a dotted `path` replaced; missing tables are made."""
+    """Return a copy of nested tables with the entry at a dotted `path` replaced; missing tables are created."""
     head, _, rest = path.partition(".")
     copy = dict(tree)
     below = copy.get(head)
@@ -349,7 +352,7 @@ def _explained(cls: type[Any], problem: pydantic.ValidationError) -> SpecError:
 
 
 def _is_branch(part: object) -> bool:
-    """Whether a part of an error's place is pydantic's name for a branch of a union, not a field."""
+    """Return whether a part of an error's path is pydantic's name for a branch of a union, not a field."""
     return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("none", "json-or-python"))
 
 
@@ -363,7 +366,7 @@ def _names_at(cls: type[Any], place: tuple[int | str, ...]) -> list[str]:
 
 
 def _field_class(cls: Any, name: str) -> type[Any] | None:
-    """The spec class of a field's annotation, seen through unions and aliases."""
+    """Return the spec class of a field's annotation, seen through unions and aliases."""
     annotation = typing.get_type_hints(cls).get(name)
     for option in (annotation, *typing.get_args(annotation)):
         if isinstance(option, type) and is_dataclass(option):

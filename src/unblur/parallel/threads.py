@@ -1,4 +1,4 @@
-"""Pieces of work beside each other: one thread for each, and the threads of torch and BLAS at rest meanwhile."""
+"""Run tasks in threads, with torch and BLAS limited to one thread each."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ ResultT = TypeVar("ResultT")
 _AHEAD = 4
 """Parts in hand for each thread: enough that none waits for the one that takes the results, few enough for memory."""
 _lock, _blas = threading.Lock(), threading.Lock()
-_place = threading.local()
-_resting: list[int] = []  # how many threads torch had when the first of those now inside came in
+_thread = threading.local()
+_resting: list[int] = []  # one entry for each context now entered: torch's number of threads before the first
 
 
 def in_threads(work: Callable[[Part], ResultT], parts: Sequence[Part]) -> Generator[ResultT, None, None]:
-    """``work(part)`` for each part, in order, as many at a time as torch has threads.
+    """Yield ``work(part)`` for each part, in order, in as many threads as torch has.
 
-    Each part is worked on by one thread, and torch uses no others inside it, so what comes out is the same for any
-    number of threads. The work should spend its time outside the interpreter (torch, SciPy). One part alone is done
-    where it is, with all of torch's threads, and so is work within work. When a part raises, or the caller closes the
+    Each part is processed by one thread, and torch uses no others inside it, so results are the same for any number
+    of threads. The work should spend its time outside the interpreter (torch, SciPy). A single part runs in the
+    caller's thread, with all of torch's threads, and so do nested calls. If a part raises, or the caller closes the
     iterator (`contextlib.closing`), the parts not yet begun are dropped.
     """
-    if len(parts) < 2 or getattr(_place, "inside", False):
+    if len(parts) < 2 or getattr(_thread, "inside", False):
         yield from map(work, parts)
         return
     with torch_at_rest() as threads, ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
@@ -49,9 +49,9 @@ def in_threads(work: Callable[[Part], ResultT], parts: Sequence[Part]) -> Genera
 
 @contextmanager
 def torch_at_rest() -> Iterator[int]:
-    """Torch's operations use one thread each inside; gives how many they had, and gives them back in the end.
+    """Limit torch to one thread for each operation, and give the number that it had, which is restored at the end.
 
-    For work whose own threads share the processor with torch's, which go on spinning for a while after each operation.
+    For work with threads of its own: torch's go on spinning for a while after each operation, and take the processor.
     """
     import torch
 
@@ -70,9 +70,9 @@ def torch_at_rest() -> Iterator[int]:
 
 @contextmanager
 def blas_at_rest() -> Iterator[None]:
-    """BLAS libraries, as far as they are loaded, use one thread each inside, which suits products that are small.
+    """Limit the BLAS libraries that are loaded to one thread each, which suits small products.
 
-    Their threads belong to the whole process, so whoever comes in first limits them, and gives them back.
+    Their threads belong to the whole process, so the first caller limits and restores them; others change nothing.
     """
     if not _blas.acquire(blocking=False):
         yield
@@ -88,4 +88,4 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-    _place.inside = True
+    _thread.inside = True

@@ -1,7 +1,7 @@
-"""How much noise a privacy budget asks for: several releases about the same users, composed in one accountant.
+"""The noise that a privacy budget requires: several releases about the same users, composed in one accountant.
 
 The accountant is that of Rényi differential privacy for Poisson-sampled Gaussian noise (Mironov, Talwar and
-Zhang, arXiv 1908.10530), as opacus has it. It holds for batches in which each user is with the same chance,
+Zhang, arXiv 1908.10530), as opacus has it. It holds for batches in which each user is with the same probability,
 independently (Poisson sampling), and for neighbouring data that differ in one user, added or removed.
 """
 
@@ -28,29 +28,29 @@ from unblur.spec import spec
 
 @dataclass(frozen=True, eq=False)
 class NoisySums:
-    """Sums of gradients over Poisson samples of users: each gradient cut to a norm, the sum with Gaussian noise."""
+    """Sums of gradients over Poisson samples of users: each gradient clipped to a norm, the sum with Gaussian noise."""
 
     noise: float
-    """σ: the deviation of the noise over `clip_norm`, which is the most that one user can change."""
+    """σ: the standard deviation of the noise over `clip_norm`, the most that one user can change."""
     clip_norm: float
     secret: np.random.Generator
-    """Draws the samples and all noise. Whoever can predict it undoes the privacy."""
+    """The generator of samples and noise. Whoever can predict it undoes the privacy."""
 
     def sample(self, stage: Stage) -> NDArray[np.intp]:
-        """The users of one batch, by position: each is in it with probability `stage.rate`, independently."""
+        """Draw the users of one batch, by position: each is in it with probability `stage.rate`, independently."""
         return np.flatnonzero(self.secret.random(stage.n_users) < stage.rate)
 
     def gradients(
         self, parameters: Sequence[nn.Parameter], losses: Tensor | None, uses: Uses
     ) -> list[Tensor]:
-        """The noisy sum of the cut gradients of some losses, (n,); of noise alone where nobody was sampled."""
+        """Return the noisy sum of the clipped gradients of losses, (n,); noise alone if nobody was sampled."""
         sums = (
             [torch.zeros_like(parameter) for parameter in parameters]
             if losses is None
             else clipped_gradients(parameters, losses, uses, self.clip_norm)
         )
         return [
-            # NumPy draws, since torch's generators on a CPU heed 32 bits of a seed, which can be tried one by one.
+            # NumPy draws, since torch's generators on a CPU use only 32 bits of a seed, which can be tried one by one.
             total.add(
                 torch.from_numpy(self.secret.standard_normal(tuple(total.shape), dtype=np.float32)).to(
                     total.device
@@ -69,14 +69,16 @@ def noisy_counts(
     deviation: float,
     random: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """How many users have 0, 1, … `n_items` items, counted with Gaussian noise in bins that widen with the number.
+    """Return the numbers of users with 0, 1, … `n_items` items, with Gaussian noise in bins that widen with the number.
 
-    `users_with` are the exact counts. One user is in one bin, so the most that one can change is 1. Counts below
-    √(2·ln n_bins) deviations, which the largest of so many noises is likely to reach (the universal threshold of Donoho
-    and Johnstone, Biometrika 81, 1994), become 0: cut at 0 alone, the many empty bins of users with more items than
-    anybody has would add up. The rest is scaled to the number of users, which is public, and spread evenly over the
-    numbers of a bin.
+    `users_with` are the exact numbers. One user is in one bin, so the most that one can change is 1. Counts below
+    √(2·ln n_bins) deviations, which the largest of as many noises is likely to reach (the universal threshold of Donoho
+    and Johnstone, Biometrika 81, 1994), become 0: with a threshold of 0, the many empty bins of users with more items
+    than anybody has would add up. The rest is scaled to the number of users, which is public, and spread evenly over
+    the numbers of a bin.
     """
+    # Each bin is a quarter wider than the last, chosen by hand: wide bins have less noise for each user in them, narrow ones
+    # more detail.
     edges = [0, 1]
     while edges[-1] <= n_items:
         edges.append(max(edges[-1] + 1, round(edges[-1] * 1.25)))
@@ -87,9 +89,10 @@ def noisy_counts(
     noisy[noisy < math.sqrt(2 * math.log(len(noisy))) * deviation] = 0
     counts = np.zeros(n_items + 1)
     for (start, stop), count in zip(pairwise(edges), noisy, strict=True):
-        inside = slice(start, min(stop, n_items + 1))
-        counts[inside] = count / max(1, inside.stop - start)
-    if not counts.sum():  # so few users that nothing is known of them: few items each
+        numbers = slice(start, min(stop, n_items + 1))
+        counts[numbers] = count / max(1, numbers.stop - start)
+    # So few users that no count reaches the threshold: then up to 1 % of the items, at least one, are assumed.
+    if not counts.sum():
         counts[1 : 2 + n_items // 100] = 1.0
     return np.asarray(counts * (n_users / counts.sum()), dtype=np.float64)
 
@@ -97,14 +100,14 @@ def noisy_counts(
 FURTHER_ORDERS = (96, 128, 192, 256, 384, 512, 768, 1024)
 """Rényi orders beyond opacus' own, which alone cannot tell costs below some 0.1 from each other."""
 MOST_NOISE = 1e4
-"""A noise multiplier above this means a budget that cannot be kept in any useful way."""
+"""A budget that needs a noise multiplier above this is refused: a release with it would be noise alone."""
 
 
 @spec
 class Privacy:
     """Differential privacy by DP-SGD (Abadi et al., CCS 2016), needs the extra `privacy`.
 
-    What is protected is one user: all that he or she did. What one learns from a sample changes by at most
+    It protects one user with all of his or her interactions: the log-probability of any result changes by at most
     ``epsilon`` (but for a probability of ``delta``) with one user added or removed.
     """
 
@@ -113,17 +116,17 @@ class Privacy:
     delta: Annotated[float, Field(gt=0, lt=1)]
     """δ; it should be well below one over the number of users."""
     clip_norm: PositiveFloat = 1.0
-    """The L2 norm that each user's gradient is cut to."""
+    """The L2 norm that each user's gradient is clipped to."""
     counts_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The share of ε that the noisy counts of items per user may cost by themselves."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """So many Gaussian releases about a Poisson sample of the users."""
+    """A number of Gaussian releases, each about a Poisson sample of the users."""
 
     noise: float
-    """σ: the deviation of the noise over the most that one user can change."""
+    """σ: the standard deviation of the noise over the most that one user can change."""
     rate: float
     """The probability that a user is in the sample; 1 if all are."""
     times: int
@@ -145,20 +148,20 @@ class Stage:
 
     @property
     def updates(self) -> int:
-        """How many batches are drawn."""
+        """The number of batches that are drawn."""
         return self.epochs * math.ceil(self.n_users / self.batch_size)
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """A budget that is spent."""
+    """A budget, its releases, and their noise."""
 
     privacy: Privacy
     stages: tuple[Stage, ...]
     noise: float
     """σ of DP-SGD, the same in all stages."""
     counts_deviation: float
-    """The deviation of the noise on each count of users by their number of items."""
+    """The standard deviation of the noise on each count of users by their number of items."""
 
     @property
     def releases(self) -> tuple[Release, ...]:
@@ -172,9 +175,9 @@ class Accounting:
         return spent(self.releases, self.privacy.delta)
 
     def notes(self) -> tuple[str, ...]:
-        """ε with all that it rests on."""
+        """ε and its assumptions, in words."""
         named = "; ".join(
-            f"{stage.name}: {stage.updates:,} batches, each user in a batch with chance {stage.rate:.4g}"
+            f"{stage.name}: {stage.updates:,} batches, each user in a batch with probability {stage.rate:.4g}"
             for stage in self.stages
         )
         guaranteed = (
@@ -194,7 +197,7 @@ class Accounting:
 
 
 def accountant() -> type[Any]:
-    """The accountant's class. Raises `CapabilityError` where opacus is not installed."""
+    """Return the accountant's class. Raises `CapabilityError` if opacus is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -208,22 +211,22 @@ def accountant() -> type[Any]:
 
 
 def spent(releases: Sequence[Release], delta: float) -> float:
-    """ε of all releases together at δ."""
-    counted = accountant()()
-    counted.history = [(each.noise, each.rate, each.times) for each in releases]
+    """Return ε of all releases together at δ."""
+    account = accountant()()
+    account.history = [(release.noise, release.rate, release.times) for release in releases]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a larger order than those tried might give a smaller ε
-        return float(counted.get_epsilon(delta, alphas=[*counted.DEFAULT_ALPHAS, *FURTHER_ORDERS]))
+        warnings.simplefilter("ignore")  # about orders above the largest tried, which might give a smaller ε
+        return float(account.get_epsilon(delta, alphas=[*account.DEFAULT_ALPHAS, *FURTHER_ORDERS]))
 
 
 def planned(privacy: Privacy, stages: Sequence[Stage]) -> Accounting:
-    """The least noise that keeps the budget, to one part in a thousand.
+    """Return the accounting with the least noise that keeps the budget, to one part in a thousand.
 
     Raises `SpecError` for a budget that no noise keeps, and `CapabilityError` without opacus.
     """
     counts = gaussian_deviation(privacy.epsilon * privacy.counts_share, privacy.delta)
     plan = partial(Accounting, privacy, tuple(stages), counts_deviation=counts)
-    # Noise is doubled until the budget is kept, then found by bisection of its logarithm.
+    # The noise is doubled until the budget is kept, and then bisected by its logarithm, from above: the result keeps it.
     low, high = 0.05, 1.0
     while plan(high).spent > privacy.epsilon:
         low, high = high, high * 2
@@ -239,7 +242,9 @@ def planned(privacy: Privacy, stages: Sequence[Stage]) -> Accounting:
 
 
 def gaussian_deviation(epsilon: float, delta: float) -> float:
-    """σ of one Gaussian release that costs at most ε at δ: ε = 1/(2σ²) + √(2·ln(1/δ))/σ (Bun and Steinke, TCC
-    2016, proposition 1.3)."""
+    """Return σ of one Gaussian release that costs at most ε at δ.
+
+    ε = 1/(2σ²) + √(2·ln(1/δ))/σ (Bun and Steinke, TCC 2016, proposition 1.3), solved for σ.
+    """
     tail = 2 * math.log(1 / delta)
     return 1 / (math.sqrt(tail + 2 * epsilon) - math.sqrt(tail))

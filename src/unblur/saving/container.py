@@ -1,13 +1,13 @@
-"""A folder of tensors, tables and one manifest: what saved models and training checkpoints are kept in.
+"""The format of saved models and training checkpoints: a folder of tensors, tables and one manifest.
 
 ::
 
     name/
-    ├── manifest.json         what it is, how its parts are shaped, size and sha256 of every file
+    ├── manifest.json         format, contents, shapes of the arrays, size and sha256 of every file
     ├── tensors.safetensors   dense arrays; a CSR matrix as name.indptr, name.indices and name.data
     └── <table>.parquet       one file for each table
 
-Writing is all or nothing, and reading checks everything before it hands anything out. The files are data:
+Writing is all or nothing, and reading checks everything before it returns anything. The files are data:
 nothing in them names code, and nothing in them is executed.
 """
 
@@ -43,10 +43,10 @@ _NUMBERS = {
 
 
 def write_tensors(tensors: Tensors, file: Path) -> dict[str, Any]:
-    """Write all `tensors` to a new file and say, in plain values for a manifest, what each is made of.
+    """Write all `tensors` to a new file and return their layouts, plain values for a manifest.
 
     A CSR matrix becomes ``name.indptr``, ``name.indices`` and ``name.data``. Contiguous arrays, C or Fortran,
-    are written from where they lie. Raises `ArtifactError` for what is not made of plain numbers.
+    are written without a copy. Raises `ArtifactError` for arrays that are not of plain numbers.
     """
     arrays: dict[str, NDArray[Any]] = {}
     layouts: dict[str, Any] = {}
@@ -66,16 +66,16 @@ def write_tensors(tensors: Tensors, file: Path) -> dict[str, Any]:
         file.touch()
         mode = file.stat().st_mode
         save_file(arrays, file)
-        file.chmod(mode)  # as any new file here: what writes it lets nobody else read it
+        file.chmod(mode)  # that of any new file here: safetensors writes one that nobody else may read
     except SafetensorError as problem:
         raise OSError(str(problem)) from problem
     return layouts
 
 
 def read_tensors(layouts: Mapping[str, Mapping[str, Any]], file: Path) -> Tensors:
-    """The tensors that `write_tensors` wrote, in their own memory order, writable.
+    """Return the tensors that `write_tensors` wrote, in their own memory order, writable.
 
-    Raises `ValueError` when the file is damaged, or its arrays are not of the recorded types and shapes.
+    Raises `ValueError` if the file is damaged, or its arrays are not of the recorded types and shapes.
     """
     expected = {key: facts for layout in layouts.values() for key, facts in layout["stored"].items()}
     try:
@@ -100,9 +100,9 @@ def _parts(
         layout = {"layout": "csr", "shape": [int(size) for size in tensor.shape]}
         return layout, {f"{name}.{part}": getattr(tensor, part) for part in ("indptr", "indices", "data")}
     dense = np.asarray(tensor)
-    turned = dense.flags.f_contiguous and not dense.flags.c_contiguous
-    layout = {"layout": "dense", "order": "F" if turned else "C", "shape": list(dense.shape)}
-    return layout, {name: dense.T if turned else dense}
+    fortran = dense.flags.f_contiguous and not dense.flags.c_contiguous
+    layout = {"layout": "dense", "order": "F" if fortran else "C", "shape": list(dense.shape)}
+    return layout, {name: dense.T if fortran else dense}
 
 
 def _assembled(
@@ -131,7 +131,7 @@ _RESERVED = ("format", "format_version", "created", "versions", "tensors", "file
 
 @dataclass(frozen=True)
 class Format:
-    """What a container holds, and the newest version of it that this code reads and writes."""
+    """The name of a format, and its newest version, which this code writes."""
 
     name: str
     """Such as ``unblur-model``: the first thing in the manifest."""
@@ -139,20 +139,20 @@ class Format:
 
     @property
     def noun(self) -> str:
-        """What to call such a thing in a message: ``model``."""
+        """The name of its contents in messages: ``model``."""
         return self.name.removeprefix("unblur-")
 
 
 @dataclass(frozen=True, eq=False)
 class Container:
-    """What was read: all of it is as it was written."""
+    """The contents of a folder, checked to be as they were written."""
 
     manifest: Mapping[str, Any]
-    """The `contents` that were given, and what the container recorded itself."""
+    """The `contents` that were passed, and the container's own entries."""
     tensors: Tensors
-    """In the memory order in which they were written; owned by the caller, and writable."""
+    """The arrays, in the memory order in which they were written; owned by the caller, and writable."""
     tables: Mapping[str, pl.DataFrame]
-    """By the name of their file without its suffix."""
+    """The tables, by the name of their file without its suffix."""
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -169,10 +169,10 @@ def write_container(
 ) -> None:
     """Write a new folder, whole or not at all.
 
-    `contents` are plain values that go into the manifest. With `overwrite` it takes the place of what was there
+    `contents` are plain values that go into the manifest. With `overwrite` it replaces an earlier folder
     (see `replacing_folder`); a folder that holds anything else is never replaced.
 
-    Raises `ArtifactError` when something is in the way, cannot be written, or is no plain value.
+    Raises `ArtifactError` if something is in the way, cannot be written, or is no plain value.
     """
     target = Path(path).resolve()
     clash = sorted({*contents} & {*_RESERVED})
@@ -194,11 +194,11 @@ def write_container(
             "files": {file.name: _checksum(file) for file in sorted(folder.iterdir())},
         }
         (folder / MANIFEST).write_bytes(_sealed(manifest))
-        check_new(target, form, tables, overwrite=overwrite)  # something may have come there meanwhile
+        check_new(target, form, tables, overwrite=overwrite)  # something may have appeared there meanwhile
 
 
 def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrite: bool) -> None:
-    """Raise `ArtifactError` where something is in the way of a folder with tables of these names."""
+    """Raise `ArtifactError` if something is in the way of a folder with tables of these names."""
     target = Path(path).resolve()
     names = {MANIFEST, TENSORS, *(f"{name}.parquet" for name in tables)}
     if not target.exists():
@@ -208,16 +208,16 @@ def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrit
         f"A {form.noun} is saved to a new folder; {target} exists. "
         "Choose another path, or give --overwrite (`overwrite=True`).",
     )
-    seen = "is a file"
+    obstacle = "is a file"
     if target.is_dir():
         present = {file.name for file in target.iterdir()}
         ours = not present or (MANIFEST in present and form.name.encode() in (target / MANIFEST).read_bytes())
-        strangers = sorted(present - names if ours else present)
-        seen = f"is a folder with {some(strangers)}" if strangers else ""
+        foreign = sorted(present - names if ours else present)
+        obstacle = f"is a folder with {some(foreign)}" if foreign else ""
     ArtifactError.unless(
-        not seen,
+        not obstacle,
         f"Only the folder of a saved {form.noun}, with nothing else in it, is ever overwritten; "
-        f"{target} {seen}. Choose another path, or move that away first.",
+        f"{target} {obstacle}. Choose another path, or move that away first.",
     )
 
 
@@ -236,7 +236,7 @@ def _checksum(file: Path) -> dict[str, Any]:
 
 
 def _sealed(manifest: Mapping[str, Any]) -> bytes:
-    """The text of a manifest, which ends with the sha256 of the text without that entry."""
+    """Return the text of a manifest, which ends with the sha256 of the text without that entry."""
     try:
         return _rendered({**manifest, "sha256": hashlib.sha256(_rendered(manifest)).hexdigest()})
     except (TypeError, ValueError) as problem:
@@ -253,23 +253,23 @@ def _rendered(manifest: Mapping[str, Any]) -> bytes:
 
 
 def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
-    """The manifest of a container, checked in itself; no other file is opened.
+    """Return the manifest of a container, after a check of itself; no other file is opened.
 
-    Raises `ArtifactError` when there is none, when it is of another format or a newer version, or damaged.
+    Raises `ArtifactError` if there is none, or if it is of another format, of a newer version, or damaged.
     """
     folder = Path(path)
     try:
         text = (folder / MANIFEST).read_bytes()
     except OSError as problem:
-        _refuse_what_is_no_container(folder, form, problem)
+        _refuse_missing_manifest(folder, form, problem)
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError) as problem:
         refuse(folder, form, f"{MANIFEST} is not complete JSON ({problem})")
-    seen = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+    name = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
     ArtifactError.unless(
-        seen == form.name,
-        f"The format of a {form.noun} must be {form.name!r}; {folder / MANIFEST} says {seen!r}. "
+        name == form.name,
+        f"The format of a {form.noun} must be {form.name!r}; {folder / MANIFEST} says {name!r}. "
         "Check the path.",
     )
     version = manifest.get("format_version")
@@ -281,10 +281,10 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
         f"{version}, written by unblur {writer(manifest)}. Upgrade with `pip install --upgrade unblur`.",
     )
     try:
-        whole = text == _sealed({key: value for key, value in manifest.items() if key != "sha256"})
+        intact = text == _sealed({key: value for key, value in manifest.items() if key != "sha256"})
     except ArtifactError:
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         refuse(folder, form, f"{MANIFEST} was changed after it was written")
     return dict(manifest)
 
@@ -293,7 +293,7 @@ def read_container(path: str | Path, form: Format) -> Container:
     """Read a folder that `write_container` wrote.
 
     Size and sha256 of every file, and type and shape of every tensor, are checked against the manifest.
-    Raises `ArtifactError` for anything that is missing, changed, left over, or outside the folder.
+    Raises `ArtifactError` for anything that is missing, changed, foreign, or outside the folder.
     """
     folder = Path(path)
     manifest = read_manifest(folder, form)
@@ -309,7 +309,7 @@ def read_container(path: str | Path, form: Format) -> Container:
 
 
 def writer(manifest: Mapping[str, Any]) -> str:
-    """The version of unblur that wrote a container, ``?`` where the manifest does not say."""
+    """Return the version of unblur that wrote a container, ``?`` if the manifest does not say."""
     versions = manifest.get("versions")
     return str(versions.get("unblur", "?")) if isinstance(versions, dict) else "?"
 
@@ -322,16 +322,16 @@ def refuse(folder: str | Path, form: Format, seen: str) -> NoReturn:
     ) from None
 
 
-def _refuse_what_is_no_container(folder: Path, form: Format, problem: OSError) -> NoReturn:
+def _refuse_missing_manifest(folder: Path, form: Format, problem: OSError) -> NoReturn:
     if (folder / MANIFEST).exists():
         refuse(folder, form, f"{MANIFEST} cannot be read ({problem})")
-    seen = "is a file" if folder.is_file() else f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
+    state = "is a file" if folder.is_file() else f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
     advice = "Check the path"
     if folder.name and not folder.exists():
-        for aside in folder.parent.glob(f".{glob.escape(folder.name)}.*.earlier"):
-            advice = f"A save was cut off, and what was there before it is whole: rename {aside}"
+        for earlier in folder.parent.glob(f".{glob.escape(folder.name)}.*.earlier"):
+            advice = f"A save was cut off, and what was there before it is whole: rename {earlier}"
     raise ArtifactError(
-        f"A saved {form.noun} must be a folder with a {MANIFEST}; {folder} {seen}. {advice}."
+        f"A saved {form.noun} must be a folder with a {MANIFEST}; {folder} {state}. {advice}."
     ) from None
 
 

@@ -21,12 +21,12 @@ from unblur.spec import migrated, spec_from_dict, spec_to_dict
 F = TypeVar("F", bound=Fitted)
 
 MODEL = Format("unblur-model", version=1)
-"""What a saved recommender is, on disk."""
+"""The format of a saved recommender on disk."""
 SYNTHESIZER = Format("unblur-synthesizer", version=1)
-"""What a saved synthesizer is, on disk."""
+"""The format of a saved synthesizer on disk."""
 
 _KINDS = {form.noun: (form, known) for form, known in ((MODEL, RECOMMENDERS), (SYNTHESIZER, SYNTHESIZERS))}
-"""By the noun of the fitted thing: how it looks on disk, and which kinds of it there are."""
+"""The format on disk and the registry of kinds, by the noun of the fitted thing."""
 
 
 def save(
@@ -35,10 +35,9 @@ def save(
     """Write a fitted thing to a new folder: `manifest.json`, `tensors.safetensors`, `items.parquet`.
 
     - `overwrite`: replace an earlier one there, once the new one is complete on the disk.
-    - `provenance`: plain values worth keeping with it (fingerprint of the data, seed, recipe); `read_manifest` hands
-      them back.
+    - `provenance`: further plain values to save (fingerprint of the data, seed, recipe); `read_manifest` returns them.
 
-    Raises `ArtifactError` when something is in the way or the folder cannot be written; nothing is left behind then.
+    Raises `ArtifactError` if something is in the way or the folder cannot be written; nothing is left behind then.
     """
     contents = {
         "kind": fitted.spec.kind,
@@ -53,15 +52,15 @@ def save(
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:
-    """Raise the `ArtifactError` that `save` of a model would raise for what is in the way."""
+    """Raise the `ArtifactError` that `save` of a model would raise for an existing folder or file."""
     container.check_new(path, MODEL, ("items",), overwrite=overwrite)
 
 
 def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
-    """Read what `save` wrote of a `cls`, such as `Recommender`; it gives the same bits on the same machine.
+    """Read a `cls`, such as `Recommender`, that `save` wrote; it gives the same bits on the same machine.
 
     Everything is verified before anything is built, and no file is executed. Raises `ArtifactError` for a folder that
-    is damaged, incomplete, of a newer format, or of a kind or with settings that this version does not know.
+    is damaged, incomplete, of a newer format, or of a kind or with settings that are unknown to this version.
     """
     form, known = _KINDS[cls.noun]
     saved = read_container(path, form)
@@ -87,9 +86,9 @@ def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The manifest of a saved model: kind, spec, versions, items, provenance, and the sha256 of its files.
+    """Return the manifest of a saved model: kind, spec, versions, items, provenance, and the sha256 of its files.
 
-    Checked in itself, without reading the other files. Raises `ArtifactError` as `load_as` does.
+    It is checked itself; the other files are not read. Raises `ArtifactError` as `load_as` does.
     """
     return container.read_manifest(path, MODEL)
 

@@ -190,7 +190,7 @@ def test_evaluate_holds_out_of_other_data(unblur: Unblur, model: Path, events: P
     words = ("evaluate", model, "--data", other, *COLUMNS, "--set", "protocol.cutoffs=[5]")
     ran = unblur(*words, "--hold-out", "0.3")
     assert ran.code == 0, ran.err
-    assert "nobody has checked" in ran.out
+    assert "it was not checked" in ran.out
     ran = unblur(*words)
     assert ran.code == 2
     assert "--hold-out 0.2" in ran.err
@@ -241,6 +241,6 @@ def test_where_a_model_cannot_be_saved_is_said_before_it_is_fitted(
     assert "with nothing else in it, is ever overwritten" in " ".join(
         unblur(*words, tmp_path / "mine").err.split()
     )
-    assert "in a place that can be written" in " ".join(
+    assert "in a folder that can be written to" in " ".join(
         unblur(*words, tmp_path / "mine" / "notes.txt" / "a").err.split()
     )

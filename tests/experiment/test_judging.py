@@ -77,7 +77,7 @@ def test_a_shared_pass_comes_to_what_settings_come_to_alone(split: Split, base: 
     """Whatever filters a setting leaves out; twelve settings, of which the best eight are exact."""
     space = space_of(base, {"low_pass.rank": (4, 8)}, largest_rank=200)
     judge = judge_of(split, shares=True)
-    found = search(base, space, judge, Search(trials=12), seed=3, given=False)
+    found = search(base, space, judge, Search(trials=12), seed=3, include_base=False)
     for trial in (found.best, *found.trials[:3]):
         alone = judge(set_point(base, space, trial.point), 0, unwatched).value
         assert trial.value == pytest.approx(alone, abs=1e-3 if trial is found.best else 5e-3)
@@ -86,7 +86,7 @@ def test_a_shared_pass_comes_to_what_settings_come_to_alone(split: Split, base: 
 def test_settings_that_no_pass_can_share_are_failed_trials(split: Split) -> None:
     changes = {"low_pass.rank": (4,), "history": ("counts", "normalized")}
     found = search(
-        BSPM(), space_of(BSPM(), changes), judge_of(split, shares=True), Search(trials=20), given=False
+        BSPM(), space_of(BSPM(), changes), judge_of(split, shares=True), Search(trials=20), include_base=False
     )
     assert all("same `history`" in trial.problem for trial in found.trials)
     large = search(
@@ -113,7 +113,7 @@ def test_judges_that_cannot_be(split: Split) -> None:
     [
         ("recal@20", "Did you mean 'recall'"),
         ("recall@0", "metric at a cut-off"),
-        ("coverage@20", "coverage does not say that"),
+        ("coverage@20", "coverage does not measure that"),
         ("mean_popularity@5", r"another metric, such as recall@5"),
     ],
 )

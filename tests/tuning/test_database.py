@@ -167,7 +167,7 @@ def test_databases_that_cannot_be(database: Database, tmp_path: Path) -> None:
     other = Database(database.url, "c")
     assert len(search(Curve(), GRID[:1], Curves(), Search(trials=1), store=other).trials) == 1
     for wrong in ("trials.db", f"sqlite:///{tmp_path}/nowhere/trials.db"):
-        with pytest.raises(ArtifactError, match=r"URL of a database .* sqlite:///trials\.db"):
+        with pytest.raises(ArtifactError, match=r"URL of a persistent database .* sqlite:///trials\.db"):
             search(Curve(), GRID, Curves(), store=Database(wrong, "a"))
     for wrong in ("sqlite://", "sqlite:///:memory:"):
         with pytest.raises(ArtifactError, match="in memory"):

@@ -79,7 +79,7 @@ def test_a_setting_that_fails_is_kept() -> None:
     assert found.to_frame().row(-1, named=True)["problem"]
     with pytest.raises(SpecError, match=r"none was: width must not be 13"):
         _ = search(
-            Curve(), (replace(WIDTH, values=Choice((13,))),), Curves(), Search(trials=9), given=False
+            Curve(), (replace(WIDTH, values=Choice((13,))),), Curves(), Search(trials=9), include_base=False
         ).spec
 
 
@@ -222,7 +222,7 @@ def scripted(*rows: list[float], pruner: Any) -> list[int | None]:
 
     space = (Dimension("width", Choice(tuple(range(len(rows)))), ("width",)),)
     judged = search(
-        Curve(), space, Script(), Search(trials=99, sampler="exhaustive", pruner=pruner), given=False
+        Curve(), space, Script(), Search(trials=99, sampler="exhaustive", pruner=pruner), include_base=False
     )
     return [len(trial.validations) if trial.pruned else None for trial in judged.trials]
 

@@ -124,7 +124,7 @@ def tune(
             space=space_for(prepared, fixed=fixed) if space is None else free(space, fixed),
             seed=seed,
             store=store,
-            given=params_file is None,
+            include_base=params_file is None,
         )
         outcome = experiment.measure(
             prepared,

@@ -1,4 +1,4 @@
-"""The folder of a run: resolved recipe, report and what was fitted, written whole or not at all."""
+"""The folder of a run: resolved recipe, report and fitted model, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ if TYPE_CHECKING:
     from unblur.tuning.results import Study
 
 MARK = "report.json"
-"""The file by which a folder is known to be that of a run."""
+"""The file by which the folder of a run is recognised."""
 
 
 def check_place(path: str | Path, *, overwrite: bool = False) -> None:
-    """Raise `ArtifactError` where a run's folder cannot be made at `path`.
+    """Raise `ArtifactError` if the folder of a run cannot be written at `path`.
 
-    It may be there already when it is empty, or with `overwrite` when a run wrote it.
+    It may exist already if it is empty or, with `overwrite`, if a run wrote it.
     """
-    place = Path(path)
+    folder = Path(path)
     ArtifactError.unless(
-        place.is_dir() or not place.exists(),
-        f"The output must be a folder; {place} is a file. Give another path.",
+        folder.is_dir() or not folder.exists(),
+        f"The output must be a folder; {folder} is a file. Give another path.",
     )
-    if place.is_dir() and any(place.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         ArtifactError.unless(
             overwrite,
-            f"The output folder must be new or empty; {place} is not. Give another, or --overwrite.",
+            f"The output folder must be new or empty; {folder} is not. Give another path, or --overwrite.",
         )
         ArtifactError.unless(
-            (place / MARK).is_file(),
-            f"Only the folder of a run can be overwritten; {place} has no {MARK}, so it holds something else. "
+            (folder / MARK).is_file(),
+            f"Only the folder of a run can be overwritten; {folder} has no {MARK}, so it holds something else. "
             "Give another path.",
         )
-    check_above(place)
+    check_above(folder)
 
 
-def check_above(place: Path) -> None:
-    """Raise `ArtifactError` where nothing can be made at `place`, since the folder above it cannot be written."""
-    above = next(folder for folder in place.absolute().parents if folder.exists())
+def check_above(output: Path) -> None:
+    """Raise `ArtifactError` if the folder that `output` is to be in cannot be written to."""
+    parent = next(folder for folder in output.absolute().parents if folder.exists())
     ArtifactError.unless(
-        above.is_dir() and os.access(above, os.W_OK | os.X_OK),
-        f"The output folder must be in a place that can be written; {above} is not. Give another path.",
+        parent.is_dir() and os.access(parent, os.W_OK | os.X_OK),
+        f"The output must be in a folder that can be written to; {parent} is not one. Give another path.",
     )
 
 
@@ -56,9 +56,10 @@ def write_folder(
     study: Study[Any] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write what came of a recipe to a new folder, by way of a sibling that is renamed at the end.
+    """Write the outcome of a recipe to a new folder, by way of a sibling that is renamed at the end.
 
-    The trials of the `study` that it came of are drawn on the page, and written next to it as ``trials.parquet``.
+    The trials of the `study` that chose its settings are drawn on the page, and written next to it as
+    ``trials.parquet``.
     """
     check_place(path, overwrite=overwrite)
     texts = {

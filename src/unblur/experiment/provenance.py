@@ -1,4 +1,4 @@
-"""Where numbers came from: versions and the machine, without any name that would tell whose it is."""
+"""Provenance of numbers: versions and the machine, without names that identify the machine or its owner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIBRARIES = ("numpy", "scipy", "torch", "polars")
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of this library, and of those that its numbers depend on."""
+    """The versions of Python, of this library, and of the libraries that its numbers depend on."""
     return {
         "python": platform.python_version(),
         "unblur": unblur.__version__,
@@ -26,9 +26,9 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What timings depend on: processor, cores, memory, device. Nothing that names the machine."""
+    """The facts that timings depend on: processor, cores, memory, system, device."""
     facts: dict[str, Any] = {
-        "cpu": _fact("/proc/cpuinfo", "model name") or platform.processor() or None,
+        "cpu": _proc_value("/proc/cpuinfo", "model name") or platform.processor() or None,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -42,7 +42,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def trained_on(train: Interactions, recipe: Recipe) -> dict[str, Any]:
-    """What a saved model remembers of its training: a fingerprint, sizes, seed and recipe."""
+    """The provenance of a saved model: fingerprint and sizes of its training data, seed and recipe."""
     return {
         "train": train.fingerprint(),
         "n_users": train.n_users,
@@ -54,45 +54,45 @@ def trained_on(train: Interactions, recipe: Recipe) -> dict[str, Any]:
 
 
 def peak_rss_mb() -> float:
-    """The largest resident memory of this process so far, in MB (10**6 bytes); 0 where not known."""
-    peak = _fact("/proc/self/status", "VmHWM")
+    """The largest resident memory of this process so far, in MB (10**6 bytes); 0 if unknown."""
+    peak = _proc_value("/proc/self/status", "VmHWM")
     if peak is not None:
         return _bytes(peak) / 1e6
     try:
         import resource
     except ImportError:
         return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, others in kibibytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def rss_mb() -> float:
-    """The resident memory of this process now, in MB (10**6 bytes); the peak where that is not known."""
-    held = _fact("/proc/self/status", "VmRSS")
-    return peak_rss_mb() if held is None else _bytes(held) / 1e6
+    """The current resident memory of this process, in MB (10**6 bytes); the peak if that is unknown."""
+    resident = _proc_value("/proc/self/status", "VmRSS")
+    return peak_rss_mb() if resident is None else _bytes(resident) / 1e6
 
 
-def forget_peak_rss() -> bool:
-    """Let the system measure the largest resident memory anew; whether it did (Linux only)."""
+def reset_peak_rss() -> bool:
+    """Reset the peak of the resident memory to its current value; return whether that worked (Linux only)."""
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5: the peak alone
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): 5 resets VmHWM alone
     except OSError:
         return False
     return True
 
 
 def _memory_gb() -> float | None:
-    total = _fact("/proc/meminfo", "MemTotal")
+    total = _proc_value("/proc/meminfo", "MemTotal")
     return None if total is None else round(_bytes(total) / 1e9, 1)
 
 
 def _bytes(kilobytes: str) -> int:
-    """``"812 kB"``, as Linux writes it, in bytes."""
+    """The bytes of a text such as ``"812 kB"``, as Linux writes it."""
     return int(kilobytes.split()[0]) * 1024
 
 
-def _fact(path: str, name: str) -> str | None:
-    """What a file of lines ``name: value`` says of `name`; `None` if there is no such file or line."""
+def _proc_value(path: str, name: str) -> str | None:
+    """The value of `name` in a file of lines ``name: value``; `None` if there is no such file or line."""
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

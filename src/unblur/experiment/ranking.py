@@ -91,7 +91,7 @@ class RankingTask(Task):
                 task = replace(task, split=replace(task.split, validation=None, histories="train"))
         progress(ProgressEvent("split", 0, 1))
         strict = task.protocol.kind == "strict"
-        split, share = validation.divided(task.split, parts, strict, streams(recipe.seed, "split")["split"])
+        split, share = validation.split_for(task.split, parts, strict, streams(recipe.seed, "split")["split"])
         progress(ProgressEvent("split", 1, 1))
         return PreparedSplit(
             recipe=replace(recipe, task=task),
@@ -138,7 +138,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
     def with_model(self, model: FittedSpec) -> Self:
         """See `Prepared.with_model`: under the strict protocol a training is judged by the last interactions."""
         if self.recipe.protocol.kind == "strict":
-            model = validation.stopped_in_time(model, self.split.train, self.stopping_share)
+            model = validation.with_stopping_in_time(model, self.split.train, self.stopping_share)
         return super().with_model(model)
 
     @property

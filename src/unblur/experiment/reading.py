@@ -1,4 +1,4 @@
-"""Reading the data of a recipe, or the caller's own in their place."""
+"""Reading the data of a recipe, or the caller's own data instead."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from unblur.experiment.recipe.parts import Data, Reading
 from unblur.progress import Progress, silent
 
 WHOLE = "all"
-"""The name of the one part of data that are not split yet."""
+"""The name of the only part of data that are not split yet."""
 OWN_DATA = "the data are the caller's own: no fingerprint was checked, and no published number applies"
-"""The note of a report on data that the caller gave."""
+"""The note of a report on the caller's own data."""
 
 
 def read_parts(
     data: Data, path: str | Path | None = None, *, progress: Progress = silent
 ) -> dict[str, Interactions]:
-    """The parts of a data set by name, or of the file or folder at `path`: ``train``, ``test``, or just one.
+    """The parts of a data set by name, or of the file or folder at `path`: ``train``, ``test`` …, or a single one.
 
-    Raises `RecipeError` where there is neither a name nor a path, and `DataError` where nothing can be read
-    there.
+    Raises `RecipeError` if there is neither a name nor a path, and `DataError` if the files cannot be read.
     """
     if path is not None:
         parts = {
@@ -33,17 +32,18 @@ def read_parts(
         }
     else:
         RecipeError.unless(
-            data.name, "The recipe names no data set; it runs on data of your own. Give them: --data PATH."
+            data.name,
+            "A recipe without a data set runs on data of your own; there are none. Give them: --data PATH.",
         )
         RecipeError.unless(
             data.read == Reading(),
-            "data.read says how files of your own are read; there are none. Give --data PATH or leave it out.",
+            "data.read is for files of your own; there are none. Give --data PATH, or leave data.read out.",
         )
         parts = datasets.load(data.name, reading=data.reading, progress=progress)
     if data.k_core is not None:
         RecipeError.unless(
             len(parts) == 1,
-            f"A k-core is taken before the split; the data are split into {some(parts)}. Leave k_core out.",
+            f"A k-core must be taken before the split; the data are split into {some(parts)}. Leave k_core out.",
         )
         parts = {
             name: k_core(part, users=data.k_core.users, items=data.k_core.items)
@@ -53,7 +53,7 @@ def read_parts(
 
 
 def read_train(data: Data, path: str | Path, progress: Progress) -> tuple[Interactions, list[str]]:
-    """The file at `path`, or the train file of the folder there; and the names of what else is in it."""
+    """The file at `path`, or the train file of the folder there, and the names of the other parts in it."""
     parts = read_parts(data, path, progress=progress)
     train = parts.get("train") or next(iter(parts.values()))
     return train, [name for name, part in parts.items() if part is not train]
@@ -62,7 +62,7 @@ def read_train(data: Data, path: str | Path, progress: Progress) -> tuple[Intera
 def read_histories(
     path: str | Path, reading: Reading, items: Vocabulary, *, progress: Progress = silent
 ) -> Interactions:
-    """Histories from a file, with labels of the kind that `items` has."""
+    """Read histories from a file, with labels of the same type as those of `items`."""
     histories = sources.read(path, **reading.options(), progress=progress)
     if histories.items.kind == items.kind or items.kind == "int" or reading.labels is not None:
         return histories

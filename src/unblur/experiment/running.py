@@ -27,7 +27,7 @@ from unblur.evaluation.report import Provenance, Report, Timings, with_expected
 from unblur.experiment.folder import check_place, write_folder
 from unblur.experiment.provenance import machine, peak_rss_mb, trained_on, versions
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.searching import chooses, settled
+from unblur.experiment.searching import chooses, with_chosen_model
 from unblur.experiment.task import ArmT, Clock, Epoch, ModelT, Prepared, Summary, TrainingLog
 from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
@@ -110,7 +110,7 @@ def measured(
         prepared = prepared.with_model(chosen)
     else:
         with clock("fit"):
-            prepared, remarks = settled(prepared, run)
+            prepared, remarks = with_chosen_model(prepared, run)
         said += remarks
     said += prepared.notes
     recipe = prepared.recipe

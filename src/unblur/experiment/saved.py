@@ -1,4 +1,4 @@
-"""Models of the caller's own data: fitted and saved, loaded and measured."""
+"""Models for the caller's own data: fit and save one, load and measure one."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from unblur.saving import models as artifact
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A model that was fitted and saved."""
+    """A fitted model that was saved."""
 
     model: Recommender
     train: Interactions
-    """What it was fitted to."""
+    """The training data."""
     notes: tuple[str, ...]
     seconds: float
-    """How long the fit took."""
+    """The time of the fit."""
 
 
 def fit(
@@ -50,23 +50,23 @@ def fit(
     """Fit the model of a recipe to the file at `data`, or to the train file of the folder there, and save it
     to `out`.
 
-    Split and protocol of the recipe have no say. An `out` that exists raises `ArtifactError` before anything
-    is computed, unless `overwrite`. `checkpoints` is a folder to keep the state of the training in: the same call,
-    after an interrupt, goes on from there.
+    Split and protocol of the recipe are not used. An `out` that exists raises `ArtifactError` before anything
+    is computed, unless `overwrite`. `checkpoints` is a folder for the state of the training: after an interrupt the
+    same call resumes there.
     """
     task = ranking_task(
         recipe, "A synthesizer is fitted and saved by unblur synthesize DATA --keep-synthesizer."
     )
-    where = Run(device, progress, None if checkpoints is None else Path(checkpoints))
-    check_resumable(recipe.model, where)
+    run = Run(device, progress, None if checkpoints is None else Path(checkpoints))
+    check_resumable(recipe.model, run)
     check_above(Path(out))
     artifact.check_new(out, overwrite=overwrite)
-    train, unused = read_train(recipe.data, data, progress)
+    train, unused_parts = read_train(recipe.data, data, progress)
     clock, rng = Clock(), streams(recipe.seed, "fit")["fit"]
     with clock("fit"):
-        model = task.model.fit_in(where.inside(f"seed-{recipe.seed}"), train, rng=rng)
+        model = task.model.fit_in(run.inside(f"seed-{recipe.seed}"), train, rng=rng)
     artifact.save(model, out, overwrite=overwrite, provenance=trained_on(train, recipe))
-    notes = (f"fitted to the train file alone; {some(unused)} not used",) if unused else ()
+    notes = (f"fitted to the train file alone; {some(unused_parts)} not used",) if unused_parts else ()
     return SavedModel(model, train, notes, clock.seconds["fit"])
 
 
@@ -81,14 +81,13 @@ def evaluate_saved(
 ) -> Report:
     """Measure the model saved at `path` on the data at `data`, split and measured as `recipe` says.
 
-    The model of the recipe has no say. Items that the model never saw raise `VocabularyMismatch`, or with
-    ``unknown_items="ignore"`` are left out of histories and held-out items and counted in a note. Raises
-    `RecipeError` where the data are the very ones that the model was fitted to and are split anew: nothing in
-    them is held out.
+    The model of the recipe is not used. Items that the model does not know raise `VocabularyMismatch`; with
+    ``unknown_items="ignore"`` they are left out of histories and held-out items and counted in a note. Raises
+    `RecipeError` if the data are the training data themselves, split anew: nothing in them is held out.
     """
     RecipeError.unless(
         recipe.protocol.kind != "strict",
-        "A saved model is measured as it is; the strict protocol chooses its hyper-parameters "
+        "A saved model must be measured as it is; the strict protocol chooses its hyper-parameters "
         "anew. Use: unblur run.",
     )
     task = ranking_task(recipe, "Give the recipe of one.")
@@ -100,19 +99,18 @@ def evaluate_saved(
     fingerprints = {name: part.fingerprint() for name, part in parts.items()}
     RecipeError.unless(
         not isinstance(task.split, Files) or list(parts) != [WHOLE],
-        "Something must be held out to measure on; one file was given. Give a folder with train "
-        "and test files, or "
-        "hold items out: --hold-out 0.2.",
+        "Held-out items are needed to measure on; saw one file. Give a folder with train "
+        "and test files, or hold items out: --hold-out 0.2.",
     )
     RecipeError.unless(
         isinstance(task.split, Files) or origin.get("train") not in fingerprints.values(),
-        "What is held out must not have been in the training data; the model was fitted to all of these. "
-        "Give other data, or split first and fit then: unblur run RECIPE --data PATH.",
+        "Held-out items must not have been in the training data; the model was fitted to all of these. "
+        "Give other data, or split before fitting: unblur run RECIPE --data PATH.",
     )
     split = _over_items(
         task.split.apply(parts, streams(recipe.seed, "split")["split"]), model.items, unknown_items
     )
-    notes = ("nobody has checked that the held-out items were not in the training data", *split.notes)
+    notes = ("it was not checked that the held-out items were not in the training data", *split.notes)
     clock = Clock({"read": time.perf_counter() - start})
     prepared = PreparedSplit(
         recipe=recipe,
@@ -127,16 +125,16 @@ def evaluate_saved(
 
 
 def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:
-    """The split over a model's items, with a note on what was left out."""
+    """The split over the items of a model, with a note on interactions that were left out."""
     histories = split.histories.onto(items=items, unknown=unknown)
     held_out = split.held_out.onto(items=items, unknown=unknown)
-    lost = {
+    dropped = {
         "histories": split.histories.n_interactions - histories.n_interactions,
         "held-out items": split.held_out.n_interactions - held_out.n_interactions,
     }
     notes = [
-        f"{count:,} interactions of the {what} are with items unknown to the model and were left out"
-        for what, count in lost.items()
+        f"{count:,} interactions of the {part} are with items unknown to the model and were left out"
+        for part, count in dropped.items()
         if count
     ]
     DataError.unless(

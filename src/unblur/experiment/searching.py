@@ -1,4 +1,4 @@
-"""The search of a recipe: one engine and one section of settings, whoever asks for it."""
+"""The hyper-parameter search of a recipe: one engine and one section of settings for every command."""
 
 from __future__ import annotations
 
@@ -26,64 +26,64 @@ from unblur.tuning.points import fits, space_of
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Database, Search
 
-NOT_QUALITY = (*LIST_METRICS, "mean_popularity")
-"""Metrics that do not say whether a user's list is right."""
-EXACT = 8
-"""How many of the best settings of a shared pass are judged once more, exactly: as many as it ranks at a time."""
+NOT_ACCURACY = (*LIST_METRICS, "mean_popularity")
+"""Metrics that do not measure how good a user's list is."""
+REJUDGED = 8
+"""Number of best settings of a shared pass that are judged once more, exactly: as many as it ranks at a time."""
 
 
-class _Ended(Exception):
-    """A training was watched, and others did better by then."""
+class _TrainingEnded(Exception):
+    """Raised to end a training whose watch says so."""
 
 
-def _judged_on(split: Split, users: int | None, seed: int) -> Split:
-    """The split for all users with something held out, or for so many of them."""
+def _for_users(split: Split, n_users: int | None, seed: int) -> Split:
+    """The split for all users with held-out items, or for `n_users` of them."""
     rows = np.flatnonzero(split.held_out.user_degrees)
     DataError.unless(
         len(rows) >= 2,
-        f"Settings are judged on at least 2 users with something held out; saw {len(rows)}. Hold out a larger "
-        "share, or more data.",
+        f"Settings must be judged on at least 2 users with held-out items; saw {len(rows)}. Hold out a larger "
+        "fraction, or give more data.",
     )
-    if users is not None and len(rows) > users:
-        rows = np.sort(streams(seed, "users")["users"].choice(rows, size=users, replace=False))
+    if n_users is not None and len(rows) > n_users:
+        rows = np.sort(streams(seed, "users")["users"].choice(rows, size=n_users, replace=False))
     return replace(split, histories=split.train.take_users(rows), held_out=split.held_out.take_users(rows))
 
 
 class RankingJudge:
-    """Fits settings of a recommender and judges them; a setting is worth the mean over hold-outs."""
+    """Fit settings of a recommender and judge them; the value of a setting is its mean over the hold-outs."""
 
     def __init__(
-        self, metric: str, held: HoldOuts, users: int | None, seed: int, run: Run, *, shares: bool
+        self, metric: str, hold_outs: HoldOuts, users: int | None, seed: int, run: Run, *, shares: bool
     ) -> None:
-        """`metric` is that of `tuning.engine.SettingJudge`, `users` on how many users of each hold-out settings are judged."""
-        self.metric, self.how, self.shares = metric, held.how, shares
+        """`metric` is that of `tuning.engine.SettingJudge`, `users` the number of judged users of each hold-out."""
+        self.metric, self.how, self.shares = metric, hold_outs.how, shares
         self._name, self._cutoff = parse_metric(metric)
         self._seed, self._run, self._users = seed, run, users
-        self._whole = held.splits
-        self._judged = [_judged_on(split, users, seed) for split in held.splits]
+        self._splits = hold_outs.splits
+        self._judged = [_for_users(split, users, seed) for split in hold_outs.splits]
         n_items = self._judged[0].train.n_items
         DataError.unless(
             self._cutoff <= n_items,
-            "The metric must not look at more places than there are items, "
-            f"{n_items:,}; saw {metric}. Choose by a lower cut-off.",
+            f"The cut-off of the metric must be at most the number of items, {n_items:,}; saw {metric}. Choose by a "
+            "lower cut-off.",
         )
 
     @property
     def n_users(self) -> int:
-        """Over all hold-outs."""
+        """The number of judged users, over all hold-outs."""
         return sum(judged.histories.n_users for judged in self._judged)
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """See `tuning.engine.SettingJudge`."""
         return {
-            "train": [split.train.fingerprint() for split in self._whole],
-            "validation": [split.held_out.fingerprint() for split in self._whole],
+            "train": [split.train.fingerprint() for split in self._splits],
+            "validation": [split.held_out.fingerprint() for split in self._splits],
             "users": self._users,
         }
 
     def __call__(self, spec: RecommenderSpec, training: int, watch: Watch) -> Judgement:
-        """Fit a setting to each hold-out; the training on the first is watched."""
+        """Fit a setting to the train part of each hold-out and judge it; the training on the first is watched."""
         values: list[float] = []
         epochs: dict[int, float] = {}
 
@@ -92,32 +92,32 @@ class RankingJudge:
             if event.kind == "epoch" and event.metric and not event.part and not values:
                 epochs[event.done] = event.values[event.metric]
                 if watch(event.done, epochs[event.done]):
-                    raise _Ended
+                    raise _TrainingEnded
 
         run = Run(self._run.device, observe)
-        for whole, judged in zip(self._whole, self._judged, strict=True):
-            # A training stops by all that was held out, whoever is judged.
-            validation = whole.held_out if stops_by_interactions(spec) else None
+        for split, judged in zip(self._splits, self._judged, strict=True):
+            # Early stopping uses all held-out items, even if settings are judged on fewer users: it is part of the fit.
+            validation = split.held_out if stops_by_interactions(spec) else None
             rng = streams(self._seed + training, "fit")["fit"]
             try:
-                model = spec.fit_in(run, whole.train, rng=rng, validation=validation)
-            except _Ended:
+                model = spec.fit_in(run, split.train, rng=rng, validation=validation)
+            except _TrainingEnded:
                 return Judgement(None)
             ranking = model.recommend(judged.histories, k=self._cutoff)
             values.append(float(self._values(judged, ranking.positions).mean()))
         return Judgement(float(np.mean(values)), max(epochs, key=epochs.__getitem__) if epochs else None)
 
     def together(self, specs: Sequence[RecommenderSpec]) -> Sequence[float]:
-        """Fit all settings at once, and judge the best once more, exactly."""
+        """Fit all settings in one pass, and judge the best once more, exactly."""
         values: list[float] = np.mean(
-            [self._shared(judged, specs) for judged in self._judged], axis=0
+            [self._shared_values(judged, specs) for judged in self._judged], axis=0
         ).tolist()
         return values
 
-    def _shared(self, judged: Split, specs: Sequence[RecommenderSpec]) -> NDArray[np.float64]:
-        share = specs[0].shared()
-        assert share is not None  # `shares` says so
-        shared = share(specs, judged.train, rng=streams(self._seed, "fit")["fit"], run=self._run)
+    def _shared_values(self, judged: Split, specs: Sequence[RecommenderSpec]) -> NDArray[np.float64]:
+        pass_of = specs[0].shared()
+        assert pass_of is not None  # implied by `shares`
+        shared = pass_of(specs, judged.train, rng=streams(self._seed, "fit")["fit"], run=self._run)
 
         def means(settings: Sequence[int]) -> NDArray[np.float64]:
             lists = np.empty((len(settings), judged.histories.n_users, self._cutoff), dtype=np.int32)
@@ -128,43 +128,43 @@ class RankingJudge:
             return np.array([self._values(judged, positions).mean() for positions in lists])
 
         values = means(range(len(specs)))
-        best = np.sort(np.argsort(-values, kind="stable")[:EXACT])
+        best = np.sort(np.argsort(-values, kind="stable")[:REJUDGED])
         values[best] = means(best.tolist())
         return values
 
     def _values(self, judged: Split, positions: NDArray[np.int32]) -> NDArray[np.float64]:
-        """(n_users,) the metric of each judged user."""
+        """The metric of each judged user, (n_users,)."""
         return per_user(positions, judged.held_out.matrix, [self._name], [self._cutoff])[self.metric]
 
 
-def metric_of(protocol: RankingProtocol, asked: str | None, *, measured: bool = False) -> str:
-    """The metric that settings are chosen by: the one asked for, else the first that the protocol measures.
+def metric_of(protocol: RankingProtocol, requested: str | None, *, measured: bool = False) -> str:
+    """The metric that settings are chosen by: the requested one, else the first accuracy metric of the protocol.
 
-    Raises `RecipeError` for one without a cut-off and, if it has to be `measured`, for one that the protocol does not
-    measure; `SpecError` for one that is unknown, or that does not say how good each user's list is.
+    Raises `RecipeError` for a metric without a cut-off and, if it has to be `measured`, for one that the protocol does
+    not measure; `SpecError` for one that is unknown, or that does not measure how good each user's list is.
     """
-    names = [name for name in protocol.names if name.partition("@")[0] not in NOT_QUALITY]
-    metric = (names[0] if names else "recall@20") if asked is None else asked
+    names = [name for name in protocol.names if name.partition("@")[0] not in NOT_ACCURACY]
+    metric = (names[0] if names else "recall@20") if requested is None else requested
     RecipeError.unless(
         metric.partition("@")[2],
         f"A metric must have a cut-off, such as recall@20; saw {metric!r}.{nearest(metric, names)}",
     )
     RecipeError.unless(
         metric in names or not measured,
-        f"What is chosen by must be measured; {metric} is not.{nearest(metric, names)} Measured: "
+        f"The metric to choose by must be measured; {metric} is not.{nearest(metric, names)} Measured: "
         f"{', '.join(names) or 'none'}. Add it with --set protocol.metrics=[…] and protocol.cutoffs=[…].",
     )
     name, cutoff = parse_metric(metric)
     SpecError.unless(
-        name not in NOT_QUALITY,
-        f"Settings are chosen by how good each user's list is; {name} does not say that. "
+        name not in NOT_ACCURACY,
+        f"Settings must be chosen by how good each user's list is; {name} does not measure that. "
         f"Choose by another metric, such as recall@{cutoff}.",
     )
     return metric
 
 
 def chooses(recipe: Recipe) -> bool:
-    """Whether a run of the recipe chooses hyper-parameters: under the strict protocol, if there is anything to choose."""
+    """Return whether a run of the recipe searches hyper-parameters: under the strict protocol, if any are searched."""
     return (
         recipe.protocol.kind == "strict"
         and recipe.task.chosen_anew
@@ -173,21 +173,23 @@ def chooses(recipe: Recipe) -> bool:
     )
 
 
-def settled(prepared: Prepared[ModelT, ArmT], run: Run) -> tuple[Prepared[ModelT, ArmT], tuple[str, ...]]:
-    """The same with the hyper-parameters that the protocol measures, and notes on where they come from."""
+def with_chosen_model(
+    prepared: Prepared[ModelT, ArmT], run: Run
+) -> tuple[Prepared[ModelT, ArmT], tuple[str, ...]]:
+    """The prepared recipe with the hyper-parameters that its protocol measures, and notes on their origin."""
     recipe = prepared.recipe
     if recipe.protocol.kind != "strict" or not recipe.task.chosen_anew:
         return prepared, ()
     if not chooses(recipe):
-        why = "search.trials is 1" if space_of(recipe.model) else f"{recipe.model.kind} has none to search"
+        reason = "search.trials is 1" if space_of(recipe.model) else f"{recipe.model.kind} has none to search"
         return prepared, (
-            f"the hyper-parameters are the recipe's, since {why}; interactions held out of train chose the epoch at most",
+            f"the hyper-parameters are the recipe's, since {reason}; held-out train interactions chose the epoch at most",
         )
-    found = searched(prepared, run, store=run.inside("search").checkpoints)
-    return prepared.with_model(found.spec), (
-        *found.notes(),
+    study = searched(prepared, run, store=run.inside("search").checkpoints)
+    return prepared.with_model(study.spec), (
+        *study.notes(),
         *prepared.after_choice,
-        "hyper-parameters were chosen on interactions held out of train; fit_seconds includes the search",
+        "hyper-parameters were chosen on held-out train interactions; fit_seconds includes the search",
     )
 
 
@@ -199,12 +201,12 @@ def searched(
     space: Sequence[Dimension] | None = None,
     seed: int | None = None,
     store: Path | Database | None = None,
-    given: bool = True,
+    include_base: bool = True,
 ) -> Study[Any]:
-    """Search the space of the recipe's model, or another, as the recipe's section ``search`` says, or `settings`.
+    """Search `space`, by default that of the recipe's model, with `settings`, by default the recipe's section ``search``.
 
-    If `given`, trial 0 is the model as the recipe has it, provided that it can be fitted to these data. `seed` is the
-    recipe's if left out.
+    With `include_base` trial 0 is the model as the recipe has it, provided that it can be fitted to these data. `seed`
+    is the recipe's by default.
     """
     recipe = prepared.recipe
     settings, seed = settings or recipe.search, recipe.seed if seed is None else seed
@@ -216,7 +218,7 @@ def searched(
         settings,
         seed=seed,
         store=store,
-        given=given and fits(recipe.model, space, largest_rank(prepared)),
+        include_base=include_base and fits(recipe.model, space, largest_rank(prepared)),
         progress=run.progress,
     )
 
@@ -226,24 +228,24 @@ def space_for(
     changes: Mapping[str, Sequence[Any]] | None = None,
     fixed: Collection[str] = (),
 ) -> tuple[Dimension, ...]:
-    """What is searched of the recipe's model on these data, without the `fixed` paths.
+    """The search space of the recipe's model on these data, without the `fixed` paths.
 
-    Raises `RecipeError` where all of a space is fixed.
+    Raises `RecipeError` if all dimensions are fixed.
     """
     return free(space_of(prepared.recipe.model, changes, largest_rank=largest_rank(prepared)), fixed)
 
 
 def free(space: Sequence[Dimension], fixed: Collection[str]) -> tuple[Dimension, ...]:
-    """The dimensions that are not fixed. Raises `RecipeError` where none is left of some."""
-    left = tuple(dimension for dimension in space if dimension.name not in fixed)
+    """The dimensions that are not fixed. Raises `RecipeError` if all are fixed."""
+    remaining = tuple(dimension for dimension in space if dimension.name not in fixed)
     RecipeError.unless(
-        left or not space,
-        "A search needs a setting that is free; --set gives all that there are: "
+        remaining or not space,
+        "A search needs at least one free setting; --set fixes all of them: "
         f"{', '.join(dimension.name for dimension in space)}. Leave one out.",
     )
-    return left
+    return remaining
 
 
 def largest_rank(prepared: Prepared[Any, Any]) -> int:
-    """The smaller side of the matrix that is learned from."""
+    """The smaller side of the training matrix."""
     return min(prepared.learned_from.n_users, prepared.learned_from.n_items)

@@ -1,18 +1,18 @@
-"""What settings and epochs are chosen by, and what the strict protocol means.
+"""Validation data for settings and epochs, and the meaning of the strict protocol.
 
 Under ``paper`` a recipe's hyper-parameters stand, whatever data they were chosen on. The validation part of its split, if
-it has one, says when a training ends, and its items are left out of the lists.
+it has one, decides when training stops, and its items are left out of the lists.
 
 Under ``strict`` nothing is chosen on test data:
 
-- Given parts with a named validation part are put in the order of time (`Files.in_order`): the latest is held out, all
-  before it is learned from. Without times they are refused; any other split may do without times.
+- Given parts with a named validation part are put in the order of time (`Files.in_order`): the latest part is held out,
+  and everything before it is training data. Such parts need times; any other split may do without.
 - Hyper-parameters are chosen by the search of the recipe (section ``search``), unless there is nothing to search.
-- The chosen setting is fitted to all of train. If there are times, its training ends by the last interactions of each
-  user, carved out of train, as many as the named validation part has; otherwise by those that its spec says.
+- The chosen setting is fitted to all of train. If there are times, its training stops by each user's last interactions,
+  carved out of train, as large a fraction as the named validation part has; otherwise by those that its spec names.
 
-A search, whoever asks for it (``tune``, ``compare`` or the strict protocol), judges settings on interactions held out of
-train, or on the validation part of the split:
+Every search (of ``tune``, ``compare`` or the strict protocol) judges settings on interactions held out of train, or on the
+validation part of the split:
 
 | ``search.validation.how`` | held out |
 |---|---|
@@ -23,7 +23,8 @@ train, or on the validation part of the split:
 | ``both`` | ``random``, and ``block`` |
 | left out | ``part`` if the split has one, else ``last`` under ``strict`` with times, else ``random`` |
 
-The share is ``fraction``, .1, and `draws`, 1, says how often interactions are drawn: a setting is worth the mean over all.
+``fraction`` (0.1) is the fraction of each user's interactions, ``draws`` (1) the number of draws, whose mean is the value
+of a setting.
 """
 
 from __future__ import annotations
@@ -44,20 +45,20 @@ from unblur.training.stopping import carve
 from unblur.tuning.settings import Validation
 
 
-def divided(
+def split_for(
     splitting: Splitting, parts: Mapping[str, Interactions], strict: bool, rng: RNG
 ) -> tuple[Split, float | None]:
-    """The split of the parts under a protocol, and the share that a named validation part has of what is learned from."""
+    """The split of the parts under a protocol, and the fraction of its train part that a named validation part is."""
     if strict and isinstance(splitting, Files) and splitting.validation:
         split = splitting.in_order(parts)
         return split, round(1 - parts[splitting.train].n_interactions / split.train.n_interactions, 3)
     return splitting.apply(parts, rng), None
 
 
-def stopped_in_time(model: FittedSpec, train: Interactions, share: float | None) -> FittedSpec:
-    """The spec under the strict protocol: its training is judged by each user's last interactions, if there are times.
+def with_stopping_in_time(model: FittedSpec, train: Interactions, share: float | None) -> FittedSpec:
+    """The spec under the strict protocol: if there are times, its training stops by each user's last interactions.
 
-    `share` is how many of them; what the spec says if it is `None`.
+    `share` is the fraction of them, by default the spec's own.
     """
     if train.timestamps is None or not stops_by_interactions(model):
         return model
@@ -66,25 +67,25 @@ def stopped_in_time(model: FittedSpec, train: Interactions, share: float | None)
 
 
 def stops_by_interactions(model: FittedSpec) -> bool:
-    """Whether training ends by what is found again of held-out interactions, and not by an error on users."""
+    """Return whether training stops by a ranking metric on held-out interactions, not by a loss on held-out users."""
     return any(plan.stopping is not None for plan in model.plans().values())
 
 
 @dataclass(frozen=True, eq=False)
 class HoldOuts:
-    """What settings are fitted to and judged on."""
+    """The splits that settings are fitted to and judged on."""
 
     splits: tuple[Split, ...]
-    """Of each, `train` and `held_out`; none has test data."""
+    """Only `train` and `held_out` of each are used; none has test data."""
     how: str
-    """Where they come from, in words."""
+    """Their origin, in words for the report."""
 
 
 def hold_outs(split: Split, settings: Validation, strict: bool, seed: int) -> HoldOuts:
-    """What `settings` hold out of the train part of a split, or its validation part.
+    """Hold interactions out of the train part of a split as `settings` say, or take its validation part.
 
-    Raises `RecipeError` for a part that the split does not have and for several draws of what there is one of, and
-    `DataError` where nothing can be held out.
+    Raises `RecipeError` for a part that the split does not have and for several draws of what is not drawn, and
+    `DataError` if nothing can be held out.
     """
     train, part, how = split.train, split.validation, settings.how
     if how is None:
@@ -92,7 +93,7 @@ def hold_outs(split: Split, settings: Validation, strict: bool, seed: int) -> Ho
         how = "part" if part is not None else "last" if timed else "random"
     RecipeError.unless(
         settings.draws == 1 or how not in ("part", "last"),
-        f"Validation data that are drawn can be drawn again; those of how = {how!r} are one, saw draws = "
+        f"Only validation data that are drawn at random can be drawn several times; how = {how!r} is not, and draws is "
         f"{settings.draws}. Leave search.validation.draws out, or give another how.",
     )
     share = f"{settings.fraction:.0%} of each user's train interactions"
@@ -103,34 +104,38 @@ def hold_outs(split: Split, settings: Validation, strict: bool, seed: int) -> Ho
                 "another, such as random."
             )
         return HoldOuts((Split(train, train, part, "validation part"),), "the validation part of the split")
-    random = streams(seed, "validation")["validation"]
+    rng = streams(seed, "validation")["validation"]
     if how == "last":
-        last = carve(train, Stopping(carve="last", fraction=settings.fraction), random)
-        return HoldOuts((last,), f"the last {share}")
-    kinds = {"random": ("a random", Random), "block": ("a contiguous", Block)}
-    chosen = list(kinds.values()) if how == "both" else [kinds[how]]
+        stopping = Stopping(carve="last", fraction=settings.fraction)
+        return HoldOuts((carve(train, stopping, rng),), f"the last {share}")
+    methods_by_name = {"random": ("a random", Random), "block": ("a contiguous", Block)}
+    methods = list(methods_by_name.values()) if how == "both" else [methods_by_name[how]]
     draws = [
-        splitting(fraction=settings.fraction).apply(train, random)
-        for _, splitting in chosen
+        splitting(fraction=settings.fraction).apply(train, rng)
+        for _, splitting in methods
         for _ in range(settings.draws)
     ]
-    said = " and ".join(f"{word} {share}" for word, _ in chosen)
+    parts_in_words = " and ".join(f"{word} {share}" for word, _ in methods)
     times = f", {settings.draws} times" if settings.draws > 1 else ""
-    spread = ", ".join(f"{dispersion(one.train, one.held_out):.2f}" for one in draws)
-    return HoldOuts(tuple(draws), f"{said}{times}, item dispersion {spread} (1 for independent draws)")
+    spread = ", ".join(f"{dispersion(draw.train, draw.held_out):.2f}" for draw in draws)
+    return HoldOuts(
+        tuple(draws), f"{parts_in_words}{times}, item dispersion {spread} (1 for independent draws)"
+    )
 
 
-def dispersion(kept: Interactions, held: Interactions, *, least: int = 20) -> float:
-    """How unevenly items were held out: 1 where each interaction was held out by an independent draw.
+def dispersion(kept: Interactions, held_out: Interactions, *, min_interactions: int = 20) -> float:
+    """The unevenness with which items were held out: 1 if each interaction was held out by an independent draw.
 
     The standard deviation over items of ``z = (h − f·t) / √(t·f·(1−f))``, with h of an item's t interactions held
-    out and f the share held out overall, over items with at least `least` interactions. NaN-free: 0 where there
-    are no such items.
+    out and f the share held out overall, over items with at least `least` interactions; 0 if there
+    are no such items. Of fewer than 20 interactions, a number chosen by hand, the z of an item says little.
     """
-    total = kept.item_degrees + held.item_degrees
-    share = held.n_interactions / max(1, kept.n_interactions + held.n_interactions)
-    known = total >= least
-    if not known.any() or not 0 < share < 1:
+    total = kept.item_degrees + held_out.item_degrees
+    share = held_out.n_interactions / max(1, kept.n_interactions + held_out.n_interactions)
+    frequent = total >= min_interactions
+    if not frequent.any() or not 0 < share < 1:
         return 0.0
-    z = (held.item_degrees[known] - share * total[known]) / np.sqrt(total[known] * share * (1 - share))
+    z = (held_out.item_degrees[frequent] - share * total[frequent]) / np.sqrt(
+        total[frequent] * share * (1 - share)
+    )
     return float(np.sqrt(np.mean(z**2)))

@@ -1,5 +1,5 @@
-"""Choosing hyper-parameters: points of a search space, tried and judged, the best of them chosen.
+"""Hyper-parameter search: try points of a search space, judge each, choose the best.
 
-It knows points and values only. What is fitted, to which data, and how it is judged is the judge's
-(`unblur.tuning.engine.SettingJudge`); the search of a recipe is `unblur.experiment.searching`.
+This package knows points and values only. What is fitted, to which data, and how it is judged is up to a
+`unblur.tuning.engine.SettingJudge`; the search of a recipe is `unblur.experiment.searching`.
 """

@@ -1,4 +1,4 @@
-"""The search: points tried one after the other, judged on validation data, the best chosen."""
+"""The search: try points one after the other, judge each on validation data, choose the best."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ WorkT = TypeVar("WorkT")
 SpecT_contra = TypeVar("SpecT_contra", bound=Spec, contravariant=True)
 
 Watch: TypeAlias = Callable[[int, float], bool]
-"""Takes an epoch and the metric on validation data after it, and says whether to end the training now."""
+"""Takes an epoch and the metric on validation data after it; returns whether to end the training now."""
 
 FIRST_EPOCHS = 4
-"""Evaluations of a training before the first halving; fewer say little of where it ends."""
+"""Number of evaluations of a training before the first halving; fewer say little about where it will end."""
 LARGEST_BLOCK = 1000
-"""With a limit of time, up to so many settings are judged together if they share their work: that takes little more than
-one of them does."""
+"""The most settings that are judged together, if they share their work, when there is a time limit: a shared pass takes
+little longer than one setting does, and cannot be ended halfway."""
 POLL_SECONDS = 1.0
-"""How often a process that waits for others looks again."""
+"""Time between two looks of a process that waits for others: short next to a training, rare enough for a database."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Judgement:
     """The result of one training."""
 
     value: float | None
-    """The metric on validation data; `None` if it was ended because the watch said so."""
+    """The metric on validation data; `None` if the watch ended the training."""
     epoch: int | None = None
-    """The best one, for a model that is trained by epochs."""
+    """The best epoch, for a model that is trained by epochs."""
 
 
 class SettingJudge(Protocol[SpecT_contra]):
@@ -52,33 +52,33 @@ class SettingJudge(Protocol[SpecT_contra]):
 
     @property
     def metric(self) -> str:
-        """The metric that values are of, such as ``recall@20``."""
+        """The metric that is maximised, such as ``recall@20``."""
 
     @property
     def n_users(self) -> int:
-        """On how many users settings are judged."""
+        """The number of users that settings are judged on."""
 
     @property
     def how(self) -> str:
-        """Which validation data, in words for the report."""
+        """The validation data, in words for the report."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Plain values of the data and of how is judged that must match for a search to be resumed."""
+        """Plain values of the data and of the way of judging that must match for a search to be resumed."""
 
     @property
     def shares(self) -> bool:
         """Whether many settings cost little more than one, if they are judged together."""
 
     def __call__(self, spec: SpecT_contra, training: int, watch: Watch) -> Judgement:
-        """Fit a setting, with the seed of the training of that number, and judge it.
+        """Fit a setting with the seed of training number `training`, and judge it.
 
         Raises `SpecError`, `DataError`, an `UnblurError` that is an `ArithmeticError` (for a loss that is no longer a
         number), `LinAlgError` or an error about memory for a setting that fails; any other error ends the search.
         """
 
     def together(self, specs: Sequence[SpecT_contra]) -> Sequence[float]:
-        """The values of many settings, one for each. Only called if `shares`."""
+        """Judge many settings in one pass and return one value for each. Only called if `shares`."""
 
 
 def search(
@@ -89,21 +89,23 @@ def search(
     *,
     seed: int = 0,
     store: Path | Database | None = None,
-    given: bool = True,
+    include_base: bool = True,
     progress: Progress = silent,
 ) -> Study[SpecT]:
-    """Try points of a space and choose the best by its mean on validation data; of equals the earlier trial.
+    """Try points of a space and choose the best by its mean on validation data; of equal ones the earlier trial.
 
-    - `seed`: of the points. The same one gives the same points in the same order.
-    - `store`: where trials are kept as they end: a folder, or a database that several processes share. The same call
-      again, after an interruption at any moment, continues there; one with more trials adds to them.
-    - `given`: trial 0 is `base` as it stands, whether or not its values are in the space.
+    - `seed`: the seed of the points. The same seed gives the same points in the same order.
+    - `store`: where trials are kept as they end: a folder, or a database that several processes share. After an
+      interruption at any moment the same call resumes there; a call with more trials adds to them.
+    - `include_base`: whether trial 0 is `base` itself, even if its values are not in the space.
 
-    In one process a search that was interrupted ends like one that was not. In several processes that holds for samplers
-    that look at no result, without a pruner, `patience` and `seconds`; otherwise the result says that it does not.
+    In one process an interrupted search ends like one that was not interrupted. In several processes that holds for
+    samplers that do not look at results, without a pruner, `patience` and `seconds`; otherwise a remark of the study
+    says that it does not hold.
 
     A setting that is refused, diverges or does not fit into memory is kept as failed. Raises `SpecError` for an empty
-    space and for a sampler that cannot end, and `ArtifactError` for a store that cannot be used or is another search's.
+    space and for a sampler that cannot end, and `ArtifactError` for a store that cannot be used or belongs to another
+    search.
     """
     from unblur.tuning.store import opened, pruner_of  # optuna is imported when a search runs
 
@@ -113,12 +115,12 @@ def search(
     SpecError.unless(
         space, "A search needs at least one dimension; the space has none. Run the spec as it is."
     )
-    points = Points(tuple(space), settings.sampler, seed, point_of(base, space) if given else None)
+    points = Points(tuple(space), settings.sampler, seed, point_of(base, space) if include_base else None)
     pruner = pruner_of(settings.pruner, FIRST_EPOCHS if settings.trainings == 1 else 1)
-    with opened(store, _identity(base, points, judge, settings), points, pruner, type(base)) as kept:
-        engine = _Engine(base, points, judge, settings, kept, progress)
+    with opened(store, _identity(base, points, judge, settings), points, pruner, type(base)) as trial_store:
+        engine = _Engine(base, points, judge, settings, trial_store, progress)
         alone = not isinstance(store, Database)
-        trials, ended = engine.run(together=alone)
+        trials, ended = engine.run(all_at_once=alone)
     remarks = [ended] if ended else []
     looks_at_results = settings.sampler == "bayes" or settings.pruner != "none" or settings.patience
     if not alone and (looks_at_results or settings.seconds):
@@ -127,7 +129,7 @@ def search(
 
 
 def _identity(base: SpecT, points: Points, judge: SettingJudge[SpecT], settings: Search) -> dict[str, Any]:
-    """Plain values that must match for a search to be resumed. How long it may take is not among them."""
+    """Plain values that must match for a search to be resumed. Its budget is not among them, so that it can be raised."""
     return {
         "schema": 2,
         "model": {"kind": base.kind, **spec_to_dict(base)},
@@ -151,37 +153,40 @@ class _Engine(Generic[SpecT]):
     store: Store
     progress: Progress
 
-    def run(self, *, together: bool) -> tuple[list[Trial], str]:
-        """All trials, and why there are fewer than asked for; `together` if one process makes them all."""
+    def run(self, *, all_at_once: bool) -> tuple[list[Trial], str]:
+        """Run all trials; return them and, if there are fewer than requested, the reason.
+
+        `all_at_once` allows a shared pass over all trials, for a search in one process.
+        """
         total = self.points.count(self.settings.trials)
-        if together:
+        if all_at_once:
             self._judge_together(total)
-        ended = ""
+        reason = ""
         while True:
-            done = self.store.finished(total)
-            self._report("trials", done, total)
-            if len(done) == total:
-                return done, ""
-            ended = ended or self._ended(done)
-            if ended and not self.store.is_waited_for(total):
-                return self.store.finished(total), ended
-            if ended or not self.store.try_next(total, self._attempt):
-                self._report("trials, waiting for other processes", done, total)
+            finished = self.store.finished(total)
+            self._report("trials", finished, total)
+            if len(finished) == total:
+                return finished, ""
+            reason = reason or self._stop_reason(finished)
+            if reason and not self.store.is_running(total):
+                return self.store.finished(total), reason
+            if reason or not self.store.try_next(total, self._attempt):
+                self._report("trials, waiting for other processes", finished, total)
                 time.sleep(POLL_SECONDS)
 
-    def _ended(self, done: Sequence[Trial]) -> str:
-        """Why the search ends before all trials are made; empty if it does not."""
+    def _stop_reason(self, finished: Sequence[Trial]) -> str:
+        """The reason to end the search before all trials are run; empty if there is none."""
         seconds, patience = self.settings.seconds, self.settings.patience
-        if seconds is not None and sum(trial.seconds for trial in done) >= seconds:
+        if seconds is not None and sum(trial.seconds for trial in finished) >= seconds:
             return f"the search ended when its trials had taken {seconds:g} seconds"
-        if patience is not None and _since_best(done) >= patience:
+        if patience is not None and _since_best(finished) >= patience:
             return f"the search ended early: {patience} trials in a row were no better"
         return ""
 
-    def _report(self, stage: str, done: Sequence[Trial], total: int) -> None:
-        values = [trial.value for trial in done if trial.value is not None]
+    def _report(self, stage: str, finished: Sequence[Trial], total: int) -> None:
+        values = [trial.value for trial in finished if trial.value is not None]
         best = {f"best {self.judge.metric}": max(values)} if values else {}
-        self.progress(ProgressEvent(stage, len(done), total, best, "trial"))
+        self.progress(ProgressEvent(stage, len(finished), total, best, "trial"))
 
     def _attempt(self, number: int, point: Point, report: ReportValue) -> Trial:
         """Fit and judge one point."""
@@ -191,76 +196,78 @@ class _Engine(Generic[SpecT]):
 
         def watch(unit: int, value: float) -> bool:
             validations[str(unit)] = value
-            # Evaluations are counted, not epochs, so that a pruner means the same for every model.
+            # A pruner gets the number of the evaluation, not of the epoch, so that it means the same for every model.
             return report(len(validations), value) or time.perf_counter() >= deadline
 
-        judged, problem = _tried(lambda: self._judged(self._setting(point), watch))
+        judgement, problem = _try(lambda: self._judgement(self._setting(point), watch))
         return Trial(
             number,
             point,
-            judged.value if judged else None,
-            judged.epoch if judged else None,
+            judgement.value if judgement else None,
+            judgement.epoch if judgement else None,
             time.perf_counter() - start,
             problem,
             validations,
-            pruned=judged is not None and judged.value is None,
+            pruned=judgement is not None and judgement.value is None,
         )
 
     def _setting(self, point: Point) -> SpecT:
         return set_point(self.base, self.points.space, point)
 
     def _deadline(self, start: float) -> float:
-        """When a trial that starts now is ended: if there is a pruner, and another one to choose."""
+        """The time at which a trial that starts now is ended; never without a pruner or without another trial to choose."""
         if self.settings.seconds is None or self.settings.pruner == "none":
             return math.inf
-        done = self.store.finished(self.settings.trials)
-        left = self.settings.seconds - sum(trial.seconds for trial in done)
-        return start + left if any(trial.value is not None for trial in done) else math.inf
+        finished = self.store.finished(self.settings.trials)
+        remaining = self.settings.seconds - sum(trial.seconds for trial in finished)
+        return start + remaining if any(trial.value is not None for trial in finished) else math.inf
 
-    def _judged(self, spec: SpecT, watch: Watch) -> Judgement:
-        """A setting's value: that of one training, or the mean of several, which are what is watched then."""
+    def _judgement(self, spec: SpecT, watch: Watch) -> Judgement:
+        """Judge a setting by one training, or by the mean of several; `watch` then sees the running mean."""
         trainings = self.settings.trainings
         if trainings == 1:
             return self.judge(spec, 0, watch)
         values: list[float] = []
         for training in range(trainings):
             value = self.judge(spec, training, lambda epoch, value: False).value
-            assert value is not None  # nothing told it to end
+            assert value is not None  # its watch never ends it
             values.append(value)
             if watch(training + 1, float(np.mean(values))) and training + 1 < trainings:
                 return Judgement(None)
         return Judgement(float(np.mean(values)))
 
     def _judge_together(self, total: int) -> None:
-        """Make all trials at once, if settings share their work and nothing has to be known between two of them."""
+        """Judge all remaining trials in one pass, if settings share their work and no trial depends on another's result."""
         settings = self.settings
-        number = len(self.store.finished(total))
+        n_finished = len(self.store.finished(total))
         one_by_one = settings.sampler == "bayes" or settings.patience is not None
         slow = settings.seconds is not None and total > LARGEST_BLOCK
-        if not self.judge.shares or one_by_one or slow or number == total:
+        if not self.judge.shares or one_by_one or slow or n_finished == total:
             return
         start = time.perf_counter()
-        points = [self.points.at(place) or {} for place in range(number, total)]
-        settled = [_tried(partial(self._setting, point)) for point in points]
-        fitting = [spec for spec, problem in settled if spec is not None]
-        values, refusal = _tried(lambda: iter(self.judge.together(fitting) if fitting else ()))
-        each = (time.perf_counter() - start) / len(points)
+        points = [self.points.at(number) or {} for number in range(n_finished, total)]
+        attempts = [_try(partial(self._setting, point)) for point in points]
+        specs = [spec for spec, problem in attempts if spec is not None]
+        values, refusal = _try(lambda: iter(self.judge.together(specs) if specs else ()))
+        seconds_per_trial = (time.perf_counter() - start) / len(points)
         self.store.add(
             [
                 Trial(
-                    place,
+                    number,
                     point,
                     next(values) if spec is not None and values is not None else None,
-                    seconds=each,
+                    seconds=seconds_per_trial,
                     problem=problem or refusal,
                 )
-                for place, (point, (spec, problem)) in enumerate(zip(points, settled, strict=True), number)
+                for number, (point, (spec, problem)) in enumerate(
+                    zip(points, attempts, strict=True), n_finished
+                )
             ]
         )
 
 
-def _tried(work: Callable[[], WorkT]) -> tuple[WorkT | None, str]:
-    """What some work returns or, if it fails in a way that speaks of one setting, why."""
+def _try(work: Callable[[], WorkT]) -> tuple[WorkT | None, str]:
+    """Do some work; return its result or, for an error that concerns this setting alone, `None` and the reason."""
     try:
         return work(), ""
     except Exception as error:
@@ -272,6 +279,6 @@ def _tried(work: Callable[[], WorkT]) -> tuple[WorkT | None, str]:
 
 
 def _since_best(trials: Sequence[Trial]) -> int:
-    """How many trials came after the best one."""
+    """The number of trials after the best one."""
     values = [-math.inf if trial.value is None else trial.value for trial in trials]
     return len(values) - 1 - int(np.argmax(values)) if values else 0

@@ -1,4 +1,4 @@
-"""Search spaces of specs, specs at points of them, and which points a search tries."""
+"""Search spaces of specs, specs at their points, and the points that a search tries."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from unblur.tuning.settings import SamplerName
 SpecT = TypeVar("SpecT", bound=Spec)
 
 LARGEST_PERMUTATION = 1_000_000
-"""Spaces of up to so many points are drawn from without repeats. A permutation of a million takes 30 ms; in a larger
-space a thousand independent draws repeat a point in less than one search of two."""
+"""The size of the largest space whose points are drawn without repeats. A permutation of a million takes 30 ms; in a
+larger space, a thousand independent draws repeat a point in fewer than half of all searches."""
 
 
 def space_of(
@@ -30,35 +30,35 @@ def space_of(
     """The search space of a spec, empty if there is nothing to choose.
 
     - `changes`: values to try, by dotted path, in place of the spec's own or in addition to them.
-    - `largest_rank`: the smaller side of the matrix; larger ranks are left out, and it is tried itself if none is left.
+    - `largest_rank`: the smaller side of the matrix; larger ranks are left out, and if none remains it is tried itself.
 
     Paths inside a part that the spec leaves out (no sharpening, no low-pass) are not searched. Raises `SpecError` for
     an unknown path, a path to a whole part and an empty list of values.
     """
     tree = spec_to_dict(base)
     plain = dict(_leaves(tree))
-    known = {dimension.name: dimension for dimension in base.space()}
-    elsewhere = {dimension.name for dimension in type(base)().space()}
+    dimensions = {dimension.name: dimension for dimension in base.space()}
+    names = {dimension.name for dimension in type(base)().space()}
     for path, values in (changes or {}).items():
         SpecError.unless(
             values,
-            f"Each searched path must have values to try; {path} has none. Give some, or leave it out.",
+            f"Each searched path must have values to try; {path} has none. Give some, or leave the path out.",
         )
-        if path in elsewhere and not inside(tree, path):
+        if path in names and not inside(tree, path):
             continue
-        if path not in known and path not in plain:
-            hint = nearest(path, {**known, **plain})
+        if path not in dimensions and path not in plain:
+            hint = nearest(path, {**dimensions, **plain})
             raise SpecError(f"{path} is not a hyper-parameter of {type(base).__name__}.{hint}")
-        distinct = [value for place, value in enumerate(values) if value not in values[:place]]
-        known[path] = Dimension(path, choice(distinct), (path,))
-    inner = [dimension for dimension in known.values() if inside(tree, dimension.name)]
+        distinct = [value for index, value in enumerate(values) if value not in values[:index]]
+        dimensions[path] = Dimension(path, choice(distinct), (path,))
+    searched = [dimension for dimension in dimensions.values() if inside(tree, dimension.name)]
     return tuple(
-        dimension if largest_rank is None else _limited(dimension, largest_rank) for dimension in inner
+        dimension if largest_rank is None else _limited(dimension, largest_rank) for dimension in searched
     )
 
 
 def _limited(dimension: Dimension, largest: int) -> Dimension:
-    """The dimension without ranks above the largest."""
+    """The dimension without ranks above `largest`."""
     if not _is_rank(dimension) or not isinstance(dimension.values, Choice):
         return dimension
     values = dimension.values.values
@@ -71,13 +71,13 @@ def _is_rank(dimension: Dimension) -> bool:
 
 
 def fits(base: Spec, space: Sequence[Dimension], largest_rank: int) -> bool:
-    """Whether the searched ranks of a spec, as it stands, are no larger than the smaller side of the matrix."""
+    """Return whether the spec's own values of the searched ranks are no larger than the smaller side of the matrix."""
     ranks = [value_at(base, dimension.paths[0]) for dimension in space if _is_rank(dimension)]
     return all(rank <= largest_rank for rank in ranks)
 
 
 def choice(values: Sequence[Any]) -> Choice:
-    """One of the values as JSON has them: tuples become lists."""
+    """A choice of these values, in the form that JSON gives them: tuples become lists."""
     return Choice(tuple(json.loads(json.dumps(list(values)))))
 
 
@@ -88,7 +88,7 @@ def size_of(space: Sequence[Dimension]) -> int | None:
 
 
 def point_at(space: Sequence[Dimension], number: int) -> dict[str, Any]:
-    """The point with that number, from 0, in a finite space, the last dimension running fastest."""
+    """The point with that number, from 0, in a finite space, where the last dimension changes fastest."""
     grid = [dimension.all() or () for dimension in space]
     indices = np.unravel_index(number, [len(values) for values in grid])
     return {
@@ -109,7 +109,7 @@ def number_of(space: Sequence[Dimension], point: Point) -> int | None:
 
 
 def set_point(base: SpecT, space: Sequence[Dimension], point: Point) -> SpecT:
-    """A copy of the spec with a point's values in it. Raises `SpecError` for values that do not go together."""
+    """A copy of the spec with the values of a point. Raises `SpecError` for values that do not go together."""
     tree = spec_to_dict(base)
     for dimension in space:
         for path in dimension.paths:
@@ -118,11 +118,11 @@ def set_point(base: SpecT, space: Sequence[Dimension], point: Point) -> SpecT:
 
 
 def point_of(base: Spec, space: Sequence[Dimension]) -> dict[str, Any]:
-    """The point of a spec's own values, which need not be among those that are tried."""
+    """The point with a spec's own values, which need not be in the space."""
     point = {}
     for dimension in space:
         own = value_at(base, dimension.paths[0])
-        # As the dimension has it: 1 is the same value as 1.0, and is not tried twice.
+        # Take the dimension's form of an equal value: 1 and 1.0 are one point, and must not be tried twice.
         point[dimension.name] = next((value for value in dimension.all() or () if value == own), own)
     return point
 
@@ -133,12 +133,12 @@ def value_at(base: Spec, path: str) -> Any:
 
 
 def inside(tree: Mapping[str, Any], path: str) -> bool:
-    """Whether nested tables have the table that a dotted path points into."""
+    """Return whether nested tables have the table that a dotted path points into."""
     return isinstance(entry_at(tree, path.split(".")[:-1]), Mapping)
 
 
 def entry_at(tree: Any, names: Sequence[str]) -> Any:
-    """What stands in nested tables under these names, from the outermost; `None` inside a part that is left out."""
+    """The entry of nested tables under these names, the outermost first; `None` inside a part that is left out."""
     for name in names:
         tree = tree.get(name) if isinstance(tree, Mapping) else None
     return tree
@@ -155,10 +155,10 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 @dataclass(frozen=True)
 class Points:
-    """Which point each trial of a search tries, as a function of the seed and its number.
+    """The point of each trial of a search, as a function of the seed and the trial's number.
 
-    A sampler with a generator of its own begins anew in every process, and draws some points of a finite space twice.
-    Here it does not matter in which process, or after which interruption, a trial comes.
+    A sampler with a generator of its own starts anew in every process, and draws some points of a finite space twice.
+    Here a trial has the same point in whichever process, and after whichever interruption, it runs.
     """
 
     space: tuple[Dimension, ...]
@@ -172,17 +172,17 @@ class Points:
         endless = [dimension.name for dimension in self.space if dimension.all() is None]
         SpecError.unless(
             self.sampler != "exhaustive" or not endless,
-            f"An exhaustive search needs a list of values for everything; {', '.join(endless)} has no end of "
-            "them. Search at random, or give choices.",
+            f"An exhaustive search needs a list of values for each dimension; {', '.join(endless)} is a range without "
+            "a step. Search at random, or list its values.",
         )
 
     def count(self, most: int) -> int:
-        """The number of trials: no more than there are points, but for ``bayes``, which may repeat some."""
+        """The number of trials, at most `most`: no more than there are points, except for ``bayes``, which may repeat some."""
         outside = self.first is not None and self._number_of_first is None
         return most if self._size is None else min(most, self._size + outside)
 
     def at(self, number: int) -> dict[str, Any] | None:
-        """The point of a trial; `None` if it depends on the results of others."""
+        """The point of a trial; `None` if it depends on the results of other trials."""
         if number == 0 and self.first is not None:
             return dict(self.first)
         turn = self._turn(number)
@@ -190,24 +190,24 @@ class Points:
             return point_at(self.space, turn if self._order is None else int(self._order[turn]))
         if self.sampler == "bayes":
             return None
-        places = streams(self.seed, f"point {turn}")[f"point {turn}"].random(len(self.space))
+        uniforms = streams(self.seed, f"point {turn}")[f"point {turn}"].random(len(self.space))
         return {
-            dimension.name: dimension.values.at(float(place))
-            for dimension, place in zip(self.space, places, strict=True)
+            dimension.name: dimension.values.at(float(uniform))
+            for dimension, uniform in zip(self.space, uniforms, strict=True)
         }
 
     def seed_at(self, number: int) -> int:
-        """The seed of whatever draws the point of a trial from the results of others."""
+        """The seed of the estimator that draws the point of a trial from the results of other trials."""
         turn = self._turn(number)
         return int(streams(self.seed, f"point {turn}")[f"point {turn}"].integers(0, 2**31))
 
     def _turn(self, number: int) -> int:
-        """The place of a trial in the order of drawn points, in which the first is passed over."""
+        """The position of a trial in the order of drawn points, which skips `first`."""
         turn = number if self.first is None else number - 1
-        own = self._number_of_first
-        if own is not None and self._order is not None:
-            own = int(np.flatnonzero(self._order == own)[0])
-        return turn + (own is not None and self._size is not None and turn >= own)
+        turn_of_first = self._number_of_first
+        if turn_of_first is not None and self._order is not None:
+            turn_of_first = int(np.flatnonzero(self._order == turn_of_first)[0])
+        return turn + (turn_of_first is not None and self._size is not None and turn >= turn_of_first)
 
     @cached_property
     def _number_of_first(self) -> int | None:
@@ -222,7 +222,7 @@ class Points:
 
     @cached_property
     def _order(self) -> NDArray[np.int64] | None:
-        """The numbers of all points in the order of their turns; `None` if they are in order, or not numbered."""
+        """The numbers of all points in the order of their turns; `None` if they ascend, or points have no numbers."""
         if self._size is None or self.sampler == "exhaustive":
             return None
         return streams(self.seed, "points")["points"].permutation(self._size)

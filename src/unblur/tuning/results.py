@@ -1,4 +1,4 @@
-"""What a search found: its trials, and the best of them."""
+"""The result of a search: its trials, and the best of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 RUNNERS_UP = 3
-"""How many of the next best trials the notes list: enough to see whether the choice was close."""
+"""Number of next best trials that the notes list: enough to see whether the choice was close."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Trial:
     value: float | None
     """The metric on validation data; `None` for a setting that failed or was ended early."""
     epoch: int | None = None
-    """The best one, for a model that is trained by epochs."""
+    """The best epoch, for a model that is trained by epochs."""
     seconds: float = 0.0
     problem: str = ""
     """Why the setting failed; empty if it did not."""
@@ -44,21 +44,21 @@ class Study(Generic[SpecT]):
     """The trials of a search and the setting that it chose."""
 
     metric: str
-    """What was maximised."""
+    """The metric that was maximised."""
     base: SpecT
     """The spec that the points were set in."""
     space: tuple[Dimension, ...]
     trials: tuple[Trial, ...]
     n_users: int
-    """On how many users each setting was judged."""
+    """The number of users that each setting was judged on."""
     how: str
-    """Which validation data, in words."""
+    """The validation data, in words."""
     remarks: tuple[str, ...] = ()
-    """Why the search ended early, and what its points depend on, if there is something to say."""
+    """The reason for an early end, and what the points depend on, if that is more than the seed."""
 
     @property
     def ranked(self) -> tuple[Trial, ...]:
-        """The trials that have a value, the best first; of equals the earlier one."""
+        """The trials that have a value, the best first; of equal ones the earlier first."""
         valued = [(-trial.value, trial.number, trial) for trial in self.trials if trial.value is not None]
         return tuple(trial for *_, trial in sorted(valued, key=lambda entry: entry[:2]))
 
@@ -68,7 +68,7 @@ class Study(Generic[SpecT]):
         if not self.ranked:
             reasons = "; ".join(dict.fromkeys(trial.problem for trial in self.trials if trial.problem))
             raise SpecError(
-                f"Some setting must be one that can be fitted; none was: {reasons}. Change the space."
+                f"At least one setting must be possible to fit; all failed: {reasons}. Change the space."
             )
         return self.ranked[0]
 
@@ -114,7 +114,7 @@ class Study(Generic[SpecT]):
             notes.append(f"the chosen trial {self.chosen} has {self.best.value:.4f}, the next best {values}")
         if pruned:
             notes.append(
-                f"{pruned} of the settings were ended early, since others did better by then or time was over"
+                f"{pruned} of the settings were ended early: others were better at that point, or time was up"
             )
         if failed:
             notes.append(f"{failed} of the settings could not be fitted")

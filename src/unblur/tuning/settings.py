@@ -1,4 +1,4 @@
-"""What a search may cost, how it picks its points and what it judges them on: the section ``search`` of a recipe."""
+"""Budget, sampler and validation data of a search: the section ``search`` of a recipe."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ VALIDATION_DATA: tuple[ValidationData, ...] = get_args(ValidationData)
 
 @spec
 class Validation:
-    """Which interactions settings are judged on; test data are never among them."""
+    """The interactions that settings are judged on; test data are never among them."""
 
     how: ValidationData | None = None
     """``part``: the validation part of the split. ``last``: the last of each user's train interactions in time.
     ``random``: random ones. ``block``: a contiguous run of them in label order. ``both``: ``random`` and ``block``.
     Left out: the split's part if it has one, else ``last`` under the strict protocol with times, else ``random``."""
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The share of each user's train interactions that is held out; ``part`` has its own."""
+    """The fraction of each user's train interactions that is held out; ``part`` has its own."""
     draws: PositiveInt = 1
-    """How many times interactions are held out, each time others; a setting is worth the mean over all."""
+    """Number of times that interactions are held out, each time different ones; the value of a setting is the mean."""
 
 
 @spec
@@ -37,31 +37,31 @@ class Search:
     """How hyper-parameters are chosen: by the best mean on validation data, of equals the earlier trial."""
 
     metric: str | None = None
-    """What is maximised, such as ``recall@20``. Left out: the first that the protocol measures."""
+    """The metric to maximise, such as ``recall@20``. Left out: the first that the protocol measures."""
     trials: PositiveInt = 20
-    """The most settings that are tried; no more than the space has."""
+    """The largest number of settings to try; a smaller space is tried whole."""
     seconds: PositiveFloat | None = None
-    """End once the trials, those of earlier calls included, have taken so long. The one under way is finished, or is
+    """End once the trials, those of earlier calls included, have taken this long. The running trial is finished, or
     ended early if there is a pruner and another trial to choose."""
     sampler: SamplerName = "random"
-    """Which setting comes next. ``random``: without repeats. ``exhaustive``: each in turn. ``bayes``: near the good ones,
-    by optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011)."""
+    """The order of settings. ``random``: at random, without repeats. ``exhaustive``: each in turn. ``bayes``: near the
+    good ones, by optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011)."""
     pruner: PrunerName = "none"
-    """Which settings are ended early. ``median``: those that are worse than half of the earlier ones were by then.
+    """The settings to end early. ``median``: those that are worse than half of the earlier ones were at that point.
     ``halving``: all but the best third after 4, 12, 36 … evaluations, or after 1, 3, 9 … trainings (Li et al., MLSys
     2020)."""
     trainings: PositiveInt = 1
-    """Of how many trainings, each with a seed of its own, a trial is the mean; one if the seed changes nothing."""
+    """Number of trainings, each with a seed of its own, whose mean is the value of a trial; 1 if the seed has no effect."""
     patience: PositiveInt | None = None
-    """End once so many trials in a row were no better."""
+    """End once this many trials in a row were no better."""
     users: Annotated[int, Field(ge=2)] | None = None
-    """On how many users, drawn at random, settings are judged. Left out: all."""
+    """Number of users, drawn at random, that settings are judged on. Left out: all."""
     validation: Validation = Validation()
-    """What settings are judged on."""
+    """The data that settings are judged on."""
 
 
-DATABASE_NEEDS = (
-    "A storage must be the URL of a database that is kept and can be written, such as sqlite:///trials.db"
+DATABASE_REQUIREMENT = (
+    "A storage must be the URL of a persistent database that can be written to, such as sqlite:///trials.db"
 )
 
 
@@ -75,7 +75,7 @@ class Database:
     """The study's name in the database."""
 
     def shown(self) -> str:
-        """The URL without its password. Raises `ArtifactError` for what is not the URL of a database that is kept."""
+        """The URL without its password. Raises `ArtifactError` unless it is the URL of a persistent database."""
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
 
@@ -85,6 +85,6 @@ class Database:
             url = None
         if url is None or (url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")):
             raise ArtifactError(
-                f"{DATABASE_NEEDS}; saw {self.url}, which is no URL, or in memory. Name a file, or a server."
+                f"{DATABASE_REQUIREMENT}; saw {self.url}, which is not a URL, or is in memory. Name a file, or a server."
             )
         return url.render_as_string(hide_password=True)

@@ -254,7 +254,7 @@ def test_a_metric_that_is_not_computed_is_refused() -> None:
         metric_of(protocol, "recall@50", measured=True)
     with pytest.raises(RecipeError, match="coverage@20"):
         metric_of(protocol, "coverage@20", measured=True)
-    with pytest.raises(SpecError, match="coverage does not say that"):
+    with pytest.raises(SpecError, match="coverage does not measure that"):
         metric_of(protocol, "coverage@20")
 
 

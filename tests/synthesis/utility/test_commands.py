@@ -352,7 +352,11 @@ def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
         ("sdrm/alb-svd", ["--trainings", "2", "--pruner", "halves"], "pruner of Search"),
         ("sdrm/alb-svd", ["--hold-out", "block"], "the users that utility.searching sets apart"),
         ("sdrm/alb-svd", ["--draws", "3"], "the users that utility.searching sets apart"),
-        ("sdrm/alb-svd", ["--metric", "recall@20"], "What is chosen by must be measured; recall@20 is not"),
+        (
+            "sdrm/alb-svd",
+            ["--metric", "recall@20"],
+            "The metric to choose by must be measured; recall@20 is not",
+        ),
         ("sdrm/alb-svd", ["--set", "utility.compared=[]"], "compared of Utility"),
         ("sdrm/alb-svd", ["--set", "utility.learn=[]"], "learn of Utility"),
     ],
@@ -515,7 +519,7 @@ def test_where_nothing_can_be_written_is_said_before_anything_is_computed(
         assert code == 0
         return
     assert code == 2
-    assert "in a place that can be written" in " ".join(capsys.readouterr().err.split())
+    assert "in a folder that can be written to" in " ".join(capsys.readouterr().err.split())
 
 
 def test_only_the_folder_of_a_sample_is_replaced(

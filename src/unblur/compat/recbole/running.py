@@ -225,7 +225,7 @@ def run_hyper(
         spec_from_dict(Search, settings),
         space=space,
         store=None if folder is None else Path(folder),
-        given=False,  # RecBole tries the values of the file alone
+        include_base=False,  # RecBole tries the values of the file alone
     )
     remarks = (*configuration.notes, *notes, *search.notes())
     outcome = experiment.measure(

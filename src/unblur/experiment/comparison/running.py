@@ -24,7 +24,7 @@ from unblur.data.splits import Files
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, RecipeError, UnblurError, nearest, some
 from unblur.experiment.comparison.results import Comparison, Result, result_of, summarise, with_beside
-from unblur.experiment.provenance import forget_peak_rss, machine, rss_mb, versions
+from unblur.experiment.provenance import machine, reset_peak_rss, rss_mb, versions
 from unblur.experiment.ranking import PreparedSplit, RankingTask, prepare, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Protocol
@@ -389,7 +389,7 @@ class _Comparing:
         # Intervals are made for all models together later.
         protocol = replace(with_beside(ground.protocol), resamples=0)
         ready = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
-        before, own = rss_mb(), forget_peak_rss()
+        before, own = rss_mb(), reset_peak_rss()
         outcome = measure(
             ready, chosen=ready.recipe.model, seeds=self.seeds, device=self.device, progress=log
         )

@@ -193,7 +193,7 @@ def test_a_process_that_is_killed_is_an_error_and_what_was_kept_stays(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--workers", "2"), "one seed was asked for"),
+        (("--workers", "2"), "there is only one seed"),
         (("--workers", "2", "--seeds", "2", "--set", "model.kind=ease"), "ease is not trained by epochs"),
     ],
 )

@@ -101,7 +101,7 @@ def test_settings_that_no_pass_can_share_are_failed_trials(split: Split) -> None
 
 
 def test_judges_that_cannot_be(split: Split) -> None:
-    with pytest.raises(DataError, match=r"more places than there are items, 200; saw recall@201"):
+    with pytest.raises(DataError, match=r"must be at most the number of items, 200; saw recall@201"):
         judge_of(split, metric="recall@201")
     one = Interactions.from_matrix(np.ones((1, 10)))
     with pytest.raises(DataError, match="at least 2 users"):

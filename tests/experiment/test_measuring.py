@@ -93,7 +93,7 @@ def test_a_deterministic_model_runs_once_and_says_so(log: Interactions) -> None:
     outcome = measure(prepared(log, EASE()), seeds=5)
     assert len(outcome.evaluations) == 1
     assert outcome.report.provenance.seeds == (7,)
-    assert "ease is deterministic, so one seed was run in place of 5" in outcome.report.notes
+    assert "ease is deterministic, so one seed was run instead of 5" in outcome.report.notes
 
 
 def test_runs_repeat(log: Interactions) -> None:
@@ -120,7 +120,7 @@ def test_strict_protocol_sees_train_only(log: Interactions, monkeypatch: pytest.
     ready = with_split(ready.recipe.changed({"protocol.kind": "strict"}), ready.split)
 
     def search(base: Any, space: Any, judge: Any, *given: Any, **more: Any) -> Any:
-        samples = [split.train.n_interactions + split.held_out.n_interactions for split in judge._whole]
+        samples = [split.train.n_interactions + split.held_out.n_interactions for split in judge._splits]
         assert samples == [ready.split.train.n_interactions]
         return SimpleNamespace(spec=EASE(ridge=3.0), notes=lambda: ("a search",))
 

@@ -137,7 +137,7 @@ def test_plots_of_a_search() -> None:
     text = " ".join(read(page).text)
     assert [section.title for section in sections] == ["Search", "Slices"]
     assert "22 trials" in text
-    assert "2 more could not be fitted" in text
+    assert "2 more failed" in text
     assert "ridge" in text
     assert "rate" in text
 

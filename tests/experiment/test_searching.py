@@ -100,7 +100,7 @@ def test_tune_compare_and_strict_hand_over_one_search_and_get_one_answer(
 
     def seen(base: Any, space: Any, judge: Any, settings: Any, **more: Any) -> Any:
         identity = {**judge.identity, "metric": judge.metric, "how": judge.how, "users": judge.n_users}
-        asked.append((base, tuple(space), settings, more["seed"], more["given"], identity))
+        asked.append((base, tuple(space), settings, more["seed"], more["include_base"], identity))
         return whole(base, space, judge, settings, **more)
 
     monkeypatch.setattr(searching, "search", seen)
@@ -223,7 +223,7 @@ def test_validation_data_by_default(log: Interactions) -> None:
         assert split.train.n_interactions + split.held_out.n_interactions == plain.train.n_interactions
     with pytest.raises(RecipeError, match="needs a validation part"):
         hold_outs(plain, Validation(how="part"), False, 0)
-    with pytest.raises(RecipeError, match="can be drawn again"):
+    with pytest.raises(RecipeError, match="can be drawn several times"):
         hold_outs(plain, Validation(how="last", draws=2), True, 0)
 
 

@@ -56,7 +56,7 @@ def test_every_draw_is_another_one_and_comes_again(whole: Split) -> None:
 def test_hold_outs_that_make_no_sense_are_refused(whole: Split) -> None:
     with pytest.raises(RecipeError, match="needs a validation part"):
         drawn(whole, "part")
-    with pytest.raises(RecipeError, match="saw draws = 2"):
+    with pytest.raises(RecipeError, match="draws is 2"):
         drawn(whole, "last", draws=2)
     pairs = Interactions.from_matrix(np.eye(9) + np.roll(np.eye(9), 1, axis=0))
     single = Random(fraction=0.5).apply(pairs, rng=0)

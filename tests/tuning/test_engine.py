@@ -77,7 +77,7 @@ def test_a_setting_that_fails_is_kept() -> None:
     }
     assert "4 of the settings could not be fitted" in found.notes()
     assert found.to_frame().row(-1, named=True)["problem"]
-    with pytest.raises(SpecError, match=r"none was: width must not be 13"):
+    with pytest.raises(SpecError, match=r"Reasons: width must not be 13"):
         _ = search(
             Curve(), (replace(WIDTH, values=Choice((13,))),), Curves(), Search(trials=9), include_base=False
         ).spec
@@ -411,7 +411,7 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(ArtifactError, match="holds something else"):
         search(Curve(), GRID, Curves(), store=tmp_path)
-    with pytest.raises(ArtifactError, match="one that can be written"):
+    with pytest.raises(ArtifactError, match="undamaged and writable"):
         search(Curve(), GRID, Curves(), store=tmp_path / "thesis.txt")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "trials.log").write_text('{"op_code": 4}\n')

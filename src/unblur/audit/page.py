@@ -19,7 +19,7 @@ from unblur.document.blocks import (
 )
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.report import Measurement
-from unblur.experiment.page import dot, made_with
+from unblur.experiment.page import dot, environment_lines
 
 _TONES: dict[FindingKind, Tone] = {
     "fault": "bad",
@@ -70,7 +70,7 @@ def audit_document(audit: Audit, *, title: str = "Audit of a synthetic data set"
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
     footer = [
         *(f"{name}: {value}" for name, value in origin.data.items()),
-        *made_with(origin.versions, origin.machine),
+        *environment_lines(origin.versions, origin.machine),
         *([f"time: {took}"] if took else []),
     ]
     return Document(title, sections, lead, footer)

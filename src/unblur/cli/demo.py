@@ -14,7 +14,7 @@ from unblur.document.blocks import Table
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Interactions
-    from unblur.experiment.comparison.results import Ranked
+    from unblur.experiment.comparison.results import RankingOutcome
     from unblur.experiment.ranking import PreparedSplit
 
 
@@ -37,7 +37,7 @@ def demo(
 ) -> None:
     """Run every model on the generated demonstration data, and recommend something to somebody."""
     from unblur import experiment
-    from unblur.experiment.comparison.results import with_beside
+    from unblur.experiment.comparison.results import with_extra_metrics
     from unblur.experiment.recipe.library import load_recipe
 
     if out is not None:
@@ -50,10 +50,10 @@ def demo(
         f"Generated data: {train.n_users:,} users, {train.n_items:,} items, {train.n_interactions:,} interactions to "
         f"learn from, {held_out.n_interactions:,} held out ({prepared.split.method})."
     )
-    outcomes: list[Ranked] = []
+    outcomes: list[RankingOutcome] = []
     with ProgressDisplay() as progress:
         for recipe in recipes:
-            shown = recipe if out is None else recipe.with_protocol(with_beside(recipe.protocol))
+            shown = recipe if out is None else recipe.with_protocol(with_extra_metrics(recipe.protocol))
             ready = replace(prepared, recipe=shown)
             outcomes.append(experiment.measure(ready, device=device, progress=progress))
     _show_table(outcomes, recipes[0].protocol.names)
@@ -67,7 +67,7 @@ def demo(
     )
 
 
-def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> None:
+def _write_page(outcomes: list[RankingOutcome], prepared: PreparedSplit, out: Path) -> None:
     """The models side by side as a page, as `unblur compare` makes it."""
     from unblur.cli.tune import write_pages
     from unblur.experiment.comparison.results import result_of, summarise
@@ -85,7 +85,7 @@ def _write_page(outcomes: list[Ranked], prepared: PreparedSplit, out: Path) -> N
     print_lines(f"written to {out}")
 
 
-def _show_table(outcomes: list[Ranked], names: tuple[str, ...]) -> None:
+def _show_table(outcomes: list[RankingOutcome], names: tuple[str, ...]) -> None:
     from unblur.evaluation.report import with_half
 
     rows = [
@@ -101,7 +101,7 @@ def _show_table(outcomes: list[Ranked], names: tuple[str, ...]) -> None:
     print_table(Table(("recipe", *names, "fit s", "score s"), rows, title))
 
 
-def _show_recommendations(outcome: Ranked, histories: Interactions) -> None:
+def _show_recommendations(outcome: RankingOutcome, histories: Interactions) -> None:
     """What the model recommends to one user, and which items of the history speak for it."""
     user = next(iter(row for row, size in enumerate(histories.user_degrees) if size in _HISTORY), 0)
     row = histories.take_users([user])

@@ -1,4 +1,4 @@
-"""The page of a run, the curves it draws, and the sections on the trials of a search."""
+"""The page of a run: its curves, and the sections about the trials of a search."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ Curve: TypeAlias = tuple[tuple[float, float], ...]
 
 
 def concentration(counts: NDArray[Any], degrees: NDArray[Any], points: int = 40) -> Curve:
-    """(share of the catalogue, share of `counts` on it): where the mass lies, the items of most `degrees` first."""
+    """The curve (share of the catalogue, share of `counts` on it), items with the largest `degrees` first."""
     summed = np.concatenate(([0.0], np.cumsum(counts[np.argsort(-degrees, kind="stable")])))
-    # Most of the mass lies on the first items, so the points grow apart with the square of their number.
-    places = np.unique(np.round(np.linspace(0, 1, points) ** 2 * len(counts)).astype(int))
+    # Most interactions are with the first items, so the spacing of points grows with the square of their index.
+    counts_of_items = np.unique(np.round(np.linspace(0, 1, points) ** 2 * len(counts)).astype(int))
     total = summed[-1] or 1.0
-    return tuple((float(place / len(counts)), float(summed[place] / total)) for place in places)
+    return tuple(
+        (float(n_items / len(counts)), float(summed[n_items] / total)) for n_items in counts_of_items
+    )
 
 
 def filter_response(spec: Spec) -> dict[str, Curve]:
-    """What a BSPM multiplies each eigenvector by, over eigenvalues 0 … 1; empty for any other model."""
+    """The factors of a BSPM over eigenvalues 0 … 1, by the name of the curve; empty for any other model."""
     if not isinstance(spec, BSPM):
         return {}
     eigenvalues = np.linspace(0.0, 1.0, 81)
@@ -45,29 +47,29 @@ def filter_response(spec: Spec) -> dict[str, Curve]:
 
 
 _BINS = 4
-"""Into how many parts a number with many values is cut: quarters still hold a few trials each in a search of twenty."""
-_MOST_SLICES = 8
-"""How many hyper-parameters are drawn one by one; a page of more is not looked at."""
-_SHOWN = 10
-"""How many of the best trials a table shows."""
+"""Number of groups of a hyper-parameter with many values: in a search of 20 trials a quarter still has a few."""
+_MAX_SLICES = 8
+"""Largest number of hyper-parameters with a plot of their own; nobody looks at more."""
+_TABLE_TRIALS = 10
+"""Number of best trials in the table, which is read at one glance."""
 
 
 def best_trials(study: Study[Any]) -> Table:
-    """The trials that reached most, the best first."""
+    """A table of the best trials, the best first."""
     names = [dimension.name for dimension in study.space]
-    shown = study.ranked[:_SHOWN]
-    epochs = ["best epoch"] if any(trial.epoch is not None for trial in shown) else []
+    trials = study.ranked[:_TABLE_TRIALS]
+    epochs = ["best epoch"] if any(trial.epoch is not None for trial in trials) else []
     return Table(
         ("trial", *names, study.metric, *epochs, "seconds"),
         [
             (
                 str(trial.number),
-                *(_written(trial.point[name]) for name in names),
+                *(_text(trial.point[name]) for name in names),
                 number(trial.value or 0.0),
-                *(_written(trial.epoch) for _ in epochs),
+                *(_text(trial.epoch) for _ in epochs),
                 f"{trial.seconds:,.1f}",
             )
-            for trial in shown
+            for trial in trials
         ],
         "The best settings on validation data.",
     )
@@ -76,54 +78,54 @@ def best_trials(study: Study[Any]) -> Table:
 def study_sections(study: Study[Any]) -> list[Section]:
     """The history of a search, the importance of each hyper-parameter, and the metric over each of them.
 
-    Nothing if all trials failed.
+    Empty if all trials failed.
     """
-    good = sorted(study.ranked, key=lambda trial: trial.number)
-    if not good:
+    trials = sorted(study.ranked, key=lambda trial: trial.number)
+    if not trials:
         return []
-    metric = np.array([trial.value for trial in good], dtype=np.float64)
-    points = {dimension.name: [trial.point[dimension.name] for trial in good] for dimension in study.space}
-    shares = {name: importance(values, metric) for name, values in points.items()}
-    ranked = sorted(points, key=lambda name: -shares[name])
-    blocks: list[DocumentBlock] = [_history(study, [trial.number for trial in good], metric)]
-    if points and len(good) > 2:
+    metric = np.array([trial.value for trial in trials], dtype=np.float64)
+    points = {dimension.name: [trial.point[dimension.name] for trial in trials] for dimension in study.space}
+    importances = {name: importance(values, metric) for name, values in points.items()}
+    ranked = sorted(points, key=lambda name: -importances[name])
+    blocks: list[DocumentBlock] = [_history(study, [trial.number for trial in trials], metric)]
+    if points and len(trials) > 2:
         blocks.append(
             bar_plot(
-                {name: shares[name] for name in ranked},
+                {name: importances[name] for name in ranked},
                 axis=Axis(label=f"share of the variance of {study.metric}", percent=True, low=0.0),
-                caption=f"Importance: how much of the variance over {len(good)} trials the values of one hyper-parameter "
-                "explain by themselves beyond what chance does (ε², the adjusted correlation ratio; numbers with many values "
-                "in quarters). Few trials say little.",
+                caption=f"Importance: the share of the variance over {len(trials)} trials that one hyper-parameter alone "
+                "explains beyond chance (ε², the adjusted correlation ratio; hyper-parameters with many values in quarters). "
+                "With few trials it is unreliable.",
             )
         )
     slices: list[DocumentBlock] = [
-        _slice(name, points[name], metric, study.metric) for name in ranked[:_MOST_SLICES]
+        _slice(name, points[name], metric, study.metric) for name in ranked[:_MAX_SLICES]
     ]
-    if len(ranked) > _MOST_SLICES:
+    if len(ranked) > _MAX_SLICES:
         slices.append(
-            Paragraph(f"{len(ranked) - _MOST_SLICES} less important hyper-parameters are not drawn.")
+            Paragraph(f"{len(ranked) - _MAX_SLICES} less important hyper-parameters are not drawn.")
         )
     return [Section("Search", (*blocks, best_trials(study))), Section("Slices", slices)]
 
 
 def importance(values: Sequence[object], metric: NDArray[np.float64]) -> float:
-    """ε² (Kelley, PNAS 21, 1935): the correlation ratio, which is the variance between the groups of one value over the whole
-    variance, less what groups of so few explain by chance; 0 … 1, and 0 where each group is one."""
+    """ε² (Kelley, PNAS 21, 1935): the correlation ratio, the variance between groups of equal values over the total variance,
+    adjusted for what so few members explain by chance; 0 … 1, and 0 if each group has a single member."""
     total, groups = float(np.var(metric)), np.array(_groups(values))
     n_trials, n_groups = len(groups), len(set(groups.tolist()))
     if total == 0.0 or n_trials == n_groups:
         return 0.0
     means = [metric[groups == group].mean() for group in groups]
-    left_over = (1 - float(np.var(means)) / total) * (n_trials - 1) / (n_trials - n_groups)
-    return max(0.0, 1 - left_over)
+    unexplained = (1 - float(np.var(means)) / total) * (n_trials - 1) / (n_trials - n_groups)
+    return max(0.0, 1 - unexplained)
 
 
 def _history(study: Study[Any], numbers: Sequence[int], values: NDArray[np.float64]) -> Plot:
-    """Each trial in its order, and the best so far."""
+    """A plot of each trial in order, and of the best so far."""
     pruned = sum(trial.pruned for trial in study.trials)
     failed = len(study.trials) - len(values) - pruned
-    lost = f" {pruned} more were ended early." if pruned else ""
-    lost += f" {failed} more could not be fitted." if failed else ""
+    remainder = f" {pruned} more were ended early." if pruned else ""
+    remainder += f" {failed} more failed." if failed else ""
     return line_plot(
         {
             "a trial": list(zip(numbers, values, strict=True)),
@@ -131,26 +133,26 @@ def _history(study: Study[Any], numbers: Sequence[int], values: NDArray[np.float
         },
         x=Axis(label="trial"),
         y=Axis(label=f"{study.metric} on validation data"),
-        caption=f"History: {len(values)} trials.{lost}",
+        caption=f"History: {len(values)} trials.{remainder}",
         dots=("a trial",),
     )
 
 
 def _slice(path: str, values: Sequence[object], metric: NDArray[np.float64], name: str) -> Plot:
-    """The metric of each trial over one hyper-parameter."""
+    """A plot of the metric of each trial over one hyper-parameter."""
     numbers = [float(value) for value in values if _is_number(value)]
     numeric = len(numbers) == len(values)
     if numeric and len(set(numbers)) > min(8, len(numbers) / 2):
         low, high = min(numbers), max(numbers)
-        places = numbers
+        abscissae = numbers
         x = Axis(label=path, logarithmic=low > 0 and high / low > 50)
-    else:  # few values, or words: side by side
-        written = [_written(value) for value in values]
-        names = [_written(value) for value in sorted(set(numbers))] if numeric else sorted(set(written))
-        places = [float(names.index(value)) for value in written]
+    else:  # few values, or words: at equal distances
+        labels = [_text(value) for value in values]
+        names = [_text(value) for value in sorted(set(numbers))] if numeric else sorted(set(labels))
+        abscissae = [float(names.index(value)) for value in labels]
         x = Axis(label=path, low=-0.5, high=len(names) - 0.5, names=names)
     return line_plot(
-        {"trial": list(zip(places, metric, strict=True))},
+        {"trial": list(zip(abscissae, metric, strict=True))},
         x=x,
         y=Axis(label=f"{name} on validation data"),
         caption=f"{path}: {len(metric)} trials.",
@@ -159,26 +161,26 @@ def _slice(path: str, values: Sequence[object], metric: NDArray[np.float64], nam
 
 
 def _groups(values: Sequence[object]) -> list[object]:
-    """Values as they are, or which quarter a number is in if there are many."""
+    """The group of each value: the value itself, or the quarter that it is in if there are many numbers."""
     distinct = len(set(map(str, values)))
-    few = distinct <= 12 and distinct <= max(_BINS, len(values) / 3)
-    if few or not all(_is_number(value) for value in values):
+    has_few_values = distinct <= 12 and distinct <= max(_BINS, len(values) / 3)
+    if has_few_values or not all(_is_number(value) for value in values):
         return [str(value) for value in values]
     numbers = np.array(values, dtype=np.float64)
-    edges = np.quantile(numbers, np.linspace(0, 1, _BINS + 1)[1:-1])
-    return [int(place) for place in np.searchsorted(edges, numbers)]
+    quartiles = np.quantile(numbers, np.linspace(0, 1, _BINS + 1)[1:-1])
+    return [int(quarter) for quarter in np.searchsorted(quartiles, numbers)]
 
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _written(value: object) -> str:
+def _text(value: object) -> str:
     return "–" if value is None else f"{value:.4g}" if _is_number(value) else str(value)
 
 
-_COUNTS = ("mean_popularity", *LIST_METRICS)
-"""Measures that are no shares of hits, and share no axis with those that are."""
+_NOT_FRACTIONS = ("mean_popularity", *LIST_METRICS)
+"""Metrics that are not fractions of hits, and therefore not drawn on one axis with those that are."""
 
 
 def run_page(
@@ -189,23 +191,23 @@ def run_page(
     training: Sequence[tuple[float, float, float | None]] = (),
     study: Study[Any] | None = None,
 ) -> Document:
-    """The report with its plots.
+    """The document of a report with its plots.
 
-    - `concentration`: (share of the catalogue, share of interactions or places), most popular first, by what of.
-    - `response`: (eigenvalue, factor) of a filter, by what it is a factor of.
+    - `concentration`: (share of the catalogue, share of interactions or list entries), most popular first, by curve.
+    - `response`: (eigenvalue, factor) of a graph filter, by curve.
     - `training`: (epoch, loss, metric or `None`).
-    - `study`: the search that it came of.
+    - `study`: the search that chose the settings.
     """
     n_users = max((entry.n_users for entry in report.measurements), default=0)
-    origin = report.provenance
+    provenance = report.provenance
     settings = [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in origin.spec.items()
+        for name, value in provenance.spec.items()
     ]
     sections = [
         Section("Measured", _measured(report, n_users)),
         Section("Popularity", (popularity_plot(concentration, n_users),) if concentration else ()),
-        Section("What the filter does", response_blocks(response) if response else ()),
+        Section("Filter response", response_blocks(response) if response else ()),
         Section("Training", training_plots(training) if training else ()),
         *(study_sections(study) if study is not None else ()),
         Section("Notes", (Listing(report.notes),)),
@@ -216,10 +218,10 @@ def run_page(
         sections,
         f"Protocol: {report.protocol}. {n_users:,} users.",
         (
-            *(f"{name}: {value}" for name, value in origin.data.items()),
-            f"seeds: {', '.join(str(seed) for seed in origin.seeds)}",
+            *(f"{name}: {value}" for name, value in provenance.data.items()),
+            f"seeds: {', '.join(str(seed) for seed in provenance.seeds)}",
             f"time: {report.timings}",
-            *made_with(origin.versions, origin.machine),
+            *environment_lines(provenance.versions, provenance.machine),
         ),
     )
 
@@ -230,23 +232,25 @@ def dot(entry: Measurement, label: str, series: int = 0) -> Dot:
 
 
 def popularity_plot(curves: Series, n_users: int) -> Plot:
-    """How much of train, and of what is recommended, falls on the most popular items."""
+    """The share of train interactions, and of recommendations, on the most popular items."""
     return line_plot(
         curves,
         x=Axis(label="share of the catalogue, most popular first", percent=True, low=0.0, high=1.0),
-        y=Axis(label="share of interactions or places", percent=True, low=0.0, high=1.0),
-        caption=f"Popularity bias: a line above that of train recommends popular items more than people took them. "
+        y=Axis(label="share of interactions or list entries", percent=True, low=0.0, high=1.0),
+        caption=f"Popularity bias: a model whose line is above that of train recommends popular items more often than users "
+        "chose them. "
         f"{n_users:,} users.",
     )
 
 
 def response_blocks(response: Series) -> tuple[DocumentBlock, ...]:
-    """A filter over eigenvalues."""
+    """An explanation and a plot of a filter's response over eigenvalues."""
     return (
         Paragraph(
-            "The model multiplies each eigenvector of the item-item matrix by a factor that depends on its eigenvalue. Near 1 "
-            "lies what nearly all users share, near 0 what few do, or chance. Blurring keeps the former, the low-pass lifts "
-            "what lies within it, and sharpening takes from the top."
+            "The model multiplies each eigenvector of the item-item matrix by a factor that depends on its eigenvalue. "
+            "Eigenvalues near 1 belong to patterns that nearly all users share, those near 0 to patterns of few users, or to "
+            "noise. Blurring keeps the former, the low-pass amplifies the eigenvectors within it, and sharpening reduces the "
+            "top ones."
         ),
         line_plot(
             response,
@@ -258,7 +262,7 @@ def response_blocks(response: Series) -> tuple[DocumentBlock, ...]:
 
 
 def training_plots(training: Sequence[tuple[float, float, float | None]]) -> list[Plot]:
-    """Loss, and the metric that training stops by, over epochs."""
+    """Plots of the loss, and of the metric that training stops by, over epochs."""
     epochs = Axis(label="epoch")
     plots = [
         line_plot(
@@ -268,21 +272,21 @@ def training_plots(training: Sequence[tuple[float, float, float | None]]) -> lis
             caption=f"Training loss of {len(training)} epochs.",
         )
     ]
-    judged = [(epoch, metric) for epoch, _, metric in training if metric is not None]
-    if judged:
+    evaluated = [(epoch, metric) for epoch, _, metric in training if metric is not None]
+    if evaluated:
         plots.append(
             line_plot(
-                {"metric": judged},
+                {"metric": evaluated},
                 x=epochs,
                 y=Axis(label="metric on validation users"),
-                caption="What training stops by, on interactions set aside of train.",
+                caption="The metric that training stops by, on interactions set aside from train.",
             )
         )
     return plots
 
 
-def made_with(versions: Mapping[str, object], machine: Mapping[str, object]) -> list[str]:
-    """Small print about versions and machine; none of what is unknown."""
+def environment_lines(versions: Mapping[str, object], machine: Mapping[str, object]) -> list[str]:
+    """Lines about versions and machine, without what is unknown."""
     return [
         f"{name}: {', '.join(f'{key} {value}' for key, value in values.items())}"
         for name, values in {"versions": versions, "machine": machine}.items()
@@ -292,13 +296,13 @@ def made_with(versions: Mapping[str, object], machine: Mapping[str, object]) -> 
 
 def _measured(report: Report, n_users: int) -> list[DocumentBlock]:
     blocks: list[DocumentBlock] = [measurement_table(report.measurements, brief=True)]
-    doubted = [
+    compared = [
         entry
         for entry in report.measurements
-        if entry.name.partition("@")[0] not in _COUNTS and (entry.low is not None or entry.expected)
+        if entry.name.partition("@")[0] not in _NOT_FRACTIONS and (entry.low is not None or entry.expected)
     ]
-    if doubted:
-        blocks.append(_intervals(doubted, n_users))
+    if compared:
+        blocks.append(_intervals(compared, n_users))
     curves = _cutoff_curves(report.measurements)
     if curves:
         blocks.append(
@@ -330,10 +334,10 @@ def _intervals(entries: Sequence[Measurement], n_users: int) -> Plot:
 
 
 def _cutoff_curves(entries: Sequence[Measurement]) -> Series:
-    """The measures that are known at two cut-offs or more."""
+    """Curves of the metrics that were measured at two cut-offs or more."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for entry in entries:
         name, _, cutoff = entry.name.partition("@")
-        if cutoff.isdigit() and name not in _COUNTS:
+        if cutoff.isdigit() and name not in _NOT_FRACTIONS:
             curves.setdefault(name, []).append((float(cutoff), entry.value))
     return {name: sorted(points) for name, points in curves.items() if len(points) > 1}

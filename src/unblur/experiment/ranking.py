@@ -1,4 +1,4 @@
-"""The task of recommenders: fitted to one part of the data, they rank what was held out of it."""
+"""The task of recommenders: fit to one part of the data, rank the items that were held out of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
 
 LISTS = "lists"
-"""The one arm of a recommender: its lists for the users that count."""
+"""The only arm of a recommender: its lists for the users that count."""
 
 
 def _splitting(kind: str) -> type[Splitting]:
@@ -51,7 +51,7 @@ def _splitting(kind: str) -> type[Splitting]:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingTask(Task):
-    """A recommender learns from one part of the data, and what was held out must be high in its lists."""
+    """Fit a recommender to one part of the data, and measure how high the held-out items are in its lists."""
 
     sections: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
         "split": partial(read_kind, _splitting, section="split", default=Files.kind),
@@ -76,7 +76,7 @@ class RankingTask(Task):
     def prepare(
         self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
     ) -> PreparedSplit:
-        """Read and split the data; see `prepare`."""
+        """Read and split the data; see the function `prepare`."""
         start = time.perf_counter()
         parts = read_parts(recipe.data, data, progress=progress)
         task, notes = self, []
@@ -87,7 +87,7 @@ class RankingTask(Task):
                 task = replace(task, split=Random())
                 notes.append("one file has no test part, so a random fifth of each user's items was held out")
             if isinstance(task.split, Files) and task.split.validation not in (None, *parts):
-                notes.append(f"there is no part {task.split.validation!r}, so none was used as validation")
+                notes.append(f"there is no part {task.split.validation!r}, so no validation part was used")
                 task = replace(task, split=replace(task.split, validation=None, histories="train"))
         progress(ProgressEvent("split", 0, 1))
         strict = task.protocol.kind == "strict"
@@ -104,26 +104,24 @@ class RankingTask(Task):
 
 
 def ranking_task(recipe: Recipe, advice: str) -> RankingTask:
-    """The task of a recipe, which must be of a recommender. Raises `RecipeError`, with `advice`, for any other."""
+    """The task of a recipe, if it is that of a recommender. Raises `RecipeError`, with `advice`, otherwise."""
     if not isinstance(recipe.task, RankingTask):
         raise RecipeError(
-            f"There must be a recommender; {recipe.model.kind} is a synthesizer, which samples users. {advice}"
+            f"The model must be a recommender; {recipe.model.kind} is a synthesizer, which samples users. {advice}"
         )
     return recipe.task
 
 
 def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progress = silent) -> PreparedSplit:
-    """Read the data of a recommender's recipe, or those at `data` in their place, and split them as it says.
+    """Read the data of a recommender's recipe, or those at `data` instead, and split them as the recipe says.
 
-    With `data` the settings stay, and the numbers that the recipe expects are left out. One file has no
-    parts: where the recipe wants given files, a fifth of each user's items is held out at random, and a note
-    says so; another says where there is no validation part. What the strict protocol makes of the parts says
-    `unblur.experiment.validation`.
+    With `data` the settings stay, and the numbers that the recipe expects are dropped. A single file has no parts:
+    if the recipe's split is by files, a fifth of each user's items is held out at random, with a note; a missing
+    validation part is noted as well. For the parts under the strict protocol see `unblur.experiment.validation`.
     """
     return ranking_task(
         recipe,
-        "A split is made for recommenders, and this is measured on groups of users: unblur run, unblur tune, or unblur "
-        "synthesize.",
+        "A synthesizer is measured on groups of users, without a split: unblur run, unblur tune, or unblur synthesize.",
     ).prepare(recipe, data, progress)
 
 
@@ -133,10 +131,10 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
 
     split: Split
     stopping_share: float | None = None
-    """How many of each user's interactions a training stops by under the strict protocol; as its spec says if `None`."""
+    """The fraction of each user's interactions that training stops by under the strict protocol; `None`: the spec's."""
 
     def with_model(self, model: FittedSpec) -> Self:
-        """See `Prepared.with_model`: under the strict protocol a training is judged by the last interactions."""
+        """See `Prepared.with_model`; under the strict protocol training stops by the last interactions."""
         if self.recipe.protocol.kind == "strict":
             model = validation.with_stopping_in_time(model, self.split.train, self.stopping_share)
         return super().with_model(model)
@@ -148,12 +146,12 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """One: the lists for everybody."""
+        """A single arm: the lists for all users that count."""
         return (LISTS,)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """See `Prepared.identity`; a split has its own chance, so its parts are named as well."""
+        """See `Prepared.identity`; the parts are named as well, since a split may be random."""
         return {
             **super().identity,
             "train": self.split.train.fingerprint(),
@@ -161,7 +159,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
         }
 
     def judge(self, settings: Search, seed: int, run: Run) -> RankingJudge:
-        """See `Prepared.judge`: on the validation part of the split, or on what is held out of train."""
+        """See `Prepared.judge`; settings are judged on the split's validation part, or on items held out of train."""
         recipe, strict = self.recipe, self.recipe.protocol.kind == "strict"
         return RankingJudge(
             recipe.task.searched_by(settings),
@@ -173,34 +171,36 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
         )
 
     def fit(self, seed: int, run: Run) -> Recommender:
-        """See `Prepared.fit`; the validation part says when to stop, where the paper's protocol has one."""
+        """See `Prepared.fit`; under the paper's protocol training stops by the validation part, if there is one."""
         rng = streams(seed, "fit")["fit"]
-        return self.task.model.fit_in(run, self.split.train, rng=rng, validation=self._stopped_by)
+        return self.task.model.fit_in(run, self.split.train, rng=rng, validation=self._stopping_data)
 
     @property
-    def _stopped_by(self) -> Interactions | None:
-        """What `fit` is given to stop by: the validation part, if the paper's protocol and the model use it."""
+    def _stopping_data(self) -> Interactions | None:
+        """The validation part, if protocol and model stop training by it; else `None`."""
         stops = validation.stops_by_interactions(self.recipe.model)
         return self.split.validation if stops and self.recipe.protocol.kind == "paper" else None
 
     def measure(self, arm: str, model: Recommender, seed: int, run: Run, clock: Clock) -> Evaluation:
-        """The lists for all users that count, and what they are worth."""
+        """Recommend to all users that count, and evaluate the lists."""
         with clock("score"):
             ranking = self.recipe.protocol.rank(
                 model, self.split, exclude=self.split.excluded, progress=run.progress
             )
         with clock("evaluate"):
-            return self._evaluated(ranking)
+            return self._evaluation(ranking)
 
-    def _evaluated(self, ranking: Ranking) -> Evaluation:
+    def _evaluation(self, ranking: Ranking) -> Evaluation:
         return self.recipe.protocol.measure(ranking, self.split, rng=self.recipe.seed)
 
     def summary(self, runs: Sequence[Mapping[str, Evaluation]], clock: Clock) -> Summary:
-        """The measurements of the first seed, or means over seeds with their deviation."""
+        """The measurements of the only seed, or the means over seeds and their standard deviations."""
         evaluations = [run[LISTS] for run in runs]
         notes = []
-        if self._stopped_by is not None:
-            notes.append("the validation part decided when training stopped, and was left out of the lists")
+        if self._stopping_data is not None:
+            notes.append(
+                "the validation part decided when training stopped, and its items were left out of the lists"
+            )
         measurements = evaluations[0].measurements
         if len(runs) > 1:
             measurements = _over_seeds(evaluations, self.recipe.protocol, self.recipe.seed)
@@ -211,7 +211,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
         return Summary(measurements, tuple(notes), described(self.recipe.model))
 
     def plain(self, measured: Evaluation) -> dict[str, Any]:
-        """The lists alone: what they are worth follows."""
+        """The lists alone, since `measured` evaluates them again."""
         ranking = measured.ranking
         return {
             "positions": ranking.positions.tolist(),
@@ -223,7 +223,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
     def measured(self, plain: Mapping[str, Any]) -> Evaluation:
         """See `Prepared.measured`."""
         users = self.split.held_out.users.take(np.flatnonzero(self.recipe.protocol.counted(self.split)))
-        return self._evaluated(
+        return self._evaluation(
             Ranking(
                 users,
                 self.split.train.items,
@@ -236,7 +236,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
 
     @property
     def after_choice(self) -> tuple[str, ...]:
-        """How unlike a random choice of items the test data are."""
+        """The item dispersion of the test set, which shows how far it is from a random draw."""
         value = validation.dispersion(self.split.train, self.split.held_out)
         return (f"item dispersion of the test set, looked at after the choice: {value:.2f}",)
 
@@ -247,7 +247,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
         training: Sequence[Epoch],
         study: Study[Any] | None,
     ) -> Document:
-        """The report, where recommendations fall, and what the filter does where the model is one."""
+        """The report, the popularity of recommended items and, for a graph filter, its response."""
         degrees, ranking = self.split.train.item_degrees, runs[0][LISTS].ranking
         recommended = exposure(ranking.positions, len(degrees), ranking.k)
         return run_page(
@@ -263,18 +263,18 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
 
 
 def _over_seeds(evaluations: Sequence[Evaluation], protocol: Protocol, seed: int) -> tuple[Measurement, ...]:
-    """The mean of each measurement over seeds, and its standard deviation over seeds as one more measurement.
+    """The mean of each measurement over seeds, and its standard deviation over seeds as a further measurement.
 
-    Intervals are bootstrapped over users, on each user's mean over seeds.
+    Intervals are bootstrapped over users, from each user's mean over seeds.
     """
     first = evaluations[0]
     values = np.mean([evaluation.per_user.values for evaluation in evaluations], axis=0)
-    ends = protocol.intervals(PerUser(first.per_user.names, values), seed)
+    intervals = protocol.intervals(PerUser(first.per_user.names, values), seed)
     means, deviations = [], []
     for entry in first.measurements:
-        seen = [evaluation[entry.name].value for evaluation in evaluations]
-        low, high = ends.get(entry.name, (None, None))
-        means.append(replace(entry, value=float(np.mean(seen)), low=low, high=high))
-        name, deviation = f"{entry.name} deviation over seeds", float(np.std(seen, ddof=1))
+        values_of_seeds = [evaluation[entry.name].value for evaluation in evaluations]
+        low, high = intervals.get(entry.name, (None, None))
+        means.append(replace(entry, value=float(np.mean(values_of_seeds)), low=low, high=high))
+        name, deviation = f"{entry.name} deviation over seeds", float(np.std(values_of_seeds, ddof=1))
         deviations.append(Measurement(name=name, value=deviation, n_users=entry.n_users))
     return (*means, *deviations)

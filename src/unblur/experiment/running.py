@@ -1,6 +1,6 @@
-"""Running a recipe from its data to its report: its model fitted and measured arm by arm, once a seed.
+"""Running a recipe from its data to its report: fit its model and measure it arm by arm, once per seed.
 
-Seeds come one after the other or, with several workers, beside each other; both ways end in the same figures.
+Seeds run one after the other or, with several workers, in parallel processes; the figures are the same.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ from unblur.saving import models as artifact
 from unblur.tuning.results import Study
 
 STAGES = ("read", "fit", "score", "evaluate")
-"""What the seconds of a report are of."""
-HEARD_EVERY = 0.5
-"""Seconds between two looks for an interrupt."""
+"""The stages whose seconds a report has."""
+INTERRUPT_CHECK_SECONDS = 0.5
+"""Time between two checks for an interrupt: short for whoever pressed Ctrl-C, rare next to a training."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome(Generic[ModelT, ArmT]):
-    """What came of a recipe."""
+    """The outcome of a recipe: its report, and the fitted model."""
 
     prepared: Prepared[ModelT, ArmT]
-    """The data it was fitted to."""
+    """The recipe with its data."""
     recipe: Recipe
-    """As it ran; under the strict protocol with the hyper-parameters that were chosen."""
+    """The recipe as it ran; under the strict protocol with the chosen hyper-parameters."""
     report: Report
     model: ModelT
-    """Fitted with the first seed."""
+    """The model of the first seed."""
     runs: tuple[Mapping[str, ArmT], ...]
-    """What was measured with each seed, by arm."""
+    """The results of each seed by arm."""
     training: tuple[Epoch, ...] = ()
-    """The epochs of the first seed's training, where the model is trained."""
+    """The epochs of the first seed's training, if the model is trained by epochs."""
 
     @property
     def evaluations(self) -> tuple[ArmT, ...]:
-        """The first arm of each seed; of a recommender: its lists and the values of each user."""
+        """The result of the first arm of each seed; for a recommender its lists and their metrics per user."""
         return tuple(next(iter(run.values())) for run in self.runs)
 
     def page(self, study: Study[Any] | None = None) -> str:
-        """The run as one HTML page, with the plots of the search that it came of."""
+        """The run as one HTML page, with the plots of the search that chose its settings, if there was one."""
         return as_html(self.prepared.page(self.report, self.runs, self.training, study))
 
     def save(self, folder: Path) -> None:
-        """Write what was fitted into a folder within `folder`, ``model`` or ``synthesizer``."""
+        """Save the fitted model in a folder within `folder`, ``model`` or ``synthesizer``."""
         origin = trained_on(self.prepared.learned_from, self.recipe)
         artifact.save(self.model, folder / self.model.noun, provenance=origin)
 
@@ -81,15 +81,15 @@ def measure(
     notes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Outcome[ModelT, ArmT]:
-    """Fit the recipe's model to prepared data and measure it, once a seed.
+    """Fit the recipe's model to prepared data and measure it, once per seed.
 
-    Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is what a search came to. Under the
-    paper's the validation part of the split, where it has one, is given to a model that trains until a metric on it stops
-    rising.
+    Under the strict protocol the hyper-parameters are chosen first, unless `chosen` is the result of a search. Under the
+    paper's protocol a model that trains until a metric stops rising uses the validation part of the split, if there is
+    one.
     """
-    where = Run(device, progress, None if checkpoints is None else Path(checkpoints))
-    check_resumable(prepared.recipe.model, where)
-    return measured(prepared, where, seeds, notes, chosen=chosen)
+    run = Run(device, progress, None if checkpoints is None else Path(checkpoints))
+    check_resumable(prepared.recipe.model, run)
+    return measured(prepared, run, seeds, notes, chosen=chosen)
 
 
 def measured(
@@ -97,49 +97,49 @@ def measured(
     run: Run,
     seeds: int = 1,
     notes: Sequence[str] = (),
-    spent: Mapping[str, float] | None = None,
+    earlier_seconds: Mapping[str, float] | None = None,
     chosen: FittedSpec | None = None,
 ) -> Outcome[ModelT, ArmT]:
-    """Fit and measure with the hyper-parameters that the protocol asks for, or with those that are `chosen` already.
+    """Fit and measure with the hyper-parameters that the protocol requires, or with those that are `chosen` already.
 
-    `spent` are seconds that went into the run's checkpoints before, by stage.
+    `earlier_seconds` went into the run's checkpoints before, by stage.
     """
     RecipeError.unless(seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
-    clock, said = Clock({"read": prepared.read_seconds, **(spent or {})}), [*notes]
+    clock, all_notes = Clock({"read": prepared.read_seconds, **(earlier_seconds or {})}), [*notes]
     if chosen is not None:
         prepared = prepared.with_model(chosen)
     else:
         with clock("fit"):
             prepared, remarks = with_chosen_model(prepared, run)
-        said += remarks
-    said += prepared.notes
+        all_notes += remarks
+    all_notes += prepared.notes
     recipe = prepared.recipe
     if seeds > 1 and not prepared.stochastic:
-        said.append(f"{recipe.model.kind} is deterministic, so one seed was run in place of {seeds}")
+        all_notes.append(f"{recipe.model.kind} is deterministic, so one seed was run instead of {seeds}")
         seeds = 1
-    used = tuple(range(recipe.seed, recipe.seed + seeds))
+    seeds_used = tuple(range(recipe.seed, recipe.seed + seeds))
     models: list[ModelT] = []
     runs: list[Mapping[str, ArmT]] = []
     training: tuple[Epoch, ...] = ()
-    fitted: list[str] = []
-    for place, seed in enumerate(used):
+    model_notes: list[str] = []
+    for index, seed in enumerate(seeds_used):
         log = TrainingLog(run.progress)
-        which = "measure" if seeds == 1 else f"measure, run {place + 1} of {seeds}"
-        model, arms = run_of_seed(prepared, seed, run.watched(log), clock, which)
+        stage = "measure" if seeds == 1 else f"measure, run {index + 1} of {seeds}"
+        model, arms = run_of_seed(prepared, seed, run.watched(log), clock, stage)
         models, training = models or [model], training or tuple(log.epochs)
         runs.append(arms)
-        fitted += model.notes
+        model_notes += model.notes
     with clock("evaluate"):
         summary = prepared.summary(runs, clock)
-    fitted += [
+    model_notes += [
         f"{name} measured before: {number.value} ({number.source})"
         for name, number in recipe.verified.items()
     ]
-    summary = replace(summary, notes=(*said, *summary.notes, *fitted))
+    summary = replace(summary, notes=(*all_notes, *summary.notes, *model_notes))
     return Outcome(
         prepared,
         recipe,
-        reported(recipe, summary, prepared.fingerprints, used, clock, run.device),
+        reported(recipe, summary, prepared.fingerprints, seeds_used, clock, run.device),
         models[0],
         tuple(runs),
         training,
@@ -147,26 +147,28 @@ def measured(
 
 
 def check_resumable(model: FittedSpec, run: Run) -> None:
-    """Raise `RecipeError` where checkpoints are asked for and the model is not trained epoch by epoch."""
+    """Raise `RecipeError` if there is a folder for checkpoints and the model is not trained epoch by epoch."""
     RecipeError.unless(
         run.checkpoints is None or model.plans(),
-        f"Checkpoints keep the state of a training by epochs; {model.kind} has none. Leave --checkpoints out.",
+        f"Checkpoints need a model that is trained by epochs; {model.kind} is not. Leave --checkpoints out.",
     )
 
 
 def run_of_seed(
     prepared: Prepared[ModelT, ArmT], seed: int, run: Run, clock: Clock, stage: str = "measure"
 ) -> tuple[ModelT, Mapping[str, ArmT]]:
-    """Fit with one seed and measure arm by arm; what `run` keeps of the seed is neither trained nor measured again."""
-    own = run.inside(f"seed-{seed}")
+    """Fit with one seed and measure arm by arm; what `run` has kept of the seed is neither trained nor measured again."""
+    seed_run = run.inside(f"seed-{seed}")
     with clock("fit"):
-        model = prepared.fit(seed, own)
-    kept = KeptArms(own, {**prepared.identity, "seed": seed, "device": run.device})
+        model = prepared.fit(seed, seed_run)
+    kept_arms = KeptArms(seed_run, {**prepared.identity, "seed": seed, "device": run.device})
     arms: dict[str, ArmT] = {}
-    for place, arm in enumerate(prepared.arms):
+    for index, arm in enumerate(prepared.arms):
         if len(prepared.arms) > 1:
-            run.progress(ProgressEvent(stage, place, len(prepared.arms)))
-        arms[arm] = kept.measured(arm, prepared, partial(prepared.measure, arm, model, seed, own, clock))
+            run.progress(ProgressEvent(stage, index, len(prepared.arms)))
+        arms[arm] = kept_arms.measured(
+            arm, prepared, partial(prepared.measure, arm, model, seed, seed_run, clock)
+        )
     if len(prepared.arms) > 1:
         run.progress(ProgressEvent(stage, len(prepared.arms), len(prepared.arms)))
     return model, arms
@@ -180,8 +182,7 @@ def reported(
     clock: Clock,
     device: str,
 ) -> Report:
-    """The report of a run: measurements beside the recipe's published numbers, notes once each, timings,
-    provenance."""
+    """The report of a run: measurements with the recipe's published numbers, distinct notes, timings, provenance."""
     return Report(
         recipe=recipe.name,
         protocol=recipe.protocol.kind,
@@ -203,39 +204,39 @@ def reported(
 
 
 class KeptArms:
-    """The measured arms of one seed, in ``CHECKPOINTS/seed-N/arms-….json``; the name says whose they are.
+    """The results of one seed's arms, in ``CHECKPOINTS/seed-N/arms-….json``; a checksum in the name identifies the run.
 
-    They are kept as each is measured: a training within one can take an hour.
+    Each result is kept as soon as it is measured: a training within one arm can take an hour.
     """
 
     def __init__(self, run: Run, identity: Mapping[str, Any]) -> None:
-        """Without checkpoints nothing is kept. Raises `ArtifactError` for a file that is damaged."""
+        """Nothing is kept without checkpoints. Raises `ArtifactError` for a damaged file."""
         name = sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:16]
         self._file = None if run.checkpoints is None else run.checkpoints / f"arms-{name}.json"
-        self._known: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
         if self._file is not None and self._file.is_file():
             with self._readable():
-                self._known = json.loads(self._file.read_text(encoding="utf-8"))["arms"]
+                self._results = json.loads(self._file.read_text(encoding="utf-8"))["arms"]
 
     def measured(self, arm: str, prepared: Prepared[Any, ArmT], measure: Callable[[], ArmT]) -> ArmT:
-        """What was kept of an arm, or what `measure` gives now, which then is kept."""
-        if arm in self._known:
+        """Return the kept result of an arm; otherwise `measure` it now, and keep that."""
+        if arm in self._results:
             with self._readable():
-                return prepared.measured(self._known[arm])
-        found = measure()
+                return prepared.measured(self._results[arm])
+        result = measure()
         if self._file is None:
-            return found
-        self._known[arm] = prepared.plain(found)
+            return result
+        self._results[arm] = prepared.plain(result)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._file) as stream:
-                stream.write(json.dumps({"schema": 1, "arms": self._known}).encode())
+                stream.write(json.dumps({"schema": 1, "arms": self._results}).encode())
         except OSError as problem:
             raise ArtifactError(
-                f"What was measured must be kept; {self._file}: {problem.strerror or problem}. What was kept before is "
-                "whole. Make room, or give another folder."
+                f"Results must be kept; {self._file}: {problem.strerror or problem}. Earlier results are undamaged. "
+                "Make room, or give another folder."
             ) from problem
-        return found
+        return result
 
     @contextmanager
     def _readable(self) -> Generator[None]:
@@ -243,8 +244,8 @@ class KeptArms:
             yield
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
             raise ArtifactError(
-                f"What earlier calls measured must be readable; {self._file} is damaged ({problem}). Delete it to "
-                "measure anew."
+                f"The results of earlier calls must be readable; {self._file} is damaged ({problem}). Delete it to "
+                "measure again."
             ) from problem
 
 
@@ -252,7 +253,7 @@ class KeptArms:
 
 
 def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
-    """Raise `RecipeError` where there is nothing that several processes could do."""
+    """Raise `RecipeError` if there is no work for several processes."""
     RecipeError.unless(
         min(workers, seeds) >= 1,
         f"There must be at least 1 seed and 1 worker; saw {seeds} and {workers}. Leave them out to run once.",
@@ -261,65 +262,67 @@ def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
         return
     kind = recipe.model.kind
     obstacles = {
-        "one seed was asked for": seeds == 1,
+        "there is only one seed": seeds == 1,
         f"{kind} is not trained by epochs": not recipe.model.plans(),
-        "a private training keeps nothing that a second process could read": recipe.model.private,
+        "a private training keeps no checkpoint that another process could read": recipe.model.private,
         f"the strict protocol first searches hyper-parameters of {kind}": chooses(recipe),
     }
-    for why, holds in obstacles.items():
+    for obstacle, holds in obstacles.items():
         RecipeError.unless(
             not holds,
-            f"Workers train seeds of one setting beside each other; {why}. Leave --workers out, or give more --seeds.",
+            f"Several workers need several seeds of one setting to train; {obstacle}. Leave --workers out, or give more "
+            "--seeds.",
         )
 
 
-def trained_beside(
+def train_in_processes(
     recipe: Recipe, seeds: Sequence[int], run: Run, *, data: str | Path | None, workers: int
 ) -> Mapping[str, float]:
-    """Train each seed and measure its arms; gives the seconds of each stage, added up.
+    """Train each seed and measure its arms in a process of its own; return the summed seconds of each stage.
 
-    A run with these checkpoints then finds all of it done. Threads are divided among the processes, of which there are no
-    more than seeds. Errors of a process are raised here, and the others are ended; what they kept stays. Raises
-    `ArtifactError` where a process is gone without a word.
+    A run with the same checkpoints then finds all of it done. Threads are divided among the processes, of which there are
+    no more than seeds. The error of a process is raised here, and the other processes are ended; what they have kept
+    stays. Raises `ArtifactError` if a process dies without an error.
     """
     import torch
 
-    beside = min(workers, len(seeds))
-    threads = max(1, torch.get_num_threads() // beside)
-    # An observer stays here: what it draws is this process's.
-    quiet, text = run.watched(silent), recipe.to_toml()
-    spent: Counter[str] = Counter()
+    n_processes = min(workers, len(seeds))
+    threads = max(1, torch.get_num_threads() // n_processes)
+    # The observer stays in this process: it draws on the terminal of this one.
+    silent_run, text = run.watched(silent), recipe.to_toml()
+    seconds: Counter[str] = Counter()
     run.progress(ProgressEvent("seeds", 0, len(seeds)))
-    others = set(active_children())
-    pool = ProcessPoolExecutor(beside, mp_context=get_context("spawn"))
+    earlier_children = set(active_children())
+    pool = ProcessPoolExecutor(n_processes, mp_context=get_context("spawn"))
     try:
-        left = {pool.submit(_worked, text, data, seed, quiet, threads) for seed in seeds}
-        while left:
-            # Not without end: where another library handles signals, an interrupt is seen only between two waits.
-            finished, left = wait(left, timeout=HEARD_EVERY, return_when=FIRST_COMPLETED)
-            for one in finished:
-                spent.update(one.result())
-            if finished:
-                run.progress(ProgressEvent("seeds", len(seeds) - len(left), len(seeds)))
+        pending = {pool.submit(_run_seed_in_process, text, data, seed, silent_run, threads) for seed in seeds}
+        while pending:
+            # The wait has a limit: if another library handles signals, an interrupt is seen only between two waits.
+            done, pending = wait(pending, timeout=INTERRUPT_CHECK_SECONDS, return_when=FIRST_COMPLETED)
+            for future in done:
+                seconds.update(future.result())
+            if done:
+                run.progress(ProgressEvent("seeds", len(seeds) - len(pending), len(seeds)))
     except BrokenProcessPool:
         raise ArtifactError(
-            "Every process must live until its seed is done; one has ended before. What was kept in "
-            f"{run.checkpoints} is whole. "
-            "Give fewer --workers if memory was short; a script of your own that asks for workers must begin its work under "
-            '`if __name__ == "__main__":`.'
+            f"Every process must live until its seed is done; one has ended earlier. Results kept in {run.checkpoints} "
+            "are undamaged. Give fewer --workers if memory was short; a script of your own that uses workers must start "
+            'its work under `if __name__ == "__main__":`.'
         ) from None
     except BaseException:
-        # What the pool's `terminate_workers` does from Python 3.14 on; it has no public list of them.
-        for process in set(active_children()) - others:
+        # The pool's own `terminate_workers` needs Python 3.14, and its processes are not public before.
+        for process in set(active_children()) - earlier_children:
             process.terminate()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-    return spent
+    return seconds
 
 
-def _worked(text: str, data: str | Path | None, seed: int, run: Run, threads: int) -> dict[str, float]:
-    """Train and measure one seed of a recipe, which is TOML, within a process of its own; the seconds of each stage."""
+def _run_seed_in_process(
+    text: str, data: str | Path | None, seed: int, run: Run, threads: int
+) -> dict[str, float]:
+    """Train and measure one seed of a recipe, given as TOML, in this process; return the seconds of each stage."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -346,24 +349,24 @@ def run(
     notes: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Report:
-    """Data, fit, evaluation, report; and, with `out`, a folder that keeps recipe, report and model.
+    """Run a recipe: read data, fit, evaluate, report; with `out`, write a folder with recipe, report and model.
 
-    - `data`: a file or a folder of the caller's in place of the recipe's data (see `prepare`).
-    - `seeds`: how many seeds a stochastic model is fitted with, from the recipe's on; others run once.
-    - `out`: a folder to make. It appears whole at the end or, after an error or an interrupt, not at all. One
-      that exists raises `ArtifactError` before anything is computed, unless `overwrite`.
-    - `checkpoints`: a folder to keep the state of each training in, and what was measured (one folder a seed). The same
-      call, after an interrupt, resumes there and comes to the same; what was trained to its end is not trained again.
-      Raises `RecipeError` for a model that is not trained by epochs.
-    - `workers`: how many seeds are run at a time, each in a process of its own with its part of the threads; a script
-      that asks for them must begin its work under ``if __name__ == "__main__":``. Raises `RecipeError` where there are no
-      several trainings.
-    - `notes`: what the report's reader must know beside what the run finds out by itself.
+    - `data`: a file or folder of the caller's to use instead of the recipe's data (see `prepare`).
+    - `seeds`: the number of seeds that a stochastic model is fitted with, from the recipe's on; other models run once.
+    - `out`: the folder to create. It appears whole at the end or, after an error or an interrupt, not at all. If it
+      exists, `ArtifactError` is raised before anything is computed, unless `overwrite`.
+    - `checkpoints`: a folder for the state of each training and for results, with a folder per seed. After an interrupt
+      the same call resumes there with the same result; a finished training is not repeated. Raises `RecipeError` for a
+      model that is not trained by epochs.
+    - `workers`: the number of seeds that run at a time, each in a process of its own with its part of the threads; a
+      script that uses workers must start its work under ``if __name__ == "__main__":``. Raises `RecipeError` if there is
+      only one training.
+    - `notes`: further notes for the report.
     """
     if out is not None:
         check_place(out, overwrite=overwrite)
-    where = Run(device, progress, None if checkpoints is None else Path(checkpoints))
-    outcome = outcome_of(recipe, where, data=data, seeds=seeds, workers=workers, notes=notes)
+    context = Run(device, progress, None if checkpoints is None else Path(checkpoints))
+    outcome = outcome_of(recipe, context, data=data, seeds=seeds, workers=workers, notes=notes)
     if out is not None:
         write_folder(out, outcome, overwrite=overwrite)
     return outcome.report
@@ -378,19 +381,21 @@ def outcome_of(
     workers: int = 1,
     notes: Sequence[str] = (),
 ) -> Outcome[Any, Any]:
-    """`run` without its folder, which `write_folder` makes of what comes back: a report, and what was fitted."""
+    """Run a recipe as `run` does, and return the whole outcome, which `write_folder` can write to a folder."""
     check_workers(recipe, workers, seeds)
     check_resumable(recipe.model, run)
     if workers == 1:
         return measured(recipe.task.prepare(recipe, data, run.progress), run, seeds, notes)
-    with TemporaryDirectory(prefix="unblur-") as spare:
-        # Without a folder of the caller's what the workers keep is gone afterwards.
-        kept = run if run.checkpoints is not None else Run(run.device, run.progress, Path(spare))
+    with TemporaryDirectory(prefix="unblur-") as temporary:
+        # Workers hand their results over in a folder; without one of the caller's a temporary one serves.
+        kept_run = run if run.checkpoints is not None else Run(run.device, run.progress, Path(temporary))
         start = perf_counter()
-        used = range(recipe.seed, recipe.seed + seeds)
-        spent = trained_beside(recipe, used, kept, data=data, workers=workers)
-        said = (
+        seeds_used = range(recipe.seed, recipe.seed + seeds)
+        seconds = train_in_processes(recipe, seeds_used, kept_run, data=data, workers=workers)
+        note = (
             f"{min(workers, seeds)} seeds were trained at a time, in {perf_counter() - start:.0f} seconds; "
             "fit_seconds and score_seconds are sums"
         )
-        return measured(recipe.task.prepare(recipe, data, run.progress), kept, seeds, (*notes, said), spent)
+        return measured(
+            recipe.task.prepare(recipe, data, run.progress), kept_run, seeds, (*notes, note), seconds
+        )

@@ -1,6 +1,6 @@
-"""What a recipe is for: the protocol by which runs, searches and workers know a task, and nothing else of it.
+"""The interface of a task, the only one that runs, searches and workers use.
 
-A run watches the work of a task by a `Clock` and a `TrainingLog`.
+Also the `Clock` and the `TrainingLog` with which a run follows the work of a task.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
 
 ModelT = TypeVar("ModelT", bound=Fitted)
-"""What is fitted: a recommender, or a synthesizer."""
+"""A fitted model: a recommender or a synthesizer."""
 ArmT = TypeVar("ArmT")
-"""What one arm of a run is measured to be."""
+"""The result of measuring one arm of a run."""
 Epoch: TypeAlias = tuple[float, float, float | None]
-"""The epoch's number, its loss, and the metric that training stops by where it was judged."""
+"""(number, loss, metric that training stops by, `None` if it was not evaluated)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """A spec of what is done with the data of a recipe: the model, what else takes part, and what is measured."""
+    """A spec of the task of a recipe: the model, the settings around it, and the measurements."""
 
     sections: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], Any]]]
-    """The sections of a recipe that are its fields, in the order in which they are written, and what reads each."""
+    """The sections of a recipe that are fields of the task, in the order of writing, and the reader of each."""
     purpose: ClassVar[str]
-    """What it does, for a message about a section that it does not have."""
+    """The task in words, for a message about a section that it does not have."""
     kinds: ClassVar[Mapping[str, str]]
-    """The kinds of models that it is for, as the registry has them."""
+    """The registry's table of the kinds of models that the task is for."""
     chosen_anew: ClassVar[bool]
     """Whether the strict protocol chooses hyper-parameters anew (see `unblur.experiment.validation`)."""
     model: FittedSpec
@@ -55,28 +55,28 @@ class Task(ABC):
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> Self:
-        """The task that these sections of a recipe describe; one that is left out is empty.
+        """The task that these sections of a recipe describe; a missing section has its defaults.
 
-        Raises `RecipeError`, naming the section, where there is anything that a section cannot hold.
+        Raises `RecipeError`, naming the section, for an entry that the section cannot have.
         """
         return cls(**{section: read(tables.get(section, {})) for section, read in cls.sections.items()})
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """The sections as a recipe has them, every hyper-parameter included."""
+        """The sections in the form of a recipe, every hyper-parameter included."""
         return {section: plain(getattr(self, section)) for section in self.sections}
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Plain values of every section: what kept results must agree in."""
+        """Plain values of every section, which must match for kept results to be used again."""
         return {section: described(getattr(self, section)) for section in self.sections}
 
     @property
     @abstractmethod
     def measured(self) -> tuple[str, ...]:
-        """The names of all that one run measures."""
+        """The names of all measurements of a run."""
 
     @abstractmethod
     def searched_by(self, settings: Search) -> str:
-        """The metric that a search with these settings maximises, before any data are read.
+        """The metric that a search with these settings maximises; known before any data are read.
 
         Raises `RecipeError` or `SpecError` for settings that do not apply to the task.
         """
@@ -85,15 +85,15 @@ class Task(ABC):
     def prepare(
         self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
     ) -> Prepared[Any, Any]:
-        """Read the data of `recipe`, whose task this is, or those at `data`, and make them ready to be run on."""
+        """Read the data of `recipe`, whose task this is, or those at `data`, and prepare them for a run."""
 
     def with_model(self, model: FittedSpec) -> Self:
-        """The same task for another spec."""
+        """A copy with another spec of the model."""
         return replace(self, model=model)
 
     @property
     def subject(self) -> tuple[object, ...]:
-        """What published numbers speak of, next to data and hyper-parameters."""
+        """The values, apart from data and hyper-parameters, that must stay for published numbers to apply."""
         return (
             self.model.kind,
             self.protocol.kind,
@@ -107,60 +107,60 @@ TaskT_co = TypeVar("TaskT_co", bound=Task, covariant=True, default=Task)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared(ABC, Generic[ModelT, ArmT, TaskT_co]):
-    """A recipe with its data read: what fits its model, and measures it arm by arm."""
+    """A recipe with its data read, ready to fit its model and measure it arm by arm."""
 
     recipe: Recipe
-    """As it will run: without the published numbers where the data are the caller's."""
+    """The recipe as it will run: without the published numbers if the data are the caller's own."""
     fingerprints: Mapping[str, str]
     """``sha256:…`` of each part of the data."""
     notes: tuple[str, ...]
     """Notes for the report about the data."""
     read_seconds: float
-    """How long it took to read and check the data."""
+    """The time to read and check the data."""
 
     @property
     def task(self) -> TaskT_co:
-        """That of the recipe."""
+        """The task of the recipe."""
         return cast("TaskT_co", self.recipe.task)
 
     @property
     @abstractmethod
     def learned_from(self) -> Interactions:
-        """What the model is fitted to."""
+        """The data that the model is fitted to."""
 
     @property
     @abstractmethod
     def arms(self) -> tuple[str, ...]:
-        """The names of what is measured of each fitted model, one after the other."""
+        """The names of the arms, in the order in which each fitted model is measured."""
 
     @abstractmethod
     def fit(self, seed: int, run: Run) -> ModelT:
-        """The recipe's model, fitted with one seed."""
+        """Fit the recipe's model with one seed."""
 
     @abstractmethod
     def measure(self, arm: str, model: ModelT, seed: int, run: Run, clock: Clock) -> ArmT:
-        """One arm of a model that was fitted with `seed`."""
+        """Measure one arm of a model that was fitted with `seed`."""
 
     @abstractmethod
     def summary(self, runs: Sequence[Mapping[str, ArmT]], clock: Clock) -> Summary:
-        """The measurements of all seeds together; `clock` holds the seconds that they took."""
+        """Summarise the measurements of all seeds; `clock` has the seconds that they took."""
 
     @abstractmethod
     def plain(self, measured: ArmT) -> dict[str, Any]:
-        """A measured arm as JSON values, to be kept."""
+        """The result of an arm as JSON values, to be kept."""
 
     @abstractmethod
     def measured(self, plain: Mapping[str, Any]) -> ArmT:
-        """The arm that `plain` was made of. Raises `KeyError`, `TypeError` or `ValueError` for other values."""
+        """The result of an arm from its JSON values. Raises `KeyError`, `TypeError` or `ValueError` for other values."""
 
     @property
     def after_choice(self) -> tuple[str, ...]:
-        """Notes on the test data that may be read once a setting is chosen."""
+        """Notes about the test data, which may be looked at only after a setting is chosen."""
         return ()
 
     @property
     def stochastic(self) -> bool:
-        """Whether another seed can come to another result."""
+        """Whether another seed can give another result."""
         return self.recipe.model.stochastic
 
     @abstractmethod
@@ -171,42 +171,42 @@ class Prepared(ABC, Generic[ModelT, ArmT, TaskT_co]):
         training: Sequence[Epoch],
         study: Study[Any] | None,
     ) -> Document:
-        """The report as a page, with what the arms have to show, and the plots of a search that it came of."""
+        """The page of the report, with plots of the arms' results, of the training and, if there was one, of the search."""
 
     @abstractmethod
     def judge(self, settings: Search, seed: int, run: Run) -> SettingJudge[Any]:
-        """What a search judges settings of the model by: validation data alone."""
+        """The judge of a search over settings of the model, which uses validation data alone."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Plain values in which kept arms must agree."""
+        """Plain values that must match for kept results of arms to be used again."""
         return {**self.task.facts(), "data": dict(self.fingerprints)}
 
     def with_model(self, model: FittedSpec) -> Self:
-        """The same data, made ready for another spec."""
+        """A copy with another spec of the model, for the same data."""
         return replace(self, recipe=self.recipe.with_model(model))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of all seeds of a run."""
+    """The results of a run over all its seeds."""
 
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...]
     spec: Mapping[str, Any]
-    """The settings that the report states."""
+    """The settings for the report."""
 
 
 class Clock:
-    """Seconds of each stage, added up: ``with clock("fit"): …``."""
+    """A stopwatch that adds up the seconds of each stage: ``with clock("fit"): …``."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
-        """`seconds` are those from before, by stage."""
+        """`seconds` are earlier ones to add to, by stage."""
         self.seconds: defaultdict[str, float] = defaultdict(float, seconds or {})
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count what happens inside."""
+        """Add the time of the block to a stage."""
         start = perf_counter()
         try:
             yield
@@ -215,18 +215,18 @@ class Clock:
 
 
 class TrainingLog:
-    """An observer that passes events on, and keeps the epochs of the last training it saw."""
+    """An observer that passes events on and records the epochs of the last training."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.epochs: list[Epoch] = []
         self.raised: BaseException | None = None
-        """What the observer behind it raised, which is no failure of the work."""
+        """The exception of the observer behind it, which is not a failure of the training."""
 
     def __call__(self, event: ProgressEvent, /) -> None:
-        """Keep the event where it is an epoch, and pass it on."""
+        """Record the event if it is an epoch, and pass it on."""
         if event.kind == "epoch" and not event.part:
-            if self.epochs and event.done <= self.epochs[-1][0]:  # a training begins
+            if self.epochs and event.done <= self.epochs[-1][0]:  # another training has begun
                 self.epochs.clear()
             metric = float(event.values[event.metric]) if event.metric else None
             self.epochs.append((float(event.done), float(event.values["loss"]), metric))

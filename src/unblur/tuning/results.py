@@ -68,7 +68,7 @@ class Study(Generic[SpecT]):
         if not self.ranked:
             reasons = "; ".join(dict.fromkeys(trial.problem for trial in self.trials if trial.problem))
             raise SpecError(
-                f"At least one setting must be possible to fit; all failed: {reasons}. Change the space."
+                f"At least one setting must be possible to fit; all failed. Change the space. Reasons: {reasons}"
             )
         return self.ranked[0]
 

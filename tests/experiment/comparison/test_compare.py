@@ -267,7 +267,7 @@ def test_models_of_other_data_are_refused() -> None:
     ]
     with pytest.raises(RecipeError, match="eese"):
         line_up(["eese"], own_data=True)
-    with pytest.raises(RecipeError, match="twice: ease"):
+    with pytest.raises(RecipeError, match="repeated: ease"):
         line_up(["ease", "ease"], own_data=True)
     with pytest.raises(RecipeError, match="--data"):
         line_up(["ease"])

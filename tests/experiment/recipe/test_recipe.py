@@ -239,8 +239,8 @@ def test_published_numbers_of_synthetic_users() -> None:
         ({"model": {"kind": "bspm", "blur": "off"}}, "blur of BSPM must be a table; saw 'off'"),
         ({**ANY, "schema": 2}, "A recipe must be of schema 1; saw 2."),
         ({**ANY, "schema": True}, "A recipe must be of schema 1; saw True."),
-        ({**ANY, "seed": -1}, "seed must be a whole number, not negative; saw -1."),
-        ({**ANY, "seed": "7"}, "seed must be a whole number, not negative; saw '7'."),
+        ({**ANY, "seed": -1}, "seed must be a non-negative whole number; saw -1."),
+        ({**ANY, "seed": "7"}, "seed must be a non-negative whole number; saw '7'."),
         ({**ANY, "seed": True}, "saw True."),
         ({**ANY, "name": 3}, "name must be a string; saw 3."),
         ({**ANY, "data": "gowalla"}, "data must be a table; saw 'gowalla'."),
@@ -274,7 +274,7 @@ def test_refused_with_the_place_and_the_nearest_name(values: dict[str, Any], mes
 
 
 def test_text_that_is_no_toml_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"must be a TOML file; .*line 2"):
+    with pytest.raises(RecipeError, match=r"must be valid TOML; .*line 2"):
         Recipe.from_toml("seed = 1\nmodel = 1 2\n")
 
 

@@ -102,7 +102,7 @@ def test_published_numbers_stay_beside_other_hyper_parameters_and_more_metrics()
         ("model.shapren.duration", "shapren is not a hyper-parameter of BSPM. Did you mean 'sharpen'?"),
         ("model.sharpen.duratoin", "Did you mean 'duration'?"),
         ("model", "model is a whole section"),
-        ("expected", "expected states facts and cannot be set"),
+        ("expected", "expected states facts"),
         ("schema", "schema states facts"),
         ("nonsense", "nonsense is not a setting of a recipe"),
     ],

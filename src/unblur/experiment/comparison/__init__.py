@@ -1,10 +1,10 @@
-"""Models side by side: the same data, protocol and budget for each, with intervals, tests and costs.
+"""Comparison of models on the same data, with the same protocol and budget, with intervals, tests and costs.
 
 For example::
 
     lineup = line_up(["popularity", "item-knn", "ease"], recipe="ease/demo")
-    found = compare(lineup, search=Search(trials=10), out="comparison/")
-    print(found.verdict())
+    comparison = compare(lineup, search=Search(trials=10), out="comparison/")
+    print(comparison.verdict())
 """
 
 from __future__ import annotations

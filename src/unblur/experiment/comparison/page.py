@@ -1,4 +1,4 @@
-"""A comparison as a document: its tables, its plots, and how the numbers were measured."""
+"""A comparison as a document: tables, plots, and the method of measurement."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from unblur.evaluation.metrics import HEAD, MEANINGS, metric_at, parse_metric
 from unblur.evaluation.report import with_half
 from unblur.evaluation.significance import LEVEL, PERMUTATIONS
 from unblur.experiment.comparison.results import Comparison
-from unblur.experiment.page import dot, made_with, popularity_plot, response_blocks, training_plots
+from unblur.experiment.page import dot, environment_lines, popularity_plot, response_blocks, training_plots
 from unblur.tuning.points import entry_at
 
-_MOST_LINES = 6
-"""How many lines a plot shows: there are as many colours."""
-_MOST_IN_GROUPS = 4
-"""How many models a plot of groups shows: each has a row in each of three groups."""
+_MAX_LINES = 6
+"""Largest number of lines of a plot: the number of its colours."""
+_MAX_GROUPED_MODELS = 4
+"""Largest number of models in a plot of groups, each with a row in each of three groups: twelve rows."""
 
 
-def comparison_document(found: Comparison) -> Document:
-    """The comparison: all of it as a page; without plots and the table of every pair as Markdown."""
+def comparison_document(comparison: Comparison) -> Document:
+    """The document of a comparison; its Markdown form leaves out plots and the table of all pairs."""
     sections = [
         Section(
-            f"Accuracy, {found.size['counted']:,} users",
-            (leaderboard(found), _intervals(found), *_curves(found)),
+            f"Accuracy, {comparison.size['counted']:,} users",
+            (leaderboard(comparison), _intervals(comparison), *_curves(comparison)),
         ),
         Section(
-            "Did not get through",
-            (Listing([(Cell(name, "bad"), reason) for name, reason in found.failures.items()]),),
+            "Failed",
+            (Listing([(Cell(name, "bad"), reason) for name, reason in comparison.failures.items()]),),
         ),
-        Section("Beyond accuracy", (beyond_accuracy(found), _popularity(found))),
-        Section("Cost", (costs(found), *_accuracy_against_cost(found))),
-        Section("Groups", _groups(found)),
-        Section("Settings", (settings(found),)),
-        Section("Pairs", _level(found)),
-        Section("Every pair", (pairs(found),), detail=True),
+        Section("Beyond accuracy", (beyond_accuracy(comparison), _popularity(comparison))),
+        Section("Cost", (costs(comparison), *_accuracy_against_cost(comparison))),
+        Section("Groups", _groups(comparison)),
+        Section("Settings", (settings(comparison),)),
+        Section("Pairs", _indistinguishable(comparison)),
+        Section("All pairs", (pairs(comparison),), detail=True),
     ]
-    for result in found.results:
+    for result in comparison.results:
         if result.response:
             sections.append(
                 Section(f"The filter of {result.name}", response_blocks(result.response), detail=True)
@@ -56,45 +56,45 @@ def comparison_document(found: Comparison) -> Document:
         if len(result.training) > 1:
             sections.append(Section(f"The training of {result.name}", training_plots(result.training)))
     sections += [
-        Section("How this was measured", (Listing(method(found)),)),
-        Section("Notes", (Listing(found.notes),)),
+        Section("Method", (Listing(method(comparison)),)),
+        Section("Notes", (Listing(comparison.notes),)),
         Section(
             "Measures",
             (Listing([(Cell(name.replace("_", " ")), meaning) for name, meaning in MEANINGS.items()]),),
         ),
     ]
     return Document(
-        f"{found.ground or 'Comparison'}: {len(found.results)} models",
+        f"{comparison.ground or 'Comparison'}: {len(comparison.results)} models",
         sections,
-        f"{found.verdict()} {sizes(found)}",
+        f"{comparison.verdict()} {sizes(comparison)}",
         [
-            *(f"{name}: {value}" for name, value in found.data.items()),
-            *made_with(found.versions, found.machine),
+            *(f"{name}: {value}" for name, value in comparison.data.items()),
+            *environment_lines(comparison.versions, comparison.machine),
         ],
     )
 
 
-def sizes(found: Comparison) -> str:
-    """How much was learned from, how many users were tested, and by whose rules, in a sentence."""
-    size = found.size
+def sizes(comparison: Comparison) -> str:
+    """The sizes of training and test data, and the protocol, in a sentence."""
+    size = comparison.size
     return (
-        f"{size['users']:,} users, {size['items']:,} items, {size['interactions']:,} interactions to learn from; "
-        f"{size['counted']:,} users tested; protocol: {found.protocol}."
+        f"{size['users']:,} users, {size['items']:,} items, {size['interactions']:,} training interactions; "
+        f"{size['counted']:,} users tested; protocol: {comparison.protocol}."
     )
 
 
 # ----------------------------------------------------------------------------------------------- tables
 
 
-def leaderboard(found: Comparison) -> Table:
-    """Accuracy: the metric with its interval, the other measures, spread over seeds, and the test against the first."""
-    others = [name for name in found.names if name != found.metric]
-    spread = ["± seeds"] if any(len(result.seeds) > 1 for result in found.results) else []
+def leaderboard(comparison: Comparison) -> Table:
+    """Accuracy: the metric with its interval, its deviation over seeds, the other metrics, and the test against the first."""
+    others = [name for name in comparison.names if name != comparison.metric]
+    spread = ["± seeds"] if any(len(result.seeds) > 1 for result in comparison.results) else []
     rows = []
-    for place, result in enumerate(found.results):
-        figures = found.figures[result.name]
-        first = figures[found.metric]
-        seeds = result.by_seed[found.metric]
+    for position, result in enumerate(comparison.results):
+        figures = comparison.figures[result.name]
+        first = figures[comparison.metric]
+        seeds = result.by_seed[comparison.metric]
         deviation = number(float(np.std(seeds, ddof=1))) if len(seeds) > 1 else "–"
         rows.append(
             (
@@ -103,33 +103,33 @@ def leaderboard(found: Comparison) -> Table:
                 interval(first.low, first.high),
                 *(deviation for _ in spread),
                 *(number(figures[name].value) for name in others),
-                _against_first(found, place),
+                _against_first(comparison, position),
             )
         )
-    return Table(("model", found.metric, "95 % interval", *spread, *others, "against the first"), rows)
+    return Table(("model", comparison.metric, "95 % interval", *spread, *others, "against the first"), rows)
 
 
-def beyond_accuracy(found: Comparison) -> Table:
-    """Coverage, concentration, popularity, novelty, diversity at the metric's cut-off."""
-    _, k = parse_metric(found.metric)
+def beyond_accuracy(comparison: Comparison) -> Table:
+    """Coverage, concentration, popularity, novelty and diversity at the metric's cut-off."""
+    _, k = parse_metric(comparison.metric)
     names = [metric_at(name, k) for name in MEANINGS]
     rows = []
-    for result in found.results:
-        means = {name: entry.value for name, entry in found.figures[result.name].items()}
+    for result in comparison.results:
+        means = {name: entry.value for name, entry in comparison.figures[result.name].items()}
         values = {**result.totals, **means}
         rows.append((result.name, *(number(values[name]) if name in values else "–" for name in names)))
     return Table(("model", *(name.replace("_", " ") for name in names)), rows)
 
 
-def costs(found: Comparison) -> Table:
-    """Seconds and memory."""
+def costs(comparison: Comparison) -> Table:
+    """Time and memory of search, fit and scoring."""
     return Table(
         (
             "model",
             "settings tried",
             "search, s",
             "fit, s",
-            "ms a user",
+            "ms per user",
             "peak memory, MB",
             "of which before, MB",
         ),
@@ -143,15 +143,15 @@ def costs(found: Comparison) -> Table:
                 f"{result.costs.peak_mb:,.0f}" + ("" if result.costs.peak_is_own else " or less"),
                 f"{result.costs.before_mb:,.0f}",
             )
-            for result in found.results
+            for result in comparison.results
         ],
     )
 
 
-def settings(found: Comparison) -> Table:
-    """What was chosen."""
+def settings(comparison: Comparison) -> Table:
+    """The settings that were chosen for each model."""
     rows = []
-    for result in found.results:
+    for result in comparison.results:
         searched = {
             path: entry_at(result.chosen, path.split(".")) for path in result.search.get("searched", ())
         }
@@ -160,150 +160,157 @@ def settings(found: Comparison) -> Table:
     return Table(("model", "kind", "chosen on validation data"), rows, left=3)
 
 
-def pairs(found: Comparison) -> Table:
-    """Every pair with its difference, interval and p-values."""
+def pairs(comparison: Comparison) -> Table:
+    """All pairs of models with their differences, intervals and p-values."""
     return Table(
-        ("pair", f"difference in {found.metric}", "95 % interval", "p", "p after Holm", "differ"),
+        ("pair", f"difference in {comparison.metric}", "95 % interval", "p", "p after Holm", "differ"),
         [
             (
-                f"{found.results[entry.one].name} − {found.results[entry.other].name}",
+                f"{comparison.results[entry.one].name} − {comparison.results[entry.other].name}",
                 number(entry.mean, signed=True),
                 interval(entry.low, entry.high, signed=True),
                 probability(entry.p_value),
                 probability(entry.adjusted),
                 "yes" if entry.differs else "no",
             )
-            for entry in found.differences
+            for entry in comparison.differences
         ],
     )
 
 
-def _level(found: Comparison) -> tuple[DocumentBlock, ...]:
-    """Each model next to those after it that chance alone could explain its lead over."""
-    if not found.differences:
+def _indistinguishable(comparison: Comparison) -> tuple[DocumentBlock, ...]:
+    """For each model, those below it whose distance chance alone could explain."""
+    if not comparison.differences:
         return ()
-    unclear = sum(not entry.differs for entry in found.differences)
+    unclear = sum(not entry.differs for entry in comparison.differences)
     return (
-        Paragraph(f"Of {len(found.differences)} pairs, chance could explain {unclear}."),
+        Paragraph(f"Of {len(comparison.differences)} pairs, chance could explain {unclear}."),
         Table(
-            ("model", "of those after it, not told apart by the test"),
-            [(result.name, ", ".join(found.level_with(result.name)) or "–") for result in found.results],
+            ("model", "models below it that the test cannot distinguish from it"),
+            [
+                (result.name, ", ".join(comparison.level_with(result.name)) or "–")
+                for result in comparison.results
+            ],
             left=2,
         ),
     )
 
 
-def method(found: Comparison) -> tuple[str, ...]:
-    """How the numbers came about, in sentences."""
+def method(comparison: Comparison) -> tuple[str, ...]:
+    """The method of measurement, in sentences."""
     return (
         (
-            f"Protocol: {found.protocol}. Budget: {found.budget or 'settings as given'}. Test data were read once for each "
-            "model, after its choice."
+            f"Protocol: {comparison.protocol}. Budget: {comparison.budget or 'settings as given'}. Each model was tested "
+            "once, after its settings were chosen."
         ),
         (
             "Intervals are 95 % bootstrap intervals over users. Pairs are compared by the sign-flip permutation test over users "
-            f"({PERMUTATIONS:,} patterns) on {found.metric}, with Holm's correction for all pairs; they differ where p is below "
-            f"{LEVEL:g}. The test speaks of users like these, not of other data sets."
+            f"({PERMUTATIONS:,} patterns) on {comparison.metric}, with Holm's correction for all pairs; they differ if p is below "
+            f"{LEVEL:g}. The test generalises to users like these, not to other data sets."
         ),
         (
-            f"Popular items are the {HEAD:.0%} of the catalogue with the most training users, rare ones the others; thirds of the "
-            "users are by the length of their history."
+            f"Popular items are the {HEAD:.0%} of the catalogue with the most training users, rare items the rest. Users are "
+            "grouped into thirds by the length of their history."
         ),
         "Peak memory is that of the process while a model was fitted and scored.",
     )
 
 
 def probability(value: float) -> str:
-    """A p-value in words that do not claim too much."""
+    """A p-value as text: three decimals, or a bound."""
     return "< .001" if value < 0.001 else f"{value:.3f}"
 
 
-def _against_first(found: Comparison, place: int) -> str:
-    if place == 0:
+def _against_first(comparison: Comparison, position: int) -> str:
+    if position == 0:
         return "–"
-    entry = found.between(found.results[0].name, found.results[place].name)
+    entry = comparison.between(comparison.results[0].name, comparison.results[position].name)
     return f"p {probability(entry.adjusted)}" + ("" if entry.differs else ", may be chance")
 
 
 # ------------------------------------------------------------------------------------------------ plots
 
 
-def _intervals(found: Comparison) -> Plot:
+def _intervals(comparison: Comparison) -> Plot:
     return interval_plot(
-        [dot(found.figures[result.name][found.metric], result.name) for result in found.results],
-        axis=Axis(label=f"{found.metric}, mean over users"),
-        caption=f"Means with 95 % bootstrap intervals over {found.size['counted']:,} users. Intervals may overlap where a "
-        "paired test tells two models apart: users differ more than models do.",
+        [
+            dot(comparison.figures[result.name][comparison.metric], result.name)
+            for result in comparison.results
+        ],
+        axis=Axis(label=f"{comparison.metric}, mean over users"),
+        caption=f"Means with 95 % bootstrap intervals over {comparison.size['counted']:,} users. Intervals may overlap even if "
+        "the paired test finds a difference: users differ more than models do.",
     )
 
 
-def _curves(found: Comparison) -> list[Plot]:
-    """The metric at every cut-off, if lists are longer than one place."""
-    shown = found.results[:_MOST_LINES]
+def _curves(comparison: Comparison) -> list[Plot]:
+    """The metric at every cut-off, if lists are longer than one item."""
+    shown = comparison.results[:_MAX_LINES]
     if len(shown[0].curve) < 2:
         return []
-    name, _ = parse_metric(found.metric)
-    which = "" if len(shown) == len(found.results) else f" The first {len(shown)} models are drawn."
+    name, _ = parse_metric(comparison.metric)
+    omission = "" if len(shown) == len(comparison.results) else f" The first {len(shown)} models are drawn."
     return [
         line_plot(
             {result.name: result.curve for result in shown},
             x=Axis(label="length of the list, k"),
             y=Axis(label=f"{name}@k, mean over users", low=0.0),
-            caption=f"{name} at every cut-off, {found.size['counted']:,} users.{which}",
+            caption=f"{name} at every cut-off, {comparison.size['counted']:,} users.{omission}",
         )
     ]
 
 
-def _accuracy_against_cost(found: Comparison) -> list[Plot]:
-    costs = [result.costs for result in found.results]
+def _accuracy_against_cost(comparison: Comparison) -> list[Plot]:
+    costs = [result.costs for result in comparison.results]
+    # The axes are logarithmic, so times have a floor: a tenth of the last digit in the table of costs.
     times = {
         ("seconds to fit once", "the time to fit the chosen setting"): [
-            max(each.fit_seconds, 1e-3) for each in costs
+            max(cost.fit_seconds, 1e-3) for cost in costs
         ],
         ("milliseconds to score and rank a user", "the time to serve"): [
-            max(each.milliseconds_a_user, 1e-4) for each in costs
+            max(cost.milliseconds_a_user, 1e-4) for cost in costs
         ],
     }
     return [
         named_dot_plot(
             [
-                (time, dot(found.figures[result.name][found.metric], result.name))
-                for result, time in zip(found.results, taken, strict=True)
+                (time, dot(comparison.figures[result.name][comparison.metric], result.name))
+                for result, time in zip(comparison.results, seconds, strict=True)
             ],
             x=Axis(label=f"{label} (logarithmic)", logarithmic=True),
-            y=Axis(label=found.metric),
-            caption=f"Accuracy against {what}. {found.size['counted']:,} users; bars are 95 % intervals.",
+            y=Axis(label=comparison.metric),
+            caption=f"Accuracy against {subject}. {comparison.size['counted']:,} users; bars are 95 % intervals.",
         )
-        for (label, what), taken in times.items()
+        for (label, subject), seconds in times.items()
     ]
 
 
-def _popularity(found: Comparison) -> Plot:
-    shown = found.results[: _MOST_LINES - 1]  # train is a line as well
+def _popularity(comparison: Comparison) -> Plot:
+    shown = comparison.results[: _MAX_LINES - 1]  # one line is for train
     return popularity_plot(
-        {"train": found.popularity, **{result.name: result.exposure for result in shown}},
-        found.size["counted"],
+        {"train": comparison.popularity, **{result.name: result.exposure for result in shown}},
+        comparison.size["counted"],
     )
 
 
-def _groups(found: Comparison) -> tuple[DocumentBlock, ...]:
+def _groups(comparison: Comparison) -> tuple[DocumentBlock, ...]:
     """The metric for users with few and many interactions; recall of popular and rare items."""
-    if not found.groups:
+    if not comparison.groups:
         return ()
-    sizes = {label: next(iter(models.values())).n_users for label, models in found.groups.items()}
+    sizes = {label: next(iter(models.values())).n_users for label, models in comparison.groups.items()}
     rows = [
-        (result.name, *(with_half(models[result.name]) for models in found.groups.values()))
-        for result in found.results
+        (result.name, *(with_half(models[result.name]) for models in comparison.groups.values()))
+        for result in comparison.results
     ]
-    users = [label for label in found.groups if label.startswith("users")]
-    shown = found.results[:_MOST_IN_GROUPS]
+    users = [label for label in comparison.groups if label.startswith("users")]
+    shown = comparison.results[:_MAX_GROUPED_MODELS]
     plot = interval_plot(
         [
-            dot(found.groups[label][result.name], label, series)
+            dot(comparison.groups[label][result.name], label, series)
             for label in users
             for series, result in enumerate(shown)
         ],
-        axis=Axis(label=f"{found.metric}, mean over users"),
+        axis=Axis(label=f"{comparison.metric}, mean over users"),
         caption=f"The first {len(shown)} models for users with few and with many interactions, 95 % intervals; "
         f"{', '.join(f'{sizes[label]:,}' for label in users)} users.",
         legend=[result.name for result in shown],

@@ -1,6 +1,6 @@
-"""What each model of a comparison came to, and the leaderboard: models side by side, with intervals, tests and groups.
+"""Results of the models of a comparison, and the comparison itself: figures with intervals, tests and groups.
 
-Both are values that can be kept and read back.
+Both are values that can be saved as JSON and read back.
 """
 
 from __future__ import annotations
@@ -45,119 +45,119 @@ from unblur.registry import recommender_spec
 from unblur.spec import spec_from_dict
 
 SCHEMA = 2
-"""The version of the forms that `to_dict` gives."""
+"""The version of the JSON forms of both."""
 RESAMPLES = 1000
-"""Resamples of users for intervals: ends are known to a few per cent of the interval's width."""
-"""Bootstrap samples of users behind each interval, as many as a protocol takes."""
-Ranked: TypeAlias = Outcome[Recommender, Evaluation]
-BESIDE = ("coverage", "gini", "mean_popularity")
-"""Measured at every cut-off, whatever the protocol says."""
+"""Number of bootstrap samples of users for each interval, the default of a protocol: the ends are then known to a few per
+cent of the interval's width."""
+RankingOutcome: TypeAlias = Outcome[Recommender, Evaluation]
+EXTRA_METRICS = ("coverage", "gini", "mean_popularity")
+"""Metrics that are measured at every cut-off, whatever the protocol says, since the page shows them."""
 HEAD_RECALL, TAIL_RECALL = "recall of popular items", "recall of rare items"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What one model took."""
+    """Time and memory of one model."""
 
     fit_seconds: float
-    """To fit the chosen setting once; the mean over seeds."""
+    """Time to fit the chosen setting once; the mean over seeds."""
     search_seconds: float
-    """All trials together."""
+    """Time of all trials together."""
     milliseconds_a_user: float
-    """To score and rank one user, when all are."""
+    """Time to score and rank all users, divided by their number."""
     peak_mb: float
     """The largest resident memory of the process during the final fit and scoring, in 10**6 bytes."""
     before_mb: float
-    """What the process held before: libraries and data."""
+    """The resident memory of the process before: libraries and data."""
     peak_is_own: bool
-    """Whether `peak_mb` was of this model alone; else of all that ran before it in the same process as well."""
+    """Whether `peak_mb` is of this model alone, not of everything that ran earlier in the same process as well."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
-    """One model, tuned, fitted and measured."""
+    """The result of one model: its settings, measurements and costs."""
 
     name: str
     base: Mapping[str, Any]
-    """The spec it began with, as plain values."""
+    """The spec that the model was entered with, as plain values."""
     chosen: Mapping[str, Any]
     """The spec that was measured."""
     search: Mapping[str, Any]
-    """``trials``, ``failed``, ``value`` on validation data, ``how``, ``searched``; empty where nothing was searched."""
+    """``trials``, ``failed``, ``value`` on validation data, ``how``, ``searched``; empty without a search."""
     budget: Mapping[str, int | float | str]
-    """What the search might cost: ``trials``, ``seconds``, and ``pruner`` if there was one; 0 for no limit."""
+    """The budget of the search: ``trials``, ``seconds``, and ``pruner`` if there was one; 0 for no limit."""
     seeds: tuple[int, ...]
     by_seed: Mapping[str, tuple[float, ...]]
     """Each measurement of the protocol, seed by seed."""
     totals: Mapping[str, float]
-    """Figures of all lists together (coverage, gini), means over seeds."""
+    """Metrics of all lists together (coverage, gini), means over seeds."""
     costs: Costs
     items: str
-    """The fingerprint of the items that lists are over."""
+    """The fingerprint of the catalogue."""
     users: Vocabulary
-    """The row of each value."""
+    """The users of the rows of `values`."""
     values: PerUser
-    """Means over seeds; NaN where a user has no value."""
+    """Metrics of each user, means over seeds; NaN for a user without a value."""
     curve: tuple[tuple[float, float], ...]
     """(k, mean) of the metric at every cut-off up to the longest, of the first seed."""
     exposure: tuple[tuple[float, float], ...]
     """(share of the catalogue, share of recommended places), most popular first, of the first seed."""
     training: tuple[tuple[float, float, float | None], ...] = ()
-    """(epoch, loss, metric on what training stops by), of the last seed."""
+    """(epoch, loss, metric that training stops by), of the last seed."""
     response: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
-    """BSPM: (eigenvalue, factor), by what it is a factor of."""
+    """The response of a graph filter, (eigenvalue, factor) by the name of the curve; empty for other models."""
     notes: tuple[str, ...] = ()
     own_notes: tuple[str, ...] = ()
-    """Those of `notes` that are of the last fit and test."""
+    """The notes of the last fit and test, without those of the search."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: all but `users` and `values`, which are a table."""
-        left_out = ("users", "values", "costs")
-        plain = {name: value for name, value in vars(self).items() if name not in left_out}
+        """Plain JSON values of all fields except `users` and `values`, which are kept as a table."""
+        omitted = ("users", "values", "costs")
+        plain = {name: value for name, value in vars(self).items() if name not in omitted}
         return {"schema": SCHEMA, **plain, "costs": asdict(self.costs), "measures": list(self.values.names)}
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any], users: Vocabulary, values: NDArray[np.float64]) -> Result:
-        """The result that `to_dict` gave these values for. Raises `KeyError`, `TypeError` or `ValueError` for others."""
-        # Up to 0.1 the costs also told how many joules the processors drew, which is passed over.
-        plain = _fields_of(cls, given, without=("users", "values"))
-        names = tuple(given["measures"])
+    def from_dict(cls, table: Mapping[str, Any], users: Vocabulary, values: NDArray[np.float64]) -> Result:
+        """The result from the values of `to_dict`. Raises `KeyError`, `TypeError` or `ValueError` for other values."""
+        # Up to version 0.1 the costs included the energy of the processors, which is ignored.
+        plain = _fields_of(cls, table, without=("users", "values"))
+        names = tuple(table["measures"])
         if values.shape != (len(users), len(names)):
             raise ValueError(f"values of shape {values.shape}")
         return cls(**plain, users=users, values=PerUser(names, values))
 
 
-def _fields_of(cls: type[Any], given: Mapping[str, Any], *, without: Collection[str]) -> dict[str, Any]:
-    """The fields of a record, but for some, from the plain JSON values that it was kept as.
+def _fields_of(cls: type[Any], table: Mapping[str, Any], *, without: Collection[str]) -> dict[str, Any]:
+    """The fields of a record, except those in `without`, from the plain JSON values that it was kept as.
 
-    Raises `KeyError` for one that is not there and `ValueError` for another type or schema.
+    Raises `KeyError` for a missing field and `ValueError` for another type or schema.
     """
-    if given["schema"] != SCHEMA:
+    if table["schema"] != SCHEMA:
         raise ValueError("another schema")
     return {
-        name: TypeAdapter(kind).validate_python(given[name])
+        name: TypeAdapter(kind).validate_python(table[name])
         for name, kind in get_type_hints(cls).items()
         if name not in without
     }
 
 
-def with_beside(protocol: Protocol) -> Protocol:
-    """The protocol with what a page shows next to accuracy, at every cut-off."""
-    return replace(protocol, metrics=tuple(dict.fromkeys((*protocol.metrics, *BESIDE))))
+def with_extra_metrics(protocol: Protocol) -> Protocol:
+    """The protocol with the metrics that a page shows in addition to accuracy."""
+    return replace(protocol, metrics=tuple(dict.fromkeys((*protocol.metrics, *EXTRA_METRICS))))
 
 
 def result_of(
-    outcome: Ranked, split: Split, metric: str, *, before_mb: float = 0.0, peak_is_own: bool = False
+    outcome: RankingOutcome, split: Split, metric: str, *, before_mb: float = 0.0, peak_is_own: bool = False
 ) -> Result:
-    """Measure what an outcome's lists are next to accurate, and put all of it together; nothing was searched."""
-    tables = [_measured(evaluation, split, metric) for evaluation in outcome.evaluations]
+    """Measure the lists of an outcome beyond accuracy, and return all figures as a result without a search."""
+    tables = [_with_extra_measures(evaluation, split, metric) for evaluation in outcome.evaluations]
     ranking, timings, runs = outcome.evaluations[0].ranking, outcome.report.timings, len(tables)
     held_out = split.held_out.take_users(split.held_out.users.positions_or_missing(ranking.users))
     name, cutoff = parse_metric(metric)
     curve = per_user(ranking.positions, held_out.matrix, [name], range(1, ranking.k + 1)).values.mean(axis=0)
     by_seed = {
-        one.name: tuple(evaluation[one.name].value for evaluation in outcome.evaluations)
-        for one in outcome.evaluations[0].measurements
+        measurement.name: tuple(evaluation[measurement.name].value for evaluation in outcome.evaluations)
+        for measurement in outcome.evaluations[0].measurements
     }
     degrees = split.train.item_degrees
     return Result(
@@ -169,9 +169,9 @@ def result_of(
         seeds=outcome.report.provenance.seeds,
         by_seed=by_seed,
         totals={
-            one: float(np.mean(values))
-            for one, values in by_seed.items()
-            if one.partition("@")[0] in LIST_METRICS
+            measurement: float(np.mean(values))
+            for measurement, values in by_seed.items()
+            if measurement.partition("@")[0] in LIST_METRICS
         },
         costs=Costs(
             fit_seconds=timings.fit_seconds / runs,
@@ -193,21 +193,21 @@ def result_of(
 
 
 def items_fingerprint(train: Interactions) -> str:
-    """What tells one catalogue of items from another."""
+    """The fingerprint of a catalogue of items, ``sha256:…``."""
     digest = sha256()
     train.items.update_digest(digest)
     return f"sha256:{digest.hexdigest()}"
 
 
-def _measured(evaluation: Evaluation, split: Split, metric: str) -> PerUser:
-    """The values of the protocol, and those of this module, for one seed."""
+def _with_extra_measures(evaluation: Evaluation, split: Split, metric: str) -> PerUser:
+    """The metrics of each user for one seed: those of the protocol, and those of this module."""
     _, k = parse_metric(metric)
     ranking = evaluation.ranking
     rows = split.held_out.users.positions_or_missing(ranking.users)
     histories, held_out = split.histories.take_users(rows), split.held_out.take_users(rows)
     positions, degrees = ranking.positions[:, :k], split.train.item_degrees
     head = head_of(degrees)
-    more = {
+    extra = {
         f"popularity_lift@{k}": popularity_lift(positions, histories, degrees),
         f"novelty@{k}": novelty(positions, degrees, split.train.n_users),
         f"diversity@{k}": diversity(positions, split.train),
@@ -215,36 +215,36 @@ def _measured(evaluation: Evaluation, split: Split, metric: str) -> PerUser:
         f"{TAIL_RECALL}@{k}": recall_within(positions, held_out, ~head, k),
     }
     return PerUser(
-        (*evaluation.per_user.names, *more),
-        np.concatenate([evaluation.per_user.values, np.stack(list(more.values()), axis=1)], axis=1),
+        (*evaluation.per_user.names, *extra),
+        np.concatenate([evaluation.per_user.values, np.stack(list(extra.values()), axis=1)], axis=1),
     )
 
 
-# ---------------------------------------------------------------------------------------------- side by side
+# -------------------------------------------------------------------------------------------- the comparison
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found; models are in the order of the metric, the best first."""
+    """The result of a comparison; models are in the order of the metric, the best first."""
 
     metric: str
     protocol: str
     """``paper`` or ``strict``."""
     names: tuple[str, ...]
-    """What the protocol measures for each user."""
+    """The metrics of the protocol that have a value for each user."""
     results: tuple[Result, ...]
     figures: Mapping[str, Mapping[str, Measurement]]
-    """Model → measure → its mean over users."""
+    """Model → metric → its mean over users."""
     differences: tuple[Difference, ...]
-    """All pairs, as places in `results`."""
+    """The differences of all pairs; models are indices into `results`."""
     groups: Mapping[str, Mapping[str, Measurement]]
-    """Group of users or items → model → the metric there (recall for groups of items)."""
+    """Group of users or items → model → the metric for the group (recall for groups of items)."""
     popularity: tuple[tuple[float, float], ...]
     """(share of the catalogue, share of train interactions), most popular first."""
     size: Mapping[str, int]
     """``users``, ``items``, ``interactions`` of train; ``counted`` users."""
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Model → why it did not get through."""
+    """Model → the reason why it failed."""
     notes: tuple[str, ...] = ()
     ground: str = ""
     """The recipe whose data, split and protocol were used."""
@@ -254,20 +254,20 @@ class Comparison:
     machine: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Result:
-        """The result of a model. Raises `DataError` where there is none."""
-        known = {result.name: result for result in self.results}
+        """The result of a model. Raises `DataError` if there is none."""
+        results = {result.name: result for result in self.results}
         DataError.unless(
-            name in known, f"Only models that got through can be read; {name!r} did not. See `failures`."
+            name in results, f"A model must have a result to be read; {name!r} has none. See `failures`."
         )
-        return known[name]
+        return results[name]
 
     def between(self, one: str, other: str) -> Difference:
-        """The difference of two models, in whichever order it was taken."""
-        pair = {place for place, result in enumerate(self.results) if result.name in (one, other)}
+        """The difference between two models, in the order of `results`, whatever the order of the arguments."""
+        pair = {index for index, result in enumerate(self.results) if result.name in (one, other)}
         return next(entry for entry in self.differences if {entry.one, entry.other} == pair)
 
     def level_with(self, name: str) -> list[str]:
-        """The models after this one whose distance from it chance alone could explain."""
+        """The models below this one whose distance from it chance alone could explain."""
         return [
             self.results[entry.other].name
             for entry in self.differences
@@ -275,21 +275,21 @@ class Comparison:
         ]
 
     def verdict(self) -> str:
-        """What wins, in a sentence or two."""
+        """The winner, in a sentence or two."""
         best = self.results[0].name
         first = self.figures[best][self.metric]
         low, high = first.interval
-        said = f"{best} is first with {self.metric} {first.value:.4f} ({low:.4f} to {high:.4f})."
+        sentence = f"{best} is first with {self.metric} {first.value:.4f} ({low:.4f} to {high:.4f})."
         if len(self.results) == 1:
-            return said
-        level = self.level_with(best)
-        if not level:
-            return f"{said} It differs from every other model."
-        listed = " and ".join(filter(None, (", ".join(level[:-1]), level[-1])))
-        return f"{said} Chance alone could explain its lead over {listed}."
+            return sentence
+        indistinguishable = self.level_with(best)
+        if not indistinguishable:
+            return f"{sentence} It differs from every other model."
+        names = " and ".join(filter(None, (", ".join(indistinguishable[:-1]), indistinguishable[-1])))
+        return f"{sentence} Chance alone could explain its lead over {names}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; values of single users are left out."""
+        """Plain JSON values, without those of single users."""
         return {
             "schema": SCHEMA,
             "metric": self.metric,
@@ -325,16 +325,16 @@ class Comparison:
         }
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Comparison:
-        """The comparison that `to_dict` gave these values for; those of single users are not in it any more.
+    def from_dict(cls, table: Mapping[str, Any]) -> Comparison:
+        """The comparison from the values of `to_dict`; it has no values of single users.
 
         Raises `ArtifactError` for values of another form.
         """
         try:
-            models = given["models"]
-            places = {model["name"]: place for place, model in enumerate(models)}
+            models = table["models"]
+            indices = {model["name"]: index for index, model in enumerate(models)}
             return cls(
-                **_fields_of(cls, given, without=("results", "figures", "differences", "groups")),
+                **_fields_of(cls, table, without=("results", "figures", "differences", "groups")),
                 results=tuple(
                     Result.from_dict(model, Vocabulary.range(0), np.empty((0, len(model["measures"]))))
                     for model in models
@@ -348,18 +348,18 @@ class Comparison:
                 },
                 differences=tuple(
                     TypeAdapter(Difference).validate_python(
-                        {**pair, "one": places[pair["one"]], "other": places[pair["other"]]}
+                        {**pair, "one": indices[pair["one"]], "other": indices[pair["other"]]}
                     )
-                    for pair in given["differences"]
+                    for pair in table["differences"]
                 ),
                 groups={
                     group: {model: Measurement(name=group, **values) for model, values in members.items()}
-                    for group, members in given["groups"].items()
+                    for group, members in table["groups"].items()
                 },
             )
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as problem:
             raise ArtifactError(
-                f"The figures of a comparison must be those that this version writes; {problem}. Compute them anew."
+                f"The figures of a comparison must have the form that this version writes; {problem}. Compute them again."
             ) from None
 
     def to_json(self) -> str:
@@ -376,29 +376,32 @@ def summarise(
     failures: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Put results side by side. Raises `VocabularyMismatch` for models with other items or other users than the split's."""
-    DataError.unless(results, "There must be a model to show; there is none. Compare at least one.")
+    """Compare results. Raises `VocabularyMismatch` for models with other items or users than the split's."""
+    DataError.unless(
+        results, "A comparison needs at least one result; there is none. Compare at least one model."
+    )
     items = items_fingerprint(split.train)
     users = results[0].users
     for result in results:
         VocabularyMismatch.unless(
             result.items == items,
-            f"Models are compared over the same items; those of {result.name} are others than the split's. Compute it "
-            "anew on this split.",
+            f"Models must be compared over the same items; those of {result.name} are not the split's. Compute its "
+            "result again on this split.",
         )
         VocabularyMismatch.unless(
             result.users == users,
-            f"Models are compared over the same users; {result.name} was measured on others than {results[0].name}. "
-            "Measure both under one protocol.",
+            f"Models must be compared over the same users; {result.name} and {results[0].name} were measured on different "
+            "ones. Measure both under one protocol.",
         )
     ordered = sorted(results, key=lambda result: (-float(result.values[metric].mean()), result.name))
-    random = streams(seed, "differences", "intervals")
+    generators = streams(seed, "differences", "intervals")
     by_measure = {
-        measure: _measurements(ordered, measure, random["intervals"]) for measure in ordered[0].values.names
+        measure: _measurements(ordered, measure, generators["intervals"])
+        for measure in ordered[0].values.names
     }
     _, k = parse_metric(metric)
     groups = {
-        label: _measurements(ordered, metric, random["intervals"], members)
+        label: _measurements(ordered, metric, generators["intervals"], members)
         for label, members in _user_groups(split, users).items()
     }
     groups |= {name: by_measure[f"{name}@{k}"] for name in (HEAD_RECALL, TAIL_RECALL)}
@@ -414,7 +417,7 @@ def summarise(
         },
         differences=tuple(
             differences(
-                np.stack([result.values[metric] for result in ordered], axis=1), rng=random["differences"]
+                np.stack([result.values[metric] for result in ordered], axis=1), rng=generators["differences"]
             )
         ),
         groups={label: models for label, models in groups.items() if len(models) == len(ordered)},
@@ -426,23 +429,23 @@ def summarise(
             "counted": len(users),
         },
         failures=dict(failures or {}),
-        # Those of single models stay with them.
+        # Notes of single models stay in their results.
         notes=tuple(note for note in ordered[0].notes if all(note in result.notes for result in ordered)),
     )
 
 
-def winner(found: Comparison, ground: Recipe) -> Recipe:
-    """The best model with the settings chosen for it, as a recipe on the ground of the comparison.
+def winner(comparison: Comparison, ground: Recipe) -> Recipe:
+    """A recipe of the best model with its chosen settings, and with the data, split and protocol of `ground`.
 
     Running it does not search again.
     """
-    best = found.results[0]
+    best = comparison.results[0]
     plain = dict(best.chosen)
     model = spec_from_dict(recommender_spec(str(plain.pop("kind"))), plain)
     return replace(
         ground.without_numbers().with_model(model),
         name="winner",
-        title=f"{best.name}, first of {len(found.results)} by {found.metric}",
+        title=f"{best.name}, first of {len(comparison.results)} by {comparison.metric}",
         search=replace(ground.search, trials=1),
     )
 
@@ -453,12 +456,12 @@ def _measurements(
     rng: np.random.Generator,
     members: NDArray[np.bool_] | None = None,
 ) -> dict[str, Measurement]:
-    """Each model's mean of a measure over the users (of a group) that have a value of it for all models."""
+    """Each model's mean of a metric over the users (of a group) that have a value for all models."""
     table = np.stack([result.values[measure] for result in results], axis=1)
-    kept = np.isfinite(table).all(axis=1) & (True if members is None else members)
-    if not kept.any():
+    has_value = np.isfinite(table).all(axis=1) & (True if members is None else members)
+    if not has_value.any():
         return {}
-    table = table[kept]
+    table = table[has_value]
     low, high = bootstrap_interval(table, resamples=RESAMPLES, rng=rng)
     return {
         result.name: Measurement(name=measure, value=mean, low=bottom, high=top, n_users=len(table))
@@ -467,7 +470,7 @@ def _measurements(
 
 
 def _plain(entries: Mapping[str, Measurement]) -> dict[str, dict[str, float | None]]:
-    """Measurements by what tells them apart, without their names."""
+    """Measurements as plain JSON values by key, without their names."""
     return {
         name: {"value": entry.value, "low": entry.low, "high": entry.high, "n_users": entry.n_users}
         for name, entry in entries.items()
@@ -475,16 +478,16 @@ def _plain(entries: Mapping[str, Measurement]) -> dict[str, dict[str, float | No
 
 
 def _user_groups(split: Split, users: Any) -> dict[str, NDArray[np.bool_]]:
-    """Thirds of the users by how many items they are shown with; users of one size stay together."""
+    """Thirds of the users by the length of their history; users with equally long ones stay in one group."""
     degrees = split.histories.user_degrees[split.histories.users.positions_or_missing(users)]
     first, second = np.quantile(degrees, [1 / 3, 2 / 3], method="higher")
-    parts = {
+    thirds = {
         "few": degrees <= first,
         "some": (degrees > first) & (degrees <= second),
         "many": degrees > second,
     }
     return {
         f"users with {word} interactions ({degrees[members].min():,}–{degrees[members].max():,})": members
-        for word, members in parts.items()
+        for word, members in thirds.items()
         if members.any()
     }

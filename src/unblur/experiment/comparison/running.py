@@ -23,7 +23,7 @@ from unblur.data.files import replacing, write_parquet
 from unblur.data.splits import Files
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, RecipeError, UnblurError, nearest, some
-from unblur.experiment.comparison.results import Comparison, Result, result_of, summarise, with_beside
+from unblur.experiment.comparison.results import Comparison, Result, result_of, summarise, with_extra_metrics
 from unblur.experiment.provenance import machine, reset_peak_rss, rss_mb, versions
 from unblur.experiment.ranking import PreparedSplit, RankingTask, prepare, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
@@ -41,28 +41,28 @@ from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
 VARIANTS = {"gf-cf": ("bspm", {"sharpen": None})}
-"""Models that are another kind with some of it left out."""
+"""Models that are another kind without some of its parts."""
 OWN_PROTOCOL = Protocol(cutoffs=(10, 20), metrics=("recall", "ndcg"))
-"""What is measured where no recipe says it."""
+"""The protocol for the caller's own data if no recipe gives one: recall and NDCG, as in the papers of the shipped recipes."""
 IDENTITY = "comparison.json"
-"""The file of a folder that says whose results these are."""
+"""The file of a folder that identifies the comparison."""
 
 # ----------------------------------------------------------------------------------------------- what takes part
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model that takes part."""
+    """A model of a comparison."""
 
     name: str
-    """What tables call it: the recipe's name, or the kind."""
+    """Its name in tables: that of the recipe, or the kind."""
     model: RecommenderSpec
-    """The spec to begin with."""
+    """The spec before a search."""
 
 
 @dataclass(frozen=True)
 class Lineup:
-    """Models, and the recipe whose data, split and protocol serve all of them."""
+    """The models of a comparison, and the recipe whose data, split and protocol are used for all of them."""
 
     ground: Recipe
     entries: tuple[Entry, ...]
@@ -77,50 +77,51 @@ def line_up(
     protocol: Literal["paper", "strict"] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Lineup:
-    """The models that `words` name: recipes (shipped or files) and kinds, each once.
+    """The line-up of the models that `words` name: recipes (shipped or files) and kinds, each once.
 
     Data, split and protocol are those of `recipe`, else of the first recipe among the words; the data may be the
-    caller's own. `settings` (dotted paths, see `Recipe.changed`) change that ground, not the models. Raises
-    `RecipeError` for a word that is neither, for one given twice, for too few models, and, where no `recipe` is
-    named, for recipes of different data.
+    caller's own. `settings` (dotted paths, see `Recipe.changed`) change these, not the models. Raises `RecipeError`
+    for a word that is neither recipe nor kind, for a repeated word, for an empty line-up and, without `recipe`, for
+    recipes with different data.
     """
-    found = [_read(word) for word in words]
-    named = [entry for entry in found if isinstance(entry, Recipe)]
+    models = [_read(word) for word in words]
+    recipes = [entry for entry in models if isinstance(entry, Recipe)]
     if recipe is not None:
         ground = load_recipe(recipe)
-    elif named:
-        ground = named[0]
+    elif recipes:
+        ground = recipes[0]
         if not own_data:
-            _check_alike(ground, named)
+            _check_same_data(ground, recipes)
     elif own_data:
-        unused = recommender_spec("popularity")()
-        ground = Recipe(name="comparison", task=RankingTask(model=unused, protocol=OWN_PROTOCOL))
+        placeholder = recommender_spec("popularity")()
+        ground = Recipe(name="comparison", task=RankingTask(model=placeholder, protocol=OWN_PROTOCOL))
     else:
         raise RecipeError(
-            "Models are compared on data; none are named. Give --data PATH, --recipe RECIPE, or a recipe as a model."
+            "A comparison needs data; there are none. Give --data PATH, --recipe RECIPE, or a recipe as a model."
         )
     for path in settings or {}:
         RecipeError.unless(
             path.partition(".")[0] != "model",
-            f"Settings change data, split and protocol of a comparison; saw {path}. Write a recipe file for a "
-            "model with other settings.",
+            f"Settings of a comparison must be of data, split or protocol; saw {path}. Write a recipe file for a model "
+            "with other settings.",
         )
     ground = ground.changed(settings or {}).without_numbers()
     if protocol is not None:
         ground = ground.with_protocol(replace(ground.protocol, kind=protocol))
     entries = tuple(
-        Entry(entry.name, _task(entry).model) if isinstance(entry, Recipe) else entry for entry in found
+        Entry(entry.name, _task(entry).model) if isinstance(entry, Recipe) else entry for entry in models
     )
     names = [entry.name for entry in entries]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted({name for name in names if names.count(name) > 1})
     RecipeError.unless(
-        entries and not twice,
-        f"There must be at least one model, and each must be named once; twice: {', '.join(twice) or 'none'}.",
+        entries and not repeated,
+        f"There must be at least one model, and each must be named once; repeated: {', '.join(repeated) or 'none'}. "
+        "Name each once.",
     )
-    on = (ground.data, _task(ground).split)
-    foreign = [one.name for one in named if (one.data, _task(one).split) != on]
-    taken = f"only the settings were taken of {', '.join(foreign)}; data and split are those of {ground.name}"
-    return Lineup(ground, entries, (taken,) if foreign and not own_data else ())
+    ground_data = (ground.data, _task(ground).split)
+    others = [entry.name for entry in recipes if (entry.data, _task(entry).split) != ground_data]
+    note = f"only the settings of {', '.join(others)} were used; data and split are those of {ground.name}"
+    return Lineup(ground, entries, (note,) if others and not own_data else ())
 
 
 def _read(word: str) -> Recipe | Entry:
@@ -129,25 +130,25 @@ def _read(word: str) -> Recipe | Entry:
         return Entry(word, recommender_spec(kind)(**values))
     if word in shipped() or word.endswith(".toml") or Path(word).is_file():
         return load_recipe(word)
-    known = (*RECOMMENDERS, *VARIANTS, *shipped())
+    names = (*RECOMMENDERS, *VARIANTS, *shipped())
     raise RecipeError(
-        f"A model must be a recipe or one of the kinds {', '.join((*RECOMMENDERS, *VARIANTS))}; saw {word!r}.{nearest(word, known)}"
+        f"A model must be a recipe or one of the kinds {', '.join((*RECOMMENDERS, *VARIANTS))}; saw {word!r}.{nearest(word, names)}"
     )
 
 
 def _task(recipe: Recipe) -> RankingTask:
-    return ranking_task(recipe, "Comparisons are of recommenders.")
+    return ranking_task(recipe, "Compare recommenders.")
 
 
-def _check_alike(ground: Recipe, named: Sequence[Recipe]) -> None:
-    """Raise where recipes are not of the same data."""
-    for other in named:
+def _check_same_data(ground: Recipe, recipes: Sequence[Recipe]) -> None:
+    """Raise `RecipeError` if recipes do not have the same data and split."""
+    for other in recipes:
         alike = (other.data.name, other.data.k_core) == (ground.data.name, ground.data.k_core)
-        given = isinstance(_task(other).split, Files) and isinstance(_task(ground).split, Files)
+        split_by_files = isinstance(_task(other).split, Files) and isinstance(_task(ground).split, Files)
         RecipeError.unless(
-            alike and (given or _task(other).split == _task(ground).split),
-            f"Models are compared on the same data and items; {other.name} is of other data or another split than "
-            f"{ground.name}. Say whose data all are to use: --recipe {ground.name}.",
+            alike and (split_by_files or _task(other).split == _task(ground).split),
+            f"Models must be compared on the same data and split; those of {other.name} differ from those of "
+            f"{ground.name}. Give the recipe whose data and split to use for all: --recipe {ground.name}.",
         )
 
 
@@ -156,81 +157,83 @@ def _check_alike(ground: Recipe, named: Sequence[Recipe]) -> None:
 
 @dataclass(frozen=True)
 class Cache:
-    """Results of models in a folder."""
+    """A folder with the results of models, from which a comparison is resumed."""
 
     folder: Path
 
     def open(self, identity: Mapping[str, Any]) -> None:
-        """Make the folder, or check that it is that of the same comparison.
+        """Create the folder, or check that it belongs to the same comparison.
 
-        Raises `ArtifactError` for the folder of another comparison, for one that is something else, and for one that
-        cannot be written.
+        Raises `ArtifactError` for the folder of another comparison, for one with other content, and for one that cannot
+        be written to.
         """
-        wanted = json.loads(json.dumps(identity))
-        place = self.folder / IDENTITY
-        with _kept_at(place):
+        expected = json.loads(json.dumps(identity))
+        file = self.folder / IDENTITY
+        with _file_errors(file):
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not place.is_file():
+            if not file.is_file():
                 ArtifactError.unless(
                     all(entry.name.startswith(".") for entry in self.folder.iterdir()),
-                    f"A comparison is kept in a new folder or in its own; {self.folder} holds something else. Give "
+                    f"A comparison must be kept in a new folder or in its own; {self.folder} holds something else. Give "
                     "another path.",
                 )
-                self.write({IDENTITY: _text(wanted)})
-            found = json.loads(place.read_text(encoding="utf-8"))
+                self.write({IDENTITY: _text(expected)})
+            stored = json.loads(file.read_text(encoding="utf-8"))
             for name in ("models", "trials"):
                 (self.folder / name).mkdir(exist_ok=True)
-        there = found if isinstance(found, dict) else {}
-        differing = [name for name in {**there, **wanted} if there.get(name) != wanted.get(name)]
+        stored_values = stored if isinstance(stored, dict) else {}
+        differing = [
+            name for name in {**stored_values, **expected} if stored_values.get(name) != expected.get(name)
+        ]
         ArtifactError.unless(
             not differing,
-            f"Results are kept with those of the same comparison; in {self.folder} these differ: {some(differing)}. "
+            f"Results must be kept with those of the same comparison; in {self.folder} these differ: {some(differing)}. "
             "Give the same data, protocol, budget and seeds, or another folder.",
         )
 
     def trials(self, entry: Entry, pruner: str = "none") -> Path:
-        """Where the study of a model keeps its trials; those of another pruner are other trials."""
+        """The folder for the trials of a model; each pruner has its own, since it changes the trials."""
         return self.folder / "trials" / (slug(entry) + ("" if pruner == "none" else f"-{pruner}"))
 
     def read(self, entry: Entry) -> Result | None:
-        """The result of a model; `None` where there is none, or none that is whole."""
-        place = self.folder / "models" / f"{slug(entry)}.json"
-        table = place.with_suffix(".parquet")
+        """The result of a model; `None` if there is none, or a damaged one."""
+        file = self.folder / "models" / f"{slug(entry)}.json"
+        table = file.with_suffix(".parquet")
         try:
-            given = json.loads(place.read_text(encoding="utf-8"))
-            if given["table"] != _checksum(table):
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if values["table"] != _checksum(table):
                 return None
             frame = pl.read_parquet(table)
             return Result.from_dict(
-                given, Vocabulary(frame["user"]), frame.drop("user").to_numpy().astype(np.float64)
+                values, Vocabulary(frame["user"]), frame.drop("user").to_numpy().astype(np.float64)
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError):
             return None
 
     def add(self, entry: Entry, result: Result) -> None:
-        """Keep a result, whole or not at all."""
+        """Write the result of a model, whole or not at all."""
         table = self.folder / "models" / f"{slug(entry)}.parquet"
         columns = {name: result.values[name] for name in result.values.names}
-        with _kept_at(table):
+        with _file_errors(table):
             write_parquet(pl.DataFrame({"user": result.users.series, **columns}), table)
         self.write({f"models/{slug(entry)}.json": _text({**result.to_dict(), "table": _checksum(table)})})
 
     def write(self, texts: Mapping[str, str]) -> None:
-        """Write text files at the top of the folder, each whole or not at all."""
+        """Write text files into the folder, each whole or not at all."""
         for name, text in texts.items():
-            with _kept_at(self.folder / name), replacing(self.folder / name) as stream:
+            with _file_errors(self.folder / name), replacing(self.folder / name) as stream:
                 stream.write(text.encode())
 
 
 @contextmanager
-def _kept_at(place: Path) -> Iterator[None]:
-    """Raise `ArtifactError` where what is inside cannot read or write a file of a comparison."""
+def _file_errors(path: Path) -> Iterator[None]:
+    """Raise errors of reading or writing a file of a comparison as an `ArtifactError`."""
     try:
         yield
     except (OSError, ValueError) as problem:
         raise ArtifactError(
-            f"The folder of a comparison must be whole and one that can be written; {place}: {problem}. Make room, or "
-            "give another path: what is there already is kept."
+            f"The folder of a comparison must be undamaged and writable; {path}: {problem}. Make room, or give another "
+            "path: existing results are kept."
         ) from None
 
 
@@ -252,7 +255,7 @@ def _checksum(file: Path) -> str:
 # ---------------------------------------------------------------------------------------------- the comparison
 
 Spaces: TypeAlias = Mapping[str, Mapping[str, Sequence[Any]]]
-"""Values to try, by kind and path."""
+"""Values to try, by kind of model and dotted path."""
 
 
 def compare(
@@ -268,17 +271,17 @@ def compare(
 ) -> Comparison:
     """Tune, fit and measure every model of the line-up on the same data under the same protocol.
 
-    - `search`: how settings are chosen, the same for each model, whose first setting is the one it comes with; by its
-      metric models are ordered as well. Left out, the protocol decides: under the strict one the ground's section
-      ``search``, under the paper's nothing is searched. One trial is the setting as given.
-    - `spaces`: values to try, by kind and path, in place of those that come with the specs.
-    - `seeds`: how many seeds a stochastic model is fitted with.
-    - `out`: keeps each trial and each model as it ends. The same call, or one with more models, computes only what is
-      missing, after a kill at any moment as well. With another budget the trials that are there count, more are added
-      where it is larger, and a model is fitted and tested anew where its choice has changed.
+    - `search`: the search for settings, the same for each model; trial 0 of each is its setting as given. Its metric also
+      orders the models. By default the protocol decides: under the strict one the section ``search`` of the ground is
+      used, under the paper's nothing is searched. A search of one trial keeps settings as given.
+    - `spaces`: values to try, by kind and path, in place of the specs' own.
+    - `seeds`: the number of seeds that a stochastic model is fitted with.
+    - `out`: a folder for each trial and each model as it ends. The same call, or one with more models, computes only what
+      is missing, even after a kill. With another budget existing trials count, more are added if it is larger, and a
+      model is fitted and tested again if its choice has changed.
 
-    A model that fails is reported in `Comparison.failures`, the others go on. Raises `RecipeError` where all fail or where
-    the metric is not computed, and `ArtifactError` where `out` is the folder of another comparison.
+    A model that fails is reported in `Comparison.failures`, and the comparison continues. Raises `RecipeError` if all
+    models fail or the metric is not computed, and `ArtifactError` if `out` is the folder of another comparison.
     """
     start = time.perf_counter()
     RecipeError.unless(seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
@@ -291,22 +294,22 @@ def compare(
     cache = None if out is None else Cache(Path(out))
     if cache is not None:
         cache.open(_identity(prepared, metric, search, spaces, seeds))
-    comparing = _Comparing(prepared, metric, search, spaces, seeds, device, cache)
+    runner = _Runner(prepared, metric, search, spaces, seeds, device, cache)
     results: list[Result] = []
     failures: dict[str, str] = {}
-    own_seconds, kept = 0.0, 0
-    for place, entry in enumerate(lineup.entries):
-        progress(ProgressEvent("models", place, len(lineup.entries)))
+    own_seconds, n_reused = 0.0, 0
+    for index, entry in enumerate(lineup.entries):
+        progress(ProgressEvent("models", index, len(lineup.entries)))
         earlier = None if cache is None else cache.read(entry)
         if earlier is not None and dict(earlier.budget) == budget_of(search):
             results.append(earlier)
-            kept += 1
+            n_reused += 1
             continue
         log = TrainingLog(progress)
         try:
-            result = comparing.result(entry, earlier, log)
-        except Exception as problem:  # whatever a model does, the others go on
-            if problem is log.raised:
+            result = runner.result(entry, earlier, log)
+        except Exception as problem:  # no failure of one model may end the comparison
+            if problem is log.raised:  # an observer failed, not the model
                 raise
             failures[entry.name] = _reason(problem)
             continue
@@ -317,8 +320,8 @@ def compare(
     progress(ProgressEvent("models", len(lineup.entries), len(lineup.entries)))
     if not results:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-        raise RecipeError(f"Some model must get through; none did. {reasons}")
-    found = summarise(
+        raise RecipeError(f"At least one model must succeed; all failed. {reasons}")
+    comparison = summarise(
         results,
         prepared.split,
         metric,
@@ -330,25 +333,25 @@ def compare(
     if search.trials == 1:
         notes.append("nothing was searched")
     notes += [f"settings were judged on {result.search['how']}" for result in results if result.search]
-    if kept < len(results):
+    if n_reused < len(results):
         notes.append(
-            f"this call took {time.perf_counter() - start:.1f} s, of which the models' own work {own_seconds:.1f} s"
-            + (f"; {kept} models were there from before" if kept else "")
+            f"this call took {time.perf_counter() - start:.1f} s, of which the models took {own_seconds:.1f} s"
+            + (f"; {n_reused} models were kept from earlier calls" if n_reused else "")
         )
     return replace(
-        found,
+        comparison,
         ground=prepared.recipe.name,
         data=dict(prepared.fingerprints),
-        budget=in_words(search),
-        notes=tuple(dict.fromkeys((*notes, *found.notes))),
+        budget=budget_in_words(search),
+        notes=tuple(dict.fromkeys((*notes, *comparison.notes))),
         versions=versions(),
         machine=machine(device),
     )
 
 
 @dataclass(frozen=True)
-class _Comparing:
-    """What all models of a comparison share."""
+class _Runner:
+    """Runs one model of a comparison, with the settings that all models share."""
 
     prepared: PreparedSplit
     metric: str
@@ -359,7 +362,7 @@ class _Comparing:
     cache: Cache | None
 
     def result(self, entry: Entry, earlier: Result | None, log: TrainingLog) -> Result:
-        """One model from search to measurement; `earlier` is its result with another budget."""
+        """Search, fit and measure one model; `earlier` is its result with another budget, if there is one."""
         prepared, kind = self.prepared.with_model(entry.model), entry.model.kind
         space = () if self.search.trials == 1 else space_for(prepared, self.spaces.get(kind))
         search: dict[str, Any] = {}
@@ -368,12 +371,12 @@ class _Comparing:
             store = None if self.cache is None else self.cache.trials(entry, self.search.pruner)
             study = searched(prepared, Run(self.device, log), self.search, space=space, store=store)
             prepared = prepared.with_model(study.spec)
-            search, notes = searched_in_words(study), study.notes()
+            search, notes = search_summary(study), study.notes()
         elif self.search.trials > 1:
             notes = (f"{kind} has no hyper-parameters to search",)
         tested = earlier
         if tested is None or tested.chosen != described(prepared.recipe.model):
-            tested = self._tested(entry, prepared, log)
+            tested = self._fit_and_test(entry, prepared, log)
         return replace(
             tested,
             base=described(entry.model),
@@ -383,24 +386,28 @@ class _Comparing:
             notes=tuple(dict.fromkeys((*notes, *tested.own_notes))),
         )
 
-    def _tested(self, entry: Entry, prepared: PreparedSplit, log: TrainingLog) -> Result:
-        """Fit the chosen setting and measure it."""
+    def _fit_and_test(self, entry: Entry, prepared: PreparedSplit, log: TrainingLog) -> Result:
+        """Fit the chosen setting of a model and measure it."""
         ground = prepared.recipe.without_numbers()
-        # Intervals are made for all models together later.
-        protocol = replace(with_beside(ground.protocol), resamples=0)
-        ready = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
-        before, own = rss_mb(), reset_peak_rss()
+        # `summarise` bootstraps the intervals of all models together, so none are computed here.
+        protocol = replace(with_extra_metrics(ground.protocol), resamples=0)
+        prepared_entry = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
+        before, is_own_peak = rss_mb(), reset_peak_rss()
         outcome = measure(
-            ready, chosen=ready.recipe.model, seeds=self.seeds, device=self.device, progress=log
+            prepared_entry,
+            chosen=prepared_entry.recipe.model,
+            seeds=self.seeds,
+            device=self.device,
+            progress=log,
         )
-        result = result_of(outcome, prepared.split, self.metric, before_mb=before, peak_is_own=own)
+        result = result_of(outcome, prepared.split, self.metric, before_mb=before, peak_is_own=is_own_peak)
         return replace(result, training=tuple(log.epochs))
 
 
 def _identity(
     prepared: PreparedSplit, metric: str, search: Search, spaces: Spaces, seeds: int
 ) -> dict[str, Any]:
-    """Plain values that two calls must agree in to share results. What a search may cost is not among them."""
+    """Plain values that must match for results to be reused. The search's budget is not among them, so it can be raised."""
     recipe, split, facts = prepared.recipe, prepared.split, prepared.recipe.task.facts()
     cost = ("metric", "trials", "seconds", "pruner")
     return {
@@ -422,42 +429,42 @@ def _identity(
 
 
 def budget_of(search: Search) -> dict[str, int | float | str]:
-    """What the search of each model may cost, as results keep it: 0 where there is no limit, or no search."""
+    """The budget of each model's search, in the form that results keep: 0 for no limit, or no search."""
     pruner = {} if search.pruner == "none" else {"pruner": search.pruner}
     trials = search.trials if search.trials > 1 else 0
     return {"trials": trials, "seconds": float(search.seconds or 0.0), **pruner}
 
 
-def searched_in_words(found: Study[Any]) -> dict[str, Any]:
-    """A study as plain values, for a result."""
+def search_summary(study: Study[Any]) -> dict[str, Any]:
+    """A summary of a study as plain values, for a result."""
     return {
-        "trials": len(found.trials),
-        "failed": len(found.trials) - len(found.ranked),
-        "value": found.best.value,
-        "seconds": float(sum(trial.seconds for trial in found.trials)),
-        "how": found.how,
-        "searched": [dimension.name for dimension in found.space],
+        "trials": len(study.trials),
+        "failed": len(study.trials) - len(study.ranked),
+        "value": study.best.value,
+        "seconds": float(sum(trial.seconds for trial in study.trials)),
+        "how": study.how,
+        "searched": [dimension.name for dimension in study.space],
     }
 
 
-def in_words(search: Search) -> str:
-    """A budget for a person."""
+def budget_in_words(search: Search) -> str:
+    """The budget in words, for the report."""
     if search.trials == 1:
         return "settings as given"
-    much = f"{search.trials:,} settings"
+    budget = f"{search.trials:,} settings"
     if search.seconds is not None:
-        much += f" or {search.seconds:g} seconds, whichever ends first,"
-    ended = "" if search.pruner == "none" else f", pruner {search.pruner}"
-    return f"{much} for each model, the first of them the model as given; sampler {search.sampler}{ended}"
+        budget += f" or {search.seconds:g} seconds, whichever ends first,"
+    pruning = "" if search.pruner == "none" else f", pruner {search.pruner}"
+    return f"{budget} for each model, including the one as given; sampler {search.sampler}{pruning}"
 
 
 def _own_seconds(result: Result, earlier: Result | None) -> float:
-    """What a model itself took in this call."""
+    """The time that a model took in this call, without what was kept from earlier calls."""
     costs = result.costs
     seconds = max(0.0, costs.search_seconds - (0.0 if earlier is None else earlier.costs.search_seconds))
     if earlier is None or result.values is not earlier.values:
-        each = costs.fit_seconds + costs.milliseconds_a_user / 1000 * len(result.users)
-        seconds += each * len(result.seeds)
+        seconds_per_seed = costs.fit_seconds + costs.milliseconds_a_user / 1000 * len(result.users)
+        seconds += seconds_per_seed * len(result.seeds)
     return seconds
 
 

@@ -1,2 +1,1 @@
-"""Recipes: a TOML file that names data, split, model and protocol, and carries the numbers that must come
-out."""
+"""Recipes: TOML files that name data, split, model and protocol, with the numbers that they must reproduce."""

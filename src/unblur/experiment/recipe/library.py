@@ -1,4 +1,4 @@
-"""The recipes that come with the package, and those in files."""
+"""Loading recipes: those shipped with the package, and those in files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOT: Traversable = resources.files("unblur") / "recipes"
 
 @cache
 def shipped() -> tuple[str, ...]:
-    """The names of the recipes that come with the package, ``family/data``, in order."""
+    """The sorted names, ``family/data``, of the recipes that come with the package."""
     return tuple(
         f"{family.name}/{file.name.removesuffix('.toml')}"
         for family in sorted(_ROOT.iterdir(), key=lambda entry: entry.name)
@@ -27,10 +27,10 @@ def shipped() -> tuple[str, ...]:
 
 
 def load_recipe(name: str | Path) -> Recipe:
-    """The recipe of a shipped name, or of a TOML file.
+    """Load a shipped recipe by its name, or a recipe from a TOML file.
 
     Raises `RecipeError` for a name that is not shipped (with the nearest one), a file that cannot be read,
-    and a recipe that is not right.
+    and an invalid recipe.
     """
     text = str(name)
     if text in shipped():
@@ -45,28 +45,28 @@ def load_recipe(name: str | Path) -> Recipe:
 
 
 def own_recipe(word: str, kinds: Mapping[str, str], noun: str) -> Recipe:
-    """A recipe for the caller's own data, with the defaults of a kind of model, or with the model of a recipe.
+    """A recipe for the caller's own data, with the defaults of a kind of model, or with the model of another recipe.
 
-    Raises `RecipeError` for a word that is neither one of `kinds` nor a recipe; `noun` is what it calls them.
+    Raises `RecipeError` for a word that is neither one of `kinds` nor a recipe; `noun` names these in the message.
     """
     if word in kinds:
         return Recipe.from_dict({"name": f"{word}/own", "model": {"kind": word}})
     if "/" in word or word.endswith(".toml"):
-        known = load_recipe(word)
-        return Recipe(name=known.name, seed=known.seed, task=type(known.task)(model=known.model))
+        source = load_recipe(word)
+        return Recipe(name=source.name, seed=source.seed, task=type(source.task)(model=source.model))
     raise RecipeError(
         f"A {noun} must be one of {', '.join(kinds)}, or a recipe to take it from; saw {word!r}."
         f"{nearest(word, [*kinds, *shipped()])}"
     )
 
 
-def text_of(source: Traversable | Path, must: str) -> str:
-    """The text of a file. Raises `RecipeError`, which begins with what it `must` be, if it cannot be read."""
+def text_of(source: Traversable | Path, requirement: str) -> str:
+    """Read a text file. Raises `RecipeError`, with the `requirement` that failed, if it cannot be read."""
     try:
         return source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
-        raise RecipeError(f"{must}; {source}: {reason}. Check the path.") from None
+        raise RecipeError(f"{requirement}; {source}: {reason}. Check the path.") from None
 
 
 def _read(source: Traversable | Path, name: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""The sections of a recipe: where data come from, how they are split, what is measured and expected."""
+"""Sections of a recipe: its data, its protocol, and the numbers that it expects."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from unblur.spec import spec
 
 @spec
 class Reading:
-    """How the caller's own files are read; `unblur.data.files.read` says more."""
+    """Options for reading the caller's own files; see `unblur.data.files.read`."""
 
     format: FileFormat | None = None
-    """The file's format; told from its name and content when left out."""
+    """The file's format; if left out, it follows from name and content."""
     user: str | NonNegativeInt | None = None
-    """The column of users, by name or by place from 0."""
+    """The column of users, by name or by index from 0."""
     item: str | NonNegativeInt | None = None
     """The column of items."""
     rating: str | NonNegativeInt | None = None
@@ -31,16 +31,16 @@ class Reading:
     min_rating: float | None = None
     """Keep rows rated at least this, each with weight 1."""
     delimiter: str | None = None
-    """What parts the columns of a text file."""
+    """The separator between the columns of a text file."""
     header: bool | None = None
     """Whether a text file begins with the names of its columns."""
     labels: Labels | None = None
-    """What labels are; integers where all of them are when left out."""
+    """The type of labels; if left out, integers if all of them are integers, else text."""
     duplicates: Duplicates | None = None
-    """What a user-item pair that occurs twice means; refused when left out."""
+    """The meaning of a user-item pair that occurs twice; if left out, such pairs are refused."""
 
     def options(self) -> dict[str, Any]:
-        """What was set, as keywords of `unblur.data.files.read`."""
+        """The options that are set, as keywords of `unblur.data.files.read`."""
         return {
             name: value
             for name, value in vars(self).items()
@@ -50,51 +50,51 @@ class Reading:
 
 @spec
 class KCore:
-    """How many interactions users and items must have to stay (see `unblur.data.splits.k_core`)."""
+    """The numbers of interactions that users and items must have to stay (see `unblur.data.splits.k_core`)."""
 
     users: PositiveInt = 1
-    """The fewest items of a user."""
+    """The smallest number of items of a user."""
     items: PositiveInt = 1
-    """The fewest users of an item."""
+    """The smallest number of users of an item."""
 
 
 @spec
 class Data:
-    """Which interactions a recipe runs on."""
+    """The interactions that a recipe runs on."""
 
     name: str = ""
     """A public data set by name (`unblur datasets` lists them); empty for the caller's own."""
     reading: str | None = None
-    """Which of the data set's ways to make interactions of its files (`unblur datasets`); the first one when
-    left out."""
+    """The data set's way to turn its files into interactions, by name (`unblur datasets`); the first if left out."""
     read: Reading = Reading()
-    """How the caller's own files are read."""
+    """Options for reading the caller's own files."""
     k_core: KCore | None = None
-    """Drop rare users and items first; `None` keeps all. Only for data that are not split by files."""
+    """Drop rare users and items first; `None` keeps all. Only for data that are not split into files."""
 
 
 @spec
 class Protocol(RankingProtocol):
-    """What is measured, and how the hyper-parameters came about."""
+    """The metrics, and the origin of the hyper-parameters."""
 
     kind: Literal["paper", "strict"] = "paper"
-    """``paper``: as the recipe gives them, whatever data they were chosen on. ``strict``: chosen anew on
-    interactions held out of train, then fitted to all of train and tested once; a trained model that has no
-    search space chooses its epoch so. Parts with times are put in their order (`Files.validation`)."""
+    """The origin of the hyper-parameters. ``paper``: the recipe gives them, whatever data they were chosen on.
+    ``strict``: they are chosen anew on interactions held out of train, then the model is fitted to all of train and
+    tested once; a trained model without a search space chooses its epoch in this way. Parts with times are put in the
+    order of time (`Files.validation`)."""
 
 
 @spec
 class Published:
-    """A number of somebody else that the recipe must reproduce."""
+    """A published number that the recipe must reproduce."""
 
     value: float
     within: NonNegativeFloat
     """The largest difference that still counts as reproduced."""
     source: str
-    """Where the number stands."""
+    """The publication, and the table in it."""
 
     def expected(self) -> Expected:
-        """The same, as reports carry it."""
+        """The number in the form that reports have it."""
         return Expected(value=self.value, within=self.within, source=self.source)
 
 
@@ -104,4 +104,4 @@ class Verified:
 
     value: float
     source: str
-    """With which version, on what machine."""
+    """The version and the machine that it was measured with."""

@@ -1,4 +1,4 @@
-"""A recipe: data, a task, and the numbers that must come out, in one frozen value."""
+"""A recipe: data, a task, and the numbers that it must reproduce, in one frozen value."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from unblur.tuning.settings import Search
 def parse_setting(text: str) -> tuple[str, Any]:
     """The dotted path and the value of ``path=value``.
 
-    The value is TOML; what is not TOML is a string, so that words need no quotes. Raises `RecipeError` where
-    there is no path, no ``=`` or no value.
+    The value is read as TOML or, if it is not TOML, as a string, so that words need no quotes. Raises `RecipeError`
+    if path, ``=`` or value are missing.
     """
-    path, equals, given = text.partition("=")
-    path, given = path.strip(), given.strip()
+    path, equals, text_of_value = text.partition("=")
+    path, text_of_value = path.strip(), text_of_value.strip()
     RecipeError.unless(
-        equals and given and all(path.split(".")),
+        equals and text_of_value and all(path.split(".")),
         f"A setting must have the form path=value, such as model.low_pass.rank=64; saw {text!r}. "
         "Write it so.",
     )
-    return path, _value(given)
+    return path, _value(text_of_value)
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Every setting by its path. Raises `RecipeError` for a path that is set twice."""
+    """The settings by path. Raises `RecipeError` for a path that is set twice."""
     settings: dict[str, Any] = {}
     for text in texts:
         path, value = parse_setting(text)
@@ -51,20 +51,20 @@ def _value(text: str) -> Any:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    # A date is no value of a recipe, and a text with a line break may hold another key.
+    # A recipe has no dates, and a text with a line break may contain a second key.
     plain = list(parsed) == ["value"] and isinstance(parsed["value"], int | float | str | list | dict)
     return parsed["value"] if plain else text
 
 
 SCHEMA = 1
-"""The version of the form that recipes have in TOML."""
+"""The version of the TOML form of recipes."""
 _NUMBERS = ("expected", "verified")
 _PLAIN = ("schema", "name", "title", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that a run needs but the data themselves.
+    """Everything that a run needs except the data themselves.
 
     `from_toml` and `to_toml` are inverses. Build one in Python with specs, or change one with `changed`.
     """
@@ -72,14 +72,14 @@ class Recipe:
     name: str
     """``family/data``."""
     title: str = ""
-    """What it is, in a line."""
+    """A description, in a line."""
     seed: int = 0
-    """Where all chance of a run comes from."""
+    """The seed of all random draws of a run."""
     data: Data = field(default_factory=Data)
     task: Task
-    """What is done with them: a model, what else takes part, and what is measured."""
+    """The task on these data: a model, the settings around it, and the measurements."""
     search: Search = field(default_factory=Search)
-    """How hyper-parameters are chosen, when they are."""
+    """The settings of a hyper-parameter search."""
     expected: Mapping[str, Published] = field(default_factory=dict)
     """Published numbers by measurement, such as ``recall@20``."""
     verified: Mapping[str, Verified] = field(default_factory=dict)
@@ -89,11 +89,11 @@ class Recipe:
         for name in _NUMBERS:
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise RecipeError(f"seed must be a whole number, not negative; saw {self.seed!r}. Write one.")
+            raise RecipeError(f"seed must be a non-negative whole number; saw {self.seed!r}. Write one.")
         RecipeError.unless(
             self.data.k_core is None or not self.model.private,
-            "Under differential privacy users may not decide who else is learned from, which a k-core lets them; saw "
-            "data.k_core beside a budget. Leave it out.",
+            "Under differential privacy no user may influence which other users are trained on, as a k-core does; saw "
+            "data.k_core together with a privacy budget. Leave it out.",
         )
         for name in self.expected:
             if name not in self.measured:
@@ -104,61 +104,61 @@ class Recipe:
 
     @property
     def model(self) -> FittedSpec:
-        """The spec of what is fitted."""
+        """The spec of the model."""
         return self.task.model
 
     @property
     def protocol(self) -> Protocol:
-        """What is measured."""
+        """The metrics, and the way they are measured."""
         return self.task.protocol
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The names of all that one run of it measures."""
+        """The names of all measurements of a run."""
         return self.task.measured
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """The names of the sections that hold its settings."""
+        """The names of the sections with its settings."""
         return ("data", *self.task.sections, "search")
 
     def with_model(self, model: FittedSpec) -> Recipe:
-        """A copy for another spec."""
+        """A copy with another spec of the model."""
         return replace(self, task=self.task.with_model(model))
 
     def with_protocol(self, protocol: Protocol) -> Recipe:
-        """A copy under another protocol."""
+        """A copy with another protocol."""
         return replace(self, task=replace(self.task, protocol=protocol))
 
     # --------------------------------------------------------------------------------------------- forms
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, name: str = "") -> Recipe:
-        """A recipe from the tables of its TOML form; `name` where the tables have none.
+        """A recipe from the tables of its TOML form; `name` is used if the tables have none.
 
-        Raises `RecipeError`, naming the section, for an unknown name (with the nearest real one), a wrong
-        type, a value out of range, and for a schema that this version does not read.
+        Raises `RecipeError`, naming the section, for an unknown name (with the nearest known one), a wrong
+        type, a value out of range, and a schema that this version does not read.
         """
-        every = tuple(TASKS.load(name) for name in TASKS)
-        sections = dict.fromkeys(section for task in every for section in task.sections)
-        known = (*_PLAIN, "data", *sections, "search", *_NUMBERS)
+        tasks = tuple(TASKS.load(name) for name in TASKS)
+        sections = dict.fromkeys(section for task in tasks for section in task.sections)
+        names = (*_PLAIN, "data", *sections, "search", *_NUMBERS)
         for entry in values:
-            if entry not in known:
+            if entry not in names:
                 raise RecipeError(
-                    f"{entry} is not a part of a recipe.{nearest(entry, known)} Parts: {', '.join(known)}."
+                    f"{entry} is not a part of a recipe.{nearest(entry, names)} Parts: {', '.join(names)}."
                 )
         schema = values.get("schema", SCHEMA)
         RecipeError.unless(
             schema == SCHEMA and not isinstance(schema, bool),
             f"A recipe must be of schema {SCHEMA}; saw {schema!r}. Read it with the version that wrote it.",
         )
-        tables = {section: _table(values, section) for section in known if section not in _PLAIN}
+        tables = {section: _table(values, section) for section in names if section not in _PLAIN}
         kind = tables["model"].get("kind")
-        task = next((task for task in every if kind in task.kinds), every[0])
+        task = next((task for task in tasks if kind in task.kinds), tasks[0])
         for section in sections:
             RecipeError.unless(
                 section in task.sections or not tables[section],
-                f"[{section}] {task.purpose}; saw {section} beside {kind}. Its sections are "
+                f"[{section}] {task.purpose}; saw the section {section} for the kind {kind}. Its sections are "
                 f"{', '.join(task.sections)}: leave this one out, or name another kind of model.",
             )
         return cls(
@@ -180,11 +180,11 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, text: str, *, name: str = "") -> Recipe:
-        """A recipe from TOML text. Errors as `from_dict`, and for text that is not TOML."""
+        """A recipe from TOML text. Raises as `from_dict`, and `RecipeError` for text that is not TOML."""
         try:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as problem:
-            raise RecipeError(f"A recipe must be a TOML file; {problem}. Correct that line.") from None
+            raise RecipeError(f"A recipe must be valid TOML; {problem}. Correct that line.") from None
         return cls.from_dict(values, name=name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -205,17 +205,17 @@ class Recipe:
         return values
 
     def to_toml(self) -> str:
-        """The recipe as TOML text, fully resolved."""
+        """The recipe as TOML text, with every hyper-parameter."""
         return to_toml(self.to_dict())
 
     # ------------------------------------------------------------------------------------------- changes
 
     def changed(self, settings: Mapping[str, Any]) -> Recipe:
-        """A copy with the values at dotted paths set: ``{"model.blur.steps": 2, "model.low_pass": "off"}``.
+        """A copy with other values at dotted paths: ``{"model.blur.steps": 2, "model.low_pass": "off"}``.
 
-        Checked as `from_dict` checks. Another kind of model or split starts from that kind's defaults.
-        Published and verified numbers are dropped where they no longer speak of the same thing: with other
-        data, another split, kind of model, protocol or averaging, and where they are not measured any more.
+        Raises as `from_dict`. Another kind of model or split starts from the defaults of that kind. Published and
+        verified numbers are dropped if they no longer apply: with other data, another split, kind of model, protocol
+        or averaging, or if they are no longer measured.
         """
         if not settings:
             return self
@@ -228,21 +228,21 @@ class Recipe:
             tree = set_path(tree, path, settings[path])
         for section in _NUMBERS:
             tree.pop(section, None)
-        made = Recipe.from_dict(tree)
-        if made._subject() != self._subject():  # noqa: SLF001 – its own
-            return made
+        recipe = Recipe.from_dict(tree)
+        if recipe._subject() != self._subject():  # noqa: SLF001 – its own
+            return recipe
         return replace(
-            made,
-            expected={name: number for name, number in self.expected.items() if name in made.measured},
-            verified={name: number for name, number in self.verified.items() if name in made.measured},
+            recipe,
+            expected={name: number for name, number in self.expected.items() if name in recipe.measured},
+            verified={name: number for name, number in self.verified.items() if name in recipe.measured},
         )
 
     def without_numbers(self) -> Recipe:
-        """A copy that expects nothing: for other data than the numbers speak of."""
+        """A copy without published and verified numbers, for data to which they do not apply."""
         return replace(self, expected={}, verified={})
 
     def _subject(self) -> tuple[object, ...]:
-        """What published numbers speak of, next to the hyper-parameters."""
+        """The values, apart from the hyper-parameters, that must stay for published numbers to apply."""
         return self.data, *self.task.subject
 
     def _check_path(self, path: str) -> None:
@@ -251,19 +251,23 @@ class Recipe:
             return
         RecipeError.unless(
             head not in self.sections,
-            f"{head} is a whole section; set one value in it, such as {head}.NAME=VALUE.",
+            f"A setting must be a single value; {head} is a whole section. Set one of its values: {head}.NAME=VALUE.",
         )
         RecipeError.unless(
             head not in ("schema", *_NUMBERS),
-            f"{head} states facts and cannot be set. Write a recipe of your own to state others.",
+            f"A setting must be in a section with settings; {head} states facts. Write a recipe of your own to state "
+            "others.",
         )
         tables = {**self.to_dict(), "search": plain(self.search)}
-        named = {section: tables[section] for section in self.sections}
-        inside = [f"{section}.{path}" for section, table in named.items() if head in table]
-        options = [*_PLAIN[1:], *(f"{section}.{name}" for section, table in named.items() for name in table)]
+        tables_by_section = {section: tables[section] for section in self.sections}
+        candidates = [f"{section}.{path}" for section, table in tables_by_section.items() if head in table]
+        options = [
+            *_PLAIN[1:],
+            *(f"{section}.{name}" for section, table in tables_by_section.items() for name in table),
+        ]
         hint = (
-            f" Did you mean {inside[0]!r}?"
-            if inside
+            f" Did you mean {candidates[0]!r}?"
+            if candidates
             else nearest(path, options) or nearest(head, self.sections)
         )
         raise RecipeError(

@@ -1,4 +1,4 @@
-"""Specs as the tables of a recipe, and tables as TOML text; Python reads TOML itself."""
+"""Conversion of specs to the tables of a recipe and back, and of tables to TOML text, which Python only reads."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from unblur.errors import RecipeError, SpecError
 from unblur.spec import migrated, spec_from_dict, spec_to_dict
 
 OFF = "off"
-"""How TOML, which has no null, writes that an optional part is left out: ``sharpen = "off"``."""
+"""The value of an optional part that is left out, since TOML has no null: ``sharpen = "off"``."""
 
 _S = TypeVar("_S")
 
 
 def read_spec(cls: type[_S], table: Mapping[str, Any], section: str) -> _S:
-    """A spec from its table; raises `RecipeError` that names the section."""
+    """A spec from its table. Raises `RecipeError` that names the section."""
     try:
         return spec_from_dict(cls, migrated(cls, _decoded(cls, table))[0])
     except SpecError as problem:
@@ -29,50 +29,53 @@ def read_spec(cls: type[_S], table: Mapping[str, Any], section: str) -> _S:
 
 
 def read_kind(
-    known: Callable[[str], type[_S]], table: Mapping[str, Any], section: str, default: str = ""
+    class_of: Callable[[str], type[_S]], table: Mapping[str, Any], section: str, default: str = ""
 ) -> _S:
-    """A spec from a table that names its kind; `known` gives the class of a kind, or raises `SpecError`."""
+    """A spec from a table that names its kind; `class_of` gives the class of a kind, or raises `SpecError`."""
     kind = table.get("kind", default)
     RecipeError.unless(
-        kind, f'[{section}] The kind of the {section} must be given, such as kind = "bspm"; it is not there.'
+        kind,
+        f'[{section}] The kind of the {section} must be given; it is missing. Add it, such as kind = "bspm".',
     )
     try:
         return read_spec(
-            known(str(kind)), {name: value for name, value in table.items() if name != "kind"}, section
+            class_of(str(kind)), {name: value for name, value in table.items() if name != "kind"}, section
         )
     except SpecError as problem:
         raise RecipeError(f"[{section}] {problem}") from None
 
 
 def _decoded(cls: Any, table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table with ``"off"`` read as `None` wherever a spec's field may be `None`."""
+    """The table with `None` instead of ``"off"`` in all fields that may be `None`."""
     hints = typing.get_type_hints(cls)
     decoded: dict[str, Any] = {}
     for name, value in table.items():
         options = typing.get_args(hints.get(name)) or (hints.get(name),)
-        inner = next(
+        spec_class = next(
             (option for option in options if isinstance(option, type) and is_dataclass(option)), None
         )
         if value == OFF and NoneType in options:
             decoded[name] = None
-        elif inner and not isinstance(value, Mapping):
+        elif spec_class and not isinstance(value, Mapping):
             off = f' or "{OFF}"' if NoneType in options else ""
             raise SpecError(f"{name} of {cls.__name__} must be a table{off}; saw {value!r}. Write it so.")
         else:
-            decoded[name] = _decoded(inner, value) if inner and isinstance(value, Mapping) else value
+            decoded[name] = (
+                _decoded(spec_class, value) if spec_class and isinstance(value, Mapping) else value
+            )
     return decoded
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """A spec's table, its kind first if it has one.
+    """The table of a spec, its kind first if it has one.
 
-    `None` is left out where it is the default, and ``"off"`` elsewhere; so is an empty table.
+    `None` is left out if it is the default, and ``"off"`` otherwise; a part without entries is left out as well.
     """
     return _with_kind(value, _encoded(value, spec_to_dict(value)))
 
 
 def described(value: Any) -> dict[str, Any]:
-    """All plain values of a spec, its kind first if it has one."""
+    """All values of a spec as plain ones, its kind first if it has one."""
     return _with_kind(value, spec_to_dict(value))
 
 
@@ -85,14 +88,14 @@ def _encoded(value: Any, table: dict[str, Any]) -> dict[str, Any]:
     for entry in fields(value):
         if not entry.init:
             continue
-        own, plain = getattr(value, entry.name), table[entry.name]
-        if own is None:
+        value_of_field, plain = getattr(value, entry.name), table[entry.name]
+        if value_of_field is None:
             if entry.default is not None and entry.default is not MISSING:
                 encoded[entry.name] = OFF
-        elif is_dataclass(own):
-            inside = _encoded(own, plain)
-            if inside or own != entry.default:
-                encoded[entry.name] = inside
+        elif is_dataclass(value_of_field):
+            inner_table = _encoded(value_of_field, plain)
+            if inner_table or value_of_field != entry.default:
+                encoded[entry.name] = inner_table
         else:
             encoded[entry.name] = plain
     return encoded
@@ -102,11 +105,11 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """TOML text that ``tomllib.loads`` reads back as `values`.
+    """Write `values` as TOML text that ``tomllib.loads`` reads back as the same values.
 
     Tables at the top become sections; those inside become inline tables, one line each. Values are strings,
-    booleans, whole and finite real numbers, lists and tables with string keys. Raises `RecipeError` for any
-    other.
+    booleans, whole and finite real numbers, lists, and tables with string keys. Raises `RecipeError` for any other
+    value.
     """
     plain = [
         f"{_key(name)} = {_value(value)}" for name, value in values.items() if not isinstance(value, Mapping)
@@ -129,14 +132,14 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(entry) for entry in value) + "]"
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{_key(name)} = {_value(entry)}" for name, entry in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
+        entries = ", ".join(f"{_key(name)} = {_value(entry)}" for name, entry in value.items())
+        return f"{{ {entries} }}" if entries else "{}"
     raise RecipeError(
-        f"A recipe holds strings, booleans, finite numbers, lists and tables; saw {value!r}. Leave it "
-        "out or convert it."
+        f"A recipe must hold strings, booleans, finite numbers, lists and tables; saw {value!r}. Leave it "
+        "out, or convert it."
     )
 
 
 def _text(value: str | float) -> str:
-    """A string, a boolean or a number as JSON has it, which is TOML but for DEL, which TOML wants escaped as well."""
+    """A string, boolean or number as JSON text, which is TOML text except that TOML also requires DEL to be escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -338,7 +338,7 @@ def test_a_line_that_a_full_disk_cut_off_does_no_harm(tmp_path: Path) -> None:
         ("sampler", {"settings": Search(trials=2, sampler="exhaustive")}),
         ("pruner", {"settings": Search(trials=2, pruner="median")}),
         ("trainings", {"settings": Search(trials=2, trainings=2)}),
-        ("given", {"given": False}),
+        ("given", {"include_base": False}),
         ("space", {"space": GRID[:1]}),
         ("model", {"base": Curve(width=2)}),
         ("metric", {"judge": Curves(metric="ndcg@5")}),

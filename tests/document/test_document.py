@@ -46,7 +46,7 @@ def test_all_text_is_escaped() -> None:
 
 
 def test_rows_of_a_table_fit_its_columns() -> None:
-    with pytest.raises(DataError, match="one cell for each of 2 columns"):
+    with pytest.raises(DataError, match="a cell for each of 2 columns"):
         Table(("a", "b"), (("1",),))
 
 

@@ -213,7 +213,7 @@ def test_asking_for_what_cannot_be_is_refused() -> None:
         per_user(positions, held_out, ("recall",), (5,))
     with pytest.raises(DataError, match="saw 0"):
         exposure(positions, 6, 0)
-    with pytest.raises(SpecError, match="gini is a figure of all lists together"):
+    with pytest.raises(SpecError, match="gini is of all lists together"):
         per_user(positions, held_out, ("gini",), (2,))
     with pytest.raises(DataError, match="Pass `popularity`"):
         per_user(positions, held_out, ("mean_popularity",), (2,))

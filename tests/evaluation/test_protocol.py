@@ -231,7 +231,7 @@ def test_a_protocol_is_a_spec() -> None:
     [
         ({"metrics": ["recal"]}, r"saw 'recal'\. Did you mean 'recall'"),
         ({"metrics": []}, r"metrics: There must be at least one"),
-        ({"cutoffs": [20, 20]}, r"cutoffs: There must be at least one, and none twice; saw \[20, 20\]"),
+        ({"cutoffs": [20, 20]}, r"cutoffs: There must be at least one, without repeats; saw \[20, 20\]"),
         ({"cutoffs": [0]}, r"cutoffs.*greater than 0"),
         ({"cutoff": [5]}, r"Did you mean 'cutoffs'"),
         ({"averaging": "all"}, r"averaging"),

@@ -169,7 +169,7 @@ def test_what_cannot_be_is_refused() -> None:
         Measurement(name="x@1", value=1, n_users=-1)
     with pytest.raises(DataError, match="tolerance must not be negative"):
         Expected(value=1, within=-0.1, source="x")
-    with pytest.raises(DataError, match=r"`provenance\.spec\.rate` must hold plain JSON values"):
+    with pytest.raises(DataError, match=r"`provenance\.spec\.rate` must have plain JSON values"):
         Provenance(spec={"rate": float("nan")})
     with pytest.raises(DataError, match=r"its own name; 'x@1' occur"):
         Report(recipe="r", protocol="paper", measurements=(Measurement(name="x@1", value=1, n_users=1),) * 2)
@@ -194,13 +194,13 @@ def broken(path: str, value: Any) -> dict[str, Any]:
     [
         ("schema", 2, r"must be of schema 1; saw 2"),
         ("schema", ..., r"must be of schema 1; saw None"),
-        ("recipe", ..., r"`Report` has just the keys.*missed 'recipe'"),
-        ("score", 1, r"`Report` has just the keys.*saw 'score' beside them"),
+        ("recipe", ..., r"`Report` must have exactly the keys.*missing: 'recipe'"),
+        ("score", 1, r"`Report` must have exactly the keys.*unknown: 'score'"),
         ("measurements", ..., r"`measurements` of a report must be a list; saw None"),
         ("notes", "x", r"`notes` of a report must be a list; saw 'x'"),
         ("measurements.0.valu", 1, r"`Measurement` has just.*Did you mean 'value'"),
-        ("measurements.0.expected.within", ..., r"`Expected` has just the keys.*missed .within."),
-        ("timings.total", 1, r"`Timings` has just the keys"),
+        ("measurements.0.expected.within", ..., r"`Expected` must have exactly the keys.*missing: .within."),
+        ("timings.total", 1, r"`Timings` must have exactly the keys"),
         ("provenance", 3, r"`Provenance` must be a table; saw 3"),
     ],
 )

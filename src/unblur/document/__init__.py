@@ -1,6 +1,6 @@
-"""Reports as values: a `Document` of sections with paragraphs, listings, tables and plots.
+"""Documents as values: a `Document` of sections with paragraphs, listings, tables and plots.
 
-A report is described once, by whoever knows what it is about, and rendered from there: `markdown.as_markdown` for
-text, `html.as_html` for a page that loads nothing; the command line prints the same tables. Nothing here knows a
-report, and nothing here touches a file.
+Each package describes its own report once as a `Document`, which is then rendered: `markdown.as_markdown` for text,
+`html.as_html` for a page that loads nothing; the command line prints the same tables. Nothing here depends on a
+particular report or touches a file.
 """

@@ -1,4 +1,4 @@
-"""What a document is made of."""
+"""The blocks of a document."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeAlias
 from unblur.errors import DataError
 
 Tone: TypeAlias = Literal["good", "bad", "warn", "plain"]
-"""How a word is shown; it is never the only sign, the word says the same."""
+"""The style of a word; the word itself always says the same, for readers without colours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Plain text."""
+    """A paragraph of plain text."""
 
     kind: ClassVar[str] = "paragraph"
     text: str
@@ -30,58 +30,58 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Lines one below the other."""
+    """A list of lines."""
 
     kind: ClassVar[str] = "listing"
     lines: Sequence[str | tuple[Cell, str]]
-    """Text alone, or with a short mark before it: ``(Cell("leak", "bad"), "It can be told …")``."""
+    """Text alone, or with a short mark before it: ``(Cell("leak", "bad"), "Members are recognised …")``."""
 
     def marked(self) -> list[tuple[Cell, str]]:
-        """Every line with its mark; lines of text alone have an empty one."""
+        """All lines with their marks; the mark of a line of text alone is empty."""
         return [(Cell(""), line) if isinstance(line, str) else line for line in self.lines]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows below column names."""
+    """A table with named columns."""
 
     kind: ClassVar[str] = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
     caption: str = ""
     left: int = 1
-    """How many columns, from the left, are words; the others are figures and are aligned to the right."""
+    """Number of columns from the left with words; the others have figures, which are aligned to the right."""
     words_last: int = 0
-    """How many columns at the end are words again."""
+    """Number of columns at the right end with words."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
             DataError.unless(
                 len(row) == len(self.columns),
-                f"Each row of a table must have one cell for each of {len(self.columns)} columns; one has {len(row)}. "
-                "Fill it up with empty cells.",
+                f"Each row of a table must have a cell for each of {len(self.columns)} columns; one has {len(row)}. "
+                "Add empty cells.",
             )
 
     def cells(self) -> list[list[Cell]]:
         """The rows with every entry as a `Cell`."""
         return [[entry if isinstance(entry, Cell) else Cell(entry) for entry in row] for row in self.rows]
 
-    def is_figure(self, place: int) -> bool:
-        """Whether the column at `place` holds figures."""
-        return self.left <= place < len(self.columns) - self.words_last
+    def is_figure(self, index: int) -> bool:
+        """Return whether the column at `index` has figures."""
+        return self.left <= index < len(self.columns) - self.words_last
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing as SVG text, made by the functions of `unblur.document.plots`, with its legend and caption."""
+    """A plot as SVG text, drawn by the functions of `unblur.document.plots`, with its legend and caption."""
 
     kind: ClassVar[str] = "plot"
     svg: str
-    """An ``<svg>`` element; whoever makes it must escape what it holds."""
+    """An ``<svg>`` element, whose text must be escaped already."""
     caption: str
-    """What is plotted, of how many users."""
+    """A description of the plot, with the number of users."""
     legend: Sequence[str] = ()
-    """The names of the series, in the order of their colours; none for a single one."""
+    """The names of the series, in the order of their colours; empty for a single series."""
 
 
 DocumentBlock: TypeAlias = Paragraph | Listing | Table | Plot
@@ -89,13 +89,13 @@ DocumentBlock: TypeAlias = Paragraph | Listing | Table | Plot
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands below it; tables without rows and listings without lines are left out."""
+    """A heading with the blocks below it; tables without rows and listings without lines are left out."""
 
     title: str
     """Empty for a section without a heading."""
     blocks: Sequence[DocumentBlock]
     detail: bool = False
-    """Whether it stands on the page only: too long, or too fine, for a text that is read from end to end."""
+    """Whether the section is on the HTML page only: too long or too detailed for a text that is read to its end."""
 
     def __post_init__(self) -> None:
         filled = tuple(block for block in self.blocks if not _is_empty(block))
@@ -104,7 +104,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A whole report; sections with nothing in them are left out."""
+    """A whole report; sections without blocks are left out."""
 
     title: str
     sections: Sequence[Section]
@@ -122,7 +122,7 @@ def _is_empty(block: DocumentBlock) -> bool:
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """A figure as reports write it: four decimals, one from 100 on."""
+    """A figure as text with four decimals, as tables of papers have them, or one decimal from 100 on."""
     digits = 4 if abs(value) < 100 else 1
     return f"{value:{'+' if signed else ''},.{digits}f}"
 

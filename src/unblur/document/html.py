@@ -9,7 +9,7 @@ from unblur.document.blocks import Document
 
 
 def as_html(document: Document) -> str:
-    """The page. All text is escaped; the page loads nothing and runs nothing."""
+    """The document as an HTML page. All text is escaped; the page loads nothing and runs no scripts."""
     environment = Environment(
         loader=PackageLoader("unblur", "document/templates"),
         autoescape=True,

@@ -1,1 +1,1 @@
-"""Evaluation: metrics of recommended lists, their doubt, the protocol that takes them, and the report."""
+"""Evaluation: metrics of recommended lists, their uncertainty, the protocol of measurement, and the report."""

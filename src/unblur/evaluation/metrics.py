@@ -1,10 +1,10 @@
-"""How good recommended lists are: every metric at every cut-off, from one table of hits.
+"""Metrics of recommended lists: every metric at every cut-off, from one table of hits.
 
-Notation of every docstring below: ``relevant`` is what was held out from a user; ``hits@k`` is how many of
-the first k places of the user's list hold a relevant item; ranks start at 1. Two denominators that elsewhere
-go by one name have two names here: `recall` and `map` divide by |relevant|; `capped_recall` and `capped_map`
-divide by min(k, |relevant|), the most that k places can hold. A user with nothing held out scores 0
-throughout this file; whether such users count is for the protocol to say.
+Notation of all docstrings below: ``relevant`` are the held-out items of a user; ``hits@k`` is the number of
+relevant items among the first k of the user's list; ranks start at 1. Two denominators that share one name
+elsewhere have two names here: `recall` and `map` divide by |relevant|; `capped_recall` and `capped_map`
+divide by min(k, |relevant|), the largest possible number of hits. A user without held-out items has the value 0
+in all of them; the protocol decides whether such users count.
 """
 
 from __future__ import annotations
@@ -27,44 +27,44 @@ from unblur.errors import DataError, SpecError, nearest, some
 
 @dataclass(frozen=True, eq=False)
 class JudgedLists:
-    """Recommended lists with each place judged against what was held out (see `judge`).
+    """Recommended lists with each item judged against the held-out ones (see `judge`).
 
-    The running sums along the places are made once, when the first metric asks, and serve every cut-off.
+    The running sums along the lists are computed once, for the first metric that needs them, and serve every cut-off.
     """
 
     positions: NDArray[np.integer[Any]]
-    """Item positions, (n_users, n_places), best first; -1 is an empty place."""
+    """Item positions, (n_users, n_slots), best first; -1 is an empty slot."""
     hit: NDArray[np.bool_]
-    """Whether the item at a place was held out, (n_users, n_places)."""
+    """Whether the item in a slot was held out, (n_users, n_slots)."""
     relevant: NDArray[np.int64]
-    """How many items were held out, (n_users,)."""
+    """The number of held-out items, (n_users,)."""
     popularity: NDArray[np.int64] | None = None
-    """How many training users each item has, (n_items,); only `mean_popularity` needs it."""
+    """The number of training users of each item, (n_items,); only `mean_popularity` needs it."""
 
     @cached_property
     def hits(self) -> NDArray[np.int64]:
-        """hits@k at column k - 1, (n_users, n_places)."""
+        """hits@k in column k - 1, (n_users, n_slots)."""
         return np.cumsum(self.hit, axis=1, dtype=np.int64)
 
     @cached_property
     def gain(self) -> NDArray[np.float64]:
-        """DCG@k at column k - 1, (n_users, n_places)."""
+        """DCG@k in column k - 1, (n_users, n_slots)."""
         return np.cumsum(self.hit * discount(self.hit.shape[1]), axis=1)
 
     @cached_property
     def precision_at_hits(self) -> NDArray[np.float64]:
-        """The sum of precision@r over the ranks r <= k of hits, at column k - 1, (n_users, n_places)."""
+        """The sum of precision@r over the ranks r <= k of hits, in column k - 1, (n_users, n_slots)."""
         precision = self.hits / np.arange(1, self.hit.shape[1] + 1)
         return np.cumsum(np.where(self.hit, precision, 0.0), axis=1)
 
     def most(self, k: int) -> NDArray[np.int64]:
-        """min(k, |relevant|): the most hits that k places can hold, (n_users,)."""
+        """min(k, |relevant|): the largest possible hits@k, (n_users,)."""
         return np.minimum(self.relevant, k)
 
 
-def discount(places: int) -> NDArray[np.float64]:
-    """1 / log2(1 + rank) for the ranks 1 ... places."""
-    return 1.0 / np.log2(np.arange(2, places + 2))
+def discount(k: int) -> NDArray[np.float64]:
+    """1 / log2(1 + rank) for the ranks 1 ... k."""
+    return 1.0 / np.log2(np.arange(2, k + 2))
 
 
 def judge(
@@ -73,14 +73,14 @@ def judge(
     *,
     popularity: NDArray[np.integer[Any]] | None = None,
 ) -> JudgedLists:
-    """Look every recommended item up among the user's held-out ones.
+    """Look up every recommended item among the user's held-out ones.
 
-    positions: item positions, (n_users, n_places), best first, -1 for an empty place, no item twice in a row.
-    held_out: (n_users, n_items); an item is relevant to a user where the entry is not zero.
+    positions: item positions, (n_users, n_slots), best first, -1 for an empty slot, no item twice in a row.
+    held_out: (n_users, n_items); an item is relevant to a user if the entry is not zero.
     popularity: the number of training users of every item, (n_items,).
 
-    One sorted search of all places in all held-out pairs; nothing of the size users x items is made. Raises
-    `DataError` where shapes disagree, a position is outside the catalogue, or a list names an item twice.
+    All lists are searched in the sorted held-out pairs at once; no array has the size users x items. Raises
+    `DataError` if shapes disagree, a position is outside the catalogue, or a list has an item twice.
     """
     n_users, n_items = held_out.shape
     DataError.unless(
@@ -93,49 +93,51 @@ def judge(
     lowest, highest = positions.min(initial=0), positions.max(initial=-1)
     DataError.unless(
         lowest >= -1 and highest < n_items,
-        f"`positions` must lie between 0 and {n_items - 1:,}, with -1 for an empty place; "
-        f"saw {lowest} to {highest}. Were the lists made with another catalogue?",
+        f"`positions` must lie between 0 and {n_items - 1:,}, with -1 for an empty slot; "
+        f"saw {lowest} to {highest}. Use lists over the same catalogue.",
     )
-    ordered = np.sort(positions, axis=1)
-    twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
-    if twice.any():
+    sorted_positions = np.sort(positions, axis=1)
+    has_repeat = ((sorted_positions[:, 1:] == sorted_positions[:, :-1]) & (sorted_positions[:, 1:] >= 0)).any(
+        axis=1
+    )
+    if has_repeat.any():
         raise DataError(
-            f"A list must not name an item twice; {int(twice.sum()):,} lists do, "
-            f"the first in row {int(twice.argmax())}. Drop the repeats before measuring."
+            f"A list must not have an item twice; {int(has_repeat.sum()):,} lists do, "
+            f"the first in row {int(has_repeat.argmax())}. Drop the repeats before measuring."
         )
     if popularity is not None and popularity.shape != (n_items,):
         raise DataError(
             f"`popularity` must have one count for each of {n_items:,} items; saw shape {popularity.shape}."
         )
-    relevance = held_out.copy()  # with sorted columns, without duplicates and stored zeros
+    # The search needs sorted columns without duplicates; stored zeros are not relevant.
+    relevance = held_out.copy()
     relevance.sum_duplicates()
     relevance.eliminate_zeros()
     relevant = np.diff(relevance.indptr).astype(np.int64)
     row = np.arange(n_users, dtype=np.int64) * n_items
     pairs = np.repeat(row, relevant) + relevance.indices
-    places = positions + row[:, None]
-    index = np.searchsorted(pairs, places)
-    # A last pair that no place equals keeps the search of an empty table in bounds.
-    hit = (np.append(pairs, -1)[index] == places) & (positions >= 0)
+    targets = positions + row[:, None]
+    index = np.searchsorted(pairs, targets)
+    # A sentinel that equals no target keeps indices in bounds, also if there are no pairs.
+    hit = (np.append(pairs, -1)[index] == targets) & (positions >= 0)
     return JudgedLists(positions, hit, relevant, None if popularity is None else popularity.astype(np.int64))
 
 
 # --------------------------------------------------------------------------------------------------- metrics
 
 USERS_AT_ONCE = 1 << 14
-"""How many users are measured together: bounds the memory of the tables between; no value depends on it."""
+"""Number of users that are measured together: bounds the memory of intermediate tables; no value depends on it."""
 
 UserMetric: TypeAlias = Callable[[JudgedLists, int], NDArray[np.float64]]
 """A metric with a value for each user: (judged lists, k) -> float64 (n_users,)."""
 ListMetric: TypeAlias = Callable[[NDArray[np.int64]], float]
-"""A metric of all lists together: (in how many lists each item is, int64 (n_items,)) -> a number."""
+"""A metric of all lists together: (number of lists that have each item, int64 (n_items,)) -> a number."""
 
 
 def recall(lists: JudgedLists, k: int) -> NDArray[np.float64]:
     """hits@k / |relevant| (Manning et al., Introduction to Information Retrieval, 2008, section 8.3).
 
-    The recall of LightGCN, BSPM, DiffRec, RecBole, ranx and trec_eval. It cannot reach 1 where |relevant| >
-    k.
+    The recall of LightGCN, BSPM, DiffRec, RecBole, ranx and trec_eval. It cannot reach 1 if |relevant| > k.
     """
     return _ratio(lists.hits[:, k - 1], lists.relevant)
 
@@ -149,7 +151,7 @@ def capped_recall(lists: JudgedLists, k: int) -> NDArray[np.float64]:
 
 
 def precision(lists: JudgedLists, k: int) -> NDArray[np.float64]:
-    """hits@k / k (Manning et al. 2008, section 8.4). Empty places count as misses."""
+    """hits@k / k (Manning et al. 2008, section 8.4). Empty slots count as misses."""
     return np.divide(lists.hits[:, k - 1], k)
 
 
@@ -161,7 +163,7 @@ def hit_rate(lists: JudgedLists, k: int) -> NDArray[np.float64]:
 def ndcg(lists: JudgedLists, k: int) -> NDArray[np.float64]:
     """DCG@k / ideal DCG@k with binary gains (Järvelin & Kekäläinen, Cumulated gain-based evaluation, 2002).
 
-    DCG@k is the sum of 1 / log2(1 + rank) over the hits of the first k places; the ideal list has its hits
+    DCG@k is the sum of 1 / log2(1 + rank) over the hits at the ranks up to k; the ideal list has its hits
     at the ranks 1 ... min(k, |relevant|).
     """
     ideal = np.concatenate(([0.0], np.cumsum(discount(k))))
@@ -169,7 +171,7 @@ def ndcg(lists: JudgedLists, k: int) -> NDArray[np.float64]:
 
 
 def mrr(lists: JudgedLists, k: int) -> NDArray[np.float64]:
-    """1 / rank of the first hit if that is <= k, else 0 (Kantor & Voorhees, The TREC-5 Confusion Track)."""
+    """1 / rank of the first hit if that rank is <= k, else 0 (Kantor & Voorhees, The TREC-5 Confusion Track)."""
     return np.where(lists.hits[:, k - 1] > 0, 1.0 / (lists.hit[:, :k].argmax(axis=1) + 1), 0.0)
 
 
@@ -190,16 +192,16 @@ def capped_average_precision(lists: JudgedLists, k: int) -> NDArray[np.float64]:
 
 
 def mean_popularity(lists: JudgedLists, k: int) -> NDArray[np.float64]:
-    """The mean, over the filled places among the first k, of how many training users the item there has.
+    """The mean number of training users of the first k items; empty slots do not count.
 
     The average recommendation popularity of Yin et al., Challenging the Long Tail Recommendation, 2012. An
-    empty list scores 0.
+    empty list has the value 0.
     """
     if lists.popularity is None:
         raise DataError(
-            "mean_popularity needs every item's number of training users; none was given. Pass `popularity`."
+            "mean_popularity needs every item's number of training users; there are none. Pass `popularity`."
         )
-    return _mean_over_places(lists.popularity, lists.positions[:, :k])
+    return _mean_over_slots(lists.popularity, lists.positions[:, :k])
 
 
 def coverage(exposure: NDArray[np.int64]) -> float:
@@ -211,9 +213,9 @@ def gini(exposure: NDArray[np.int64]) -> float:
     """The Gini coefficient of item exposure over the whole catalogue.
 
     Half the relative mean absolute difference, sum_ij |x_i - x_j| / (2 n sum_i x_i), from the sorted
-    exposures (Fleder & Hosanagar, Blockbuster Culture's Next Rise or Fall, 2009). 0 where every item is in
-    as many lists, or where nothing was recommended; (n - 1) / n where one item has every place. Whole
-    numbers until the one division.
+    exposures (Fleder & Hosanagar, Blockbuster Culture's Next Rise or Fall, 2009). 0 if every item is in the same
+    number of lists, or nothing was recommended; (n - 1) / n if one item fills all lists. Computed in whole numbers
+    until the final division.
     """
     n, total = len(exposure), int(exposure.sum())
     if total == 0:
@@ -246,10 +248,10 @@ LIST_METRICS: Mapping[str, ListMetric] = MappingProxyType({"coverage": coverage,
 
 @dataclass(frozen=True, eq=False)
 class PerUser:
-    """A table of values, one row a user and one column a measurement; read-only."""
+    """A read-only table of values, with a row per user and a column per measurement."""
 
     names: tuple[str, ...]
-    """The columns: ``recall@20``."""
+    """The names of the columns, such as ``recall@20``."""
     values: NDArray[np.float64]
     """(n_users, n_names)."""
 
@@ -257,11 +259,11 @@ class PerUser:
         self.values.flags.writeable = False
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        """One measurement's values, (n_users,)."""
+        """The values of a measurement, (n_users,)."""
         if name not in self.names:
             hint = nearest(name, self.names)
             raise DataError(
-                f"Only what was measured can be read; saw {name!r}.{hint} Measured: {some(self.names)}."
+                f"A column must be one of the measurements; saw {name!r}.{hint} Measured: {some(self.names)}."
             )
         return self.values[:, self.names.index(name)]
 
@@ -274,23 +276,23 @@ def metric_at(metric: str, k: int) -> str:
 def parse_metric(name: str) -> tuple[str, int]:
     """The metric and the cut-off of a measurement's name: ``recall@20`` is ``("recall", 20)``.
 
-    Raises `SpecError` for an unknown metric or for what is not a positive whole number after the ``@``.
+    Raises `SpecError` for an unknown metric, and unless a positive whole number follows the ``@``.
     """
     metric, _, cutoff = name.partition("@")
     check_metric(metric)
     SpecError.unless(
         cutoff.isascii() and cutoff.isdigit() and int(cutoff) > 0,
-        f"A measurement is a metric at a cut-off, such as {metric}@20; saw {name!r}. Write it so.",
+        f"A measurement must be a metric at a cut-off, such as {metric}@20; saw {name!r}. Write it so.",
     )
     return metric, int(cutoff)
 
 
 def check_metric(metric: str) -> None:
     """Raise `SpecError`, with the nearest known name, for a metric that does not exist."""
-    known = (*USER_METRICS, *LIST_METRICS)
-    if metric not in known:
-        hint = nearest(metric, known) or f" Known: {', '.join(known)}."
-        raise SpecError(f"A metric must be one of those that exist; saw {metric!r}.{hint}")
+    names = (*USER_METRICS, *LIST_METRICS)
+    if metric not in names:
+        hint = nearest(metric, names) or f" Known: {', '.join(names)}."
+        raise SpecError(f"A metric must be a known one; saw {metric!r}.{hint}")
 
 
 def per_user(
@@ -301,42 +303,43 @@ def per_user(
     *,
     popularity: NDArray[np.integer[Any]] | None = None,
 ) -> PerUser:
-    """Every metric of `USER_METRICS` that `metrics` names, at every cut-off, for every user.
+    """Measure `metrics`, names in `USER_METRICS`, at every cut-off for every user.
 
-    Arguments as for `judge`; the columns come metric by metric, cut-off by cut-off. A user's values depend
-    on that user's row alone. Raises `SpecError` for a metric that is unknown or has no value for a single
-    user, `DataError` for a cut-off longer than the lists.
+    Arguments as for `judge`; the columns are ordered by metric, then by cut-off. A user's values depend on that
+    user's row alone. Raises `SpecError` for a metric that is unknown or has no value for a single user, and
+    `DataError` for a cut-off above the length of the lists.
     """
-    wanted = [(metric, k) for metric in metrics for k in cutoffs]
-    for metric, k in wanted:
+    requested = [(metric, k) for metric in metrics for k in cutoffs]
+    for metric, k in requested:
         check_metric(metric)
         SpecError.unless(
             metric not in LIST_METRICS,
-            f"{metric} is a figure of all lists together and has no value for a user; use `exposure`.",
+            f"A metric per user must have a value for a single list; {metric} is of all lists together. Use `exposure`.",
         )
         _check_cutoff(k, positions)
-    values = np.empty((len(positions), len(wanted)), dtype=np.float64, order="F")
+    values = np.empty((len(positions), len(requested)), dtype=np.float64, order="F")
     for start in range(0, len(positions), USERS_AT_ONCE):
         rows = slice(start, start + USERS_AT_ONCE)
         lists = judge(positions[rows], held_out[rows], popularity=popularity)
-        for column, (metric, k) in enumerate(wanted):
+        for column, (metric, k) in enumerate(requested):
             values[rows, column] = USER_METRICS[metric](lists, k)
-    return PerUser(names=tuple(metric_at(metric, k) for metric, k in wanted), values=values)
+    return PerUser(names=tuple(metric_at(metric, k) for metric, k in requested), values=values)
 
 
 def exposure(positions: NDArray[np.integer[Any]], n_items: int, k: int) -> NDArray[np.int64]:
-    """In how many of the lists, cut at k, each item of the catalogue is: int64, (n_items,)."""
+    """The number of lists, cut at k, that have each item of the catalogue: int64, (n_items,)."""
     _check_cutoff(k, positions)
-    places = positions[:, :k]
-    return np.bincount(places[places >= 0], minlength=n_items).astype(np.int64)
+    slots = positions[:, :k]
+    return np.bincount(slots[slots >= 0], minlength=n_items).astype(np.int64)
 
 
 # ------------------------------------------------------------------------------------------ beyond accuracy
 
 HEAD = 0.2
-"""The share of the catalogue, most popular first, that is called head; the rest is tail."""
-_ROWS = 256
-"""How many lists `diversity` adds up at a time: bounds the memory of sums as wide as there are train users."""
+"""The share of the catalogue, most popular first, that is called head; the rest is tail. Chosen by hand, as for the long
+tail of an audit."""
+_LISTS_AT_ONCE = 256
+"""Number of lists that `diversity` adds up at a time: bounds the memory of sums as wide as the number of train users."""
 MEANINGS = {
     "coverage": "share of the catalogue that is in somebody's list (Ge et al., RecSys 2010)",
     "gini": "Gini coefficient of how often each item is in a list: 0 all alike, 1 one item (Fleder and Hosanagar, 2009)",
@@ -348,55 +351,60 @@ MEANINGS = {
     "diversity": "mean of 1 − cosine of the training users of two items, over all pairs in a list (Ziegler et al., WWW "
     "2005)",
 }
-"""Each measure in a line."""
+"""Definitions of the metrics beyond accuracy, in a line each, for the page of a comparison."""
 
 
 def popularity_lift(
     positions: NDArray[np.int32], histories: Interactions, degrees: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(n_users,) mean train degree of the list over that of the history; NaN for an empty history or list."""
-    listed = _mean_over_places(degrees, positions)
-    owned = (histories.binarized().matrix @ degrees.astype(np.float64)) / np.maximum(
+    """The mean train degree of the list over that of the history, (n_users,); NaN for an empty history or list."""
+    list_means = _mean_over_slots(degrees, positions)
+    history_means = (histories.binarized().matrix @ degrees.astype(np.float64)) / np.maximum(
         histories.user_degrees, 1
     )
-    known = (owned > 0) & (positions >= 0).any(axis=1)
-    return np.asarray(np.divide(listed, owned, out=np.full(len(positions), np.nan), where=known))
+    has_value = (history_means > 0) & (positions >= 0).any(axis=1)
+    return np.asarray(
+        np.divide(list_means, history_means, out=np.full(len(positions), np.nan), where=has_value)
+    )
 
 
 def novelty(positions: NDArray[np.int32], degrees: NDArray[np.int64], n_users: int) -> NDArray[np.float64]:
-    """(n_users,) mean of −log2(d_i / n) over the list; an item without train users counts as one with half a user."""
-    return _mean_over_places(-np.log2(np.maximum(degrees, 0.5) / n_users), positions)
+    """The mean of −log2(d_i / n) over the list, (n_users,); d_i = 0 counts as half a user, to be finite."""
+    return _mean_over_slots(-np.log2(np.maximum(degrees, 0.5) / n_users), positions)
 
 
 def diversity(positions: NDArray[np.int32], train: Interactions) -> NDArray[np.float64]:
-    """(n_users,) mean of 1 − cos(i, j) over pairs of a list, of the items' columns in the 0/1 train matrix.
+    """The mean of 1 − cos(i, j) over pairs of a list, (n_users,), of the items' columns in the 0/1 train matrix.
 
-    The cosines of all pairs of a list add up to (‖Σ ĉ_i‖² − Σ ‖ĉ_i‖²) / 2 with unit columns ĉ, so no pair is looked
-    at. 0 for a list of fewer than two items.
+    The cosines of all pairs of a list add up to (‖Σ ĉ_i‖² − Σ ‖ĉ_i‖²) / 2 with unit columns ĉ, so pairs are not
+    enumerated. 0 for a list of fewer than two items.
     """
     matrix = train.binarized().matrix.astype(np.float64)
     norms = np.sqrt(train.item_degrees.astype(np.float64))
     units = sparse.csr_array((matrix @ sparse.diags_array(1 / np.maximum(norms, 1))).T)
-    owned = (norms > 0).astype(np.float64)
+    squared_norms = (norms > 0).astype(np.float64)
     filled = positions >= 0
     sizes = filled.sum(axis=1)
-    squares, own = np.zeros(len(positions)), np.where(filled, owned[positions], 0.0).sum(axis=1)
-    for start in range(0, len(positions), _ROWS):
-        rows = slice(start, start + _ROWS)
-        place, column = np.nonzero(filled[rows])
-        items = positions[rows][place, column]
+    squares, self_similarity = (
+        np.zeros(len(positions)),
+        np.where(filled, squared_norms[positions], 0.0).sum(axis=1),
+    )
+    for start in range(0, len(positions), _LISTS_AT_ONCE):
+        rows = slice(start, start + _LISTS_AT_ONCE)
+        list_index, slot_index = np.nonzero(filled[rows])
+        items = positions[rows][list_index, slot_index]
         shape = (len(positions[rows]), train.n_items)
-        summed = sparse.csr_array((np.ones(len(items)), (place, items)), shape=shape) @ units
+        summed = sparse.csr_array((np.ones(len(items)), (list_index, items)), shape=shape) @ units
         squares[rows] = np.bincount(
             np.repeat(np.arange(shape[0]), np.diff(summed.indptr)), weights=summed.data**2, minlength=shape[0]
         )
     pairs = sizes * (sizes - 1) / 2
-    alike = np.divide((squares - own) / 2, pairs, out=np.zeros(len(sizes)), where=pairs > 0)
-    return np.where(pairs > 0, 1.0 - alike, 0.0)
+    similarity = np.divide((squares - self_similarity) / 2, pairs, out=np.zeros(len(sizes)), where=pairs > 0)
+    return np.where(pairs > 0, 1.0 - similarity, 0.0)
 
 
 def head_of(degrees: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(n_items,) whether an item is among the `HEAD` most popular; equal ones by position."""
+    """Whether an item is among the share `HEAD` of most popular ones, (n_items,); of equal ones the first positions."""
     order = np.argsort(-degrees, kind="stable")
     head = np.zeros(len(degrees), dtype=bool)
     head[order[: max(1, round(HEAD * len(degrees)))]] = True
@@ -406,20 +414,20 @@ def head_of(degrees: NDArray[np.int64]) -> NDArray[np.bool_]:
 def recall_within(
     positions: NDArray[np.int32], held_out: Interactions, items: NDArray[np.bool_], k: int
 ) -> NDArray[np.float64]:
-    """(n_users,) recall@k of the held-out items among `items`; NaN for users with none of them held out."""
+    """The recall@k of the held-out items among `items`, (n_users,); NaN for users with none of them held out."""
     relevant = held_out.keep(items[held_out.matrix.indices])
     values = per_user(positions, relevant.matrix, ["recall"], [k])[f"recall@{k}"].copy()
     values[relevant.user_degrees == 0] = np.nan
     return values
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """part / whole, 0 where the whole is 0."""
-    return np.asarray(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0))
+def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
+    """numerator / denominator, 0 for a denominator of 0."""
+    return np.asarray(np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0))
 
 
-def _mean_over_places(values: NDArray[Any], positions: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """(n_users,) the mean value of the items at the filled places of each list, 0 for an empty list."""
+def _mean_over_slots(values: NDArray[Any], positions: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """The mean value of the items of each list, (n_users,); empty slots do not count, and an empty list has 0."""
     filled = positions >= 0
     return _ratio(np.where(filled, values[positions], 0).sum(axis=1), filled.sum(axis=1))
 
@@ -428,5 +436,5 @@ def _check_cutoff(k: int, positions: NDArray[np.integer[Any]]) -> None:
     DataError.unless(
         1 <= k <= positions.shape[1],
         f"A cut-off must lie between 1 and the length of the lists, {positions.shape[1]}; saw {k}. "
-        "Recommend longer lists or take a smaller cut-off.",
+        "Recommend longer lists, or take a lower cut-off.",
     )

@@ -1,4 +1,4 @@
-"""How a ranking is measured: for whom, by which metrics, with which doubt."""
+"""The measurement of a ranking: its users, metrics and intervals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _BATCH = 1024
-"""Users ranked at a time: 8 MB of scores for each thousand items. No figure depends on it."""
+"""Number of users to rank at a time: 8 MB of scores for each thousand items. No figure depends on it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,27 +34,27 @@ class Evaluation:
     """The measurements of a protocol on one split."""
 
     measurements: tuple[Measurement, ...]
-    """One for each metric at each cut-off, metric by metric."""
+    """One for each metric at each cut-off, ordered by metric."""
     per_user: PerUser
-    """The values behind the means, one row for each list of `ranking`: what paired comparisons need."""
+    """The values behind the means, with a row for each list of `ranking`, for paired comparisons."""
     ranking: Ranking
     """The lists that were measured."""
     split_notes: tuple[str, ...]
-    """How the data were split, in whole phrases."""
+    """Notes for the report about the split."""
     list_notes: tuple[str, ...]
-    """Whose lists were measured, and which lists fall short, in whole phrases."""
+    """Notes for the report about the users that were measured, and about short lists."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Everything that a reader of the numbers must know."""
+        """Notes for the report about split and lists."""
         return (*self.split_notes, *self.list_notes)
 
     def __getitem__(self, name: str) -> Measurement:
-        """The measurement of that name. Raises `DataError`, with the nearest name, where there is none."""
+        """The measurement called `name`. Raises `DataError`, with the nearest name, if there is none."""
         return find_measurement(self.measurements, name)
 
     def to_frame(self) -> pl.DataFrame:
-        """A polars table user, and one column for each per-user measurement."""
+        """A polars table with a row per user: ``user``, and a column for each per-user measurement."""
         import polars as pl
 
         table = {name: self.per_user[name] for name in self.per_user.names}
@@ -63,7 +63,7 @@ class Evaluation:
 
 @spec
 class RankingProtocol:
-    """Which figures are taken of a recommender's lists, and over which users they are averaged.
+    """The metrics of a recommender's lists, and the users that they are averaged over.
 
     The result depends on the scores and on `rng` alone: not on batches, threads or the order of sums.
     """
@@ -71,18 +71,18 @@ class RankingProtocol:
     cutoffs: tuple[PositiveInt, ...] = (20,)
     """The lengths k at which lists are measured."""
     metrics: tuple[str, ...] = ("recall", "ndcg")
-    """Names in `USER_METRICS` or `LIST_METRICS` of the metrics module; each is taken at every cut-off."""
+    """Names in `USER_METRICS` or `LIST_METRICS` of the metrics module, each measured at every cut-off."""
     averaging: Literal["users-with-relevant", "all-users"] = "users-with-relevant"
-    """Whom a mean is over. Users with nothing held out are left out and counted in a note, or count as 0."""
+    """The users of a mean. Users without held-out items are left out and counted in a note, or count as 0."""
     resamples: NonNegativeInt = 1000
-    """Bootstrap samples of users behind each 95 % interval; with 0 there are no intervals."""
+    """Number of bootstrap samples of users for each 95 % interval; with 0 there are no intervals."""
 
     @field_validator("cutoffs", "metrics")
     @classmethod
-    def _some_and_distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+    def _distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         if not values or len(set(values)) < len(values):
             raise ValueError(
-                f"There must be at least one, and none twice; saw {list(values)}. Name each once."
+                f"There must be at least one, without repeats; saw {list(values)}. Name each once."
             )
         return values
 
@@ -95,7 +95,7 @@ class RankingProtocol:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all measurements, in order: ``recall@20``, ``ndcg@20``."""
+        """The names of all measurements in order, such as ``recall@20``, ``ndcg@20``."""
         return tuple(metric_at(metric, k) for metric in self.metrics for k in self.cutoffs)
 
     def evaluate(
@@ -108,7 +108,7 @@ class RankingProtocol:
         batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Evaluation:
-        """`rank`, then `measure`; arguments and errors as theirs. `rng` serves the intervals alone."""
+        """`rank`, then `measure`, with their arguments and errors. `rng` is used for the intervals alone."""
         ranking = self.rank(scorer, split, exclude=exclude, batch_size=batch_size, progress=progress)
         return self.measure(ranking, split, rng=rng)
 
@@ -123,15 +123,15 @@ class RankingProtocol:
     ) -> Ranking:
         """The lists to measure: for each user that counts, the best items outside the history.
 
-        scorer: a `Recommender`, or anything else with `items` and `score(histories)`.
+        scorer: a `Recommender`, or any object with `items` and `score(histories)`.
         exclude: as in `Recommender.recommend`; Interactions must have the rows of `split.histories`.
-        batch_size: users scored at once; what suits the scorer when `None`.
-        Raises `DataError` for a cut-off longer than the catalogue or scores that are not finite, and
-        `VocabularyMismatch` where the scorer's items are not the split's.
+        batch_size: the number of users to score at once; `None` leaves it to the scorer.
+        Raises `DataError` for a cut-off above the number of items and for scores that are not finite, and
+        `VocabularyMismatch` if the scorer's items are not the split's.
         """
         DataError.unless(
             isinstance(scorer, Scorer),
-            f"What is evaluated must have `items` and `score(histories)`; saw {type(scorer).__name__}. "
+            f"A scorer must have `items` and `score(histories)`; saw {type(scorer).__name__}. "
             "Fit a spec first: `spec.fit(train)`.",
         )
         longest = max(self.cutoffs)
@@ -141,19 +141,19 @@ class RankingProtocol:
         )
         excluded = excluded_rows(exclude, split.histories)
         counted = self.counted(split)
-        histories = _rows(split.histories, counted)
+        histories = _take_users(split.histories, counted)
         hidden = excluded
         if excluded is not None:
-            hidden = histories if excluded is split.histories else _rows(excluded, counted)
+            hidden = histories if excluded is split.histories else _take_users(excluded, counted)
         if isinstance(scorer, Recommender):
             return scorer.recommend(
                 histories, k=longest, exclude=hidden, batch_size=batch_size, progress=progress
             )
         if scorer.items != histories.items:
-            strangers = histories.items.labels[:3].tolist()
+            examples = histories.items.labels[:3].tolist()
             raise VocabularyMismatch(
-                f"The scorer must speak of the split's {histories.n_items:,} items ({some(strangers)} …); it has "
-                f"{len(scorer.items):,} others. Give it `items = split.train.items`."
+                f"The scorer must have the split's {histories.n_items:,} items ({some(examples)} …); its "
+                f"{len(scorer.items):,} items are others. Give it `items = split.train.items`."
             )
         positions, best = rank_rows(
             partial(_scores, scorer),
@@ -163,23 +163,23 @@ class RankingProtocol:
             batch_size=_BATCH if batch_size is None else batch_size,
             progress=progress,
         )
-        without = np.zeros(histories.n_users, dtype=bool)  # nobody is given popular items in place of scores
-        return Ranking(histories.users, histories.items, positions, best, without)
+        fallback = np.zeros(histories.n_users, dtype=bool)  # a plain scorer has no fallback to popular items
+        return Ranking(histories.users, histories.items, positions, best, fallback)
 
     def measure(self, ranking: Ranking, split: Split, *, rng: RNG | None = None) -> Evaluation:
-        """Every metric at every cut-off for lists that `rank` made, with intervals drawn from `rng`.
+        """Measure lists of `rank` by every metric at every cut-off, with intervals drawn from `rng`.
 
-        Item popularity is counted in `split.train`. `coverage` and `gini` are figures of all lists together
-        and have no interval: resampled users would see fewer items than there are. Raises `DataError` where
-        the lists are not those of the users that count, in their order, over the split's items.
+        Item popularity is counted in `split.train`. `coverage` and `gini` are metrics of all lists together and have
+        no interval: resampled users would cover too few items. Raises `VocabularyMismatch` if the lists are not those
+        of the users that count, in their order, over the split's items.
         """
         counted = self.counted(split)
-        held_out = _rows(split.held_out, counted)
+        held_out = _take_users(split.held_out, counted)
         VocabularyMismatch.unless(
             ranking.items == held_out.items and ranking.users == held_out.users,
             f"There must be one list for each of the {held_out.n_users:,} users that count, in order, "
             f"over the split's {held_out.n_items:,} items; saw {len(ranking.users):,} lists over "
-            f"{len(ranking.items):,} items. Make them with `rank`.",
+            f"{len(ranking.items):,} items. Compute them with `rank`.",
         )
         table = per_user(
             ranking.positions,
@@ -197,21 +197,21 @@ class RankingProtocol:
         )
 
     def counted(self, split: Split) -> NDArray[np.bool_]:
-        """Which rows of the split are averaged over, (n_users,)."""
+        """Whether each row of the split is averaged over, (n_users,)."""
         return (split.held_out.user_degrees > 0) | (self.averaging == "all-users")
 
     def intervals(self, table: PerUser, rng: RNG | None) -> dict[str, tuple[float, float]]:
         """Both ends of the 95 % interval of each column's mean, drawn from `rng`; none without `resamples`."""
         if not self.resamples or not table.names:
             return {}
-        random = streams(rng, "bootstrap")["bootstrap"]
-        low, high = bootstrap_interval(table.values, resamples=self.resamples, rng=random)
+        generator = streams(rng, "bootstrap")["bootstrap"]
+        low, high = bootstrap_interval(table.values, resamples=self.resamples, rng=generator)
         return dict(zip(table.names, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
     def _measurements(self, ranking: Ranking, table: PerUser, rng: RNG | None) -> tuple[Measurement, ...]:
         n_users = len(ranking.users)
         values = dict(zip(table.names, table.values.mean(axis=0).tolist(), strict=True))
-        ends = self.intervals(table, rng)
+        intervals = self.intervals(table, rng)
         values |= {
             metric_at(metric, k): LIST_METRICS[metric](exposure(ranking.positions, len(ranking.items), k))
             for metric in self.metrics
@@ -221,22 +221,22 @@ class RankingProtocol:
         return tuple(
             Measurement(name=name, value=values[name], low=low_end, high=high_end, n_users=n_users)
             for name in self.names
-            for low_end, high_end in (ends.get(name, (None, None)),)
+            for low_end, high_end in (intervals.get(name, (None, None)),)
         )
 
     def _notes(self, ranking: Ranking, split: Split) -> tuple[str, ...]:
         notes = []
-        without = int((split.held_out.user_degrees == 0).sum())
-        if without:
-            fate = "count as users without a hit" if self.averaging == "all-users" else "were left out"
-            notes.append(f"{_users(without)} had nothing held out and {fate}")
-        short = int((ranking.positions[:, : max(self.cutoffs)] < 0).any(axis=1).sum())
-        if short:
-            notes.append(f"{_users(short)} had fewer than {max(self.cutoffs)} items to choose from")
+        n_without = int((split.held_out.user_degrees == 0).sum())
+        if n_without:
+            treatment = "count as users without a hit" if self.averaging == "all-users" else "were left out"
+            notes.append(f"{_users(n_without)} had nothing held out and {treatment}")
+        n_short = int((ranking.positions[:, : max(self.cutoffs)] < 0).any(axis=1).sum())
+        if n_short:
+            notes.append(f"{_users(n_short)} had fewer than {max(self.cutoffs)} items to choose from")
         return tuple(notes)
 
 
-def _rows(data: Interactions, mask: NDArray[np.bool_]) -> Interactions:
+def _take_users(data: Interactions, mask: NDArray[np.bool_]) -> Interactions:
     return data if bool(mask.all()) else data.take_users(mask)
 
 
@@ -245,12 +245,12 @@ def _users(count: int) -> str:
 
 
 def _scores(scorer: Scorer, batch: Interactions) -> NDArray[np.float32]:
-    """The scores of some rows, checked, in a fresh array."""
+    """The checked scores of a batch, in a new array."""
     scores = np.asarray(scorer.score(batch))
     DataError.unless(
         scores.shape == batch.matrix.shape,
-        f"Scores must have one row a user and one column an item, {batch.matrix.shape}; "
-        f"saw {scores.shape}. Mend the scorer.",
+        f"Scores must have a row per user and a column per item, {batch.matrix.shape}; "
+        f"saw {scores.shape}. Correct the scorer.",
     )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which `top_k` refuses
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which `top_k` refuses
         return np.array(scores, dtype=np.float32, order="C")

@@ -1,7 +1,7 @@
-"""What an evaluation measured, with its intervals, next to what was published; and where all of it came from.
+"""Reports: measurements with their intervals, next to published numbers, and their provenance.
 
 A report is a value: `to_dict` and `from_dict` are inverses, `to_json` is strict JSON of schema 1, and
-nothing here touches a file. There is no overall score, on purpose.
+nothing here touches a file. There is intentionally no overall score.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unblur.document.markdown import as_markdown
 from unblur.errors import ArtifactError, DataError, nearest, some
 
 SCHEMA = 1
-"""The version of the form that `Report.to_dict` gives."""
+"""The version of the JSON form of reports."""
 
 RecordT = TypeVar("RecordT")
 
@@ -33,42 +33,43 @@ class Expected:
     within: float
     """The largest difference, in either direction, that still counts as reproduced."""
     source: str
-    """Where the number is from: ``paper, table 3``."""
+    """The publication and the place in it, such as ``paper, table 3``."""
 
     def __post_init__(self) -> None:
-        _settle(self, "value", "within")
+        _check_finite(self, "value", "within")
         DataError.unless(
             self.within >= 0,
-            f"A tolerance must not be negative; saw {self.within}. Write the largest difference.",
+            f"A tolerance must not be negative; saw {self.within}. Give the largest difference.",
         )
 
     def admits(self, value: float) -> bool:
-        """Whether `value` reproduces the number. A difference of exactly `within` does."""
+        """Return whether `value` reproduces the number; a difference of exactly `within` does."""
+        # 1e-12 allows for rounding: in float64, 0.19 - 0.18 is above 0.01.
         return abs(value - self.value) <= self.within + 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One figure, its 95 % interval, and what it rests on."""
+    """A figure, its 95 % interval, and the number of users behind it."""
 
     name: str
-    """``recall@20``: the metric with its denominator, and the cut-off."""
+    """The metric and the cut-off, such as ``recall@20``."""
     value: float
     low: float | None = None
-    """The low end of the 95 % interval; `None` where there is none."""
+    """The low end of the 95 % interval; `None` if there is none."""
     high: float | None = None
     n_users: int
-    """How many users the figure rests on."""
+    """The number of users behind the figure."""
     expected: Expected | None = None
 
     def __post_init__(self) -> None:
-        _settle(self, "value")
+        _check_finite(self, "value")
         DataError.unless(
             (self.low is None) == (self.high is None),
-            f"An interval has two ends; {self.name} has {self.low}, {self.high}. Give both or none.",
+            f"An interval must have two ends; {self.name} has {self.low}, {self.high}. Give both or none.",
         )
         if self.low is not None and self.high is not None:
-            _settle(self, "low", "high")
+            _check_finite(self, "low", "high")
             DataError.unless(
                 self.low <= self.high,
                 f"An interval must not end before it starts; {self.name} has {self.low}, {self.high}.",
@@ -85,7 +86,7 @@ class Measurement:
 
     @property
     def reproduced(self) -> bool | None:
-        """Whether the value is within its tolerance; `None` where nothing was expected."""
+        """Whether the value is within the tolerance; `None` if no number is expected."""
         return None if self.expected is None else self.expected.admits(self.value)
 
 
@@ -100,10 +101,10 @@ class Timings:
     peak_rss_mb: float = 0.0
 
     def __post_init__(self) -> None:
-        _settle(self, *(entry.name for entry in fields(self)))
+        _check_finite(self, *(entry.name for entry in fields(self)))
 
     def __str__(self) -> str:
-        """All of them in a line."""
+        """All timings in a line."""
         seconds = (
             f"{name} {getattr(self, f'{name}_seconds'):.1f} s"
             for name in ("read", "fit", "score", "evaluate")
@@ -113,17 +114,17 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a report came from: enough to make it again. The mappings hold plain JSON values."""
+    """The origin of a report, sufficient to reproduce it. The mappings have plain JSON values."""
 
     spec: Mapping[str, Any] = field(default_factory=dict)
-    """The hyper-parameters, resolved."""
+    """All hyper-parameters."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The fingerprint of each data set: ``{"train": "sha256:…"}``."""
     seeds: tuple[int, ...] = ()
     versions: Mapping[str, Any] = field(default_factory=dict)
-    """Of Python, this library and those that the numbers depend on."""
+    """Versions of Python, of this library and of those that the numbers depend on."""
     machine: Mapping[str, Any] = field(default_factory=dict)
-    """Cores, memory, device: what timings depend on."""
+    """The facts that timings depend on: cores, memory, device."""
 
     def __post_init__(self) -> None:
         for name in ("spec", "data", "versions", "machine"):
@@ -135,34 +136,36 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What one run of a recipe measured. See the module's docstring."""
+    """The measurements of one run of a recipe. See the module's docstring."""
 
     recipe: str
     """The recipe's name: ``family/data``."""
     protocol: str
-    """``paper`` or ``strict``: whose rules the numbers follow."""
+    """``paper`` or ``strict``: the origin of the hyper-parameters."""
     measurements: tuple[Measurement, ...]
     timings: Timings = field(default_factory=Timings)
     provenance: Provenance = field(default_factory=Provenance)
     notes: tuple[str, ...] = ()
-    """What a reader of the numbers must know: ``31 users had nothing held out and were left out``."""
+    """Notes for the reader of the numbers, such as ``31 users had nothing held out and were left out``."""
 
     def __post_init__(self) -> None:
         names = [measurement.name for measurement in self.measurements]
         if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise DataError(f"Every measurement must have its own name; {some(twice)} occur twice.")
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            raise DataError(
+                f"Every measurement must have its own name; {some(repeated)} occur twice. Rename one of each."
+            )
 
     def __getitem__(self, name: str) -> Measurement:
-        """The measurement of that name. Raises `DataError`, with the nearest name, where there is none."""
+        """The measurement called `name`. Raises `DataError`, with the nearest name, if there is none."""
         return find_measurement(self.measurements, name)
 
     def missed(self) -> tuple[Measurement, ...]:
-        """The measurements outside the tolerance of their expected number; those without one cannot miss."""
+        """The measurements outside the tolerance of their expected number; those without one are never among them."""
         return tuple(measurement for measurement in self.measurements if measurement.reproduced is False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values in the form of schema 1, fresh at every call."""
+        """Plain JSON values in the form of schema 1, as a new copy."""
         return {
             "schema": SCHEMA,
             "recipe": self.recipe,
@@ -178,7 +181,7 @@ class Report:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Report:
-        """The report that `to_dict` gave these values for.
+        """The report from the values of `to_dict`.
 
         Raises `ArtifactError` for another schema and for a key that is missing or unknown.
         """
@@ -186,7 +189,7 @@ class Report:
         schema = parts.pop("schema", None)
         ArtifactError.unless(
             schema == SCHEMA,
-            f"A report must be of schema {SCHEMA}; saw {schema!r}. Read it with the unblur of its time.",
+            f"A report must be of schema {SCHEMA}; saw {schema!r}. Read it with the version that wrote it.",
         )
         for name in ("measurements", "notes"):
             entries = parts.get(name)
@@ -194,22 +197,22 @@ class Report:
                 isinstance(entries, list),
                 f"`{name}` of a report must be a list; saw {entries!r}. The file is damaged or not a report.",
             )
-        made = {
+        records = {
             "measurements": tuple(_measurement(entry) for entry in parts["measurements"]),
             "timings": _build(Timings, parts.get("timings", {})),
             "provenance": _build(Provenance, parts.get("provenance", {})),
             "notes": tuple(parts["notes"]),
         }
-        return _build(cls, {**parts, **made})
+        return _build(cls, {**parts, **records})
 
     def to_json(self) -> str:
         """`to_dict` as strict JSON: no NaN, no infinity."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
-        """The report for a person: measured next to published, then notes, timings and provenance.
+        """The report as Markdown: measured next to published numbers, then notes, timings and provenance.
 
-        The columns of published numbers are there only if a measurement has one. There is no overall score.
+        The columns of published numbers appear only if a measurement has one. There is no overall score.
         """
         lists = {
             "Notes": self.notes,
@@ -228,14 +231,14 @@ class Report:
 
 
 def sources(measurements: Iterable[Measurement]) -> tuple[str, ...]:
-    """Where the expected numbers are from, each once."""
+    """The distinct sources of the expected numbers."""
     return tuple(dict.fromkeys(entry.expected.source for entry in measurements if entry.expected is not None))
 
 
 def measurement_table(measurements: Sequence[Measurement], *, brief: bool = False) -> Table:
-    """One row a measurement, with the published number next to it if one has any.
+    """A table with a row per measurement, next to the published number if any measurement has one.
 
-    Where published numbers are from is a column; in a `brief` table it is the caption.
+    The sources of published numbers are a column; in a `brief` table they are the caption.
     """
     columns = ["measurement", "measured", "95 % interval", "users"]
     rows = [
@@ -246,7 +249,7 @@ def measurement_table(measurements: Sequence[Measurement], *, brief: bool = Fals
         return Table(columns, rows)
     published = [_published(entry) for entry in measurements]
     columns += ["published", "difference", "within", "reproduced", "source"]
-    cells = [(*row, *more) for row, more in zip(rows, published, strict=True)]
+    cells = [(*row, *published_cells) for row, published_cells in zip(rows, published, strict=True)]
     if not brief:
         return Table(columns, cells, words_last=2)
     caption = f"Published: {'; '.join(sources(measurements))}."
@@ -254,55 +257,55 @@ def measurement_table(measurements: Sequence[Measurement], *, brief: bool = Fals
 
 
 def with_half(entry: Measurement) -> str:
-    """The value, and half of its interval if it has one: ``0.3457 ±0.0071``."""
+    """The value, with half the width of its interval if it has one: ``0.3457 ±0.0071``."""
     low, high = entry.interval
     return number(entry.value) + ("" if entry.low is None else f" ±{(high - low) / 2:.4f}")
 
 
 def _published(entry: Measurement) -> tuple[str | Cell, ...]:
-    """The cells about the expected number of a measurement."""
+    """The cells of a row about the expected number of a measurement."""
     if entry.expected is None:
         return ("",) * 5
-    known = entry.expected
+    expected = entry.expected
     return (
-        number(known.value),
-        number(entry.value - known.value, signed=True),
-        number(known.within),
+        number(expected.value),
+        number(entry.value - expected.value, signed=True),
+        number(expected.within),
         Cell("yes", "good") if entry.reproduced else Cell("no", "bad"),
-        known.source,
+        expected.source,
     )
 
 
 def _timing(name: str, value: float) -> str:
     """``fit_seconds`` as ``fit: 2.5 seconds``."""
-    what, _, unit = name.rpartition("_")
-    return f"{what.replace('_', ' ')}: {value:,.1f} {unit.replace('mb', 'MB')}"
+    stage, _, unit = name.rpartition("_")
+    return f"{stage.replace('_', ' ')}: {value:,.1f} {unit.replace('mb', 'MB')}"
 
 
 def find_measurement(measurements: Iterable[Measurement], name: str) -> Measurement:
-    """The measurement called `name`. Raises `DataError`, with the nearest name, where there is none."""
-    known = {measurement.name: measurement for measurement in measurements}
-    if name not in known:
-        hint = nearest(name, known) or f" Measured: {some(known)}."
-        raise DataError(f"Only what was measured can be read; saw {name!r}.{hint}")
-    return known[name]
+    """The measurement called `name`. Raises `DataError`, with the nearest name, if there is none."""
+    measurements_by_name = {measurement.name: measurement for measurement in measurements}
+    if name not in measurements_by_name:
+        hint = nearest(name, measurements_by_name) or f" Measured: {some(measurements_by_name)}."
+        raise DataError(f"The name must be that of a measurement; saw {name!r}.{hint}")
+    return measurements_by_name[name]
 
 
 def with_expected(
     measurements: Iterable[Measurement], expected: Mapping[str, Expected]
 ) -> tuple[Measurement, ...]:
-    """The measurements with the expected numbers of the same names beside them.
+    """The measurements with the expected numbers of the same names.
 
-    Raises `DataError` for an expected number that nothing was measured for: it could never be missed.
+    Raises `DataError` for an expected number without a measurement, which could never be missed.
     """
-    made = tuple(measurements)
+    records = tuple(measurements)
     for name in expected:
-        find_measurement(made, name)
-    return tuple(replace(entry, expected=expected.get(entry.name, entry.expected)) for entry in made)
+        find_measurement(records, name)
+    return tuple(replace(entry, expected=expected.get(entry.name, entry.expected)) for entry in records)
 
 
-def _settle(record: Any, *names: str) -> None:
-    """Turn the named fields of a frozen record into plain finite floats, or refuse them."""
+def _check_finite(record: Any, *names: str) -> None:
+    """Turn the named fields of a frozen record into plain floats. Raises `DataError` unless they are finite numbers."""
     for name in names:
         value = getattr(record, name)
         DataError.unless(
@@ -310,13 +313,13 @@ def _settle(record: Any, *names: str) -> None:
             and not isinstance(value, bool)
             and math.isfinite(value),
             f"`{name}` of {type(record).__name__} must be a finite number; saw {value!r}. "
-            "What cannot be measured is left out, and said in a note.",
+            "Leave out what cannot be measured, with a note.",
         )
         object.__setattr__(record, name, float(value))
 
 
 def _plain(value: Any, where: str) -> Any:
-    """A copy made of dicts, lists, strings, finite numbers, booleans and `None`, or a refusal."""
+    """A copy of plain JSON values. Raises `DataError`, naming the place by `where`, for any other value."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
@@ -329,27 +332,31 @@ def _plain(value: Any, where: str) -> Any:
         or (isinstance(value, float) and math.isfinite(value))
     ):
         return value
-    raise DataError(f"`{where}` must hold plain JSON values, without NaN or infinity; saw {value!r}.")
+    raise DataError(
+        f"`{where}` must have plain JSON values, without NaN or infinity; saw {value!r}. Convert it, or leave it out."
+    )
 
 
 def _measurement(entry: Mapping[str, Any]) -> Measurement:
-    known = entry.get("expected")
-    return _build(Measurement, {**entry, "expected": None if known is None else _build(Expected, known)})
+    expected = entry.get("expected")
+    return _build(
+        Measurement, {**entry, "expected": None if expected is None else _build(Expected, expected)}
+    )
 
 
 def _build(cls: type[RecordT], values: Any) -> RecordT:
-    """A record from the keys of a table, which must be just the record's fields."""
+    """A record from a table whose keys are exactly the record's fields. Raises `ArtifactError` for any other table."""
     names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
     if not isinstance(values, Mapping):
         raise ArtifactError(
             f"`{cls.__name__}` must be a table; saw {values!r}. The file is damaged or not a report."
         )
-    strange = [key for key in values if key not in names]
-    absent = [name for name in names if name not in values]
-    if strange or absent:
-        hint = nearest(str(strange[0]), names) if strange else ""
+    unknown = [key for key in values if key not in names]
+    missing = [name for name in names if name not in values]
+    if unknown or missing:
+        hint = nearest(str(unknown[0]), names) if unknown else ""
         raise ArtifactError(
-            f"`{cls.__name__}` has just the keys {', '.join(names)}; saw {some(strange) or 'none'} beside "
-            f"them and missed {some(absent) or 'none'}.{hint}"
+            f"`{cls.__name__}` must have exactly the keys {', '.join(names)}; unknown: {some(unknown) or 'none'}, missing: "
+            f"{some(missing) or 'none'}.{hint}"
         )
     return cls(**values)

@@ -87,7 +87,7 @@ def test_bad_input_is_one_line(files: Path, tmp_path: Path, capsys: pytest.Captu
         ([real, made, "--holdout", real], "user labels are in train"),
         ([real, str(named)], "must be of one type"),
         ([real, str(tmp_path / "nothing.csv")], "must be there to be read"),
-        ([str(tmp_path / "empty"), made], "must hold a train file"),
+        ([str(tmp_path / "empty"), made], "must have a train file"),
         ([real, made, "--max-auc", "2"], "max_auc"),
     ):
         assert main(["audit", *words]) == 2

@@ -62,7 +62,7 @@ def test_fit_takes_the_train_file_of_a_folder(unblur: Unblur, parts: Path, tmp_p
         (("--min-rating", "3", *COLUMNS), "rating"),
         (("--format", "excel", *COLUMNS), "[data] read.format of Data"),
         (("--duplicates", "drop", *COLUMNS), "[data] read.duplicates of Data"),
-        (("--set", "split.kind=random", *COLUMNS), "split.kind has no say in this command"),
+        (("--set", "split.kind=random", *COLUMNS), "split.kind has no effect here"),
         (("--set", "model.rnk=8", *COLUMNS), "rnk is not a hyper-parameter"),
     ],
 )
@@ -205,7 +205,7 @@ def test_evaluate_refuses_to_hold_out_of_the_training_data(unblur: Unblur, model
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--set", "model.ridge=1"), "model.ridge has no say in this command"),
+        (("--set", "model.ridge=1"), "model.ridge has no effect here"),
         (("--set", "protocol.kind=strict"), "A saved model is measured as it is"),
         (("--hold-out", "1.5"), "[split] fraction of Random"),
     ],

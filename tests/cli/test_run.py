@@ -248,7 +248,7 @@ def test_an_empty_folder_is_used(unblur: Unblur, recipe: Path, events: Path, tmp
 @pytest.mark.parametrize(
     ("problem", "code", "message"),
     [
-        (KeyboardInterrupt, 130, "interrupted; nothing is left half written"),
+        (KeyboardInterrupt, 130, "interrupted; no output is left half written"),
         (OSError, 2, "disk full. Nothing was left"),
     ],
 )
@@ -322,6 +322,6 @@ def test_an_interrupt_in_the_middle_leaves_nothing(recipe: Path, events: Path, t
         running.kill()
         running.wait()
     assert running.returncode == 130
-    assert told.startswith("interrupted; nothing is left half written")
+    assert told.startswith("interrupted; no output is left half written")
     assert told.count("\n") == 1
     assert not list(place.iterdir())

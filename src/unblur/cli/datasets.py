@@ -26,28 +26,28 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set (see `unbl
 @app.command("list")
 def list_datasets(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Tell all that is known of this one.")
+        str | None, typer.Argument(metavar="[NAME]", help="Describe this data set in full.")
     ] = None,
 ) -> None:
-    """List the known data sets and where there are copies on this machine, or describe one."""
+    """List the known data sets and their copies on this machine, or describe one."""
     from unblur.data import catalogue as datasets
 
     if name is not None:
         print_table(Table(("", ""), _facts(datasets.dataset(name)), left=2))
         return
     rows = []
-    for known in datasets.DATASETS.values():
-        size = "–" if known.n_users is None else f"{known.n_users:,} × {known.n_items:,}"
-        counts = [content.n_interactions for content in known.readings[0].parts.values()]
+    for dataset in datasets.DATASETS.values():
+        size = "–" if dataset.n_users is None else f"{dataset.n_users:,} × {dataset.n_items:,}"
+        counts = [content.n_interactions for content in dataset.readings[0].parts.values()]
         total = f"{sum(count or 0 for count in counts):,}" if all(counts) else "–"
-        readings = ", ".join(reading.name for reading in known.readings)
-        rows.append([known.name, known.title, readings, _whereabouts(known), size, total])
+        readings = ", ".join(reading.name for reading in dataset.readings)
+        rows.append([dataset.name, dataset.title, readings, _copy_state(dataset), size, total])
     print_table(
-        Table(("name", "what it is", "readings", "copy", "users × items", "interactions"), rows, left=4)
+        Table(("name", "description", "readings", "copy", "users × items", "interactions"), rows, left=4)
     )
     terminal.note(
-        "interactions are those of the first reading; unblur datasets list NAME tells more, unblur datasets "
-        "fetch NAME gets a copy"
+        "interactions are those of the first reading; unblur datasets list NAME describes one, unblur datasets fetch "
+        "NAME downloads it"
     )
 
 
@@ -56,27 +56,29 @@ def fetch(
     name: Name,
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Where to put it; else the user cache.", show_default=False),
+        typer.Option(
+            "--folder", help="The folder for the copy; by default the user's cache.", show_default=False
+        ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option("--address", help="A web folder to take the files from; else their origin."),
+        typer.Option("--address", help="A web folder with the files; by default their origin."),
     ] = None,
 ) -> None:
-    """Fetch a data set from its origin, check its content, and keep it for later runs.
+    """Download a data set from its origin, check its content, and keep it for later runs.
 
     An interrupted download is resumed where it stopped.
     """
     from unblur.data import catalogue as datasets
 
-    wanted = datasets.dataset(name)
-    terminal.note(f"licence: {wanted.licence}")
+    dataset = datasets.dataset(name)
+    terminal.note(f"licence: {dataset.licence}")
     with ProgressDisplay() as progress:
-        place = datasets.fetch(wanted, folder=folder, address=address, progress=progress)
-    print_lines(f"{wanted.name} is in {place}")
-    if all(content.fingerprint is None for way in wanted.readings for content in way.parts.values()):
-        terminal.note("its content is not known by fingerprint: sizes were checked where they are known")
-    terminal.note(f"please cite: {wanted.citation}")
+        copy = datasets.fetch(dataset, folder=folder, address=address, progress=progress)
+    print_lines(f"{dataset.name} is in {copy}")
+    if all(content.fingerprint is None for reading in dataset.readings for content in reading.parts.values()):
+        terminal.note("the fingerprint of its content is unknown: known sizes were checked")
+    terminal.note(f"please cite: {dataset.citation}")
 
 
 @app.command()
@@ -84,10 +86,10 @@ def verify(
     name: Name,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="The copy: a file or a folder; else the one that recipes would use."),
+        typer.Option("--data", help="The copy, a file or a folder; by default the one that recipes use."),
     ] = None,
 ) -> None:
-    """Compare a copy, in any file format, with what the data set must hold. Exits with 1 where it differs."""
+    """Compare a copy, in any file format, with the known content of the data set. Exits with 1 if it differs."""
     from unblur.data import catalogue as datasets
 
     with ProgressDisplay() as progress:
@@ -100,7 +102,7 @@ def verify(
             check.part,
             check.reading,
             str(check.file),
-            {True: "right", False: "wrong", None: "not known"}[check.holds],
+            {True: "right", False: "wrong", None: "unknown"}[check.holds],
             "–" if check.found is None else f"{check.found.n_interactions:,}",
         ]
         for check in checks
@@ -117,36 +119,36 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _facts(known: Dataset) -> list[list[str]]:
-    """All that is known of a data set, as names and values."""
+def _facts(dataset: Dataset) -> list[list[str]]:
+    """The full description of a data set, as names and values."""
     facts = [
-        ["name", known.name],
-        ["what it is", known.title],
-        ["copy", _whereabouts(known)],
-        ["licence", known.licence],
-        ["cite", known.citation],
-        *(["fetched from", download.address] for download in known.downloads),
-        ["by hand", known.by_hand],
+        ["name", dataset.name],
+        ["description", dataset.title],
+        ["copy", _copy_state(dataset)],
+        ["licence", dataset.licence],
+        ["cite", dataset.citation],
+        *(["fetched from", download.address] for download in dataset.downloads),
+        ["by hand", dataset.by_hand],
     ]
-    for way in known.readings:
-        facts.append([f'reading "{way.name}"', way.meaning])
-        for part, content in way.parts.items():
-            unknown = "" if content.fingerprint else ", fingerprint not known"
+    for reading in dataset.readings:
+        facts.append([f'reading "{reading.name}"', reading.meaning])
+        for part, content in reading.parts.items():
+            unknown = "" if content.fingerprint else ", fingerprint unknown"
             facts.append([f"  {part}", f"{content}{unknown}".removeprefix(", ")])
     return facts
 
 
-def _whereabouts(known: Dataset) -> str:
-    """Where recipes find a copy, or how to get one, in a few words."""
+def _copy_state(dataset: Dataset) -> str:
+    """The place of the copy that recipes use, or the way to get one, in a few words."""
     from unblur.data.catalogue.copies import cache_folder, locate
     from unblur.errors import CapabilityError, DataError
 
-    if known.generated:
+    if dataset.generated:
         return "generated"
     try:
-        folder = next(iter(locate(known).values())).parent
+        folder = next(iter(locate(dataset).values())).parent
     except CapabilityError:
-        return "can be fetched" if known.downloads else "by hand"
+        return "can be fetched" if dataset.downloads else "by hand"
     except DataError:
         return "incomplete"
-    return "in the cache" if folder == cache_folder() / known.name else "in $UNBLUR_DATA"
+    return "in the cache" if folder == cache_folder() / dataset.name else "in $UNBLUR_DATA"

@@ -1,4 +1,4 @@
-"""`unblur demo`: models side by side on generated data, in a minute, with nothing to download."""
+"""`unblur demo`: compare models on generated data, in a minute, without a download."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RECIPES = tuple(
     f"{family}/demo"
     for family in ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
 )
-"""What is run, simple models first; all on one split."""
+"""The recipes that are run, simple models first; all have the same data and split."""
 _HISTORY = range(8, 16)
-"""How many items the user has who is shown recommendations."""
+"""Length of the history of the user with recommendations: enough for a taste, few enough for a line."""
 _SHOWN = 5
 """Recommendations shown: a glance."""
 
@@ -32,10 +32,10 @@ _SHOWN = 5
 def demo(
     device: Device = "cpu",
     out: Annotated[
-        Path | None, typer.Option("--out", help="A new folder for the comparison as a page, report.html.")
+        Path | None, typer.Option("--out", help="A new folder for the comparison, with the page report.html.")
     ] = None,
 ) -> None:
-    """Run every model on the generated demonstration data, and recommend something to somebody."""
+    """Run several models on generated demonstration data, compare them, and recommend items to one user."""
     from unblur import experiment
     from unblur.experiment.comparison.results import with_extra_metrics
     from unblur.experiment.recipe.library import load_recipe
@@ -47,15 +47,17 @@ def demo(
         prepared = experiment.prepare(recipes[0], progress=progress)
     train, held_out = prepared.split.train, prepared.split.held_out
     print_lines(
-        f"Generated data: {train.n_users:,} users, {train.n_items:,} items, {train.n_interactions:,} interactions to "
-        f"learn from, {held_out.n_interactions:,} held out ({prepared.split.method})."
+        f"Generated data: {train.n_users:,} users, {train.n_items:,} items, {train.n_interactions:,} training "
+        f"interactions, {held_out.n_interactions:,} held out ({prepared.split.method})."
     )
     outcomes: list[RankingOutcome] = []
     with ProgressDisplay() as progress:
         for recipe in recipes:
-            shown = recipe if out is None else recipe.with_protocol(with_extra_metrics(recipe.protocol))
-            ready = replace(prepared, recipe=shown)
-            outcomes.append(experiment.measure(ready, device=device, progress=progress))
+            with_metrics = (
+                recipe if out is None else recipe.with_protocol(with_extra_metrics(recipe.protocol))
+            )
+            prepared_recipe = replace(prepared, recipe=with_metrics)
+            outcomes.append(experiment.measure(prepared_recipe, device=device, progress=progress))
     _show_table(outcomes, recipes[0].protocol.names)
     if out is not None:
         _write_page(outcomes, prepared, out)
@@ -68,20 +70,24 @@ def demo(
 
 
 def _write_page(outcomes: list[RankingOutcome], prepared: PreparedSplit, out: Path) -> None:
-    """The models side by side as a page, as `unblur compare` makes it."""
+    """Write the comparison of the models as `unblur compare` does."""
     from unblur.cli.tune import write_pages
     from unblur.experiment.comparison.results import result_of, summarise
     from unblur.experiment.searching import metric_of
 
     metric = metric_of(outcomes[0].recipe.protocol, None)
     results = [result_of(outcome, prepared.split, metric) for outcome in outcomes]
-    found = summarise(results, prepared.split, metric, protocol=outcomes[0].recipe.protocol)
+    comparison = summarise(results, prepared.split, metric, protocol=outcomes[0].recipe.protocol)
     provenance = outcomes[0].report.provenance
     out.mkdir(parents=True, exist_ok=True)
-    found = replace(
-        found, ground="demo", data=provenance.data, versions=provenance.versions, machine=provenance.machine
+    comparison = replace(
+        comparison,
+        ground="demo",
+        data=provenance.data,
+        versions=provenance.versions,
+        machine=provenance.machine,
     )
-    write_pages(found, out)
+    write_pages(comparison, out)
     print_lines(f"written to {out}")
 
 
@@ -102,18 +108,18 @@ def _show_table(outcomes: list[RankingOutcome], names: tuple[str, ...]) -> None:
 
 
 def _show_recommendations(outcome: RankingOutcome, histories: Interactions) -> None:
-    """What the model recommends to one user, and which items of the history speak for it."""
+    """Print recommendations to one user, with the items of the history that contribute most to each."""
     user = next(iter(row for row, size in enumerate(histories.user_degrees) if size in _HISTORY), 0)
     row = histories.take_users([user])
-    owned = row.items.take(row.matrix.indices).to_list()
-    print_lines(f"User {row.users.to_list()[0]} has: {', '.join(str(item) for item in owned)}.")
-    lines = []
+    history = row.items.take(row.matrix.indices).to_list()
+    print_lines(f"User {row.users.to_list()[0]} has: {', '.join(str(item) for item in history)}.")
+    rows = []
     for item in outcome.model.recommend(row, k=min(_SHOWN, len(row.items))).labels():
         reasons = outcome.model.explain(row, item)
         shares = zip(reasons.history.to_list(), reasons.shares / (reasons.score or 1.0), strict=True)
-        lines.append([str(item), ", ".join(f"{cause} {share:.0%}" for cause, share in list(shares)[:3])])
+        rows.append([str(item), ", ".join(f"{cause} {share:.0%}" for cause, share in list(shares)[:3])])
     print_table(
         Table(
-            ("item", "because of, by share of its score"), lines, f"{outcome.recipe.name} recommends", left=2
+            ("item", "because of, by share of its score"), rows, f"{outcome.recipe.name} recommends", left=2
         )
     )

@@ -1,6 +1,7 @@
-"""The commands of `unblur`, and what becomes of errors: one line and an exit code, never a traceback.
+"""The commands of `unblur`. An error of the user's becomes one line and an exit code, without a traceback.
 
-Exit codes: 0 done; 1 an expected number (`--check`), a gate, a copy or a model failed; 2 refused, with the reason; 130 interrupted.
+Exit codes: 0 done; 1 an expected number (`--check`), a gate, a copy or a model failed; 2 refused, with the reason;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from unblur.errors import UnblurError, out_of_memory
 REFUSED = 2
 """The exit code of a refusal, as shells use it for wrong usage."""
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""128 plus the number of SIGINT, as in shells."""
 
 
 class _Commands(TyperGroup):
@@ -45,12 +46,12 @@ class _Commands(TyperGroup):
         except (MemoryError, RuntimeError) as problem:
             if not out_of_memory(problem):
                 raise
-            reason = next(iter(str(problem).splitlines()), "it has not")
-            terminal.error(f"The machine must have memory for this; {reason}. Take a smaller model.")
+            reason = next(iter(str(problem).splitlines()), "it has not enough")
+            terminal.error(f"The machine must have enough memory for this; {reason}. Take a smaller model.")
         except (KeyboardInterrupt, typer.Abort):
             terminal.err().print(
-                "interrupted; nothing is left half written, and the same command goes on from what was kept: trials of a "
-                "search, and what --checkpoints holds",
+                "interrupted; no output is left half written, and the same command resumes from what was kept: trials of a "
+                "search, and the folder of --checkpoints",
                 style="red",
                 soft_wrap=True,
             )
@@ -68,8 +69,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"unblur {unblur.__version__}")
         raise typer.Exit
 
@@ -83,7 +84,7 @@ def unblur_command(
 ) -> None:
     """Diffusion-style recommenders: data in, published numbers out.
 
-    Begin with [bold]unblur demo[/bold]. Results go to stdout; progress, notes and errors go to stderr.
+    Start with [bold]unblur demo[/bold]. Results go to stdout; progress, notes and errors go to stderr.
     """
 
 
@@ -94,29 +95,30 @@ app.command(context_settings={"ignore_unknown_options": True})(translate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit code. ``--debug`` may stand anywhere."""
-    # Threads that wait for one another should not spin: on a busy machine that costs several times the work.
+    """Run the command line and return its exit code. ``--debug`` may be anywhere in it."""
+    # Waiting OpenMP threads should not spin: on a busy machine that makes the work several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in words:
         words = ["--debug", *(word for word in words if word != "--debug")]
     try:
-        with _ended_by_signal():
+        with _sigterm_interrupts():
             app(args=words, prog_name="unblur")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except SystemExit as problem:
+        return problem.code if isinstance(problem.code, int) else int(problem.code is not None)
     return 0
 
 
 @contextmanager
-def _ended_by_signal() -> Iterator[None]:
+def _sigterm_interrupts() -> Iterator[None]:
     """Treat SIGTERM as an interrupt, so that the processes that a command started end as well."""
+    # Python allows signal handlers in the main thread alone.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    earlier_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, earlier_handler)

@@ -1,4 +1,4 @@
-"""`unblur fit`, `evaluate` and `recommend`: models of one's own data."""
+"""`unblur fit`, `evaluate` and `recommend`: models for one's own data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a saved model.")]
 
-_SHOWN_USERS = 5
+_MAX_USERS = 5
 """Users whose lists are printed where no file is named: a glance."""
 
 
@@ -80,14 +80,13 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", help="A folder with train (the histories) and test files; or one file, with --hold-out."
+            "--data",
+            help="A folder with train files (the histories) and test files, or one file with --hold-out.",
         ),
     ],
     hold_out: Annotated[
         float | None,
-        typer.Option(
-            "--hold-out", help="Hold this share of each user's items out at random; a number such as 0.2."
-        ),
+        typer.Option("--hold-out", help="The share of each user's items to hold out at random, such as 0.2."),
     ] = None,
     settings: Settings = None,
     unknown_items: UnknownItems = "raise",
@@ -96,8 +95,7 @@ def evaluate(
     *,
     reading: dict[str, Any],
 ) -> None:
-    """Measure a saved model on held-out interactions. What was held out must not have been in its training
-    data."""
+    """Measure a saved model on held-out interactions, which must not have been in its training data."""
     from unblur import experiment
 
     chosen = own_recipe(RECOMMENDERS, "popularity", reading, settings, ("protocol", "split", "data", "seed"))
@@ -126,14 +124,14 @@ def evaluate(
 def recommend(
     model: ModelPath,
     histories: Annotated[
-        Path, typer.Option("--histories", help="A file of interactions: what each user has.")
+        Path, typer.Option("--histories", help="A file with the interactions of each user.")
     ],
-    k: Annotated[int, typer.Option("--k", "-k", help="How many items each user gets.")] = 20,
+    k: Annotated[int, typer.Option("--k", "-k", help="Number of items per user.")] = 20,
     users: Annotated[
-        str | None, typer.Option("--users", help="Only these users, parted by commas.", show_default="all")
+        str | None, typer.Option("--users", help="Only these users, separated by commas.", show_default="all")
     ] = None,
     candidates: Annotated[
-        Path | None, typer.Option("--candidates", help="A file of the items to choose from, one a line.")
+        Path | None, typer.Option("--candidates", help="A file with the items to choose from, one per line.")
     ] = None,
     unknown_items: UnknownItems = "raise",
     out: Annotated[Path | None, typer.Option("--out", help="Write the lists to this Parquet file.")] = None,
@@ -141,7 +139,7 @@ def recommend(
     *,
     reading: dict[str, Any],
 ) -> None:
-    """Recommend the best items to users by their histories; items they have are left out."""
+    """Recommend the best items to users by their histories, without the items in them."""
     import unblur
     from unblur import experiment
 
@@ -169,15 +167,15 @@ def recommend(
         )
 
 
-def _labels(words: list[str], vocabulary: Vocabulary, where: str) -> list[Any]:
-    """Labels as the vocabulary has them: whole numbers or text."""
+def _labels(words: list[str], vocabulary: Vocabulary, option: str) -> list[Any]:
+    """Words as labels of the vocabulary's type: whole numbers or text."""
     stripped = [word.strip() for word in words]
     if vocabulary.kind == "str":
         return stripped
     for word in stripped:
         DataError.unless(
             word.isascii() and word.isdigit(),
-            f"{where} must be whole numbers, as in the data; saw {word!r}. Correct it.",
+            f"{option} must be whole numbers, like the labels in the data; saw {word!r}. Correct it.",
         )
     return [int(word) for word in stripped]
 
@@ -185,19 +183,19 @@ def _labels(words: list[str], vocabulary: Vocabulary, where: str) -> list[Any]:
 def _candidates(path: Path, items: Vocabulary) -> list[Any]:
     from unblur.experiment.recipe.library import text_of
 
-    lines = text_of(path, "--candidates must be a text file with one item a line").splitlines()
+    lines = text_of(path, "--candidates must be a text file with one item per line").splitlines()
     return _labels([line for line in lines if line.strip()], items, "--candidates")
 
 
 def _show_lists(ranking: Ranking) -> None:
-    shown = ranking.users.take(range(min(_SHOWN_USERS, len(ranking.users)))).to_list()
+    users = ranking.users.take(range(min(_MAX_USERS, len(ranking.users)))).to_list()
     rows = [
-        [str(user), str(item), str(place), f"{score:.4f}"]
-        for row, user in enumerate(shown)
-        for place, (item, score) in enumerate(zip(ranking.labels(row), ranking.scores[row], strict=False), 1)
+        [str(user), str(item), str(rank), f"{score:.4f}"]
+        for row, user in enumerate(users)
+        for rank, (item, score) in enumerate(zip(ranking.labels(row), ranking.scores[row], strict=False), 1)
     ]
     print_table(Table(("user", "item", "rank", "score"), rows, left=2))
-    if len(ranking.users) > _SHOWN_USERS:
+    if len(ranking.users) > _MAX_USERS:
         terminal.note(
-            f"{len(ranking.users) - _SHOWN_USERS:,} more users; --out FILE.parquet writes all of them"
+            f"{len(ranking.users) - _MAX_USERS:,} more users; --out FILE.parquet writes all of them"
         )

@@ -21,19 +21,19 @@ Settings: TypeAlias = Annotated[
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="Set one value of the recipe, such as model.low_pass.rank=64; may be given again and again.",
+        help="Set a value of the recipe, such as model.low_pass.rank=64. Repeatable.",
         show_default=False,
     ),
 ]
-Device: TypeAlias = Annotated[str, typer.Option("--device", help="Where the model computes: cpu or cuda.")]
+Device: TypeAlias = Annotated[str, typer.Option("--device", help="The device to compute on: cpu or cuda.")]
 Overwrite: TypeAlias = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what an earlier run wrote there.")
+    bool, typer.Option("--overwrite", help="Replace the output of an earlier run.")
 ]
 Checkpoints: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--checkpoints",
-        help="A folder to keep the state of a training in: the same command goes on from there after an interrupt.",
+        help="A folder for the state of a training; after an interrupt the same command resumes from it.",
     ),
 ]
 Trials: TypeAlias = Annotated[
@@ -41,34 +41,39 @@ Trials: TypeAlias = Annotated[
     typer.Option(
         "--trials",
         min=1,
-        help="The most settings that are tried, the first being the model as given; else as the recipe's section search "
-        "says, or 20.",
+        help="The largest number of settings to try, including the model as given; by default that of the recipe's "
+        "section search, or 20.",
     ),
 ]
 Seconds: TypeAlias = Annotated[
-    float | None, typer.Option("--seconds", min=0, help="End the search once trials have taken so long.")
+    float | None,
+    typer.Option("--seconds", min=0, help="End the search once its trials have taken this long."),
 ]
 Sampler: TypeAlias = Annotated[
     str | None,
-    typer.Option("--sampler", metavar="random|bayes|exhaustive", help="Which setting is tried next."),
+    typer.Option(
+        "--sampler", metavar="random|bayes|exhaustive", help="The method that picks settings to try."
+    ),
 ]
 Pruner: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--pruner",
         metavar="none|median|halving",
-        help="Which settings are ended early, between epochs or between trainings.",
+        help="The method that ends bad settings early, between epochs or between trainings.",
     ),
 ]
 Metric: TypeAlias = Annotated[
-    str | None, typer.Option("--metric", help="What settings are chosen by; else the first that is measured.")
+    str | None,
+    typer.Option("--metric", help="The metric that settings are chosen by; by default the protocol's first."),
 ]
 HoldOut: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--hold-out",
         metavar="part|last|random|block|both",
-        help="What settings are judged on; else the split's validation part, or what is held out of train.",
+        help="The validation data that settings are judged on; by default the split's validation part, or interactions "
+        "held out of train.",
     ),
 ]
 UnknownItems: TypeAlias = Annotated[
@@ -76,7 +81,7 @@ UnknownItems: TypeAlias = Annotated[
     typer.Option(
         "--unknown-items",
         metavar="raise|ignore",
-        help="What to do with items that the model never saw: refuse them, or leave them out and count them.",
+        help="Treatment of items that the model does not know: refuse them, or leave them out and count them.",
     ),
 ]
 
@@ -95,25 +100,25 @@ def own_recipe(
     settings: list[str] | None = None,
     sections: Sequence[str] = (),
 ) -> Recipe:
-    """A recipe for the caller's own data, of a kind or another recipe, with what the options of a command say.
+    """A recipe for the caller's own data, from a kind or another recipe, with the values of a command's options.
 
-    `settings` must be of these `sections` of it.
+    `settings` must be of these `sections`.
     """
     from unblur.experiment.recipe import library
     from unblur.experiment.recipe.schema import parse_settings
 
     recipe = library.own_recipe(word, kinds, kinds.noun)
-    wanted = parse_settings(settings or ())
-    for path in wanted:
+    changes = parse_settings(settings or ())
+    for path in changes:
         head = path.partition(".")[0]
         RecipeError.unless(
             head in sections or head not in recipe.sections,
-            f"{path} has no say in this command; {', '.join(sections)} have. Leave it out.",
+            f"--set must be of {', '.join(sections)} in this command; {path} has no effect here. Leave it out.",
         )
-    return recipe.changed({**reading, **wanted})
+    return recipe.changed({**reading, **changes})
 
 
-def searching(
+def search_settings(
     trials: int | None,
     seconds: float | None,
     sampler: str | None,
@@ -121,8 +126,8 @@ def searching(
     metric: str | None,
     hold_out: str | None,
 ) -> dict[str, Any]:
-    """What the options of a search set in a recipe: nothing where they are not given."""
-    return given(
+    """The settings of a recipe from the options of a search, for those options that have a value."""
+    return without_none(
         {
             "search.trials": trials,
             "search.seconds": seconds,
@@ -134,56 +139,54 @@ def searching(
     )
 
 
-def given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those settings that have a value: an option that is not given has none."""
+def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not `None`, the value of an option that is left out."""
     return {path: value for path, value in settings.items() if value is not None}
 
 
-def _reading(kind: Any, flag: str, meaning: str, **more: Any) -> Any:
-    """An option of the panel that says how data are read."""
-    panel = "How the data are read"
+def _reading(kind: Any, flag: str, meaning: str, **options: Any) -> Any:
+    """An option for reading data, in a panel of its own."""
+    panel = "Reading the data"
     return Annotated[
-        kind | None, typer.Option(flag, help=meaning, rich_help_panel=panel, show_default=False, **more)
+        kind | None, typer.Option(flag, help=meaning, rich_help_panel=panel, show_default=False, **options)
     ]
 
 
 _READING: dict[str, Any] = {
-    "format": _reading(
-        str, "--format", "parquet, csv, adjacency, recbole, npz or npy; else told from the file."
-    ),
-    "user": _reading(str, "--user", "The column of users, a name or a place from 0."),
+    "format": _reading(str, "--format", "parquet, csv, adjacency, recbole, npz or npy; by default detected."),
+    "user": _reading(str, "--user", "The column of users, by name or by index from 0."),
     "item": _reading(str, "--item", "The column of items."),
     "rating": _reading(str, "--rating", "The column of ratings or weights, or ignore."),
     "timestamp": _reading(str, "--timestamp", "The column of times, or ignore."),
-    "min_rating": _reading(float, "--min-rating", "Keep rows rated at least this, all alike."),
-    "delimiter": _reading(str, "--delimiter", "What parts the columns of a text file."),
+    "min_rating": _reading(float, "--min-rating", "Keep rows rated at least this, each with weight 1."),
+    "delimiter": _reading(str, "--delimiter", "The separator of the columns of a text file."),
     "header": _reading(bool, "--header/--no-header", "Whether a text file begins with column names."),
-    "labels": _reading(str, "--labels", "What labels are.", metavar="auto|int|str"),
+    "labels": _reading(str, "--labels", "The type of labels.", metavar="auto|int|str"),
     "duplicates": _reading(
-        str, "--duplicates", "What a pair that occurs twice means.", metavar="raise|sum|first|last"
+        str, "--duplicates", "The meaning of a pair that occurs twice.", metavar="raise|sum|first|last"
     ),
 }
 _COLUMNS = ("user", "item", "rating", "timestamp")
 
 
 def reads_data(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that has a parameter `reading` the options that say how data are read, in its place.
+    """Replace the parameter `reading` of a command by the options for reading data.
 
-    The command gets those that were given, as settings of a recipe: ``{"data.read.user": "uid"}``.
+    The command gets the options that have a value as settings of a recipe: ``{"data.read.user": "uid"}``.
     """
     hints = get_type_hints(command, include_extras=True)
-    own = [
+    own_parameters = [
         parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY)
         for parameter in signature(command).parameters.values()
         if parameter.name != "reading"
     ]
-    added = [
+    reading_parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option)
         for name, option in _READING.items()
     ]
 
     def option(argument: Argument) -> str:
-        """The argument as the option of this command that sets it; as in Python where there is none."""
+        """The argument of an error as the option of this command that sets it; as in Python if there is none."""
         if argument.name not in with_options.__annotations__:
             return str(argument)
         flag = argument.name.replace("_", "-")
@@ -193,21 +196,23 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_options(**values: Any) -> None:
-        read = given({name: values.pop(name) for name in _READING})
+        options = without_none({name: values.pop(name) for name in _READING})
         reading = {
-            f"data.read.{name}": _position(value) if name in _COLUMNS else value
-            for name, value in read.items()
+            f"data.read.{name}": _column(value) if name in _COLUMNS else value
+            for name, value in options.items()
         }
         try:
             command(**values, reading=reading)
         except DataError as problem:
             raise type(problem)(problem.worded(option)) from problem
 
-    with_options.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+    with_options.__signature__ = Signature([*own_parameters, *reading_parameters])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {
+        parameter.name: parameter.annotation for parameter in (*own_parameters, *reading_parameters)
+    }
     return with_options
 
 
-def _position(column: str) -> str | int:
-    """A column by its position if there are only digits, else by its name."""
+def _column(column: str) -> str | int:
+    """A column by its index if there are only digits, else by its name."""
     return int(column) if column.isascii() and column.isdigit() else column

@@ -1,4 +1,4 @@
-"""`unblur recipes`, `run` and `translate`: recipes listed, run from data to report, and made of a paper's command line."""
+"""`unblur recipes`, `run` and `translate`: list recipes, run one, translate a paper's command line to one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe, fully resolved, as TOML.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Print this recipe, with all its settings, as TOML.")
+    ] = None,
 ) -> None:
     """List the shipped recipes with their published numbers, or print one."""
     from unblur.experiment.recipe.library import load_recipe, shipped
@@ -30,12 +32,12 @@ def recipes(
         print(load_recipe(name).to_toml(), end="")
         return
     rows = []
-    for known in shipped():
-        recipe = load_recipe(known)
+    for shipped_name in shipped():
+        recipe = load_recipe(shipped_name)
         numbers = ", ".join(f"{entry} {number.value:.4f}" for entry, number in recipe.expected.items())
         source = next(iter(recipe.expected.values())).source if recipe.expected else ""
-        rows.append([known, recipe.title, numbers or "–", source])
-    print_table(Table(("recipe", "what it is", "published", "source"), rows, left=4))
+        rows.append([shipped_name, recipe.title, numbers or "–", source])
+    print_table(Table(("recipe", "description", "published", "source"), rows, left=4))
     terminal.note("unblur run RECIPE runs one; unblur recipes RECIPE prints it as TOML")
 
 
@@ -43,44 +45,44 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `unblur recipes`) or a TOML file.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Your own data in place of the recipe's: a file, or a folder of parts."),
+        typer.Option("--data", help="Your own data instead of the recipe's: a file, or a folder of parts."),
     ] = None,
     settings: Settings = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="How many seeds a stochastic model runs with.")
-    ] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for a stochastic model.")] = 1,
     workers: Annotated[
         int,
         typer.Option(
-            "--workers", min=1, help="How many seeds are trained at a time, each in its own process."
+            "--workers", min=1, help="Number of seeds to train at a time, each in a process of its own."
         ),
     ] = 1,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with 1 when a published number is not reproduced.")
+        bool, typer.Option("--check", help="Exit with 1 if a published number is not reproduced.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="A new folder for the resolved recipe, the report and the model."),
+        typer.Option("--out", help="A new folder for the recipe as it ran, the report and the model."),
     ] = None,
     overwrite: Overwrite = False,
     checkpoints: Checkpoints = None,
     device: Device = "cpu",
 ) -> None:
-    """Run a recipe: data, split, fit, evaluation, report. Published numbers stand beside the measured."""
+    """Run a recipe: data, split, fit, evaluation, report, with published next to measured numbers."""
     from unblur import experiment
 
     chosen, notes = resolved(recipe, settings)
     reason = "--data runs on other data" if data is not None else f"{chosen.name} expects none"
     RecipeError.unless(
         not check or (data is None and chosen.expected),
-        f"--check compares with published numbers; {reason}. Leave --check out.",
+        f"--check needs published numbers; {reason}. Leave --check out.",
     )
     if out is not None:
         experiment.check_place(out, overwrite=overwrite)
     with ProgressDisplay() as progress:
-        where = Run(device, progress, checkpoints)
-        outcome = experiment.outcome_of(chosen, where, data=data, seeds=seeds, workers=workers, notes=notes)
-    print_report(outcome.report)  # first: a full disk takes the folder, and not the figures too
+        context = Run(device, progress, checkpoints)
+        outcome = experiment.outcome_of(chosen, context, data=data, seeds=seeds, workers=workers, notes=notes)
+    print_report(
+        outcome.report
+    )  # before the folder is written, so that a full disk does not lose the figures
     if out is not None:
         keep(outcome, out, overwrite=overwrite)
     missed = outcome.report.missed()
@@ -91,24 +93,24 @@ def run(
 
 
 def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe of that name with the given settings, and a note on each of them."""
+    """The recipe called `name` with changed settings, and a note for each change."""
     from unblur.experiment.recipe.library import load_recipe
     from unblur.experiment.recipe.schema import parse_settings
 
-    known = load_recipe(name)
-    given = parse_settings(settings or ())
-    changed = known.changed(given)
-    notes = [f"set: {path} = {value}" for path, value in given.items()]
-    dropped = [entry for entry in known.expected if entry not in changed.expected]
+    shipped_recipe = load_recipe(name)
+    changes = parse_settings(settings or ())
+    changed = shipped_recipe.changed(changes)
+    notes = [f"set: {path} = {value}" for path, value in changes.items()]
+    dropped = [entry for entry in shipped_recipe.expected if entry not in changed.expected]
     if dropped:
         notes.append(
-            f"published numbers for {', '.join(dropped)} speak of the recipe as shipped and were left out"
+            f"published numbers for {', '.join(dropped)} apply only to the recipe as shipped and were left out"
         )
     return changed, tuple(notes)
 
 
 def keep(outcome: Outcome[Any, Any], out: Path, *, study: Study[Any] | None = None, overwrite: bool) -> None:
-    """Write the folder of a run, and say where it is."""
+    """Write the folder of a run, and print its path."""
     from unblur.experiment.folder import write_folder
 
     write_folder(out, outcome, study=study, overwrite=overwrite)
@@ -120,19 +122,20 @@ def translate(
         str, typer.Argument(metavar="'python main.py …'", help="The command line, quoted as a whole.")
     ],
     system: Annotated[
-        str | None, typer.Option("--system", help="Whose command line it is; else told from its options.")
+        str | None,
+        typer.Option("--system", help="The paper's model; by default detected from the options."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the recipe to this TOML file as well.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
 ) -> None:
-    """Translate a paper's own command line to the recipe that does the same, and print it as TOML."""
+    """Translate the command line of a paper's program to a recipe that does the same, and print it as TOML."""
     from unblur.compat.translation import translate as translated
 
     ArtifactError.unless(
         out is None or overwrite or not out.exists(),
-        f"The recipe must be a new file; {out} is there already. Give another, or --overwrite.",
+        f"The recipe must be a new file; {out} exists. Give another path, or --overwrite.",
     )
     translation = translated(command, system=system)
     text = translation.recipe.to_toml()

@@ -1,4 +1,4 @@
-"""`unblur synthesize` and `unblur audit`: synthetic users of one's own data, and what they are worth and give away."""
+"""`unblur synthesize` and `unblur audit`: sample synthetic users, and measure their utility and privacy."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ def synthesize(
     settings: Settings = None,
     users: Annotated[
         int | None,
-        typer.Option("--users", min=1, help="How many synthetic users.", show_default="as many as real ones"),
+        typer.Option(
+            "--users", min=1, help="Number of synthetic users.", show_default="the number of real ones"
+        ),
     ] = None,
     privacy_epsilon: Annotated[
         float | None,
         typer.Option(
             "--privacy-epsilon",
-            help="Train with differential privacy of this ε, the unit being one user; needs unblur\\[privacy].",
+            help="Train with differential privacy at this ε, with one user as the unit; needs unblur\\[privacy].",
             show_default=False,
         ),
     ] = None,
@@ -69,24 +71,24 @@ def synthesize(
     *,
     reading: dict[str, Any],
 ) -> None:
-    """Make synthetic users of your own data: a Parquet file, and a card that says what it is and is not for.
+    """Sample synthetic users like those of your own data: a Parquet file, and a card about its intended use.
 
-    `unblur audit` then attacks the file, and compares it with real users: with those that --keep-out leaves out, above all.
+    `unblur audit` then attacks the file and compares it with real users, above all with those that --keep-out leaves out.
     """
     from unblur.synthesis.synthesizing import synthesize
 
     RecipeError.unless(
         privacy_delta is None or privacy_epsilon is not None,
-        "--privacy-delta belongs to --privacy-epsilon, which is not given. Give both.",
+        "--privacy-delta needs --privacy-epsilon, which is missing. Give both.",
     )
     chosen = own_recipe(SYNTHESIZERS, recipe, reading, settings, ("model", "data", "seed"))
     RecipeError.unless(
         not (chosen.data.name or chosen.data.reading),
-        f"data.{'name' if chosen.data.name else 'reading'} is of public data sets; this command reads {data}. "
+        f"data.{'name' if chosen.data.name else 'reading'} is for public data sets; this command reads {data}. "
         "Leave it out.",
     )
     with ProgressDisplay() as progress:
-        made = synthesize(
+        synthesis = synthesize(
             chosen,
             data,
             out=out,
@@ -99,11 +101,11 @@ def synthesize(
             overwrite=overwrite,
             progress=progress,
         )
-    terminal.note(*(f"note: {remark}" for remark in made.notes))
+    terminal.note(*(f"note: {remark}" for remark in synthesis.notes))
     print_lines(
-        f"{chosen.model.kind} fitted to {made.train.n_users:,} users in {made.fit_seconds:.1f} s; {made.n_users:,} "
-        f"synthetic users with {made.n_pairs:,} pairs in {made.sample_seconds:.1f} s",
-        *(f"note: {line}" for line in made.synthesizer.notes),
+        f"{chosen.model.kind} fitted to {synthesis.train.n_users:,} users in {synthesis.fit_seconds:.1f} s; {synthesis.n_users:,} "
+        f"synthetic users with {synthesis.n_pairs:,} pairs in {synthesis.sample_seconds:.1f} s",
+        *(f"note: {line}" for line in synthesis.synthesizer.notes),
         f"written to {out}",
     )
     if keep_out is not None:
@@ -117,13 +119,16 @@ def audit(
     real: Annotated[
         Path,
         typer.Argument(
-            metavar="REAL", help="The users the set was made from: a file, or a folder with a train file."
+            metavar="REAL",
+            help="The users that the synthesizer was fitted to: a file, or a folder with a train file.",
         ),
     ],
-    synthetic: Annotated[Path, typer.Argument(metavar="SYNTHETIC", help="The synthetic set, likewise.")],
+    synthetic: Annotated[
+        Path, typer.Argument(metavar="SYNTHETIC", help="The synthetic users, as a file or folder as well.")
+    ],
     holdout: Annotated[
         Path | None,
-        typer.Option("--holdout", help="Real users of the same kind who were kept out of training."),
+        typer.Option("--holdout", help="Real users from the same source who were not trained on."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="A new folder for report.html and report.json.")
@@ -132,21 +137,24 @@ def audit(
         float | None,
         typer.Option(
             "--max-auc",
-            help="The largest area under the ROC curve of a membership attacker; 0.55 with a holdout.",
+            help="Largest area under the ROC curve of a membership attack; 0.55 with a holdout.",
             show_default=False,
         ),
     ] = None,
     max_copies: Annotated[
-        int, typer.Option("--max-copies", min=0, help="How many exact copies of training users may be there.")
+        int, typer.Option("--max-copies", min=0, help="Largest number of exact copies of training users.")
     ] = 0,
     max_near_copies: Annotated[
-        float, typer.Option("--max-near-copies", help="The share of near copies beyond that of the holdout.")
+        float,
+        typer.Option(
+            "--max-near-copies", help="Largest share of near copies in excess of that of the holdout."
+        ),
     ] = 0.01,
     max_excess: Annotated[
         float | None,
         typer.Option(
             "--max-excess",
-            help="Right guesses about members beyond those about outsiders; 0.05 with a holdout.",
+            help="Largest excess of right guesses about members over those about outsiders; 0.05 with a holdout.",
             show_default=False,
         ),
     ] = None,
@@ -154,30 +162,31 @@ def audit(
         float | None,
         typer.Option(
             "--min-utility",
-            help="The least share of what real users teach a recommender that synthetic ones must teach it; needs a holdout.",
+            help="Smallest accuracy of a recommender trained on synthetic users, as a share of that with real users; needs "
+            "a holdout.",
         ),
     ] = None,
     utility: Annotated[
         bool,
         typer.Option(
-            "--utility/--no-utility", help="Whether recommenders are taught and tested on the holdout."
+            "--utility/--no-utility", help="Train recommenders on both sets and test them on the holdout."
         ),
     ] = True,
     users: Annotated[
-        int, typer.Option("--users", min=0, help="How many users of each set are attacked; 0 for all.")
+        int, typer.Option("--users", min=0, help="Number of users of each set to attack; 0 for all.")
     ] = 10_000,
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Whether synthetic users without items are valid.")
+        bool, typer.Option("--allow-empty", help="Allow synthetic users without items.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of all random draws.")] = 0,
     overwrite: Overwrite = False,
     *,
     reading: dict[str, Any],
 ) -> None:
-    """Attack a synthetic data set, compare it with real users, and report what was found.
+    """Attack a synthetic data set, compare it with real users, and report the findings.
 
-    Exits with 1 when a gate does not pass. Without --holdout nothing about membership can be measured, and its
-    gates are left out unless asked for.
+    Exits with 1 if a gate fails. Without --holdout membership cannot be measured, and its gates are left out unless
+    their options are given.
     """
     from unblur.audit.auditor import audit as audited
     from unblur.audit.findings import Gates
@@ -187,20 +196,20 @@ def audit(
 
     if out is not None:
         check_place(out, overwrite=overwrite)
-    usual = Gates() if holdout is not None else Gates(max_auc=None, max_excess=None)
+    default_gates = Gates() if holdout is not None else Gates(max_auc=None, max_excess=None)
     gates = replace(
-        usual,
-        max_auc=usual.max_auc if max_auc is None else max_auc,
-        max_excess=usual.max_excess if max_excess is None else max_excess,
+        default_gates,
+        max_auc=default_gates.max_auc if max_auc is None else max_auc,
+        max_excess=default_gates.max_excess if max_excess is None else max_excess,
         max_copies=max_copies,
         max_near_copies=max_near_copies,
         min_utility=min_utility,
     )
     with ProgressDisplay() as progress:
         options = {name.removeprefix("data.read."): value for name, value in reading.items()}
-        found = audited(
+        report = audited(
             _read(real, options, progress),
-            _read_alike(synthetic, options, progress),
+            _read_synthetic(synthetic, options, progress),
             None if holdout is None else _read(holdout, options, progress),
             gates=gates,
             recommenders=taught_recommenders if utility else (),
@@ -209,71 +218,74 @@ def audit(
             rng=seed,
             progress=progress,
         )
-    found = replace(
-        found,
-        notes=(_how_read({"real": real, "synthetic": synthetic, "holdout": holdout}, reading), *found.notes),
-        provenance=replace(found.provenance, seeds=(seed,), versions=versions(), machine=machine()),
+    report = replace(
+        report,
+        notes=(
+            _reading_note({"real": real, "synthetic": synthetic, "holdout": holdout}, reading),
+            *report.notes,
+        ),
+        provenance=replace(report.provenance, seeds=(seed,), versions=versions(), machine=machine()),
     )
-    _show(found)
+    _show(report)
     if out is not None:
-        _write(found, out)
+        _write(report, out)
         print_lines(f"written to {out}")
-    if found.failed():
+    if report.failed():
         raise typer.Exit(FAILED)
 
 
 def _read(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
-    """A file, or the train part of a folder."""
+    """Read a file, or the train file of a folder."""
     from unblur.data import files as sources
 
     if path.is_dir():
         parts = sources.split_files(path)
         DataError.unless(
             "train" in parts,
-            f"A folder to audit must hold a train file (train.parquet, say); {path} holds none. Give the file itself.",
+            f"A folder to audit must have a train file, such as train.parquet; {path} has none. Give the file itself.",
         )
         path = parts["train"]
     return sources.read(path, **options, progress=progress)
 
 
-def _read_alike(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
-    """The synthetic set, read as the real one is, or plainly where that does not fit: it may have fewer columns."""
+def _read_synthetic(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
+    """Read the synthetic set with the options of the real one or, if these fail, without: it may have fewer columns."""
     plain = {name: value for name, value in options.items() if name in ("labels", "duplicates")}
     try:
         return _read(path, options, progress)
     except DataError:
         if plain != options:
-            with suppress(DataError):  # what is wrong with the usual way of reading says more
+            with suppress(DataError):  # the error with the options is the more helpful one
                 return _read(path, plain, progress)
         raise
 
 
-def _how_read(files: dict[str, Path | None], reading: dict[str, Any]) -> str:
-    """A note on the files that were read, and how."""
+def _reading_note(files: dict[str, Path | None], reading: dict[str, Any]) -> str:
+    """A note about the files that were read, and the options for reading them."""
     names = [f"{name} {path.name}" for name, path in files.items() if path is not None]
     options = [f"{path.rpartition('.')[2]} = {value}" for path, value in reading.items()]
     return f"read: {', '.join(names)}" + (f"; {', '.join(options)}" if options else "")
 
 
-def _write(found: Audit, out: Path) -> None:
-    """The folder with the page and the figures, whole or not at all."""
+def _write(audit: Audit, out: Path) -> None:
+    """Write the folder with page and figures, whole or not at all."""
     from unblur.audit.page import audit_document
     from unblur.data.files import replacing_folder
     from unblur.document.html import as_html
 
-    texts = {"report.json": found.to_json(), "report.html": as_html(audit_document(found))}
+    texts = {"report.json": audit.to_json(), "report.html": as_html(audit_document(audit))}
     with replacing_folder(out) as folder:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
 
 
-def _show(found: Audit) -> None:
+def _show(audit: Audit) -> None:
     from unblur.audit.page import findings
 
     title = (
-        f"{found.n_synthetic:,} synthetic users, made from {found.n_train:,}, {found.n_holdout:,} kept out"
+        f"{audit.n_synthetic:,} synthetic users, made from {audit.n_train:,}, {audit.n_holdout:,} kept out"
     )
-    print_table(Table(("", "finding"), findings(found).marked(), title, left=2))
-    gates = [[gate.name, "passed" if gate.passed else "FAILED", gate.reason] for gate in found.gates]
+    print_table(Table(("", "finding"), findings(audit).marked(), title, left=2))
+    gates = [[gate.name, "passed" if gate.passed else "FAILED", gate.reason] for gate in audit.gates]
     print_table(Table(("gate", "result", "why"), gates, left=3))
-    print_lines(*(f"note: {note}" for note in found.notes))
+    print_lines(*(f"note: {note}" for note in audit.notes))

@@ -1,4 +1,4 @@
-"""What commands print: results and tables go to stdout, everything else, progress included, to stderr."""
+"""Output of commands: results and tables go to stdout, everything else, progress included, to stderr."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 FAILED = 1
-"""The exit code where an expected number, a gate, a copy or a model failed; the others are in `main`."""
+"""The exit code if an expected number, a gate, a copy or a model failed; the others are in `main`."""
 _WIDTH = 140
-"""Columns of a table that does not go to a terminal."""
+"""Width in letters of a table that does not go to a terminal, chosen by hand."""
 
 
 def out() -> Console:
@@ -44,37 +44,37 @@ def _console(stream: TextIO) -> Console:
 
 
 def note(*remarks: str) -> None:
-    """Remarks on stderr, each in one line of plain text where that is no terminal."""
+    """Print remarks to stderr, each as one line, which is plain text if stderr is not a terminal."""
     for remark in remarks:
         err().print(remark, style="dim", markup=False, soft_wrap=True)
 
 
 def error(text: str) -> None:
-    """An error in one red line on stderr."""
+    """Print an error to stderr, as one red line."""
     line = Text("error: ", style="bold red").append(" ".join(text.split()), style="red")
     err().print(line, soft_wrap=True)
 
 
 def print_table(table: Table, title: str = "") -> None:
-    """Print a table below a title, its caption unless given."""
-    printed = rich_table.Table(
+    """Print a table below a title, by default its caption."""
+    rendered = rich_table.Table(
         title=title or table.caption or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    for place, column in enumerate(table.columns):
-        printed.add_column(column, justify="right" if table.is_figure(place) else "left", overflow="fold")
+    for index, column in enumerate(table.columns):
+        rendered.add_column(column, justify="right" if table.is_figure(index) else "left", overflow="fold")
     for row in table.cells():
-        printed.add_row(*(Text.from_ansi(cell.text) for cell in row))
-    out().print(printed)
+        rendered.add_row(*(Text.from_ansi(cell.text) for cell in row))
+    out().print(rendered)
 
 
 def print_lines(*lines: str) -> None:
-    """Print plain lines, each of them whole however long it is."""
+    """Print plain lines without wrapping them."""
     for line in lines:
         out().print(line, markup=False, soft_wrap=True)
 
 
 def print_report(report: Report) -> None:
-    """Print what was measured next to what was published; below it sources, notes, timings."""
+    """Print measured next to published numbers, and below them sources, notes and timings."""
     from unblur.evaluation.report import measurement_table, sources
 
     title = f"{report.recipe} · protocol: {report.protocol}"
@@ -91,37 +91,37 @@ def print_trials(study: Study[Any]) -> None:
     from unblur.experiment.page import best_trials
 
     table = best_trials(study)
-    of_all = f"{len(study.trials)} settings on validation data ({study.n_users:,} users)"
-    print_table(table, f"the best {len(table.rows)} of {of_all}")
+    total = f"{len(study.trials)} settings on validation data ({study.n_users:,} users)"
+    print_table(table, f"the best {len(table.rows)} of {total}")
 
 
 QUIET_SECONDS = 2.0
-"""A stage shorter than this leaves no trace."""
+"""Shorter stages leave no trace, so that only what somebody waited for stays on the terminal."""
 LINE_SECONDS = 15.0
-"""The time between two lines about one stage where stderr is no terminal."""
+"""Time between two lines about a stage if stderr is not a terminal: four a minute do not flood a log."""
 
 
 @dataclass
 class _Stage:
-    """A stage that is under way."""
+    """A running stage."""
 
     label: str
     started: float
-    told: float | None = None
-    """When its last line was printed."""
+    last_line: float | None = None
+    """The time at which its last line was printed."""
     bar: progress.TaskID | None = None
 
 
 class ProgressDisplay:
-    """An observer of progress that draws, to be used in a ``with`` statement."""
+    """An observer that draws progress bars, or prints lines without a terminal. A context manager."""
 
     def __init__(self) -> None:
-        self._drawn: progress.Progress | None = None
+        self._bars: progress.Progress | None = None
         self._stages: dict[str, _Stage] = {}
 
     def __enter__(self) -> ProgressDisplay:
         if sys.stderr.isatty():
-            self._drawn = progress.Progress(
+            self._bars = progress.Progress(
                 progress.SpinnerColumn(finished_text="✓"),
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(),
@@ -132,34 +132,34 @@ class ProgressDisplay:
                 console=err(),
                 redirect_stdout=False,
             )
-            self._drawn.start()
+            self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         for stage in self._stages.values():
-            self._forget_if_quick(stage)
-        if self._drawn is not None:
-            self._drawn.stop()
+            self._remove_if_quick(stage)
+        if self._bars is not None:
+            self._bars.stop()
 
     def __call__(self, event: ProgressEvent, /) -> None:
-        """Show one step."""
+        """Show an event."""
         now = time.monotonic()
-        # The batches of one epoch after the other share a bar: an epoch's last event seldom is its last batch, so that
-        # bars of their own would stay and pile up.
+        # All epochs share one bar for their batches: the last event of an epoch is seldom its last batch, so bars per
+        # epoch would stay and pile up.
         key = event.part if event.kind == "batch" else event.label
         stage = self._stages.get(key)
         if stage is None or stage.label != event.label:
             stage = _Stage(event.label, now, bar=stage.bar if stage else None)
             self._stages[key] = stage
         finished = event.total is not None and event.done >= event.total
-        if self._drawn is None:
-            self._tell(event, stage, now, finished)
+        if self._bars is None:
+            self._print_line(event, stage, now, finished)
         else:
             if stage.bar is None:
-                stage.bar = self._drawn.add_task(event.label, total=event.total, values="")
-            self._drawn.update(
+                stage.bar = self._bars.add_task(event.label, total=event.total, values="")
+            self._bars.update(
                 stage.bar,
                 description=event.label,
                 completed=event.done,
@@ -167,23 +167,23 @@ class ProgressDisplay:
                 values=_figures(event),
             )
         if finished:
-            self._forget_if_quick(stage)
+            self._remove_if_quick(stage)
             del self._stages[key]
 
-    def _forget_if_quick(self, stage: _Stage) -> None:
-        quick = time.monotonic() - stage.started < QUIET_SECONDS
-        if self._drawn is not None and stage.bar is not None and quick:
-            self._drawn.remove_task(stage.bar)
+    def _remove_if_quick(self, stage: _Stage) -> None:
+        is_quick = time.monotonic() - stage.started < QUIET_SECONDS
+        if self._bars is not None and stage.bar is not None and is_quick:
+            self._bars.remove_task(stage.bar)
 
-    def _tell(self, event: ProgressEvent, stage: _Stage, now: float, finished: bool) -> None:
-        """A line when a stage has lasted a while, and one more when it ends."""
-        since = now - stage.started
-        due = stage.told is None or now - stage.told >= LINE_SECONDS
-        if since >= QUIET_SECONDS and (due or finished):
-            stage.told = now
-            of = f" of {event.total:,}" if event.total is not None else ""
+    def _print_line(self, event: ProgressEvent, stage: _Stage, now: float, finished: bool) -> None:
+        """Print a line about a stage that has lasted a while, and a last one when it ends."""
+        elapsed = now - stage.started
+        due = stage.last_line is None or now - stage.last_line >= LINE_SECONDS
+        if elapsed >= QUIET_SECONDS and (due or finished):
+            stage.last_line = now
+            total = f" of {event.total:,}" if event.total is not None else ""
             figures = f", {_figures(event)}" if event.values else ""
-            note(f"{event.label}: {event.done:,}{of}, {since:.0f} s{figures}")
+            note(f"{event.label}: {event.done:,}{total}, {elapsed:.0f} s{figures}")
 
 
 def _figures(event: ProgressEvent) -> str:

@@ -1,4 +1,4 @@
-"""`unblur tune` and `unblur compare`: hyper-parameters chosen on validation data, of one model or of several side by side."""
+"""`unblur tune` and `unblur compare`: choose hyper-parameters of one or several models on validation data."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from unblur.cli.options import (
     Seconds,
     Settings,
     Trials,
-    given,
     reads_data,
-    searching,
+    search_settings,
+    without_none,
 )
 from unblur.cli.recipes import keep, resolved
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_report, print_table, print_trials
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from unblur.spec import Dimension
 
 WINNER = "winner.toml"
-"""The file in a comparison's folder that holds the best model as a recipe."""
+"""The file in a comparison's folder with the recipe of the best model."""
 
 
 def tune(
@@ -47,64 +47,75 @@ def tune(
         typer.Option("--out", help="A new folder for the trials, the winning recipe, its report and model."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Your own data in place of the recipe's.")
+        Path | None,
+        typer.Option("--data", help="Your own data instead of the recipe's: a file, or a folder of parts."),
     ] = None,
     settings: Settings = None,
     metric: Metric = None,
     hold_out: HoldOut = None,
     draws: Annotated[
-        int | None, typer.Option("--draws", min=1, help="How often validation data are drawn.")
+        int | None,
+        typer.Option(
+            "--draws", min=1, help="Number of draws of validation data, over which values are averaged."
+        ),
     ] = None,
     users: Annotated[
-        int | None, typer.Option("--users", min=2, help="On how many users settings are judged.")
+        int | None,
+        typer.Option("--users", min=2, help="Number of users that settings are judged on; by default all."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Else the recipe's seed.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="The seed of the search; by default the recipe's.")
+    ] = None,
     params_file: Annotated[
         Path | None,
-        typer.Option("--params-file", help="A tuning file of RecBole's with what to search."),
+        typer.Option("--params-file", help="A tuning file of RecBole's with the search space."),
     ] = None,
     ignore_unknown: Annotated[
         bool,
-        typer.Option("--ignore-unknown", help="Leave out names of that file that the model does not have."),
+        typer.Option("--ignore-unknown", help="Ignore names in that file that the model does not have."),
     ] = False,
     sampler: Sampler = None,
     seconds: Seconds = None,
     pruner: Pruner = None,
     trainings: Annotated[
         int | None,
-        typer.Option("--trainings", min=1, help="Of how many trainings each setting is the mean."),
+        typer.Option(
+            "--trainings", min=1, help="Number of trainings per setting, over which values are averaged."
+        ),
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
             "--storage",
             metavar="URL",
-            help="A database for the trials, such as sqlite:///trials.db; several processes share it.",
+            help="A database for the trials, such as sqlite:///trials.db, which several processes can share.",
         ),
     ] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
-    """Search on validation data only, refit on all of train, test once.
+    """Search hyper-parameters on validation data, refit on all of train, test once.
 
     The options set fields of the recipe's section search. Trials are kept in OUT-trials: after an interrupt the same
-    command resumes with the next one. With --storage the same command, started in several terminals, shares the trials
-    among them. Test data are read once, after the choice. The protocol is the strict one, which puts given parts in the
-    order of time; `--set protocol.kind=paper` keeps them as named. Settings of the model that --set gives are not searched.
+    command resumes with the next trial. With --storage the same command, started in several terminals, shares the trials
+    among them. The model is tested once, after the choice. The protocol is the strict one, which puts given parts in the
+    order of time; `--set protocol.kind=paper` keeps them as named. Model settings that --set fixes are not searched.
     """
     from unblur import experiment
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.experiment.searching import free, searched, space_for
     from unblur.tuning.settings import Database
 
-    named, notes = resolved(recipe, settings)
-    set_by_hand = parse_settings(settings or ())
-    more = given({"search.validation.draws": draws, "search.users": users, "search.trainings": trainings})
-    asked = searching(trials, seconds, sampler, pruner, metric, hold_out) | more
-    base = named.changed(asked).without_numbers()
-    if base.task.chosen_anew and "protocol.kind" not in set_by_hand:
+    base_recipe, notes = resolved(recipe, settings)
+    explicit = parse_settings(settings or ())
+    extra = without_none(
+        {"search.validation.draws": draws, "search.users": users, "search.trainings": trainings}
+    )
+    options = search_settings(trials, seconds, sampler, pruner, metric, hold_out) | extra
+    base = base_recipe.changed(options).without_numbers()
+    if base.task.chosen_anew and "protocol.kind" not in explicit:
         base = base.with_protocol(replace(base.protocol, kind="strict"))
-    fixed = frozenset(path.removeprefix("model.") for path in _flat(set_by_hand))
+    fixed_paths = frozenset(path.removeprefix("model.") for path in _flat(explicit))
     space: tuple[Dimension, ...] | None = None
     remarks: tuple[str, ...] = ()
     if params_file is not None:
@@ -118,32 +129,32 @@ def tune(
     store = trials_folder(base, out) if storage is None else Database(storage, base.name)
     with ProgressDisplay() as progress:
         prepared = base.task.prepare(base, data, progress)
-        found = searched(
+        study = searched(
             prepared,
             Run(device, progress),
-            space=space_for(prepared, fixed=fixed) if space is None else free(space, fixed),
+            space=space_for(prepared, fixed=fixed_paths) if space is None else free(space, fixed_paths),
             seed=seed,
             store=store,
             include_base=params_file is None,
         )
         outcome = experiment.measure(
             prepared,
-            chosen=found.spec,
-            notes=(*notes, *remarks, *found.notes(), *prepared.after_choice),
+            chosen=study.spec,
+            notes=(*notes, *remarks, *study.notes(), *prepared.after_choice),
             device=device,
             progress=progress,
         )
-    print_trials(found)
+    print_trials(study)
     print_report(outcome.report)
     terminal.note(f"trials are kept in {store.shown() if isinstance(store, Database) else store}")
     if out is not None:
-        tuned = as_tuned(outcome.recipe)
+        tuned = tuned_recipe(outcome.recipe)
         outcome = replace(outcome, recipe=tuned, report=replace(outcome.report, recipe=tuned.name))
-        keep(outcome, out, study=found, overwrite=overwrite)
+        keep(outcome, out, study=study, overwrite=overwrite)
 
 
 def _flat(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The paths of all values, within tables as well."""
+    """The paths of all values, including those within tables."""
     for path, value in settings.items():
         if isinstance(value, Mapping):
             yield from (f"{path}.{inner}" for inner in _flat(value))
@@ -152,14 +163,14 @@ def _flat(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def trials_folder(base: Recipe, out: Path | None) -> Path:
-    """Where trials are kept: beside the output, else in the working folder under the recipe's name."""
+    """The folder for trials: next to the output, else in the working folder under the recipe's name."""
     if out is None:
         return Path(f"tune-{base.name.replace('/', '-')}-trials")
     return out.absolute().with_name(f"{out.absolute().name}-trials")
 
 
-def as_tuned(recipe: Recipe) -> Recipe:
-    """The recipe of a winner: running it does not search again."""
+def tuned_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of the chosen setting; running it does not search again."""
     return replace(
         recipe,
         name=f"{recipe.name}-tuned",
@@ -174,30 +185,30 @@ def compare(
         list[str],
         typer.Argument(
             metavar="MODEL…",
-            help="Recipes (shipped or TOML files) and kinds of models, such as ease or item-knn.",
+            help="Recipes (shipped, or TOML files) and kinds of models, such as ease or item-knn.",
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", help="A folder for results and pages. With the same command it goes on where it ended."
-        ),
+        typer.Option("--out", help="A folder for results and pages; the same command resumes from it."),
     ],
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Whose data, split and protocol are used; else the first recipe's."),
+        typer.Option(
+            "--recipe",
+            help="The recipe whose data, split and protocol are used; by default the first of the models.",
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Your own data: a file, or a folder of parts.")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="paper|strict", help="Else the recipe's.")
+        str | None,
+        typer.Option("--protocol", metavar="paper|strict", help="The protocol; by default the recipe's."),
     ] = None,
     trials: Trials = None,
     seconds: Seconds = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="How many seeds a stochastic model is fitted with.")
-    ] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds for a stochastic model.")] = 1,
     metric: Metric = None,
     sampler: Sampler = None,
     pruner: Pruner = None,
@@ -207,7 +218,7 @@ def compare(
         typer.Option(
             "--space",
             metavar="KIND.PATH=[…]",
-            help="The values to try, such as ease.ridge=[100,1000]. Repeatable.",
+            help="Values to try, such as ease.ridge=[100,1000]. Repeatable.",
         ),
     ] = None,
     settings: Settings = None,
@@ -215,21 +226,21 @@ def compare(
     *,
     reading: dict[str, Any],
 ) -> None:
-    """Tune every model with the same budget on validation data, test each once, and say what differs.
+    """Tune every model with the same budget on validation data, test each once, and test which of them differ.
 
-    Under the paper's protocol settings are as given unless --trials or --seconds ask for a search; under the strict one
-    the recipe's section search does. The options set its fields.
-    Results are kept model by model and trial by trial: the same command, or one with more models, computes only what is
-    missing, and one with more trials adds to those that are there. Exits with 1 when a model did not get through; the others are shown.
+    Under the paper's protocol settings are as given unless --trials or --seconds start a search; under the strict one
+    the recipe's section search does, whose fields the options set. Results are kept model by model and trial by trial:
+    the same command, or one with more models, computes only what is missing, and one with more trials adds to existing
+    ones. Exits with 1 if a model failed; the others are reported.
     """
-    from unblur.experiment import comparison
+    from unblur.experiment.comparison import compare as compare_models, line_up, winner
     from unblur.experiment.recipe.schema import parse_settings
 
     RecipeError.unless(
         protocol in (None, "paper", "strict"),
         f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.",
     )
-    lineup = comparison.line_up(
+    lineup = line_up(
         models,
         recipe=recipe,
         own_data=data is not None,
@@ -237,11 +248,11 @@ def compare(
         settings={
             **parse_settings(settings or ()),
             **reading,
-            **searching(trials, seconds, sampler, pruner, metric, hold_out),
+            **search_settings(trials, seconds, sampler, pruner, metric, hold_out),
         },
     )
     with ProgressDisplay() as progress:
-        found = comparison.compare(
+        comparison = compare_models(
             lineup,
             data=data,
             search=None if trials is None and seconds is None else lineup.ground.search,
@@ -251,54 +262,52 @@ def compare(
             out=out,
             progress=progress,
         )
-    write_pages(found, out, {WINNER: comparison.winner(found, lineup.ground).to_toml()})
-    show(found)
+    write_pages(comparison, out, {WINNER: winner(comparison, lineup.ground).to_toml()})
+    show(comparison)
     print_lines(
         f"written to {out}",
         f"to use the first: unblur fit {data or 'DATA'} --model {out / WINNER} --out model/",
     )
-    if found.failures:
+    if comparison.failures:
         raise typer.Exit(FAILED)
 
 
-def _spaces(words: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """The values to try by kind and path, from ``kind.path=[…]``."""
+def _spaces(texts: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """The values to try, by kind and path, from texts ``kind.path=[…]``."""
     from unblur.experiment.recipe.schema import parse_settings
 
-    found: dict[str, dict[str, list[Any]]] = {}
-    for name, values in parse_settings(words).items():
+    spaces: dict[str, dict[str, list[Any]]] = {}
+    for name, values in parse_settings(texts).items():
         kind, _, path = name.partition(".")
         RecipeError.unless(
             kind in RECOMMENDERS and path and isinstance(values, list),
             f"--space must be KIND.PATH=[VALUE, …] with a kind of model; saw {name!r}.{nearest(kind, RECOMMENDERS)} "
             "Write it as ease.ridge=[100,1000].",
         )
-        found.setdefault(kind, {})[path] = values
-    return found
+        spaces.setdefault(kind, {})[path] = values
+    return spaces
 
 
-def write_pages(found: Comparison, out: Path, more: Mapping[str, str] | None = None) -> None:
-    """Put leaderboard, figures, page and what `more` there is into the folder of a comparison."""
+def write_pages(comparison: Comparison, out: Path, extra: Mapping[str, str] | None = None) -> None:
+    """Write leaderboard, figures, page and `extra` texts into the folder of a comparison."""
     from unblur.document.html import as_html
     from unblur.document.markdown import as_markdown
     from unblur.experiment.comparison.page import comparison_document
     from unblur.experiment.comparison.running import Cache
 
-    document = comparison_document(found)
+    document = comparison_document(comparison)
     texts = {"leaderboard.md": as_markdown(document), "report.html": as_html(document)}
-    Cache(out).write({**texts, "report.json": found.to_json(), **(more or {})})
+    Cache(out).write({**texts, "report.json": comparison.to_json(), **(extra or {})})
 
 
-def show(found: Comparison) -> None:
+def show(comparison: Comparison) -> None:
     """Print the tables of a comparison."""
     from unblur.experiment.comparison.page import beyond_accuracy, costs, leaderboard
 
-    print_table(leaderboard(found), f"Accuracy, {found.size['counted']:,} users")
-    print_table(beyond_accuracy(found), "Beyond accuracy")
-    print_table(costs(found), "Cost")
-    print_lines(found.verdict())
-    for name, reason in found.failures.items():
-        terminal.err().print(
-            f"{name} did not get through: {reason}", style="red", markup=False, soft_wrap=True
-        )
-    print_lines(*(f"note: {note}" for note in found.notes))
+    print_table(leaderboard(comparison), f"Accuracy, {comparison.size['counted']:,} users")
+    print_table(beyond_accuracy(comparison), "Beyond accuracy")
+    print_table(costs(comparison), "Cost")
+    print_lines(comparison.verdict())
+    for name, reason in comparison.failures.items():
+        terminal.err().print(f"{name} failed: {reason}", style="red", markup=False, soft_wrap=True)
+    print_lines(*(f"note: {note}" for note in comparison.notes))

@@ -441,10 +441,10 @@ def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
     [
         (["--model", "ease"], "must be one of"),
         (["--model", "sdrn"], "Did you mean 'sdrm'"),
-        (["--set", "utility.mode=replace"], "has no say"),
-        (["--privacy-delta", "0.1"], "belongs to --privacy-epsilon"),
+        (["--set", "utility.mode=replace"], "has no effect here"),
+        (["--privacy-delta", "0.1"], "needs --privacy-epsilon"),
         (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is available for"),
-        (["--set", "data.name=ml-1m"], "data.name is of public data sets"),
+        (["--set", "data.name=ml-1m"], "data.name is for public data sets"),
         (["--keep-out", "1.5"], "must lie between 0 and 1"),
         (["--keep-out", "0.001"], "At least one user must be kept out and one remain"),
         (["--model", "sdrm/ml-100k-sdv"], "ml-100k-svd"),

@@ -415,7 +415,7 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
         search(Curve(), GRID, Curves(), store=tmp_path / "thesis.txt")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "trials.log").write_text('{"op_code": 4}\n')
-    with pytest.raises(ArtifactError, match="must be whole"):
+    with pytest.raises(ArtifactError, match="must be undamaged"):
         search(Curve(), GRID, Curves(), store=tmp_path / "broken")
 
 

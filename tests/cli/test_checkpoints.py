@@ -137,7 +137,7 @@ def test_a_model_without_epochs_is_refused(
     }[command]
     refused = unblur(*words, "--checkpoints", tmp_path / "state")
     assert refused.code == 2
-    assert "ease has none" in refused.err
+    assert "ease is not" in refused.err
     assert not (tmp_path / "state").exists()
 
 
@@ -175,8 +175,8 @@ def killed(*given: object) -> None:
 def test_a_process_that_is_killed_is_an_error_and_what_was_kept_stays(
     recipe: Path, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_worked", killed)
-    with pytest.raises(ArtifactError, match="has ended before"):
+    monkeypatch.setattr(workers, "_run_seed_in_process", killed)
+    with pytest.raises(ArtifactError, match="has ended earlier"):
         experiment.run(
             load_recipe(recipe),
             data=events,

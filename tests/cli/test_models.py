@@ -206,7 +206,7 @@ def test_evaluate_refuses_to_hold_out_of_the_training_data(unblur: Unblur, model
     ("words", "message"),
     [
         (("--set", "model.ridge=1"), "model.ridge has no effect here"),
-        (("--set", "protocol.kind=strict"), "A saved model is measured as it is"),
+        (("--set", "protocol.kind=strict"), "A saved model must be measured as it is"),
         (("--hold-out", "1.5"), "[split] fraction of Random"),
     ],
 )

@@ -198,7 +198,7 @@ def broken(path: str, value: Any) -> dict[str, Any]:
         ("score", 1, r"`Report` must have exactly the keys.*unknown: 'score'"),
         ("measurements", ..., r"`measurements` of a report must be a list; saw None"),
         ("notes", "x", r"`notes` of a report must be a list; saw 'x'"),
-        ("measurements.0.valu", 1, r"`Measurement` has just.*Did you mean 'value'"),
+        ("measurements.0.valu", 1, r"`Measurement` must have.*Did you mean 'value'"),
         ("measurements.0.expected.within", ..., r"`Expected` must have exactly the keys.*missing: .within."),
         ("timings.total", 1, r"`Timings` must have exactly the keys"),
         ("provenance", 3, r"`Provenance` must be a table; saw 3"),

@@ -52,15 +52,15 @@ def test_history_equals_a_queue_for_each_step() -> None:
     assert [sorted(row) for row in choice.losses.tolist()] == [sorted(queue) for queue in queues]
     size = np.sqrt([np.mean(np.square(queue)) for queue in queues])
     expected = size / size.sum() * (1 - 0.001) + 0.001 / STEPS
-    assert choice.chances().tolist() == pytest.approx(expected.tolist())
+    assert choice.probabilities().tolist() == pytest.approx(expected.tolist())
 
 
 def test_steps_are_even_until_every_history_is_full() -> None:
     choice = StepChoice(3, Objective(history=2))
     choice.remember(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([5.0, 5, 1, 1, 1]))
-    assert choice.chances().tolist() == pytest.approx([1 / 3] * 3)
+    assert choice.probabilities().tolist() == pytest.approx([1 / 3] * 3)
     choice.remember(torch.tensor([2]), torch.tensor([1.0]))
-    assert choice.chances().tolist() == pytest.approx(
+    assert choice.probabilities().tolist() == pytest.approx(
         [5 / 7 * 0.999 + 0.001 / 3] + [1 / 7 * 0.999 + 0.001 / 3] * 2
     )
 
@@ -68,13 +68,13 @@ def test_steps_are_even_until_every_history_is_full() -> None:
 def test_even_choice_never_learns() -> None:
     choice = StepChoice(3, Objective(history=1, step_choice="uniform"))
     choice.remember(torch.tensor([0, 1, 2]), torch.tensor([9.0, 1, 1]))
-    assert choice.chances().tolist() == pytest.approx([1 / 3] * 3)
+    assert choice.probabilities().tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_steps_that_never_lose_anything_stay_even() -> None:
     choice = StepChoice(2, Objective(history=1))
     choice.remember(torch.tensor([0, 1]), torch.zeros(2))
-    assert choice.chances().tolist() == [0.5, 0.5]
+    assert choice.probabilities().tolist() == [0.5, 0.5]
 
 
 def test_steps_come_as_often_as_they_should() -> None:
@@ -82,8 +82,8 @@ def test_steps_come_as_often_as_they_should() -> None:
     choice.remember(torch.arange(4), torch.tensor([1.0, 2, 3, 4]))
     steps, scaled = choice.draw(40_000, chance())
     shares = np.bincount(steps.numpy(), minlength=4) / 40_000
-    assert shares == pytest.approx(choice.chances().numpy(), abs=0.01)
-    assert scaled.numpy() == pytest.approx(4 * choice.chances().numpy()[steps.numpy()], rel=1e-5)
+    assert shares == pytest.approx(choice.probabilities().numpy(), abs=0.01)
+    assert scaled.numpy() == pytest.approx(4 * choice.probabilities().numpy()[steps.numpy()], rel=1e-5)
 
 
 class Recorded(DenoisingNetwork):
@@ -105,7 +105,7 @@ def test_loss_by_hand(predicts: str, reweight: bool) -> None:
     network = Recorded(15, Denoiser(dims=(7,)), chance())
     clean = (torch.rand(64, 15, generator=chance(1)) < 0.3).float()
     loss_of.choice.remember(torch.arange(STEPS), torch.arange(1.0, STEPS + 1))
-    chances = loss_of.choice.chances().numpy()
+    chances = loss_of.choice.probabilities().numpy()
     loss, guess = loss_of(network, clean, chance(2))
     noisy, steps, answer = (part.double().numpy() for part in network.seen)
     t, x0 = steps.astype(int), clean.double().numpy()

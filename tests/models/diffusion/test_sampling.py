@@ -10,8 +10,8 @@ from unblur.models.diffusion.sampling import (
     FoldedChain,
     Inference,
     denoise,
-    denoising_path,
-    noised,
+    denoise_by_steps,
+    add_noise,
     reverse_chain,
     row_keys,
     row_normals,
@@ -38,7 +38,7 @@ def test_reverse_steps_take_posterior_means(predicts: str) -> None:
     schedule, net = noise_schedule(NOISY), network()
     x = torch.from_numpy(rows().toarray())
     chain = reverse_chain(NOISY, predicts=predicts)
-    for step, after in zip(range(7, -1, -1), denoising_path(net, chain, x), strict=True):
+    for step, after in zip(range(7, -1, -1), denoise_by_steps(net, chain, x), strict=True):
         answer = net(x, torch.full((len(x),), step))
         clean = answer
         if predicts == "eps":
@@ -80,7 +80,7 @@ def test_a_cap_spreads_its_steps_over_all() -> None:
     assert reverse_chain(NOISY, most_steps=99).steps.tolist() == list(range(7, -1, -1))
     assert reverse_chain(NOISY, most_steps=1).steps.tolist() == [7]
     assert reverse_chain(Schedule(scale=0.0, steps=9), most_steps=2).steps.tolist() == [8, 0]
-    assert not reverse_chain(NOISY).from_earlier.any()
+    assert not reverse_chain(NOISY).from_previous.any()
 
 
 @pytest.mark.parametrize("predicts", ["x0", "eps"])
@@ -99,7 +99,7 @@ def test_steps_between_answers_are_taken_with_a_line_through_the_last_two(
         if len(asked) > 1:
             (before, old), (now, new) = asked[-2:]
             answer = new + (new - old) * ((place - now) / (now - before))
-        expected = whole.from_answer[place] * answer + whole.from_state[place] * expected
+        expected = whole.from_output[place] * answer + whole.from_state[place] * expected
     scale = float(expected.abs().max())
     torch.testing.assert_close(denoise(net, chain, x), expected.float(), rtol=0, atol=1e-5 * scale)
 
@@ -144,7 +144,7 @@ def test_noise_belongs_to_the_row_and_the_seed(sampling: Sampling) -> None:
 
 def test_a_noised_start_has_the_signal_and_noise_of_its_step() -> None:
     schedule = noise_schedule(NOISY)
-    made = noised(torch.ones(2, 3), schedule, 4, torch.full((2, 3), 2.0))
+    made = add_noise(torch.ones(2, 3), schedule, 4, torch.full((2, 3), 2.0))
     assert made.unique().item() == pytest.approx(schedule.signal[3] + 2 * schedule.noise[3])
 
 
@@ -156,7 +156,7 @@ def test_sampling_noise_is_scaled_and_left_out_at_the_end() -> None:
         asked.append(place)
         return torch.ones_like(x)
 
-    noisy, plain = denoising_path(net, chain, x, noise), denoising_path(net, chain, x)
+    noisy, plain = denoise_by_steps(net, chain, x, noise), denoise_by_steps(net, chain, x)
     difference = (next(noisy) - next(plain)).unique()
     assert difference.numpy() == pytest.approx(
         np.sqrt(noise_schedule(NOISY).posterior_variance[-1]), rel=1e-4

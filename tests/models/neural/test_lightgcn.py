@@ -18,10 +18,10 @@ from unblur.models.neural.lightgcn import (
     GraphLearner,
     LightGCN,
     interaction_graph,
-    layers_of,
+    propagate_layers,
     log_partition,
     pairwise_loss,
-    propagated,
+    propagate,
 )
 from unblur.progress import Run
 from unblur.training.loop import Moment
@@ -76,10 +76,10 @@ def test_propagation_is_the_mean_of_its_layers() -> None:
     start = torch.randn(sum(X.shape), 4, generator=torch.Generator().manual_seed(0))
     graph = interaction_graph(DATA)
     steps = dense_layers(start[: len(X)].double().numpy(), start[len(X) :].double().numpy(), 2)
-    for made, step in zip(layers_of(graph, start, 2), steps, strict=True):
+    for made, step in zip(propagate_layers(graph, start, 2), steps, strict=True):
         np.testing.assert_allclose(made.numpy(), np.concatenate(step), atol=1e-5)
     mean = sum(np.concatenate(step) for step in steps) / 3
-    np.testing.assert_allclose(propagated(graph, start, 2).numpy(), mean, atol=1e-5)
+    np.testing.assert_allclose(propagate(graph, start, 2).numpy(), mean, atol=1e-5)
 
 
 def test_gradients_go_through_the_graph() -> None:
@@ -90,7 +90,7 @@ def test_gradients_go_through_the_graph() -> None:
     start = torch.randn(sum(X.shape), 4, generator=torch.Generator().manual_seed(0))
     who, liked, other = (torch.tensor(places) for places in ([0, 1], [130, 140], [150, 179]))
     gradients = []
-    for final in (lambda e: propagated(graph, e, 2), lambda e: (e + dense @ e + dense @ (dense @ e)) / 3):
+    for final in (lambda e: propagate(graph, e, 2), lambda e: (e + dense @ e + dense @ (dense @ e)) / 3):
         leaf = start.clone().requires_grad_()
         pairwise_loss(final(leaf), leaf, who, liked, other, 0.1).backward()
         gradients.append(leaf.grad)

@@ -1,6 +1,6 @@
 """The denoising network: a noisy row and its step in, the clean row (or the noise) out (paper, section 3.1).
 
-Weights lie with one row an item (`item_in`, `item_out`), so that a sparse history gathers the rows of its
+Weights have one row an item (`item_in`, `item_out`), so that a sparse history gathers the rows of its
 items, and so that the last layer times the first is one small matrix (see `unblur.models.diffusion.sampling.FoldedChain`).
 """
 
@@ -18,11 +18,11 @@ from unblur.models.diffusion.settings import Denoiser
 from unblur.training.networks import ACTIVATIONS, IN_PLACE, dropped, xavier_normal
 
 BIAS_DEVIATION = 0.001
-"""The deviation that biases begin with, as in the authors' code."""
+"""The standard deviation of initial biases, as in the authors' code."""
 
 
 def step_embedding(steps: Tensor, width: int) -> Tensor:
-    """Sinusoids of the step numbers, (n,) → (n, width) float32: cosines, then sines, of t / 10000^(i/half).
+    """Return sinusoids of the step numbers, (n,) → (n, width) float32: cosines, then sines, of t / 10000^(i/half).
 
     Vaswani et al., NeurIPS 2017, as diffusion models use it; an odd `width` ends with a zero.
     """
@@ -36,7 +36,7 @@ def step_embedding(steps: Tensor, width: int) -> Tensor:
 
 
 def hidden_widths(settings: Denoiser) -> tuple[int, ...]:
-    """The widths between the row and the answer: (200, 600) is (600, 200, 600) as an hourglass."""
+    """Return the widths of the hidden layers: (200, 600) is (600, 200, 600) as an hourglass."""
     if settings.layout == "straight":
         return settings.dims
     return (*reversed(settings.dims), *settings.dims[1:])
@@ -45,13 +45,13 @@ def hidden_widths(settings: Denoiser) -> tuple[int, ...]:
 class DenoisingNetwork(nn.Module):
     """Linear layers with an activation between, the step's embedding added before the first activation.
 
-    The first layer acts on the row beside the embedding, concatenated in the paper: its weights are `item_in`
-    for the row and `step_in` for the embedding. Every weight begins normal with variance 2/(fan_in +
-    fan_out), every bias normal with deviation 0.001.
+    The first layer acts on the row and the embedding, concatenated in the paper: its weights are `item_in`
+    for the row and `step_in` for the embedding. Initial weights are normal with variance 2/(fan_in + fan_out), biases
+    normal with standard deviation 0.001.
     """
 
     def __init__(self, width: int, settings: Denoiser, generator: torch.Generator | None = None) -> None:
-        """`width`: of the rows (items, or latent); without a generator the weights are left to be loaded."""
+        """`width`: of the rows (items, or latent). Without a generator weights are left uninitialised, to be loaded."""
         super().__init__()
         self.settings = settings
         self.activation = ACTIVATIONS[settings.activation]
@@ -79,38 +79,39 @@ class DenoisingNetwork(nn.Module):
 
     @property
     def width(self) -> int:
-        """Of the rows."""
+        """The width of the rows."""
         return len(self.item_in)
 
     def step_inputs(self, steps: Tensor) -> Tensor:
-        """What each step number, (n,), adds before the first activation, bias included: (n, first width)."""
+        """Return the summand of step numbers, (n,), before the first activation, bias included: (n, first width)."""
         embedded = step_embedding(steps, self.settings.embedding_size)
         embedded = functional.linear(embedded, self.embedding_weight, self.embedding_bias)
         return functional.linear(embedded, self.step_in, self.bias_in)
 
     def hidden(self, first: Tensor) -> Tensor:
-        """From the first layer's sums, (n, first width), to the last hidden layer's values, (n, last
-        width)."""
+        """From the first layer's sums, (n, first width), to the last hidden layer's values, (n, last width)."""
         h = self.activation(first)
         for weight, bias in zip(self.hidden_weights, self.hidden_biases, strict=True):
             h = self.activation(functional.linear(h, weight, bias))
         return h
 
     def hidden_in_place(self, layers: Sequence[Tensor]) -> Tensor:
-        """`hidden`, without memory of its own and without gradients: `layers`, (n, width) each, begin with the
-        first layer's sums, and are overwritten with values."""
+        """The same as `hidden`, without memory of its own and without gradients.
+
+        `layers`, (n, width) each, begin with the first layer's sums, and are overwritten with the layers' values.
+        """
         h = self._activate(layers[0])
         for weight, bias, out in zip(self.hidden_weights, self.hidden_biases, layers[1:], strict=True):
             h = self._activate(torch.addmm(bias, h, weight.T, out=out))
         return h
 
     def _activate(self, sums: Tensor) -> Tensor:
-        """The activation, overwriting its sums."""
-        overwriting = IN_PLACE.get(self.settings.activation)
-        return sums.copy_(self.activation(sums)) if overwriting is None else overwriting(sums)
+        """Apply the activation, overwriting its sums."""
+        in_place = IN_PLACE.get(self.settings.activation)
+        return sums.copy_(self.activation(sums)) if in_place is None else in_place(sums)
 
     def forward(self, noisy: Tensor, steps: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The answer for rows (n, width) at steps (n,) int64: (n, width). Dropout needs the generator."""
+        """Return the output for rows (n, width) at steps (n,) int64: (n, width). Dropout needs the generator."""
         x = functional.normalize(noisy) if self.settings.normalize else noisy
         x, scale = dropped(x, self.settings.dropout, generator)
         h = self.hidden((x @ self.item_in) * scale + self.step_inputs(steps))

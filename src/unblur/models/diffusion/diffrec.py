@@ -60,37 +60,37 @@ from unblur.training.settings import Optimizer, Plan, Stopping, rising
 
 @spec
 class DiffusionSpec(TrainedByEpochs[R]):
-    """What DiffRec and L-DiffRec have in common: a denoiser that is trained on noisy rows, or on their codes."""
+    """What DiffRec and L-DiffRec have in common: a denoiser that is trained on noisy rows, or on their latents."""
 
     stochastic: ClassVar[bool] = True
     schedule: Schedule = Schedule()
-    """How noisy rows (or codes) become, and in how many steps."""
+    """The noise of rows (or latents), step by step."""
     denoiser: Denoiser = Denoiser()
-    """The network that acts on them."""
+    """The network that removes it."""
     objective: Objective = Objective()
-    """What it is trained for."""
+    """The objective of its training."""
     sampling: Sampling = Sampling()
-    """How scores are inferred."""
+    """The inference of scores."""
     optimizer: Optimizer = Optimizer()
-    """How its weights follow their gradients."""
+    """The optimizer of its weights."""
     epochs: PositiveInt = 1000
     """The most passes over the rows: `epochs`."""
     batch_size: PositiveInt = 400
     """Rows a batch: `batch_size`, `train_batch_size`."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What matrix products of training are computed in; weights and losses are float32 in any case."""
+    """The precision of matrix products in training; weights and losses are float32 in any case."""
     stopping: Stopping | None = Stopping()
     """When training ends early; `None` trains all epochs on all of train and keeps the last weights."""
     time_weights: TimeWeights | None = None
-    """T- and LT-DiffRec: weigh each user's interactions by their order in time, in input and target alike."""
+    """T- and LT-DiffRec: weight each user's interactions by their order in time, in input and target alike."""
 
     @property
     def needs_timestamps(self) -> bool:
-        """T-DiffRec weighs interactions by their order in time."""
+        """True for T- and LT-DiffRec, which weight interactions by their order in time."""
         return self.time_weights is not None
 
     def __post_init__(self) -> None:
-        """Raises `SpecError` where a history would be made noisier than the schedule goes."""
+        """Raise `SpecError` if inference would start at a step beyond the schedule."""
         SpecError.unless(
             self.sampling.start_steps <= self.schedule.steps,
             "`sampling.start_steps` (sampling_steps) must not exceed `schedule.steps`; saw "
@@ -102,8 +102,8 @@ class DiffusionSpec(TrainedByEpochs[R]):
 class DiffRec(DiffusionSpec["DiffRecRecommender"]):
     """The Diffusion Recommender Model (Wang et al., SIGIR 2023, arXiv 2304.04971).
 
-    A user's 0/1 row is made noisy step by step, and a network learns to take the noise away; scores are what
-    it makes of a history. With `time_weights` it is T-DiffRec, which needs timestamps.
+    Noise is added to a user's 0/1 row step by step, and a network learns to remove it; scores are the denoised
+    history. With `time_weights` it is T-DiffRec, which needs timestamps.
     """
 
     kind: ClassVar[str] = "diffrec"
@@ -116,7 +116,7 @@ class DiffRec(DiffusionSpec["DiffRecRecommender"]):
 
 
 def published(*dims: tuple[int, ...]) -> tuple[Dimension, ...]:
-    """The values of the authors' published settings (Wang et al., SIGIR 2023), and those between; `dims` of the denoiser."""
+    """Return a search space of the authors' published settings (Wang et al., SIGIR 2023), with `dims` of the denoiser."""
     return choices(
         optimizer__learning_rate=(1e-3, 5e-4, 1e-4, 5e-5, 1e-5),
         denoiser__dims=dims,
@@ -130,13 +130,13 @@ def published(*dims: tuple[int, ...]) -> tuple[Dimension, ...]:
 
 
 def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_array:
-    """The rows as the model sees them, (n_users, n_items): 0/1, or weighted by order in time.
+    """Return the rows that the model is trained on, (n_users, n_items): 0/1, or weighted by order in time.
 
-    With `weights`, a user's M interactions in time order count ``oldest + (newest − oldest)·(m − 1)/(M − 1)``
+    With `weights`, a user's M interactions in time order have weights ``oldest + (newest − oldest)·(m − 1)/(M − 1)``
     for m = 1 … M; a single interaction is the newest. Interactions of one moment are ordered by item
-    position. The weights that `data` itself carries (ratings, counts) are not used.
+    position. The weights of `data` itself (ratings, counts) are not used.
 
-    Raises `DataError` when there are no timestamps to order by.
+    Raises `DataError` if there are no timestamps to order by.
     """
     matrix = data.binarized().matrix
     if weights is None:
@@ -148,15 +148,15 @@ def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_a
         )
     lengths = data.user_degrees
     order = np.lexsort((data.timestamps, data.rows()))  # stable, so equal times stay in item order
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], lengths)
-    back = (np.repeat(lengths, lengths) - 1 - place) / np.maximum(np.repeat(lengths, lengths) - 1, 1)
-    values = (weights.newest - (weights.newest - weights.oldest) * back).astype(np.float32)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], lengths)
+    ages = (np.repeat(lengths, lengths) - 1 - rank) / np.maximum(np.repeat(lengths, lengths) - 1, 1)
+    values = (weights.newest - (weights.newest - weights.oldest) * ages).astype(np.float32)
     return sparse.csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 class DiffRecLearner:
-    """Trains a denoiser on the rows of some interactions; rows without any are left out."""
+    """Trains a denoiser on the rows of interactions; empty rows are left out."""
 
     def __init__(
         self,
@@ -166,20 +166,20 @@ class DiffRecLearner:
         seed: int,
         device: torch.device,
     ) -> None:
-        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        """`item_counts`: of all interactions, validation data included, for users without a history."""
         self.spec, self.items, self.item_counts, self.seed = spec, train.items, item_counts, seed
         self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
-        self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
-        self.n_rows = len(self._filled)
-        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
-        self._network = DenoisingNetwork(train.n_items, spec.denoiser, chance).to(device)
+        self._nonempty = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
+        self.n_rows = len(self._nonempty)
+        generator = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self._network = DenoisingNetwork(train.n_items, spec.denoiser, generator).to(device)
         self._loss = DenoisingLoss(spec.schedule, spec.objective).to(device)
         self.module: nn.Module = nn.ModuleDict({"network": self._network, "loss": self._loss})
         self.groups = [(self.module, spec.optimizer)]
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The mean loss of some users' rows; they are made dense here, and only they."""
-        clean = self.rows.take(self._filled[rows]).dense()
+        """Return the mean loss of some users' rows; only these are made dense."""
+        clean = self.rows.take(self._nonempty[rows]).dense()
         return cast("Tensor", self._loss(self._network, clean, generator)[0])
 
     def fitted(self, weights: Weights) -> DiffRecRecommender:
@@ -199,7 +199,7 @@ class Denoised(NetworkRecommender[NetworkSpec_co, Network_co]):
     """A recommender that reverses a diffusion."""
 
     seed: NDArray[np.int64] = learned(1, dtype="int64")
-    """What the noise of noisy inference depends on."""
+    """The seed of the noise in inference, if there is any."""
 
     in_threads: ClassVar[bool] = True
 
@@ -212,15 +212,15 @@ class Denoised(NetworkRecommender[NetworkSpec_co, Network_co]):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class DiffRecRecommender(Denoised["DiffRec", DenoisingNetwork]):
-    """Scores are the rows that the reverse chain makes of histories."""
+    """Scores are the histories after the reverse chain."""
 
     def blank(self) -> DenoisingNetwork:
-        """The denoiser of items."""
+        """The denoiser, uninitialised."""
         return DenoisingNetwork(len(self.items), self.spec.denoiser)
 
     @cached_property
     def inference(self) -> Inference:
-        """How the chain is run."""
+        """The network and its reverse chain."""
         return Inference(self.network, self.spec.schedule, self.spec.objective, self.spec.sampling)
 
     @torch.no_grad()
@@ -229,7 +229,7 @@ class DiffRecRecommender(Denoised["DiffRec", DenoisingNetwork]):
         keys = row_keys(matrix, int(self.seed[0])) if self.inference.noisy else None
         return score_in_blocks(
             matrix,
-            lambda rows, at: self.inference.sparse(rows, None if keys is None else keys[at]),
+            lambda rows, positions: self.inference.sparse(rows, None if keys is None else keys[positions]),
             self.network.item_in.device,
         )
 
@@ -247,13 +247,13 @@ class LatentDiffRec(DiffusionSpec["LatentDiffRecRecommender"]):
     fitted: ClassVar[str] = "unblur.models.diffusion.diffrec:LatentDiffRecRecommender"
     learner: ClassVar[str] = "unblur.models.diffusion.diffrec:LatentLearner"
     clusters: ItemClusters = ItemClusters()
-    """Which items are encoded together."""
+    """The clusters of items, each with an encoder."""
     autoencoder: Autoencoder = Autoencoder()
-    """Between rows and latent."""
+    """The autoencoder between rows and latent."""
     schedule: Schedule = Schedule(scale=0.1, lowest=0.001, fixed_first=False)
-    """How noisy latents become, and in how many steps."""
+    """The noise of latents, step by step."""
     optimizer: Optimizer = Optimizer(learning_rate=1e-4)
-    """For the denoiser: `lr2`, `wd2`; the autoencoder has its own."""
+    """The denoiser's: `lr2`, `wd2`; the autoencoder has its own."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -289,9 +289,9 @@ class LatentDiffRec(DiffusionSpec["LatentDiffRecRecommender"]):
         validation: StoppingData | None = None,
         item_embeddings: NDArray[np.floating[Any]] | None = None,
     ) -> Training[LatentDiffRecRecommender]:
-        """What `fit` runs, for a caller who wants to see each epoch and to stop at will.
+        """Return the training that `fit` runs, to see each epoch or to stop at will.
 
-        `item_embeddings`, (n_items, any width) in the order of train's items, are what k-means sees where
+        `item_embeddings`, (n_items, any width) in the order of train's items, are the input of k-means if
         `clusters.embeddings` is ``given``. The other arguments, and the errors, are those of `DiffRec.fit`.
         """
         digest = None
@@ -316,11 +316,11 @@ def item_clusters(
     embeddings: NDArray[np.floating] | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.int64]:
-    """Which cluster each item is in, (n_items,) int64, numbered in the order of their first items.
+    """Return the cluster of each item, (n_items,) int64, numbered in the order of their first items.
 
-    `embeddings`, (n_items, any width), are used where the settings say ``given``; otherwise they are made
+    `embeddings`, (n_items, any width), are used if the settings say ``given``; otherwise they are computed
     from `train`. One cluster needs none. Raises `SpecError` for more clusters than items, and `DataError` for
-    embeddings of the wrong shape, not finite, missing, or not asked for.
+    embeddings of the wrong shape, not finite, missing, or of no use.
     """
     SpecError.unless(
         settings.count <= train.n_items,
@@ -356,8 +356,7 @@ def item_clusters(
 
 
 def spectral_embeddings(train: Interactions, width: int, *, rng: RNG | None = None) -> NDArray[np.float32]:
-    """V·Σ of the normalised train matrix, (n_items, at most `width`): its leading right singular vectors,
-    scaled."""
+    """Return V·Σ of the normalised train matrix, (n_items, at most `width`): its leading right singular vectors, scaled."""
     rank = min(width, train.n_users, train.n_items)
     spectrum = truncated_svd(normalize(train), rank, rng=rng)
     return np.asarray(spectrum.right * spectrum.values.astype(np.float32))
@@ -371,7 +370,7 @@ def lightgcn_embeddings(
     rng: RNG | None = None,
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
-    """The final item embeddings of a `LightGCN` trained on `train` by pairwise ranking, (n_items, `width`)."""
+    """Return the final item embeddings of a `LightGCN` trained on `train` by pairwise ranking, (n_items, `width`)."""
     spec = LightGCN(
         width=width,
         layers=settings.layers,
@@ -392,10 +391,9 @@ def lightgcn_embeddings(
 def nearest_centres(
     embeddings: NDArray[np.floating], count: int, *, rng: RNG | None = None
 ) -> NDArray[np.int64]:
-    """k-means (Lloyd's, ten starts): the cluster of each row, (n,), numbered in the order of their first
-    rows.
+    """Return the cluster of each row, (n,), by k-means (Lloyd's, ten starts), numbered in the order of first rows.
 
-    Raises `DataError` when there are fewer distinct rows than clusters.
+    Raises `DataError` if there are fewer distinct rows than clusters.
     """
     from sklearn.cluster import KMeans
 
@@ -407,21 +405,21 @@ def nearest_centres(
     )
     seed = int(generator(rng).integers(0, 2**31))
     labels = KMeans(count, n_init=10, random_state=seed).fit_predict(np.asarray(embeddings, dtype=np.float64))
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+    _, first_rows, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first_rows))[inverse].astype(np.int64)
 
 
 def diffusion_weight(settings: Autoencoder, moment: Moment) -> float:
-    """λ at a moment: it falls evenly from `diffusion_weight`, and not below `least_diffusion_weight`."""
+    """Return λ at a moment: it falls linearly from `diffusion_weight`, but not below `least_diffusion_weight`."""
     if not settings.diffusion_decay:
         return max(settings.diffusion_weight, settings.least_diffusion_weight)
-    passed = moment.epoch - 1 if settings.decay_unit == "epochs" else moment.update
-    falling = settings.diffusion_weight * (1 - passed / settings.diffusion_decay)
-    return max(falling, settings.least_diffusion_weight)
+    elapsed = moment.epoch - 1 if settings.decay_unit == "epochs" else moment.update
+    weight = settings.diffusion_weight * (1 - elapsed / settings.diffusion_decay)
+    return max(weight, settings.least_diffusion_weight)
 
 
 class LatentLearner:
-    """Trains autoencoder and denoiser together on the rows of some interactions; empty rows are left out."""
+    """Trains autoencoder and denoiser together on the rows of interactions; empty rows are left out."""
 
     def __init__(
         self,
@@ -432,19 +430,23 @@ class LatentLearner:
         device: torch.device,
         item_embeddings: NDArray[np.floating[Any]] | None = None,
     ) -> None:
-        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        """`item_counts`: of all interactions, validation data included, for users without a history."""
         self.spec, self.items, self.item_counts, self.seed = spec, train.items, item_counts, seed
         self.rows = SparseRows.of(row_weights(train, spec.time_weights), device)
-        self._filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
-        self.n_rows = len(self._filled)
-        chance = streams(seed, "clusters", "initial autoencoder", "initial weights")
+        self._nonempty = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
+        self.n_rows = len(self._nonempty)
+        generators = streams(seed, "clusters", "initial autoencoder", "initial weights")
         self.clusters = item_clusters(
-            train, spec.clusters, rng=chance["clusters"], embeddings=item_embeddings
+            train, spec.clusters, rng=generators["clusters"], embeddings=item_embeddings
         )
-        first = torch_generator(chance["initial autoencoder"])
-        self._autoencoder = ClusteredAutoencoder(self.clusters, spec.autoencoder, first).to(device)
-        second = torch_generator(chance["initial weights"])
-        self._network = DenoisingNetwork(self._autoencoder.latent_width, spec.denoiser, second).to(device)
+        autoencoder_generator = torch_generator(generators["initial autoencoder"])
+        self._autoencoder = ClusteredAutoencoder(self.clusters, spec.autoencoder, autoencoder_generator).to(
+            device
+        )
+        denoiser_generator = torch_generator(generators["initial weights"])
+        self._network = DenoisingNetwork(
+            self._autoencoder.latent_width, spec.denoiser, denoiser_generator
+        ).to(device)
         self._loss = DenoisingLoss(spec.schedule, spec.objective).to(device)
         self.module: nn.Module = nn.ModuleDict(
             {"autoencoder": self._autoencoder, "network": self._network, "loss": self._loss}
@@ -452,9 +454,9 @@ class LatentLearner:
         self.groups = [(self._autoencoder, spec.autoencoder.optimizer), (self._network, spec.optimizer)]
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The mean loss of some users' rows: encode, make noisy, denoise, decode (paper, section 3.4)."""
+        """Return the mean loss of some users' rows: encode, add noise, denoise, decode (paper, section 3.4)."""
         settings = self.spec.autoencoder
-        batch = self.rows.take(self._filled[rows])
+        batch = self.rows.take(self._nonempty[rows])
         encoding = self._autoencoder.encode(batch.thinned(settings.dropout, generator))
         latent = encoding.sample(generator) if settings.sample_latent else encoding.mean
         diffusion, guess = self._loss(self._network, latent, generator)
@@ -491,21 +493,20 @@ class LatentNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LatentDiffRecRecommender(Denoised["LatentDiffRec", LatentNetwork]):
-    """Scores are the logits of the latents that the reverse chain makes of encoded histories."""
+    """Scores are the decoded latents of histories after the reverse chain."""
 
     clusters: NDArray[np.int64] = learned("items", dtype="int64")
-    """Which cluster each item is in."""
+    """The cluster of each item."""
 
     def blank(self) -> LatentNetwork:
-        """Autoencoder and denoiser."""
-        with torch.device(
-            self.device
-        ):  # the clusters, which are buffers without a name among the weights, stay real
+        """Autoencoder and denoiser, uninitialised."""
+        # The clusters are buffers that are not among the saved weights: on the meta device they would have no values.
+        with torch.device(self.device):
             return LatentNetwork(self.clusters, self.spec)
 
     @cached_property
     def inference(self) -> Inference:
-        """How the chain is run."""
+        """The denoiser and its reverse chain."""
         spec = self.spec
         return Inference(self.network.network, spec.schedule, spec.objective, spec.sampling)
 
@@ -514,9 +515,9 @@ class LatentDiffRecRecommender(Denoised["LatentDiffRec", LatentNetwork]):
         matrix, autoencoder = row_weights(histories, self.spec.time_weights), self.network.autoencoder
         keys = row_keys(matrix, int(self.seed[0])) if self.inference.noisy else None
 
-        def logits(rows: RowBatch, at: NDArray[np.int64]) -> Tensor:
+        def logits(rows: RowBatch, positions: NDArray[np.int64]) -> Tensor:
             code = autoencoder.encode(rows).mean
-            return autoencoder.decode(self.inference.dense(code, None if keys is None else keys[at]))
+            return autoencoder.decode(self.inference.dense(code, None if keys is None else keys[positions]))
 
         return score_in_blocks(matrix, logits, autoencoder.clusters.device)
 
@@ -524,9 +525,9 @@ class LatentDiffRecRecommender(Denoised["LatentDiffRec", LatentNetwork]):
 class ClusteredAutoencoder(nn.Module):
     """One encoder a cluster; one linear decoder for all items, or one decoder a cluster.
 
-    Each encoder sees its cluster's items only and fills its part of the latent, as wide as the cluster's
-    share of the items. Weights begin Xavier-normal, biases at 0. `clusters` (n_items,) int64 says which
-    cluster an item is in.
+    Each encoder takes its cluster's items only and gives its part of the latent, whose width is the cluster's
+    share of the items. Initial weights are Xavier-normal, biases 0. `clusters` (n_items,) int64 is the
+    cluster of each item.
     """
 
     clusters: Tensor
@@ -535,7 +536,7 @@ class ClusteredAutoencoder(nn.Module):
     def __init__(
         self, clusters: NDArray[np.int64], settings: Autoencoder, generator: torch.Generator | None = None
     ) -> None:
-        """Without a generator the weights are left to be loaded."""
+        """Without a generator the weights are left uninitialised, to be loaded."""
         super().__init__()
         self.settings = settings
         self.activation = ACTIVATIONS[settings.activation]
@@ -549,29 +550,29 @@ class ClusteredAutoencoder(nn.Module):
         encoder = settings.encoder_dims[:-1]
         parts = list(zip(self.sizes, self.shares, strict=True))
         self.encoders = nn.ModuleList([_Encoder((size, *encoder, 2 * share)) for size, share in parts])
-        apart = [(share, *settings.decoder_dims, size) for size, share in parts]
-        whole = [(settings.encoder_dims[-1], len(clusters))]
+        cluster_widths = [(share, *settings.decoder_dims, size) for size, share in parts]
+        joint_widths = [(settings.encoder_dims[-1], len(clusters))]
         self.decoders = nn.ModuleList(
-            [_Decoder(widths) for widths in (apart if settings.decoder_dims else whole)]
+            [_Decoder(widths) for widths in (cluster_widths if settings.decoder_dims else joint_widths)]
         )
         if generator is not None:
             xavier_normal(self.parameters(), generator)
 
     @property
     def latent_width(self) -> int:
-        """Of the latent of a row."""
+        """The width of a row's latent."""
         return sum(self.shares)
 
     def encode(self, batch: RowBatch) -> Encoding:
-        """Where sparse rows (n, n_items) lie; the first layers cost what the stored entries cost."""
+        """Return the latent distributions of sparse rows (n, n_items); the first layers cost as much as the entries."""
         parts = [
-            encoder(self._of_cluster(batch, number), self.activation).chunk(2, dim=1)
+            encoder(self._select_cluster(batch, number), self.activation).chunk(2, dim=1)
             for number, encoder in enumerate(self.encoders)
         ]
         return Encoding(torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts], 1))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Logits of all items, (n, n_items), from latents (n, latent)."""
+        """Return logits of all items, (n, n_items), from latents (n, latent)."""
         if not self.settings.decoder_dims:
             return cast("Tensor", self.decoders[0](latent, self.activation))
         parts = latent.split(self.shares, dim=1)
@@ -579,8 +580,8 @@ class ClusteredAutoencoder(nn.Module):
         starts = torch.tensor([0, *(part.shape[1] for part in logits[:-1])], device=latent.device).cumsum(0)
         return torch.cat(logits, 1)[:, starts[self.clusters] + self.places]
 
-    def _of_cluster(self, batch: RowBatch, number: int) -> RowBatch:
-        """The part of the rows in one cluster's items."""
+    def _select_cluster(self, batch: RowBatch, number: int) -> RowBatch:
+        """Return the part of the rows in one cluster's items."""
         if len(self.encoders) == 1:
             return batch
         inside = self.clusters[batch.columns] == number
@@ -622,10 +623,9 @@ class _Decoder(nn.Module):
 
 
 def latent_shares(sizes: Sequence[int], width: int) -> list[int]:
-    """How much of a latent each cluster gets: its share of the items, rounded down, at least 1; the last the
-    rest.
+    """Return the width of each cluster's part of a latent: its share of the items, rounded down, at least 1.
 
-    Raises `SpecError` when there are more clusters than numbers in the latent.
+    The last gets the rest. Raises `SpecError` if there are more clusters than numbers in the latent.
     """
     SpecError.unless(
         len(sizes) <= width,

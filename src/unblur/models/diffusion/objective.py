@@ -1,4 +1,4 @@
-"""What the denoiser is trained for: the loss of each step, and which steps are drawn (paper, section 3.2).
+"""The objective of the denoiser: the loss of each step, and the sampler of steps (paper, section 3.2).
 
 Everything works on whole batches; there is no loop over rows or steps.
 """
@@ -19,11 +19,12 @@ from unblur.models.diffusion.settings import Objective
 
 
 class StepChoice(nn.Module):
-    """Draws the steps of a batch, and remembers the last losses of each step.
+    """Draws the steps of a batch, and stores the last losses of each step.
 
-    Steps are drawn in proportion to √(mean of squares of the step's last losses), with a little of the even
-    choice mixed in, and evenly until every step has a full history (Nichol and Dhariwal, ICML 2021, section
-    3.3). The history is two buffers: `losses` (T, history) float64, each row a ring, and `seen` (T,) int64.
+    Steps are drawn in proportion to √(mean of squares of the step's last losses), mixed with a small uniform
+    probability, and uniformly until every step has a full history (Nichol and Dhariwal, ICML 2021, section
+    3.3). The history is two buffers: `losses` (T, history) float64, each row a ring, and `seen` (T,) int64, the number
+    of losses so far.
     """
 
     losses: Tensor
@@ -35,58 +36,63 @@ class StepChoice(nn.Module):
         self.register_buffer("losses", torch.zeros(steps, settings.history, dtype=torch.float64))
         self.register_buffer("seen", torch.zeros(steps, dtype=torch.int64))
 
-    def chances(self) -> Tensor:
-        """How likely each step is drawn, (T,) float64."""
+    def probabilities(self) -> Tensor:
+        """Return the probability of each step, (T,) float64."""
         steps, share = len(self.seen), self.settings.uniform_share
-        even = torch.full((steps,), 1 / steps, dtype=torch.float64, device=self.seen.device)
+        uniform = torch.full((steps,), 1 / steps, dtype=torch.float64, device=self.seen.device)
         if self.settings.step_choice == "uniform":
-            return even
-        size = self.losses.square().mean(1).sqrt()
-        uneven = size / size.sum() * (1 - share) + share / steps
-        full = (self.seen >= self.settings.history).all() & (size.sum() > 0) & torch.isfinite(size.sum())
-        return torch.where(full, uneven, even)
+            return uniform
+        root_mean_squares = self.losses.square().mean(1).sqrt()
+        importance = root_mean_squares / root_mean_squares.sum() * (1 - share) + share / steps
+        full = (
+            (self.seen >= self.settings.history).all()
+            & (root_mean_squares.sum() > 0)
+            & torch.isfinite(root_mean_squares.sum())
+        )
+        return torch.where(full, importance, uniform)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`count` steps, int64, and T times the chance of each, float32: what their losses are divided by."""
-        chances = self.chances()
-        steps = torch.multinomial(chances, count, replacement=True, generator=generator)
-        return steps, (chances[steps] * len(chances)).to(torch.float32)
+        """Draw `count` steps, int64; returns them, and T times the probability of each, float32, to divide losses by."""
+        probabilities = self.probabilities()
+        steps = torch.multinomial(probabilities, count, replacement=True, generator=generator)
+        return steps, (probabilities[steps] * len(probabilities)).to(torch.float32)
 
     @torch.no_grad()
     def remember(self, steps: Tensor, losses: Tensor) -> None:
-        """Put the losses of a batch, (n,), behind those known for their steps, (n,); of many, the last ones
-        stay."""
+        """Append the losses of a batch, (n,), to the histories of their steps, (n,), which keep the last ones."""
         if self.settings.step_choice == "uniform":
             return
         length = self.settings.history
+        # A loss' rank among those of the same step is its slot in the ring, from where the step's last one went.
         order = torch.argsort(steps, stable=True)
-        ranked = steps[order]
-        counts = torch.bincount(ranked, minlength=len(self.seen))
-        place = torch.arange(len(ranked), device=steps.device) - (counts.cumsum(0) - counts)[ranked]
-        kept = place >= counts[ranked] - length
-        slots = (self.seen[ranked] + place) % length
-        self.losses[ranked[kept], slots[kept]] = losses.detach().to(torch.float64)[order][kept]
+        sorted_steps = steps[order]
+        counts = torch.bincount(sorted_steps, minlength=len(self.seen))
+        rank = (
+            torch.arange(len(sorted_steps), device=steps.device) - (counts.cumsum(0) - counts)[sorted_steps]
+        )
+        keep = rank >= counts[sorted_steps] - length
+        slots = (self.seen[sorted_steps] + rank) % length
+        self.losses[sorted_steps[keep], slots[keep]] = losses.detach().to(torch.float64)[order][keep]
         self.seen += counts
 
 
 def step_weights(
     schedule: NoiseSchedule, objective: Objective
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """What the error of each step counts for, (T,) float64; 1 without `reweight`, and always 1 at the first
-    step.
+    """Return the loss weight of each step, (T,) float64; 1 without `reweight`, and always 1 at the first step.
 
     x0: SNR(t − 1) − SNR(t) (paper, section 3.2). eps: (1 − ᾱ_t) / ((1 − ᾱ_{t−1})²·(1 − β_t)), as in the
     authors' code.
     """
-    made = np.ones(schedule.steps)
+    weights = np.ones(schedule.steps)
     if not objective.reweight:
-        return made
+        return weights
     if objective.predicts == "x0":
-        made[1:] = -np.diff(schedule.signal_to_noise)
+        weights[1:] = -np.diff(schedule.signal_to_noise)
     else:
-        kept = 1 - schedule.alpha_bar
-        made[1:] = kept[1:] / (kept[:-1] ** 2 * (1 - schedule.betas[1:]))
-    return made
+        noise_variance = 1 - schedule.alpha_bar
+        weights[1:] = noise_variance[1:] / (noise_variance[:-1] ** 2 * (1 - schedule.betas[1:]))
+    return weights
 
 
 class DenoisingLoss(nn.Module):
@@ -120,52 +126,52 @@ class DenoisingLoss(nn.Module):
     def forward(
         self, network: DenoisingNetwork, clean: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The mean loss of clean rows (n, width), and the network's guess of them (n, width).
+        """Return the mean loss of clean rows (n, width), and the network's guess of them (n, width).
 
-        A row's loss is its mean squared error times the weight of its step, over T times the chance of that
+        A row's loss is its mean squared error times the weight of its step, over T times the probability of that
         step. With eps and `reweight` the first step's loss is half the squared error of the guessed clean row
         instead.
         """
-        steps, scaled_chance = self.choice.draw(len(clean), generator)
+        steps, scaled_probability = self.choice.draw(len(clean), generator)
         signal, noise = self.signal[steps, None], self.noise[steps, None]
         epsilon: Tensor | None = None
         noisy = clean
         if not self.noiseless:
             epsilon = torch.empty_like(clean).normal_(generator=generator)
             noisy = (epsilon * noise).addcmul_(clean, signal)
-        answer = network(noisy, steps, generator).to(torch.float32)
+        output = network(noisy, steps, generator).to(torch.float32)
         if self.objective.predicts == "x0":
-            guess = answer
-            losses = mean_squares(answer, clean) * self.weights[steps]
+            guess = output
+            losses = mean_squares(output, clean) * self.weights[steps]
         else:
             assert epsilon is not None
-            guess = (noisy - noise * answer) / signal
-            losses = mean_squares(answer, epsilon) * self.weights[steps]
+            guess = (noisy - noise * output) / signal
+            losses = mean_squares(output, epsilon) * self.weights[steps]
             if self.objective.reweight:
                 likelihood = mean_squares(guess, clean) / 2
                 losses = torch.where(steps == 0, likelihood, losses)
         self.choice.remember(steps, losses)
-        return (losses / scaled_chance).mean(), guess
+        return (losses / scaled_probability).mean(), guess
 
 
 class _MeanSquares(torch.autograd.Function):
-    """Mean squared differences of rows: one buffer of their size, which becomes the gradient."""
+    """Mean squared differences of rows, with one buffer of their size, from which the gradient is computed."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, answer: Tensor, target: Tensor) -> Tensor:
-        difference = answer - target
+    def forward(ctx: FunctionCtx, output: Tensor, target: Tensor) -> Tensor:
+        difference = output - target
         ctx.save_for_backward(difference)
         norms: Tensor = torch.linalg.vector_norm(difference, dim=1)
-        return norms.square_().div_(answer.shape[1])
+        return norms.square_().div_(output.shape[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         (difference,) = ctx.saved_tensors
-        answer = difference * (gradients[0] * (2 / difference.shape[1]))[:, None]
-        return answer, -answer if ctx.needs_input_grad[1] else None
+        gradient = difference * (gradients[0] * (2 / difference.shape[1]))[:, None]
+        return gradient, -gradient if ctx.needs_input_grad[1] else None
 
 
-def mean_squares(answer: Tensor, target: Tensor) -> Tensor:
-    """The mean squared difference of each row, (n, width) twice → (n,)."""
-    return cast("Tensor", _MeanSquares.apply(answer, target))  # type: ignore[no-untyped-call]
+def mean_squares(output: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared difference of each row, (n, width) twice → (n,)."""
+    return cast("Tensor", _MeanSquares.apply(output, target))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""How much noise each step adds, and the closed forms that follow from it.
+"""The noise schedule, and the closed forms that follow from it.
 
 Steps are counted from 0, the least noisy, to T − 1. Notation (paper → here; Wang et al., SIGIR 2023, section
 3.1, and Ho et al., NeurIPS 2020): β_t → `betas`, ᾱ_t → `alpha_bar`, √ᾱ_t → `signal`, √(1 − ᾱ_t) → `noise`.
@@ -20,17 +20,17 @@ from unblur.spec import spec
 Floats: TypeAlias = NDArray[np.float64]
 
 MOST_BETA = 0.999
-"""The cap on β where it follows from ᾱ, so that some signal survives every step."""
+"""The cap on β if it follows from ᾱ, so that some signal survives every step."""
 FIRST_BETA = 1e-5
 """β of the first step under `fixed_first`."""
 
 
 @spec
 class Schedule:
-    """How noisy a row becomes, and in how many steps."""
+    """The number of noise steps, and the noise of each."""
 
     name: Literal["linear", "linear-var", "cosine", "binomial"] = "linear"
-    """Which rule makes β or ᾱ: `noise_schedule`. See `noise_schedule` of this module."""
+    """The rule for β or ᾱ: `noise_schedule`. See `noise_schedule` of this module."""
     steps: PositiveInt = 5
     """T, `steps`: the number of diffusion steps."""
     scale: NonNegativeFloat = 0.001
@@ -42,8 +42,7 @@ class Schedule:
     highest: PositiveFloat = 0.005
     """α_max, `noise_max`: where they end, times `scale`."""
     fixed_first: bool = True
-    """β of the first step is 1e-5 whatever the rule says: `beta_fixed`. The authors have it on, off for
-    latent models."""
+    """β of the first step is 1e-5 under any rule: `beta_fixed`. The authors have it on, off for latent models."""
 
     def __post_init__(self) -> None:
         if self.noiseless or self.name not in ("linear", "linear-var"):
@@ -80,10 +79,10 @@ class NoiseSchedule:
 
     @classmethod
     def from_alpha_bar(cls, alpha_bar: Floats) -> NoiseSchedule:
-        """The schedule with the given ᾱ_t, (T,); each β is capped at 0.999."""
-        kept = np.asarray(alpha_bar, dtype=np.float64)
-        before = np.concatenate(([1.0], kept[:-1]))
-        return cls(np.minimum(1 - kept / before, MOST_BETA))
+        """Return the schedule with these ᾱ_t, (T,); each β is capped at 0.999."""
+        values = np.asarray(alpha_bar, dtype=np.float64)
+        before = np.concatenate(([1.0], values[:-1]))
+        return cls(np.minimum(1 - values / before, MOST_BETA))
 
     @property
     def steps(self) -> int:
@@ -92,7 +91,7 @@ class NoiseSchedule:
 
     @cached_property
     def alpha_bar(self) -> Floats:
-        """ᾱ_t = Π_{s ≤ t} (1 − β_s), (T,): the share of the variance that is still signal."""
+        """ᾱ_t = Π_{s ≤ t} (1 − β_s), (T,): the fraction of the variance that is still signal."""
         return _frozen(np.cumprod(1 - self.betas))
 
     @cached_property
@@ -117,13 +116,12 @@ class NoiseSchedule:
 
     @cached_property
     def posterior_clean(self) -> Floats:
-        """What x_0 counts for in the mean of q(x_{t−1} | x_t, x_0), (T,): √ᾱ_{t−1}·β_t / (1 − ᾱ_t); 1 at the
-        first."""
+        """The weight of x_0 in the mean of q(x_{t−1} | x_t, x_0), (T,): √ᾱ_{t−1}·β_t / (1 − ᾱ_t); 1 at the first."""
         return _frozen(np.sqrt(self.alpha_bar_before) * self.betas / (1 - self.alpha_bar))
 
     @cached_property
     def posterior_noisy(self) -> Floats:
-        """What x_t counts for in that mean, (T,): √(1 − β_t)·(1 − ᾱ_{t−1}) / (1 − ᾱ_t); 0 at the first."""
+        """The weight of x_t in that mean, (T,): √(1 − β_t)·(1 − ᾱ_{t−1}) / (1 − ᾱ_t); 0 at the first."""
         return _frozen(np.sqrt(1 - self.betas) * (1 - self.alpha_bar_before) / (1 - self.alpha_bar))
 
     @cached_property
@@ -133,7 +131,7 @@ class NoiseSchedule:
 
 
 def noise_schedule(settings: Schedule) -> NoiseSchedule:
-    """The schedule that the settings describe; t = 0 … T − 1.
+    """Return the schedule that the settings describe; t = 0 … T − 1.
 
     - ``linear``: β_t from `scale`·`lowest` to `scale`·`highest`, evenly.
     - ``linear-var``: the variances 1 − ᾱ_t run so; β follows, capped at 0.999.
@@ -147,20 +145,20 @@ def noise_schedule(settings: Schedule) -> NoiseSchedule:
     steps, bounds = settings.steps, (settings.scale * settings.lowest, settings.scale * settings.highest)
     SpecError.unless(
         not settings.noiseless,
-        "A noise schedule needs a `scale` above 0; saw 0. Without noise there is no schedule to ask for.",
+        "A noise schedule needs a `scale` above 0; saw 0. Without noise there is no schedule.",
     )
     if settings.name == "linear":
-        made = NoiseSchedule(np.linspace(*bounds, steps))
+        schedule = NoiseSchedule(np.linspace(*bounds, steps))
     elif settings.name == "linear-var":
-        made = NoiseSchedule.from_alpha_bar(1 - np.linspace(*bounds, steps))
+        schedule = NoiseSchedule.from_alpha_bar(1 - np.linspace(*bounds, steps))
     elif settings.name == "cosine":
-        share = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
-        made = NoiseSchedule(np.minimum(1 - share[1:] / share[:-1], MOST_BETA))
+        signal_variance = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
+        schedule = NoiseSchedule(np.minimum(1 - signal_variance[1:] / signal_variance[:-1], MOST_BETA))
     else:
-        made = NoiseSchedule(1 / (steps - np.arange(steps) + 1))
+        schedule = NoiseSchedule(1 / (steps - np.arange(steps) + 1))
     if not settings.fixed_first:
-        return made
-    return NoiseSchedule(np.concatenate(([FIRST_BETA], made.betas[1:])))
+        return schedule
+    return NoiseSchedule(np.concatenate(([FIRST_BETA], schedule.betas[1:])))
 
 
 def _frozen(values: NDArray[np.floating[Any]]) -> Floats:

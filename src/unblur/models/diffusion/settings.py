@@ -1,5 +1,4 @@
-"""The hyper-parameters of the trained diffusion models, piece by piece; light to import, since nothing here
-computes.
+"""The hyper-parameters of the trained diffusion models, part by part; light to import, since nothing here computes.
 
 Names in quotes are those of the authors' command line and of RecBole.
 """
@@ -15,18 +14,17 @@ from unblur.spec import spec
 from unblur.training.settings import Activation, Dropout, Optimizer
 
 GONE = "shortened."
-"""What the names of arrays begin with that saved models of earlier versions may hold, and that nothing reads."""
+"""The prefix of arrays that saved models of earlier versions may hold, and that are no longer read."""
 
 
 @spec
 class Denoiser:
-    """The network that guesses the clean row (or the noise) from a noisy row and its step (paper, section
-    3.1)."""
+    """The network that predicts the clean row (or the noise) from a noisy row and its step (paper, section 3.1)."""
 
     dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (300,)
     """Hidden widths: `dims`, `dims_dnn`."""
     layout: Literal["hourglass", "straight"] = "hourglass"
-    """How (200, 600) is read. ``hourglass``, the authors': n → 600 → 200 → 600 → n; ``straight``, RecBole's:
+    """The reading of (200, 600). ``hourglass``, the authors': n → 600 → 200 → 600 → n; ``straight``, RecBole's:
     n → 200 → 600 → n. With one width both are n → d → n."""
     activation: Activation = "tanh"
     """After every layer but the last: `act`, `mlp_act_func`."""
@@ -40,34 +38,33 @@ class Denoiser:
 
 @spec
 class Objective:
-    """What the denoiser is trained for (paper, section 3.2)."""
+    """The objective of the denoiser (paper, section 3.2)."""
 
     predicts: Literal["x0", "eps"] = "x0"
-    """What the network puts out, the clean row or the noise: `mean_type`."""
+    """The network's output, the clean row or the noise: `mean_type`."""
     reweight: bool = True
-    """Weigh a step's error by how much the signal-to-noise ratio changes there: `reweight`."""
+    """Weight a step's error by the change of the signal-to-noise ratio there: `reweight`."""
     step_choice: Literal["importance", "uniform"] = "importance"
-    """How steps are drawn: in proportion to √E[loss²] of each step (Nichol and Dhariwal, ICML 2021), or
-    evenly."""
+    """The distribution of steps: in proportion to √E[loss²] of each step (Nichol and Dhariwal, ICML 2021), or
+    uniform."""
     history: PositiveInt = 10
-    """How many recent losses of each step that estimate rests on: `history_num_per_term`."""
+    """The number of recent losses of each step for that estimate: `history_num_per_term`."""
     uniform_share: Annotated[float, Field(gt=0, le=1)] = 0.001
-    """How much of the even choice is mixed in, so that every step stays possible."""
+    """The weight of the uniform distribution that is mixed in, so that every step stays possible."""
 
 
 @spec(dropped={"tolerance": 0.0})
 class Sampling:
-    """How scores are inferred from a history (paper, section 3.3)."""
+    """The inference of scores from a history (paper, section 3.3)."""
 
     start_steps: NonNegativeInt = 0
-    """T′, `sampling_steps`: 0 starts from the row itself, as noisy as it is; k from the row after k noise
-    steps."""
+    """T′, `sampling_steps`: 0 starts from the row itself, k from the row after k noise steps."""
     noise: bool = False
     """Add the posterior's noise at each reverse step: `sampling_noise`. The noise depends on the model's seed
     and the history alone, so that scores stay repeatable."""
     inference_steps: PositiveInt | None = None
-    """Cap on reverse steps: ask the network at most so often, spread evenly over all T, and extrapolate its
-    answers in between; `None` asks it at every step, as in the paper."""
+    """Cap on network evaluations, which are spread evenly over all T steps, with outputs extrapolated in between;
+    `None` evaluates the network at every step, as in the paper."""
 
 
 @spec
@@ -89,12 +86,10 @@ class TimeWeights:
 
 @spec
 class Autoencoder:
-    """The variational autoencoder of the latent models, one encoder a cluster of items (paper, section
-    3.4)."""
+    """The variational autoencoder of the latent models, one encoder a cluster of items (paper, section 3.4)."""
 
     encoder_dims: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (300,)
-    """`in_dims`: widths from the row inwards; the last is that of the latent, shared out among the
-    clusters."""
+    """`in_dims`: widths from the row inwards; the last is that of the latent, divided among the clusters."""
     decoder_dims: tuple[PositiveInt, ...] = ()
     """`out_dims`: hidden widths from the latent outwards. Empty: one linear layer from the whole latent to
     all items; otherwise one network a cluster, from that cluster's part of the latent."""
@@ -105,25 +100,25 @@ class Autoencoder:
     sample_latent: bool = True
     """Draw the latent from the encoder's distribution in training, instead of taking its mean: `reparam`."""
     diffusion_weight: NonNegativeFloat = 0.03
-    """λ, `lamda`: what the diffusion loss counts for beside the autoencoder's, at first."""
+    """λ, `lamda`: the initial weight of the diffusion loss next to the autoencoder's."""
     least_diffusion_weight: NonNegativeFloat = 0.005
-    """`anneal_cap`: where λ ends."""
+    """`anneal_cap`: the final λ."""
     diffusion_decay: NonNegativeInt = 1000
-    """`anneal_steps`: how many epochs or batches λ takes to decay to nothing, were it not for its end; 0: it
+    """`anneal_steps`: the number of epochs or batches in which λ would fall to 0; it stops at its final value. 0: it
     stays."""
     decay_unit: Literal["epochs", "batches"] = "batches"
-    """What `diffusion_decay` counts: epochs in the authors' code (500), batches in RecBole (1000)."""
+    """The unit of `diffusion_decay`: epochs in the authors' code (500), batches in RecBole (1000)."""
     kl_weight: NonNegativeFloat = 0.3
-    """`vae_anneal_cap`: where the weight of the KL divergence ends."""
+    """`vae_anneal_cap`: the final weight of the KL divergence."""
     kl_batches: NonNegativeInt = 200
-    """`vae_anneal_steps`: in how many batches that weight would rise to 1; it stops at `kl_weight`."""
+    """`vae_anneal_steps`: the number of batches in which that weight would rise to 1; it stops at `kl_weight`."""
     optimizer: Optimizer = Optimizer(learning_rate=5e-4)
     """For the autoencoder (`lr1`, `wd1`); the denoiser has its own (`lr2`, `wd2`)."""
 
 
 @spec
 class GraphEmbeddings:
-    """How the LightGCN is trained whose item embeddings clusters rest on (`unblur.models.neural.lightgcn`)."""
+    """The training of the LightGCN whose item embeddings are clustered (`unblur.models.neural.lightgcn`)."""
 
     layers: NonNegativeInt = 3
     """Propagations through the graph of users and items, at least 1."""
@@ -141,13 +136,13 @@ class GraphEmbeddings:
 
 @spec
 class ItemClusters:
-    """The groups of items that are encoded apart."""
+    """The groups of items, each with its own encoder."""
 
     count: PositiveInt = 1
-    """`n_cate`: how many."""
+    """`n_cate`: the number of clusters."""
     embeddings: Literal["spectral", "lightgcn", "given"] = "spectral"
-    """What k-means sees: singular vectors of the train matrix, a LightGCN trained on it, or `item_embeddings`
-    of `fit`."""
+    """The input of k-means: singular vectors of the train matrix, embeddings of a LightGCN trained on it, or
+    `item_embeddings` of `fit`."""
     width: PositiveInt = 64
     """Width of the embeddings that are made here."""
     lightgcn: GraphEmbeddings = GraphEmbeddings()

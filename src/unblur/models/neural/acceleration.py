@@ -1,4 +1,4 @@
-"""The one place that knows of `unblur.models.neural.fast`, which may be deleted."""
+"""The only import of `unblur.models.neural.fast`, a folder that may be deleted."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from contextlib import nullcontext
 try:
     from unblur.models.neural.fast import faster as faster
 except ModuleNotFoundError:
-    # Without the folder each step is that of autograd and torch's Adam, several times slower.
+    # Without the folder training is by autograd and torch's Adam, several times slower.
     faster = nullcontext  # type: ignore[assignment]

@@ -35,7 +35,7 @@ class LightGCN(TrainedByEpochs[Factors]):
     a score the product of a user's and an item's.
 
     **A user is a history row**, so scores fold the row in: the user's layers k ≥ 1 follow from those of the items by
-    equation 3, and its own e⁰, which nobody knows for a new user, is left out:
+    equation 3, and its own e⁰, which a new user does not have, is left out:
     ``e_x = Σ_{i∈x} q_i`` with ``q_i = (e_i^0 + … + e_i^(K−1)) / ((K + 1)·√d_i)``. The factor 1/√|x|, which a row's scores share,
     is left out too, and so scores are linear in the row.
 
@@ -54,21 +54,21 @@ class LightGCN(TrainedByEpochs[Factors]):
     width: PositiveInt = 64
     """Width of the embeddings."""
     layers: PositiveInt = 3
-    """How often embeddings are smoothed: K."""
+    """The number of times that embeddings are smoothed: K."""
     users: Literal["embedded", "from-items"] = "embedded"
-    """Whether users have embeddings e⁰ of their own in training (the paper), or none, as when they are scored."""
+    """In training, users have embeddings e⁰ of their own (the paper), or none, as when they are scored."""
     loss: Literal["bpr", "softmax"] = "bpr"
     """BPR, or the sampled softmax of cosines, which needs far fewer passes; best with `users` "from-items"."""
     temperature: PositiveFloat = 0.1
-    """What the softmax divides cosines by: τ. Without effect on BPR."""
+    """The divisor of cosines in the softmax: τ. Without effect on BPR."""
     negatives: PositiveInt = 4096
-    """Over how many drawn items the softmax runs, over all where there are no more. Without effect on BPR."""
+    """The number of items drawn for the softmax, all if there are no more. Without effect on BPR."""
     deviation: PositiveFloat = 0.1
     """The standard deviation that embeddings begin with."""
     ridge: NonNegativeFloat = 1e-4
     """The L2 penalty on the e⁰ that a batch uses: λ."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
-    """How embeddings follow their gradients."""
+    """The optimizer of the embeddings."""
     decay: Literal["none", "linear"] = "none"
     """``linear``: the learning rate falls to 0 over `epochs`, which then should be few."""
     epochs: PositiveInt = 1000
@@ -76,13 +76,13 @@ class LightGCN(TrainedByEpochs[Factors]):
     batch_size: PositiveInt = 2048
     """Interactions a batch, users a batch with the softmax; each costs a whole propagation."""
     precision: Literal["float32"] = "float32"
-    """What products of training are computed in."""
+    """The precision of products in training."""
     stopping: Stopping | None = Stopping()
     """When training ends early; `None` trains all epochs on all of train."""
 
     @property
     def decays(self) -> Literal["none", "linear"]:
-        """As `decay` says."""
+        """The field `decay`."""
         return self.decay
 
     def space(self) -> tuple[Dimension, ...]:
@@ -96,11 +96,11 @@ class LightGCN(TrainedByEpochs[Factors]):
 
 
 ROWS_TOGETHER = 128
-"""How many rows have their logits in memory at a time; with some thousand columns they stay in a cache."""
+"""The number of rows with logits in memory at a time; with some thousand columns they stay in a cache."""
 
 
 class GraphLearner:
-    """Trains e⁰ of a LightGCN on pairs of a user and an item (BPR), or on users with all their items (softmax)."""
+    """Trains the e⁰ of a LightGCN on pairs of a user and an item (BPR), or on users with all their items (softmax)."""
 
     def __init__(
         self,
@@ -110,14 +110,16 @@ class GraphLearner:
         seed: int,
         device: torch.device,
     ) -> None:
-        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        """`item_counts`: of all interactions, validation data included, for users without a history."""
         self.spec, self.items, self.item_counts, self.n_users = spec, train.items, item_counts, train.n_users
         self.graph = interaction_graph(train, device)
         self._degrees = train.item_degrees
         self._users = torch.as_tensor(train.rows().astype(np.int64), device=device)
         self._items = torch.as_tensor(train.matrix.indices.astype(np.int64), device=device)
-        self._own = self._users * train.n_items + self._items  # ascending, since the matrix is canonical
-        self._whole = _WholeUsers(train, device) if spec.loss == "softmax" else None
+        self._pair_keys = (
+            self._users * train.n_items + self._items
+        )  # ascending, since the matrix is canonical
+        self._row_graph = _RowGraph(train, device) if spec.loss == "softmax" else None
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
         start = torch.randn(train.n_users + train.n_items, spec.width, generator=chance) * spec.deviation
         users, items = start.split([train.n_users, train.n_items])
@@ -126,62 +128,65 @@ class GraphLearner:
             parts["user_start"] = nn.Parameter(users.clone().to(device))
         self.module: nn.Module = nn.ParameterDict(parts)
         self.groups = [(self.module, spec.optimizer)]
-        self.n_rows = len(self._users if self._whole is None else self._whole.filled)
-        self._none = torch.zeros(train.n_users, spec.width, device=device)
+        self.n_rows = len(self._users if self._row_graph is None else self._row_graph.filled)
+        self._zero_users = torch.zeros(train.n_users, spec.width, device=device)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """Of some interactions by BPR, of some users by the softmax."""
-        if self._whole is not None:
-            return self._softmax(self._whole, rows, generator)
+        """Return the mean loss: of interactions by BPR, of users by the softmax."""
+        if self._row_graph is not None:
+            return self._softmax(self._row_graph, rows, generator)
         return self._pairwise(rows, generator)
 
     def _pairwise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """BPR of some interactions, each beside an item drawn evenly (drawn again, once, where it is the user's)."""
+        """Return the BPR loss of some interactions, each with a uniformly drawn negative."""
         users, n_items = self._users[rows], len(self.items)
-        negatives = self._drawn(len(rows), generator)
+        negatives = self._draw_items(len(rows), generator)
         keys = users * n_items + negatives
-        found = torch.searchsorted(self._own, keys).clamp_max(len(self._own) - 1)
-        again = self._drawn(len(rows), generator)
-        negatives = torch.where(self._own[found] == keys, again, negatives)
+        indices = torch.searchsorted(self._pair_keys, keys).clamp_max(len(self._pair_keys) - 1)
+        # A negative that the user has is drawn again, once; it may then be one of the user's items all the same.
+        redrawn = self._draw_items(len(rows), generator)
+        negatives = torch.where(self._pair_keys[indices] == keys, redrawn, negatives)
         weights = dict(self.module.named_parameters())
-        start = torch.cat((weights.get("user_start", self._none), weights["item_start"]))
-        final = propagated(self.graph, start, self.spec.layers)
+        start = torch.cat((weights.get("user_start", self._zero_users), weights["item_start"]))
+        final = propagate(self.graph, start, self.spec.layers)
         first = self.n_users
         return pairwise_loss(
             final, start, users, self._items[rows] + first, negatives + first, self.spec.ridge
         )
 
-    def _softmax(self, whole: _WholeUsers, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """The softmax of some users over items drawn for all of them, mean over their interactions."""
-        spec, who = self.spec, whole.filled[rows]
+    def _softmax(self, graph: _RowGraph, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the softmax loss of some users over the same drawn items, mean over their interactions."""
+        spec, user_indices = self.spec, graph.filled[rows]
         weights = dict(self.module.named_parameters())
         if "user_start" in weights:
             start = torch.cat((weights["user_start"], weights["item_start"]))
-            final, items = propagated(self.graph, start, spec.layers).split([self.n_users, len(self.items)])
-            users = final[who]
+            final, items = propagate(self.graph, start, spec.layers).split([self.n_users, len(self.items)])
+            users = final[user_indices]
         else:
-            inner, items = whole.embeddings(weights["item_start"], spec.layers)
-            users = whole.weighted.take(who).times(inner)
+            inner, items = graph.embeddings(weights["item_start"], spec.layers)
+            users = graph.weighted.take(user_indices).times(inner)
+        # Sums over layers do for their means here: cosines do not depend on length.
         users = functional.normalize(users) / spec.temperature
         items = functional.normalize(items)
-        own = whole.plain.take(who)
-        counts = whole.plain.lengths[who]
-        drawn = spec.negatives < len(items)
-        pool = items[self._drawn(spec.negatives, generator)] if drawn else items
-        liked = (users * own.times(items)).sum(1)
-        loss = (counts * log_partition(users, pool) - liked).sum() / counts.sum()
+        histories = graph.plain.take(user_indices)
+        counts = graph.plain.lengths[user_indices]
+        sampled = spec.negatives < len(items)
+        candidates = items[self._draw_items(spec.negatives, generator)] if sampled else items
+        # Σ_{i∈u} s_ui is the user's product with the sum of its items, and the partition counts once for each of them.
+        positives = (users * histories.times(items)).sum(1)
+        loss = (counts * log_partition(users, candidates) - positives).sum() / counts.sum()
         if spec.ridge:
-            squares = own.times(weights["item_start"].square().sum(1, keepdim=True)).sum()
+            squares = histories.times(weights["item_start"].square().sum(1, keepdim=True)).sum()
             if "user_start" in weights:
-                squares = squares + (counts * weights["user_start"][who].square().sum(1)).sum()
+                squares = squares + (counts * weights["user_start"][user_indices].square().sum(1)).sum()
             loss = loss + spec.ridge * squares / (2 * counts.sum())
         return loss
 
     @torch.no_grad()
     def fitted(self, weights: Weights) -> Factors:
         """The recommender with these embeddings: `inward` are q, `outward` the items' final embeddings."""
-        start = torch.cat((weights.get("user_start", self._none), weights["item_start"]))
-        layers = [layer[self.n_users :] for layer in layers_of(self.graph, start, self.spec.layers)]
+        start = torch.cat((weights.get("user_start", self._zero_users), weights["item_start"]))
+        layers = [layer[self.n_users :] for layer in propagate_layers(self.graph, start, self.spec.layers)]
         scale = inverse(self._degrees.astype(np.float64), 0.5)[:, None] / len(layers)
         inward = torch.stack(layers[:-1]).sum(0).cpu().numpy() * scale
         outward = torch.stack(layers).mean(0)
@@ -195,32 +200,32 @@ class GraphLearner:
             outward=outward.cpu().numpy(),
         )
 
-    def _drawn(self, n: int, generator: torch.Generator) -> Tensor:
+    def _draw_items(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randint(len(self.items), (n,), generator=generator, device=self._users.device)
 
 
-class _WholeUsers:
-    """What the softmax needs to know of train: its rows, and the graph from items to users and back."""
+class _RowGraph:
+    """The rows of train for the softmax, and the graph from items to users and back."""
 
     def __init__(self, train: Interactions, device: torch.device) -> None:
         weights = normalize(train)
         self.filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
         self.plain = SparseRows.of(train.binarized().matrix, device)
         self.weighted = SparseRows.of(weights, device)
-        self._outward, self._back = (
+        self._to_users, self._to_items = (
             self.weighted.all(),
             SparseRows.of(sparse.csr_array(weights.T), device).all(),
         )
 
     def embeddings(self, start: Tensor, layers: int) -> tuple[Tensor, Tensor]:
-        """Without users' e⁰: Σ_{k<K} e^k and Σ_{k≤K} e^k of the items, whose odd layers are zero.
+        """Return Σ_{k<K} e^k and Σ_{k≤K} e^k of the items if users have no e⁰, so that items' odd layers are zero.
 
-        A user's final embedding is the normalised row times the first, so users' layers need not be kept.
+        A user's final embedding is the normalised row times the first sum, so users' layers need not be kept.
         """
         inner = total = layer = start
         for k in range(2, layers + 1, 2):
-            users = _Product.apply(layer, self._outward, self._back)  # type: ignore[no-untyped-call]
-            layer = _Product.apply(users, self._back, self._outward)  # type: ignore[no-untyped-call]
+            users = _Product.apply(layer, self._to_users, self._to_items)  # type: ignore[no-untyped-call]
+            layer = _Product.apply(users, self._to_items, self._to_users)  # type: ignore[no-untyped-call]
             total = total + layer
             inner = total if k < layers else inner
         return inner, total
@@ -242,24 +247,27 @@ class _Product(torch.autograd.Function):
 
 
 def interaction_graph(train: Interactions, device: torch.device | str = "cpu") -> RowBatch:
-    """The normalised graph of users and items, symmetric, users first."""
+    """Return the normalised graph of users and items, symmetric, users first."""
     weights = normalize(train)
     both = sparse.csr_array(sparse.block_array([[None, weights], [weights.T, None]], format="csr"))
     return SparseRows.of(both, device).all()
 
 
 def pairwise_loss(
-    final: Tensor, start: Tensor, users: Tensor, liked: Tensor, other: Tensor, ridge: float
+    final: Tensor, start: Tensor, users: Tensor, positives: Tensor, negatives: Tensor, ridge: float
 ) -> Tensor:
-    """Bayesian personalised ranking (Rendle et al., UAI 2009): ``−log σ(e_u·e_liked − e_u·e_other)``, mean over
-    pairs, and the ridge on the embeddings that the pairs begin with. The three are positions in the graph."""
-    margin = (final[users] * (final[liked] - final[other])).sum(1)
-    used = start[torch.cat((users, liked, other))]
-    return functional.softplus(-margin).mean() + ridge * used.square().sum() / (2 * len(users))
+    """Return the loss of Bayesian personalised ranking (Rendle et al., UAI 2009), mean over pairs.
+
+    It is ``−log σ(e_u·e_i − e_u·e_j)`` of users u, their items i and negatives j, all positions in the graph, plus
+    the ridge on the initial embeddings of these.
+    """
+    margin = (final[users] * (final[positives] - final[negatives])).sum(1)
+    parameters = start[torch.cat((users, positives, negatives))]
+    return functional.softplus(-margin).mean() + ridge * parameters.square().sum() / (2 * len(users))
 
 
-def layers_of(graph: RowBatch, start: Tensor, layers: int) -> list[Tensor]:
-    """The embeddings after 0 … `layers` propagations (He et al., equation 7)."""
+def propagate_layers(graph: RowBatch, start: Tensor, layers: int) -> list[Tensor]:
+    """Return the embeddings after 0 … `layers` propagations (He et al., equation 7)."""
     embeddings = [start]
     for _ in range(layers):
         # The graph is symmetric, and so its own transpose.
@@ -267,13 +275,13 @@ def layers_of(graph: RowBatch, start: Tensor, layers: int) -> list[Tensor]:
     return embeddings
 
 
-def propagated(graph: RowBatch, start: Tensor, layers: int) -> Tensor:
-    """Their mean (He et al., equation 8)."""
-    return sum(layers_of(graph, start, layers), torch.zeros_like(start)) / (layers + 1)
+def propagate(graph: RowBatch, start: Tensor, layers: int) -> Tensor:
+    """Return the mean of the embeddings after 0 … `layers` propagations (He et al., equation 8)."""
+    return sum(propagate_layers(graph, start, layers), torch.zeros_like(start)) / (layers + 1)
 
 
 class _LogPartition(torch.autograd.Function):
-    """Works out logits block of rows by block, and again for the gradient."""
+    """The log of sums of exponentials, with logits computed in blocks of rows, and again for the gradient."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor, columns: Tensor) -> Tensor:
@@ -285,17 +293,19 @@ class _LogPartition(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns, logs = ctx.saved_tensors
-        for_rows, for_columns = torch.empty_like(rows), torch.zeros_like(columns)
+        row_gradients, column_gradients = torch.empty_like(rows), torch.zeros_like(columns)
         for start in range(0, len(rows), ROWS_TOGETHER):
             block = slice(start, start + ROWS_TOGETHER)
-            shares = (rows[block] @ columns.T).sub_(logs[block, None]).exp_().mul_(gradients[0][block, None])
-            torch.mm(shares, columns, out=for_rows[block])
-            for_columns.addmm_(shares.T, rows[block])
-        return for_rows, for_columns
+            probabilities = (
+                (rows[block] @ columns.T).sub_(logs[block, None]).exp_().mul_(gradients[0][block, None])
+            )
+            torch.mm(probabilities, columns, out=row_gradients[block])
+            column_gradients.addmm_(probabilities.T, rows[block])
+        return row_gradients, column_gradients
 
 
 def log_partition(rows: Tensor, columns: Tensor) -> Tensor:
-    """``log Σ_j exp(rows_i·columns_j)``, (n,), of tables (n, width) and (m, width).
+    """Return ``log Σ_j exp(rows_i·columns_j)``, (n,), of tables (n, width) and (m, width).
 
     Differentiable in both; memory grows with m, not with n·m.
     """

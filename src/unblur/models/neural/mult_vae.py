@@ -47,13 +47,13 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
     dropout: Dropout = 0.5
     """On the normalised row."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
-    """How weights follow their gradients."""
+    """The optimizer of all weights."""
     epochs: PositiveInt = 200
     """The most passes over the rows."""
     batch_size: PositiveInt = 500
     """Rows a batch."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What matrix products of training are computed in; weights and losses are float32 in any case."""
+    """The precision of matrix products in training; weights and losses are float32 in any case."""
     stopping: Stopping | None = Stopping(metric="ndcg@20", every=2)
     """When training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
 
@@ -86,12 +86,12 @@ class MultVAE(MultDAE):
     """Widths from the row inwards; the last is that of the latent, and the decoder mirrors the encoder: n → 600 → 200 →
     600 → n."""
     kl_weight: NonNegativeFloat = 0.2
-    """Where the weight of the KL divergence ends: the largest β."""
+    """The final weight of the KL divergence: the largest β."""
     kl_batches: PositiveInt = 200_000
-    """In how many batches that weight would rise to 1; it stops at `kl_weight`."""
+    """The number of batches in which that weight would rise to 1; it stops at `kl_weight`."""
 
     def divergence_weight(self, update: int) -> float:
-        """β after so many batches."""
+        """β after `update` batches."""
         return rising(self.kl_weight, self.kl_batches, update)
 
     def space(self) -> tuple[Dimension, ...]:
@@ -100,17 +100,17 @@ class MultVAE(MultDAE):
 
 
 BIAS_DEVIATION = 0.001
-"""The deviation that biases begin with, as in the authors' code."""
+"""The standard deviation of initial biases, as in the authors' code."""
 
 
 class MultinomialAutoencoder(nn.Module):
-    """From sparse rows to logits of all items; the first layer costs what the stored entries cost.
+    """From sparse rows to logits of all items; the first layer costs as much as the stored entries.
 
-    Weights begin Xavier-normal, biases with a deviation of 0.001.
+    Initial weights are Xavier-normal, biases normal with a standard deviation of 0.001.
     """
 
     def __init__(self, n_items: int, spec: MultDAE, generator: torch.Generator | None = None) -> None:
-        """Without a generator the weights are left to be loaded."""
+        """Without a generator the weights are left uninitialised, to be loaded."""
         super().__init__()
         self.variational, self.activation = spec.variational, ACTIVATIONS[spec.activation]
         dims = spec.dims
@@ -125,7 +125,7 @@ class MultinomialAutoencoder(nn.Module):
             xavier_normal(self.parameters(), generator, bias_deviation=BIAS_DEVIATION)
 
     def encode(self, batch: RowBatch) -> Encoding:
-        """Where rows (n, n_items) lie; without variation the variance is of no use."""
+        """Return the latents of rows (n, n_items); those of a Mult-DAE are the means, and their variance is not used."""
         h = batch.times(self.table) + self.encoder_biases[0]
         for weight, bias in zip(self.encoder, list(self.encoder_biases)[1:], strict=True):
             h = functional.linear(self.activation(h), weight, bias)
@@ -135,15 +135,15 @@ class MultinomialAutoencoder(nn.Module):
         return Encoding(mean, log_variance)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Logits (n, n_items)."""
+        """Return logits (n, n_items) of latents."""
         h = latent
-        for place, (weight, bias) in enumerate(zip(self.decoder, self.decoder_biases, strict=True)):
-            h = functional.linear(self.activation(h) if place else h, weight, bias)
+        for layer, (weight, bias) in enumerate(zip(self.decoder, self.decoder_biases, strict=True)):
+            h = functional.linear(self.activation(h) if layer else h, weight, bias)
         return h
 
 
 class MultinomialLearner:
-    """Trains an autoencoder on the rows of some interactions; rows without any are left out."""
+    """Trains an autoencoder on the rows of interactions; empty rows are left out."""
 
     def __init__(
         self,
@@ -153,17 +153,17 @@ class MultinomialLearner:
         seed: int,
         device: torch.device,
     ) -> None:
-        """`item_counts`: of all interactions, those set aside included, for users without a history."""
+        """`item_counts`: of all interactions, validation data included, for users without a history."""
         self.spec, self.items, self.item_counts = spec, train.items, item_counts
         filled = train.binarized().matrix[np.flatnonzero(train.user_degrees)]
         self.rows, self.inputs = SparseRows.of(filled, device), SparseRows.of(unit_rows(filled), device)
         self.n_rows = len(self.rows)
-        chance = torch_generator(streams(seed, "initial weights")["initial weights"])
-        self.module = MultinomialAutoencoder(train.n_items, spec, chance).to(device)
+        generator = torch_generator(streams(seed, "initial weights")["initial weights"])
+        self.module = MultinomialAutoencoder(train.n_items, spec, generator).to(device)
         self.groups = [(self.module, spec.optimizer)]
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """−log-likelihood + β·KL, mean over some users (Liang et al., equation 7)."""
+        """Return −log-likelihood + β·KL, mean over some users (Liang et al., equation 7)."""
         code = self.module.encode(self.inputs.take(rows).thinned(self.spec.dropout, generator))
         latent = code.sample(generator) if self.spec.variational else code.mean
         likelihood = negative_log_likelihood(self.module.decode(latent).float(), self.rows.take(rows))
@@ -194,7 +194,7 @@ class MultinomialRecommender(NetworkRecommender["MultDAE", MultinomialAutoencode
 
 
 def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
-    """0/1 rows divided by their L2 norms; empty rows stay empty."""
+    """Return 0/1 rows divided by their L2 norms; empty rows stay empty."""
     lengths = np.diff(matrix.indptr)
     data = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
     return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -48,7 +48,7 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
     negatives: PositiveInt = 1
     """Items that the user does not have, drawn evenly for each one that he or she has, anew each epoch."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
-    """How weights follow their gradients."""
+    """The optimizer of all weights."""
     epochs: PositiveInt = 20
     """Passes over the interactions."""
     batch_size: PositiveInt = 256

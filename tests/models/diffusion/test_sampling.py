@@ -9,9 +9,9 @@ from unblur.models.diffusion.denoiser import DenoisingNetwork
 from unblur.models.diffusion.sampling import (
     FoldedChain,
     Inference,
+    add_noise,
     denoise,
     denoise_by_steps,
-    add_noise,
     reverse_chain,
     row_keys,
     row_normals,

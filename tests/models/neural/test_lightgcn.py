@@ -18,10 +18,10 @@ from unblur.models.neural.lightgcn import (
     GraphLearner,
     LightGCN,
     interaction_graph,
-    propagate_layers,
     log_partition,
     pairwise_loss,
     propagate,
+    propagate_layers,
 )
 from unblur.progress import Run
 from unblur.training.loop import Moment

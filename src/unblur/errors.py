@@ -20,7 +20,7 @@ class Argument:
     """The value to pass; `None` if the argument itself is meant."""
 
     def __str__(self) -> str:
-        """As in Python: ```header=True```, ```min_rating```."""
+        """The argument as in Python: ```header=True```, ```min_rating```."""
         if self.value is None:
             return f"`{self.name}`"
         value = f'"{self.value}"' if isinstance(self.value, str) else repr(self.value)

@@ -93,7 +93,7 @@ class Explanation:
     shares: NDArray[np.float64]
     """The contribution of each of them to the score, aligned with `history`."""
     exact: bool
-    """Whether the shares add up to the score (linear models)."""
+    """True if the shares add up to the score (linear models)."""
 
     def to_frame(self) -> pl.DataFrame:
         """Return a polars table item, share."""

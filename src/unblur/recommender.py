@@ -48,7 +48,7 @@ class RecommenderSpec(FittedSpec[R_co]):
     """Hyper-parameters of a recommender, and how to fit them to data."""
 
     uses_weights: ClassVar[bool] = False
-    """Whether the weights of interactions count, or only which interactions there are."""
+    """True if the weights of interactions count, or only which interactions there are."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,15 +60,15 @@ class Recommender(Fitted[S_co], ABC):
 
     noun: ClassVar[str] = "model"
     linear: ClassVar[bool] = False
-    """Whether scores are linear in the history row; then `explain` is exact."""
+    """True if scores are linear in the history row; then `explain` is exact."""
     batch: ClassVar[int] = 1024
     """The number of rows scored at a time, unless the caller passes one."""
     in_threads: ClassVar[bool] = False
-    """Whether batches are best scored in parallel on a CPU, one thread for each."""
+    """True if batches are best scored in parallel on a CPU, one thread for each."""
 
     @property
     def needs_timestamps(self) -> bool:
-        """Whether histories must carry timestamps to be scored."""
+        """True if histories must carry timestamps to be scored."""
         return self.spec.needs_timestamps
 
     @property

@@ -47,7 +47,7 @@ class Spec:
     kind: ClassVar[str]
     """The name in recipes and saved models."""
     stochastic: ClassVar[bool] = False
-    """Whether another `rng` gives another result."""
+    """True if another `rng` gives another result."""
     fitted: ClassVar[str]
     """The class of what is fitted: ``module:Class`` of a `unblur.fitted.Fitted`."""
 
@@ -65,17 +65,17 @@ class Spec:
 
     @property
     def stops(self) -> bool:
-        """Whether a training of it stops early by validation data."""
+        """True if a training of it stops early by validation data."""
         return any(plan.stopping is not None for plan in self.plans().values())
 
     @property
     def needs_timestamps(self) -> bool:
-        """Whether it can be fitted only to interactions with timestamps."""
+        """True if it can be fitted only to interactions with timestamps."""
         return False
 
     @property
     def private(self) -> bool:
-        """Whether it is fitted with differential privacy."""
+        """True if it is fitted with differential privacy."""
         return False
 
 

@@ -113,7 +113,7 @@ class EpochReport:
     validation: float | None
     """The metric on validation data, in the epochs that are evaluated."""
     best: bool
-    """Whether this is the best epoch so far; without evaluation every epoch is."""
+    """True if this is the best epoch so far; without evaluation every epoch is."""
     seconds: float
     """The duration of the epoch, evaluation included."""
 
@@ -209,7 +209,7 @@ class Training(Generic[Trained]):
 
     @property
     def ended(self) -> bool:
-        """Whether the plan or its stopping rule has ended the training."""
+        """True if the plan or its stopping rule has ended the training."""
         stopping, best = self.plan.stopping, self.best
         stopped = (
             stopping is not None

@@ -21,7 +21,7 @@ MOST_ROWS = 1024
 FEWEST_ROWS = 16
 """Fewer are padded: matrix products of a handful of rows use other kernels and differ in the last bits."""
 MOST_ITEMS_FILLED = 8192
-"""With more items than this nothing is padded; it would cost a single user more time than the last bits are
+"""The most items with which rows are padded; with more it would cost a single user more time than the last bits are
 worth."""
 
 

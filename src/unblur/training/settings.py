@@ -18,14 +18,14 @@ Activation: TypeAlias = Literal[
 Dropout: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 """A probability of being set to zero in training; what stays is scaled up to keep the mean."""
 Precision: TypeAlias = Literal["float32", "bfloat16"]
-"""What matrix products are computed in; weights and losses are float32 in any case."""
+"""The precision of matrix products; weights and losses are float32 in any case."""
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 """A fraction strictly between 0 and 1."""
 
 
 @spec
 class Optimizer:
-    """How weights follow their gradients."""
+    """The optimizer of weights."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     """The authors use AdamW, RecBole Adam."""
@@ -34,10 +34,10 @@ class Optimizer:
     weight_decay: NonNegativeFloat = 0.0
     """`wd`, `weight_decay`: decoupled for AdamW, an L2 penalty for the others."""
     clip_norm: PositiveFloat | None = None
-    """Scale a batch's gradient down to this norm where it is longer; `None` leaves it."""
+    """Scale a batch's gradient down to this norm if it is longer; `None` leaves it."""
     epsilon: PositiveFloat = 1e-8
-    """Adam's ε: what is added to the root of a gradient's mean square before it divides. torch's is 1e-8, Keras's 1e-7,
-    which matters where gradients are as small."""
+    """Adam's ε, added to the root of a gradient's mean square before it divides. torch's is 1e-8, Keras's 1e-7,
+    which matters if gradients are as small."""
 
 
 @spec
@@ -53,14 +53,14 @@ class Stopping:
     carve: Literal["random", "last"] = "random"
     """Which interactions of each user are set aside: any, or the last in time (which needs timestamps)."""
     fraction: Share = 0.1
-    """How much of each user's interactions is set aside, always leaving one."""
+    """The fraction of each user's interactions that is set aside, always leaving one."""
 
     def __post_init__(self) -> None:
         check_stopping(self.metric, self.every, self.patience)
 
 
 def check_stopping(metric: str, every: int, patience: int) -> None:
-    """Raise `SpecError` where a training cannot stop by these."""
+    """Raise `SpecError` if a training cannot stop by these."""
     check_metric(metric)
     if every > patience:
         raise SpecError(
@@ -70,36 +70,39 @@ def check_stopping(metric: str, every: int, patience: int) -> None:
 
 
 def check_metric(name: str) -> tuple[str, int]:
-    """The metric and cut-off that a name such as ``recall@20`` stands for, if users have values of it."""
+    """Return the metric and cut-off of a name such as ``recall@20``.
+
+    Raises `SpecError` unless each user has a value of it, of which more is better.
+    """
     metric, cutoff = parse_metric(name)
     if metric not in USER_METRICS or metric == "mean_popularity":
-        known = ", ".join(sorted(set(USER_METRICS) - {"mean_popularity"}))
+        options = ", ".join(sorted(set(USER_METRICS) - {"mean_popularity"}))
         raise SpecError(
-            f"Training stops by a metric that each user has and that grows; saw {name!r}. Use one of {known}."
+            f"Training stops by a metric that each user has and that grows; saw {name!r}. Use one of {options}."
         )
     return metric, cutoff
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to train, and in which batches."""
+    """The length of a training, its batches, and its stopping."""
 
     epochs: int = 1000
     batch_size: int = 400
     precision: Precision = "float32"
-    """What matrix products are computed in: bfloat16 runs them under autocast, weights and losses stay
-    float32."""
+    """The precision of matrix products: bfloat16 runs them under autocast, weights and losses stay float32."""
     stopping: Stopping | None = None
-    """When to stop early; needs a judge."""
+    """The rule of early stopping; needs a judge."""
     decay: Literal["none", "linear"] = "none"
-    """``linear``: in epoch e of E, learning rates are 1 − (e − 1)/E of what they are at first."""
+    """``linear``: in epoch e of E, learning rates are 1 − (e − 1)/E of the initial ones."""
     judged_by: str = ""
-    """What progress calls the value that is stopped by, where that is not the metric of `stopping`."""
+    """The name in progress events of the value to stop by, if that is not the metric of `stopping`."""
 
 
 def rising(end: float, batches: float, update: int) -> float:
-    """β, the weight of a variational divergence, after `update` batches: it rises evenly, as if to 1 in `batches`, up to `end`.
+    """Return β, the weight of a variational divergence, after `update` batches.
 
-    It is at `end` from the start where `batches` is 0 (Liang et al., WWW 2018, section 2.2.2).
+    It rises linearly, as if to 1 in `batches`, up to `end`; it is `end` from the start if `batches` is 0 (Liang et al.,
+    WWW 2018, section 2.2.2).
     """
     return min(end, update / batches) if batches else end

@@ -1,4 +1,4 @@
-"""Interactions that are set aside to judge training by, and the judging."""
+"""Validation data for early stopping, and their evaluation."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     if not held.any():
         raise DataError(
             f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
-            "none. Raise `stopping.fraction`, give `validation`, or train without `stopping`."
+            "none. Raise `stopping.fraction`, pass `validation`, or train without `stopping`."
         )
     return Split.of_mask(train, held, f"carved from train: {stopping.carve}, {stopping.fraction:.0%}")
 
 
 class Judge:
-    """Measures a recommender on what was set aside, for the users of whom something was."""
+    """Measures a recommender on held-out interactions, over the users who have some."""
 
     def __init__(self, split: Split, name: str) -> None:
         """Judge by a metric such as ``recall@20``."""
@@ -53,7 +53,7 @@ class Judge:
         self.histories, self.held_out = split.histories.take_users(rows), split.held_out.take_users(rows)
 
     def __call__(self, recommender: Recommender) -> float:
-        """The mean of the metric over the users; items of the history are not recommended."""
+        """Return the mean of the metric over the users; items of the history are not recommended."""
         ranking = recommender.recommend(self.histories, k=self.cutoff, batch_size=1024)
         values = per_user(ranking.positions, self.held_out.matrix, [self.metric], [self.cutoff])
         return float(values.values.mean())

@@ -60,7 +60,7 @@ from unblur.training.settings import Optimizer, Plan, Stopping, rising
 
 @spec
 class DiffusionSpec(TrainedByEpochs[R]):
-    """What DiffRec and L-DiffRec have in common: a denoiser that is trained on noisy rows, or on their latents."""
+    """The common part of DiffRec and L-DiffRec: a denoiser that is trained on noisy rows, or on their latents."""
 
     stochastic: ClassVar[bool] = True
     schedule: Schedule = Schedule()
@@ -80,7 +80,7 @@ class DiffusionSpec(TrainedByEpochs[R]):
     precision: Literal["float32", "bfloat16"] = "float32"
     """The precision of matrix products in training; weights and losses are float32 in any case."""
     stopping: Stopping | None = Stopping()
-    """When training ends early; `None` trains all epochs on all of train and keeps the last weights."""
+    """The rule by which training ends early; `None` trains all epochs on all of train and keeps the last weights."""
     time_weights: TimeWeights | None = None
     """T- and LT-DiffRec: weight each user's interactions by their order in time, in input and target alike."""
 
@@ -531,7 +531,7 @@ class ClusteredAutoencoder(nn.Module):
     """
 
     clusters: Tensor
-    places: Tensor
+    positions: Tensor
 
     def __init__(
         self, clusters: NDArray[np.int64], settings: Autoencoder, generator: torch.Generator | None = None
@@ -542,11 +542,11 @@ class ClusteredAutoencoder(nn.Module):
         self.activation = ACTIVATIONS[settings.activation]
         self.sizes: list[int] = np.bincount(clusters).tolist()
         self.shares = latent_shares(self.sizes, settings.encoder_dims[-1])
-        places = np.empty(len(clusters), dtype=np.int64)
+        positions = np.empty(len(clusters), dtype=np.int64)
         for number, size in enumerate(self.sizes):
-            places[clusters == number] = np.arange(size)
+            positions[clusters == number] = np.arange(size)
         self.register_buffer("clusters", torch.tensor(clusters, dtype=torch.int64), persistent=False)
-        self.register_buffer("places", torch.tensor(places), persistent=False)
+        self.register_buffer("positions", torch.tensor(positions), persistent=False)
         encoder = settings.encoder_dims[:-1]
         parts = list(zip(self.sizes, self.shares, strict=True))
         self.encoders = nn.ModuleList([_Encoder((size, *encoder, 2 * share)) for size, share in parts])
@@ -578,14 +578,14 @@ class ClusteredAutoencoder(nn.Module):
         parts = latent.split(self.shares, dim=1)
         logits = [decoder(part, self.activation) for decoder, part in zip(self.decoders, parts, strict=True)]
         starts = torch.tensor([0, *(part.shape[1] for part in logits[:-1])], device=latent.device).cumsum(0)
-        return torch.cat(logits, 1)[:, starts[self.clusters] + self.places]
+        return torch.cat(logits, 1)[:, starts[self.clusters] + self.positions]
 
     def _select_cluster(self, batch: RowBatch, number: int) -> RowBatch:
         """Return the part of the rows in one cluster's items."""
         if len(self.encoders) == 1:
             return batch
         inside = self.clusters[batch.columns] == number
-        return batch.select(inside, self.places[batch.columns[inside]], self.sizes[number])
+        return batch.select(inside, self.positions[batch.columns[inside]], self.sizes[number])
 
 
 class _Encoder(nn.Module):

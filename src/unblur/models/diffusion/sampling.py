@@ -248,7 +248,7 @@ class Inference:
 
     @property
     def noisy(self) -> bool:
-        """Whether rows need noise, at the start or at each step."""
+        """True if rows need noise, at the start or at each step."""
         return not self.schedule.noiseless and (self.sampling.start_steps > 0 or self.sampling.noise)
 
     @cached_property

@@ -56,7 +56,7 @@ class Schedule:
 
     @property
     def noiseless(self) -> bool:
-        """Whether no noise is added at all (`scale` is 0)."""
+        """True if no noise is added at all (`scale` is 0)."""
         return self.scale == 0
 
 

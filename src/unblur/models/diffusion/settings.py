@@ -127,7 +127,7 @@ class GraphEmbeddings:
     batch_size: PositiveInt = 8192
     """Interactions a batch."""
     learning_rate: PositiveFloat = 0.01
-    """Of Adam."""
+    """The learning rate of Adam."""
     ridge: NonNegativeFloat = 1e-4
     """The L2 penalty on the embeddings that a batch uses."""
     deviation: PositiveFloat = 0.1
@@ -146,4 +146,4 @@ class ItemClusters:
     width: PositiveInt = 64
     """Width of the embeddings that are made here."""
     lightgcn: GraphEmbeddings = GraphEmbeddings()
-    """How those of a LightGCN are trained."""
+    """The training of those of a LightGCN."""

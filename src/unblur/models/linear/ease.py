@@ -21,7 +21,7 @@ from unblur.progress import Progress, ProgressEvent, silent
 from unblur.spec import Dimension, choices, spec
 
 COLUMNS_TOGETHER = 1024
-"""How many columns of XᵀX are multiplied at a time: a sparse block of them is small next to the dense whole."""
+"""The number of columns of XᵀX that are multiplied at a time: a sparse block of them is small next to the dense whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +123,9 @@ class EASE(ItemWeightsSpec):
 
 
 BLOCK_NUMBERS = 1 << 23
-"""How many numbers the Gram matrices of a block of items hold together: bounds the memory."""
+"""The most numbers in the Gram matrices of a block of items together: bounds the memory."""
 WHOLE_UP_TO = 4096
-"""With so many items or fewer one dense Gram matrix of all is made: 128 MiB at most, and much faster."""
+"""The most items for which one dense Gram matrix of all is computed: 128 MiB at most, and much faster."""
 
 Solve: TypeAlias = Callable[
     [NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]

@@ -20,7 +20,7 @@ from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learn
 from unblur.spec import Dimension, choices, spec
 
 ROWS_TOGETHER = 256
-"""How many rows are scored in float64 at a time; bounds the memory between."""
+"""The number of rows scored in float64 at a time: bounds the memory of intermediate values."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -78,7 +78,7 @@ class LightGCN(TrainedByEpochs[Factors]):
     precision: Literal["float32"] = "float32"
     """The precision of products in training."""
     stopping: Stopping | None = Stopping()
-    """When training ends early; `None` trains all epochs on all of train."""
+    """The rule by which training ends early; `None` trains all epochs on all of train."""
 
     @property
     def decays(self) -> Literal["none", "linear"]:

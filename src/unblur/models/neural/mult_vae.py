@@ -55,7 +55,7 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
     precision: Literal["float32", "bfloat16"] = "float32"
     """The precision of matrix products in training; weights and losses are float32 in any case."""
     stopping: Stopping | None = Stopping(metric="ndcg@20", every=2)
-    """When training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
+    """The rule by which training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
 
     def divergence_weight(self, update: int) -> float:
         """0: there is no variance."""

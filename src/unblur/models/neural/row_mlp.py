@@ -70,7 +70,7 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
 
     @property
     def stops(self) -> bool:
-        """Whether training stops by the error on rows that are set aside."""
+        """True if training stops by the error on rows that are set aside."""
         return self.patience is not None
 
     def space(self) -> tuple[Dimension, ...]:

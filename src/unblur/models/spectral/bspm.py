@@ -52,7 +52,7 @@ and with one digit lost the error stays below `_TOLERANCE`."""
 _DECODER_TOLERANCE = 1e-6
 """The same for the low-pass part, which is fitted once and costs nothing a user: as close as float32 carries."""
 _RELATIVE_COST = 7.0
-"""How many multiplications of a dense product take the time of one of a sparse product, on the processors it was measured on;
+"""The number of multiplications of a dense product that take the time of one of a sparse product, on the processors it was measured on;
 a wrong value costs time and changes no score."""
 _COLUMNS = 32
 """Users scored together by a thread: with about 32 columns sparse products are fastest (see `Operator`)."""
@@ -213,7 +213,7 @@ class BSPMRecommender(Recommender["BSPM"]):
 
     @property
     def linear(self) -> bool:  # type: ignore[override]  # a class variable of the others
-        """Whether scores are linear in the row: it is not divided by the root of its own degree."""
+        """True if scores are linear in the row: it is not divided by the root of its own degree."""
         return self.spec.history == "counts"
 
     @cached_property

@@ -61,15 +61,15 @@ def follow(
 
 def response(spec: BSPM, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the values of p and q at `eigenvalues` of P (BSPM, equations 8 to 12)."""
-    one = np.ones_like(eigenvalues)
-    blurred = list(follow(eigenvalues - 1, one, spec.blur))
+    ones = np.ones_like(eigenvalues)
+    blurred = list(follow(eigenvalues - 1, ones, spec.blur))
     passed, projected = _low_pass(spec)
     states = blurred
     early = spec.merge == "early" and spec.sharpen is not None
-    q = np.zeros_like(one)
+    q = np.zeros_like(ones)
     if spec.sharpen is not None:
         # Sharpening is linear, so its states are factors of the state it starts from, and of the low-pass term in it.
-        sharpened = list(follow(-eigenvalues, one, spec.sharpen))
+        sharpened = list(follow(-eigenvalues, ones, spec.sharpen))
         merged = blurred[-1] + (passed if early else 0.0)
         states = (
             [*blurred, *(state * merged for state in sharpened)]

@@ -318,15 +318,15 @@ class Propagation:
     @cached_property
     def slices(self) -> list[Operator]:
         """A in slices of users, with its items in the fast order."""
-        whole = reorder_columns(self.matrix, self.item_order)
+        ordered = reorder_columns(self.matrix, self.item_order)
         return [
-            Operator(sparse.csr_array(whole[start : start + _SLICE]))
-            for start in range(0, whole.shape[0], _SLICE)
+            Operator(sparse.csr_array(ordered[start : start + _SLICE]))
+            for start in range(0, ordered.shape[0], _SLICE)
         ]
 
     @property
     def by_slices(self) -> bool:
-        """Whether users are so many more than items that slices of users are faster."""
+        """True if users are so many more than items that slices of users are faster."""
         n_users, n_items = self.matrix.shape
         return n_users > (_FEWEST_SLICES - 1) * _SLICE and n_users >= _USERS_PER_ITEM * n_items
 

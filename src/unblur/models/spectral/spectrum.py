@@ -19,15 +19,15 @@ from unblur.randomness import RNG, generator, torch_generator
 _DENSE_BELOW = 2500
 """Smaller side up to which all is decomposed densely: seconds, and no convergence to watch."""
 _TINY = 1e-6
-"""What counts as nothing next to values of at most 1: some rounding errors of float32."""
+"""Numbers below this are 0 next to values of at most 1: some rounding errors of float32."""
 _BLOCK = 16
 """Columns that the Krylov space first grows by: few vectors in all, and a value repeated up to 16 times is found."""
 _ACCEPTED = 1e-5
 """The residual that is good enough where rounding errors let it fall no further (float32)."""
 _BEHIND_FILTER = 0.4
-"""How much smaller a residual must look behind a filter, which understates what lies near 0."""
+"""The factor of the tolerance behind a filter, which understates residuals near 0."""
 _LITTLE = 0.1
-"""What is left of a vector, as a share, below which it counts as rounding errors and is made orthogonal once more."""
+"""The remaining fraction of a vector below which it counts as rounding errors and is made orthogonal once more."""
 _BEYOND = 1.2
 """The filter's edge is put at the eigenvalue of so many times the rank: an estimate of a few per cent must not hide any."""
 _MOST = 6
@@ -255,7 +255,7 @@ def _lanczos(
             symmetric = torch.triu(projected[:n_vectors, :n_vectors])
             symmetric += torch.triu(symmetric, 1).T
             values, coordinates = torch.linalg.eigh(symmetric)
-            # What the operator makes of a Ritz vector outside the space: the remainder times the vector's coordinates in
+            # The image of a Ritz vector outside the space: the remainder times the vector's coordinates in
             # the newest block (Golub and Van Loan, 10.3.6).
             last_block = remainder.double() @ coordinates[-width:, -rank:]
             eigenvalues, slope = values[-rank:], torch.ones(1, dtype=values.dtype, device=device)

@@ -91,7 +91,7 @@ def out_of_memory(problem: BaseException) -> bool:
 def nearest(word: str, options: Iterable[str]) -> str:
     """Return the hint `` Did you mean 'x'?`` for a misspelt `word`, or an empty string if nothing is close.
 
-    Words that differ only in case or dashes are equal here.
+    Words that differ only in case or dashes are equal here; the cut-off is difflib's own.
     """
     by_folded = {_folded(option): option for option in options}
     close = difflib.get_close_matches(_folded(word), by_folded, n=1, cutoff=0.6)

@@ -187,7 +187,7 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
     item_axis = 0 if scores.flags.f_contiguous and not scores.flags.c_contiguous else 1
     values = torch.from_numpy(scores.T if item_axis == 0 else scores)
     # 1. Maxima of small blocks, and of few large blocks of these. At least 16·k small ones: the more there are, the
-    # fewer of them reach the bound.
+    # fewer of them reach the bound. Of the large ones 8·k, or 128, chosen by hand: the more, the higher the bound.
     block_size = min(_BLOCK, max(1, n_items // (16 * k)))
     small_maxima = _block_maxima(values, item_axis, -(-n_items // block_size))
     large_maxima = _block_maxima(small_maxima, item_axis, min(small_maxima.shape[item_axis], max(8 * k, 128)))

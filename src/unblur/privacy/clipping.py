@@ -62,5 +62,6 @@ def clipped_gradients(
 ) -> list[Tensor]:
     """Return the sum over rows of their gradients, each scaled down to the norm `clip_norm` if it is longer."""
     norms = uses.squared_norms(losses).sqrt()
+    # A gradient of 0 has any factor; the bound only avoids a division by 0.
     factors = (clip_norm / norms.clamp_min(1e-12)).clamp_max(1).detach()
     return list(torch.autograd.grad((losses * factors).sum(), parameters))

@@ -74,7 +74,7 @@ def xavier_normal(
 
 
 def least_kept(dropout: float) -> int:
-    """Return the smallest int16 number that is kept, so that a fraction of 1 − `dropout` of all are, to 1/65,536."""
+    """Return the smallest int16 number that is kept, so that a fraction of 1 − `dropout` of all 65,536 are."""
     return min(round(dropout * 65536) - 32768, 32767)
 
 

@@ -112,6 +112,7 @@ def leading_right_vectors(matrix: sparse.csr_array, rank: int) -> NDArray[np.flo
         start = np.random.default_rng(0).random(min(doubles.shape))
         _, values, right = svds(doubles, k=rank, v0=start, solver="arpack")
     order = np.argsort(-values, kind="stable")[:rank]
+    # The bound is above 0 for an empty matrix as well, which has no vectors.
     order = order[values[order] > NOTHING * max(1e-30, float(values.max(initial=0.0)))]
     largest = np.abs(right[order]).argmax(axis=1)
     signs = np.sign(right[order, largest])

@@ -106,6 +106,7 @@ def _directions(matrix: sparse.csr_array) -> tuple[NDArray[np.float32], NDArray[
     block = torch.randn((matrix.shape[1], _DIRECTIONS), generator=generator)
     for _ in range(_SWEEPS):
         block = torch.linalg.qr(operator.backward @ (operator.forward @ block)).Q
+    # Rows of length 1, so that activity does not decide about clusters; empty ones stay 0.
     items, users = (
         (rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).numpy()
         for rows in (block, operator.forward @ block)
@@ -139,7 +140,7 @@ class Operator:
 
     @property
     def block(self) -> int:
-        """The number of columns with which products are fastest."""
+        """The number of columns with which products are fastest on a CPU; that on a GPU was chosen by hand."""
         return 32 if self.device == "cpu" else 512
 
 
@@ -247,6 +248,7 @@ def fit_within(response: Response, size: int, upper: float, tolerance: float) ->
 
 def error(polynomial: Polynomial, response: Response, upper: float) -> float:
     """Return the largest error on [0, upper], on a grid that is denser at the ends, where polynomials vary fastest."""
+    # Many times more points than a polynomial of some tens of degrees has extrema.
     grid = upper * 0.5 * (1 - np.cos(np.pi * np.linspace(0, 1, 801)))
     return float(np.abs(polynomial(grid) - response(grid)).max())
 

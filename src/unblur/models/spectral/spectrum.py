@@ -67,8 +67,8 @@ def truncated_svd(
     parts of the data repeat the value 1), so the complement is probed at the end, and a wider block is used if
     it holds a larger value. Small matrices are decomposed densely.
 
-    The result is the same for the same `rng` on the same machine. Raises `DataError` when `rank` exceeds the
-    smaller side of the matrix.
+    The default `tolerance` is about what float32 reaches. The result is the same for the same `rng` on the same machine.
+    Raises `DataError` if `rank` exceeds the smaller side of the matrix.
     """
     n_users, n_items = matrix.shape
     smaller = min(n_users, n_items)
@@ -168,7 +168,7 @@ def _edge(
     Each of a few random vectors is expanded by `steps` steps of Lanczos; the squared first components of the
     eigenvectors of the tridiagonal matrices estimate how many eigenvalues lie near each of theirs (Golub and Meurant,
     Matrices, Moments and Quadrature, 2010, section 11.6). An estimate is enough: an edge that turns out wrong costs time
-    alone (see `_leading_basis`).
+    alone (see `_leading_basis`). The numbers of probes and steps were chosen by hand.
     """
     n = operator.matrix.shape[0]
     vector = torch.randn((n, probes), generator=generator).to(operator.device)
@@ -250,8 +250,8 @@ def _lanczos(
         # 4. The rest as orthonormal columns is the next block.
         newest, remainder = _orthonormal_columns(image.T, vectors, norms, generator)
         if n_vectors >= next_check or n_vectors == n:
-            # 5. Rayleigh-Ritz: the eigenvectors of the operator within the space are those of the projected matrix. Its
-            # lower triangle was never written (a block is projected on those before it and itself).
+            # 5. Rayleigh-Ritz: the eigenvectors of the operator within the space are those of the projected matrix. Below
+            # its diagonal blocks nothing was written: a block is projected on itself and those before it.
             symmetric = torch.triu(projected[:n_vectors, :n_vectors])
             symmetric += torch.triu(symmetric, 1).T
             values, coordinates = torch.linalg.eigh(symmetric)
@@ -343,6 +343,7 @@ def _misses_eigenvalue(
         if step < steps - 1:
             vector = _gram(operator, vector)
     largest = float((operator.backward @ vector).double().square().sum(dim=0).max())
+    # Clearly: by more than a thousandth, chosen by hand, since power iteration has not fully converged.
     return largest > smallest * (1 + 1e-3) + _TINY
 
 

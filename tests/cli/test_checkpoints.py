@@ -168,7 +168,7 @@ def test_an_error_in_a_process_is_the_command_s(
     assert not (tmp_path / "out").exists()
 
 
-def killed(*given: object) -> None:
+def killed(*arguments: object) -> None:
     os.abort()
 
 

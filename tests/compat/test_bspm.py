@@ -98,8 +98,8 @@ def test_options_that_change_nothing_are_noted() -> None:
         ("--dataset=gowala", "Did you mean 'gowalla'?"),
         ("--topks=[]", "it must be a list of whole numbers"),
         ("--topks=[a]", "it must be a list of whole numbers"),
-        ("--simple_model=none", "trains LightGCN unless --simple_model is given"),
-        ("stray", "Options of BSPM's main.py begin with --; saw 'stray'"),
+        ("--simple_model=none", "--simple_model of BSPM's main.py must be given"),
+        ("stray", "Options of BSPM's main.py must begin with --; saw 'stray'"),
         ("--dataset='open", "matching quotes"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_command_of_nobody_is_refused(command: str) -> None:
 
 
 def test_the_system_can_be_named() -> None:
-    with pytest.raises(RecipeError, match="trains LightGCN"):
+    with pytest.raises(RecipeError, match="the program trains LightGCN"):
         translate("python main.py", system="bspm")
     with pytest.raises(RecipeError, match="Did you mean 'bspm'"):
         translate("python main.py", system="bpsm")

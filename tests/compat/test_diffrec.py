@@ -155,8 +155,8 @@ def test_a_flag_may_have_a_value() -> None:
         ("--dims=[]", "it must be a list of whole numbers"),
         ("--reweight=yes", "it must be True or False"),
         ("--w_min=2", "must not be above `newest`"),
-        ("--n_cate=2", "--lr is of the models on rows of items, --n_cate of the latent ones"),
-        ("stray", "Options of DiffRec's main.py begin with --; saw 'stray'"),
+        ("--n_cate=2", "--lr is for the models on rows of items, --n_cate for the latent ones"),
+        ("stray", "Options of DiffRec's main.py must begin with --; saw 'stray'"),
     ],
 )
 def test_what_the_programs_do_not_know_is_refused(options: str, message: str) -> None:

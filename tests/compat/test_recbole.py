@@ -411,7 +411,7 @@ def test_a_command_line_with_files_and_lists(tmp_path: Path) -> None:
     assert made.recipe.task.split.kind == "leave-one-out"
     assert made.recipe.data.read.timestamp == "timestamp"
     assert "give the data to the run: --data there/films/films.inter" in made.notes
-    assert any(note.startswith("gpu_id changes nothing") for note in made.notes)
+    assert any(note.startswith("gpu_id has no effect") for note in made.notes)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_they_are_left_out_when_told_to(tmp_path: Path) -> None:
     found, notes = space(tmp_path, ITS_OWN, base(), ignore_unknown=True)
     assert [dimension.name for dimension in found] == ["learning_rate", "dims_dnn", "steps"]
     assert sum("noice_" in note for note in notes) == 3
-    assert notes[-1] == "not searched: w_min changes nothing without time-aware"
+    assert notes[-1] == "not searched: w_min has no effect without time-aware"
     made = set_point(base(), found, {"learning_rate": 1e-4, "dims_dnn": [200, 600], "steps": 50})
     assert made == base(learning_rate=1e-4, dims_dnn=[200, 600], steps=50)
     timed, _ = space(tmp_path, ITS_OWN, base(**{"time-aware": True}), ignore_unknown=True)
@@ -103,7 +103,7 @@ def test_a_name_with_a_dot_is_a_path_of_the_spec(tmp_path: Path) -> None:
         ("noise_max uniform 1", "must be low,high"),
         ("noise_max quniform 1,2", "must be low,high,step"),
         ("noise_max uniform 2,1", "must run from"),
-        ("steps uniform 2,5", "takes whole numbers"),
+        ("steps uniform 2,5", "must be a whole number"),
         ("steps choice [2.5]", "steps must be a whole number"),
         ("steps choice [2]\nsteps choice [3]", "steps is there twice"),
         ("", "there is none"),
@@ -121,7 +121,7 @@ def test_lines_that_are_refused(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_nothing_left_and_other_models(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="nothing of it is left"):
+    with pytest.raises(RecipeError, match="none remain"):
         space(tmp_path, "noice_min choice [1]", base(), ignore_unknown=True)
     with pytest.raises(RecipeError, match="saw a recipe of bspm"):
         space(tmp_path, "steps choice [1]", BSPM())

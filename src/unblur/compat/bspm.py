@@ -1,4 +1,4 @@
-"""The command line of the BSPM authors' program (Choi et al., SIGIR 2023). Its options stand in `_COMMON` and `_MODEL`."""
+"""The command line of the BSPM authors' program (Choi et al., SIGIR 2023), with its options in tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COMMON: Mapping[str, Option] = {
     "topks": Option(whole_numbers, (20,), "protocol.cutoffs"),
     "seed": Option(int, 2020, "seed"),
 }
-"""The options of all its models; paths in the recipe."""
+"""The options for all its models; paths are in the recipe."""
 
 _MODEL: Mapping[str, Option] = {
     "solver_blr": Option(str, "euler", "blur.solver", choices=_SOLVERS),
@@ -41,7 +41,7 @@ _MODEL: Mapping[str, Option] = {
     "sharpening_off": Option(truth, False),
     "t_point_combination": Option(truth, False, "output", {True: "mean", False: "last"}.get),
 }
-"""The options that it reads for BSPM only; paths in the spec."""
+"""The options that it reads for BSPM only; paths are in the spec."""
 
 _IGNORED: Mapping[str, Option] = {
     "testbatch": Option(int, 100, irrelevant="scores here do not depend on the batch"),
@@ -66,15 +66,15 @@ _IGNORED: Mapping[str, Option] = {
 }
 
 _FAMILIES = {"bspm": "bspm", "bspm-torch": "bspm", "gf-cf": "gf-cf", "lgn-ide": "lgcn-ide"}
-"""Values of `--simple_model` and our names of these models; bspm and bspm-torch do the same."""
+"""Our names of the models of `--simple_model`; bspm and bspm-torch do the same."""
 
 
-def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
-    """Raises `RecipeError` where `--simple_model` is not given: the program then trains LightGCN."""
+def _recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> tuple[Recipe, list[str]]:
+    """The recipe for options. Raises `RecipeError` without `--simple_model`: the program then trains LightGCN."""
     model, data = values["simple_model"], values["dataset"]
     RecipeError.unless(
         model in _FAMILIES,
-        f"{_TITLE} trains LightGCN unless --simple_model is given; there is no recipe for that. "
+        f"--simple_model of {_TITLE} must be given; without it the program trains LightGCN, for which there is no recipe. "
         'Give --simple_model="bspm".',
     )
     family = _FAMILIES[model]
@@ -84,13 +84,13 @@ def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, li
             spec["sharpen"] = "off"
         if data == _WITHOUT_LOW_PASS:
             notes.append(
-                f"the program leaves the low-pass term out on {data}, by its name; so does the recipe"
+                f"the program leaves out the low-pass term if the data set is {data}; so does the recipe"
             )
     else:
         spec = _fixed(family, data)
         notes = [
-            f"--{name} has no place in the recipe: the program reads it for BSPM only"
-            for name in named
+            f"--{name} is not part of the recipe: the program reads it for BSPM only"
+            for name in options_given
             if name in _MODEL
         ]
     if data == _WITHOUT_LOW_PASS:
@@ -106,8 +106,8 @@ def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, li
 
 
 def _fixed(family: str, data: str) -> dict[str, Any]:
-    """GF-CF, with rank 256 and weight 0.3, or LGCN-IDE, one blur of the normalised row (two on one data set), whatever
-    the options say."""
+    """The spec of GF-CF, with rank 256 and weight 0.3, or of LGCN-IDE, one blur of the normalised row (two on one data
+    set): the values that are fixed in the program, whatever the options say."""
     if family == "gf-cf":
         return {"low_pass": {"rank": 256, "weight": 0.3}, "sharpen": "off"}
     blurs = 2 if data == _TWO_BLURS else 1

@@ -1,4 +1,4 @@
-"""The options of another program as a table: their text, their values, and where these stand in a recipe."""
+"""Tables of the options of another program: how to parse each value, and its path in a recipe."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from unblur.experiment.recipe.schema import Recipe
 from unblur.spec import set_path
 
 REQUIRED: Final = object()
-"""The default of an option that has to be given: its best value is another for each data set."""
+"""The default of a required option, whose best value differs between data sets."""
 
 
 def unchanged(value: Any) -> Any:
-    """The value itself: of an option whose values here are those there."""
+    """Return the value itself, for options whose values are the same in both programs."""
     return value
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a program, and what the recipe makes of it."""
+    """An option of a program, and its counterpart in the recipe."""
 
     parse: Callable[[Any], Any]
-    """From what was given to its value; raises `ValueError`, with what it must be, for anything else."""
+    """Turns text into a value; raises `ValueError`, with the requirement, for an invalid one."""
     default: Any = REQUIRED
     path: str = ""
-    """Where its value stands: a dotted path in the table that `table_of` fills. Empty for no place of its own."""
+    """The dotted path of its value in the table that `table_of` fills; empty if it has none."""
     convert: Callable[[Any], Any] = unchanged
-    """From the program's value to that at the path."""
+    """Turns the program's value into that at the path."""
     choices: tuple[Any, ...] = ()
-    """The values that the program knows; any where empty."""
+    """The values that the program accepts; empty for any."""
     irrelevant: str = ""
-    """Why the recipe does not need it; empty where it does."""
+    """The reason why the recipe does not need it; empty if it does."""
     flag: bool = False
-    """Whether it may stand without a value, which then is ``True``."""
+    """Whether the option may be without a value, which is then ``True``."""
     also: str = ""
-    """A second path that takes the same value."""
+    """A second path for the same value."""
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every path that takes its value."""
+        """All paths for its value."""
         return tuple(path for path in (self.path, self.also) if path)
 
 
@@ -55,10 +55,10 @@ class Program:
     title: str
     """Its name in messages: ``BSPM's main.py``."""
     options: Mapping[str, Option]
-    """Every option that it has, by name."""
+    """All its options, by name."""
     recipe: Callable[[Mapping[str, Any], Sequence[str]], tuple[Recipe, Sequence[str]]]
-    """From the value of every option, and the names of those that were given: the recipe that does what the program
-    does, and notes on where it departs."""
+    """(values of all options, names of those on the command line) -> (the recipe that does the same, notes on where it
+    departs from the program)."""
     script: str = "main.py"
 
 
@@ -66,25 +66,25 @@ class Program:
 
 
 def parser(
-    what: str, fits: Callable[[Any], object], take: Callable[[Any], Any] = unchanged
+    requirement: str, accepts: Callable[[Any], object], convert: Callable[[Any], Any] = unchanged
 ) -> Callable[[Any], Any]:
-    """Take values that fit; raise `ValueError` with what they must be for others."""
+    """A function that converts the values it `accepts`, and raises `ValueError` with the `requirement` for others."""
 
     def parse(value: Any) -> Any:
-        if not fits(value):
-            raise ValueError(what)
-        return take(value)
+        if not accepts(value):
+            raise ValueError(requirement)
+        return convert(value)
 
     return parse
 
 
-def one_of(what: str, *values: Any) -> Callable[[Any], Any]:
-    """Take these values alone."""
-    return parser(what, lambda value: value in values)
+def one_of(requirement: str, *values: Any) -> Callable[[Any], Any]:
+    """A parser that accepts these values alone."""
+    return parser(requirement, lambda value: value in values)
 
 
 def from_text(value: Any) -> Any:
-    """The Python literal in a string, such as the list in ``"[300]"``. Any other value is itself.
+    """The Python literal in a string, such as the list in ``"[300]"``. Any other value is returned unchanged.
 
     Only literals are read, nothing is executed.
     """
@@ -95,12 +95,12 @@ def from_text(value: Any) -> Any:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number; truth values are none."""
+    """Return whether a value is a whole number and not a truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def as_list(value: Any) -> list[Any]:
-    """The values of a list; a value that is none is alone in it."""
+    """The values of a list or tuple; any other value as a list of one."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -126,7 +126,7 @@ def table_of(
 
 
 def script_and_arguments(command: str) -> tuple[str, list[str]]:
-    """The script in ``python main.py …``, empty where none is named, and the words that follow it.
+    """The script in ``python main.py …``, empty if there is none, and the words after it.
 
     Raises `RecipeError` for quotes that do not close and for words between the program and its options.
     """
@@ -136,36 +136,36 @@ def script_and_arguments(command: str) -> tuple[str, list[str]]:
         raise RecipeError(
             f"A command line must have matching quotes; {problem}. Quote it as in a shell."
         ) from None
-    place = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
-    if place is not None:
-        return words[place], words[place + 1 :]
+    index = next((index for index, word in enumerate(words) if word.endswith(".py")), None)
+    if index is not None:
+        return words[index], words[index + 1 :]
     RecipeError.unless(
         words and words[0].startswith("--"),
         f"A command line must be that of a paper's program, such as 'python main.py --…'; saw {command!r}. Quote it "
-        "whole.",
+        "as a whole.",
     )
     return "", words
 
 
 def option_names(arguments: Iterable[str]) -> list[str]:
-    """The names of all options given, without dashes."""
+    """The names of all options among the arguments, without dashes."""
     return [word[2:].partition("=")[0] for word in arguments if word.startswith("--") and len(word) > 2]
 
 
 def parse_options(arguments: Sequence[str], program: Program) -> dict[str, Any]:
-    """The value of each option given, as ``--name=value`` or ``--name value``; the last of two equal ones counts.
+    """The values of options ``--name=value`` or ``--name value``, by name; of a repeated option the last one counts.
 
     Raises `RecipeError` for an option that the program does not have (with the nearest that it has), a value
     that is missing or bad, and a stray word.
     """
     options, title = program.options, program.title
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     words = deque(arguments)
     while words:
         word = words.popleft()
         RecipeError.unless(
             word.startswith("--"),
-            f"Options of {title} begin with --; saw {word!r}. Quote values that have spaces.",
+            f"Options of {title} must begin with --; saw {word!r}. Quote values with spaces.",
         )
         name, equals, text = word[2:].partition("=")
         hint = (
@@ -177,10 +177,10 @@ def parse_options(arguments: Sequence[str], program: Program) -> dict[str, Any]:
             bare = not words or words[0].startswith("--")
             text = ("True" if options[name].flag else "") if bare else words.popleft()
             RecipeError.unless(
-                text, f"--{name} of {title} needs a value; none was given. Write --{name}=VALUE."
+                text, f"--{name} of {title} needs a value; there is none. Write --{name}=VALUE."
             )
-        given[name] = _value(name, text, options[name], title)
-    return given
+        values[name] = _value(name, text, options[name], title)
+    return values
 
 
 def _value(name: str, text: str, option: Option, title: str) -> Any:

@@ -1,8 +1,8 @@
 """The command lines of the DiffRec authors' four programs (Wang et al., SIGIR 2023): DiffRec, T-, L- and
 LT-DiffRec.
 
-The four are scripts of one name. Which one it was is told from its options: any of the autoencoder's means a
-latent model, `--w_min` or `--w_max` one that weighs by time.
+All four scripts have the same name. The program is detected from its options: any option of the autoencoder means a
+latent model, `--w_min` or `--w_max` a model with weights by time.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _DATA_SETS = {
     "yelp_noisy": "yelp-noisy",
     "ml-1m_noisy": "ml-1m-noisy",
 }
-"""Its data sets, and what our recipes call them."""
+"""Its data sets, and their names in our recipes."""
 _TIMED = ("ml-1m_clean",)
-"""Those that come with times."""
+"""The data sets with times."""
 
 _DEVICE = "give the device to the run: --device"
 _REPORTING = "it only says how that program logs"
@@ -59,7 +59,7 @@ _COMMON: Mapping[str, Option] = {
         _truth, False, "split.histories", {True: "train-and-validation", False: "train"}.get, flag=True
     ),
 }
-"""The options of all four programs that are not the model's; paths in the recipe."""
+"""The options of all four programs that are not hyper-parameters; paths are in the recipe."""
 
 _MODEL: Mapping[str, Option] = {
     "batch_size": Option(int, 400, "batch_size"),
@@ -80,19 +80,19 @@ _MODEL: Mapping[str, Option] = {
     "sampling_noise": Option(_truth, False, "sampling.noise"),
     "sampling_steps": Option(int, 0, "sampling.start_steps"),
 }
-"""The hyper-parameters of all four models; these and the following paths are of the spec."""
+"""The hyper-parameters of all four models; these and the following paths are in the spec."""
 
 _TIME: Mapping[str, Option] = {
     "w_min": Option(float, 0.1, "time_weights.oldest"),
     "w_max": Option(float, 1.0, "time_weights.newest"),
 }
-"""Those of the models that weigh by time; any of them tells that it is one."""
+"""The hyper-parameters of the models with weights by time, which are detected by them."""
 
 _ROWS: Mapping[str, Option] = {
     "lr": Option(float, REQUIRED, "optimizer.learning_rate"),
     "weight_decay": Option(float, 0.0, "optimizer.weight_decay"),
 }
-"""Those of the models on rows of items."""
+"""The hyper-parameters of the models on rows of items."""
 
 _LATENT: Mapping[str, Option] = {
     "n_cate": Option(int, 1, "clusters.count"),
@@ -110,10 +110,10 @@ _LATENT: Mapping[str, Option] = {
     "vae_anneal_cap": Option(float, 0.3, "autoencoder.kl_weight"),
     "vae_anneal_steps": Option(int, 200, "autoencoder.kl_batches"),
 }
-"""Those of the latent models; any of them tells that it is one."""
+"""The hyper-parameters of the latent models, which are detected by them."""
 
 _OTHER_NAMES = {"mlp_dims": "dims", "wd": "weight_decay"}
-"""Names in some of the four programs for options of the others."""
+"""Names of some of the programs for the same options of the others."""
 
 _IGNORED: Mapping[str, Option] = {
     "cuda": Option(_truth, False, irrelevant=_DEVICE, flag=True),
@@ -127,23 +127,26 @@ _IGNORED: Mapping[str, Option] = {
 
 
 def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
-    """Raises `RecipeError` for options of two of the programs at once, and where data set, learning rate, widths, steps
-    or noise are not given."""
+    """The recipe for options. Raises `RecipeError` for options of two of the programs at once, and if data set, learning
+    rate, widths, steps or noise are missing."""
     latent = [name for name in named if name in _LATENT]
     rows = [name for name in named if name in _ROWS or _OTHER_NAMES.get(name) in _ROWS]
     if latent and rows:
         raise RecipeError(
-            f"A command line must be that of one program; --{rows[0]} is of the models on rows of items, "
-            f"--{latent[0]} of the latent ones. Leave one out."
+            f"A command line must be that of one program; --{rows[0]} is for the models on rows of items, "
+            f"--{latent[0]} for the latent ones. Leave one out."
         )
-    values = {**values, **{name: values[other] for other, name in _OTHER_NAMES.items() if other in named}}
+    values = {
+        **values,
+        **{name: values[other_name] for other_name, name in _OTHER_NAMES.items() if other_name in named},
+    }
     timed = any(name in _TIME for name in named)
     options = {**_MODEL, **(_TIME if timed else {}), **(_LATENT if latent else _ROWS)}
     for name in (*options, "dataset"):
         RecipeError.unless(
             values[name] is not REQUIRED,
-            f"--{name} of {_TITLE} must be given, since its best value is another for each data set; it is "
-            f"not there. Add --{name}=VALUE.",
+            f"--{name} of {_TITLE} must be given, since its best value differs between data sets; it is missing. "
+            f"Add --{name}=VALUE.",
         )
     data, notes = values["dataset"], []
     family = f"{'l' if latent else ''}{'t' if timed else ''}"
@@ -152,7 +155,7 @@ def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, li
         model |= {"schedule": {"fixed_first": False}, "autoencoder": {"decay_unit": "epochs"}}
     if latent and values["n_cate"] > 1:
         notes.append(
-            "the program clusters items by embeddings that come with its data; the recipe makes its own from "
+            "the program clusters items by embeddings that come with its data; the recipe computes its own from "
             "train"
         )
     tables = {

@@ -1,6 +1,6 @@
 """The command line of the SDRM authors' program (Lilienthal et al., IEEE Access 12, 2024).
 
-`--dataset` and `--model` name the recipe: its data, `downstream`, and the departures that its figures rest on.
+`--dataset` and `--model` determine the recipe: its data, `downstream`, and the departures of the authors' program.
 """
 
 from __future__ import annotations
@@ -33,30 +33,32 @@ _OPTIONS: Mapping[str, Option] = {
     "VAE-batch-size": Option(int, path="model.vae.batch_size"),
     "VAE-lr": Option(float, path="model.vae.optimizer.learning_rate"),
 }
-"""Every option of that program that a published command gives; paths in the recipe."""
+"""The options of the program that occur in published commands; paths are in the recipe."""
 
 
 def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
-    """Raises `RecipeError` for an option that is not given."""
+    """The recipe for options. Raises `RecipeError` for a missing one."""
     missing = [f"--{name}" for name, value in values.items() if value is REQUIRED]
     RecipeError.unless(
         not missing,
-        f"A command line of {_TITLE} must give {', '.join(missing)}, whose best values are others for each "
-        "data set; they are not there. Add them.",
+        f"A command line of {_TITLE} must have all options, since their best values differ between data sets; missing: "
+        f"{', '.join(missing)}. Add them.",
     )
     name = f"sdrm/{values['dataset']}-{values['model']}"
-    settings = {option.path: option.convert(values[each]) for each, option in _OPTIONS.items() if option.path}
+    settings = {
+        option.path: option.convert(values[name_of_option])
+        for name_of_option, option in _OPTIONS.items()
+        if option.path
+    }
     recipe = replace(
         load_recipe(name).changed(settings).without_numbers(),
         name=f"{name}-translated",
         title=f"Translated from a command line of {_TITLE}",
     )
-    notes = [
-        "what is stopped by, held out and counted follows the authors' program: utility.departures says how"
-    ]
+    notes = ["stopping, hold-out and counting follow the authors' program: see utility.departures"]
     if values["model"] == "svd" and values["augment-training-data"]:
         notes.append(
-            "for SVD the program learns from synthetic users alone with this flag too; to do the same, set "
+            "for SVD the program trains on synthetic users alone even with this flag; to do the same, set "
             "utility.departures.augment_is_replace=true"
         )
     return recipe, notes

@@ -1,8 +1,9 @@
-"""RecBole's configuration, and the recipe that does what RecBole does with it.
+"""RecBole's configuration, and the recipe that does the same.
 
-First each option with its default there, its value, and its place here or why it has none; options come from files and a
-dictionary over RecBole's defaults, and every name and value is checked. Then the recipe of a configuration, or of a
-command line such as ``python run_recbole.py --model=DiffRec --dataset=ml-100k --learning_rate=1e-4``.
+The tables list each option with RecBole's default, its accepted values, and its path in our spec or the reason why it has
+none. Options from files and a dictionary replace RecBole's defaults, and every name and value is checked. The result is
+the recipe of a configuration, or of a command line such as
+``python run_recbole.py --model=DiffRec --dataset=ml-100k --learning_rate=1e-4``.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import OFF
 
 MODELS: Mapping[str, str] = MappingProxyType({"DiffRec": "diffrec", "LDiffRec": "l-diffrec"})
-"""RecBole's names of the models, and the kinds of ours."""
+"""Our kinds of RecBole's models, by its names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Option):
-    """One of RecBole's options. Its path is of our spec, so only hyper-parameters of the model have one."""
+    """An option of RecBole's. Its path is in our spec, so only hyper-parameters of the model have one."""
 
     only: Any = None
-    """With `reason`: the one value next to the default and `None` that can be honoured."""
+    """With `reason`: the only supported value apart from the default and `None`."""
     reason: str = ""
-    """Why no other value than the default can be honoured; empty where others can."""
+    """The reason why the default is the only supported value; empty if others are supported."""
 
 
-# ------------------------------------------------------------------------------------------- what values may be
+# ---------------------------------------------------------------------------------------------- accepted values
 
 
 _INTERVAL = re.compile(r"\s*([\[(])\s*([-+]?(?:inf|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))\s*,\s*inf\s*[\])]\s*")
@@ -72,26 +73,26 @@ interval = parser(
 )
 
 
-def least_of(interval: str) -> float:
-    """The least number in an interval such as ``"[5,inf)"``."""
+def lower_end(interval: str) -> float:
+    """The smallest number in an interval such as ``"[5,inf)"``."""
     ((bracket, end),) = _INTERVAL.findall(str(interval))
     low = float(end)
     return low if bracket == "[" or low == -math.inf else math.nextafter(low, math.inf)
 
 
-def _clips(value: Any) -> bool:
-    known = {"max_norm", "norm_type"}
+def _is_clipping(value: Any) -> bool:
+    keys = {"max_norm", "norm_type"}
     return not value or (
         isinstance(value, Mapping)
         and "max_norm" in value
-        and {*value} <= known
+        and {*value} <= keys
         and value.get("norm_type", 2) == 2
     )
 
 
-def _idle(default: Any, why: str) -> Parameter:
-    """An option that changes nothing here."""
-    return Parameter(unchanged, default, irrelevant=why)
+def _irrelevant(default: Any, reason: str) -> Parameter:
+    """An option without an effect here."""
+    return Parameter(unchanged, default, irrelevant=reason)
 
 
 _ACTIVATIONS = {
@@ -101,9 +102,9 @@ _ACTIVATIONS = {
     "leakyrelu": "leaky_relu",
     "none": "identity",
 }
-"""RecBole's activations, and ours."""
+"""Our activations by RecBole's names."""
 _activation = one_of(
-    f"one of {', '.join(_ACTIVATIONS)} (RecBole's dice, which learns, is not there)", *_ACTIVATIONS
+    f"one of {', '.join(_ACTIVATIONS)} (RecBole's dice, which is trained, is unavailable)", *_ACTIVATIONS
 )
 
 _MACHINE = "it says only where and how that program runs"
@@ -155,14 +156,15 @@ _LATENT: Mapping[str, Parameter] = {
         number, 0.0, "optimizer.weight_decay", also="autoencoder.optimizer.weight_decay"
     ),
 }
-"""Those of LDiffRec, with its own defaults. ``in_dims`` are read from the latent outwards there, from the row inwards here."""
+"""The options of LDiffRec, with its own defaults. Its ``in_dims`` are from the latent layer outwards, ours from the row
+inwards."""
 
 _TRAINING: Mapping[str, Parameter] = {
     "epochs": Parameter(whole, 300, "epochs"),
     "train_batch_size": Parameter(whole, 2048, "batch_size"),
     "learner": Parameter(
         parser(
-            "one of adam, sgd (RecBole's other optimizers are not there)",
+            "one of adam, sgd (RecBole's other optimizers are unavailable)",
             lambda value: str(value).lower() in ("adam", "sgd"),
         ),
         "adam",
@@ -170,16 +172,16 @@ _TRAINING: Mapping[str, Parameter] = {
     "learning_rate": Parameter(number, 0.001, "optimizer.learning_rate"),
     "weight_decay": Parameter(number, 0.0, "optimizer.weight_decay"),
     "clip_grad_norm": Parameter(
-        parser("a table such as {'max_norm': 5}, which clips the 2-norm alone", _clips), None
+        parser("a table such as {'max_norm': 5}, which clips the 2-norm alone", _is_clipping), None
     ),
     "eval_step": Parameter(whole, 1),
     "stopping_step": Parameter(whole, 10),
-    "neg_sampling": _idle({"uniform": 1}, _NO_NEGATIVES),
-    "train_neg_sample_args": _idle(None, _NO_NEGATIVES),
-    "loss_decimal_place": _idle(4, _LOGGING),
-    "require_pow": _idle(False, _OTHER_MODELS),
+    "neg_sampling": _irrelevant({"uniform": 1}, _NO_NEGATIVES),
+    "train_neg_sample_args": _irrelevant(None, _NO_NEGATIVES),
+    "loss_decimal_place": _irrelevant(4, _LOGGING),
+    "require_pow": _irrelevant(False, _OTHER_MODELS),
     "enable_amp": Parameter(unchanged, False, reason="training is in float32"),
-    "enable_scaler": _idle(False, "it belongs to enable_amp"),
+    "enable_scaler": _irrelevant(False, "it belongs to enable_amp"),
     "transform": Parameter(unchanged, None, reason="rows of items are not transformed"),
 }
 
@@ -194,7 +196,7 @@ _EVALUATION: Mapping[str, Parameter] = {
         parser("True: of every metric more is better", lambda value: value is True), True
     ),
     "metric_decimal_place": Parameter(whole, 4),
-    "eval_batch_size": _idle(4096, _EXACT),
+    "eval_batch_size": _irrelevant(4096, _EXACT),
     "repeatable": Parameter(unchanged, False, reason="lists leave out what the user had before"),
     "eval_neg_sample_args": Parameter(unchanged, None, reason="all items are ranked"),
 }
@@ -237,7 +239,7 @@ _DATA: Mapping[str, Parameter] = {
     "item_inter_num_interval": Parameter(interval, None),
     "val_interval": Parameter(unchanged, None),
     "rm_dup_inter": Parameter(one_of("first or last", "first", "last"), None),
-    "threshold": _idle(
+    "threshold": _irrelevant(
         None,
         "it writes labels, which these models and full ranking do not read; val_interval leaves rows out",
     ),
@@ -246,22 +248,22 @@ _DATA: Mapping[str, Parameter] = {
         None,
         reason="read the parts as a folder with train, valid and test files: unblur run --data FOLDER",
     ),
-    "additional_feat_suffix": _idle(None, _SIDE),
-    "filter_inter_by_user_or_item": _idle(True, _SIDE),
-    "unused_col": _idle(None, _SIDE),
-    "numerical_features": _idle([], _SIDE),
-    "normalize_field": _idle(None, _SIDE),
-    "normalize_all": _idle(None, _SIDE),
-    "discretization": _idle(None, _SIDE),
-    "fields_in_same_space": _idle(None, _SIDE),
-    "preload_weight": _idle(None, _OTHER_MODELS),
-    "seq_separator": _idle(" ", _SIDE),
-    "LABEL_FIELD": _idle("label", _OTHER_MODELS),
-    "NEG_PREFIX": _idle("neg_", _OTHER_MODELS),
-    "LIST_SUFFIX": _idle("_list", _OTHER_MODELS),
-    "ITEM_LIST_LENGTH_FIELD": _idle("item_length", _OTHER_MODELS),
-    "MAX_ITEM_LIST_LENGTH": _idle(50, _OTHER_MODELS),
-    "POSITION_FIELD": _idle("position_id", _OTHER_MODELS),
+    "additional_feat_suffix": _irrelevant(None, _SIDE),
+    "filter_inter_by_user_or_item": _irrelevant(True, _SIDE),
+    "unused_col": _irrelevant(None, _SIDE),
+    "numerical_features": _irrelevant([], _SIDE),
+    "normalize_field": _irrelevant(None, _SIDE),
+    "normalize_all": _irrelevant(None, _SIDE),
+    "discretization": _irrelevant(None, _SIDE),
+    "fields_in_same_space": _irrelevant(None, _SIDE),
+    "preload_weight": _irrelevant(None, _OTHER_MODELS),
+    "seq_separator": _irrelevant(" ", _SIDE),
+    "LABEL_FIELD": _irrelevant("label", _OTHER_MODELS),
+    "NEG_PREFIX": _irrelevant("neg_", _OTHER_MODELS),
+    "LIST_SUFFIX": _irrelevant("_list", _OTHER_MODELS),
+    "ITEM_LIST_LENGTH_FIELD": _irrelevant("item_length", _OTHER_MODELS),
+    "MAX_ITEM_LIST_LENGTH": _irrelevant(50, _OTHER_MODELS),
+    "POSITION_FIELD": _irrelevant("position_id", _OTHER_MODELS),
     "encoding": Parameter(unchanged, "utf-8", only="utf8", reason="files are read as UTF-8"),
 }
 
@@ -270,58 +272,57 @@ _ENVIRONMENT: Mapping[str, Parameter] = {
     "use_gpu": Parameter(truth, True),
     "device": Parameter(text, None),
     "checkpoint_dir": Parameter(text, "saved"),
-    "gpu_id": _idle(0, _MACHINE),
-    "worker": _idle(0, _MACHINE),
-    "nproc": _idle(1, _MACHINE),
-    "world_size": _idle(-1, _MACHINE),
-    "local_rank": _idle(0, _MACHINE),
-    "group_offset": _idle(0, _MACHINE),
-    "ip": _idle("localhost", _MACHINE),
-    "port": _idle(5678, _MACHINE),
-    "single_spec": _idle(True, _MACHINE),
+    "gpu_id": _irrelevant(0, _MACHINE),
+    "worker": _irrelevant(0, _MACHINE),
+    "nproc": _irrelevant(1, _MACHINE),
+    "world_size": _irrelevant(-1, _MACHINE),
+    "local_rank": _irrelevant(0, _MACHINE),
+    "group_offset": _irrelevant(0, _MACHINE),
+    "ip": _irrelevant("localhost", _MACHINE),
+    "port": _irrelevant(5678, _MACHINE),
+    "single_spec": _irrelevant(True, _MACHINE),
     "shuffle": Parameter(unchanged, True, reason="rows are put in a new random order every epoch"),
-    "reproducibility": _idle(True, "a seed always gives the same run"),
-    "state": _idle("INFO", _LOGGING),
-    "show_progress": _idle(True, "progress goes to the observer that the caller gives"),
-    "log_wandb": _idle(False, _LOGGING),
-    "wandb_project": _idle("recbole", _LOGGING),
-    "save_dataset": _idle(False, _FILES),
-    "dataset_save_path": _idle(None, _FILES),
-    "save_dataloaders": _idle(False, _FILES),
-    "dataloaders_save_path": _idle(None, _FILES),
+    "reproducibility": _irrelevant(True, "a seed always gives the same run"),
+    "state": _irrelevant("INFO", _LOGGING),
+    "show_progress": _irrelevant(True, "progress goes to the observer that the caller gives"),
+    "log_wandb": _irrelevant(False, _LOGGING),
+    "wandb_project": _irrelevant("recbole", _LOGGING),
+    "save_dataset": _irrelevant(False, _FILES),
+    "dataset_save_path": _irrelevant(None, _FILES),
+    "save_dataloaders": _irrelevant(False, _FILES),
+    "dataloaders_save_path": _irrelevant(None, _FILES),
 }
 
 
 def parameters(model: str) -> dict[str, Parameter]:
-    """Every option that a model has, by name, with the model's own defaults.
+    """All options of a model, by name, with the model's own defaults.
 
     Raises `RecipeError` for a model that is neither DiffRec nor LDiffRec.
     """
     RecipeError.unless(
         model in MODELS,
-        f"Of RecBole's models there are {' and '.join(MODELS)} here; saw {model!r}.{nearest(model, MODELS)} Name one "
-        "of them.",
+        f"A model of RecBole's must be {' or '.join(MODELS)}; saw {model!r}.{nearest(model, MODELS)} Name one of them.",
     )
-    own = _LATENT if model == "LDiffRec" else {}
-    return {**_DIFFUSION, **own, **_TRAINING, **_EVALUATION, **_DATA, **_ENVIRONMENT, **own}
+    own_options = _LATENT if model == "LDiffRec" else {}
+    return {**_DIFFUSION, **own_options, **_TRAINING, **_EVALUATION, **_DATA, **_ENVIRONMENT, **own_options}
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Every option with its value, as RecBole's ``Config``. Index it by name."""
+    """All options with their values, like RecBole's ``Config``; index it by name."""
 
     model: str
     """``DiffRec`` or ``LDiffRec``."""
     dataset: str
     values: Mapping[str, Any]
-    """Every option, as given or by default."""
+    """The values of all options, defaults included."""
     given: tuple[str, ...]
-    """Those that were given."""
+    """The names of the options that were given."""
     notes: tuple[str, ...] = ()
-    """Which of them change nothing here, and why."""
+    """Notes about given options without an effect here, with the reasons."""
 
     def __getitem__(self, name: str) -> Any:
-        """The value of an option. Raises `RecipeError`, with the nearest name, where there is none."""
+        """The value of an option. Raises `RecipeError`, with the nearest name, if there is none."""
         if name in self.values:
             return self.values[name]
         RecipeError.unless(
@@ -336,56 +337,59 @@ def configure(
     config_dict: Mapping[str, Any] | None = None,
     config_file_list: Sequence[str | Path] | None = None,
 ) -> Configuration:
-    """Options from YAML files, a later one over an earlier, then from a dictionary, over RecBole's defaults.
+    """Read options from YAML files, later over earlier ones, then from a dictionary, over RecBole's defaults.
 
-    `model` and `dataset` may stand in files or dictionary as well; the arguments win. Raises `RecipeError` for a
-    name that is unknown (with the nearest real one), a value that is not what the option takes, and an option
-    that cannot be honoured, with the reason.
+    `model` and `dataset` may be in files or dictionary as well; the arguments have priority. Raises `RecipeError` for
+    an unknown name (with the nearest known one), an invalid value, and an unsupported one, with the reason.
     """
-    given: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for table in (*map(read_yaml, config_file_list or ()), config_dict or {}):
-        given |= {name: from_text(value) for name, value in table.items()}
-    named = {"model": model, "dataset": dataset}
-    for name, argument in named.items():
-        inside = given.pop(name, None)
-        named[name] = inside if argument is None else argument
+        options |= {name: from_text(value) for name, value in table.items()}
+    names = {"model": model, "dataset": dataset}
+    for name, argument in names.items():
+        option_value = options.pop(name, None)
+        names[name] = option_value if argument is None else argument
         RecipeError.unless(
-            named[name] is not None,
+            names[name] is not None,
             f"{name} must be named; it is neither an argument nor an option. Give {name}=…",
         )
-    known = parameters(str(named["model"]))
-    unknown = [_unknown(str(name), known, str(named["model"])) for name in given if name not in known]
+    parameters_by_name = parameters(str(names["model"]))
+    unknown = [
+        _unknown(str(name), parameters_by_name, str(names["model"]))
+        for name in options
+        if name not in parameters_by_name
+    ]
     RecipeError.unless(not unknown, " ".join(unknown))
-    values = {name: option.default for name, option in known.items()}
-    values |= {name: checked(name, value, known[name]) for name, value in given.items()}
+    values = {name: option.default for name, option in parameters_by_name.items()}
+    values |= {name: checked(name, value, parameters_by_name[name]) for name, value in options.items()}
     notes = [
-        f"{name} changes nothing here: {known[name].irrelevant}"
-        for name, value in given.items()
-        if known[name].irrelevant and value != known[name].default
+        f"{name} has no effect here: {parameters_by_name[name].irrelevant}"
+        for name, value in options.items()
+        if parameters_by_name[name].irrelevant and value != parameters_by_name[name].default
     ]
     if values.get("n_cate", 1) > 1:
-        notes.append("RecBole clusters items by a file item_emb.npy; here embeddings are made from train")
-    return Configuration(str(named["model"]), str(named["dataset"]), values, tuple(given), tuple(notes))
+        notes.append("RecBole clusters items by a file item_emb.npy; here embeddings are computed from train")
+    return Configuration(str(names["model"]), str(names["dataset"]), values, tuple(options), tuple(notes))
 
 
 def checked(name: str, value: Any, option: Parameter) -> Any:
-    """The value as the option takes it; raises `RecipeError` for another type and what cannot be honoured."""
+    """The parsed value of an option. Raises `RecipeError` for an invalid or unsupported value."""
     RecipeError.unless(
         not option.reason or value in (None, option.default, option.only),
         f"{name} cannot be {value!r} here: {option.reason}. Leave it out.",
     )
     try:
         return option.parse(value)
-    except ValueError as wanted:
+    except ValueError as requirement:
         RecipeError.unless(
             value is None,
-            f"{name} must be {wanted}; saw {value!r}. RecBole's default is {option.default!r}.",
+            f"{name} must be {requirement}; saw {value!r}. RecBole's default is {option.default!r}.",
         )
         return option.default
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The options of a YAML file, read safely; ``1e-3`` is a number, as in RecBole.
+    """Read the options of a YAML file, with the safe loader; ``1e-3`` is a number, as in RecBole.
 
     Raises `RecipeError` for a file that cannot be read or is not a table of options.
     """
@@ -399,13 +403,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     options = {} if options is None else options
     RecipeError.unless(
         isinstance(options, dict) and all(isinstance(name, str) for name in options),
-        f"A configuration must be a table of options; {path} holds {type(options).__name__}.",
+        f"A configuration must be a table of options; {path} has a value of type {type(options).__name__}. Correct it.",
     )
     return dict(options)
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which also takes numbers with an exponent and no point for numbers."""
+    """The safe loader, which also reads numbers with an exponent but no decimal point, as RecBole does."""
 
 
 _Loader.add_implicit_resolver(
@@ -431,7 +435,7 @@ METRICS: Mapping[str, str] = {
     "precision": "precision",
     "map": "capped_map",
 }
-"""RecBole's metrics, in lower case, and ours. Its MAP divides by min(k, |relevant|)."""
+"""Our metrics by RecBole's names in lower case. Its MAP divides by min(k, |relevant|)."""
 _METRIC_NAMES = ("Recall", "MRR", "NDCG", "Hit", "Precision", "MAP")
 
 
@@ -439,7 +443,7 @@ def recipe_of(configuration: Configuration, *, own_file: bool) -> Recipe:
     """The recipe that does what RecBole does with a configuration.
 
     With `own_file` the data are an atomic ``.inter`` file, read as the configuration says; else the data set of
-    that name. Raises `RecipeError` for what cannot be honoured.
+    that name. Raises `RecipeError` for unsupported options.
     """
     split = _split(configuration)
     family = f"{'l' if configuration.model == 'LDiffRec' else ''}{'t' if configuration['time-aware'] else ''}"
@@ -465,24 +469,24 @@ def recipe_of(configuration: Configuration, *, own_file: bool) -> Recipe:
 
 
 def cutoffs_of(configuration: Configuration) -> list[int]:
-    """``topk``, as a list in order."""
+    """``topk`` as a sorted list."""
     return sorted(set(as_list(configuration["topk"])))
 
 
 def metrics_of(configuration: Configuration) -> dict[str, str]:
-    """Our name of each of the metrics by RecBole's in lower case, in order. Raises `RecipeError` for others."""
+    """Our names of the metrics, by RecBole's in lower case, in order. Raises `RecipeError` for unsupported ones."""
     names = [str(name) for name in as_list(configuration["metrics"])]
     for name in names:
         RecipeError.unless(
             name.lower() in METRICS,
-            f"metrics must be some of {', '.join(_METRIC_NAMES)}; saw {name!r}.{nearest(name, _METRIC_NAMES)} Those of "
-            "RecBole that judge ratings or whole catalogues are not there.",
+            f"metrics must be among {', '.join(_METRIC_NAMES)}; saw {name!r}.{nearest(name, _METRIC_NAMES)} RecBole's "
+            "metrics of ratings or of whole catalogues are unavailable.",
         )
     return {name.lower(): METRICS[name.lower()] for name in names}
 
 
 def measured_by(configuration: Configuration) -> dict[str, str]:
-    """Our name of each measurement by RecBole's, metric by metric: ``{"hit@10": "hit_rate@10"}``."""
+    """Our names of the measurements, by RecBole's, ordered by metric: ``{"hit@10": "hit_rate@10"}``."""
     return {
         metric_at(theirs, k): metric_at(ours, k)
         for theirs, ours in metrics_of(configuration).items()
@@ -491,35 +495,35 @@ def measured_by(configuration: Configuration) -> dict[str, str]:
 
 
 def valid_metric(configuration: Configuration) -> str:
-    """Our name of ``valid_metric``. Raises `RecipeError` where it is not measured."""
+    """Our name of ``valid_metric``. Raises `RecipeError` if it is not measured."""
     name, measured = configuration["valid_metric"].lower(), measured_by(configuration)
     RecipeError.unless(
         name in measured,
-        f"valid_metric must be one that metrics and topk have measured, {', '.join(measured)}; saw "
+        f"valid_metric must be a measurement of metrics and topk, {', '.join(measured)}; saw "
         f"{configuration['valid_metric']!r}.{nearest(name, measured)}",
     )
     return measured[name]
 
 
 def _eval_args(configuration: Configuration) -> dict[str, Any]:
-    """The entries of ``eval_args``, as given or by default."""
-    given = configuration["eval_args"]
-    for name in given:
+    """The values of all entries of ``eval_args``, defaults included."""
+    entries = configuration["eval_args"]
+    for name in entries:
         RecipeError.unless(
             name in EVAL_ARGS,
             f"eval_args takes {', '.join(EVAL_ARGS)}; saw {name!r}.{nearest(str(name), EVAL_ARGS)}",
         )
     return {
-        name: checked(f"eval_args.{name}", given.get(name, option.default), option)
+        name: checked(f"eval_args.{name}", entries.get(name, option.default), option)
         for name, option in EVAL_ARGS.items()
     }
 
 
 def _split(configuration: Configuration) -> dict[str, Any]:
     """The ``[split]`` table."""
-    chosen = _eval_args(configuration)
-    ((kind, size),) = chosen["split"].items()
-    by_user, order = chosen["group_by"] == "user", "time" if chosen["order"] == "TO" else "random"
+    arguments = _eval_args(configuration)
+    ((kind, size),) = arguments["split"].items()
+    by_user, order = arguments["group_by"] == "user", "time" if arguments["order"] == "TO" else "random"
     if kind == "LS":
         RecipeError.unless(
             by_user, "LS leaves one out of each user, so eval_args.group_by must be user. Leave it out."
@@ -533,7 +537,7 @@ def _split(configuration: Configuration) -> dict[str, Any]:
     shares = size if isinstance(size, list | tuple) and len(size) == 3 else ()
     RecipeError.unless(
         shares and all(isinstance(part, int | float) and part >= 0 for part in shares) and sum(shares),
-        f"The shares of RS must be three numbers, not negative; saw {size!r}.",
+        f"The shares of RS must be three non-negative numbers; saw {size!r}.",
     )
     train, validation, test = (part / sum(shares) for part in shares)
     RecipeError.unless(
@@ -556,30 +560,32 @@ def _data(configuration: Configuration, *, own_file: bool) -> dict[str, Any]:
     timed = bool(configuration["time-aware"]) or _eval_args(configuration)["order"] == "TO"
     _check_columns(configuration, timed)
     name, rating = configuration.dataset, configuration["RATING_FIELD"]
-    least = _least_rating(configuration["val_interval"], rating)
+    min_rating = _min_rating(configuration["val_interval"], rating)
     core = {
-        f"{side}s": math.ceil(max(0.0, least_of(configuration[f"{side}_inter_num_interval"] or "(-inf,inf)")))
+        f"{side}s": math.ceil(
+            max(0.0, lower_end(configuration[f"{side}_inter_num_interval"] or "(-inf,inf)"))
+        )
         for side in ("user", "item")
     }
     table: dict[str, Any] = {}
     if any(core.values()):
-        table["k_core"] = {side: max(1, fewest) for side, fewest in core.items()}
+        table["k_core"] = {side: max(1, n_min) for side, n_min in core.items()}
     if not own_file:
-        return {**table, "name": name, "reading": _reading(name, least)}
+        return {**table, "name": name, "reading": _reading(name, min_rating)}
     read = {
         "format": "recbole",
         "user": configuration["USER_ID_FIELD"],
         "item": configuration["ITEM_ID_FIELD"],
-        "rating": "ignore" if least is None else rating,
+        "rating": "ignore" if min_rating is None else rating,
         "timestamp": configuration["TIME_FIELD"] if timed else "ignore",
-        "min_rating": least,
+        "min_rating": min_rating,
         "duplicates": configuration["rm_dup_inter"],
     }
     return {**table, "read": {name: value for name, value in read.items() if value is not None}}
 
 
 def _check_columns(configuration: Configuration, timed: bool) -> None:
-    """Raise `RecipeError` where ``load_col`` or ``unload_col`` take away a column that is needed."""
+    """Raise `RecipeError` if ``load_col`` or ``unload_col`` leave out a required column."""
     needed = {
         configuration["USER_ID_FIELD"],
         configuration["ITEM_ID_FIELD"],
@@ -587,54 +593,62 @@ def _check_columns(configuration: Configuration, timed: bool) -> None:
         *([configuration["RATING_FIELD"]] if configuration["val_interval"] else []),
     }
     loaded = (configuration["load_col"] or {}).get("inter")
-    left = (configuration["unload_col"] or {}).get("inter") or ()
-    missing = sorted(needed - set(needed if loaded is None else loaded) | needed & set(left))
+    unloaded = (configuration["unload_col"] or {}).get("inter") or ()
+    missing = sorted(needed - set(needed if loaded is None else loaded) | needed & set(unloaded))
     RecipeError.unless(
         not missing,
         f"load_col must load the columns {', '.join(sorted(needed))}; {', '.join(missing)} is not loaded. Add it.",
     )
 
 
-def _reading(name: str, least: float | None) -> str:
-    """The way to read a known data set that keeps ratings from `least` on; all where it is `None`."""
+def _reading(name: str, min_rating: float | None) -> str:
+    """The reading of a known data set that keeps ratings from `min_rating` on, or all if it is `None`."""
     RecipeError.unless(
         name in DATASETS,
         f"The data must be a file DATA_PATH/{name}/{name}.inter or a known data set; {name!r} is neither."
         f"{nearest(name, DATASETS)} Give data_path, or see `unblur datasets`.",
     )
-    for way in DATASETS[name].readings if len(DATASETS[name].parts) == 1 else ():
-        if way.options.get("rating") == "ignore" if least is None else way.options.get("min_rating") == least:
-            return way.name
-    what = "all rows" if least is None else f"the rows rated at least {least:g}"
+    for reading in DATASETS[name].readings if len(DATASETS[name].parts) == 1 else ():
+        if (
+            reading.options.get("rating") == "ignore"
+            if min_rating is None
+            else reading.options.get("min_rating") == min_rating
+        ):
+            return reading.name
+    rows = "all rows" if min_rating is None else f"the rows rated at least {min_rating:g}"
     raise RecipeError(
-        f"The data set {name} must have a way to read {what}, in one part; it has not (`unblur datasets`). Give it as "
-        f"a file, DATA_PATH/{name}/{name}.inter, with data_path."
+        f"The data set {name} must have a reading with {rows}, in one part; it has none (`unblur datasets`). Give it "
+        f"as a file, DATA_PATH/{name}/{name}.inter, with data_path."
     )
 
 
-def _least_rating(table: Any, rating: str) -> float | None:
-    """The least rating that ``val_interval`` keeps, `None` where it keeps all."""
+def _min_rating(table: Any, rating: str) -> float | None:
+    """The smallest rating that ``val_interval`` keeps, `None` if it keeps all."""
     if not table:
         return None
     RecipeError.unless(
         isinstance(table, Mapping) and set(table) == {rating},
-        f"val_interval can go by {rating} alone here; saw {table!r}. Cut the file by other columns beforehand.",
+        f"val_interval must be of {rating} alone; saw {table!r}. Filter the file by other columns beforehand.",
     )
-    least = least_of(checked(f"val_interval.{rating}", table[rating], Parameter(interval, "(-inf,inf)")))
-    return None if least == -math.inf else least
+    min_rating = lower_end(
+        checked(f"val_interval.{rating}", table[rating], Parameter(interval, "(-inf,inf)"))
+    )
+    return None if min_rating == -math.inf else min_rating
 
 
 # ----------------------------------------------------------------------------------------------------- model
 
 
 def _model(configuration: Configuration, *, stops: bool) -> dict[str, Any]:
-    """The ``[model]`` table: the spec that the configuration describes, with training that `stops` early or does not.
+    """The ``[model]`` table: the spec of the configuration; `stops` says whether training stops early.
 
-    Raises `RecipeError` for a metric, an activation or a combination of options that is not there.
+    Raises `RecipeError` for an unsupported metric, activation or combination of options.
     """
     metric = valid_metric(configuration)
     unused = () if configuration["time-aware"] else ("w_min", "w_max")
-    options = {name: known for name, known in parameters(configuration.model).items() if name not in unused}
+    options = {
+        name: parameter for name, parameter in parameters(configuration.model).items() if name not in unused
+    }
     table = table_of(
         options,
         configuration.values,
@@ -649,62 +663,65 @@ def _model(configuration: Configuration, *, stops: bool) -> dict[str, Any]:
     if configuration.model == "LDiffRec":
         table["autoencoder"]["optimizer"] |= optimizer
         _check_latent(configuration)
-    every = configuration["eval_step"]
+    interval_of_epochs = configuration["eval_step"]
     stopping = {
         "metric": metric,
-        "every": every,
-        "patience": (configuration["stopping_step"] + 1) * every + 1,
+        "every": interval_of_epochs,
+        "patience": (configuration["stopping_step"] + 1) * interval_of_epochs + 1,
     }
-    return {**table, "stopping": stopping if stops and every > 0 else OFF}
+    return {**table, "stopping": stopping if stops and interval_of_epochs > 0 else OFF}
 
 
 def _check_latent(configuration: Configuration) -> None:
     RecipeError.unless(
         not configuration["clip_grad_norm"],
-        "clip_grad_norm cannot be honoured for LDiffRec: RecBole clips the gradient of autoencoder and denoiser "
-        "together, and here each has its own. Leave it out.",
+        "clip_grad_norm is not supported for LDiffRec: RecBole clips the gradients of autoencoder and denoiser "
+        "together, and here each is clipped on its own. Leave it out.",
     )
     RecipeError.unless(
         configuration["reweight"] and configuration["noise_scale"] != 0,
-        "LDiffRec without reweight (which noise_scale 0 means as well) cannot be honoured: RecBole's loss stays "
-        "λ·diffusion + autoencoder then, ours, the authors', becomes diffusion + λ·autoencoder. Leave reweight on.",
+        "LDiffRec without reweight (or with noise_scale 0, which is the same) is not supported: RecBole's loss remains "
+        "λ·diffusion + autoencoder, while that of the authors, and ours, becomes diffusion + λ·autoencoder. Leave "
+        "reweight on.",
     )
     RecipeError.unless(
         configuration["n_cate"] <= 1
         or (not configuration["out_dims"] and len(configuration["in_dims"]) <= 1),
-        "n_cate above 1 can be honoured with one width in in_dims and none in out_dims: RecBole shares hidden "
-        "widths out among clusters, ours do not. Leave the others out.",
+        "n_cate above 1 is supported only with one width in in_dims and none in out_dims: RecBole divides hidden widths "
+        "among clusters, our model does not. Leave the others out.",
     )
 
 
 # ---------------------------------------------------------------------------------------------- command line
 
 
-_OWN = {
+_SCRIPT_OPTIONS = {
     "model": Option(str, "BPR"),
     "dataset": Option(str, "ml-100k"),
     "config_files": Option(str, ""),
 }
-"""The options of ``run_recbole.py`` that are none of a model's."""
+"""The options of ``run_recbole.py`` itself."""
 
 
-def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, list[str]]:
-    """Configuration files are read where they are named. Raises `RecipeError` for an option or value that the model
-    does not have or that cannot be honoured."""
+def _recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> tuple[Recipe, list[str]]:
+    """The recipe for options, configuration files included. Raises `RecipeError` for options or values that the model does
+    not have, or that are not supported."""
     files = values["config_files"].split()
-    model, dataset = (values[name] if name in named or not files else None for name in ("model", "dataset"))
-    options = {name: values[name] for name in named if name not in _OWN}
+    model, dataset = (
+        values[name] if name in options_given or not files else None for name in ("model", "dataset")
+    )
+    options = {name: values[name] for name in options_given if name not in _SCRIPT_OPTIONS}
     configuration = configure(model, dataset, options, files)
-    place = f"{configuration['data_path']}/{configuration.dataset}/{configuration.dataset}.inter"
-    elsewhere = (
-        (("data_path",), f"give the data to the run: --data {place}"),
-        (("checkpoint_dir",), "checkpoint_dir has no place in a recipe: give the folder to the run: --out"),
+    file = f"{configuration['data_path']}/{configuration.dataset}/{configuration.dataset}.inter"
+    run_options = (
+        (("data_path",), f"give the data to the run: --data {file}"),
+        (("checkpoint_dir",), "checkpoint_dir is not part of a recipe: give the folder to the run: --out"),
         (
             ("use_gpu", "device"),
-            "device and use_gpu have no place in a recipe: give the device to the run: --device",
+            "device and use_gpu are not part of a recipe: give the device to the run: --device",
         ),
     )
-    notes = [note for names, note in elsewhere if {*names} & {*configuration.given}]
+    notes = [note for names, note in run_options if {*names} & {*configuration.given}]
     return (
         recipe_of(configuration, own_file="data_path" in configuration.given),
         [*configuration.notes, *notes],
@@ -713,7 +730,10 @@ def _recipe(values: Mapping[str, Any], named: Sequence[str]) -> tuple[Recipe, li
 
 PROGRAM = Program(
     "RecBole's run_recbole.py",
-    {**_OWN, **{name: Option(from_text, known.default) for name, known in parameters("LDiffRec").items()}},
+    {
+        **_SCRIPT_OPTIONS,
+        **{name: Option(from_text, known.default) for name, known in parameters("LDiffRec").items()},
+    },
     _recipe,
     "run_recbole.py",
 )

@@ -1,12 +1,13 @@
 """RecBole's entry points: train once (test, save, load), or search for hyper-parameters on validation data alone.
 
-A tuning file has one ``name type range`` a line::
+A tuning file has a ``name type range`` per line::
 
     learning_rate loguniform -8,0
     dims_dnn choice ['[300]','[200,600]']
     steps quniform 2,10,1
 
-A name with a dot is a path of our own spec, for what RecBole's models do not have: ``denoiser.dropout choice [0.3,0.5]``.
+A name with a dot is a path in our spec, for hyper-parameters that RecBole's models do not have:
+``denoiser.dropout choice [0.3,0.5]``.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ from unblur.tuning.results import Study
 from unblur.tuning.settings import SAMPLER_NAMES, Search
 
 CONFIGURATION = "recbole.json"
-"""The file, next to recipe, report and model, that keeps RecBole's configuration of a run."""
+"""The file with RecBole's configuration of a run, next to recipe, report and model."""
 
 
 class Loaded(NamedTuple):
-    """A saved run: the entries of RecBole's tuple, in its order."""
+    """A saved run, with the entries of RecBole's tuple in their order."""
 
     config: Configuration
     model: Recommender
@@ -63,7 +64,7 @@ class Loaded(NamedTuple):
     """All interactions, before the split."""
     train_data: Interactions
     valid_data: Interactions | None
-    """The same users and items as `train_data`; `None` where the split has no such part."""
+    """The same users and items as `train_data`; `None` if the split has no validation part."""
     test_data: Interactions
 
 
@@ -79,39 +80,39 @@ def run_recbole(
     """Train a model as RecBole does, keep the epoch that is best on validation data, and test it once.
 
     Arguments are those of RecBole's function of this name. Data are ``<data_path>/<dataset>/<dataset>.inter``
-    where that file is there, else the data set of that name. The result has RecBole's four entries,
+    if that file exists, else the data set of that name. The result has RecBole's four entries,
     ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` (the last two ordered,
     ``recall@10`` …, rounded as ``metric_decimal_place`` says), and two more: ``model_file``, the folder in
     ``checkpoint_dir`` that `load_data_and_model` takes (`None` unless `saved`), and ``notes``.
 
-    Raises `RecipeError` for options that are unknown or cannot be honoured, and the errors of data and training.
+    Raises `RecipeError` for options that are unknown or not supported, and the errors of data and training.
     """
     configuration = configure(model, dataset, config_dict, config_file_list)
-    place = None
+    folder = None
     if saved:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        place = _free(Path(configuration["checkpoint_dir"]) / f"{configuration.model}-{stamp}")
-        experiment.check_place(place)
+        folder = _unused_folder(Path(configuration["checkpoint_dir"]) / f"{configuration.model}-{stamp}")
+        experiment.check_place(folder)
     prepared = prepared_for(configuration, progress=progress)
     outcome = experiment.measure(
         prepared, device=device_of(configuration), notes=configuration.notes, progress=progress
     )
-    if place is not None:
-        experiment.write_folder(place, outcome)
+    if folder is not None:
+        experiment.write_folder(folder, outcome)
         record = {
             "model": configuration.model,
             "dataset": configuration.dataset,
             "options": {name: configuration.values[name] for name in configuration.given},
         }
-        with replacing(place / CONFIGURATION) as stream:
+        with replacing(folder / CONFIGURATION) as stream:
             stream.write((json.dumps(record, indent=1) + "\n").encode())
-    best = _validated(configuration, prepared, outcome.model)
+    best = _validation_result(configuration, prepared, outcome.model)
     return {
         "best_valid_score": None if best is None else best[configuration["valid_metric"].lower()],
         "valid_score_bigger": True,
         "best_valid_result": best,
         "test_result": result_of(configuration, outcome.evaluations[0]),
-        "model_file": None if place is None else str(place),
+        "model_file": None if folder is None else str(folder),
         "notes": outcome.report.notes,
     }
 
@@ -121,16 +122,16 @@ def objective_function(
     config_file_list: Sequence[str | Path] | None = None,
     saved: bool = True,
 ) -> dict[str, Any]:
-    """`run_recbole` with model and data set among the options, and ``model`` in the result besides."""
+    """`run_recbole` with model and data set among the options, and ``model`` as a further entry of the result."""
     result = run_recbole(config_dict=config_dict, config_file_list=config_file_list, saved=saved)
     return {"model": configure(None, None, config_dict, config_file_list).model, **result}
 
 
 def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) -> Loaded:
-    """Load what `run_recbole` saved, and its data, read and split as they were.
+    """Load a model that `run_recbole` saved, with its data, read and split again in the same way.
 
-    `model_file` is the folder that `run_recbole` names. Raises `ArtifactError` where it is none, or where the data
-    are no longer those of the run.
+    `model_file` is the folder that `run_recbole` returned. Raises `ArtifactError` for any other path, and if the data
+    have changed since the run.
     """
     folder = Path(model_file)
     try:
@@ -140,7 +141,7 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
         fingerprints = report["provenance"]["data"]
     except (OSError, UnicodeError, json.JSONDecodeError, KeyError, TypeError) as problem:
         raise ArtifactError(
-            f"A saved run must be a folder that run_recbole wrote; {folder} is none ({problem}). Give its path."
+            f"A saved run must be a folder that run_recbole wrote; {folder} is not one ({problem}). Give its path."
         ) from None
     prepared = prepared_for(configuration, progress=progress)
     ArtifactError.unless(
@@ -163,20 +164,20 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
 
 @dataclass(frozen=True, eq=False)
 class HyperTuning:
-    """The result of a search, by the names of RecBole's class."""
+    """The result of a search, with the names of RecBole's class."""
 
     best_params: Mapping[str, Any]
-    """The chosen values by RecBole's names."""
+    """The chosen values, by RecBole's names."""
     best_score: float
     """The validation metric of the best trial."""
     best_test_result: Mapping[str, float]
-    """The winner's test: the only one there was. (RecBole tests every trial.)"""
+    """The test result of the best trial, the only one that is tested. (RecBole tests every trial.)"""
     params2result: Mapping[str, float | None]
-    """The validation metric of each trial by its values in words; `None` where it failed."""
+    """The validation metric of each trial, by its values as text; `None` if it failed."""
     study: Study[Any] = field(repr=False)
     """All trials."""
     outcome: Outcome[Recommender, Evaluation] = field(repr=False)
-    """Recipe, report and model of the winner: `unblur.experiment.write_folder` keeps them."""
+    """Recipe, report and model of the best trial, which `unblur.experiment.write_folder` writes."""
     notes: tuple[str, ...] = ()
 
 
@@ -194,12 +195,12 @@ def run_hyper(
     folder: str | Path | None = None,
     progress: Progress = silent,
 ) -> HyperTuning:
-    """Search the ranges of a tuning file, on validation data; fit the winner and test it once.
+    """Search the ranges of a tuning file on validation data; fit the best setting and test it once.
 
     - `algo`: ``exhaustive`` (every combination, whatever `max_evals`), ``random`` or ``bayes``.
-    - `early_stop`: end when so many trials in a row were no better.
-    - `ignore_unknown`: pass over names that the model does not have, with a note, in place of refusing them.
-    - `folder`: keeps each trial; the same call goes on after the last finished one.
+    - `early_stop`: end once this many trials in a row were no better.
+    - `ignore_unknown`: ignore names that the model does not have, with a note, instead of refusing them.
+    - `folder`: a folder for the trials; the same call resumes after the last finished one.
 
     The other arguments and errors are those of `run_recbole`.
     """
@@ -251,24 +252,24 @@ def prepared_for(configuration: Configuration, *, progress: Progress = silent) -
     prepared = experiment.prepare(
         recipe_of(configuration, own_file=file is not None), data=file, progress=progress
     )
-    # The recipe was written for this file, so the note that it takes the place of the recipe's data is left out.
+    # The recipe was written for this file, so notes about the caller's own data do not apply.
     return prepared if file is None else replace(prepared, notes=())
 
 
 def _file(configuration: Configuration) -> Path | None:
-    """The atomic file of the data set, where there is one."""
+    """The atomic file of the data set, if there is one."""
     folder = Path(configuration["data_path"] or "dataset")
     file = folder / configuration.dataset / f"{configuration.dataset}.inter"
     DataError.unless(
         file.is_file() or "data_path" not in configuration.given,
-        f"data_path must hold {configuration.dataset}/{configuration.dataset}.inter; {file} is not there. Correct "
-        "it, or leave it out to take the data set of that name.",
+        f"data_path must have {configuration.dataset}/{configuration.dataset}.inter; {file} does not exist. Correct "
+        "it, or leave it out to use the data set of that name.",
     )
     return file if file.is_file() else None
 
 
 def device_of(configuration: Configuration) -> str:
-    """Where RecBole would compute: the ``device``, else the GPU where there is one and ``use_gpu`` holds."""
+    """RecBole's device: ``device``, else the GPU if there is one and ``use_gpu`` is true, else the CPU."""
     if configuration["device"] or not configuration["use_gpu"]:
         return str(configuration["device"] or "cpu")
     import torch
@@ -277,7 +278,7 @@ def device_of(configuration: Configuration) -> str:
 
 
 def result_of(configuration: Configuration, evaluation: Evaluation) -> OrderedDict[str, float]:
-    """The measurements by RecBole's names, with its number of digits."""
+    """The measurements by RecBole's names, rounded as ``metric_decimal_place`` says."""
     digits = configuration["metric_decimal_place"]
     return OrderedDict(
         (theirs, float(round(evaluation[ours].value, digits)))
@@ -285,22 +286,22 @@ def result_of(configuration: Configuration, evaluation: Evaluation) -> OrderedDi
     )
 
 
-def _validated(
+def _validation_result(
     configuration: Configuration, prepared: PreparedSplit, model: Recommender
 ) -> OrderedDict[str, float] | None:
     """The result on the validation part, if there is one; lists leave out what is in train."""
     split = prepared.split
     if split.validation is None:
         return None
-    aside = Split(split.train, split.train, split.validation, f"validation part: {split.method}")
-    quiet = replace(prepared.recipe.protocol, resamples=0)
-    return result_of(configuration, quiet.evaluate(model, aside))
+    validation_split = Split(split.train, split.train, split.validation, f"validation part: {split.method}")
+    protocol = replace(prepared.recipe.protocol, resamples=0)
+    return result_of(configuration, protocol.evaluate(model, validation_split))
 
 
-def _free(place: Path) -> Path:
-    """The place, or the first of its numbered siblings that is not taken."""
-    siblings = (place.with_name(f"{place.name}-{number}") for number in count(2))
-    return next(free for free in chain([place], siblings) if not free.exists())
+def _unused_folder(folder: Path) -> Path:
+    """The folder, or the first of its numbered siblings that does not exist."""
+    siblings = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    return next(candidate for candidate in chain([folder], siblings) if not candidate.exists())
 
 
 # ------------------------------------------------------------------------------------------------ tuning files
@@ -310,20 +311,19 @@ _TYPES = ("choice", "uniform", "quniform", "loguniform")
 
 @dataclass(frozen=True)
 class SearchedParameter:
-    """One line of a tuning file."""
+    """A line of a tuning file."""
 
     name: str
-    """RecBole's name, as written; it may be misspelt."""
+    """RecBole's name as written, not checked yet."""
     values: Choice | Range
     line: int
-    """From 1."""
+    """The number of the line, from 1."""
 
 
 def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
-    """The lines of a tuning file; empty ones and those after ``#`` are passed over.
+    """Read the lines of a tuning file; empty lines and comments (``#``) are skipped.
 
-    Raises `RecipeError`, with the line, for one that is not ``name type range``, and for a name that is there
-    twice.
+    Raises `RecipeError`, with the line, for one that is not ``name type range``, and for a repeated name.
     """
     searched = []
     text = text_of(Path(path), "A tuning file must be readable text")
@@ -337,10 +337,10 @@ def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
         except (RecipeError, SpecError) as problem:
             raise RecipeError(f"{path}, line {number}, {line.strip()!r}: {problem} Correct it.") from None
     names = [parameter.name for parameter in searched]
-    twice = [f"{name} is there twice" for place, name in enumerate(names) if name in names[:place]]
+    repeated = [f"{name} is there twice" for index, name in enumerate(names) if name in names[:index]]
     RecipeError.unless(
-        names and not twice,
-        f"A tuning file must name each hyper-parameter once; in {path} {[*twice, 'there is none'][0]}. Correct it.",
+        names and not repeated,
+        f"A tuning file must name each hyper-parameter once; in {path} {[*repeated, 'there is none'][0]}. Correct it.",
     )
     return tuple(searched)
 
@@ -348,23 +348,24 @@ def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
 def space_of_params(
     base: Spec, searched: Sequence[SearchedParameter], *, ignore_unknown: bool = False
 ) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:
-    """The dimensions that the lines stand for in a spec, and notes on what is not searched.
+    """The dimensions of a spec for these lines, and notes on what is not searched.
 
-    A name that the model does not have is refused with the nearest that it has; with `ignore_unknown` it is left
-    out and noted. (RecBole leaves it out without a word.) Weights by time are not searched where the spec has
-    none, since they change nothing then. Raises `RecipeError`.
+    Raises `RecipeError` for a name that the model does not have, with the nearest one; with `ignore_unknown` it is
+    ignored and noted. (RecBole ignores it silently.) Weights by time are not searched if the spec has none, since
+    they have no effect then.
     """
     models = {kind: model for model, kind in MODELS.items()}
     RecipeError.unless(
         base.kind in models,
-        f"RecBole's tuning files are for {' and '.join(models)}; saw a recipe of {base.kind}. Leave --params-file out.",
+        f"A tuning file of RecBole's needs a model of kind {' or '.join(models)}; saw {base.kind}. Leave --params-file "
+        "out.",
     )
     options = parameters(models[base.kind])
-    known = {name: option for name, option in options.items() if option.path}
+    searchable = {name: option for name, option in options.items() if option.path}
     complaints = [
-        _unknown(parameter, known, options)
+        _unknown(parameter, searchable, options)
         for parameter in searched
-        if parameter.name not in known and "." not in parameter.name
+        if parameter.name not in searchable and "." not in parameter.name
     ]
     RecipeError.unless(
         ignore_unknown or not complaints,
@@ -374,28 +375,29 @@ def space_of_params(
     tree, space = spec_to_dict(base), []
     for parameter in searched:
         if "." in parameter.name:
-            space.append(_own(base, parameter))
-        elif parameter.name not in known:
+            space.append(_own_dimension(base, parameter))
+        elif parameter.name not in searchable:
             continue
-        elif inside(tree, known[parameter.name].path):
-            space.append(_dimension(parameter, known[parameter.name]))
+        elif inside(tree, searchable[parameter.name].path):
+            space.append(_dimension(parameter, searchable[parameter.name]))
         else:
-            notes.append(f"not searched: {parameter.name} changes nothing without time-aware")
+            notes.append(f"not searched: {parameter.name} has no effect without time-aware")
     RecipeError.unless(
-        space, "A tuning file must have something to search; nothing of it is left. Correct its names."
+        space, "A tuning file must have hyper-parameters to search; none remain. Correct its names."
     )
     return tuple(space), tuple(notes)
 
 
-def _own(base: Spec, parameter: SearchedParameter) -> Dimension:
-    """A path of the spec as it stands, each value of which the spec must take by itself."""
+def _own_dimension(base: Spec, parameter: SearchedParameter) -> Dimension:
+    """A dimension for a path of our spec, each value of which must be valid in the spec."""
     values = parameter.values
     dimension = Dimension(parameter.name, values, (parameter.name,))
     try:
         samples = values.values if isinstance(values, Choice) else (values.at(0.0),)
         SpecError.unless(
             parameter.name in {entry.name for entry in space_of(base, {parameter.name: samples})},
-            f"{parameter.name} is inside a part that the spec leaves out. Give the part first.",
+            f"A searched path must be in the spec; {parameter.name} is inside a part that is left out. Add the part "
+            "first.",
         )
         for value in samples:
             set_point(base, (dimension,), {parameter.name: value})
@@ -405,13 +407,13 @@ def _own(base: Spec, parameter: SearchedParameter) -> Dimension:
 
 
 def _dimension(parameter: SearchedParameter, option: Parameter) -> Dimension:
-    """A hyper-parameter of RecBole's, each value of which the option must take."""
+    """A dimension for a hyper-parameter of RecBole's, each value of which must be valid for the option."""
     values = parameter.values
     if isinstance(values, Range) and option.parse is whole:
         numbers = values.values() or ()
         RecipeError.unless(
             numbers and all(number.is_integer() for number in numbers),
-            f"{parameter.name} (line {parameter.line}) takes whole numbers; its range has others. Use quniform with a "
+            f"{parameter.name} (line {parameter.line}) must be a whole number; its range has others. Use quniform with a "
             "whole step, or choice.",
         )
         values = choice([int(number) for number in numbers])
@@ -420,15 +422,17 @@ def _dimension(parameter: SearchedParameter, option: Parameter) -> Dimension:
     return Dimension(parameter.name, values, option.paths, option.convert)
 
 
-def _unknown(parameter: SearchedParameter, known: Mapping[str, Parameter], options: Mapping[str, Any]) -> str:
-    named = f"{parameter.name} (line {parameter.line}) is"
+def _unknown(
+    parameter: SearchedParameter, searchable: Mapping[str, Parameter], options: Mapping[str, Any]
+) -> str:
+    subject = f"{parameter.name} (line {parameter.line}) is"
     if parameter.name in options:
-        return f"{named} an option, but no hyper-parameter of the model, so it cannot be searched."
-    return f"{named} not a hyper-parameter of the model.{nearest(parameter.name, known)}"
+        return f"{subject} an option, but no hyper-parameter of the model, so it cannot be searched."
+    return f"{subject} not a hyper-parameter of the model.{nearest(parameter.name, searchable)}"
 
 
 def _values(kind: str, text: str) -> Choice | Range:
-    """The values that ``type range`` stands for. Raises `RecipeError` or `SpecError` for what is not like that."""
+    """The values of ``type range``. Raises `RecipeError` or `SpecError` for invalid ones."""
     RecipeError.unless(kind in _TYPES, f"the type must be one of {', '.join(_TYPES)}.{nearest(kind, _TYPES)}")
     if kind == "choice":
         values = from_text(text)

@@ -32,7 +32,7 @@ def test_the_published_commands_are_the_shipped_recipes(data: str, program: str)
 def test_amazon_book_has_no_low_pass_whatever_is_asked() -> None:
     made = translate(f"{START} --dataset=amazon-book --factor_dim=64 --final_sharpening=True")
     assert made.recipe.model.low_pass is None
-    assert any("leaves the low-pass term out" in note for note in made.notes)
+    assert any("leaves out the low-pass term" in note for note in made.notes)
 
 
 def test_defaults() -> None:
@@ -79,7 +79,7 @@ def test_the_other_simple_models(model: str, family: str, data: str) -> None:
 def test_options_that_change_nothing_are_noted() -> None:
     made = translate(f"{START} --testbatch=2048 --gpu=1 --layer=2")
     assert [note.partition(" ")[0] for note in made.notes] == ["--testbatch", "--gpu", "--layer"]
-    assert translate("python main.py --simple_model=gf-cf --T_s=3").notes[0].startswith("--T_s has no place")
+    assert translate("python main.py --simple_model=gf-cf --T_s=3").notes[0].startswith("--T_s is not part")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_every_hyper_parameter_of_l_diffrec() -> None:
     assert model.optimizer == Optimizer(learning_rate=5e-4, weight_decay=0.2)
     assert model.clusters == ItemClusters(count=3)
     assert not model.schedule.fixed_first
-    assert any("makes its own from train" in note for note in made.notes)
+    assert any("computes its own from train" in note for note in made.notes)
 
 
 def test_options_that_change_nothing_are_noted() -> None:

@@ -123,7 +123,7 @@ def test_lines_that_are_refused(tmp_path: Path, text: str, message: str) -> None
 def test_nothing_left_and_other_models(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="none remain"):
         space(tmp_path, "noice_min choice [1]", base(), ignore_unknown=True)
-    with pytest.raises(RecipeError, match="saw a recipe of bspm"):
+    with pytest.raises(RecipeError, match="saw bspm"):
         space(tmp_path, "steps choice [1]", BSPM())
     with pytest.raises(RecipeError, match="readable text"):
         read_params(tmp_path / "nowhere")

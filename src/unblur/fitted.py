@@ -177,7 +177,7 @@ class Fitted(Generic[S_co]):
         Raises `KeyError` for an array that is missing, and `ValueError` for one that does not fit or is unknown.
         """
         remaining = dict(tensors)
-        values = cls._further(columns, remaining)
+        values = cls._other_fields(columns, remaining)
         for entry in fields(cls):
             if "shape" in entry.metadata and (entry.name in remaining or entry.default is not None):
                 values[entry.name] = remaining.pop(entry.name)
@@ -195,7 +195,9 @@ class Fitted(Generic[S_co]):
         return cls(spec=cast("S_co", spec), items=items, device=device, **values)
 
     @classmethod
-    def _further(cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]) -> dict[str, Any]:
+    def _other_fields(
+        cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
+    ) -> dict[str, Any]:
         """Return the fields that are no arrays, from the columns of the table of items, or taken out of `remaining`."""
         return {}
 

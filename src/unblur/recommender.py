@@ -86,7 +86,9 @@ class Recommender(Fitted[S_co], ABC):
         return {"count": self.item_counts}
 
     @classmethod
-    def _further(cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]) -> dict[str, Any]:
+    def _other_fields(
+        cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
+    ) -> dict[str, Any]:
         return {"item_counts": columns["count"].astype(np.int64)}
 
     @final

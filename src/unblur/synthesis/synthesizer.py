@@ -92,8 +92,10 @@ class Synthesizer(Fitted[S_co], ABC):
         return {"notes": list(self.notes)}
 
     @classmethod
-    def _further(cls, columns: Mapping[str, NDArray[Any]], left: dict[str, Array]) -> dict[str, Any]:
-        return {"n_real_users": int(np.asarray(left.pop("n_real_users"))[0])}
+    def _other_fields(
+        cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
+    ) -> dict[str, Any]:
+        return {"n_real_users": int(np.asarray(remaining.pop("n_real_users"))[0])}
 
     def arm(self, name: str, discretization: Discretization | None = None) -> Synthesizer:
         """A copy that samples by the arm of that name, and by `discretization` unless `None`; nothing is trained again.

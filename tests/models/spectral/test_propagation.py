@@ -89,7 +89,10 @@ def test_the_way_of_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
     rows = start_rows(train, train.item_degrees, spec.history)
     low_pass = model.plan.decode @ (torch.from_numpy(rows.toarray()) @ model.plan.encode).T
     np.testing.assert_allclose(
-        (model._filtered(sparse_tensor(rows)) + low_pass).numpy().T, model.score(train), rtol=0, atol=1e-6
+        (model._apply_polynomial(sparse_tensor(rows)) + low_pass).numpy().T,
+        model.score(train),
+        rtol=0,
+        atol=1e-6,
     )
 
 

@@ -204,10 +204,12 @@ class Denoised(NetworkRecommender[NetworkSpec_co, Network_co]):
     in_threads: ClassVar[bool] = True
 
     @classmethod
-    def _further(cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]) -> dict[str, Any]:
+    def _other_fields(
+        cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
+    ) -> dict[str, Any]:
         for name in [name for name in remaining if name.startswith(GONE)]:
             del remaining[name]
-        return super()._further(columns, remaining)
+        return super()._other_fields(columns, remaining)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -145,7 +145,7 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
             )
             operator = Operator(reorder_columns(ordered, items), run.device)
             decoder = np.empty_like(vectors)
-            decoder[items] = self._sharpened(operator, start, run.progress).cpu().numpy()
+            decoder[items] = self._sharpen_columns(operator, start, run.progress).cpu().numpy()
         return BSPMRecommender(
             self,
             train.items,
@@ -158,7 +158,7 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
             decoder=decoder,
         )
 
-    def _sharpened(self, operator: Operator, start: torch.Tensor, progress: Progress) -> torch.Tensor:
+    def _sharpen_columns(self, operator: Operator, start: torch.Tensor, progress: Progress) -> torch.Tensor:
         """Return ``q(P)`` times the columns of `start`, (n_items, rank)."""
 
         def q(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -281,10 +281,10 @@ class BSPMRecommender(Recommender["BSPM"]):
 
             deque(in_threads(add_polynomial, parts), maxlen=0)
         else:
-            scores += self._filtered(start)
+            scores += self._apply_polynomial(start)
         return cast("NDArray[np.float32]", scores.cpu().numpy().T)
 
-    def _filtered(self, start: torch.Tensor) -> torch.Tensor:
+    def _apply_polynomial(self, start: torch.Tensor) -> torch.Tensor:
         """Return ``x·p(P)``, (n_items, n_rows), by products with dense blocks, which suit a GPU."""
         blocks = start.to_dense().T.split(self._operator.block, dim=1)
         apply = self.plan.polynomial.apply

@@ -3,7 +3,7 @@
 - `early_stop`: 24 epochs and 4 evaluations of T = 40 steps on 5,949 × 2,810 (target: 5 times faster).
 - `folding`: 40 reverse steps for all those users (of ML-1M clean itself, where `UNBLUR_DATA` has it): folded, step by
   step, and one step alone.
-- `step_choice`: drawing steps and remembering losses, in arrays and in a loop over the batch.
+- `timestep_sampler`: drawing steps and remembering losses, in arrays and in a loop over the batch.
 - `memory`: training on 54,574 × 34,395 in batches of 400, in a process of its own (target: 3 GB).
 - `latency`: one new user there, alone and 64 at a time (targets: 40 ms and 4 ms).
 - `many_evaluations`: 97 epochs on 943 × 1,682 with an evaluation after each (target: 17 s).
@@ -36,7 +36,7 @@ from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random, Split
 from unblur.models.diffusion.diffrec import DiffRec
-from unblur.models.diffusion.objective import StepChoice
+from unblur.models.diffusion.objective import TimestepSampler
 from unblur.models.diffusion.sampling import denoise, reverse_chain
 from unblur.models.diffusion.schedule import Schedule, noise_schedule
 from unblur.models.diffusion.settings import Denoiser, Objective, Sampling
@@ -44,12 +44,12 @@ from unblur.training.rows import SparseRows
 from unblur.training.settings import Optimizer, Stopping
 
 MEDIUM = DiffRec(
-    schedule=Schedule(name="linear-var", steps=40, scale=0.005, lowest=0.005, highest=0.01),
+    schedule=Schedule(name="linear-var", steps=40, scale=0.005, noise_min=0.005, noise_max=0.01),
     denoiser=Denoiser(dims=(200, 600)),
     stopping=Stopping(every=5, patience=20),
 )
 LARGE = DiffRec(
-    schedule=Schedule(name="linear-var", steps=5, scale=0.01, lowest=0.001, highest=0.01),
+    schedule=Schedule(name="linear-var", steps=5, scale=0.01, noise_min=0.001, noise_max=0.01),
     denoiser=Denoiser(dims=(1000,)),
     optimizer=Optimizer(learning_rate=1e-5),
 )
@@ -220,9 +220,9 @@ def folding() -> dict[str, float]:
     }
 
 
-def step_choice() -> dict[str, float]:
+def timestep_sampler() -> dict[str, float]:
     """Milliseconds a batch of 400 for drawing steps and remembering their losses, T = 40: arrays, and a loop."""
-    choice, chance = StepChoice(40, Objective()), torch.Generator().manual_seed(0)
+    choice, chance = TimestepSampler(40, Objective()), torch.Generator().manual_seed(0)
     losses, history, seen = torch.rand(400), np.zeros((40, 10)), np.zeros(40, dtype=int)
 
     def arrays() -> None:
@@ -285,7 +285,7 @@ def many_evaluations() -> dict[str, float]:
 
 def main() -> None:
     """Run them all, or those named on the command line."""
-    works = (early_stop, early_stop_bfloat16, folding, step_choice, memory, latency, many_evaluations)
+    works = (early_stop, early_stop_bfloat16, folding, timestep_sampler, memory, latency, many_evaluations)
     for work in works:
         if not sys.argv[1:] or work.__name__ in sys.argv[1:]:
             print(work.__name__, {name: round(value, 7) for name, value in work().items()}, flush=True)

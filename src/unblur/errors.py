@@ -6,6 +6,7 @@ Every message says three things: what must hold, what was seen, and what to do a
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,15 @@ class ArtifactError(UnblurError, RuntimeError):
 
 class CapabilityError(UnblurError, RuntimeError):
     """Something that this installation or this machine lacks: an extra, a GPU, a data set."""
+
+
+class OutdatedWarning(FutureWarning):
+    """Something is written with a name, or has a value, of an earlier version; the name goes on working."""
+
+
+def warn_outdated(text: str) -> None:
+    """Give an `OutdatedWarning`, which commands print as a note."""
+    warnings.warn(text, OutdatedWarning, stacklevel=3)
 
 
 def out_of_memory(problem: BaseException) -> bool:

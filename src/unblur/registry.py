@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib import import_module, metadata
 from typing import Any
 
-from unblur.errors import CapabilityError, SpecError, nearest
+from unblur.errors import CapabilityError, SpecError, nearest, warn_outdated
 
 
 def resolve(place: str) -> Any:
@@ -23,9 +23,14 @@ def resolve(place: str) -> Any:
 class Registry(Mapping[str, str]):
     """Kind → ``module:Class``, ours first, then those of installed distributions."""
 
-    def __init__(self, noun: str, ours: Mapping[str, str], group: str = "") -> None:
-        """`noun` is what messages call an entry; `group` names the entry points that add to `ours`."""
-        self.noun, self.ours, self.group = noun, ours, group
+    def __init__(
+        self, noun: str, ours: Mapping[str, str], group: str = "", renamed: Mapping[str, str] | None = None
+    ) -> None:
+        """`noun` is what messages call an entry; `group` names the entry points that add to `ours`.
+
+        `renamed`: old kind → new kind, for what earlier versions wrote.
+        """
+        self.noun, self.ours, self.group, self.renamed = noun, ours, group, dict(renamed or {})
 
     @cached_property
     def _places(self) -> dict[str, str]:
@@ -33,7 +38,7 @@ class Registry(Mapping[str, str]):
         return {**{entry.name: entry.value for entry in others}, **self.ours}
 
     def __getitem__(self, kind: str) -> str:
-        return self._places[kind]
+        return self._places[self.renamed.get(kind, kind)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -42,7 +47,7 @@ class Registry(Mapping[str, str]):
         return len(self._places)
 
     def load(self, kind: str) -> type[Any]:
-        """The class of a kind.
+        """The class of a kind; a kind of earlier versions is an `OutdatedWarning`.
 
         Raises `SpecError`, with the nearest name, for an unknown kind, and `CapabilityError` if the distribution
         that adds it cannot be imported.
@@ -52,6 +57,8 @@ class Registry(Mapping[str, str]):
                 f"The kind of a {self.noun} must be one of {', '.join(sorted(self))}; saw {kind!r}."
                 f"{nearest(kind, self)}"
             )
+        if kind in self.renamed:
+            warn_outdated(f"the {self.noun} {kind} is called {self.renamed[kind]} now")
         try:
             loaded: type[Any] = resolve(self[kind])
         except (ImportError, AttributeError) as problem:
@@ -102,10 +109,11 @@ SYNTHESIZERS = Registry(
         "diffrec-sampler": "unblur.synthesis.samplers:DiffRecSampler",
         "flipped-users": "unblur.synthesis.samplers:FlippedUsers",
         "independent-items": "unblur.synthesis.samplers:IndependentItems",
-        "multi-vae": "unblur.synthesis.sdrm:MultiVAE",
         "sdrm": "unblur.synthesis.sdrm:SDRM",
+        "vae-sampler": "unblur.synthesis.sdrm:VAESampler",
     },
     "unblur.synthesizers",
+    renamed={"multi-vae": "vae-sampler"},
 )
 """The specs of synthesizers."""
 
@@ -130,6 +138,16 @@ ATTACKS = Registry(
     "unblur.attacks",
 )
 """The attacks of an audit, in the order in which they are run."""
+
+
+def kind_today(kind: str) -> str:
+    """Return what is called today what an earlier version may have called `kind`."""
+    return SYNTHESIZERS.renamed.get(kind, kind)
+
+
+def first_kind(kind: str) -> str:
+    """Return what a kind was called at first (see `unblur.spec.first_names`)."""
+    return next((name for name, today in SYNTHESIZERS.renamed.items() if today == kind), kind)
 
 
 def recommender_spec(kind: str) -> type[Any]:

@@ -22,7 +22,7 @@ from typing import (
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from unblur.errors import SpecError, nearest
+from unblur.errors import SpecError, nearest, warn_outdated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -270,39 +270,95 @@ def spec(
 
 
 _MIGRATIONS: dict[type[Any], Migration] = {}
+_UNCHANGED = Migration({}, {})
 
 
 def migrated(cls: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """A table that an earlier version may have written as one of today, and a note on each change of meaning.
+    """Return a table that an earlier version may have written as one of today, and a sentence on each value that it loses.
 
     Every reader of what is kept (recipes, saved models, checkpoints, studies) comes through here; tables of today
-    come back as they are.
+    come back as they are. An earlier name, or a lost value, is an `OutdatedWarning`: one for the whole table.
+
+    Raises `SpecError` for a field that is there under both names.
     """
-    known = _MIGRATIONS.get(cls, Migration({}, {}))
+    renamed: list[str] = []
+    lost: list[str] = []
+    table = _renamed(cls, values, "", renamed, lost)
+    _warn(cls, *renamed, *lost)
+    return table, tuple(lost)
+
+
+def _renamed(
+    cls: type[Any], values: Mapping[str, Any], above: str, renamed: list[str], lost: list[str]
+) -> dict[str, Any]:
+    """The table of today; `renamed` and `lost` take a sentence for each change, whose paths begin with `above`."""
+    known = _MIGRATIONS.get(cls, _UNCHANGED)
     table: dict[str, Any] = {}
-    notes: list[str] = []
     for name, value in values.items():
         if name in known.dropped:
             if value != known.dropped[name]:
-                notes.append(f"{name} of {cls.__name__} is gone; it was {value!r} and is left out")
+                lost.append(f"{above}{name} is gone, and its value {value!r} is left out")
             continue
-        inner = _field_class(cls, known.renamed.get(name, name)) if isinstance(value, Mapping) else None
-        if inner is not None:
-            value, below = migrated(inner, value)
-            notes.extend(below)
-        table[known.renamed.get(name, name)] = value
-    return table, tuple(notes)
+        today = known.renamed.get(name, name)
+        SpecError.unless(
+            today == name or today not in values,
+            f"{above}{name} is an earlier name of {above}{today}; both are there. Keep {today}.",
+        )
+        if today != name:
+            renamed.append(_is_called(above + name, above + today))
+        inner = _field_class(cls, today) if isinstance(value, Mapping) else None
+        table[today] = value if inner is None else _renamed(inner, value, f"{above}{today}.", renamed, lost)
+    return table
+
+
+def path_today(cls: type[Any], path: str, *, warn: bool = True) -> str:
+    """Return a dotted path into a spec with the names of today; an earlier name is an `OutdatedWarning`, unless not `warn`."""
+    names: list[str] = []
+    here: type[Any] | None = cls
+    for name in path.split("."):
+        known = _UNCHANGED if here is None else _MIGRATIONS.get(here, _UNCHANGED)
+        names.append(known.renamed.get(name, name))
+        here = None if here is None else _field_class(here, names[-1])
+    today = ".".join(names)
+    if warn and today != path:
+        _warn(cls, _is_called(path, today))
+    return today
+
+
+def first_names(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of today under the names that its fields had at first.
+
+    Names of kept files are digests of such tables: a renamed field must not hide what was kept.
+    """
+    first = {today: name for name, today in _MIGRATIONS.get(cls, _UNCHANGED).renamed.items()}
+    return {
+        first.get(name, name): first_names(inner, value)
+        if isinstance(value, Mapping) and (inner := _field_class(cls, name)) is not None
+        else value
+        for name, value in values.items()
+    }
+
+
+def _is_called(name: str, today: str) -> str:
+    return f"{name} is called {today} now"
+
+
+def _warn(cls: type[Any], *changes: str) -> None:
+    if changes:
+        warn_outdated(f"{getattr(cls, 'kind', cls.__name__)}: {'; '.join(changes)}")
 
 
 def spec_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build a spec from plain values (as TOML or JSON give them); lists stand for tuples.
+    """Build a spec from plain values (as TOML or JSON give them); lists stand for tuples, names of earlier versions for today's.
 
     Raises `SpecError` for an unknown name, a wrong type or a value out of range.
     """
     try:
-        return pydantic.TypeAdapter(cls).validate_json(json.dumps(dict(values)))
+        return pydantic.TypeAdapter(cls).validate_json(json.dumps(migrated(cls, dict(values))[0]))
     except pydantic.ValidationError as problem:
         raise _explained(cls, problem) from None
+    except SpecError:
+        raise
     except (TypeError, ValueError) as problem:
         raise SpecError(
             f"{cls.__name__} takes plain numbers, strings, lists and tables; {problem}."
@@ -316,7 +372,7 @@ def spec_to_dict(value: Any) -> dict[str, Any]:
 
 def replace_field(value: T, path: str, new: Any) -> T:
     """Return a copy of a spec with the field at a dotted `path` (``blur.duration``) set, checked by the same schema."""
-    return spec_from_dict(type(value), set_path(spec_to_dict(value), path, new))
+    return spec_from_dict(type(value), set_path(spec_to_dict(value), path_today(type(value), path), new))
 
 
 def set_path(tree: Mapping[str, Any], path: str, new: Any) -> dict[str, Any]:
@@ -339,8 +395,10 @@ def _explained(cls: type[Any], problem: pydantic.ValidationError) -> SpecError:
             if not _is_branch(part) or (unknown and depth == last)
         )
         if unknown:
-            options = _names_at(cls, error["loc"][:-1])
-            hint = nearest(str(error["loc"][-1]), options)
+            inner, name = _class_at(cls, error["loc"][:-1]), str(error["loc"][-1])
+            options = [entry.name for entry in fields(inner)] if is_dataclass(inner) else []
+            today = _MIGRATIONS.get(inner, _UNCHANGED).renamed.get(name)
+            hint = f" It is called {today!r} now." if today else nearest(name, options)
             listed = f" Known names: {', '.join(sorted(options))}." if options and not hint else ""
             lines.append(f"{where} is not a hyper-parameter of {cls.__name__}.{hint}{listed}")
         elif error["type"] == "value_error":
@@ -356,13 +414,13 @@ def _is_branch(part: object) -> bool:
     return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("none", "json-or-python"))
 
 
-def _names_at(cls: type[Any], place: tuple[int | str, ...]) -> list[str]:
-    """The field names of the spec that sits at `place` inside `cls`."""
+def _class_at(cls: type[Any], place: tuple[int | str, ...]) -> Any:
+    """The spec that sits at `place` inside `cls`; anything else if none does."""
     here: Any = cls
     for part in place:
         if is_dataclass(here) and not _is_branch(part):
             here = _field_class(here, str(part))
-    return [entry.name for entry in fields(here)] if is_dataclass(here) else []
+    return here
 
 
 def _field_class(cls: Any, name: str) -> type[Any] | None:

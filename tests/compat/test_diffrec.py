@@ -73,9 +73,9 @@ def test_every_hyper_parameter_of_t_diffrec() -> None:
         "--w_max 0.9 --tst_w_val --topN '[5, 50]' --seed 8"
     )
     assert made.recipe.model == DiffRec(
-        schedule=Schedule(name="cosine", steps=9, scale=0.3, lowest=0.01, highest=0.02),
+        schedule=Schedule(name="cosine", steps=9, scale=0.3, noise_min=0.01, noise_max=0.02),
         denoiser=Denoiser(dims=(4, 5), activation="relu", normalize=True, embedding_size=6),
-        objective=Objective(predicts="eps", reweight=False),
+        objective=Objective(prediction="eps", reweight=False),
         sampling=Sampling(start_steps=2, noise=True),
         optimizer=Optimizer(learning_rate=0.5, weight_decay=0.25),
         epochs=3,

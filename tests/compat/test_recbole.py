@@ -101,12 +101,12 @@ def test_every_hyper_parameter_of_diffrec() -> None:
     )
     assert made.model == DiffRec(
         schedule=Schedule(
-            name="linear-var", steps=7, scale=0.1, lowest=0.01, highest=0.02, fixed_first=False
+            name="linear-var", steps=7, scale=0.1, noise_min=0.01, noise_max=0.02, fixed_first=False
         ),
         denoiser=Denoiser(
             dims=(200, 600), layout="straight", activation="leaky_relu", normalize=True, embedding_size=6
         ),
-        objective=Objective(predicts="eps", reweight=False, history=3),
+        objective=Objective(prediction="eps", reweight=False, history=3),
         sampling=Sampling(start_steps=2, noise=True),
         optimizer=Optimizer(name="sgd", learning_rate=0.5, weight_decay=0.25, clip_norm=5.0),
         epochs=8,
@@ -148,7 +148,7 @@ def test_every_hyper_parameter_of_ldiffrec() -> None:
         optimizer=adam,
     )
     assert made.model.optimizer == adam
-    assert made.model.schedule == Schedule(scale=0.1, lowest=0.001)
+    assert made.model.schedule == Schedule(scale=0.1, noise_min=0.001)
     assert recipe("LDiffRec", n_cate=2).model.clusters == ItemClusters(count=2)
 
 

@@ -35,7 +35,7 @@ TRAINED: Mapping[str, Any] = {
 LATENT: Mapping[str, Any] = {
     **TRAINED,
     "autoencoder": {"encoder_dims": [8]},
-    "clusters": {"count": 2, "width": 4},
+    "clusters": {"count": 2, "embedding_size": 4},
 }
 IN_TIME: Mapping[str, Any] = {"time_weights": {"oldest": 0.2, "newest": 1.0}}
 

@@ -144,7 +144,7 @@ def test_the_strict_protocol_puts_the_parts_in_the_order_of_time(folder: Path) -
         assert known.max() < late.min()
     assert "train and test are learned from, valid is held out, which is later for 100%" in split.notes[0]
     stopping = ready.recipe.model.stopping
-    assert stopping.carve == "last"
+    assert stopping.hold_out == "last"
     share = parts["test"].n_interactions / split.train.n_interactions
     assert stopping.fraction == pytest.approx(share, abs=1e-3)
     report = measure(replace(ready, recipe=ready.recipe.changed({"search.trials": 1}))).report

@@ -27,6 +27,31 @@ from tests.guards import settings
 
 SEARCH_POINTS = 20
 
+OLD_NAMES: Mapping[str, Mapping[str, str]] = {
+    "objective": {
+        "prediction": "predicts",
+        "timestep_sampler": "step_choice",
+        "uniform_probability": "uniform_share",
+    },
+    "schedule": {"noise_min": "lowest", "noise_max": "highest"},
+    "diffusion": {"beta_min": "lowest", "beta_max": "highest"},
+    "stopping": {"hold_out": "carve"},
+    "clusters": {"embedding_size": "width"},
+    "lightgcn": {"embedding_size": "width", "init_std": "deviation"},
+    "row-mlp": {"embedding_size": "embedding"},
+    "flipped-users": {"fraction": "exchanged"},
+    "privacy": {"counts_fraction": "counts_share"},
+    "utility": {
+        "metrics": "compared",
+        "report_users": "reported",
+        "search_users": "searching",
+        "stopping_users": "stopping",
+    },
+}
+"""By table or kind: the name of a field → its name in versions before the rename."""
+OLD_KINDS: Mapping[str, str] = {"vae-sampler": "multi-vae"}
+"""Kind → its name in these versions."""
+
 
 class Package:
     """One version of the package, whose things are found by their names alone, wherever they stand."""
@@ -65,15 +90,45 @@ class Package:
     # ------------------------------------------------------------------------ what changes with versions
 
     def kinds(self, *names: str) -> list[str]:
-        """The kinds that a table of the registry has, or that a function of it gives."""
+        """The kinds that a table of the registry has, or that a function of it gives, by today's names."""
         table = self(*names, near="registry")
-        return sorted(table() if callable(table) else table)
+        today = {old: kind for kind, old in OLD_KINDS.items()}
+        return sorted(today.get(kind, kind) for kind in (table() if callable(table) else table))
+
+    @cached_property
+    def has_old_names(self) -> bool:
+        """Whether the version is one before the rename."""
+        return not self.has("TimestepSampler", "")
+
+    def spelled(self, values: Mapping[str, Any], table: str = "") -> dict[str, Any]:
+        """Settings with the names that this version has; `table` is where they stand, or the kind."""
+        if not self.has_old_names:
+            return dict(values)
+        names = OLD_NAMES.get(str(values.get("kind", table)), {})
+        return {
+            names.get(name, name): self.spelled(value, name)
+            if isinstance(value, Mapping)
+            else OLD_KINDS.get(value, value)
+            if name == "kind"
+            else value
+            for name, value in values.items()
+        }
+
+    def today(self, path: str, kind: str) -> str:
+        """The dotted path of a hyper-parameter with the names of today."""
+        above, _, name = path.rpartition(".")
+        names = OLD_NAMES.get(above.rpartition(".")[2] or kind, {}) if self.has_old_names else {}
+        own = {old: new for new, old in names.items()}.get(name, name)
+        return f"{above}.{own}" if above else own
 
     def model_spec(self, kind: str, values: Mapping[str, Any]) -> Any:
-        return self("spec_from_dict")(self("recommender_spec", near="registry")(kind), values)
+        spec = self("recommender_spec", near="registry")(kind)
+        return self("spec_from_dict")(spec, self.spelled(values, kind))
 
     def synthesizer_spec(self, kind: str, values: Mapping[str, Any]) -> Any:
-        return self("spec_from_dict")(self("synthesizer_spec", near="registry")(kind), values)
+        own = OLD_KINDS.get(kind, kind) if self.has_old_names else kind
+        spec = self("synthesizer_spec", near="registry")(own)
+        return self("spec_from_dict")(spec, self.spelled(values, kind))
 
     def split(self, values: Mapping[str, Any], parts: Mapping[str, Any], rng: int) -> Any:
         table = self("SPLITTINGS", "SPLITS")
@@ -92,9 +147,11 @@ class Package:
             return ()
         return self("dimensions_of")(spec)
 
-    def dimension(self, dimension: Any) -> Any:
+    def dimension(self, dimension: Any, kind: str) -> Any:
         """Name, values and paths of a dimension, plain."""
-        return dimension.to_dict()
+        plain = dimension.to_dict()
+        name, *paths = (self.today(path, kind) for path in (plain["name"], *plain["paths"]))
+        return {**plain, "name": name, "paths": paths}
 
     def points(self, sampler: str, space: Any, seed: int) -> list[Any]:
         """The first points that a search of the space tries; values come back as a search would see them.
@@ -346,8 +403,10 @@ def splits(package: Package, inputs: Inputs, wanted: Callable[[str], bool]) -> E
         yield from problems
     for how in ("random", "last"):
         with _caught(f"carved {how}") as problems:
-            stopping = package("Stopping", near="training")(carve=how, fraction=0.25)
-            yield f"carved {how}: parts", parts_of(package("carve")(inputs.log, stopping, 6))
+            values = package.spelled({"hold_out": how, "fraction": 0.25}, "stopping")
+            stopping = package("Stopping", near="training")(**values)
+            hold_out = package("carve", "hold_out", near="stopping")
+            yield f"carved {how}: parts", parts_of(hold_out(inputs.log, stopping, 6))
         yield from problems
     with _caught("k-core") as problems:
         yield "k-core: data", package("k_core")(inputs.log, users=4, items=5)
@@ -381,7 +440,7 @@ def spaces(package: Package, inputs: Inputs, wanted: Callable[[str], bool]) -> E
     for kind in package.kinds("RECOMMENDERS", "recommenders"):
         with _caught(kind) as problems:
             space = package.space(package.model_spec(kind, {}))
-            yield f"{kind}: dimensions", [package.dimension(dimension) for dimension in space]
+            yield f"{kind}: dimensions", [package.dimension(dimension, kind) for dimension in space]
         yield from problems
 
 
@@ -394,7 +453,16 @@ def searches(package: Package, inputs: Inputs, wanted: Callable[[str], bool]) ->
                 continue
             with _caught(f"{kind} {sampler}") as problems:
                 space = package.space(spec)
-                yield f"{kind} {sampler}: points", package.points(sampler, space, 7) if space else []
+                points = package.points(sampler, space, 7) if space else []
+                yield (
+                    f"{kind} {sampler}: points",
+                    [
+                        {package.today(name, kind): value for name, value in point.items()}
+                        if isinstance(point, Mapping)
+                        else point
+                        for point in points
+                    ],
+                )
             yield from problems
 
 
@@ -475,7 +543,10 @@ def _reports(
             if not wanted(f"{section}/{name}"):
                 continue
             with _caught(name) as problems:
-                file, out = write_recipe(folder / f"{name}.toml".replace(" ", "-"), recipe), folder / name
+                file, out = (
+                    write_recipe(folder / f"{name}.toml".replace(" ", "-"), package.spelled(recipe)),
+                    folder / name,
+                )
                 package.command("run", file, "--data", folder / where, "--out", out, "--seeds", "2")
                 report = json.loads((out / "report.json").read_text(encoding="utf-8"))
                 for entry in report["measurements"]:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tests.guards import settings
-from tests.guards.driver import Inputs, Package, digest, write_recipe
+from tests.guards.driver import OLD_KINDS, Inputs, Package, digest, write_recipe
 
 BEFORE = Path(__file__).resolve().parent / "before"
 MARK = 0.9375
@@ -42,7 +42,10 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Kind and settings of each saved model, by the name of its folder."""
 SYNTHESIZERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    **{kind: (kind, next(iter(variants.values()))) for kind, variants in settings.SYNTHESIZERS.items()},
+    **{
+        OLD_KINDS.get(kind, kind): (kind, next(iter(variants.values())))
+        for kind, variants in settings.SYNTHESIZERS.items()
+    },
     "sdrm private": ("sdrm", settings.SYNTHESIZERS["sdrm"]["private"]),
 }
 CHECKPOINTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -127,9 +130,11 @@ def _folders(package: Package, inputs: Inputs, scratch: Path, target: Path) -> N
     """The folders that commands write."""
     parts, rated = inputs.write_parts(scratch / "parts"), inputs.write_rated(scratch / "rated")
     for name in ("ease-paper", "diffrec-paper"):
-        recipe = write_recipe(scratch / f"{name}.toml", {"seed": 4, **settings.RECIPES[name]})
+        recipe = write_recipe(
+            scratch / f"{name}.toml", package.spelled({"seed": 4, **settings.RECIPES[name]})
+        )
         package.command("run", recipe, "--data", parts, "--out", target / "runs" / name)
-    utility = write_recipe(scratch / "utility.toml", settings.UTILITY)
+    utility = write_recipe(scratch / "utility.toml", package.spelled(settings.UTILITY))
     kept = target / "checkpoints" / "utility"
     package.command(
         "run", utility, "--data", rated, "--out", target / "runs" / "utility", "--checkpoints", kept

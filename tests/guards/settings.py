@@ -14,10 +14,10 @@ _TRAINED: Mapping[str, Any] = {
 _LATENT: Mapping[str, Any] = {
     **_TRAINED,
     "autoencoder": {"encoder_dims": [8]},
-    "clusters": {"count": 2, "width": 4},
+    "clusters": {"count": 2, "embedding_size": 4},
 }
 _IN_TIME = {"time_weights": {"oldest": 0.2, "newest": 1.0}}
-_LAST = {"stopping": {**_STOPPING, "carve": "last"}}
+_LAST = {"stopping": {**_STOPPING, "hold_out": "last"}}
 
 MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "als": {
@@ -42,7 +42,7 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "eps": {
             **_TRAINED,
             "stopping": None,
-            "objective": {"predicts": "eps", "reweight": False, "step_choice": "uniform"},
+            "objective": {"prediction": "eps", "reweight": False, "timestep_sampler": "uniform"},
             "denoiser": {"dims": [8, 6], "layout": "straight", "normalize": True, "activation": "relu"},
         },
         "sampled": {
@@ -67,7 +67,7 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             **_LATENT,
             "clusters": {
                 "count": 2,
-                "width": 4,
+                "embedding_size": 4,
                 "embeddings": "lightgcn",
                 "lightgcn": {"epochs": 2, "layers": 1},
             },
@@ -79,9 +79,9 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "history": {"neighbours": 5, "neighbours_of": "history", "normalize": True, "shrinkage": 3.0},
     },
     "lightgcn": {
-        "bpr": {"width": 6, "layers": 2, "epochs": 3, "batch_size": 64, "stopping": _STOPPING},
+        "bpr": {"embedding_size": 6, "layers": 2, "epochs": 3, "batch_size": 64, "stopping": _STOPPING},
         "softmax": {
-            "width": 6,
+            "embedding_size": 6,
             "layers": 1,
             "epochs": 3,
             "batch_size": 64,
@@ -124,7 +124,7 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "knn": {"inner": {"kind": "item-knn", "neighbours": 8}, "unit": "seconds", "half_life": 50000.0},
     },
     "row-mlp": {
-        "default": {"embedding": 4, "dims": [8, 6], "epochs": 3},
+        "default": {"embedding_size": 4, "dims": [8, 6], "epochs": 3},
         "last": {
             "dims": [10],
             "epochs": 3,
@@ -192,7 +192,7 @@ SYNTHESIZERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "privacy": {"epsilon": 8.0, "delta": 1e-3},
         },
     },
-    "multi-vae": {
+    "vae-sampler": {
         "raw": {"vae": _VAE, "discretization": {"rule": "raw"}},
         "standard": {
             "vae": {**_VAE, "prior": "standard", "stopping": None},
@@ -200,7 +200,7 @@ SYNTHESIZERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
     "independent-items": {"real": {}, "free": {"counts": "free"}},
-    "flipped-users": {"default": {}, "more": {"exchanged": 0.6}},
+    "flipped-users": {"default": {}, "more": {"fraction": 0.6}},
     "cooccurrence-walk": {"default": {}, "restarting": {"restart": 0.5}},
     "diffrec-sampler": {
         "default": {"model": {**_TRAINED, "sampling": {"start_steps": 3, "noise": True}, "stopping": None}},
@@ -291,7 +291,7 @@ UTILITY: Mapping[str, Any] = {
         },
     },
     "downstream": {"kind": "truncated-svd", "rank": 3},
-    "utility": {"compared": ["capped_recall@5"]},
+    "utility": {"metrics": ["capped_recall@5"]},
     "protocol": {"cutoffs": [1, 5], "metrics": ["capped_recall", "ndcg"], "resamples": 50},
 }
 """A recipe of a synthesizer, run on generated rated users."""

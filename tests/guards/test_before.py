@@ -40,6 +40,7 @@ from unblur.progress import ProgressEvent
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PACKAGE = Package(Path(unblur.__file__).resolve().parent.parent)
 DIGESTS: Mapping[str, str] = json.loads((BEFORE / "digests.json").read_text(encoding="utf-8"))
+pytestmark = pytest.mark.filterwarnings("ignore::unblur.errors.OutdatedWarning")
 ALIKE = 0.95
 """The share of a sample's cells that must be equal: a score on the edge may fall to the other side elsewhere."""
 

@@ -21,7 +21,7 @@ from unblur.training.rows import SparseRows
 pytestmark = [pytest.mark.realdata]
 
 SPEC = DiffRec(
-    schedule=Schedule(name="linear-var", steps=40, scale=0.005, lowest=0.005, highest=0.01),
+    schedule=Schedule(name="linear-var", steps=40, scale=0.005, noise_min=0.005, noise_max=0.01),
     denoiser=Denoiser(dims=(200, 600)),
     stopping=None,
     epochs=5,

@@ -67,9 +67,9 @@ SPECS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "discretization": {"rule": "equal-sparsity"},
         },
     ),
-    "multi-vae": ("multi-vae", {"vae": VAE, "discretization": {"rule": "raw"}}),
-    "multi-vae-standard": (
-        "multi-vae",
+    "vae-sampler": ("vae-sampler", {"vae": VAE, "discretization": {"rule": "raw"}}),
+    "vae-sampler-standard": (
+        "vae-sampler",
         {"vae": {**VAE, "prior": "standard"}, "discretization": {"rule": "equal-sparsity", "per": "user"}},
     ),
     "independent-items": ("independent-items", {}),

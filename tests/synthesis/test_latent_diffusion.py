@@ -32,8 +32,8 @@ def chance(seed: int = 0) -> torch.Generator:
 
 
 PAPER: dict[str, Any] = {
-    "lowest": 1e-4,
-    "highest": 0.02,
+    "beta_min": 1e-4,
+    "beta_max": 0.02,
     "objective": "sdrm",
     "output": "tanh",
     "dropout": 0.5,
@@ -251,8 +251,8 @@ def test_learning_the_noise_of_a_gaussian_finds_its_optimum() -> None:
     spread = 0.5
     settings = LatentDiffusion(
         steps=4,
-        lowest=0.1,
-        highest=0.5,
+        beta_min=0.1,
+        beta_max=0.5,
         hidden_layers=1,
         output="identity",
         dropout=0,

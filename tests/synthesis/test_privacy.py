@@ -16,13 +16,15 @@ from unblur.registry import synthesizer_spec
 from unblur.spec import spec_from_dict
 from unblur.synthesis.autoencoder import UserStopping, VariationalAutoencoder
 from unblur.synthesis.latent_diffusion import LatentDiffusion
-from unblur.synthesis.sdrm import SDRM, MultiVAE
+from unblur.synthesis.sdrm import SDRM, VAESampler
 from unblur.synthesis.synthesizer import RealCounts
 
 
 @pytest.mark.usefixtures("opacus")
 def test_a_private_fit_without_a_seed_is_new_each_time_and_with_one_the_same(log: Interactions) -> None:
-    spec = spec_from_dict(synthesizer_spec("multi-vae"), {name: PRIVATE[name] for name in ("vae", "privacy")})
+    spec = spec_from_dict(
+        synthesizer_spec("vae-sampler"), {name: PRIVATE[name] for name in ("vae", "privacy")}
+    )
     made = [spec.fit(log, rng=rng).tensors() for rng in (5, 5, 5 + 2**32, None, None)]
     same = [all(np.array_equal(made[0][name], other[name]) for name in made[0]) for other in made]
     assert same == [True, True, False, False, False]
@@ -46,7 +48,7 @@ def test_a_private_synthesizer_says_what_it_rests_on(log: Interactions) -> None:
 
 def plain(log: Interactions) -> Any:
     vae = VariationalAutoencoder(hidden=4, latent=2, epochs=1, batch_size=10, stopping=None)
-    return MultiVAE(vae=vae).fit(log, rng=1)
+    return VAESampler(vae=vae).fit(log, rng=1)
 
 
 def test_settings_that_would_void_the_accounting_are_refused() -> None:
@@ -61,7 +63,7 @@ def test_settings_that_would_void_the_accounting_are_refused() -> None:
     with pytest.raises(SpecError, match=r"saw `diffusion\.standardized` too\. Set it to false"):
         SDRM(privacy=budget, vae=alone)
     with pytest.raises(SpecError, match=r'`vae\.prior` = "codes"\. Set it to "standard"'):
-        MultiVAE(privacy=budget, vae=VariationalAutoencoder(stopping=None))
+        VAESampler(privacy=budget, vae=VariationalAutoencoder(stopping=None))
     with pytest.raises(SpecError, match=r"epsilon of Privacy"):
         Privacy(epsilon=0.0, delta=1e-5)
 

@@ -15,14 +15,14 @@ from unblur.errors import DataError
 from unblur.synthesis.autoencoder import VariationalAutoencoder
 from unblur.synthesis.discretization import Discretization
 from unblur.synthesis.samplers import CooccurrenceWalk, FlippedUsers, IndependentItems
-from unblur.synthesis.sdrm import MultiVAE
+from unblur.synthesis.sdrm import VAESampler
 from unblur.synthesis.synthesizing import write_batches
 
 STREAM = """
 import resource, sys
 import numpy as np
 import torch
-from unblur.synthesis import Discretization, MultiVAE, VariationalAutoencoder
+from unblur.synthesis import Discretization, VAESampler, VariationalAutoencoder
 from unblur.synthesis.sdrm import LatentSynthesizer
 from unblur.synthesis.autoencoder import MultiVAENetwork
 from unblur.synthesis.synthesizing import write_batches
@@ -32,7 +32,7 @@ torch.set_num_threads(1)
 n_items, settings = 20_000, VariationalAutoencoder(hidden=8, latent=4)
 network = MultiVAENetwork(n_items, settings, torch.Generator().manual_seed(1)).requires_grad_(False)
 counts = np.bincount([20, 30, 50]).astype(float)
-spec = MultiVAE(vae=settings, discretization=Discretization(rule="equal-sparsity"))
+spec = VAESampler(vae=settings, discretization=Discretization(rule="equal-sparsity"))
 made = LatentSynthesizer(
     spec,
     Vocabulary.range(n_items),
@@ -86,7 +86,7 @@ def test_a_file_holds_the_sample_whole_or_not_at_all(log: Interactions, tmp_path
 
 def test_raw_scores_keep_their_weights_in_a_file(log: Interactions, tmp_path: Path) -> None:
     vae = VariationalAutoencoder(hidden=4, latent=2, epochs=1, batch_size=10, stopping=None)
-    made = MultiVAE(vae=vae, discretization=Discretization(rule="raw")).fit(log, rng=1)
+    made = VAESampler(vae=vae, discretization=Discretization(rule="raw")).fit(log, rng=1)
     write_batches(made.sample_batches(20, rng=1), tmp_path / "raw.parquet")
     back = Interactions.read(tmp_path / "raw.parquet", rating="weight")
     np.testing.assert_allclose(
@@ -112,16 +112,16 @@ def test_independent_items_have_their_real_popularity(log: Interactions) -> None
     assert (sample.matrix.toarray()[:, [7, 21]].sum(1) == 2).mean() == pytest.approx(both, abs=0.02)
 
 
-@pytest.mark.parametrize("exchanged", [0.0, 0.3, 1.0])
-def test_flipped_users_keep_what_was_not_exchanged(log: Interactions, exchanged: float) -> None:
-    sample = FlippedUsers(exchanged=exchanged).fit(log).sample(500, rng=1)
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_flipped_users_keep_what_was_not_exchanged(log: Interactions, fraction: float) -> None:
+    sample = FlippedUsers(fraction=fraction).fit(log).sample(500, rng=1)
     real = log.binarized().matrix.toarray()
     shared = sample.matrix.toarray() @ real.T
-    if exchanged == 0:
+    if fraction == 0:
         rows = {row.tobytes() for row in real}
         assert all(row.tobytes() in rows for row in sample.matrix.toarray())
     kept = (shared.max(1) / np.maximum(sample.user_degrees, 1))[sample.user_degrees > 5].mean()
-    assert kept >= 1 - exchanged - 0.02
+    assert kept >= 1 - fraction - 0.02
     assert set(sample.user_degrees) <= set(log.user_degrees)
     assert sample.user_degrees.mean() == pytest.approx(log.user_degrees.mean(), rel=0.1)
     assert "near copies" in FlippedUsers().fit(log).notes[0]
@@ -163,7 +163,7 @@ def test_users_with_nearly_everything_are_flipped_like_others(monkeypatch: pytes
     dense[:, :6] = 1
     dense[0] = 1
     dense[np.arange(1, 40), 6 + np.arange(39) % 24] = 1
-    made = FlippedUsers(exchanged=0.5).fit(Interactions.from_matrix(dense))
+    made = FlippedUsers(fraction=0.5).fit(Interactions.from_matrix(dense))
     seen = {}
     for rounds in (0, 1_000_000):
         monkeypatch.setattr("unblur.synthesis.samplers._ROUNDS", rounds)

@@ -22,7 +22,7 @@ from unblur.spec import spec_from_dict
 from unblur.synthesis.autoencoder import AutoencoderLearner, MultiVAENetwork, VariationalAutoencoder, codes
 from unblur.synthesis.discretization import Discretization
 from unblur.synthesis.latent_diffusion import LatentDiffusion
-from unblur.synthesis.sdrm import SDRM, LatentSynthesizer, MultiVAE
+from unblur.synthesis.sdrm import SDRM, LatentSynthesizer, VAESampler
 from unblur.training.loop import DivergedTraining
 from unblur.training.rows import SparseRows
 from unblur.training.settings import rising
@@ -119,7 +119,7 @@ def test_a_given_split_is_used_as_it_is(log: Interactions, monkeypatch: pytest.M
         begin(self, given, *rest)
 
     monkeypatch.setattr(autoencoder.AutoencoderJudge, "__init__", noted)
-    MultiVAE(vae=sdrm().vae).fit(split.train, rng=1, validation=split)
+    VAESampler(vae=sdrm().vae).fit(split.train, rng=1, validation=split)
     assert seen[0].fingerprint() == split.held_out.fingerprint()
 
 
@@ -173,7 +173,7 @@ def test_the_same_networks_sample_in_other_ways(fitted: LatentSynthesizer) -> No
     plain = fitted.plain
     with pytest.raises(SpecError, match=r"`sampling` sets the reverse chain"):
         plain.with_settings(sampling="full")
-    assert plain.spec == MultiVAE(vae=fitted.spec.vae)
+    assert plain.spec == VAESampler(vae=fitted.spec.vae)
     assert plain.sample(30, rng=1).fingerprint() != fitted.sample(30, rng=1).fingerprint()
     counted = fitted.with_settings(discretization=Discretization(rule="user-counts")).sample(3000, rng=1)
     assert counted.user_degrees.mean() == pytest.approx(fitted.counts.density * 31, rel=0.1)
@@ -273,7 +273,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(log: Interactions) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"diffusion": {"lowest": 0.02, "highest": 0.01}}, r"`lowest` must be below `highest`"),
+        ({"diffusion": {"beta_min": 0.02, "beta_max": 0.01}}, r"`beta_min` must be below `beta_max`"),
         (
             {"diffusion": {"noise_without_root": True}},
             r"The velocity is defined only if the squares .* sum to 1",

@@ -211,7 +211,7 @@ def test_stopping_needs_patience() -> None:
 
 
 def test_uniform_steps_train_too() -> None:
-    spec = replace(ITEMS, objective=Objective(step_choice="uniform"), schedule=Schedule(steps=3))
+    spec = replace(ITEMS, objective=Objective(timestep_sampler="uniform"), schedule=Schedule(steps=3))
     assert np.isfinite([report.loss for report in spec.training(DATA, rng=0).epochs()]).all()
 
 

@@ -10,12 +10,12 @@ from unblur.data.splits import Random
 from unblur.errors import DataError, SpecError, VocabularyMismatch
 from unblur.models.popularity import Popularity
 from unblur.training.settings import Stopping, check_metric
-from unblur.training.stopping import Judge, carve
+from unblur.training.stopping import Judge, hold_out
 
 
 def test_the_last_in_time_are_carved_from_each_user() -> None:
     data = communities()
-    split = carve(data, Stopping(carve="last", fraction=0.3), 0)
+    split = hold_out(data, Stopping(hold_out="last", fraction=0.3), 0)
     assert split.train.n_interactions + split.held_out.n_interactions == data.n_interactions
     for row in range(data.n_users):
         kept, held = (
@@ -28,7 +28,7 @@ def test_the_last_in_time_are_carved_from_each_user() -> None:
 
 def test_random_carving_depends_on_the_seed_alone() -> None:
     data = communities()
-    one, two, three = (carve(data, Stopping(fraction=0.3), seed) for seed in (4, 4, 5))
+    one, two, three = (hold_out(data, Stopping(fraction=0.3), seed) for seed in (4, 4, 5))
     assert one.held_out.fingerprint() == two.held_out.fingerprint() != three.held_out.fingerprint()
     assert (one.train.user_degrees[data.user_degrees > 0] >= 1).all()
 
@@ -36,9 +36,9 @@ def test_random_carving_depends_on_the_seed_alone() -> None:
 def test_nothing_to_carve_is_an_error() -> None:
     single = Interactions.from_pairs([0, 1, 2], [0, 1, 0])
     with pytest.raises(DataError, match="fraction"):
-        carve(single, Stopping(fraction=0.5), 0)
+        hold_out(single, Stopping(fraction=0.5), 0)
     with pytest.raises(DataError, match="timestamps"):
-        carve(without_times(communities()), Stopping(carve="last"), 0)
+        hold_out(without_times(communities()), Stopping(hold_out="last"), 0)
 
 
 def test_given_validation_must_fit_train() -> None:

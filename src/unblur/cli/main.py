@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -25,7 +26,7 @@ from unblur.cli.models import evaluate, fit, recommend
 from unblur.cli.recipes import recipes, run, translate
 from unblur.cli.synthetic import audit, synthesize
 from unblur.cli.tune import compare, tune
-from unblur.errors import UnblurError, out_of_memory
+from unblur.errors import OutdatedWarning, UnblurError, out_of_memory, warn_outdated
 
 REFUSED = 2
 """The exit code of a refusal, as shells use it for wrong usage."""
@@ -102,11 +103,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--debug" in words:
         words = ["--debug", *(word for word in words if word != "--debug")]
     try:
-        with _sigterm_interrupts():
-            app(args=words, prog_name="unblur")
+        with _sigterm_interrupts(), _outdated_as_notes():
+            app(args=_options_today(words), prog_name="unblur")
     except SystemExit as problem:
         return problem.code if isinstance(problem.code, int) else int(problem.code is not None)
     return 0
+
+
+_RENAMED_OPTIONS = {
+    "synthesize": {"--keep-out": "--holdout", "--keep-synthesizer": "--save-synthesizer"},
+}
+"""Command → old option → new option."""
+
+
+def _options_today(words: Sequence[str]) -> list[str]:
+    """The words with options of earlier versions under the names of today."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    today = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        renamed = _RENAMED_OPTIONS.get(command, {}).get(option, option)
+        if renamed != option:
+            warn_outdated(f"{option} is called {renamed} now")
+        today.append(renamed + equals + value)
+    return today
+
+
+@contextmanager
+def _outdated_as_notes() -> Iterator[None]:
+    """Print each `OutdatedWarning` as a note, once, and leave other warnings as they are."""
+    texts: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", OutdatedWarning)
+        show = warnings.showwarning
+
+        def show_as_note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if not issubclass(category, OutdatedWarning):
+                show(message, category, *rest, **more)
+            elif str(message) not in texts:
+                texts.add(str(message))
+                terminal.note(f"note: {message}")
+
+        warnings.showwarning = show_as_note
+        yield
 
 
 @contextmanager

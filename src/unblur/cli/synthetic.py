@@ -31,7 +31,7 @@ def synthesize(
         typer.Option(
             "--recipe",
             "--model",
-            help="A kind of synthesizer (sdrm, multi-vae, independent-items …), or a recipe to take it from.",
+            help="A kind of synthesizer (sdrm, vae-sampler, independent-items …), or a recipe to take it from.",
         ),
     ] = "sdrm",
     settings: Settings = None,
@@ -55,13 +55,13 @@ def synthesize(
             "--privacy-delta", help="Its δ.", show_default="a tenth of one over the number of users"
         ),
     ] = None,
-    keep_synthesizer: Annotated[
-        bool, typer.Option("--keep-synthesizer", help="Save the fitted synthesizer beside the sample.")
+    save_synthesizer: Annotated[
+        bool, typer.Option("--save-synthesizer", help="Save the fitted synthesizer beside the sample.")
     ] = False,
-    keep_out: Annotated[
+    holdout: Annotated[
         float | None,
         typer.Option(
-            "--keep-out",
+            "--holdout",
             help="A share of the users, 0.2 say, that nothing is learned from: the control group of an audit, in OUT/real.",
             show_default=False,
         ),
@@ -73,7 +73,7 @@ def synthesize(
 ) -> None:
     """Sample synthetic users like those of your own data: a Parquet file, and a card about its intended use.
 
-    `unblur audit` then attacks the file and compares it with real users, above all with those that --keep-out leaves out.
+    `unblur audit` then attacks the file and compares it with real users, above all with those that --holdout leaves out.
     """
     from unblur.synthesis.synthesizing import synthesize
 
@@ -95,8 +95,8 @@ def synthesize(
             users=users,
             epsilon=privacy_epsilon,
             delta=privacy_delta,
-            keep_synthesizer=keep_synthesizer,
-            keep_out=keep_out,
+            save_synthesizer=save_synthesizer,
+            holdout=holdout,
             device=device,
             overwrite=overwrite,
             progress=progress,
@@ -108,7 +108,7 @@ def synthesize(
         *(f"note: {line}" for line in synthesis.synthesizer.notes),
         f"written to {out}",
     )
-    if keep_out is not None:
+    if holdout is not None:
         print_lines(
             f"audit it: unblur audit {out}/real/train.parquet {out}/synthetic.parquet --holdout {out}/real/kept.parquet",
         )

@@ -29,6 +29,7 @@ from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_repo
 from unblur.errors import RecipeError, nearest
 from unblur.progress import Run
 from unblur.registry import RECOMMENDERS
+from unblur.spec import path_today
 
 if TYPE_CHECKING:
     from unblur.experiment.comparison.results import Comparison
@@ -115,7 +116,8 @@ def tune(
     base = base_recipe.changed(options).without_numbers()
     if base.task.chosen_anew and "protocol.kind" not in explicit:
         base = base.with_protocol(replace(base.protocol, kind="strict"))
-    fixed_paths = frozenset(path.removeprefix("model.") for path in _flat(explicit))
+    paths = (path.removeprefix("model.") for path in _flat(explicit))
+    fixed_paths = frozenset(path_today(type(base.model), path) for path in paths)
     space: tuple[Dimension, ...] | None = None
     remarks: tuple[str, ...] = ()
     if params_file is not None:

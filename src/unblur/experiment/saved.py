@@ -55,7 +55,7 @@ def fit(
     same call resumes there.
     """
     task = ranking_task(
-        recipe, "A synthesizer is fitted and saved by unblur synthesize DATA --keep-synthesizer."
+        recipe, "A synthesizer is fitted and saved by unblur synthesize DATA --save-synthesizer."
     )
     run = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     check_resumable(recipe.model, run)

@@ -18,7 +18,7 @@ from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.parts import Protocol
-from unblur.experiment.recipe.toml import described, plain
+from unblur.experiment.recipe.toml import described, first_described, plain
 from unblur.fitted import Fitted, FittedSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.tuning.engine import SettingJudge
@@ -180,7 +180,8 @@ class Prepared(ABC, Generic[ModelT, ArmT, TaskT_co]):
     @property
     def identity(self) -> dict[str, Any]:
         """Plain values that must match for kept results of arms to be used again."""
-        return {**self.task.facts(), "data": dict(self.fingerprints)}
+        sections = {section: first_described(getattr(self.task, section)) for section in self.task.sections}
+        return {**sections, "data": dict(self.fingerprints)}
 
     def with_model(self, model: FittedSpec) -> Self:
         """A copy with another spec of the model, for the same data."""

@@ -41,7 +41,7 @@ from unblur.fitted import FittedSpec
 from unblur.randomness import RNG, streams
 from unblur.spec import replace_field
 from unblur.training.settings import Stopping
-from unblur.training.stopping import carve
+from unblur.training.stopping import hold_out
 from unblur.tuning.settings import Validation
 
 
@@ -62,7 +62,7 @@ def with_stopping_in_time(model: FittedSpec, train: Interactions, share: float |
     """
     if train.timestamps is None or not stops_by_interactions(model):
         return model
-    model = replace_field(model, "stopping.carve", "last")
+    model = replace_field(model, "stopping.hold_out", "last")
     return model if share is None else replace_field(model, "stopping.fraction", share)
 
 
@@ -106,8 +106,8 @@ def hold_outs(split: Split, settings: Validation, strict: bool, seed: int) -> Ho
         return HoldOuts((Split(train, train, part, "validation part"),), "the validation part of the split")
     rng = streams(seed, "validation")["validation"]
     if how == "last":
-        stopping = Stopping(carve="last", fraction=settings.fraction)
-        return HoldOuts((carve(train, stopping, rng),), f"the last {share}")
+        stopping = Stopping(hold_out="last", fraction=settings.fraction)
+        return HoldOuts((hold_out(train, stopping, rng),), f"the last {share}")
     methods_by_name = {"random": ("a random", Random), "block": ("a contiguous", Block)}
     methods = list(methods_by_name.values()) if how == "both" else [methods_by_name[how]]
     draws = [

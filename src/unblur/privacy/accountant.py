@@ -103,7 +103,7 @@ MOST_NOISE = 1e4
 """A budget that needs a noise multiplier above this is refused: a release with it would be noise alone."""
 
 
-@spec
+@spec(renamed={"counts_share": "counts_fraction"})
 class Privacy:
     """Differential privacy by DP-SGD (Abadi et al., CCS 2016), needs the extra `privacy`.
 
@@ -117,8 +117,8 @@ class Privacy:
     """δ; it should be well below one over the number of users."""
     clip_norm: PositiveFloat = 1.0
     """The L2 norm that each user's gradient is clipped to."""
-    counts_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The share of ε that the noisy counts of items per user may cost by themselves."""
+    counts_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The fraction of ε that the noisy counts of items per user may cost by themselves."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def planned(privacy: Privacy, stages: Sequence[Stage]) -> Accounting:
 
     Raises `SpecError` for a budget that no noise keeps, and `CapabilityError` without opacus.
     """
-    counts = gaussian_deviation(privacy.epsilon * privacy.counts_share, privacy.delta)
+    counts = gaussian_deviation(privacy.epsilon * privacy.counts_fraction, privacy.delta)
     plan = partial(Accounting, privacy, tuple(stages), counts_deviation=counts)
     # The noise is doubled until the budget is kept, and then bisected by its logarithm, from above: the result keeps it.
     low, high = 0.05, 1.0

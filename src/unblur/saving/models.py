@@ -16,7 +16,7 @@ from unblur.fitted import Fitted
 from unblur.registry import RECOMMENDERS, SYNTHESIZERS, resolve
 from unblur.saving import container
 from unblur.saving.container import Format, read_container, refuse, write_container, writer
-from unblur.spec import migrated, spec_from_dict, spec_to_dict
+from unblur.spec import spec_from_dict, spec_to_dict
 
 F = TypeVar("F", bound=Fitted)
 
@@ -65,9 +65,7 @@ def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
     form, known = _KINDS[cls.noun]
     saved = read_container(path, form)
     try:
-        spec_class = known.load(saved.manifest["kind"])
-        values, _ = migrated(spec_class, saved.manifest["spec"])
-        spec = spec_from_dict(spec_class, values)
+        spec = spec_from_dict(known.load(saved.manifest["kind"]), saved.manifest["spec"])
     except (KeyError, SpecError, TypeError, AttributeError) as problem:
         raise ArtifactError(
             f"Kind and settings of a saved {form.noun} must be known to this version of unblur; in {path}: "

@@ -9,4 +9,4 @@ from unblur.synthesis.autoencoder import (
 )
 from unblur.synthesis.discretization import Discretization as Discretization
 from unblur.synthesis.latent_diffusion import LatentDiffusion as LatentDiffusion
-from unblur.synthesis.sdrm import SDRM as SDRM, MultiVAE as MultiVAE
+from unblur.synthesis.sdrm import SDRM as SDRM, VAESampler as VAESampler

@@ -32,15 +32,15 @@ ROUNDED = 128
 set-up (100 products with 200 × 200 weights took a quarter longer, on one thread, with 900 … 999 rows than with 1,000 each)."""
 
 
-@spec
+@spec(renamed={"lowest": "beta_min", "highest": "beta_max"})
 class LatentDiffusion:
     """Diffusion on the latents of the frozen autoencoder (paper, section 4)."""
 
     steps: Annotated[int, Field(ge=2)] = 50
     """T: `SDRM-timesteps`."""
-    lowest: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    beta_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """β at step 0, which is never drawn; β runs evenly over T + 1 points."""
-    highest: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    beta_max: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """β at step T; the paper's is 0.02."""
     hidden_layers: NonNegativeInt = 2
     """Layers between the first and the last, as wide as the latent: `MLP-hidden-layers`."""
@@ -79,8 +79,8 @@ class LatentDiffusion:
 
     def __post_init__(self) -> None:
         SpecError.unless(
-            self.lowest < self.highest,
-            f"`lowest` must be below `highest`; saw {self.lowest} and {self.highest}. Move them apart.",
+            self.beta_min < self.beta_max,
+            f"`beta_min` must be below `beta_max`; saw {self.beta_min} and {self.beta_max}. Move them apart.",
         )
         SpecError.unless(
             not (self.objective == "velocity" and self.noise_without_root),
@@ -90,14 +90,14 @@ class LatentDiffusion:
 
 
 def latent_schedule(settings: LatentDiffusion) -> NoiseSchedule:
-    """β evenly from `lowest` to `highest` over the T + 1 points 0 … T."""
+    """β evenly from `beta_min` to `beta_max` over the T + 1 points 0 … T."""
     return noise_schedule(
         Schedule(
             name="linear",
             steps=settings.steps + 1,
             scale=1.0,
-            lowest=settings.lowest,
-            highest=settings.highest,
+            noise_min=settings.beta_min,
+            noise_max=settings.beta_max,
             fixed_first=False,
         )
     )

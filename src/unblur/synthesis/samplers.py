@@ -103,7 +103,7 @@ _ROUNDS = 32
 same distribution; the number (chosen by hand) decides time and the bits."""
 
 
-@spec
+@spec(renamed={"exchanged": "fraction"})
 class FlippedUsers(SynthesizerSpec["FlippedUsersSynthesizer"]):
     """Real users with random items exchanged for items drawn by popularity.
 
@@ -113,8 +113,8 @@ class FlippedUsers(SynthesizerSpec["FlippedUsersSynthesizer"]):
 
     kind: ClassVar[str] = "flipped-users"
     fitted: ClassVar[str] = "unblur.synthesis.samplers:FlippedUsersSynthesizer"
-    exchanged: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """The chance that an item is exchanged. 0 publishes real users."""
+    fraction: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """The fraction of items that are exchanged, each with this probability. 0 publishes real users."""
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
@@ -146,7 +146,7 @@ class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
         for block in blocks:
             chosen = self.rows[block.random.integers(0, self.rows.shape[0], block.size)]
             owners = np.repeat(np.arange(block.size), np.diff(chosen.indptr))
-            lost = block.random.random(chosen.nnz) < self.spec.exchanged
+            lost = block.random.random(chosen.nnz) < self.spec.fraction
             has = np.zeros((block.size, n_items), dtype=bool)
             has[owners[~lost], chosen.indices[~lost]] = True
             pending = owners[lost]  # one entry per item that is still to be drawn

@@ -137,9 +137,9 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             whole("vae.batch_size", 30, 1000, 10),
         )
 
-    def plain(self) -> MultiVAE:
+    def plain(self) -> VAESampler:
         """The spec of the autoencoder alone."""
-        return MultiVAE(
+        return VAESampler(
             vae=self.vae,
             discretization=self.discretization,
             privacy=self.privacy,
@@ -243,13 +243,13 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
 
 
 @spec
-class MultiVAE(TrainedOnRows):
+class VAESampler(TrainedOnRows):
     """A variational autoencoder of rows (Liang et al., WWW 2018, arXiv 1802.05814), sampled from the prior `vae.prior`.
 
     A synthetic user is decoded from a latent drawn from that prior.
     """
 
-    kind: ClassVar[str] = "multi-vae"
+    kind: ClassVar[str] = "vae-sampler"
     arms: ClassVar[tuple[str, ...]] = ("plain-vae",)
     vae: VariationalAutoencoder = VariationalAutoencoder()
     """The autoencoder, and how it is trained."""
@@ -322,7 +322,7 @@ class SDRM(TrainedOnRows):
                 rate("diffusion.optimizer.learning_rate", 1e-4, 1e-2),
                 whole("diffusion.hidden_layers", 0, 5),
                 whole("diffusion.steps", 10, 200),
-                rate("diffusion.highest", 0.02, 0.3),
+                rate("diffusion.beta_max", 0.02, 0.3),
                 whole("diffusion.batch_size", 30, 1000, 10),
             )
         return (*chain, *super().space())

@@ -178,8 +178,8 @@ def synthesize(
     users: int | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
-    keep_synthesizer: bool = False,
-    keep_out: float | None = None,
+    save_synthesizer: bool = False,
+    holdout: float | None = None,
     device: str = "cpu",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -187,10 +187,10 @@ def synthesize(
     """Fit the synthesizer of a recipe to the file at `data`, or to the train file of the folder there, and sample it.
 
     - `out`: a new folder with ``synthetic.parquet`` (streamed: memory does not grow with `users`), ``card.md``, and
-      ``synthesizer/`` with `keep_synthesizer`. It appears whole or not at all; one that exists raises
+      ``synthesizer/`` with `save_synthesizer`. It appears whole or not at all; one that exists raises
       `ArtifactError` before anything is computed, unless `overwrite` and it holds a card.
     - `users`: how many; as many as there are real ones when left out.
-    - `keep_out`: a share of the users, chosen at random, from whom nothing is learned: the control group of an audit.
+    - `holdout`: a fraction of the users, chosen at random, from whom nothing is learned: the control group of an audit.
       ``real/`` then holds both kinds of users.
     - `epsilon`: train with differential privacy of this ε; `delta` is a tenth of one over the number of users when left
       out. Training then never stops early, the SDRM authors' loss is replaced by noise prediction, codes are not
@@ -198,15 +198,15 @@ def synthesize(
       All randomness comes from the operating system and no seed is stored, since a known seed would void the guarantee;
       and the card gives no exact figure of the data but the number of users.
     """
-    check_new(out, overwrite=overwrite, source=data, keeps_real=keep_out is not None)
+    check_new(out, overwrite=overwrite, source=data, keeps_real=holdout is not None)
     RecipeError.unless(
-        keep_out is None or 0 < keep_out < 1,
-        f"The share of the users to keep out must lie between 0 and 1; saw {keep_out}. Correct it.",
+        holdout is None or 0 < holdout < 1,
+        f"The fraction of the users to keep out must lie between 0 and 1; saw {holdout}. Correct it.",
     )
     model = utility_task(recipe, "Name one, such as sdrm.").model
     train, unused = read_train(recipe.data, data, progress)
     notes = [f"only the train file was used; ignored: {', '.join(unused)}"] if unused else []
-    train, kept = (train, None) if keep_out is None else _apart(train, keep_out, recipe.seed)
+    train, kept = (train, None) if holdout is None else _apart(train, holdout, recipe.seed)
     if epsilon is not None:
         model = protected(model, epsilon, 0.1 / train.n_users if delta is None else delta)
         notes.append(
@@ -231,7 +231,7 @@ def synthesize(
             (folder / REAL).mkdir()
             for name, part in (("train", train), ("kept", kept)):
                 write(part.binarized(), folder / REAL / f"{name}.parquet")
-        if keep_synthesizer:
+        if save_synthesizer:
             origin = None if model.private else trained_on(train, recipe)
             artifact.save(synthesizer, folder / SAVED, provenance=origin)
     return Synthesized(
@@ -258,7 +258,7 @@ def protected(model: SynthesizerSpec, epsilon: float, delta: float) -> Synthesiz
     tree = spec_to_dict(model)
     RecipeError.unless(
         "privacy" in tree,
-        f"Differential privacy is available for sdrm and multi-vae; saw {model.kind}. Choose one of these.",
+        f"Differential privacy is available for sdrm and vae-sampler; saw {model.kind}. Choose one of these.",
     )
     tree["privacy"] = {**(tree["privacy"] or {}), "epsilon": epsilon, "delta": delta}
     tree["vae"] |= {"stopping": None, "prior": "standard"}

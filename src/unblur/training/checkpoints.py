@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.errors import ArtifactError, some
+from unblur.registry import kind_today
 from unblur.saving.container import Format, read_container, read_manifest, write_container
 from unblur.spec import Spec, migrated
 
@@ -68,7 +69,8 @@ class CheckpointFolder:
     def _check(self, folder: Path, saved: Mapping[str, Any]) -> None:
         expected = json.loads(json.dumps(dict(self.identity)))
         if self.spec is not None and "spec" in saved:
-            saved = {**saved, "spec": migrated(self.spec, saved["spec"])[0]}
+            spec, _ = migrated(self.spec, saved["spec"])
+            saved = {**saved, "kind": kind_today(saved["kind"]), "spec": spec}
         differing = _differences(dict(saved), expected)
         if differing:
             raise ArtifactError(

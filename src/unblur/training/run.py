@@ -20,7 +20,7 @@ from unblur.spec import Spec, spec_to_dict
 from unblur.training.checkpoints import CheckpointFolder, recorded_seed
 from unblur.training.loop import Learner, Training, check_device
 from unblur.training.settings import Plan, Precision, Stopping
-from unblur.training.stopping import Judge, carve
+from unblur.training.stopping import Judge, hold_out
 
 R = TypeVar("R", bound=Recommender)
 
@@ -49,7 +49,7 @@ def start(
     training_part, judge = train, None
     if stopping is not None:
         if held_out is None:
-            split = carve(train, stopping, streams(seed, "carve")["carve"])
+            split = hold_out(train, stopping, streams(seed, "carve")["carve"])
         else:
             own_held_out = held_out.onto(users=train.users, items=train.items)
             split = Split(train, train, own_held_out, "given validation")

@@ -40,9 +40,9 @@ class Optimizer:
     which matters if gradients are as small."""
 
 
-@spec
+@spec(renamed={"carve": "hold_out"})
 class Stopping:
-    """When training ends early, judged on interactions that are carved out of train."""
+    """When training ends early, judged on interactions that are held out of train."""
 
     metric: str = "recall@20"
     """A ranking metric with a value for each user, at a cut-off; higher must be better."""
@@ -50,7 +50,7 @@ class Stopping:
     """Epochs between evaluations."""
     patience: PositiveInt = 20
     """Training ends when the next epoch would be this many after the best evaluated one."""
-    carve: Literal["random", "last"] = "random"
+    hold_out: Literal["random", "last"] = "random"
     """Which interactions of each user are set aside: any, or the last in time (which needs timestamps)."""
     fraction: Share = 0.1
     """The fraction of each user's interactions that is set aside, always leaving one."""

@@ -13,16 +13,16 @@ from unblur.recommender import Recommender
 from unblur.training.settings import Stopping, check_metric
 
 
-def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
+def hold_out(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     """Set aside a fraction of each user's interactions, at random or the last in time, always leaving one.
 
     Raises `DataError` when the last in time are wanted and there are no timestamps, or when every user has
     too few interactions to give one up.
     """
-    if stopping.carve == "last":
+    if stopping.hold_out == "last":
         if train.timestamps is None:
             raise DataError(
-                "Setting aside the last interactions in time needs timestamps; these have none. Use `carve` "
+                "Setting aside the last interactions in time needs timestamps; these have none. Use `hold_out` "
                 '"random", '
                 "or read the data with its time column."
             )
@@ -35,7 +35,7 @@ def carve(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
             f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
             "none. Raise `stopping.fraction`, pass `validation`, or train without `stopping`."
         )
-    return Split.of_mask(train, held, f"carved from train: {stopping.carve}, {stopping.fraction:.0%}")
+    return Split.of_mask(train, held, f"held out of train: {stopping.hold_out}, {stopping.fraction:.0%}")
 
 
 class Judge:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unblur.errors import SpecError, nearest
 from unblur.randomness import streams
-from unblur.spec import Choice, Dimension, Point, Spec, set_path, spec_from_dict, spec_to_dict
+from unblur.spec import Choice, Dimension, Point, Spec, path_today, set_path, spec_from_dict, spec_to_dict
 from unblur.tuning.settings import SamplerName
 
 SpecT = TypeVar("SpecT", bound=Spec)
@@ -36,10 +36,11 @@ def space_of(
     an unknown path, a path to a whole part and an empty list of values.
     """
     tree = spec_to_dict(base)
+    changes = {path_today(type(base), path): values for path, values in (changes or {}).items()}
     plain = dict(_leaves(tree))
     dimensions = {dimension.name: dimension for dimension in base.space()}
     names = {dimension.name for dimension in type(base)().space()}
-    for path, values in (changes or {}).items():
+    for path, values in changes.items():
         SpecError.unless(
             values,
             f"Each searched path must have values to try; {path} has none. Give some, or leave the path out.",

@@ -27,7 +27,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from unblur.errors import ArtifactError, SpecError, UnblurError, some
-from unblur.spec import Choice, Dimension, Point, Range, Spec, migrated, spec_from_dict, spec_to_dict
+from unblur.registry import kind_today
+from unblur.spec import (
+    Choice,
+    Dimension,
+    Point,
+    Range,
+    Spec,
+    migrated,
+    path_today,
+    spec_from_dict,
+    spec_to_dict,
+)
 from unblur.tuning.points import Points
 from unblur.tuning.results import Trial
 from unblur.tuning.settings import DATABASE_REQUIREMENT, Database, PrunerName
@@ -163,6 +174,8 @@ class Store:
     """The trials of a search, and the way to run further ones."""
 
     points: Points
+    model: type[Spec]
+    """What settings are searched of."""
     sampler: NumberedSampler
     location: Location
     studies: tuple[optuna.Study, ...]
@@ -181,8 +194,13 @@ class Store:
         with self.location.errors_translated():
             for index, trial in numbered(self.study):
                 if RESULT in trial.user_attrs and index < total:
-                    trials.setdefault(index, Trial(**trial.user_attrs[RESULT]))
+                    trials.setdefault(index, Trial(**self._today(trial.user_attrs[RESULT])))
         return [trials[index] for index in sorted(trials)]
+
+    def _today(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """The result of a trial with its point under the names of today."""
+        point = {path_today(self.model, name, warn=False): value for name, value in entry["point"].items()}
+        return {**entry, "point": point}
 
     def is_running(self, total: int) -> bool:
         """Return whether any process is running a trial with a number below `total`."""
@@ -211,7 +229,7 @@ class Store:
     def complete(self) -> None:
         """Add the trials of the last block that are not in the studies yet."""
         distributions: dict[str, BaseDistribution] = {**distributions_of(self.points)}
-        for entry in self.studies[-1].user_attrs.get(BLOCK, []):
+        for entry in map(self._today, self.studies[-1].user_attrs.get(BLOCK, [])):
             parameters = {
                 name: to_parameter(entry["point"][name], distribution)
                 for name, distribution in distributions.items()
@@ -349,10 +367,12 @@ def opened(
             else:
                 journal = _in_journal(stack.enter_context(_locked_file(store)))
                 studies = (optuna.create_study(**study_options), journal)
-                studies[0].add_trials(journal.get_trials(deepcopy=False))
+                studies[0].add_trials([_trial_today(trial, model) for trial in journal.get_trials()])
             if store is not None:
-                _check(studies[-1], identity, location, model)
-            trial_store = Store(points, sampler, location, studies)
+                # In a database optuna's estimator reads the trials itself, under the names that they were given.
+                estimated = points.sampler == "bayes" and isinstance(store, Database)
+                _check(studies[-1], identity, location, model, estimated=estimated)
+            trial_store = Store(points, model, sampler, location, studies)
             trial_store.complete()
         yield trial_store
 
@@ -368,7 +388,14 @@ def pruner_of(name: PrunerName, first_rung: int) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _check(study: optuna.Study, identity: Mapping[str, Any], location: Location, model: type[Spec]) -> None:
+def _check(
+    study: optuna.Study,
+    identity: Mapping[str, Any],
+    location: Location,
+    model: type[Spec],
+    *,
+    estimated: bool,
+) -> None:
     """Raise `ArtifactError` unless a stored study belongs to this search; a new study is marked as such."""
     expected, attributes = json.loads(json.dumps(dict(identity))), study.user_attrs
     ArtifactError.unless(OLD_IDENTITY not in attributes, _earlier_version_problem(location.name))
@@ -381,6 +408,8 @@ def _check(study: optuna.Study, identity: Mapping[str, Any], location: Location,
         study.set_user_attr(IDENTITY, expected)
     stored = {**study.user_attrs[IDENTITY]}
     stored["model"] = _migrated_table(model, stored["model"])
+    if not estimated:
+        stored["space"] = [_dimension_today(model, dimension) for dimension in stored["space"]]
     differing = [name for name in {**stored, **expected} if stored.get(name) != expected.get(name)]
     ArtifactError.unless(
         not differing,
@@ -393,8 +422,23 @@ def _migrated_table(model: type[Spec], table: Mapping[str, Any]) -> Mapping[str,
     """The table of a spec in today's form, if an earlier version wrote it; one that cannot be read stays as it is."""
     values, changes = migrated(model, {name: value for name, value in table.items() if name != "kind"})
     with suppress(SpecError):
-        return table if changes else {"kind": table["kind"], **spec_to_dict(spec_from_dict(model, values))}
+        today = {"kind": kind_today(table["kind"]), **spec_to_dict(spec_from_dict(model, values))}
+        return table if changes else today
     return table
+
+
+def _dimension_today(model: type[Spec], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A dimension, as plain values, with the names of today."""
+    name, *paths = (path_today(model, path, warn=False) for path in (plain["name"], *plain["paths"]))
+    return {**plain, "name": name, "paths": paths}
+
+
+def _trial_today(trial: FrozenTrial, model: type[Spec]) -> FrozenTrial:
+    """The trial, changed to have the names of today."""
+    names = {name: path_today(model, name, warn=False) for name in trial.params}
+    trial.params = {names[name]: value for name, value in trial.params.items()}
+    trial.distributions = {names[name]: value for name, value in trial.distributions.items()}
+    return trial
 
 
 def _earlier_version_problem(location: str) -> str:

@@ -45,7 +45,7 @@ FAMILIES = {
         ("mult-vae", {"stopping": {"metric": "ndcg"}}),
         ("mult-dae", {"activation": "step"}),
         ("lightgcn", {"layers": 0}),
-        ("lightgcn", {"width": 0}),
+        ("lightgcn", {"embedding_size": 0}),
         ("lightgcn", {"users": "none"}),
         ("lightgcn", {"loss": "hinge"}),
         ("lightgcn", {"temperature": 0.0}),

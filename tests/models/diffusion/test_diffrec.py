@@ -35,8 +35,8 @@ OPTIONS: dict[str, Any] = {
     "schedule.name": ["linear", "linear-var", "cosine", "binomial"],
     "schedule.steps": [1, 2, 5, 50],
     "schedule.scale": [0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
-    "schedule.lowest": [1e-4, 1e-3],
-    "schedule.highest": [0.001, 0.01],
+    "schedule.noise_min": [1e-4, 1e-3],
+    "schedule.noise_max": [0.001, 0.01],
     "schedule.fixed_first": [True, False],
     "denoiser.dims": [[16], [8, 12], [6, 8, 10]],
     "denoiser.layout": ["hourglass", "straight"],
@@ -46,11 +46,11 @@ OPTIONS: dict[str, Any] = {
     "denoiser.dropout": [0.0, 0.5],
     "denoiser.normalize": [True, False],
     "denoiser.embedding_size": [1, 7, 10],
-    "objective.predicts": ["x0", "eps"],
+    "objective.prediction": ["x0", "eps"],
     "objective.reweight": [True, False],
-    "objective.step_choice": ["importance", "uniform"],
+    "objective.timestep_sampler": ["importance", "uniform"],
     "objective.history": [1, 10],
-    "objective.uniform_share": [0.001, 1.0],
+    "objective.uniform_probability": [0.001, 1.0],
     "sampling.start_steps": [0, 1, 5],
     "sampling.noise": [True, False],
     "sampling.inference_steps": [None, 1, 3],
@@ -59,7 +59,7 @@ OPTIONS: dict[str, Any] = {
     "optimizer.clip_norm": [None, 1.0],
     "optimizer.epsilon": [1e-8, 1e-3],
     "precision": ["float32", "bfloat16"],
-    "stopping.carve": ["random", "last"],
+    "stopping.hold_out": ["random", "last"],
     "stopping.metric": ["recall@5", "ndcg@10", "mrr@10", "map@3", "hit_rate@1", "precision@5"],
     "time_weights": [None, {"oldest": 0.1, "newest": 1.0}, {"oldest": 0.5, "newest": 1.0}],
 }
@@ -80,14 +80,14 @@ def test_every_option_trains_and_scores(path: str, value: Any) -> None:
     np.testing.assert_allclose(alone, scores[[0, 7, 50]], rtol=1e-4, atol=1e-5 * np.abs(scores).max())
 
 
-@pytest.mark.parametrize("predicts", ["x0", "eps"])
+@pytest.mark.parametrize("prediction", ["x0", "eps"])
 @pytest.mark.parametrize("reweight", [True, False])
 @pytest.mark.parametrize("name", ["linear", "linear-var", "cosine", "binomial"])
-def test_the_loss_falls_under_every_objective(name: str, reweight: bool, predicts: str) -> None:
+def test_the_loss_falls_under_every_objective(name: str, reweight: bool, prediction: str) -> None:
     spec = replace(
         QUICK,
-        schedule=Schedule(name=name, scale=1.0, lowest=0.01, highest=0.2, fixed_first=False),
-        objective=Objective(predicts=predicts, reweight=reweight, step_choice="uniform"),
+        schedule=Schedule(name=name, scale=1.0, noise_min=0.01, noise_max=0.2, fixed_first=False),
+        objective=Objective(prediction=prediction, reweight=reweight, timestep_sampler="uniform"),
         denoiser=Denoiser(dims=(32,), dropout=0.0),
         stopping=None,
         epochs=40,
@@ -196,7 +196,7 @@ def test_bad_data_are_refused() -> None:
     with pytest.raises(DataError, match="interactions to train on"):
         QUICK.fit(nothing, rng=0)
     with pytest.raises(SpecError, match="noise"):
-        replace(QUICK, objective=Objective(predicts="eps"), schedule=Schedule(scale=0.0)).fit(DATA, rng=0)
+        replace(QUICK, objective=Objective(prediction="eps"), schedule=Schedule(scale=0.0)).fit(DATA, rng=0)
     with pytest.raises(DataError, match="stopping"):
         replace(QUICK, stopping=None).fit(DATA, rng=0, validation=DATA)
 

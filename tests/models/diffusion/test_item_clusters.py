@@ -31,7 +31,7 @@ def truth(n_users: int = 120, n_items: int = 60, groups: int = 4) -> np.ndarray:
 @pytest.mark.parametrize("embeddings", ["spectral", "lightgcn"])
 def test_communities_of_items_are_found(embeddings: str) -> None:
     settings = ItemClusters(
-        count=4, embeddings=embeddings, width=8, lightgcn=GraphEmbeddings(epochs=30, batch_size=256)
+        count=4, embeddings=embeddings, embedding_size=8, lightgcn=GraphEmbeddings(epochs=30, batch_size=256)
     )
     labels = item_clusters(communities(), settings, rng=1)
     assert labels.dtype == np.int64

@@ -21,7 +21,7 @@ from unblur.training.settings import Optimizer, Stopping
 
 RATE = Optimizer(learning_rate=0.01)
 QUICK = LatentDiffRec(
-    clusters=ItemClusters(count=2, width=8),
+    clusters=ItemClusters(count=2, embedding_size=8),
     autoencoder=Autoencoder(encoder_dims=(12,), optimizer=RATE),
     denoiser=Denoiser(dims=(12,)),
     stopping=Stopping(every=2, patience=4, metric="recall@5"),
@@ -53,7 +53,7 @@ OPTIONS: dict[str, Any] = {
     "schedule.fixed_first": [True, False],
     "denoiser.dims": [[8, 12]],
     "denoiser.normalize": [True],
-    "objective.predicts": ["x0", "eps"],
+    "objective.prediction": ["x0", "eps"],
     "objective.reweight": [True, False],
     "sampling.start_steps": [0, 2],
     "sampling.noise": [True],

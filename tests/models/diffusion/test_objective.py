@@ -9,12 +9,12 @@ import torch
 
 from unblur.errors import SpecError
 from unblur.models.diffusion.denoiser import DenoisingNetwork
-from unblur.models.diffusion.objective import DenoisingLoss, StepChoice, mean_squares, step_weights
+from unblur.models.diffusion.objective import DenoisingLoss, TimestepSampler, mean_squares, step_weights
 from unblur.models.diffusion.schedule import Schedule, noise_schedule
 from unblur.models.diffusion.settings import Denoiser, Objective
 
 STEPS = 6
-NOISY = Schedule(name="linear", steps=STEPS, scale=1.0, lowest=0.01, highest=0.2)
+NOISY = Schedule(name="linear", steps=STEPS, scale=1.0, noise_min=0.01, noise_max=0.2)
 
 
 def chance(seed: int = 0) -> torch.Generator:
@@ -23,14 +23,14 @@ def chance(seed: int = 0) -> torch.Generator:
 
 def test_weights_for_the_clean_row_are_differences_of_the_signal_to_noise_ratio() -> None:
     schedule = noise_schedule(NOISY)
-    weights = step_weights(schedule, Objective(predicts="x0"))
+    weights = step_weights(schedule, Objective(prediction="x0"))
     ratio = schedule.alpha_bar / (1 - schedule.alpha_bar)
     assert weights.tolist() == pytest.approx([1, *(a - b for a, b in pairwise(ratio))])
 
 
 def test_weights_for_the_noise() -> None:
     schedule = noise_schedule(NOISY)
-    weights = step_weights(schedule, Objective(predicts="eps"))
+    weights = step_weights(schedule, Objective(prediction="eps"))
     bar, beta = schedule.alpha_bar, schedule.betas
     expected = [(1 - bar[t]) / ((1 - bar[t - 1]) ** 2 * (1 - beta[t])) for t in range(1, STEPS)]
     assert weights.tolist() == pytest.approx([1, *expected])
@@ -41,7 +41,7 @@ def test_weights_can_be_left_out() -> None:
 
 
 def test_history_equals_a_queue_for_each_step() -> None:
-    choice, length = StepChoice(STEPS, Objective(history=4)), 4
+    choice, length = TimestepSampler(STEPS, Objective(history=4)), 4
     queues = [deque[float](maxlen=length) for _ in range(STEPS)]
     random = np.random.default_rng(0)
     for size in (1, 3, 40, 7, 25):
@@ -56,7 +56,7 @@ def test_history_equals_a_queue_for_each_step() -> None:
 
 
 def test_steps_are_even_until_every_history_is_full() -> None:
-    choice = StepChoice(3, Objective(history=2))
+    choice = TimestepSampler(3, Objective(history=2))
     choice.remember(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([5.0, 5, 1, 1, 1]))
     assert choice.probabilities().tolist() == pytest.approx([1 / 3] * 3)
     choice.remember(torch.tensor([2]), torch.tensor([1.0]))
@@ -66,19 +66,19 @@ def test_steps_are_even_until_every_history_is_full() -> None:
 
 
 def test_even_choice_never_learns() -> None:
-    choice = StepChoice(3, Objective(history=1, step_choice="uniform"))
+    choice = TimestepSampler(3, Objective(history=1, timestep_sampler="uniform"))
     choice.remember(torch.tensor([0, 1, 2]), torch.tensor([9.0, 1, 1]))
     assert choice.probabilities().tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_steps_that_never_lose_anything_stay_even() -> None:
-    choice = StepChoice(2, Objective(history=1))
+    choice = TimestepSampler(2, Objective(history=1))
     choice.remember(torch.tensor([0, 1]), torch.zeros(2))
     assert choice.probabilities().tolist() == [0.5, 0.5]
 
 
 def test_steps_come_as_often_as_they_should() -> None:
-    choice = StepChoice(4, Objective(history=1))
+    choice = TimestepSampler(4, Objective(history=1))
     choice.remember(torch.arange(4), torch.tensor([1.0, 2, 3, 4]))
     steps, scaled = choice.draw(40_000, chance())
     shares = np.bincount(steps.numpy(), minlength=4) / 40_000
@@ -98,9 +98,9 @@ class Recorded(DenoisingNetwork):
 
 
 @pytest.mark.parametrize("reweight", [True, False])
-@pytest.mark.parametrize("predicts", ["x0", "eps"])
-def test_loss_by_hand(predicts: str, reweight: bool) -> None:
-    objective = Objective(predicts=predicts, reweight=reweight, history=1)
+@pytest.mark.parametrize("prediction", ["x0", "eps"])
+def test_loss_by_hand(prediction: str, reweight: bool) -> None:
+    objective = Objective(prediction=prediction, reweight=reweight, history=1)
     loss_of, schedule = DenoisingLoss(NOISY, objective), noise_schedule(NOISY)
     network = Recorded(15, Denoiser(dims=(7,)), chance())
     clean = (torch.rand(64, 15, generator=chance(1)) < 0.3).float()
@@ -110,13 +110,13 @@ def test_loss_by_hand(predicts: str, reweight: bool) -> None:
     noisy, steps, answer = (part.double().numpy() for part in network.seen)
     t, x0 = steps.astype(int), clean.double().numpy()
     epsilon = (noisy - schedule.signal[t, None] * x0) / schedule.noise[t, None]
-    if predicts == "x0":
+    if prediction == "x0":
         guessed, errors = answer, ((answer - x0) ** 2).mean(1)
     else:
         guessed = (noisy - schedule.noise[t, None] * answer) / schedule.signal[t, None]
         errors = ((answer - epsilon) ** 2).mean(1)
     errors = errors * step_weights(schedule, objective)[t]
-    if predicts == "eps" and reweight:
+    if prediction == "eps" and reweight:
         errors = np.where(t == 0, ((guessed - x0) ** 2).mean(1) / 2, errors)
     assert float(loss.detach()) == pytest.approx(float((errors / (STEPS * chances[t])).mean()), rel=1e-4)
     np.testing.assert_allclose(guess.detach().numpy(), guessed, rtol=1e-3, atol=1e-4)
@@ -134,7 +134,7 @@ def test_without_noise_the_row_is_seen_as_it_is() -> None:
 
 def test_noise_cannot_be_guessed_where_there_is_none() -> None:
     with pytest.raises(SpecError, match="noise"):
-        DenoisingLoss(Schedule(scale=0.0), Objective(predicts="eps"))
+        DenoisingLoss(Schedule(scale=0.0), Objective(prediction="eps"))
 
 
 def test_mean_squares_and_their_gradient() -> None:

@@ -21,7 +21,7 @@ from unblur.models.diffusion.settings import Denoiser, Objective, Sampling
 from unblur.training.rows import SparseRows
 
 WIDTH = 40
-NOISY = Schedule(name="linear-var", steps=8, scale=1.0, lowest=0.01, highest=0.4)
+NOISY = Schedule(name="linear-var", steps=8, scale=1.0, noise_min=0.01, noise_max=0.4)
 
 
 def network(**settings: object) -> DenoisingNetwork:
@@ -33,15 +33,15 @@ def rows(n: int = 11, seed: int = 1) -> sparse.csr_array:
     return sparse.csr_array((np.random.default_rng(seed).random((n, WIDTH)) < 0.2).astype(np.float32))
 
 
-@pytest.mark.parametrize("predicts", ["x0", "eps"])
-def test_reverse_steps_take_posterior_means(predicts: str) -> None:
+@pytest.mark.parametrize("prediction", ["x0", "eps"])
+def test_reverse_steps_take_posterior_means(prediction: str) -> None:
     schedule, net = noise_schedule(NOISY), network()
     x = torch.from_numpy(rows().toarray())
-    chain = reverse_chain(NOISY, predicts=predicts)
+    chain = reverse_chain(NOISY, prediction=prediction)
     for step, after in zip(range(7, -1, -1), denoise_by_steps(net, chain, x), strict=True):
         answer = net(x, torch.full((len(x),), step))
         clean = answer
-        if predicts == "eps":
+        if prediction == "eps":
             clean = (x - schedule.noise[step] * answer) / schedule.signal[step]
         x = schedule.posterior_clean[step] * clean + schedule.posterior_noisy[step] * x
         torch.testing.assert_close(after, x.float(), rtol=1e-4, atol=1e-5)
@@ -57,20 +57,22 @@ def test_without_noise_the_network_is_applied_again_and_again() -> None:
 
 
 @pytest.mark.parametrize("most_steps", [None, 1, 3, 100])
-@pytest.mark.parametrize("predicts", ["x0", "eps"])
+@pytest.mark.parametrize("prediction", ["x0", "eps"])
 @pytest.mark.parametrize("schedule", [NOISY, Schedule(scale=0.0, steps=8), Schedule(name="cosine", steps=5)])
 @pytest.mark.parametrize("settings", [{}, {"layout": "straight", "activation": "relu"}, {"dims": (5,)}])
 def test_folded_equals_step_by_step(
-    schedule: Schedule, predicts: str, most_steps: int | None, settings: dict[str, object]
+    schedule: Schedule, prediction: str, most_steps: int | None, settings: dict[str, object]
 ) -> None:
-    if schedule.noiseless and predicts == "eps":
+    if schedule.noiseless and prediction == "eps":
         return
     net, x = network(**settings), torch.from_numpy(rows().toarray())
-    chain = reverse_chain(schedule, predicts=predicts, most_steps=most_steps)
+    chain = reverse_chain(schedule, prediction=prediction, most_steps=most_steps)
     expected = denoise(net, chain, x)
     scale = float(expected.abs().max())
     torch.testing.assert_close(FoldedChain.of(net, chain)(x), expected, rtol=0, atol=1e-5 * scale)
-    inference = Inference(net, schedule, Objective(predicts=predicts), Sampling(inference_steps=most_steps))
+    inference = Inference(
+        net, schedule, Objective(prediction=prediction), Sampling(inference_steps=most_steps)
+    )
     batch = SparseRows.of(rows()).all()
     torch.testing.assert_close(inference.sparse(batch), expected, rtol=0, atol=1e-5 * scale)
 
@@ -83,12 +85,12 @@ def test_a_cap_spreads_its_steps_over_all() -> None:
     assert not reverse_chain(NOISY).from_previous.any()
 
 
-@pytest.mark.parametrize("predicts", ["x0", "eps"])
+@pytest.mark.parametrize("prediction", ["x0", "eps"])
 @pytest.mark.parametrize("most_steps", [1, 2, 3, 5, 7])
 def test_steps_between_answers_are_taken_with_a_line_through_the_last_two(
-    most_steps: int, predicts: str
+    most_steps: int, prediction: str
 ) -> None:
-    chain, whole = (reverse_chain(NOISY, predicts=predicts, most_steps=cap) for cap in (most_steps, None))
+    chain, whole = (reverse_chain(NOISY, prediction=prediction, most_steps=cap) for cap in (most_steps, None))
     net, x = network(), torch.from_numpy(rows().toarray())
     asked: list[tuple[int, torch.Tensor]] = []
     expected = x
@@ -105,7 +107,7 @@ def test_steps_between_answers_are_taken_with_a_line_through_the_last_two(
 
 
 def test_more_steps_come_closer_to_all_of_them() -> None:
-    schedule = Schedule(name="linear-var", steps=60, scale=0.1, lowest=0.01, highest=0.3)
+    schedule = Schedule(name="linear-var", steps=60, scale=0.1, noise_min=0.01, noise_max=0.3)
     net, x = network(), torch.from_numpy(rows().toarray())
     net.step_in.zero_()  # the step itself, which jumps about in a network that was not trained
     exact = denoise(net, reverse_chain(schedule), x)

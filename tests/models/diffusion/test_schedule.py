@@ -14,7 +14,9 @@ NAMES = ["linear", "linear-var", "cosine", "binomial"]
 
 def made(name: str, steps: int, *, fixed_first: bool = False, scale: float = 0.1) -> NoiseSchedule:
     return noise_schedule(
-        Schedule(name=name, steps=steps, scale=scale, lowest=0.001, highest=0.05, fixed_first=fixed_first)
+        Schedule(
+            name=name, steps=steps, scale=scale, noise_min=0.001, noise_max=0.05, fixed_first=fixed_first
+        )
     )
 
 
@@ -103,17 +105,17 @@ def test_against_the_schedulers_of_diffusers() -> None:
 
 
 def test_bounds_in_the_wrong_order_are_refused() -> None:
-    for lowest in (0.005, 0.006):
+    for noise_min in (0.005, 0.006):
         with pytest.raises(SpecError, match=r"noise_min.*below.*noise_max"):
-            Schedule(lowest=lowest, highest=0.005)
-    Schedule(name="cosine", lowest=0.006, highest=0.005)  # which does not use them
+            Schedule(noise_min=noise_min, noise_max=0.005)
+    Schedule(name="cosine", noise_min=0.006, noise_max=0.005)  # which does not use them
 
 
 def test_betas_outside_their_range_are_refused() -> None:
     with pytest.raises(SpecError, match=r"\(0, 1\]"):
-        Schedule(scale=300, lowest=0.001, highest=0.005)
+        Schedule(scale=300, noise_min=0.001, noise_max=0.005)
     with pytest.raises(SpecError, match=r"\(0, 1\]"):
-        Schedule(lowest=0.0, fixed_first=False)
+        Schedule(noise_min=0.0, fixed_first=False)
     with pytest.raises(SpecError, match=r"\(0, 1\]"):
         NoiseSchedule(np.array([0.1, 1.5]))
 

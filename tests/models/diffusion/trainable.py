@@ -22,7 +22,7 @@ LATENT = LatentDiffRec(
     epochs=8,
     optimizer=Optimizer(learning_rate=0.01),
     autoencoder=Autoencoder(encoder_dims=(10,)),
-    clusters=ItemClusters(count=2, width=8),
+    clusters=ItemClusters(count=2, embedding_size=8),
 )
 DATA = communities()
 

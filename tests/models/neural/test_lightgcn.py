@@ -30,7 +30,7 @@ from unblur.training.settings import Optimizer, Stopping
 DATA = communities()
 X = DATA.matrix.toarray().astype(np.float64)
 SPEC = LightGCN(
-    width=8,
+    embedding_size=8,
     epochs=8,
     batch_size=200,
     optimizer=Optimizer(name="adam", learning_rate=0.02),
@@ -57,7 +57,7 @@ def learner(spec: LightGCN) -> GraphLearner:
 @settings(max_examples=10)
 @given(st.integers(1, 4), st.sampled_from(["embedded", "from-items"]))
 def test_histories_are_folded_in_through_the_items_layers(layers: int, users: str) -> None:
-    spec = LightGCN(width=5, layers=layers, users=users)
+    spec = LightGCN(embedding_size=5, layers=layers, users=users)
     made = learner(spec)
     start = {
         name: value.detach().numpy().astype(np.float64) for name, value in made.module.named_parameters()

@@ -29,7 +29,7 @@ from unblur.training.loop import DivergedTraining, Moment, Training
 from unblur.training.settings import Optimizer, Plan
 
 CPU = torch.device("cpu")
-SPEC = RowMLP(embedding=4, dims=(48, 16), optimizer=Optimizer(name="adam", learning_rate=3e-3))
+SPEC = RowMLP(embedding_size=4, dims=(48, 16), optimizer=Optimizer(name="adam", learning_rate=3e-3))
 
 
 @pytest.fixture(scope="module")

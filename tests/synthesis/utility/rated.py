@@ -41,7 +41,7 @@ QUICK: Mapping[str, Any] = {
     "model": MODEL,
     "downstream": {"kind": "truncated-svd", "rank": 3},
     "utility": {
-        "compared": ["capped_recall@5"],
+        "metrics": ["capped_recall@5"],
         "departures": {
             "reported_users_stop": True,
             "dislikes_are_positives": True,

@@ -138,14 +138,14 @@ def test_seeds_of_a_synthesizer_beside_each_other(tmp_path: Path, monkeypatch: p
     assert figures(tmp_path / "beside") == figures(tmp_path / "one")
 
 
-@pytest.mark.parametrize("kind", ["multi-vae", "independent-items"])
+@pytest.mark.parametrize("kind", ["vae-sampler", "independent-items"])
 def test_other_synthesizers_and_one_file(tmp_path: Path, kind: str) -> None:
-    vae = {"vae": MODEL["vae"]} if kind == "multi-vae" else {}
+    vae = {"vae": MODEL["vae"]} if kind == "vae-sampler" else {}
     recipe = write_recipe(tmp_path / "r.toml", {"model": {"kind": kind, **vae}})
     parts = write_parts(tmp_path / "d")
     words = ["run", recipe, "--data", parts / "train.parquet", "--out", tmp_path / "out"]
     assert main([*map(str, words)]) == 0
-    arm = "plain-vae" if kind == "multi-vae" else "synthetic"
+    arm = "plain-vae" if kind == "vae-sampler" else "synthetic"
     assert next(iter(figures(tmp_path / "out"))) == f"{arm} capped_recall@1"
 
 
@@ -311,7 +311,7 @@ def test_what_is_not_measured_cannot_be_compared_and_is_named(tmp_path: Path) ->
         "--out",
         tmp_path / "a",
         "--set",
-        'utility.compared=["recall@7"]',
+        'utility.metrics=["recall@7"]',
     ]
     assert main([*map(str, words)]) == 0
     notes = json.loads((tmp_path / "a" / "report.json").read_text())["notes"]
@@ -350,14 +350,14 @@ def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
         ("sdrm/alb-svd", ["--pruner", "halving"], "with --trainings 1 there is one"),
         ("sdrm/alb-svd", ["--pruner", "median", "--trainings", "9"], "saved by --pruner halving; saw median"),
         ("sdrm/alb-svd", ["--trainings", "2", "--pruner", "halves"], "pruner of Search"),
-        ("sdrm/alb-svd", ["--hold-out", "block"], "the users that utility.searching sets apart"),
-        ("sdrm/alb-svd", ["--draws", "3"], "the users that utility.searching sets apart"),
+        ("sdrm/alb-svd", ["--hold-out", "block"], "the users that utility.search_users sets apart"),
+        ("sdrm/alb-svd", ["--draws", "3"], "the users that utility.search_users sets apart"),
         (
             "sdrm/alb-svd",
             ["--metric", "recall@20"],
             "The metric to choose by must be measured; recall@20 is not",
         ),
-        ("sdrm/alb-svd", ["--set", "utility.compared=[]"], "compared of Utility"),
+        ("sdrm/alb-svd", ["--set", "utility.metrics=[]"], "metrics of Utility"),
         ("sdrm/alb-svd", ["--set", "utility.learn=[]"], "learn of Utility"),
     ],
 )
@@ -394,7 +394,7 @@ SETTINGS = [
 
 
 def test_own_data_in_a_sample_with_its_card_out(own: Path, tmp_path: Path, log: Interactions) -> None:
-    words = ["synthesize", own, "--out", tmp_path / "a", "--users", 1500, "--keep-synthesizer", *SETTINGS]
+    words = ["synthesize", own, "--out", tmp_path / "a", "--users", 1500, "--save-synthesizer", *SETTINGS]
     assert main([*map(str, words)]) == 0
     sample = sources.read(tmp_path / "a" / "synthetic.parquet")
     assert sample.users.labels.max() < 1500
@@ -445,8 +445,8 @@ def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
         (["--privacy-delta", "0.1"], "needs --privacy-epsilon"),
         (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is available for"),
         (["--set", "data.name=ml-1m"], "data.name is for public data sets"),
-        (["--keep-out", "1.5"], "must lie between 0 and 1"),
-        (["--keep-out", "0.001"], "At least one user must be kept out and one remain"),
+        (["--holdout", "1.5"], "must lie between 0 and 1"),
+        (["--holdout", "0.001"], "At least one user must be kept out and one remain"),
         (["--model", "sdrm/ml-100k-sdv"], "ml-100k-svd"),
     ],
 )
@@ -476,7 +476,7 @@ def test_users_who_were_kept_out_are_there_for_an_audit(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "a"
-    assert main(["synthesize", str(own), "--out", str(place), "--keep-out", "0.4", *SETTINGS]) == 0
+    assert main(["synthesize", str(own), "--out", str(place), "--holdout", "0.4", *SETTINGS]) == 0
     whole = sources.read(own)
     train, kept = (sources.read(place / "real" / f"{name}.parquet") for name in ("train", "kept"))
     assert kept.n_users == round(0.4 * whole.n_users)
@@ -541,9 +541,9 @@ def test_no_real_user_and_no_file_of_others_is_lost_with_a_sample_that_is_replac
 ) -> None:
     place = tmp_path / "a"
     words = ["synthesize", own, "--model", "independent-items", "--out", place, "--overwrite"]
-    assert main([*map(str, words), "--keep-out", "0.4"]) == 0
+    assert main([*map(str, words), "--holdout", "0.4"]) == 0
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    inside = ["synthesize", place / "real" / "train.parquet", *words[2:], "--keep-out", "0.4"]
+    inside = ["synthesize", place / "real" / "train.parquet", *words[2:], "--holdout", "0.4"]
     for again, message in (
         (words, "the real users in real/, since none are kept out this time"),
         (inside, "the real data, "),
@@ -551,11 +551,11 @@ def test_no_real_user_and_no_file_of_others_is_lost_with_a_sample_that_is_replac
         assert main([*map(str, again)]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
     (place / "audit").mkdir()
-    assert main([*map(str, words), "--keep-out", "0.4"]) == 2
+    assert main([*map(str, words), "--holdout", "0.4"]) == 2
     assert "other files: 'audit'" in " ".join(capsys.readouterr().err.split())
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
     (place / "audit").rmdir()
-    assert main([*map(str, words), "--keep-out", "0.3"]) == 0
+    assert main([*map(str, words), "--holdout", "0.3"]) == 0
 
 
 def test_the_settings_of_a_card_make_the_same_sample(own: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_under_the_paper_reported_users_stop_and_all_others_teach() -> None:
 
 def test_strict_groups_share_nobody() -> None:
     teachers, people = rated(40, seed=2), rated(30, seed=1)
-    utility = Utility(stopping=0.2, searching=0.1)
+    utility = Utility(stopping_users=0.2, search_users=0.1)
     report = grouped(teachers, people, utility, Departures())
     search = grouped(teachers, people, utility, Departures(), judged="searching")
     assert report.stopping.histories.users == search.stopping.histories.users
@@ -91,7 +91,7 @@ def test_readings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(VocabularyMismatch, match="same items"):
         stacked([people.liked, Interactions.from_matrix(people.liked.matrix[:, :5])])
     with pytest.raises(SpecError, match="no value for a user"):
-        Utility(compared=("coverage@10",))
+        Utility(metrics=("coverage@10",))
 
 
 def test_somebody_must_be_left_to_learn_from() -> None:

@@ -143,6 +143,6 @@ def test_the_space_is_that_of_the_objective() -> None:
     assert isinstance(rates["own"], Range)
     assert rates["paper"].high <= rates["own"].low
     names = {entry.name for entry in own}
-    assert "diffusion.highest" in names
+    assert "diffusion.beta_max" in names
     assert "diffusion.noise_variance_diminisher" not in names
     assert spec_from_dict(synthesizer_spec("independent-items"), {}).space() == ()

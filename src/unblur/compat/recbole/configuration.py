@@ -118,12 +118,12 @@ _NO_NEGATIVES = "these models draw no negative items"
 _DIFFUSION: Mapping[str, Parameter] = {
     "noise_schedule": Parameter(text, "linear", "schedule.name"),
     "noise_scale": Parameter(number, 0.001, "schedule.scale"),
-    "noise_min": Parameter(number, 0.0005, "schedule.lowest"),
-    "noise_max": Parameter(number, 0.005, "schedule.highest"),
+    "noise_min": Parameter(number, 0.0005, "schedule.noise_min"),
+    "noise_max": Parameter(number, 0.005, "schedule.noise_max"),
     "sampling_noise": Parameter(truth, False, "sampling.noise"),
     "sampling_steps": Parameter(whole, 0, "sampling.start_steps"),
     "reweight": Parameter(truth, True, "objective.reweight"),
-    "mean_type": Parameter(text, "x0", "objective.predicts"),
+    "mean_type": Parameter(text, "x0", "objective.prediction"),
     "steps": Parameter(whole, 5, "schedule.steps"),
     "history_num_per_term": Parameter(whole, 10, "objective.history"),
     "beta_fixed": Parameter(truth, True, "schedule.fixed_first"),
@@ -138,7 +138,7 @@ _DIFFUSION: Mapping[str, Parameter] = {
 
 _LATENT: Mapping[str, Parameter] = {
     "noise_scale": Parameter(number, 0.1, "schedule.scale"),
-    "noise_min": Parameter(number, 0.001, "schedule.lowest"),
+    "noise_min": Parameter(number, 0.001, "schedule.noise_min"),
     "n_cate": Parameter(whole, 1, "clusters.count"),
     "reparam": Parameter(truth, True, "autoencoder.sample_latent"),
     "in_dims": Parameter(widths, (300,), "autoencoder.encoder_dims", lambda outwards: outwards[::-1]),

@@ -29,14 +29,14 @@ from unblur.experiment.ranking import PreparedSplit, RankingTask, prepare, ranki
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.recipe.toml import described
+from unblur.experiment.recipe.toml import described, first_described
 from unblur.experiment.running import measure
 from unblur.experiment.searching import metric_of, searched, space_for
 from unblur.experiment.task import TrainingLog
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.spec import spec_to_dict
+from unblur.spec import migrated, path_today, spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
@@ -182,6 +182,8 @@ class Cache:
             for name in ("models", "trials"):
                 (self.folder / name).mkdir(exist_ok=True)
         stored_values = stored if isinstance(stored, dict) else {}
+        if isinstance(stored_values.get("spaces"), dict):
+            stored_values["spaces"] = _spaces_today(stored_values["spaces"])
         differing = [
             name for name in {**stored_values, **expected} if stored_values.get(name) != expected.get(name)
         ]
@@ -203,6 +205,7 @@ class Cache:
             values = json.loads(file.read_text(encoding="utf-8"))
             if values["table"] != _checksum(table):
                 return None
+            values |= {part: _as_today(values[part]) for part in ("base", "chosen")}
             frame = pl.read_parquet(table)
             return Result.from_dict(
                 values, Vocabulary(frame["user"]), frame.drop("user").to_numpy().astype(np.float64)
@@ -238,10 +241,27 @@ def _file_errors(path: Path) -> Iterator[None]:
 
 
 def slug(entry: Entry) -> str:
-    """A file name for a model: its name, and a checksum of its settings."""
-    settings = json.dumps([entry.name, described(entry.model)], sort_keys=True)
+    """A file name for a model: its name, and a checksum of its settings, by the names that these had at first."""
+    settings = json.dumps([entry.name, first_described(entry.model)], sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', entry.name).strip('.') or 'model'}-{digest[:10]}"
+
+
+def _as_today(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model, as kept, with the names of today."""
+    plain = {name: value for name, value in table.items() if name != "kind"}
+    return {"kind": table["kind"], **migrated(recommender_spec(table["kind"]), plain)[0]}
+
+
+def _spaces_today(spaces: Spaces) -> dict[str, dict[str, list[Any]]]:
+    """Values to try with the names of today; those of kinds that nobody knows stay."""
+    return {
+        kind: {
+            path_today(recommender_spec(kind), path) if kind in RECOMMENDERS else path: list(values)
+            for path, values in space.items()
+        }
+        for kind, space in spaces.items()
+    }
 
 
 def _text(values: Mapping[str, Any]) -> str:
@@ -285,7 +305,7 @@ def compare(
     """
     start = time.perf_counter()
     RecipeError.unless(seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
-    ground, spaces = lineup.ground, spaces or {}
+    ground, spaces = lineup.ground, _spaces_today(spaces or {})
     if search is None:
         strict = ground.protocol.kind == "strict"
         search = ground.search if strict else replace(ground.search, trials=1)
@@ -420,9 +440,7 @@ def _identity(
         "protocol": facts["protocol"],
         "metric": metric,
         "search": {name: value for name, value in spec_to_dict(search).items() if name not in cost},
-        "spaces": {
-            kind: {path: list(values) for path, values in space.items()} for kind, space in spaces.items()
-        },
+        "spaces": spaces,
         "seeds": seeds,
         "seed": recipe.seed,
     }

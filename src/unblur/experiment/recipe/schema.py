@@ -14,7 +14,7 @@ from unblur.experiment.recipe.toml import plain, read_spec, to_toml
 from unblur.experiment.task import Task
 from unblur.fitted import FittedSpec
 from unblur.registry import TASKS
-from unblur.spec import set_path
+from unblur.spec import path_today, set_path
 from unblur.tuning.settings import Search
 
 
@@ -220,12 +220,15 @@ class Recipe:
         if not settings:
             return self
         tree = self.to_dict()
+        specs = {section: type(getattr(self.task, section, None)) for section in self.task.sections}
         for path in sorted(settings, key=lambda path: not path.endswith(".kind")):
             self._check_path(path)
             section, _, rest = path.partition(".")
             if rest == "kind" and section != "protocol" and settings[path] != tree[section]["kind"]:
                 tree[section] = {}
-            tree = set_path(tree, path, settings[path])
+                del specs[section]  # names of earlier versions are those of the new kind, and read with it
+            today = f"{section}.{path_today(specs[section], rest)}" if section in specs else path
+            tree = set_path(tree, today, settings[path])
         for section in _NUMBERS:
             tree.pop(section, None)
         recipe = Recipe.from_dict(tree)

@@ -12,7 +12,8 @@ from types import NoneType
 from typing import Any, TypeVar
 
 from unblur.errors import RecipeError, SpecError
-from unblur.spec import migrated, spec_from_dict, spec_to_dict
+from unblur.registry import first_kind
+from unblur.spec import first_names, migrated, spec_from_dict, spec_to_dict
 
 OFF = "off"
 """The value of an optional part that is left out, since TOML has no null: ``sharpen = "off"``."""
@@ -23,7 +24,7 @@ _S = TypeVar("_S")
 def read_spec(cls: type[_S], table: Mapping[str, Any], section: str) -> _S:
     """A spec from its table. Raises `RecipeError` that names the section."""
     try:
-        return spec_from_dict(cls, migrated(cls, _decoded(cls, table))[0])
+        return spec_from_dict(cls, _decoded(cls, migrated(cls, table)[0]))
     except SpecError as problem:
         raise RecipeError(f"[{section}] {problem}") from None
 
@@ -77,6 +78,12 @@ def plain(value: Any) -> dict[str, Any]:
 def described(value: Any) -> dict[str, Any]:
     """All values of a spec as plain ones, its kind first if it has one."""
     return _with_kind(value, spec_to_dict(value))
+
+
+def first_described(value: Any) -> dict[str, Any]:
+    """`described` under the names of the first version (see `unblur.spec.first_names`)."""
+    table = _with_kind(value, first_names(type(value), spec_to_dict(value)))
+    return {**table, "kind": first_kind(table["kind"])} if "kind" in table else table
 
 
 def _with_kind(value: Any, table: dict[str, Any]) -> dict[str, Any]:

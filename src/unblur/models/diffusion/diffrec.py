@@ -122,8 +122,8 @@ def published(*dims: tuple[int, ...]) -> tuple[Dimension, ...]:
         denoiser__dims=dims,
         schedule__steps=(2, 5, 10, 40),
         schedule__scale=(0.0001, 0.001, 0.005, 0.01, 0.1, 0.5),
-        schedule__lowest=(0.0005, 0.001, 0.005),
-        schedule__highest=(0.006, 0.01, 0.02),
+        schedule__noise_min=(0.0005, 0.001, 0.005),
+        schedule__noise_max=(0.006, 0.01, 0.02),
         objective__reweight=(True, False),
         time_weights__oldest=(0.1, 0.3, 0.5),
     )
@@ -252,7 +252,7 @@ class LatentDiffRec(DiffusionSpec["LatentDiffRecRecommender"]):
     """The clusters of items, each with an encoder."""
     autoencoder: Autoencoder = Autoencoder()
     """The autoencoder between rows and latent."""
-    schedule: Schedule = Schedule(scale=0.1, lowest=0.001, fixed_first=False)
+    schedule: Schedule = Schedule(scale=0.1, noise_min=0.001, fixed_first=False)
     """The noise of latents, step by step."""
     optimizer: Optimizer = Optimizer(learning_rate=1e-4)
     """The denoiser's: `lr2`, `wd2`; the autoencoder has its own."""
@@ -349,10 +349,10 @@ def item_clusters(
         return np.zeros(train.n_items, dtype=np.int64)
     chance = streams(rng, "embeddings", "k-means")
     if embeddings is None and settings.embeddings == "spectral":
-        embeddings = spectral_embeddings(train, settings.width, rng=chance["embeddings"])
+        embeddings = spectral_embeddings(train, settings.embedding_size, rng=chance["embeddings"])
     elif embeddings is None:
         embeddings = lightgcn_embeddings(
-            train, settings.width, settings.lightgcn, rng=chance["embeddings"], progress=progress
+            train, settings.embedding_size, settings.lightgcn, rng=chance["embeddings"], progress=progress
         )
     return nearest_centres(embeddings, settings.count, rng=chance["k-means"])
 
@@ -374,9 +374,9 @@ def lightgcn_embeddings(
 ) -> NDArray[np.float32]:
     """Return the final item embeddings of a `LightGCN` trained on `train` by pairwise ranking, (n_items, `width`)."""
     spec = LightGCN(
-        width=width,
+        embedding_size=width,
         layers=settings.layers,
-        deviation=settings.deviation,
+        init_std=settings.init_std,
         ridge=settings.ridge,
         optimizer=Optimizer(name="adam", learning_rate=settings.learning_rate),
         epochs=settings.epochs,

@@ -18,7 +18,7 @@ from unblur.models.diffusion.schedule import NoiseSchedule, Schedule, noise_sche
 from unblur.models.diffusion.settings import Objective
 
 
-class StepChoice(nn.Module):
+class TimestepSampler(nn.Module):
     """Draws the steps of a batch, and stores the last losses of each step.
 
     Steps are drawn in proportion to √(mean of squares of the step's last losses), mixed with a small uniform
@@ -38,9 +38,9 @@ class StepChoice(nn.Module):
 
     def probabilities(self) -> Tensor:
         """Return the probability of each step, (T,) float64."""
-        steps, share = len(self.seen), self.settings.uniform_share
+        steps, share = len(self.seen), self.settings.uniform_probability
         uniform = torch.full((steps,), 1 / steps, dtype=torch.float64, device=self.seen.device)
-        if self.settings.step_choice == "uniform":
+        if self.settings.timestep_sampler == "uniform":
             return uniform
         root_mean_squares = self.losses.square().mean(1).sqrt()
         importance = root_mean_squares / root_mean_squares.sum() * (1 - share) + share / steps
@@ -60,7 +60,7 @@ class StepChoice(nn.Module):
     @torch.no_grad()
     def remember(self, steps: Tensor, losses: Tensor) -> None:
         """Append the losses of a batch, (n,), to the histories of their steps, (n,), which keep the last ones."""
-        if self.settings.step_choice == "uniform":
+        if self.settings.timestep_sampler == "uniform":
             return
         length = self.settings.history
         # A loss' rank among those of the same step is its slot in the ring, from where the step's last one went.
@@ -87,7 +87,7 @@ def step_weights(
     weights = np.ones(schedule.steps)
     if not objective.reweight:
         return weights
-    if objective.predicts == "x0":
+    if objective.prediction == "x0":
         weights[1:] = -np.diff(schedule.signal_to_noise)
     else:
         noise_variance = 1 - schedule.alpha_bar
@@ -96,7 +96,7 @@ def step_weights(
 
 
 class DenoisingLoss(nn.Module):
-    """The weighted error of the denoiser on noisy copies of clean rows, with steps drawn by `StepChoice`."""
+    """The weighted error of the denoiser on noisy copies of clean rows, with steps drawn by `TimestepSampler`."""
 
     signal: Tensor
     noise: Tensor
@@ -105,20 +105,20 @@ class DenoisingLoss(nn.Module):
     def __init__(self, schedule: Schedule, objective: Objective) -> None:
         super().__init__()
         self.objective = objective
-        self.choice = StepChoice(schedule.steps, objective)
+        self.choice = TimestepSampler(schedule.steps, objective)
         self.noiseless = schedule.noiseless
         steps = schedule.steps
         signal, noise, weights = np.ones(steps), np.zeros(steps), np.ones(steps)
         if not schedule.noiseless:
             noisy = noise_schedule(schedule)
             SpecError.unless(
-                objective.predicts != "eps" or noisy.alpha_bar[-1] > 0,
-                '`predicts` "eps" needs some signal at every step; the last step keeps none. Use "x0".',
+                objective.prediction != "eps" or noisy.alpha_bar[-1] > 0,
+                '`prediction` "eps" needs some signal at every step; the last step keeps none. Use "x0".',
             )
             signal, noise, weights = noisy.signal, noisy.noise, step_weights(noisy, objective)
-        elif objective.predicts == "eps":
+        elif objective.prediction == "eps":
             raise SpecError(
-                'Without noise (`scale` 0) there is none to guess; saw `predicts` "eps". Use "x0", or add noise.'
+                'Without noise (`scale` 0) there is none to guess; saw `prediction` "eps". Use "x0", or add noise.'
             )
         for name, values in (("signal", signal), ("noise", noise), ("weights", weights)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
@@ -140,7 +140,7 @@ class DenoisingLoss(nn.Module):
             epsilon = torch.empty_like(clean).normal_(generator=generator)
             noisy = (epsilon * noise).addcmul_(clean, signal)
         output = network(noisy, steps, generator).to(torch.float32)
-        if self.objective.predicts == "x0":
+        if self.objective.prediction == "x0":
             guess = output
             losses = mean_squares(output, clean) * self.weights[steps]
         else:

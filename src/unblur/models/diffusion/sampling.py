@@ -73,7 +73,7 @@ class ReverseChain:
 
 
 def reverse_chain(
-    schedule: Schedule, *, predicts: Literal["x0", "eps"] = "x0", most_steps: int | None = None
+    schedule: Schedule, *, prediction: Literal["x0", "eps"] = "x0", most_steps: int | None = None
 ) -> ReverseChain:
     """Return the reverse steps of a schedule: posterior means (paper, section 3.1), or plain outputs without noise.
 
@@ -89,7 +89,7 @@ def reverse_chain(
         return ReverseChain(total - 1 - evaluated, ones, zeros, zeros, zeros)
     noisy = noise_schedule(schedule)
     clean, state = noisy.posterior_clean, noisy.posterior_noisy
-    if predicts == "eps":  # x_0 = (x_t − noise·answer) / signal
+    if prediction == "eps":  # x_0 = (x_t − noise·answer) / signal
         clean, state = -clean * noisy.noise / noisy.signal, state + clean / noisy.signal
     a, b, sigma = clean[::-1], state[::-1], np.sqrt(noisy.posterior_variance)[::-1]
     rows = [_merge_steps(a, b, sigma, evaluated, index) for index in range(len(evaluated))]
@@ -255,7 +255,7 @@ class Inference:
     def chain(self) -> ReverseChain:
         """The reverse steps that are taken."""
         return reverse_chain(
-            self.schedule, predicts=self.objective.predicts, most_steps=self.sampling.inference_steps
+            self.schedule, prediction=self.objective.prediction, most_steps=self.sampling.inference_steps
         )
 
     @cached_property

@@ -25,7 +25,7 @@ FIRST_BETA = 1e-5
 """β of the first step under `fixed_first`."""
 
 
-@spec
+@spec(renamed={"lowest": "noise_min", "highest": "noise_max"})
 class Schedule:
     """The number of noise steps, and the noise of each."""
 
@@ -34,13 +34,13 @@ class Schedule:
     steps: PositiveInt = 5
     """T, `steps`: the number of diffusion steps."""
     scale: NonNegativeFloat = 0.001
-    """s, `noise_scale`: multiplies `lowest` and `highest`. 0 means no noise: the denoiser is applied T
+    """s, `noise_scale`: multiplies `noise_min` and `noise_max`. 0 means no noise: the denoiser is applied T
     times."""
-    lowest: NonNegativeFloat = 0.0005
-    """α_min, `noise_min`: where ``linear`` (β) and ``linear-var`` (the variance 1 − ᾱ) begin, times
+    noise_min: NonNegativeFloat = 0.0005
+    """α_min: where ``linear`` (β) and ``linear-var`` (the variance 1 − ᾱ) begin, times
     `scale`."""
-    highest: PositiveFloat = 0.005
-    """α_max, `noise_max`: where they end, times `scale`."""
+    noise_max: PositiveFloat = 0.005
+    """α_max: where they end, times `scale`."""
     fixed_first: bool = True
     """β of the first step is 1e-5 under any rule: `beta_fixed`. The authors have it on, off for latent models."""
 
@@ -48,9 +48,9 @@ class Schedule:
         if self.noiseless or self.name not in ("linear", "linear-var"):
             return
         SpecError.unless(
-            self.lowest < self.highest,
-            f"`lowest` (noise_min) must be below `highest` (noise_max); saw {self.lowest} and "
-            f"{self.highest}. Swap them, or move them apart.",
+            self.noise_min < self.noise_max,
+            f"`noise_min` must be below `noise_max`; saw {self.noise_min} and "
+            f"{self.noise_max}. Swap them, or move them apart.",
         )
         noise_schedule(self)
 
@@ -72,7 +72,7 @@ class NoiseSchedule:
         if betas.ndim != 1 or not len(betas) or not bool(((1 - betas < 1) & (betas <= 1)).all()):
             seen = f"{betas.min():.3g} to {betas.max():.3g}" if betas.size else "none"
             raise SpecError(
-                f"Each β must lie in (0, 1]; saw {seen}. Lower `scale` or `highest`, and keep `lowest` "
+                f"Each β must lie in (0, 1]; saw {seen}. Lower `scale` or `noise_max`, and keep `noise_min` "
                 "above 0."
             )
         object.__setattr__(self, "betas", _frozen(betas))
@@ -133,7 +133,7 @@ class NoiseSchedule:
 def noise_schedule(settings: Schedule) -> NoiseSchedule:
     """Return the schedule that the settings describe; t = 0 … T − 1.
 
-    - ``linear``: β_t from `scale`·`lowest` to `scale`·`highest`, evenly.
+    - ``linear``: β_t from `scale`·`noise_min` to `scale`·`noise_max`, evenly.
     - ``linear-var``: the variances 1 − ᾱ_t run so; β follows, capped at 0.999.
     - ``cosine``: ᾱ(u) = cos²((u + 0.008)/1.008 · π/2), β_t = 1 − ᾱ((t + 1)/T) / ᾱ(t/T), capped at 0.999
       (Nichol and Dhariwal, ICML 2021).
@@ -142,7 +142,7 @@ def noise_schedule(settings: Schedule) -> NoiseSchedule:
 
     Raises `SpecError` when a β leaves (0, 1], or when `scale` is 0 and there is no noise to schedule.
     """
-    steps, bounds = settings.steps, (settings.scale * settings.lowest, settings.scale * settings.highest)
+    steps, bounds = settings.steps, (settings.scale * settings.noise_min, settings.scale * settings.noise_max)
     SpecError.unless(
         not settings.noiseless,
         "A noise schedule needs a `scale` above 0; saw 0. Without noise there is no schedule.",

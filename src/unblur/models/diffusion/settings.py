@@ -36,20 +36,26 @@ class Denoiser:
     """Width of the sinusoidal step embedding: `emb_size`, `embedding_size`."""
 
 
-@spec
+@spec(
+    renamed={
+        "predicts": "prediction",
+        "step_choice": "timestep_sampler",
+        "uniform_share": "uniform_probability",
+    }
+)
 class Objective:
     """The objective of the denoiser (paper, section 3.2)."""
 
-    predicts: Literal["x0", "eps"] = "x0"
+    prediction: Literal["x0", "eps"] = "x0"
     """The network's output, the clean row or the noise: `mean_type`."""
     reweight: bool = True
     """Weight a step's error by the change of the signal-to-noise ratio there: `reweight`."""
-    step_choice: Literal["importance", "uniform"] = "importance"
+    timestep_sampler: Literal["importance", "uniform"] = "importance"
     """The distribution of steps: in proportion to √E[loss²] of each step (Nichol and Dhariwal, ICML 2021), or
     uniform."""
     history: PositiveInt = 10
     """The number of recent losses of each step for that estimate: `history_num_per_term`."""
-    uniform_share: Annotated[float, Field(gt=0, le=1)] = 0.001
+    uniform_probability: Annotated[float, Field(gt=0, le=1)] = 0.001
     """The weight of the uniform distribution that is mixed in, so that every step stays possible."""
 
 
@@ -116,7 +122,7 @@ class Autoencoder:
     """For the autoencoder (`lr1`, `wd1`); the denoiser has its own (`lr2`, `wd2`)."""
 
 
-@spec
+@spec(renamed={"deviation": "init_std"})
 class GraphEmbeddings:
     """The training of the LightGCN whose item embeddings are clustered (`unblur.models.neural.lightgcn`)."""
 
@@ -130,11 +136,11 @@ class GraphEmbeddings:
     """The learning rate of Adam."""
     ridge: NonNegativeFloat = 1e-4
     """The L2 penalty on the embeddings that a batch uses."""
-    deviation: PositiveFloat = 0.1
+    init_std: PositiveFloat = 0.1
     """The standard deviation that embeddings begin with."""
 
 
-@spec
+@spec(renamed={"width": "embedding_size"})
 class ItemClusters:
     """The groups of items, each with its own encoder."""
 
@@ -143,7 +149,7 @@ class ItemClusters:
     embeddings: Literal["spectral", "lightgcn", "given"] = "spectral"
     """The input of k-means: singular vectors of the train matrix, embeddings of a LightGCN trained on it, or
     `item_embeddings` of `fit`."""
-    width: PositiveInt = 64
+    embedding_size: PositiveInt = 64
     """Width of the embeddings that are made here."""
     lightgcn: GraphEmbeddings = GraphEmbeddings()
     """The training of those of a LightGCN."""

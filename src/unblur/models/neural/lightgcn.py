@@ -26,7 +26,7 @@ from unblur.training.run import TrainedByEpochs
 from unblur.training.settings import Optimizer, Stopping
 
 
-@spec
+@spec(renamed={"width": "embedding_size", "deviation": "init_std"})
 class LightGCN(TrainedByEpochs[Factors]):
     """LightGCN (He et al., SIGIR 2020, arXiv 2002.02126), trained by BPR (Rendle et al., UAI 2009) or by a softmax.
 
@@ -51,7 +51,7 @@ class LightGCN(TrainedByEpochs[Factors]):
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
     learner: ClassVar[str] = "unblur.models.neural.lightgcn:GraphLearner"
-    width: PositiveInt = 64
+    embedding_size: PositiveInt = 64
     """Width of the embeddings."""
     layers: PositiveInt = 3
     """The number of times that embeddings are smoothed: K."""
@@ -63,7 +63,7 @@ class LightGCN(TrainedByEpochs[Factors]):
     """The divisor of cosines in the softmax: τ. Without effect on BPR."""
     negatives: PositiveInt = 4096
     """The number of items drawn for the softmax, all if there are no more. Without effect on BPR."""
-    deviation: PositiveFloat = 0.1
+    init_std: PositiveFloat = 0.1
     """The standard deviation that embeddings begin with."""
     ridge: NonNegativeFloat = 1e-4
     """The L2 penalty on the e⁰ that a batch uses: λ."""
@@ -91,7 +91,7 @@ class LightGCN(TrainedByEpochs[Factors]):
             optimizer__learning_rate=(3e-3, 1e-3, 5e-4),
             ridge=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
             layers=(1, 2, 3, 4),
-            width=(32, 64, 128),
+            embedding_size=(32, 64, 128),
         )
 
 
@@ -121,7 +121,9 @@ class GraphLearner:
         )  # ascending, since the matrix is canonical
         self._row_graph = _RowGraph(train, device) if spec.loss == "softmax" else None
         chance = torch_generator(streams(seed, "initial weights")["initial weights"])
-        start = torch.randn(train.n_users + train.n_items, spec.width, generator=chance) * spec.deviation
+        start = (
+            torch.randn(train.n_users + train.n_items, spec.embedding_size, generator=chance) * spec.init_std
+        )
         users, items = start.split([train.n_users, train.n_items])
         parts = {"item_start": nn.Parameter(items.clone().to(device))}
         if spec.users == "embedded":
@@ -129,7 +131,7 @@ class GraphLearner:
         self.module: nn.Module = nn.ParameterDict(parts)
         self.groups = [(self.module, spec.optimizer)]
         self.n_rows = len(self._users if self._row_graph is None else self._row_graph.filled)
-        self._zero_users = torch.zeros(train.n_users, spec.width, device=device)
+        self._zero_users = torch.zeros(train.n_users, spec.embedding_size, device=device)
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
         """Return the mean loss: of interactions by BPR, of users by the softmax."""

@@ -31,7 +31,7 @@ from unblur.training.settings import Dropout, Optimizer, Plan, Share, Stopping
 Initialization: TypeAlias = Literal["fan-in", "glorot"]
 
 
-@spec
+@spec(renamed={"embedding": "embedding_size"})
 class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     """The MLP of the SDRM paper: an embedding of each cell's 0 or 1, flattened, then dense layers and sigmoid.
 
@@ -42,7 +42,7 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     kind: ClassVar[str] = "row-mlp"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.neural.row_mlp:RowMLPRecommender"
-    embedding: PositiveInt = 8
+    embedding_size: PositiveInt = 8
     """Width of the embedding of 0 and of 1."""
     dims: tuple[PositiveInt, ...] = (512, 256, 256)
     """Widths of the dense layers, each followed by ReLU and dropout."""
@@ -160,8 +160,8 @@ class RowNetwork(nn.Module):
         # Of the inputs of each hidden layer but the first, and of what the last one gives.
         self.dropout = [spec.dropout if spec.dropout_after == "each" else 0.0] * (len(spec.dims) - 1)
         self.dropout.append(spec.dropout)
-        self.embedding = nn.Parameter(torch.empty(2, spec.embedding))
-        self.cells = nn.Parameter(torch.empty(spec.embedding, n_items, widths[0]))
+        self.embedding = nn.Parameter(torch.empty(2, spec.embedding_size))
+        self.cells = nn.Parameter(torch.empty(spec.embedding_size, n_items, widths[0]))
         self.cell_bias = nn.Parameter(torch.empty(widths[0]))
         self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
         self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])

@@ -76,7 +76,14 @@ class Departures:
         return tuple(entry.name for entry in fields(self) if getattr(self, entry.name))
 
 
-@spec
+@spec(
+    renamed={
+        "compared": "metrics",
+        "reported": "report_users",
+        "searching": "search_users",
+        "stopping": "stopping_users",
+    }
+)
 class Utility:
     """Who teaches, who stops, who reports, and what the downstream recommender learns from."""
 
@@ -89,23 +96,23 @@ class Utility:
     """The part whose users scores are reported on."""
     observed: str | None = "observed"
     """The reading of the data in which an interaction is a rating of any height. `None`: there are likes only."""
-    reported: Share = 0.1
-    """Which part of the users scores are reported on, where the data have no part of that name."""
+    report_users: Share = 0.1
+    """The fraction of users that scores are reported on, if the data have no part of that name."""
     held_out: Share = 0.2
     """Which part of each reported user's items must be found again, rounded up; the rest is the history."""
-    stopping: Share = 0.1
-    """Which part of the users of `learn` stops the training of the autoencoder and of a downstream recommender that
+    stopping_users: Share = 0.1
+    """The fraction of the users of `learn` that stops the training of the autoencoder and of a downstream recommender that
     stops early, and does nothing else."""
-    searching: Share = 0.1
-    """Which part of them a search is judged by; otherwise they are learned from."""
+    search_users: Share = 0.1
+    """The fraction of them that a search is judged by; without a search they are learned from."""
     hold_out_seed: NonNegativeInt = 123
     """What is held out, and who is in which group, comes from this seed alone: it is the same in all runs."""
-    compared: Annotated[tuple[str, ...], Field(min_length=1)] = ("capped_recall@10",)
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("capped_recall@10",)
     """For which measurements the best run, the spread over runs, and paired differences are given."""
     departures: Departures = Departures()
     """Under the paper's protocol."""
 
-    @field_validator("compared")
+    @field_validator("metrics")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
@@ -186,7 +193,9 @@ def grouped(
     """
     random = streams(utility.hold_out_seed, "groups", "stopping", "searching")
     order = random["groups"].permutation(learnable.liked.n_users)
-    n_stop, n_search = (max(1, round(share * len(order))) for share in (utility.stopping, utility.searching))
+    n_stop, n_search = (
+        max(1, round(share * len(order))) for share in (utility.stopping_users, utility.search_users)
+    )
     stop, search = np.sort(order[:n_stop]), np.sort(order[n_stop : n_stop + n_search])
     searching = judged == "searching"
     own_group = searching or not departures.reported_users_stop

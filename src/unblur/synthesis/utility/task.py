@@ -91,7 +91,7 @@ class UtilityTask(Task):
         names = [f"{arm} {name}" for arm in self.arms for name in self.protocol.names]
         pairs = [
             f"{one} − {other} {name}"
-            for name in self.utility.compared
+            for name in self.utility.metrics
             if name in self.protocol.names
             for one, other in combinations(self.arms, 2)
         ]
@@ -109,7 +109,7 @@ class UtilityTask(Task):
         """
         RecipeError.unless(
             settings.users is None and settings.validation == Validation(),
-            "A search of synthesizers judges by the users that utility.searching sets apart; saw search.users or "
+            "A search of synthesizers judges by the users that utility.search_users sets apart; saw search.users or "
             "search.validation. Leave them out.",
         )
         RecipeError.unless(
@@ -122,7 +122,7 @@ class UtilityTask(Task):
             f"--pruner {settings.pruner} saves trainings of a setting; with --trainings 1 there is one. Give more "
             "trainings, or leave the pruner out.",
         )
-        return metric_of(self.protocol, settings.metric or self.utility.compared[0], measured=True)
+        return metric_of(self.protocol, settings.metric or self.utility.metrics[0], measured=True)
 
     def prepare(
         self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
@@ -265,12 +265,12 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
         first, seed = task.arms[0], self.recipe.seed
         measurements = measurements_of(
             [{arm: run.get(arm, run[first]).values for arm in task.arms} for run in runs],
-            compared=task.utility.compared,
+            compared=task.utility.metrics,
             resamples=task.protocol.resamples,
             rng=streams(seed, "bootstrap")["bootstrap"],
         )
         notes = [*self.shortened, *self.groups.notes]
-        unmeasured = [name for name in task.utility.compared if name not in task.protocol.names]
+        unmeasured = [name for name in task.utility.metrics if name not in task.protocol.names]
         if unmeasured:
             notes.append(
                 "not compared, since protocol.metrics and protocol.cutoffs do not have it: "
@@ -383,7 +383,7 @@ def _two_sets(parts: Mapping[str, Rated], utility: Utility) -> tuple[Rated, Rate
     if len(parts) == 1:
         (whole,) = parts.values()
         order = streams(utility.hold_out_seed, "own users")["own users"].permutation(whole.liked.n_users)
-        size = max(1, round(utility.reported * len(order)))
+        size = max(1, round(utility.report_users * len(order)))
         return _below([whole.take(np.sort(order[size:]))]), _below([whole.take(np.sort(order[:size]))])
     wanted = (*utility.learn, utility.report)
     RecipeError.unless(

@@ -14,11 +14,11 @@ from hypothesis import given, settings, strategies as st
 from tests.tuning.searched import ENDLESS, GRID, WIDTH, Curve, Curves, worth
 from unblur.errors import ArtifactError, DataError, SpecError, UnblurError
 from unblur.progress import ProgressEvent
-from unblur.spec import Choice, Dimension, spec
+from unblur.spec import Choice, Dimension, Range, spec
 from unblur.tuning.engine import Judgement, Watch, search
 from unblur.tuning.points import set_point
 from unblur.tuning.results import Study
-from unblur.tuning.settings import Search
+from unblur.tuning.settings import Database, Search
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -292,7 +292,7 @@ import sys, time
 from pathlib import Path
 from tests.tuning.searched import ENDLESS, Curve, Curves
 from unblur.tuning.engine import search
-from unblur.tuning.settings import Search
+from unblur.tuning.settings import Database, Search
 judge = Curves(epochs=12, before=lambda setting: print(len(judge.fitted), flush=True) or time.sleep(0.05))
 search(Curve(), ENDLESS, judge, Search(trials=12, sampler="bayes", pruner="halving"), store=Path(sys.argv[1]))
 """
@@ -359,6 +359,7 @@ def test_the_trials_of_another_search_are_refused(tmp_path: Path, name: str, cha
         search(**{**call, **changed}, store=tmp_path / "trials")  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore::unblur.errors.OutdatedWarning")
 def test_a_spec_of_an_earlier_version_is_read_as_one_of_today(tmp_path: Path) -> None:
     """A field that was renamed, one that did nothing and is gone, one that is new: the search is resumed."""
 
@@ -382,6 +383,38 @@ def test_a_spec_of_an_earlier_version_is_read_as_one_of_today(tmp_path: Path) ->
     search(Before(blur=0.5), GRID, Curves(), Search(trials=3), store=tmp_path / "blurred")
     with pytest.raises(ArtifactError, match="these differ: 'model'"):
         search(Today(), GRID, judge, Search(trials=3), store=tmp_path / "blurred")
+
+
+@pytest.mark.filterwarnings("ignore::unblur.errors.OutdatedWarning")
+@pytest.mark.parametrize("sampler", ["random", "bayes"])
+@pytest.mark.parametrize("database", [False, True])
+def test_a_search_over_a_renamed_field_is_resumed(tmp_path: Path, sampler: Any, database: bool) -> None:
+    """Only optuna's estimator over a database, which reads the trials itself, is refused."""
+
+    @spec
+    class Before(Curve):
+        breadth: float = 0.0
+
+    @spec(renamed={"breadth": "depth"})
+    class Today(Curve):
+        depth: float = 0.0
+
+    def trials(base: Curve, name: str, most: int, judge: Curves, store: Any = None) -> list[Any]:
+        space = (Dimension(name, Range(0.0, 1.0), (name,)), WIDTH)
+        settings = Search(trials=most, sampler=sampler)
+        found = search(base, space, judge, settings, store=store)
+        return [(list(trial.point.items()), trial.value) for trial in found.trials]
+
+    store = Database(f"sqlite:///{tmp_path / 'trials.db'}", "a") if database else tmp_path / "trials"
+    trials(Before(), "breadth", 12, Curves(), store)
+    judge = Curves()
+    if database and sampler == "bayes":
+        with pytest.raises(ArtifactError, match="these differ: 'space'"):
+            trials(Today(), "depth", 14, judge, store)
+        return
+    resumed = trials(Today(), "depth", 14, judge, store)
+    assert len(judge.fitted) == 2
+    assert resumed == trials(Today(), "depth", 14, Curves())
 
 
 def test_a_spec_without_chance_is_trained_once() -> None:

@@ -12,14 +12,14 @@ from tests.models.diffusion.generated import communities, without_times
 from tests.models.diffusion.trainable import LATENT
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
-from unblur.errors import DataError, SpecError, VocabularyMismatch
+from unblur.errors import DataError, OutdatedWarning, SpecError, VocabularyMismatch
 from unblur.evaluation.metrics import per_user
 from unblur.models.diffusion.diffrec import DiffRec
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Denoiser, Objective, Sampling, TimeWeights
 from unblur.models.popularity import Popularity
 from unblur.recommender import Recommender
-from unblur.spec import migrated, replace_field, spec_from_dict, spec_to_dict
+from unblur.spec import replace_field, spec_from_dict, spec_to_dict
 from unblur.training.settings import Optimizer, Stopping
 
 QUICK = DiffRec(
@@ -157,9 +157,8 @@ def test_what_a_version_with_a_tolerance_saved_loads_and_scores_at_every_step(
     again = unblur.load(tmp_path / "model")
     assert again.tensors().keys() == model.tensors().keys()
     table = {**spec_to_dict(spec), "sampling": {"start_steps": 0, "tolerance": 0.01}}
-    values, notes = migrated(type(spec), table)
-    assert spec_from_dict(type(spec), values) == spec
-    assert notes == ("tolerance of Sampling is gone; it was 0.01 and is left out",)
+    with pytest.warns(OutdatedWarning, match=r"sampling\.tolerance is gone, and its value 0\.01 is left out"):
+        assert spec_from_dict(type(spec), table) == spec
     assert np.array_equal(again.score(DATA), model.score(DATA))
 
 

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 Excluded: TypeAlias = Literal["history"] | Interactions | None
 """The items that a row is not recommended: those of the row itself, those of rows with the same users, or none."""
 
-_BLOCK = 16
-"""Most items in a block: the best of each block are found before the best of all, at the speed of a pass over memory."""
-_MANY = 4
-"""Blocks are looked at one row at a time only where so many times as few are in question as there are scores in all."""
+_BLOCK_SIZE = 16
+"""Items in a small block, at most (`_block_maxima` evens blocks out): their maxima are found at the speed of a pass over
+memory."""
+_SPARSE_RATIO = 4
+"""Blocks are opened one by one only if at most one in so many reaches the bound; otherwise a pass over all scores is faster."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ class Explanation:
 
 
 def excluded_rows(exclude: Excluded, histories: Interactions) -> Interactions | None:
-    """Return the rows whose items are left out for `histories`, or None.
+    """Return the rows whose items are excluded for `histories`, or None.
 
     Raises `VocabularyMismatch` unless they have the same users and items, `DataError` for an unknown word.
     """
@@ -125,7 +126,7 @@ def rank_rows(
     histories: Interactions,
     k: int,
     *,
-    hidden: Interactions | None,
+    excluded: Interactions | None,
     batch_size: int,
     candidates: NDArray[np.integer[Any]] | None = None,
     parallel: bool = False,
@@ -134,9 +135,9 @@ def rank_rows(
     """Return the best `k` items of each history row, (n_users, k) positions and scores, scored batch by batch.
 
     - `score`: returns the scores (rows, n_items) of a batch, in a fresh array.
-    - `hidden`: rows whose items are left out; `histories` itself leaves out what a user has.
+    - `excluded`: rows whose items are excluded; `histories` itself excludes the items that a user has.
     - `candidates`: the positions to choose from, ascending; all if `None`.
-    - `parallel`: score batches in threads, one for each.
+    - `parallel`: score several batches at once, each in one thread.
     """
     DataError.unless(batch_size >= 1, f"`batch_size` must be at least 1; saw {batch_size}.")
     n_users = histories.n_users
@@ -146,9 +147,9 @@ def rank_rows(
     def rank(rows: slice) -> slice:
         batch = histories if rows == slice(0, n_users) else histories.take_users(rows)
         scores = score(batch)
-        if hidden is not None:
-            excluded = batch if hidden is histories else hidden.take_users(rows)
-            scores[excluded.rows(), excluded.matrix.indices] = -np.inf
+        if excluded is not None:
+            batch_excluded = batch if excluded is histories else excluded.take_users(rows)
+            scores[batch_excluded.rows(), batch_excluded.matrix.indices] = -np.inf
         if candidates is None:
             positions[rows], best_scores[rows] = top_k(scores, k)
         else:
@@ -188,7 +189,7 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
     values = torch.from_numpy(scores.T if item_axis == 0 else scores)
     # 1. Maxima of small blocks, and of few large blocks of these. At least 16·k small ones: the more there are, the
     # fewer of them reach the bound. Of the large ones 8·k, or 128, chosen by hand: the more, the higher the bound.
-    block_size = min(_BLOCK, max(1, n_items // (16 * k)))
+    block_size = min(_BLOCK_SIZE, max(1, n_items // (16 * k)))
     small_maxima = _block_maxima(values, item_axis, -(-n_items // block_size))
     large_maxima = _block_maxima(small_maxima, item_axis, min(small_maxima.shape[item_axis], max(8 * k, 128)))
     # A maximum is NaN if anything in its block is, and no NaN is below infinity.
@@ -198,6 +199,7 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
         "small), or the scorer is broken.",
     )
     # 2. The bound: k large blocks have a maximum of at least the k-th largest one, so at least k scores reach it.
+    # Fewer than k of them only if there are fewer than k items: then every score reaches the bound.
     enough = large_maxima.shape[item_axis] >= k
     kth = (
         large_maxima.topk(k, dim=item_axis).values.select(item_axis, k - 1)
@@ -258,7 +260,7 @@ def _reaching_bound(
     if n_items == n_blocks:
         return users.numpy(), blocks.numpy()
     # With many equal scores most blocks reach the bound: one pass over all scores is then faster.
-    if _MANY * len(blocks) > small_maxima.numel():
+    if _SPARSE_RATIO * len(blocks) > small_maxima.numel():
         users, items = indices_of(values >= bound.unsqueeze(item_axis))
         return users.numpy(), items.numpy()
     # The members of each block; the last of some blocks lie beyond the end.

@@ -156,7 +156,7 @@ class Recommender(Fitted[S_co], ABC):
             self.score,
             histories,
             k,
-            hidden=excluded,
+            excluded=excluded,
             candidates=candidate_positions,
             batch_size=self.batch if batch_size is None else batch_size,
             parallel=self.in_threads and self.device == "cpu",

@@ -159,7 +159,7 @@ class RankingProtocol:
             partial(_scores, scorer),
             histories,
             longest,
-            hidden=hidden,
+            excluded=hidden,
             batch_size=_BATCH if batch_size is None else batch_size,
             progress=progress,
         )

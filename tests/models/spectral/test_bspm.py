@@ -16,7 +16,7 @@ from unblur.errors import DataError, SpecError
 from unblur.models.spectral import bspm as module
 from unblur.models.spectral.bspm import BSPM, LowPass
 from unblur.models.spectral.flow import Flow, degree, response
-from unblur.models.spectral.operator import start_rows
+from unblur.models.spectral.operator import history_rows
 from unblur.progress import ProgressEvent
 from unblur.ranking import top_k
 
@@ -58,7 +58,7 @@ def test_the_cheap_way_to_score_keeps_its_bound(relative_cost: float, case: Case
     with planned(relative_cost, module._TOLERANCE):
         scores = case.spec.fit(train, rng=0).score(train)
     largest = np.abs(response(case.spec, np.linspace(0, 1, 1001))[0]).max()
-    lengths = np.sqrt(start_rows(train, train.item_degrees, case.spec.history).power(2).sum(axis=1))
+    lengths = np.sqrt(history_rows(train, train.item_degrees, case.spec.history).power(2).sum(axis=1))
     errors = np.linalg.norm(scores.astype(float) - exact, axis=1)
     assert (errors <= 1.05 * module._TOLERANCE * largest * lengths + 1e-5 * np.abs(exact).max()).all()
 

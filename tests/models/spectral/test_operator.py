@@ -18,7 +18,7 @@ def test_products_with_the_matrix_and_its_transpose() -> None:
     x, y = (random.normal(size=(n, 5)).astype(np.float32) for n in (30, 40))
     np.testing.assert_allclose((operator.forward @ torch.from_numpy(x)).numpy(), a @ x, atol=1e-6)
     np.testing.assert_allclose((operator.backward @ torch.from_numpy(y)).numpy(), a.T @ y, atol=1e-6)
-    assert operator.block >= 1
+    assert operator.block_width >= 1
 
 
 @pytest.mark.parametrize("device", ["tpu", "", "cud", "mps", "cpu0"])

@@ -16,11 +16,11 @@ from unblur.models.spectral.operator import (
     Polynomial,
     Propagation,
     fit,
+    history_rows,
     normalize,
     ordering,
     reorder_columns,
     sparse_tensor,
-    start_rows,
 )
 
 
@@ -57,7 +57,7 @@ def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, wi
     before = random.normal(size=(10, width)).astype(np.float32)
     scores = torch.from_numpy(before.copy())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(propagations, "_SLICE", slice_size)
+        patch.setattr(propagations, "_SLICE_USERS", slice_size)
         propagation = Propagation(a, random.permutation(10).astype(np.int32))
         assert propagation.by_slices
         assert len(propagation.slices) == -(-40 // slice_size)
@@ -86,7 +86,7 @@ def test_the_way_of_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
     """Run on a CPU, the dense blocks meant for a GPU give what the sparse path gives."""
     train = generated(300, 200, 4000, rng=0)
     model = spec.fit(train)
-    rows = start_rows(train, train.item_degrees, spec.history)
+    rows = history_rows(train, train.item_degrees, spec.history)
     low_pass = model.plan.decode @ (torch.from_numpy(rows.toarray()) @ model.plan.encode).T
     np.testing.assert_allclose(
         (model._apply_polynomial(sparse_tensor(rows)) + low_pass).numpy().T,
@@ -102,7 +102,7 @@ def test_the_way_of_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small matrices, too, are put in order."""
-    monkeypatch.setattr(orders, "_FEWEST", 0)
+    monkeypatch.setattr(orders, "_MIN_INTERACTIONS", 0)
 
 
 @pytest.mark.usefixtures("always")
@@ -149,7 +149,7 @@ def test_reordering_moves_rows_and_columns() -> None:
 def test_scores_do_not_depend_on_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     train = generated(500, 400, 9000, rng=3)
     ordered = BSPM().fit(train, rng=0)
-    monkeypatch.setattr(orders, "_FEWEST", 10**9)
+    monkeypatch.setattr(orders, "_MIN_INTERACTIONS", 10**9)
     natural = BSPM().fit(train, rng=0)
     assert not np.array_equal(ordered.item_order, natural.item_order)
     np.testing.assert_allclose(ordered.score(train), natural.score(train), rtol=0, atol=1e-5)

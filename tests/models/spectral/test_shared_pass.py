@@ -123,3 +123,13 @@ def test_items_of_the_history_are_left_out(train: Interactions) -> None:
 def test_settings_that_start_from_different_rows_are_refused(train: Interactions) -> None:
     with pytest.raises(SpecError, match="same `history`"):
         share([BSPM(), BSPM(history="normalized")], train)
+
+
+def test_lists_longer_than_the_shortlist_end_with_no_items() -> None:
+    users = np.repeat(np.arange(4), 2)
+    train = Interactions.from_pairs(users, np.array([0, 1, 1, 2, 2, 0, 0, 2]))
+    specs = [BSPM(low_pass=None, sharpen=Flow(duration=0.5 + 0.1 * index)) for index in range(20)]
+    (_, positions), *_ = share(specs, train).rankings(train, k=60)
+    assert positions.shape == (20, 4, 60)
+    assert (np.sort(positions, axis=2)[..., :-1] == -1).all()
+    assert (positions.max(axis=2) == [2, 0, 1, 1]).all()

@@ -1,4 +1,4 @@
-"""BSPM, the blurring-sharpening process model: training-free, linear in the history row.
+"""BSPM, the blurring-sharpening process model: training-free, linear in the start row.
 
 Choi, Hong, Park and Cho, *Blurring-Sharpening Process Models for Collaborative Filtering*, SIGIR 2023,
 arXiv 2211.09324. Symbols: R̃ → `normalize`, P = R̃ᵀR̃, V → `Spectrum.right`, T → `Flow.duration`,
@@ -28,13 +28,13 @@ from unblur.models.spectral.operator import (
     check_device,
     dense,
     fit_within,
+    history_rows,
     inverse_root,
     largest_value,
     normalize,
     ordering,
     reorder_columns,
     sparse_tensor,
-    start_rows,
 )
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
@@ -46,14 +46,14 @@ from unblur.spec import Dimension, SharedSearch, choices, spec
 _TOLERANCE = 3e-5
 """The polynomial may miss the response by so much of its largest value: below what changes a list, and near what float32
 products of a few steps leave."""
-_CORRECTED = 10.0
+_DECODER_TOLERANCE = 1e-6
+"""As `_TOLERANCE`, for q, as close as float32 carries: the decoder is computed once, so a higher degree costs no user time."""
+_MAX_CORRECTION = 10.0
 """A correction of the leading eigenvectors may be at most so many times the largest response: float32 carries seven digits,
 and with one digit lost the error stays below `_TOLERANCE`."""
-_DECODER_TOLERANCE = 1e-6
-"""The same for the low-pass part, which is fitted once and costs nothing a user: as close as float32 carries."""
 _RELATIVE_COST = 7.0
-"""The number of multiplications of a dense product that take the time of one of a sparse product, on the processors it was measured on;
-a wrong value costs time and changes no score."""
+"""The number of multiplications of a dense product that take the time of one of a sparse product, on the processors it was
+measured on; a wrong value costs time and changes no score."""
 _COLUMNS = 32
 """Users scored together by a thread: with about 32 columns sparse products are fastest (see `Operator`)."""
 
@@ -167,8 +167,8 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         tolerance = _DECODER_TOLERANCE * largest_value(q)
         polynomial = fit_within(q, self.sharpen.degree if self.sharpen else 0, 1.0, tolerance)
         sharpened = torch.empty_like(start)
-        for first in range(0, start.shape[1], operator.block):
-            columns = slice(first, first + operator.block)
+        for first in range(0, start.shape[1], operator.block_width):
+            columns = slice(first, first + operator.block_width)
             sharpened[:, columns] = polynomial.apply(operator, start[:, columns].contiguous())
             progress(
                 ProgressEvent(
@@ -191,7 +191,7 @@ class _Plan:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class BSPMRecommender(Recommender["BSPM"]):
-    """Scores ``x·p(P) + x·M·q(P)``, linear in the history row x."""
+    """Scores ``x·p(P) + x·M·q(P)``, linear in the start row x: the history, or its normalised form (`BSPM.history`)."""
 
     batch = 256
     in_threads = True
@@ -243,7 +243,7 @@ class BSPMRecommender(Recommender["BSPM"]):
             # p at the deflated eigenvalues, less what the polynomial, which was not fitted there, gives already.
             correction = p(eigenvalues[:n_deflated]) - polynomial(eigenvalues[:n_deflated])
             # A polynomial that grows too far beyond λ_k' is discarded: the rounding errors of its correction would count.
-            if np.abs(correction).max(initial=0) <= _CORRECTED * largest:
+            if np.abs(correction).max(initial=0) <= _MAX_CORRECTION * largest:
                 columns = np.flatnonzero(np.abs(correction) > tolerance)
                 # Two products with R̃ for each coefficient (`Polynomial`); the dense product in the same unit.
                 sparse_work = 2 * len(polynomial.coefficients) * self.normalized.nnz
@@ -270,11 +270,11 @@ class BSPMRecommender(Recommender["BSPM"]):
         return Operator(self.normalized, self.device)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        rows = start_rows(histories, self.item_counts, self.spec.history)
+        rows = history_rows(histories, self.item_counts, self.spec.history)
         start = sparse_tensor(rows, self.device)
         scores = self.plan.decode @ (start @ self.plan.encode).T
         if self.device == "cpu":
-            parts = [slice(start, start + _COLUMNS) for start in range(0, rows.shape[0], _COLUMNS)]
+            parts = [slice(first, first + _COLUMNS) for first in range(0, rows.shape[0], _COLUMNS)]
 
             def add_polynomial(part: slice) -> None:
                 self._propagation.add(self.plan.polynomial, rows[part], scores[:, part])
@@ -286,6 +286,6 @@ class BSPMRecommender(Recommender["BSPM"]):
 
     def _apply_polynomial(self, start: torch.Tensor) -> torch.Tensor:
         """Return ``x·p(P)``, (n_items, n_rows), by products with dense blocks, which suit a GPU."""
-        blocks = start.to_dense().T.split(self._operator.block, dim=1)
+        blocks = start.to_dense().T.split(self._operator.block_width, dim=1)
         apply = self.plan.polynomial.apply
         return torch.cat([apply(self._operator, block.contiguous()) for block in blocks], dim=1)

@@ -63,14 +63,14 @@ def response(spec: BSPM, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.f
     """Return the values of p and q at `eigenvalues` of P (BSPM, equations 8 to 12)."""
     ones = np.ones_like(eigenvalues)
     blurred = list(follow(eigenvalues - 1, ones, spec.blur))
-    passed, projected = _low_pass(spec)
+    identity_part, projected_part = _low_pass(spec)
     states = blurred
     early = spec.merge == "early" and spec.sharpen is not None
     q = np.zeros_like(ones)
     if spec.sharpen is not None:
         # Sharpening is linear, so its states are factors of the state it starts from, and of the low-pass term in it.
         sharpened = list(follow(-eigenvalues, ones, spec.sharpen))
-        merged = blurred[-1] + (passed if early else 0.0)
+        merged = blurred[-1] + (identity_part if early else 0.0)
         states = (
             [*blurred, *(state * merged for state in sharpened)]
             if spec.output == "mean"
@@ -79,17 +79,20 @@ def response(spec: BSPM, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.f
         if early:
             # A mean is over all states, but the low-pass term is in the sharpened ones alone.
             factors = sharpened if spec.output == "mean" else sharpened[-1:]
-            q = projected * np.sum(factors, axis=0) / len(states)
+            q = projected_part * np.sum(factors, axis=0) / len(states)
     elif spec.output == "last":
         states = blurred[-1:]
     p = np.mean(states, axis=0)
     if not early:
-        p, q = p + passed, q + projected
+        p, q = p + identity_part, q + projected_part
     return p, q
 
 
 def _low_pass(spec: BSPM) -> tuple[float, float]:
-    """Return a and b of the weighted low-pass flow ``β·(a + b·M)``: M is a projection, with eigenvalues 0 and 1 only."""
+    """Return (β·a, β·b) such that the weighted low-pass flow is ``x·(βa + βb·M)``.
+
+    M is a projection: outside its eigenvalue 0 gives a, inside its eigenvalue 1 gives a + b.
+    """
     if spec.low_pass is None:
         return 0.0, 0.0
     *_, factors = follow(np.array([-1.0, 0.0]), np.ones(2), spec.low_pass.flow)

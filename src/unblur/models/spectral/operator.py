@@ -28,7 +28,7 @@ def normalize(train: Interactions) -> sparse.csr_array:
 
     BSPM, section 3.1. An empty row or column stays empty.
     """
-    return start_rows(train, train.item_degrees, "normalized")
+    return history_rows(train, train.item_degrees, "normalized")
 
 
 def inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -36,10 +36,13 @@ def inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1)), 0).astype(np.float32)
 
 
-def start_rows(
+def history_rows(
     histories: Interactions, item_counts: NDArray[np.int64], history: Literal["counts", "normalized"]
 ) -> sparse.csr_array:
-    """Return the rows (n_users, n_items) that a BSPM's processes start from: 0/1, or divided by the roots of the degrees."""
+    """Return the rows (n_users, n_items) that a BSPM's processes start from: 0/1, or divided by the roots of the degrees.
+
+    Divided are the entries of a row by √(degree of the user · degree of the item); of the train rows this gives R̃.
+    """
     rows = histories.binarized()
     if history == "counts":
         return rows.matrix
@@ -48,7 +51,7 @@ def start_rows(
     return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
 
 
-_FEWEST = 100_000
+_MIN_INTERACTIONS = 100_000
 """Interactions from which an order pays: a smaller matrix fits a processor's cache in any order."""
 _DIRECTIONS = 32
 """Singular vectors to cluster along: one block of columns, the width at which sparse products are fastest."""
@@ -70,7 +73,7 @@ def ordering(matrix: sparse.csr_array, device: str = "cpu") -> tuple[NDArray[np.
     matrix always gives the same order.
     """
     n_users, n_items = matrix.shape
-    if matrix.nnz < _FEWEST or device != "cpu" or min(matrix.shape) <= _CLUSTERS:
+    if matrix.nnz < _MIN_INTERACTIONS or device != "cpu" or min(matrix.shape) <= _CLUSTERS:
         return np.arange(n_users, dtype=np.int32), np.arange(n_items, dtype=np.int32)
     from scipy.cluster.vq import kmeans2, vq
 
@@ -100,7 +103,10 @@ def reorder_columns(matrix: sparse.csr_array, items: NDArray[np.int32]) -> spars
 
 
 def _directions(matrix: sparse.csr_array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return unit rows (n_items, 32) and (n_users, 32) along the leading singular vectors, by subspace iteration."""
+    """Return the rows of V (n_items, 32) and of A·V (n_users, 32), scaled to length 1, by subspace iteration.
+
+    V spans roughly the leading right singular vectors, in a rotated basis after so few sweeps: only nearness matters.
+    """
     operator = Operator(matrix)
     generator = torch.Generator().manual_seed(0)
     block = torch.randn((matrix.shape[1], _DIRECTIONS), generator=generator)
@@ -116,8 +122,9 @@ def _directions(matrix: sparse.csr_array) -> tuple[NDArray[np.float32], NDArray[
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """A sparse matrix A and its transpose, each in row order, for products with blocks of dense columns.
+    """The factor A of the item-item operator ``P = AᵀA``, which is never formed: A and Aᵀ, each as a CSR matrix.
 
+    Both are for products with blocks of dense columns, so that P times a block is two of them.
     On a CPU torch hands these products to MKL, which is fastest with blocks of about 32 columns that are contiguous
     in memory; a block is (rows, columns) float32 in C order.
     """
@@ -139,7 +146,7 @@ class Operator:
         return sparse_tensor(transposed(self.matrix), self.device)
 
     @property
-    def block(self) -> int:
+    def block_width(self) -> int:
         """The number of columns with which products are fastest on a CPU; that on a GPU was chosen by hand."""
         return 32 if self.device == "cpu" else 512
 
@@ -271,14 +278,14 @@ def _leja(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.take(points, order)
 
 
-_KEPT = 64_000_000
+_MAX_SCRATCH = 64_000_000
 """Floats (256 MB) up to which a thread keeps its room for the next block; more is given back."""
-_SLICE = 16_384
+_SLICE_USERS = 16_384
 """Users in a slice: what a block of 32 columns says about them fits a processor's second cache."""
-_FEWEST_SLICES = 4
-"""Slices from which the way by slices is taken: with fewer, the blocks of all users still fit a cache."""
+_MIN_SLICES = 4
+"""Slices from which products go slice by slice: with fewer, the blocks of all users still fit a cache."""
 _USERS_PER_ITEM = 2
-"""From how many users an item on the way by slices is the faster one; measured, see docs/results/benchmarks.md."""
+"""Users per item from which slices are faster; measured, see "Cost against size" in docs/results/benchmarks.md."""
 _scratch = threading.local()
 _MATRIX: tuple[Any, Any] = (torch.mm, torch.addmm)
 _VECTOR: tuple[Any, Any] = (torch.mv, torch.addmv)
@@ -292,9 +299,10 @@ class Propagation:
     sparse matrices and nearly free; the last gives the items in their own order; between the two, users and items
     come in the order that makes the products fastest.
 
-    If users are many times more than items, a block of them no longer fits a cache and each stored entry would
-    wait for main memory. Then ``x·p(P)`` is computed on the side of the items, and P is applied one slice of users
-    after the other, ``y += (y·Aₛᵀ)·Aₛ``, so that no block of all users exists.
+    If users are many, and at least twice as many as items (`by_slices`), a block of all of them no longer fits a cache and
+    each stored entry would wait for main memory. Then ``x·p(P)`` is computed on the side of the items, and P is applied
+    one slice of users after the other, ``z += (y·Aₛᵀ)·Aₛ`` for each slice s so that z = y·P, and no block of all users
+    exists.
     """
 
     matrix: sparse.csr_array
@@ -322,15 +330,15 @@ class Propagation:
         """A in slices of users, with its items in the fast order."""
         ordered = reorder_columns(self.matrix, self.item_order)
         return [
-            Operator(sparse.csr_array(ordered[start : start + _SLICE]))
-            for start in range(0, ordered.shape[0], _SLICE)
+            Operator(sparse.csr_array(ordered[start : start + _SLICE_USERS]))
+            for start in range(0, ordered.shape[0], _SLICE_USERS)
         ]
 
     @property
     def by_slices(self) -> bool:
         """True if users are so many more than items that slices of users are faster."""
         n_users, n_items = self.matrix.shape
-        return n_users > (_FEWEST_SLICES - 1) * _SLICE and n_users >= _USERS_PER_ITEM * n_items
+        return n_users > (_MIN_SLICES - 1) * _SLICE_USERS and n_users >= _USERS_PER_ITEM * n_items
 
     def add(self, polynomial: Polynomial, rows: sparse.csr_array, scores: torch.Tensor) -> None:
         """Add ``rows·p(P)`` to `scores`, (n_items, n_rows), in place."""
@@ -378,7 +386,7 @@ class Propagation:
         """Add ``(rows·c(P))·P``, with Newton's form of c in P instead of AAᵀ; `add` has added the constant's part."""
         n_items, width = scores.shape
         start, state, next_state, image = _blocks(
-            width, n_items, n_items, n_items, min(_SLICE, self.matrix.shape[0])
+            width, n_items, n_items, n_items, min(_SLICE_USERS, self.matrix.shape[0])
         )
         start.zero_()
         users = np.repeat(np.arange(width), np.diff(rows.indptr))
@@ -417,7 +425,7 @@ def _blocks(width: int, *sizes: int) -> tuple[torch.Tensor, ...]:
     scratch = getattr(_scratch, "block", None)
     if scratch is None or len(scratch) < floats or len(scratch) > 4 * floats:
         scratch = torch.empty(floats)
-        _scratch.block = scratch if floats <= _KEPT else None
+        _scratch.block = scratch if floats <= _MAX_SCRATCH else None
     ends = np.cumsum([0, *(size * width for size in sizes)])
     return tuple(
         scratch[start:stop].view(size, width)

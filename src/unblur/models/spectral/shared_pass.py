@@ -30,12 +30,12 @@ from unblur.models.spectral.flow import degree, response
 from unblur.models.spectral.operator import (
     Operator,
     dense,
+    history_rows,
     inverse_root,
     normalize,
     ordering,
     reorder_columns,
     sparse_tensor,
-    start_rows,
 )
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
@@ -73,7 +73,7 @@ class SharedPass:
     """All ranks of the settings, ascending: they bound the ranges of singular vectors."""
     coefficients: torch.Tensor
     """(settings, features): each setting as a combination of the shared vectors."""
-    powers: int
+    n_p_terms: int
     """The number of Chebyshev polynomials for p."""
 
     def rankings(
@@ -125,7 +125,7 @@ class SharedPass:
     def _start_rows(self, batch: Interactions) -> sparse.csr_array:
         """The rows that the processes start from, with their items in the fast order."""
         return reorder_columns(
-            start_rows(batch, self.train.item_degrees, self.specs[0].history), self.item_order
+            history_rows(batch, self.train.item_degrees, self.specs[0].history), self.item_order
         )
 
     def _original_items(self, positions: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -134,7 +134,7 @@ class SharedPass:
 
     def _combined_decoder(self, setting: torch.Tensor) -> torch.Tensor:
         """The decoder of one setting, (n_items, rank): codes times it are low-pass terms; rank 0 without a filter."""
-        weights = setting[self.powers :].view(len(self.ranks), len(self.decoders))
+        weights = setting[self.n_p_terms :].view(len(self.ranks), len(self.decoders))
         own_ranks = [
             rank for rank, own_weights in zip(self.ranks, weights, strict=True) if bool(own_weights.any())
         ]
@@ -150,12 +150,12 @@ class SharedPass:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The codes of some rows, (rank, rows), and blocks for vectors and for scores, (size, n_items, rows) each.
 
-        The first `powers` vectors are filled with ``T_j(2P − 1)`` times the rows; the others are uninitialised.
+        The first `n_p_terms` vectors are filled with ``T_j(2P − 1)`` times the rows; the others are uninitialised.
         """
         x = sparse_tensor(start, self.operator.device)
         vectors, scores = _scratch_tensor(scratch, (sum(sizes), *x.shape[::-1]), x.device).split(list(sizes))
         vectors[0] = x.to_dense().T
-        _chebyshev(self.operator, vectors[: self.powers])
+        _chebyshev(self.operator, vectors[: self.n_p_terms])
         return (x @ self.right).T, vectors, scores
 
     def _scores(
@@ -166,8 +166,8 @@ class SharedPass:
         scratch: threading.local,
     ) -> torch.Tensor:
         """Scores of some rows under a few settings, (settings, n_items, rows), −inf for the items of the rows."""
-        code, vectors, scores = self._code_and_vectors(start, (self.powers, len(table)), scratch)
-        torch.mm(table[:, : self.powers], vectors.flatten(1), out=scores.view(len(table), -1))
+        code, vectors, scores = self._code_and_vectors(start, (self.n_p_terms, len(table)), scratch)
+        torch.mm(table[:, : self.n_p_terms], vectors.flatten(1), out=scores.view(len(table), -1))
         for setting_scores, decoder in zip(scores, decoders, strict=True):
             setting_scores.addmm_(decoder, code[: decoder.shape[1]])
         return _exclude_histories(scores, start)
@@ -184,11 +184,11 @@ class SharedPass:
         sizes = self.coefficients.shape[1], len(anchors)
         code, features, scores = self._code_and_vectors(start, sizes, scratch)
         # Ranges of singular vectors are rows of the code: contiguous, each is one dense block for the product.
-        code, feature = code.contiguous(), self.powers
+        code, column = code.contiguous(), self.n_p_terms
         for first, stop in zip((0, *self.ranks), self.ranks, strict=False):
             for decoder in self.decoders:
-                torch.mm(decoder[:, first:stop], code[first:stop], out=features[feature])
-                feature += 1
+                torch.mm(decoder[:, first:stop], code[first:stop], out=features[column])
+                column += 1
         # A setting's scores are its coefficients times the features, for all items and rows in one product.
         torch.mm(anchors, features.flatten(1), out=scores.view(len(anchors), -1))
         return features, scores
@@ -215,9 +215,9 @@ def share(
     users, items = ordering(normalized, device)
     operator = Operator(reorder_columns(sparse.csr_array(normalized[users]), items), device)
     ranks = tuple(sorted({spec.low_pass.rank for spec in specs if spec.low_pass is not None}))
-    n_p, n_q = _sizes(specs)
+    n_p_terms, n_q_terms = _sizes(specs)
     n_items, largest_rank = train.n_items, ranks[-1] if ranks else 0
-    decoders = torch.empty((n_q if ranks else 0, n_items, largest_rank), device=device)
+    decoders = torch.empty((n_q_terms if ranks else 0, n_items, largest_rank), device=device)
     right = torch.empty((n_items, largest_rank), device=device)
     if ranks:
         vectors = truncated_svd(normalized, largest_rank, rng=rng, device=device, progress=run.progress).right
@@ -225,13 +225,13 @@ def share(
         decoders[0] = dense(
             (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[items], device
         )
-        for start in range(0, largest_rank, operator.block):
-            columns = slice(start, start + operator.block)
+        for start in range(0, largest_rank, operator.block_width):
+            columns = slice(start, start + operator.block_width)
             block = decoders[:, :, columns].contiguous()
             _chebyshev(operator, block)
             decoders[:, :, columns] = block
     # Most q of a family differ little: a few orthonormal combinations of the polynomials stand for all of them.
-    q_series = np.array([_series(spec, 1, n_q) for spec in specs])
+    q_series = np.array([_series(spec, 1, n_q_terms) for spec in specs])
     combinations = _combinations(q_series)
     if ranks:
         decoders = torch.tensordot(dense(combinations.astype(np.float32), device), decoders, dims=1)
@@ -240,15 +240,17 @@ def share(
         own_rank = spec.low_pass.rank if spec.low_pass else 0
         # A filter of rank r passes the ranges up to r, each with the same weights, and none beyond.
         by_range = [np.where(rank <= own_rank, q_weights, 0.0) for rank in ranks]
-        coefficients.append(np.concatenate([_series(spec, 0, n_p), *by_range]))
+        coefficients.append(np.concatenate([_series(spec, 0, n_p_terms), *by_range]))
     coefficient_table = dense(np.array(coefficients, dtype=np.float32), device)
-    return SharedPass(specs, train, items, operator, right, decoders, ranks, coefficient_table, n_p)
+    return SharedPass(specs, train, items, operator, right, decoders, ranks, coefficient_table, n_p_terms)
 
 
 def _shortlist(scores: torch.Tensor, depth: int) -> torch.Tensor:
     """Return the best items under any anchor, (rows, anchors × depth), from scores (anchors, n_items, rows).
 
-    −1 stands for a repeated or a missing item; sorting the items brings repeats together.
+    −1 stands for a repeated or a missing item; sorting the items brings repeats together, and once more the −1 to the front,
+    where they change no score. Among equal scores `torch.topk` chooses by nothing documented, so the order is part of the
+    lists to the bit.
     """
     items = np.sort(
         np.concatenate([top_k(anchor_scores.cpu().numpy().T, depth)[0] for anchor_scores in scores], axis=1),
@@ -277,7 +279,9 @@ def _exclude_histories(scores: torch.Tensor, start: sparse.csr_array) -> torch.T
 def _rank_shortlist(
     table: torch.Tensor, features: torch.Tensor, shortlist: torch.Tensor, k: int
 ) -> NDArray[np.int32]:
-    """Return the best items of the shortlist under each setting of the table, (settings, rows, k)."""
+    """Return the best items of the shortlist under each setting of the table, (settings, rows, k); ties in any order."""
+    # A catalogue of fewer items than k may give a narrower shortlist; the list's end is then −1, as in `top_k`.
+    shortlist = torch.nn.functional.pad(shortlist, (0, max(0, k - shortlist.shape[1])), value=-1)
     rows = torch.arange(len(shortlist), device=features.device)[:, None]
     scores = torch.tensordot(table, features[:, shortlist.clamp_min(0), rows], dims=1)
     scores.masked_fill_(shortlist < 0, -torch.inf)
@@ -287,7 +291,7 @@ def _rank_shortlist(
 
 
 def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
-    """Fill ``vectors[j] = T_j(2P − 1)·vectors[0]`` for j ≥ 1 in place; `vectors` is (powers, n_items, columns).
+    """Fill ``vectors[j] = T_j(2P − 1)·vectors[0]`` for j ≥ 1 in place; `vectors` is (terms, n_items, columns).
 
     By ``T_1(y) = y`` and ``T_j(y) = 2y·T_{j−1}(y) − T_{j−2}(y)`` with ``y = 2P − 1``.
     """
@@ -330,7 +334,7 @@ def _series(spec: BSPM, part: int, size: int) -> NDArray[np.float64]:
 
 
 def _combinations(series: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return orthonormal rows, (combinations, powers), from which each series, (settings, powers), is combined to 3e-5."""
+    """Return orthonormal rows, (combinations, terms), from which each series, (settings, terms), is combined to 3e-5."""
     scaled = series / np.maximum(np.abs(series).sum(axis=1, keepdims=True), 1e-30)
     rows: NDArray[np.float64] = np.linalg.svd(scaled, full_matrices=False)[2]
     for size in range(1, len(rows)):

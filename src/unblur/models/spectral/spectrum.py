@@ -20,21 +20,22 @@ _DENSE_BELOW = 2500
 """Smaller side up to which all is decomposed densely: seconds, and no convergence to watch."""
 _TINY = 1e-6
 """Numbers below this are 0 next to values of at most 1: some rounding errors of float32."""
-_BLOCK = 16
+_BLOCK_WIDTH = 16
 """Columns that the Krylov space first grows by: few vectors in all, and a value repeated up to 16 times is found."""
-_ACCEPTED = 1e-5
+_ACCEPTED_RESIDUAL = 1e-5
 """The residual that is good enough where rounding errors let it fall no further (float32)."""
-_BEHIND_FILTER = 0.4
+_FILTERED_TOLERANCE_FACTOR = 0.4
 """The factor of the tolerance behind a filter, which understates residuals near 0."""
-_LITTLE = 0.1
+_SMALL_REMAINDER = 0.1
 """The remaining fraction of a vector below which it counts as rounding errors and is made orthogonal once more."""
-_BEYOND = 1.2
-"""The filter's edge is put at the eigenvalue of so many times the rank: an estimate of a few per cent must not hide any."""
-_MOST = 6
-"""Vectors, as a multiple of the rank, after which the way by the filter is given up for the plain one."""
-_HOPELESS = 2.9
-"""The same where some wanted values still hide inside the filter's band: a right edge shows all of them after 2.6 times
-the rank (`_lanczos` looks first then), so that soon after it the edge is known to be wrong."""
+_EDGE_RANK_FACTOR = 1.2
+"""The filter's edge is put at the estimated (1.2·rank)-th eigenvalue: the estimate errs by a few per cent, and an edge above
+the rank-th eigenvalue would hide wanted vectors."""
+_MAX_VECTORS_PER_RANK = 6
+"""Vectors of the Krylov space, as a multiple of the rank, after which an attempt with the filter is given up."""
+_GIVE_UP_BELOW_EDGE = 2.9
+"""As `_MAX_VECTORS_PER_RANK`, while some wanted Ritz values still lie below the edge. With a correct edge all lie above it at
+the first check (2.6·rank, in `_lanczos`), so at 2.9·rank the edge must be wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ def truncated_svd(
     )
     transposed = n_users > n_items
     wide = sparse.csr_array(matrix.T.tocsr()) if transposed else matrix
-    wide.sort_indices()
+    wide.sort_indices()  # in place, of `matrix` itself unless transposed: its values stay the same
     operator = Operator(wide, device)
     random = generator(rng)
     small = smaller <= max(_DENSE_BELOW, 2 * rank)
@@ -100,14 +101,16 @@ def _leading_basis(
 
     With the filter first, then with a lower edge, then unfiltered, then with wider blocks until nothing is missed.
     """
-    edge = _edge(operator, int(_BEYOND * rank), torch_generator(random))
+    edge = _edge(operator, int(_EDGE_RANK_FACTOR * rank), torch_generator(random))
     # A value is found as often as a block has columns: the last, of `rank` columns, misses nothing.
     unfiltered: list[tuple[int, _Filter | None]] = [
-        (block, None) for block in (_BLOCK, 64, 256, max(1024, rank))
+        (block, None) for block in (_BLOCK_WIDTH, 64, 256, max(1024, rank))
     ]
     # An edge that is too high hides leading vectors; one fifth lower may still show them, and is cheaper than no filter.
     attempts = (
-        [(_BLOCK, _Filter(edge)), (_BLOCK, _Filter(0.8 * edge)), *unfiltered] if edge > _TINY else unfiltered
+        [(_BLOCK_WIDTH, _Filter(edge)), (_BLOCK_WIDTH, _Filter(0.8 * edge)), *unfiltered]
+        if edge > _TINY
+        else unfiltered
     )
     for block, band in attempts[:-1]:
         basis = _lanczos(operator, rank, block, tolerance, random, progress, band)
@@ -121,7 +124,7 @@ def _leading_basis(
 def _residual(operator: Operator, basis: torch.Tensor) -> float:
     """Return the largest ``‖(I − B Bᵀ)·A Aᵀu‖/σ`` of the columns u of a basis B, which need not be Ritz vectors."""
     worst = 0.0
-    for vectors in basis.split(operator.block, dim=1):
+    for vectors in basis.split(operator.block_width, dim=1):
         image = operator.backward @ vectors.contiguous()
         sigma = image.norm(dim=0).clamp_min(_TINY)
         outside = operator.forward @ image
@@ -222,7 +225,7 @@ def _lanczos(
     projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
     newest = torch.linalg.qr(torch.randn((n, block), generator=generator).to(device)).Q
     if band is not None:
-        tolerance *= _BEHIND_FILTER
+        tolerance *= _FILTERED_TOLERANCE_FACTOR
     # A check costs n_vectors³ operations. When the first comes was chosen by hand; one too many costs time alone.
     n_vectors, next_check, previous_residual = 0, int((2.5 if band is None else 2.6) * rank) + block, np.inf
     while True:
@@ -239,10 +242,11 @@ def _lanczos(
         newest = newest.contiguous()
         image = (_gram(operator, newest) if band is None else band.apply(operator, newest)).T.contiguous()
         norms = image.norm(dim=1)
-        # 3. In exact arithmetic the image has parts along this block and the one before alone (the three-term
-        # recurrence). With these taken out, one pass over all vectors makes the rest orthogonal to rounding; a pass reads
-        # the whole basis, which is what costs. Where it still removes more than half, rounding errors count, and a
-        # second one is needed ("twice is enough": Parlett, The Symmetric Eigenvalue Problem, section 6.9).
+        # 3. In exact arithmetic the image has parts only along this block and the one before (the three-term
+        # recurrence). With the last three blocks subtracted, which is cheap, one pass over all vectors makes the rest
+        # orthogonal to rounding; a pass reads the whole basis, which is what costs. Where it still removes more than half,
+        # rounding errors count, and a second one is needed ("twice is enough": Parlett, The Symmetric Eigenvalue Problem,
+        # section 6.9).
         before_pass = _subtract_projections(image, basis, max(0, n_vectors - 3 * width), n_vectors, projected)
         after_pass = _subtract_projections(image, basis, 0, n_vectors, projected)
         if float((after_pass / before_pass.clamp_min(_TINY)).min()) < 0.5:
@@ -261,19 +265,22 @@ def _lanczos(
             eigenvalues, slope = values[-rank:], torch.ones(1, dtype=values.dtype, device=device)
             if band is not None:
                 below_edge = not bool((eigenvalues > 1).all())
-                if n_vectors > min(n - block, (_HOPELESS if below_edge else _MOST) * rank + block):
+                if n_vectors > min(
+                    n - block, (_GIVE_UP_BELOW_EDGE if below_edge else _MAX_VECTORS_PER_RANK) * rank + block
+                ):
                     return None
                 eigenvalues, slope = band.eigenvalues(eigenvalues)
             # ‖A Aᵀu − λu‖ is ‖f(A Aᵀ)u − f(λ)u‖ over the slope of f, to first order; over σ it is that of the triplet.
-            sigma = eigenvalues.clamp_min(_TINY**2).sqrt().clamp_min(_TINY**0.5)
+            # An eigenvalue errs by about _TINY, and σ is its root; `_residual` has σ as a norm, which itself errs by that.
+            sigma = eigenvalues.clamp_min(_TINY).sqrt()
             residual = float((last_block.norm(dim=0) / slope / sigma).max())
             progress(ProgressEvent("find singular vectors", n_vectors, None, {"residual": residual}))
             # Rounding errors end the descent sometimes: a residual that no longer halves is good enough below 1e-5.
-            stalled = residual <= _ACCEPTED and residual > 0.5 * previous_residual
+            stalled = residual <= _ACCEPTED_RESIDUAL and residual > 0.5 * previous_residual
             if residual <= tolerance or stalled or n_vectors == n:
                 ritz_vectors = torch.mm(coordinates[:, -rank:].T.float(), vectors).T
                 # The estimate behind a filter is one of first order: the residuals themselves decide.
-                if band is None or _residual(operator, ritz_vectors) <= _ACCEPTED:
+                if band is None or _residual(operator, ritz_vectors) <= _ACCEPTED_RESIDUAL:
                     return ritz_vectors
             # The nearer the residuals are, the fewer vectors are missing: look again after a quarter, an eighth or a
             # twentieth more of them. Chosen by hand; the triplets are within the tolerance either way.
@@ -302,15 +309,16 @@ def _subtract_projections(
 def _orthonormal_columns(
     image: torch.Tensor, vectors: torch.Tensor, norms: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return orthonormal columns that span the remainder of an image, and its coefficients in that basis.
+    """Return orthonormal columns that span the remainder of an image, and its coefficients in that basis, up to signs.
 
     `image` is (n, width), orthogonal to `vectors`, (n_vectors, n); `norms` are those before it was made so.
 
     Where little remains (the Krylov space is exhausted: data of many small parts, or of few distinct values), some
-    columns would be rounding errors. Those are drawn at random instead, and all made orthogonal to `vectors` once more.
+    columns would be rounding errors. Those are drawn at random instead, and all made orthogonal to `vectors` once more,
+    which may flip columns without their coefficients: callers use the norms of the coefficients only.
     """
     columns, remainder = torch.linalg.qr(image)
-    if float(remainder.diagonal().abs().min()) < _LITTLE * float(norms.max()):
+    if float(remainder.diagonal().abs().min()) < _SMALL_REMAINDER * float(norms.max()):
         # QR cannot tell which direction has vanished; the singular values of the remainder do.
         rotation, singular_values, right = torch.linalg.svd(remainder)
         columns, remainder = columns @ rotation, singular_values[:, None] * right
@@ -338,7 +346,7 @@ def _misses_eigenvalue(
             vector = vector - basis @ (basis.T @ vector)
             after = vector.norm(dim=0)
             vector = vector / after.clamp_min(1e-30)
-            if bool((after > _LITTLE * before).all()):
+            if bool((after > _SMALL_REMAINDER * before).all()):
                 break
         if step < steps - 1:
             vector = _gram(operator, vector)
@@ -361,7 +369,7 @@ def _ritz_triplets(
 
     A triplet's sign is arbitrary: it is chosen so that the largest component of u is positive.
     """
-    blocks = basis.split(operator.block, dim=1)
+    blocks = basis.split(operator.block_width, dim=1)
     wide = torch.cat([operator.backward @ block.contiguous() for block in blocks], 1).double()
     values, rotation = torch.linalg.eigh(wide.T @ wide)
     values, rotation = values.flip(0).clamp_min(0).sqrt(), rotation.flip(1)

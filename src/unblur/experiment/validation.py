@@ -123,15 +123,15 @@ def hold_outs(split: Split, settings: Validation, strict: bool, seed: int) -> Ho
     )
 
 
-def dispersion(kept: Interactions, held_out: Interactions, *, min_interactions: int = 20) -> float:
+def dispersion(train: Interactions, held_out: Interactions, *, min_interactions: int = 20) -> float:
     """The unevenness with which items were held out: 1 if each interaction was held out by an independent draw.
 
     The standard deviation over items of ``z = (h − f·t) / √(t·f·(1−f))``, with h of an item's t interactions held
     out and f the share held out overall, over items with at least `least` interactions; 0 if there
     are no such items. Of fewer than 20 interactions, a number chosen by hand, the z of an item says little.
     """
-    total = kept.item_degrees + held_out.item_degrees
-    share = held_out.n_interactions / max(1, kept.n_interactions + held_out.n_interactions)
+    total = train.item_degrees + held_out.item_degrees
+    share = held_out.n_interactions / max(1, train.n_interactions + held_out.n_interactions)
     frequent = total >= min_interactions
     if not frequent.any() or not 0 < share < 1:
         return 0.0

@@ -34,7 +34,7 @@ class Validation:
 
 @spec
 class Search:
-    """How hyper-parameters are chosen: by the best mean on validation data, of equals the earlier trial."""
+    """A hyper-parameter search: it chooses the trial with the best mean on validation data, of equal ones the earlier."""
 
     metric: str | None = None
     """The metric to maximise, such as ``recall@20``. Left out: the first that the protocol measures."""

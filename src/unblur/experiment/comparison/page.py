@@ -245,14 +245,16 @@ def _intervals(comparison: Comparison) -> Plot:
 
 def _curves(comparison: Comparison) -> list[Plot]:
     """The metric at every cut-off, if lists are longer than one item."""
-    shown = comparison.results[:_MAX_LINES]
-    if len(shown[0].curve) < 2:
+    results = comparison.results[:_MAX_LINES]
+    if len(results[0].curve) < 2:
         return []
     name, _ = parse_metric(comparison.metric)
-    omission = "" if len(shown) == len(comparison.results) else f" The first {len(shown)} models are drawn."
+    omission = (
+        "" if len(results) == len(comparison.results) else f" The first {len(results)} models are drawn."
+    )
     return [
         line_plot(
-            {result.name: result.curve for result in shown},
+            {result.name: result.curve for result in results},
             x=Axis(label="length of the list, k"),
             y=Axis(label=f"{name}@k, mean over users", low=0.0),
             caption=f"{name} at every cut-off, {comparison.size['counted']:,} users.{omission}",
@@ -286,9 +288,9 @@ def _accuracy_against_cost(comparison: Comparison) -> list[Plot]:
 
 
 def _popularity(comparison: Comparison) -> Plot:
-    shown = comparison.results[: _MAX_LINES - 1]  # one line is for train
+    results = comparison.results[: _MAX_LINES - 1]  # one line is for train
     return popularity_plot(
-        {"train": comparison.popularity, **{result.name: result.exposure for result in shown}},
+        {"train": comparison.popularity, **{result.name: result.exposure for result in results}},
         comparison.size["counted"],
     )
 
@@ -303,17 +305,17 @@ def _groups(comparison: Comparison) -> tuple[DocumentBlock, ...]:
         for result in comparison.results
     ]
     users = [label for label in comparison.groups if label.startswith("users")]
-    shown = comparison.results[:_MAX_GROUPED_MODELS]
+    results = comparison.results[:_MAX_GROUPED_MODELS]
     plot = interval_plot(
         [
             dot(comparison.groups[label][result.name], label, series)
             for label in users
-            for series, result in enumerate(shown)
+            for series, result in enumerate(results)
         ],
         axis=Axis(label=f"{comparison.metric}, mean over users"),
-        caption=f"The first {len(shown)} models for users with few and with many interactions, 95 % intervals; "
+        caption=f"The first {len(results)} models for users with few and with many interactions, 95 % intervals; "
         f"{', '.join(f'{sizes[label]:,}' for label in users)} users.",
-        legend=[result.name for result in shown],
+        legend=[result.name for result in results],
     )
     columns = ("model", *(f"{label}, {n_users:,} users" for label, n_users in sizes.items()))
     return (Table(columns, rows), plot)

@@ -168,7 +168,7 @@ def test_a_limit_that_no_attack_measures_fails(people: Groups) -> None:
 
 
 def test_two_attacks_may_not_try_something_under_one_name(people: Groups) -> None:
-    with pytest.raises(SpecError, match="names of what attacks try must differ"):
+    with pytest.raises(SpecError, match="names of the tries of attacks must differ"):
         audit(people.train, rows(people.others), attacks=[Copying(), Copying()])
 
 

@@ -85,7 +85,7 @@ def test_bad_input_is_one_line(files: Path, tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "empty").mkdir()
     for words, told in (
         ([real, made, "--holdout", real], "user labels are in train"),
-        ([real, str(named)], "must be of one type"),
+        ([real, str(named)], "must have the same type in all sets"),
         ([real, str(tmp_path / "nothing.csv")], "must be there to be read"),
         ([str(tmp_path / "empty"), made], "must have a train file"),
         ([real, made, "--max-auc", "2"], "max_auc"),

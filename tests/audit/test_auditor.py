@@ -15,13 +15,13 @@ from unblur.audit.attacks.guesses import (
     Guesses,
     SinglingOut,
     _claims,
-    _held,
     _hide,
     _most_popular,
+    _owners,
     beyond_chance,
     excess_of,
 )
-from unblur.audit.attacks.membership import Membership, _about_catch
+from unblur.audit.attacks.membership import Membership, _catch_findings
 from unblur.audit.auditor import Audit, audit
 from unblur.audit.fidelity import fidelity
 from unblur.audit.findings import Area, Catch, Gates, Proportion, Unmeasured, area
@@ -112,7 +112,7 @@ def test_few_users_are_no_evidence_of_anything(people: Groups) -> None:
     failed = {gate.name: gate.reason for gate in found.failed()}
     assert "needs at least 20" in failed["max_near_copies"]
     texts = [finding.text for finding in found.findings if finding.kind == "unmeasured"]
-    assert any(text.startswith("How like other real users") for text in texts)
+    assert any(text.startswith("Fidelity: cannot be measured") for text in texts)
     assert not any("no difference was found between" in finding.text for finding in found.findings)
 
 
@@ -126,7 +126,7 @@ def test_attackers_who_score_all_people_alike_are_named(people: Groups) -> None:
     clear = next(
         finding.text for finding in found.findings if finding.text.startswith("No leak of membership")
     )
-    assert "since all people score alike: nearest row" in clear
+    assert "because all users have equal scores: nearest row" in clear
 
 
 def test_a_tenth_of_copies_is_found(people: Groups) -> None:
@@ -203,7 +203,7 @@ def few() -> Groups:
 def test_without_a_holdout_membership_is_not_measured(few: Groups) -> None:
     found = audit(few.train, rows(few.train), rng=1)
     assert all(isinstance(entry.auc, Unmeasured) for entry in found.privacy.membership)
-    assert found.fidelity.yardstick == "one half of train against the other"
+    assert found.fidelity.yardstick == "one half of train compared with the other"
     failed = {gate.name: gate.reason for gate in found.failed()}
     assert "needs users who were not in training" in failed["max_auc"]
     relaxed = audit(few.train, rows(few.others), gates=Gates(max_auc=None, max_excess=None), rng=1)
@@ -237,12 +237,12 @@ def test_bad_sets_are_refused(people: Groups) -> None:
     with pytest.raises(DataError, match="have exactly the items of a training user"):
         audit(train, made, relabelled)
     named = Interactions(made.matrix, made.users, Vocabulary([f"i{at}" for at in range(300)]))
-    with pytest.raises(VocabularyMismatch, match="must be of one type"):
+    with pytest.raises(VocabularyMismatch, match="must have the same type in all sets"):
         audit(train, named, kept)
     elsewhere = Interactions(made.matrix, made.users, Vocabulary(np.arange(1000, 1300)))
     with pytest.raises(VocabularyMismatch, match="must be about the same items"):
         audit(train, elsewhere, kept)
-    with pytest.raises(DataError, match="attacks at least one user"):
+    with pytest.raises(DataError, match="`users` must be at least 1"):
         audit(train, made, kept, users=0)
     with pytest.raises(SpecError, match="max_auc"):
         Gates(max_auc=1.5)
@@ -292,7 +292,7 @@ def test_claims_point_at_one_row_and_hold_different_items(people: Groups) -> Non
     assert len(claims) == 200
     assert (counts == 1).all()
     assert (np.diff(np.sort(claims, axis=1), axis=1) > 0).all()
-    np.testing.assert_array_equal(_held(claims, matrix)[0], counts)
+    np.testing.assert_array_equal(_owners(claims, matrix)[0], counts)
 
 
 def test_the_hidden_item_is_gone_and_the_naive_guess_is_the_most_popular_unknown_one(people: Groups) -> None:
@@ -311,11 +311,12 @@ def test_what_a_claim_gains_by_leaving_somebody_out_is_counted() -> None:
     random = np.random.default_rng(3)
     matrix = binary(random, 30, 8, 0.4)
     claims = np.array([[0, 1], [2, 5], [1, 7], [3, 4]])
-    right = int((_held(claims, matrix)[0] == 1).sum())
+    right = int((_owners(claims, matrix)[0] == 1).sum())
     without = [
-        int((_held(claims, matrix[np.delete(np.arange(30), row)])[0] == 1).sum()) - right for row in range(30)
+        int((_owners(claims, matrix[np.delete(np.arange(30), row)])[0] == 1).sum()) - right
+        for row in range(30)
     ]
-    np.testing.assert_array_equal(_held(claims, matrix)[1], without)
+    np.testing.assert_array_equal(_owners(claims, matrix)[1], without)
 
 
 def test_claims_about_the_same_people_do_not_pass_for_many() -> None:
@@ -363,8 +364,8 @@ def test_an_attacker_who_tells_some_people_is_not_hidden_by_one_with_more_hits()
         return Membership(attacker=name, auc=area(SPREAD, SPREAD), catches=(caught,))
 
     loud, sure = told("loud", 20, 10), told("sure", 19, 0)
-    assert [not list(_about_catch((entry,), 0)) for entry in (loud, sure)] == [True, False]
-    assert "sure catches 1.9%" in next(_about_catch((loud, sure), 0)).text
+    assert [not list(_catch_findings((entry,), 0)) for entry in (loud, sure)] == [True, False]
+    assert "sure catches 1.9%" in next(_catch_findings((loud, sure), 0)).text
 
 
 SPREAD = np.arange(50.0)

@@ -37,10 +37,10 @@ def test_the_page_of_an_audit_is_one_file_that_loads_nothing(found: Audit) -> No
 
 def test_the_page_of_an_audit_says_what_was_measured_on_how_many_users(found: Audit) -> None:
     text = as_html(audit_document(found))
-    assert "300 synthetic users, made from 300 real ones; 300 real users who were kept out" in text
+    assert "300 synthetic users, generated from 300 real users; 300 real users who were kept out" in text
     assert "300 members and 300 outsiders" in text
     assert "needs at least 1,000 users who were not in training; there are 300" in text
-    assert "What recommenders find of 300 real users who were kept out" in text
+    assert "recommenders on 300 real users who were kept out of their training" in text
     for entry in found.utility:
         for arm in (entry.real, entry.synthetic, entry.both):
             assert f"{arm.value:.4f} ({arm.low:.4f} … {arm.high:.4f})" in text

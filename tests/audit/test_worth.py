@@ -12,7 +12,7 @@ from unblur.audit.attacks.attack import samples
 from unblur.audit.auditor import audit
 from unblur.audit.findings import Finding, Gate, Gates
 from unblur.audit.page import audit_document
-from unblur.audit.worth import Worth, best_taught, taught_recommenders, utility_conclusions, worth
+from unblur.audit.worth import Worth, best_on_real, taught_recommenders, utility_conclusions, worth
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.document.html import as_html
@@ -108,14 +108,15 @@ def test_the_audit_carries_it_into_findings_gates_and_file(people: Groups, noise
     specs = taught_recommenders(people.train, noise)
     assert [spec.kind for spec in specs] == ["popularity", "truncated-svd", "ease"]
     found = audit(people.train, noise, people.holdout, recommenders=specs, gates=Gates(min_utility=0.9))
-    best = best_taught(found.utility)
+    best = best_on_real(found.utility)
     assert best is not None
     assert best.real.value == max(entry.real.value for entry in found.utility if entry.metric == RECALL)
     gate = next(gate for gate in found.gates if gate.name == "min_utility")
     assert not gate.passed
-    assert f"learns {best.share:.0%} of what real users teach it" in gate.reason
+    assert f"reaches {best.share:.0%} of its {best.metric} on real ones" in gate.reason
     assert any(
-        f"({best.recommender}) that learned from the synthetic" in each.text for each in found.findings
+        f"Trained on the synthetic users, a recommender ({best.recommender})" in each.text
+        for each in found.findings
     )
     written = json.loads(found.to_json())["utility"]
     assert len(written) == 6
@@ -143,7 +144,7 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise
     single = Interactions.from_pairs(np.arange(9000, 9030), np.arange(30), item_vocabulary=people.train.items)
     found = audit(people.train, noise, single, recommenders=taught_recommenders, gates=Gates(min_utility=0.5))
     assert found.utility == ()
-    assert any("nobody who was kept out has two items" in note for note in found.notes)
+    assert any("no user of the holdout has two items" in note for note in found.notes)
     assert not next(gate for gate in found.gates if gate.name == "min_utility").passed
     users = np.repeat(np.arange(15), 4)
     items = np.where(users < 13, np.tile([0, 1, 2, 3], 15) + users, 9000 + users)
@@ -163,7 +164,7 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise
     gate = next(each for each in conclusions if isinstance(each, Gate))
     assert (gate.passed, "cannot be measured" in gate.reason) == (False, True)
     assert any(
-        isinstance(each, Finding) and each.kind == "unmeasured" and "What the set teaches" in each.text
+        isinstance(each, Finding) and each.kind == "unmeasured" and "Utility cannot be measured" in each.text
         for each in conclusions
     )
 

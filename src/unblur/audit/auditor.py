@@ -1,9 +1,9 @@
-"""An audit of a synthetic set: is it valid, how like real users is it, what is it worth, and what do attacks learn from it?
+"""An audit of a synthetic set: its validity, its fidelity and utility, and the success of attacks on it.
 
     audit(train, synthetic, holdout).findings
 
-The result is a value with findings in plain words, gates that pass or fail with reasons, and a dictionary for a file.
-An attack that finds nothing says just that: other attacks may find more. There is no overall score.
+The result holds findings in plain words, gates that pass or fail with reasons, and converts to a dictionary for a file. An
+attack that finds nothing proves nothing about other attacks. There is no overall score.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from unblur.recommender import RecommenderSpec
 from unblur.registry import ATTACKS
 
 Recommenders: TypeAlias = Callable[[Interactions, Interactions], Sequence[RecommenderSpec]]
-"""Chooses recommenders for train and synthetic users, as they are taught."""
+"""Chooses recommenders for training and synthetic users, as the attacks see them."""
 SCHEMA = 1
-"""The version of the form that `Audit.to_dict` gives."""
+"""The version of the schema of `Audit.to_dict`."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,28 @@ class AttackResults:
     """The outcomes of all attacks."""
 
     attacks: tuple[Attack, ...]
-    """As they were run, one after the other."""
+    """The attacks in the order they were run."""
     outcomes: Mapping[type[AttackOutcome], AttackOutcomes]
-    """By their class, which reports and judges them together, and by the names of the tries."""
+    """By class, which reports and judges its outcomes together, and by the names of the tries."""
 
     def report(self) -> dict[str, Any]:
         """The section ``privacy`` of a report."""
-        parts = (outcome.report(together) for outcome, together in self.outcomes.items())
+        parts = (kind.report(outcomes) for kind, outcomes in self.outcomes.items())
         return {name: value for part in parts for name, value in part.items()}
 
     def conclusions(self, limits: Gates) -> Iterator[Conclusion]:
-        """Findings from the outcomes, and the gates that are about them."""
-        for outcome, together in self.outcomes.items():
-            yield from outcome.conclusions(together, limits)
+        """The findings and gates of all outcomes."""
+        for kind, outcomes in self.outcomes.items():
+            yield from kind.conclusions(outcomes, limits)
 
     def sections(self) -> Iterator[Section]:
-        """The sections of the page, one for each class of outcomes."""
-        for outcome, together in self.outcomes.items():
-            yield outcome.section([attack for attack in self.attacks if attack.outcome is outcome], together)
+        """The sections of the page, one per class of outcomes."""
+        for kind, outcomes in self.outcomes.items():
+            yield kind.section([attack for attack in self.attacks if attack.outcome is kind], outcomes)
 
     @property
     def membership(self) -> tuple[Membership, ...]:
-        """How well each attacker tells members from outsiders."""
+        """Membership inference, one outcome per attacker."""
         return cast("tuple[Membership, ...]", tuple(self.outcomes.get(Membership, {}).values()))
 
     @property
@@ -72,7 +72,7 @@ class AttackResults:
 
     @property
     def copies(self) -> Copies:
-        """Copies of training users. Raises `KeyError` where they were not looked for."""
+        """Copies of training users. Raises `KeyError` if that attack was not run."""
         return cast("CopiesAndDistances", self.outcomes[CopiesAndDistances]["copies"]).copies
 
 
@@ -83,29 +83,29 @@ class Audit:
     n_train: int
     n_synthetic: int
     n_holdout: int
-    """0 where no holdout was given."""
+    """0 without a holdout."""
     n_items: int
     validity: tuple[ValidityCheck, ...]
     fidelity: Fidelity
     privacy: AttackResults
     utility: tuple[Worth, ...] = ()
-    """How well recommenders that learned from the set find items of kept-out users; empty where that was not measured."""
+    """The quality of recommenders trained on the set, on held-out items of kept-out users; empty if not measured."""
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
     """Notes for the reader: users left out, limits of the attacks."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long each part took."""
+    """Seconds of each part."""
     provenance: Provenance = field(default_factory=Provenance)
 
     def failed(self) -> tuple[Gate, ...]:
-        """The gates that did not pass, those included whose figure could not be measured."""
+        """The gates that did not pass, including those whose figure could not be measured."""
         return tuple(gate for gate in self.gates if not gate.passed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values in the form of schema 1, fresh at every call.
+        """Plain JSON values by schema 1, a new copy at each call.
 
-        What could not be measured is ``{"unmeasured": reason}``.
+        A figure that could not be measured is ``{"unmeasured": reason}``.
         """
         return {"schema": SCHEMA, "kind": "audit", **_plain(self)}
 
@@ -127,48 +127,48 @@ def audit(
     rng: RNG | None = 0,
     progress: Progress = silent,
 ) -> Audit:
-    """Audit a synthetic set against the users it was made from.
+    """Audit a synthetic set against the users it was generated from.
 
-    - `train`: the users whom the synthesizer was fitted to. `holdout`: users of the same kind who were kept out of
-      it; without them nothing about membership can be measured.
+    - `train`: the users that the synthesizer was fitted to. `holdout`: users of the same kind that were kept out of it;
+      without them membership cannot be measured.
     - `gates`: limits that must hold; the default ones if `None`.
-    - `attacks`: those that are run; `usual_attacks()` if `None`.
-    - `recommenders`: what is taught by either set and tested on the holdout (`utility.worth`), or what chooses them for train
-      and synthetic users; without a holdout, or where nobody in it has two items, none is taught.
-    - `empty_users`: whether users without items are valid.
-    - `users`: how many random users of each set are attacked, and tested on, at most; `None` for all. Copies are looked
-      for among all, and recommenders learn from all.
+    - `attacks`: the attacks to run; `usual_attacks()` if `None`.
+    - `recommenders`: the recommenders to train on either set and test on the holdout (`worth`), or a function that chooses
+      them by training and synthetic users; none is trained without a holdout, or if no user in it has two items.
+    - `empty_users`: accept users without items as valid.
+    - `users`: the largest number of random users of each set to attack and to test on; `None` for all. Copies are counted
+      among all users, and recommenders are trained on all.
 
     Raises `DataError` for an empty set, a holdout that overlaps train and too few users to compare, and
     `VocabularyMismatch` for sets about different items.
     """
     DataError.unless(
         users is None or users >= 1,
-        f"An audit attacks at least one user; `users` is {users}. Give more, or `None` for all.",
+        f"`users` must be at least 1, or `None` for all; saw {users}. Give more.",
     )
     generators = streams(rng, "privacy", "fidelity", "utility")
     started = time.perf_counter()
-    given = samples(train, synthetic, holdout)
-    checks = validity(synthetic, given.train.items, empty_users=empty_users)
-    checked = time.perf_counter()
+    sets = samples(train, synthetic, holdout)
+    checks = validity(synthetic, sets.train.items, empty_users=empty_users)
+    validity_end = time.perf_counter()
     likeness = fidelity(
-        given.train, given.synthetic, given.holdout, rng=generators["fidelity"], progress=progress
+        sets.train, sets.synthetic, sets.holdout, rng=generators["fidelity"], progress=progress
     )
-    compared = time.perf_counter()
-    privacy = attacked(given, attacks, users=users, rng=generators["privacy"], progress=progress)
-    ended = time.perf_counter()
-    notes = list(given.notes)
+    fidelity_end = time.perf_counter()
+    privacy = run_attacks(sets, attacks, users=users, rng=generators["privacy"], progress=progress)
+    privacy_end = time.perf_counter()
+    notes = list(sets.notes)
     utility: tuple[Worth, ...] = ()
-    chosen = recommenders(given.train, given.synthetic) if callable(recommenders) else recommenders
-    if chosen and given.holdout is not None:
-        sets = given.train, given.synthetic, given.holdout
-        utility = worth(*sets, chosen, users=users, rng=generators["utility"], progress=progress)
+    specs = recommenders(sets.train, sets.synthetic) if callable(recommenders) else recommenders
+    if specs and sets.holdout is not None:
+        parts = sets.train, sets.synthetic, sets.holdout
+        utility = worth(*parts, specs, users=users, rng=generators["utility"], progress=progress)
         if not utility:
-            notes.append("what the set teaches could not be measured: nobody who was kept out has two items")
-    tested = time.perf_counter()
+            notes.append("utility could not be measured: no user of the holdout has two items")
+    utility_end = time.perf_counter()
     if users is not None and max(part.n_users for part in (train, synthetic, holdout or train)) > users:
         notes.append(
-            f"at most {users:,} random users of each set were attacked; copies were looked for among all"
+            f"at most {users:,} random users of each set were attacked; copies were counted among all"
         )
     limits = Gates() if gates is None else gates
     conclusions = [
@@ -181,19 +181,19 @@ def audit(
         n_train=train.n_users,
         n_synthetic=synthetic.n_users,
         n_holdout=0 if holdout is None else holdout.n_users,
-        n_items=given.train.n_items,
+        n_items=sets.train.n_items,
         validity=checks,
         fidelity=likeness,
         privacy=privacy,
         utility=utility,
         findings=gravest_first(conclusions),
-        gates=limits.held(conclusions),
+        gates=limits.select(conclusions),
         notes=tuple(notes),
         seconds={
-            "validity": checked - started,
-            "fidelity": compared - checked,
-            "privacy": ended - compared,
-            "utility": tested - ended,
+            "validity": validity_end - started,
+            "fidelity": fidelity_end - validity_end,
+            "privacy": privacy_end - fidelity_end,
+            "utility": utility_end - privacy_end,
         },
         provenance=Provenance(
             data={"train": train.fingerprint(), "synthetic": synthetic.fingerprint()}
@@ -203,48 +203,48 @@ def audit(
 
 
 def usual_attacks() -> tuple[Attack, ...]:
-    """Those that an audit runs unless told otherwise: ours, then those that installed distributions add."""
+    """The default attacks of an audit: those of this package, then those of installed distributions."""
     kinds = sorted(ATTACKS, key=lambda kind: kind not in ATTACKS.ours)
     return tuple(attack for kind in kinds for attack in ATTACKS.load(kind).usual())
 
 
-def attacked(
-    given: Samples,
+def run_attacks(
+    sets: Samples,
     attacks: Sequence[Attack] | None = None,
     *,
     users: int | None = 10_000,
     rng: RNG | None = None,
     progress: Progress = silent,
 ) -> AttackResults:
-    """Run attacks, the usual ones if `None`, on at most `users` random users of each set (`None`: on all, which takes in
-    proportion). Raises `SpecError` where two of them try something under the same name."""
+    """Run attacks, the usual ones if `None`, on at most `users` random users of each set (`None`: all; time grows with
+    their number). Raises `SpecError` if two attacks have a try of the same name."""
     attacks = usual_attacks() if attacks is None else tuple(attacks)
     names = [name for attack in attacks for name in attack.tries]
     SpecError.unless(
         len(set(names)) == len(names),
-        f"The names of what attacks try must differ; saw {', '.join(names)}. Rename some.",
+        f"The names of the tries of attacks must differ; saw {', '.join(names)}. Rename some.",
     )
     generators = streams(rng, *(attack.name for attack in attacks))
     outcomes: dict[type[AttackOutcome], dict[str, AttackOutcome | Unmeasured]] = {}
-    for at, attack in enumerate(attacks):
-        unmet = attack.needs.unmet(given)
-        found = (
-            attack.run(given, users, generators[attack.name], progress)
+    for index, attack in enumerate(attacks):
+        unmet = attack.needs.unmet(sets)
+        results = (
+            attack.run(sets, users, generators[attack.name], progress)
             if unmet is None
             else dict.fromkeys(attack.tries, unmet)
         )
         outcomes.setdefault(attack.outcome, {}).update(
             {
-                name: attack.outcome.unmeasured(name, each) if isinstance(each, Unmeasured) else each
-                for name, each in found.items()
+                name: attack.outcome.unmeasured(name, result) if isinstance(result, Unmeasured) else result
+                for name, result in results.items()
             }
         )
-        progress(ProgressEvent("attacks", at + 1, len(attacks)))
+        progress(ProgressEvent("attacks", index + 1, len(attacks)))
     return AttackResults(attacks, outcomes)
 
 
 _DERIVED = ("value", "low", "high", "passed", "share", "excess", "attack_is_weak")
-"""Properties that stand in the dictionary beside the fields they follow from."""
+"""Properties that the dictionary holds as well as the fields they follow from."""
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Validity and fidelity: checks that every synthetic set must pass, and every statistic of the synthetic users next to the
-same one of real users who were kept out.
+"""Validity and fidelity: checks that every synthetic set must pass, and statistics of synthetic users next to those of
+kept-out real users.
 
-A resample of users is a vector of how often each counts, so that a bootstrap is a matrix product: `Tally.of` takes many
-such vectors at once and gives what every statistic reads.
+A resample of users is a vector of multiplicities, so that a bootstrap is a matrix product: `Tally.of` takes many such
+vectors at once and computes the counts that all statistics are functions of.
 """
 
 from __future__ import annotations
@@ -26,101 +26,101 @@ from unblur.randomness import RNG, streams
 TAIL_SHARE = 0.8
 """The long tail is this share of the catalogue: the items of fewest training users."""
 POPULAR = 500
-"""How many of the most popular training items are looked at."""
+"""The number of most popular training items for co-occurrence: GROUPS matrices of 500² float32 are 20 MB (chosen by hand)."""
 GROUPS = 20
-"""In how many groups of users the interval is found, by leaving each out once."""
+"""The number of random groups of users of the jackknife of co-occurrence."""
 CURVE_POINTS = 80
-"""At so many places a curve is drawn; more cannot be told apart on a page."""
+"""Points of a curve on the page; more are indistinguishable."""
 RESAMPLES_AT_ONCE = 20
-"""How many resamples are held at a time; no result depends on it."""
+"""Resamples in memory at a time; no result depends on it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """How often each item, and each number of items a user, occurs in a set of users or in many resamples of it."""
+    """Counts of items and of numbers of items per user, of a set of users or of many resamples of it."""
 
     items: NDArray[np.float64]
-    """How often each item occurs, (n_resamples, n_items)."""
+    """The number of users of each item, (n_resamples, n_items)."""
     activity: NDArray[np.float64]
-    """How many users have 0, 1, 2, … items, (n_resamples, most + 1)."""
+    """The number of users with 0, 1, 2, … items, (n_resamples, most + 1)."""
 
     @classmethod
     def of(cls, matrix: sparse.csr_array, weights: NDArray[Any] | None = None, *, most: int) -> Tally:
-        """Of the rows of a binary matrix, each counting `weights` times, (n_resamples, n_users); once if `None`.
+        """Count the rows of a binary matrix, with multiplicities `weights`, (n_resamples, n_users), or 1 if `None`.
 
-        most: the largest number of items of a user that has a place.
+        most: the largest number of items per user, which sets the width of `activity`.
         """
         degrees = np.diff(matrix.indptr)
         if weights is None:
             weights = np.ones((1, len(degrees)))
-        counted = sparse.csr_array(
+        indicators = sparse.csr_array(
             (np.ones(len(degrees)), (np.arange(len(degrees)), degrees)), shape=(len(degrees), most + 1)
         )
-        # Sparse from the left is the quick side: rows of Xᵀ times columns of weights.
-        turned = weights.T.astype(np.float64)
-        return cls(np.asarray(matrix.T @ turned).T, np.asarray(counted.T @ turned).T)
+        # Xᵀ times weights, not weights times X: scipy multiplies fast with the sparse matrix on the left.
+        transposed = weights.T.astype(np.float64)
+        return cls(np.asarray(matrix.T @ transposed).T, np.asarray(indicators.T @ transposed).T)
 
 
 Distance: TypeAlias = Callable[[Tally, Tally], NDArray[np.float64]]
 """(resamples, train) → a value for each resample, (n_resamples,)."""
 
 
-def popularity_total_variation(one: Tally, train: Tally) -> NDArray[np.float64]:
-    """½ Σ |p − q| over the shares of all interactions that each item has: 0 alike, 1 nothing in common."""
-    return np.asarray(np.abs(_shares(one.items) - _shares(train.items)).sum(axis=1) / 2)
+def popularity_total_variation(tally: Tally, train: Tally) -> NDArray[np.float64]:
+    """½ Σ |p − q| over the items' shares of all interactions: 0 if equal, 1 if disjoint."""
+    return np.asarray(np.abs(_shares(tally.items) - _shares(train.items)).sum(axis=1) / 2)
 
 
-def popularity_divergence(one: Tally, train: Tally) -> NDArray[np.float64]:
-    """The Jensen-Shannon divergence of the item shares in bits (Lin, 1991): 0 alike, 1 nothing in common."""
-    p, q = np.broadcast_arrays(_shares(one.items), _shares(train.items))
+def popularity_divergence(tally: Tally, train: Tally) -> NDArray[np.float64]:
+    """The Jensen-Shannon divergence of the item shares in bits (Lin, 1991): 0 if equal, 1 if disjoint."""
+    p, q = np.broadcast_arrays(_shares(tally.items), _shares(train.items))
     middle = (p + q) / 2
     return np.maximum(0.0, (_entropy_gap(p, middle) + _entropy_gap(q, middle)) / 2)
 
 
-def popularity_rank_correlation(one: Tally, train: Tally) -> NDArray[np.float64]:
-    """Spearman's rank correlation of the number of users of each item, ties by mid-ranks; 0 where all are equal."""
-    both = (stats.rankdata(counts, axis=1) for counts in (one.items, train.items))
-    ranks, reference = (each - each.mean(axis=1, keepdims=True) for each in both)
+def popularity_rank_correlation(tally: Tally, train: Tally) -> NDArray[np.float64]:
+    """Spearman's rank correlation of the numbers of users of the items, ties by mid-ranks; 0 if all counts are equal."""
+    rank_tables = (stats.rankdata(counts, axis=1) for counts in (tally.items, train.items))
+    ranks, reference = (table - table.mean(axis=1, keepdims=True) for table in rank_tables)
     scales = np.sqrt((ranks**2).sum(axis=1) * (reference**2).sum())
     return np.asarray(np.divide(ranks @ reference[0], scales, out=np.zeros(len(ranks)), where=scales > 0))
 
 
-def activity_wasserstein(one: Tally, train: Tally) -> NDArray[np.float64]:
-    """The Wasserstein-1 distance of the numbers of items a user has, in items."""
-    return np.asarray(np.abs(_cumulated(one.activity) - _cumulated(train.activity)).sum(axis=1))
+def activity_wasserstein(tally: Tally, train: Tally) -> NDArray[np.float64]:
+    """The Wasserstein-1 distance of the numbers of items per user, in items."""
+    return np.asarray(np.abs(_cumulated(tally.activity) - _cumulated(train.activity)).sum(axis=1))
 
 
-def activity_ks(one: Tally, train: Tally) -> NDArray[np.float64]:
-    """The Kolmogorov-Smirnov distance of the numbers of items a user has: the widest gap of the two shares."""
-    return np.asarray(np.abs(_cumulated(one.activity) - _cumulated(train.activity)).max(axis=1))
+def activity_ks(tally: Tally, train: Tally) -> NDArray[np.float64]:
+    """The Kolmogorov-Smirnov distance of the numbers of items per user: the widest gap of the distribution functions."""
+    return np.asarray(np.abs(_cumulated(tally.activity) - _cumulated(train.activity)).max(axis=1))
 
 
-def coverage(one: Tally, train: Tally) -> NDArray[np.float64]:
+def coverage(tally: Tally, train: Tally) -> NDArray[np.float64]:
     """The share of the catalogue that some user has."""
-    return np.asarray((one.items > 0).mean(axis=1))
+    return np.asarray((tally.items > 0).mean(axis=1))
 
 
-def long_tail(one: Tally, train: Tally) -> NDArray[np.float64]:
+def long_tail(tally: Tally, train: Tally) -> NDArray[np.float64]:
     """The share of all interactions that fall on the `TAIL_SHARE` of the items that fewest training users have."""
     tail = np.argsort(train.items[0], kind="stable")[: int(TAIL_SHARE * train.items.shape[1])]
-    return np.asarray(_shares(one.items)[:, tail].sum(axis=1))
+    return np.asarray(_shares(tally.items)[:, tail].sum(axis=1))
 
 
-def sparsity(one: Tally, train: Tally) -> NDArray[np.float64]:
+def sparsity(tally: Tally, train: Tally) -> NDArray[np.float64]:
     """The share of user-item pairs that are absent."""
-    users = one.activity.sum(axis=1)
-    return np.asarray(1 - one.items.sum(axis=1) / np.maximum(1, users * one.items.shape[1]))
+    users = tally.activity.sum(axis=1)
+    return np.asarray(1 - tally.items.sum(axis=1) / np.maximum(1, users * tally.items.shape[1]))
 
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """One thing that sets of users are compared by."""
+    """A statistic to compare sets of users by."""
 
     name: str
     meaning: str
     of: Distance
     distance: bool
-    """Whether it is a distance from train (0 for train itself), or a property that train has a value of as well."""
+    """True for a distance from train (0 for train itself), false for a property that train has a value of as well."""
     unit: str = ""
 
 
@@ -195,32 +195,33 @@ def popular_items(train: sparse.csr_array) -> NDArray[np.int64]:
 def grouped_cooccurrence(
     rows: sparse.csr_array, items: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """In how many users of each of `GROUPS` random groups two of the items go together, (n_groups, n, n).
+    """The numbers of users with two of the items together, in each of `GROUPS` random groups, (n_groups, n, n).
 
-    The diagonal is 0. A user's pairs count once, however many items the user has.
+    The diagonal is 0.
     """
-    chosen = sparse.csr_array(rows[:, items])
+    columns = sparse.csr_array(rows[:, items])
     group = random.permutation(rows.shape[0]) % GROUPS
-    parts = (chosen[np.flatnonzero(group == at)] for at in range(GROUPS))
+    parts = (columns[np.flatnonzero(group == index)] for index in range(GROUPS))
     counts = np.stack([(part.T @ part).toarray() for part in parts]).astype(np.float32)
     counts[:, np.arange(len(items)), np.arange(len(items))] = 0
     return counts
 
 
-def cooccurrence_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> Interval | None:
+def cooccurrence_distance(counts: NDArray[np.float32], train: NDArray[np.float32]) -> Interval | None:
     """(value, low, high): the total variation of the two distributions over pairs, with a jackknife interval.
 
-    one, other: grouped counts; the groups of `one` are left out in turn (Quenouille 1956, Tukey 1958). `None` where
-    a set has no pair at all.
+    counts, train: grouped counts; the groups of `counts` are left out in turn (Quenouille 1956, Tukey 1958). `None` if a
+    set has no pair.
     """
-    reference, whole = other.sum(axis=0, dtype=np.float64), one.sum(axis=0, dtype=np.float64)
-    if not reference.sum() or not whole.sum():
+    reference, total = train.sum(axis=0, dtype=np.float64), counts.sum(axis=0, dtype=np.float64)
+    if not reference.sum() or not total.sum():
         return None
     q = reference / reference.sum()
-    value = _total_variation(whole, q)
-    without = np.array([_total_variation(whole - part, q) for part in one])
-    n = len(one)
+    value = _total_variation(total, q)
+    without = np.array([_total_variation(total - part, q) for part in counts])
+    n = len(counts)
     error = float(np.sqrt((n - 1) / n * np.square(without - without.mean()).sum()))
+    # 1.96, the 97.5 % quantile of the normal distribution.
     return value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
 
 
@@ -231,69 +232,70 @@ def _total_variation(counts: NDArray[np.float64], q: NDArray[np.float64]) -> flo
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """One statistic of equally many synthetic and kept-out real users, each against the training users."""
+    """A statistic of equally many synthetic and kept-out real users, each compared with the training users."""
 
     name: str
     meaning: str
     unit: str
     value: float
     low: float
-    """Of the 95 % interval over users (bootstrap, centred on the value; co-occurrence: jackknife)."""
+    """The low end of the 95 % interval over users (bootstrap, centred on the value; co-occurrence: jackknife)."""
     high: float
     yardstick: float
-    """The same of the real users: what two real samples differ by."""
+    """The value of the real users: the difference of two real samples."""
     yardstick_low: float
     yardstick_high: float
     train: float | None
-    """The value of the training users; `None` for a distance, where it is 0."""
+    """The value of the training users; `None` for a distance, which is 0."""
 
     def farther(self) -> bool:
-        """Whether the synthetic users are farther from train than the yardstick is."""
+        """Return whether the synthetic users are farther from train than the real users are."""
         train = self.train or 0.0
         return abs(self.value - train) > abs(self.yardstick - train)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Curves for the page, of train, synthetic and the yardstick by name."""
+    """Curves for the page, by set: train, synthetic and other real users."""
 
     popularity: dict[str, tuple[tuple[float, float], ...]]
     """(share of the catalogue, most popular first; cumulative share of interactions)."""
     activity: dict[str, tuple[tuple[float, float], ...]]
-    """(items; share of users who have no more)."""
+    """(number of items; share of users with no more)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """How like the real users the synthetic ones are."""
+    """The similarity of synthetic and real users, by every statistic."""
 
     likenesses: tuple[Likeness, ...]
     curves: Curves
     n_users: int
-    """How many synthetic users, and how many real ones as the yardstick, were compared with train."""
+    """The number of synthetic users, and of real ones as the yardstick, that were compared with train."""
     n_train: int
     yardstick: str
-    """The yardstick in words: the holdout, or half of train against the other half."""
+    """The yardstick in words: the holdout, or one half of train compared with the other."""
 
     def conclusions(self) -> Iterator[Finding]:
-        """Name the statistics in which synthetic users are farther from train than real ones, or closer."""
+        """Findings on the statistics in which synthetic users are farther from train than real users, or closer."""
         total, users = len(self.likenesses), f"{self.n_users:,} synthetic and as many real users"
         if self.n_users < FEWEST_USERS:
             few = too_few(FEWEST_USERS, "synthetic and as many real users", self.n_users)
-            yield Finding("unmeasured", f"How like other real users synthetic ones are: {few.reason}.")
+            yield Finding("unmeasured", f"Fidelity: {few.reason}.")
             return
-        off = [
+        # Intervals that do not overlap.
+        different = [
             entry
             for entry in self.likenesses
             if entry.low > entry.yardstick_high or entry.high < entry.yardstick_low
         ]
-        if not off:
+        if not different:
             yield Finding(
                 "note",
                 f"In {total} statistics no difference was found between synthetic and other real users, on {users}.",
             )
         for far, word, hint in ((True, "farther from", ""), (False, "closer to", ", as copies would be")):
-            names = [entry.name for entry in off if entry.farther() is far]
+            names = [entry.name for entry in different if entry.farther() is far]
             if names:
                 yield Finding(
                     "note",
@@ -311,16 +313,16 @@ def fidelity(
     rng: RNG | None = None,
     progress: Progress = silent,
 ) -> Fidelity:
-    """Compare the sets, which are over the same items and have users with items only, by every statistic.
+    """Compare the sets by every statistic; they are over the same items and have no users without items.
 
-    Equally many synthetic and held-out users are compared with train, because most statistics depend on the number
-    of users. Without a holdout, half of train is the yardstick and both are compared with the other half. Raises
-    `DataError` for fewer than two users.
+    Equally many synthetic and held-out users are compared with train, because most statistics depend on the number of
+    users. Without a holdout, half of train is the yardstick and both are compared with the other half. Raises `DataError`
+    for fewer than two users.
     """
-    given = [part for part in (train, synthetic, holdout) if part is not None]
+    sets = [part for part in (train, synthetic, holdout) if part is not None]
     DataError.unless(
-        all(part.n_users >= 2 for part in given),
-        f"Fidelity needs at least two users and some interactions in each set; saw {given}. Give more.",
+        all(part.n_users >= 2 for part in sets),
+        f"Fidelity needs at least two users with interactions in each set; saw {sets}. Give more.",
     )
     generators = streams(rng, "halves", "sample", "resamples", "groups")
     if holdout is not None:
@@ -347,9 +349,9 @@ def fidelity(
         )
         for entry, synthetic_users, real_users in zip(STATISTICS.values(), of_synthetic, of_real, strict=True)
     ]
-    together = _cooccurrence(parts, generators["groups"])
-    if together is not None:
-        likenesses.insert(5, together)
+    cooccurrence = _cooccurrence(parts, generators["groups"])
+    if cooccurrence is not None:
+        likenesses.insert(5, cooccurrence)  # after the other distances
     return Fidelity(
         likenesses=tuple(likenesses),
         curves=_curves(parts, most),
@@ -357,7 +359,7 @@ def fidelity(
         n_train=int(reference.shape[0]),
         yardstick="users who were not in training"
         if holdout is not None
-        else "one half of train against the other",
+        else "one half of train compared with the other",
     )
 
 
@@ -370,9 +372,10 @@ def _with_intervals(
     progress: Progress,
     name: str,
 ) -> list[Interval]:
-    """Every statistic of a set, with the spread of its resamples of users at 95 %.
+    """Every statistic of a set, with a 95 % bootstrap interval over users.
 
-    A resample repeats users and so lies farther from train than the sample does; its spread is taken, not its place.
+    A resample repeats users and is therefore farther from train than the sample: the interval takes the spread of the
+    resamples around their mean, and is centred on the value of the sample.
     """
     statistics, n = STATISTICS.values(), part.shape[0]
     rows = []
@@ -383,8 +386,8 @@ def _with_intervals(
         rows.append(np.stack([entry.of(tally, against) for entry in statistics], axis=1))
         progress(ProgressEvent(f"fidelity: resample {name} users", start + size, resamples))
     table = np.concatenate(rows)
-    whole = Tally.of(part, most=most)
-    values = np.array([entry.of(whole, against)[0] for entry in statistics])
+    sample = Tally.of(part, most=most)
+    values = np.array([entry.of(sample, against)[0] for entry in statistics])
     ends = values + np.quantile(table - table.mean(axis=0), [0.025, 0.975], axis=0)
     least, largest = np.transpose([(0.0, np.inf) if entry.distance else (-1.0, 1.0) for entry in statistics])
     low, high = np.clip(ends, least, largest)
@@ -408,8 +411,8 @@ def _curves(parts: dict[str, sparse.csr_array], most: int) -> Curves:
     for name, part in parts.items():
         counts = np.sort(np.bincount(part.indices, minlength=part.shape[1]))[::-1]
         share = np.concatenate(([0.0], np.cumsum(counts) / counts.sum()))
-        at = np.unique(np.linspace(0, len(counts), CURVE_POINTS).astype(np.int64))
-        popularity[name] = tuple(zip((at / len(counts)).tolist(), share[at].tolist(), strict=True))
+        ranks = np.unique(np.linspace(0, len(counts), CURVE_POINTS).astype(np.int64))
+        popularity[name] = tuple(zip((ranks / len(counts)).tolist(), share[ranks].tolist(), strict=True))
         degrees = np.diff(part.indptr)
         grid = np.unique(np.geomspace(1, max(2, most), CURVE_POINTS).astype(np.int64))
         below = np.searchsorted(np.sort(degrees), grid, side="right") / len(degrees)
@@ -419,7 +422,7 @@ def _curves(parts: dict[str, sparse.csr_array], most: int) -> Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidityCheck:
-    """One check: how many of how many hold."""
+    """The result of one check: the number of entries for which it holds, and of all entries."""
 
     name: str
     meaning: str
@@ -428,19 +431,19 @@ class ValidityCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether all hold; 99.9 % is a failure."""
+        """True if it holds for all entries; 99.9 % is a failure."""
         return self.right == self.total
 
     @property
     def share(self) -> float:
-        """right / total; 1 of nothing."""
+        """right / total; 1 if there are no entries."""
         return self.right / self.total if self.total else 1.0
 
 
 def validity(
     synthetic: Interactions, items: Vocabulary, *, empty_users: bool = False
 ) -> tuple[ValidityCheck, ...]:
-    """The checks of a synthetic set against the items that real users have, or with `empty_users` without the last one."""
+    """Check a synthetic set, against the items of the real users; `empty_users` leaves the last check out."""
     matrix, exists = synthetic.matrix, items.positions_or_missing(synthetic.items) >= 0
     pairs = np.sort(synthetic.rows().astype(np.int64) * synthetic.n_items + matrix.indices)
     checks = [
@@ -457,14 +460,12 @@ def validity(
 
 
 def validity_conclusions(checks: Sequence[ValidityCheck]) -> Iterator[Conclusion]:
-    """A finding for each check that does not hold in full; `valid`."""
-    broken = [check for check in checks if not check.passed]
-    for check in broken:
+    """A finding for each failed check; gate `valid`."""
+    failed = [check for check in checks if not check.passed]
+    for check in failed:
         yield Finding(
             "fault",
             f"The set is not valid: “{check.name}” ({check.meaning}) holds for {check.right:,} of {check.total:,}.",
         )
-    named = ", ".join(f"{check.name} ({check.right:,} of {check.total:,})" for check in broken)
-    yield Gate(
-        "valid", not broken, f"not in full: {named}" if broken else f"all {len(checks)} checks hold in full"
-    )
+    names = ", ".join(f"{check.name} ({check.right:,} of {check.total:,})" for check in failed)
+    yield Gate("valid", not failed, f"failed: {names}" if failed else f"all {len(checks)} checks hold")

@@ -1,11 +1,11 @@
-"""Figures of an audit with their doubt, and what is concluded from them: findings in plain words, and gates that hold or not.
+"""Figures of an audit with their uncertainty, and conclusions from them: findings in plain words, and gates.
 
-Figures are shares, areas under the ROC curve, and true positives at few false ones. Ties are the rule among 0/1 rows, so
-they are counted as what they are: one half in the area, and not as hits at a threshold. What a control group is too small
-for is `Unmeasured`, never a number.
+Figures are shares, areas under the ROC curve, and true-positive rates at low false-positive rates. Ties are common among
+0/1 rows, so they count one half in the area, and not as hits at a threshold. A figure that a control group is too small for
+is `Unmeasured`, never a number.
 
-A finding says what attacks found on how many users. That nothing was found is not evidence that nothing is there,
-and no finding says more. A gate fails where its figure cannot be measured.
+A finding states the result of attacks and the number of users. That nothing was found is no evidence that nothing is there,
+and no finding claims more. A gate fails if its figure cannot be measured.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from unblur.errors import DataError
 from unblur.spec import spec
 
 CONFIDENCE = 0.95
-"""Of all intervals, as in evaluation."""
+"""The level of all intervals, as in evaluation."""
 FEWEST_USERS = 20
-"""Below so many members or outsiders no area under the curve is given."""
+"""The smallest number of members or outsiders for an area under the curve (chosen by hand)."""
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 Interval: TypeAlias = tuple[float, float, float]
@@ -37,7 +37,7 @@ Interval: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Unmeasured:
-    """The reason why a figure cannot be measured, and what it would take."""
+    """The reason why a figure cannot be measured, with what it would need."""
 
     reason: str
     """``cannot be measured: needs at least 1,000 users who were not in training; there are 400``."""
@@ -50,12 +50,12 @@ class Unmeasured:
 NO_CONTROL = Unmeasured(
     "cannot be measured: needs users who were not in training (a holdout); none were given"
 )
-"""The reason where there is no control group."""
+"""The reason if there is no control group."""
 
 
-def too_few(needed: int, what: str, seen: int) -> Unmeasured:
-    """The reason where `needed` of something are needed and `seen` are there."""
-    return Unmeasured(f"cannot be measured: needs at least {needed:,} {what}; there are {seen:,}")
+def too_few(needed: int, noun: str, available: int) -> Unmeasured:
+    """The reason if at least `needed` of `noun` are needed, and only `available` are there."""
+    return Unmeasured(f"cannot be measured: needs at least {needed:,} {noun}; there are {available:,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class Proportion:
     hits: int
     trials: int
     design: float = 1.0
-    """How much more the hits vary than those of as many independent trials (design effect; Kish, Survey Sampling,
-    1965). The interval is that of `trials` / `design` independent trials."""
+    """The variance of the hits relative to that of independent trials (design effect; Kish, Survey Sampling, 1965). The
+    interval is that of `trials` / `design` independent trials."""
 
     def __post_init__(self) -> None:
         DataError.unless(
@@ -74,16 +74,16 @@ class Proportion:
         )
         DataError.unless(
             self.trials >= 1 and 0 <= self.hits <= self.trials,
-            f"A share must be of at least one trial, and its hits among them; saw {self.hits} of {self.trials}.",
+            f"A share needs at least one trial and no more hits than trials; saw {self.hits} of {self.trials}.",
         )
 
     @classmethod
-    def of(cls, right: NDArray[np.bool_]) -> Self:
-        """The share of `right` that is true, one entry a trial."""
-        return cls(int(right.sum()), len(right))
+    def of(cls, hits: NDArray[np.bool_]) -> Self:
+        """The share of true entries, one entry per trial."""
+        return cls(int(hits.sum()), len(hits))
 
     def cell(self) -> str:
-        """``51.2% (50.1% … 52.3%)``, as in a table."""
+        """A table cell such as ``51.2% (50.1% … 52.3%)``."""
         return f"{self.value:.1%} ({self.low:.1%} … {self.high:.1%})"
 
     @property
@@ -101,20 +101,20 @@ class Proportion:
         """The high end of the interval."""
         return self._end(1, 0, (1 + CONFIDENCE) / 2) if self.hits < self.trials else 1.0
 
-    def _end(self, more_hits: int, more_missed: int, quantile: float) -> float:
-        """The quantile of a beta distribution of the hits, and of the other trials, each with so many more."""
-        hits, missed = self.hits / self.design, (self.trials - self.hits) / self.design
-        return float(special.betaincinv(hits + more_hits, missed + more_missed, quantile))
+    def _end(self, more_hits: int, more_misses: int, quantile: float) -> float:
+        """The quantile of Beta(hits + `more_hits`, misses + `more_misses`)."""
+        hits, misses = self.hits / self.design, (self.trials - self.hits) / self.design
+        return float(special.betaincinv(hits + more_hits, misses + more_misses, quantile))
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """The area under the ROC curve: how often a member scores above an outsider, ties counted one half."""
+    """The area under the ROC curve: the probability that a member scores above an outsider, ties counted one half."""
 
     value: float
     low: float
     high: float
-    """The 95 % interval, on the logit scale with DeLong's standard error; of equal scores, one point."""
+    """The ends of the 95 % interval, on the logit scale with DeLong's standard error; a point if all scores are equal."""
     ties: float
     """The share of the pairs (member, outsider) with equal scores."""
     n_members: int
@@ -131,13 +131,13 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Catch:
-    """The share of members that are caught where the threshold lets at most `at` of the outsiders pass."""
+    """The share of members above a threshold that at most a share `at` of the outsiders exceeds."""
 
     at: float
-    """The false-positive rate asked for; guessing catches as large a share of the members."""
+    """The nominal false-positive rate; guessing catches the same share of members."""
     members: Proportion
     outsiders: Proportion
-    """The false positives there really were; with its interval, because few outsiders decide it."""
+    """The actual false-positive rate, with its interval, because few outsiders decide it."""
 
 
 def area(members: Scores, outsiders: Scores) -> Area | Unmeasured:
@@ -150,12 +150,13 @@ def area(members: Scores, outsiders: Scores) -> Area | Unmeasured:
         if len(group) < FEWEST_USERS:
             return too_few(FEWEST_USERS, name, len(group))
     n, m = len(members), len(outsiders)
-    together = np.concatenate([members, outsiders]).astype(np.float64)
+    scores = np.concatenate([members, outsiders]).astype(np.float64)
     DataError.unless(
-        np.isfinite(together).all(), "Scores of an attack must be finite; saw NaN or infinity. Clip them."
+        np.isfinite(scores).all(), "Scores of an attack must be finite; saw NaN or infinity. Clip them."
     )
-    ranks = stats.rankdata(together)
-    above = (ranks[:n] - stats.rankdata(members)) / m  # of the outsiders, the share below each member
+    # A rank among all less that in the own group is the number of users of the other group below, ties one half.
+    ranks = stats.rankdata(scores)
+    above = (ranks[:n] - stats.rankdata(members)) / m
     below = 1 - (ranks[n:] - stats.rankdata(outsiders)) / n
     value = float(above.mean())
     error = math.sqrt(float(above.var(ddof=1)) / n + float(below.var(ddof=1)) / m)
@@ -165,8 +166,8 @@ def area(members: Scores, outsiders: Scores) -> Area | Unmeasured:
 
 
 def _logit_interval(value: float, error: float, fewest: int) -> tuple[float, float]:
-    """The interval on the logit scale, where it cannot leave 0 … 1."""
-    if value in (0.0, 1.0):  # no spread is seen: the rule of three for the smaller group
+    """The interval on the logit scale, on which it stays within 0 … 1."""
+    if value in (0.0, 1.0):  # there is no spread: the rule of three (95 % bound 3/n) for the smaller group
         return max(0.0, value - 3 / fewest), min(1.0, value + 3 / fewest)
     width = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error / (value * (1 - value))
     centre = float(special.logit(value))
@@ -174,12 +175,14 @@ def _logit_interval(value: float, error: float, fewest: int) -> tuple[float, flo
 
 
 def catch(members: Scores, outsiders: Scores, at: float) -> Catch | Unmeasured:
-    """Members above the threshold that at most a share `at` of the outsiders is above.
+    """Members above the lowest threshold that at most a share `at` of the outsiders exceeds.
 
-    The threshold is an outsider's score, and only scores strictly above it count, so ties never help the attack.
-    Needs 1/`at` outsiders, so that one of them may pass.
+    The threshold is an outsider's score, and only scores strictly above it count, so that ties never help the attack.
+    Needs 1/`at` outsiders, so that one of them may exceed it.
     """
-    needed = math.ceil(1 / at - 1e-9)
+    needed = math.ceil(
+        1 / at - 1e-9
+    )  # 1e-9 here and below: rounding of the quotient must not add or lose a user
     if len(outsiders) < needed:
         return too_few(needed, "users who were not in training", len(outsiders))
     if len(members) < FEWEST_USERS:
@@ -190,17 +193,17 @@ def catch(members: Scores, outsiders: Scores, at: float) -> Catch | Unmeasured:
 
 
 def roc_points(members: Scores, outsiders: Scores, *, most: int = 120) -> tuple[tuple[float, float], ...]:
-    """At most about `most` points (false-positive rate, true-positive rate) of the ROC curve, from (0, 0) to (1, 1).
+    """About `most` points or fewer (false-positive rate, true-positive rate) of the ROC curve, from (0, 0) to (1, 1).
 
-    They are dense near 0, where attacks that matter differ.
+    They are dense near 0, where harmful attacks differ.
     """
     scores = np.concatenate([members, outsiders])
-    passed, caught, _ = roc_curve(np.arange(len(scores)) < len(members), scores, drop_intermediate=False)
-    if len(passed) > most:
-        wanted = np.concatenate(([0.0], np.geomspace(1 / len(outsiders), 1.0, most)))
-        picked = np.unique(np.append(0, np.searchsorted(passed, wanted, side="right") - 1))
-        caught, passed = caught[picked], passed[picked]
-    return tuple(zip(passed.tolist(), caught.tolist(), strict=True))
+    false, true, _ = roc_curve(np.arange(len(scores)) < len(members), scores, drop_intermediate=False)
+    if len(false) > most:
+        grid = np.concatenate(([0.0], np.geomspace(1 / len(outsiders), 1.0, most)))
+        points = np.unique(np.append(0, np.searchsorted(false, grid, side="right") - 1))
+        true, false = true[points], false[points]
+    return tuple(zip(false.tolist(), true.tolist(), strict=True))
 
 
 # ---------------------------------------------------------------------------------- findings and gates
@@ -229,12 +232,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A limit and whether it held."""
+    """The result of a limit."""
 
     name: str
     """A field of `Gates`."""
     passed: bool
-    """Not so either where the figure could not be measured."""
+    """False also if the figure could not be measured."""
     reason: str
 
 
@@ -242,7 +245,7 @@ Conclusion: TypeAlias = Finding | Gate
 
 
 Limit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-"""Of a share or an area."""
+"""A limit of a share or an area."""
 
 
 @spec
@@ -250,31 +253,31 @@ class Gates:
     """Limits that must hold; `None` leaves one out."""
 
     valid: bool = True
-    """Whether every validity check must pass."""
+    """Require every validity check to pass."""
     max_auc: Limit | None = 0.55
     """The largest area under the ROC curve of any membership attacker."""
     max_copies: NonNegativeInt | None = 0
-    """How many synthetic users with `LONG_ROW` items or more may have the very items of a training user."""
+    """The largest number of synthetic users with `LONG_ROW` items or more and exactly the items of a training user."""
     max_near_copies: Limit | None = 0.01
-    """The largest share of near copies beyond that of the holdout (or in all, without one)."""
+    """The largest share of near copies beyond that of the holdout (or in total, without a holdout)."""
     max_excess: Limit | None = 0.05
-    """The largest excess of right guesses about members over those about outsiders, of those beyond chance."""
+    """The largest excess of right guesses about members over those about outsiders, of the tries beyond chance."""
     min_utility: Limit | None = None
-    """The least share of what real users teach a recommender that synthetic ones must teach it (`Worth.share` of recall),
-    for the one that real users teach most."""
+    """The smallest recall of a recommender trained on synthetic users, as a share of its recall when trained on real ones
+    (`Worth.share`), for the recommender that is best on real users."""
 
-    def held(self, conclusions: Iterable[Conclusion]) -> tuple[Gate, ...]:
-        """The gates that were asked for, in the order of the limits; a limit that no gate is about fails."""
-        order = {field.name: at for at, field in enumerate(fields(self))}
+    def select(self, conclusions: Iterable[Conclusion]) -> tuple[Gate, ...]:
+        """The gates of the limits in force, in the order of the limits; a limit without a gate fails."""
+        order = {field.name: index for index, field in enumerate(fields(self))}
         left_out = {name for name in order if getattr(self, name) is None or getattr(self, name) is False}
-        gates = [each for each in conclusions if isinstance(each, Gate) and each.name not in left_out]
+        gates = [entry for entry in conclusions if isinstance(entry, Gate) and entry.name not in left_out]
         missing = order.keys() - left_out - {gate.name for gate in gates}
         gates += [Gate(name, False, "no attack that measures it was run") for name in missing]
         return tuple(sorted(gates, key=lambda gate: order.get(gate.name, len(order))))
 
 
 def gravest_first(conclusions: Iterable[Conclusion]) -> tuple[Finding, ...]:
-    """The findings by their kind; those of one kind stay in order."""
+    """The findings, sorted by kind; those of one kind keep their order."""
     order = list(FINDING_KINDS)
-    findings = [each for each in conclusions if isinstance(each, Finding)]
+    findings = [entry for entry in conclusions if isinstance(entry, Finding)]
     return tuple(sorted(findings, key=lambda finding: order.index(finding.kind)))

@@ -40,14 +40,14 @@ _GATES = {
 
 
 def audit_document(audit: Audit, *, title: str = "Audit of a synthetic data set") -> Document:
-    """The audit, findings and gates first."""
+    """The audit as a document, with findings and gates first."""
     outsiders = (
         f"{audit.n_holdout:,} real users who were kept out as the control group"
         if audit.n_holdout
         else "no control group of users who were kept out"
     )
     lead = (
-        f"{audit.n_synthetic:,} synthetic users, made from {audit.n_train:,} real ones; {outsiders}; "
+        f"{audit.n_synthetic:,} synthetic users, generated from {audit.n_train:,} real users; {outsiders}; "
         f"{audit.n_items:,} items. {_in_short(audit)}"
     )
     checks = [
@@ -64,20 +64,20 @@ def audit_document(audit: Audit, *, title: str = "Audit of a synthetic data set"
         Section("Validity", (Listing(checks),)),
         Section("Fidelity", _fidelity(audit.fidelity)),
         *audit.privacy.sections(),
-        Section("What this does not say", _reading(audit)),
+        Section("Limits of this audit", _reading(audit)),
     ]
     origin = audit.provenance
-    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in audit.seconds.items())
     footer = [
         *(f"{name}: {value}" for name, value in origin.data.items()),
         *environment_lines(origin.versions, origin.machine),
-        *([f"time: {took}"] if took else []),
+        *([f"time: {times}"] if times else []),
     ]
     return Document(title, sections, lead, footer)
 
 
 def findings(audit: Audit) -> Listing:
-    """What was found, the gravest first."""
+    """The findings, the gravest first."""
     return Listing(
         [
             (Cell(FINDING_KINDS[finding.kind], _TONES[finding.kind]), finding.text)
@@ -89,11 +89,11 @@ def findings(audit: Audit) -> Listing:
 def _in_short(audit: Audit) -> str:
     """Leaks and gates in a sentence."""
     leaks = sum(finding.kind == "leak" for finding in audit.findings)
-    unknown = sum(finding.kind == "unmeasured" for finding in audit.findings)
+    n_unmeasured = sum(finding.kind == "unmeasured" for finding in audit.findings)
     passed, gates = sum(gate.passed for gate in audit.gates), len(audit.gates)
     parts = (
         f"{leaks} leak{'s' * (leaks > 1)} found" if leaks else "No leak found by these attacks",
-        f"{unknown} could not be measured" if unknown else "",
+        f"{n_unmeasured} could not be measured" if n_unmeasured else "",
         f"{passed} of {gates} gates passed" if gates else "",
     )
     return f"{'; '.join(filter(None, parts))}."
@@ -106,8 +106,8 @@ def _passed(passed: bool) -> Cell:
 def _gates(audit: Audit) -> tuple[DocumentBlock, ...]:
     return (
         Paragraph(
-            "Limits that were set beforehand. A leak may be found and yet be small enough to pass; whether that is small "
-            "enough for the people in the data is not for this page to say."
+            "Limits that were set beforehand. A leak can be found and still be small enough to pass a gate; whether that is "
+            "small enough for the people in the data, this page cannot decide."
         ),
         Listing(
             [
@@ -119,28 +119,34 @@ def _gates(audit: Audit) -> tuple[DocumentBlock, ...]:
 
 
 def _utility(audit: Audit) -> tuple[DocumentBlock, ...]:
-    """Each recommender by whom it learned from: the first metric with its differences, and the second."""
+    """Each recommender by its training users: the first metric with its differences, and the second."""
     metrics = tuple(dict.fromkeys(entry.metric for entry in audit.utility))
     first, second = ([entry for entry in audit.utility if entry.metric == metric] for metric in metrics)
     n_users = first[0].real.n_users
     dots, rows = [], []
-    for entry, other in zip(first, second, strict=True):
+    for left, right in zip(first, second, strict=True):
         arms = (
-            ("real users", entry.real, other.real, None),
-            ("synthetic users", entry.synthetic, other.synthetic, entry.lost),
-            ("both", entry.both, other.both, entry.gained),
+            ("real users", left.real, right.real, None),
+            ("synthetic users", left.synthetic, right.synthetic, left.lost),
+            ("both", left.both, right.both, left.gained),
         )
-        for series, (teachers, value, beside, difference) in enumerate(arms):
-            dots.append(dot(value, entry.recommender, series))
-            against_real = "" if difference is None else _with_interval(difference)
+        for series, (training_users, left_value, right_value, difference) in enumerate(arms):
+            dots.append(dot(left_value, left.recommender, series))
+            from_real = "" if difference is None else _with_interval(difference)
             rows.append(
-                (entry.recommender, teachers, _with_interval(value), _with_interval(beside), against_real)
+                (
+                    left.recommender,
+                    training_users,
+                    _with_interval(left_value),
+                    _with_interval(right_value),
+                    from_real,
+                )
             )
     return (
         Paragraph(
-            f"What recommenders find of {n_users:,} real users who were kept out: a fifth of each one's items is hidden and must "
-            "come back among the best. Nobody of these teaches. popularity knows no taste: what is above it was learned of "
-            "tastes."
+            f"The quality of recommenders on {n_users:,} real users who were kept out of their training: a fifth of each user's "
+            "items is held out and should be recommended. popularity recommends the same items to all users: what exceeds it "
+            "was learned about individual tastes."
         ),
         interval_plot(
             dots,
@@ -149,7 +155,7 @@ def _utility(audit: Audit) -> tuple[DocumentBlock, ...]:
             legend=("real users", "synthetic users", "both"),
         ),
         Table(
-            ("recommender", "learned from", *metrics, f"{metrics[0]} less that of real users"),
+            ("recommender", "trained on", *metrics, f"{metrics[0]}, difference from real users"),
             rows,
             "Means over the same users, with 95 % intervals; differences are paired.",
             left=2,
@@ -161,10 +167,10 @@ def _with_interval(entry: Measurement) -> str:
     return f"{number(entry.value)} ({interval(entry.low, entry.high)})"
 
 
-def _fidelity(found: Fidelity) -> tuple[DocumentBlock, ...]:
-    users = f"{found.n_users:,} synthetic and {found.n_users:,} other real users, against {found.n_train:,} of train"
+def _fidelity(result: Fidelity) -> tuple[DocumentBlock, ...]:
+    users = f"{result.n_users:,} synthetic and {result.n_users:,} other real users, compared with {result.n_train:,} training users"
     dots, rows = [], []
-    for entry in found.likenesses:
+    for entry in result.likenesses:
         yardstick = entry.yardstick, entry.yardstick_low, entry.yardstick_high
         rows.append(
             (
@@ -176,7 +182,7 @@ def _fidelity(found: Fidelity) -> tuple[DocumentBlock, ...]:
                 "0, by definition" if entry.train is None else number(entry.train),
             )
         )
-        # Distances between 0 and 1 share an axis; a number of items does not fit on it.
+        # Distances between 0 and 1 share an axis; a distance in items has another scale.
         if entry.train is None and not entry.unit.startswith("items"):
             ends = ((entry.value, entry.low, entry.high), yardstick)
             dots += [
@@ -185,14 +191,14 @@ def _fidelity(found: Fidelity) -> tuple[DocumentBlock, ...]:
             ]
     return (
         Paragraph(
-            "How far synthetic users are from training users, beside how far other real users are "
-            f"({found.yardstick}). A synthetic set can hardly be closer to train than real users are without "
-            "repeating them."
+            "The distance of synthetic users from training users, compared with that of other real users "
+            f"({result.yardstick}). A synthetic set that is closer to train than other real users are probably repeats "
+            "training users."
         ),
         interval_plot(
             dots,
             axis=Axis(label="distance from the training users", low=0.0),
-            caption=f"Distances from train with 95 % intervals: {users}.",
+            caption=f"Distances from the training users with 95 % intervals: {users}.",
             legend=("synthetic users", "other real users"),
         ),
         Table(
@@ -201,29 +207,27 @@ def _fidelity(found: Fidelity) -> tuple[DocumentBlock, ...]:
             f"{users}.",
         ),
         line_plot(
-            found.curves.popularity,
+            result.curves.popularity,
             x=Axis(label="share of the catalogue, most popular first", percent=True, low=0.0, high=1.0),
             y=Axis(label="share of interactions", percent=True, low=0.0, high=1.0),
             caption=f"Item popularity: {users}.",
         ),
         line_plot(
-            found.curves.activity,
+            result.curves.activity,
             x=Axis(label="items of a user (logarithmic)", logarithmic=True),
             y=Axis(label="share of users with no more", percent=True, low=0.0, high=1.0),
             caption=f"User activity: {users}.",
         ),
-        Table(
-            ("statistic", "what it is"), [(entry.name, entry.meaning) for entry in found.likenesses], left=2
-        ),
+        Table(("statistic", "meaning"), [(entry.name, entry.meaning) for entry in result.likenesses], left=2),
     )
 
 
 def _reading(audit: Audit) -> tuple[DocumentBlock, ...]:
     return (
         Paragraph(
-            "These are attacks that were tried, on the users that were given. That an attack found nothing is no "
-            "proof that another would not, and holds for this set alone: another set from the same synthesizer is "
-            "to be audited again. Whoever knows more about people than their items here can do better."
+            "These attacks were run on these users. That they found nothing does not prove that no other attack would, "
+            "and holds for this set alone: another set of the same synthesizer needs an audit of its own. An attacker "
+            "who knows more about people than their items can do better."
         ),
         *(Paragraph(f"Note: {note}.") for note in audit.notes),
     )

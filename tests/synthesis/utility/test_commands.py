@@ -347,8 +347,12 @@ def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
 @pytest.mark.parametrize(
     ("recipe", "words", "message"),
     [
-        ("sdrm/alb-svd", ["--pruner", "halving"], "with --trainings 1 there is one"),
-        ("sdrm/alb-svd", ["--pruner", "median", "--trainings", "9"], "saved by --pruner halving; saw median"),
+        ("sdrm/alb-svd", ["--pruner", "halving"], "with --trainings 1 there is only one"),
+        (
+            "sdrm/alb-svd",
+            ["--pruner", "median", "--trainings", "9"],
+            "must be halving, which ends settings between trainings; saw median",
+        ),
         ("sdrm/alb-svd", ["--trainings", "2", "--pruner", "halves"], "pruner of Search"),
         ("sdrm/alb-svd", ["--hold-out", "block"], "the users that utility.search_users sets apart"),
         ("sdrm/alb-svd", ["--draws", "3"], "the users that utility.search_users sets apart"),

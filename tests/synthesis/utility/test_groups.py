@@ -22,7 +22,7 @@ def test_a_fifth_of_each_user_is_held_out_rounded_up() -> None:
         held = groups.held_out_observed.user_degrees
         np.testing.assert_array_equal(held, [-(-degree // 5) for degree in base.user_degrees])
         np.testing.assert_array_equal(
-            held + groups.histories.chosen(departures.dislikes_are_held_out).user_degrees, base.user_degrees
+            held + groups.histories.pairs(departures.dislikes_are_held_out).user_degrees, base.user_degrees
         )
         liked = people.liked.contains(groups.held_out.rows(), groups.held_out.matrix.indices)
         assert liked.all()
@@ -95,5 +95,5 @@ def test_readings_that_do_not_fit_are_refused() -> None:
 
 
 def test_somebody_must_be_left_to_learn_from() -> None:
-    with pytest.raises(DataError, match="left to learn from"):
+    with pytest.raises(DataError, match="remain to learn from"):
         grouped(rated(2, seed=1), rated(5, seed=2), Utility(), Departures(), judged="searching")

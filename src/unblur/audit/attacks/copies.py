@@ -1,4 +1,4 @@
-"""Copies: synthetic users who are, or nearly are, real ones; and how near the two sets are, beside two real ones."""
+"""Copies: synthetic users equal or nearly equal to training users; and distances between the sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, drawn, row_hashes
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, draw, row_hashes
 from unblur.audit.attacks.neighbours import nearness
 from unblur.audit.findings import (
     FEWEST_USERS,
@@ -29,62 +29,62 @@ from unblur.progress import Progress
 from unblur.randomness import RNG, streams
 
 LONG_ROW = 5
-"""From so many items on an equal row is counted as a copy; short rows are equal by chance."""
+"""An equal row with at least so many items counts as a copy (chosen by hand: shorter rows are equal by chance)."""
 NEAR = 0.9
-"""A Jaccard similarity from which on a row is a near copy."""
+"""The Jaccard similarity from which a row counts as a near copy (chosen by hand)."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Of the distances to the nearest user."""
+"""The quantiles reported of distances to the nearest user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Synthetic users with just the items of a training user, and such users of the holdout beside them."""
+    """Synthetic users with exactly or nearly the items of a training user, and such users of the holdout."""
 
     exact: Proportion
-    """Of all synthetic users, those with the very items of a training user."""
+    """Of all synthetic users, those with exactly the items of a training user."""
     exact_long: Proportion
     """The same, counting only copies with at least `LONG_ROW` items."""
     near: Proportion | Unmeasured
-    """Of synthetic users looked at with at least `LONG_ROW` items, those with a Jaccard similarity of at least
-    `NEAR` to a training user."""
+    """Of the sampled synthetic users with at least `LONG_ROW` items, those with a Jaccard similarity of at least `NEAR` to
+    a training user."""
     holdout_exact: Proportion | Unmeasured
-    """Of the holdout users, those with the very items of a training user: what chance alone does."""
+    """Of the holdout users, those with exactly the items of a training user: the share by chance alone."""
     holdout_near: Proportion | Unmeasured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distances:
-    """How far synthetic users are from training users and from equally many holdout users.
+    """Distances of synthetic users from training users and from equally many holdout users.
 
-    Secondary, and no evidence of privacy: a set can be far from all of train and still give members away.
+    They are secondary and no evidence of privacy: a set can be far from all training users and still reveal members.
     """
 
     nearest_to_train: tuple[float, ...]
     """The 5, 25, 50, 75 and 95 % quantiles of the Jaccard distance to the nearest training user."""
     nearest_to_holdout: tuple[float, ...] | Unmeasured
     nearer_to_train: Proportion | Unmeasured
-    """Of synthetic users that are nearer to one of the two sets, those nearer to train; one half is no preference."""
+    """Of the synthetic users that are nearer to one of the two sets, those nearer to train; one half is no preference."""
     ties: float | None
-    """The share of synthetic users that are as near to both."""
+    """The share of synthetic users that are equally near to both."""
     dissimilarity: float
-    """The mean Jaccard distance over all pairs of a synthetic and a training user: what Lilienthal et al. (2024)
-    report as about 99 %. Two unrelated real samples have as much."""
+    """The mean Jaccard distance over all pairs of a synthetic and a training user, which Lilienthal et al. (2024) report
+    as about 99 %. That of two unrelated real samples is as large."""
     holdout_dissimilarity: float | None
-    """The same of holdout users against training users."""
+    """The same for holdout and training users."""
     n_users: int
-    """On how many synthetic users this rests."""
+    """The number of synthetic users compared."""
 
 
 @dataclass(frozen=True)
 class CopiesAndDistances(AttackOutcome):
-    """The outcome of looking for training users in the set."""
+    """The outcome of the search for copies of training users."""
 
     copies: Copies
     distances: Distances
 
     @classmethod
     def report(cls, outcomes: Mapping[str, Self | Unmeasured]) -> Mapping[str, Any]:
-        """Copies and distances by themselves."""
+        """Copies and distances as two entries."""
         return {
             name: value
             for outcome in outcomes.values()
@@ -93,10 +93,10 @@ class CopiesAndDistances(AttackOutcome):
         }
 
     def own_conclusions(self, limits: Gates) -> Iterator[Conclusion]:
-        """Whether there are copies, and more near copies than among outsiders; `max_copies` and `max_near_copies`."""
+        """Findings on copies, and on near copies beyond those of outsiders; gates `max_copies` and `max_near_copies`."""
         copies = self.copies
         exact, near, control = copies.exact_long, copies.near, copies.holdout_near
-        copied = f"a training user with {LONG_ROW} items or more"
+        original = f"a training user with {LONG_ROW} items or more"
         if exact.hits:
             by_chance = (
                 f" {copies.holdout_exact.value:.2%} of holdout users are equal to a training user, of any length."
@@ -105,7 +105,7 @@ class CopiesAndDistances(AttackOutcome):
             )
             yield Finding(
                 "leak",
-                f"{exact.hits:,} of {exact.trials:,} synthetic users are exact copies of {copied}.{by_chance}",
+                f"{exact.hits:,} of {exact.trials:,} synthetic users are exact copies of {original}.{by_chance}",
             )
         else:
             yield Finding(
@@ -116,7 +116,7 @@ class CopiesAndDistances(AttackOutcome):
             yield Gate(
                 "max_copies",
                 exact.hits <= limits.max_copies,
-                f"{exact.hits:,} of {exact.trials:,} synthetic users are copies of {copied}; the limit is "
+                f"{exact.hits:,} of {exact.trials:,} synthetic users are copies of {original}; the limit is "
                 f"{limits.max_copies:,}",
             )
         if isinstance(near, Unmeasured):
@@ -125,26 +125,28 @@ class CopiesAndDistances(AttackOutcome):
         if isinstance(control, Proportion) and near.low > control.high:
             yield Finding(
                 "leak",
-                f"{near.value:.1%} of synthetic users have a Jaccard similarity of {NEAR:g} or more to a training user; of "
-                f"holdout users, {control.value:.1%} have.",
+                f"{near.value:.1%} of synthetic users have a Jaccard similarity of {NEAR:g} or more to a training user, "
+                f"compared with {control.value:.1%} of holdout users.",
             )
         elif near.hits == 0:
-            yield Finding("clear", f"No near copies among {near.trials:,} synthetic users looked at.")
+            yield Finding(
+                "clear", f"No near copies among the {near.trials:,} synthetic users that were compared."
+            )
         limit = limits.max_near_copies
         if near.trials < FEWEST_USERS:
-            few = too_few(FEWEST_USERS, "synthetic users to look for near copies among", near.trials)
+            few = too_few(FEWEST_USERS, f"synthetic users with {LONG_ROW} items or more", near.trials)
             yield Gate("max_near_copies", False, few.reason)
         elif limit is not None:
-            usual, beside = (
+            share, comparison = (
                 (control.value, f"{control.value:.2%} of holdout users are")
                 if isinstance(control, Proportion)
-                else (0.0, f"of holdout users it {control.reason}")
+                else (0.0, f"for holdout users it {control.reason}")
             )
             yield Gate(
                 "max_near_copies",
-                near.value - usual <= limit,
-                f"{near.value:.2%} of {near.trials:,} synthetic users are near copies of a training user ({beside}); the "
-                f"limit is {limit:.2%} more",
+                near.value - share <= limit,
+                f"{near.value:.2%} of {near.trials:,} synthetic users are near copies of a training user ({comparison}); "
+                f"the limit is {limit:.2%} more",
             )
 
     @classmethod
@@ -154,10 +156,10 @@ class CopiesAndDistances(AttackOutcome):
         return Section("Copies and distances", [block for outcome in measured for block in outcome.blocks()])
 
     def blocks(self) -> tuple[DocumentBlock, ...]:
-        """What the page shows of it."""
+        """The blocks for the page."""
         copies, distances = self.copies, self.distances
         rows = (
-            ("the very items of a training user", copies.exact.cell(), copies.holdout_exact.cell()),
+            ("exactly the items of a training user", copies.exact.cell(), copies.holdout_exact.cell()),
             (f"… with {LONG_ROW} items or more", copies.exact_long.cell(), ""),
             (
                 f"Jaccard similarity of {NEAR:g} or more to one",
@@ -178,20 +180,20 @@ class CopiesAndDistances(AttackOutcome):
         return (
             Table(("synthetic users with", "synthetic", "holdout users"), rows, "Copies of training users."),
             Paragraph(
-                "Distances are secondary: a set can be far from every training user and still give members away, and two "
+                "Distances are secondary: a set can be far from every training user and still reveal members, and two "
                 "unrelated real samples are far from each other too."
             ),
             Table(
                 ("Jaccard distance to the nearest", "training user", "holdout user"),
                 [*spread, ("mean over all pairs", *mean)],
-                f"Of {distances.n_users:,} synthetic users to equally many training and holdout users."
-                + ("" if apart is None else " ¹ of holdout users to training users."),
+                f"From {distances.n_users:,} synthetic users to equally many training and holdout users."
+                + ("" if apart is None else " ¹ From holdout users to training users."),
             ),
             *(
                 [
                     Paragraph(
                         f"Of the synthetic users that are nearer to one side, {nearer.cell()} are nearer to a training user; "
-                        f"{ties:.1%} of all are as near to both. One half is no preference."
+                        f"{ties:.1%} of all are equally near to both. One half means no preference."
                     )
                 ]
                 if isinstance(nearer, Proportion) and ties is not None
@@ -201,30 +203,28 @@ class CopiesAndDistances(AttackOutcome):
 
 
 class Copying(Attack):
-    """Exact copies among all synthetic users; near copies and distances on some of them."""
+    """Count exact copies among all synthetic users, and near copies and distances among a random part of them."""
 
     name = "copies"
-    risk = "copies: all that is known of a person is in the set"
+    risk = "copies: all items of a person are in the set"
     outcome = CopiesAndDistances
     tries = MappingProxyType(
-        {
-            "copies": "Synthetic users with the items of a training user, or nearly, are counted, and their distances measured."
-        }
+        {"copies": "Copies: synthetic users with exactly or nearly the items of a training user are counted."}
     )
 
     def run(
         self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, CopiesAndDistances]:
-        """Copies and distances, beside those of users who were not in training."""
+        """Count copies and measure distances, also of users who were not in training."""
         train, synthetic = samples.train.matrix, samples.synthetic.matrix
         generators = streams(rng, "synthetic", "train", "holdout")
-        looked_at = synthetic[drawn(synthetic.shape[0], users, generators["synthetic"])]
+        sample = synthetic[draw(synthetic.shape[0], users, generators["synthetic"])]
         equal = _equal_rows(synthetic, train)
-        to_train = nearness(looked_at, train, progress=progress, stage="copies: nearest training users")
+        to_train = nearness(sample, train, progress=progress, stage="copies: nearest training users")
         copies = Copies(
             exact=Proportion.of(equal),
             exact_long=Proportion.of(equal & (np.diff(synthetic.indptr) >= LONG_ROW)),
-            near=_near_share(looked_at, to_train.nearest),
+            near=_near_share(sample, to_train.nearest),
             holdout_exact=NO_CONTROL,
             holdout_near=NO_CONTROL,
         )
@@ -235,25 +235,25 @@ class Copying(Attack):
             ties=None,
             dissimilarity=float(1 - to_train.mean.mean()),
             holdout_dissimilarity=None,
-            n_users=int(looked_at.shape[0]),
+            n_users=int(sample.shape[0]),
         )
         if samples.holdout is None:
             return {"copies": CopiesAndDistances(copies, distances)}
         holdout = samples.holdout.matrix
-        apart = holdout[drawn(holdout.shape[0], users, generators["holdout"])]
+        apart = holdout[draw(holdout.shape[0], users, generators["holdout"])]
         control = nearness(apart, train, progress=progress, stage="copies: holdout beside training users")
-        # Of equally many users on both sides, else the larger set is the nearer one.
+        # Equally many users on both sides: otherwise the larger set would be nearer by its size alone.
         size = min(train.shape[0], holdout.shape[0])
-        one, other = (
+        by_train, by_holdout = (
             nearness(
-                looked_at,
-                rows[drawn(rows.shape[0], size, generators[name])],
+                sample,
+                rows[draw(rows.shape[0], size, generators[name])],
                 progress=progress,
                 stage=f"distances: {name}",
             ).nearest
             for name, rows in (("train", train), ("holdout", holdout))
         )
-        decided = one != other
+        unequal = by_train != by_holdout
         copies = replace(
             copies,
             holdout_exact=Proportion.of(_equal_rows(holdout, train)),
@@ -261,19 +261,19 @@ class Copying(Attack):
         )
         distances = replace(
             distances,
-            nearest_to_train=_quantiles(one),
-            nearest_to_holdout=_quantiles(other),
-            nearer_to_train=Proportion.of((one > other)[decided])
-            if decided.any()
-            else Unmeasured("cannot be measured: every synthetic user is as near to both sets"),
-            ties=float((~decided).mean()),
+            nearest_to_train=_quantiles(by_train),
+            nearest_to_holdout=_quantiles(by_holdout),
+            nearer_to_train=Proportion.of((by_train > by_holdout)[unequal])
+            if unequal.any()
+            else Unmeasured("cannot be measured: every synthetic user is equally near to both sets"),
+            ties=float((~unequal).mean()),
             holdout_dissimilarity=float(1 - control.mean.mean()),
         )
         return {"copies": CopiesAndDistances(copies, distances)}
 
 
 def _equal_rows(rows: sparse.csr_array, others: sparse.csr_array) -> NDArray[np.bool_]:
-    """Whether each of `rows` is equal to one of `others`, (n_rows,)."""
+    """A mask of the rows equal to one of `others`, (n_rows,)."""
     return np.isin(row_hashes(rows), row_hashes(others))
 
 
@@ -285,5 +285,5 @@ def _near_share(rows: sparse.csr_array, nearest: NDArray[np.float32]) -> Proport
 
 
 def _quantiles(nearest: NDArray[np.float32]) -> tuple[float, ...]:
-    """The quantiles of distances, of similarities."""
+    """`QUANTILES` of the distances, from similarities."""
     return tuple(float(value) for value in np.quantile(1 - nearest, QUANTILES))

@@ -1,6 +1,6 @@
-"""Attacks that guess something about a person, and what a right guess is worth.
+"""Attacks that guess something about a person: singling out, and inference of an item.
 
-Every guess about members has a naive baseline, which does not look at individual synthetic users, and a control: the same
+Every guess about members has a naive baseline, which does not use individual synthetic users, and a control: the same
 guess about users who were not in training.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, drawn, sentence
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, draw, sentence
 from unblur.audit.attacks.neighbours import closest
 from unblur.audit.findings import (
     FEWEST_USERS,
@@ -37,56 +37,58 @@ from unblur.progress import Progress
 from unblur.randomness import RNG, streams
 
 KNOWN_ITEMS = (2, 3, 5)
-"""The numbers of items in a claim that singles out."""
+"""The numbers of items of a claim in the usual attacks (chosen by hand)."""
 FEWEST_CLAIMS = 50
-"""Fewer claims say nothing."""
+"""With fewer claims nothing is measured (chosen by hand): an interval of 50 trials is up to 29 points wide."""
 ROUNDS = 8
-"""How often claims are looked for; where nearly all combinations are of several people, more rounds find few more."""
+"""Rounds of the search for claims; if nearly all combinations belong to several users, more rounds find few more."""
 CELLS_AT_ONCE = 1 << 22
-"""How many counts or keys are held at a time; no result depends on it."""
+"""Counts or keys in memory at a time (2²² float64 are 32 MiB); no result depends on it."""
 NEIGHBOURS = 10
-"""From how many synthetic users an item is guessed."""
+"""The number of synthetic users that vote for an item (chosen by hand)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guesses(AttackOutcome):
-    """How often guesses were right: about members, about outsiders, and without the synthetic set.
+    """The shares of right guesses: about members, about outsiders, and by the naive baseline.
 
-    Only what is right about members more often than about outsiders comes from their having been in training;
-    the rest is what the synthetic set says about people in general.
+    Only the excess of members over outsiders is due to their having been in training; the rest is what the synthetic set
+    says about people in general.
     """
 
     attack: Proportion
     """Right guesses about members."""
     control: Proportion | Unmeasured
-    """Right guesses about outsiders, made in the same way."""
+    """Right guesses about outsiders, by the same attack."""
     baseline: Proportion
-    """Right guesses about members, made without looking at individual synthetic users."""
+    """Right guesses about members without using individual synthetic users."""
 
     @property
     def excess(self) -> Interval | Unmeasured:
-        """(value, low, high): the right guesses about members beyond those about outsiders, as a share of what could
-        still go wrong, (attack − control) / (1 − control), and not below −1; the interval by the square-and-add rule of
-        Newcombe (1998).
+        """(value, low, high) of (attack − control) / (1 − control), cut to −1 … 1: the right guesses about members beyond
+        those about outsiders, as a share of the guesses that the control gets wrong (Giomi et al. 2023). The
+        interval is by the square-and-add rule of Newcombe (1998).
         """
         if isinstance(self.control, Unmeasured):
             return self.control
-        one, other = self.attack, self.control
-        room = max(1e-12, 1 - other.value)
-        gap = one.value - other.value
-        down = math.hypot(one.value - one.low, other.high - other.value)
-        up = math.hypot(one.high - one.value, other.value - other.low)
-        value, low, high = (max(-1.0, min(1.0, each / room)) for each in (gap, gap - down, gap + up))
+        members, outsiders = self.attack, self.control
+        wrong = max(1e-12, 1 - outsiders.value)  # no division by 0 if every guess about outsiders is right
+        difference = members.value - outsiders.value
+        down = math.hypot(members.value - members.low, outsiders.high - outsiders.value)
+        up = math.hypot(members.high - members.value, outsiders.value - outsiders.low)
+        value, low, high = (
+            max(-1.0, min(1.0, end / wrong)) for end in (difference, difference - down, difference + up)
+        )
         return value, low, high
 
     def excess_cell(self) -> str:
-        """The excess as in a table."""
+        """The excess as a table cell."""
         excess = self.excess
         return excess.cell() if isinstance(excess, Unmeasured) else "{:.1%} ({:.1%} … {:.1%})".format(*excess)
 
     @property
     def attack_is_weak(self) -> bool:
-        """Whether the attack is no better than the naive baseline, so that nothing follows from its failing."""
+        """True if the attack is no better than the naive baseline, so that its failure proves nothing."""
         return self.attack.value <= self.baseline.value
 
     @classmethod
@@ -96,9 +98,9 @@ class Guesses(AttackOutcome):
 
     @classmethod
     def conclusions(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Conclusion]:
-        """Whether each try succeeds more often for members than for outsiders; `max_excess` for the largest excess of
-        those that are beyond chance."""
-        sure, excesses = beyond_chance(outcomes), _excesses(outcomes)
+        """Findings by whether a try succeeds more often for members than for outsiders; gate `max_excess` for the largest
+        excess of those beyond chance."""
+        significant, excesses = beyond_chance(outcomes), _excesses(outcomes)
         for name, guess in outcomes.items():
             match guess:
                 case Unmeasured(reason=reason) | Guesses(control=Unmeasured(reason=reason)):
@@ -108,13 +110,13 @@ class Guesses(AttackOutcome):
                         f"{guess.attack.value:.1%} of guesses right about members, {control.value:.1%} about outsiders, "
                         f"{guess.baseline.value:.1%} by the naive baseline"
                     )
-                    weak = " The attack is no better than the naive baseline, so its failing says little."
+                    weak = " The attack is no better than the naive baseline, so its failure proves little."
                     yield (
                         Finding(
                             "leak",
                             f"{sentence(name)} succeeds more often for members than for outsiders: {rates}.",
                         )
-                        if name in sure
+                        if name in significant
                         else Finding(
                             "clear",
                             f"{sentence(name)}: no more success for members than for outsiders was found ({rates}, "
@@ -123,22 +125,22 @@ class Guesses(AttackOutcome):
                     )
         limit = limits.max_excess
         if not excesses:
-            missing = (each for each in map(excess_of, outcomes.values()) if isinstance(each, Unmeasured))
+            missing = (entry for entry in map(excess_of, outcomes.values()) if isinstance(entry, Unmeasured))
             yield Gate("max_excess", False, next(missing).reason)
         elif limit is not None:
-            (value, low, high), name = max((excesses[name], name) for name in sure or excesses)
-            passed = value <= limit or not sure
+            (value, low, high), name = max((excesses[name], name) for name in significant or excesses)
+            passed = value <= limit or not significant
             reason = f"the largest excess is {value:.1%} ({low:.1%} to {high:.1%}), of {name}; the limit is {limit:.1%}"
             if value > limit and passed:
-                reason += ", and chance alone may make as much on so few: more users would make it sure"
+                reason += ", but chance alone could explain it on so few users: more users would decide it"
             elif value <= limit < high:
-                reason += ", which its interval reaches beyond: more users would make it sure"
+                reason += ", within its interval: more users would decide it"
             yield Gate("max_excess", passed, reason)
 
     @classmethod
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
-        """Members, outsiders and baseline of every try."""
-        how = dict.fromkeys(text for attack in attacks for text in attack.tries.values())
+        """A table of members, outsiders and baseline of every try."""
+        descriptions = dict.fromkeys(text for attack in attacks for text in attack.tries.values())
         rows = [
             (
                 *(name, f"{guess.attack.trials:,}", guess.attack.cell(), guess.control.cell()),
@@ -149,12 +151,12 @@ class Guesses(AttackOutcome):
         ]
         blocks: tuple[DocumentBlock, ...] = (
             Paragraph(
-                f"{' '.join(how)} What is right about outsiders as often as about members is not a leak."
+                f"{' '.join(descriptions)} Guesses that are right about outsiders as often as about members are no leak."
             ),
             Table(
                 ("attack", "guesses", "about members", "about outsiders", "baseline", "excess"),
                 rows,
-                "Share of right guesses, with 95 % intervals; the baseline guesses by popularity alone.",
+                "Shares of right guesses, with 95 % intervals; the baseline guesses by popularity alone.",
             ),
             *(
                 Paragraph(f"{sentence(name)}: {guess.reason}.")
@@ -166,25 +168,25 @@ class Guesses(AttackOutcome):
 
 
 def excess_of(guess: Guesses | Unmeasured) -> Interval | Unmeasured:
-    """The excess of guesses, or why there is none."""
+    """The excess of guesses, or the reason why it cannot be measured."""
     return guess if isinstance(guess, Unmeasured) else guess.excess
 
 
 def beyond_chance(guesses: Mapping[str, Guesses | Unmeasured]) -> set[str]:
-    """Those with an excess that so many tries would not have by chance: one-sided at 5 % in all, by Holm (1979)."""
+    """The names of the tries with a significant excess: one-sided at 5 % over all tries, by Holm (1979)."""
     excesses = _excesses(guesses)
-    doubts = holm([_doubt(excess) for excess in excesses.values()])
-    return {name for name, doubt in zip(excesses, doubts, strict=True) if doubt < 0.05}
+    p_values = holm([_p_value(excess) for excess in excesses.values()])
+    return {name for name, p_value in zip(excesses, p_values, strict=True) if p_value < 0.05}
 
 
 def _excesses(guesses: Mapping[str, Guesses | Unmeasured]) -> dict[str, Interval]:
-    """Those that could be measured."""
+    """The excesses that could be measured."""
     excesses = {name: excess_of(guess) for name, guess in guesses.items()}
     return {name: excess for name, excess in excesses.items() if not isinstance(excess, Unmeasured)}
 
 
-def _doubt(excess: Interval) -> float:
-    """The one-sided p-value of "there is none", from the lower half of the interval."""
+def _p_value(excess: Interval) -> float:
+    """The one-sided p-value of no excess, from the lower half of the interval as a normal deviation."""
     value, low, _ = excess
     if value <= 0 or value == low:
         return 1.0 if value <= 0 else 0.0
@@ -193,62 +195,61 @@ def _doubt(excess: Interval) -> float:
 
 @dataclass(frozen=True)
 class SinglingOut(Attack):
-    """Do k items that just one synthetic user has together point at just one real person?
+    """Claim that k items which exactly one synthetic user has together belong to exactly one real person.
 
-    The attacker holds the synthetic set only. They look for k items that exactly one synthetic user has together, and
-    claim that exactly one person in the training data has them. The claim is right where that is so. The same claims
-    are held against as many users who were not in training (control): rare combinations are rare everywhere. The naive
-    baseline makes its claims of items drawn by popularity. After Giomi et al. (Anonymeter, PoPETs 2023), for sets of
-    items.
+    The attacker holds the synthetic set only, and looks for k items that exactly one synthetic user has together. The claim
+    is right if exactly one training user has them. The same claims are tested on as many users who were not in training
+    (control), because rare combinations are rare everywhere. The naive baseline makes claims of items drawn by popularity.
+    After Giomi et al. (Anonymeter, PoPETs 2023), for sets of items.
 
-    Claims are not independent: somebody with many items is in many of them, and decides them together. Intervals are
-    therefore those of a jackknife over real users.
+    Claims are not independent: a user with many items is in many of them and decides them together. Intervals are therefore
+    those of a jackknife over real users.
     """
 
     items: int
-    """k: how many items a claim is of."""
+    """k, the number of items of a claim."""
     claims: int = 2_000
-    """How many are made at most."""
-    risk = "singling out: items that the set gives away point at one person"
+    """The largest number of claims."""
+    risk = "singling out: items that the set reveals belong to one person"
     outcome = Guesses
 
     @property
     def name(self) -> str:
-        """By the number of items."""
+        """``singling out by k``."""
         return f"singling out by {self.items}"
 
     @property
     def tries(self) -> Mapping[str, str]:
-        """One try, called by the number of items."""
+        """One try, named after the number of items."""
         return {
-            f"singling out by {self.items} items": "Singling out: some items that just one synthetic user has together are "
-            "claimed to point at just one real person."
+            f"singling out by {self.items} items": "Singling out: the attacker claims that some items which exactly one "
+            "synthetic user has together belong to exactly one real person."
         }
 
     @classmethod
     def usual(cls) -> Sequence[SinglingOut]:
-        """One for each of `KNOWN_ITEMS`."""
+        """One attack for each of `KNOWN_ITEMS`."""
         return tuple(cls(items) for items in KNOWN_ITEMS)
 
     def run(
         self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, Guesses | Unmeasured]:
-        """How often claims single out a training user; claims are about all users, whatever `users` says."""
+        """The share of claims that single out a training user; claims are about all users, regardless of `users`."""
         generators = streams(rng, "claims", "baseline", "train", "holdout")
         synthetic, train = samples.synthetic.matrix, samples.train.matrix
         claims = _claims(synthetic, self.items, self.claims, generators["claims"])
         if len(claims) < FEWEST_CLAIMS:
-            what = f"sets of {self.items} items that just one synthetic user has"
-            return dict.fromkeys(self.tries, too_few(FEWEST_CLAIMS, what, len(claims)))
+            needed = f"sets of {self.items} items that exactly one synthetic user has"
+            return dict.fromkeys(self.tries, too_few(FEWEST_CLAIMS, needed, len(claims)))
         control: Proportion | Unmeasured = NO_CONTROL
         if samples.holdout is not None:
-            # Of equally many users, because a larger crowd has fewer people who stand alone.
+            # Equally many users in both, because in a larger set fewer users are the only one with some items.
             size = min(train.shape[0], samples.holdout.n_users)
             if size < FEWEST_USERS:
-                control = too_few(FEWEST_USERS, "users of each kind, learned from and not", size)
+                control = too_few(FEWEST_USERS, "users in each of train and holdout", size)
             else:
-                train = train[drawn(train.shape[0], size, generators["train"])]
-                outsiders = drawn(samples.holdout.n_users, size, generators["holdout"])
+                train = train[draw(train.shape[0], size, generators["train"])]
+                outsiders = draw(samples.holdout.n_users, size, generators["holdout"])
                 control = _right(claims, samples.holdout.matrix[outsiders])
         popularity = np.bincount(synthetic.indices, minlength=synthetic.shape[1]).astype(np.float64)
         naive = _by_popularity(popularity, self.items, len(claims), generators["baseline"])
@@ -256,21 +257,21 @@ class SinglingOut(Attack):
         return dict.fromkeys(self.tries, guesses)
 
 
-def _claims(rows: sparse.csr_array, k: int, wanted: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Distinct sets of `k` items that exactly one row has together, (n, k), n at most `wanted`."""
-    able = np.flatnonzero(np.diff(rows.indptr) >= k)
-    found = np.empty((0, k), dtype=np.int64)
-    for _ in range(ROUNDS if len(able) else 0):
-        owners = random.choice(able, size=wanted)
+def _claims(rows: sparse.csr_array, k: int, most: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Distinct sets of `k` items that exactly one row has together, (n, k), n at most `most`."""
+    eligible = np.flatnonzero(np.diff(rows.indptr) >= k)
+    claims = np.empty((0, k), dtype=np.int64)
+    for _ in range(ROUNDS if len(eligible) else 0):
+        owners = random.choice(eligible, size=most)
         starts, lengths = rows.indptr[owners], np.diff(rows.indptr)[owners]
-        tried = np.sort(_picks(rows, starts, lengths, k, random), axis=1)
-        found = np.unique(np.concatenate([found, tried[_held(tried, rows)[0] == 1]]), axis=0)
-        if len(found) >= wanted:
+        candidates = np.sort(_sample_items(rows, starts, lengths, k, random), axis=1)
+        claims = np.unique(np.concatenate([claims, candidates[_owners(candidates, rows)[0] == 1]]), axis=0)
+        if len(claims) >= most:
             break
-    return found[random.permutation(len(found))[:wanted]]
+    return claims[random.permutation(len(claims))[:most]]
 
 
-def _picks(
+def _sample_items(
     rows: sparse.csr_array,
     starts: NDArray[np.int32],
     lengths: NDArray[np.int32],
@@ -278,19 +279,20 @@ def _picks(
     random: np.random.Generator,
 ) -> NDArray[np.int64]:
     """`k` different items of each row, at random (Floyd's sampling, all rows at once)."""
-    chosen = np.empty((len(starts), k), dtype=np.int64)
-    for at in range(k):
-        upper = lengths.astype(np.int64) - k + at
-        place = (random.random(len(starts)) * (upper + 1)).astype(np.int64)
-        taken = (chosen[:, :at] == place[:, None]).any(axis=1)
-        chosen[:, at] = np.where(taken, upper, place)
-    return np.asarray(rows.indices[starts[:, None] + chosen], dtype=np.int64)
+    offsets = np.empty((len(starts), k), dtype=np.int64)
+    for index in range(k):
+        upper = lengths.astype(np.int64) - k + index
+        offset = (random.random(len(starts)) * (upper + 1)).astype(np.int64)
+        # Floyd: an offset that the row has already is replaced by `upper`, which it cannot have yet.
+        repeated = (offsets[:, :index] == offset[:, None]).any(axis=1)
+        offsets[:, index] = np.where(repeated, upper, offset)
+    return np.asarray(rows.indices[starts[:, None] + offsets], dtype=np.int64)
 
 
 def _by_popularity(
     popularity: NDArray[np.float64], k: int, n: int, random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """`n` sets of `k` different items, drawn by popularity (Gumbel top-k over the items that anybody has)."""
+    """`n` sets of `k` different items, drawn by popularity (Gumbel top-k over the items that some user has)."""
     items = np.flatnonzero(popularity)
     weights = np.log(popularity[items])
     sets = np.empty((n, min(k, len(items))), dtype=np.int64)
@@ -302,60 +304,63 @@ def _by_popularity(
     return sets
 
 
-def _held(claims: NDArray[np.int64], rows: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many rows have all items of each claim, and how many more claims just one row has without each row."""
+def _owners(claims: NDArray[np.int64], rows: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of rows with all items of each claim, (n_claims,), and the change in the number of claims of exactly one
+    row if a row is left out, (n_rows,)."""
     n, k = claims.shape
-    asked = sparse.csr_array(
+    claim_rows = sparse.csr_array(
         (np.ones(n * k, dtype=np.float32), claims.ravel(), np.arange(0, n * k + 1, k)),
         shape=(n, rows.shape[1]),
     )
     columns = transposed(rows)
-    counts, gained = np.zeros(n, dtype=np.int64), np.zeros(rows.shape[0], dtype=np.int64)
-    for block in row_blocks(asked, columns):
-        shared = sparse.csr_array(asked[block] @ columns)
-        whole = sparse.csr_array((shared.data == k, shared.indices, shared.indptr), shape=shared.shape)
-        whole.eliminate_zeros()
-        counts[block] = np.diff(whole.indptr)
-        for times, sign in ((2, 1), (1, -1)):
-            alone = whole[counts[block] == times]
-            gained += sign * np.bincount(alone.indices, minlength=len(gained))
-    return counts, gained
+    counts, changes = np.zeros(n, dtype=np.int64), np.zeros(rows.shape[0], dtype=np.int64)
+    for block in row_blocks(claim_rows, columns):
+        shared = sparse.csr_array(claim_rows[block] @ columns)
+        complete = sparse.csr_array((shared.data == k, shared.indices, shared.indptr), shape=shared.shape)
+        complete.eliminate_zeros()
+        counts[block] = np.diff(complete.indptr)
+        # Without one of two owners a claim has exactly one; without its only owner it has none.
+        for n_owners, sign in ((2, 1), (1, -1)):
+            claimed = complete[counts[block] == n_owners]
+            changes += sign * np.bincount(claimed.indices, minlength=len(changes))
+    return counts, changes
 
 
 def _right(claims: NDArray[np.int64], rows: sparse.csr_array) -> Proportion:
-    """The share of claims that just one row has; its design effect from the jackknife over rows."""
-    counts, gained = _held(claims, rows)
-    hits, n, users = int((counts == 1).sum()), len(claims), len(gained)
-    independent = hits * (n - hits) / n
-    varied = float(gained.var()) * (users - 1)
-    return Proportion(hits, n, max(1.0, varied / independent) if independent else 1.0)
+    """The share of claims of exactly one row; its design effect is from the jackknife over rows."""
+    counts, changes = _owners(claims, rows)
+    hits, n, users = int((counts == 1).sum()), len(claims), len(changes)
+    # The variance of the hits: binomial, and by the jackknife, (n − 1)/n · Σ (change − mean)².
+    binomial = hits * (n - hits) / n
+    jackknife = float(changes.var()) * (users - 1)
+    return Proportion(hits, n, max(1.0, jackknife / binomial) if binomial else 1.0)
 
 
 @dataclass(frozen=True)
 class ItemInference(Attack):
-    """What does the synthetic set say about the one item of a person that an attacker does not know?
+    """Guess the one item of a person that the attacker does not know.
 
-    The attacker knows all items of a person but one, takes the synthetic users most like them, and guesses the item that
-    these have most, each counted by its Jaccard similarity. The naive baseline guesses the most popular item that the
-    person is not known to have. What is right about users who were not in training too is recommendation, not leakage.
+    The attacker knows all items of a person but one, takes the most similar synthetic users, and guesses the item with most
+    votes of theirs, weighted by Jaccard similarity. The naive baseline guesses the most popular item that the person is not
+    known to have. Guesses that are right about users who were not in training as well are recommendation, not leakage.
     """
 
     most: int = 2_000
-    """How many users of each kind are attacked, however many are asked for."""
+    """The largest number of users to attack in each set, also if the audit asks for more."""
     name = "item"
-    risk = "inference: an item of a person is known that nobody was told of"
+    risk = "inference: the set reveals an item of a person"
     outcome = Guesses
     tries = MappingProxyType(
         {
-            "inference of a held-out item": "Inference: all items of a person but one are known, and that one is guessed from "
-            "the most alike synthetic users."
+            "inference of a held-out item": "Inference: the attacker knows all items of a person but one, and guesses it from "
+            "the most similar synthetic users."
         }
     )
 
     def run(
         self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, Guesses | Unmeasured]:
-        """How often the hidden item is guessed; of members and outsiders with two items or more."""
+        """The share of hidden items that are guessed, of members and outsiders with two items or more."""
         most = min(self.most, users or self.most)
         generators = streams(rng, "members", "outsiders", "hidden of members", "hidden of outsiders")
         synthetic = samples.synthetic.matrix
@@ -372,11 +377,11 @@ class ItemInference(Attack):
                     FEWEST_USERS, "users with two items or more who were not in training", outsiders.shape[0]
                 )
                 if outsiders.shape[0] < FEWEST_USERS
-                else _attacked(*_hide(outsiders, generators["hidden of outsiders"]), synthetic)
+                else _infer(*_hide(outsiders, generators["hidden of outsiders"]), synthetic)
             )
         popularity = np.bincount(synthetic.indices, minlength=synthetic.shape[1])
         guesses = Guesses(
-            attack=_attacked(known, hidden, synthetic),
+            attack=_infer(known, hidden, synthetic),
             control=control,
             baseline=Proportion.of(_most_popular(known, popularity) == hidden),
         )
@@ -384,8 +389,8 @@ class ItemInference(Attack):
 
 
 def _targets(matrix: sparse.csr_array, users: int | None, random: np.random.Generator) -> sparse.csr_array:
-    able = np.flatnonzero(np.diff(matrix.indptr) >= 2)
-    return matrix[able[drawn(len(able), users, random)]]
+    eligible = np.flatnonzero(np.diff(matrix.indptr) >= 2)
+    return matrix[eligible[draw(len(eligible), users, random)]]
 
 
 def _hide(rows: sparse.csr_array, random: np.random.Generator) -> tuple[sparse.csr_array, NDArray[np.int64]]:
@@ -398,7 +403,8 @@ def _hide(rows: sparse.csr_array, random: np.random.Generator) -> tuple[sparse.c
     return known, np.asarray(rows.indices[entry], dtype=np.int64)
 
 
-def _attacked(known: sparse.csr_array, hidden: NDArray[np.int64], synthetic: sparse.csr_array) -> Proportion:
+def _infer(known: sparse.csr_array, hidden: NDArray[np.int64], synthetic: sparse.csr_array) -> Proportion:
+    """The share of rows whose hidden item has most votes of their nearest synthetic users."""
     votes = closest(known, synthetic, NEIGHBOURS) @ synthetic
     votes = sparse.csr_array(votes - votes.multiply(known))
     votes.eliminate_zeros()
@@ -415,8 +421,8 @@ def _most_popular(known: sparse.csr_array, popularity: NDArray[np.int64]) -> NDA
     by_rank = sparse.csr_array(known[:, order])
     by_rank.sort_indices()
     lengths = np.diff(by_rank.indptr)
-    place = np.arange(by_rank.nnz) - np.repeat(by_rank.indptr[:-1], lengths)
-    # A row's items fill the ranks 0, 1, 2, … up to the first that is missing.
+    offset = np.arange(by_rank.nnz) - np.repeat(by_rank.indptr[:-1], lengths)
+    # The sorted ranks of a row equal 0, 1, 2, … up to the first rank that it lacks, so their number is that rank.
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    filled = np.bincount(owner[by_rank.indices == place], minlength=len(lengths))
-    return np.asarray(order[np.minimum(filled, len(order) - 1)], dtype=np.int64)
+    first_missing = np.bincount(owner[by_rank.indices == offset], minlength=len(lengths))
+    return np.asarray(order[np.minimum(first_missing, len(order) - 1)], dtype=np.int64)

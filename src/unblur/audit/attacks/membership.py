@@ -1,13 +1,13 @@
-"""Membership inference: can an attacker who holds the synthetic set tell whether a person was in the training data?
+"""Membership inference: an attacker with the synthetic set decides whether a person was in the training data.
 
-The attacker knows all items of a person and gives a score, higher for "was in training". Members are training
-users, outsiders are users of the same kind who were kept out. An attacker that learns nothing has an area under
-the ROC curve of one half. The density ratio is that of van Breugel et al. (Membership Inference Attacks against
-Synthetic Data through Overfitting Detection, AISTATS 2023), with a kernel for sets.
+The attacker knows all items of a person and computes a score, higher for "was in training". Members are training users,
+outsiders are users of the same kind who were kept out. An attacker that learns nothing has an area under the ROC curve of
+one half. The density ratio is that of van Breugel et al. (Membership Inference Attacks against Synthetic Data through
+Overfitting Detection, AISTATS 2023), with a kernel for sets.
 
-Attackers with a reference hold other real users as well. The holdout is cut in two: half of the members and one
-half of the outsiders are scored with the other half as the reference, and the other way round, so that nobody is
-compared with a reference that holds them.
+Attackers with a reference hold other real users as well. The holdout is split in halves: half of the members and one half
+of the outsiders are scored with the other half as the reference, and vice versa, so that no user is compared with a
+reference that contains the user.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special, stats
 
-from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, Samples, drawn, sentence
+from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, Samples, draw, sentence
 from unblur.audit.attacks.neighbours import nearness
 from unblur.audit.findings import (
     FEWEST_USERS,
@@ -56,31 +56,32 @@ ATTACKERS: Mapping[str, str] = MappingProxyType(
         "item pairs": "how usual the pairs of the person's items are in the synthetic set, against a reference",
     }
 )
-"""The attackers, and what each one's score is."""
+"""The attackers, each with a description of its score."""
 TIED = 0.999
-"""An attacker of whose pairs a larger share has equal scores tells nobody apart."""
+"""With a larger share of equal scores (chosen by hand) an attacker is reported as useless."""
 ITEMS_OF_A_USER = 32
-"""Of a user with more items, so many are looked at: the rarest ones, where a pair tells most."""
+"""The largest number of items per user in "item pairs", the rarest ones, whose pairs say most (chosen by hand: the number of
+pairs grows with its square)."""
 CELLS_AT_ONCE = 1 << 22
-"""How many item-item counts are held at a time; no result depends on it."""
+"""Item-item counts in memory at a time (2²² float32 are 16 MiB); no result depends on it."""
 PSEUDO_COUNT = 0.5
-"""Added to every count of a pair, so that a pair that never occurs has a logarithm."""
+"""Added to every count of a pair, so that a pair that never occurs has a finite logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Membership(AttackOutcome):
-    """How well one attacker tells members from outsiders."""
+    """The success of one attacker in telling members from outsiders."""
 
     attacker: str
     auc: Area | Unmeasured
     catches: tuple[Catch | Unmeasured, ...]
     """True positives at each of `RATES`."""
     roc: tuple[tuple[float, float], ...] = ()
-    """Points (false-positive rate, true-positive rate); none where nothing could be measured."""
+    """Points (false-positive rate, true-positive rate); empty if nothing could be measured."""
 
     @classmethod
     def of(cls, attacker: str, members: Scores, outsiders: Scores) -> Self:
-        """Judge the scores of an attacker: one a user, higher for "was in training"."""
+        """The outcome of an attacker with these scores, one per user, higher for "was in training"."""
         return cls(
             attacker=attacker,
             auc=area(members, outsiders),
@@ -90,73 +91,76 @@ class Membership(AttackOutcome):
 
     @classmethod
     def unmeasured(cls, name: str, reason: Unmeasured) -> Self:
-        """An attacker of whom nothing is known, for this reason."""
+        """The outcome of an attacker that could not be measured."""
         return cls(attacker=name, auc=reason, catches=(reason,) * len(RATES))
 
     @classmethod
     def report(cls, outcomes: Mapping[str, Self | Unmeasured]) -> Mapping[str, Any]:
-        """One list, an entry for each attacker."""
+        """One list, with an entry per attacker."""
         return {"membership": tuple(outcomes.values())}
 
     @classmethod
     def conclusions(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Conclusion]:
-        """Whether members can be told at all, and whether some can be told with little error; `max_auc`."""
-        told, areas, reason = _told(outcomes)
+        """Findings on membership, on average and for a few users at small error; gate `max_auc`."""
+        attackers, areas, reason = _attackers(outcomes)
         if not areas:
-            yield Finding("unmeasured", f"Whether a person was in the training data: {reason}.")
+            yield Finding("unmeasured", f"Membership in the training data: {reason}.")
             yield Gate("max_auc", False, reason)
             return
-        leaks = holm([_doubt(entry) for entry in areas.values()]) < 0.05
+        leaks = holm([_p_value(entry) for entry in areas.values()]) < 0.05
         name, best = max(areas.items(), key=lambda item: item[1].value)
         if leaks.any():
             yield Finding(
                 "leak",
-                f"It can be told better than by chance who was in the training data: {int(leaks.sum())} of {len(areas)} "
-                f"attackers can, the best ({name}) with an {best.described()}, on {best.users()}.",
+                f"Members of the training data can be recognised better than by chance: by {int(leaks.sum())} of {len(areas)} "
+                f"attackers, the best ({name}) with an {best.described()}, on {best.users()}.",
             )
         else:
             tied = ", ".join(attacker for attacker, entry in areas.items() if entry.ties > TIED)
             yield Finding(
                 "clear",
                 f"No leak of membership was found by these {len(areas)} attacks on {best.users()}: the best ({name}) has an "
-                f"{best.described()}, where guessing has 0.5. Other attacks may find more."
-                + (f" Of no use here, since all people score alike: {tied}." if tied else ""),
+                f"{best.described()}, and guessing 0.5. Other attacks may find more."
+                + (f" Useless here, because all users have equal scores: {tied}." if tied else ""),
             )
-        for at in range(len(RATES)):
-            yield from _about_catch(told, at)
+        for index in range(len(RATES)):
+            yield from _catch_findings(attackers, index)
         limit = limits.max_auc
         if limit is not None:
             text = f"the best attacker ({name}) has an {best.described()}; the limit is {limit:g}"
             if best.value <= limit < best.high:
-                text += ", which its interval reaches beyond: more users would make it sure"
+                text += ", within its interval: more users would decide it"
             yield Gate("max_auc", best.value <= limit, text)
 
     @classmethod
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
         """Areas, rates and ROC curves of every attacker."""
-        told, areas, reason = _told(outcomes)
+        attackers, areas, reason = _attackers(outcomes)
         question = Paragraph(
-            "Can somebody who holds the synthetic set, and knows all items of a person, tell whether that person was in "
-            "the training data? An area of 0.5 is guessing, 1 is certainty: it is how often a random member is ranked "
-            "above a random outsider."
+            "Can an attacker who holds the synthetic set, and knows all items of a person, tell whether that person was in "
+            "the training data? The area under the ROC curve is the probability that a random member is ranked above a "
+            "random outsider: 0.5 is guessing, 1 is certainty."
         )
         if not areas:
             return Section("Membership inference", (question, Paragraph(f"{sentence(reason)}.")))
-        measured = [entry for entry in told if entry.attacker in areas]
+        measured = [entry for entry in attackers if entry.attacker in areas]
         users = next(iter(areas.values())).users()
         at_rates = [f"caught at {100 * rate:g} %" for rate in RATES]
         rows = [
             (
                 *(name, number(auc.value), interval(auc.low, auc.high), f"{auc.ties:.2%}"),
-                *((each.members if isinstance(each, Catch) else each).cell() for each in entry.catches),
+                *(
+                    (caught.members if isinstance(caught, Catch) else caught).cell()
+                    for caught in entry.catches
+                ),
             )
             for entry, (name, auc) in zip(measured, areas.items(), strict=True)
         ]
         missing = dict.fromkeys(
-            f"{sentence(column)}: {each.reason}."
-            for entry in told
-            for column, each in zip(at_rates, entry.catches, strict=True)
-            if isinstance(each, Unmeasured)
+            f"{sentence(column)}: {caught.reason}."
+            for entry in attackers
+            for column, caught in zip(at_rates, entry.catches, strict=True)
+            if isinstance(caught, Unmeasured)
         )
         axis = Axis(
             label="outsiders taken for members (logarithmic)",
@@ -176,7 +180,7 @@ class Membership(AttackOutcome):
             Table(
                 ("attacker", "AUC", "95 % interval", "ties", *at_rates),
                 rows,
-                f"On {users}. Caught: the share of members above a threshold that so few outsiders pass.",
+                f"On {users}. Caught: the share of members above a threshold that so few outsiders exceed.",
             ),
             *map(Paragraph, missing),
             line_plot(
@@ -187,8 +191,8 @@ class Membership(AttackOutcome):
                 caption=f"ROC curves of the attackers, on {users}.",
             ),
             Table(
-                ("attacker", "its score"),
-                [each for attack in attacks for each in attack.tries.items()],
+                ("attacker", "score"),
+                [entry for attack in attacks for entry in attack.tries.items()],
                 left=2,
             ),
         )
@@ -196,10 +200,10 @@ class Membership(AttackOutcome):
 
 
 class MembershipInference(Attack):
-    """Every attacker on random members and outsiders."""
+    """Run every attacker on random members and outsiders."""
 
     name = "membership"
-    risk = "membership inference: it is known that a person was in the training data"
+    risk = "membership inference: the set reveals that a person was in the training data"
     needs = Needs(control=True, users=FEWEST_USERS)
     outcome = Membership
     tries = ATTACKERS
@@ -207,11 +211,11 @@ class MembershipInference(Attack):
     def run(
         self, samples: Samples, users: int | None, rng: RNG, progress: Progress
     ) -> Mapping[str, Membership]:
-        """How well each attacker tells at most `users` members from as many outsiders."""
-        assert samples.holdout is not None  # it is among the needs
+        """The outcome of each attacker on at most `users` members and as many outsiders."""
+        assert samples.holdout is not None  # by `needs`
         generators = streams(rng, "members", "outsiders")
-        members = drawn(samples.train.n_users, users, generators["members"])
-        outsiders = drawn(samples.holdout.n_users, users, generators["outsiders"])
+        members = draw(samples.train.n_users, users, generators["members"])
+        outsiders = draw(samples.holdout.n_users, users, generators["outsiders"])
         scores = _scores(samples, samples.holdout.matrix, members, outsiders, progress)
         return {
             name: Membership.of(name, score[: len(members)], score[len(members) :])
@@ -219,38 +223,40 @@ class MembershipInference(Attack):
         }
 
 
-def _told(
+def _attackers(
     outcomes: Mapping[str, Membership | Unmeasured],
 ) -> tuple[list[Membership], dict[str, Area], str]:
-    """The attackers, the areas of those that could be measured, and why one could not."""
-    told = [entry for entry in outcomes.values() if isinstance(entry, Membership)]
-    areas = {entry.attacker: entry.auc for entry in told if isinstance(entry.auc, Area)}
-    reasons = [entry.auc.reason for entry in told if isinstance(entry.auc, Unmeasured)]
-    return told, areas, reasons[0] if reasons else ""
+    """The attackers, the areas of those that could be measured, and a reason if one could not."""
+    attackers = [entry for entry in outcomes.values() if isinstance(entry, Membership)]
+    areas = {entry.attacker: entry.auc for entry in attackers if isinstance(entry.auc, Area)}
+    reasons = [entry.auc.reason for entry in attackers if isinstance(entry.auc, Unmeasured)]
+    return attackers, areas, reasons[0] if reasons else ""
 
 
-def _about_catch(told: Sequence[Membership], at: int) -> Iterator[Finding]:
-    """Findings about true positives at the rate `RATES[at]`."""
-    caught = {entry.attacker: entry.catches[at] for entry in told}
-    measured = {name: each for name, each in caught.items() if isinstance(each, Catch)}
+def _catch_findings(attackers: Sequence[Membership], index: int) -> Iterator[Finding]:
+    """Findings about true positives at the rate `RATES[index]`."""
+    catches = {entry.attacker: entry.catches[index] for entry in attackers}
+    measured = {name: caught for name, caught in catches.items() if isinstance(caught, Catch)}
     if not measured:
-        reason = next(each.reason for each in caught.values() if isinstance(each, Unmeasured))
-        yield Finding("unmeasured", f"Members caught at {100 * RATES[at]:g} % false positives: {reason}.")
-    # So few outsiders may hide a larger rate: it is the end of their interval that members must be above.
-    sure = {
-        name: each for name, each in measured.items() if each.members.low > max(each.at, each.outsiders.high)
+        reason = next(caught.reason for caught in catches.values() if isinstance(caught, Unmeasured))
+        yield Finding("unmeasured", f"Members caught at {100 * RATES[index]:g} % false positives: {reason}.")
+    # The rate of few outsiders is uncertain, so members must be above the high end of its interval.
+    leaks = {
+        name: caught
+        for name, caught in measured.items()
+        if caught.members.low > max(caught.at, caught.outsiders.high)
     }
-    if sure:
-        name, best = max(sure.items(), key=lambda item: item[1].members.value)
+    if leaks:
+        name, best = max(leaks.items(), key=lambda item: item[1].members.value)
         yield Finding(
             "leak",
-            f"Some people can be told with little error: {name} catches {best.members.value:.1%} of members "
+            f"Some members can be recognised with little error: {name} catches {best.members.value:.1%} of members "
             f"({best.members.low:.1%} to {best.members.high:.1%}) at {best.at:.1%} false positives.",
         )
 
 
-def _doubt(entry: Area) -> float:
-    """The one-sided p-value of "the attacker does no better than guessing", from the interval."""
+def _p_value(entry: Area) -> float:
+    """The one-sided p-value of an area of 0.5, from the interval on the logit scale."""
     if entry.value in (0.0, 1.0):
         return 0.0 if entry.low > 0.5 else 1.0
     width = float(special.logit(entry.high) - special.logit(entry.low)) / (2 * float(stats.norm.ppf(0.975)))
@@ -273,23 +279,25 @@ def _scores(
     scores = {name: np.zeros(targets.shape[0]) for name in ATTACKERS}
     scores["nearest row"] = near.nearest.astype(np.float64)
     few = rarest_items(targets, np.bincount(synthetic.indices, minlength=synthetic.shape[1]))
-    usual = pair_log_share(few, synthetic, progress=progress, stage="attack: item pairs")
-    # Half of the holdout is a fold's reference: for outsiders the half that they are not in.
+    pair_shares = pair_log_share(few, synthetic, progress=progress, stage="attack: item pairs")
+    # Half of the holdout is a fold's reference: for outsiders the half without them.
     rest = np.setdiff1d(np.arange(holdout.shape[0]), outsiders, assume_unique=True)
     second = np.zeros(holdout.shape[0], dtype=bool)
     second[outsiders[len(outsiders) // 2 :]] = True
     second[rest[len(rest) // 2 :]] = True
     fold = np.concatenate([np.arange(len(members)) % 2 == 1, second[outsiders]])
-    for at, in_second in enumerate((False, True)):
-        mine = np.flatnonzero(fold == in_second)
+    for index, in_second in enumerate((False, True)):
+        rows = np.flatnonzero(fold == in_second)
         reference = holdout[np.flatnonzero(second != in_second)]
-        stage = f"attack: reference {at + 1} of 2"
-        apart = nearness(targets[mine], reference, progress=progress, stage=stage)
-        scores["nearest row, relative"][mine] = scores["nearest row"][mine] - apart.nearest
-        floor = 1e-6  # a density below that of one half-similar user in 4,000 says nothing
-        scores["density ratio"][mine] = np.log((near.density[mine] + floor) / (apart.density + floor))
-        scores["item likelihood"][mine] = _likelihood_ratio(targets[mine], synthetic, reference)
-        scores["item pairs"][mine] = usual[mine] - pair_log_share(few[mine], reference)
+        stage = f"attack: reference {index + 1} of 2"
+        near_reference = nearness(targets[rows], reference, progress=progress, stage=stage)
+        scores["nearest row, relative"][rows] = scores["nearest row"][rows] - near_reference.nearest
+        floor = 1e-6  # the density of one user in 4,000 with similarity ½ (½⁸ / 4,000); less is noise
+        scores["density ratio"][rows] = np.log(
+            (near.density[rows] + floor) / (near_reference.density + floor)
+        )
+        scores["item likelihood"][rows] = _likelihood_ratio(targets[rows], synthetic, reference)
+        scores["item pairs"][rows] = pair_shares[rows] - pair_log_share(few[rows], reference)
     return scores
 
 
@@ -299,6 +307,7 @@ def _likelihood_ratio(
     """The log-likelihood ratio of each target, under independent items with the frequencies of either set."""
     logits, constant = np.zeros(targets.shape[1]), 0.0
     for part, sign in ((rows, 1.0), (reference, -1.0)):
+        # ½ a user with and ½ without the item (Jeffreys' prior), so that no frequency is 0 or 1.
         share = (np.bincount(part.indices, minlength=part.shape[1]) + 0.5) / (part.shape[0] + 1.0)
         logits += sign * (np.log(share) - np.log1p(-share))
         constant += sign * float(np.log1p(-share).sum())
@@ -321,7 +330,7 @@ def pair_log_share(
     owned = np.diff(targets.indptr)
     total = np.zeros(targets.shape[0])
     step = max(1, CELLS_AT_ONCE // targets.shape[1])
-    turned = rows.T.tocsr()
+    transposed = rows.T.tocsr()
     for start in range(0, targets.shape[1], step):
         stop = min(start + step, targets.shape[1])
         first, last = by_item.indptr[start], by_item.indptr[stop]
@@ -331,10 +340,11 @@ def pair_log_share(
             lengths = owned[users]
             ends = np.cumsum(lengths)
             entry = np.arange(ends[-1]) - np.repeat(ends - lengths - targets.indptr[users], lengths)
-            one, other = np.repeat(local, lengths), targets.indices[entry]
-            counts = (turned[start:stop] @ rows).toarray()
-            logs = np.log(counts[one, other] + PSEUDO_COUNT)
-            logs[one + start == other] = 0.0  # an item with itself is no pair
+            # Every ordered pair (left, right) of the items of a user, left within this block of items.
+            left, right = np.repeat(local, lengths), targets.indices[entry]
+            counts = (transposed[start:stop] @ rows).toarray()
+            logs = np.log(counts[left, right] + PSEUDO_COUNT)
+            logs[left + start == right] = 0.0  # an item with itself is no pair
             total += np.bincount(np.repeat(users, lengths), weights=logs, minlength=len(total))
         progress(ProgressEvent(stage, stop, targets.shape[1]))
     n_pairs = owned * (owned - 1)
@@ -342,7 +352,7 @@ def pair_log_share(
 
 
 def rarest_items(targets: sparse.csr_array, counts: NDArray[Any]) -> sparse.csr_array:
-    """The targets with at most `ITEMS_OF_A_USER` items each, those of the lowest count."""
+    """The targets with at most `ITEMS_OF_A_USER` items each: those with the lowest counts."""
     ranked = sparse.csr_array(
         (-counts[targets.indices], targets.indices, targets.indptr), shape=targets.shape
     )

@@ -1,1 +1,1 @@
-"""What synthetic users are worth: recommenders trained with them, measured on real users."""
+"""Utility of synthetic users: recommenders trained with them, measured on real users."""

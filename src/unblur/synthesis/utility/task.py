@@ -1,4 +1,4 @@
-"""The task of synthesizers: what their users are worth to a recommender that learns from them, on real users."""
+"""The task of synthesizers: the utility of their users for a downstream recommender, measured on real users."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ NO_SYNTHETIC, EASE_ARM = "no-synthetic", "ease"
 
 @dataclass(frozen=True, kw_only=True)
 class UtilityTask(Task):
-    """A synthesizer learns from some users, and a downstream recommender from its sample; others are found again.
+    """Fit a synthesizer, train a downstream recommender on its sample, and measure that on other real users.
 
-    There is no split: `utility` says which users teach, stop and report.
+    There is no split: `utility` divides the users into groups.
     """
 
     sections: ClassVar[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
@@ -76,36 +76,36 @@ class UtilityTask(Task):
     chosen_anew: ClassVar[bool] = False
     model: SynthesizerSpec
     downstream: RecommenderSpec = field(default_factory=TruncatedSVD)
-    """The spec of the recommender that synthetic users are measured by."""
+    """The downstream recommender."""
     utility: Utility = field(default_factory=Utility)
-    """How their worth is measured."""
+    """The groups of users, and the training data of the downstream recommender."""
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The ways in which a fitted synthesizer is sampled; then no synthetic users, and EASE."""
+        """The arms of the synthesizer; then no synthetic users, and EASE."""
         return (*self.model.arms, NO_SYNTHETIC, EASE_ARM)
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """All that one run measures; several add the best run and the deviation of what is compared."""
+        """The names of all measurements of one run; several runs add best run and deviation of those compared."""
         names = [f"{arm} {name}" for arm in self.arms for name in self.protocol.names]
         pairs = [
-            f"{one} − {other} {name}"
+            f"{left} − {right} {name}"
             for name in self.utility.metrics
             if name in self.protocol.names
-            for one, other in combinations(self.arms, 2)
+            for left, right in combinations(self.arms, 2)
         ]
         return (*names, *pairs)
 
     @property
     def departures(self) -> Departures:
-        """Where the authors' code is followed: under the paper's protocol alone."""
+        """The departures in force: those of `utility` under the paper's protocol, none under strict."""
         return self.utility.departures if self.protocol.kind == "paper" else Departures()
 
     def searched_by(self, settings: Search) -> str:
-        """See `Task.searched_by`: the first metric that is compared if none is named.
+        """See `Task.searched_by`: the first compared metric if none is named.
 
-        Whom settings are judged by says `utility`, and a pruner ends settings between trainings.
+        The users to search by are those of `utility`, and a pruner ends settings between trainings.
         """
         RecipeError.unless(
             settings.users is None and settings.validation == Validation(),
@@ -114,30 +114,30 @@ class UtilityTask(Task):
         )
         RecipeError.unless(
             settings.pruner != "median",
-            "Trainings of a synthesizer's setting are saved by --pruner halving; saw median, which needs epochs. "
-            "Give that.",
+            "The pruner of a search of synthesizers must be halving, which ends settings between trainings; saw median, "
+            "which needs epochs. Give --pruner halving.",
         )
         RecipeError.unless(
             settings.pruner == "none" or settings.trainings > 1,
-            f"--pruner {settings.pruner} saves trainings of a setting; with --trainings 1 there is one. Give more "
-            "trainings, or leave the pruner out.",
+            f"--pruner {settings.pruner} ends settings between trainings; with --trainings 1 there is only one. Give "
+            "more trainings, or leave the pruner out.",
         )
         return metric_of(self.protocol, settings.metric or self.utility.metrics[0], measured=True)
 
     def prepare(
         self, recipe: Recipe, data: str | Path | None = None, progress: Progress = silent
     ) -> PreparedUsers:
-        """Read the data of a synthesizer's recipe, or those at `data`, and put their users into groups.
+        """Read the data of a synthesizer's recipe, or the data at `data`, and divide their users into groups.
 
-        The caller's own data come in one file, whose users are divided, or in parts that share no user. Raises
-        `RecipeError` for parts that are not there or share users, `DataError` where nothing can be read.
+        The caller's own data are one file, whose users are divided, or parts that share no user. Raises `RecipeError` for
+        parts that are missing or share users, `DataError` for data that cannot be read.
         """
         start = time.perf_counter()
         notes: list[str] = []
         if self.protocol.kind == "strict":
             recipe = recipe.with_model(without_departures(self.model))
             notes.append(
-                "none of the departures of the authors' code is in force: likes only, groups of their own"
+                "no departure of the authors' code is in force: likes only, separate groups of users"
             )
         if data is not None:
             notes.append(OWN_DATA)
@@ -147,13 +147,13 @@ class UtilityTask(Task):
         fingerprints = {name: part.fingerprint() for name, part in liked.items()}
         disliked = departures.dislikes_are_positives or departures.dislikes_are_held_out
         if disliked and utility.observed is not None:
-            # The same data with ratings of any height.
-            anyhow = (
+            # The same data with every rating as an interaction.
+            all_ratings = (
                 replace(recipe.data, reading=utility.observed)
                 if data is None
                 else replace(recipe.data, read=replace(recipe.data.read, min_rating=None, rating="ignore"))
             )
-            observed = read_parts(anyhow, data, progress=progress)
+            observed = read_parts(all_ratings, data, progress=progress)
             fingerprints |= {
                 f"{name} ({utility.observed})": part.fingerprint() for name, part in observed.items()
             }
@@ -172,7 +172,7 @@ class UtilityTask(Task):
 
 
 def utility_task(recipe: Recipe, advice: str) -> UtilityTask:
-    """The task of a recipe, which must be of a synthesizer. Raises `RecipeError`, with `advice`, for any other."""
+    """The task of a synthesizer's recipe. Raises `RecipeError`, with `advice`, for the recipe of a recommender."""
     if not isinstance(recipe.task, UtilityTask):
         raise RecipeError(f"There must be a synthesizer; {recipe.model.kind} is a recommender. {advice}")
     return recipe.task
@@ -183,46 +183,46 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
     """A synthesizer's recipe with its data read and its users grouped."""
 
     learnable: Rated
-    """Whom may be learned from."""
+    """The users that may be learned from."""
     reported: Rated
-    """Whom scores are reported on."""
+    """The users that metrics are reported on."""
     groups: UserGroups
     """Both, each user in one role."""
     shortened: tuple[str, ...] = ()
-    """Notes on what of the spec these users do not allow."""
+    """Notes on settings that were lowered for these users."""
 
     def with_model(self, model: FittedSpec) -> Self:
-        """See `Prepared.with_model`: no batch is larger than all users who teach."""
+        """See `Prepared.with_model`: batches are cut to the number of training users."""
         assert isinstance(model, SynthesizerSpec)
         within, remarks = within_users(model, self.groups.learned.liked, all_teach=True)
         return replace(self, recipe=self.recipe.with_model(within), shortened=remarks)
 
     def searching(self) -> Self:
-        """The same with users to search by, who are neither learned from nor reported on."""
+        """A copy that evaluates on the users to search by, who are neither learned from nor reported on."""
         task = self.task
         groups = grouped(self.learnable, self.reported, task.utility, task.departures, judged="searching")
         return replace(self, groups=groups).with_model(task.model)
 
     @property
     def learned_from(self) -> Interactions:
-        """The likes of those who teach."""
+        """The likes of the training users."""
         return self.groups.learned.liked
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Those of the task; by the authors' code multi-resolution sampling is measured on the sample of the full one."""
+        """The arms of the task, but for multi-resolution sampling if it is measured on the sample of full resolution."""
         left_out = "multi-resolution" if self.task.departures.one_sample else ""
         return tuple(arm for arm in self.task.arms if arm != left_out)
 
     def fit(self, seed: int, run: Run) -> Synthesizer:
-        """See `Prepared.fit`; one that stops early is given the group of users that is there for it."""
+        """See `Prepared.fit`; a synthesizer that stops early gets the group of users to stop by."""
         model, rng = self.task.model, streams(seed, "fit")["fit"]
         by_users = isinstance(model, TrainedOnRows) and model.stops
         validation = self.groups.stopping if by_users else None
         return model.fit_in(run, self.learned_from, rng=rng, validation=validation)
 
     def measure(self, arm: str, model: Synthesizer, seed: int, run: Run, clock: Clock) -> Measured:
-        """Sample in the way of that name, and measure the downstream recommender."""
+        """Sample by the arm, and measure the downstream recommender."""
         task, sample = self.task, None
         with clock("score"):
             if arm in task.model.arms:
@@ -235,18 +235,20 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
                 task.protocol,
                 task.departures,
                 rng=streams(seed, "downstream")["downstream"],
-                run=Run(run.device, run.progress),  # an arm is kept once it is measured, not its training
+                run=Run(
+                    run.device, run.progress
+                ),  # no checkpoints: finished arms are stored, not their trainings
             )
 
     def sample(self, model: Synthesizer, arm: str, seed: int) -> Interactions:
-        """As many synthetic users as there are real ones, sampled as an arm has it."""
+        """As many synthetic users as there are training users, sampled by the arm."""
         rule = Discretization(rule="zero-threshold") if self.task.departures.zero_threshold else None
         random = streams(seed, f"sample {arm}")[f"sample {arm}"]
         return model.arm(arm, rule).sample(self.learned_from.n_users, rng=random)
 
     @property
     def stochastic(self) -> bool:
-        """Every sample is drawn."""
+        """True: every sample is random."""
         return True
 
     def judge(self, settings: Search, seed: int, run: Run) -> UtilityJudge:
@@ -255,9 +257,9 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
         return UtilityJudge(self.searching(), metric, settings.trainings, seed, run)
 
     def value(self, metric: str, seed: int, run: Run) -> float:
-        """A metric of the spec's own way of sampling, for one training: what a search maximises."""
-        found = self.measure(self.task.model.arm, self.fit(seed, run), seed, run, Clock())
-        return float(found.values[metric].mean())
+        """The mean of a metric of the spec's own arm, for one training: the objective of a search."""
+        result = self.measure(self.task.model.arm, self.fit(seed, run), seed, run, Clock())
+        return float(result.values[metric].mean())
 
     def summary(self, runs: Sequence[Mapping[str, Measured]], clock: Clock) -> Summary:
         """Means over runs, the best run, the spread, and paired differences with intervals."""
@@ -273,11 +275,12 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
         unmeasured = [name for name in task.utility.metrics if name not in task.protocol.names]
         if unmeasured:
             notes.append(
-                "not compared, since protocol.metrics and protocol.cutoffs do not have it: "
+                "not compared, because they are not in protocol.metrics and protocol.cutoffs: "
                 f"{', '.join(unmeasured)}"
             )
         notes += [note for run in runs for note in run[NO_SYNTHETIC].notes]
         fit, score, sample = (clock.seconds[stage] / n_runs for stage in ("fit", "score", "sample"))
+        # The clock of "score" runs while an arm is sampled.
         notes.append(
             f"seconds a run: training {fit:.1f}, sampling {sample:.1f}, downstream recommenders {score - sample:.1f}"
         )
@@ -308,17 +311,17 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
         training: Sequence[Epoch],
         study: Study[Any] | None,
     ) -> Document:
-        """See `Prepared.page`: the report, and a search."""
+        """See `Prepared.page`: the report, and the search if there was one."""
         return run_page(report, study=study)
 
 
 class UtilityJudge:
-    """Trains settings of a synthesizer and judges them by what their users are worth."""
+    """Train settings of a synthesizer and judge them by the utility of their users."""
 
     shares = False
 
     def __init__(self, prepared: PreparedUsers, metric: str, trainings: int, seed: int, run: Run) -> None:
-        """`prepared` has users to search by; `trainings` is of how many trainings a setting is the mean."""
+        """`prepared` evaluates on the users to search by; a setting's value is the mean of `trainings` trainings."""
         self.metric = metric
         self.n_users = int((prepared.groups.held_out.user_degrees > 0).sum())
         mean = f", the mean of {trainings} trainings" if trainings > 1 else ""
@@ -327,9 +330,9 @@ class UtilityJudge:
         self._prepared, self._seed, self._run = prepared, seed, run
 
     def __call__(self, spec: SynthesizerSpec, training: int, watch: Watch) -> Judgement:
-        """One training of a setting."""
-        ready = self._prepared.with_model(spec)
-        return Judgement(ready.value(self.metric, self._seed + training, self._run))
+        """The value of one training of a setting."""
+        prepared = self._prepared.with_model(spec)
+        return Judgement(prepared.value(self.metric, self._seed + training, self._run))
 
     def together(self, specs: Sequence[SynthesizerSpec]) -> Sequence[float]:
         """See `tuning.engine.SettingJudge`: nothing is shared."""
@@ -339,10 +342,10 @@ class UtilityJudge:
 def within_users(
     model: SynthesizerSpec, train: Interactions, *, all_teach: bool = False
 ) -> tuple[SynthesizerSpec, tuple[str, ...]]:
-    """The spec with no batch larger than all users who teach, as the authors' loader has it, and a note on each that was.
+    """The spec with batches cut to the number of training users, as the authors' loader does, and a note on each cut.
 
-    Where a training stops by some of the users (`VariationalAutoencoder.stopping`) these do not teach, unless
-    `all_teach` since it is given others.
+    Users set aside for early stopping (`VariationalAutoencoder.stopping`) are not training users, unless `all_teach`,
+    because the stopping users are given separately.
     """
     if not isinstance(model, TrainedOnRows):
         return model, ()
@@ -353,14 +356,14 @@ def within_users(
     for path in large:
         model = replace_field(model, path, most)
     notes = (
-        f"model.{path} is {most:,}, not {size:,}: no more users are learned from"
+        f"model.{path} is {most:,}, not {size:,}: there are no more training users"
         for path, size in large.items()
     )
     return model, tuple(notes)
 
 
 def without_departures(model: SynthesizerSpec) -> SynthesizerSpec:
-    """The spec of a synthesizer as the paper describes it."""
+    """The spec without the departures of the authors' code inside the model."""
     if not isinstance(model, SDRM):
         return model
     diffusion = replace(
@@ -370,35 +373,35 @@ def without_departures(model: SynthesizerSpec) -> SynthesizerSpec:
 
 
 def _rated(liked: Mapping[str, Interactions], observed: Mapping[str, Interactions]) -> dict[str, Rated]:
-    """Each part over one item vocabulary, with the users of its observed pairs."""
+    """The parts over one item vocabulary, with the users of their observed pairs."""
     items, rated = joined_items(*observed.values()), {}
     for name, part in observed.items():
-        whole = part.onto(items=items).binarized()
-        rated[name] = Rated(liked[name].binarized().onto(users=whole.users, items=items), whole)
+        pairs = part.onto(items=items).binarized()
+        rated[name] = Rated(liked[name].binarized().onto(users=pairs.users, items=items), pairs)
     return rated
 
 
 def _two_sets(parts: Mapping[str, Rated], utility: Utility) -> tuple[Rated, Rated]:
     """Users that may be learned from, and users to report on, each labelled 0, 1, 2, …."""
     if len(parts) == 1:
-        (whole,) = parts.values()
-        order = streams(utility.hold_out_seed, "own users")["own users"].permutation(whole.liked.n_users)
+        (users,) = parts.values()
+        order = streams(utility.hold_out_seed, "own users")["own users"].permutation(users.liked.n_users)
         size = max(1, round(utility.report_users * len(order)))
-        return _below([whole.take(np.sort(order[size:]))]), _below([whole.take(np.sort(order[:size]))])
-    wanted = (*utility.learn, utility.report)
+        return _stacked([users.take(np.sort(order[size:]))]), _stacked([users.take(np.sort(order[:size]))])
+    names = (*utility.learn, utility.report)
     RecipeError.unless(
-        parts.keys() >= set(wanted),
-        f"The data must have the parts {', '.join(wanted)}; there is {some(sorted(parts))}. Name others in "
+        parts.keys() >= set(names),
+        f"The data must have the parts {', '.join(names)}; saw {some(sorted(parts))}. Name others in "
         "utility.learn and utility.report, or give one file.",
     )
-    for one, other in combinations((parts[name].liked.users for name in wanted), 2):
+    for left, right in combinations((parts[name].liked.users for name in names), 2):
         RecipeError.unless(
-            one.kind != other.kind or (one.positions_or_missing(other) < 0).all(),
-            "Utility is measured on users that nobody learned from; the parts of these data share users. "
+            left.kind != right.kind or (left.positions_or_missing(right) < 0).all(),
+            "Utility must be measured on users that no model learned from; the parts of these data share users. "
             "Give all interactions in one file: its users are divided.",
         )
-    return _below([parts[name] for name in utility.learn]), _below([parts[utility.report]])
+    return _stacked([parts[name] for name in utility.learn]), _stacked([parts[utility.report]])
 
 
-def _below(parts: list[Rated]) -> Rated:
+def _stacked(parts: list[Rated]) -> Rated:
     return Rated(stacked([part.liked for part in parts]), stacked([part.observed for part in parts]))

@@ -1,9 +1,7 @@
-"""Interactions from files, and back: Parquet, delimited text, adjacency lists, RecBole atomic files,
-matrices.
+"""Read and write interactions: Parquet, delimited text, adjacency lists, RecBole atomic files, matrices.
 
-`read` takes one file, `read_split_folder` a folder with one file a part, `write` and `write_parquet` replace
-a file as a whole or not at all. Nothing that could run code is ever opened: no pickles, and NumPy files only
-without them.
+`read` takes one file, `read_split_folder` a folder with one file per part; `write` and `write_parquet` replace a file as a
+whole or not at all. Files that could run code are never opened: no pickles, and NumPy files only without them.
 """
 
 from __future__ import annotations
@@ -26,38 +24,37 @@ from unblur.data.interactions import Interactions
 from unblur.errors import ArtifactError, DataError, nearest, some
 
 PARTS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
-"""The parts of a split folder and the file names, without endings, that they go by."""
+"""The parts of a split folder and their file names without suffixes."""
 
 read = Interactions.read
-"""Interactions from one file, in any format."""
+"""Read interactions from one file, in any format."""
 
 
 def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interactions]:
-    """The parts ``train``, ``valid`` and ``test`` that a folder holds, each read by `read` with the same
-    options.
+    """Read the parts ``train``, ``valid`` and ``test`` of a folder, all with the same options of `read`.
 
-    A part is a file of that name with an ending that is read (``train.parquet``; also ``validation`` and
-    ``val``). Raises `DataError` when there is no train file, or two for one part.
+    A part is a file of that name with a supported suffix (``train.parquet``; also ``validation`` and ``val``). Raises
+    `DataError` if there is no train file, or two files for one part.
     """
-    place = Path(folder)
+    path = Path(folder)
     DataError.unless(
-        place.is_dir() or not place.exists(),
-        f"A folder with train, valid and test files must be given; {place} is a file. Use `read`.",
+        path.is_dir() or not path.exists(),
+        f"A folder with train, valid and test files must be given; {path} is a file. Use `read`.",
     )
-    if not place.is_dir():
-        hint = nearest(place.name, (entry.name for entry in place.absolute().parent.glob("*")))
-        raise DataError(f"A folder must be there to be read; {place} is not.{hint} Correct the path.")
-    parts = split_files(place)
+    if not path.is_dir():
+        hint = nearest(path.name, (entry.name for entry in path.absolute().parent.glob("*")))
+        raise DataError(f"A folder must be there to be read; {path} is not.{hint} Correct the path.")
+    parts = split_files(path)
     DataError.unless(
         "train" in parts,
-        f"A split folder must hold a train file (train.parquet, say); {place} holds "
-        f"{contents_of(place)}. Name the files train, valid and test, or read them one by one.",
+        f"A split folder must hold a train file (train.parquet, say); {path} holds "
+        f"{contents_of(path)}. Name the files train, valid and test, or read them one by one.",
     )
     return {part: Interactions.read(file, **options) for part, file in parts.items()}
 
 
 def split_files(folder: Path) -> dict[str, Path]:
-    """The file of each part in a folder, as far as there is one."""
+    """The files of the parts in a folder, by part."""
     parts: dict[str, Path] = {}
     for part, stems in PARTS.items():
         files = sorted(
@@ -89,11 +86,10 @@ _TYPED_NAMES = {
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary stream whose content takes the place of `path` when the block ends well, and leaves nothing
-    when not.
+    """A binary stream whose content replaces `path` if the block succeeds; otherwise nothing is left.
 
-    The content goes to a temporary sibling, reaches the disk, and is renamed. Raises `DataError` where there
-    is no folder to write into or a folder of that name is in the way.
+    The content is written to a temporary sibling, flushed to disk, and renamed. Raises `DataError` if the folder does not
+    exist or `path` is a folder.
     """
     target = Path(path)
     DataError.unless(
@@ -118,11 +114,10 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """A new folder whose content takes the place of `path` when the block ends well, and leaves nothing when not.
+    """A new folder that replaces `path` if the block succeeds; otherwise nothing is left.
 
-    It is a hidden sibling until all of it has reached the disk. What was there before is then moved aside, put back
-    if the last step fails, and removed once the new folder is in place. Raises `ArtifactError` where it cannot be
-    written.
+    It is a hidden sibling until all of it is on disk. An earlier folder is then renamed, restored if the last step fails,
+    and removed once the new folder has its name. Raises `ArtifactError` if it cannot be written.
     """
     target = Path(path).absolute()
     partial, earlier = _sibling(target, "partial"), _sibling(target, "earlier")
@@ -157,12 +152,12 @@ def sha256_of(file: Path) -> str:
 
 
 def _sibling(target: Path, purpose: str) -> Path:
-    """A hidden name next to `target` that nothing has yet."""
+    """A new hidden name next to `target`."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
 
 
 def _flush(path: Path) -> None:
-    """See to it that a file or, on POSIX, the entries of a folder have reached the disk."""
+    """Flush a file or, on POSIX, the entries of a folder to disk."""
     if os.name != "posix" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -173,7 +168,7 @@ def _flush(path: Path) -> None:
 
 
 def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
-    """Write a table to a Parquet file (zstd), whole or not at all, over one that is there."""
+    """Write a table to a Parquet file (zstd), whole or not at all; an existing file is replaced."""
     with replacing(path) as stream:
         frame.write_parquet(stream, compression="zstd")
 
@@ -181,12 +176,12 @@ def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
 def write(
     data: Interactions, path: str | Path, *, format: FileFormat | None = None, delimiter: str | None = None
 ) -> None:
-    """Write interactions so that `read` gives the same pairs, weights and times back.
+    """Write interactions so that `read` returns the same pairs, weights and times.
 
-    The format is told from the ending: ``.parquet``, ``.csv``, ``.tsv``, ``.inter``, ``.npz``, ``.npy``, or
-    ``.txt`` for an adjacency list. Columns are user, item and, where there are any, weight and timestamp.
-    Rows stand in the order of the source, where it is known; but for ``npz``, which alone keeps users and items
-    without interactions. Raises `DataError` when a format cannot hold the data.
+    The suffix decides the format: ``.parquet``, ``.csv``, ``.tsv``, ``.inter``, ``.npz``, ``.npy``, or ``.txt`` for an
+    adjacency list. Columns are user, item and, if there are any, weight and timestamp. Rows are in the order of the source,
+    if that is known, except in ``npz``, which alone keeps users and items without interactions. Raises `DataError` if the
+    format cannot hold the data.
     """
     target = Path(path)
     ending = target.suffix.lower()

@@ -1,6 +1,6 @@
-"""Splits: what is learned from, what the recommender is shown, and what it must recover.
+"""Splits: training interactions, the histories that recommendations start from, and held-out interactions.
 
-A way to split is a spec, which a recipe's ``[split]`` section may name by its kind, with its code in `apply`:
+A splitting is a spec, which a recipe's ``[split]`` section names by its kind, with its code in `apply`:
 ``Random(fraction=0.1).apply(data, rng=0)``. `together`, `joined_items` and `k_core` join and thin sets of interactions.
 """
 
@@ -29,16 +29,16 @@ class Split:
     """Three sets of interactions over the same items."""
 
     train: Interactions
-    """All that `fit` may see."""
+    """The interactions for `fit`."""
     histories: Interactions
-    """What the recommender is shown at evaluation: one row a user."""
+    """The interactions to recommend from at evaluation, one row per user."""
     held_out: Interactions
-    """What it must recover: the same rows as `histories`, and no pair of theirs."""
+    """The interactions to predict: the same rows as `histories`, and no pair of theirs."""
     method: str
-    """How the split was made, printed in every report."""
+    """The method of the split in words, for reports."""
     notes: tuple[str, ...] = ()
     validation: Interactions | None = None
-    """What `fit` may choose by, where files give some: the users of train, no pair of train or `held_out`."""
+    """Interactions for early stopping and searches, if there are any: the users of train, no pair of train or `held_out`."""
 
     def __post_init__(self) -> None:
         DataError.unless(
@@ -68,28 +68,27 @@ class Split:
     def of_mask(
         cls,
         data: Interactions,
-        held: NDArray[np.bool_],
+        held_out: NDArray[np.bool_],
         method: str,
         *,
         validation: NDArray[np.bool_] | None = None,
         notes: tuple[str, ...] = (),
     ) -> Split:
-        """The split that holds out the pairs of `data` where `held` holds, and learns from the rest.
+        """The split by masks of `data`: held-out pairs, validation pairs if there are any, and the rest for training.
 
-        The pairs where `validation` holds, if there are any, are its validation part. Masks are aligned with
-        ``data.matrix.data``.
+        Masks are aligned with ``data.matrix.data``.
         """
         if validation is None or not validation.any():
-            train, aside = data.keep(~held), None
+            train, validation_part = data.keep(~held_out), None
         else:
-            train, aside = data.keep(~held & ~validation), data.keep(validation)
-        return cls(train, train, data.keep(held), method, notes, aside)
+            train, validation_part = data.keep(~held_out & ~validation), data.keep(validation)
+        return cls(train, train, data.keep(held_out), method, notes, validation_part)
 
     @property
     def excluded(self) -> Literal["history"] | Interactions:
-        """What lists leave out when they are measured, in the form that `RankingProtocol.rank` takes.
+        """The pairs to exclude from lists, for `RankingProtocol.rank`: histories and validation pairs, if there are any.
 
-        Where there is validation, histories and validation both: neither can be among the held-out items.
+        Neither can be among the held-out items.
         """
         if self.validation is None:
             return "history"
@@ -98,7 +97,7 @@ class Split:
         return together(self.histories, new) if new.n_interactions else "history"
 
     def _refuse_overlap(self, name: str, seen: Interactions) -> None:
-        """Raise `DataError` when a held-out pair is in `seen`, whose users may be others."""
+        """Raise `DataError` if a held-out pair is in `seen`, whose users may be different."""
         rows = seen.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
         columns = self.held_out.matrix.indices
         overlap = (rows >= 0) & seen.contains(rows, columns)
@@ -116,8 +115,8 @@ def rank_from_last(
 ) -> NDArray[np.int64]:
     """The rank of each pair among those of its user (or, `by` all, of the whole log): 0 for the highest priority.
 
-    Of equal priorities the later item position, then the later row, ranks first. Aligned with
-    ``data.matrix.data``, as `priority` is.
+    Of equal priorities the later item position, then the later row, ranks first. Aligned with ``data.matrix.data``, like
+    `priority`.
     """
     groups = data.rows() if by == "user" else np.zeros(data.n_interactions, dtype=np.int32)
     sizes = data.user_degrees if by == "user" else np.array([data.n_interactions])
@@ -128,20 +127,18 @@ def rank_from_last(
     return ranks
 
 
-def hold_out_last(
-    data: Interactions, priority: NDArray[Any], wanted: NDArray[Any] | float
-) -> NDArray[np.bool_]:
-    """Which pairs are held out when each user gives up the `wanted` number of highest priority, but keeps one.
+def hold_out_last(data: Interactions, priority: NDArray[Any], n: NDArray[Any] | float) -> NDArray[np.bool_]:
+    """A mask of the `n` pairs of highest priority of each user, of which at least one pair stays out of the mask.
 
-    Equal priorities go by item position, as in `rank_from_last`; `wanted` is one number, or one a user.
+    Equal priorities go by item position, as in `rank_from_last`; `n` is one number, or one per user.
     """
-    counts = np.minimum(wanted, np.maximum(data.user_degrees - 1, 0))
-    held: NDArray[np.bool_] = rank_from_last(data, priority) < counts[data.rows()]
-    return held
+    counts = np.minimum(n, np.maximum(data.user_degrees - 1, 0))
+    mask: NDArray[np.bool_] = rank_from_last(data, priority) < counts[data.rows()]
+    return mask
 
 
 def times_of(data: Interactions) -> NDArray[np.int64]:
-    """The timestamps, one a pair. Raises `DataError` where there are none."""
+    """The timestamps, one per pair. Raises `DataError` if there are none."""
     if data.timestamps is None:
         raise DataError(
             "A split by time needs timestamps; these interactions have none. Name the time column when reading."
@@ -149,22 +146,24 @@ def times_of(data: Interactions) -> NDArray[np.int64]:
     return data.timestamps
 
 
-def later_share(one: Interactions, other: Interactions) -> float:
-    """Of the users with something in both, for how many the mean time in `other` is the later; of equal times
-    half count. Both need timestamps and the same rows; 0.5 where no user has both."""
-    counted = (one.user_degrees > 0) & (other.user_degrees > 0)
+def later_share(first: Interactions, second: Interactions) -> float:
+    """The share of the users in both whose mean time in `second` is later; equal times count one half.
+
+    Both need timestamps and the same rows; 0.5 if no user is in both.
+    """
+    counted = (first.user_degrees > 0) & (second.user_degrees > 0)
     if not counted.any():
         return 0.5
     means = [
         np.bincount(part.rows(), weights=times_of(part), minlength=part.n_users)[counted]
         / part.user_degrees[counted]
-        for part in (one, other)
+        for part in (first, second)
     ]
     return float(np.mean((np.sign(means[1] - means[0]) + 1) / 2))
 
 
 def joined_items(*parts: Interactions) -> Vocabulary:
-    """One item vocabulary, in label order, that holds the items of all `parts`."""
+    """One item vocabulary, in label order, with the items of all `parts`."""
     vocabularies = [part.items for part in parts]
     if all(vocabulary == vocabularies[0] for vocabulary in vocabularies):
         return vocabularies[0]
@@ -176,36 +175,37 @@ def joined_items(*parts: Interactions) -> Vocabulary:
     return Vocabulary(pl.concat([vocabulary.series for vocabulary in vocabularies]).unique().sort())
 
 
-def together(one: Interactions, other: Interactions) -> Interactions:
-    """The pairs of both, with times where both have them, and the order where both are of one source.
+def together(first: Interactions, second: Interactions) -> Interactions:
+    """The pairs of both, with times if both have them, and with the order if both are from one source.
 
-    That they are not is seen by a place in the order that both have. Raises `DataError` unless they have the same users and items and no pair in common.
+    Raises `DataError` unless they have the same users and items and no pair in common.
     """
-    _refuse_common_pairs(one, other)
-    rows = np.concatenate([one.rows(), other.rows()])
-    columns = np.concatenate([one.matrix.indices, other.matrix.indices])
+    _refuse_common_pairs(first, second)
+    rows = np.concatenate([first.rows(), second.rows()])
+    columns = np.concatenate([first.matrix.indices, second.matrix.indices])
     entries = np.lexsort((columns, rows))
 
-    def both(ours: NDArray[Any] | None, theirs: NDArray[Any] | None) -> NDArray[Any] | None:
-        return None if ours is None or theirs is None else np.concatenate([ours, theirs])[entries]
+    def both(left: NDArray[Any] | None, right: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if left is None or right is None else np.concatenate([left, right])[entries]
 
-    starts = np.concatenate([[0], np.cumsum(one.user_degrees + other.user_degrees)])
-    times, order = both(one.timestamps, other.timestamps), both(one.order, other.order)
+    starts = np.concatenate([[0], np.cumsum(first.user_degrees + second.user_degrees)])
+    times, order = both(first.timestamps, second.timestamps), both(first.order, second.order)
+    # Rows of one source have distinct positions; a position of both shows that there are two sources.
     if order is not None and len(np.unique(order)) < len(order):
         order = None
-    weights = np.concatenate([one.matrix.data, other.matrix.data])[entries]
-    matrix = sparse.csr_array((weights, columns[entries], starts), shape=one.matrix.shape)
-    return Interactions(matrix, one.users, one.items, times, order)
+    weights = np.concatenate([first.matrix.data, second.matrix.data])[entries]
+    matrix = sparse.csr_array((weights, columns[entries], starts), shape=first.matrix.shape)
+    return Interactions(matrix, first.users, first.items, times, order)
 
 
-def _refuse_common_pairs(one: Interactions, other: Interactions) -> None:
+def _refuse_common_pairs(first: Interactions, second: Interactions) -> None:
     """Raise `DataError` unless both have the same users and items and no pair in common."""
     DataError.unless(
-        one.users == other.users and one.items == other.items,
+        first.users == second.users and first.items == second.items,
         "Interactions must have the same users and items to be put together; they differ. Bring one onto "
         "the other's vocabularies with `.onto(users=…, items=…)`.",
     )
-    n_common = int(one.contains(other.rows(), other.matrix.indices).sum())
+    n_common = int(first.contains(second.rows(), second.matrix.indices).sum())
     DataError.unless(
         not n_common,
         f"Train and validation interactions must not overlap; {n_common:,} pairs are in both. Remove them from one side.",
@@ -215,59 +215,59 @@ def _refuse_common_pairs(one: Interactions, other: Interactions) -> None:
 def k_core(data: Interactions, *, users: int = 1, items: int = 1) -> Interactions:
     """The largest part in which each user has at least `users` items and each item at least `items` users.
 
-    Users and items below are removed in turn until none is left to remove; labels of those removed are dropped.
+    Users and items below the thresholds are removed, with their labels, until there are none.
     """
     rows, columns = data.rows(), data.matrix.indices
-    kept = np.ones(data.n_interactions, dtype=bool)
+    core = np.ones(data.n_interactions, dtype=bool)
     while True:
-        user_counts = np.bincount(rows[kept], minlength=data.n_users)
-        item_counts = np.bincount(columns[kept], minlength=data.n_items)
-        weak = kept & ((user_counts[rows] < users) | (item_counts[columns] < items))
+        user_counts = np.bincount(rows[core], minlength=data.n_users)
+        item_counts = np.bincount(columns[core], minlength=data.n_items)
+        weak = core & ((user_counts[rows] < users) | (item_counts[columns] < items))
         if not weak.any():
             break
-        kept &= ~weak
+        core &= ~weak
     DataError.unless(
-        kept.any(),
+        core.any(),
         f"No user with {users} items and item with {items} users is left of {data!r}. Lower the thresholds.",
     )
-    smaller = data.keep(kept)
-    present = Vocabulary(data.items.take(np.flatnonzero(item_counts >= max(1, items))).series)
-    return smaller.take_users(user_counts >= max(1, users)).onto(items=present)
+    remaining = Vocabulary(data.items.take(np.flatnonzero(item_counts >= max(1, items))).series)
+    return data.keep(core).take_users(user_counts >= max(1, users)).onto(items=remaining)
 
 
-# ------------------------------------------------------------------------------------------- ways to split
+# ---------------------------------------------------------------------------------------------- splittings
 
 Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 """A share strictly between 0 and 1."""
 Order: TypeAlias = Literal["random", "time"]
-"""The order in which interactions are cut into parts: drawn at random, or that of their timestamps."""
+"""The order in which interactions are cut into parts: random, or by timestamp."""
 
 _ORDERS = {"random": "at random", "time": "in the order of time"}
 _ALMOST = 1e-9
-"""Added before a size is rounded down, so that a tenth of 30 is 3 though 0.1 · 30 may come out below it."""
+"""Added before a size is rounded down, so that a product just below a whole number by rounding, as 0.29 · 100 =
+28.999999999999996, is that number."""
 
 
 @spec
 class Files:
-    """The split that the data came with: the rows of train are the histories, and items are those of all parts."""
+    """The split of the data's own files: the rows of train are the histories, and items are those of all parts."""
 
     kind: ClassVar[str] = "files"
     train: str = "train"
-    """The part to learn from; its rows are the histories as well."""
+    """The part to train on; its rows are the histories as well."""
     held_out: str = "test"
-    """The part to recover."""
+    """The held-out part."""
     validation: str | None = None
-    """The part that training stops by, where there is one; lists leave its items out as well as the history's.
-    Under the strict protocol, which wants timestamps then, it and `held_out` are put in the order of time, and
-    the earlier of the two is learned from."""
+    """The part to stop training by, if there is one; lists exclude its items as well as those of the history. Under the
+    strict protocol, which then needs timestamps, it and `held_out` are put in the order of time, and the earlier of the
+    two is trained on."""
     histories: Literal["train", "train-and-validation"] = "train"
-    """What the recommender is shown at evaluation under the paper's protocol."""
+    """The histories at evaluation under the paper's protocol."""
 
     def apply(self, data: Mapping[str, Interactions], rng: RNG | None = None) -> Split:
         """The split of the named parts.
 
-        Raises `RecipeError` for a part that is not there, and `DataError` where a user of another part has no row
-        in train, or two parts overlap.
+        Raises `RecipeError` for a missing part, and `DataError` if a user of another part has no row in train, or two
+        parts overlap.
         """
         train, held_out, validation = self._aligned(data)
         if self.histories == "train":
@@ -280,11 +280,11 @@ class Files:
         return Split(train, together(train, validation), held_out, "given files", validation=validation)
 
     def in_order(self, parts: Mapping[str, Interactions]) -> Split:
-        """The split in the order of time: the later of validation and held-out part is recovered, the earlier is
-        learned from together with train.
+        """The split in the order of time: the later of validation and held-out part is held out, the earlier is added to
+        train.
 
-        The later part is the one in which most users' mean time is later. Raises `RecipeError` where no validation
-        part is named, and for a part that is not there or has no times.
+        The later part is the one in which most users' mean time is later. Raises `RecipeError` if no validation part is
+        named, and for a part that is missing or has no times.
         """
         train, held_out, validation = self._aligned(parts)
         if validation is None:
@@ -302,12 +302,12 @@ class Files:
         share = later_share(validation, held_out)
         if share < 0.5:
             first, last, share = last, first, 1 - share
-        known = together(train, first[1])
+        earlier = together(train, first[1])
         note = (
             f"in the order of time: {self.train} and {first[0]} are learned from, {last[0]} is held out, which "
             f"is later for {share:.0%} of the users with both"
         )
-        return Split(known, known, last[1], "given files, in the order of time", (note,))
+        return Split(earlier, earlier, last[1], "given files, in the order of time", (note,))
 
     def _aligned(
         self, parts: Mapping[str, Interactions]
@@ -323,16 +323,16 @@ class Files:
 
 @spec
 class OnePart(ABC):
-    """A way to split that needs no more than one log."""
+    """A splitting of one set of interactions."""
 
     part: str | None = None
-    """Which part of the data is split; may be left out where there is just one."""
+    """The part of the data to split; may be left out if there is only one."""
 
     def apply(self, data: Interactions | Mapping[str, Interactions], rng: RNG | None = None) -> Split:
-        """The split of `data`, or of the `part` of it, drawn from `rng` where there is chance in it.
+        """The split of `data`, or of its `part`; random splits draw from `rng`.
 
-        Raises `RecipeError` where it is not clear which part is meant, and `DataError` where the data cannot be
-        split so: nothing would be held out, or timestamps are needed and there are none.
+        Raises `RecipeError` if there are several parts and none is named, and `DataError` for data that cannot be split
+        so: nothing would be held out, or timestamps are missing.
         """
         return self._split(data if isinstance(data, Interactions) else self._chosen(data), rng)
 
@@ -352,50 +352,50 @@ class OnePart(ABC):
 
 @spec
 class Random(OnePart):
-    """Random items of each user are held out."""
+    """Hold out random items of each user."""
 
     kind: ClassVar[str] = "random"
     fraction: Fraction = 0.2
-    """The share of each user's items that is held out; one is always left."""
+    """The share of each user's items that is held out; one always remains."""
     n: PositiveInt | None = None
-    """How many items of each user are held out, in place of a share."""
+    """The number of items of each user that are held out, instead of a share."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         draw = generator(rng).random(data.n_interactions)
         if self.n is not None:
             return Split.of_mask(data, hold_out_last(data, draw, self.n), f"random, per user, {self.n}")
-        held = hold_out_last(data, draw, np.round(data.user_degrees * self.fraction))
-        return Split.of_mask(data, held, f"random, per user, {self.fraction:.0%}")
+        mask = hold_out_last(data, draw, np.round(data.user_degrees * self.fraction))
+        return Split.of_mask(data, mask, f"random, per user, {self.fraction:.0%}")
 
 
 @spec
 class Block(OnePart):
-    """One contiguous run of each user's items, in label order, is held out; it begins at a random place.
+    """Hold out one contiguous run of each user's items, in label order, with a random start.
 
-    On data sets whose ids follow the order of collection such a run is more like their test sets than a random
-    choice is, because items that were seen together have neighbouring ids.
+    On data sets whose ids follow the order of collection such a run is more like their test sets than a random choice is,
+    because items that were collected together have neighbouring ids.
     """
 
     kind: ClassVar[str] = "block"
     fraction: Fraction = 0.2
-    """The share of each user's items that is held out; one is always left."""
+    """The share of each user's items that is held out; one always remains."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         starts, degrees = generator(rng).random(data.n_users), data.user_degrees
         counts = np.minimum(np.round(degrees * self.fraction), np.maximum(degrees - 1, 0))
         first = np.floor(starts * (degrees - counts + 1))
-        place = np.arange(data.n_interactions) - np.repeat(data.matrix.indptr[:-1], degrees)
-        held = (place >= np.repeat(first, degrees)) & (place < np.repeat(first + counts, degrees))
-        return Split.of_mask(data, held, f"contiguous run of items, {self.fraction:.0%} per user")
+        offset = np.arange(data.n_interactions) - np.repeat(data.matrix.indptr[:-1], degrees)
+        mask = (offset >= np.repeat(first, degrees)) & (offset < np.repeat(first + counts, degrees))
+        return Split.of_mask(data, mask, f"contiguous run of items, {self.fraction:.0%} per user")
 
 
 @spec
 class LeaveLast(OnePart):
-    """The last items of each user in time are held out; of equal times, the later item position."""
+    """Hold out the last items of each user in time; of equal times, the later item position."""
 
     kind: ClassVar[str] = "leave-last"
     n: PositiveInt = 1
-    """How many; one item is always left."""
+    """The number of items to hold out; one item always remains."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         return Split.of_mask(
@@ -405,7 +405,7 @@ class LeaveLast(OnePart):
 
 @spec
 class Time(OnePart):
-    """Everything after a moment is held out.
+    """Hold out everything after a point in time.
 
     Users without an earlier interaction have no history and are left out, with a note.
     """
@@ -414,7 +414,7 @@ class Time(OnePart):
     fraction: Fraction = 0.2
     """The share of all interactions, the latest ones, that is held out."""
     after: int | None = None
-    """The moment itself, in the unit of the data, in place of a share."""
+    """The point in time, in the unit of the data, instead of a share."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         times = times_of(data)
@@ -424,18 +424,21 @@ class Time(OnePart):
         moment = self.after
         if moment is None:
             moment = int(np.quantile(times, 1 - self.fraction, method="lower"))
-        held = times > moment
-        known = np.bincount(data.rows()[~held], minlength=data.n_users) > 0
-        new = int((~known).sum())
-        notes = (f"{new:,} users have no interaction up to {moment} and were left out",) if new else ()
+        mask = times > moment
+        has_history = np.bincount(data.rows()[~mask], minlength=data.n_users) > 0
+        n_new = int((~has_history).sum())
+        notes = (f"{n_new:,} users have no interaction up to {moment} and were left out",) if n_new else ()
         return Split.of_mask(
-            data.take_users(known), held[known[data.rows()]], f"by time, after {moment}", notes=notes
+            data.take_users(has_history),
+            mask[has_history[data.rows()]],
+            f"by time, after {moment}",
+            notes=notes,
         )
 
 
 @spec
 class Users(OnePart):
-    """Some users are kept out of train; part of their items is shown, the rest held out."""
+    """Keep some users out of train; part of their items are histories, the rest is held out."""
 
     kind: ClassVar[str] = "users"
     fraction: Fraction = 0.1
@@ -444,38 +447,37 @@ class Users(OnePart):
     """The share of those users' items that is held out."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
-        chance = generator(rng)
+        random = generator(rng)
         chosen = np.zeros(data.n_users, dtype=bool)
-        chosen[chance.permutation(data.n_users)[: max(1, round(self.fraction * data.n_users))]] = True
+        chosen[random.permutation(data.n_users)[: max(1, round(self.fraction * data.n_users))]] = True
         DataError.unless(
             not chosen.all(),
             f"Some users must stay in train; {self.fraction} of {data.n_users:,} takes all. Lower `fraction`.",
         )
-        shown = Random(fraction=self.held_out_fraction).apply(data.take_users(chosen), chance)
+        inner = Random(fraction=self.held_out_fraction).apply(data.take_users(chosen), random)
         method = (
             f"by user, {self.fraction:.0%} of users, {self.held_out_fraction:.0%} of their items held out"
         )
-        return Split(data.take_users(~chosen), shown.histories, shown.held_out, method)
+        return Split(data.take_users(~chosen), inner.histories, inner.held_out, method)
 
 
 @spec
 class Ratio(OnePart):
-    """Train, validation and test part by shares, as RecBole's ratio split makes them.
+    """Train, validation and test part by shares, as in RecBole's ratio split.
 
-    Sizes are rounded down, but a share above 0 is given at least one interaction, first of held-out items, as long
-    as one is left to train. Train comes first in the order, the held-out part last; equal times keep the order of
-    item positions.
+    Sizes are rounded down, but a share above 0 gets at least one interaction, the held-out part first, if one remains to
+    train on. Train comes first in the order, the held-out part last; equal times keep the order of item positions.
     """
 
     kind: ClassVar[str] = "ratio"
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """The share that training stops by and lists leave out; with 0 there is no such part."""
+    """The share to stop training by, which lists exclude; 0 for none."""
     held_out: Fraction = 0.1
-    """The share to recover; the rest is train."""
+    """The share to hold out; the rest is train."""
     order: Order = "random"
     """``random``, or ``time``: train is the earliest, the held-out part the latest."""
     by: Literal["user", "all"] = "user"
-    """Whether shares are of each user's interactions or of the whole log."""
+    """Take shares of each user's interactions, or of all interactions."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         shares = (1 - self.validation - self.held_out, self.validation, self.held_out)
@@ -496,30 +498,31 @@ class Ratio(OnePart):
 
 @spec
 class LeaveOneOut(OnePart):
-    """The last interaction of each user is held out, and the one before it left to validation.
+    """Hold out the last interaction of each user, and validate on the one before it.
 
-    One always stays in train, so users with two have none in the validation part, and users with one nothing held
-    out. Equal times keep the order of item positions.
+    One always stays in train, so users with two have none in the validation part, and users with one have none held out.
+    Equal times keep the order of item positions.
     """
 
     kind: ClassVar[str] = "leave-one-out"
     order: Order = "time"
-    """What is last: in ``time``, or in a ``random`` order."""
+    """The order that says which is last: ``time`` or ``random``."""
     validation: bool = True
-    """Whether there is a validation part."""
+    """Make a validation part."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         middle = ((data.user_degrees > 2) & self.validation).astype(np.int64)
         last = (data.user_degrees > 1).astype(np.int64)
-        what = "one of each user held out" + (", one left to validation" if self.validation else "")
-        return _in_three(data, middle, last, self.order, rng, f"{what}, {_ORDERS[self.order]}")
+        method = "one of each user held out" + (", one left to validation" if self.validation else "")
+        return _in_three(data, middle, last, self.order, rng, f"{method}, {_ORDERS[self.order]}")
 
 
 Splitting: TypeAlias = Files | Random | Block | LeaveLast | Time | Users | Ratio | LeaveOneOut
 SPLITTINGS: Mapping[str, type[Splitting]] = {
-    way.kind: way for way in (Files, Random, Block, LeaveLast, Time, Users, Ratio, LeaveOneOut)
+    splitting.kind: splitting
+    for splitting in (Files, Random, Block, LeaveLast, Time, Users, Ratio, LeaveOneOut)
 }
-"""The ways to split, by the kind that a recipe names."""
+"""The splittings by kind, as a recipe names them."""
 
 
 def _part(parts: Mapping[str, Interactions], name: str, role: str) -> Interactions:
@@ -531,14 +534,14 @@ def _part(parts: Mapping[str, Interactions], name: str, role: str) -> Interactio
     return parts[name]
 
 
-def _over(train: Interactions, part: Interactions, what: str) -> Interactions:
-    """The part over the users and items of train. Raises `DataError` for users with pairs that train has not."""
-    unknown = train.users.positions_or_missing(part.users) < 0
-    strangers = part.users.series.filter(unknown & (part.user_degrees > 0))
+def _over(train: Interactions, part: Interactions, noun: str) -> Interactions:
+    """The part over the users and items of train. Raises `DataError` for users with pairs who are not in train."""
+    missing = train.users.positions_or_missing(part.users) < 0
+    unknown_users = part.users.series.filter(missing & (part.user_degrees > 0))
     DataError.unless(
-        strangers.is_empty(),
-        f"Every user with {what} must be in the histories; {len(strangers):,} are not: "
-        f"{some(strangers.to_list())}. Add their histories to train, or leave them out.",
+        unknown_users.is_empty(),
+        f"Every user with {noun} must be in the histories; {len(unknown_users):,} are not: "
+        f"{some(unknown_users.to_list())}. Add their histories to train, or leave them out.",
     )
     return part.onto(users=train.users, items=train.items, unknown="ignore")
 
@@ -553,9 +556,9 @@ def _in_three(
     *,
     by: Literal["user", "all"] = "user",
 ) -> Split:
-    """Hold out the `last` so many of each user (or of the whole log) in the order, and validate on the `middle`."""
+    """Hold out the `last` number of each user (or of all interactions) in the order, validate on the `middle` before."""
     priority = times_of(data) if order == "time" else generator(rng).random(data.n_interactions)
     ranks = rank_from_last(data, priority, by=by)
     owners = data.rows() if by == "user" else np.zeros(data.n_interactions, dtype=np.int64)
-    held = ranks < last[owners]
-    return Split.of_mask(data, held, method, validation=(ranks < (last + middle)[owners]) & ~held)
+    mask = ranks < last[owners]
+    return Split.of_mask(data, mask, method, validation=(ranks < (last + middle)[owners]) & ~mask)

@@ -35,26 +35,26 @@ from unblur.progress import Progress, ProgressEvent
 Labels: TypeAlias = Literal["auto", "int", "str"]
 
 
-Asked: TypeAlias = Mapping[Role, str | int | None]
-"""The columns of users, items, ratings and timestamps that the caller named, by name or position."""
+RequestedColumns: TypeAlias = Mapping[Role, str | int | None]
+"""The columns of users, items, ratings and timestamps as the caller named them, by name or position."""
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """The rows of a file that count."""
+    """The rows of a file that are interactions."""
 
     columns: Mapping[str, Any]
-    """Parallel columns, by the keywords of `Interactions.from_pairs`: users, items, the row of the file that each event
-    stands in (``order``), weights unless every row counts the same, and timestamps where there are some."""
+    """Parallel columns, by the keywords of `Interactions.from_pairs`: users, items, the row of the file of each event
+    (``order``), weights unless all are equal, and timestamps if there are any."""
     shape: tuple[int, int] | None
-    """(n_users, n_items) where the labels are the positions in a matrix."""
+    """(n_users, n_items) if labels are the positions in a matrix."""
     source: str
-    """The file, and which of its columns was taken for what, for errors."""
+    """The file and the roles of its columns, for errors."""
 
 
 def read_events(
     path: str | Path,
-    asked: Asked,
+    requested: RequestedColumns,
     *,
     format: FileFormat | None,
     delimiter: str | None,
@@ -63,18 +63,18 @@ def read_events(
     labels: Labels,
     progress: Progress,
 ) -> Events:
-    """The events of one file; `Interactions.read` tells what each of the options means.
+    """Read the events of one file; the options are those of `Interactions.read`.
 
     Raises `DataError` for a file or a value that cannot be used.
     """
     file = checked_path(path)
     try:
-        opened = _opened(file, asked, format, delimiter, header)
+        opened = _opened(file, requested, format, delimiter, header)
     except PermissionError:
         raise DataError(
             f"A file must be readable; {file} may not be read by this user. Change its permissions."
         ) from None
-    columns = choose_columns(opened.names, opened.named, asked, str(file))
+    columns = choose_columns(opened.names, opened.named, requested, str(file))
     positions = sorted(set(columns.values()))
     progress(ProgressEvent(f"read {file.name}", 0, 1))
     frame = opened.load(positions)
@@ -86,7 +86,7 @@ def read_events(
     with about(source):
         at = dict(zip(positions, frame.get_columns(), strict=True))
         table = {role: at[position] for role, position in columns.items()}
-        events = _events(table, opened, asked["rating"], min_rating, labels)
+        events = _events(table, opened, requested["rating"], min_rating, labels)
     return Events(events.to_dict(), None if labels == "str" else opened.shape, source)
 
 
@@ -95,25 +95,29 @@ _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[Path], Opened]] = {
     "npz": open_matrix,
     "npy": open_pairs,
 }
-"""How files are opened that need no look at their first lines."""
+"""Functions that open files of the formats that need no sample of lines."""
 
 
 def _opened(
-    file: Path, asked: Asked, format: FileFormat | None, delimiter: str | None, header: bool | None
+    file: Path,
+    requested: RequestedColumns,
+    format: FileFormat | None,
+    delimiter: str | None,
+    header: bool | None,
 ) -> Opened:
-    """The file in the format that was given, or that its beginning and its name tell."""
-    untold = delimiter is None and header is None
+    """The file, opened in `format`, or in the format found by its first bytes and its name."""
+    unspecified = delimiter is None and header is None
     if format is not None:
         check_word("format", format, FORMATS)
     else:
         with file.open("rb") as stream:
             format = guess_format(file, stream.read(4096))
-        if format is None and not untold:
+        if format is None and not unspecified:
             format = "csv"
     if format in _WITHOUT_SAMPLE:
         return _WITHOUT_SAMPLE[format](file)
     sample = sample_of(file)
-    if format is None or (format == "csv" and untold):
+    if format is None or (format == "csv" and unspecified):
         if sample.typed:
             format = "recbole"
         elif format is None:
@@ -122,7 +126,7 @@ def _opened(
         return open_adjacency(file)
     if format == "recbole":
         return open_recbole(file, sample)
-    names = any(isinstance(name, str) and name not in (role, IGNORE) for role, name in asked.items())
+    names = any(isinstance(name, str) and name not in (role, IGNORE) for role, name in requested.items())
     return open_delimited(file, sample, delimiter, header, names)
 
 
@@ -133,7 +137,7 @@ def _events(
     min_rating: float | None,
     labels: Labels,
 ) -> pl.DataFrame:
-    """Labels, weights and times of the column of each role, and the row of the file that each stands in."""
+    """Labels, weights and times from the column of each role, and the row of the file of each event."""
     typed = opened.format not in ("csv", "recbole", "adjacency")
     labels = "int" if opened.format == "adjacency" and labels == "auto" else labels
     columns = {
@@ -160,7 +164,7 @@ def _events(
 def _weights(
     table: Mapping[Role, pl.Series], opened: Opened, rating: str | int | None, min_rating: float | None
 ) -> pl.Series | None:
-    """The weights (or, under `min_rating`, the ratings), or `None` where every row counts the same."""
+    """The weights (or, under `min_rating`, the ratings), or `None` if all weights are 1."""
     role: Role = "rating" if "rating" in table else "weight"
     if role not in table:
         if min_rating is None:
@@ -212,11 +216,11 @@ def _weights(
 
 
 def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> pl.Series:
-    """User or item labels as integers or strings; `typed` says that the file knows which its columns are.
+    """User or item labels as integers or strings; `typed` if the file's format has column types.
 
-    ``"auto"`` keeps the type of a typed column; text becomes integers when every value is one (``007`` is
-    not, it would lose its zeros), else it stays as it is. ``"int"`` and ``"str"`` say which. Raises
-    `DataError` for text that only looks like integers (``12.0``), and under ``"int"`` for text that is none.
+    ``"auto"`` keeps the type of a typed column; text becomes integers if every value is an integer (``007`` is not, because
+    it would lose its zeros), else it stays text. ``"int"`` and ``"str"`` set the type. Raises `DataError` for text that
+    only looks like integers (``12.0``), and under ``"int"`` for text that is no integer.
     """
     check_word("labels", labels, get_args(Labels))
     if isinstance(column.dtype, pl.Categorical | pl.Enum):
@@ -301,13 +305,13 @@ def times_of(column: pl.Series) -> pl.Series:
     """Times as whole numbers. Integers stay in their own unit; floats are rounded down; dates become seconds since
     1970 (UTC).
 
-    Text may hold integers, floats or ISO 8601 dates, one kind a column. A time without a zone counts as UTC.
+    Text may hold integers, floats or ISO 8601 dates, one kind per column. A time without a zone counts as UTC.
     """
     refuse_nulls(column, "timestamps", ", or leave all times out with ", Argument("timestamp", IGNORE))
     times = _parsed(column) if column.dtype == pl.String else column
     if isinstance(times.dtype, pl.Datetime | pl.Date):
         return times.dt.epoch("s")
-    # That they are finite and fit in 64 bits is seen to where pairs are made of them.
+    # `Interactions.from_pairs` checks that they are finite and fit in 64 bits.
     DataError.unless(
         times.dtype.is_float() or times.dtype.is_integer(),
         f"Timestamps must be integers, floats or dates; saw {times.dtype}. Convert them, or pass ",

@@ -1,7 +1,7 @@
-"""A file before its columns are read: that it is there, its format, its columns' names, and which column is which.
+"""Open a file: check that it exists, and find its format, its columns' names, and the role of each column.
 
 Formats that name their columns (Parquet, NumPy's) come first, then text: delimited columns with or without a header,
-adjacency lists, RecBole's typed header. Last, which column is which: named by the caller, or told from the usual names.
+adjacency lists, RecBole's typed header. Last, the roles of columns: named by the caller, or found by the usual names.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SUFFIXES: dict[str, FileFormat | None] = {
     ".dat": "csv",
     ".data": "csv",
 }
-"""Endings that are read, and their formats; `None` where the content decides."""
+"""Supported suffixes and their formats; `None` if the content decides."""
 
 _NOT_DATA = (
     (b"\x1f\x8b", "a gzip file", "Unpack it first."),
@@ -75,31 +75,30 @@ _DAMAGE = (
         zlib.error,
     ),
 )
-"""The errors that NumPy, SciPy and zipfile raise over files that are not what they seem."""
+"""The errors that NumPy, SciPy and zipfile raise for damaged files and for files of another format."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A file whose columns are known and not yet read."""
+    """A file with its columns' names, before its rows are read."""
 
     format: FileFormat
     names: tuple[str, ...]
-    """The columns, in order; made-up names where the file has none."""
+    """The columns, in order; ``column 0`` and so on if the file has no names."""
     named: bool
-    """Whether the names are the file's own."""
+    """True if the names are the file's own."""
     load: Callable[[list[int]], pl.DataFrame]
-    """Read the columns at these positions (ascending) and no others."""
+    """Read the columns at these positions (ascending)."""
     shape: tuple[int, int] | None = None
-    """(n_users, n_items) where the labels are the positions in a matrix."""
+    """(n_users, n_items) if labels are the positions in a matrix."""
 
 
 def checked_path(path: str | Path) -> Path:
-    """The path of a file that is there, is a file and is not empty; else a `DataError` with what lies
-    nearby."""
+    """The path of an existing file that is not empty. Raises `DataError`, with the names nearby, for anything else."""
     file = Path(path)
     if file.is_dir():
-        inside = sorted(entry.name for entry in file.iterdir() if entry.suffix.lower() in SUFFIXES)
-        holds = f"it holds {some(inside, 8)}" if inside else "it holds no file of a known format"
+        readable = sorted(entry.name for entry in file.iterdir() if entry.suffix.lower() in SUFFIXES)
+        holds = f"it holds {some(readable, 8)}" if readable else "it holds no file of a known format"
         raise DataError(
             f"A file must be given; {file} is a folder, and {holds}. Give one of its files, or read a folder "
             "with train, valid and test files with `read_split_folder`."
@@ -127,12 +126,12 @@ def checked_path(path: str | Path) -> Path:
 
 
 def contents_of(folder: Path) -> str:
-    """The names of the files in a folder, as far as an error message has room for them."""
+    """The names of the files in a folder, shortened for an error message."""
     return some(sorted(entry.name for entry in folder.iterdir()), 8) or "nothing"
 
 
 def guess_format(file: Path, start: bytes) -> FileFormat | None:
-    """The format that the first bytes and the ending tell; `None` for text whose lines must decide."""
+    """The format by the first bytes and the suffix; `None` for text whose lines must decide."""
     if start.startswith(b"PAR1"):
         return "parquet"
     if start.startswith(b"\x93NUMPY"):
@@ -140,10 +139,10 @@ def guess_format(file: Path, start: bytes) -> FileFormat | None:
     ending = SUFFIXES.get(file.suffix.lower())
     if start.startswith(b"PK\x03\x04") and ending == "npz":
         return "npz"
-    for magic, what, advice in _NOT_DATA:
+    for magic, kind, advice in _NOT_DATA:
         DataError.unless(
             not start.startswith(magic),
-            f"A file must be in a known format ({', '.join(FORMATS)}); {file} is {what}. {advice}",
+            f"A file must be in a known format ({', '.join(FORMATS)}); {file} is {kind}. {advice}",
         )
     DataError.unless(
         ending not in ("parquet", "npz", "npy"),
@@ -196,7 +195,7 @@ def open_matrix(file: Path) -> Opened:
 
 
 def open_pairs(file: Path) -> Opened:
-    """A NumPy array of integers, one (user, item) pair a row."""
+    """A NumPy array of integers, one (user, item) pair per row."""
     with _numpy_file(file, "integers of shape (n, 2), a user and an item a row") as stream:
         pairs = np.load(stream, allow_pickle=False)
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
@@ -206,8 +205,8 @@ def open_pairs(file: Path) -> Opened:
 
 
 @contextmanager
-def _numpy_file(file: Path, what: str) -> Iterator[BinaryIO]:
-    """The opened file; an error that a damaged one raises inside, or a warning, becomes a `DataError`."""
+def _numpy_file(file: Path, content: str) -> Iterator[BinaryIO]:
+    """The opened file; errors of damaged files in the block, and warnings, become a `DataError`."""
     try:
         with file.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -215,13 +214,13 @@ def _numpy_file(file: Path, what: str) -> Iterator[BinaryIO]:
     except _DAMAGE as problem:
         seen = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(
-            f"A file of NumPy's must hold {what}, and no pickled objects: they are never opened. {file} is "
+            f"A file of NumPy's must hold {content}, and no pickled objects: they are never opened. {file} is "
             f"not so: {seen}. Save or copy it again, or use Parquet."
         ) from None
 
 
 SAMPLE_BYTES = 1 << 18
-"""How much of a text file tells its format: some thousands of lines, read in a millisecond."""
+"""The number of bytes from which the format of a text file is found: some thousands of lines, read in a millisecond."""
 DELIMITERS = ("\t", "::", ",", ";", "|", " ")
 _STAND_IN = "\x1f"  # takes the place of a delimiter of several bytes; the "unit separator" of ASCII
 _TYPED = re.compile(r"^[^\t:]+:(?:token|float|token_seq|float_seq)$")
@@ -234,11 +233,11 @@ class Sample:
     lines: list[str]
     """Lines that are not blank, without their ends."""
     skipped: int
-    """How many blank lines come before the first of them."""
+    """The number of blank lines before the first of them."""
 
     @property
     def typed(self) -> bool:
-        """Whether the first line is a header of RecBole's."""
+        """True if the first line is a header of RecBole's."""
         return all(_TYPED.match(field) for field in self.lines[0].split("\t"))
 
 
@@ -262,7 +261,7 @@ def sample_of(file: Path) -> Sample:
 
 
 def is_adjacency(sample: Sample, file: Path) -> bool:
-    """Whether the lines are ``user item item …``. Raises `DataError` where they could as well be columns."""
+    """Return whether the lines are ``user item item …``. Raises `DataError` if they could also be columns."""
     numbers = all(re.fullmatch(r"[0-9]+(?: +[0-9]+)* *", line) for line in sample.lines)
     widths = {len(line.split()) for line in sample.lines} if numbers else set()
     if file.suffix.lower() == ".txt" and len(widths) == 1 and max(widths) > 2:
@@ -280,8 +279,7 @@ def is_adjacency(sample: Sample, file: Path) -> bool:
 def open_delimited(
     file: Path, sample: Sample, delimiter: str | None, header: bool | None, wants_names: bool
 ) -> Opened:
-    """Delimited text. `delimiter` may have several characters; a `header` of `None` is told from the
-    lines."""
+    """Delimited text. `delimiter` may have several characters; a `header` of `None` is found from the lines."""
     separator = delimiter or _delimiter(sample, file)
     rows = [_fields(line, separator) for line in sample.lines[:2]]
     if header is None:
@@ -320,7 +318,7 @@ def _in_columns(
 
 
 def open_adjacency(file: Path) -> Opened:
-    """``user item item …`` a line; a user with no items leaves no trace, a user may have several lines."""
+    """``user item item …`` per line; users without items are dropped, and a user may have several lines."""
     lines = pl.Series("line", _lines(_decoded(file.read_bytes(), file)), dtype=pl.String)
     tokens = lines.str.strip_chars(" \t\r").str.replace_all(r"[ \t]+", " ").str.split(" ")
     table = pl.DataFrame({"user": tokens.list.first(), "item": tokens.list.slice(1)})
@@ -336,8 +334,7 @@ def open_adjacency(file: Path) -> Opened:
 
 
 def _decoded(content: bytes, file: Path, complete: bool = True) -> str:
-    """UTF-8 text without its byte order mark; half a character at the end may be cut off unless
-    `complete`."""
+    """UTF-8 text without its byte order mark; unless `complete`, the last character may be cut off."""
     try:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=complete)
     except UnicodeDecodeError as problem:
@@ -349,7 +346,7 @@ def _decoded(content: bytes, file: Path, complete: bool = True) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines without their ends. Unlike `str.splitlines`, only the ends that files have count."""
+    """Lines without their ends. `str.splitlines` would also split at form feeds and Unicode separators inside labels."""
     return text.replace("\r\n", "\n").split("\n")
 
 
@@ -360,13 +357,13 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 def _delimiter(sample: Sample, file: Path) -> str:
-    """The first delimiter that parts every line into the same number of fields, two at least."""
+    """The first delimiter that splits every line into the same number of fields, at least two."""
     preferred = {".tsv": "\t", ".csv": ","}.get(file.suffix.lower())
-    ordered = sorted(DELIMITERS, key=lambda one: one != preferred)
+    ordered = sorted(DELIMITERS, key=lambda mark: mark != preferred)
     counts = {mark: [len(_fields(line, mark)) for line in sample.lines[:200]] for mark in ordered}
-    parting = [mark for mark in ordered if counts[mark][0] > 1]
-    if parting:  # where none is even, reading with the first says which line is at fault
-        return next((mark for mark in parting if len(set(counts[mark])) == 1), parting[0])
+    splitting = [mark for mark in ordered if counts[mark][0] > 1]
+    if splitting:  # if none is regular, reading with the first reports the line at fault
+        return next((mark for mark in splitting if len(set(counts[mark])) == 1), splitting[0])
     raise DataError(
         f"Lines must have at least a user and an item; {file} begins with {sample.lines[0][:80]!r}, in which "
         f"none of {some(DELIMITERS, 6)} stands. Pass its ",
@@ -480,8 +477,7 @@ USUAL_NAMES: dict[Role, tuple[str, ...]] = {
         *("event_time", "created_at", "rated_at"),
     ),
 }
-"""Names that are recognised in any spelling: ``user_id``, ``userId``, ``User ID`` and ``USERID`` are one
-name."""
+"""Names recognised in any spelling: ``user_id``, ``userId``, ``User ID`` and ``USERID`` are one name."""
 
 _ROLES = {_role_name.replace("_", ""): role for role, names in USUAL_NAMES.items() for _role_name in names}
 _POSITIONAL: tuple[Role, ...] = ("user", "item", "rating", "timestamp")
@@ -493,25 +489,25 @@ def usual_role(name: str) -> Role | None:
 
 
 def choose_columns(
-    names: Sequence[str], named: bool, asked: Mapping[Role, str | int | None], file: str
+    names: Sequence[str], named: bool, requested: Mapping[Role, str | int | None], file: str
 ) -> dict[Role, int]:
-    """The position of each role's column, by what the caller asked for, then by name; without names, by position.
+    """The position of each role's column: as requested, else by usual names, or by order in a file without names.
 
-    A role's own name (``rating="rating"``) asks for the column that would be guessed. A file without names
-    holds user, item, rating and timestamp, in that order, unless positions are given: then only what was
-    given is read. Raises `DataError` for a column that is not there and where two could be meant.
+    A role's own name (``rating="rating"``) requests the column that would be found anyway. A file without names holds
+    user, item, rating and timestamp, in that order, unless positions are requested: then only these are read. Raises
+    `DataError` for a missing column, and if two columns could have one role.
     """
     columns: dict[Role, int] = {}
-    for role, wanted in asked.items():
-        if wanted not in (None, IGNORE) and (wanted != role or wanted in names):
-            columns[role] = _position(wanted, role, names, named, file)
+    for role, column in requested.items():
+        if column not in (None, IGNORE) and (column != role or column in names):
+            columns[role] = _position(column, role, names, named, file)
     if named:
-        _by_name(columns, asked, names, file)
+        _by_name(columns, requested, names, file)
     else:
-        _by_position(columns, asked, names, file)
-    for role, wanted in asked.items():
-        if role not in columns and wanted not in (None, IGNORE):
-            columns[role] = _position(wanted, role, names, True, file)  # refused: no column has the name
+        _by_position(columns, requested, names, file)
+    for role, column in requested.items():
+        if role not in columns and column not in (None, IGNORE):
+            columns[role] = _position(column, role, names, True, file)  # refused: no column has the name
     owners: dict[int, Role] = {}
     for role, position in columns.items():
         if owners.setdefault(position, role) != role:
@@ -526,19 +522,19 @@ def choose_columns(
 
 
 def described(columns: Mapping[Role, int], names: Sequence[str]) -> str:
-    """Which column was taken for what, in words."""
+    """The column of each role, in words."""
     return ", ".join(f"{role}s from {names[columns[role]]!r}" for role in USUAL_NAMES if role in columns)
 
 
 def _by_name(
-    columns: dict[Role, int], asked: Mapping[Role, str | int | None], names: Sequence[str], file: str
+    columns: dict[Role, int], requested: Mapping[Role, str | int | None], names: Sequence[str], file: str
 ) -> None:
-    taken = set(columns.values())
+    assigned = set(columns.values())
     for role in USUAL_NAMES:
-        passed_over = role == "weight" and asked["rating"] is not None
-        if role in columns or passed_over or asked.get(role) == IGNORE:
+        skipped = role == "weight" and requested["rating"] is not None
+        if role in columns or skipped or requested.get(role) == IGNORE:
             continue
-        usual = [at for at, name in enumerate(names) if at not in taken and usual_role(name) == role]
+        usual = [at for at, name in enumerate(names) if at not in assigned and usual_role(name) == role]
         if len(usual) > 1:
             option: Role = "rating" if role == "weight" else role
             left_out = (
@@ -562,37 +558,37 @@ def _by_name(
             )
 
 
-def _position(wanted: str | int | None, role: Role, names: Sequence[str], named: bool, file: str) -> int:
-    if isinstance(wanted, bool) or not isinstance(wanted, str | int):
-        raise DataError(Argument(role), f" must be a column's name or its position from 0; saw {wanted!r}.")
-    if isinstance(wanted, int):
+def _position(column: str | int | None, role: Role, names: Sequence[str], named: bool, file: str) -> int:
+    if isinstance(column, bool) or not isinstance(column, str | int):
+        raise DataError(Argument(role), f" must be a column's name or its position from 0; saw {column!r}.")
+    if isinstance(column, int):
         DataError.unless(
-            0 <= wanted < len(names),
-            f"{file} must have a column at position {wanted} for ",
+            0 <= column < len(names),
+            f"{file} must have a column at position {column} for ",
             Argument(role),
             f"; it has {len(names)} columns, 0 to {len(names) - 1}: {some(names, 12)}. Correct the position, or "
             "the delimiter.",
         )
-        return wanted
+        return column
     DataError.unless(
         named,
         f"{file} must have a header to name ",
         Argument(role),
-        f" {wanted!r}; it was read as having none. Give positions from 0, or pass ",
+        f" {column!r}; it was read as having none. Give positions from 0, or pass ",
         Argument("header", True),
         ".",
     )
     DataError.unless(
-        wanted in names,
-        f"{file} must have the column {wanted!r} that was named as ",
+        column in names,
+        f"{file} must have the column {column!r} that was named as ",
         Argument(role),
-        f"; its columns are {some(names, 12)}.{nearest(wanted, names)} Correct the name.",
+        f"; its columns are {some(names, 12)}.{nearest(column, names)} Correct the name.",
     )
-    return list(names).index(wanted)
+    return list(names).index(column)
 
 
 def _by_position(
-    columns: dict[Role, int], asked: Mapping[Role, str | int | None], names: Sequence[str], file: str
+    columns: dict[Role, int], requested: Mapping[Role, str | int | None], names: Sequence[str], file: str
 ) -> None:
     if "user" in columns and "item" in columns:
         return
@@ -615,7 +611,7 @@ def _by_position(
         Argument("delimiter"),
         ".",
     )
-    taken = set(columns.values())
+    assigned = set(columns.values())
     for position, role in enumerate(_POSITIONAL[: len(names)]):
-        if role not in columns and position not in taken and asked[role] != IGNORE:
+        if role not in columns and position not in assigned and requested[role] != IGNORE:
             columns[role] = position

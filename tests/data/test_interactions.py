@@ -118,7 +118,10 @@ def repeated() -> sparse.csr_array:
         (lambda: Interactions.from_matrix(np.array([[1, np.nan]])), ["positive finite", "saw nan"]),
         (lambda: Interactions.from_matrix(np.array([[1, np.inf]])), ["positive finite", "saw inf"]),
         (lambda: Interactions.from_matrix(np.array([[1, 1e300]])), ["positive finite", "saw inf"]),
-        (lambda: Interactions.from_matrix(np.ones(3)), ["users × items", r"shape \(3,\)", "one row per user"]),
+        (
+            lambda: Interactions.from_matrix(np.ones(3)),
+            ["users × items", r"shape \(3,\)", "one row per user"],
+        ),
         (
             lambda: Interactions.from_matrix(np.eye(2), users=["u"]),
             [r"\(2, 2\) for 1 users and 2 items", "Pass"],

@@ -32,7 +32,7 @@ Duplicates: TypeAlias = Literal["raise", "sum", "first", "last"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions:
-    """Users × items, with the names of both axes.
+    """A users × items matrix with the labels of both axes.
 
     The matrix is canonical (rows sorted, no duplicates, no stored zeros, float32) and read-only. A weight is a
     positive finite number, 1 for plain implicit feedback. Build one with `from_pairs`, `from_matrix` or `read`.
@@ -45,16 +45,16 @@ class Interactions:
     items: Vocabulary
     """The label of each column."""
     timestamps: NDArray[np.int64] | None = None
-    """When each interaction happened, aligned with `matrix.data`; `None` where times are not known."""
+    """The time of each interaction, aligned with `matrix.data`; `None` if unknown."""
     order: NDArray[np.int64] | None = None
-    """Where each pair stood among the rows of its source, from 0, aligned with `matrix.data`; `None` where there were
-    no rows. It is no part of the content: the fingerprint leaves it out."""
+    """The row of each pair in its source, from 0, aligned with `matrix.data`; `None` if the source had no rows. It is not
+    part of the content: the fingerprint leaves it out."""
 
     def __post_init__(self) -> None:
         matrix, times, order = _canonical(self.matrix, self.timestamps, self.order)
         DataError.unless(
             matrix.shape == (len(self.users), len(self.items)),
-            f"The matrix must have one row a user and one column an item; it is {matrix.shape} for "
+            f"The matrix must have one row per user and one column per item; it is {matrix.shape} for "
             f"{len(self.users):,} users and {len(self.items):,} items. Pass vocabularies of the matrix's size.",
         )
         object.__setattr__(self, "matrix", matrix)
@@ -78,19 +78,19 @@ class Interactions:
         item_vocabulary: Vocabulary | None = None,
         unknown_items: Unknown = "raise",
     ) -> Interactions:
-        """Interactions from parallel columns, one entry an event.
+        """Interactions from parallel columns, one entry per event.
 
-        - `users`, `items`: labels, integers (not negative) or strings. Rows and columns come in sorted order of
-          the labels unless a vocabulary says otherwise.
-        - `weights`: positive finite numbers; `timestamps`: integers in any unit, kept as they are.
-        - `order`: the row of the source that each event stood in; 0, 1, 2, … when `None`.
-        - `min_rating`: keep events whose weight is at least this, then give every kept one weight 1.
-        - `duplicates`: what to do when a pair occurs twice: ``raise``; ``sum`` the weights (the last time is kept);
-          keep the ``first`` or the ``last`` (by time where there are times, else by position).
-        - `unknown_items`: with `item_vocabulary`, whether an item outside it raises or is left out.
+        - `users`, `items`: labels, integers (not negative) or strings. Rows and columns are in sorted order of the labels
+          unless a vocabulary sets the order.
+        - `weights`: positive finite numbers; `timestamps`: integers in any unit, which is not converted.
+        - `order`: the row of each event in its source; 0, 1, 2, … if `None`.
+        - `min_rating`: select events with at least this weight, and set their weights to 1.
+        - `duplicates`: the handling of repeated pairs: ``raise``; ``sum`` the weights (with the last time); take the
+          ``first`` or the ``last`` (by time if there are times, else by position).
+        - `unknown_items`: with `item_vocabulary`, raise for items outside it or leave them out.
 
-        Raises `DataError` for nulls, unequal lengths, negative ids, bad weights and duplicates, and
-        `VocabularyMismatch` for labels outside a given vocabulary.
+        Raises `DataError` for nulls, unequal lengths, negative ids, bad weights and duplicates, and `VocabularyMismatch`
+        for labels outside a given vocabulary.
         """
         check_word("duplicates", duplicates, get_args(Duplicates))
         check_word("unknown_items", unknown_items, get_args(Unknown))
@@ -125,14 +125,14 @@ class Interactions:
             )
         row_names, columns["users"] = indexed(columns["users"], user_vocabulary, "users", "raise")
         column_names, columns["items"] = indexed(columns["items"], item_vocabulary, "items", unknown_items)
-        known = columns["items"] >= 0
-        if not known.all():
-            columns = _filtered(columns, known)
-        chosen, values = _one_of_each(columns, duplicates, row_names, column_names)
-        rows, places = columns["users"][chosen], columns["items"][chosen]
+        in_vocabulary = columns["items"] >= 0
+        if not in_vocabulary.all():
+            columns = _filtered(columns, in_vocabulary)
+        chosen, values = _distinct_pairs(columns, duplicates, row_names, column_names)
+        rows, indices = columns["users"][chosen], columns["items"][chosen]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(row_names)))))
         return cls(
-            sparse.csr_array((values, places, indptr), shape=(len(row_names), len(column_names))),
+            sparse.csr_array((values, indices, indptr), shape=(len(row_names), len(column_names))),
             row_names,
             column_names,
             columns["timestamps"][chosen] if timestamps is not None else None,
@@ -148,12 +148,12 @@ class Interactions:
         items: Vocabulary | ArrayLike | None = None,
     ) -> Interactions:
         """Interactions from a users × items matrix, copied; labels are 0, 1, 2, … unless given. Zeros are dropped."""
-        given: Any = matrix  # the stubs of scipy know neither `ndim` nor `shape` of its union
+        untyped: Any = matrix  # scipy's stubs have neither `ndim` nor `shape` for this union
         DataError.unless(
-            given.ndim == 2,
-            f"A matrix must have users × items; saw shape {given.shape}. Give one row a user.",
+            untyped.ndim == 2,
+            f"A matrix must have users × items; saw shape {untyped.shape}. Give one row per user.",
         )
-        rows = sparse.csr_array(given, copy=True)
+        rows = sparse.csr_array(untyped, copy=True)
         return cls(rows, _vocabulary(users, rows.shape[0]), _vocabulary(items, rows.shape[1]))
 
     @classmethod
@@ -176,29 +176,26 @@ class Interactions:
         unknown_items: Unknown = "raise",
         progress: Progress = silent,
     ) -> Interactions:
-        """Interactions from one file.
+        """Read interactions from one file.
 
         - `format`: ``parquet``; ``csv`` (any delimited text: CSV, TSV, MovieLens' ``u.data``, ``ratings.dat`` and
           ``ratings.csv``); ``adjacency`` (LightGCN's ``user item item …``); ``recbole`` (``.inter``); ``npz`` (a
-          SciPy matrix: labels are positions, values weights); ``npy`` (integer pairs). Told from name and content
-          when `None`.
-        - `user`, `item`, `rating`, `timestamp`: column names, or positions from 0. Told from the usual names
-          when `None`; a file without header holds user, item, rating, timestamp in that order.
-        - `rating`: the column named here is the weight of an interaction, which must be positive. A column called
-          ``weight`` is used unasked. A column called ``rating`` or alike that is not all ones is refused until it
-          is clear what it means: name it (weights), give `min_rating` (likes), or pass ``"ignore"`` (every row is
-          an interaction).
-        - `min_rating`: keep rows rated at least this, each with weight 1.
-        - `timestamp`: integers are kept in their own unit, floats are rounded down, dates become whole seconds
-          since 1970 (UTC). ``"ignore"`` leaves times out.
-        - `delimiter`, `header`: of delimited text; told from the first lines when `None`. A delimiter may be
-          ``"::"``.
-        - `labels`: ``"auto"`` keeps integers and strings apart (text is integers when all of it is, without
-          leading zeros), ``"int"`` and ``"str"`` say which.
+          SciPy matrix: labels are positions, values weights); ``npy`` (integer pairs). Found by name and content if
+          `None`.
+        - `user`, `item`, `rating`, `timestamp`: column names, or positions from 0. Found by usual names if `None`; a file
+          without header holds user, item, rating, timestamp in that order.
+        - `rating`: the column of weights, which must be positive. A column called ``weight`` is used by default. A column
+          called ``rating`` or the like that is not all ones needs a meaning: name it here (weights), give `min_rating`
+          (likes), or pass ``"ignore"`` (every row is an interaction).
+        - `min_rating`: select rows rated at least this, each with weight 1.
+        - `timestamp`: integers stay in their own unit, floats are rounded down, dates become whole seconds since 1970
+          (UTC). ``"ignore"`` leaves times out.
+        - `delimiter`, `header`: of delimited text; found from the first lines if `None`. A delimiter may be ``"::"``.
+        - `labels`: ``"auto"`` reads text as integers if all of it is integers without leading zeros, else as strings;
+          ``"int"`` and ``"str"`` set the type.
         - `duplicates`, `user_vocabulary`, `item_vocabulary`, `unknown_items`: as in `Interactions.from_pairs`.
 
-        Raises `DataError` for a file that is missing, empty, damaged or unclear, and for values that cannot be
-        used.
+        Raises `DataError` for a file that is missing, empty, damaged or ambiguous, and for invalid values.
         """
         events = read_events(
             path,
@@ -230,32 +227,32 @@ class Interactions:
 
     @property
     def n_users(self) -> int:
-        """How many rows there are, users without interactions included."""
+        """The number of users, including users without interactions."""
         return int(self.matrix.shape[0])
 
     @property
     def n_items(self) -> int:
-        """How many columns there are, items without interactions included."""
+        """The number of items, including items without interactions."""
         return int(self.matrix.shape[1])
 
     @property
     def n_interactions(self) -> int:
-        """How many user-item pairs are present."""
+        """The number of user-item pairs with an interaction."""
         return int(self.matrix.nnz)
 
     @property
     def density(self) -> float:
-        """The share of user-item pairs that are present."""
+        """The share of all user-item pairs that have an interaction."""
         return self.n_interactions / max(1, self.n_users * self.n_items)
 
     @cached_property
     def user_degrees(self) -> NDArray[np.int64]:
-        """How many items each user has."""
+        """The number of items of each user, (n_users,)."""
         return _read_only(np.diff(self.matrix.indptr).astype(np.int64))
 
     @cached_property
     def item_degrees(self) -> NDArray[np.int64]:
-        """How many users each item has."""
+        """The number of users of each item, (n_items,)."""
         return _read_only(np.bincount(self.matrix.indices, minlength=self.n_items).astype(np.int64))
 
     def __repr__(self) -> str:
@@ -274,7 +271,7 @@ class Interactions:
         return f"sha256:{digest.hexdigest()}"
 
     def fingerprint(self) -> str:
-        """``sha256:…`` of the content: labels, pairs, weights and times, whatever file they came from."""
+        """``sha256:…`` of the content: labels, pairs, weights and times, but not their order in a file."""
         return self._fingerprint
 
     # ------------------------------------------------------------------------------------------ views
@@ -331,12 +328,15 @@ class Interactions:
         return self.keep(~other.contains(self.rows(), self.matrix.indices))
 
     def contains(self, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether each pair (row position, column position) is present here; one bool a pair asked for."""
-        ours = self.rows().astype(np.int64) * self.n_items + self.matrix.indices
-        wanted = np.asarray(rows, dtype=np.int64) * self.n_items + np.asarray(columns)
-        if not len(ours):
-            return np.zeros(len(wanted), dtype=bool)
-        present: NDArray[np.bool_] = ours[np.minimum(np.searchsorted(ours, wanted), len(ours) - 1)] == wanted
+        """A mask of the pairs (row position, column position) that are interactions here, (n_pairs,)."""
+        # Keys of a canonical matrix are sorted, so membership is a binary search.
+        keys = self.rows().astype(np.int64) * self.n_items + self.matrix.indices
+        queries = np.asarray(rows, dtype=np.int64) * self.n_items + np.asarray(columns)
+        if not len(keys):
+            return np.zeros(len(queries), dtype=bool)
+        present: NDArray[np.bool_] = (
+            keys[np.minimum(np.searchsorted(keys, queries), len(keys) - 1)] == queries
+        )
         return present
 
     def rows(self) -> NDArray[np.int32]:
@@ -353,8 +353,8 @@ class Interactions:
             return self
         rows = _moved(self.rows(), self.users, to_users, "users", unknown)
         columns = _moved(self.matrix.indices, self.items, to_items, "items", unknown)
-        kept = np.flatnonzero((rows >= 0) & (columns >= 0))
-        entries = kept[np.argsort(rows[kept] * len(to_items) + columns[kept])]
+        inside = np.flatnonzero((rows >= 0) & (columns >= 0))
+        entries = inside[np.argsort(rows[inside] * len(to_items) + columns[inside])]
         indptr = np.concatenate(([0], np.cumsum(np.bincount(rows[entries], minlength=len(to_users)))))
         return self._arranged(entries, columns[entries], indptr, to_users, to_items)
 
@@ -376,7 +376,7 @@ class Interactions:
         )
 
     def to_frame(self) -> pl.DataFrame:
-        """A polars table with the columns user, item, weight and, where there are times, timestamp."""
+        """A polars table with the columns user, item, weight and, if there are times, timestamp."""
         columns: dict[str, Any] = {
             "user": self.users.take(self.rows()).series,
             "item": self.items.take(self.matrix.indices).series,
@@ -396,7 +396,7 @@ def _vocabulary(labels: Vocabulary | ArrayLike | None, size: int) -> Vocabulary:
 def _moved(
     positions: NDArray[Any], old: Vocabulary, new: Vocabulary, axis: str, unknown: Unknown
 ) -> NDArray[np.int64]:
-    """The position in `new` of the label at each of the positions in `old`; −1, or refused, where there is none."""
+    """Positions in `new` of the labels at these positions in `old`; labels outside `new` raise or are −1."""
     if new == old:
         return positions.astype(np.int64)
     moved: NDArray[np.int64] = new.positions_or_missing(old)[positions].astype(np.int64)
@@ -413,7 +413,7 @@ def _moved(
 
 
 def check_train(train: Interactions) -> None:
-    """Raise `DataError` for interactions without anything to learn: no pair, or every pair."""
+    """Raise `DataError` for interactions that nothing can be learned from: no pair, or every pair."""
     DataError.unless(
         0 < train.density < 1,
         "The density of interactions to learn from must lie strictly between 0 and 1; "
@@ -422,31 +422,35 @@ def check_train(train: Interactions) -> None:
 
 
 def _canonical(
-    given: sparse.csr_array, timestamps: NDArray[Any] | None, order: NDArray[Any] | None
+    matrix: sparse.csr_array, timestamps: NDArray[Any] | None, order: NDArray[Any] | None
 ) -> tuple[sparse.csr_array, NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """The matrix in canonical form, and times and order of its pairs; arrays that are in order are not copied.
+    """The matrix in canonical form, and times and order of its pairs; sorted arrays are not copied.
 
-    Both are aligned with ``given.data``. Raises `DataError` for repeated pairs, weights that are not positive and
-    finite, and times or an order that are not aligned.
+    Both are aligned with ``matrix.data``. Raises `DataError` for repeated pairs, weights that are not positive and finite,
+    and times or an order that are not aligned.
     """
-    matrix = sparse.csr_array(given)
+    matrix = sparse.csr_array(matrix)
     aligned = {
-        what: np.asarray(array, dtype=np.int64)
-        for what, array in (("timestamp", timestamps), ("place in the order", order))
+        noun: np.asarray(array, dtype=np.int64)
+        for noun, array in (("timestamp", timestamps), ("place in the order", order))
         if array is not None
     }
-    for what, array in aligned.items():
+    for noun, array in aligned.items():
         DataError.unless(
             len(array) == matrix.nnz,
-            f"There must be one {what} for each of the {matrix.nnz:,} pairs; saw {len(array):,}. Align.",
+            f"There must be one {noun} for each of the {matrix.nnz:,} pairs; saw {len(array):,}. Align.",
         )
     if not matrix.has_sorted_indices:
-        place = sparse.csr_array(
+        # scipy sorts data along with indices: entry numbers as data give the permutation for all arrays.
+        entries = sparse.csr_array(
             (np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape
         ).copy()
-        place.sort_indices()
-        matrix = sparse.csr_array((matrix.data[place.data], place.indices, place.indptr), shape=matrix.shape)
-        aligned = {what: array[place.data] for what, array in aligned.items()}
+        entries.sort_indices()
+        matrix = sparse.csr_array(
+            (matrix.data[entries.data], entries.indices, entries.indptr), shape=matrix.shape
+        )
+        aligned = {noun: array[entries.data] for noun, array in aligned.items()}
+    # Indices must ascend within rows; the steps from one row to the next are set to 1, which passes.
     steps = np.diff(matrix.indices)
     steps[matrix.indptr[1:-1][(matrix.indptr[1:-1] > 0) & (matrix.indptr[1:-1] < matrix.nnz)] - 1] = 1
     DataError.unless(
@@ -457,10 +461,10 @@ def _canonical(
     with np.errstate(over="ignore"):
         data = np.asarray(matrix.data, dtype=np.float32)
     if bool((data == 0).any()):
-        kept = data != 0
-        indptr = np.concatenate(([0], np.cumsum(kept)))[matrix.indptr]
-        matrix = sparse.csr_array((data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
-        data, aligned = matrix.data, {what: array[kept] for what, array in aligned.items()}
+        nonzero = data != 0
+        indptr = np.concatenate(([0], np.cumsum(nonzero)))[matrix.indptr]
+        matrix = sparse.csr_array((data[nonzero], matrix.indices[nonzero], indptr), shape=matrix.shape)
+        data, aligned = matrix.data, {noun: array[nonzero] for noun, array in aligned.items()}
     if not bool((data > 0).all()) or not bool(np.isfinite(data).all()):
         raise DataError(
             f"Weights must be positive finite numbers; saw {data[~((data > 0) & np.isfinite(data))][0]}. "
@@ -473,10 +477,10 @@ def _canonical(
     matrix = sparse.csr_array(tuple(map(_read_only, parts)), shape=matrix.shape)
     matrix.has_sorted_indices = True
     matrix.has_canonical_format = True
-    times, places = (
-        _read_only(aligned[what]) if what in aligned else None for what in ("timestamp", "place in the order")
+    times, order = (
+        _read_only(aligned[noun]) if noun in aligned else None for noun in ("timestamp", "place in the order")
     )
-    return matrix, times, places
+    return matrix, times, order
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -520,13 +524,13 @@ def _filtered(columns: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any
     }
 
 
-def _one_of_each(
+def _distinct_pairs(
     columns: dict[str, Any], duplicates: Duplicates, users: Vocabulary, items: Vocabulary
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Which event stands for each pair, by row and column, and the weight of the pair. Columns are as positions."""
-    rows, places, times = columns["users"], columns["items"], columns.get("timestamps")
+    """The event of each distinct pair, sorted by row and column, and the pair's weight. Columns hold positions."""
+    rows, indices, times = columns["users"], columns["items"], columns.get("timestamps")
     values = columns.get("weights", np.ones(len(rows), dtype=np.float32))
-    key = rows * max(1, len(items)) + places
+    key = rows * max(1, len(items)) + indices
     order = np.argsort(key)
     ranked = key[order]
     repeated = ranked[1:] == ranked[:-1]
@@ -535,12 +539,12 @@ def _one_of_each(
     if duplicates == "raise":
         pairs = np.unique(ranked[1:][repeated])
         width = max(1, len(items))
-        shown = zip(
+        examples = zip(
             users.take(pairs[:5] // width).to_list(), items.take(pairs[:5] % width).to_list(), strict=True
         )
         raise DataError(
             f"Each user-item pair must occur once; {len(pairs):,} occur more often, such as (user, item) "
-            f"{some(shown)}. Pass ",
+            f"{some(examples)}. Pass ",
             Argument("duplicates", "sum"),
             ', "first" or "last" to say what they mean.',
         )

@@ -1,5 +1,7 @@
 """Diffusion on latents: settings, network, objectives and the reverse chain (paper, section 4).
 
+The paper is Lilienthal et al., IEEE Access 12, 2024, arXiv 2311.03488.
+
 Notation (paper → here): β_t, α_t, ᾱ_t → `latent_schedule`; the network ε_θ(x_t, t) → `LatentDenoiser`; x_0 → `clean`;
 ρ = ε̂ − x_0 → `residual`. Steps run from 1 to T; step 0 is never drawn.
 """
@@ -117,7 +119,7 @@ def noise_levels(settings: LatentDiffusion, device: torch.device | str = "cpu") 
 
 
 class LatentDenoiser(nn.Module):
-    """Linear(latent + T → latent), PReLU, `hidden_layers` × (Linear, PReLU), Linear, tanh.
+    """Linear(latent + T → latent), PReLU, `hidden_layers` × (Linear, PReLU), Linear; then `bounded`, which is tanh or nothing.
 
     The first layer acts on the latent and on a linear map of the sinusoidal step embedding of width T; its weights are
     `first_weight` for the latent and `step_weight` for the step. Weights and biases are initialized uniformly within
@@ -172,7 +174,7 @@ class LatentDenoiser(nn.Module):
             slope.fill_(0.25)  # He et al., ICCV 2015, section 2.1; also what torch's PReLU begins with
 
     @property
-    def latent(self) -> int:
+    def width(self) -> int:
         """Width of the latent."""
         return len(self.last_bias)
 
@@ -357,7 +359,7 @@ class CodesLearner:
         self.network = LatentDenoiser(codes.shape[1], settings, weights).to(codes.device)
         self.network.fit_scale(codes)
         self.clean = self.network.standardized(codes)
-        self.module: nn.Module = self.network
+        self.module: nn.Module = self.network  # the name under which the training loop knows the network
         self.groups, self.n_rows = [(self.module, settings.optimizer)], len(codes)
         self.signal, self.level = noise_levels(settings, codes.device)
 
@@ -372,7 +374,10 @@ class CodesLearner:
         return steps, noise, noisy
 
     def loss(self, rows: Tensor, moment: Moment, generator: torch.Generator) -> Tensor:
-        """The loss of a batch of users: the mean of `losses`, or score matching."""
+        """The loss of a batch of users: the mean of `losses`, or score matching.
+
+        `moment` belongs to the protocol of learners; no loss of this one depends on it.
+        """
         if self.settings.objective != "sdrm":
             return self.losses(rows, moment, generator).mean()
         clean = self.clean[rows]
@@ -418,7 +423,7 @@ class LatentSampler:
     @torch.no_grad()
     def __init__(self, network: LatentDenoiser, precision: Precision = "float32") -> None:
         settings = self.settings = network.settings
-        self.latent, self.device = network.latent, network.last_bias.device
+        self.width, self.device = network.width, network.last_bias.device
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self._bounded = network.bounded
         self._steps = network.step_inputs().to(self._dtype)
@@ -437,7 +442,7 @@ class LatentSampler:
         self._last, self._last_bias = self._transposed(network.last_weight), network.last_bias.to(self._dtype)
         self._signal, self._level = noise_levels(settings)
         schedule = latent_schedule(settings)
-        alpha = 1 - schedule.betas
+        alpha = 1 - schedule.betas  # and 1 − α_t below, not β_t: it differs in the last bits
         self._noise_factor = (1 - alpha) / schedule.noise  # of ε̂: (1 − α_t)/√(1 − ᾱ_t)
         self._scale = 1 / np.sqrt(alpha)
         self._deviation = np.sqrt(schedule.betas) * settings.noise_variance_diminisher
@@ -469,7 +474,7 @@ class LatentSampler:
         # Rows with most steps first, so that those active at a step are a prefix: a view, never a gathered copy.
         order = np.argsort(-counts, kind="stable")
         n_active = np.searchsorted(-counts[order], -np.arange(self.settings.steps + 1), side="right")
-        rows = torch.empty(len(counts), self.latent, device=self.device).normal_(generator=generator)
+        rows = torch.empty(len(counts), self.width, device=self.device).normal_(generator=generator)
         buffer = torch.empty_like(rows)
         dropout_generator = generator if self.settings.sampling_dropout else None
         for step in range(int(counts.max()), 0, -1):

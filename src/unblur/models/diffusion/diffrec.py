@@ -228,7 +228,7 @@ class DiffRecRecommender(Denoised["DiffRec", DenoisingNetwork]):
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         matrix = row_weights(histories, self.spec.time_weights)
-        keys = row_keys(matrix, int(self.seed[0])) if self.inference.noisy else None
+        keys = row_keys(matrix, int(self.seed[0])) if self.inference.needs_noise else None
         return score_in_blocks(
             matrix,
             lambda rows, positions: self.inference.sparse(rows, None if keys is None else keys[positions]),
@@ -515,7 +515,7 @@ class LatentDiffRecRecommender(Denoised["LatentDiffRec", LatentNetwork]):
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         matrix, autoencoder = row_weights(histories, self.spec.time_weights), self.network.autoencoder
-        keys = row_keys(matrix, int(self.seed[0])) if self.inference.noisy else None
+        keys = row_keys(matrix, int(self.seed[0])) if self.inference.needs_noise else None
 
         def logits(rows: RowBatch, positions: NDArray[np.int64]) -> Tensor:
             code = autoencoder.encode(rows).mean

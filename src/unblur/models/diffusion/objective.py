@@ -1,6 +1,7 @@
 """The objective of the denoiser: the loss of each step, and the sampler of steps (paper, section 3.2).
 
-Everything works on whole batches; there is no loop over rows or steps.
+The paper is Wang et al., Diffusion Recommender Model, SIGIR 2023, arXiv 2304.04971. Everything works on whole
+batches; there is no loop over rows or steps.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class TimestepSampler(nn.Module):
             return uniform
         root_mean_squares = self.losses.square().mean(1).sqrt()
         importance = root_mean_squares / root_mean_squares.sum() * (1 - share) + share / steps
-        full = (
+        usable = (
             (self.seen >= self.settings.history).all()
             & (root_mean_squares.sum() > 0)
             & torch.isfinite(root_mean_squares.sum())
         )
-        return torch.where(full, importance, uniform)
+        return torch.where(usable, importance, uniform)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw `count` steps, int64; returns them, and T times the probability of each, float32, to divide losses by."""
@@ -110,12 +111,12 @@ class DenoisingLoss(nn.Module):
         steps = schedule.steps
         signal, noise, weights = np.ones(steps), np.zeros(steps), np.ones(steps)
         if not schedule.noiseless:
-            noisy = noise_schedule(schedule)
+            levels = noise_schedule(schedule)
             SpecError.unless(
-                objective.prediction != "eps" or noisy.alpha_bar[-1] > 0,
+                objective.prediction != "eps" or levels.alpha_bar[-1] > 0,
                 '`prediction` "eps" needs some signal at every step; the last step keeps none. Use "x0".',
             )
-            signal, noise, weights = noisy.signal, noisy.noise, step_weights(noisy, objective)
+            signal, noise, weights = levels.signal, levels.noise, step_weights(levels, objective)
         elif objective.prediction == "eps":
             raise SpecError(
                 'Without noise (`scale` 0) there is none to guess; saw `prediction` "eps". Use "x0", or add noise.'
@@ -148,14 +149,18 @@ class DenoisingLoss(nn.Module):
             guess = (noisy - noise * output) / signal
             losses = mean_squares(output, epsilon) * self.weights[steps]
             if self.objective.reweight:
-                likelihood = mean_squares(guess, clean) / 2
-                losses = torch.where(steps == 0, likelihood, losses)
+                # The first step's term of the bound: −log p(x_0 | x_1) of unit variance, up to constants.
+                first_step_error = mean_squares(guess, clean) / 2
+                losses = torch.where(steps == 0, first_step_error, losses)
         self.choice.remember(steps, losses)
         return (losses / scaled_probability).mean(), guess
 
 
 class _MeanSquares(torch.autograd.Function):
-    """Mean squared differences of rows, with one buffer of their size, from which the gradient is computed."""
+    """Mean squared differences of rows; the difference alone is saved and, scaled, gives the gradient.
+
+    The mean is the square of a norm, which takes no tensor of squares.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, output: Tensor, target: Tensor) -> Tensor:

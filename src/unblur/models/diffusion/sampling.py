@@ -4,6 +4,8 @@ Every reverse step is linear in the network's output and in the row it started f
 b_t·x_t (+ σ_t·ε)``, whichever of x_0 and ε the network predicts. Therefore steps can be merged without a network
 evaluation for each: a cap on evaluations does so, with the outputs in between extrapolated.
 
+The paper is Wang et al., Diffusion Recommender Model, SIGIR 2023, arXiv 2304.04971.
+
 Without L2 normalisation and without sampling noise a row only ever enters the network through its first
 linear layer, z = x·W_in. So z has a recurrence of its own, ``z ← a·(h·F + f) + b·z`` with F = W_outᵀ·W_in and
 f = b_out·W_in computed once, and items appear only at the two ends: a sparse product at the start and one dense product
@@ -41,7 +43,9 @@ BLOCK = 512
 
 @dataclass(frozen=True, eq=False)
 class ReverseChain:
-    """The reverse steps at which the network is evaluated, noisiest first; arrays (K,), float64 but for `steps`.
+    """The reverse steps at which the network is evaluated; arrays (K,), float64 but for `steps`.
+
+    They run from the noisiest step to the cleanest, whereas those of `NoiseSchedule` begin with the cleanest.
 
     After the k-th evaluation the rows are ``from_output·output_k + from_previous·output_{k−1} + from_state·rows``.
     """
@@ -61,7 +65,8 @@ class ReverseChain:
     @property
     def output_weights(self) -> Floats:
         """The weight of each output in the final rows, (K,), without noise."""
-        # An output enters its own step, and by extrapolation the next; each later step scales what is there.
+        # An output enters its own evaluation's rows, and by extrapolation those of the next. Each later one scales what is
+        # there: after[k] = Π_{j > k} from_state_j is the weight of the rows after evaluation k in the final ones.
         after = np.concatenate((np.cumprod(self.from_state[:0:-1])[::-1], [1.0]))
         later = np.append(self.from_previous[1:] * after[1:], 0.0)
         return np.asarray(self.from_output * after + later)
@@ -77,9 +82,10 @@ def reverse_chain(
 ) -> ReverseChain:
     """Return the reverse steps of a schedule: posterior means (paper, section 3.1), or plain outputs without noise.
 
-    `most_steps` caps the network evaluations, which are then spread evenly over all T steps, the first and the last
-    among them. The steps in between are taken all the same, with the output extrapolated linearly through the last
-    two (a method of order two, like DPM-Solver++ 2M; Lu et al., 2022). Without noise they are left out.
+    `most_steps` caps the network evaluations, which are then spread evenly over all T steps, the first (noisiest) and,
+    if there are two or more, the last among them. The steps in between are taken all the same, with the output
+    extrapolated linearly through the last two (a method of order two, like DPM-Solver++ 2M; Lu et al., 2022). Without
+    noise they are left out.
     """
     total = schedule.steps
     count = min(total, most_steps or total)
@@ -87,11 +93,11 @@ def reverse_chain(
     if schedule.noiseless:
         ones, zeros = np.ones(len(evaluated)), np.zeros(len(evaluated))
         return ReverseChain(total - 1 - evaluated, ones, zeros, zeros, zeros)
-    noisy = noise_schedule(schedule)
-    clean, state = noisy.posterior_clean, noisy.posterior_noisy
-    if prediction == "eps":  # x_0 = (x_t − noise·answer) / signal
-        clean, state = -clean * noisy.noise / noisy.signal, state + clean / noisy.signal
-    a, b, sigma = clean[::-1], state[::-1], np.sqrt(noisy.posterior_variance)[::-1]
+    levels = noise_schedule(schedule)
+    clean, state = levels.posterior_clean, levels.posterior_noisy
+    if prediction == "eps":  # x_0 = (x_t − noise·output) / signal
+        clean, state = -clean * levels.noise / levels.signal, state + clean / levels.signal
+    a, b, sigma = clean[::-1], state[::-1], np.sqrt(levels.posterior_variance)[::-1]  # noisiest first
     rows = [_merge_steps(a, b, sigma, evaluated, index) for index in range(len(evaluated))]
     return ReverseChain(total - 1 - evaluated, *(np.array(column) for column in zip(*rows, strict=True)))
 
@@ -105,10 +111,11 @@ def _merge_steps(
     """
     first = int(evaluated[index])
     steps = slice(first, int(evaluated[index + 1]) if index + 1 < len(evaluated) else len(a))
+    # after[i] = Π_{j > i} b_j: the weight of the rows after step i in those after the last step of the block.
     after = np.append(np.cumprod(b[steps][::-1])[::-1][1:], 1.0)
     weights = a[steps] * after
-    # The output at `distance` beyond the last evaluation is output + distance·(output − previous), in units of the
-    # distance between the two.
+    # Step i lies distance[i] beyond this evaluation, in units of the distance between the last two evaluations; its output
+    # is taken as output + distance[i]·(output − previous).
     distance = np.zeros(len(weights))
     if index:
         distance = np.arange(len(weights)) / (first - evaluated[index - 1])
@@ -134,7 +141,7 @@ def denoise_by_steps(
     `noise` supplies the posterior's noise, one draw for each step but the last; without it each step takes
     the mean.
     """
-    rows, previous = start, start
+    rows, previous = start, start  # the first step never reads `previous`: its from_previous is 0
     for index, step in enumerate(chain.steps):
         steps = torch.full((len(rows),), int(step), dtype=torch.int64, device=rows.device)
         output = network(rows, steps)
@@ -230,9 +237,10 @@ class FoldedChain:
 
 
 def split_evenly(rows: Tensor) -> tuple[Tensor, ...]:
-    """Return views of at most `BLOCK` rows, of about equal size, the first no smaller than any.
+    """Return views of at most `BLOCK` rows, of sizes that differ by at most one; the first is a largest.
 
-    A small last block would be multiplied by other kernels, which differ in the last bits.
+    A small last block would be multiplied by other kernels, which differ in the last bits. By the first `hidden` sizes
+    its buffers.
     """
     return rows.tensor_split(max(1, -(-len(rows) // BLOCK)))
 
@@ -247,7 +255,7 @@ class Inference:
     sampling: Sampling
 
     @property
-    def noisy(self) -> bool:
+    def needs_noise(self) -> bool:
         """True if rows need noise, at the start or at each step."""
         return not self.schedule.noiseless and (self.sampling.start_steps > 0 or self.sampling.noise)
 
@@ -261,21 +269,21 @@ class Inference:
     @cached_property
     def folded(self) -> FoldedChain | None:
         """The chain in the hidden space; None if rows are normalised first, or noise is added at each step."""
-        if self.network.settings.normalize or (self.sampling.noise and self.noisy):
+        if self.network.settings.normalize or (self.sampling.noise and self.needs_noise):
             return None
         return FoldedChain.of(self.network, self.chain)
 
     def sparse(self, batch: RowBatch, keys: Keys | None = None) -> Tensor:
-        """Return the denoised rows, (n, width), of sparse ones; `keys` are those of `row_keys`, needed if `noisy`."""
+        """Return the denoised rows, (n, width), of sparse ones; `keys` are those of `row_keys`, needed if `needs_noise`."""
         folded = self.folded
-        if folded is None or self.noisy:
+        if folded is None or self.needs_noise:
             return self.dense(batch.dense(), keys)
         start = batch.dense() if self.chain.start_weight else None
         return folded.rows(folded.hidden(batch.times(self.network.item_in)), start)
 
     def dense(self, start: Tensor, keys: Keys | None = None) -> Tensor:
-        """Return the denoised rows, (n, width), of dense ones."""
-        noise = None if keys is None or not self.noisy else self._noise(keys)
+        """Return the denoised rows, (n, width), of dense ones; without `keys` no noise is added and each step takes the mean."""
+        noise = None if keys is None or not self.needs_noise else self._noise(keys)
         if noise is not None and self.sampling.start_steps:
             start = add_noise(start, noise_schedule(self.schedule), self.sampling.start_steps, noise(0))
         if self.folded is not None:
@@ -317,12 +325,13 @@ def row_keys(rows: sparse.csr_array, seed: int) -> Keys:
 def row_normals(keys: Keys, draw: int, width: int) -> NDArray[np.float32]:
     """Return the `draw`-th standard normal numbers of the rows, (n_rows, width) (Box and Muller, 1958)."""
     pairs = -(-width // 2)
+    # Draws lie 2³² counters apart, so that they never share one, and the first begins at 2³²: counter 0 stays unused.
     with np.errstate(over="ignore"):
         counters = (np.arange(pairs, dtype=np.uint64) + np.uint64(draw + 1) * np.uint64(1 << 32)) * _GOLDEN
         words = mix_words(keys[:, None] + counters[None, :])
-    high = ((words >> np.uint64(32)).astype(np.float64) + 0.5) / 2**32
-    low = (words & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2 * np.pi / 2**32)
-    radius = np.sqrt(-2 * np.log(high))
+    uniform = ((words >> np.uint64(32)).astype(np.float64) + 0.5) / 2**32
+    angle = (words & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2 * np.pi / 2**32)
+    radius = np.sqrt(-2 * np.log(uniform))
     normals = np.empty((len(keys), 2 * pairs), dtype=np.float32)
-    normals[:, 0::2], normals[:, 1::2] = radius * np.cos(low), radius * np.sin(low)
+    normals[:, 0::2], normals[:, 1::2] = radius * np.cos(angle), radius * np.sin(angle)
     return normals[:, :width]

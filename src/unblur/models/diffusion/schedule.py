@@ -30,7 +30,7 @@ class Schedule:
     """The number of noise steps, and the noise of each."""
 
     name: Literal["linear", "linear-var", "cosine", "binomial"] = "linear"
-    """The rule for β or ᾱ: `noise_schedule`. See `noise_schedule` of this module."""
+    """The rule for β or ᾱ (the authors' option `noise_schedule`); the function `noise_schedule` below states each."""
     steps: PositiveInt = 5
     """T, `steps`: the number of diffusion steps."""
     scale: NonNegativeFloat = 0.001
@@ -52,7 +52,7 @@ class Schedule:
             f"`noise_min` must be below `noise_max`; saw {self.noise_min} and "
             f"{self.noise_max}. Swap them, or move them apart.",
         )
-        noise_schedule(self)
+        noise_schedule(self)  # raises if a β leaves (0, 1]
 
     @property
     def noiseless(self) -> bool:
@@ -69,6 +69,7 @@ class NoiseSchedule:
 
     def __post_init__(self) -> None:
         betas = np.asarray(self.betas, dtype=np.float64)
+        # 1 − β < 1, not β > 0: a β that rounding swallows would leave 1 − ᾱ at 0, and the posterior 0/0.
         if betas.ndim != 1 or not len(betas) or not bool(((1 - betas < 1) & (betas <= 1)).all()):
             seen = f"{betas.min():.3g} to {betas.max():.3g}" if betas.size else "none"
             raise SpecError(

@@ -279,5 +279,5 @@ def test_broken_scores_are_refused(split: Split, fault: str) -> None:
             scores[-1, 3] = {"nan": np.nan, "inf": np.inf, "overflow": 1e300}[fault]
             return scores
 
-    with pytest.raises(DataError, match="one row a user" if fault == "shape" else "must be finite"):
+    with pytest.raises(DataError, match="a row per user" if fault == "shape" else "must be finite"):
         RankingProtocol(resamples=0).evaluate(Broken(), split)

@@ -144,7 +144,7 @@ def test_an_earlier_folder_is_replaced_only_when_asked(unblur: Unblur, films: Pa
         (("bspm/demo", "--metric", "recall"), "must have a cut-off, such as recall@20"),
         (("bspm/demo", "--metric", "coverage@20"), "coverage does not measure that"),
         (("bspm/demo", "--metric", "recall@81"), "must be at most the number of items, 80"),
-        (("popularity/demo",), "the space has none. Run the spec as it is"),
+        (("popularity/demo",), "the space of popularity has none. Use: unblur run."),
         (("bspm/deno",), "Did you mean 'bspm/demo'?"),
         (("bspm/demo", "--set", "model.mege=late"), "Did you mean 'merge'?"),
     ],

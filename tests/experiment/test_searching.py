@@ -22,7 +22,7 @@ from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.running import measure
-from unblur.experiment.searching import chooses, searched
+from unblur.experiment.searching import chooses, run_search
 from unblur.experiment.validation import hold_outs
 from unblur.progress import Run
 from unblur.registry import RECOMMENDERS
@@ -239,7 +239,7 @@ def test_recipes_on_long_tails_search_on_blocks() -> None:
 def test_shared_settings_are_worth_what_they_are_alone(file: Path) -> None:
     recipe = recipe_of("bspm", search={"trials": 8, "validation": {"how": "both"}})
     prepared = prepare(recipe, data=file)
-    found = searched(prepared, Run())
+    found = run_search(prepared, Run())
     judge = prepared.judge(recipe.search, recipe.seed, Run())
     assert judge.shares
     for trial in (*found.trials[:2], found.best):

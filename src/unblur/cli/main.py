@@ -1,7 +1,7 @@
 """The commands of `unblur`. An error of the user's becomes one line and an exit code, without a traceback.
 
-Exit codes: 0 done; 1 an expected number (`--check`), a gate, a copy or a model failed; 2 refused, with the reason;
-130 interrupted.
+Exit codes: 0 done; 1 done, but a published number is not reproduced (`run --check`), an audit's gate is not passed, a
+copied data set is damaged, or a model of a comparison failed; 2 refused, with the reason; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Commands(TyperGroup):
         except (MemoryError, RuntimeError) as problem:
             if not out_of_memory(problem):
                 raise
-            reason = next(iter(str(problem).splitlines()), "it has not enough")
+            reason = next(iter(str(problem).splitlines()), "it ran out")
             terminal.error(f"The machine must have enough memory for this; {reason}. Take a smaller model.")
         except (KeyboardInterrupt, typer.Abort):
             terminal.err().print(

@@ -84,7 +84,7 @@ def run(
         outcome.report
     )  # before the folder is written, so that a full disk does not lose the figures
     if out is not None:
-        keep(outcome, out, overwrite=overwrite)
+        write_run(outcome, out, overwrite=overwrite)
     missed = outcome.report.missed()
     if check and missed:
         names = ", ".join(f"{entry.name} {entry.value:.4f}" for entry in missed)
@@ -109,7 +109,9 @@ def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, 
     return changed, tuple(notes)
 
 
-def keep(outcome: Outcome[Any, Any], out: Path, *, study: Study[Any] | None = None, overwrite: bool) -> None:
+def write_run(
+    outcome: Outcome[Any, Any], out: Path, *, study: Study[Any] | None = None, overwrite: bool
+) -> None:
     """Write the folder of a run, and print its path."""
     from unblur.experiment.folder import write_folder
 

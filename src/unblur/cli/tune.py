@@ -24,7 +24,7 @@ from unblur.cli.options import (
     search_settings,
     without_none,
 )
-from unblur.cli.recipes import keep, resolved
+from unblur.cli.recipes import resolved, write_run
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_report, print_table, print_trials
 from unblur.errors import RecipeError, nearest
 from unblur.progress import Run
@@ -97,14 +97,14 @@ def tune(
 ) -> None:
     """Search hyper-parameters on validation data, refit on all of train, test once.
 
-    The options set fields of the recipe's section search. Trials are kept in OUT-trials: after an interrupt the same
-    command resumes with the next trial. With --storage the same command, started in several terminals, shares the trials
-    among them. The model is tested once, after the choice. The protocol is the strict one, which puts given parts in the
+    The options set fields of the recipe's section search. Trials are kept in OUT-trials (without --out:
+    ./tune-RECIPE-trials): after an interrupt the same command resumes with the next trial. With --storage the same
+    command, started in several terminals, shares the trials among them. The model is tested once, after the choice. The protocol is the strict one, which puts given parts in the
     order of time; `--set protocol.kind=paper` keeps them as named. Model settings that --set fixes are not searched.
     """
     from unblur import experiment
     from unblur.experiment.recipe.schema import parse_settings
-    from unblur.experiment.searching import free, searched, space_for
+    from unblur.experiment.searching import run_search, space_for, without_fixed
     from unblur.tuning.settings import Database
 
     base_recipe, notes = resolved(recipe, settings)
@@ -125,16 +125,18 @@ def tune(
 
         space, remarks = space_of_params(base.model, read_params(params_file), ignore_unknown=ignore_unknown)
         terminal.note(*(f"note: {remark}" for remark in remarks))
-    base.task.searched_by(base.search)
+    base.task.searched_by(base.search)  # refuses a metric that cannot be used, before any data are read
     if out is not None:
         experiment.check_place(out, overwrite=overwrite)
     store = trials_folder(base, out) if storage is None else Database(storage, base.name)
     with ProgressDisplay() as progress:
         prepared = base.task.prepare(base, data, progress)
-        study = searched(
+        study = run_search(
             prepared,
             Run(device, progress),
-            space=space_for(prepared, fixed=fixed_paths) if space is None else free(space, fixed_paths),
+            space=space_for(prepared, fixed=fixed_paths)
+            if space is None
+            else without_fixed(space, fixed_paths),
             seed=seed,
             store=store,
             include_base=params_file is None,
@@ -152,7 +154,7 @@ def tune(
     if out is not None:
         tuned = tuned_recipe(outcome.recipe)
         outcome = replace(outcome, recipe=tuned, report=replace(outcome.report, recipe=tuned.name))
-        keep(outcome, out, study=study, overwrite=overwrite)
+        write_run(outcome, out, study=study, overwrite=overwrite)
 
 
 def _flat(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -242,16 +244,25 @@ def compare(
         protocol in (None, "paper", "strict"),
         f"--protocol must be paper or strict; saw {protocol!r}. Give one of these.",
     )
+    changes = {
+        **parse_settings(settings or ()),
+        **reading,
+        **search_settings(trials, seconds, sampler, pruner, metric, hold_out),
+    }
     lineup = line_up(
         models,
         recipe=recipe,
         own_data=data is not None,
         protocol=cast("Literal['paper', 'strict'] | None", protocol),
-        settings={
-            **parse_settings(settings or ()),
-            **reading,
-            **search_settings(trials, seconds, sampler, pruner, metric, hold_out),
-        },
+        settings=changes,
+    )
+    searches = lineup.ground.protocol.kind == "strict" or trials is not None or seconds is not None
+    # The metric of a search also orders the models, so it may be given without one.
+    idle = [path for path in changes if path.startswith("search.") and path != "search.metric"]
+    RecipeError.unless(
+        searches or not idle,
+        f"Under the paper's protocol only --trials or --seconds start a search; saw {', '.join(idle)}, which would have no "
+        "effect. Give one of the two, or --protocol strict.",
     )
     with ProgressDisplay() as progress:
         comparison = compare_models(
@@ -264,8 +275,8 @@ def compare(
             out=out,
             progress=progress,
         )
+    show(comparison)  # before the pages are written, so that a full disk does not lose the figures
     write_pages(comparison, out, {WINNER: winner(comparison, lineup.ground).to_toml()})
-    show(comparison)
     print_lines(
         f"written to {out}",
         f"to use the first: unblur fit {data or 'DATA'} --model {out / WINNER} --out model/",

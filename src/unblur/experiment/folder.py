@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unblur.experiment.running import Outcome
     from unblur.tuning.results import Study
 
-MARK = "report.json"
+MARKER_FILE = "report.json"
 """The file by which the folder of a run is recognised."""
 
 
@@ -33,14 +33,14 @@ def check_place(path: str | Path, *, overwrite: bool = False) -> None:
             f"The output folder must be new or empty; {folder} is not. Give another path, or --overwrite.",
         )
         ArtifactError.unless(
-            (folder / MARK).is_file(),
-            f"Only the folder of a run can be overwritten; {folder} has no {MARK}, so it holds something else. "
+            (folder / MARKER_FILE).is_file(),
+            f"Only the folder of a run can be overwritten; {folder} has no {MARKER_FILE}, so it holds something else. "
             "Give another path.",
         )
-    check_above(folder)
+    check_parent_writable(folder)
 
 
-def check_above(output: Path) -> None:
+def check_parent_writable(output: Path) -> None:
     """Raise `ArtifactError` if the folder that `output` is to be in cannot be written to."""
     parent = next(folder for folder in output.absolute().parents if folder.exists())
     ArtifactError.unless(
@@ -64,7 +64,7 @@ def write_folder(
     check_place(path, overwrite=overwrite)
     texts = {
         "recipe.toml": outcome.recipe.to_toml(),
-        MARK: outcome.report.to_json(),
+        MARKER_FILE: outcome.report.to_json(),
         "report.md": outcome.report.to_markdown(),
         "report.html": outcome.page(study),
     }

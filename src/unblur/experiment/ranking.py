@@ -22,7 +22,7 @@ from unblur.experiment import validation
 from unblur.experiment.page import concentration, filter_response, run_page
 from unblur.experiment.reading import OWN_DATA, WHOLE, read_parts
 from unblur.experiment.recipe.parts import Protocol
-from unblur.experiment.recipe.toml import described, read_kind, read_spec
+from unblur.experiment.recipe.toml import all_values, read_kind, read_spec
 from unblur.experiment.searching import RankingJudge, metric_of
 from unblur.experiment.task import Clock, Epoch, Prepared, Summary, Task
 from unblur.fitted import FittedSpec
@@ -208,11 +208,11 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
                 f"means over {len(runs)} seeds; intervals are over users; the saved model has seed {self.recipe.seed}"
             )
         notes += [note for evaluation in evaluations for note in evaluation.notes]
-        return Summary(measurements, tuple(notes), described(self.recipe.model))
+        return Summary(measurements, tuple(notes), all_values(self.recipe.model))
 
-    def plain(self, measured: Evaluation) -> dict[str, Any]:
-        """The lists alone, since `measured` evaluates them again."""
-        ranking = measured.ranking
+    def to_plain(self, result: Evaluation) -> dict[str, Any]:
+        """The lists alone, since `from_plain` evaluates them again."""
+        ranking = result.ranking
         return {
             "positions": ranking.positions.tolist(),
             "scores": ranking.scores.tolist(),
@@ -220,17 +220,17 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
             "notes": list(ranking.notes),
         }
 
-    def measured(self, plain: Mapping[str, Any]) -> Evaluation:
-        """See `Prepared.measured`."""
+    def from_plain(self, values: Mapping[str, Any]) -> Evaluation:
+        """See `Prepared.from_plain`."""
         users = self.split.held_out.users.take(np.flatnonzero(self.recipe.protocol.counted(self.split)))
         return self._evaluation(
             Ranking(
                 users,
                 self.split.train.items,
-                np.array(plain["positions"], dtype=np.int32).reshape(len(users), -1),
-                np.array(plain["scores"], dtype=np.float32).reshape(len(users), -1),
-                np.array(plain["fallback"], dtype=bool),
-                tuple(plain["notes"]),
+                np.array(values["positions"], dtype=np.int32).reshape(len(users), -1),
+                np.array(values["scores"], dtype=np.float32).reshape(len(users), -1),
+                np.array(values["fallback"], dtype=bool),
+                tuple(values["notes"]),
             )
         )
 

@@ -54,12 +54,16 @@ class Outcome(Generic[ModelT, ArmT]):
     runs: tuple[Mapping[str, ArmT], ...]
     """The results of each seed by arm."""
     training: tuple[Epoch, ...] = ()
-    """The epochs of the first seed's training, if the model is trained by epochs."""
+    """The epochs of the first training of this call, if the model is trained by epochs.
+
+    Epochs that were trained before the training was resumed are missing, and seeds that were finished before are passed
+    over: their checkpoints keep no history.
+    """
 
     @property
     def evaluations(self) -> tuple[ArmT, ...]:
         """The result of the first arm of each seed; for a recommender its lists and their metrics per user."""
-        return tuple(next(iter(run.values())) for run in self.runs)
+        return tuple(next(iter(arms.values())) for arms in self.runs)
 
     def page(self, study: Study[Any] | None = None) -> str:
         """The run as one HTML page, with the plots of the search that chose its settings, if there was one."""
@@ -89,10 +93,10 @@ def measure(
     """
     run = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     check_resumable(prepared.recipe.model, run)
-    return measured(prepared, run, seeds, notes, chosen=chosen)
+    return fit_and_measure(prepared, run, seeds, notes, chosen=chosen)
 
 
-def measured(
+def fit_and_measure(
     prepared: Prepared[ModelT, ArmT],
     run: Run,
     seeds: int = 1,
@@ -166,7 +170,7 @@ def run_of_seed(
     for index, arm in enumerate(prepared.arms):
         if len(prepared.arms) > 1:
             run.progress(ProgressEvent(stage, index, len(prepared.arms)))
-        arms[arm] = kept_arms.measured(
+        arms[arm] = kept_arms.kept_or_new(
             arm, prepared, partial(prepared.measure, arm, model, seed, seed_run, clock)
         )
     if len(prepared.arms) > 1:
@@ -218,15 +222,15 @@ class KeptArms:
             with self._readable():
                 self._results = json.loads(self._file.read_text(encoding="utf-8"))["arms"]
 
-    def measured(self, arm: str, prepared: Prepared[Any, ArmT], measure: Callable[[], ArmT]) -> ArmT:
+    def kept_or_new(self, arm: str, prepared: Prepared[Any, ArmT], measure: Callable[[], ArmT]) -> ArmT:
         """Return the kept result of an arm; otherwise `measure` it now, and keep that."""
         if arm in self._results:
             with self._readable():
-                return prepared.measured(self._results[arm])
+                return prepared.from_plain(self._results[arm])
         result = measure()
         if self._file is None:
             return result
-        self._results[arm] = prepared.plain(result)
+        self._results[arm] = prepared.to_plain(result)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self._file) as stream:
@@ -262,16 +266,25 @@ def check_workers(recipe: Recipe, workers: int, seeds: int) -> None:
         return
     kind = recipe.model.kind
     obstacles = {
-        "there is only one seed": seeds == 1,
-        f"{kind} is not trained by epochs": not recipe.model.plans(),
-        "a private training keeps no checkpoint that another process could read": recipe.model.private,
-        f"the strict protocol first searches hyper-parameters of {kind}": chooses(recipe),
+        "there is only one seed": (seeds == 1, "or give more --seeds"),
+        f"{kind} is not trained by epochs": (
+            not recipe.model.plans(),
+            "since its seeds run one after the other",
+        ),
+        "a private training keeps no checkpoint that another process could read": (
+            recipe.model.private,
+            "since its seeds run one after the other",
+        ),
+        f"the strict protocol first searches hyper-parameters of {kind}": (
+            chooses(recipe),
+            "or search first (unblur tune RECIPE --out OUT) and run OUT/recipe.toml",
+        ),
     }
-    for obstacle, holds in obstacles.items():
+    for obstacle, (holds, alternative) in obstacles.items():
         RecipeError.unless(
             not holds,
-            f"Several workers need several seeds of one setting to train; {obstacle}. Leave --workers out, or give more "
-            "--seeds.",
+            f"Several workers need several seeds of one setting to train; {obstacle}. Leave --workers out, "
+            f"{alternative}.",
         )
 
 
@@ -381,21 +394,24 @@ def outcome_of(
     workers: int = 1,
     notes: Sequence[str] = (),
 ) -> Outcome[Any, Any]:
-    """Run a recipe as `run` does, and return the whole outcome, which `write_folder` can write to a folder."""
+    """Run a recipe like the function `run` of this module; return the whole outcome, which `write_folder` can write.
+
+    The parameter `run` has the device, the observer and the folder for checkpoints.
+    """
     check_workers(recipe, workers, seeds)
     check_resumable(recipe.model, run)
     if workers == 1:
-        return measured(recipe.task.prepare(recipe, data, run.progress), run, seeds, notes)
+        return fit_and_measure(recipe.task.prepare(recipe, data, run.progress), run, seeds, notes)
     with TemporaryDirectory(prefix="unblur-") as temporary:
-        # Workers hand their results over in a folder; without one of the caller's a temporary one serves.
-        kept_run = run if run.checkpoints is not None else Run(run.device, run.progress, Path(temporary))
+        # Workers hand their results over in a folder: the caller's, else a temporary one.
+        shared_run = run if run.checkpoints is not None else Run(run.device, run.progress, Path(temporary))
         start = perf_counter()
         seeds_used = range(recipe.seed, recipe.seed + seeds)
-        seconds = train_in_processes(recipe, seeds_used, kept_run, data=data, workers=workers)
+        seconds = train_in_processes(recipe, seeds_used, shared_run, data=data, workers=workers)
         note = (
             f"{min(workers, seeds)} seeds were trained at a time, in {perf_counter() - start:.0f} seconds; "
             "fit_seconds and score_seconds are sums"
         )
-        return measured(
-            recipe.task.prepare(recipe, data, run.progress), kept_run, seeds, (*notes, note), seconds
+        return fit_and_measure(
+            recipe.task.prepare(recipe, data, run.progress), shared_run, seeds, (*notes, note), seconds
         )

@@ -11,12 +11,12 @@ from unblur.data.splits import Files, Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
-from unblur.experiment.folder import check_above
+from unblur.experiment.folder import check_parent_writable
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.ranking import LISTS, PreparedSplit, ranking_task
 from unblur.experiment.reading import WHOLE, read_parts, read_train
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.recipe.toml import described
+from unblur.experiment.recipe.toml import all_values
 from unblur.experiment.running import check_resumable, reported
 from unblur.experiment.task import Clock, Summary
 from unblur.progress import Progress, Run, silent
@@ -59,7 +59,7 @@ def fit(
     )
     run = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     check_resumable(recipe.model, run)
-    check_above(Path(out))
+    check_parent_writable(Path(out))
     artifact.check_new(out, overwrite=overwrite)
     train, unused_parts = read_train(recipe.data, data, progress)
     clock, rng = Clock(), streams(recipe.seed, "fit")["fit"]
@@ -90,7 +90,7 @@ def evaluate_saved(
         "A saved model must be measured as it is; the strict protocol chooses its hyper-parameters "
         "anew. Use: unblur run.",
     )
-    task = ranking_task(recipe, "Give the recipe of one.")
+    task = ranking_task(recipe, "Give the recipe of a recommender.")
     start = time.perf_counter()
     model = load(path, device=device)
     origin = artifact.read_manifest(path).get("provenance", {})
@@ -120,7 +120,7 @@ def evaluate_saved(
         read_seconds=clock.seconds["read"],
     )
     evaluation = prepared.measure(LISTS, model, recipe.seed, Run(device, progress), clock)
-    summary = Summary(evaluation.measurements, (*notes, *evaluation.notes), described(model.spec))
+    summary = Summary(evaluation.measurements, (*notes, *evaluation.notes), all_values(model.spec))
     return reported(recipe, summary, fingerprints, (recipe.seed,), clock, device)
 
 
@@ -139,9 +139,9 @@ def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:
     ]
     DataError.unless(
         held_out.n_interactions,
-        "Some held-out items must be known to the model; none is. Is it a model of other data?",
+        "Some held-out items must be known to the model; none is. Give the data that the model is for.",
     )
-    aside = None
+    left_out = None
     if split.validation is not None and split.excluded != "history":
-        aside = split.validation.onto(items=items, unknown=unknown)
-    return Split(histories, histories, held_out, split.method, (*split.notes, *notes), aside)
+        left_out = split.validation.onto(items=items, unknown=unknown)
+    return Split(histories, histories, held_out, split.method, (*split.notes, *notes), left_out)

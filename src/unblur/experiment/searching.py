@@ -185,7 +185,7 @@ def with_chosen_model(
         return prepared, (
             f"the hyper-parameters are the recipe's, since {reason}; held-out train interactions chose the epoch at most",
         )
-    study = searched(prepared, run, store=run.inside("search").checkpoints)
+    study = run_search(prepared, run, store=run.inside("search").checkpoints)
     return prepared.with_model(study.spec), (
         *study.notes(),
         *prepared.after_choice,
@@ -193,7 +193,7 @@ def with_chosen_model(
     )
 
 
-def searched(
+def run_search(
     prepared: Prepared[Any, Any],
     run: Run,
     settings: Search | None = None,
@@ -232,10 +232,10 @@ def space_for(
 
     Raises `RecipeError` if all dimensions are fixed.
     """
-    return free(space_of(prepared.recipe.model, changes, largest_rank=largest_rank(prepared)), fixed)
+    return without_fixed(space_of(prepared.recipe.model, changes, largest_rank=largest_rank(prepared)), fixed)
 
 
-def free(space: Sequence[Dimension], fixed: Collection[str]) -> tuple[Dimension, ...]:
+def without_fixed(space: Sequence[Dimension], fixed: Collection[str]) -> tuple[Dimension, ...]:
     """The dimensions that are not fixed. Raises `RecipeError` if all are fixed."""
     remaining = tuple(dimension for dimension in space if dimension.name not in fixed)
     RecipeError.unless(

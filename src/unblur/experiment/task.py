@@ -18,7 +18,7 @@ from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.parts import Protocol
-from unblur.experiment.recipe.toml import described, first_described, plain
+from unblur.experiment.recipe.toml import all_values, first_values, recipe_table
 from unblur.fitted import Fitted, FittedSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.tuning.engine import SettingJudge
@@ -63,11 +63,11 @@ class Task(ABC):
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """The sections in the form of a recipe, every hyper-parameter included."""
-        return {section: plain(getattr(self, section)) for section in self.sections}
+        return {section: recipe_table(getattr(self, section)) for section in self.sections}
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Plain values of every section, which must match for kept results to be used again."""
-        return {section: described(getattr(self, section)) for section in self.sections}
+        return {section: all_values(getattr(self, section)) for section in self.sections}
 
     @property
     @abstractmethod
@@ -146,11 +146,11 @@ class Prepared(ABC, Generic[ModelT, ArmT, TaskT_co]):
         """Summarise the measurements of all seeds; `clock` has the seconds that they took."""
 
     @abstractmethod
-    def plain(self, measured: ArmT) -> dict[str, Any]:
+    def to_plain(self, result: ArmT) -> dict[str, Any]:
         """The result of an arm as JSON values, to be kept."""
 
     @abstractmethod
-    def measured(self, plain: Mapping[str, Any]) -> ArmT:
+    def from_plain(self, values: Mapping[str, Any]) -> ArmT:
         """The result of an arm from its JSON values. Raises `KeyError`, `TypeError` or `ValueError` for other values."""
 
     @property
@@ -180,7 +180,7 @@ class Prepared(ABC, Generic[ModelT, ArmT, TaskT_co]):
     @property
     def identity(self) -> dict[str, Any]:
         """Plain values that must match for kept results of arms to be used again."""
-        sections = {section: first_described(getattr(self.task, section)) for section in self.task.sections}
+        sections = {section: first_values(getattr(self.task, section)) for section in self.task.sections}
         return {**sections, "data": dict(self.fingerprints)}
 
     def with_model(self, model: FittedSpec) -> Self:

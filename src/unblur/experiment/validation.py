@@ -51,6 +51,7 @@ def split_for(
     """The split of the parts under a protocol, and the fraction of its train part that a named validation part is."""
     if strict and isinstance(splitting, Files) and splitting.validation:
         split = splitting.in_order(parts)
+        # Rounded to the digits that reports and saved specs show: the fraction that is carved is the one that they name.
         return split, round(1 - parts[splitting.train].n_interactions / split.train.n_interactions, 3)
     return splitting.apply(parts, rng), None
 
@@ -127,8 +128,8 @@ def dispersion(train: Interactions, held_out: Interactions, *, min_interactions:
     """The unevenness with which items were held out: 1 if each interaction was held out by an independent draw.
 
     The standard deviation over items of ``z = (h − f·t) / √(t·f·(1−f))``, with h of an item's t interactions held
-    out and f the share held out overall, over items with at least `least` interactions; 0 if there
-    are no such items. Of fewer than 20 interactions, a number chosen by hand, the z of an item says little.
+    out and f the fraction held out overall, over items with at least `min_interactions` interactions; 0 if there are no
+    such items. The default is chosen by hand: for items with few interactions z takes only a few values.
     """
     total = train.item_degrees + held_out.item_degrees
     share = held_out.n_interactions / max(1, train.n_interactions + held_out.n_interactions)

@@ -15,12 +15,12 @@ from unblur.data.interactions import Interactions
 from unblur.document.blocks import Document, Listing, Paragraph, Section
 from unblur.document.markdown import as_markdown
 from unblur.errors import ArtifactError, RecipeError, some
-from unblur.experiment.folder import check_above
+from unblur.experiment.folder import check_parent_writable
 from unblur.experiment.provenance import trained_on, versions
 from unblur.experiment.reading import read_train
 from unblur.experiment.recipe.parts import Data
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.recipe.toml import plain, to_toml
+from unblur.experiment.recipe.toml import recipe_table, to_toml
 from unblur.experiment.task import Clock
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
@@ -66,8 +66,8 @@ def card(
         *(f"{name} {version}" for name, version in versions().items()),
     ]
     tables = {
-        "data": _differing(plain(recipe.data), plain(Data())),
-        "model": plain(recipe.model),
+        "data": _differing(recipe_table(recipe.data), recipe_table(Data())),
+        "model": recipe_table(recipe.model),
     }
     settings = to_toml({name: table for name, table in tables.items() if table})
     attack = (
@@ -285,7 +285,7 @@ def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, I
 def check_new(out: str | Path, *, overwrite: bool, source: str | Path, keeps_real: bool) -> None:
     """Raise `ArtifactError` if the folder exists and may not be replaced, or replacing it would lose other files."""
     folder = Path(out)
-    check_above(folder)
+    check_parent_writable(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     ArtifactError.unless(

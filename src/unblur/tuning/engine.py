@@ -28,7 +28,7 @@ SpecT_contra = TypeVar("SpecT_contra", bound=Spec, contravariant=True)
 Watch: TypeAlias = Callable[[int, float], bool]
 """Takes an epoch and the metric on validation data after it; returns whether to end the training now."""
 
-FIRST_EPOCHS = 4
+FIRST_RUNG = 4
 """Number of evaluations of a training before the first halving; fewer say little about where it will end."""
 LARGEST_BLOCK = 1000
 """The most settings that are judged together, if they share their work, when there is a time limit: a shared pass takes
@@ -113,10 +113,11 @@ def search(
     if not base.stochastic:
         settings = replace(settings, trainings=1)
     SpecError.unless(
-        space, "A search needs at least one dimension; the space has none. Run the spec as it is."
+        space,
+        f"A search needs at least one hyper-parameter to vary; the space of {base.kind} has none. Use: unblur run.",
     )
     points = Points(tuple(space), settings.sampler, seed, point_of(base, space) if include_base else None)
-    pruner = pruner_of(settings.pruner, FIRST_EPOCHS if settings.trainings == 1 else 1)
+    pruner = pruner_of(settings.pruner, FIRST_RUNG if settings.trainings == 1 else 1)
     with opened(store, _identity(base, points, judge, settings), points, pruner, type(base)) as trial_store:
         engine = _Engine(base, points, judge, settings, trial_store, progress)
         alone = not isinstance(store, Database)
@@ -124,7 +125,10 @@ def search(
     remarks = [ended] if ended else []
     looks_at_results = settings.sampler == "bayes" or settings.pruner != "none" or settings.patience
     if not alone and (looks_at_results or settings.seconds):
-        remarks.append("with several processes its points depend on which trial ended first")
+        remarks.append(
+            "with several processes its points, or how far they were trained, depend on which trial ended first: another "
+            "search may choose another setting"
+        )
     return Study(judge.metric, base, points.space, tuple(trials), judge.n_users, judge.how, tuple(remarks))
 
 

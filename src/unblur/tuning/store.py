@@ -154,6 +154,13 @@ it a second."""
 IDENTITY, BLOCK, RESULT = "unblur search", "unblur block", "unblur trial result"
 """Names of attributes. Of a study: its identity, and the last block of trials that were judged together. Of a trial:
 its result."""
+IN_WORDS = {
+    "given": "trial 0 (the model as given)",
+    "train": "training data",
+    "validation": "validation data",
+    "users": "judged users",
+}
+"""Names in the identity, in the words of messages."""
 OLD_IDENTITY = "unblur study"
 """The attribute of a study of an earlier version, whose trials have other attributes."""
 
@@ -220,13 +227,14 @@ class Store:
     def add(self, trials: Sequence[Trial]) -> None:
         """Keep trials that were judged together: all of them or, if the process is killed, none.
 
-        One attribute takes the whole block at once; `complete` then adds its trials, again after a kill if it must.
+        One attribute takes the whole block at once; `add_missing_trials` then adds its trials: after a kill, when the store
+        is opened again.
         """
         with self.location.errors_translated():
             self.studies[-1].set_user_attr(BLOCK, [asdict(trial) for trial in trials])
-            self.complete()
+            self.add_missing_trials()
 
-    def complete(self) -> None:
+    def add_missing_trials(self) -> None:
         """Add the trials of the last block that are not in the studies yet."""
         distributions: dict[str, BaseDistribution] = {**distributions_of(self.points)}
         for entry in map(self._today, self.studies[-1].user_attrs.get(BLOCK, [])):
@@ -269,6 +277,8 @@ class Store:
                         lambda trial: self._objective(trial, total, attempt), n_trials=1, catch=(_EndedTrial,)
                     )
             except ValueError:
+                # If saving the result inside the trial was refused, optuna then marks the trial as failed, which its state
+                # forbids as well ("Cannot tell a FAIL trial").
                 if not isinstance(self.raised, UpdateFinishedTrialError):
                     raise
             for study in self.studies[1:]:
@@ -356,6 +366,8 @@ def opened(
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if isinstance(store, Database):
             location = Location(f"{store.name!r} of {store.shown()}", DATABASE_REQUIREMENT)
+        elif store is None:
+            location = Location("memory")
         else:
             location = Location(str(store), "The folder of a search must be undamaged and writable")
         with location.errors_translated():
@@ -373,7 +385,7 @@ def opened(
                 estimated = points.sampler == "bayes" and isinstance(store, Database)
                 _check(studies[-1], identity, location, model, estimated=estimated)
             trial_store = Store(points, model, sampler, location, studies)
-            trial_store.complete()
+            trial_store.add_missing_trials()
         yield trial_store
 
 
@@ -402,7 +414,7 @@ def _check(
     ArtifactError.unless(
         IDENTITY in attributes or not study.get_trials(deepcopy=False),
         f"Trials must be kept in a new study or in that of the same search; {location.name} holds something else. "
-        "Give another name.",
+        "Give another database, or a recipe with another name.",
     )
     if IDENTITY not in attributes:
         study.set_user_attr(IDENTITY, expected)
@@ -413,17 +425,22 @@ def _check(
     differing = [name for name in {**stored, **expected} if stored.get(name) != expected.get(name)]
     ArtifactError.unless(
         not differing,
-        f"A search must be resumed with the values it began with; in {location.name} these differ: {some(differing)}. "
-        "Give the same recipe, settings, search space, seed and data, or another folder or database.",
+        f"A search must be resumed with the values it began with; in {location.name} these differ: "
+        f"{some([IN_WORDS.get(name, name) for name in differing])}. Give the same recipe, settings, search space, "
+        "seed and data, or another folder or database.",
     )
 
 
 def _migrated_table(model: type[Spec], table: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The table of a spec in today's form, if an earlier version wrote it; one that cannot be read stays as it is."""
-    values, changes = migrated(model, {name: value for name, value in table.items() if name != "kind"})
+    """The table of a spec in today's form, for comparison.
+
+    It stays as it is if it cannot be read, or if a setting that today's form cannot express would be lost: such a search
+    must not be resumed.
+    """
+    values, losses = migrated(model, {name: value for name, value in table.items() if name != "kind"})
     with suppress(SpecError):
         today = {"kind": kind_today(table["kind"]), **spec_to_dict(spec_from_dict(model, values))}
-        return table if changes else today
+        return table if losses else today
     return table
 
 

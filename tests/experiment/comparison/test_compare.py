@@ -1,6 +1,7 @@
 """A comparison from line-up to leaderboard: equal budgets, nothing chosen on test, nothing computed twice or lost."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,19 @@ import polars as pl
 import pytest
 
 from unblur import load
+from unblur.cli.main import main
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.splits import Random
 from unblur.document.html import as_html
 from unblur.document.markdown import as_markdown
-from unblur.errors import ArtifactError, RecipeError, SpecError, VocabularyMismatch
+from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, VocabularyMismatch
 from unblur.experiment.comparison import running as running_module
 from unblur.experiment.comparison.page import comparison_document
 from unblur.experiment.comparison.results import Comparison, summarise
 from unblur.experiment.comparison.running import compare, line_up
 from unblur.experiment.ranking import prepare
-from unblur.experiment.searching import metric_of, searched
+from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.searching import metric_of, run_search
 from unblur.experiment.validation import hold_outs
 from unblur.progress import ProgressEvent, Run
 from unblur.registry import RECOMMENDERS, recommender_spec
@@ -163,7 +166,7 @@ def test_the_first_setting_is_the_model_as_given(log: Path) -> None:
     )
     for kind, path in (("ease", "ridge"), ("item-knn", "neighbours")):
         spec = recommender_spec(kind)()
-        trial = searched(prepared.with_model(spec), Run(), Search(trials=2)).trials[0]
+        trial = run_search(prepared.with_model(spec), Run(), Search(trials=2)).trials[0]
         assert trial.point[path] == getattr(spec, path)
 
 
@@ -267,12 +270,30 @@ def test_models_of_other_data_are_refused() -> None:
     ]
     with pytest.raises(RecipeError, match="eese"):
         line_up(["eese"], own_data=True)
-    with pytest.raises(RecipeError, match="repeated: ease"):
+    with pytest.raises(RecipeError, match="named repeatedly: ease"):
         line_up(["ease", "ease"], own_data=True)
     with pytest.raises(RecipeError, match="--data"):
         line_up(["ease"])
     with pytest.raises(RecipeError, match="model"):
         line_up(["ease"], own_data=True, settings={"model.ridge": 3.0})
+
+
+def test_the_advice_for_recipes_of_other_data_has_the_word_that_was_given(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(load_recipe("ease/demo").to_toml())
+    with pytest.raises(RecipeError, match=re.escape(f"--recipe {file}.")):
+        line_up(["ease", str(file), "ease/gowalla"])
+
+
+def test_a_difference_needs_two_models_of_the_comparison(found: Comparison) -> None:
+    for names in (("ease", "eese"), ("ease", "ease")):
+        with pytest.raises(DataError):
+            found.between(*names)
+
+
+def test_a_line_up_needs_a_model() -> None:
+    with pytest.raises(RecipeError, match="at least one model; none"):
+        line_up([], own_data=True)
 
 
 def test_models_over_other_items_are_not_put_side_by_side(found: Comparison) -> None:
@@ -386,8 +407,6 @@ def test_forms(found: Comparison, tmp_path: Path) -> None:
 
 
 def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from unblur.cli.main import main
-
     words = ["compare", *MODELS, "--data", str(log), "--trials", "2", "--out", str(tmp_path / "made")]
     assert main(words) == 0
     shown = capsys.readouterr().out
@@ -418,3 +437,16 @@ def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert main([*words, "--space", wrong]) == 2
         assert "KIND.PATH" in capsys.readouterr().err
     assert main([*words, "--protocol", "fair"]) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--sampler", "bayes"], ["--pruner", "median"], ["--set", "search.trials=50"]],
+    ids=lambda o: o[-1],
+)
+def test_options_of_a_search_that_does_not_start_are_refused(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert main(["compare", "popularity", "--data", str(log), "--out", str(tmp_path / "out"), *options]) == 2
+    assert "only --trials or --seconds start a search" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -284,3 +284,9 @@ def test_a_recipe_cannot_be_changed_in_place() -> None:
         recipe.seed = 3  # type: ignore[misc]
     with pytest.raises(TypeError):
         recipe.expected["recall@20"] = None  # type: ignore[index]
+
+
+@pytest.mark.parametrize("section", ["data", "search"])
+def test_a_kind_of_a_section_without_kinds_is_refused(section: str) -> None:
+    with pytest.raises(RecipeError, match=rf"\[{section}\].*kind"):
+        load_recipe("ease/demo").changed({f"{section}.kind": "random"})

@@ -43,7 +43,7 @@ from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.ranking import PreparedSplit
 from unblur.experiment.recipe.library import load_recipe, text_of
 from unblur.experiment.running import Outcome
-from unblur.experiment.searching import searched
+from unblur.experiment.searching import run_search
 from unblur.progress import Progress, Run, silent
 from unblur.recommender import Recommender, load
 from unblur.spec import Choice, Dimension, Range, Spec, spec_from_dict, spec_to_dict
@@ -220,7 +220,7 @@ def run_hyper(
         "sampler": algo,
         "patience": early_stop,
     }
-    search = searched(
+    search = run_search(
         prepared,
         Run(device, progress),
         spec_from_dict(Search, settings),

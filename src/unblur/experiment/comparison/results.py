@@ -37,7 +37,7 @@ from unblur.evaluation.significance import Difference, bootstrap_interval, diffe
 from unblur.experiment.page import concentration, filter_response
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.recipe.toml import described
+from unblur.experiment.recipe.toml import all_values
 from unblur.experiment.running import Outcome
 from unblur.randomness import streams
 from unblur.recommender import Recommender
@@ -103,7 +103,7 @@ class Result:
     exposure: tuple[tuple[float, float], ...]
     """(share of the catalogue, share of recommended places), most popular first, of the first seed."""
     training: tuple[tuple[float, float, float | None], ...] = ()
-    """(epoch, loss, metric that training stops by), of the last seed."""
+    """(epoch, loss, metric that training stops by), of the last seed, since a log keeps only the last training."""
     response: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """The response of a graph filter, (eigenvalue, factor) by the name of the curve; empty for other models."""
     notes: tuple[str, ...] = ()
@@ -162,8 +162,8 @@ def result_of(
     degrees = split.train.item_degrees
     return Result(
         name=outcome.recipe.name,
-        base=described(outcome.recipe.model),
-        chosen=described(outcome.recipe.model),
+        base=all_values(outcome.recipe.model),
+        chosen=all_values(outcome.recipe.model),
         search={},
         budget={},
         seeds=outcome.report.provenance.seeds,
@@ -231,10 +231,10 @@ class Comparison:
     protocol: str
     """``paper`` or ``strict``."""
     names: tuple[str, ...]
-    """The metrics of the protocol that have a value for each user."""
+    """The names of metrics, not of models: those of the protocol that have a value for each user."""
     results: tuple[Result, ...]
     figures: Mapping[str, Mapping[str, Measurement]]
-    """Model → metric → its mean over users."""
+    """Model → metric → its mean over users, with its interval."""
     differences: tuple[Difference, ...]
     """The differences of all pairs; models are indices into `results`."""
     groups: Mapping[str, Mapping[str, Measurement]]
@@ -262,8 +262,14 @@ class Comparison:
         return results[name]
 
     def between(self, one: str, other: str) -> Difference:
-        """The difference between two models, in the order of `results`, whatever the order of the arguments."""
-        pair = {index for index, result in enumerate(self.results) if result.name in (one, other)}
+        """The difference between two models, in the order of `results`, whatever the order of the arguments.
+
+        Raises `DataError` for a model without a result, and if both are the same.
+        """
+        pair = {self.results.index(self[name]) for name in (one, other)}
+        DataError.unless(
+            len(pair) == 2, f"A difference must be between two models; saw {one!r} twice. Name another."
+        )
         return next(entry for entry in self.differences if {entry.one, entry.other} == pair)
 
     def level_with(self, name: str) -> list[str]:

@@ -29,9 +29,9 @@ from unblur.experiment.ranking import PreparedSplit, RankingTask, prepare, ranki
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
-from unblur.experiment.recipe.toml import described, first_described
+from unblur.experiment.recipe.toml import all_values, first_values
 from unblur.experiment.running import measure
-from unblur.experiment.searching import metric_of, searched, space_for
+from unblur.experiment.searching import metric_of, run_search, space_for
 from unblur.experiment.task import TrainingLog
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import RecommenderSpec
@@ -46,6 +46,13 @@ OWN_PROTOCOL = Protocol(cutoffs=(10, 20), metrics=("recall", "ndcg"))
 """The protocol for the caller's own data if no recipe gives one: recall and NDCG, as in the papers of the shipped recipes."""
 IDENTITY = "comparison.json"
 """The file of a folder that identifies the comparison."""
+IN_WORDS = {
+    "train": "training data",
+    "held_out": "held-out items",
+    "spaces": "search spaces",
+    "search": "search settings",
+}
+"""Names in that file, in the words of messages."""
 
 # ----------------------------------------------------------------------------------------------- what takes part
 
@@ -91,7 +98,9 @@ def line_up(
     elif recipes:
         ground = recipes[0]
         if not own_data:
-            _check_same_data(ground, recipes)
+            # A recipe from a file is given by its path, not by its name.
+            word_of_ground = next(word for word, entry in zip(words, models, strict=True) if entry is ground)
+            _check_same_data(ground, recipes, word_of_ground)
     elif own_data:
         placeholder = recommender_spec("popularity")()
         ground = Recipe(name="comparison", task=RankingTask(model=placeholder, protocol=OWN_PROTOCOL))
@@ -102,7 +111,7 @@ def line_up(
     for path in settings or {}:
         RecipeError.unless(
             path.partition(".")[0] != "model",
-            f"Settings of a comparison must be of data, split or protocol; saw {path}. Write a recipe file for a model "
+            f"Settings of a comparison must be of data, split, protocol or search; saw {path}. Write a recipe file for a model "
             "with other settings.",
         )
     ground = ground.changed(settings or {}).without_numbers()
@@ -114,9 +123,11 @@ def line_up(
     names = [entry.name for entry in entries]
     repeated = sorted({name for name in names if names.count(name) > 1})
     RecipeError.unless(
-        entries and not repeated,
-        f"There must be at least one model, and each must be named once; repeated: {', '.join(repeated) or 'none'}. "
-        "Name each once.",
+        entries, "A comparison needs at least one model; none is named. Name recipes or kinds of models."
+    )
+    RecipeError.unless(
+        not repeated,
+        f"Each model must be named once; named repeatedly: {', '.join(repeated)}. Leave the repetitions out.",
     )
     ground_data = (ground.data, _task(ground).split)
     others = [entry.name for entry in recipes if (entry.data, _task(entry).split) != ground_data]
@@ -140,15 +151,15 @@ def _task(recipe: Recipe) -> RankingTask:
     return ranking_task(recipe, "Compare recommenders.")
 
 
-def _check_same_data(ground: Recipe, recipes: Sequence[Recipe]) -> None:
-    """Raise `RecipeError` if recipes do not have the same data and split."""
+def _check_same_data(ground: Recipe, recipes: Sequence[Recipe], word_of_ground: str) -> None:
+    """Raise `RecipeError` if recipes do not have the same data and split; `ground` was given as `word_of_ground`."""
     for other in recipes:
         alike = (other.data.name, other.data.k_core) == (ground.data.name, ground.data.k_core)
         split_by_files = isinstance(_task(other).split, Files) and isinstance(_task(ground).split, Files)
         RecipeError.unless(
             alike and (split_by_files or _task(other).split == _task(ground).split),
             f"Models must be compared on the same data and split; those of {other.name} differ from those of "
-            f"{ground.name}. Give the recipe whose data and split to use for all: --recipe {ground.name}.",
+            f"{ground.name}. Give the recipe whose data and split to use for all: --recipe {word_of_ground}.",
         )
 
 
@@ -189,8 +200,10 @@ class Cache:
         ]
         ArtifactError.unless(
             not differing,
-            f"Results must be kept with those of the same comparison; in {self.folder} these differ: {some(differing)}. "
-            "Give the same data, protocol, budget and seeds, or another folder.",
+            f"Results must be kept with those of the same comparison; in {self.folder} these differ: "
+            f"{some([IN_WORDS.get(name, name) for name in differing])}. "
+            "Give the same data, protocol, metric, search settings, spaces and seeds (trials and seconds may differ), or "
+            "another folder.",
         )
 
     def trials(self, entry: Entry, pruner: str = "none") -> Path:
@@ -242,7 +255,7 @@ def _file_errors(path: Path) -> Iterator[None]:
 
 def slug(entry: Entry) -> str:
     """A file name for a model: its name, and a checksum of its settings, by the names that these had at first."""
-    settings = json.dumps([entry.name, first_described(entry.model)], sort_keys=True)
+    settings = json.dumps([entry.name, first_values(entry.model)], sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', entry.name).strip('.') or 'model'}-{digest[:10]}"
 
@@ -389,17 +402,17 @@ class _Runner:
         notes: tuple[str, ...] = ()
         if space:
             store = None if self.cache is None else self.cache.trials(entry, self.search.pruner)
-            study = searched(prepared, Run(self.device, log), self.search, space=space, store=store)
+            study = run_search(prepared, Run(self.device, log), self.search, space=space, store=store)
             prepared = prepared.with_model(study.spec)
             search, notes = search_summary(study), study.notes()
         elif self.search.trials > 1:
             notes = (f"{kind} has no hyper-parameters to search",)
         tested = earlier
-        if tested is None or tested.chosen != described(prepared.recipe.model):
+        if tested is None or tested.chosen != all_values(prepared.recipe.model):
             tested = self._fit_and_test(entry, prepared, log)
         return replace(
             tested,
-            base=described(entry.model),
+            base=all_values(entry.model),
             search=search,
             budget=budget_of(self.search),
             costs=replace(tested.costs, search_seconds=search.get("seconds", 0.0)),
@@ -429,7 +442,8 @@ def _identity(
 ) -> dict[str, Any]:
     """Plain values that must match for results to be reused. The search's budget is not among them, so it can be raised."""
     recipe, split, facts = prepared.recipe, prepared.split, prepared.recipe.task.facts()
-    cost = ("metric", "trials", "seconds", "pruner")
+    # `metric` is compared on its own; the others may change: earlier trials count, or a pruner has a folder of its own.
+    may_change = ("metric", "trials", "seconds", "pruner")
     return {
         "schema": 3,
         "data": dict(prepared.fingerprints),
@@ -439,7 +453,7 @@ def _identity(
         "held_out": split.held_out.fingerprint(),
         "protocol": facts["protocol"],
         "metric": metric,
-        "search": {name: value for name, value in spec_to_dict(search).items() if name not in cost},
+        "search": {name: value for name, value in spec_to_dict(search).items() if name not in may_change},
         "spaces": spaces,
         "seeds": seeds,
         "seed": recipe.seed,

@@ -10,7 +10,7 @@ from typing import Any
 
 from unblur.errors import RecipeError, nearest
 from unblur.experiment.recipe.parts import Data, Protocol, Published, Verified
-from unblur.experiment.recipe.toml import plain, read_spec, to_toml
+from unblur.experiment.recipe.toml import read_spec, recipe_table, to_toml
 from unblur.experiment.task import Task
 from unblur.fitted import FittedSpec
 from unblur.registry import TASKS
@@ -28,8 +28,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     path, text_of_value = path.strip(), text_of_value.strip()
     RecipeError.unless(
         equals and text_of_value and all(path.split(".")),
-        f"A setting must have the form path=value, such as model.low_pass.rank=64; saw {text!r}. "
-        "Write it so.",
+        f"A setting must have the form path=value; saw {text!r}. Write, for example, model.low_pass.rank=64.",
     )
     return path, _value(text_of_value)
 
@@ -52,8 +51,8 @@ def _value(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     # A recipe has no dates, and a text with a line break may contain a second key.
-    plain = list(parsed) == ["value"] and isinstance(parsed["value"], int | float | str | list | dict)
-    return parsed["value"] if plain else text
+    is_value = list(parsed) == ["value"] and isinstance(parsed["value"], int | float | str | list | dict)
+    return parsed["value"] if is_value else text
 
 
 SCHEMA = 1
@@ -159,7 +158,7 @@ class Recipe:
             RecipeError.unless(
                 section in task.sections or not tables[section],
                 f"[{section}] {task.purpose}; saw the section {section} for the kind {kind}. Its sections are "
-                f"{', '.join(task.sections)}: leave this one out, or name another kind of model.",
+                f"{', '.join(('data', *task.sections, 'search'))}: leave this one out, or name another kind of model.",
             )
         return cls(
             name=_text(values, "name", name),
@@ -194,14 +193,16 @@ class Recipe:
             "name": self.name,
             "title": self.title,
             "seed": self.seed,
-            "data": plain(self.data),
+            "data": recipe_table(self.data),
             **self.task.tables(),
         }
         if self.search != Search():
-            values["search"] = plain(self.search)
+            values["search"] = recipe_table(self.search)
         for section in _NUMBERS:
             if getattr(self, section):
-                values[section] = {name: plain(number) for name, number in getattr(self, section).items()}
+                values[section] = {
+                    name: recipe_table(number) for name, number in getattr(self, section).items()
+                }
         return values
 
     def to_toml(self) -> str:
@@ -224,7 +225,9 @@ class Recipe:
         for path in sorted(settings, key=lambda path: not path.endswith(".kind")):
             self._check_path(path)
             section, _, rest = path.partition(".")
-            if rest == "kind" and section != "protocol" and settings[path] != tree[section]["kind"]:
+            # The values of another kind of model or split mean nothing there; both kinds of protocol have the same fields.
+            kind = tree.get(section, {}).get("kind", settings[path])
+            if rest == "kind" and section != "protocol" and settings[path] != kind:
                 tree[section] = {}
                 del specs[section]  # names of earlier versions are those of the new kind, and read with it
             today = f"{section}.{path_today(specs[section], rest)}" if section in specs else path
@@ -261,7 +264,7 @@ class Recipe:
             f"A setting must be in a section with settings; {head} states facts. Write a recipe of your own to state "
             "others.",
         )
-        tables = {**self.to_dict(), "search": plain(self.search)}
+        tables = {**self.to_dict(), "search": recipe_table(self.search)}
         tables_by_section = {section: tables[section] for section in self.sections}
         candidates = [f"{section}.{path}" for section, table in tables_by_section.items() if head in table]
         options = [

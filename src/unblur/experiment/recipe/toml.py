@@ -59,7 +59,9 @@ def _decoded(cls: Any, table: Mapping[str, Any]) -> dict[str, Any]:
             decoded[name] = None
         elif spec_class and not isinstance(value, Mapping):
             off = f' or "{OFF}"' if NoneType in options else ""
-            raise SpecError(f"{name} of {cls.__name__} must be a table{off}; saw {value!r}. Write it so.")
+            raise SpecError(
+                f"{name} of {cls.__name__} must be a table{off}; saw {value!r}. Write {name} = {{ … }}."
+            )
         else:
             decoded[name] = (
                 _decoded(spec_class, value) if spec_class and isinstance(value, Mapping) else value
@@ -67,7 +69,7 @@ def _decoded(cls: Any, table: Mapping[str, Any]) -> dict[str, Any]:
     return decoded
 
 
-def plain(value: Any) -> dict[str, Any]:
+def recipe_table(value: Any) -> dict[str, Any]:
     """The table of a spec, its kind first if it has one.
 
     `None` is left out if it is the default, and ``"off"`` otherwise; a part without entries is left out as well.
@@ -75,13 +77,13 @@ def plain(value: Any) -> dict[str, Any]:
     return _with_kind(value, _encoded(value, spec_to_dict(value)))
 
 
-def described(value: Any) -> dict[str, Any]:
+def all_values(value: Any) -> dict[str, Any]:
     """All values of a spec as plain ones, its kind first if it has one."""
     return _with_kind(value, spec_to_dict(value))
 
 
-def first_described(value: Any) -> dict[str, Any]:
-    """`described` under the names of the first version (see `unblur.spec.first_names`)."""
+def first_values(value: Any) -> dict[str, Any]:
+    """`all_values` under the names of the first version (see `unblur.spec.first_names`)."""
     table = _with_kind(value, first_names(type(value), spec_to_dict(value)))
     return {**table, "kind": first_kind(table["kind"])} if "kind" in table else table
 
@@ -95,16 +97,16 @@ def _encoded(value: Any, table: dict[str, Any]) -> dict[str, Any]:
     for entry in fields(value):
         if not entry.init:
             continue
-        value_of_field, plain = getattr(value, entry.name), table[entry.name]
+        value_of_field, plain_value = getattr(value, entry.name), table[entry.name]
         if value_of_field is None:
             if entry.default is not None and entry.default is not MISSING:
                 encoded[entry.name] = OFF
         elif is_dataclass(value_of_field):
-            inner_table = _encoded(value_of_field, plain)
+            inner_table = _encoded(value_of_field, plain_value)
             if inner_table or value_of_field != entry.default:
                 encoded[entry.name] = inner_table
         else:
-            encoded[entry.name] = plain
+            encoded[entry.name] = plain_value
     return encoded
 
 
@@ -118,10 +120,10 @@ def to_toml(values: Mapping[str, Any]) -> str:
     booleans, whole and finite real numbers, lists, and tables with string keys. Raises `RecipeError` for any other
     value.
     """
-    plain = [
+    top_lines = [
         f"{_key(name)} = {_value(value)}" for name, value in values.items() if not isinstance(value, Mapping)
     ]
-    sections = ["\n".join(plain)] if plain else []
+    sections = ["\n".join(top_lines)] if top_lines else []
     for name, table in values.items():
         if isinstance(table, Mapping):
             lines = [f"{_key(entry)} = {_value(value)}" for entry, value in table.items()]

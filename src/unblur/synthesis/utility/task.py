@@ -21,7 +21,7 @@ from unblur.evaluation.report import Report
 from unblur.experiment.page import run_page
 from unblur.experiment.reading import OWN_DATA, read_parts
 from unblur.experiment.recipe.parts import Protocol
-from unblur.experiment.recipe.toml import described, read_kind, read_spec
+from unblur.experiment.recipe.toml import all_values, read_kind, read_spec
 from unblur.experiment.searching import metric_of
 from unblur.experiment.task import Clock, Epoch, Prepared, Summary, Task
 from unblur.fitted import FittedSpec
@@ -288,21 +288,21 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
             notes.append(
                 f"means over {n_runs} runs; intervals are over users and runs; the saved one has seed {seed}"
             )
-        spec = {**described(task.model), **{name: task.facts()[name] for name in ("downstream", "utility")}}
+        spec = {**all_values(task.model), **{name: task.facts()[name] for name in ("downstream", "utility")}}
         return Summary(measurements, tuple(notes), spec)
 
-    def plain(self, measured: Measured) -> dict[str, Any]:
-        """See `Prepared.plain`."""
+    def to_plain(self, result: Measured) -> dict[str, Any]:
+        """See `Prepared.to_plain`."""
         return {
-            "names": list(measured.values.names),
-            "values": measured.values.values.tolist(),
-            "notes": list(measured.notes),
+            "names": list(result.values.names),
+            "values": result.values.values.tolist(),
+            "notes": list(result.notes),
         }
 
-    def measured(self, plain: Mapping[str, Any]) -> Measured:
-        """See `Prepared.measured`."""
-        values = np.array(plain["values"], dtype=np.float64).reshape(-1, len(plain["names"]))
-        return Measured(PerUser(tuple(plain["names"]), values), tuple(plain["notes"]))
+    def from_plain(self, values: Mapping[str, Any]) -> Measured:
+        """See `Prepared.from_plain`."""
+        figures = np.array(values["values"], dtype=np.float64).reshape(-1, len(values["names"]))
+        return Measured(PerUser(tuple(values["names"]), figures), tuple(values["notes"]))
 
     def page(
         self,

@@ -29,7 +29,8 @@ from unblur.tuning.settings import Database, Search
 NOT_ACCURACY = (*LIST_METRICS, "mean_popularity")
 """Metrics that do not measure how good a user's list is."""
 REJUDGED = 8
-"""Number of best settings of a shared pass that are judged once more, exactly: as many as it ranks at a time."""
+"""Number of best settings of a shared pass that are judged once more. The pass ranks exactly up to 8 settings at a time, and
+more of them approximately (see `unblur.models.spectral.shared_pass`), so the choice among the best is exact."""
 
 
 class _TrainingEnded(Exception):
@@ -87,6 +88,8 @@ class RankingJudge:
         values: list[float] = []
         epochs: dict[int, float] = {}
 
+        # Only the training on the first hold-out is watched: pruners compare the n-th evaluations of trials, and those of a
+        # second training would be counted as later ones of the first.
         def observe(event: ProgressEvent, /) -> None:
             self._run.progress(event)
             if event.kind == "epoch" and event.metric and not event.part and not values:

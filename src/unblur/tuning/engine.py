@@ -241,7 +241,11 @@ class _Engine(Generic[SpecT]):
         return Judgement(float(np.mean(values)))
 
     def _judge_together(self, total: int) -> None:
-        """Judge all remaining trials in one pass, if settings share their work and no trial depends on another's result."""
+        """Judge all remaining trials in one pass, if settings share their work and no trial depends on another's result.
+
+        Settings that the spec refuses are kept as failed and take no part in the pass. An error of the pass itself concerns
+        all its settings, so each of them is kept as failed.
+        """
         settings = self.settings
         n_finished = len(self.store.finished(total))
         one_by_one = settings.sampler == "bayes" or settings.patience is not None

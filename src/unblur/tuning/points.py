@@ -203,7 +203,10 @@ class Points:
         return int(streams(self.seed, f"point {turn}")[f"point {turn}"].integers(0, 2**31))
 
     def _turn(self, number: int) -> int:
-        """The position of a trial in the order of drawn points, which skips `first`."""
+        """The position of a trial in the order of drawn points, which skips `first`.
+
+        For 5 points of which `first` has turn 2, trials 1, 2, 3, 4 have turns 0, 1, 3, 4.
+        """
         turn = number if self.first is None else number - 1
         turn_of_first = self._number_of_first
         if turn_of_first is not None and self._order is not None:

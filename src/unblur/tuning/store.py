@@ -256,7 +256,9 @@ class Store:
     def try_next(self, total: int, attempt: Attempt) -> bool:
         """Run one trial with a number below `total`; return `False` if all are finished or running elsewhere.
 
-        A trial whose `attempt` raises is repeated by the next call.
+        A trial whose `attempt` raises is repeated by the next call. Two numberings meet here: optuna numbers trials as they
+        are entered, and a repeated one gets a new number there; `number` is that in the search, which decides the point
+        (see `numbered`).
         """
         self.raised = None
         with self.location.errors_translated(lambda problem: problem is self.raised):
@@ -265,6 +267,7 @@ class Store:
             running = {number for number, trial in trials if trial.state == TrialState.RUNNING}
             if len(finished | running) >= total:
                 return False
+            # A lost number has been entered, but has no result and no trial that runs or waits in the queue.
             busy = finished | {number for number, trial in trials if not trial.state.is_finished()}
             lost = {number: trial.params for number, trial in trials if number not in busy}
             for number in sorted(lost):  # queue it again, for whichever process is free first
@@ -286,6 +289,10 @@ class Store:
         return True
 
     def _objective(self, trial: optuna.Trial, total: int, attempt: Attempt) -> float:
+        """Run the trial that optuna has entered, keep its result, and return its value.
+
+        Raises `_EndedTrial` for a number that another process has and for a setting without a value, and `TrialPruned`.
+        """
         number, point = self.sampler.number, self.sampler.point
         # Meanwhile another process may have finished this number, or may have queued it earlier.
         is_taken = any(

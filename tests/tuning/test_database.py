@@ -58,7 +58,7 @@ def test_a_database_keeps_what_a_folder_keeps(database: Database, pruner: Any) -
             store=database,
         )
     assert results(found) == results(expected)
-    assert found.notes()[-1].startswith("with several processes its points depend on")
+    assert found.notes()[-1].startswith("with several processes its points, or how far")
     theirs = optuna.load_study(study_name="a/b", storage=database.url)
     assert theirs.best_value == found.best.value
     assert json.loads(theirs.best_params["dims"]) == found.best.point["dims"]

@@ -115,7 +115,7 @@ def test_any_other_error_ends_the_search(problem: Exception, tmp_path: Path) -> 
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(SpecError, match="at least one dimension"):
+    with pytest.raises(SpecError, match="at least one hyper-parameter"):
         search(Curve(), (), Curves())
     with pytest.raises(SpecError, match="sampler of Search"):
         Search(sampler="randm")  # type: ignore[arg-type]
@@ -338,11 +338,11 @@ def test_a_line_that_a_full_disk_cut_off_does_no_harm(tmp_path: Path) -> None:
         ("sampler", {"settings": Search(trials=2, sampler="exhaustive")}),
         ("pruner", {"settings": Search(trials=2, pruner="median")}),
         ("trainings", {"settings": Search(trials=2, trainings=2)}),
-        ("given", {"include_base": False}),
+        (r"trial 0 \(the model as given\)", {"include_base": False}),
         ("space", {"space": GRID[:1]}),
         ("model", {"base": Curve(width=2)}),
         ("metric", {"judge": Curves(metric="ndcg@5")}),
-        ("train", {"judge": Curves(identity={"train": "b"})}),
+        ("training data", {"judge": Curves(identity={"train": "b"})}),
     ],
 )
 def test_the_trials_of_another_search_are_refused(tmp_path: Path, name: str, change: dict[str, Any]) -> None:

@@ -226,8 +226,11 @@ class Recipe:
             self._check_path(path)
             section, _, rest = path.partition(".")
             # The values of another kind of model or split mean nothing there; both kinds of protocol have the same fields.
-            kind = tree.get(section, {}).get("kind", settings[path])
-            if rest == "kind" and section != "protocol" and settings[path] != kind:
+            if (
+                rest == "kind"
+                and section != "protocol"
+                and settings[path] != tree.get(section, {}).get("kind", settings[path])
+            ):
                 tree[section] = {}
                 del specs[section]  # names of earlier versions are those of the new kind, and read with it
             today = f"{section}.{path_today(specs[section], rest)}" if section in specs else path

@@ -24,8 +24,8 @@ WITH_DATA = "<!-- needs UNBLUR_DATA -->"
 """Stands before a block that reads public data sets."""
 RUN = ("python", "sh")
 """The languages that run. Others only show something: ``text`` a result, ``toml`` a file."""
-SECONDS = 120
-"""What a block may take at most on a busy machine; the pages are written to take a tenth of that."""
+SECONDS = 300
+"""A block that takes longer hangs; the pages are written to take a tenth of that."""
 
 _FENCE = re.compile(
     r"(?P<mark><!-- [^\n]* -->\n)?^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL

@@ -292,6 +292,7 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> st
 def _free_box(left: float, top: float, width: float, occupied: Sequence[_Box]) -> _Box:
     """The box of a name: the first around its point that covers nothing, else the one that covers least."""
     sides = (left + 8, left - width - 8, left - width / 2)
+    # Nearest first: level with the point, then up and down by about one, two, three and four lines.
     rises = (
         0.0,
         -15.0,
@@ -302,7 +303,7 @@ def _free_box(left: float, top: float, width: float, occupied: Sequence[_Box]) -
         43.0,
         -57.0,
         57.0,
-    )  # by about one, two, three and four lines
+    )
     boxes = [
         (start, top + rise - _LINE / 2, start + width, top + rise + _LINE / 2)
         for rise in rises

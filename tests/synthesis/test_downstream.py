@@ -15,7 +15,7 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
 from unblur.errors import SpecError
 from unblur.models.linear.factors import TruncatedSVD
-from unblur.models.neural.neumf import NeuMF, PairNetwork, _Sides
+from unblur.models.neural.neumf import NeuMF, PairNetwork, _SplitNetwork
 from unblur.models.neural.row_mlp import ErrorJudge, RowMLP, RowNetwork
 from unblur.training.rows import SparseRows
 from unblur.training.settings import Optimizer
@@ -156,7 +156,7 @@ def test_neumf_in_two_halves_is_the_network(log: Interactions) -> None:
     network.users.normal_(generator=torch.Generator().manual_seed(1))
     network.items.normal_(generator=torch.Generator().manual_seed(2))
     wanted = network(network.users.repeat_interleave(31, 0), network.items.repeat(5, 1)).view(5, 31)
-    np.testing.assert_allclose(_Sides(network).scores(network.users.double()), wanted, atol=1e-5)
+    np.testing.assert_allclose(_SplitNetwork(network).scores(network.users.double()), wanted, atol=1e-5)
 
 
 def test_neumf_folds_in_a_history_and_may_remember_its_users(log: Interactions) -> None:

@@ -29,7 +29,6 @@ from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_repo
 from unblur.errors import RecipeError, nearest
 from unblur.progress import Run
 from unblur.registry import RECOMMENDERS
-from unblur.spec import path_today
 
 if TYPE_CHECKING:
     from unblur.experiment.comparison.results import Comparison
@@ -99,12 +98,14 @@ def tune(
 
     The options set fields of the recipe's section search. Trials are kept in OUT-trials (without --out:
     ./tune-RECIPE-trials): after an interrupt the same command resumes with the next trial. With --storage the same
-    command, started in several terminals, shares the trials among them. The model is tested once, after the choice. The protocol is the strict one, which puts given parts in the
-    order of time; `--set protocol.kind=paper` keeps them as named. Model settings that --set fixes are not searched.
+    command, started in several terminals, shares the trials among them. The model is tested once, after the choice.
+    The protocol is the strict one, which puts given parts in the order of time; `--set protocol.kind=paper` keeps them
+    as named. Model settings that --set fixes are not searched.
     """
     from unblur import experiment
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.experiment.searching import run_search, space_for, without_fixed
+    from unblur.spec import path_today
     from unblur.tuning.settings import Database
 
     base_recipe, notes = resolved(recipe, settings)

@@ -80,7 +80,7 @@ def test_every_option_has_its_place() -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (SVD.replace("--VAE-lr 0.0006", ""), "must give --VAE-lr"),
+        (SVD.replace("--VAE-lr 0.0006", ""), "missing: --VAE-lr"),
         (SVD.replace("--VAE-lr", "--VAE-rl"), "Did you mean '--VAE-lr'"),
         (SVD.replace("ml-100k", "ml-20m"), "must be one of"),
         (SVD.replace("265", "many"), "cannot be 'many'"),

@@ -17,7 +17,7 @@ from scipy import stats
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
 from unblur.models.neural.fast import compiled as compiled_kernels
-from unblur.models.neural.fast.pair_training import DeferredAdam, PairStepper, resting
+from unblur.models.neural.fast.pair_training import DeferredAdam, PairStepper, deferred_sums
 from unblur.models.neural.neumf import Choose, NeuMF, PairLearner
 from unblur.spec import replace_field
 from unblur.training.loop import DivergedTraining, Training
@@ -133,7 +133,7 @@ def test_rows_rest_for_as_long_as_they_like(compiled: ModuleType, epsilon: float
 
 @given(since=st.integers(0, 30_000), idle=st.integers(1, 3000))
 def test_what_steps_add_up_to_is_their_sum(since: int, idle: int) -> None:
-    sums, powers = resting()
+    sums, powers = deferred_sums()
     end = sums.shape[1] - 1
     steps = np.arange(since + 1, since + idle + 1)
     b = np.sqrt(1 - 0.999**steps)

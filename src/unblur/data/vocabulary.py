@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from unblur.errors import Argument, DataError, VocabularyMismatch, some
 
 Unknown: TypeAlias = Literal["raise", "ignore"]
-"""How labels outside a vocabulary are treated: refused, or left out with all that has them."""
+"""The treatment of labels outside a vocabulary: refuse them, or leave out every interaction that has one."""
 
 
 class _Digest(Protocol):
@@ -49,12 +49,12 @@ class Vocabulary:
 
     @cached_property
     def is_range(self) -> bool:
-        """Whether the labels are just 0, 1, …, n − 1, so that a label is its own position."""
+        """True if the labels are 0, 1, …, n − 1, so that each label is its own position."""
         return self.kind == "int" and bool((self.series.to_numpy() == np.arange(self._size)).all())
 
     @property
     def kind(self) -> Literal["int", "str"]:
-        """Whether labels are integers or strings."""
+        """The type of the labels: integers or strings."""
         stored = "series" in self.__dict__  # a range is not, until it is asked for
         return "str" if stored and self.series.dtype == pl.String else "int"
 
@@ -94,7 +94,7 @@ class Vocabulary:
         return taken
 
     def positions(self, labels: ArrayLike | pl.Series | Iterable[Any]) -> NDArray[np.intp]:
-        """Where each label stands. Raises `VocabularyMismatch`, naming up to five that are not here."""
+        """The position of each label. Raises `VocabularyMismatch`, naming up to five that are not here."""
         series = label_series(labels, "labels")
         positions = self.positions_or_missing(series)
         missing = positions < 0
@@ -110,7 +110,7 @@ class Vocabulary:
     def positions_or_missing(
         self, labels: Vocabulary | ArrayLike | pl.Series | Iterable[Any]
     ) -> NDArray[np.intp]:
-        """Where each label stands, −1 for a label that is not here."""
+        """The position of each label, −1 for an unknown one."""
         series = labels.series if isinstance(labels, Vocabulary) else label_series(labels, "labels")
         if not len(series) or not len(self):
             return np.full(len(series), -1, dtype=np.intp)

@@ -30,20 +30,20 @@ from unblur.progress import Progress, ProgressEvent, silent
 
 @dataclass(frozen=True)
 class PartCheck:
-    """What one part of a copy is under one reading, next to what it must be."""
+    """One part of a copy under one reading: the content that it has, and the content that it must have."""
 
     part: str
     reading: str
     file: Path
     expected: Content
     found: Content | None
-    """What was read; `None` where reading failed."""
+    """The content that was read; `None` if reading failed."""
     problem: str | None = None
     """Why reading failed."""
 
     @property
     def holds(self) -> bool | None:
-        """Whether the content is right; `None` where nobody knows what it must be."""
+        """True if the content is right; `None` if the right content is unknown."""
         if self.found is None:
             return False
         if self.expected.fingerprint is not None:
@@ -52,7 +52,7 @@ class PartCheck:
 
 
 def cache_folder() -> Path:
-    """Where `fetch` puts data sets: ``unblur`` in ``$XDG_CACHE_HOME``, else in ``~/.cache``."""
+    """The folder that `fetch` writes to: ``unblur`` in ``$XDG_CACHE_HOME``, else in ``~/.cache``."""
     named = os.environ.get("XDG_CACHE_HOME")
     return (Path(named) if named and Path(named).is_absolute() else Path.home() / ".cache") / "unblur"
 
@@ -204,7 +204,7 @@ def _right(wanted: Dataset, way: NamedReading, part: str, file: Path, progress: 
 
 
 CHUNK_BYTES = 1 << 18
-"""How much is received at a time: large enough to be fast, and a bar of progress moves with each."""
+"""Bytes received at a time: large enough to be fast, small enough that the progress bar moves."""
 _FINAL = {400, 401, 403, 404, 405, 410, 451}  # answers that another attempt does not change
 
 
@@ -273,7 +273,7 @@ def fetch(
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where files are fetched from, and with how much patience; `fetch` says what each of these means."""
+    """The source of files, and the patience with it; `fetch` documents each field."""
 
     base: str | None
     progress: Progress

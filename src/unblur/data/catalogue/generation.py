@@ -17,7 +17,7 @@ from unblur.errors import DataError
 from unblur.randomness import RNG, streams
 
 BLOCK_PAIRS = 1 << 21
-"""How many pairs are made at a time; memory beyond the result is a small multiple of it."""
+"""Pairs generated at a time; the memory beyond the result is a small multiple of it."""
 _USERS, _ITEMS = (0.8, 0.004), (0.75, 0.001)
 """Exponent and offset (as a share of all) of the power laws of users' and items' degrees, near those of public data sets."""
 _FINE, _COARSE = 256, 16  # numbers of groups; a fine group lies inside a coarse one
@@ -174,7 +174,7 @@ _SPAN_DAYS = 730.0
 def demo_interactions(
     n_users: int = 3000, n_items: int = 1000, *, rng: RNG | None = DEMO_SEED
 ) -> Interactions:
-    """What `n_users` people watched of `n_items` films in two years, with times in seconds since 1970.
+    """The films that `n_users` people watched, of `n_items`, in two years, with times in seconds since 1970.
 
     Each person has a few favourite genres when they arrive and others when they leave, one favourite mood in
     each genre, and a number of films that follows a power law (about 35 on average). Within a genre and mood
@@ -261,7 +261,7 @@ def _tastes(n_users: int, random: np.random.Generator) -> NDArray[np.float64]:
 def _moments(
     degrees: NDArray[np.int64], rows: NDArray[np.int64], random: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """How far each event lies between a person's arrival (0) and leaving (1), ascending; and its time."""
+    """The position of each event between a person's arrival (0) and leaving (1), ascending, and its time."""
     arrival = random.random(len(degrees)) * 0.6 * _SPAN_DAYS
     stay = np.minimum(30 + random.random(len(degrees)) * 0.6 * _SPAN_DAYS, _SPAN_DAYS - arrival)
     progress = random.random(len(rows))

@@ -21,7 +21,7 @@ class Download:
     """One file to fetch."""
 
     address: str
-    """Where it lies, https."""
+    """The https address."""
     save_as: str
     """The name of the file in the data set's folder."""
     n_bytes: int | None = None
@@ -37,7 +37,7 @@ class Content:
     """One part as one reading gives it."""
 
     n_interactions: int | None = None
-    """How many pairs it has; `None` where that is not known."""
+    """The number of pairs; `None` if unknown."""
     fingerprint: str | None = None
     """`Interactions.fingerprint()` of it; `None` where no copy was at hand to compute it from."""
 
@@ -53,13 +53,13 @@ class NamedReading:
     name: str
     """``pairs``, ``liked``, ``observed``, ``rated``, ``timed`` …"""
     meaning: str
-    """What an interaction and its weight are."""
+    """The meaning of an interaction and of its weight."""
     options: Annotated[Mapping[str, Any], AfterValidator(MappingProxyType)]
     """Options of `unblur.data.files.read`, the same for each part and each file format."""
     timed: bool = False
-    """Whether the interactions must carry times."""
+    """True if the interactions must have times."""
     parts: Annotated[Mapping[str, Content], AfterValidator(MappingProxyType)]
-    """What comes out, part by part."""
+    """The known content of each part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +72,15 @@ class Dataset:
     n_users: int | None = None
     n_items: int | None = None
     generated: bool = False
-    """Whether it is made on the spot and needs no files."""
+    """True for a generated set, which needs no files."""
     numbered: tuple[bool, bool]
-    """Whether the labels of users, and of items, are 0, 1, …, n − 1, and so the same in all parts."""
+    """True if the labels of users, and of items, are 0, 1, …, n − 1, hence the same in all parts."""
     readings: tuple[NamedReading, ...]
     """The first is the default."""
     downloads: tuple[Download, ...] = ()
     """The files to fetch; empty where the origin cannot be fetched, and `by_hand` says what to do."""
     by_hand: str
-    """How to get the data without `fetch`."""
+    """Instructions to get the data without `fetch`."""
     licence: str
     citation: str
     file_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

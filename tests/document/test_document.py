@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.document.tags import Tags
-from unblur.document.blocks import Cell, Document, Listing, Paragraph, Plot, Section, Table
+from unblur.document.blocks import Cell, Document, Listing, Paragraph, Plot, Section, Table, number
 from unblur.document.html import as_html
 from unblur.document.markdown import as_markdown
 from unblur.document.plots import Axis, Dot, bar_plot, interval_plot, line_plot, named_dot_plot
@@ -43,6 +43,15 @@ def test_all_text_is_escaped() -> None:
     assert "script" not in Tags(text).seen
     assert "<script" not in text
     assert text.count("&lt;script&gt;") >= 19
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "signed"),
+    [(-0.00001, "0.0000", "+0.0000"), (-0.0, "0.0000", "+0.0000"), (-0.00006, "-0.0001", "-0.0001")],
+)
+def test_a_figure_that_is_rounded_to_zero_has_no_minus(value: float, plain: str, signed: str) -> None:
+    assert number(value) == plain
+    assert number(value, signed=True) == signed
 
 
 def test_rows_of_a_table_fit_its_columns() -> None:

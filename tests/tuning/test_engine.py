@@ -478,13 +478,16 @@ def test_what_depends_on_results_or_time_is_judged_one_by_one(
     assert len(found.trials) > 9
 
 
-def test_a_pass_that_fails_fails_its_settings() -> None:
-    def fails(setting: Curve) -> None:
-        raise SpecError("no rank may exceed 80")
+def test_after_a_pass_that_fails_only_the_settings_at_fault_fail() -> None:
+    def refuse_width_2(setting: Curve) -> None:
+        if setting.width == 2:
+            raise SpecError("no width may be 2")
 
-    found = search(Curve(), GRID, Curves(shares=True, before=fails), Search(trials=4))
-    assert {trial.problem for trial in found.trials} >= {"no rank may exceed 80"}
-    assert not any(trial.value for trial in found.trials)
+    judge = Curves(shares=True, before=refuse_width_2)
+    trials = search(Curve(), GRID, judge, Search(trials=9)).trials
+    assert judge.passes == 1
+    assert {trial.problem for trial in trials if trial.point["width"] == 2} == {"no width may be 2"}
+    assert all(trial.value for trial in trials if trial.point["width"] not in (2, 13))
 
 
 def test_trials_of_a_pass_are_kept_all_or_none(tmp_path: Path) -> None:

@@ -145,8 +145,8 @@ def utility_conclusions(utility: Sequence[Worth], limits: Gates) -> Iterator[Con
     if low is not None and high is not None:
         verdict = "no difference was found" if low <= 0 <= high else "better" if low > 0 else "worse"
         text += (
-            f" Trained on both, compared with the real users alone: {verdict} ({best.gained.value:+.4f}, {low:+.4f} to "
-            f"{high:+.4f})."
+            f" Trained on both, compared with the real users alone: {verdict} ({best.gained.value:+z.4f}, {low:+z.4f} to "
+            f"{high:+z.4f})."
         )
     yield Finding("note", text)
     if n_users < FEWEST_USERS:

@@ -122,9 +122,9 @@ def _is_empty(block: DocumentBlock) -> bool:
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """A figure as text with four decimals, as tables of papers have them, or one decimal from 100 on."""
+    """A figure as text with four decimals, as tables of papers have them, or one decimal from 100 on; zero is never -0."""
     digits = 4 if abs(value) < 100 else 1
-    return f"{value:{'+' if signed else ''},.{digits}f}"
+    return f"{value:{'+' if signed else ''}z,.{digits}f}"
 
 
 def interval(low: float | None, high: float | None, *, signed: bool = False) -> str:

@@ -243,8 +243,8 @@ class _Engine(Generic[SpecT]):
     def _judge_together(self, total: int) -> None:
         """Judge all remaining trials in one pass, if settings share their work and no trial depends on another's result.
 
-        Settings that the spec refuses are kept as failed and take no part in the pass. An error of the pass itself concerns
-        all its settings, so each of them is kept as failed.
+        Settings that the spec refuses are kept as failed and take no part in the pass. If the pass fails, no trial is kept:
+        the fault can be that of a single setting, and judged one by one only that one fails.
         """
         settings = self.settings
         n_finished = len(self.store.finished(total))
@@ -256,16 +256,18 @@ class _Engine(Generic[SpecT]):
         points = [self.points.at(number) or {} for number in range(n_finished, total)]
         attempts = [_try(partial(self._setting, point)) for point in points]
         specs = [spec for spec, problem in attempts if spec is not None]
-        values, refusal = _try(lambda: iter(self.judge.together(specs) if specs else ()))
+        values, _ = _try(lambda: iter(self.judge.together(specs) if specs else ()))
+        if values is None:
+            return
         seconds_per_trial = (time.perf_counter() - start) / len(points)
         self.store.add(
             [
                 Trial(
                     number,
                     point,
-                    next(values) if spec is not None and values is not None else None,
+                    None if spec is None else next(values),
                     seconds=seconds_per_trial,
-                    problem=problem or refusal,
+                    problem=problem,
                 )
                 for number, (point, (spec, problem)) in enumerate(
                     zip(points, attempts, strict=True), n_finished

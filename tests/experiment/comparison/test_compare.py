@@ -384,9 +384,14 @@ def test_seeds_spread(log: Path) -> None:
     assert spread[0] != spread[1]
     assert found["mult-dae"].values["recall@5"].mean() == pytest.approx(np.mean(spread))
     assert found["ease"].seeds == found["mult-dae"].seeds[:1]
-    assert found["mult-dae"].training
     assert "± seeds" in markdown(found)
     assert "The training of mult-dae" in page(found)
+
+
+def test_the_training_of_a_result_is_that_of_the_first_seed(log: Path) -> None:
+    one, two = (run(log, "mult-dae", trials=0, seeds=seeds)["mult-dae"] for seeds in (1, 2))
+    assert one.training
+    assert one.training == two.training
 
 
 def test_groups_partition_users(found: Comparison) -> None:

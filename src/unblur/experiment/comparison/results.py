@@ -103,7 +103,7 @@ class Result:
     exposure: tuple[tuple[float, float], ...]
     """(share of the catalogue, share of recommended places), most popular first, of the first seed."""
     training: tuple[tuple[float, float, float | None], ...] = ()
-    """(epoch, loss, metric that training stops by), of the last seed, since a log keeps only the last training."""
+    """(epoch, loss, metric that training stops by), of the first seed."""
     response: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """The response of a graph filter, (eigenvalue, factor) by the name of the curve; empty for other models."""
     notes: tuple[str, ...] = ()
@@ -186,6 +186,7 @@ def result_of(
         values=PerUser(tables[0].names, np.mean([table.values for table in tables], axis=0)),
         curve=tuple((float(k), float(value)) for k, value in enumerate(curve, start=1)),
         exposure=concentration(exposure(ranking.positions, len(degrees), cutoff), degrees),
+        training=outcome.training,
         response=filter_response(outcome.recipe.model),
         notes=tuple(outcome.report.notes),
         own_notes=tuple(outcome.report.notes),

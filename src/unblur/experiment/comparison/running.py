@@ -433,8 +433,7 @@ class _Runner:
             device=self.device,
             progress=log,
         )
-        result = result_of(outcome, prepared.split, self.metric, before_mb=before, peak_is_own=is_own_peak)
-        return replace(result, training=tuple(log.epochs))
+        return result_of(outcome, prepared.split, self.metric, before_mb=before, peak_is_own=is_own_peak)
 
 
 def _identity(

@@ -126,8 +126,8 @@ class Autoencoder:
 class GraphEmbeddings:
     """The training of the LightGCN whose item embeddings are clustered (`unblur.models.neural.lightgcn`)."""
 
-    layers: NonNegativeInt = 3
-    """Propagations through the graph of users and items, at least 1."""
+    layers: PositiveInt = 3
+    """Propagations through the graph of users and items."""
     epochs: PositiveInt = 20
     """Passes over the interactions."""
     batch_size: PositiveInt = 8192

@@ -129,11 +129,6 @@ def test_the_last_in_time_are_told_apart_to_the_nanosecond() -> None:
     assert contents(LeaveLast().apply(data).held_out) == {(0, 1): (1.0, now + 2)}
 
 
-def test_among_equal_times_the_later_item_is_held_out() -> None:
-    data = Interactions.from_pairs([0, 0, 0], [0, 1, 2], timestamps=[5, 5, 5])
-    assert list(contents(LeaveLast().apply(data).held_out)) == [(0, 2)]
-
-
 def after_a_moment(data: Interactions, moment: int) -> tuple[dict[Pair, Any], dict[Pair, Any]]:
     """What is known and what is held out when time is cut at `moment`, and newcomers are left out."""
     everything = contents(data)

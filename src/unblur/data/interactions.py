@@ -47,8 +47,8 @@ class Interactions:
     timestamps: NDArray[np.int64] | None = None
     """The time of each interaction, aligned with `matrix.data`; `None` if unknown."""
     order: NDArray[np.int64] | None = None
-    """The row of each pair in its source, from 0, aligned with `matrix.data`; `None` if the source had no rows. It is not
-    part of the content: the fingerprint leaves it out."""
+    """The row of each pair in its source, from 0, aligned with `matrix.data`; `None` if the source had no rows. Ties in time
+    keep this order. It is not part of the content: the fingerprint leaves it out."""
 
     def __post_init__(self) -> None:
         matrix, times, order = _canonical(self.matrix, self.timestamps, self.order)
@@ -86,7 +86,7 @@ class Interactions:
         - `order`: the row of each event in its source; 0, 1, 2, … if `None`.
         - `min_rating`: select events with at least this weight, and set their weights to 1.
         - `duplicates`: the handling of repeated pairs: ``raise``; ``sum`` the weights (with the last time); take the
-          ``first`` or the ``last`` (by time if there are times, else by position).
+          ``first`` or the ``last`` (by time, if there are times; ties, and events without times, by `order`).
         - `unknown_items`: with `item_vocabulary`, raise for items outside it or leave them out.
 
         Raises `DataError` for nulls, unequal lengths, negative ids, bad weights and duplicates, and `VocabularyMismatch`
@@ -421,6 +421,13 @@ def check_train(train: Interactions) -> None:
     )
 
 
+def chronology(times: NDArray[Any] | None, rows: NDArray[Any]) -> NDArray[np.int64]:
+    """The place of each event in the order of time, from 0; those of one moment, or without times, are in that of `rows`."""
+    places = np.empty(len(rows), dtype=np.int64)
+    places[np.lexsort((rows,) if times is None else (rows, times))] = np.arange(len(rows))
+    return places
+
+
 def _canonical(
     matrix: sparse.csr_array, timestamps: NDArray[Any] | None, order: NDArray[Any] | None
 ) -> tuple[sparse.csr_array, NDArray[np.int64] | None, NDArray[np.int64] | None]:
@@ -548,7 +555,7 @@ def _distinct_pairs(
             Argument("duplicates", "sum"),
             ', "first" or "last" to say what they mean.',
         )
-    order = np.lexsort((key,) if times is None else (times, key))  # by pair, then by time or else by position
+    order = np.lexsort((chronology(times, columns["order"]), key))
     starts = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) > 0)))
     ends = np.append(starts[1:], len(order)) - 1
     chosen = order[starts if duplicates == "first" else ends]

@@ -16,12 +16,16 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from scipy import sparse
+from scipy.stats import rankdata
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, chronology
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, nearest, some
 from unblur.randomness import RNG, generator
 from unblur.spec import spec
+
+Order: TypeAlias = Literal["random", "time"]
+"""The order in which interactions are cut into parts: random, or by timestamp."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,31 +114,66 @@ class Split:
             )
 
 
+def _owners(data: Interactions, by: Literal["user", "all"]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The position of each pair's user, and the number of pairs of each user; `by` all, one owner has them all."""
+    if by == "user":
+        return data.rows().astype(np.int64), data.user_degrees
+    return np.zeros(data.n_interactions, dtype=np.int64), np.array([data.n_interactions])
+
+
 def rank_from_last(
     data: Interactions, priority: NDArray[Any], *, by: Literal["user", "all"] = "user"
-) -> NDArray[np.int64]:
+) -> NDArray[np.float64]:
     """The rank of each pair among those of its user (or, `by` all, of the whole log): 0 for the highest priority.
 
-    Of equal priorities the later item position, then the later row, ranks first. Aligned with ``data.matrix.data``, like
-    `priority`.
+    Equal priorities share their mean rank. Aligned with ``data.matrix.data``, like `priority`.
     """
-    groups = data.rows() if by == "user" else np.zeros(data.n_interactions, dtype=np.int32)
-    sizes = data.user_degrees if by == "user" else np.array([data.n_interactions])
-    ranks = np.empty(data.n_interactions, dtype=np.int64)
-    ranks[np.lexsort((priority, groups))] = (
-        np.repeat(np.cumsum(sizes), sizes) - 1 - np.arange(data.n_interactions)
+    owners, sizes = _owners(data, by)
+    levels, level = np.unique(priority, return_inverse=True)
+    # Ranks from 1 in the order of owners and, for one owner, of priority: they end where the next owner's begin.
+    ranks = rankdata(owners * len(levels) + level)
+    return np.asarray(np.repeat(np.cumsum(sizes), sizes) - ranks)
+
+
+def rank_from_latest(
+    data: Interactions, rng: RNG | None = None, *, by: Literal["user", "all"] = "user"
+) -> NDArray[np.float64]:
+    """The rank of each pair in time among those of its user (or, `by` all, of the whole log): 0 for the latest.
+
+    Ties in time keep the order of the rows of the source. Where rows have no order, they fall by `rng`, or share their
+    mean rank if it is `None`. Raises `DataError` if there are no timestamps.
+    """
+    times = times_of(data)
+    if data.order is None and rng is None:
+        return rank_from_last(data, times, by=by)
+    rows = generator(rng).random(data.n_interactions) if data.order is None else data.order
+    return rank_from_last(data, chronology(times, rows), by=by)
+
+
+def hold_out_last(
+    data: Interactions,
+    n: NDArray[Any] | float,
+    order: Order,
+    rng: RNG | None,
+    method: str,
+    *,
+    middle: NDArray[Any] | float = 0,
+    by: Literal["user", "all"] = "user",
+) -> Split:
+    """Hold out the last `n` of each user (or of the whole log) in an order, and validate on the `middle` before them.
+
+    At least one pair of each user is not held out. `n` and `middle` are one number, or one per user. Raises `DataError`
+    if nothing is held out, or there are no timestamps to order by.
+    """
+    ranks = (
+        rank_from_latest(data, generator(rng), by=by)
+        if order == "time"
+        else rank_from_last(data, generator(rng).random(data.n_interactions), by=by)
     )
-    return ranks
-
-
-def hold_out_last(data: Interactions, priority: NDArray[Any], n: NDArray[Any] | float) -> NDArray[np.bool_]:
-    """A mask of the `n` pairs of highest priority of each user, of which at least one pair stays out of the mask.
-
-    Equal priorities go by item position, as in `rank_from_last`; `n` is one number, or one per user.
-    """
-    counts = np.minimum(n, np.maximum(data.user_degrees - 1, 0))
-    mask: NDArray[np.bool_] = rank_from_last(data, priority) < counts[data.rows()]
-    return mask
+    owners, sizes = _owners(data, by)
+    counts = np.minimum(n, np.maximum(sizes - 1, 0))
+    mask = ranks < counts[owners]
+    return Split.of_mask(data, mask, method, validation=(ranks < (counts + middle)[owners]) & ~mask)
 
 
 def times_of(data: Interactions) -> NDArray[np.int64]:
@@ -238,8 +277,6 @@ def k_core(data: Interactions, *, users: int = 1, items: int = 1) -> Interaction
 
 Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 """A share strictly between 0 and 1."""
-Order: TypeAlias = Literal["random", "time"]
-"""The order in which interactions are cut into parts: random, or by timestamp."""
 
 _ORDERS = {"random": "at random", "time": "in the order of time"}
 _ALMOST = 1e-9
@@ -361,11 +398,10 @@ class Random(OnePart):
     """The number of items of each user that are held out, instead of a share."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
-        draw = generator(rng).random(data.n_interactions)
         if self.n is not None:
-            return Split.of_mask(data, hold_out_last(data, draw, self.n), f"random, per user, {self.n}")
-        mask = hold_out_last(data, draw, np.round(data.user_degrees * self.fraction))
-        return Split.of_mask(data, mask, f"random, per user, {self.fraction:.0%}")
+            return hold_out_last(data, self.n, "random", rng, f"random, per user, {self.n}")
+        n = np.round(data.user_degrees * self.fraction)
+        return hold_out_last(data, n, "random", rng, f"random, per user, {self.fraction:.0%}")
 
 
 @spec
@@ -391,16 +427,14 @@ class Block(OnePart):
 
 @spec
 class LeaveLast(OnePart):
-    """Hold out the last items of each user in time; of equal times, the later item position."""
+    """Hold out the last items of each user in time (ties: `rank_from_latest`)."""
 
     kind: ClassVar[str] = "leave-last"
     n: PositiveInt = 1
     """The number of items to hold out; one item always remains."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
-        return Split.of_mask(
-            data, hold_out_last(data, times_of(data), self.n), f"last in time, per user, {self.n}"
-        )
+        return hold_out_last(data, self.n, "time", rng, f"last in time, per user, {self.n}")
 
 
 @spec
@@ -466,7 +500,7 @@ class Ratio(OnePart):
     """Train, validation and test part by shares, as in RecBole's ratio split.
 
     Sizes are rounded down, but a share above 0 gets at least one interaction, the held-out part first, if one remains to
-    train on. Train comes first in the order, the held-out part last; equal times keep the order of item positions.
+    train on. Train comes first in the order, the held-out part last (ties in time: `rank_from_latest`).
     """
 
     kind: ClassVar[str] = "ratio"
@@ -493,7 +527,7 @@ class Ratio(OnePart):
             middle += (middle == 0) & (totals - last > 1)
         whose = "per user" if self.by == "user" else "over the whole log"
         method = f"{' : '.join(f'{share:.0%}' for share in shares)} {_ORDERS[self.order]}, {whose}"
-        return _in_three(data, middle, last, self.order, rng, method, by=self.by)
+        return hold_out_last(data, last, self.order, rng, method, middle=middle, by=self.by)
 
 
 @spec
@@ -501,7 +535,7 @@ class LeaveOneOut(OnePart):
     """Hold out the last interaction of each user, and validate on the one before it.
 
     One always stays in train, so users with two have none in the validation part, and users with one have none held out.
-    Equal times keep the order of item positions.
+    Ties in time fall as `rank_from_latest` says.
     """
 
     kind: ClassVar[str] = "leave-one-out"
@@ -512,9 +546,9 @@ class LeaveOneOut(OnePart):
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
         middle = ((data.user_degrees > 2) & self.validation).astype(np.int64)
-        last = (data.user_degrees > 1).astype(np.int64)
-        method = "one of each user held out" + (", one left to validation" if self.validation else "")
-        return _in_three(data, middle, last, self.order, rng, f"{method}, {_ORDERS[self.order]}")
+        left = ", one left to validation" if self.validation else ""
+        method = f"one of each user held out{left}, {_ORDERS[self.order]}"
+        return hold_out_last(data, 1, self.order, rng, method, middle=middle)
 
 
 Splitting: TypeAlias = Files | Random | Block | LeaveLast | Time | Users | Ratio | LeaveOneOut
@@ -544,21 +578,3 @@ def _over(train: Interactions, part: Interactions, noun: str) -> Interactions:
         f"{some(unknown_users.to_list())}. Add their histories to train, or leave them out.",
     )
     return part.onto(users=train.users, items=train.items, unknown="ignore")
-
-
-def _in_three(
-    data: Interactions,
-    middle: NDArray[np.int64],
-    last: NDArray[np.int64],
-    order: Order,
-    rng: RNG | None,
-    method: str,
-    *,
-    by: Literal["user", "all"] = "user",
-) -> Split:
-    """Hold out the `last` number of each user (or of all interactions) in the order, validate on the `middle` before."""
-    priority = times_of(data) if order == "time" else generator(rng).random(data.n_interactions)
-    ranks = rank_from_last(data, priority, by=by)
-    owners = data.rows() if by == "user" else np.zeros(data.n_interactions, dtype=np.int64)
-    mask = ranks < last[owners]
-    return Split.of_mask(data, mask, method, validation=(ranks < (last + middle)[owners]) & ~mask)

@@ -245,8 +245,8 @@ def stopping_split(
     # Rounded up, so that every user with two items or more gives at least one. Without the 1e-9 a product such as
     # 100 · 0.07 = 7.000000000000001 would be rounded to 8.
     n_held_out = np.ceil(users.user_degrees * stopping.held_out - 1e-9)
-    held_out = hold_out_last(users, random.random(users.n_interactions), n_held_out)
-    return Split(part, users.keep(~held_out), users.keep(held_out), method)
+    shown = hold_out_last(users, n_held_out, "random", random, method)
+    return Split(part, shown.histories, shown.held_out, method)
 
 
 class AutoencoderJudge:

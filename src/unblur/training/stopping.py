@@ -8,7 +8,7 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Split, hold_out_last
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.metrics import per_user
-from unblur.randomness import RNG, generator
+from unblur.randomness import RNG
 from unblur.recommender import Recommender
 from unblur.training.settings import Stopping, check_metric
 
@@ -19,23 +19,20 @@ def hold_out(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     Raises `DataError` when the last in time are wanted and there are no timestamps, or when every user has
     too few interactions to give one up.
     """
-    if stopping.hold_out == "last":
-        if train.timestamps is None:
-            raise DataError(
-                "Setting aside the last interactions in time needs timestamps; these have none. Use `hold_out` "
-                '"random", '
-                "or read the data with its time column."
-            )
-        priority = train.timestamps.astype(np.float64)
-    else:
-        priority = generator(rng).random(train.n_interactions)
-    held = hold_out_last(train, priority, np.round(train.user_degrees * stopping.fraction))
-    if not held.any():
-        raise DataError(
-            f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
-            "none. Raise `stopping.fraction`, pass `validation`, or train without `stopping`."
-        )
-    return Split.of_mask(train, held, f"held out of train: {stopping.hold_out}, {stopping.fraction:.0%}")
+    in_time = stopping.hold_out == "last"
+    DataError.unless(
+        train.timestamps is not None or not in_time,
+        "Setting aside the last interactions in time needs timestamps; these have none. Use `hold_out` "
+        '"random", or read the data with its time column.',
+    )
+    n = np.round(train.user_degrees * stopping.fraction)
+    DataError.unless(
+        bool((np.minimum(n, train.user_degrees - 1) > 0).any()),
+        f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
+        "none. Raise `stopping.fraction`, pass `validation`, or train without `stopping`.",
+    )
+    method = f"held out of train: {stopping.hold_out}, {stopping.fraction:.0%}"
+    return hold_out_last(train, n, "time" if in_time else "random", rng, method)
 
 
 class Judge:

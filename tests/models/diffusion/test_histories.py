@@ -15,7 +15,7 @@ def test_weights_rise_evenly_in_time_order() -> None:
         [0, 0, 0, 1, 2, 2], [0, 1, 2, 1, 0, 2], timestamps=[30, 10, 20, 5, 7, 7], weights=[5, 1, 2, 3, 1, 1]
     )
     made = row_weights(data, TimeWeights(oldest=0.2, newest=0.8)).toarray()
-    expected = [[0.8, 0.2, 0.5], [0, 0.8, 0], [0.2, 0, 0.8]]  # one alone is the newest; ties by item position
+    expected = [[0.8, 0.2, 0.5], [0, 0.8, 0], [0.2, 0, 0.8]]  # one alone is the newest; ties by row
     assert made.tolist() == pytest.approx(np.array(expected, dtype=np.float32))
 
 

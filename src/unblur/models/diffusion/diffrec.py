@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions
+from unblur.data.splits import rank_from_latest
 from unblur.errors import DataError, SpecError
 from unblur.fitted import Array, StoppingData, learned
 from unblur.models.diffusion.denoiser import DenoisingNetwork
@@ -133,8 +134,7 @@ def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_a
     """Return the rows that the model is trained on, (n_users, n_items): 0/1, or weighted by order in time.
 
     With `weights`, a user's M interactions in time order have weights ``oldest + (newest − oldest)·(m − 1)/(M − 1)``
-    for m = 1 … M; a single interaction is the newest. Interactions of one moment are ordered by item
-    position. The weights of `data` itself (ratings, counts) are not used.
+    for m = 1 … M; a single interaction is the newest. Ties in time fall as `rank_from_latest` says. The weights of `data` itself (ratings, counts) are not used.
 
     Raises `DataError` if there are no timestamps to order by.
     """
@@ -146,11 +146,7 @@ def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_a
             "Time weights order each user's interactions by their timestamps; these have none. "
             "Read the data with its time column, or leave `time_weights` out."
         )
-    lengths = data.user_degrees
-    order = np.lexsort((data.timestamps, data.rows()))  # stable, so equal times stay in item order
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], lengths)
-    ages = (np.repeat(lengths, lengths) - 1 - rank) / np.maximum(np.repeat(lengths, lengths) - 1, 1)
+    ages = rank_from_latest(data) / np.maximum(data.user_degrees[data.rows()] - 1, 1)
     values = (weights.newest - (weights.newest - weights.oldest) * ages).astype(np.float32)
     return sparse.csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 

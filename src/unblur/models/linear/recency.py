@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, PlainSerializer, PositiveFloat
 from scipy import sparse
-from scipy.stats import rankdata
 
 from unblur.data.interactions import Interactions
+from unblur.data.splits import rank_from_latest
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, nearest
 from unblur.fitted import StoppingData, Tensors
@@ -93,15 +93,11 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
         return RecencyRecommender(self, train.items, train.item_degrees, device=run.device, inner=inner)
 
     def weighted(self, data: Interactions) -> sparse.csr_array:
-        """Return the rows with each entry ``2^(−age / half_life)``; in items, those of one moment share their mean age."""
+        """Return the rows with each entry ``2^(−age / half_life)``; in items, ties fall as `rank_from_latest` says."""
         assert data.timestamps is not None  # `learn` and `score` refuse rows without
         matrix, lengths = data.matrix, data.user_degrees
         if self.unit == "items":
-            # Ranks in the order of rows and, within a row, of time; those of one moment share their mean. So the end
-            # of a row less the rank is the number of its entries that are newer.
-            _, moments = np.unique(data.timestamps, return_inverse=True)
-            ranks = rankdata(data.rows().astype(np.int64) * len(moments) + moments)
-            ages = matrix.indptr[1:][data.rows()].astype(np.float64) - ranks
+            ages = rank_from_latest(data)
         else:
             newest = np.full(data.n_users, np.iinfo(np.int64).min)
             np.maximum.at(newest, data.rows(), data.timestamps)

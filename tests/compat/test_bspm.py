@@ -22,46 +22,60 @@ START = 'python main.py --simple_model="bspm"'
 @pytest.mark.parametrize("data", PUBLISHED)
 def test_the_published_commands_are_the_shipped_recipes(data: str, program: str) -> None:
     command = f'python main.py --dataset="{data}" --topks="[20]" {program} {PUBLISHED[data]}'
-    made = translate(command)
+    translation = translate(command)
     shipped = load_recipe(f"bspm/{data}")
-    assert made.system == "bspm"
-    assert made.recipe.model == shipped.model
-    assert made.recipe == shipped
+    assert translation.system == "bspm"
+    assert translation.recipe.model == shipped.model
+    assert translation.recipe == shipped
 
 
 def test_amazon_book_has_no_low_pass_whatever_is_asked() -> None:
-    made = translate(f"{START} --dataset=amazon-book --factor_dim=64 --final_sharpening=True")
-    assert made.recipe.model.low_pass is None
-    assert any("leaves out the low-pass term" in note for note in made.notes)
+    translation = translate(f"{START} --dataset=amazon-book --factor_dim=64 --final_sharpening=True")
+    assert translation.recipe.model.low_pass is None
+    assert any("leaves out the low-pass term" in note for note in translation.notes)
 
 
 def test_defaults() -> None:
-    made = translate(START)
-    assert made.recipe.model == BSPM()
-    assert made.recipe.data.name == "gowalla"
-    assert made.recipe.seed == 2020
-    assert made.recipe.protocol.cutoffs == (20,)
+    translation = translate(START)
+    assert translation.recipe.model == BSPM()
+    assert translation.recipe.data.name == "gowalla"
+    assert translation.recipe.seed == 2020
+    assert translation.recipe.protocol.cutoffs == (20,)
 
 
 def test_every_hyper_parameter() -> None:
-    made = translate(
+    translation = translate(
         f"CUDA_VISIBLE_DEVICES=0 {START} --dataset yelp2018 --solver_blr rk4 --T_b 2 --K_b 3 "
         "--solver_idl rk4 --T_idl .5 "
         "--K_idl 4 --factor_dim 32 --idl_beta 0.7 --solver_shr euler --T_s 1.5 --K_s 6 "
         "--final_sharpening False "
         "--t_point_combination 'True' --topks '[5, 50]' --seed 1"
     )
-    assert made.recipe.model == BSPM(
+    assert translation.recipe.model == BSPM(
         blur=Flow(solver="rk4", duration=2.0, steps=3),
         low_pass=LowPass(rank=32, weight=0.7, flow=Flow(solver="rk4", duration=0.5, steps=4)),
         sharpen=Flow(duration=1.5, steps=6),
         merge="late",
         output="mean",
     )
-    assert made.recipe.protocol.cutoffs == (5, 50)
-    assert made.recipe.seed == 1
-    assert made.recipe.name == "bspm/yelp2018-translated"
-    assert not made.recipe.expected
+    assert translation.recipe.protocol.cutoffs == (5, 50)
+    assert translation.recipe.seed == 1
+    assert translation.recipe.name == "bspm/yelp2018-translated"
+    assert not translation.recipe.expected
+
+
+@pytest.mark.parametrize(
+    "options", ["--solver_blr=rk4 --T_b=2 --K_b=3", "--solver_idl=rk4 --T_idl=.5 --K_idl=4"]
+)
+def test_bspm_torch_does_not_read_the_flows_of_blur_and_low_pass(options: str) -> None:
+    torch = 'python main.py --simple_model="bspm-torch" --T_s=1.5'
+    translation = translate(f"{torch} {options}")
+    assert translation.recipe == translate(torch).recipe
+    assert [note.partition(" ")[0] for note in translation.notes] == [
+        word.partition("=")[0] for word in options.split()
+    ]
+    assert all("has no effect with bspm-torch" in note for note in translation.notes)
+    assert translate(f"{START} --T_s=1.5 {options}").recipe.model != translation.recipe.model
 
 
 def test_sharpening_off_is_gf_cf() -> None:
@@ -71,14 +85,14 @@ def test_sharpening_off_is_gf_cf() -> None:
 @pytest.mark.parametrize(("model", "family"), [("gf-cf", "gf-cf"), ("lgn-ide", "lgcn-ide"), ("bspm", "bspm")])
 @pytest.mark.parametrize("data", ["gowalla", "yelp2018"])
 def test_the_other_simple_models(model: str, family: str, data: str) -> None:
-    made = translate(f"python main.py --dataset={data} --simple_model={model}")
+    translation = translate(f"python main.py --dataset={data} --simple_model={model}")
     if model != "bspm":
-        assert made.recipe == load_recipe(f"{family}/{data}")
+        assert translation.recipe == load_recipe(f"{family}/{data}")
 
 
 def test_options_that_change_nothing_are_noted() -> None:
-    made = translate(f"{START} --testbatch=2048 --gpu=1 --layer=2")
-    assert [note.partition(" ")[0] for note in made.notes] == ["--testbatch", "--gpu", "--layer"]
+    translation = translate(f"{START} --testbatch=2048 --gpu=1 --layer=2")
+    assert [note.partition(" ")[0] for note in translation.notes] == ["--testbatch", "--gpu", "--layer"]
     assert translate("python main.py --simple_model=gf-cf --T_s=3").notes[0].startswith("--T_s is not part")
 
 

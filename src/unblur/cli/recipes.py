@@ -148,4 +148,4 @@ def translate(
 
         with replacing(out) as stream:
             stream.write(text.encode())
-        terminal.note(f"written to {out}; run it with: unblur run {out}")
+        terminal.note(f"written to {out}; run it with: {translation.run.replace('{recipe}', str(out))}")

@@ -66,7 +66,9 @@ _IGNORED: Mapping[str, Option] = {
 }
 
 _FAMILIES = {"bspm": "bspm", "bspm-torch": "bspm", "gf-cf": "gf-cf", "lgn-ide": "lgcn-ide"}
-"""Our names of the models of `--simple_model`; bspm and bspm-torch do the same."""
+"""Our names of the models of `--simple_model`."""
+_ONE_EULER_STEP = ("solver_blr", "T_b", "K_b", "solver_idl", "T_idl", "K_idl")
+"""The options of blur and low-pass, which bspm-torch does not read: both are one Euler step of duration 1 there."""
 
 
 def _recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> tuple[Recipe, list[str]]:
@@ -79,7 +81,14 @@ def _recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> tuple[Re
     )
     family = _FAMILIES[model]
     if family == "bspm":
-        spec, notes = table_of(_MODEL, values), []
+        unread = [name for name in options_given if name in _ONE_EULER_STEP and model == "bspm-torch"]
+        values = {**values, **{name: _MODEL[name].default for name in unread}}
+        spec = table_of(_MODEL, values)
+        notes = [
+            f"--{name} has no effect with bspm-torch, whose blur and low-pass are one Euler step each; for the effect, "
+            "give --simple_model=bspm"
+            for name in unread
+        ]
         if values["sharpening_off"]:
             spec["sharpen"] = "off"
         if data == _WITHOUT_LOW_PASS:

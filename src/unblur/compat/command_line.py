@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from unblur.errors import RecipeError, nearest
@@ -60,6 +61,12 @@ class Program:
     """(values of all options, names of those on the command line) -> (the recipe that does the same, notes on where it
     departs from the program)."""
     script: str = "main.py"
+    short: Mapping[str, str] = field(default_factory=dict)
+    """Options by their letters: ``{"m": "model"}`` for ``-m``."""
+    run: Callable[[Mapping[str, Any]], str] = lambda values: "unblur run {recipe}"
+    """values of all options -> the command that runs the recipe, with ``{recipe}`` for its name or file."""
+    variants: Mapping[str, Program] = field(default_factory=dict)
+    """Its other scripts, with options of their own, by name."""
 
 
 # --------------------------------------------------------------------------------------------------- values
@@ -125,10 +132,22 @@ def table_of(
     return table
 
 
-def script_and_arguments(command: str) -> tuple[str, list[str]]:
-    """The script in ``python main.py …``, empty if there is none, and the words after it.
+_SHELL = re.compile(r"(\d|&)?[<>]|[|;&]")
+"""How a word begins that the shell reads, not the program: ``>``, ``2>&1``, ``|``, ``&``."""
+_OTHER_SCRIPTS = {
+    ".sh": "a shell script holds the program's command line; translate the line 'python …' in it, with the values of "
+    "its variables put in",
+    "inference.py": "it only scores a model that was trained before; translate the line 'python main.py …' that trained "
+    "it, then run the recipe with --out, and its model with `unblur evaluate`",
+}
+"""What to do instead, by the ends of the names of scripts that are not translated."""
 
-    Raises `RecipeError` for quotes that do not close and for words between the program and its options.
+
+def script_and_arguments(command: str) -> tuple[str, list[str], str]:
+    """The script in ``python main.py …``, empty if there is none, the words after it, and the shell's part after these.
+
+    Raises `RecipeError` for quotes that do not close, for words between the program and its options, and for a script
+    that is not translated, with what to do instead.
     """
     try:
         words = shlex.split(command, comments=False)
@@ -136,15 +155,18 @@ def script_and_arguments(command: str) -> tuple[str, list[str]]:
         raise RecipeError(
             f"A command line must have matching quotes; {problem}. Quote it as in a shell."
         ) from None
-    index = next((index for index, word in enumerate(words) if word.endswith(".py")), None)
-    if index is not None:
-        return words[index], words[index + 1 :]
+    script = next((index for index, word in enumerate(words) if word.endswith((".py", ".sh"))), -1)
     RecipeError.unless(
-        words and words[0].startswith("--"),
+        script >= 0 or (words and words[0].startswith("--")),
         f"A command line must be that of a paper's program, such as 'python main.py --…'; saw {command!r}. Quote it "
         "as a whole.",
     )
-    return "", words
+    name = words[script] if script >= 0 else ""
+    for ending, instead in _OTHER_SCRIPTS.items():
+        RecipeError.unless(not name.endswith(ending), f"{name} cannot be translated: {instead}.")
+    arguments = words[script + 1 :]
+    end = next((index for index, word in enumerate(arguments) if _SHELL.match(word)), len(arguments))
+    return name, arguments[:end], " ".join(arguments[end:])
 
 
 def option_names(arguments: Iterable[str]) -> list[str]:
@@ -163,6 +185,8 @@ def parse_options(arguments: Sequence[str], program: Program) -> dict[str, Any]:
     words = deque(arguments)
     while words:
         word = words.popleft()
+        if word[1:] in program.short:
+            word = f"--{program.short[word[1:]]}"
         RecipeError.unless(
             word.startswith("--"),
             f"Options of {title} must begin with --; saw {word!r}. Quote values with spaces.",
@@ -177,7 +201,8 @@ def parse_options(arguments: Sequence[str], program: Program) -> dict[str, Any]:
             bare = not words or words[0].startswith("--")
             text = ("True" if options[name].flag else "") if bare else words.popleft()
             RecipeError.unless(
-                text, f"--{name} of {title} needs a value; there is none. Write --{name}=VALUE."
+                text or not bare,
+                f"--{name} of {title} needs a value; there is none. Write --{name}=VALUE.",
             )
         values[name] = _value(name, text, options[name], title)
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from types import MappingProxyType
 
 from unblur.compat import bspm, diffrec, sdrm
@@ -12,6 +13,7 @@ from unblur.compat.recbole import configuration as recbole
 from unblur.errors import RecipeError, nearest
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
+from unblur.tuning.settings import Search
 
 SYSTEMS: Mapping[str, Program] = MappingProxyType(
     {
@@ -33,6 +35,8 @@ class Translation:
     recipe: Recipe
     notes: tuple[str, ...] = ()
     """Options that were left out, with the reasons, and departures from the program."""
+    run: str = "unblur run {recipe}"
+    """The command that runs the recipe; ``{recipe}`` stands for its name or file."""
 
 
 def translate(command: str, *, system: str | None = None) -> Translation:
@@ -43,35 +47,55 @@ def translate(command: str, *, system: str | None = None) -> Translation:
     system has any of the options or several have equally many (name one with `system`), and for options or values that
     the program does not have.
     """
-    script, arguments = script_and_arguments(command)
+    script, arguments, tail = script_and_arguments(command)
     RecipeError.unless(
         system is None or system in SYSTEMS,
         f"A system must be one of {', '.join(SYSTEMS)}; saw {system!r}.{nearest(system or '', SYSTEMS)}",
     )
     system = system or _detected_system(script, arguments)
-    options = SYSTEMS[system].options
-    parsed = parse_options(arguments, SYSTEMS[system])
+    program = next(
+        (other for end, other in SYSTEMS[system].variants.items() if script.endswith(end)), SYSTEMS[system]
+    )
+    options = program.options
+    parsed = parse_options(arguments, program)
     values = {name: option.default for name, option in options.items()} | parsed
-    recipe, remarks = SYSTEMS[system].recipe(values, tuple(parsed))
+    recipe, remarks = program.recipe(values, tuple(parsed))
     notes = [
         f"--{name} is not part of a recipe: {options[name].irrelevant}"
         for name in parsed
         if options[name].irrelevant
     ]
     notes += remarks
-    for name in shipped():
-        shipped_recipe = load_recipe(name)
-        candidate = replace(
-            shipped_recipe.without_numbers(), name=recipe.name, title=recipe.title, search=recipe.search
+    if tail:
+        notes.append(f"left out, since the shell reads it and not the program: {tail}")
+    for name, shipped_recipe in _shipped_recipes().items():
+        cutoffs = recipe.protocol.cutoffs
+        # Other cut-offs change no setting, and published numbers at those that remain still apply.
+        candidate = shipped_recipe.without_numbers().with_protocol(
+            replace(shipped_recipe.protocol, cutoffs=cutoffs)
         )
-        if candidate == recipe:
-            return Translation(system, shipped_recipe, (*notes, f"this is the shipped recipe {name}"))
-    return Translation(system, recipe, tuple(notes))
+        if replace(candidate, name=recipe.name, title=recipe.title, search=recipe.search) == recipe:
+            other = shipped_recipe.protocol.cutoffs != cutoffs
+            notes.append(f"this is the shipped recipe {name}{', at other cut-offs' if other else ''}")
+            if other:
+                shipped_recipe = shipped_recipe.changed({"protocol.cutoffs": list(cutoffs)})
+            if recipe.search != Search():
+                shipped_recipe = replace(shipped_recipe, search=recipe.search)
+            return Translation(system, shipped_recipe, tuple(notes), program.run(values))
+    return Translation(system, recipe, tuple(notes), program.run(values))
+
+
+@cache
+def _shipped_recipes() -> Mapping[str, Recipe]:
+    """All shipped recipes by name; reading them takes most of a translation."""
+    return {name: load_recipe(name) for name in shipped()}
 
 
 def _detected_system(script: str, arguments: list[str]) -> str:
     """The only system with a script of this name, else the system with most of the options."""
-    matching = [name for name, program in SYSTEMS.items() if script.endswith(program.script)]
+    matching = [
+        name for name, program in SYSTEMS.items() if script.endswith((program.script, *program.variants))
+    ]
     if len(matching) == 1:
         return matching[0]
     names = option_names(arguments)

@@ -24,6 +24,11 @@ def test_linear_betas_run_evenly_between_the_scaled_bounds() -> None:
     assert made("linear", 5).betas == pytest.approx(np.linspace(0.0001, 0.005, 5))
 
 
+def test_equal_bounds_give_constant_betas_under_linear() -> None:
+    schedule = Schedule(steps=4, scale=0.1, noise_min=0.02, noise_max=0.02, fixed_first=False)
+    assert noise_schedule(schedule).betas == pytest.approx(np.full(4, 0.002))
+
+
 def test_linear_variances_run_evenly_between_the_scaled_bounds() -> None:
     schedule = made("linear-var", 7)
     assert 1 - schedule.alpha_bar == pytest.approx(np.linspace(0.0001, 0.005, 7))
@@ -105,9 +110,9 @@ def test_against_the_schedulers_of_diffusers() -> None:
 
 
 def test_bounds_in_the_wrong_order_are_refused() -> None:
-    for noise_min in (0.005, 0.006):
+    for name, noise_min in (("linear", 0.006), ("linear-var", 0.006), ("linear-var", 0.005)):
         with pytest.raises(SpecError, match=r"noise_min.*below.*noise_max"):
-            Schedule(noise_min=noise_min, noise_max=0.005)
+            Schedule(name=name, noise_min=noise_min, noise_max=0.005)
     Schedule(name="cosine", noise_min=0.006, noise_max=0.005)  # which does not use them
 
 

@@ -47,10 +47,11 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.noiseless or self.name not in ("linear", "linear-var"):
             return
+        constant = self.name == "linear" and self.noise_min == self.noise_max
         SpecError.unless(
-            self.noise_min < self.noise_max,
-            f"`noise_min` must be below `noise_max`; saw {self.noise_min} and "
-            f"{self.noise_max}. Swap them, or move them apart.",
+            self.noise_min < self.noise_max or constant,
+            f"`noise_min` must be below `noise_max`, or equal to it for constant β under linear; saw {self.noise_min} "
+            f"and {self.noise_max}. Swap them, or move them apart.",
         )
         noise_schedule(self)  # raises if a β leaves (0, 1]
 

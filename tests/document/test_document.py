@@ -1,4 +1,4 @@
-"""Documents: whole, self-contained, escaped; Markdown of the same; plots that put values where they belong."""
+"""Documents: complete, self-contained and escaped; the same as Markdown; plots with values in the right places."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_lines_stay_inside_their_frame_and_keep_their_order(points: list[tuple[f
     assert {"across", "up"} <= set(words(figure))
 
 
-def test_a_logarithmic_axis_has_decades_and_leaves_out_what_it_cannot_show() -> None:
+def test_a_logarithmic_axis_has_decades_and_leaves_out_values_below_its_end() -> None:
     figure = line_plot(
         {"a": [(0, 0.5), (0.001, 0.5), (0.01, 0.6), (1, 1)]},
         x=Axis(label="x", logarithmic=True, percent=True, low=0.001, high=1),
@@ -111,7 +111,7 @@ def test_bars_begin_at_zero() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_cannot_be_plotted_is_refused(value: float) -> None:
+def test_missing_and_infinite_values_are_refused(value: float) -> None:
     with pytest.raises(DataError, match="must be finite"):
         line_plot({"a": [(0, value)]}, x=Axis(label="x"), y=Axis(label="y"), caption="c")
     with pytest.raises(DataError, match="must be values to plot"):
@@ -166,7 +166,7 @@ def test_markdown_has_the_words_of_a_document_and_no_plots() -> None:
     )
 
 
-def test_the_page_has_all_of_a_document_but_what_is_empty() -> None:
+def test_the_page_has_all_of_a_document_but_empty_sections() -> None:
     page = as_html(SMALL)
     assert re.findall("<h2>(.*)</h2>", page) == ["Plain", "Fine", "Drawn"]
     assert "small print" in page

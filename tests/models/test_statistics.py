@@ -1,4 +1,4 @@
-"""Statistics of rows: sums over users that add, subtract, and give EASE its weights."""
+"""Statistics of rows: sums over users that add and subtract, and from which EASE computes its weights."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def assert_same(one: Statistics, other: Statistics) -> None:
 
 
 @given(st.integers(0, 1000), st.integers(0, 30), st.integers(0, 30))
-def test_those_of_two_sets_of_users_add_up_to_those_of_both(seed: int, first: int, second: int) -> None:
+def test_statistics_of_two_sets_of_users_add_up_to_those_of_both(seed: int, first: int, second: int) -> None:
     one, other = rows(seed, first), rows(seed + 1, second)
     both = Statistics.of(sparse.csr_array(sparse.vstack([one, other], format="csr")))
     assert_same(Statistics.of(one) + Statistics.of(other), both)
     assert_same(both - Statistics.of(other), Statistics.of(one))
 
 
-def test_they_are_degrees_and_the_gram_matrix() -> None:
+def test_statistics_are_degrees_and_the_gram_matrix() -> None:
     matrix = rows(3, 40)
     dense: NDArray[np.float32] = matrix.toarray()
-    found = Statistics.of(matrix)
-    assert np.array_equal(found.gram, dense.T @ dense)
-    assert np.array_equal(found.degrees, np.count_nonzero(dense, axis=0))
+    statistics = Statistics.of(matrix)
+    assert np.array_equal(statistics.gram, dense.T @ dense)
+    assert np.array_equal(statistics.degrees, np.count_nonzero(dense, axis=0))
 
 
 def test_forgetting_users_is_fitting_without_them(log: Interactions) -> None:
-    left, gone = log.take_users(np.arange(30)), log.take_users(np.arange(30, 51))
-    whole, forgotten = (Statistics.of(part.binarized().matrix) for part in (log, gone))
-    weights = EASE(ridge=5.0).solve(whole - forgotten)
-    assert np.array_equal(weights, EASE(ridge=5.0).fit(left).tensors()["weights"])
+    remaining, removed = log.take_users(np.arange(30)), log.take_users(np.arange(30, 51))
+    all_users, removed_statistics = (Statistics.of(part.binarized().matrix) for part in (log, removed))
+    weights = EASE(ridge=5.0).solve(all_users - removed_statistics)
+    assert np.array_equal(weights, EASE(ridge=5.0).fit(remaining).tensors()["weights"])
 
 
 def test_other_items_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Saved models: the same after loading, self-describing, and refused where this version cannot follow."""
+"""Saved models: the same after loading, self-describing, and refused if this version cannot read them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def saved(model: Recommender, tmp_path: Path) -> Path:
 
 
 def reseal(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest, and make it look as if it had been written so."""
+    """Change the manifest and seal it again, as if it had been written that way."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest["sha256"]
     change(manifest)
@@ -100,8 +100,8 @@ def test_labels_of_every_kind_come_back(tmp_path: Path, items: Vocabulary) -> No
 
 def test_the_items_of_two_models_can_be_compared_by_their_manifests(saved: Path, log: Interactions) -> None:
     Popularity().fit(log).save(saved.parent / "other")
-    turned = log.onto(items=log.items.take(np.arange(31)[::-1]))
-    Popularity().fit(turned).save(saved.parent / "turned")
+    reordered = log.onto(items=log.items.take(np.arange(31)[::-1]))
+    Popularity().fit(reordered).save(saved.parent / "turned")
     first, same, other = (
         read_manifest(saved.parent / name)["items"] for name in ("model", "other", "turned")
     )
@@ -160,14 +160,14 @@ def test_provenance_must_be_plain(model: Recommender, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_manifest_that_this_version_cannot_follow_is_refused(
+def test_a_manifest_that_this_version_cannot_read_is_refused(
     saved: Path, change: dict[str, Any], facts: list[str]
 ) -> None:
     reseal(saved, lambda manifest: manifest.update(change))
-    with pytest.raises(ArtifactError) as caught:
+    with pytest.raises(ArtifactError) as error:
         load(saved)
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 @pytest.mark.parametrize("key", ["kind", "spec", "items", "versions", "tensors", "files", "format_version"])
@@ -203,18 +203,23 @@ def test_parts_that_are_no_model_are_refused(
     manifest = read_manifest(saved)
     contents = {key: manifest[key] for key in ("kind", "spec", "items", "provenance")}
     merged = {"items": pl.read_parquet(saved / "items.parquet"), **tables}
-    chosen = {name: table for name, table in merged.items() if table is not None}
-    container.write_container(saved.parent / "made up", artifact.MODEL, contents, tensors, chosen)
-    with pytest.raises(ArtifactError) as caught:
+    present_tables = {name: table for name, table in merged.items() if table is not None}
+    container.write_container(saved.parent / "made up", artifact.MODEL, contents, tensors, present_tables)
+    with pytest.raises(ArtifactError) as error:
         load(saved.parent / "made up")
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 @pytest.mark.parametrize("place", ["manifest.json", "tensors.safetensors", "items.parquet"])
 def test_a_damaged_model_is_refused(saved: Path, place: str) -> None:
-    whole = (saved / place).read_bytes()
-    for damaged in (whole[:-1], whole + b"\0", whole[:100] + bytes([whole[100] ^ 4]) + whole[101:], b""):
+    content = (saved / place).read_bytes()
+    for damaged in (
+        content[:-1],
+        content + b"\0",
+        content[:100] + bytes([content[100] ^ 4]) + content[101:],
+        b"",
+    ):
         (saved / place).write_bytes(damaged)
         with pytest.raises(ArtifactError, match=r"A saved model must be whole and as it was written|format"):
             load(saved)
@@ -223,7 +228,7 @@ def test_a_damaged_model_is_refused(saved: Path, place: str) -> None:
         load(saved)
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError, match=r"A saved model must be a folder .*nowhere does not exist\. Check the path"
     ):

@@ -1,4 +1,4 @@
-"""The container: everything comes back to the bit, or is refused; nothing is ever half written."""
+"""The container: everything is read back to the bit, or refused; nothing is ever half written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def listing(folder: Path) -> list[str]:
 
 
 def reseal(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest, and make it look as if it had been written so."""
+    """Change the manifest and seal it again, as if it had been written that way."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest["sha256"]
     change(manifest)
@@ -86,15 +86,15 @@ def test_any_array_comes_back_to_the_bit(
     elif form == "read-only":
         array.flags.writeable = False
     folder = tmp_path_factory.getbasetemp() / "arrays"
-    back = round_trip(folder, {"x": array}).tensors["x"]
-    assert isinstance(back, np.ndarray)
-    assert back.shape == array.shape
-    assert back.dtype == array.dtype.newbyteorder("=")
-    assert back.tobytes() == array.astype(back.dtype).tobytes()
-    assert back.flags.writeable
+    loaded = round_trip(folder, {"x": array}).tensors["x"]
+    assert isinstance(loaded, np.ndarray)
+    assert loaded.shape == array.shape
+    assert loaded.dtype == array.dtype.newbyteorder("=")
+    assert loaded.tobytes() == array.astype(loaded.dtype).tobytes()
+    assert loaded.flags.writeable
     if array.flags.c_contiguous or array.flags.f_contiguous:
-        assert back.flags.c_contiguous == array.flags.c_contiguous
-        assert back.flags.f_contiguous == array.flags.f_contiguous
+        assert loaded.flags.c_contiguous == array.flags.c_contiguous
+        assert loaded.flags.f_contiguous == array.flags.f_contiguous
 
 
 @given(
@@ -111,26 +111,26 @@ def test_any_sparse_matrix_comes_back(
     matrix = sparse.csr_array(dense)
     parts = (matrix.data, matrix.indices.astype(index), matrix.indptr.astype(index))
     matrix = sparse.csr_array(parts, shape=dense.shape)
-    back = round_trip(tmp_path_factory.getbasetemp() / "sparse", {"m": matrix}).tensors["m"]
-    assert isinstance(back, sparse.csr_array)
-    assert back.shape == matrix.shape
+    loaded = round_trip(tmp_path_factory.getbasetemp() / "sparse", {"m": matrix}).tensors["m"]
+    assert isinstance(loaded, sparse.csr_array)
+    assert loaded.shape == matrix.shape
     for part in ("data", "indices", "indptr"):
-        assert getattr(back, part).dtype == getattr(matrix, part).dtype
-        assert np.array_equal(getattr(back, part), getattr(matrix, part))
+        assert getattr(loaded, part).dtype == getattr(matrix, part).dtype
+        assert np.array_equal(getattr(loaded, part), getattr(matrix, part))
 
 
-def test_everything_given_is_in_the_folder(saved: Path) -> None:
+def test_the_folder_holds_tensors_tables_and_manifest(saved: Path) -> None:
     assert listing(saved) == ["items.parquet", "manifest.json", "tensors.safetensors"]
     assert listing(saved.parent) == ["thing"]
-    back = read_container(saved, THING)
-    assert np.array_equal(np.asarray(back.tensors["dense"]), TENSORS["dense"])
-    assert back.tables["items"].equals(TABLES["items"])
-    assert back.manifest["note"] == "first"
-    assert back.manifest == read_manifest(saved, THING)
-    assert back.manifest["format"] == "unblur-thing"
-    assert back.manifest["format_version"] == 3
-    assert set(back.manifest["versions"]) == {"unblur", "python", "numpy", "scipy", "torch"}
-    assert set(back.manifest["files"]) == {"items.parquet", "tensors.safetensors"}
+    loaded = read_container(saved, THING)
+    assert np.array_equal(np.asarray(loaded.tensors["dense"]), TENSORS["dense"])
+    assert loaded.tables["items"].equals(TABLES["items"])
+    assert loaded.manifest["note"] == "first"
+    assert loaded.manifest == read_manifest(saved, THING)
+    assert loaded.manifest["format"] == "unblur-thing"
+    assert loaded.manifest["format_version"] == 3
+    assert set(loaded.manifest["versions"]) == {"unblur", "python", "numpy", "scipy", "torch"}
+    assert set(loaded.manifest["files"]) == {"items.parquet", "tensors.safetensors"}
 
 
 def test_other_programs_can_read_it(saved: Path) -> None:
@@ -143,8 +143,8 @@ def test_other_programs_can_read_it(saved: Path) -> None:
 
 
 def test_no_tensors_and_no_tables_are_a_container_too(tmp_path: Path) -> None:
-    back = round_trip(tmp_path / "empty", {})
-    assert (back.tensors, back.tables) == ({}, {})
+    loaded = round_trip(tmp_path / "empty", {})
+    assert (loaded.tensors, loaded.tables) == ({}, {})
 
 
 def test_a_moved_folder_is_as_good(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +175,8 @@ def test_large_arrays_are_not_copied_on_the_way_to_the_disk(tmp_path: Path, orde
     assert peak < large.nbytes / 10
 
 
-def test_a_training_checkpoint_fits_in(tmp_path: Path) -> None:
-    """Weights, optimizer and generator come back, and training goes on as if nothing had happened."""
+def test_a_container_holds_a_training_checkpoint(tmp_path: Path) -> None:
+    """Weights, optimizer and generator are restored, and training resumes with the same losses."""
     form = Format("unblur-checkpoint", version=1)
 
     def start() -> tuple[torch.nn.Linear, torch.optim.Adam, torch.Generator]:
@@ -204,20 +204,20 @@ def test_a_training_checkpoint_fits_in(tmp_path: Path) -> None:
     write_container(tmp_path / "step-3", form, {"step": 3, "groups": state["param_groups"]}, tensors, {})
     expected = train(parts, 4)
 
-    back = read_container(tmp_path / "step-3", form)
+    checkpoint = read_container(tmp_path / "step-3", form)
     resumed = start()
-    given_back: dict[str, Any] = {name: torch.from_numpy(array) for name, array in back.tensors.items()}
-    resumed[0].load_state_dict({name: given_back[f"network.{name}"] for name in ("weight", "bias")})
+    restored: dict[str, Any] = {name: torch.from_numpy(array) for name, array in checkpoint.tensors.items()}
+    resumed[0].load_state_dict({name: restored[f"network.{name}"] for name in ("weight", "bias")})
     moments = ("step", "exp_avg", "exp_avg_sq")
-    loaded: dict[str, Any] = {"param_groups": back.manifest["groups"]}
-    loaded["state"] = {n: {name: given_back[f"optimizer.{n}.{name}"] for name in moments} for n in (0, 1)}
+    loaded: dict[str, Any] = {"param_groups": checkpoint.manifest["groups"]}
+    loaded["state"] = {n: {name: restored[f"optimizer.{n}.{name}"] for name in moments} for n in (0, 1)}
     resumed[1].load_state_dict(loaded)
-    resumed[2].set_state(given_back["generator"])
-    assert back.manifest["step"] == 3
+    resumed[2].set_state(restored["generator"])
+    assert checkpoint.manifest["step"] == 3
     assert train(resumed, 4) == expected
 
 
-# -------------------------------------------------------------------------------- what is not taken
+# -------------------------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(
@@ -240,14 +240,14 @@ def test_a_training_checkpoint_fits_in(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(
     tmp_path: Path, contents: dict[str, Any], tensors: dict[str, Any], facts: list[str]
 ) -> None:
-    with pytest.raises(ArtifactError) as caught:
+    with pytest.raises(ArtifactError) as error:
         write_container(tmp_path / "thing", THING, contents, tensors, {})
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
     assert listing(tmp_path) == []
 
 
-def test_nothing_is_overwritten_unless_told(saved: Path) -> None:
+def test_nothing_is_overwritten_unless_requested(saved: Path) -> None:
     with pytest.raises(
         ArtifactError, match=r"to a new folder; .*thing exists\. Choose another path, or give --overwrite"
     ):
@@ -274,7 +274,7 @@ def test_a_damaged_one_may_be_overwritten(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "seen"),
+    ("names", "contents"),
     [
         (["train.parquet", "test.parquet"], "a folder with 'test.parquet', 'train.parquet'"),
         (["items.parquet"], "a folder with 'items.parquet'"),
@@ -282,20 +282,20 @@ def test_a_damaged_one_may_be_overwritten(saved: Path) -> None:
         (["thesis.txt"], "a folder with 'thesis.txt'"),
     ],
 )
-def test_what_is_something_else_is_never_overwritten(tmp_path: Path, names: list[str], seen: str) -> None:
+def test_what_is_something_else_is_never_overwritten(tmp_path: Path, names: list[str], contents: str) -> None:
     folder = tmp_path / "thing"
     folder.mkdir()
     for name in names:
         (folder / name).write_text("years of work", encoding="utf-8")
     with pytest.raises(
-        ArtifactError, match=rf"Only the folder of a saved thing.*is {seen}\. Choose another path, or"
+        ArtifactError, match=rf"Only the folder of a saved thing.*is {contents}\. Choose another path, or"
     ):
         write(folder, overwrite=True)
     assert [(folder / name).read_text(encoding="utf-8") for name in names] == ["years of work"] * len(names)
     assert listing(tmp_path) == ["thing"]
 
 
-def test_a_file_of_ones_own_beside_the_saved_ones_is_never_lost(saved: Path) -> None:
+def test_a_users_own_file_next_to_the_saved_ones_is_never_lost(saved: Path) -> None:
     (saved / "recommendations.parquet").write_text("mine", encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"Only the folder .*is a folder with 'recommendations\.parquet'"):
         write(saved, overwrite=True)
@@ -340,7 +340,7 @@ STEPS: list[tuple[Any, str]] = [
     (Path, "rename"),
     (shutil, "rmtree"),
 ]
-"""Everything that touches the disk."""
+"""Every function that touches the disk."""
 
 
 def interrupted_writes(folder: Path, when: str) -> Iterator[int]:
@@ -418,25 +418,25 @@ def test_a_power_cut_between_the_two_renames_is_explained(saved: Path) -> None:
 
 @pytest.mark.parametrize("name", ["manifest.json", "tensors.safetensors", "items.parquet"])
 def test_any_changed_byte_is_found(saved: Path, name: str) -> None:
-    whole = (saved / name).read_bytes()
-    for place in range(0, len(whole), 1 if name == "manifest.json" else 13):
-        changed = bytearray(whole)
-        changed[place] ^= 1 << place % 8
-        (saved / name).write_bytes(changed)
+    content = (saved / name).read_bytes()
+    for place in range(0, len(content), 1 if name == "manifest.json" else 13):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        (saved / name).write_bytes(damaged)
         with pytest.raises(ArtifactError):
             read_container(saved, THING)
-    (saved / name).write_bytes(whole)
+    (saved / name).write_bytes(content)
     read_container(saved, THING)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "tensors.safetensors", "items.parquet"])
 def test_a_cut_or_lengthened_file_is_found(saved: Path, name: str) -> None:
-    whole = (saved / name).read_bytes()
+    content = (saved / name).read_bytes()
     for damaged in (
-        *(whole[:size] for size in range(0, len(whole), 11)),
-        whole + b"\n",
-        whole + whole,
-        b" " + whole,
+        *(content[:size] for size in range(0, len(content), 11)),
+        content + b"\n",
+        content + content,
+        b" " + content,
     ):
         (saved / name).write_bytes(damaged)
         with pytest.raises(ArtifactError, match=r"in .*, .*(manifest\.json|bytes instead of)"):
@@ -492,10 +492,10 @@ def test_a_folder_that_is_not_whole_is_refused(
     saved: Path, damage: Callable[[Path], object], facts: list[str]
 ) -> None:
     damage(saved)
-    with pytest.raises(ArtifactError) as caught:
+    with pytest.raises(ArtifactError) as error:
         read_container(saved, THING)
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 def test_hidden_files_of_the_system_do_no_harm(saved: Path) -> None:
@@ -580,10 +580,10 @@ def put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 )
 def test_a_manifest_that_does_not_fit_is_refused(saved: Path, change: Any, facts: list[str]) -> None:
     reseal(saved, change)
-    with pytest.raises(ArtifactError) as caught:
+    with pytest.raises(ArtifactError) as error:
         read_container(saved, THING)
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 def test_an_older_format_is_read(saved: Path) -> None:

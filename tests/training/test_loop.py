@@ -1,3 +1,5 @@
+"""The training loop: stopping, the best weights, divergence, progress, and the same bytes for a seed."""
+
 from __future__ import annotations
 
 import itertools
@@ -49,7 +51,7 @@ def test_a_caller_may_stop_and_take_the_best_so_far() -> None:
 
 
 class Scripted:
-    """A learner whose judge follows a script."""
+    """A learner that records its moments, with the losses of a script."""
 
     def __init__(self, losses: Sequence[float] = ()) -> None:
         self.module: nn.Module = nn.Linear(2, 1)
@@ -62,8 +64,8 @@ class Scripted:
 
     def loss(self, rows: torch.Tensor, moment: Moment, generator: torch.Generator) -> torch.Tensor:
         self.moments.append(moment)
-        made = self.module(torch.randn(len(rows), 2, generator=generator)).square().mean()
-        return made * (self.losses.pop(0) if self.losses else 1.0)
+        loss = self.module(torch.randn(len(rows), 2, generator=generator)).square().mean()
+        return loss * (self.losses.pop(0) if self.losses else 1.0)
 
     def fitted(self, weights: Any) -> dict[str, Any]:
         return {name: tensor.clone() for name, tensor in weights.items()}
@@ -87,17 +89,17 @@ def test_training_stops_before_the_epoch_that_would_be_too_late() -> None:
 
 
 def test_the_best_weights_are_kept_not_the_last() -> None:
-    seen: list[dict[str, torch.Tensor]] = []
+    judged: list[dict[str, torch.Tensor]] = []
 
     def judge(fitted: dict[str, torch.Tensor]) -> float:
-        seen.append(fitted)
-        return -abs(len(seen) - 2)
+        judged.append(fitted)
+        return -abs(len(judged) - 2)
 
     plan = Plan(epochs=12, batch_size=4, stopping=Stopping(every=1, patience=5))
     run = Training(Scripted(), plan, seed=0, judge=judge)
     list(run.epochs())
-    assert all(torch.equal(run.fitted()[name], seen[1][name]) for name in seen[1])
-    assert not torch.equal(seen[-1]["weight"], seen[1]["weight"])
+    assert all(torch.equal(run.fitted()[name], judged[1][name]) for name in judged[1])
+    assert not torch.equal(judged[-1]["weight"], judged[1]["weight"])
 
 
 def test_every_row_is_trained_on_once_an_epoch_and_moments_count_batches() -> None:
@@ -106,7 +108,7 @@ def test_every_row_is_trained_on_once_an_epoch_and_moments_count_batches() -> No
     assert learner.moments == [Moment(epoch, update) for update, epoch in enumerate([1, 1, 1, 2, 2, 2])]
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_what_there_is(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_weights(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path, {"seed": 1})
     learner = Scripted([1.0] * 7 + [float("nan")])
     plan = Plan(epochs=9, batch_size=4, stopping=Stopping(every=1))
@@ -126,7 +128,7 @@ def test_a_learning_rate_out_of_all_bounds_is_reported() -> None:
         wild.fit(DATA, rng=0)
 
 
-def test_progress_tells_loss_metric_and_time_left() -> None:
+def test_progress_reports_loss_metric_and_remaining_time() -> None:
     events: list[ProgressEvent] = []
     ITEMS.fit(DATA, rng=0, progress=events.append)
     epochs = [event for event in events if event.stage == "train"]
@@ -188,7 +190,7 @@ def test_tensorboard_that_is_missing_is_a_capability(tmp_path: Path, monkeypatch
         ITEMS.fit(DATA, rng=0, tensorboard=tmp_path)
 
 
-def test_devices_that_are_not_there_are_refused() -> None:
+def test_unavailable_devices_are_refused() -> None:
     with pytest.raises(CapabilityError, match="device"):
         ITEMS.fit(DATA, rng=0, device="warp")
     if not torch.cuda.is_available():
@@ -201,8 +203,8 @@ def test_devices_that_are_not_there_are_refused() -> None:
 def test_training_on_a_gpu_resembles_training_on_the_cpu(spec: Any) -> None:
     model = spec.fit(DATA, rng=0, device="cuda")
     assert np.isfinite(model.score(DATA)).all()
-    moved = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
-    np.testing.assert_allclose(moved.score(DATA), model.score(DATA), atol=1e-3)
+    on_cpu = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
+    np.testing.assert_allclose(on_cpu.score(DATA), model.score(DATA), atol=1e-3)
 
 
 def test_stopping_needs_patience() -> None:
@@ -215,7 +217,7 @@ def test_uniform_steps_train_too() -> None:
     assert np.isfinite([report.loss for report in spec.training(DATA, rng=0).epochs()]).all()
 
 
-def test_what_was_fitted_stays_as_it_was_while_training_goes_on() -> None:
+def test_a_fitted_model_stays_as_it_was_while_training_continues() -> None:
     run = ITEMS.training(DATA, rng=0)
     reports = run.epochs()
     for report in reports:

@@ -21,10 +21,10 @@ def test_batches_are_poisson_samples_and_noise_has_the_planned_deviation() -> No
 
     def each(rows: torch.Tensor, moment: Moment, generator: torch.Generator, uses: Uses) -> torch.Tensor:
         sizes.append(len(rows))
-        taken = torch.zeros(len(rows), 50)
-        made = module(taken)
-        uses.layer("only", taken, made)
-        return made.sum(1)
+        inputs = torch.zeros(len(rows), 50)
+        outputs = module(inputs)
+        uses.layer("only", inputs, outputs)
+        return outputs.sum(1)
 
     train_privately(
         module,
@@ -42,15 +42,15 @@ def test_batches_are_poisson_samples_and_noise_has_the_planned_deviation() -> No
     assert float(module.weight.detach().std()) == pytest.approx(0.15 * np.sqrt(1000), rel=0.06)
 
 
-def test_batches_and_noise_do_not_hang_on_32_bits() -> None:
-    """torch heeds 32 bits of a seed on a CPU: whoever tried them all would know the noise."""
+def test_batches_and_noise_depend_on_more_than_32_bits() -> None:
+    """torch uses 32 bits of a seed on a CPU: whoever tried them all would know the noise."""
 
     def trained(seed: int, secret: int) -> torch.Tensor:
         module = torch.nn.Linear(5, 4, bias=False)
         module.weight.data.zero_()
         train_privately(
             module,
-            lambda rows, moment, generator, uses: nothing(module, rows, uses),
+            lambda rows, moment, generator, uses: zero_gradient_losses(module, rows, uses),
             Stage("one", 40, 4, 2),
             Optimizer(name="sgd", learning_rate=1.0),
             sums=NoisySums(1.0, 1.0, np.random.default_rng(secret)),
@@ -60,12 +60,12 @@ def test_batches_and_noise_do_not_hang_on_32_bits() -> None:
         )
         return module.weight.detach().clone()
 
-    assert torch.equal(trained(1, 7), trained(2, 7))  # this loss needs no chance of its own
+    assert torch.equal(trained(1, 7), trained(2, 7))  # this loss draws nothing itself
     assert not torch.equal(trained(1, 7), trained(1, 7 + 2**32))
 
 
-def nothing(module: torch.nn.Module, rows: torch.Tensor, uses: Uses) -> torch.Tensor:
-    taken = torch.zeros(len(rows), 5)
-    made = module(taken)
-    uses.layer("only", taken, made)
-    return made.sum(1)
+def zero_gradient_losses(module: torch.nn.Module, rows: torch.Tensor, uses: Uses) -> torch.Tensor:
+    inputs = torch.zeros(len(rows), 5)
+    outputs = module(inputs)
+    uses.layer("only", inputs, outputs)
+    return outputs.sum(1)

@@ -1,3 +1,5 @@
+"""Early stopping: what is held out of train, and how epochs are judged on it."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,27 +15,29 @@ from unblur.training.settings import Stopping, check_metric
 from unblur.training.stopping import Judge, hold_out
 
 
-def test_the_last_in_time_are_carved_from_each_user() -> None:
+def test_the_last_in_time_are_held_out_of_each_user() -> None:
     data = communities()
     split = hold_out(data, Stopping(hold_out="last", fraction=0.3), 0)
     assert split.train.n_interactions + split.held_out.n_interactions == data.n_interactions
     for row in range(data.n_users):
-        kept, held = (
+        train_times, held_out_times = (
             part.timestamps[part.matrix.indptr[row] : part.matrix.indptr[row + 1]]  # type: ignore[index]
             for part in (split.train, split.held_out)
         )
-        assert len(held) == min(round(0.3 * (len(kept) + len(held))), len(kept) + len(held) - 1)
-        assert not len(held) or kept.max() <= held.min()
+        assert len(held_out_times) == min(
+            round(0.3 * (len(train_times) + len(held_out_times))), len(train_times) + len(held_out_times) - 1
+        )
+        assert not len(held_out_times) or train_times.max() <= held_out_times.min()
 
 
-def test_random_carving_depends_on_the_seed_alone() -> None:
+def test_a_random_hold_out_depends_on_the_seed_alone() -> None:
     data = communities()
     one, two, three = (hold_out(data, Stopping(fraction=0.3), seed) for seed in (4, 4, 5))
     assert one.held_out.fingerprint() == two.held_out.fingerprint() != three.held_out.fingerprint()
     assert (one.train.user_degrees[data.user_degrees > 0] >= 1).all()
 
 
-def test_nothing_to_carve_is_an_error() -> None:
+def test_nothing_to_hold_out_is_an_error() -> None:
     single = Interactions.from_pairs([0, 1, 2], [0, 1, 0])
     with pytest.raises(DataError, match="fraction"):
         hold_out(single, Stopping(fraction=0.5), 0)

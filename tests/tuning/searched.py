@@ -1,4 +1,4 @@
-"""A spec and a judge for tests of the search: what a setting is worth is a formula, so that a trial takes no time."""
+"""A spec and a judge for tests of the search: the value of a setting is a formula, so that a trial takes no time."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +12,14 @@ from unblur.tuning.engine import Judgement, Watch
 
 @spec
 class Inner:
-    """A part that may be left out."""
+    """An optional part of a spec."""
 
     rank: int = 8
 
 
 @spec
 class Curve(Spec):
-    """Something to be searched, whose best setting is width 3, rate 0.01, dims [4, 2]."""
+    """A spec to search, whose best setting is width 3, rate 0.01, dims [4, 2]."""
 
     kind: ClassVar[str] = "curve"
     stochastic: ClassVar[bool] = True
@@ -42,20 +42,20 @@ ENDLESS = (RATE, DIMS)
 
 
 def worth(setting: Curve) -> float:
-    """How good a setting is."""
+    """The value of a setting, 1 for the best."""
     distance = abs(setting.width - 3) + abs(math.log(setting.rate / 0.01)) + (setting.dims != (4, 2))
     return 1 / (1 + distance)
 
 
 @dataclass
 class Curves:
-    """Judges settings over some epochs, in which they approach their worth; it counts what it fits."""
+    """Judges settings over some epochs, in which they approach their value, and records what it fits."""
 
     epochs: int = 1
     identity: Mapping[str, Any] = field(default_factory=dict)
     shares: bool = False
     before: Callable[[Curve], None] = lambda setting: None
-    """Called before each fit: to wait, to fail, to be interrupted."""
+    """Called before each fit, to wait, fail or be interrupted."""
     fitted: list[Curve] = field(default_factory=list)
     passes: int = 0
     metric: str = "recall@5"
@@ -72,7 +72,7 @@ class Curves:
         return Judgement(value, self.epochs)
 
     def together(self, settings: Sequence[Curve]) -> Sequence[float]:
-        """All values from one pass."""
+        """The values of all settings, from one pass."""
         self.passes += 1
         for setting in settings:
             self.before(setting)

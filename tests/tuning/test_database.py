@@ -17,7 +17,7 @@ from unblur.tuning.engine import Watch, search
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Database, Search
 
-ASKED = Search(trials=5)
+SEARCH = Search(trials=5)
 
 
 @pytest.fixture
@@ -26,19 +26,19 @@ def database(tmp_path: Path) -> Database:
 
 
 @pytest.fixture(scope="module")
-def whole() -> Study[Curve]:
-    return search(Curve(), ENDLESS, Curves(), ASKED)
+def expected() -> Study[Curve]:
+    return search(Curve(), ENDLESS, Curves(), SEARCH)
 
 
-def quick(patch: pytest.MonkeyPatch) -> None:
-    """Processes that are lost after seconds, not a minute."""
+def shorten_waits(patch: pytest.MonkeyPatch) -> None:
+    """Count a process as lost after seconds, not after a minute."""
     for name, seconds in {"HEARTBEAT_SECONDS": 1, "GRACE_SECONDS": 5}.items():
         patch.setattr(f"unblur.tuning.store.{name}", seconds)
     patch.setattr("unblur.tuning.engine.POLL_SECONDS", 0.1)
 
 
-def kept(database: Database) -> list[dict[str, Any]]:
-    """The results in a database, as optuna's own reader finds them."""
+def stored_results(database: Database) -> list[dict[str, Any]]:
+    """The results in a database, read by optuna itself."""
     study = optuna.load_study(study_name=database.name, storage=database.url)
     attributes = [trial.user_attrs for trial in study.trials]
     return [entry["unblur trial result"] for entry in attributes if "unblur trial result" in entry]
@@ -46,24 +46,24 @@ def kept(database: Database) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("pruner", ["none", "halving"])
 def test_a_database_keeps_what_a_folder_keeps(database: Database, pruner: Any) -> None:
-    """One process has the same results, in parts too, and optuna's own reader agrees."""
-    asked = Search(trials=6, pruner=pruner, sampler="bayes")
-    expected = search(Curve(), ENDLESS, Curves(epochs=5), asked)
+    """One process has the same results, in several calls too, and optuna reads the same."""
+    options = Search(trials=6, pruner=pruner, sampler="bayes")
+    expected = search(Curve(), ENDLESS, Curves(epochs=5), options)
     for trials in (2, 6):
-        found = search(
+        study = search(
             Curve(),
             ENDLESS,
             Curves(epochs=5),
             Search(trials=trials, pruner=pruner, sampler="bayes"),
             store=database,
         )
-    assert results(found) == results(expected)
-    assert found.notes()[-1].startswith("with several processes its points, or how far")
+    assert results(study) == results(expected)
+    assert study.notes()[-1].startswith("with several processes its points, or how far")
     theirs = optuna.load_study(study_name="a/b", storage=database.url)
-    assert theirs.best_value == found.best.value
-    assert json.loads(theirs.best_params["dims"]) == found.best.point["dims"]
-    assert theirs.best_params["rate"] == found.best.point["rate"]
-    states = ["PRUNED" if trial.pruned else "COMPLETE" for trial in found.trials]
+    assert theirs.best_value == study.best.value
+    assert json.loads(theirs.best_params["dims"]) == study.best.point["dims"]
+    assert theirs.best_params["rate"] == study.best.point["rate"]
+    states = ["PRUNED" if trial.pruned else "COMPLETE" for trial in study.trials]
     assert [trial.state.name for trial in theirs.trials] == states
 
 
@@ -74,57 +74,57 @@ from unblur.tuning import engine, store
 from unblur.tuning.settings import Database, Search
 store.HEARTBEAT_SECONDS, store.GRACE_SECONDS, engine.POLL_SECONDS = 1, 5, 0.1
 judge = Curves(before=lambda setting: print("begun", flush=True) or time.sleep(float(sys.argv[2])))
-found = engine.search(Curve(), ENDLESS, judge, Search(trials=5), store=Database(sys.argv[1], "a/b"))
-print(len(found.trials), found.best.number)
+study = engine.search(Curve(), ENDLESS, judge, Search(trials=5), store=Database(sys.argv[1], "a/b"))
+print(len(study.trials), study.best.number)
 """
 
 
-def begun(database: Database, seconds: float) -> "subprocess.Popen[str]":
-    """A process that searches, each trial taking some seconds."""
+def searching_process(database: Database, seconds: float) -> "subprocess.Popen[str]":
+    """Start a process that searches, each trial taking `seconds`."""
     command = [sys.executable, "-c", PROGRAM, database.url, str(seconds)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.timeout(240)
 def test_two_processes_share_the_trials(
-    database: Database, whole: Study[Curve], monkeypatch: pytest.MonkeyPatch
+    database: Database, expected: Study[Curve], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each trial is made once, by one or the other, both end alike, and what a killed one began another repeats."""
-    quick(monkeypatch)
+    """Each trial is run once, by one of them; both end with the same study; a killed one's trial is run again."""
+    shorten_waits(monkeypatch)
     judge = Curves()
-    with begun(database, 60) as killed, begun(database, 0.3) as other:
+    with searching_process(database, 60) as killed, searching_process(database, 0.3) as other:
         assert killed.stdout is not None
         killed.stdout.readline()
         killed.kill()
-        found = search(Curve(), ENDLESS, judge, ASKED, store=database)
-        said = other.communicate()[0].split()[-2:]
-    assert said == ["5", str(whole.best.number)]
-    assert results(found) == results(whole)
-    assert sorted(entry["number"] for entry in kept(database)) == list(range(5))
-    assert found.remarks == ()  # random points depend on no result
+        study = search(Curve(), ENDLESS, judge, SEARCH, store=database)
+        output = other.communicate()[0].split()[-2:]
+    assert output == ["5", str(expected.best.number)]
+    assert results(study) == results(expected)
+    assert sorted(entry["number"] for entry in stored_results(database)) == list(range(5))
+    assert study.remarks == ()  # random points depend on no result
 
 
-def test_an_interrupted_trial_is_free_again_at_once(database: Database, whole: Study[Curve]) -> None:
-    """An error that is no setting's ends the call; the next one makes the same trials without waiting."""
+def test_an_interrupted_trial_is_free_again_at_once(database: Database, expected: Study[Curve]) -> None:
+    """An error that no setting causes ends the call; the next call runs the same trials without waiting."""
 
-    def breaks(setting: Curve) -> None:
+    def fail_on_third(setting: Curve) -> None:
         if len(judge.fitted) == 2:
             raise RuntimeError("the disk is gone")
 
-    judge = Curves(before=breaks)
+    judge = Curves(before=fail_on_third)
     with pytest.raises(RuntimeError, match="the disk is gone"):
-        search(Curve(), ENDLESS, judge, ASKED, store=database)
+        search(Curve(), ENDLESS, judge, SEARCH, store=database)
     start = time.monotonic()
-    assert results(search(Curve(), ENDLESS, Curves(), ASKED, store=database)) == results(whole)
-    assert time.monotonic() - start < 50  # a lost trial is waited for for a minute
-    assert sorted(entry["number"] for entry in kept(database)) == list(range(5))
+    assert results(search(Curve(), ENDLESS, Curves(), SEARCH, store=database)) == results(expected)
+    assert time.monotonic() - start < 50  # a lost trial would be waited for for a minute
+    assert sorted(entry["number"] for entry in stored_results(database)) == list(range(5))
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_trial_that_counted_as_lost_does_no_harm(
-    database: Database, whole: Study[Curve], epochs: int
+    database: Database, expected: Study[Curve], epochs: int
 ) -> None:
-    """A process that slept for long continues: its trial is made once more, by whoever comes first."""
+    """A process that slept for long continues: its trial is run once more, by the first that is free."""
 
     class Sleepy(Curves):
         def __call__(self, setting: Curve, training: int, watch: Watch) -> Any:
@@ -132,46 +132,46 @@ def test_a_trial_that_counted_as_lost_does_no_harm(
                 study = optuna.load_study(study_name=database.name, storage=database.url)
                 study.tell(study.trials[-1].number, state=optuna.trial.TrialState.FAIL)
             self.fitted.append(setting)
-            return Curves.__call__(self, setting, training, watch if epochs == 2 else lambda *told: False)
+            return Curves.__call__(self, setting, training, watch if epochs == 2 else lambda *args: False)
 
-    found = search(Curve(), ENDLESS, Sleepy(), ASKED, store=database)
-    assert [trial.value for trial in found.trials] == [trial.value for trial in whole.trials]
-    assert sorted(entry["number"] for entry in kept(database)) == list(range(5))
+    ours = search(Curve(), ENDLESS, Sleepy(), SEARCH, store=database)
+    assert [trial.value for trial in ours.trials] == [trial.value for trial in expected.trials]
+    assert sorted(entry["number"] for entry in stored_results(database)) == list(range(5))
 
 
 def test_more_processes_than_trials_leave_no_gap(database: Database) -> None:
-    """A number that was drawn beyond the end is made by a later call with more trials."""
+    """A number that was drawn beyond the end is run by a later call with more trials."""
     search(Curve(), GRID, Curves(), Search(trials=2), store=database)
     study = optuna.load_study(study_name=database.name, storage=database.url)
     study.tell(study.ask().number, state=optuna.trial.TrialState.FAIL)  # another process came just too late
-    found = search(Curve(), GRID, Curves(), Search(trials=4), store=database)
-    assert results(found) == results(search(Curve(), GRID, Curves(), Search(trials=4)))
+    ours = search(Curve(), GRID, Curves(), Search(trials=4), store=database)
+    assert results(ours) == results(search(Curve(), GRID, Curves(), Search(trials=4)))
 
 
-def test_a_trial_that_two_processes_took_up_is_made_once(database: Database) -> None:
-    """Two queued the same lost number: the one that was queued first is made, the other one dropped."""
+def test_a_trial_that_two_processes_took_up_is_run_once(database: Database) -> None:
+    """Two queued the same lost number: the first in the queue is run, the other one dropped."""
     search(Curve(), GRID, Curves(), Search(trials=1), store=database)
     study = optuna.load_study(study_name=database.name, storage=database.url)
     for _ in range(2):
         study.enqueue_trial({}, user_attrs={"unblur number": 1})
     judge = Curves()
-    found = search(Curve(), GRID, judge, Search(trials=3), store=database)
-    assert results(found) == results(search(Curve(), GRID, Curves(), Search(trials=3)))
+    ours = search(Curve(), GRID, judge, Search(trials=3), store=database)
+    assert results(ours) == results(search(Curve(), GRID, Curves(), Search(trials=3)))
     assert len(judge.fitted) == 2
 
 
-def test_databases_that_cannot_be(database: Database, tmp_path: Path) -> None:
+def test_databases_that_cannot_be_used_are_refused(database: Database, tmp_path: Path) -> None:
     search(Curve(), GRID, Curves(), Search(trials=1), store=database)
     with pytest.raises(ArtifactError, match=r"'a/b' of sqlite.* these differ: 'space'"):
         search(Curve(), GRID[:1], Curves(), Search(trials=1), store=database)
     other = Database(database.url, "c")
     assert len(search(Curve(), GRID[:1], Curves(), Search(trials=1), store=other).trials) == 1
-    for wrong in ("trials.db", f"sqlite:///{tmp_path}/nowhere/trials.db"):
+    for url in ("trials.db", f"sqlite:///{tmp_path}/nowhere/trials.db"):
         with pytest.raises(ArtifactError, match=r"URL of a persistent database .* sqlite:///trials\.db"):
-            search(Curve(), GRID, Curves(), store=Database(wrong, "a"))
-    for wrong in ("sqlite://", "sqlite:///:memory:"):
+            search(Curve(), GRID, Curves(), store=Database(url, "a"))
+    for url in ("sqlite://", "sqlite:///:memory:"):
         with pytest.raises(ArtifactError, match="in memory"):
-            search(Curve(), GRID, Curves(), store=Database(wrong, "a"))
+            search(Curve(), GRID, Curves(), store=Database(url, "a"))
     assert Database("postgresql://me:secret@host/db", "a").shown() == "postgresql://me:***@host/db"
 
 

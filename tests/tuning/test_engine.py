@@ -23,11 +23,11 @@ from unblur.tuning.settings import Database, Search
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def results(found: Study[Any]) -> list[tuple[Any, ...]]:
-    """Everything of the trials but the seconds."""
+def results(study: Study[Any]) -> list[tuple[Any, ...]]:
+    """Everything about the trials but the seconds."""
     return [
         (trial.number, dict(trial.point), trial.value, trial.epoch, dict(trial.validations), trial.pruned)
-        for trial in found.trials
+        for trial in study.trials
     ]
 
 
@@ -35,17 +35,17 @@ def results(found: Study[Any]) -> list[tuple[Any, ...]]:
 
 
 def test_the_best_is_chosen_and_the_next_best_are_listed() -> None:
-    found = search(Curve(), GRID, Curves(), Search(trials=99), seed=1)
-    assert found.spec == Curve(width=3, dims=(4, 2))
-    values = [trial.value for trial in found.ranked]
+    study = search(Curve(), GRID, Curves(), Search(trials=99), seed=1)
+    assert study.spec == Curve(width=3, dims=(4, 2))
+    values = [trial.value for trial in study.ranked]
     assert values == sorted((value for value in values if value is not None), reverse=True)
-    assert found.best.value == worth(found.spec)
-    table = found.to_frame()
+    assert study.best.value == worth(study.spec)
+    table = study.to_frame()
     assert table["recall@5"].is_sorted(descending=True, nulls_last=True)
     assert table.row(0, named=True)["chosen"]
     assert table["chosen"].sum() == 1
     assert table.schema["recall@5"] == pl.Float64
-    assert any(f"next best {found.ranked[1].value:.4f}" in note for note in found.notes())
+    assert any(f"next best {study.ranked[1].value:.4f}" in note for note in study.notes())
 
 
 def test_of_equals_the_earlier_trial_is_chosen() -> None:
@@ -53,13 +53,13 @@ def test_of_equals_the_earlier_trial_is_chosen() -> None:
         def __call__(self, setting: Curve, training: int, watch: Watch) -> Judgement:
             return Judgement(0.5)
 
-    found = search(Curve(), ENDLESS, Even(), Search(trials=9))
-    assert found.chosen == 0
-    assert [trial.number for trial in found.ranked] == list(range(9))
+    study = search(Curve(), ENDLESS, Even(), Search(trials=9))
+    assert study.chosen == 0
+    assert [trial.number for trial in study.ranked] == list(range(9))
 
 
 def test_a_setting_that_fails_is_kept() -> None:
-    def fails(setting: Curve) -> None:
+    def fail(setting: Curve) -> None:
         problems: dict[int, Exception] = {
             1: DataError("too few rows"),
             2: np.linalg.LinAlgError("singular"),
@@ -68,15 +68,15 @@ def test_a_setting_that_fails_is_kept() -> None:
         if setting.width in problems:
             raise problems[setting.width]
 
-    found = search(Curve(), (WIDTH,), Curves(before=fails), Search(trials=9))
-    assert {trial.point["width"]: trial.problem for trial in found.trials if trial.problem} == {
+    study = search(Curve(), (WIDTH,), Curves(before=fail), Search(trials=9))
+    assert {trial.point["width"]: trial.problem for trial in study.trials if trial.problem} == {
         1: "too few rows",
         2: "singular",
         4: "CUDA out of memory",
         13: "width must not be 13; saw 13. Take another.",
     }
-    assert "4 of the settings could not be fitted" in found.notes()
-    assert found.to_frame().row(-1, named=True)["problem"]
+    assert "4 of the settings could not be fitted" in study.notes()
+    assert study.to_frame().row(-1, named=True)["problem"]
     with pytest.raises(SpecError, match=r"Reasons: width must not be 13"):
         _ = search(
             Curve(), (replace(WIDTH, values=Choice((13,))),), Curves(), Search(trials=9), include_base=False
@@ -87,34 +87,34 @@ def test_a_training_that_diverges_fails_its_setting() -> None:
     class Diverged(UnblurError, ArithmeticError):
         pass
 
-    def diverges(setting: Curve) -> None:
+    def diverge(setting: Curve) -> None:
         if setting.width == 3:
             raise Diverged("the loss is no number")
 
-    found = search(Curve(), (WIDTH,), Curves(before=diverges), Search(trials=9))
-    assert [trial.problem for trial in found.trials if trial.point["width"] == 3] == ["the loss is no number"]
+    study = search(Curve(), (WIDTH,), Curves(before=diverge), Search(trials=9))
+    assert [trial.problem for trial in study.trials if trial.point["width"] == 3] == ["the loss is no number"]
 
 
 @pytest.mark.parametrize(
     "problem", [ZeroDivisionError("a bug"), RuntimeError("the disk is gone"), ValueError("a")]
 )
 def test_any_other_error_ends_the_search(problem: Exception, tmp_path: Path) -> None:
-    """As it is; and the same call continues after it."""
+    """It is raised unchanged, and the same call resumes the search after it."""
 
-    def breaks(setting: Curve) -> None:
+    def fail(setting: Curve) -> None:
         if setting.width == 3:
             raise problem
 
     for _ in range(2):
         with pytest.raises(type(problem), match=str(problem)):
-            search(Curve(), GRID, Curves(before=breaks), Search(trials=9), store=tmp_path / "trials")
-    whole = search(Curve(), GRID, Curves(), Search(trials=9))
+            search(Curve(), GRID, Curves(before=fail), Search(trials=9), store=tmp_path / "trials")
+    uninterrupted = search(Curve(), GRID, Curves(), Search(trials=9))
     assert results(search(Curve(), GRID, Curves(), Search(trials=9), store=tmp_path / "trials")) == results(
-        whole
+        uninterrupted
     )
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_searches_that_make_no_sense_are_refused() -> None:
     with pytest.raises(SpecError, match="at least one hyper-parameter"):
         search(Curve(), (), Curves())
     with pytest.raises(SpecError, match="sampler of Search"):
@@ -136,13 +136,13 @@ def test_progress_tells_of_trials() -> None:
 
 
 def test_it_ends_when_nothing_gets_better() -> None:
-    found = search(Curve(width=3, rate=0.01), ENDLESS, Curves(), Search(trials=50, patience=4))
-    assert "4 trials in a row were no better" in found.notes()[-1]
-    assert len(found.trials) == found.chosen + 5
+    study = search(Curve(width=3, rate=0.01), ENDLESS, Curves(), Search(trials=50, patience=4))
+    assert "4 trials in a row were no better" in study.notes()[-1]
+    assert len(study.trials) == study.chosen + 5
 
 
 class Clock:
-    """Time that passes by as much as each fit takes."""
+    """A clock that advances by the given time at each fit."""
 
     def __init__(self, patch: pytest.MonkeyPatch, *fits: float) -> None:
         self.now, self.fits = 0.0, iter(fits)
@@ -157,15 +157,15 @@ class Clock:
 
 def test_it_ends_when_time_is_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clock = Clock(monkeypatch, 2, 2, 2, 2)
-    found = search(
+    study = search(
         Curve(), ENDLESS, Curves(before=clock.pass_by), Search(trials=50, seconds=5.0), store=tmp_path
     )
-    assert [trial.seconds for trial in found.trials] == [2, 2, 2]
-    assert found.notes()[-1] == "the search ended when its trials had taken 5 seconds"
-    more = search(
+    assert [trial.seconds for trial in study.trials] == [2, 2, 2]
+    assert study.notes()[-1] == "the search ended when its trials had taken 5 seconds"
+    resumed = search(
         Curve(), ENDLESS, Curves(before=clock.pass_by), Search(trials=50, seconds=7.0), store=tmp_path
     )
-    assert len(more.trials) == 4
+    assert len(resumed.trials) == 4
 
 
 def test_with_a_pruner_the_trial_under_way_is_ended_when_time_is_over(
@@ -173,9 +173,9 @@ def test_with_a_pruner_the_trial_under_way_is_ended_when_time_is_over(
 ) -> None:
     for fits, seconds, ended in (((9,), 5.0, [False]), ((2, 2, 9), 5.0, [False, False, True])):
         clock = Clock(monkeypatch, *fits)
-        asked = Search(trials=9, pruner="median", seconds=seconds)
-        found = search(Curve(), ENDLESS, Curves(epochs=3, before=clock.pass_by), asked)
-        assert [trial.pruned for trial in found.trials] == ended  # there must be one to choose
+        options = Search(trials=9, pruner="median", seconds=seconds)
+        study = search(Curve(), ENDLESS, Curves(epochs=3, before=clock.pass_by), options)
+        assert [trial.pruned for trial in study.trials] == ended  # there must be one to choose
 
 
 # ---------------------------------------------------------------------------------- trainings and pruners
@@ -183,34 +183,34 @@ def test_with_a_pruner_the_trial_under_way_is_ended_when_time_is_over(
 
 def test_a_trial_is_the_mean_of_its_trainings() -> None:
     judge = Curves()
-    found = search(Curve(), (WIDTH,), judge, Search(trials=2, trainings=3))
+    study = search(Curve(), (WIDTH,), judge, Search(trials=2, trainings=3))
     assert len(judge.fitted) == 6
-    assert found.trials[0].value == pytest.approx(worth(Curve()) + 0.001)
-    assert list(found.trials[0].validations) == ["1", "2", "3"]
+    assert study.trials[0].value == pytest.approx(worth(Curve()) + 0.001)
+    assert list(study.trials[0].validations) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("pruner", ["median", "halving"])
 @pytest.mark.parametrize("trainings", [1, 4])
 def test_a_pruner_saves_work_and_finds_the_same(pruner: Any, trainings: int) -> None:
-    """A trial that is not ended comes out as without a pruner; one that is has no value and cannot be chosen."""
-    whole, fewer = Curves(epochs=12), Curves(epochs=12)
-    asked = Search(trials=16, trainings=trainings)
-    full = search(Curve(), ENDLESS, whole, asked)
-    found = search(Curve(), ENDLESS, fewer, replace(asked, pruner=pruner))
-    assert found.spec == full.spec
-    ended = [trial for trial in found.trials if trial.pruned]
+    """A trial that is not ended has the value it has without a pruner; one that is ended has none and cannot be chosen."""
+    unpruned_judge, pruned_judge = Curves(epochs=12), Curves(epochs=12)
+    options = Search(trials=16, trainings=trainings)
+    unpruned = search(Curve(), ENDLESS, unpruned_judge, options)
+    pruned = search(Curve(), ENDLESS, pruned_judge, replace(options, pruner=pruner))
+    assert pruned.spec == unpruned.spec
+    ended = [trial for trial in pruned.trials if trial.pruned]
     assert ended
-    assert len(fewer.fitted) < len(whole.fitted) or trainings == 1
-    for mine, theirs in zip(found.trials, full.trials, strict=True):
-        assert list(theirs.validations.items())[: len(mine.validations)] == list(mine.validations.items())
-        assert mine.value == (None if mine.pruned else theirs.value)
-        assert not mine.pruned or (len(mine.validations) < len(theirs.validations) and not mine.problem)
-    assert found.to_frame()["pruned"].sum() == len(ended)
-    assert any("ended early" in note for note in found.notes())
+    assert len(pruned_judge.fitted) < len(unpruned_judge.fitted) or trainings == 1
+    for ours, theirs in zip(pruned.trials, unpruned.trials, strict=True):
+        assert list(theirs.validations.items())[: len(ours.validations)] == list(ours.validations.items())
+        assert ours.value == (None if ours.pruned else theirs.value)
+        assert not ours.pruned or (len(ours.validations) < len(theirs.validations) and not ours.problem)
+    assert pruned.to_frame()["pruned"].sum() == len(ended)
+    assert any("ended early" in note for note in pruned.notes())
 
 
 def scripted(*rows: list[float], pruner: Any) -> list[int | None]:
-    """After how many evaluations each training is ended, if trial n comes to the values of row n; `None` if it is not."""
+    """The number of evaluations after which each trial is ended, `None` if it is not; trial n has the values of row n."""
 
     class Script(Curves):
         def __call__(self, setting: Curve, training: int, watch: Watch) -> Judgement:
@@ -221,13 +221,13 @@ def scripted(*rows: list[float], pruner: Any) -> list[int | None]:
             return Judgement(row[-1])
 
     space = (Dimension("width", Choice(tuple(range(len(rows)))), ("width",)),)
-    judged = search(
+    study = search(
         Curve(), space, Script(), Search(trials=99, sampler="exhaustive", pruner=pruner), include_base=False
     )
-    return [len(trial.validations) if trial.pruned else None for trial in judged.trials]
+    return [len(trial.validations) if trial.pruned else None for trial in study.trials]
 
 
-def test_the_median_of_what_others_had_come_to() -> None:
+def test_the_median_pruner_compares_with_the_running_best_of_others() -> None:
     """Against the median worked out by hand: ended if the best so far is below it, after the third evaluation."""
     earlier = [[0.1, 0.2, 0.3 + n / 10] for n in range(4)]  # after three: .3 .4 .5 .6
     assert scripted(*earlier, [0.1, 0.2, 0.44], pruner="median")[-1] == 3
@@ -256,35 +256,35 @@ def test_halving_lets_a_third_through() -> None:
 def test_a_resumed_search_equals_an_uninterrupted_one(
     sampler: Any, pruner: Any, interrupted_at: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Interrupted in the midst of some trials, it has the same points, values and choice in the end."""
+    """Interrupted within some trials, it ends with the same points, values and choice."""
     space = GRID if sampler == "exhaustive" else ENDLESS
-    asked = Search(trials=11, sampler=sampler, pruner=pruner)
+    options = Search(trials=11, sampler=sampler, pruner=pruner)
     folder = tmp_path_factory.mktemp("searches") / "trials"
-    whole = search(Curve(), space, Curves(epochs=12), asked, seed=5)
+    uninterrupted = search(Curve(), space, Curves(epochs=12), options, seed=5)
     for most in interrupted_at:
         judge = Curves(epochs=12)
 
-        def interrupts(setting: Curve, judge: Curves = judge, most: int = most) -> None:
+        def interrupt(setting: Curve, judge: Curves = judge, most: int = most) -> None:
             if len(judge.fitted) + 1 == most:
                 raise KeyboardInterrupt
 
-        judge.before = interrupts
+        judge.before = interrupt
         try:
-            search(Curve(), space, judge, asked, seed=5, store=folder)
+            search(Curve(), space, judge, options, seed=5, store=folder)
         except KeyboardInterrupt:
             continue
-    resumed = search(Curve(), space, Curves(epochs=12), asked, seed=5, store=folder)
-    assert results(resumed) == results(whole)
-    again = Curves(epochs=12)
-    assert search(Curve(), space, again, asked, seed=5, store=folder).trials == resumed.trials
-    assert again.fitted == []
+    resumed = search(Curve(), space, Curves(epochs=12), options, seed=5, store=folder)
+    assert results(resumed) == results(uninterrupted)
+    idle_judge = Curves(epochs=12)
+    assert search(Curve(), space, idle_judge, options, seed=5, store=folder).trials == resumed.trials
+    assert idle_judge.fitted == []
 
 
 def test_more_trials_add_to_the_earlier_ones(tmp_path: Path) -> None:
     for trials in (3, 8, 5):
-        found = search(Curve(), ENDLESS, Curves(), Search(trials=trials, sampler="bayes"), store=tmp_path)
-        assert len(found.trials) == trials
-    assert results(found) == results(search(Curve(), ENDLESS, Curves(), Search(trials=5, sampler="bayes")))
+        study = search(Curve(), ENDLESS, Curves(), Search(trials=trials, sampler="bayes"), store=tmp_path)
+        assert len(study.trials) == trials
+    assert results(study) == results(search(Curve(), ENDLESS, Curves(), Search(trials=5, sampler="bayes")))
 
 
 PROGRAM = """
@@ -300,7 +300,7 @@ search(Curve(), ENDLESS, judge, Search(trials=12, sampler="bayes", pruner="halvi
 
 @pytest.mark.timeout(120)
 def test_killed_at_any_moment_it_is_resumed(tmp_path: Path) -> None:
-    """A process that is killed without warning leaves whole trials, and the next call makes the rest."""
+    """A process that is killed without warning leaves whole trials, and the next call runs the rest."""
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "trials")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -308,10 +308,10 @@ def test_killed_at_any_moment_it_is_resumed(tmp_path: Path) -> None:
             pass
         process.kill()
     judge = Curves(epochs=12)
-    asked = Search(trials=12, sampler="bayes", pruner="halving")
-    resumed = search(Curve(), ENDLESS, judge, asked, store=tmp_path / "trials")
+    options = Search(trials=12, sampler="bayes", pruner="halving")
+    resumed = search(Curve(), ENDLESS, judge, options, store=tmp_path / "trials")
     assert len(judge.fitted) == 7
-    assert results(resumed) == results(search(Curve(), ENDLESS, Curves(epochs=12), asked))
+    assert results(resumed) == results(search(Curve(), ENDLESS, Curves(epochs=12), options))
 
 
 def test_one_process_at_a_time_searches_in_a_folder(tmp_path: Path) -> None:
@@ -323,11 +323,11 @@ def test_one_process_at_a_time_searches_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_line_that_a_full_disk_cut_off_does_no_harm(tmp_path: Path) -> None:
-    whole = search(Curve(), GRID, Curves(), Search(trials=5), store=tmp_path)
+    uninterrupted = search(Curve(), GRID, Curves(), Search(trials=5), store=tmp_path)
     log = tmp_path / "trials.log"
     log.write_bytes(log.read_bytes()[:-20])
     judge = Curves()
-    assert results(search(Curve(), GRID, judge, Search(trials=5), store=tmp_path)) == results(whole)
+    assert results(search(Curve(), GRID, judge, Search(trials=5), store=tmp_path)) == results(uninterrupted)
     assert len(judge.fitted) == 1
 
 
@@ -354,9 +354,9 @@ def test_the_trials_of_another_search_are_refused(tmp_path: Path, name: str, cha
         "seed": 0,
     }
     search(**call, store=tmp_path / "trials")  # type: ignore[arg-type]
-    changed = {"judge": Curves(identity={"train": "a"}), **change}
+    arguments = {"judge": Curves(identity={"train": "a"}), **change}
     with pytest.raises(ArtifactError, match=f"these differ: '{name}'"):
-        search(**{**call, **changed}, store=tmp_path / "trials")  # type: ignore[arg-type]
+        search(**{**call, **arguments}, store=tmp_path / "trials")  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore::unblur.errors.OutdatedWarning")
@@ -402,8 +402,8 @@ def test_a_search_over_a_renamed_field_is_resumed(tmp_path: Path, sampler: Any, 
     def trials(base: Curve, name: str, most: int, judge: Curves, store: Any = None) -> list[Any]:
         space = (Dimension(name, Range(0.0, 1.0), (name,)), WIDTH)
         settings = Search(trials=most, sampler=sampler)
-        found = search(base, space, judge, settings, store=store)
-        return [(list(trial.point.items()), trial.value) for trial in found.trials]
+        study = search(base, space, judge, settings, store=store)
+        return [(list(trial.point.items()), trial.value) for trial in study.trials]
 
     store = Database(f"sqlite:///{tmp_path / 'trials.db'}", "a") if database else tmp_path / "trials"
     trials(Before(), "breadth", 12, Curves(), store)
@@ -427,10 +427,10 @@ def test_a_spec_without_chance_is_trained_once() -> None:
     assert len(judge.fitted) == 2
 
 
-def test_how_long_it_may_take_is_no_part_of_what_it_is(tmp_path: Path) -> None:
+def test_the_budget_of_a_search_may_change_on_resuming(tmp_path: Path) -> None:
     search(Curve(), GRID, Curves(), Search(trials=2, seconds=60.0), store=tmp_path)
-    found = search(Curve(), GRID, Curves(), Search(trials=4, patience=3), store=tmp_path)
-    assert len(found.trials) == 4
+    study = search(Curve(), GRID, Curves(), Search(trials=4, patience=3), store=tmp_path)
+    assert len(study.trials) == 4
 
 
 @pytest.mark.parametrize("name", ["study.json", "trial-00000.json"])
@@ -440,7 +440,7 @@ def test_the_folder_of_an_earlier_version_is_refused_by_name(tmp_path: Path, nam
         search(Curve(), GRID, Curves(), store=tmp_path)
 
 
-def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(ArtifactError, match="holds something else"):
         search(Curve(), GRID, Curves(), store=tmp_path)
@@ -457,25 +457,25 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
 
 def test_settings_that_share_their_work_are_judged_in_one_pass(tmp_path: Path) -> None:
     judge = Curves(shares=True)
-    found = search(Curve(), GRID, judge, Search(trials=8), store=tmp_path)
-    alone = search(Curve(), GRID, Curves(), Search(trials=8))
+    study = search(Curve(), GRID, judge, Search(trials=8), store=tmp_path)
+    one_by_one = search(Curve(), GRID, Curves(), Search(trials=8))
     assert judge.passes == 1
-    assert [trial.value for trial in found.trials] == [trial.value for trial in alone.trials]
-    assert [trial.problem for trial in found.trials] == [trial.problem for trial in alone.trials]
-    more = search(Curve(), GRID, judge, Search(trials=11), store=tmp_path)
+    assert [trial.value for trial in study.trials] == [trial.value for trial in one_by_one.trials]
+    assert [trial.problem for trial in study.trials] == [trial.problem for trial in one_by_one.trials]
+    extended = search(Curve(), GRID, judge, Search(trials=11), store=tmp_path)
     assert judge.passes == 2
-    assert more.trials[:8] == found.trials
+    assert extended.trials[:8] == study.trials
 
 
-@pytest.mark.parametrize("asked", [Search(sampler="bayes"), Search(patience=50), Search(seconds=60.0)])
+@pytest.mark.parametrize("options", [Search(sampler="bayes"), Search(patience=50), Search(seconds=60.0)])
 def test_what_depends_on_results_or_time_is_judged_one_by_one(
-    asked: Search, monkeypatch: pytest.MonkeyPatch
+    options: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unblur.tuning.engine.LARGEST_BLOCK", 10)
     judge = Curves(shares=True)
-    found = search(Curve(), GRID, judge, asked)
+    study = search(Curve(), GRID, judge, options)
     assert judge.passes == 0
-    assert len(found.trials) > 9
+    assert len(study.trials) > 9
 
 
 def test_after_a_pass_that_fails_only_the_settings_at_fault_fail() -> None:
@@ -491,16 +491,16 @@ def test_after_a_pass_that_fails_only_the_settings_at_fault_fail() -> None:
 
 
 def test_trials_of_a_pass_are_kept_all_or_none(tmp_path: Path) -> None:
-    """Killed while they are written, the rest is there at the next call, without another pass."""
-    whole = search(Curve(), GRID, Curves(shares=True), Search(trials=8), store=tmp_path)
+    """If writing them is interrupted, the next call reads all of them, without another pass."""
+    uninterrupted = search(Curve(), GRID, Curves(shares=True), Search(trials=8), store=tmp_path)
     log = tmp_path / "trials.log"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:-3]))
     judge = Curves(shares=True)
-    assert search(Curve(), GRID, judge, Search(trials=8), store=tmp_path).trials == whole.trials
+    assert search(Curve(), GRID, judge, Search(trials=8), store=tmp_path).trials == uninterrupted.trials
     assert judge.passes == 0
 
 
 def test_the_chosen_spec_is_that_of_its_point() -> None:
-    found = search(Curve(), GRID, Curves(), Search(trials=4))
-    assert found.spec == set_point(Curve(), GRID, found.best.point)
+    study = search(Curve(), GRID, Curves(), Search(trials=4))
+    assert study.spec == set_point(Curve(), GRID, study.best.point)

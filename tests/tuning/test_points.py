@@ -14,12 +14,12 @@ from unblur.tuning.points import fits, point_of, set_point, size_of, space_of, v
 
 
 def test_values_replace_those_of_the_spec_and_add_paths() -> None:
-    own = {dimension.name: dimension.all() for dimension in space_of(BSPM())}
+    defaults = {dimension.name: dimension.all() for dimension in space_of(BSPM())}
     space = {
         dimension.name: dimension.all()
         for dimension in space_of(BSPM(), {"merge": ("late",), "blur.duration": [0.5, 1.0, 0.5]})
     }
-    assert space == {**own, "merge": ("late",), "blur.duration": (0.5, 1.0)}
+    assert space == {**defaults, "merge": ("late",), "blur.duration": (0.5, 1.0)}
 
 
 def test_values_are_those_that_json_has() -> None:

@@ -1,4 +1,4 @@
-"""Alternating least squares: our fold-in beside dense algebra and `implicit`'s own, and what is missing without it."""
+"""Alternating least squares: our fold-in against dense algebra and `implicit`'s own, and the error without `implicit`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nearest items and users, and random walks, beside scikit-learn and dense float64 algebra."""
+"""Nearest items and users, and random walks, against scikit-learn and dense float64 algebra."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_shrinkage_raises_the_denominator() -> None:
 
 
 @given(st.integers(1, 59), st.sampled_from(["target", "history"]))
-def test_no_item_has_more_neighbours_than_asked_for(k: int, neighbours_of: str) -> None:
+def test_no_item_has_more_neighbours_than_requested(k: int, neighbours_of: str) -> None:
     weights = ItemKNN(neighbours=k, neighbours_of=neighbours_of).fit(DATA).weights
     counts = (weights.toarray() > 0).sum(axis=0 if neighbours_of == "target" else 1)
     assert counts.max() <= k
@@ -59,20 +59,20 @@ def test_the_closest_users_of_scikit_learn_vote() -> None:
     for row in range(len(X)):
         similar = np.zeros(len(X))
         similar[users[row]] = 1 - distances[row]
-        similar = np.round(similar, 6)  # ties go by position
+        similar = np.round(similar, 6)  # ties are broken by position
         best = np.argsort(-similar, kind="stable")[:9]
         expected[row] = similar[best] @ X[best]
-    made = UserKNN(neighbours=9).fit(DATA).score(DATA)
-    np.testing.assert_allclose(made[X.sum(axis=1) > 0], expected[X.sum(axis=1) > 0], rtol=1e-4, atol=1e-4)
+    scores = UserKNN(neighbours=9).fit(DATA).score(DATA)
+    np.testing.assert_allclose(scores[X.sum(axis=1) > 0], expected[X.sum(axis=1) > 0], rtol=1e-4, atol=1e-4)
 
 
 def test_normalized_votes_are_a_weighted_mean() -> None:
-    made = UserKNN(neighbours=9, normalize=True).fit(DATA).score(DATA)
-    plain = UserKNN(neighbours=9).fit(DATA).score(DATA)
-    assert made.max() <= 1 + 1e-6
+    scores = UserKNN(neighbours=9, normalize=True).fit(DATA).score(DATA)
+    unnormalized = UserKNN(neighbours=9).fit(DATA).score(DATA)
+    assert scores.max() <= 1 + 1e-6
     known = DATA.user_degrees > 0
     assert np.array_equal(
-        np.argsort(-made[known], kind="stable")[:, 0], np.argsort(-plain[known], kind="stable")[:, 0]
+        np.argsort(-scores[known], kind="stable")[:, 0], np.argsort(-unnormalized[known], kind="stable")[:, 0]
     )
 
 
@@ -95,10 +95,10 @@ def test_walks_are_products_of_transitions(alpha: float, beta: float, neighbours
     np.testing.assert_allclose(spec.fit(DATA).weights.toarray(), weights, rtol=1e-4, atol=1e-8)
 
 
-def test_a_walk_with_equal_powers_ends_somewhere() -> None:
-    """With α = 1 and β = 0 the weights of an item, the way back to itself included, are a distribution."""
+def test_the_probabilities_of_a_walk_sum_to_one() -> None:
+    """With α = 1 and β = 0 the weights of an item and the probability of returning to it sum to 1."""
     model = RP3Beta(beta=0.0, neighbours=60).fit(DATA)
-    back = ((X / X.sum(axis=1, keepdims=True).clip(1)).sum(axis=0)) / X.sum(axis=0).clip(1)
-    taken = X.sum(axis=0) > 0
+    return_probability = ((X / X.sum(axis=1, keepdims=True).clip(1)).sum(axis=0)) / X.sum(axis=0).clip(1)
+    used = X.sum(axis=0) > 0
     sums = np.asarray(model.weights.sum(axis=1)).ravel()
-    assert sums[taken] + back[taken] == pytest.approx(np.ones(taken.sum()), abs=1e-5)
+    assert sums[used] + return_probability[used] == pytest.approx(np.ones(used.sum()), abs=1e-5)

@@ -1,4 +1,4 @@
-"""Products in blocks, and the strongest entries of each row, beside dense arrays and full sorts."""
+"""Products in blocks, and the strongest entries of each row, against dense arrays and full sorts."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ MATRICES = arrays(
 )
 
 
-def kept_by_sorting(dense: np.ndarray, k: int) -> np.ndarray:
-    made = np.zeros_like(dense)
+def top_by_sorting(dense: np.ndarray, k: int) -> np.ndarray:
+    result = np.zeros_like(dense)
     for row, values in enumerate(dense):
         best = np.argsort(-values, kind="stable")[:k]
-        made[row, best] = np.maximum(values[best], 0)
-    return made
+        result[row, best] = np.maximum(values[best], 0)
+    return result
 
 
 @given(MATRICES, st.integers(1, 10))
 def test_the_largest_of_each_row_are_kept(dense: np.ndarray, k: int) -> None:
-    made = top_per_row(sparse.csr_array(dense), k)
-    assert np.array_equal(made.toarray(), kept_by_sorting(dense, k))
-    assert made.has_sorted_indices
-    assert np.diff(made.indptr).max() <= k
+    result = top_per_row(sparse.csr_array(dense), k)
+    assert np.array_equal(result.toarray(), top_by_sorting(dense, k))
+    assert result.has_sorted_indices
+    assert np.diff(result.indptr).max() <= k
 
 
 @given(MATRICES, st.integers(1, 10), st.integers(1, 30), st.booleans())
@@ -52,12 +52,12 @@ def test_blocks_give_what_the_whole_product_gives(
     before = neighbours.BLOCK_PRODUCTS
     neighbours.BLOCK_PRODUCTS = block
     try:
-        made = strongest(
+        result = strongest(
             transposed(x), x, k, weigh=lambda _, __, dots: dots, without_diagonal=without_diagonal
         )
     finally:
         neighbours.BLOCK_PRODUCTS = before
-    assert np.array_equal(made.toarray(), kept_by_sorting(product, k))
+    assert np.array_equal(result.toarray(), top_by_sorting(product, k))
 
 
 @given(MATRICES)
@@ -73,9 +73,9 @@ def test_blocks_of_rows_cover_all_rows_once(dense: np.ndarray) -> None:
 
 
 def test_progress_ends_at_the_last_row() -> None:
-    x, seen = sparse.csr_array(np.ones((4, 3), dtype=np.float32)), []
-    strongest(transposed(x), x, 2, weigh=lambda _, __, dots: dots, progress=seen.append)
-    assert (seen[-1].done, seen[-1].total) == (3, 3)
+    x, events = sparse.csr_array(np.ones((4, 3), dtype=np.float32)), []
+    strongest(transposed(x), x, 2, weigh=lambda _, __, dots: dots, progress=events.append)
+    assert (events[-1].done, events[-1].total) == (3, 3)
 
 
 def test_norms_and_inverses() -> None:

@@ -1,4 +1,4 @@
-"""PureSVD beside dense decompositions and scikit-learn's."""
+"""PureSVD against dense decompositions and scikit-learn's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X = DATA.matrix.toarray().astype(np.float64)
 
 
 @pytest.fixture(params=["dense", "arpack"])
-def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "arpack":
         monkeypatch.setattr(pure_svd, "DENSE_BELOW", 0)
 
@@ -28,9 +28,9 @@ def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 def test_scores_are_projections_on_singular_vectors(scaling: float) -> None:
     scaled = X * np.linalg.norm(X, axis=0) ** (scaling - 1)
     v = np.linalg.svd(scaled)[2][:5].T
-    made = PureSVD(rank=5, scaling=scaling).fit(DATA).score(DATA)
+    scores = PureSVD(rank=5, scaling=scaling).fit(DATA).score(DATA)
     known = DATA.user_degrees > 0
-    np.testing.assert_allclose(made[known], (X @ v @ v.T)[known], atol=1e-5)
+    np.testing.assert_allclose(scores[known], (X @ v @ v.T)[known], atol=1e-5)
 
 
 @pytest.mark.usefixtures("how")
@@ -46,15 +46,15 @@ def test_all_seeds_give_the_same_bytes() -> None:
     assert one.inward.tobytes() == other.inward.tobytes()
 
 
-def test_all_vectors_give_the_history_back() -> None:
-    made = PureSVD(rank=500).fit(DATA).score(DATA)
+def test_the_full_rank_reproduces_the_history() -> None:
+    scores = PureSVD(rank=500).fit(DATA).score(DATA)
     known = DATA.user_degrees > 0
-    np.testing.assert_allclose(made[known], X[known], atol=1e-5)
+    np.testing.assert_allclose(scores[known], X[known], atol=1e-5)
 
 
 @given(st.integers(1, 8), st.integers(1, 4))
-def test_vectors_of_nothing_are_left_out(rank: int, real: int) -> None:
-    """A matrix of `real` blocks has so many singular vectors, however many are asked for."""
+def test_vectors_of_zero_singular_values_are_left_out(rank: int, real: int) -> None:
+    """A matrix of `real` blocks has that many singular vectors, even for a higher rank."""
     blocks = Interactions.from_matrix(np.kron(np.eye(real), np.ones((3, 2))))
     vectors = PureSVD(rank=rank).fit(blocks).inward
     assert vectors.shape == (2 * real, min(rank, real))

@@ -1,4 +1,4 @@
-"""Half-lives: closed forms, limits, and what is refused."""
+"""Half-lives: closed forms, limits and bad input."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def test_newer_never_counts_less(times: list[int], unit: str) -> None:
 
 @pytest.mark.parametrize("kind", sorted(INNER))
 def test_an_endless_half_life_is_the_inner_model(kind: str) -> None:
-    inner = recommender_spec(kind)().fit(DATA, rng=0).score(DATA)
-    made = Recency(inner={"kind": kind}, half_life=1e12).fit(DATA, rng=0).score(DATA)
-    np.testing.assert_allclose(made, inner, rtol=1e-5, atol=1e-6)
+    expected = recommender_spec(kind)().fit(DATA, rng=0).score(DATA)
+    scores = Recency(inner={"kind": kind}, half_life=1e12).fit(DATA, rng=0).score(DATA)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_brief_half_life_sees_the_last_item_alone() -> None:
@@ -69,11 +69,11 @@ def test_a_brief_half_life_sees_the_last_item_alone() -> None:
     )
     model = Recency(inner={"kind": "item-knn"}, half_life=0.01).fit(wide)
     history = data.onto(items=wide.items)
-    alone = ItemKNN().fit(wide).score(history.keep(history.timestamps == 9))
-    np.testing.assert_allclose(model.score(history), alone, atol=1e-6)
+    expected = ItemKNN().fit(wide).score(history.keep(history.timestamps == 9))
+    np.testing.assert_allclose(model.score(history), expected, atol=1e-6)
 
 
-def test_train_rows_are_weighted_when_asked() -> None:
+def test_train_rows_can_be_weighted() -> None:
     spec = Recency(inner=EASE(ridge=10.0), half_life=3.0, train_rows=True)
     x = spec.weighted(DATA).toarray().astype(np.float64)
     inverse = np.linalg.inv(x.T @ x + 10 * np.eye(x.shape[1]))

@@ -1,4 +1,4 @@
-"""EASE, its sparse form and SLIM, beside scikit-learn's regressions and dense float64 algebra."""
+"""EASE, its sparse form and SLIM, against scikit-learn's regressions and dense float64 algebra."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ X = DATA.matrix.toarray().astype(np.float64)
 
 
 @pytest.fixture(params=["whole", "in parts"])
-def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one Gram matrix of all items, and with many small ones made from sparse columns."""
+def gram_method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use one Gram matrix of all items, or many small ones made from sparse columns."""
     if request.param == "in parts":
         monkeypatch.setattr(regressions, "WHOLE_UP_TO", 0)
         monkeypatch.setattr(regressions, "BLOCK_NUMBERS", 3000)
 
 
 def neighbourhoods(k: int) -> list[np.ndarray]:
-    """The closest items of each, as item-knn finds them."""
+    """The neighbours of each item, from item-knn."""
     similar = ItemKNN(neighbours=k).fit(DATA).weights.toarray()
     return [np.flatnonzero(column) for column in similar.T]
 
@@ -46,20 +46,20 @@ def test_ease_fits_weighted_rows() -> None:
 
 @pytest.mark.usefixtures("how")
 def test_with_all_items_as_neighbours_the_sparse_form_is_ease() -> None:
-    taken = np.random.default_rng(0).random((80, 25)) < 0.5
-    data = Interactions.from_matrix(taken)
-    assert (taken.T.astype(int) @ taken > 0).all()  # else the two would differ where items share no user
-    made = SparseEASE(ridge=30.0, neighbours=25).fit(data).weights.toarray()
-    np.testing.assert_allclose(made, EASE(ridge=30.0).fit(data).weights, atol=2e-5)
+    mask = np.random.default_rng(0).random((80, 25)) < 0.5
+    data = Interactions.from_matrix(mask)
+    assert (mask.T.astype(int) @ mask > 0).all()  # else the two would differ where items share no user
+    weights = SparseEASE(ridge=30.0, neighbours=25).fit(data).weights.toarray()
+    np.testing.assert_allclose(weights, EASE(ridge=30.0).fit(data).weights, atol=2e-5)
 
 
 @pytest.mark.usefixtures("how")
 def test_the_sparse_form_is_ridge_regression_on_neighbours() -> None:
-    made = SparseEASE(ridge=4.0, neighbours=9).fit(DATA).weights.toarray()
+    weights = SparseEASE(ridge=4.0, neighbours=9).fit(DATA).weights.toarray()
     for item, close in enumerate(neighbourhoods(9)):
         oracle = Ridge(alpha=4.0, fit_intercept=False).fit(X[:, close], X[:, item])
-        np.testing.assert_allclose(made[close, item], oracle.coef_, atol=1e-5)
-        assert np.count_nonzero(made[:, item]) <= len(close)
+        np.testing.assert_allclose(weights[close, item], oracle.coef_, atol=1e-5)
+        assert np.count_nonzero(weights[:, item]) <= len(close)
 
 
 @pytest.mark.usefixtures("how")
@@ -67,7 +67,7 @@ def test_the_sparse_form_is_ridge_regression_on_neighbours() -> None:
 def test_slim_is_an_elastic_net_on_neighbours(nonnegative: bool) -> None:
     l1, l2 = 0.3, 0.5
     spec = SLIM(l1=l1, l2=l2, neighbours=40, nonnegative=nonnegative, tolerance=1e-9, sweeps=1000)
-    made = spec.fit(DATA).weights.toarray()
+    weights = spec.fit(DATA).weights.toarray()
     oracle = ElasticNet(
         alpha=(l1 + l2) / len(X),
         l1_ratio=l1 / (l1 + l2),
@@ -78,8 +78,8 @@ def test_slim_is_an_elastic_net_on_neighbours(nonnegative: bool) -> None:
     )
     for item, close in enumerate(neighbourhoods(40)):
         oracle.fit(X[:, close], X[:, item])
-        np.testing.assert_allclose(made[close, item], oracle.coef_, atol=1e-5)
-    assert (made < 0).any() != nonnegative
+        np.testing.assert_allclose(weights[close, item], oracle.coef_, atol=1e-5)
+    assert (weights < 0).any() != nonnegative
 
 
 def test_a_larger_l1_gives_fewer_weights() -> None:
@@ -91,10 +91,10 @@ def test_a_larger_l1_gives_fewer_weights() -> None:
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 2**32))
 def test_local_grams_are_parts_of_the_whole(groups: int, size: int, seed: int) -> None:
     members = np.random.default_rng(seed).integers(-1, X.shape[1], (groups, size))
-    made = local_grams(transposed(DATA.matrix), members)
-    assert np.array_equal(made, gather_grams(X.T @ X, members))
-    for group, own in enumerate(members):
-        real = own >= 0
-        picked = X[:, own[real]]
-        assert np.array_equal(made[group][np.ix_(real, real)], picked.T @ picked)
-        assert not made[group][~real].any()
+    grams = local_grams(transposed(DATA.matrix), members)
+    assert np.array_equal(grams, gather_grams(X.T @ X, members))
+    for group, columns in enumerate(members):
+        real = columns >= 0
+        picked = X[:, columns[real]]
+        assert np.array_equal(grams[group][np.ix_(real, real)], picked.T @ picked)
+        assert not grams[group][~real].any()

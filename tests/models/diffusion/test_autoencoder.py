@@ -18,7 +18,7 @@ from unblur.training.settings import rising
 CLUSTERS = np.array([0, 1, 0, 2, 1, 0, 0, 2, 1, 0])
 
 
-def chance(seed: int = 0) -> torch.Generator:
+def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -33,34 +33,38 @@ def test_encoders_are_dense_layers_on_their_own_items(
     clusters: np.ndarray, encoder_dims: tuple[int, ...]
 ) -> None:
     matrix = weighted_rows()
-    made = ClusteredAutoencoder(clusters, Autoencoder(encoder_dims=encoder_dims), chance())
-    encoding = made.encode(SparseRows.of(matrix).all())
+    autoencoder = ClusteredAutoencoder(clusters, Autoencoder(encoder_dims=encoder_dims), generator())
+    encoding = autoencoder.encode(SparseRows.of(matrix).all())
     means, logs = [], []
-    for number, encoder in enumerate(made.encoders):
+    for number, encoder in enumerate(autoencoder.encoders):
         h = torch.from_numpy(matrix.toarray()[:, clusters == number])
         h = torch.tanh(h @ encoder.table + encoder.bias)
         for weight, bias in zip(encoder.weights, encoder.biases, strict=True):
             h = torch.tanh(h @ weight.T + bias)
-        means.append(h[:, : made.shares[number]])
-        logs.append(h[:, made.shares[number] :])
+        means.append(h[:, : autoencoder.shares[number]])
+        logs.append(h[:, autoencoder.shares[number] :])
     torch.testing.assert_close(encoding.mean, torch.cat(means, 1))
     torch.testing.assert_close(encoding.log_variance, torch.cat(logs, 1))
     assert encoding.mean.shape == (7, encoder_dims[-1])
-    assert made.latent_width == encoder_dims[-1]
+    assert autoencoder.latent_width == encoder_dims[-1]
 
 
 def test_one_decoder_for_all_items_is_linear() -> None:
-    made = ClusteredAutoencoder(CLUSTERS, Autoencoder(encoder_dims=(8,)), chance())
-    z = torch.randn(3, 8, generator=chance(1))
-    torch.testing.assert_close(made.decode(z), z @ made.decoders[0].weights[0].T + made.decoders[0].biases[0])
+    autoencoder = ClusteredAutoencoder(CLUSTERS, Autoencoder(encoder_dims=(8,)), generator())
+    z = torch.randn(3, 8, generator=generator(1))
+    torch.testing.assert_close(
+        autoencoder.decode(z), z @ autoencoder.decoders[0].weights[0].T + autoencoder.decoders[0].biases[0]
+    )
 
 
 def test_decoders_of_clusters_put_items_where_they_belong() -> None:
-    made = ClusteredAutoencoder(CLUSTERS, Autoencoder(encoder_dims=(8,), decoder_dims=(5,)), chance())
-    z = torch.randn(3, 8, generator=chance(1))
-    logits = made.decode(z)
-    for number, part in enumerate(z.split(made.shares, 1)):
-        decoder = made.decoders[number]
+    autoencoder = ClusteredAutoencoder(
+        CLUSTERS, Autoencoder(encoder_dims=(8,), decoder_dims=(5,)), generator()
+    )
+    z = torch.randn(3, 8, generator=generator(1))
+    logits = autoencoder.decode(z)
+    for number, part in enumerate(z.split(autoencoder.shares, 1)):
+        decoder = autoencoder.decoders[number]
         h = torch.tanh(part @ decoder.weights[0].T + decoder.biases[0])
         torch.testing.assert_close(
             logits[:, number == CLUSTERS], h @ decoder.weights[1].T + decoder.biases[1]
@@ -68,10 +72,12 @@ def test_decoders_of_clusters_put_items_where_they_belong() -> None:
 
 
 def test_weights_begin_xavier_normal_and_biases_at_zero() -> None:
-    made = ClusteredAutoencoder(np.zeros(500, dtype=np.int64), Autoencoder(encoder_dims=(300,)), chance())
-    assert float(made.encoders[0].table.detach().std()) == pytest.approx(math.sqrt(2 / 1100), rel=0.02)
-    assert not made.encoders[0].bias.detach().any()
-    assert not made.decoders[0].biases[0].detach().any()
+    autoencoder = ClusteredAutoencoder(
+        np.zeros(500, dtype=np.int64), Autoencoder(encoder_dims=(300,)), generator()
+    )
+    assert float(autoencoder.encoders[0].table.detach().std()) == pytest.approx(math.sqrt(2 / 1100), rel=0.02)
+    assert not autoencoder.encoders[0].bias.detach().any()
+    assert not autoencoder.decoders[0].biases[0].detach().any()
 
 
 @pytest.mark.parametrize(
@@ -84,11 +90,11 @@ def test_weights_begin_xavier_normal_and_biases_at_zero() -> None:
         ([5, 5], 3, [1, 2]),
     ],
 )
-def test_latents_are_shared_out_by_size(sizes: list[int], width: int, shares: list[int]) -> None:
-    made = latent_shares(sizes, width)
-    assert sum(made) == width
-    assert min(made) >= 1
-    assert made == shares
+def test_latent_numbers_are_divided_by_cluster_size(sizes: list[int], width: int, shares: list[int]) -> None:
+    result = latent_shares(sizes, width)
+    assert sum(result) == width
+    assert min(result) >= 1
+    assert result == shares
 
 
 def test_more_clusters_than_latent_numbers_are_refused() -> None:
@@ -98,31 +104,31 @@ def test_more_clusters_than_latent_numbers_are_refused() -> None:
 
 def test_likelihood_is_that_of_a_multinomial() -> None:
     matrix = weighted_rows()
-    logits = torch.randn(7, 10, generator=chance())
+    logits = torch.randn(7, 10, generator=generator())
     expected = -(torch.from_numpy(matrix.toarray()) * torch.log_softmax(logits, 1)).sum(1).mean()
     torch.testing.assert_close(negative_log_likelihood(logits, SparseRows.of(matrix).all()), expected)
 
 
 def test_divergence_and_draws_are_those_of_a_normal() -> None:
-    made = ClusteredAutoencoder(CLUSTERS, Autoencoder(encoder_dims=(8,)), chance())
-    encoding = made.encode(SparseRows.of(weighted_rows()).all())
+    autoencoder = ClusteredAutoencoder(CLUSTERS, Autoencoder(encoder_dims=(8,)), generator())
+    encoding = autoencoder.encode(SparseRows.of(weighted_rows()).all())
     normal = torch.distributions.Normal(encoding.mean, torch.exp(encoding.log_variance / 2))
     expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0, 1)).sum(1).mean()
     torch.testing.assert_close(encoding.divergences().mean(), expected)
-    draws = torch.stack([encoding.sample(chance(seed)) for seed in range(4000)])
+    draws = torch.stack([encoding.sample(generator(seed)) for seed in range(4000)])
     torch.testing.assert_close(draws.mean(0), encoding.mean, atol=0.1, rtol=0)
     torch.testing.assert_close(draws.var(0), encoding.log_variance.exp(), atol=0, rtol=0.2)
 
 
 def test_rows_after_dropout_keep_their_mean() -> None:
     batch = SparseRows.of(sparse.csr_array(np.ones((200, 100), dtype=np.float32))).all()
-    thinned = batch.thinned(0.1, chance())
+    thinned = batch.thinned(0.1, generator())
     assert float(thinned.dense().mean()) == pytest.approx(1, abs=0.01)
     assert thinned.weights.unique().tolist() == pytest.approx([0, 1 / 0.9])
-    assert batch.thinned(0.0, chance()) is batch
+    assert batch.thinned(0.0, generator()) is batch
 
 
-def test_weights_of_the_loss_follow_their_plans() -> None:
+def test_weights_of_the_loss_follow_their_schedules() -> None:
     settings = Autoencoder(
         diffusion_weight=0.03,
         least_diffusion_weight=0.005,

@@ -76,8 +76,8 @@ def test_every_option_trains_and_scores(path: str, value: Any) -> None:
     scores = model.score(DATA)
     assert scores.shape == (DATA.n_users, DATA.n_items)
     assert np.isfinite(scores).all()
-    alone = np.concatenate([model.score(DATA.take_users([row])) for row in (0, 7, 50)])
-    np.testing.assert_allclose(alone, scores[[0, 7, 50]], rtol=1e-4, atol=1e-5 * np.abs(scores).max())
+    one_by_one = np.concatenate([model.score(DATA.take_users([row])) for row in (0, 7, 50)])
+    np.testing.assert_allclose(one_by_one, scores[[0, 7, 50]], rtol=1e-4, atol=1e-5 * np.abs(scores).max())
 
 
 @pytest.mark.parametrize("prediction", ["x0", "eps"])
@@ -110,11 +110,11 @@ def test_it_learns_what_popularity_cannot() -> None:
 
 def test_order_in_time_changes_scores_of_the_timed_model_only() -> None:
     assert DATA.timestamps is not None
-    turned = Interactions(DATA.matrix, DATA.users, DATA.items, -DATA.timestamps)
+    reversed_log = Interactions(DATA.matrix, DATA.users, DATA.items, -DATA.timestamps)
     plain = QUICK.fit(DATA, rng=0)
     timed = replace(QUICK, time_weights=TimeWeights()).fit(DATA, rng=0)
-    assert np.array_equal(plain.score(DATA), plain.score(turned))
-    assert np.abs(timed.score(DATA) - timed.score(turned)).max() > 1e-4
+    assert np.array_equal(plain.score(DATA), plain.score(reversed_log))
+    assert np.abs(timed.score(DATA) - timed.score(reversed_log)).max() > 1e-4
     assert plain.score(without_times(DATA)).shape == (DATA.n_users, DATA.n_items)
     assert timed.needs_timestamps
     assert not plain.needs_timestamps
@@ -139,14 +139,14 @@ def test_timed_models_refuse_data_without_times() -> None:
 )
 def test_restored_from_its_tensors_it_scores_the_same(spec: DiffRec, tmp_path: Path) -> None:
     model = spec.fit(DATA, rng=0)
-    again = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
-    assert np.array_equal(again.score(DATA), model.score(DATA))
+    restored = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
+    assert np.array_equal(restored.score(DATA), model.score(DATA))
     model.save(tmp_path / "model")
     assert (tmp_path / "model" / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize("spec", [QUICK, LATENT])
-def test_what_a_version_with_a_tolerance_saved_loads_and_scores_at_every_step(
+def test_a_model_saved_with_a_tolerance_loads_and_scores_at_every_step(
     spec: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = spec.fit(DATA, rng=0)
@@ -154,12 +154,12 @@ def test_what_a_version_with_a_tolerance_saved_loads_and_scores_at_every_step(
     with monkeypatch.context() as patched:
         patched.setattr(type(model), "tensors", lambda self: earlier)
         model.save(tmp_path / "model")
-    again = unblur.load(tmp_path / "model")
-    assert again.tensors().keys() == model.tensors().keys()
+    loaded = unblur.load(tmp_path / "model")
+    assert loaded.tensors().keys() == model.tensors().keys()
     table = {**spec_to_dict(spec), "sampling": {"start_steps": 0, "tolerance": 0.01}}
     with pytest.warns(OutdatedWarning, match=r"sampling\.tolerance is gone, and its value 0\.01 is left out"):
         assert spec_from_dict(type(spec), table) == spec
-    assert np.array_equal(again.score(DATA), model.score(DATA))
+    assert np.array_equal(loaded.score(DATA), model.score(DATA))
 
 
 def test_new_users_empty_histories_and_unknown_items() -> None:
@@ -191,9 +191,9 @@ def test_bad_specs_are_refused() -> None:
 
 
 def test_bad_data_are_refused() -> None:
-    nothing = DATA.keep(np.zeros(DATA.n_interactions, dtype=bool))
+    empty = DATA.keep(np.zeros(DATA.n_interactions, dtype=bool))
     with pytest.raises(DataError, match="interactions to train on"):
-        QUICK.fit(nothing, rng=0)
+        QUICK.fit(empty, rng=0)
     with pytest.raises(SpecError, match="noise"):
         replace(QUICK, objective=Objective(prediction="eps"), schedule=Schedule(scale=0.0)).fit(DATA, rng=0)
     with pytest.raises(DataError, match="stopping"):

@@ -14,20 +14,20 @@ def test_weights_rise_evenly_in_time_order() -> None:
     data = Interactions.from_pairs(
         [0, 0, 0, 1, 2, 2], [0, 1, 2, 1, 0, 2], timestamps=[30, 10, 20, 5, 7, 7], weights=[5, 1, 2, 3, 1, 1]
     )
-    made = row_weights(data, TimeWeights(oldest=0.2, newest=0.8)).toarray()
+    weights = row_weights(data, TimeWeights(oldest=0.2, newest=0.8)).toarray()
     expected = [[0.8, 0.2, 0.5], [0, 0.8, 0], [0.2, 0, 0.8]]  # one alone is the newest; ties by row
-    assert made.tolist() == pytest.approx(np.array(expected, dtype=np.float32))
+    assert weights.tolist() == pytest.approx(np.array(expected, dtype=np.float32))
 
 
 def test_weights_equal_a_loop_over_users() -> None:
     data = communities()
-    made = row_weights(data, TimeWeights(oldest=0.1, newest=1.0))
+    weights = row_weights(data, TimeWeights(oldest=0.1, newest=1.0))
     for row in range(data.n_users):
         part = slice(data.matrix.indptr[row], data.matrix.indptr[row + 1])
         order = np.argsort(data.timestamps[part], kind="stable")  # type: ignore[index]
         expected = np.empty(len(order))
         expected[order] = np.linspace(0.1, 1.0, len(order)) if len(order) > 1 else 1.0
-        assert made.data[part] == pytest.approx(expected, rel=1e-6)
+        assert weights.data[part] == pytest.approx(expected, rel=1e-6)
 
 
 def test_without_time_weights_rows_are_zeros_and_ones() -> None:

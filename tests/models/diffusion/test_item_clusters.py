@@ -13,11 +13,9 @@ from unblur.models.diffusion.diffrec import (
 )
 from unblur.models.diffusion.settings import GraphEmbeddings, ItemClusters
 
-GROUPS = np.random.default_rng(0)
-
 
 def agreement(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Share of item pairs on which two groupings agree."""
+    """The share of item pairs on which two groupings agree."""
     same = labels[:, None] == labels[None, :]
     return float((same == (truth[:, None] == truth[None, :])).mean())
 
@@ -55,25 +53,25 @@ def test_embeddings_of_both_kinds_have_their_width() -> None:
     data = communities()
     assert spectral_embeddings(data, 8, rng=0).shape == (60, 8)
     assert spectral_embeddings(data, 500, rng=0).shape == (60, 60)
-    made = lightgcn_embeddings(data, 8, GraphEmbeddings(epochs=1), rng=0)
-    assert made.shape == (60, 8)
-    assert np.array_equal(made, lightgcn_embeddings(data, 8, GraphEmbeddings(epochs=1), rng=0))
+    embeddings = lightgcn_embeddings(data, 8, GraphEmbeddings(epochs=1), rng=0)
+    assert embeddings.shape == (60, 8)
+    assert np.array_equal(embeddings, lightgcn_embeddings(data, 8, GraphEmbeddings(epochs=1), rng=0))
     with pytest.raises(SpecError, match="layers"):
         GraphEmbeddings(layers=0)
 
 
 def test_bad_input_is_refused() -> None:
-    data, given = communities(), ItemClusters(count=2, embeddings="given")
+    data, clusters = communities(), ItemClusters(count=2, embeddings="given")
     with pytest.raises(SpecError, match="n_cate"):
         item_clusters(data, ItemClusters(count=61), rng=0)
     with pytest.raises(DataError, match="given"):
-        item_clusters(data, given, rng=0)
+        item_clusters(data, clusters, rng=0)
     with pytest.raises(DataError, match="given"):
         item_clusters(data, ItemClusters(count=2), rng=0, embeddings=np.zeros((60, 3)))
     for shape in ((59, 3), (60,), (60, 0)):
         with pytest.raises(DataError, match="60 items"):
-            item_clusters(data, given, rng=0, embeddings=np.zeros(shape))
+            item_clusters(data, clusters, rng=0, embeddings=np.zeros(shape))
     with pytest.raises(DataError, match="finite"):
-        item_clusters(data, given, rng=0, embeddings=np.full((60, 3), np.nan))
+        item_clusters(data, clusters, rng=0, embeddings=np.full((60, 3), np.nan))
     with pytest.raises(DataError, match="different"):
         nearest_centres(np.zeros((60, 3)), 2, rng=0)

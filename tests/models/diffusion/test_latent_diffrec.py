@@ -73,8 +73,8 @@ def test_every_option_trains_and_scores(path: str, value: Any) -> None:
     scores = model.score(DATA)
     assert scores.shape == (DATA.n_users, DATA.n_items)
     assert np.isfinite(scores).all()
-    alone = np.concatenate([model.score(DATA.take_users([row])) for row in (0, 7, 50)])
-    np.testing.assert_allclose(alone, scores[[0, 7, 50]], rtol=1e-4, atol=1e-5 * np.abs(scores).max())
+    one_by_one = np.concatenate([model.score(DATA.take_users([row])) for row in (0, 7, 50)])
+    np.testing.assert_allclose(one_by_one, scores[[0, 7, 50]], rtol=1e-4, atol=1e-5 * np.abs(scores).max())
 
 
 @pytest.mark.parametrize("spec", [QUICK, replace(QUICK, clusters=ItemClusters(count=1))])
@@ -118,8 +118,8 @@ def test_given_embeddings_decide_the_clusters(tmp_path: Path) -> None:
 )
 def test_restored_from_its_tensors_it_scores_the_same(spec: LatentDiffRec, tmp_path: Path) -> None:
     model = spec.fit(DATA, rng=0)
-    again = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
-    assert np.array_equal(again.score(DATA), model.score(DATA))
+    restored = type(model).from_tensors(spec, model.items, model.columns(), model.tensors(), "cpu")
+    assert np.array_equal(restored.score(DATA), model.score(DATA))
     model.save(tmp_path / "model")
 
 

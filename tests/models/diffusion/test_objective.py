@@ -17,7 +17,7 @@ STEPS = 6
 NOISY = Schedule(name="linear", steps=STEPS, scale=1.0, noise_min=0.01, noise_max=0.2)
 
 
-def chance(seed: int = 0) -> torch.Generator:
+def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -55,7 +55,7 @@ def test_history_equals_a_queue_for_each_step() -> None:
     assert choice.probabilities().tolist() == pytest.approx(expected.tolist())
 
 
-def test_steps_are_even_until_every_history_is_full() -> None:
+def test_steps_are_uniform_until_every_history_is_full() -> None:
     choice = TimestepSampler(3, Objective(history=2))
     choice.remember(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([5.0, 5, 1, 1, 1]))
     assert choice.probabilities().tolist() == pytest.approx([1 / 3] * 3)
@@ -65,29 +65,29 @@ def test_steps_are_even_until_every_history_is_full() -> None:
     )
 
 
-def test_even_choice_never_learns() -> None:
+def test_a_uniform_sampler_never_learns() -> None:
     choice = TimestepSampler(3, Objective(history=1, timestep_sampler="uniform"))
     choice.remember(torch.tensor([0, 1, 2]), torch.tensor([9.0, 1, 1]))
     assert choice.probabilities().tolist() == pytest.approx([1 / 3] * 3)
 
 
-def test_steps_that_never_lose_anything_stay_even() -> None:
+def test_steps_without_a_loss_stay_uniform() -> None:
     choice = TimestepSampler(2, Objective(history=1))
     choice.remember(torch.tensor([0, 1]), torch.zeros(2))
     assert choice.probabilities().tolist() == [0.5, 0.5]
 
 
-def test_steps_come_as_often_as_they_should() -> None:
+def test_steps_are_drawn_with_their_probabilities() -> None:
     choice = TimestepSampler(4, Objective(history=1))
     choice.remember(torch.arange(4), torch.tensor([1.0, 2, 3, 4]))
-    steps, scaled = choice.draw(40_000, chance())
+    steps, scaled = choice.draw(40_000, generator())
     shares = np.bincount(steps.numpy(), minlength=4) / 40_000
     assert shares == pytest.approx(choice.probabilities().numpy(), abs=0.01)
     assert scaled.numpy() == pytest.approx(4 * choice.probabilities().numpy()[steps.numpy()], rel=1e-5)
 
 
 class Recorded(DenoisingNetwork):
-    """A network that keeps what it was asked and answered."""
+    """A network that records its last input and output."""
 
     def forward(
         self, noisy: torch.Tensor, steps: torch.Tensor, generator: torch.Generator | None = None
@@ -102,11 +102,11 @@ class Recorded(DenoisingNetwork):
 def test_loss_by_hand(prediction: str, reweight: bool) -> None:
     objective = Objective(prediction=prediction, reweight=reweight, history=1)
     loss_of, schedule = DenoisingLoss(NOISY, objective), noise_schedule(NOISY)
-    network = Recorded(15, Denoiser(dims=(7,)), chance())
-    clean = (torch.rand(64, 15, generator=chance(1)) < 0.3).float()
+    network = Recorded(15, Denoiser(dims=(7,)), generator())
+    clean = (torch.rand(64, 15, generator=generator(1)) < 0.3).float()
     loss_of.choice.remember(torch.arange(STEPS), torch.arange(1.0, STEPS + 1))
     chances = loss_of.choice.probabilities().numpy()
-    loss, guess = loss_of(network, clean, chance(2))
+    loss, guess = loss_of(network, clean, generator(2))
     noisy, steps, answer = (part.double().numpy() for part in network.seen)
     t, x0 = steps.astype(int), clean.double().numpy()
     epsilon = (noisy - schedule.signal[t, None] * x0) / schedule.noise[t, None]
@@ -123,21 +123,23 @@ def test_loss_by_hand(prediction: str, reweight: bool) -> None:
     assert set(t.tolist()) == set(range(STEPS))
 
 
-def test_without_noise_the_row_is_seen_as_it_is() -> None:
+def test_without_noise_the_network_gets_the_clean_row() -> None:
     loss_of = DenoisingLoss(Schedule(scale=0.0, steps=3), Objective())
-    network = Recorded(5, Denoiser(dims=(4,)), chance())
+    network = Recorded(5, Denoiser(dims=(4,)), generator())
     clean = torch.ones(6, 5)
-    loss, _ = loss_of(network, clean, chance())
+    loss, _ = loss_of(network, clean, generator())
     assert torch.equal(network.seen[0], clean)
     assert float(loss.detach()) == pytest.approx(float((network.seen[2] - clean).square().mean()))
 
 
-def test_noise_cannot_be_guessed_where_there_is_none() -> None:
+def test_noise_cannot_be_predicted_without_noise() -> None:
     with pytest.raises(SpecError, match="noise"):
         DenoisingLoss(Schedule(scale=0.0), Objective(prediction="eps"))
 
 
 def test_mean_squares_and_their_gradient() -> None:
-    answer, target = (torch.randn(5, 7, generator=chance(seed)).double().requires_grad_() for seed in (0, 1))
+    answer, target = (
+        torch.randn(5, 7, generator=generator(seed)).double().requires_grad_() for seed in (0, 1)
+    )
     torch.testing.assert_close(mean_squares(answer, target), (answer - target).square().mean(1))
     assert torch.autograd.gradcheck(mean_squares, (answer, target))

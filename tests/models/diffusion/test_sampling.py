@@ -25,8 +25,10 @@ NOISY = Schedule(name="linear-var", steps=8, scale=1.0, noise_min=0.01, noise_ma
 
 
 def network(**settings: object) -> DenoisingNetwork:
-    made = DenoisingNetwork(WIDTH, Denoiser(**{"dims": (6, 9), **settings}), torch.Generator().manual_seed(0))
-    return made.requires_grad_(False)
+    denoiser = DenoisingNetwork(
+        WIDTH, Denoiser(**{"dims": (6, 9), **settings}), torch.Generator().manual_seed(0)
+    )
+    return denoiser.requires_grad_(False)
 
 
 def rows(n: int = 11, seed: int = 1) -> sparse.csr_array:
@@ -87,21 +89,23 @@ def test_a_cap_spreads_its_steps_over_all() -> None:
 
 @pytest.mark.parametrize("prediction", ["x0", "eps"])
 @pytest.mark.parametrize("most_steps", [1, 2, 3, 5, 7])
-def test_steps_between_answers_are_taken_with_a_line_through_the_last_two(
-    most_steps: int, prediction: str
-) -> None:
-    chain, whole = (reverse_chain(NOISY, prediction=prediction, most_steps=cap) for cap in (most_steps, None))
+def test_steps_between_evaluations_extrapolate_the_last_two(most_steps: int, prediction: str) -> None:
+    chain, full_chain = (
+        reverse_chain(NOISY, prediction=prediction, most_steps=cap) for cap in (most_steps, None)
+    )
     net, x = network(), torch.from_numpy(rows().toarray())
-    asked: list[tuple[int, torch.Tensor]] = []
+    outputs: list[tuple[int, torch.Tensor]] = []
     expected = x
-    for place, step in enumerate(whole.steps.tolist()):
+    for place, step in enumerate(full_chain.steps.tolist()):
         if step in chain.steps:
-            asked.append((place, net(expected, torch.full((len(x),), step))))
-        answer = asked[-1][1]
-        if len(asked) > 1:
-            (before, old), (now, new) = asked[-2:]
-            answer = new + (new - old) * ((place - now) / (now - before))
-        expected = whole.from_output[place] * answer + whole.from_state[place] * expected
+            outputs.append((place, net(expected, torch.full((len(x),), step))))
+        answer = outputs[-1][1]
+        if len(outputs) > 1:
+            (previous, previous_output), (latest, latest_output) = outputs[-2:]
+            answer = latest_output + (latest_output - previous_output) * (
+                (place - latest) / (latest - previous)
+            )
+        expected = full_chain.from_output[place] * answer + full_chain.from_state[place] * expected
     scale = float(expected.abs().max())
     torch.testing.assert_close(denoise(net, chain, x), expected.float(), rtol=0, atol=1e-5 * scale)
 
@@ -109,7 +113,7 @@ def test_steps_between_answers_are_taken_with_a_line_through_the_last_two(
 def test_more_steps_come_closer_to_all_of_them() -> None:
     schedule = Schedule(name="linear-var", steps=60, scale=0.1, noise_min=0.01, noise_max=0.3)
     net, x = network(), torch.from_numpy(rows().toarray())
-    net.step_in.zero_()  # the step itself, which jumps about in a network that was not trained
+    net.step_in.zero_()  # the input of the step: in an untrained network the output is not smooth in it
     exact = denoise(net, reverse_chain(schedule), x)
     errors = [
         float((denoise(net, reverse_chain(schedule, most_steps=cap), x) - exact).abs().max())
@@ -133,29 +137,29 @@ def test_l2_normalised_rows_go_step_by_step() -> None:
 )
 def test_noise_belongs_to_the_row_and_the_seed(sampling: Sampling) -> None:
     inference, matrix = Inference(network(), NOISY, Objective(), sampling), rows()
-    whole = inference.sparse(SparseRows.of(matrix).all(), row_keys(matrix, 5))
+    expected = inference.sparse(SparseRows.of(matrix).all(), row_keys(matrix, 5))
     for start, stop in ((0, 4), (4, 5), (5, 11)):
         part = sparse.csr_array(matrix[start:stop])
-        alone = inference.sparse(SparseRows.of(part).all(), row_keys(part, 5))
-        torch.testing.assert_close(alone, whole[start:stop], rtol=1e-5, atol=1e-6)
+        own_rows = inference.sparse(SparseRows.of(part).all(), row_keys(part, 5))
+        torch.testing.assert_close(own_rows, expected[start:stop], rtol=1e-5, atol=1e-6)
     other = inference.sparse(SparseRows.of(matrix).all(), row_keys(matrix, 6))
-    assert float((other - whole).abs().max()) > 1e-3
-    still = Inference(network(), NOISY, Objective(), Sampling()).sparse(SparseRows.of(matrix).all())
-    assert float((still - whole).abs().max()) > 1e-3
+    assert float((other - expected).abs().max()) > 1e-3
+    without_noise = Inference(network(), NOISY, Objective(), Sampling()).sparse(SparseRows.of(matrix).all())
+    assert float((without_noise - expected).abs().max()) > 1e-3
 
 
-def test_a_noised_start_has_the_signal_and_noise_of_its_step() -> None:
+def test_a_noisy_start_has_the_signal_and_noise_of_its_step() -> None:
     schedule = noise_schedule(NOISY)
-    made = add_noise(torch.ones(2, 3), schedule, 4, torch.full((2, 3), 2.0))
-    assert made.unique().item() == pytest.approx(schedule.signal[3] + 2 * schedule.noise[3])
+    noisy = add_noise(torch.ones(2, 3), schedule, 4, torch.full((2, 3), 2.0))
+    assert noisy.unique().item() == pytest.approx(schedule.signal[3] + 2 * schedule.noise[3])
 
 
 def test_sampling_noise_is_scaled_and_left_out_at_the_end() -> None:
     net, x, chain = network(), torch.from_numpy(rows().toarray()), reverse_chain(NOISY)
-    asked: list[int] = []
+    positions: list[int] = []
 
-    def noise(place: int) -> torch.Tensor:
-        asked.append(place)
+    def noise(position: int) -> torch.Tensor:
+        positions.append(position)
         return torch.ones_like(x)
 
     noisy, plain = denoise_by_steps(net, chain, x, noise), denoise_by_steps(net, chain, x)
@@ -164,7 +168,7 @@ def test_sampling_noise_is_scaled_and_left_out_at_the_end() -> None:
         np.sqrt(noise_schedule(NOISY).posterior_variance[-1]), rel=1e-4
     )
     assert len(list(noisy)) == 7
-    assert asked == list(range(7))
+    assert positions == list(range(7))
 
 
 def test_row_noise_is_standard_normal_and_fresh_at_each_draw() -> None:

@@ -12,7 +12,7 @@ from unblur.spec import spec_from_dict
 NAMES = ["linear", "linear-var", "cosine", "binomial"]
 
 
-def made(name: str, steps: int, *, fixed_first: bool = False, scale: float = 0.1) -> NoiseSchedule:
+def schedule_of(name: str, steps: int, *, fixed_first: bool = False, scale: float = 0.1) -> NoiseSchedule:
     return noise_schedule(
         Schedule(
             name=name, steps=steps, scale=scale, noise_min=0.001, noise_max=0.05, fixed_first=fixed_first
@@ -21,7 +21,7 @@ def made(name: str, steps: int, *, fixed_first: bool = False, scale: float = 0.1
 
 
 def test_linear_betas_run_evenly_between_the_scaled_bounds() -> None:
-    assert made("linear", 5).betas == pytest.approx(np.linspace(0.0001, 0.005, 5))
+    assert schedule_of("linear", 5).betas == pytest.approx(np.linspace(0.0001, 0.005, 5))
 
 
 def test_equal_bounds_give_constant_betas_under_linear() -> None:
@@ -30,13 +30,13 @@ def test_equal_bounds_give_constant_betas_under_linear() -> None:
 
 
 def test_linear_variances_run_evenly_between_the_scaled_bounds() -> None:
-    schedule = made("linear-var", 7)
+    schedule = schedule_of("linear-var", 7)
     assert 1 - schedule.alpha_bar == pytest.approx(np.linspace(0.0001, 0.005, 7))
     assert schedule.betas[0] == pytest.approx(0.0001)
 
 
 def test_cosine_follows_its_closed_form_until_the_cap() -> None:
-    schedule = made("cosine", 20)
+    schedule = schedule_of("cosine", 20)
     share = np.cos((np.arange(1, 21) / 20 + 0.008) / 1.008 * np.pi / 2) ** 2
     at_zero = np.cos(0.008 / 1.008 * np.pi / 2) ** 2
     assert schedule.alpha_bar[:-1] == pytest.approx(share[:-1] / at_zero)
@@ -44,20 +44,20 @@ def test_cosine_follows_its_closed_form_until_the_cap() -> None:
 
 
 def test_binomial_betas_end_at_one_half() -> None:
-    assert made("binomial", 4).betas == pytest.approx([1 / 5, 1 / 4, 1 / 3, 1 / 2])
+    assert schedule_of("binomial", 4).betas == pytest.approx([1 / 5, 1 / 4, 1 / 3, 1 / 2])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_beta_can_be_fixed(name: str) -> None:
-    free, fixed = made(name, 6), made(name, 6, fixed_first=True)
+    free, fixed = schedule_of(name, 6), schedule_of(name, 6, fixed_first=True)
     assert fixed.betas[0] == 1e-5
     assert np.array_equal(fixed.betas[1:], free.betas[1:])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_posterior_by_bayes_rule(name: str) -> None:
-    """The product of q(x_t | x_{t-1}) and q(x_{t-1} | x_0), completed to a square by hand."""
-    schedule = made(name, 9)
+    """The product of q(x_t | x_{t-1}) and q(x_{t-1} | x_0), with the square completed by hand."""
+    schedule = schedule_of(name, 9)
     beta, before = schedule.betas[1:], schedule.alpha_bar_before[1:]
     precision = (1 - beta) / beta + 1 / (1 - before)
     assert schedule.posterior_variance[1:] == pytest.approx(1 / precision)
@@ -70,7 +70,7 @@ def test_posterior_by_bayes_rule(name: str) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 50])
 @pytest.mark.parametrize("name", NAMES)
 def test_arrays_are_whole_read_only_and_consistent(name: str, steps: int) -> None:
-    schedule = made(name, steps)
+    schedule = schedule_of(name, steps)
     assert schedule.steps == steps
     assert schedule.signal**2 + schedule.noise**2 == pytest.approx(1)
     assert schedule.signal_to_noise == pytest.approx(schedule.signal**2 / schedule.noise**2)
@@ -87,10 +87,10 @@ def test_against_the_schedulers_of_diffusers() -> None:
     import torch
 
     theirs = diffusers.DDPMScheduler(12, beta_schedule="squaredcos_cap_v2")
-    ours = made("cosine", 12)
+    ours = schedule_of("cosine", 12)
     assert ours.betas == pytest.approx(theirs.betas.numpy(), rel=1e-5)
     for name in NAMES:
-        ours = made(name, 12, scale=1.0)
+        ours = schedule_of(name, 12, scale=1.0)
         theirs = diffusers.DDPMScheduler(
             12, trained_betas=ours.betas, prediction_type="sample", clip_sample=False
         )
@@ -103,9 +103,9 @@ def test_against_the_schedulers_of_diffusers() -> None:
                 ours.signal[step] * clean.numpy() + ours.noise[step] * noise.numpy(), rel=1e-4
             )
             stepped = theirs.step(clean, step, noisy, generator=torch.Generator().manual_seed(1)).prev_sample
-            chance = torch.randn(1, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+            draw = torch.randn(1, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
             mean = ours.posterior_clean[step] * clean + ours.posterior_noisy[step] * noisy
-            expected = mean + np.sqrt(ours.posterior_variance[step]) * chance
+            expected = mean + np.sqrt(ours.posterior_variance[step]) * draw
             assert stepped.numpy() == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Specs that train in a moment, the data for them, and how to compare what comes out."""
+"""Specs that train in a moment, data for them, and a comparison of fitted models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LightGCN beside dense propagation in float64, and the fold-in of histories."""
+"""LightGCN against dense propagation in float64, and the fold-in of histories."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def normalized() -> np.ndarray:
 
 
 def dense_layers(users: np.ndarray, items: np.ndarray, layers: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    made = [(users, items)]
+    states = [(users, items)]
     for _ in range(layers):
-        users, items = normalized() @ made[-1][1], normalized().T @ made[-1][0]
-        made.append((users, items))
-    return made
+        users, items = normalized() @ states[-1][1], normalized().T @ states[-1][0]
+        states.append((users, items))
+    return states
 
 
 def learner(spec: LightGCN) -> GraphLearner:
@@ -58,17 +58,17 @@ def learner(spec: LightGCN) -> GraphLearner:
 @given(st.integers(1, 4), st.sampled_from(["embedded", "from-items"]))
 def test_histories_are_folded_in_through_the_items_layers(layers: int, users: str) -> None:
     spec = LightGCN(embedding_size=5, layers=layers, users=users)
-    made = learner(spec)
+    trained = learner(spec)
     start = {
-        name: value.detach().numpy().astype(np.float64) for name, value in made.module.named_parameters()
+        name: value.detach().numpy().astype(np.float64) for name, value in trained.module.named_parameters()
     }
-    own = start.get("user_start", np.zeros((len(X), 5)))
-    steps = dense_layers(own, start["item_start"], layers)
+    user_start = start.get("user_start", np.zeros((len(X), 5)))
+    steps = dense_layers(user_start, start["item_start"], layers)
     user_final = sum(step[0] for step in steps[1:]) / (layers + 1)  # e⁰ of the user left out
     item_final = sum(step[1] for step in steps) / (layers + 1)
     known = DATA.user_degrees > 0
     expected = np.sqrt(X.sum(axis=1, keepdims=True)) * (user_final @ item_final.T)
-    scores = made.fitted(made.module.state_dict()).score(DATA)
+    scores = trained.fitted(trained.module.state_dict()).score(DATA)
     np.testing.assert_allclose(scores[known], expected[known], rtol=1e-3, atol=1e-5)
 
 
@@ -76,8 +76,8 @@ def test_propagation_is_the_mean_of_its_layers() -> None:
     start = torch.randn(sum(X.shape), 4, generator=torch.Generator().manual_seed(0))
     graph = interaction_graph(DATA)
     steps = dense_layers(start[: len(X)].double().numpy(), start[len(X) :].double().numpy(), 2)
-    for made, step in zip(propagate_layers(graph, start, 2), steps, strict=True):
-        np.testing.assert_allclose(made.numpy(), np.concatenate(step), atol=1e-5)
+    for layer, step in zip(propagate_layers(graph, start, 2), steps, strict=True):
+        np.testing.assert_allclose(layer.numpy(), np.concatenate(step), atol=1e-5)
     mean = sum(np.concatenate(step) for step in steps) / 3
     np.testing.assert_allclose(propagate(graph, start, 2).numpy(), mean, atol=1e-5)
 
@@ -97,7 +97,7 @@ def test_gradients_go_through_the_graph() -> None:
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
-def test_the_loss_of_a_coin_is_log_two() -> None:
+def test_the_loss_of_equal_scores_is_log_two() -> None:
     level = torch.zeros(sum(X.shape), 3)
     places = torch.tensor([0, 1, 2])
     assert float(pairwise_loss(level, level, places, places, places, 1.0)) == pytest.approx(np.log(2))
@@ -113,24 +113,26 @@ def test_the_loss_falls_and_communities_are_learned() -> None:
     assert hits.sum() > 2 * 10 * split.held_out.n_interactions / DATA.n_items
 
 
-def test_what_a_user_has_is_drawn_against_itself_seldom() -> None:
-    """Negatives that are the user's own are drawn again, once: their share is about the square of the density."""
-    made = learner(SPEC)
-    seen: list[float] = []
+def test_a_users_own_items_are_seldom_drawn_as_negatives() -> None:
+    """Negatives that are the user's own items are redrawn once, so their share is about the square of the density."""
+    sampler = learner(SPEC)
+    shares: list[float] = []
 
-    def watched(final: torch.Tensor, start: torch.Tensor, who: torch.Tensor, *rest: object) -> torch.Tensor:
+    def record_share(
+        final: torch.Tensor, start: torch.Tensor, who: torch.Tensor, *rest: object
+    ) -> torch.Tensor:
         other = rest[1]
         assert isinstance(other, torch.Tensor)
-        seen.append(float(DATA.contains(who.numpy(), other.numpy() - len(X)).mean()))
+        shares.append(float(DATA.contains(who.numpy(), other.numpy() - len(X)).mean()))
         return final.sum()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unblur.models.neural.lightgcn.pairwise_loss", watched)
-        made.loss(torch.arange(made.n_rows), Moment(1, 0), torch.Generator().manual_seed(0))
+        patch.setattr("unblur.models.neural.lightgcn.pairwise_loss", record_share)
+        sampler.loss(torch.arange(sampler.n_rows), Moment(1, 0), torch.Generator().manual_seed(0))
     share = DATA.user_degrees / DATA.n_items
     expected = float((DATA.user_degrees * share**2).sum() / DATA.n_interactions)
-    assert seen[0] == pytest.approx(expected, abs=0.04)
-    assert seen[0] < (DATA.user_degrees * share).sum() / DATA.n_interactions
+    assert shares[0] == pytest.approx(expected, abs=0.04)
+    assert shares[0] < (DATA.user_degrees * share).sum() / DATA.n_interactions
 
 
 def of_softmax(**changes: object) -> LightGCN:
@@ -148,18 +150,21 @@ def of_softmax(**changes: object) -> LightGCN:
 def test_the_softmax_over_all_items_is_the_multinomial_likelihood_of_cosines(
     layers: int, users: str, temperature: float, ridge: float
 ) -> None:
-    made = learner(
+    trained = learner(
         of_softmax(layers=layers, users=users, temperature=temperature, ridge=ridge, negatives=DATA.n_items)
     )
     rows = torch.tensor([0, 5, 17, 3])
     who = np.flatnonzero(DATA.user_degrees)[rows.numpy()]
-    loss = made.loss(rows, Moment(1, 0), torch.Generator().manual_seed(0))
+    loss = trained.loss(rows, Moment(1, 0), torch.Generator().manual_seed(0))
     loss.backward()
     leaves = {
-        name: value.detach().double().requires_grad_() for name, value in made.module.named_parameters()
+        name: value.detach().double().requires_grad_() for name, value in trained.module.named_parameters()
     }
-    own, graph = leaves.get("user_start", torch.zeros(len(X), 8).double()), torch.from_numpy(normalized())
-    steps = [(own, leaves["item_start"])]
+    user_start, graph = (
+        leaves.get("user_start", torch.zeros(len(X), 8).double()),
+        torch.from_numpy(normalized()),
+    )
+    steps = [(user_start, leaves["item_start"])]
     for _ in range(layers):
         steps.append((graph @ steps[-1][1], graph.T @ steps[-1][0]))
     unit = [sum(step[side] for step in steps) for side in (0, 1)]
@@ -169,27 +174,27 @@ def test_the_softmax_over_all_items_is_the_multinomial_likelihood_of_cosines(
     expected = -(liked * logits.log_softmax(1)).sum() / liked.sum()
     squares = (liked @ leaves["item_start"].square()).sum()
     if users == "embedded":
-        squares = squares + (liked.sum(1) * own[who].square().sum(1)).sum()
+        squares = squares + (liked.sum(1) * user_start[who].square().sum(1)).sum()
     expected = expected + ridge * squares / (2 * liked.sum())
     expected.backward()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
-    for name, value in made.module.named_parameters():
+    for name, value in trained.module.named_parameters():
         torch.testing.assert_close(value.grad.double(), leaves[name].grad, rtol=2e-3, atol=2e-5)
 
 
-def test_the_softmax_over_drawn_items_runs_over_as_many_of_them() -> None:
+def test_the_sampled_softmax_runs_over_the_given_number_of_items() -> None:
     """With all items alike the sum over N items is N·exp(1/τ), and the liked item's part exp(1/τ): log N is left."""
-    made = learner(of_softmax(negatives=7, ridge=0.0, temperature=0.5))
+    trained = learner(of_softmax(negatives=7, ridge=0.0, temperature=0.5))
     with torch.no_grad():
-        made.module.get_parameter("item_start").fill_(0.3)
-    loss = made.loss(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(0))
+        trained.module.get_parameter("item_start").fill_(0.3)
+    loss = trained.loss(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(0))
     assert float(loss.detach()) == pytest.approx(np.log(7), rel=1e-4)
 
 
 def test_the_softmax_draws_anew_from_its_generator() -> None:
-    made = learner(of_softmax(negatives=7))
+    sampler = learner(of_softmax(negatives=7))
     losses = [
-        float(made.loss(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(seed)).detach())
+        float(sampler.loss(torch.arange(20), Moment(1, 0), torch.Generator().manual_seed(seed)).detach())
         for seed in (1, 1, 2)
     ]
     assert losses[0] == losses[1] != losses[2]
@@ -197,24 +202,24 @@ def test_the_softmax_draws_anew_from_its_generator() -> None:
 
 @given(st.integers(1, 2 * ROWS_TOGETHER + 5), st.integers(1, 9), st.sampled_from([0.1, 30.0]))
 def test_log_partition_and_its_gradient_in_blocks(n: int, m: int, size: float) -> None:
-    chance = torch.Generator().manual_seed(n)
-    rows, columns, weights = (torch.randn(shape, generator=chance) for shape in ((n, 3), (m, 3), (n,)))
-    found, expected = [], []
-    for kind, results in ((torch.float32, found), (torch.float64, expected)):
+    generator = torch.Generator().manual_seed(n)
+    rows, columns, weights = (torch.randn(shape, generator=generator) for shape in ((n, 3), (m, 3), (n,)))
+    ours, expected = [], []
+    for kind, results in ((torch.float32, ours), (torch.float64, expected)):
         leaves = [table.detach().clone().to(kind).requires_grad_() for table in (rows * size, columns)]
-        whole = (
+        result = (
             (leaves[0] @ leaves[1].T).exp().sum(1).log() if kind == torch.float64 else log_partition(*leaves)
         )
-        (whole * weights.to(kind)).sum().backward()
-        results += [whole.detach(), *(leaf.grad for leaf in leaves)]
-    for one, other in zip(found, expected, strict=True):
+        (result * weights.to(kind)).sum().backward()
+        results += [result.detach(), *(leaf.grad for leaf in leaves)]
+    for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-3 * max(1.0, size))
 
 
 @pytest.mark.parametrize("users", ["embedded", "from-items"])
 def test_scores_after_the_softmax_rank_as_the_trained_cosines(users: str) -> None:
-    made = learner(of_softmax(layers=3, users=users))
-    model = made.fitted(made.module.state_dict())
+    trained = learner(of_softmax(layers=3, users=users))
+    model = trained.fitted(trained.module.state_dict())
     np.testing.assert_allclose(np.linalg.norm(model.outward, axis=1), 1, rtol=1e-5)
 
 
@@ -247,6 +252,6 @@ def test_a_seed_gives_the_same_bytes_and_an_interrupted_run_ends_in_them(
     for report in run.epochs():
         if report.epoch == 4:
             break
-    whole = spec.fit(DATA, rng=5)
-    assert same_bytes(spec.fit(DATA, rng=5, checkpoints=tmp_path), whole)
-    assert not same_bytes(spec.fit(DATA, rng=6), whole)
+    uninterrupted = spec.fit(DATA, rng=5)
+    assert same_bytes(spec.fit(DATA, rng=5, checkpoints=tmp_path), uninterrupted)
+    assert not same_bytes(spec.fit(DATA, rng=6), uninterrupted)

@@ -1,4 +1,4 @@
-"""Mult-DAE and Mult-VAE: networks and losses beside plain NumPy, training, stopping and resuming."""
+"""Mult-DAE and Mult-VAE: networks and losses against plain NumPy, training, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_scores_are_the_logits_at_the_mean(spec: MultDAE | MultVAE) -> None:
 
 @SPECS
 def test_the_loss_is_the_papers(spec: MultDAE | MultVAE) -> None:
-    """Without dropout, and with a variance of nothing, the loss has no chance in it (equations 2 and 7)."""
+    """Without dropout and with zero variance the loss is deterministic (equations 2 and 7)."""
     calm = type(spec)(**{**vars_of(spec), "dropout": 0.0})
     learner = MultinomialLearner(calm, DATA, DATA.item_degrees, 0, torch.device("cpu"))
     w = weights_of(learner.fitted(learner.module.state_dict()))
@@ -86,8 +86,8 @@ def test_the_loss_falls_and_communities_are_learned(spec: MultDAE | MultVAE) -> 
     assert losses[-1] < 0.95 * losses[0]
     ranking = run.fitted().recommend(split.histories, k=10)
     hits = split.held_out.contains(np.repeat(np.arange(split.train.n_users), 10), ranking.positions.ravel())
-    chance = 10 * split.held_out.n_interactions / DATA.n_items
-    assert hits.sum() > 2 * chance
+    expected_hits = 10 * split.held_out.n_interactions / DATA.n_items
+    assert hits.sum() > 2 * expected_hits
 
 
 @SPECS
@@ -105,7 +105,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(spec: MultDAE | MultVAE, tmp_
     assert same_bytes(spec.fit(DATA, rng=5, checkpoints=tmp_path), spec.fit(DATA, rng=5))
 
 
-def test_a_given_validation_part_is_what_training_stops_by() -> None:
+def test_training_stops_by_a_given_validation_part() -> None:
     split = Random(fraction=0.3).apply(DATA, rng=0)
     run = DAE.training(split.train, rng=1, validation=split.held_out)
     values = [report.validation for report in run.epochs() if report.validation is not None]

@@ -1,4 +1,4 @@
-"""NeuMF trained on the rows that a batch needs comes to what autograd and torch's Adam come to on all of them."""
+"""NeuMF trained on the rows that a batch needs ends with the weights of autograd and torch's Adam on all rows."""
 
 from __future__ import annotations
 
@@ -67,83 +67,81 @@ def test_the_weights_are_those_of_autograd_and_adam(
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     assert losses[0][-1] < losses[0][0] - 0.01
-    made, wanted = (learner.module.state_dict() for learner in learners)
-    assert made.keys() == wanted.keys()
-    for part, tensor in wanted.items():
-        np.testing.assert_allclose(made[part], tensor, atol=2e-3 * float(tensor.abs().max()), err_msg=part)
+    weights, expected = (learner.module.state_dict() for learner in learners)
+    assert weights.keys() == expected.keys()
+    for part, tensor in expected.items():
+        np.testing.assert_allclose(weights[part], tensor, atol=2e-3 * float(tensor.abs().max()), err_msg=part)
 
 
 @pytest.mark.parametrize(
     ("scale", "epsilon"), [(1.0, 1e-8), (1e-4, 1e-7), (1e-4, 1e-5), (1e-8, 1e-8), (1e-3, 1e-2)]
 )
-def test_rows_that_rest_are_where_adam_would_have_them(
-    compiled: ModuleType, scale: float, epsilon: float
-) -> None:
-    """Some have a gradient often, some seldom, some but once, some never; gradients are above ε, about it and below."""
-    chance, settings = (
+def test_idle_rows_end_where_adam_would_put_them(compiled: ModuleType, scale: float, epsilon: float) -> None:
+    """Rows have a gradient often, seldom, once or never; gradients are above ε, about ε and below."""
+    random, settings = (
         np.random.default_rng(1),
         Optimizer(name="adam", learning_rate=0.01, epsilon=epsilon),
     )
-    values = chance.standard_normal((60, 5)).astype(np.float32)
-    wanted = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-    adam = torch.optim.Adam([wanted], lr=0.01, eps=epsilon)
+    values = random.standard_normal((60, 5)).astype(np.float32)
+    expected = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([expected], lr=0.01, eps=epsilon)
     ours = DeferredAdam(values, settings, compiled)
     for step in range(1200):
-        some = np.unique(chance.integers(0, 50, 2) if step % 3 else chance.integers(0, 6, 4))
-        some = some[(some < 40) | (step < 520)]
-        asked = np.tile(some, 2)
-        rows, places = ours.ask(asked)
-        np.testing.assert_array_equal(rows[places], asked)
-        assert len(rows) == len(some)
-        gradients = (scale * chance.standard_normal((len(rows), 5))).astype(np.float32)
-        wanted.grad = torch.zeros_like(wanted)
-        wanted.grad[torch.from_numpy(rows)] = torch.from_numpy(gradients).double()
+        chosen = np.unique(random.integers(0, 50, 2) if step % 3 else random.integers(0, 6, 4))
+        chosen = chosen[(chosen < 40) | (step < 520)]
+        requested = np.tile(chosen, 2)
+        rows, places = ours.ask(requested)
+        np.testing.assert_array_equal(rows[places], requested)
+        assert len(rows) == len(chosen)
+        gradients = (scale * random.standard_normal((len(rows), 5))).astype(np.float32)
+        expected.grad = torch.zeros_like(expected)
+        expected.grad[torch.from_numpy(rows)] = torch.from_numpy(gradients).double()
         adam.step()
         ours.step(rows, gradients)
-    moved = wanted.detach().numpy() - values
-    assert (moved[55:] == 0).all()
+    change = expected.detach().numpy() - values
+    assert (change[55:] == 0).all()
     rounding = 40 * np.finfo(np.float32).eps * np.abs(values).max()
-    np.testing.assert_allclose(ours.values() - values, moved, atol=1e-4 * np.abs(moved).max() + rounding)
-    assert np.abs(moved[:6]).max() > 1e-3 or scale < epsilon
+    np.testing.assert_allclose(ours.values() - values, change, atol=1e-4 * np.abs(change).max() + rounding)
+    assert np.abs(change[:6]).max() > 1e-3 or scale < epsilon
 
 
 @pytest.mark.parametrize("epsilon", [1e-8, 1e-3])
-def test_rows_rest_for_as_long_as_they_like(compiled: ModuleType, epsilon: float) -> None:
-    """Beyond the last place of the sums, and beyond what is left of any moment."""
-    chance = np.random.default_rng(2)
-    values = chance.standard_normal((4, 5)).astype(np.float32)
-    wanted = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-    wanted.grad = torch.zeros_like(wanted)
-    adam = torch.optim.Adam([wanted], lr=0.01, eps=epsilon)
+def test_rows_may_be_idle_for_any_number_of_steps(compiled: ModuleType, epsilon: float) -> None:
+    """Beyond the end of the table of sums, and until every moment has decayed to nothing."""
+    random = np.random.default_rng(2)
+    values = random.standard_normal((4, 5)).astype(np.float32)
+    expected = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    expected.grad = torch.zeros_like(expected)
+    adam = torch.optim.Adam([expected], lr=0.01, eps=epsilon)
     ours = DeferredAdam(values, Optimizer(name="adam", learning_rate=0.01, epsilon=epsilon), compiled)
-    asked = {0: [0, 1, 2], 3: [0], 700: [0], 3000: [0, 1], 3001: [1], 24_000: [0, 1, 2]}
+    requested = {0: [0, 1, 2], 3: [0], 700: [0], 3000: [0, 1], 3001: [1], 24_000: [0, 1, 2]}
     for step in range(24_001):
-        rows, _ = ours.ask(np.array(asked.get(step, [3]), dtype=np.int64))
-        gradients = (1e-3 * chance.standard_normal((len(rows), 5))).astype(np.float32)
-        wanted.grad.zero_()
-        wanted.grad[torch.from_numpy(rows)] = torch.from_numpy(gradients).double()
+        rows, _ = ours.ask(np.array(requested.get(step, [3]), dtype=np.int64))
+        gradients = (1e-3 * random.standard_normal((len(rows), 5))).astype(np.float32)
+        expected.grad.zero_()
+        expected.grad[torch.from_numpy(rows)] = torch.from_numpy(gradients).double()
         adam.step()
         ours.step(rows, gradients)
-    moved = wanted.detach().numpy()[:3] - values[:3]
+    change = expected.detach().numpy()[:3] - values[:3]
     rounding = 10 * np.finfo(np.float32).eps * np.abs(values).max()
     np.testing.assert_allclose(
-        (ours.values() - values)[:3], moved, atol=1e-4 * np.abs(moved).max() + rounding
+        (ours.values() - values)[:3], change, atol=1e-4 * np.abs(change).max() + rounding
     )
 
 
 @given(since=st.integers(0, 30_000), idle=st.integers(1, 3000))
-def test_what_steps_add_up_to_is_their_sum(since: int, idle: int) -> None:
+def test_deferred_steps_add_up_to_their_sum(since: int, idle: int) -> None:
     sums, powers = deferred_sums()
     end = sums.shape[1] - 1
     steps = np.arange(since + 1, since + idle + 1)
     b = np.sqrt(1 - 0.999**steps)
     terms = b / (1 - 0.9**steps) * (0.9 / np.sqrt(0.999)) ** (steps - since)
     tempered = terms * b / np.sqrt(0.999) ** (steps - since)
-    for place, wanted in enumerate((terms.sum(), tempered.sum())):
-        made = (
+    for place, expected in enumerate((terms.sum(), tempered.sum())):
+        result = (
             sums[place, min(since, end)] - powers[place, min(idle, end)] * sums[place, min(since + idle, end)]
         )
-        assert made == pytest.approx(wanted, rel=1e-6)
+        assert result == pytest.approx(expected, rel=1e-6)
 
 
 def test_moments_are_never_denormal(compiled: ModuleType) -> None:
@@ -160,8 +158,10 @@ def test_moments_are_never_denormal(compiled: ModuleType) -> None:
 
 
 def batches(learner: PairLearner, epochs: int, choose: Choose | None = None) -> list[tuple[np.ndarray, ...]]:
-    chance, order = torch.Generator().manual_seed(5), np.arange(learner.n_rows)
-    return [learner.batch(rows, chance, choose) for _ in range(epochs) for rows in np.array_split(order, 9)]
+    generator, order = torch.Generator().manual_seed(5), np.arange(learner.n_rows)
+    return [
+        learner.batch(rows, generator, choose) for _ in range(epochs) for rows in np.array_split(order, 9)
+    ]
 
 
 @pytest.mark.parametrize("negatives", [1, 4])
@@ -169,19 +169,21 @@ def test_a_batch_is_the_same_whatever_draws_it(
     users: Interactions, compiled: ModuleType, negatives: int
 ) -> None:
     side_by_side = Interactions.from_matrix(np.tile(np.eye(6, 9, dtype=np.float32), (20, 1)))
-    for train in (users, side_by_side):  # where the next user's first item follows on one's own
+    for train in (users, side_by_side):  # in the second, the next user's first item follows this user's last
         learner = PairLearner(replace(SPEC, negatives=negatives), train, 5, CPU)
         for one, other in zip(
             batches(learner, 2, PairStepper(learner, compiled)._choose), batches(learner, 2), strict=True
         ):
-            for part, again in zip(one, other, strict=True):
-                np.testing.assert_array_equal(part, again)
+            for part, other_part in zip(one, other, strict=True):
+                np.testing.assert_array_equal(part, other_part)
 
 
-def test_all_chance_of_a_batch_comes_from_the_generator(users: Interactions, compiled: ModuleType) -> None:
-    made = stepper(SPEC, users, compiled)
+def test_all_random_numbers_of_a_batch_come_from_the_generator(
+    users: Interactions, compiled: ModuleType
+) -> None:
+    trained = stepper(SPEC, users, compiled)
     (_, items, words), (_, items_again, words_again), (_, other_items, other_words) = (
-        made.learner.batch(np.arange(64), torch.Generator().manual_seed(seed), made._choose)
+        trained.learner.batch(np.arange(64), torch.Generator().manual_seed(seed), trained._choose)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(items, items_again)
@@ -190,19 +192,19 @@ def test_all_chance_of_a_batch_comes_from_the_generator(users: Interactions, com
     assert (words != other_words).mean() > 0.99
 
 
-def test_negatives_are_drawn_evenly_from_what_a_user_does_not_have(users: Interactions) -> None:
-    held, row = users.matrix.toarray() > 0, int(users.user_degrees.argmax())
-    found, kept = np.zeros(held.shape, dtype=np.int64), []
+def test_negatives_are_drawn_uniformly_from_items_the_user_does_not_have(users: Interactions) -> None:
+    owned, row = users.matrix.toarray() > 0, int(users.user_degrees.argmax())
+    counts, dropout_words = np.zeros(owned.shape, dtype=np.int64), []
     spec = NeuMF(factors=1, layers=2, negatives=3)
     for owners, items, words in batches(PairLearner(spec, users, 5, CPU), 40):
         n = len(owners) // 4
-        assert held[owners[:n], items[:n]].all()
-        np.add.at(found, (owners[n:], items[n:]), 1)
-        kept.append(words)
-    np.testing.assert_array_equal(found.sum(1), 3 * 40 * users.user_degrees)
-    assert found[held].sum() < 1e-3 * found.sum()
-    assert stats.chisquare(found[row][~held[row]]).pvalue > 1e-3
-    share = np.concatenate(kept) >= least_kept(0.3)
+        assert owned[owners[:n], items[:n]].all()
+        np.add.at(counts, (owners[n:], items[n:]), 1)
+        dropout_words.append(words)
+    np.testing.assert_array_equal(counts.sum(1), 3 * 40 * users.user_degrees)
+    assert counts[owned].sum() < 1e-3 * counts.sum()
+    assert stats.chisquare(counts[row][~owned[row]]).pvalue > 1e-3
+    share = np.concatenate(dropout_words) >= least_kept(0.3)
     assert share.mean() == pytest.approx(0.7, abs=4 * np.sqrt(0.21 / share.size))
     assert np.abs(np.corrcoef(share.T) - np.eye(share.shape[1])).max() < 6 / np.sqrt(len(share))
 
@@ -213,25 +215,25 @@ def test_a_user_with_all_items_is_no_obstacle(compiled: ModuleType) -> None:
     full = Interactions.from_matrix(x)
     learner = PairLearner(SPEC, full, 5, CPU)
     for choose in (PairStepper(learner, compiled)._choose, None):
-        items = np.concatenate([drawn for _, drawn, _ in batches(learner, 1, choose)])
+        items = np.concatenate([sampled for _, sampled, _ in batches(learner, 1, choose)])
         assert ((items >= 0) & (items < 9)).all()
     assert np.isfinite(SPEC.fit(full, rng=0).score(full)).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("where", ["a user's vector", "a user's mean", "a weight"])
+@pytest.mark.parametrize("place", ["a user's vector", "a user's mean", "a weight"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_what_is_not_finite_ends_the_training(
-    users: Interactions, compiled: ModuleType, bad: float, where: str, dropout: float
+def test_values_that_are_not_finite_end_the_training(
+    users: Interactions, compiled: ModuleType, bad: float, place: str, dropout: float
 ) -> None:
-    made = stepper(replace_field(SPEC, "dropout", dropout), users, compiled)
-    run = Training(made, Plan(4, SPEC.batch_size), seed=5)
+    trained = stepper(replace_field(SPEC, "dropout", dropout), users, compiled)
+    run = Training(trained, Plan(4, SPEC.batch_size), seed=5)
     for _ in run.epochs():
-        table = made._tables[0].table
-        if where == "a weight":
-            made._network[0][1][0, 0] = bad
+        table = trained._tables[0].table
+        if place == "a weight":
+            trained._network[0][1][0, 0] = bad
         else:
-            table[users.user_degrees.argmax(), 0 if where == "a user's vector" else 1, -1] = bad
+            table[users.user_degrees.argmax(), 0 if place == "a user's vector" else 1, -1] = bad
         break
     with pytest.raises(DivergedTraining, match="must be finite"):
         list(run.epochs())
@@ -279,27 +281,27 @@ print(sorted(given))
 
 
 def test_small_products_are_not_shared_among_threads() -> None:
-    """In a process whose first training this is, where numba's BLAS is not yet loaded; and in two trainings at once."""
+    """In the first training of a process, before numba's BLAS is loaded, and in two trainings at once."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", FITTED],
         env={**os.environ, **threads},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip() in ("[2]", "[1]")  # one processor gives one thread
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() in ("[2]", "[1]")  # one processor gives one thread
 
 
-def test_without_numba_and_with_other_optimizers_it_comes_to_the_same(
+def test_without_numba_and_with_other_optimizers_scores_are_the_same(
     users: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = replace_field(SPEC, "epochs", 4)
-    wanted = spec.fit(users, rng=0).score(users)
+    expected = spec.fit(users, rng=0).score(users)
     clipped = replace_field(spec, "optimizer.clip_norm", 1e6)
-    np.testing.assert_allclose(clipped.fit(users, rng=0).score(users), wanted, atol=2e-2 * np.ptp(wanted))
+    np.testing.assert_allclose(clipped.fit(users, rng=0).score(users), expected, atol=2e-2 * np.ptp(expected))
     monkeypatch.delitem(sys.modules, "unblur.models.neural.fast.kernels")
     monkeypatch.setitem(sys.modules, "numba", None)
     assert compiled_kernels() is None
-    np.testing.assert_allclose(spec.fit(users, rng=0).score(users), wanted, atol=2e-2 * np.ptp(wanted))
+    np.testing.assert_allclose(spec.fit(users, rng=0).score(users), expected, atol=2e-2 * np.ptp(expected))

@@ -1,4 +1,4 @@
-"""Training in few passes changes nothing but the time that it takes: against the loop that trains everything."""
+"""Training in few passes changes nothing but the time that it takes: against the general training loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def users() -> Interactions:
     return generated(240, 60, 2000, rng=0)
 
 
-def made_kernels() -> ModuleType:
+def require_kernels() -> ModuleType:
     kernels = compiled_kernels()
     assert kernels is not None
     return kernels
@@ -45,8 +45,8 @@ def made_kernels() -> ModuleType:
 
 @pytest.fixture(params=["one pass", "torch alone"])
 def compiled(request: pytest.FixtureRequest) -> ModuleType | None:
-    """With numba, and as it is without."""
-    return made_kernels() if request.param == "one pass" else None
+    """The kernels of numba, and none."""
+    return require_kernels() if request.param == "one pass" else None
 
 
 @pytest.mark.parametrize(
@@ -59,24 +59,24 @@ def compiled(request: pytest.FixtureRequest) -> ModuleType | None:
         ("optimizer.epsilon", 1e-4),
     ],
 )
-def test_the_weights_are_those_of_the_loop_that_trains_everything(
+def test_the_weights_are_those_of_the_general_loop(
     users: Interactions, compiled: ModuleType | None, name: str, value: object
 ) -> None:
     spec = replace_field(SPEC, name, value)
     stepper = RowStepper(RowLearner(spec, users, 5, CPU), compiled)
     for _ in Training(stepper, Plan(12, 16), seed=5).epochs():
         pass
-    made = stepper.module.state_dict()
+    weights = stepper.module.state_dict()
     learner = RowLearner(spec, users, 5, CPU)
     run = Training(learner, Plan(12, 16), seed=5)
     losses = [report.loss for report in run.epochs()]
     assert losses[-1] < losses[0]
-    wanted = learner.module.state_dict()
-    assert made.keys() == wanted.keys()
-    for name, tensor in wanted.items():
-        np.testing.assert_allclose(made[name], tensor, rtol=0.02, atol=2e-3, err_msg=name)
+    expected = learner.module.state_dict()
+    assert weights.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(weights[name], tensor, rtol=0.02, atol=2e-3, err_msg=name)
     judge = ErrorJudge(users, users.items, CPU)
-    assert judge(learner.fitted(made)) == pytest.approx(judge(learner.fitted(wanted)), abs=1e-4)
+    assert judge(learner.fitted(weights)) == pytest.approx(judge(learner.fitted(expected)), abs=1e-4)
 
 
 def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled: ModuleType | None) -> None:
@@ -84,7 +84,7 @@ def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled:
     with torch.no_grad():
         learner.module.cell_bias[:40] = -100.0  # off for every row
     training = RowStepper(learner, compiled)
-    idle, chance = slice(0, 40), torch.Generator().manual_seed(0)
+    idle, generator = slice(0, 40), torch.Generator().manual_seed(0)
     first: Any = training._first
     if compiled is None:
         means, squares = ([getattr(adam, name)[0] for adam in first.adams] for name in ("means", "squares"))
@@ -93,7 +93,7 @@ def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled:
     for mean in means:
         mean[..., idle] = 1e-34  # as after some hundreds of updates without a gradient
     for _ in range(3 * SETTLE_EVERY):
-        training.loss(torch.arange(16), Moment(1, 0), chance)
+        training.loss(torch.arange(16), Moment(1, 0), generator)
     least = torch.finfo(torch.float32).tiny
     last: Any = training._last
     adams = (training._small_adam, *last.adams)
@@ -105,7 +105,7 @@ def test_moments_of_idle_units_are_never_denormal(users: Interactions, compiled:
 
 
 def test_a_batch_may_be_of_users_without_items(users: Interactions, compiled: ModuleType | None) -> None:
-    """As sampled users can be."""
+    """Sampled users can have none."""
     matrix = users.binarized().matrix.tolil()
     matrix[:16] = 0
     empty = Interactions.from_matrix(matrix.tocsr())
@@ -113,11 +113,11 @@ def test_a_batch_may_be_of_users_without_items(users: Interactions, compiled: Mo
     training = RowStepper(learner, compiled)
     loss = training.loss(torch.arange(16), Moment(1, 0), torch.Generator().manual_seed(0))
     adam = torch.optim.Adam(other.module.parameters(), lr=3e-3)
-    chance = torch.Generator().manual_seed(0)
-    wanted = other.loss(torch.arange(16), Moment(1, 0), chance)
-    wanted.backward()
+    generator = torch.Generator().manual_seed(0)
+    expected = other.loss(torch.arange(16), Moment(1, 0), generator)
+    expected.backward()
     adam.step()
-    assert float(loss) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-5)
     for name, tensor in other.module.state_dict().items():
         np.testing.assert_allclose(training.module.state_dict()[name], tensor, atol=1e-5, err_msg=name)
 
@@ -130,26 +130,28 @@ def test_a_loss_that_is_not_finite_is_an_error(users: Interactions, compiled: Mo
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_training_stops_by_the_error_and_keeps_what_it_is_told_to(users: Interactions, keep: str) -> None:
-    """By the rows of others, which a network that learns rows by heart does worse on from some epoch on."""
+def test_training_stops_by_the_error_and_keeps_the_best_or_last_weights(
+    users: Interactions, keep: str
+) -> None:
+    """It is the error on other users' rows, which rises once the network overfits."""
     others, epochs = generated(80, 60, 700, rng=1), 60
     spec = replace_field(replace_field(SPEC, "keep", keep), "epochs", epochs)
     spec = replace_field(spec, "patience", 2)
-    seen: list[float] = []
+    values: list[float] = []
 
-    def look(event: ProgressEvent) -> None:
+    def record(event: ProgressEvent) -> None:
         if event.stage == "train":
-            seen.append(event.values["minus the error"])
+            values.append(event.values["minus the error"])
 
-    model = spec.fit(users, rng=0, validation=others, progress=look)
-    best = int(np.argmax(seen))
-    assert 0 < best < len(seen) - 1 < epochs - 1
-    assert len(seen) - 1 - best == 2
+    model = spec.fit(users, rng=0, validation=others, progress=record)
+    best = int(np.argmax(values))
+    assert 0 < best < len(values) - 1 < epochs - 1
+    assert len(values) - 1 - best == 2
     error = ErrorJudge(others, users.items, CPU)(model.network)
-    assert error == pytest.approx(seen[best if keep == "best" else -1], abs=1e-6)
+    assert error == pytest.approx(values[best if keep == "best" else -1], abs=1e-6)
 
 
-def test_only_adam_without_anything_else_is_trained_so() -> None:
+def test_only_plain_adam_uses_the_fast_steps() -> None:
     assert plain_adam(RowMLP().optimizer, CPU)
     for other in (Optimizer(name="adam", weight_decay=0.1), Optimizer(name="sgd"), Optimizer(clip_norm=1.0)):
         assert not plain_adam(other, CPU)
@@ -158,62 +160,67 @@ def test_only_adam_without_anything_else_is_trained_so() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("n_rows", [5, 16, 203])
 def test_the_first_layer_in_one_pass_follows_adam(threads: int, n_rows: int) -> None:
-    """For longer than the mean of a row's own gradients lasts."""
-    chance, last = torch.Generator().manual_seed(n_rows), 40
-    values = torch.randn(3, n_rows, 7, generator=chance)
-    wanted = values.clone().requires_grad_()
-    adam = torch.optim.Adam([wanted], lr=0.02, eps=1e-3)
+    """For more steps than the mean of a row's own gradients takes to decay."""
+    generator, last = torch.Generator().manual_seed(n_rows), 40
+    values = torch.randn(3, n_rows, 7, generator=generator)
+    expected = values.clone().requires_grad_()
+    adam = torch.optim.Adam([expected], lr=0.02, eps=1e-3)
     ours = FirstInOnePass(
-        values, Optimizer(name="adam", learning_rate=0.02, epsilon=1e-3), made_kernels(), Threads(threads)
+        values, Optimizer(name="adam", learning_rate=0.02, epsilon=1e-3), require_kernels(), Threads(threads)
     )
     for step in range(260):
-        rows = torch.randperm(n_rows, generator=chance)[: n_rows // 4 if step < last or step % 9 == 0 else 1]
-        shared, own = torch.randn(3, 7, generator=chance), torch.randn(len(rows), 7, generator=chance)
-        apart = torch.randn(3, generator=chance)
-        before = wanted.detach()[:, rows]
-        added = ours.sum_rows(rows, apart)
-        np.testing.assert_allclose(added, torch.einsum("p,prw->rw", apart, before), rtol=1e-3, atol=1e-4)
-        wanted.grad = shared[:, None].expand_as(values).clone()
-        wanted.grad[:, rows] += apart[:, None, None] * own
-        by_apart = torch.einsum("prw,rw->p", before, own)
+        rows = torch.randperm(n_rows, generator=generator)[
+            : n_rows // 4 if step < last or step % 9 == 0 else 1
+        ]
+        common_gradient, row_gradients = (
+            torch.randn(3, 7, generator=generator),
+            torch.randn(len(rows), 7, generator=generator),
+        )
+        factors = torch.randn(3, generator=generator)
+        before = expected.detach()[:, rows]
+        added = ours.sum_rows(rows, factors)
+        np.testing.assert_allclose(added, torch.einsum("p,prw->rw", factors, before), rtol=1e-3, atol=1e-4)
+        expected.grad = common_gradient[:, None].expand_as(values).clone()
+        expected.grad[:, rows] += factors[:, None, None] * row_gradients
+        expected_products = torch.einsum("prw,rw->p", before, row_gradients)
         adam.step()
-        sums, found = ours.update(rows, shared, apart, own)
-        np.testing.assert_allclose(found, by_apart, rtol=1e-3, atol=2e-3)
+        sums, products = ours.update(rows, common_gradient, factors, row_gradients)
+        np.testing.assert_allclose(products, expected_products, rtol=1e-3, atol=2e-3)
     assert (ours._step - ours._last_own_step > 160).any() or n_rows < 200
-    np.testing.assert_allclose(values, wanted.detach(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(values, expected.detach(), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(sums, values.sum(1), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("n", [1, 4, 15, 1500])
 def test_the_last_layer_in_one_pass_follows_adam(threads: int, n: int) -> None:
-    chance = torch.Generator().manual_seed(n)
-    weights, biases = torch.randn(37, 9, generator=chance), torch.randn(37, generator=chance)
+    generator = torch.Generator().manual_seed(n)
+    weights, biases = torch.randn(37, 9, generator=generator), torch.randn(37, generator=generator)
     copies = [part.clone().requires_grad_() for part in (weights, biases)]
     adam = torch.optim.Adam(copies, lr=0.02, eps=1e-3)
     settings = Optimizer(name="adam", learning_rate=0.02, epsilon=1e-3)
-    ours = LastInOnePass(weights, biases, settings, made_kernels(), Threads(threads))
+    ours = LastInOnePass(weights, biases, settings, require_kernels(), Threads(threads))
     for _ in range(30):
-        shown = torch.randn(n, 9, generator=chance, requires_grad=True)
-        target = (torch.rand(n, 37, generator=chance) < 0.2).float()
+        inputs = torch.randn(n, 9, generator=generator, requires_grad=True)
+        target = (torch.rand(n, 37, generator=generator) < 0.2).float()
         adam.zero_grad()
-        wanted = torch.nn.functional.binary_cross_entropy_with_logits(
-            torch.nn.functional.linear(shown, copies[0], copies[1]), target
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(
+            torch.nn.functional.linear(inputs, copies[0], copies[1]), target
         )
-        wanted.backward()
+        expected.backward()
         adam.step()
-        loss, asked = ours.update(shown.detach(), target)
-        assert float(loss) == pytest.approx(float(wanted.detach()), rel=1e-5)
-        np.testing.assert_allclose(asked, shown.grad, rtol=1e-3, atol=1e-6)
+        loss, gradient = ours.update(inputs.detach(), target)
+        assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-5)
+        np.testing.assert_allclose(gradient, inputs.grad, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(weights, copies[0].detach(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(biases, copies[1].detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_training_comes_to_the_same_bytes_on_any_number_of_threads(users: Interactions) -> None:
+def test_training_gives_the_same_bytes_on_any_number_of_threads(users: Interactions) -> None:
     ends = []
     for threads in (1, 2, 5):
         learner = RowLearner(SPEC, users, 5, CPU)
-        training = RowStepper(learner, made_kernels(), threads)
+        training = RowStepper(learner, require_kernels(), threads)
         with torch_at_rest():
             losses = [
                 float(training.loss(torch.arange(16), Moment(1, n), torch.Generator().manual_seed(n)))
@@ -224,7 +231,7 @@ def test_training_comes_to_the_same_bytes_on_any_number_of_threads(users: Intera
     assert ends[0] == ends[1] == ends[2]
 
 
-def test_a_process_without_numba_says_nothing_and_trains(
+def test_without_numba_it_trains_without_a_warning(
     users: Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "unblur.models.neural.fast.kernels", raising=False)

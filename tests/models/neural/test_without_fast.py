@@ -1,4 +1,4 @@
-"""The folder of fast steps may be deleted: what it makes faster is then trained by autograd."""
+"""The folder of fast steps may be deleted: its networks are then trained by autograd."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ print(faster.__module__)
 def test_without_the_folder_both_networks_are_trained(tmp_path: Path) -> None:
     copy = shutil.copytree(Path(unblur.__file__).parent, tmp_path / "unblur")
     shutil.rmtree(copy / "models" / "neural" / "fast")
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", FITTED],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip() == "contextlib"
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == "contextlib"

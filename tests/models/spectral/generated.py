@@ -20,10 +20,10 @@ class Case(NamedTuple):
 
 
 def matrix(n_users: int, n_items: int, density: float, seed: int) -> textbook.Matrix:
-    """A 0/1 matrix in which someone has something."""
-    made = (np.random.default_rng(seed).random((n_users, n_items)) < density).astype(float)
-    made[0, 0] = 1
-    return made
+    """A random 0/1 matrix with at least one interaction."""
+    values = (np.random.default_rng(seed).random((n_users, n_items)) < density).astype(float)
+    values[0, 0] = 1
+    return values
 
 
 def interactions(dense: textbook.Matrix) -> Interactions:
@@ -31,7 +31,7 @@ def interactions(dense: textbook.Matrix) -> Interactions:
 
 
 def distinct_ranks(train: textbook.Matrix) -> list[int]:
-    """The ranks at which the leading singular vectors are unique: no tie at the end; and the full rank."""
+    """The ranks at which the leading singular vectors are unique, because no tie is cut, and the full rank."""
     values = np.linalg.svd(textbook.normalized(train), compute_uv=False)
     ends = np.flatnonzero(values[:-1] - values[1:] > 0.01) + 1
     return [*ends.tolist(), len(values)]
@@ -48,7 +48,7 @@ def flows(durations: tuple[float, ...] = (0.25, 0.5, 1.0, 1.2, 2.0, 2.5)) -> st.
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Every combination of options; matrices with an item and a user without anything among them."""
+    """Every combination of options, on matrices some of which have an empty user and an empty item."""
     n_users, n_items = draw(st.integers(3, 30)), draw(st.integers(3, 30))
     density = draw(st.sampled_from([0.1, 0.3, 0.5]))
     train = matrix(n_users, n_items, density, draw(st.integers(0, 99)))

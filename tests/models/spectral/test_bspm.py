@@ -21,12 +21,12 @@ from unblur.progress import ProgressEvent
 from unblur.ranking import top_k
 
 FREE = 1e12
-"""A price of sparse products at which the model takes the lowest degree and the most eigenvectors."""
+"""A relative cost of sparse products at which the model takes the lowest degree and the most eigenvectors."""
 
 
 @contextmanager
 def planned(relative_cost: float, tolerance: float) -> Iterator[None]:
-    """Score with another trade between the degree of the polynomial and the eigenvectors treated exactly."""
+    """Score with another trade-off between the degree of the polynomial and the eigenvectors treated exactly."""
     with patch.multiple(module, _RELATIVE_COST=relative_cost, _TOLERANCE=tolerance):
         yield
 
@@ -37,7 +37,7 @@ def difference(case: Case) -> float:
     expected = textbook.scores(case.spec, case.train, rows.matrix.toarray().astype(float))
     scores = case.spec.fit(interactions(case.train), rng=0).score(rows)
     assert scores.dtype == np.float32
-    # All scores may be 0 where a filter takes everything away: then the difference itself counts.
+    # All scores are 0 if a filter removes everything: then the difference itself counts.
     return float(np.abs(scores - expected).max() / (np.abs(expected).max() or 1.0))
 
 
@@ -50,7 +50,7 @@ def test_every_option_gives_the_scores_of_the_textbook(case: Case) -> None:
 
 @pytest.mark.parametrize("relative_cost", [module._RELATIVE_COST, FREE])
 @given(case=cases())
-def test_the_cheap_way_to_score_keeps_its_bound(relative_cost: float, case: Case) -> None:
+def test_the_approximate_scores_keep_their_bound(relative_cost: float, case: Case) -> None:
     """P is symmetric, so an error of the polynomial moves a row's scores by no more than that times the row."""
     train = interactions(case.train)
     with planned(module._RELATIVE_COST, 0.0):
@@ -70,7 +70,7 @@ PUBLISHED = {
     "gf-cf": BSPM(low_pass=LowPass(rank=20), sharpen=None),
     "lgcn-ide": BSPM(blur=Flow(duration=2.0, steps=2), low_pass=None, sharpen=None, history="normalized"),
 }
-"""The published settings, at a rank for 60 × 90."""
+"""The published settings, with a rank that fits a 60 × 90 matrix."""
 
 
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60)])
@@ -145,7 +145,7 @@ def test_the_default_is_one_euler_step_of_each_process() -> None:
 def test_many_steps_are_near_the_exact_solution(
     solver: Literal["euler", "rk4"], steps: int, near: float
 ) -> None:
-    """e^(P − 1) and e^(−2P), which a polynomial of some hundred degrees stands for on paper."""
+    """The limits are e^(P − 1) and e^(−2P), which a polynomial of some hundred degrees approximates."""
     train = matrix(30, 40, 0.2, seed=3)
     spec = BSPM(
         blur=Flow(duration=1.0, steps=steps, solver=solver),
@@ -169,10 +169,12 @@ def test_rows_are_scored_as_they_would_be_alone_across_blocks(
 ) -> None:
     train = interactions(matrix(100, 50, 0.15, seed=2))
     model = BSPM(low_pass=LowPass(rank=10), history=history).fit(train, rng=0)
-    whole = model.score(train)
+    expected = model.score(train)
     for size in (1, 31, 32, 33, 64, 99):
         parts = [model.score(train.take_users(slice(start, start + size))) for start in range(0, 100, size)]
-        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-6 * np.abs(whole).max())
+        np.testing.assert_allclose(
+            np.concatenate(parts), expected, rtol=0, atol=1e-6 * np.abs(expected).max()
+        )
     assert model.score(train.take_users([])).shape == (0, 50)
 
 
@@ -180,8 +182,8 @@ def test_lists_do_not_depend_on_the_memory_order_of_the_scores() -> None:
     train = interactions(matrix(70, 50, 0.15, seed=2))
     scores = BSPM(low_pass=LowPass(rank=10)).fit(train, rng=0).score(train)
     for ordered in (np.ascontiguousarray(scores), np.asfortranarray(scores)):
-        for found, expected in zip(top_k(ordered, 7), top_k(scores, 7), strict=True):
-            assert np.array_equal(found, expected)
+        for ours, expected in zip(top_k(ordered, 7), top_k(scores, 7), strict=True):
+            assert np.array_equal(ours, expected)
 
 
 def test_weights_do_not_count() -> None:
@@ -191,7 +193,7 @@ def test_weights_do_not_count() -> None:
     assert np.array_equal(spec.fit(train, rng=0).score(train), spec.fit(weighted, rng=0).score(weighted))
 
 
-def test_an_item_that_nobody_has_is_neither_recommended_nor_in_the_way() -> None:
+def test_an_item_without_users_is_not_recommended_and_changes_nothing() -> None:
     train = matrix(30, 20, 0.3, seed=1)
     train[:, 4] = 0
     model = BSPM(low_pass=LowPass(rank=20)).fit(interactions(train), rng=0)
@@ -200,7 +202,7 @@ def test_an_item_that_nobody_has_is_neither_recommended_nor_in_the_way() -> None
     scores = model.score(interactions(rows))
     assert np.isfinite(scores).all()
     assert not scores[:, 4].any()
-    assert not scores[1].any()  # it says nothing about who has it
+    assert not scores[1].any()  # its history holds no item that anyone has
 
 
 def test_progress_reaches_the_end() -> None:

@@ -1,4 +1,4 @@
-"""The sparse operator against SciPy, and devices that are not to be had."""
+"""The sparse operator against SciPy, and unavailable devices."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_an_unknown_device_is_refused(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_a_gpu_that_is_not_there_is_refused_before_anything_is_computed(
+def test_an_unavailable_gpu_is_refused_before_anything_is_computed(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -39,11 +39,11 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_computed(
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
-def test_a_cpu_is_always_there(device: str) -> None:
+def test_a_cpu_is_always_available(device: str) -> None:
     check_device(device)
 
 
 @pytest.mark.gpu
-def test_a_gpu_that_is_too_many_is_refused() -> None:
+def test_a_gpu_number_that_does_not_exist_is_refused() -> None:
     with pytest.raises(CapabilityError, match="cuda:99"):
         check_device("cuda:99")

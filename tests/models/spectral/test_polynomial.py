@@ -1,4 +1,4 @@
-"""Flows and the polynomials that they amount to: exact, stable at high degrees, as short as can be."""
+"""Flows and the polynomials that equal them: exact, stable at high degrees, and of the lowest degree."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ GRID = np.linspace(0, 1, 2001)
 
 
 def last(flow: Flow) -> polynomial.Response:
-    """What following ``dy/dt = −λ·y`` makes of 1."""
+    """The response of a flow: ``dy/dt = −λ·y`` followed from y = 1, by eigenvalue λ."""
 
     def at(eigenvalues: np.ndarray) -> np.ndarray:
         *_, end = follow(-eigenvalues, np.ones_like(eigenvalues), flow)
@@ -29,7 +29,7 @@ def last(flow: Flow) -> polynomial.Response:
 
 
 @given(flows())
-def test_a_flow_is_what_an_ode_solver_gives(flow: Flow) -> None:
+def test_a_flow_equals_an_ode_solver(flow: Flow) -> None:
     rate = np.linspace(-1.5, 0.5, 21)
     states = textbook.path(lambda t, state: state * torch.from_numpy(rate), torch.ones(21).double(), flow)
     ours = list(follow(rate, np.ones(21), flow))
@@ -49,14 +49,14 @@ def test_a_flow_has_the_degree_it_says(flow: Flow) -> None:
 
 @given(
     coefficients=st.lists(st.floats(-3, 3), min_size=1, max_size=9),
-    more=st.integers(0, 3),
+    extra_degree=st.integers(0, 3),
     upper=st.sampled_from([1e-3, 0.2, 0.75, 1.0]),
 )
-def test_a_polynomial_of_no_higher_degree_is_met_everywhere(
-    coefficients: list[float], more: int, upper: float
+def test_a_polynomial_of_no_higher_degree_is_fitted_exactly(
+    coefficients: list[float], extra_degree: int, upper: float
 ) -> None:
     exact = Power(np.array(coefficients) / upper ** np.arange(len(coefficients)))
-    fitted = polynomial.fit(exact, len(coefficients) - 1 + more, upper)
+    fitted = polynomial.fit(exact, len(coefficients) - 1 + extra_degree, upper)
     grid = np.linspace(0, 1.1 * upper, 60)
     np.testing.assert_allclose(fitted(grid), exact(grid), rtol=0, atol=1e-10)
 
@@ -83,7 +83,7 @@ def test_newtons_form_is_stable_at_degree_60_and_above(flow: Flow) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 5])
-def test_application_to_a_block_is_that_to_eigenvectors(size: int) -> None:
+def test_applying_to_a_block_equals_applying_to_eigenvectors(size: int) -> None:
     normalized = normalize(interactions(matrix(50, 40, 0.15, seed=1)))
     values, vectors = np.linalg.eigh((normalized.T @ normalized).toarray().astype(float))
     fitted = polynomial.fit(lambda at: np.cos(3 * at) - 0.3, size)
@@ -121,11 +121,11 @@ def test_the_error_is_the_largest_one() -> None:
 # ------------------------------------------------------------------------------------------- normalisation
 
 
-def test_the_normalized_matrix_has_its_roots_right() -> None:
+def test_the_normalized_matrix_divides_by_the_roots_of_degrees() -> None:
     train = matrix(20, 30, 0.2, seed=2)
     train[3], train[:, 5] = 0, 0
-    made = normalize(interactions(train))
-    np.testing.assert_allclose(made.toarray(), textbook.normalized(train), rtol=1e-6)
+    normalized = normalize(interactions(train))
+    np.testing.assert_allclose(normalized.toarray(), textbook.normalized(train), rtol=1e-6)
     roots = inverse_root(train.sum(axis=0).astype(np.int64))
     np.testing.assert_allclose(roots, textbook.power(train.sum(axis=0), -0.5), rtol=1e-6)
     assert roots[5] == 0

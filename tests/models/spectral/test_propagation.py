@@ -1,4 +1,4 @@
-"""Sparse rows through the cache-friendly path, against dense linear algebra; and the order it works in."""
+"""Sparse rows through the cache-friendly path, against dense linear algebra; and the ordering of users and items."""
 
 import numpy as np
 import pytest
@@ -66,24 +66,24 @@ def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, wi
     np.testing.assert_allclose(scores.numpy().T, expected, rtol=0, atol=2e-5)
 
 
-def test_a_thread_uses_its_room_again_without_a_trace() -> None:
-    """Blocks of several widths and models one after the other give what a fresh start gives."""
+def test_a_thread_reuses_its_buffers_without_an_effect() -> None:
+    """Blocks of several widths and several models in turn give the same as fresh buffers."""
     a = normalize(generated(300, 200, 4000, rng=0))
     rows = sparse.csr_array(a[:40] > 0).astype(np.float32)
     polynomial = fit(lambda at: at * (1 - at), 2)
-    made = []
+    results = []
     for _ in range(2):
         for count in (40, 3, 17):
             scores = torch.zeros((200, count))
             Propagation(a, np.arange(200, dtype=np.int32)).add(polynomial, rows[:count], scores)
-            made.append(scores.numpy().copy())
-    for first, again in zip(made[:3], made[3:], strict=True):
-        assert np.array_equal(first, again)
+            results.append(scores.numpy().copy())
+    for first, repeated in zip(results[:3], results[3:], strict=True):
+        assert np.array_equal(first, repeated)
 
 
 @pytest.mark.parametrize("spec", [BSPM(low_pass=None), BSPM(low_pass=None, sharpen=None, blur=Flow(steps=2))])
-def test_the_way_of_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
-    """Run on a CPU, the dense blocks meant for a GPU give what the sparse path gives."""
+def test_the_path_for_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
+    """Run on a CPU, the dense blocks meant for a GPU give the scores of the sparse path."""
     train = generated(300, 200, 4000, rng=0)
     model = spec.fit(train)
     rows = history_rows(train, train.item_degrees, spec.history)
@@ -100,20 +100,20 @@ def test_the_way_of_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
 
 
 @pytest.fixture
-def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small matrices, too, are put in order."""
+def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Order matrices of every size, small ones too."""
     monkeypatch.setattr(orders, "_MIN_INTERACTIONS", 0)
 
 
 @pytest.mark.usefixtures("always")
 def test_an_ordering_is_a_permutation_and_always_the_same() -> None:
     a = normalize(generated(500, 400, 9000, rng=3))
-    (users, items), again = ordering(a), ordering(a)
+    (users, items), repeated = ordering(a), ordering(a)
     assert np.array_equal(np.sort(users), np.arange(500))
     assert np.array_equal(np.sort(items), np.arange(400))
     assert not np.array_equal(items, np.arange(400))
-    assert np.array_equal(users, again[0])
-    assert np.array_equal(items, again[1])
+    assert np.array_equal(users, repeated[0])
+    assert np.array_equal(items, repeated[1])
 
 
 @pytest.mark.usefixtures("always")
@@ -138,11 +138,11 @@ def test_a_small_matrix_stays_as_it_is() -> None:
 def test_reordering_moves_rows_and_columns() -> None:
     dense = matrix(7, 5, 0.5, seed=1).astype(np.float32)
     users, items = np.random.default_rng(0).permutation(7), np.random.default_rng(1).permutation(5)
-    moved = reorder_columns(sparse.csr_array(dense[users]), items.astype(np.int32))
-    assert np.array_equal(moved.toarray(), dense[users][:, items])
-    assert moved.has_sorted_indices
-    taken = reorder_columns(sparse.csr_array(dense), items.astype(np.int32))
-    assert np.array_equal(taken.toarray(), dense[:, items])
+    reordered = reorder_columns(sparse.csr_array(dense[users]), items.astype(np.int32))
+    assert np.array_equal(reordered.toarray(), dense[users][:, items])
+    assert reordered.has_sorted_indices
+    columns_only = reorder_columns(sparse.csr_array(dense), items.astype(np.int32))
+    assert np.array_equal(columns_only.toarray(), dense[:, items])
 
 
 @pytest.mark.usefixtures("always")

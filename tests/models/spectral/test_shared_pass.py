@@ -1,4 +1,4 @@
-"""Many settings from one pass against each of them fitted and ranked by itself."""
+"""Many settings ranked in one pass, against each of them fitted and ranked by itself."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ def test_up_to_eight_settings_are_ranked_exactly(train: Interactions) -> None:
     specs = settings(8)
     shared = share(specs, train, rng=0)
     lists = np.concatenate([positions for _, positions in shared.rankings(train, k=10)], axis=1)
-    for spec, found in zip(specs, lists, strict=True):
-        alone = spec.fit(train, rng=0).recommend(train, k=10).positions
-        assert overlap(found, alone) >= 0.999
+    for spec, shared_lists in zip(specs, lists, strict=True):
+        own_lists = spec.fit(train, rng=0).recommend(train, k=10).positions
+        assert overlap(shared_lists, own_lists) >= 0.999
 
 
 def test_many_settings_are_ranked_nearly_exactly_and_chosen_ones_exactly(train: Interactions) -> None:
     specs = settings(60)
     shared = share(specs, train, rng=0)
     lists = np.concatenate([positions for _, positions in shared.rankings(train, k=10)], axis=1)
-    alone = np.stack([spec.fit(train, rng=0).recommend(train, k=10).positions for spec in specs])
-    assert overlap(lists, alone) >= 0.98
-    again = np.concatenate(
+    own_lists = np.stack([spec.fit(train, rng=0).recommend(train, k=10).positions for spec in specs])
+    assert overlap(lists, own_lists) >= 0.98
+    exact_lists = np.concatenate(
         [positions for _, positions in shared.rankings(train, k=10, settings=[5, 17, 44])], axis=1
     )
-    assert overlap(again, alone[[5, 17, 44]]) >= 0.999
+    assert overlap(exact_lists, own_lists[[5, 17, 44]]) >= 0.999
 
 
 @pytest.mark.parametrize("history", ["counts", "normalized"])
@@ -85,16 +85,16 @@ def test_families_without_a_part_are_ranked_as_they_would_be_alone(
     ]
     shared = share(specs, train, rng=0)
     lists = np.concatenate([positions for _, positions in shared.rankings(few, k=10)], axis=1)
-    alone = np.stack([spec.fit(train, rng=0).recommend(few, k=10).positions for spec in specs])
-    assert overlap(lists, alone) >= 0.999
-    assert np.mean(lists == alone) >= 0.99  # the order as well, but for near ties
+    own_lists = np.stack([spec.fit(train, rng=0).recommend(few, k=10).positions for spec in specs])
+    assert overlap(lists, own_lists) >= 0.999
+    assert np.mean(lists == own_lists) >= 0.99  # the order as well, but for near ties
 
 
 def test_long_processes_in_many_steps_are_ranked_exactly(train: Interactions) -> None:
     few = train.take_users(np.arange(30))
     spec = BSPM(low_pass=LowPass(rank=16), sharpen=Flow(duration=20.0, steps=15, solver="rk4"))
-    (found,) = share([spec], train, rng=0).rankings(few, k=10)
-    assert overlap(found[1][0], spec.fit(train, rng=0).recommend(few, k=10).positions) >= 0.999
+    (result,) = share([spec], train, rng=0).rankings(few, k=10)
+    assert overlap(result[1][0], spec.fit(train, rng=0).recommend(few, k=10).positions) >= 0.999
 
 
 def test_a_row_with_too_few_items_left_ends_in_empty_places(train: Interactions) -> None:

@@ -24,7 +24,7 @@ RESIDUAL = 1e-5
 
 @pytest.fixture
 def iterative(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small matrices, too, are decomposed by block Lanczos."""
+    """Decompose small matrices by block Lanczos too."""
     monkeypatch.setattr(module, "_DENSE_BELOW", 20)
 
 
@@ -32,19 +32,22 @@ def normalized(dense: Any) -> sparse.csr_array:
     return normalize(Interactions.from_matrix(dense))
 
 
-def assert_right(found: Spectrum, a: sparse.csr_array, exact: Any = None) -> None:
-    """Residuals, orthonormality, order and, with `exact`, values."""
-    u, v, values = found.left.astype(float), found.right.astype(float), found.values
+def assert_right(spectrum: Spectrum, a: sparse.csr_array, exact: Any = None) -> None:
+    """Check residuals, orthonormality, order and, with `exact`, values."""
+    u, v, values = spectrum.left.astype(float), spectrum.right.astype(float), spectrum.values
     matrix = a.astype(np.float64)
     assert np.linalg.norm(matrix @ v - u * values, axis=0).max() <= RESIDUAL
     assert np.linalg.norm(matrix.T @ u - v * values, axis=0).max() <= RESIDUAL
-    kept = values > 0
+    nonzero = values > 0
     for vectors in (u, v):
-        assert np.abs(vectors[:, kept].T @ vectors[:, kept] - np.eye(kept.sum())).max(initial=0) <= RESIDUAL
-        assert not vectors[:, ~kept].any()
+        assert (
+            np.abs(vectors[:, nonzero].T @ vectors[:, nonzero] - np.eye(nonzero.sum())).max(initial=0)
+            <= RESIDUAL
+        )
+        assert not vectors[:, ~nonzero].any()
     assert (np.diff(values) <= 0).all()
     assert values.dtype == np.float64
-    assert found.left.dtype == found.right.dtype == np.float32
+    assert spectrum.left.dtype == spectrum.right.dtype == np.float32
     if exact is not None:
         np.testing.assert_allclose(values, exact[: len(values)], rtol=0, atol=2e-6)
 
@@ -67,17 +70,17 @@ def test_small_matrices_at_every_rank(
 ) -> None:
     a = normalized(matrix(*shape, density, seed))
     rank = max(1, round(share * min(shape)))
-    found = truncated_svd(a, rank, rng=0)
-    assert found.left.shape == (shape[0], rank)
-    assert found.right.shape == (shape[1], rank)
-    assert_right(found, a, values_of(a))
+    spectrum = truncated_svd(a, rank, rng=0)
+    assert spectrum.left.shape == (shape[0], rank)
+    assert spectrum.right.shape == (shape[1], rank)
+    assert_right(spectrum, a, values_of(a))
 
 
 def stars(n_users: int, n_items: int, random: np.random.Generator) -> Any:
     """Every user has one item: components of rank one."""
-    made = np.zeros((n_users, n_items))
-    made[np.arange(n_users), random.integers(0, n_items // 3, n_users)] = 1
-    return made
+    dense = np.zeros((n_users, n_items))
+    dense[np.arange(n_users), random.integers(0, n_items // 3, n_users)] = 1
+    return dense
 
 
 def few_kinds(n_users: int, n_items: int, random: np.random.Generator) -> Any:
@@ -92,11 +95,11 @@ def copies(n_users: int, n_items: int, random: np.random.Generator) -> Any:
     return np.kron(np.eye(min(n_users // 4, n_items // 5)), part)
 
 
-def pairs_beside(n_users: int, n_items: int, random: np.random.Generator) -> Any:
-    """Isolated user-item pairs beside a random part."""
+def pairs_and_rest(n_users: int, n_items: int, random: np.random.Generator) -> Any:
+    """Isolated user-item pairs and a random part."""
     n = min(n_users, n_items) // 3
-    rest = random.random((n_users - n, n_items - n)) < 0.1
-    return sparse.block_diag([sparse.eye_array(n), sparse.csr_array(rest)]).toarray()
+    other = random.random((n_users - n, n_items - n)) < 0.1
+    return sparse.block_diag([sparse.eye_array(n), sparse.csr_array(other)]).toarray()
 
 
 def anything(n_users: int, n_items: int, random: np.random.Generator) -> Any:
@@ -104,7 +107,7 @@ def anything(n_users: int, n_items: int, random: np.random.Generator) -> Any:
 
 
 @pytest.mark.usefixtures("iterative")
-@pytest.mark.parametrize("make", [anything, stars, few_kinds, copies, pairs_beside])
+@pytest.mark.parametrize("make", [anything, stars, few_kinds, copies, pairs_and_rest])
 def test_the_iteration_finds_what_a_dense_decomposition_finds(
     make: Callable[[int, int, np.random.Generator], Any],
 ) -> None:
@@ -119,19 +122,19 @@ def test_the_iteration_finds_what_a_dense_decomposition_finds(
 
 
 @pytest.mark.usefixtures("iterative")
-def test_a_matrix_of_next_to_nothing() -> None:
-    """The Krylov space is exhausted by the first product, and what is left of it is exactly zero."""
+def test_a_nearly_empty_matrix() -> None:
+    """The Krylov space is exhausted by the first product, and the remainder is exactly zero."""
     dense = np.zeros((900, 1000))
     dense[7, [3, 8]] = 1
     a = normalized(dense)
     events: list[ProgressEvent] = []
-    found = truncated_svd(a, 50, rng=0, progress=events.append)
-    assert_right(found, a, np.r_[1, np.zeros(49)])
-    assert len(events) == 1  # at the first look
+    spectrum = truncated_svd(a, 50, rng=0, progress=events.append)
+    assert_right(spectrum, a, np.r_[1, np.zeros(49)])
+    assert len(events) == 1  # at the first check of the residual
 
 
 @pytest.mark.parametrize(("copies", "missed"), [(30, False), (29, True), (1, True)])
-def test_what_a_basis_misses_is_noticed(copies: int, missed: bool) -> None:
+def test_an_eigenvalue_that_a_basis_misses_is_noticed(copies: int, missed: bool) -> None:
     """Of thirty copies of the value 1 some are in the basis, together with the best of the rest."""
     values = np.r_[np.ones(30), 0.5 * np.random.default_rng(0).random(370)]
     operator = Operator(sparse.csr_array(sparse.diags_array(values.astype(np.float32))))
@@ -143,16 +146,18 @@ def test_what_a_basis_misses_is_noticed(copies: int, missed: bool) -> None:
 @pytest.mark.usefixtures("iterative")
 @pytest.mark.parametrize("shape", [(300, 700), (700, 300)])
 def test_values_are_those_of_arpack(shape: tuple[int, int]) -> None:
-    """Both ways round: the iteration works on the smaller side."""
+    """With more users and with more items: the iteration works on the smaller side."""
     a = normalize(generated(*shape, 8000, rng=1))
-    found = truncated_svd(a, 40, rng=0)
+    spectrum = truncated_svd(a, 40, rng=0)
     start = np.random.default_rng(0).normal(size=300)
     u, values, _ = svds(a.astype(np.float64), k=40, v0=start)
-    assert_right(found, a, values[::-1])
-    overlap = np.abs(np.sum(found.left * u[:, ::-1], axis=0)[values[::-1] - np.roll(values[::-1], -1) > 1e-3])
+    assert_right(spectrum, a, values[::-1])
+    overlap = np.abs(
+        np.sum(spectrum.left * u[:, ::-1], axis=0)[values[::-1] - np.roll(values[::-1], -1) > 1e-3]
+    )
     assert (overlap[:5] > 0.999).all()
-    turned = truncated_svd(sparse.csr_array(a.T.tocsr()), 40, rng=0)
-    np.testing.assert_allclose(turned.values, found.values, rtol=0, atol=1e-6)
+    transposed = truncated_svd(sparse.csr_array(a.T.tocsr()), 40, rng=0)
+    np.testing.assert_allclose(transposed.values, spectrum.values, rtol=0, atol=1e-6)
 
 
 @pytest.mark.usefixtures("iterative")
@@ -160,7 +165,7 @@ def test_values_are_those_of_arpack(shape: tuple[int, int]) -> None:
 def test_an_edge_in_the_wrong_place_costs_time_but_no_accuracy(
     edge: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above the wanted values the filter hides them; then the iteration starts again without it."""
+    """An edge above the requested values hides them; then the iteration starts again without the filter."""
     monkeypatch.setattr(module, "_edge", lambda *_: edge)
     a = normalize(generated(300, 700, 8000, rng=1))
     assert_right(truncated_svd(a, 40, rng=0), a, values_of(a))
@@ -170,34 +175,36 @@ def test_the_filter_maps_eigenvalues_there_and_back() -> None:
     band = module._Filter(0.2)
     values = np.array([0.1, 0.2, 0.25, 0.6, 1.0])
     operator = Operator(sparse.csr_array(sparse.diags_array(np.sqrt(values).astype(np.float32))))
-    made = band.apply(operator, torch.ones((5, 1)))[:, 0].double()
-    np.testing.assert_allclose(made, np.polynomial.chebyshev.chebval(values / 0.1 - 1, [0, 0, 1]), atol=1e-3)
-    back, slope = band.eigenvalues(made[2:])
-    np.testing.assert_allclose(back, values[2:], rtol=1e-5)
+    filtered = band.apply(operator, torch.ones((5, 1)))[:, 0].double()
+    np.testing.assert_allclose(
+        filtered, np.polynomial.chebyshev.chebval(values / 0.1 - 1, [0, 0, 1]), atol=1e-3
+    )
+    recovered, slope = band.eigenvalues(filtered[2:])
+    np.testing.assert_allclose(recovered, values[2:], rtol=1e-5)
     np.testing.assert_allclose(slope, 8 * (values[2:] / 0.1 - 1) / 0.2, rtol=1e-4)
     assert float(band.eigenvalues(torch.tensor([0.5], dtype=torch.float64))[1]) == 0
 
 
-def test_the_edge_lies_near_the_wanted_eigenvalue() -> None:
+def test_the_edge_lies_near_the_last_requested_eigenvalue() -> None:
     operator = Operator(normalize(generated(3000, 2000, 60_000, rng=2)))
     exact = np.linalg.svd(operator.matrix.toarray().astype(float), compute_uv=False) ** 2
-    found = module._edge(operator, 200, torch.Generator().manual_seed(0))
-    assert exact[300] < found < exact[130]
+    edge = module._edge(operator, 200, torch.Generator().manual_seed(0))
+    assert exact[300] < edge < exact[130]
 
 
 # ------------------------------------------------------------------------------------------- at full size
 
 
 def test_two_hundred_isolated_pairs_are_all_found() -> None:
-    """Each repeats the value 1, more often than a block has columns, in a matrix too large for the dense way."""
+    """Each repeats the value 1, more often than a block has columns, in a matrix too large for a dense decomposition."""
     rest = generated(2400, 2600, 24_000, rng=0).matrix
     a = normalized(sparse.block_diag([sparse.eye_array(200), rest]))
     assert min(a.shape) > module._DENSE_BELOW
-    found = truncated_svd(a, 210, rng=0)
-    assert_right(found, a)
-    assert (found.values > 1 - 1e-6).sum() >= 201  # the rest has a value of 1 as well
-    assert found.values[-1] < 0.999
-    assert np.linalg.norm(found.left[:200], axis=1) == pytest.approx(1, abs=1e-5)
+    spectrum = truncated_svd(a, 210, rng=0)
+    assert_right(spectrum, a)
+    assert (spectrum.values > 1 - 1e-6).sum() >= 201  # the rest has a value of 1 as well
+    assert spectrum.values[-1] < 0.999
+    assert np.linalg.norm(spectrum.left[:200], axis=1) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("n_items", [0, 100])
@@ -210,8 +217,8 @@ def test_nothing_but_isolated_pairs_or_stars(n_items: int) -> None:
         a = normalized(dense)
     else:
         a = normalized(sparse.eye_array(n))
-    found = truncated_svd(a, 120, rng=0)
-    assert_right(found, a, np.ones(120) if not n_items else np.r_[np.ones(100), np.zeros(20)])
+    spectrum = truncated_svd(a, 120, rng=0)
+    assert_right(spectrum, a, np.ones(120) if not n_items else np.r_[np.ones(100), np.zeros(20)])
 
 
 # ------------------------------------------------------------------------------------------- zeros and signs
@@ -220,25 +227,25 @@ def test_nothing_but_isolated_pairs_or_stars(n_items: int) -> None:
 def test_a_value_of_zero_has_vectors_of_zeros() -> None:
     twins = np.concatenate([matrix(30, 80, 0.2, seed=0)] * 2)
     a = normalized(twins)
-    found = truncated_svd(a, 60, rng=0)
-    assert_right(found, a, values_of(a))
-    assert (found.values[30:] == 0).all()
-    assert (found.values[:30] > 0).all()
+    spectrum = truncated_svd(a, 60, rng=0)
+    assert_right(spectrum, a, values_of(a))
+    assert (spectrum.values[30:] == 0).all()
+    assert (spectrum.values[:30] > 0).all()
 
 
 def test_an_empty_user_and_an_empty_item_have_no_part() -> None:
     dense = matrix(30, 40, 0.2, seed=0)
     dense[3], dense[:, 5] = 0, 0
-    found = truncated_svd(normalized(dense), 30, rng=0)
-    assert np.abs(found.left[3]).max() <= 1e-12
-    assert np.abs(found.right[5]).max() <= 1e-12
+    spectrum = truncated_svd(normalized(dense), 30, rng=0)
+    assert np.abs(spectrum.left[3]).max() <= 1e-12
+    assert np.abs(spectrum.right[5]).max() <= 1e-12
 
 
-@pytest.mark.parametrize("cut", [20, 10_000])
+@pytest.mark.parametrize("dense_below", [20, 10_000])
 def test_the_same_rng_gives_the_same_bits_and_another_the_same_space(
-    cut: int, monkeypatch: pytest.MonkeyPatch
+    dense_below: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_DENSE_BELOW", cut)
+    monkeypatch.setattr(module, "_DENSE_BELOW", dense_below)
     a = normalize(generated(200, 300, 3000, rng=1))
     exact = values_of(a)
     rank = int(np.argmax(exact[10:30] - exact[11:31])) + 11
@@ -272,7 +279,7 @@ def test_a_rank_above_the_smaller_side_is_refused(shape: tuple[int, int]) -> Non
 
 
 @pytest.mark.usefixtures("iterative")
-def test_progress_tells_the_residual() -> None:
+def test_progress_reports_the_residual() -> None:
     events: list[ProgressEvent] = []
     a = normalize(interactions(matrix(90, 120, 0.1, seed=2)))
     truncated_svd(a, 20, rng=0, progress=events.append)

@@ -37,8 +37,8 @@ def low_pass(train: Matrix, rank: int) -> Matrix:
     _, values, right = np.linalg.svd(normalized(train), full_matrices=False)
     v = right[:rank][values[:rank] > ZERO].T
     items = train.sum(axis=0)
-    made: Matrix = power(items, -0.5)[:, None] * (v @ v.T) * power(items, 0.5)[None, :]
-    return made
+    matrix: Matrix = power(items, -0.5)[:, None] * (v @ v.T) * power(items, 0.5)[None, :]
+    return matrix
 
 
 def path(field: Field, start: torch.Tensor, flow: Flow) -> torch.Tensor:
@@ -55,14 +55,14 @@ def scores(spec: BSPM, train: Matrix, rows: Matrix) -> Matrix:
     x = torch.from_numpy(rows)
     p = torch.from_numpy(normalized(train).T @ normalized(train))
     blurred = path(lambda t, state: state @ p - state, x, spec.blur)
-    passed = torch.zeros_like(x)
+    filtered = torch.zeros_like(x)
     if spec.low_pass is not None:
         m = torch.from_numpy(low_pass(train, spec.low_pass.rank))
-        passed = spec.low_pass.weight * path(lambda t, state: state @ m - state, x, spec.low_pass.flow)[-1]
+        filtered = spec.low_pass.weight * path(lambda t, state: state @ m - state, x, spec.low_pass.flow)[-1]
     if spec.sharpen is None:
         out = blurred.mean(dim=0) if spec.output == "mean" else blurred[-1]
-        return (out + passed).numpy()
-    start = blurred[-1] + passed if spec.merge == "early" else blurred[-1]
+        return (out + filtered).numpy()
+    start = blurred[-1] + filtered if spec.merge == "early" else blurred[-1]
     sharpened = path(lambda t, state: -state @ p, start, spec.sharpen)
     out = torch.cat([blurred, sharpened]).mean(dim=0) if spec.output == "mean" else sharpened[-1]
-    return (out if spec.merge == "early" else out + passed).numpy()
+    return (out if spec.merge == "early" else out + filtered).numpy()

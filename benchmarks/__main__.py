@@ -1,6 +1,6 @@
 """`python -m benchmarks [SECTION …] [--write FOLDER]`: the figures of the README, measured on this machine.
 
-The data are those of `$UNBLUR_DATA`; sections whose data are not there are left out by name. Timings are only
+The data are those of `$UNBLUR_DATA`; sections whose data are missing are left out by name. Timings are only
 comparable within one run: the textbook path and ours take turns in it.
 """
 
@@ -18,7 +18,7 @@ from benchmarks.synthesis import synthesis
 
 
 def against_textbook(data: str, name: str) -> tuple[list[Row], dict[str, Any]]:
-    """Gowalla or Yelp2018, Parquet to metrics, all users, both ways."""
+    """Gowalla or Yelp2018, Parquet to metrics, all users, by our path and by the textbook path."""
     ours = measured("ours", "run", folder=data, name=name)
     book = measured("textbook", "run", folder=data, name=name)
     parts = ("read_seconds", "fit_seconds", "score_seconds", "evaluate_seconds")
@@ -54,35 +54,41 @@ def against_textbook(data: str, name: str) -> tuple[list[Row], dict[str, Any]]:
 def accuracy(data: str) -> tuple[list[Row], dict[str, Any]]:
     """The reference lists and the residuals of the decomposition."""
     reference = Path(data).parent / "golden" / "bspm-gowalla.npz"
-    found = measured("ours", "golden", folder=data, golden_file=str(reference))
+    measurement = measured("ours", "golden", folder=data, golden_file=str(reference))
     return [
-        ("gowalla: the same items among the best 20 of 200 users", "≥ 99.9 %", f"{found['same_items']:.2%}"),
-        ("truncated SVD, rank 448: largest ‖Av − σu‖", "≤ 1e-5", f"{found['residual']:.1e}"),
-        ("truncated SVD, rank 448: largest ‖Aᵀu − σv‖", "≤ 1e-5", f"{found['transposed_residual']:.1e}"),
-        ("truncated SVD: same rng, same bytes", "yes", "yes" if found["deterministic"] else "no"),
-    ], found
+        (
+            "gowalla: the same items among the best 20 of 200 users",
+            "≥ 99.9 %",
+            f"{measurement['same_items']:.2%}",
+        ),
+        ("truncated SVD, rank 448: largest ‖Av − σu‖", "≤ 1e-5", f"{measurement['residual']:.1e}"),
+        (
+            "truncated SVD, rank 448: largest ‖Aᵀu − σv‖",
+            "≤ 1e-5",
+            f"{measurement['transposed_residual']:.1e}",
+        ),
+        ("truncated SVD: same rng, same bytes", "yes", "yes" if measurement["deterministic"] else "no"),
+    ], measurement
 
 
 def latency(data: str) -> tuple[list[Row], dict[str, Any]]:
     """One new user of 50 items."""
-    found = measured("ours", "one_user", folder=data)
-    figure = f"{found['median_ms']:.1f} ms (worst of 50: {found['worst_ms']:.1f})"
-    return [("gowalla: one new user of 50 items, model loaded", "≤ 10 ms", figure)], found
+    measurement = measured("ours", "one_user", folder=data)
+    figure = f"{measurement['median_ms']:.1f} ms (worst of 50: {measurement['worst_ms']:.1f})"
+    return [("gowalla: one new user of 50 items, model loaded", "≤ 10 ms", figure)], measurement
 
 
 def search(data: str) -> tuple[list[Row], dict[str, Any]]:
     """A search over 200 settings."""
-    found = measured("ours", "searched", folder=data)
-    figure = f"{found['ratio']:.1f} times ({found['search_seconds']:.1f} s / {found['one_evaluation_seconds']:.1f} s)"
-    what = (
-        f"search: {found['settings']} settings on gowalla, {found['users']:,} users, against one evaluation"
-    )
-    return [(what, "≤ 4 times", figure)], found
+    measurement = measured("ours", "searched", folder=data)
+    figure = f"{measurement['ratio']:.1f} times ({measurement['search_seconds']:.1f} s / {measurement['one_evaluation_seconds']:.1f} s)"
+    label = f"search: {measurement['settings']} settings on gowalla, {measurement['users']:,} users, against one evaluation"
+    return [(label, "≤ 4 times", figure)], measurement
 
 
 def amazon_shape(data: str) -> tuple[list[Row], dict[str, Any]]:
     """A generated set of Amazon-book's shape."""
-    found = measured(
+    measurement = measured(
         "ours",
         "shape",
         n_users=52_643,
@@ -92,33 +98,33 @@ def amazon_shape(data: str) -> tuple[list[Row], dict[str, Any]]:
         users=8192,
     )
     figure = (
-        f"{found['peak_rss_gb']:.2f} GB; fit {found['fit_seconds']:.1f} s, {found['users']:,} users ranked in "
-        f"{found['score_seconds']:.1f} s, {found['ms_per_user']:.2f} ms a user"
+        f"{measurement['peak_rss_gb']:.2f} GB; fit {measurement['fit_seconds']:.1f} s, {measurement['users']:,} users ranked in "
+        f"{measurement['score_seconds']:.1f} s, {measurement['ms_per_user']:.2f} ms a user"
     )
-    return [("generated, 52,643 × 91,599, 2.4 M, bspm/amazon-book", "≤ 8 GB", figure)], found
+    return [("generated, 52,643 × 91,599, 2.4 M, bspm/amazon-book", "≤ 8 GB", figure)], measurement
 
 
 def parquet(data: str) -> tuple[list[Row], dict[str, Any]]:
     """20 million rows of Parquet, with integer and with string labels."""
-    found = {labels: read_parquet(20_000_000, labels) for labels in ("int", "str")}
+    measurements = {labels: read_parquet(20_000_000, labels) for labels in ("int", "str")}
     rows = [
         (
             f"20 M rows of Parquet with {name} labels, read and indexed",
             "≤ 20 s, ≤ 4 GB",
-            f"{found[labels]['seconds']:.1f} s, {found[labels]['peak_rss_gb']:.2f} GB",
+            f"{measurements[labels]['seconds']:.1f} s, {measurements[labels]['peak_rss_gb']:.2f} GB",
         )
         for labels, name in (("int", "integer"), ("str", "string"))
     ]
-    return rows, found
+    return rows, measurements
 
 
 def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
     """Cost against size: 1 to 32 million generated interactions, 27 a user, with two kinds of catalogues."""
-    found: dict[str, Any] = {growth: {} for growth in GROWTHS}
+    measurements: dict[str, Any] = {growth: {} for growth in GROWTHS}
     for growth, n_items in GROWTHS.items():
         for millions in (1, 2, 4, 8, 16, 32):
             users = millions * 1_000_000 // 27
-            found[growth][str(millions)] = measured(
+            measurements[growth][str(millions)] = measured(
                 "ours",
                 "shape",
                 n_users=users,
@@ -132,19 +138,19 @@ def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
         (
             f"cost against size: {size} M interactions, {growth}",
             "linear",
-            f"{one['ms_per_user']:.2f} ms a user, {one['peak_rss_gb']:.2f} GB",
+            f"{point['ms_per_user']:.2f} ms a user, {point['peak_rss_gb']:.2f} GB",
         )
-        for growth, sizes in found.items()
-        for size, one in sizes.items()
+        for growth, sizes in measurements.items()
+        for size, point in sizes.items()
     ]
-    return rows, found
+    return rows, measurements
 
 
 GROWTHS: dict[str, Callable[[int], int]] = {
     "users grow": lambda users: 91_599,
     "users and items grow": lambda users: int(users * 0.7),
 }
-"""How the catalogue goes with the users; 91,599 items are Amazon-book's."""
+"""How the number of items depends on that of users; 91,599 items are Amazon-book's."""
 
 SECTIONS: dict[str, Callable[[str], tuple[list[Row], dict[str, Any]]]] = {
     "accuracy": accuracy,
@@ -161,29 +167,29 @@ _WITHOUT_DATA = ("amazon-shape", "parquet", "scaling", "synthesis")
 
 
 def main() -> None:
-    """Measure the sections that were asked for, or all, and print a Markdown table."""
+    """Measure the sections that are named, or all, and print a Markdown table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument(
         "--write", type=Path, help="also write benchmarks.json here, joined with what is there"
     )
-    asked = parser.parse_args()
-    unknown = set(asked.sections) - set(SECTIONS)
+    arguments = parser.parse_args()
+    unknown = set(arguments.sections) - set(SECTIONS)
     if unknown:
         parser.error(f"sections must be of {', '.join(SECTIONS)}; saw {', '.join(sorted(unknown))}")
     data = os.environ.get("UNBLUR_DATA", "")
     print_head()
     figures: dict[str, Any] = {}
     tables: dict[str, list[Row]] = {}
-    for name in asked.sections or SECTIONS:
+    for name in arguments.sections or SECTIONS:
         if not data and name not in _WITHOUT_DATA:
             print_rows([(name, "", "left out: UNBLUR_DATA is not set")])
             continue
         tables[name], figures[name] = SECTIONS[name](data)
         print_rows(tables[name])
-    if asked.write is not None:
-        asked.write.mkdir(parents=True, exist_ok=True)
-        target = asked.write / "benchmarks.json"
+    if arguments.write is not None:
+        arguments.write.mkdir(parents=True, exist_ok=True)
+        target = arguments.write / "benchmarks.json"
         known = json.loads(target.read_text()) if target.exists() else {}
         tables = {**known.get("rows", {}), **tables}
         joined = {**known, "machine": machine(), **figures, "rows": tables}

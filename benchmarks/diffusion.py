@@ -1,7 +1,7 @@
-"""Trained diffusion: our path beside the textbook path, on generated data of public data sets' shapes.
+"""Trained diffusion: our path against the textbook path, on generated data of public data sets' shapes.
 
 - `early_stop`: 24 epochs and 4 evaluations of T = 40 steps on 5,949 × 2,810 (target: 5 times faster).
-- `folding`: 40 reverse steps for all those users (of ML-1M clean itself, where `UNBLUR_DATA` has it): folded, step by
+- `folding`: 40 reverse steps for all those users (of ML-1M clean itself, if `UNBLUR_DATA` has it): folded, step by
   step, and one step alone.
 - `timestep_sampler`: drawing steps and remembering losses, in arrays and in a loop over the batch.
 - `memory`: training on 54,574 × 34,395 in batches of 400, in a process of its own (target: 3 GB).
@@ -67,7 +67,7 @@ def seconds(work: Callable[[], object], repeats: int = 1) -> float:
 
 
 def seconds_in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The best time of some runs of each, taken in turn, so that a change of the machine's pace meets all."""
+    """The best time of some runs of each, taken in turn, so that a change of the machine's speed affects all."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
@@ -76,16 +76,16 @@ def seconds_in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dic
 
 
 def remember_one_by_one(
-    history: np.ndarray, seen: np.ndarray, steps: np.ndarray, losses: torch.Tensor
+    history: np.ndarray, counts: np.ndarray, steps: np.ndarray, losses: torch.Tensor
 ) -> None:
     """Put the losses of a batch into the last ten of their timesteps, in a Python loop over the batch."""
     for step, loss in zip(steps, losses, strict=True):
-        if seen[step] == 10:
+        if counts[step] == 10:
             history[step, :-1] = history[step, 1:]
             history[step, -1] = loss
         else:
-            history[step, seen[step]] = loss
-            seen[step] += 1
+            history[step, counts[step]] = loss
+            counts[step] += 1
 
 
 class Textbook:
@@ -109,8 +109,8 @@ class Textbook:
         h = torch.cat((functional.dropout(x, 0.5, training), embedded), 1)
         for layer in self.layers[:-1]:
             h = torch.tanh(layer(h))
-        made: torch.Tensor = self.layers[-1](h)
-        return made
+        output: torch.Tensor = self.layers[-1](h)
+        return output
 
     def epoch(self) -> None:
         """One pass over dense rows."""
@@ -148,15 +148,15 @@ class Textbook:
                 x = guess * self.schedule.posterior_clean[step] + x * self.schedule.posterior_noisy[step]
             x[history] = -torch.inf
             best = x.float().topk(20).indices.tolist()
-            held = self.split.held_out.matrix[part]
+            held_out = self.split.held_out.matrix[part]
             for row, items in enumerate(best):
-                wanted = held[[row]].indices.tolist()
-                found = 0
+                relevant = held_out[[row]].indices.tolist()
+                n_hits = 0
                 for item in items:
-                    if item in wanted:
-                        found += 1
-                if wanted:
-                    hits.append(found / len(wanted))
+                    if item in relevant:
+                        n_hits += 1
+                if relevant:
+                    hits.append(n_hits / len(relevant))
         return float(np.mean(hits))
 
 
@@ -222,16 +222,16 @@ def folding() -> dict[str, float]:
 
 def timestep_sampler() -> dict[str, float]:
     """Milliseconds a batch of 400 for drawing steps and remembering their losses, T = 40: arrays, and a loop."""
-    choice, chance = TimestepSampler(40, Objective()), torch.Generator().manual_seed(0)
-    losses, history, seen = torch.rand(400), np.zeros((40, 10)), np.zeros(40, dtype=int)
+    choice, generator = TimestepSampler(40, Objective()), torch.Generator().manual_seed(0)
+    losses, history, counts = torch.rand(400), np.zeros((40, 10)), np.zeros(40, dtype=int)
 
     def arrays() -> None:
-        steps, _ = choice.draw(400, chance)
+        steps, _ = choice.draw(400, generator)
         choice.remember(steps, losses)
 
     def loop() -> None:
-        steps, _ = choice.draw(400, chance)
-        remember_one_by_one(history, seen, steps, losses)
+        steps, _ = choice.draw(400, generator)
+        remember_one_by_one(history, counts, steps, losses)
 
     return {"arrays": seconds(arrays, 50) * 1e3, "loop": seconds(loop, 10) * 1e3}
 
@@ -267,13 +267,13 @@ def latency() -> dict[str, float]:
     """Milliseconds a new user on the large shape, T = 5: median of scoring and ranking."""
     data: Interactions = generated(54_574, 34_395, 1_402_736, rng=0)
     model = replace(LARGE, stopping=None).training(data, rng=0).fitted()
-    made = {}
+    figures = {}
     for size in (1, 64):
         rows = data.take_users(np.arange(size))
         model.recommend(rows, k=20)
         times = [seconds(partial(model.recommend, rows, k=20)) for _ in range(20)]
-        made[f"ms a user, {size} at a time"] = float(np.median(times)) / size * 1e3
-    return made
+        figures[f"ms a user, {size} at a time"] = float(np.median(times)) / size * 1e3
+    return figures
 
 
 def many_evaluations() -> dict[str, float]:
@@ -284,7 +284,7 @@ def many_evaluations() -> dict[str, float]:
 
 
 def main() -> None:
-    """Run them all, or those named on the command line."""
+    """Run all benchmarks, or those named on the command line."""
     works = (early_stop, early_stop_bfloat16, folding, timestep_sampler, memory, latency, many_evaluations)
     for work in works:
         if not sys.argv[1:] or work.__name__ in sys.argv[1:]:

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 Row = tuple[str, str, str]
-"""What was measured, the target, the figure."""
+"""The name of a measurement, its target, and the figure."""
 
 
 def measured(module: str, function: str, **arguments: Any) -> dict[str, Any]:
@@ -22,20 +22,20 @@ def measured(module: str, function: str, **arguments: Any) -> dict[str, Any]:
     start = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.measuring", module, function, json.dumps(arguments)]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # as the command line does
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{module}.{function}({arguments}) failed:\n{done.stderr[-2000:]}")
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        raise RuntimeError(f"{module}.{function}({arguments}) failed:\n{process.stderr[-2000:]}")
+    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return {**figures, "wall_seconds": time.perf_counter() - start}
 
 
 def print_head() -> None:
-    """The machine, and the head of a Markdown table of figures."""
+    """Print the machine, and the head of a Markdown table of figures."""
     print(f"Machine: {machine()}\n\n| what | target | measured |\n|---|---|---|", flush=True)
 
 
 def print_rows(rows: Iterable[Row]) -> None:
-    """Rows of that table."""
+    """Print rows of that table."""
     for row in rows:
         print(f"| {' | '.join(row)} |", flush=True)
 
@@ -50,7 +50,7 @@ def machine() -> str:
 
 def _main() -> None:
     figures = getattr(import_module(f"benchmarks.{sys.argv[1]}"), sys.argv[2])(**json.loads(sys.argv[3]))
-    # After the measurement: what it needs itself must not count to the seconds of what imports on its own.
+    # Imported after the measurement, whose seconds may include imports of its own.
     from unblur.experiment.provenance import peak_rss_mb
 
     print(json.dumps({**figures, "peak_rss_gb": peak_rss_mb() / 1e3}))

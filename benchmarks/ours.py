@@ -1,4 +1,4 @@
-"""What this library takes for the same work, and for what the textbook path cannot do."""
+"""The time and memory of this library for the work of the textbook path, and for work that the textbook path cannot do."""
 
 import time
 from pathlib import Path
@@ -36,37 +36,41 @@ def run(folder: str, name: str) -> dict[str, Any]:
     with clock("score_seconds"):
         ranking = recipe.protocol.rank(model, split)
     with clock("evaluate_seconds"):
-        found = recipe.protocol.measure(ranking, split, rng=0)
+        evaluation = recipe.protocol.measure(ranking, split, rng=0)
     users = int((split.held_out.user_degrees > 0).sum())
     return {
         **clock.seconds,
-        "recall@20": found["recall@20"].value,
-        "ndcg@20": found["ndcg@20"].value,
+        "recall@20": evaluation["recall@20"].value,
+        "ndcg@20": evaluation["ndcg@20"].value,
         "users": users,
         "users_per_second": users / clock.seconds["score_seconds"],
     }
 
 
 def golden(folder: str, golden_file: str) -> dict[str, Any]:
-    """The share of the same items among the best 20 of 200 users of a reference run, and the worst residual."""
+    """The overlap of the best 20 items of 200 users with a reference run, and the largest residuals."""
     split = _split(folder, "gowalla")
     recipe = load_recipe("bspm/gowalla")
     model = recipe.model.fit(split.train, rng=recipe.seed)
     reference = np.load(golden_file, allow_pickle=False)
     ranking = model.recommend(split.histories.take_users(reference["users"]), k=20)
     pairs = zip(ranking.positions, reference["items"][:, :20], strict=True)
-    same = np.mean([len(set(ours) & set(theirs)) / 20 for ours, theirs in pairs])
+    overlap = np.mean([len(set(ours) & set(theirs)) / 20 for ours, theirs in pairs])
     matrix = normalize(split.train)
     spectrum = truncated_svd(matrix, 448, rng=0)
-    again = truncated_svd(matrix, 448, rng=0)
-    wide, left, right = matrix.astype(np.float64), spectrum.left.astype(float), spectrum.right.astype(float)
-    residual = np.linalg.norm(wide @ right - left * spectrum.values, axis=0).max()
-    turned = np.linalg.norm(wide.T @ left - right * spectrum.values, axis=0).max()
+    repeated = truncated_svd(matrix, 448, rng=0)
+    matrix64, left, right = (
+        matrix.astype(np.float64),
+        spectrum.left.astype(float),
+        spectrum.right.astype(float),
+    )
+    residual = np.linalg.norm(matrix64 @ right - left * spectrum.values, axis=0).max()
+    transposed_residual = np.linalg.norm(matrix64.T @ left - right * spectrum.values, axis=0).max()
     return {
-        "same_items": float(same),
+        "same_items": float(overlap),
         "residual": float(residual),
-        "transposed_residual": float(turned),
-        "deterministic": bool((spectrum.right == again.right).all()),
+        "transposed_residual": float(transposed_residual),
+        "deterministic": bool((spectrum.right == repeated.right).all()),
     }
 
 
@@ -76,7 +80,7 @@ def one_user(folder: str, items: int = 50, times: int = 50) -> dict[str, Any]:
     recipe = load_recipe("bspm/gowalla")
     model = recipe.model.fit(split.train, rng=recipe.seed)
     random = np.random.default_rng(0)
-    taken = []
+    milliseconds = []
     for _ in range(times + 5):
         history = Interactions.from_pairs(
             np.zeros(items, int),
@@ -85,8 +89,8 @@ def one_user(folder: str, items: int = 50, times: int = 50) -> dict[str, Any]:
         )
         start = time.perf_counter()
         model.recommend(history, k=20)
-        taken.append(1000 * (time.perf_counter() - start))
-    return {"median_ms": float(np.median(taken[5:])), "worst_ms": float(np.max(taken[5:]))}
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    return {"median_ms": float(np.median(milliseconds[5:])), "worst_ms": float(np.max(milliseconds[5:]))}
 
 
 def shape(
@@ -94,8 +98,8 @@ def shape(
 ) -> dict[str, Any]:
     """A recipe's model on generated data of a shape: seconds to fit, and to rank `users` of the users (or all).
 
-    What a model lays out at its first ranking is part of that, unless `warm_up` users are ranked before: then it is
-    `first_seconds`, with them.
+    What a model prepares at its first ranking is part of that, unless `warm_up` users are ranked before: then it counts
+    as `first_seconds`, with them.
     """
     data = generated(n_users, n_items, n_interactions, rng=0)
     model = load_recipe(recipe).model

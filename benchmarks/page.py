@@ -12,15 +12,15 @@ from benchmarks.__main__ import GROWTHS
 mpl.use("Agg")
 
 
-def plot(found: dict[str, dict[str, Any]], target: Path) -> None:
+def plot(scaling: dict[str, dict[str, Any]], target: Path) -> None:
     """Time a user and peak memory against the number of interactions, both with the line that linear cost gives."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, (time_axes, memory_axes) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for axes, key, label in (
-        (left, "ms_per_user", "milliseconds a user (fitted model, top 20)"),
-        (right, "peak_rss_gb", "peak memory of the process, GB"),
+        (time_axes, "ms_per_user", "milliseconds a user (fitted model, top 20)"),
+        (memory_axes, "peak_rss_gb", "peak memory of the process, GB"),
     ):
-        for (growth, sizes), color in zip(found.items(), ("#2a6f97", "#c1666b"), strict=True):
-            values = [one[key] for one in sizes.values()]
+        for (growth, sizes), color in zip(scaling.items(), ("#2a6f97", "#c1666b"), strict=True):
+            values = [point[key] for point in sizes.values()]
             millions = [int(size) for size in sizes]
             axes.plot(millions, values, "o-", color=color, label=growth)
             slope = values[0] / millions[0]
@@ -30,7 +30,7 @@ def plot(found: dict[str, dict[str, Any]], target: Path) -> None:
         axes.set_xticks(millions, [str(size) for size in millions])
         axes.minorticks_off()
         axes.legend(frameon=False)
-    users = next(iter(next(iter(found.values())).values()))["users"]
+    users = next(iter(next(iter(scaling.values())).values()))["users"]
     figure.suptitle(f"Generated data, recipe bspm/amazon-book, ranked {users:,} users a point")
     figure.savefig(target, dpi=110)
     plt.close(figure)
@@ -74,7 +74,7 @@ def page(figures: dict[str, Any], rows: list[list[str]]) -> str:
 
 
 def main() -> None:
-    """Write the page and the plot beside the figures."""
+    """Write the page and the plot next to the figures."""
     docs = Path(__file__).parent.parent / "docs" / "results"
     figures = json.loads((docs / "benchmarks.json").read_text())
     rows = [row for section in figures["rows"].values() for row in section]

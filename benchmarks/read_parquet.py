@@ -1,5 +1,4 @@
-"""How long a Parquet log takes to become Interactions, and how much memory: target 20 s and 4 GB for 20 M
-rows.
+"""The time and memory to read a Parquet log into Interactions: target 20 s and 4 GB for 20 M rows.
 
 The log is generated (power-law degrees, shuffled rows, times), written to a temporary folder, and read in a
 process of its own, so that the figures are those of reading alone, with its imports.

@@ -27,8 +27,9 @@ RESULTS = HERE / "docs" / "results"
 INDEX = RESULTS / "index.md"
 README = HERE / "README.md"
 NOT_SHOWN = ("curve", "exposure", "training")
-"""What the page of a comparison draws and its tables do not need."""
+"""Fields that only the plots of a comparison's page need, not its tables."""
 DIGITS = 6
+"""Significant digits of the figures that are kept: two more than tables show."""
 AS_THEY_ARE = (
     "Run by `unblur run` with the settings of the recipe, without a search in the same budget; what is measured is kept in each "
     "recipe. Settings are the authors', or were chosen on interactions held out of train; the documentation of each model says "
@@ -51,18 +52,18 @@ class Part:
     seeds: int = 1
     spaces: dict[str, list[Any]] = field(default_factory=dict)
     published: tuple[str, ...] = ()
-    """Recipes whose published numbers the models' are put beside."""
+    """Recipes whose published numbers are shown next to those of the models."""
 
     def words(self, out: str) -> list[str]:
         """The command's words after ``unblur``."""
-        made = ["compare", *self.models, "--recipe", self.recipe]
+        words = ["compare", *self.models, "--recipe", self.recipe]
         for option in ("protocol", "trials", "seconds"):
             if getattr(self, option):
-                made += [f"--{option}", f"{getattr(self, option)}"]
-        made += [] if self.seeds == 1 else ["--seeds", str(self.seeds)]
+                words += [f"--{option}", f"{getattr(self, option)}"]
+        words += [] if self.seeds == 1 else ["--seeds", str(self.seeds)]
         for path, values in self.spaces.items():
-            made += ["--space", f"{path}={json.dumps(values)}"]
-        return [*made, "--out", out]
+            words += ["--space", f"{path}={json.dumps(values)}"]
+        return [*words, "--out", out]
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,18 @@ class Page:
     about: str
     parts: tuple[Part, ...]
     remarks: tuple[str, ...] = ()
-    """What a person said of the figures; to be read again when they change."""
+    """Remarks written by hand; to be checked when the figures change."""
     recipes: tuple[str, ...] = ()
-    """Recipes that were run by themselves, without a search, and are put beside the comparison."""
+    """Recipes that were run by themselves, without a search, shown next to the comparison."""
     measures: tuple[str, ...] = ()
-    """What of them is shown."""
+    """The metrics of these recipes that are shown."""
 
 
 def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, dict[str, list[str]]]]:
     """The pages, and the tables of recipes by name; "readme" is that of the README."""
-    given = tomllib.loads((RESULTS / "results.toml").read_text() if text is None else text)
+    content = tomllib.loads((RESULTS / "results.toml").read_text() if text is None else text)
     pages = []
-    for page in given["page"]:
+    for page in content["page"]:
         parts = tuple(
             Part(
                 **{
@@ -97,14 +98,14 @@ def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, di
         )
         lists = {name: tuple(page.get(name, ())) for name in ("remarks", "recipes", "measures")}
         pages.append(Page(**{**page, **lists}, parts=parts))
-    return tuple(pages), given["table"]
+    return tuple(pages), content["table"]
 
 
 # --------------------------------------------------------------------------------------------------- computing
 
 
 def compute(part: Part, runs: Path) -> bool:
-    """Run a part, keep its figures beside the pages; whether every model got through."""
+    """Run a part and keep its figures next to the pages. Return whether every model succeeded."""
     print(f"-- {part.name}", flush=True)
     out = runs / part.name
     status = subprocess.run([sys.executable, "-m", "unblur", *part.words(str(out))], check=False).returncode
@@ -124,7 +125,7 @@ def keep(report: dict[str, Any], place: Path) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """The same with fewer digits."""
+    """Plain values with floats rounded to `DIGITS`."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
@@ -133,7 +134,7 @@ def rounded(value: Any) -> Any:
 
 
 def figures_of(part: Part) -> Comparison | None:
-    """What was found in a part; `None` before it was computed."""
+    """The comparison of a part; `None` before it was computed."""
     place = RESULTS / f"{part.name}.json"
     return Comparison.from_dict(json.loads(place.read_text())) if place.is_file() else None
 
@@ -143,19 +144,19 @@ def figures_of(part: Part) -> Comparison | None:
 
 def page_text(page: Page) -> str:
     """A page in Markdown, from the figures of its parts."""
-    found = [(part, figures) for part in page.parts if (figures := figures_of(part)) is not None]
-    commands = [part.words(f"runs/results/{part.name}") for part, _ in found]
+    computed = [(part, figures) for part in page.parts if (figures := figures_of(part)) is not None]
+    commands = [part.words(f"runs/results/{part.name}") for part, _ in computed]
     lines = [
         f"# {page.title}",
         page.about.strip(),
         "Made by `make results` from `results.toml`; these are its calls:",
         "```sh\n" + "\n".join(f"unblur {' '.join(map(quote, words))}" for words in commands) + "\n```",
         "## What wins",
-        "\n".join(f"- {line}" for line in (*(outcome(*one) for one in found), *page.remarks)),
+        "\n".join(f"- {line}" for line in (*(outcome(*one) for one in computed), *page.remarks)),
     ]
-    for part, figures in found:
+    for part, figures in computed:
         lines += [f"## {part.title}", part.about.strip()]
-        missing = [name for name in part.models if name not in {*found_names(figures)}]
+        missing = [name for name in part.models if name not in {*computed_names(figures)}]
         lines += (
             [f"Described in `results.toml` and not computed yet: {', '.join(missing)}."] if missing else []
         )
@@ -170,48 +171,48 @@ def page_text(page: Page) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def comparison_texts(found: Comparison) -> list[str]:
+def comparison_texts(comparison: Comparison) -> list[str]:
     """The sections of a comparison, but for the meanings of its measures, which stand in docs/reference/measures.md."""
-    sections = [section_as_markdown(section, level=3) for section in comparison_document(found).sections]
-    return [sizes(found), f"**{found.verdict()}**", *filter(None, sections[:-1])]
+    sections = [section_as_markdown(section, level=3) for section in comparison_document(comparison).sections]
+    return [sizes(comparison), f"**{comparison.verdict()}**", *filter(None, sections[:-1])]
 
 
-def found_names(found: Comparison) -> list[str]:
+def computed_names(comparison: Comparison) -> list[str]:
     """The models that were computed, those that failed included."""
-    return [*(result.name for result in found.results), *found.failures]
+    return [*(result.name for result in comparison.results), *comparison.failures]
 
 
-def outcome(part: Part, found: Comparison) -> str:
-    """Who wins a part, who comes next, and whom chance cannot tell from them."""
-    if len(found.results) == 1:
-        return f"**{part.title}.** Nothing yet: only {found.results[0].name} was computed."
-    said, rest = [], list(found.results)
-    while rest:
-        first, level = rest[0].name, []
-        for other in rest[1:]:
-            level += [] if found.between(first, other.name).differs else [other.name]
-        said.append(f"{first}, not told apart from {', '.join(level)}" if level else first)
-        rest = [one for one in rest[1:] if one.name not in level]
-    after = f" After these: {'; then '.join(said[1:])}." if len(said) > 1 else ""
-    failed = f" Did not get through: {', '.join(found.failures)}." if found.failures else ""
-    return f"**{part.title}.** {found.verdict()}{after}{failed}"
+def outcome(part: Part, comparison: Comparison) -> str:
+    """The winner of a part, those that follow, and models whose difference to them is not significant."""
+    if len(comparison.results) == 1:
+        return f"**{part.title}.** Nothing yet: only {comparison.results[0].name} was computed."
+    winners, remaining = [], list(comparison.results)
+    while remaining:
+        first, tied = remaining[0].name, []
+        for other in remaining[1:]:
+            tied += [] if comparison.between(first, other.name).differs else [other.name]
+        winners.append(f"{first}, not told apart from {', '.join(tied)}" if tied else first)
+        remaining = [result for result in remaining[1:] if result.name not in tied]
+    after = f" After these: {'; then '.join(winners[1:])}." if len(winners) > 1 else ""
+    failed = f" Did not get through: {', '.join(comparison.failures)}." if comparison.failures else ""
+    return f"**{part.title}.** {comparison.verdict()}{after}{failed}"
 
 
-def published_table(part: Part, found: Comparison) -> str:
-    """The published numbers of models beside ours."""
+def published_table(part: Part, comparison: Comparison) -> str:
+    """The published numbers of models next to ours."""
     rows = [
         "| model | measure | published | measured | difference | source |",
         "| --- | --- | ---: | ---: | ---: | --- |",
     ]
     for name in part.published:
         recipe = load_recipe(name)
-        model = name if name in found.figures else name.partition("/")[0]
-        if model not in found.figures:
+        model = name if name in comparison.figures else name.partition("/")[0]
+        if model not in comparison.figures:
             continue
         for measure, number in recipe.expected.items():
-            ours = found.figures[model][measure].value
+            ours = comparison.figures[model][measure].value
             rows.append(
-                f"| {model} | {measure} | {number.value:.4f} | {ours:.4f} | {ours - number.value:+.4f} | {number.source} |"
+                f"| {model} | {measure} | {number.value:.4f} | {ours:.4f} | {ours - number.value:+z.4f} | {number.source} |"
             )
     return "\n".join(rows)
 
@@ -220,7 +221,7 @@ def published_table(part: Part, found: Comparison) -> str:
 
 
 def recipes_table(names: Sequence[str], measures: Sequence[str]) -> str:
-    """Published numbers of recipes beside our own, as the recipes state them."""
+    """Published numbers of recipes next to our own, as the recipes state them."""
     short = " / ".join(measure.replace("recall", "R").replace("ndcg", "N") for measure in measures)
     rows = [
         f"| recipe, {short} | protocol | published | measured | source of the published numbers |",
@@ -254,11 +255,11 @@ def _numbers(recipe: Recipe, which: str, measures: Sequence[str]) -> str:
     )
 
 
-def _ground(page: Page, part: Part, found: Comparison) -> str:
-    """The protocol, or the part's title where a page has several of one protocol."""
-    protocols = [figures.protocol for one in page.parts if (figures := figures_of(one)) is not None]
-    alike = protocols.count(found.protocol) > 1
-    return part.title[0].lower() + part.title[1:] if alike else str(found.protocol)
+def _ground(page: Page, part: Part, comparison: Comparison) -> str:
+    """The protocol, or the part's title if a page has several parts with one protocol."""
+    protocols = [figures.protocol for other in page.parts if (figures := figures_of(other)) is not None]
+    alike = protocols.count(comparison.protocol) > 1
+    return part.title[0].lower() + part.title[1:] if alike else str(comparison.protocol)
 
 
 def comparisons_table(pages: Sequence[Page]) -> str:
@@ -269,44 +270,46 @@ def comparisons_table(pages: Sequence[Page]) -> str:
     ]
     for page in pages:
         for part in page.parts:
-            found = figures_of(part)
-            if found is None or len(found.results) == 1:
+            comparison = figures_of(part)
+            if comparison is None or len(comparison.results) == 1:
                 continue
-            best = found.results[0].name
-            figure = found.figures[best][found.metric]
+            best = comparison.results[0].name
+            figure = comparison.figures[best][comparison.metric]
             low, high = figure.interval
-            level = [one.name for one in found.results[1:] if not found.between(best, one.name).differs]
+            tied = [
+                one.name for one in comparison.results[1:] if not comparison.between(best, one.name).differs
+            ]
             rows.append(
-                f"| [{page.title}]({page.file}.md), {_ground(page, part, found)} | {len(found.results)} | `{best}` | "
-                f"{found.metric} {figure.value:.4f} ({low:.4f} to {high:.4f}) | "
-                f"{', '.join(f'`{name}`' for name in level) or 'none'} |"
+                f"| [{page.title}]({page.file}.md), {_ground(page, part, comparison)} | {len(comparison.results)} | `{best}` | "
+                f"{comparison.metric} {figure.value:.4f} ({low:.4f} to {high:.4f}) | "
+                f"{', '.join(f'`{name}`' for name in tied) or 'none'} |"
             )
     return "\n".join(rows)
 
 
 def index_blocks(pages: Sequence[Page], tables: dict[str, dict[str, list[str]]]) -> dict[str, str]:
-    """What stands between the marks of the results' first page, by name."""
-    made = {
+    """The blocks between the marks of the results' first page, by name."""
+    blocks = {
         name: recipes_table(table["recipes"], table["measures"])
         for name, table in tables.items()
         if name != "readme"
     }
-    return {**made, "comparisons": comparisons_table(pages)}
+    return {**blocks, "comparisons": comparisons_table(pages)}
 
 
 def with_blocks(text: str, blocks: dict[str, str]) -> str:
-    """A text with what stands between ``<!-- results: NAME -->`` and ``<!-- end of results -->`` replaced."""
+    """Replace the blocks between ``<!-- results: NAME -->`` and ``<!-- end of results -->`` in a text."""
     for name, block in blocks.items():
         begin, end = f"<!-- results: {name} -->", "<!-- end of results -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if len(pattern.findall(text)) != 1:
             raise ValueError(f"The page must hold the mark {begin!r} once, and {end!r} after it.")
-        text = pattern.sub(lambda _, whole=f"{begin}\n{block}\n{end}": whole, text)
+        text = pattern.sub(lambda _, replacement=f"{begin}\n{block}\n{end}": replacement, text)
     return text
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Every file that follows from figures and recipes, and what it must hold."""
+    """Every file that follows from figures and recipes, and its text."""
     pages, tables = description()
     for page in pages:
         if any(figures_of(part) is not None for part in page.parts):
@@ -316,7 +319,7 @@ def texts() -> Iterator[tuple[Path, str]]:
 
 
 def main() -> None:
-    """Compute the parts that are named, all when none is; then write pages and tables."""
+    """Compute the parts that are named, or all; then write pages and tables."""
     pages, _ = description()
     parts = {part.name: part for page in pages for part in page.parts}
     parser = argparse.ArgumentParser(
@@ -329,12 +332,12 @@ def main() -> None:
         "--runs", type=Path, default=Path("runs/results"), help="where the comparisons are kept"
     )
     parser.add_argument("--pages", action="store_true", help="compute nothing")
-    given = parser.parse_args()
-    unknown = [name for name in given.parts if name not in parts]
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.parts if name not in parts]
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}; parts: {', '.join(parts)}")
-    wanted = [] if given.pages else given.parts or parts
-    failed = [name for name in wanted if not compute(parts[name], given.runs)]
+    names = [] if arguments.pages else arguments.parts or parts
+    failed = [name for name in names if not compute(parts[name], arguments.runs)]
     for place, text in texts():
         place.write_text(text)
     if failed:

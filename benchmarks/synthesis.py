@@ -33,9 +33,9 @@ import numpy as np
 from benchmarks.measuring import Row, measured, print_head, print_rows
 
 Step = Callable[[Any], object]
-"""What trains on the rows at some positions."""
+"""Trains on the rows at the given positions."""
 USERS, AUDITED, ITEMS = 1_000_000, 100_000, 20_000
-"""How many users are sampled, how many are audited on each side, and how many items there are."""
+"""The number of users that are sampled, of users audited on each side, and of items."""
 
 
 def one_run(folder: str, recipe: str) -> dict[str, Any]:
@@ -64,14 +64,14 @@ def chains(n_users: int, n_items: int, times: int) -> dict[str, Any]:
     vae = replace(spec.vae, epochs=1, stopping=None, batch_size=min(spec.vae.batch_size, n_users))
     diffusion = replace(spec.diffusion, epochs=1, batch_size=min(spec.diffusion.batch_size, n_users))
     train = generated(n_users, n_items, n_users * n_items * 57 // 1000, rng=0)
-    made = replace(spec, vae=vae, diffusion=diffusion).fit(train, rng=0)
-    found = {}
+    synthesizer = replace(spec, vae=vae, diffusion=diffusion).fit(train, rng=0)
+    figures = {}
     for sampling in ("multi-resolution", "full"):
-        source = made.with_settings(sampling=sampling)
+        source = synthesizer.with_settings(sampling=sampling)
         samples = (partial(source.sample, n_users, rng=turn) for turn in range(times))
-        taken = [timeit.timeit(sample, number=1) for sample in samples]
-        found[sampling] = {"first": taken[0], "median": float(np.median(taken))}
-    return {"users": n_users, "steps": spec.diffusion.steps, **found}
+        seconds = [timeit.timeit(sample, number=1) for sample in samples]
+        figures[sampling] = {"first": seconds[0], "median": float(np.median(seconds))}
+    return {"users": n_users, "steps": spec.diffusion.steps, **figures}
 
 
 def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) -> dict[str, Any]:
@@ -89,23 +89,23 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     recipe: Any = load_recipe("sdrm/adm-mlp")
     spec = recipe.task.downstream
     train = generated(n_users, n_items, n_pairs, rng=0)
-    cpu, chance = torch.device("cpu"), torch.Generator().manual_seed(0)
+    cpu, generator = torch.device("cpu"), torch.Generator().manual_seed(0)
     book = RowLearner(spec, train, 0, cpu)
-    given = spec.optimizer
-    adam = torch.optim.Adam(book.module.parameters(), lr=given.learning_rate, eps=given.epsilon)
+    optimizer = spec.optimizer
+    adam = torch.optim.Adam(book.module.parameters(), lr=optimizer.learning_rate, eps=optimizer.epsilon)
 
     def ours(kernels: ModuleType | None) -> Callable[[torch.Tensor], object]:
         stepper = RowStepper(RowLearner(spec, train, 0, cpu), kernels, torch.get_num_threads())
-        return partial(stepper.loss, moment=Moment(1, 0), generator=chance)
+        return partial(stepper.loss, moment=Moment(1, 0), generator=generator)
 
-    ways = {"textbook": _by_autograd(book, adam, chance), "torch": ours(None)}
+    ways = {"textbook": _by_autograd(book, adam, generator), "torch": ours(None)}
     kernels = compiled()
     if kernels is not None:
         ways["one pass"] = ours(kernels)
     return _in_turns(
         {name: (step, torch_at_rest if name == "one pass" else nullcontext) for name, step in ways.items()},
         turns,
-        lambda: torch.randint(0, n_users, (steps, spec.batch_size), generator=chance),
+        lambda: torch.randint(0, n_users, (steps, spec.batch_size), generator=generator),
     )
 
 
@@ -125,24 +125,24 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     recipe: Any = load_recipe("sdrm/adm-neumf")
     spec = recipe.task.downstream
     train = generated(n_users, n_items, n_pairs, rng=0)
-    book, chance = PairLearner(spec, train, 0, torch.device("cpu")), torch.Generator().manual_seed(0)
+    book, generator = PairLearner(spec, train, 0, torch.device("cpu")), torch.Generator().manual_seed(0)
     adam = torch.optim.Adam(book.module.parameters(), lr=spec.optimizer.learning_rate)
 
     ways: dict[str, tuple[Step, Callable[[], Any]]] = {
-        "textbook": (_by_autograd(book, adam, chance), nullcontext)
+        "textbook": (_by_autograd(book, adam, generator), nullcontext)
     }
     kernels = compiled()
     if kernels is not None:
         ours = PairStepper(PairLearner(spec, train, 0, torch.device("cpu")), kernels)
-        step = partial(ours.loss, moment=Moment(1, 0), generator=chance)
+        step = partial(ours.loss, moment=Moment(1, 0), generator=generator)
         ways["rows needed"] = (step, blas_at_rest)
     return _in_turns(
-        ways, turns, lambda: torch.randint(0, book.n_rows, (steps, spec.batch_size), generator=chance)
+        ways, turns, lambda: torch.randint(0, book.n_rows, (steps, spec.batch_size), generator=generator)
     )
 
 
 def _by_autograd(learner: Any, optimizer: Any, generator: Any) -> Step:
-    """A step as the textbook takes it."""
+    """A step by autograd and the optimizer."""
     from unblur.training.loop import Moment
 
     def step(rows: Any) -> None:
@@ -154,19 +154,19 @@ def _by_autograd(learner: Any, optimizer: Any, generator: Any) -> Step:
 
 
 def _in_turns(
-    ways: dict[str, tuple[Step, Callable[[], Any]]], turns: int, batches: Callable[[], Any]
+    methods: dict[str, tuple[Step, Callable[[], Any]]], turns: int, batches: Callable[[], Any]
 ) -> dict[str, float]:
-    """Milliseconds a step of each way, the median of all turns; each way has a setting that it runs in."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    """Milliseconds a step of each method, the median of all turns; each method has a context that it runs in."""
+    milliseconds: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(turns + 1):  # the first is not counted
-        for name, (step, setting) in ways.items():
-            with setting():
+        for name, (step, context) in methods.items():
+            with context():
                 for rows in batches():
                     start = time.perf_counter()
                     step(rows)
                     if turn:
-                        taken[name].append(1e3 * (time.perf_counter() - start))
-    return {name: float(np.median(times)) for name, times in taken.items()}
+                        milliseconds[name].append(1e3 * (time.perf_counter() - start))
+    return {name: float(np.median(times)) for name, times in milliseconds.items()}
 
 
 def stream(n_users: int, n_items: int) -> dict[str, Any]:
@@ -185,11 +185,11 @@ def stream(n_users: int, n_items: int) -> dict[str, Any]:
         precision="bfloat16",
     )
     start = time.perf_counter()
-    made = spec.fit(train, rng=0)
+    synthesizer = spec.fit(train, rng=0)
     fitted = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "synthetic.parquet"
-        n_pairs = write_batches(made.sample_batches(n_users, rng=0), path)
+        n_pairs = write_batches(synthesizer.sample_batches(n_users, rng=0), path)
         seconds = time.perf_counter() - fitted
         size = path.stat().st_size
     return {
@@ -210,95 +210,99 @@ def audited(n_users: int, n_items: int) -> dict[str, Any]:
     from unblur.data.catalogue.generation import generated
 
     n_holdout = max(1, n_users // 5)
-    whole = generated(2 * n_users + n_holdout, n_items, 50 * (2 * n_users + n_holdout), rng=0)
-    places = np.arange(whole.n_users)
-    train, synthetic = whole.take_users(places[:n_users]), whole.take_users(places[n_users : 2 * n_users])
-    holdout = whole.take_users(places[2 * n_users :])
-    del whole
+    log = generated(2 * n_users + n_holdout, n_items, 50 * (2 * n_users + n_holdout), rng=0)
+    places = np.arange(log.n_users)
+    train, synthetic = log.take_users(places[:n_users]), log.take_users(places[n_users : 2 * n_users])
+    holdout = log.take_users(places[2 * n_users :])
+    del log
     start = time.perf_counter()
-    found = audit(train, synthetic, holdout, recommenders=taught_recommenders)
+    report = audit(train, synthetic, holdout, recommenders=taught_recommenders)
     return {
         "users": n_users,
         "holdout": n_holdout,
         "items": n_items,
         "seconds": time.perf_counter() - start,
-        "parts": dict(found.seconds),
+        "parts": dict(report.seconds),
     }
 
 
 def _protocol(data: str) -> tuple[list[Row], dict[str, Any]]:
-    found = measured("synthesis", "one_run", folder=data, recipe="sdrm/ml-100k-svd")
-    figure = f"{found['seconds']:.1f} s, {found['peak_rss_gb']:.2f} GB ({found['note'].removeprefix('seconds a run: ')})"
-    return [("sdrm/ml-100k-svd, one run, all five arms", "≤ 40 s (authors' code 222 s)", figure)], found
+    measurement = measured("synthesis", "one_run", folder=data, recipe="sdrm/ml-100k-svd")
+    figure = f"{measurement['seconds']:.1f} s, {measurement['peak_rss_gb']:.2f} GB ({measurement['note'].removeprefix('seconds a run: ')})"
+    return [("sdrm/ml-100k-svd, one run, all five arms", "≤ 40 s (authors' code 222 s)", figure)], measurement
 
 
 def _chains(times: int) -> tuple[list[Row], dict[str, Any]]:
-    found = measured("synthesis", "chains", n_users=843, n_items=1008, times=times)
+    measurement = measured("synthesis", "chains", n_users=843, n_items=1008, times=times)
     rows = []
     for name, target in (("multi-resolution", "≤ 0.5 s (authors' code 16 s)"), ("full", "")):
-        median, first = found[name]["median"], found[name]["first"]
-        what = f"SDRM, {name}: {found['users']} users sampled, {found['steps']} steps"
-        rows.append((what, target, f"{median:.2f} s (median of {times}; the first {first:.2f} s)"))
-    return rows, found
+        median, first = measurement[name]["median"], measurement[name]["first"]
+        label = f"SDRM, {name}: {measurement['users']} users sampled, {measurement['steps']} steps"
+        rows.append((label, target, f"{median:.2f} s (median of {times}; the first {first:.2f} s)"))
+    return rows, measurement
 
 
 def _stream(n_users: int) -> tuple[list[Row], dict[str, Any]]:
-    found = measured("synthesis", "stream", n_users=n_users, n_items=ITEMS)
+    measurement = measured("synthesis", "stream", n_users=n_users, n_items=ITEMS)
     figure = (
-        f"{found['peak_rss_gb']:.2f} GB, {found['seconds']:.0f} s, {found['users_per_second']:,.0f} users a second, "
-        f"{found['pairs']:,} pairs, {found['file_gb']:.2f} GB of Parquet"
+        f"{measurement['peak_rss_gb']:.2f} GB, {measurement['seconds']:.0f} s, {measurement['users_per_second']:,.0f} users a second, "
+        f"{measurement['pairs']:,} pairs, {measurement['file_gb']:.2f} GB of Parquet"
     )
-    return [(f"SDRM: {n_users:,} users × {ITEMS:,} items, streamed to Parquet", "≤ 2 GB", figure)], found
+    return [
+        (f"SDRM: {n_users:,} users × {ITEMS:,} items, streamed to Parquet", "≤ 2 GB", figure)
+    ], measurement
 
 
 def _row_mlp(turns: int) -> tuple[list[Row], dict[str, Any]]:
-    def told(figures: dict[str, float]) -> str:
+    def in_words(figures: dict[str, float]) -> str:
         once = f"{figures['one pass']:.1f} ms" if "one pass" in figures else "no numba"
         return f"{once}; {figures['torch']:.1f} ms by torch alone; {figures['textbook']:.1f} ms by autograd and Adam"
 
     sizes = {"MovieLens 1M": (6034, 3125, 575_000), "Digital Music": (10_621, 8582, 106_000)}
-    return _steps("MLP, a step of 16 rows", "row_steps", sizes, told, turns=turns, steps=20)
+    return _steps("MLP, a step of 16 rows", "row_steps", sizes, in_words, turns=turns, steps=20)
 
 
 def _pair_neumf(turns: int) -> tuple[list[Row], dict[str, Any]]:
-    def told(figures: dict[str, float]) -> str:
+    def in_words(figures: dict[str, float]) -> str:
         ours = f"{figures['rows needed']:.2f} ms" if "rows needed" in figures else "no numba"
         return f"{ours}; {figures['textbook']:.2f} ms by autograd and Adam"
 
     sizes = {"MovieLens 1M": (11_000, 3125, 1_050_000), "Digital Music": (20_200, 8582, 39_000_000)}
-    what = "NeuMF, a step of 256 pairs, one thread,"
-    return _steps(what, "pair_steps", sizes, told, turns=turns, steps=200)
+    label = "NeuMF, a step of 256 pairs, one thread,"
+    return _steps(label, "pair_steps", sizes, in_words, turns=turns, steps=200)
 
 
 def _steps(
-    what: str,
+    label: str,
     function: str,
     sizes: dict[str, tuple[int, int, int]],
-    told: Callable[[dict[str, float]], str],
-    **given: int,
+    in_words: Callable[[dict[str, float]], str],
+    **sizes_of_run: int,
 ) -> tuple[list[Row], dict[str, Any]]:
     """A row for each size: users, items and pairs."""
     rows: list[Row] = []
-    found = {}
+    measurements = {}
     for name, (n_users, n_items, n_pairs) in sizes.items():
-        found[name] = measured(
-            "synthesis", function, n_users=n_users, n_items=n_items, n_pairs=n_pairs, **given
+        measurements[name] = measured(
+            "synthesis", function, n_users=n_users, n_items=n_items, n_pairs=n_pairs, **sizes_of_run
         )
-        rows.append((f"{what} at the size of {name}", "", told(found[name])))
-    return rows, found
+        rows.append((f"{label} at the size of {name}", "", in_words(measurements[name])))
+    return rows, measurements
 
 
 def _audited(n_users: int) -> tuple[list[Row], dict[str, Any]]:
-    found = measured("synthesis", "audited", n_users=n_users, n_items=ITEMS)
-    what = f"audit: {n_users:,} × {n_users:,} users, {found['holdout']:,} kept out, {ITEMS:,} items"
-    return [(what, "≤ 2 GB", f"{found['peak_rss_gb']:.2f} GB, {found['seconds']:.0f} s")], found
+    measurement = measured("synthesis", "audited", n_users=n_users, n_items=ITEMS)
+    label = f"audit: {n_users:,} × {n_users:,} users, {measurement['holdout']:,} kept out, {ITEMS:,} items"
+    return [
+        (label, "≤ 2 GB", f"{measurement['peak_rss_gb']:.2f} GB, {measurement['seconds']:.0f} s")
+    ], measurement
 
 
 def synthesis(
     data: str, parts: list[str] | None = None, users: int = USERS, audit_users: int = AUDITED
 ) -> tuple[list[Row], dict[str, Any]]:
-    """All parts, or those named; the first is left out without data."""
-    known: dict[str, Callable[[], tuple[list[Row], dict[str, Any]]]] = {
+    """Measure all parts, or those named; the first is left out without data."""
+    sections: dict[str, Callable[[], tuple[list[Row], dict[str, Any]]]] = {
         "protocol": partial(_protocol, data),
         "chains": partial(_chains, 7),
         "row-mlp": partial(_row_mlp, 5),
@@ -307,27 +311,27 @@ def synthesis(
         "audited": partial(_audited, audit_users),
     }
     rows: list[Row] = []
-    found: dict[str, Any] = {}
-    for name in parts or known:
+    figures: dict[str, Any] = {}
+    for name in parts or sections:
         if name == "protocol" and not data:
             continue
-        made, found[name] = known[name]()
-        rows += made
-    return rows, found
+        section, figures[name] = sections[name]()
+        rows += section
+    return rows, figures
 
 
 def main() -> None:
-    """Measure the parts that were asked for at the sizes given, and print a Markdown table."""
+    """Measure the parts that are named at the given sizes, and print a Markdown table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.synthesis", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--users", type=int, default=USERS, help="how many users are sampled")
     parser.add_argument(
         "--audited", type=int, default=AUDITED, help="how many users are audited on each side"
     )
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print_head()
-    for name in asked.parts or ("protocol", "chains", "row-mlp", "pair-neumf", "stream", "audited"):
-        rows, _ = synthesis(os.environ.get("UNBLUR_DATA", ""), [name], asked.users, asked.audited)
+    for name in arguments.parts or ("protocol", "chains", "row-mlp", "pair-neumf", "stream", "audited"):
+        rows, _ = synthesis(os.environ.get("UNBLUR_DATA", ""), [name], arguments.users, arguments.audited)
         print_rows(rows)
 
 

@@ -24,7 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def run(folder: str, name: str, users: int | None = None) -> dict[str, Any]:
-    """From Parquet to metrics; `users` takes only so many rows (the seconds are then for these)."""
+    """From Parquet to metrics; `users` limits the rows that are scored (the seconds are then for these)."""
     clock = Clock()
     with clock("read_seconds"):
         train, test = (_matrix(Path(folder) / name / f"{part}.parquet") for part in ("train", "test"))
@@ -40,10 +40,10 @@ def run(folder: str, name: str, users: int | None = None) -> dict[str, Any]:
         normal = sparse.csr_matrix(sparse.diags(by_user) @ train @ sparse.diags(by_item)).astype(np.float32)
         _, _, right = svds(normal.astype(np.float64), k=settings["rank"], rng=np.random.default_rng(0))
     with clock("score_seconds"):
-        turned, root = sparse.csr_matrix(normal.T), item_degrees**0.5
+        transposed, root = sparse.csr_matrix(normal.T), item_degrees**0.5
 
         def times_p(rows: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(np.asarray((turned @ (normal @ rows.numpy().T)).T, dtype=np.float32))
+            return torch.from_numpy(np.asarray((transposed @ (normal @ rows.numpy().T)).T, dtype=np.float32))
 
         def low_pass(rows: torch.Tensor) -> torch.Tensor:
             code = (rows.numpy().astype(np.float64) * by_item) @ right.T
@@ -55,8 +55,8 @@ def run(folder: str, name: str, users: int | None = None) -> dict[str, Any]:
             rows = torch.from_numpy(history.toarray().astype(np.float32))
             moments = torch.tensor([0.0, 1.0])
             blurred = odeint(lambda t, x: times_p(x) - x, rows, moments, method="euler")[1:]
-            passed = odeint(lambda t, x: low_pass(x) - x, rows, moments, method="euler")[-1]
-            begin = blurred[-1] + settings["weight"] * passed
+            low_passed = odeint(lambda t, x: low_pass(x) - x, rows, moments, method="euler")[-1]
+            begin = blurred[-1] + settings["weight"] * low_passed
             moments = torch.tensor([0.0, settings["duration"]])
             sharpened = odeint(lambda t, x: -times_p(x), begin, moments, method=settings["solver"])[1:]
             scores = torch.cat([blurred, sharpened]).mean(0) if settings["mean"] else sharpened[-1]

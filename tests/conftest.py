@@ -1,4 +1,4 @@
-"""What all tests share: how properties are searched, what is skipped where, and a small data set."""
+"""Shared by all tests: the search of properties, skipped marks, and a small data set."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ settings.register_profile(
 settings.register_profile(
     "explore", deadline=None, max_examples=2_000, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("unblur")  # `pytest --hypothesis-profile=explore` searches wider, at random
+settings.load_profile("unblur")  # `pytest --hypothesis-profile=explore` tries more examples, at random
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, and say why, what this machine has no means for."""
+    """Skip tests that this machine cannot run, with the reason."""
     if item.get_closest_marker("gpu"):
         import torch
 
@@ -50,17 +50,17 @@ def opacus() -> type[Any]:
 
 @pytest.fixture(scope="session")
 def log() -> Interactions:
-    """50 users × 30 items with labels and times, a user and an item without anything, and a pair of twins.
+    """50 users × 30 items with labels and times, a user and an item without interactions, and a pair of twins.
 
     ``item-07`` and ``item-21`` were taken by the same users. ``item-30`` is known but was never taken, and
     ``user-50`` never took anything.
     """
     random = np.random.default_rng(20)
     taste = random.normal(size=(50, 4)) @ random.normal(size=(4, 30)) + random.normal(size=(50, 30))
-    taken = taste + np.linspace(1.5, -1.5, 30) > 1.2
-    taken[np.arange(50), random.integers(0, 30, 50)] = True
-    taken[:, 21] = taken[:, 7]
-    rows, columns = np.nonzero(taken)
+    has_item = taste + np.linspace(1.5, -1.5, 30) > 1.2
+    has_item[np.arange(50), random.integers(0, 30, 50)] = True
+    has_item[:, 21] = has_item[:, 7]
+    rows, columns = np.nonzero(has_item)
     shuffled = random.permutation(len(rows))
     return Interactions.from_pairs(
         np.array([f"user-{row:02}" for row in rows[shuffled]]),

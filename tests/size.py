@@ -21,19 +21,19 @@ Edges: TypeAlias = Mapping[str, set[str]]
 
 MANY_PARAMETERS = 9
 HANDED_ON = 3
-"""A function whose body is one call that is passed so many of its own parameters by name only hands on."""
+"""A function only hands on if its body is one call with at least this many of its own parameters."""
 PUBLIC_DOORS = {"read", "from_pairs", "run", "compare", "synthesize", "audit", "run_hyper"}
 SPEC_NAMES = {"spec", "model", "base", "fitted", "recommender", "synthesizer", "downstream", "inner"}
 """Names of parameters, fields and values that hold a spec or a fitted thing."""
 PLACE = re.compile(r"unblur(?:\.\w+)+:\w+")
-"""A class by its place, "module:Class"."""
+"""The form "module:Class", which names a class."""
 
 
 class Package:
     """The parsed source of a package."""
 
     def __init__(self, folder: Path) -> None:
-        """Reads every Python file below `folder`."""
+        """Parse every Python file below `folder`."""
         self.texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.py"))}
         self.trees = {path: ast.parse(text) for path, text in self.texts.items()}
         self.names = {path: self._dotted(folder, path) for path in self.trees}
@@ -51,7 +51,7 @@ class Package:
                 yield path, tree
 
     def functions(self, *, without: str = "") -> Iterator[tuple[str, Function]]:
-        """Every function with the module that it stands in, but for those below `without`."""
+        """Every function and its module, without those below `without`."""
         for path, tree in self.trees.items():
             if without and (self.names[path] + ".").startswith(f"unblur.{without}."):
                 continue
@@ -76,16 +76,16 @@ class Package:
 
         Imports for type checkers alone do not count, nor does the registry's table of places.
         """
-        found: dict[str, set[str]] = defaultdict(set)
+        edges: dict[str, set[str]] = defaultdict(set)
         for path, tree in self.trees.items():
-            own, skipped = self.names[path], _type_checking(tree)
+            module, skipped = self.names[path], _type_checking(tree)
             for node in ast.walk(tree):
                 if isinstance(node, ast.Import | ast.ImportFrom) and node not in skipped:
-                    found[own] |= self.imported(node) - {own}
+                    edges[module] |= self.imported(node) - {module}
                 text = node.value if isinstance(node, ast.Constant) else None
-                if isinstance(text, str) and PLACE.fullmatch(text) and own != "unblur.registry":
-                    found[own] |= {text.partition(":")[0]} & self.modules - {own}
-        return found
+                if isinstance(text, str) and PLACE.fullmatch(text) and module != "unblur.registry":
+                    edges[module] |= {text.partition(":")[0]} & self.modules - {module}
+        return edges
 
 
 def _type_checking(tree: ast.Module) -> set[ast.AST]:
@@ -156,7 +156,7 @@ def inner_imports(package: Package) -> list[str]:
 
 def untyped_specs(package: Package) -> list[str]:
     """Parameters, fields and values that hold a spec or a fitted thing and are annotated `Any`."""
-    found = []
+    places = []
     for path, tree in package.trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.arg):
@@ -167,14 +167,14 @@ def untyped_specs(package: Package) -> list[str]:
                 continue
             words = set(re.findall(r"\w+", ast.unparse(annotation))) if annotation else set()
             if name in SPEC_NAMES and words & {"Any", "object"} and not words & {"Mapping", "dict"}:
-                found.append(f"{package.names[path]}:{node.lineno}")
-    return found
+                places.append(f"{package.names[path]}:{node.lineno}")
+    return places
 
 
 def parameters(function: Function) -> list[str]:
     """The names of all parameters, `self` included."""
-    given = function.args
-    named = [entry.arg for entry in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    arguments = function.args
+    named = [entry.arg for entry in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
     return named
 
 
@@ -189,17 +189,17 @@ def crowded(package: Package) -> list[str]:
 
 def handing_on(package: Package) -> list[str]:
     """Functions whose body is one call to which three or more of their own parameters are passed by name."""
-    found = []
+    places = []
     for module, function in package.functions():
         body = [node for node in function.body if not _is_text(node) and not isinstance(node, ast.ImportFrom)]
         call = getattr(body[0], "value", None) if len(body) == 1 else None
         if not isinstance(body[0] if body else None, ast.Return | ast.Expr) or not isinstance(call, ast.Call):
             continue
-        own = {entry.arg for entry in (*function.args.args, *function.args.kwonlyargs)}
-        passed = [*call.args, *(keyword.value for keyword in call.keywords)]
-        if sum(isinstance(value, ast.Name) and value.id in own for value in passed) >= HANDED_ON:
-            found.append(f"{module}.{function.name}")
-    return found
+        names = {entry.arg for entry in (*function.args.args, *function.args.kwonlyargs)}
+        values = [*call.args, *(keyword.value for keyword in call.keywords)]
+        if sum(isinstance(value, ast.Name) and value.id in names for value in values) >= HANDED_ON:
+            places.append(f"{module}.{function.name}")
+    return places
 
 
 def twice_named(package: Package) -> list[str]:

@@ -1,4 +1,4 @@
-"""What must hold for every file of the source tree, those included that do not exist yet."""
+"""Rules for every file of the source tree, future ones included."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Module(NamedTuple):
 
     @property
     def top(self) -> str:
-        """The module or sub-package of `unblur` that it belongs to."""
+        """The module or sub-package of `unblur` that the file belongs to."""
         return self.path.parts[0].removesuffix(".py")
 
     def at(self, node: ast.AST, what: str) -> str:
-        """A line of a report on what is wrong."""
+        """A line of a report: the file, the line number and the fault."""
         return f"src/unblur/{self.path.as_posix()}:{getattr(node, 'lineno', 1)}: {what}"
 
 
@@ -77,7 +77,7 @@ def modules() -> tuple[Module, ...]:
 
 
 def imported_names(tree: ast.Module) -> dict[str, str]:
-    """What each imported name stands for, wherever in the file it is imported: ``np`` → ``numpy``."""
+    """Imported name → full name, for all imports of the file: ``np`` → ``numpy``."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -97,7 +97,7 @@ def imported_modules(node: ast.AST) -> list[str]:
 
 
 def dotted(node: ast.expr, names: dict[str, str]) -> str | None:
-    """The full name of ``a.b.c`` with the file's aliases undone; `None` where it is no chain of names."""
+    """The full name of ``a.b.c`` with the file's aliases undone; `None` if it is no chain of names."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -108,7 +108,7 @@ def dotted(node: ast.expr, names: dict[str, str]) -> str | None:
 
 
 def within(name: str, forbidden: set[str]) -> bool:
-    """Whether a dotted name is one of `forbidden` or lies inside it."""
+    """Return whether a dotted name is one of `forbidden` or inside one."""
     return any(name == one or name.startswith(f"{one}.") for one in forbidden)
 
 
@@ -177,7 +177,7 @@ def bare_constants(module: Module) -> Iterator[str]:
 
 
 def holds_numbers_alone(value: ast.expr | None) -> bool:
-    """Whether an expression is made of numbers: ``1e-5``, ``-1``, ``2**20``, ``(1, 2)``."""
+    """Return whether an expression consists of numbers: ``1e-5``, ``-1``, ``2**20``, ``(1, 2)``."""
     parts = [] if value is None else [part for part in ast.walk(value) if isinstance(part, ast.expr)]
     made_of = ast.Constant | ast.UnaryOp | ast.BinOp | ast.Tuple
     numbers = [part.value for part in parts if isinstance(part, ast.Constant)]
@@ -202,7 +202,7 @@ EXEMPT: dict[str, set[str]] = {
     "data sets are named in data, compat and recipes only": MAY_NAME_DATA_SETS,
     "only cli reads arguments and prints": {"cli"},
 }
-"""Parts of the package that a rule does not look at."""
+"""Parts of the package that are exempt from a rule."""
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -307,7 +307,7 @@ def test_the_package_is_marked_as_typed() -> None:
 
 
 def fresh_import(statement: str) -> tuple[float, list[str]]:
-    """Seconds that an import takes in a new interpreter, and what of `LOADED_LATE` it brings along."""
+    """The seconds of an import in a new interpreter, and the modules of `LOADED_LATE` that it loads."""
     program = f"""
 import sys, time
 start = time.perf_counter()
@@ -357,7 +357,7 @@ def test_torch_waits_until_it_is_needed(statement: str) -> None:
     ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_the_layout_keeps_its_counts(count: Callable[[size.Package], list[str]], most: int) -> None:
-    """`make size` prints them; what each counts is said there."""
+    """`make size` prints and explains the counts."""
     counted = count(size.Package(PACKAGE))
     assert len(counted) <= most, "\n".join(counted)
 
@@ -392,7 +392,7 @@ PLAIN_BASES = {"ABC", "Generic", "NamedTuple", "Protocol", "TypedDict"}
 
 
 def words(node: ast.AST) -> Counter[str]:
-    """How often each name is used in some code; short texts count, since classes are named in some."""
+    """The uses of each name in some code; short strings count, since some name classes."""
     docstrings = {id(each.value) for each in ast.walk(node) if isinstance(each, ast.Expr)}
     used: Counter[str] = Counter()
     for each in ast.walk(node):
@@ -403,7 +403,7 @@ def words(node: ast.AST) -> Counter[str]:
         elif isinstance(each, ast.ImportFrom):
             used.update(
                 alias.name for alias in each.names if alias.asname != alias.name
-            )  # no public name alone
+            )  # `import a as a` only makes a name public
         elif isinstance(each, ast.Constant) and isinstance(each.value, str) and id(each) not in docstrings:
             used.update(WORD.findall(each.value) if len(each.value) < 200 else ())
     return used

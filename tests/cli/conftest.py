@@ -14,7 +14,7 @@ from unblur.data.interactions import Interactions
 
 
 class Ran(NamedTuple):
-    """What a command left."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -40,7 +40,7 @@ def unblur(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def events(log: Interactions, tmp_path: Path) -> Path:
-    """The shared log as CSV with columns that have names of their own."""
+    """The shared log as CSV, with columns named who and what."""
     path = tmp_path / "log.csv"
     frame = log.to_frame().select(pl.col("user").alias("who"), pl.col("item").alias("what"), "timestamp")
     frame.write_csv(path)

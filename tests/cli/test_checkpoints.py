@@ -1,4 +1,4 @@
-"""`--checkpoints` of `run` and `fit`: an interrupted training goes on and ends in the same bytes."""
+"""`--checkpoints` of `run` and `fit`: an interrupted training is resumed and ends in the same bytes."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def weights(model: Path) -> dict[str, bytes]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """As the processes have that share two threads."""
+    """Use one thread, as processes do that share two."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -68,22 +68,22 @@ def one_thread() -> Iterator[None]:
 
 
 def interrupted_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> list[int]:
-    """Ctrl-C after so many epochs; gives the epochs that ran."""
-    ran: list[int] = []
-    whole = Training.epochs
+    """Interrupt training after that many epochs. Return the list of the epochs that were trained."""
+    trained: list[int] = []
+    original = Training.epochs
 
     def epochs_until(self: Training) -> object:
-        for report in whole(self):
-            ran.append(report.epoch)
-            if len(ran) == epochs:
+        for report in original(self):
+            trained.append(report.epoch)
+            if len(trained) == epochs:
                 raise KeyboardInterrupt
             yield report
 
     monkeypatch.setattr(Training, "epochs", epochs_until)
-    return ran
+    return trained
 
 
-def test_an_interrupted_run_goes_on(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
     whole, again, state = tmp_path / "whole", tmp_path / "again", tmp_path / "state"
     words = ("run", recipe, "--data", events, "--seeds", "2")
     assert unblur(*words, "--out", whole).code == 0
@@ -104,7 +104,7 @@ def test_an_interrupted_run_goes_on(unblur: Unblur, recipe: Path, events: Path, 
     assert weights(whole / "model")
 
 
-def test_an_interrupted_fit_goes_on(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
+def test_an_interrupted_fit_is_resumed(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
     words = ("fit", events, "--model", recipe, "--user", "who", "--item", "what")
     assert unblur(*words, "--out", tmp_path / "whole").code == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -141,24 +141,22 @@ def test_a_model_without_epochs_is_refused(
     assert not (tmp_path / "state").exists()
 
 
-def test_seeds_beside_each_other_come_to_the_same(
-    unblur: Unblur, recipe: Path, events: Path, tmp_path: Path
-) -> None:
-    one, beside, state = tmp_path / "one", tmp_path / "beside", tmp_path / "state"
+def test_seeds_in_parallel_give_the_same(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
+    serial, parallel, state = tmp_path / "one", tmp_path / "beside", tmp_path / "state"
     words = ("run", recipe, "--data", events, "--seeds", "3")
     with one_thread():
-        assert unblur(*words, "--out", one).code == 0
-        done = unblur(*words, "--out", beside, "--workers", "2", "--checkpoints", state)
-    assert done.code == 0, done.err
-    assert measured(beside) == measured(one)
-    assert weights(beside / "model") == weights(one / "model")
+        assert unblur(*words, "--out", serial).code == 0
+        result = unblur(*words, "--out", parallel, "--workers", "2", "--checkpoints", state)
+    assert result.code == 0, result.err
+    assert measured(parallel) == measured(serial)
+    assert weights(parallel / "model") == weights(serial / "model")
     assert {path.name for path in state.iterdir()} == {"seed-3", "seed-4", "seed-5"}
-    report = json.loads((beside / "report.json").read_text())
+    report = json.loads((parallel / "report.json").read_text())
     assert any(note.startswith("2 seeds were trained at a time") for note in report["notes"])
     assert report["timings"]["fit_seconds"] > 0
 
 
-def test_an_error_in_a_process_is_the_command_s(
+def test_an_error_in_a_process_is_that_of_the_command(
     unblur: Unblur, recipe: Path, events: Path, tmp_path: Path
 ) -> None:
     words = ("run", recipe, "--data", events, "--seeds", "2", "--workers", "2", "--out", tmp_path / "out")
@@ -172,7 +170,7 @@ def killed(*arguments: object) -> None:
     os.abort()
 
 
-def test_a_process_that_is_killed_is_an_error_and_what_was_kept_stays(
+def test_a_killed_process_is_an_error_and_its_checkpoints_stay(
     recipe: Path, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_run_seed_in_process", killed)

@@ -15,21 +15,21 @@ def test_all_recipes_of_the_demonstration_are_run_on_one_split() -> None:
 
 
 def test_demo(unblur: Unblur) -> None:
-    ran = unblur("demo")
-    assert ran.code == 0, ran.err
+    result = unblur("demo")
+    assert result.code == 0, result.err
     kinds = ("popularity", "item-knn", "user-knn", "rp3beta", "pure-svd", "ease", "gf-cf", "bspm")
-    places = [ran.out.index(f"{kind}/demo") for kind in kinds]
+    places = [result.out.index(f"{kind}/demo") for kind in kinds]
     assert places == sorted(places)
     for column in ("recall@20", "ndcg@20", "coverage@20", "fit s"):
-        assert column in ran.out
-    assert "bspm/demo recommends" in ran.out
-    assert "%" in ran.out
-    assert "unblur fit DATA" in ran.out
+        assert column in result.out
+    assert "bspm/demo recommends" in result.out
+    assert "%" in result.out
+    assert "unblur fit DATA" in result.out
 
 
 def test_demo_writes_a_page(unblur: Unblur, tmp_path: Path) -> None:
-    ran = unblur("demo", "--out", tmp_path / "demo")
-    assert ran.code == 0, ran.err
+    result = unblur("demo", "--out", tmp_path / "demo")
+    assert result.code == 0, result.err
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert page.count('<svg viewBox="0 0 440') >= 6
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")

@@ -32,17 +32,17 @@ file=sys.stderr)
 
 
 def test_help_names_every_verb(unblur: Unblur) -> None:
-    ran = unblur("--help")
-    assert ran.code == 0
-    assert all(verb in ran.out for verb in VERBS)
+    result = unblur("--help")
+    assert result.code == 0
+    assert all(verb in result.out for verb in VERBS)
     assert unblur("-h").code == 0
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(unblur: Unblur, verb: str) -> None:
-    ran = unblur(verb, "--help")
-    assert ran.code == 0
-    assert "Usage: unblur" in ran.out
+    result = unblur(verb, "--help")
+    assert result.code == 0
+    assert "Usage: unblur" in result.out
 
 
 def test_version(unblur: Unblur) -> None:
@@ -50,7 +50,7 @@ def test_version(unblur: Unblur) -> None:
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
-    """By the processor's time: how long it takes on a busy machine says nothing of the command."""
+    """Measured in processor time, since wall time depends on the load of the machine."""
     seconds = []
     for _ in range(5):
         before = os.times()
@@ -71,12 +71,12 @@ def test_python_dash_m() -> None:
 
 
 def test_an_error_is_one_line_and_code_2(unblur: Unblur) -> None:
-    ran = unblur("run", "bspm/gowala")
-    assert ran.code == 2
-    assert ran.err.count("\n") == 1
-    assert ran.err.startswith("error: A recipe must be a shipped name")
-    assert "Did you mean 'bspm/gowalla'?" in ran.err
-    assert "Traceback" not in ran.err
+    result = unblur("run", "bspm/gowala")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("error: A recipe must be a shipped name")
+    assert "Did you mean 'bspm/gowalla'?" in result.err
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("words", [("--debug", "run", "nothing/there"), ("run", "nothing/there", "--debug")])
@@ -91,23 +91,23 @@ def test_wrong_usage_is_code_2(unblur: Unblur) -> None:
     assert unblur("fly").code == 2
 
 
-def test_running_out_of_memory_is_told(unblur: Unblur, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_an_error(unblur: Unblur, monkeypatch: pytest.MonkeyPatch) -> None:
     from unblur import experiment
 
-    def outcome_of(*given: object, **more: object) -> None:
+    def outcome_of(*args: object, **kwargs: object) -> None:
         raise MemoryError("Unable to allocate 33.6 GiB")
 
     monkeypatch.setattr(experiment, "outcome_of", outcome_of)
-    ran = unblur("run", "bspm/demo")
-    assert ran.code == 2
-    assert "33.6 GiB" in ran.err
+    result = unblur("run", "bspm/demo")
+    assert result.code == 2
+    assert "33.6 GiB" in result.err
 
 
 def children(process: int) -> list[int]:
-    listed = subprocess.run(
+    listing = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False
     )
-    return [int(word) for word in listed.stdout.split()]
+    return [int(word) for word in listing.stdout.split()]
 
 
 def runs(process: int) -> bool:
@@ -118,9 +118,9 @@ def runs(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_told_to_end_ends_its_workers(tmp_path: Path, told: signal.Signals) -> None:
-    """Where the parent alone is told, and long before the workers are done."""
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_terminated_ends_its_workers(tmp_path: Path, signal_number: signal.Signals) -> None:
+    """If only the parent gets the signal, long before the workers are done."""
     endless = {**MODEL, "vae": {**MODEL["vae"], "epochs": 10**6, "stopping": "off"}}
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": endless})
     words = [
@@ -143,23 +143,23 @@ def test_a_run_that_is_told_to_end_ends_its_workers(tmp_path: Path, told: signal
                 assert run.poll() is None, run.stderr.read() if run.stderr else ""
                 assert time.monotonic() < until, "no worker has kept anything"
                 time.sleep(0.2)
-            beside = children(run.pid)
-            assert len(beside) >= 2
-            run.send_signal(told)
-            _, said = run.communicate(timeout=60)
+            workers = children(run.pid)
+            assert len(workers) >= 2
+            run.send_signal(signal_number)
+            _, errors = run.communicate(timeout=60)
             assert run.returncode == 130
-            assert "interrupted" in said
+            assert "interrupted" in errors
             until = time.monotonic() + 20
-            while any(map(runs, beside)) and time.monotonic() < until:
+            while any(map(runs, workers)) and time.monotonic() < until:
                 time.sleep(0.1)
-            assert not any(map(runs, beside))
+            assert not any(map(runs, workers))
         finally:
             if run.poll() is None:
                 os.killpg(run.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "wanted"),
+    ("content", "options", "expected"),
     [
         ("user,item,stars\n1,2,3\n1,3,1\n", (), "Pass --min-rating to keep those"),
         (
@@ -180,14 +180,14 @@ def test_a_run_that_is_told_to_end_ends_its_workers(tmp_path: Path, told: signal
     ],
 )
 def test_errors_of_reading_name_options(
-    unblur: Unblur, tmp_path: Path, content: str, options: tuple[str, ...], wanted: str
+    unblur: Unblur, tmp_path: Path, content: str, options: tuple[str, ...], expected: str
 ) -> None:
     file = tmp_path / "log.csv"
     file.write_text(content)
-    ran = unblur("synthesize", file, *options, "--out", tmp_path / "out")
-    assert ran.code == 2
-    assert wanted in " ".join(ran.err.split())
-    assert "`" not in ran.err
+    result = unblur("synthesize", file, *options, "--out", tmp_path / "out")
+    assert result.code == 2
+    assert expected in " ".join(result.err.split())
+    assert "`" not in result.err
 
 
 def test_every_way_to_read_of_a_recipe_has_an_option() -> None:
@@ -197,12 +197,12 @@ def test_every_way_to_read_of_a_recipe_has_an_option() -> None:
     assert [*signature(command).parameters][1:] == [field.name for field in fields(Reading)]
 
 
-def test_what_a_rating_means_is_asked_for_in_options(unblur: Unblur, tmp_path: Path) -> None:
+def test_the_error_about_ratings_names_options(unblur: Unblur, tmp_path: Path) -> None:
     file = tmp_path / "rated.csv"
     file.write_text(
         "user,item,rating\n" + "\n".join(f"{user},{user % 3},{1 + user % 5}" for user in range(30))
     )
-    ran = unblur("synthesize", file, "--out", tmp_path / "out")
-    assert ran.code == 2
-    assert "--min-rating" in ran.err
-    assert "`min_rating`" not in ran.err
+    result = unblur("synthesize", file, "--out", tmp_path / "out")
+    assert result.code == 2
+    assert "--min-rating" in result.err
+    assert "`min_rating`" not in result.err

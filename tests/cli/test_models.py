@@ -19,8 +19,8 @@ TIMES = ("--timestamp", "ignore")
 @pytest.fixture
 def model(unblur: Unblur, events: Path, tmp_path: Path) -> Path:
     out = tmp_path / "model"
-    ran = unblur("fit", events, "--model", "ease", "--set", "model.ridge=10", *COLUMNS, "--out", out)
-    assert ran.code == 0, ran.err
+    result = unblur("fit", events, "--model", "ease", "--set", "model.ridge=10", *COLUMNS, "--out", out)
+    assert result.code == 0, result.err
     return out
 
 
@@ -33,9 +33,9 @@ def test_fit_saves_a_model(unblur: Unblur, model: Path) -> None:
 
 def test_fit_takes_bspm_and_recipes(unblur: Unblur, events: Path, tmp_path: Path) -> None:
     settings = ("--set", "model.low_pass.rank=8")
-    ran = unblur("fit", events, *settings, *COLUMNS, "--out", tmp_path / "first")
-    assert ran.code == 0, ran.err
-    assert "bspm fitted to 50 users" in ran.out
+    result = unblur("fit", events, *settings, *COLUMNS, "--out", tmp_path / "first")
+    assert result.code == 0, result.err
+    assert "bspm fitted to 50 users" in result.out
     assert package.load(tmp_path / "first").spec == BSPM(low_pass=LowPass(rank=8))
     assert (
         unblur(
@@ -47,9 +47,9 @@ def test_fit_takes_bspm_and_recipes(unblur: Unblur, events: Path, tmp_path: Path
 
 
 def test_fit_takes_the_train_file_of_a_folder(unblur: Unblur, parts: Path, tmp_path: Path) -> None:
-    ran = unblur("fit", parts, "--model", "popularity", "--out", tmp_path / "model")
-    assert ran.code == 0, ran.err
-    assert "'test' not used" in ran.err
+    result = unblur("fit", parts, "--model", "popularity", "--out", tmp_path / "model")
+    assert result.code == 0, result.err
+    assert "'test' not used" in result.err
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_fit_takes_the_train_file_of_a_folder(unblur: Unblur, parts: Path, tmp_p
 def test_fit_refuses(
     unblur: Unblur, events: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
-    ran = unblur("fit", events, *words, "--out", tmp_path / "model")
-    assert ran.code == 2
-    assert message in ran.err
+    result = unblur("fit", events, *words, "--out", tmp_path / "model")
+    assert result.code == 2
+    assert message in result.err
     assert not (tmp_path / "model").exists()
 
 
@@ -79,9 +79,9 @@ def test_fit_does_not_touch_an_existing_folder(
     unblur: Unblur, events: Path, model: Path, tmp_path: Path
 ) -> None:
     before = (model / "manifest.json").read_bytes()
-    ran = unblur("fit", events, "--model", "popularity", *COLUMNS, "--out", model)
-    assert ran.code == 2
-    assert "A model is saved to a new folder" in ran.err
+    result = unblur("fit", events, "--model", "popularity", *COLUMNS, "--out", model)
+    assert result.code == 2
+    assert "A model is saved to a new folder" in result.err
     assert (model / "manifest.json").read_bytes() == before
     assert unblur("fit", events, "--model", "popularity", *COLUMNS, "--out", model, "--overwrite").code == 0
     assert package.load(model).spec.kind == "popularity"
@@ -101,8 +101,8 @@ def test_recommend_writes_lists_with_the_callers_labels(
     unblur: Unblur, model: Path, events: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "lists.parquet"
-    ran = unblur("recommend", model, "--histories", events, *COLUMNS, "--k", "4", "--out", out)
-    assert ran.code == 0, ran.err
+    result = unblur("recommend", model, "--histories", events, *COLUMNS, "--k", "4", "--out", out)
+    assert result.code == 0, result.err
     lists = pl.read_parquet(out)
     assert lists["user"].n_unique() == 50
     assert lists["rank"].max() == 4
@@ -114,23 +114,23 @@ def test_recommend_prints_a_few(unblur: Unblur, model: Path, events: Path, tmp_p
     chosen = tmp_path / "candidates.txt"
     chosen.write_text("item-01\nitem-02\n\nitem-03\n")
     words = ("--users", "user-03, user-01", "--candidates", chosen, "--k", "2")
-    ran = unblur("recommend", model, "--histories", events, *COLUMNS, *words)
-    assert ran.code == 0, ran.err
-    rows = [line.split() for line in ran.out.splitlines() if line.strip().startswith("user-")]
+    result = unblur("recommend", model, "--histories", events, *COLUMNS, *words)
+    assert result.code == 0, result.err
+    rows = [line.split() for line in result.out.splitlines() if line.strip().startswith("user-")]
     assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
     assert {row[1] for row in rows} <= {"item-01", "item-02", "item-03"}
 
 
-def test_recommend_for_somebody_new(unblur: Unblur, model: Path, tmp_path: Path) -> None:
+def test_recommend_for_a_new_user(unblur: Unblur, model: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     path.write_text("user,item\nnewcomer,item-07\nnewcomer,item-unheard-of\n")
-    ran = unblur("recommend", model, "--histories", path, "--k", "3")
-    assert ran.code == 2
-    assert "item-unheard-of" in ran.err
-    ran = unblur("recommend", model, "--histories", path, "--k", "3", "--unknown-items", "ignore")
-    assert ran.code == 0, ran.err
-    assert "newcomer" in ran.out
-    assert "ignored" in ran.err
+    result = unblur("recommend", model, "--histories", path, "--k", "3")
+    assert result.code == 2
+    assert "item-unheard-of" in result.err
+    result = unblur("recommend", model, "--histories", path, "--k", "3", "--unknown-items", "ignore")
+    assert result.code == 0, result.err
+    assert "newcomer" in result.out
+    assert "ignored" in result.err
 
 
 @pytest.mark.parametrize(
@@ -146,27 +146,27 @@ def test_recommend_for_somebody_new(unblur: Unblur, model: Path, tmp_path: Path)
 def test_recommend_refuses(
     unblur: Unblur, model: Path, events: Path, words: tuple[str, ...], message: str
 ) -> None:
-    ran = unblur("recommend", model, "--histories", events, *COLUMNS, *words)
-    assert ran.code == 2
-    assert message in ran.err
+    result = unblur("recommend", model, "--histories", events, *COLUMNS, *words)
+    assert result.code == 2
+    assert message in result.err
 
 
-def test_recommend_with_whole_number_labels(unblur: Unblur, tmp_path: Path) -> None:
+def test_recommend_with_integer_labels(unblur: Unblur, tmp_path: Path) -> None:
     path = tmp_path / "numbers.csv"
     pairs = [(user, item) for user in range(6) for item in range(7) if (user + item) % 3]
     path.write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in pairs))
     assert unblur("fit", path, "--model", "popularity", "--out", tmp_path / "m").code == 0
     words = ("recommend", tmp_path / "m", "--histories", path, "--k", "1")
-    ran = unblur(*words, "--users", "4")
-    assert ran.code == 0, ran.err
+    result = unblur(*words, "--users", "4")
+    assert result.code == 0, result.err
     assert "--users must be whole numbers" in unblur(*words, "--users", "anna").err
 
 
 def test_a_damaged_model_is_refused(unblur: Unblur, model: Path, events: Path) -> None:
     (model / "tensors.safetensors").unlink()
-    ran = unblur("recommend", model, "--histories", events, *COLUMNS)
-    assert ran.code == 2
-    assert "tensors.safetensors" in ran.err
+    result = unblur("recommend", model, "--histories", events, *COLUMNS)
+    assert result.code == 2
+    assert "tensors.safetensors" in result.err
 
 
 # --------------------------------------------------------------------------------------------------- evaluate
@@ -176,8 +176,8 @@ def test_evaluate_on_parts(unblur: Unblur, parts: Path, tmp_path: Path) -> None:
     model, out = tmp_path / "model", tmp_path / "report.json"
     assert unblur("fit", parts, "--model", "ease", "--out", model).code == 0
     settings = ("--set", "protocol.cutoffs=[3, 5]", "--set", 'protocol.metrics=["recall","mrr"]')
-    ran = unblur("evaluate", model, "--data", parts, *settings, "--unknown-items", "ignore", "--out", out)
-    assert ran.code == 0, ran.err
+    result = unblur("evaluate", model, "--data", parts, *settings, "--unknown-items", "ignore", "--out", out)
+    assert result.code == 0, result.err
     report = json.loads(out.read_text())
     assert [entry["name"] for entry in report["measurements"]] == ["recall@3", "recall@5", "mrr@3", "mrr@5"]
     assert report["recipe"] == "ease/own"
@@ -188,18 +188,18 @@ def test_evaluate_holds_out_of_other_data(unblur: Unblur, model: Path, events: P
     other = tmp_path / "other.csv"
     pl.read_csv(events).filter(pl.col("who") < "user-30").write_csv(other)
     words = ("evaluate", model, "--data", other, *COLUMNS, "--set", "protocol.cutoffs=[5]")
-    ran = unblur(*words, "--hold-out", "0.3")
-    assert ran.code == 0, ran.err
-    assert "it was not checked" in ran.out
-    ran = unblur(*words)
-    assert ran.code == 2
-    assert "--hold-out 0.2" in ran.err
+    result = unblur(*words, "--hold-out", "0.3")
+    assert result.code == 0, result.err
+    assert "it was not checked" in result.out
+    result = unblur(*words)
+    assert result.code == 2
+    assert "--hold-out 0.2" in result.err
 
 
 def test_evaluate_refuses_to_hold_out_of_the_training_data(unblur: Unblur, model: Path, events: Path) -> None:
-    ran = unblur("evaluate", model, "--data", events, *COLUMNS, "--hold-out", "0.2")
-    assert ran.code == 2
-    assert "the model was fitted to all of these" in ran.err
+    result = unblur("evaluate", model, "--data", events, *COLUMNS, "--hold-out", "0.2")
+    assert result.code == 2
+    assert "the model was fitted to all of these" in result.err
 
 
 @pytest.mark.parametrize(
@@ -213,12 +213,12 @@ def test_evaluate_refuses_to_hold_out_of_the_training_data(unblur: Unblur, model
 def test_evaluate_refuses(
     unblur: Unblur, model: Path, parts: Path, words: tuple[str, ...], message: str
 ) -> None:
-    ran = unblur("evaluate", model, "--data", parts, *words)
-    assert ran.code == 2
-    assert message in ran.err
+    result = unblur("evaluate", model, "--data", parts, *words)
+    assert result.code == 2
+    assert message in result.err
 
 
-def test_where_a_model_cannot_be_saved_is_said_before_it_is_fitted(
+def test_an_unwritable_folder_is_refused_before_the_fit(
     unblur: Unblur, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

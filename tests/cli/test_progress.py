@@ -1,4 +1,4 @@
-"""Progress on stderr: nothing for what is quick, sparse lines off a terminal, bars on one."""
+"""Progress on stderr: nothing for quick stages, sparse lines without a terminal, bars on one."""
 
 import io
 from typing import Any
@@ -11,7 +11,7 @@ from unblur.progress import ProgressEvent
 
 
 class Clock:
-    """A clock that the test turns."""
+    """A clock that the test advances."""
 
     now = 0.0
 
@@ -21,9 +21,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(module, "time", made)
-    return made
+    fake = Clock()
+    monkeypatch.setattr(module, "time", fake)
+    return fake
 
 
 def follow(clock: Clock, seconds: float) -> None:
@@ -33,12 +33,12 @@ def follow(clock: Clock, seconds: float) -> None:
             display(ProgressEvent("score users", done * 10, 1000, {"loss": 0.5} if done else {}))
 
 
-def test_what_is_quick_leaves_no_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quick_stages_print_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     follow(clock, 1.9)
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_is_long_leaves_a_line_now_and_then(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_stages_print_a_line_now_and_then(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     follow(clock, 60.0)
     out, err = capsys.readouterr()
     assert not out

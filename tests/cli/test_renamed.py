@@ -1,4 +1,4 @@
-"""Names of earlier versions: each is read everywhere as the name of today, with one note."""
+"""Names of earlier versions: each is read everywhere as its current name, with one note."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RENAMED: list[tuple[str, str, str, Any]] = [
     ("sdrm", "utility.searching", "utility.search_users", 0.2),
     ("sdrm", "utility.stopping", "utility.stopping_users", 0.2),
 ]
-"""Kind of the model, old and new path in a recipe, and a value that is not the default."""
+"""The kind of the model, the old and the new path in a recipe, and a value that is not the default."""
 PRIVATE = {"epsilon": 8.0, "delta": 1e-3, "counts_share": 0.2}
 READ = ("--user", "who", "--item", "what")
 OLD = [pytest.param(*entry, id=entry[1]) for entry in RENAMED]
@@ -52,8 +52,8 @@ def written(kind: str, path: str, value: Any) -> str:
     """The TOML of a recipe with one setting."""
     lines = dict.fromkeys(("model", path.partition(".")[0]), "")
     lines["model"] = f'kind = "{kind}"\n'
-    section, _, rest = path.partition(".")
-    lines[section] += f"{rest} = {json.dumps(value)}\n"
+    section, _, name = path.partition(".")
+    lines[section] += f"{name} = {json.dumps(value)}\n"
     return "".join(f"[{section}]\n{text}" for section, text in lines.items())
 
 
@@ -88,21 +88,21 @@ def test_a_spec_is_built_by_old_paths_and_by_old_tables(kind: str, old: str, new
         assert spec_from_dict(type(part), spec.first_names(type(part), spec_to_dict(expected))) == expected
 
 
-def test_the_list_is_whole_and_the_changelog_has_it() -> None:
+def test_the_list_is_complete_and_in_the_changelog() -> None:
     text = CHANGELOG.read_text(encoding="utf-8")
     table = text[text.index("### Renamed") :].split("\n### ")[0]
-    listed = [tuple(re.findall(r"`([^`]+)`", line)) for line in table.splitlines() if line.startswith("| `")]
-    pairs = {(old.rpartition(".")[2], new.rpartition(".")[2]) for old, new in listed}
+    rows = [tuple(re.findall(r"`([^`]+)`", line)) for line in table.splitlines() if line.startswith("| `")]
+    pairs = {(old.rpartition(".")[2], new.rpartition(".")[2]) for old, new in rows}
     tested = {(old.rpartition(".")[2], new.rpartition(".")[2]) for _, old, new, _ in RENAMED}
     tested |= {("counts_share", "counts_fraction"), *SYNTHESIZERS.renamed.items()}
     tested |= {("--keep-out", "--holdout"), ("--keep-synthesizer", "--save-synthesizer")}
-    own = {  # but for the specs of other tests
+    renames = {  # without the specs of other tests
         pair
         for cls, known in spec._MIGRATIONS.items()
         if cls.__module__.startswith("unblur.")
         for pair in known.renamed.items()
     }
-    assert own <= tested <= pairs
+    assert renames <= tested <= pairs
 
 
 def test_a_budget_and_a_kind_of_an_earlier_version() -> None:
@@ -135,7 +135,7 @@ def test_a_constructor_names_the_new_name() -> None:
         ("synthesizers/flipped-users", "flipped-users: exchanged is called fraction now"),
     ],
 )
-def test_a_saved_thing_loads_with_one_note(folder: str, note: str, tmp_path: Path) -> None:
+def test_a_saved_model_loads_with_one_note(folder: str, note: str, tmp_path: Path) -> None:
     load = unblur.load if folder.startswith("models") else load_synthesizer
     with pytest.warns(OutdatedWarning, match=re.escape(note)) as notes:
         loaded = load(BEFORE / folder)
@@ -149,7 +149,7 @@ def test_a_saved_thing_loads_with_one_note(folder: str, note: str, tmp_path: Pat
 def test_commands_print_one_note_and_take_old_paths(unblur: Unblur, events: Path, tmp_path: Path) -> None:
     short = ["--set", "model.epochs=1", "--set", "model.stopping=off"]
     for name, path in {"old": "width", "new": "embedding_size"}.items():
-        ran = unblur(
+        result = unblur(
             "fit",
             events,
             *READ,
@@ -161,8 +161,8 @@ def test_commands_print_one_note_and_take_old_paths(unblur: Unblur, events: Path
             f"model.{path}=4",
             *short,
         )
-        assert ran.code == 0, ran.err
-        assert ran.err.count("note: lightgcn: width is called embedding_size now") == (name == "old")
+        assert result.code == 0, result.err
+        assert result.err.count("note: lightgcn: width is called embedding_size now") == (name == "old")
     old, new = (tmp_path / name / "tensors.safetensors" for name in ("old", "new"))
     assert old.read_bytes() == new.read_bytes()
 
@@ -173,9 +173,9 @@ def test_a_recipe_that_had_a_tolerance_runs_with_a_note(unblur: Unblur, events: 
         file.write_text(
             f'[model]\nkind = "diffrec"\nepochs = 1\nstopping = "off"\nsampling = {{ tolerance = {tolerance} }}\n'
         )
-        ran = unblur("fit", events, *READ, "--model", file, "--out", tmp_path / str(tolerance))
-        assert ran.code == 0, ran.err
-        assert ran.err.count("note: diffrec: sampling.tolerance is gone, and its value 0.01") == (
+        result = unblur("fit", events, *READ, "--model", file, "--out", tmp_path / str(tolerance))
+        assert result.code == 0, result.err
+        assert result.err.count("note: diffrec: sampling.tolerance is gone, and its value 0.01") == (
             tolerance > 0
         )
 
@@ -195,29 +195,29 @@ def test_a_comparison_over_a_renamed_field_is_resumed(
         "lightgcn.ridge=[0.1]",
     ]
     few += ["--space", "lightgcn.optimizer.learning_rate=[0.01]"]
-    ran = unblur(*words, *few, "--space", "lightgcn.width=[4,5]")
-    assert ran.code == 0, ran.err
-    assert ran.err.count("note: lightgcn: width is called embedding_size now") == 1
+    result = unblur(*words, *few, "--space", "lightgcn.width=[4,5]")
+    assert result.code == 0, result.err
+    assert result.err.count("note: lightgcn: width is called embedding_size now") == 1
     for file in (
         out / "comparison.json",
         *out.glob("models/lightgcn*.json"),
     ):  # as an earlier version wrote them
         file.write_text(file.read_text().replace("embedding_size", "width").replace("init_std", "deviation"))
     before = {file: file.read_bytes() for file in out.glob("models/*")}
-    again = unblur(*words, *few, "--space", "lightgcn.embedding_size=[4,5]")
-    assert again.code == 0, again.err
+    repeated = unblur(*words, *few, "--space", "lightgcn.embedding_size=[4,5]")
+    assert repeated.code == 0, repeated.err
     assert {file: file.read_bytes() for file in out.glob("models/*")} == before
-    assert "note: lightgcn: width is called embedding_size now" in again.err
+    assert "note: lightgcn: width is called embedding_size now" in repeated.err
 
 
 @pytest.mark.parametrize("option", ["--keep-out=0.4", "--keep-synthesizer"])
 def test_old_options_work_with_a_note(option: str, unblur: Unblur, events: Path, tmp_path: Path) -> None:
-    ran = unblur(
+    result = unblur(
         "synthesize", events, *READ, "--recipe", "independent-items", "--out", tmp_path / "made", option
     )
-    assert ran.code == 0, ran.err
+    assert result.code == 0, result.err
     name = option.partition("=")[0]
     today = {"--keep-out": "--holdout", "--keep-synthesizer": "--save-synthesizer"}[name]
-    assert ran.err.count(f"note: {name} is called {today} now") == 1
+    assert result.err.count(f"note: {name} is called {today} now") == 1
     assert (tmp_path / "made" / ("real" if today == "--holdout" else "synthesizer")).is_dir()
     assert name not in unblur("synthesize", "--help").out

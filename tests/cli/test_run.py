@@ -1,4 +1,4 @@
-"""`unblur run` on data of one's own, what it writes, and what it refuses."""
+"""`unblur run` on own data: what it writes, and what it refuses."""
 
 import errno
 import json
@@ -42,13 +42,13 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_recipe_on_a_file_of_ones_own(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
+def test_a_recipe_on_an_own_file(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "first"
-    ran = unblur("run", recipe, "--data", events, "--out", out)
-    assert ran.code == 0, ran.err
-    assert "ours/log · protocol: paper" in ran.out
-    assert "recall@3" in ran.out
-    assert f"written to {out}" in ran.out
+    result = unblur("run", recipe, "--data", events, "--out", out)
+    assert result.code == 0, result.err
+    assert "ours/log · protocol: paper" in result.out
+    assert "recall@3" in result.out
+    assert f"written to {out}" in result.out
     files = {"recipe.toml", "report.json", "report.md", "report.html", "model"}
     assert {path.name for path in out.iterdir()} == files
     report = Report.from_dict(json.loads((out / "report.json").read_text()))
@@ -67,22 +67,22 @@ def test_a_recipe_on_a_file_of_ones_own(unblur: Unblur, recipe: Path, events: Pa
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_figures_are_shown_though_the_folder_cannot_be_written(
+def test_figures_are_shown_even_if_the_folder_cannot_be_written(
     unblur: Unblur, recipe: Path, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(artifact, "save", full)
-    ran = unblur("run", recipe, "--data", events, "--out", tmp_path / "runs" / "first")
-    assert ran.code == 2
-    assert "recall@3" in ran.out
-    assert "No space left on device" in ran.err
-    assert "written to" not in ran.out
+    result = unblur("run", recipe, "--data", events, "--out", tmp_path / "runs" / "first")
+    assert result.code == 2
+    assert "recall@3" in result.out
+    assert "No space left on device" in result.err
+    assert "written to" not in result.out
     assert not list((tmp_path / "runs").iterdir())
 
 
-def test_nothing_written_tells_of_the_machine_or_its_paths(
+def test_no_written_file_names_the_machine_or_its_paths(
     unblur: Unblur, recipe: Path, events: Path, tmp_path: Path
 ) -> None:
     import platform
@@ -110,13 +110,13 @@ def test_the_resolved_recipe_gives_the_same_numbers(
 
 
 def test_a_folder_with_parts(unblur: Unblur, parts: Path) -> None:
-    ran = unblur("run", "popularity/gowalla", "--data", parts)
-    assert ran.code == 0, ran.err
-    assert "given files" in ran.out
+    result = unblur("run", "popularity/gowalla", "--data", parts)
+    assert result.code == 0, result.err
+    assert "given files" in result.out
 
 
 def test_published_numbers_are_left_out_on_other_data(unblur: Unblur, parts: Path) -> None:
-    ran = unblur(
+    result = unblur(
         "run",
         "bspm/gowalla",
         "--data",
@@ -126,16 +126,16 @@ def test_published_numbers_are_left_out_on_other_data(unblur: Unblur, parts: Pat
         "--set",
         "protocol.cutoffs=[5]",
     )
-    assert ran.code == 0, ran.err
-    assert "published" not in ran.out.splitlines()[2]
-    assert "no published number applies" in ran.out
+    assert result.code == 0, result.err
+    assert "published" not in result.out.splitlines()[2]
+    assert "no published number applies" in result.out
 
 
-def test_one_file_where_parts_are_wanted_is_split_and_noted(unblur: Unblur, events: Path) -> None:
+def test_a_single_file_in_place_of_parts_is_split_and_noted(unblur: Unblur, events: Path) -> None:
     columns = ("--set", "data.read.user=who", "--set", "data.read.item=what")
-    ran = unblur("run", "popularity/gowalla", "--data", events, *columns)
-    assert ran.code == 0, ran.err
-    assert "a random fifth" in ran.out
+    result = unblur("run", "popularity/gowalla", "--data", events, *columns)
+    assert result.code == 0, result.err
+    assert "a random fifth" in result.out
 
 
 def write(path: Path, expected: str) -> Path:
@@ -145,9 +145,9 @@ def write(path: Path, expected: str) -> Path:
 
 def test_check_needs_something_to_check(unblur: Unblur, recipe: Path, events: Path) -> None:
     assert "runs on other data" in unblur("run", recipe, "--data", events, "--check").err
-    ran = unblur("run", "popularity/demo", "--check")
-    assert ran.code == 2
-    assert "popularity/demo expects none" in ran.err
+    result = unblur("run", "popularity/demo", "--check")
+    assert result.code == 2
+    assert "popularity/demo expects none" in result.err
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,10 @@ def test_check_exits_with_1_when_a_number_is_missed(
     )
     data = sources.read(events, user="who", item="what")
     monkeypatch.setattr(datasets, "load", lambda name, **options: {"all": data})
-    ran = unblur("run", path, "--check")
-    assert ran.code == code, ran.err
-    assert ("not reproduced: recall@5" in ran.err) == bool(code)
-    assert "published: us" in ran.out
+    result = unblur("run", path, "--check")
+    assert result.code == code, result.err
+    assert ("not reproduced: recall@5" in result.err) == bool(code)
+    assert "published: us" in result.out
     assert unblur("run", path).code == 0
 
 
@@ -188,24 +188,24 @@ def test_bad_settings_are_refused_by_name(
     unblur: Unblur, recipe: Path, events: Path, tmp_path: Path, setting: str, message: str
 ) -> None:
     out = tmp_path / "out"
-    ran = unblur("run", recipe, "--data", events, "--set", setting, "--out", out)
-    assert ran.code == 2
-    assert message in ran.err
+    result = unblur("run", recipe, "--data", events, "--set", setting, "--out", out)
+    assert result.code == 2
+    assert message in result.err
     assert not out.exists()
 
 
 def test_an_unknown_key_in_a_recipe_is_refused(unblur: Unblur, recipe: Path, events: Path) -> None:
     recipe.write_text(RECIPE.replace("ridge = 10", "rigde = 10"))
-    ran = unblur("run", recipe, "--data", events)
-    assert ran.code == 2
-    assert "ours: [model] rigde is not a hyper-parameter of EASE. Did you mean 'ridge'?" in ran.err
+    result = unblur("run", recipe, "--data", events)
+    assert result.code == 2
+    assert "ours: [model] rigde is not a hyper-parameter of EASE. Did you mean 'ridge'?" in result.err
 
 
-def test_data_that_are_not_there_are_refused(unblur: Unblur, recipe: Path, tmp_path: Path) -> None:
+def test_missing_data_are_refused(unblur: Unblur, recipe: Path, tmp_path: Path) -> None:
     assert unblur("run", recipe, "--data", tmp_path / "none.csv").code == 2
-    ran = unblur("run", recipe)
-    assert ran.code == 2
-    assert "--data PATH" in ran.err
+    result = unblur("run", recipe)
+    assert result.code == 2
+    assert "--data PATH" in result.err
 
 
 # ------------------------------------------------------------------------------------------------ the folder
@@ -215,23 +215,23 @@ def test_a_folder_that_exists_is_kept(unblur: Unblur, recipe: Path, events: Path
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("years")
-    for more in ((), ("--overwrite",)):
-        ran = unblur("run", recipe, "--data", events, "--out", out, *more)
-        assert ran.code == 2
+    for options in ((), ("--overwrite",)):
+        result = unblur("run", recipe, "--data", events, "--out", out, *options)
+        assert result.code == 2
         assert (out / "thesis.txt").read_text() == "years"
-    assert "holds something else" in ran.err
+    assert "holds something else" in result.err
     assert unblur("run", recipe, "--data", events, "--out", events).code == 2
 
 
-def test_an_earlier_run_is_replaced_only_when_asked(
+def test_an_earlier_run_is_replaced_only_with_overwrite(
     unblur: Unblur, recipe: Path, events: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "place" / "out"
     assert unblur("run", recipe, "--data", events, "--out", out).code == 0
     before = (out / "report.json").read_bytes()
-    ran = unblur("run", recipe, "--data", events, "--out", out)
-    assert ran.code == 2
-    assert "must be new or empty" in ran.err
+    result = unblur("run", recipe, "--data", events, "--out", out)
+    assert result.code == 2
+    assert "must be new or empty" in result.err
     assert (out / "report.json").read_bytes() == before
     assert unblur("run", recipe, "--data", events, "--set", "seed=9", "--out", out, "--overwrite").code == 0
     assert json.loads((out / "report.json").read_text())["provenance"]["seeds"] == [9]
@@ -252,7 +252,7 @@ def test_an_empty_folder_is_used(unblur: Unblur, recipe: Path, events: Path, tmp
         (OSError, 2, "disk full. Nothing was left"),
     ],
 )
-def test_what_fails_while_writing_leaves_the_earlier_run(
+def test_a_failed_write_leaves_the_earlier_run(
     unblur: Unblur,
     recipe: Path,
     events: Path,
@@ -266,13 +266,13 @@ def test_what_fails_while_writing_leaves_the_earlier_run(
     assert unblur("run", recipe, "--data", events, "--out", out).code == 0
     before = (out / "report.json").read_bytes()
 
-    def save(*given: object, **more: object) -> None:
+    def save(*args: object, **kwargs: object) -> None:
         raise problem("disk full")
 
     monkeypatch.setattr(artifact, "save", save)
     arguments = ("run", recipe, "--data", events, "--out", out, "--overwrite")
-    ran = unblur(*arguments)
-    assert (ran.code, message in ran.err) == (code, True)
+    result = unblur(*arguments)
+    assert (result.code, message in result.err) == (code, True)
     assert (out / "report.json").read_bytes() == before
     assert list(out.parent.iterdir()) == [out]
 
@@ -317,11 +317,11 @@ def test_an_interrupt_in_the_middle_leaves_nothing(recipe: Path, events: Path, t
             with pytest.raises(subprocess.TimeoutExpired):
                 running.wait(0.1)
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=60)
+        _, errors = running.communicate(timeout=60)
     finally:
         running.kill()
         running.wait()
     assert running.returncode == 130
-    assert told.startswith("interrupted; no output is left half written")
-    assert told.count("\n") == 1
+    assert errors.startswith("interrupted; no output is left half written")
+    assert errors.count("\n") == 1
     assert not list(place.iterdir())

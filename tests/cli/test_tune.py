@@ -1,4 +1,4 @@
-"""`unblur tune` on data of one's own, what it writes, and what it refuses before computing."""
+"""`unblur tune` on own data: what it writes, and what it refuses before computing."""
 
 import json
 from pathlib import Path
@@ -31,13 +31,13 @@ def values(out: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("recipe", ["bspm/demo", "gf-cf/demo", "ease/demo", "lgcn-ide/gowalla"])
-def test_what_it_writes_is_a_run_that_can_be_repeated(
+def test_tune_writes_a_run_that_can_be_repeated(
     unblur: Unblur, films: Path, tmp_path: Path, recipe: str
 ) -> None:
-    out, again = tmp_path / "runs" / "tuned", tmp_path / "again"
-    ran = unblur("tune", recipe, "--data", films, *FEW, "--out", out)
-    assert ran.code == 0, ran.err
-    assert f"written to {out}" in ran.out
+    out, repeated = tmp_path / "runs" / "tuned", tmp_path / "again"
+    result = unblur("tune", recipe, "--data", films, *FEW, "--out", out)
+    assert result.code == 0, result.err
+    assert f"written to {out}" in result.out
     assert {path.name for path in out.iterdir()} == FILES
     trials = pl.read_parquet(out / "trials.parquet")
     assert trials.height == min(5, trials.height)
@@ -48,23 +48,27 @@ def test_what_it_writes_is_a_run_that_can_be_repeated(
     assert report["protocol"] == "strict"
     notes = " ".join(report["notes"])
     how = "a contiguous 10%" if recipe.endswith("/gowalla") else "a random 10%"
-    for said in (f"on {how} of each user's train", "its test came after", "of the test set, looked at after"):
-        assert said in notes
+    for phrase in (
+        f"on {how} of each user's train",
+        "its test came after",
+        "of the test set, looked at after",
+    ):
+        assert phrase in notes
     tuned = load_recipe(out / "recipe.toml")
     assert tuned.name == f"{recipe}-tuned"
     assert tuned.search.trials == 1
     assert not tuned.expected
     assert package.load(out / "model").spec == tuned.model
-    ran = unblur("run", out / "recipe.toml", "--data", films, "--out", again)
-    assert ran.code == 0, ran.err
-    assert values(again) == pytest.approx(values(out), abs=1e-9)
+    result = unblur("run", out / "recipe.toml", "--data", films, "--out", repeated)
+    assert result.code == 0, result.err
+    assert values(repeated) == pytest.approx(values(out), abs=1e-9)
 
 
 def test_the_seed_of_the_search_changes_the_search_alone(unblur: Unblur, films: Path, tmp_path: Path) -> None:
     tables = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        ran = unblur("tune", "bspm/demo", "--data", films, *FEW, "--seed", seed, "--out", tmp_path / name)
-        assert ran.code == 0, ran.err
+        result = unblur("tune", "bspm/demo", "--data", films, *FEW, "--seed", seed, "--out", tmp_path / name)
+        assert result.code == 0, result.err
         tables.append(pl.read_parquet(tmp_path / name / "trials.parquet"))
         assert load_recipe(tmp_path / name / "recipe.toml").seed == load_recipe("bspm/demo").seed
     points = [table.sort("trial").drop("seconds") for table in tables]
@@ -72,12 +76,10 @@ def test_the_seed_of_the_search_changes_the_search_alone(unblur: Unblur, films: 
     assert not points[0].equals(points[2])
 
 
-def test_the_hold_outs_and_the_metric_that_were_asked_for(
-    unblur: Unblur, films: Path, tmp_path: Path
-) -> None:
-    asked = ("--hold-out", "block", "--draws", "3", "--metric", "ndcg@5", "--set", "model.low_pass=off")
-    ran = unblur("tune", "bspm/demo", "--data", films, *FEW[:2], *asked, "--out", tmp_path / "out")
-    assert ran.code == 0, ran.err
+def test_hold_outs_and_metric_are_set_by_options(unblur: Unblur, films: Path, tmp_path: Path) -> None:
+    options = ("--hold-out", "block", "--draws", "3", "--metric", "ndcg@5", "--set", "model.low_pass=off")
+    result = unblur("tune", "bspm/demo", "--data", films, *FEW[:2], *options, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     columns = pl.read_parquet(tmp_path / "out" / "trials.parquet").columns
     assert "ndcg@5" in columns
     notes = " ".join(json.loads((tmp_path / "out" / "report.json").read_text())["notes"])
@@ -93,10 +95,10 @@ def test_without_a_folder_the_trials_alone_are_kept(
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    ran = unblur("tune", "bspm/demo", "--data", films, *FEW)
-    assert ran.code == 0, ran.err
-    assert "the best 5 of 5 settings on validation data (100 users)" in ran.out
-    assert "written to" not in ran.out
+    result = unblur("tune", "bspm/demo", "--data", films, *FEW)
+    assert result.code == 0, result.err
+    assert "the best 5 of 5 settings on validation data (100 users)" in result.out
+    assert "written to" not in result.out
     assert [path.name for path in empty.iterdir()] == ["tune-bspm-demo-trials"]
 
 
@@ -107,28 +109,30 @@ def test_a_folder_that_exists_is_refused_before_anything_is_computed(
     out.mkdir()
     (out / "thesis.txt").write_text("years")
 
-    def never(*given: object, **more: object) -> None:
+    def never(*args: object, **options: object) -> None:
         raise AssertionError("computed before the place was checked")
 
     monkeypatch.setattr(searching, "search", never)
-    for more in ((), ("--overwrite",)):
-        ran = unblur("tune", "bspm/demo", "--data", films, *FEW, "--out", out, *more)
-        assert ran.code == 2
-        assert "Give another" in ran.err
+    for options in ((), ("--overwrite",)):
+        result = unblur("tune", "bspm/demo", "--data", films, *FEW, "--out", out, *options)
+        assert result.code == 2
+        assert "Give another" in result.err
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
 
 
-def test_an_earlier_folder_is_replaced_only_when_asked(unblur: Unblur, films: Path, tmp_path: Path) -> None:
+def test_an_earlier_folder_is_replaced_only_with_overwrite(
+    unblur: Unblur, films: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "place" / "out"
     assert unblur("tune", "ease/demo", "--data", films, *FEW, "--out", out).code == 0
     before = (out / "report.json").read_bytes()
     assert unblur("tune", "gf-cf/demo", "--data", films, *FEW, "--out", out).code == 2
     assert (out / "report.json").read_bytes() == before
-    ran = unblur("tune", "gf-cf/demo", "--data", films, *FEW, "--out", out, "--overwrite")
-    assert ran.code == 2  # the trials there are another model's, and stay
-    assert "these differ: 'model'" in ran.err
-    more = ("--trials", "6", *FEW[2:], "--out", out, "--overwrite")
-    assert unblur("tune", "ease/demo", "--data", films, *more).code == 0
+    result = unblur("tune", "gf-cf/demo", "--data", films, *FEW, "--out", out, "--overwrite")
+    assert result.code == 2  # the trials in the folder are another model's, and stay
+    assert "these differ: 'model'" in result.err
+    command = ("--trials", "6", *FEW[2:], "--out", out, "--overwrite")
+    assert unblur("tune", "ease/demo", "--data", films, *command).code == 0
     assert pl.read_parquet(out / "trials.parquet").height == 6
     assert sorted(path.name for path in out.parent.iterdir()) == ["out", "out-trials"]
 
@@ -149,11 +153,11 @@ def test_an_earlier_folder_is_replaced_only_when_asked(unblur: Unblur, films: Pa
         (("bspm/demo", "--set", "model.mege=late"), "Did you mean 'merge'?"),
     ],
 )
-def test_what_cannot_be_carried_out_is_refused(
+def test_bad_searches_are_refused(
     unblur: Unblur, films: Path, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     out = tmp_path / "out"
-    ran = unblur("tune", *words, "--data", films, *FEW, "--out", out)
-    assert ran.code == 2
-    assert message in ran.err
+    result = unblur("tune", *words, "--data", films, *FEW, "--out", out)
+    assert result.code == 2
+    assert message in result.err
     assert not out.exists()

@@ -38,12 +38,12 @@ def test_a_tuning_file_from_trials_to_a_recipe_that_can_be_repeated(
     unblur: Unblur, films: Path, params: Path, tmp_path: Path
 ) -> None:
     out, words = tmp_path / "out", ("tune", "diffrec/ml-100k", "--data", films, *SMALL, "--trials", "3")
-    ran = unblur(*words, "--params-file", params, "--out", out)
-    assert ran.code == 2
-    assert "Did you mean 'noise_scale'?" in ran.err
+    result = unblur(*words, "--params-file", params, "--out", out)
+    assert result.code == 2
+    assert "Did you mean 'noise_scale'?" in result.err
     assert not out.exists()
-    ran = unblur(*words, "--params-file", params, "--ignore-unknown", "--out", out)
-    assert ran.code == 0, ran.err
+    result = unblur(*words, "--params-file", params, "--ignore-unknown", "--out", out)
+    assert result.code == 0, result.err
     trials = pl.read_parquet(out / "trials.parquet")
     assert trials.height == 3
     assert {"learning_rate", "steps", "mrr@10", "chosen"} <= set(trials.columns)
@@ -54,14 +54,14 @@ def test_a_tuning_file_from_trials_to_a_recipe_that_can_be_repeated(
     tuned = load_recipe(out / "recipe.toml")
     assert tuned.name == "diffrec/ml-100k-tuned"
     assert package.load(out / "model").spec == tuned.model
-    again = unblur("run", out / "recipe.toml", "--data", films, "--out", tmp_path / "again")
-    assert again.code == 0, again.err
+    repeated = unblur("run", out / "recipe.toml", "--data", films, "--out", tmp_path / "again")
+    assert repeated.code == 0, repeated.err
     reports = [json.loads((place / "report.json").read_text()) for place in (out, tmp_path / "again")]
     values = [{entry["name"]: entry["value"] for entry in report["measurements"]} for report in reports]
     assert values[0] == pytest.approx(values[1], abs=1e-9)
 
 
-def test_given_parts_are_put_in_order_unless_asked_to_stay_as_named(
+def test_parts_are_put_in_time_order_except_under_the_paper_protocol(
     unblur: Unblur, log: Interactions, tmp_path: Path
 ) -> None:
     late = LeaveLast(n=3).apply(log)
@@ -72,27 +72,27 @@ def test_given_parts_are_put_in_order_unless_asked_to_stay_as_named(
         part.to_frame().drop("weight").write_parquet(folder / f"{name}.parquet")
     small = (*SMALL[:4], "--set", "protocol.resamples=0", "--set", "model.stopping.every=1")
     words = ("tune", "diffrec/ml-1m", "--data", folder, *small, "--trials", "1")
-    seen = []
-    for name, more in (("ordered", ()), ("named", ("--set", "protocol.kind=paper"))):
-        ran = unblur(*words, *more, "--out", tmp_path / name)
-        assert ran.code == 0, ran.err
+    seen_metrics = []
+    for name, options in (("ordered", ()), ("named", ("--set", "protocol.kind=paper"))):
+        result = unblur(*words, *options, "--out", tmp_path / name)
+        assert result.code == 0, result.err
         report = json.loads((tmp_path / name / "report.json").read_text())
-        seen.append((report["protocol"], " ".join(report["notes"])))
-    assert [protocol for protocol, _ in seen] == ["strict", "paper"]
-    assert "the validation part of the split" in seen[1][1]
-    assert "in the order of time" in seen[0][1]
-    assert "in the order of time" not in seen[1][1]
+        seen_metrics.append((report["protocol"], " ".join(report["notes"])))
+    assert [protocol for protocol, _ in seen_metrics] == ["strict", "paper"]
+    assert "the validation part of the split" in seen_metrics[1][1]
+    assert "in the order of time" in seen_metrics[0][1]
+    assert "in the order of time" not in seen_metrics[1][1]
     named = experiment.prepare(load_recipe("diffrec/ml-1m"), data=folder).split.validation
     assert named is not None
     assert named.n_interactions == late.held_out.n_interactions
 
 
-def test_interrupted_it_goes_on_with_the_same_command(
+def test_an_interrupted_search_is_resumed_by_the_same_command(
     unblur: Unblur, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("tune", "diffrec/ml-100k", "--data", films, *SMALL, "--trials", "2", "--out", tmp_path / "out")
 
-    def interrupted(*given: object, **more: object) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -102,12 +102,12 @@ def test_interrupted_it_goes_on_with_the_same_command(
     assert before.count(b"values") >= 2
     assert not (tmp_path / "out").exists()
     assert unblur(*words).code == 0
-    again = (tmp_path / "out-trials" / "trials.log").read_bytes()
-    assert again.startswith(before)
-    assert again.count(b"values") == before.count(b"values")
-    ran = unblur(*words[:-2], "--seed", "9", "--out", tmp_path / "out", "--overwrite")
-    assert ran.code == 2
-    assert "these differ: 'seed'" in ran.err
+    resumed = (tmp_path / "out-trials" / "trials.log").read_bytes()
+    assert resumed.startswith(before)
+    assert resumed.count(b"values") == before.count(b"values")
+    result = unblur(*words[:-2], "--seed", "9", "--out", tmp_path / "out", "--overwrite")
+    assert result.code == 2
+    assert "these differ: 'seed'" in result.err
 
 
 def test_without_out_trials_are_kept_in_the_working_folder(
@@ -116,16 +116,16 @@ def test_without_out_trials_are_kept_in_the_working_folder(
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    ran = unblur(
+    result = unblur(
         "tune", "l-diffrec/ml-1m", "--data", films, *SMALL[:4], "--trials", "1", "--sampler", "bayes"
     )
-    assert ran.code == 0, ran.err
+    assert result.code == 0, result.err
     assert [path.name for path in empty.iterdir()] == ["tune-l-diffrec-ml-1m-trials"]
-    assert "trials are kept in tune-l-diffrec-ml-1m-trials" in ran.err + ran.out
+    assert "trials are kept in tune-l-diffrec-ml-1m-trials" in result.err + result.out
 
 
 def test_trials_in_a_storage_with_a_pruner(unblur: Unblur, films: Path, tmp_path: Path) -> None:
-    """Nothing but the database is left without --out; the same command again goes on, and a report tells what was ended."""
+    """Without --out only the database is written; the same command resumes the search, and the report names ended trials."""
     storage = f"sqlite:///{tmp_path / 'trials.db'}"
     words = (
         "tune",
@@ -140,9 +140,9 @@ def test_trials_in_a_storage_with_a_pruner(unblur: Unblur, films: Path, tmp_path
     )
     assert unblur(*words, "--trials", "1").code == 0
     out = tmp_path / "out"
-    ran = unblur(*words, "--trials", "6", "--out", out)
-    assert ran.code == 0, ran.err
-    assert f"trials are kept in {storage}" in (ran.err + ran.out).replace("\n", "")
+    result = unblur(*words, "--trials", "6", "--out", out)
+    assert result.code == 0, result.err
+    assert f"trials are kept in {storage}" in (result.err + result.out).replace("\n", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["films.csv", "out", "trials.db"]
     table = pl.read_parquet(out / "trials.parquet")
     assert table["trial"].sort().to_list() == list(range(6))

@@ -24,7 +24,7 @@ TOY = Path(__file__).parent / "toy"
 
 @pytest.fixture(autouse=True)
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The toy distribution, on the path as an installer puts it there."""
+    """Put the toy distribution on the path, as an installer does."""
     shutil.copytree(TOY, tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
     for known in (RECOMMENDERS, SYNTHESIZERS):
@@ -44,16 +44,16 @@ def test_the_file_of_a_model_is_short() -> None:
 def test_a_model_is_fitted_saved_and_loaded(log: Interactions, tmp_path: Path) -> None:
     model = recommender_spec("together")(power=0.5).fit(log)
     model.save(tmp_path / "model")
-    again = unblur.load(tmp_path / "model")
-    assert np.array_equal(again.score(log), model.score(log))
-    assert again.spec == model.spec
+    loaded = unblur.load(tmp_path / "model")
+    assert np.array_equal(loaded.score(log), model.score(log))
+    assert loaded.spec == model.spec
 
 
 def test_a_synthesizer_is_fitted_saved_and_loaded(log: Interactions, tmp_path: Path) -> None:
     synthesizer = synthesizer_spec("one-item")().fit(log)
     synthesizer.save(tmp_path / "synthesizer")
-    again = load_synthesizer(tmp_path / "synthesizer")
-    first, second = synthesizer.sample(100, rng=3), again.sample(100, rng=3)
+    loaded = load_synthesizer(tmp_path / "synthesizer")
+    first, second = synthesizer.sample(100, rng=3), loaded.sample(100, rng=3)
     assert first.fingerprint() == second.fingerprint()
     assert (first.user_degrees == 1).all()
 
@@ -72,11 +72,11 @@ def test_a_recipe_and_a_comparison_name_it(log: Interactions, tmp_path: Path) ->
     assert {entry["chosen"]["kind"] for entry in models} == {"together", "ease"}
 
 
-def test_one_that_cannot_be_imported_is_a_capability_that_is_lacking() -> None:
+def test_a_kind_that_cannot_be_imported_is_a_missing_capability() -> None:
     with pytest.raises(CapabilityError, match=r"toy_that_is_not_there:Broken.*Repair that distribution"):
         recommender_spec("broken")
 
 
-def test_a_misspelt_kind_is_told_the_nearest() -> None:
+def test_a_misspelt_kind_is_refused_with_the_nearest() -> None:
     with pytest.raises(SpecError, match="Did you mean 'together'"):
         recommender_spec("togethr")

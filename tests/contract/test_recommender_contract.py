@@ -1,4 +1,4 @@
-"""What every recommender must do, run over every kind that the registry knows, those to come included."""
+"""The contract of recommenders, run over every kind in the registry, future ones included."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "diffrec": {"small": TRAINED, "in-time": {**TRAINED, **IN_TIME}},
     "l-diffrec": {"small": LATENT, "in-time": {**LATENT, **IN_TIME}},
 }
-"""Settings with which a kind can be fit to 51 users × 31 items; any other kind comes as it is by default."""
+"""Settings with which a kind can be fitted to 51 users × 31 items; other kinds have their defaults."""
 
 K = 10
 
 
 def small_specs() -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Kind and settings of everything that is tested, by a name for it."""
+    """The kind and settings of each tested spec, by a name for it."""
     return {
         f"{kind}-{variant}": (kind, settings)
         for kind in sorted(RECOMMENDERS)
@@ -65,7 +65,7 @@ def small_specs() -> dict[str, tuple[str, Mapping[str, Any]]]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A kind, its spec and what it became when it was fit to the shared log."""
+    """A kind, its spec, and its model fitted to the shared log."""
 
     kind: str
     spec: Any
@@ -81,12 +81,12 @@ def fitted(request: pytest.FixtureRequest, log: Interactions) -> Fitted:
 
 
 def fingerprint_now(data: Interactions) -> str:
-    """The fingerprint of what the arrays hold now, not of what they held when it was first asked for."""
+    """The fingerprint of the arrays as they are now, not the cached one."""
     return Interactions(data.matrix, data.users, data.items, data.timestamps).fingerprint()
 
 
 def flat(tensors: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Dense arrays by name, CSR matrices as their three."""
+    """Dense arrays by name; a CSR matrix as its three arrays."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, tensor in tensors.items():
         if sparse.issparse(tensor):
@@ -105,20 +105,20 @@ def assert_same_tensors(one: Recommender, other: Recommender) -> None:
 
 
 def assert_close(scores: NDArray[np.float32], expected: NDArray[Any], tolerance: float) -> None:
-    """Within `tolerance` of the largest score."""
+    """Check that scores differ by at most `tolerance` times the largest."""
     np.testing.assert_allclose(
         scores, expected, rtol=0, atol=tolerance * max(1e-30, np.abs(expected).max(initial=0))
     )
 
 
 def without_chance(fitted: Fitted) -> bool:
-    """Whether another `rng` gives the same scores, as it does for models that are computed, not trained."""
+    """Return whether another `rng` gives the same scores, as for models that are computed, not trained."""
     other = fitted.spec.fit(fitted.train, rng=2).score(fitted.train)
     return np.allclose(fitted.model.score(fitted.train), other, rtol=1e-3, atol=1e-5)
 
 
 def newcomers(items: Vocabulary, *rows: list[int]) -> Interactions:
-    """Users that were not there at training time: item positions of each, with times."""
+    """New users with the given item positions each, and times."""
     users = [f"new-{row}" for row, places in enumerate(rows) for _ in places]
     return Interactions.from_pairs(
         np.array(users, dtype=str),
@@ -140,10 +140,10 @@ def test_the_spec_is_plain_data(fitted: Fitted) -> None:
 
 def test_fitting_leaves_train_as_it_was(fitted: Fitted, log: Interactions) -> None:
     before = fingerprint_now(log)
-    made = fitted.spec.fit(log, rng=3)
+    model = fitted.spec.fit(log, rng=3)
     assert fingerprint_now(log) == before
-    made.score(log)
-    made.recommend(log, k=3)
+    model.score(log)
+    model.recommend(log, k=3)
     assert fingerprint_now(log) == before
 
 
@@ -151,7 +151,7 @@ def test_the_same_rng_gives_the_same_tensors(fitted: Fitted) -> None:
     assert_same_tensors(fitted.model, fitted.spec.fit(fitted.train, rng=1))
 
 
-def test_a_fitted_model_knows_its_items_and_how_often_each_was_taken(fitted: Fitted) -> None:
+def test_a_fitted_model_knows_its_items_and_their_counts(fitted: Fitted) -> None:
     assert fitted.model.items == fitted.train.items
     assert np.array_equal(fitted.model.item_counts, fitted.train.item_degrees)
     assert isinstance(fitted.model, Scorer)
@@ -161,13 +161,13 @@ def test_the_order_of_train_users_does_not_matter(fitted: Fitted) -> None:
     if not without_chance(fitted):
         pytest.skip("trained with chance: another order of users is another draw")
     order = np.random.default_rng(0).permutation(fitted.train.n_users)
-    made = fitted.spec.fit(fitted.train.take_users(order), rng=1)
-    assert_close(made.score(fitted.train), fitted.model.score(fitted.train), 1e-4)
+    model = fitted.spec.fit(fitted.train.take_users(order), rng=1)
+    assert_close(model.score(fitted.train), fitted.model.score(fitted.train), 1e-4)
 
 
-def test_weights_and_zeros_that_no_one_took_are_no_trouble(fitted: Fitted) -> None:
-    taken = fitted.train.matrix
-    doubled = sparse.csr_array((taken.data * 2, taken.indices, taken.indptr), shape=taken.shape)
+def test_weighted_rows_are_fitted_too(fitted: Fitted) -> None:
+    matrix = fitted.train.matrix
+    doubled = sparse.csr_array((matrix.data * 2, matrix.indices, matrix.indptr), shape=matrix.shape)
     weighted = Interactions(doubled, fitted.train.users, fitted.train.items, fitted.train.timestamps)
     assert np.isfinite(fitted.spec.fit(weighted, rng=1).score(weighted)).all()
 
@@ -189,17 +189,17 @@ def test_a_row_is_scored_as_it_would_be_alone(fitted: Fitted) -> None:
     scores = fitted.model.score(fitted.train)
     together = fitted.model.recommend(fitted.train, k=K)
     for row in range(fitted.train.n_users):
-        alone = fitted.train.take_users([row])
-        assert_close(fitted.model.score(alone)[0], scores[row], 1e-6)
-        assert fitted.model.recommend(alone, k=K).positions[0].tolist() == together.positions[row].tolist()
+        own_row = fitted.train.take_users([row])
+        assert_close(fitted.model.score(own_row)[0], scores[row], 1e-6)
+        assert fitted.model.recommend(own_row, k=K).positions[0].tolist() == together.positions[row].tolist()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 51, 1024])
 def test_the_batch_size_changes_nothing(fitted: Fitted, batch_size: int) -> None:
-    whole = fitted.model.recommend(fitted.train, k=K, exclude=None)
+    one_batch = fitted.model.recommend(fitted.train, k=K, exclude=None)
     parts = fitted.model.recommend(fitted.train, k=K, exclude=None, batch_size=batch_size)
-    assert np.array_equal(whole.positions, parts.positions)
-    np.testing.assert_allclose(whole.scores, parts.scores, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(one_batch.positions, parts.positions)
+    np.testing.assert_allclose(one_batch.scores, parts.scores, rtol=1e-5, atol=1e-6)
 
 
 def test_permuted_users_get_permuted_scores(fitted: Fitted) -> None:
@@ -212,8 +212,8 @@ def test_permuted_items_get_permuted_scores(fitted: Fitted) -> None:
     if not without_chance(fitted):
         pytest.skip("trained with chance: another order of items is another draw")
     order = np.random.default_rng(0).permutation(fitted.train.n_items)
-    moved = fitted.train.onto(items=fitted.train.items.take(order))
-    scores = fitted.spec.fit(moved, rng=1).score(moved)
+    reordered = fitted.train.onto(items=fitted.train.items.take(order))
+    scores = fitted.spec.fit(reordered, rng=1).score(reordered)
     assert_close(scores, fitted.model.score(fitted.train)[:, order], 1e-4)
 
 
@@ -243,7 +243,7 @@ def test_a_user_without_history_gets_item_popularity(fitted: Fitted) -> None:
     assert any("1 users without a history" in note for note in ranking.notes)
 
 
-def test_times_are_asked_for_only_where_they_count(fitted: Fitted) -> None:
+def test_times_are_required_only_by_models_that_use_them(fitted: Fitted) -> None:
     timeless = Interactions(fitted.train.matrix, fitted.train.users, fitted.train.items)
     if fitted.model.needs_timestamps:
         with pytest.raises(
@@ -324,21 +324,23 @@ def test_similar_items_do_not_include_the_item(fitted: Fitted) -> None:
         assert (np.diff(ranking.scores[0]) <= 0).all()
 
 
-def test_an_explanation_is_in_order_and_adds_up_where_the_model_is_linear(fitted: Fitted) -> None:
+def test_an_explanation_is_in_order_and_adds_up_if_the_model_is_linear(fitted: Fitted) -> None:
     for row in (0, 17, 33):
         history = fitted.train.take_users([row])
         scores = fitted.model.score(history)[0]
         for item in (0, 7, 30):
             label = fitted.train.items.to_list()[item]
-            made = fitted.model.explain(history, label)
-            assert made.score == pytest.approx(float(scores[item]), abs=1e-6)
-            assert sorted(made.history.to_list()) == history.items.take(history.matrix.indices).to_list()
-            assert (np.diff(made.shares) <= 0).all()
-            assert np.isfinite(made.shares).all()
-            assert made.exact == fitted.model.linear
-            if made.exact:
-                largest = max(1e-6, float(np.abs(scores).max()), float(np.abs(made.shares).max()))
-                assert made.shares.sum() == pytest.approx(made.score, abs=1e-5 * largest)
+            explanation = fitted.model.explain(history, label)
+            assert explanation.score == pytest.approx(float(scores[item]), abs=1e-6)
+            assert (
+                sorted(explanation.history.to_list()) == history.items.take(history.matrix.indices).to_list()
+            )
+            assert (np.diff(explanation.shares) <= 0).all()
+            assert np.isfinite(explanation.shares).all()
+            assert explanation.exact == fitted.model.linear
+            if explanation.exact:
+                largest = max(1e-6, float(np.abs(scores).max()), float(np.abs(explanation.shares).max()))
+                assert explanation.shares.sum() == pytest.approx(explanation.score, abs=1e-5 * largest)
 
 
 # -------------------------------------------------------------------------------- saving
@@ -370,7 +372,7 @@ def test_a_saved_model_scores_the_same_to_the_bit(
 
 
 @contextmanager
-def no_global_chance() -> Iterator[None]:
+def no_global_random_state() -> Iterator[None]:
     def states() -> tuple[str, Any, list[int]]:
         numpy_state = str(np.random.get_state())  # noqa: NPY002 - the state that must not change
         return numpy_state, random.getstate(), torch.get_rng_state().tolist()
@@ -380,22 +382,22 @@ def no_global_chance() -> Iterator[None]:
     assert states() == before
 
 
-def test_no_global_chance_is_used(fitted: Fitted, tmp_path: Path) -> None:
-    with no_global_chance():
+def test_no_global_random_state_is_used(fitted: Fitted, tmp_path: Path) -> None:
+    with no_global_random_state():
         for rng in (1, np.random.default_rng(1), None):
-            made = fitted.spec.fit(fitted.train, rng=rng)
-        made.score(fitted.train)
-        made.recommend(fitted.train, k=3)
-        made.similar_items("item-03", 3)
-        made.explain(fitted.train.take_users([0]), "item-03")
-        made.save(tmp_path / "model")
+            model = fitted.spec.fit(fitted.train, rng=rng)
+        model.score(fitted.train)
+        model.recommend(fitted.train, k=3)
+        model.similar_items("item-03", 3)
+        model.explain(fitted.train.take_users([0]), "item-03")
+        model.save(tmp_path / "model")
         unblur.load(tmp_path / "model")
 
 
 def observed(act: Callable[[Callable[[ProgressEvent], None]], object]) -> list[ProgressEvent]:
-    seen: list[ProgressEvent] = []
-    act(seen.append)
-    return seen
+    events: list[ProgressEvent] = []
+    act(events.append)
+    return events
 
 
 def test_progress_only_moves_forward(fitted: Fitted) -> None:
@@ -406,14 +408,14 @@ def test_progress_only_moves_forward(fitted: Fitted) -> None:
         ),
     }
     assert [event.done for event in runs["recommend"]] == [10, 20, 30, 40, 50, 51]
-    for seen in runs.values():
-        stages = list(dict.fromkeys(event.label for event in seen))
+    for events in runs.values():
+        stages = list(dict.fromkeys(event.label for event in events))
         for stage in stages:
-            own = [event for event in seen if event.label == stage]
-            done = [event.done for event in own]
-            assert done == sorted(done), stage
-            assert all(event.total is None or 0 <= event.done <= event.total for event in own), stage
-            assert len({event.total for event in own}) == 1, f"{stage} changes its mind about the total"
+            of_stage = [event for event in events if event.label == stage]
+            counts = [event.done for event in of_stage]
+            assert counts == sorted(counts), stage
+            assert all(event.total is None or 0 <= event.done <= event.total for event in of_stage), stage
+            assert len({event.total for event in of_stage}) == 1, f"{stage} changes its mind about the total"
 
 
 def test_an_interrupt_ends_the_work(fitted: Fitted) -> None:
@@ -449,20 +451,20 @@ def checkerboard() -> Interactions:
     return Interactions.from_matrix((users + items) % 2 == 0)
 
 
-def popularity_on_the_board(own: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
-    return np.ones(own.shape)
+def popularity_on_the_board(group_items: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
+    return np.ones(group_items.shape)
 
 
-def ease_on_the_board(own: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
+def ease_on_the_board(group_items: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
     """Within a group XᵀX = nJ for n takers of m items, so (nJ + λI)⁻¹ = (I − n/(λ + nm)·J)/λ: each weight is
     n/(λ + nm − n), those of an item to itself and to the other group are 0."""
     n, m, ridge = TAKERS, GROUP, 500.0
-    return np.asarray(own * (history.sum() - history) * n / (ridge + n * m - n))
+    return np.asarray(group_items * (history.sum() - history) * n / (ridge + n * m - n))
 
 
-def blur_on_the_board(own: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
+def blur_on_the_board(group_items: NDArray[np.bool_], history: NDArray[np.bool_]) -> NDArray[Any]:
     """Within a group R̃ᵀR̃ = J/m, so a whole Euler step of the heat equation spreads the history evenly."""
-    return np.asarray(own * history.sum() / GROUP)
+    return np.asarray(group_items * history.sum() / GROUP)
 
 
 KNOWN: list[tuple[str, dict[str, Any], Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[Any]]]] = [
@@ -476,13 +478,11 @@ KNOWN: list[tuple[str, dict[str, Any], Callable[[NDArray[np.bool_], NDArray[np.b
 def test_the_checkerboard_has_a_known_answer(kind: str, settings: dict[str, Any], answer: Any) -> None:
     train = checkerboard()
     model = spec_from_dict(recommender_spec(kind), settings).fit(train, rng=1)
-    taken = np.zeros((3, 2 * GROUP), dtype=bool)
-    taken[0, [0, 4]] = taken[1, [3]] = taken[2, 1::2] = True
-    histories = Interactions.from_matrix(taken)
+    rows = np.zeros((3, 2 * GROUP), dtype=bool)
+    rows[0, [0, 4]] = rows[1, [3]] = rows[2, 1::2] = True
+    histories = Interactions.from_matrix(rows)
     colours = np.arange(2 * GROUP) % 2
-    expected = np.stack(
-        [answer(colours == colour, row) for colour, row in zip([0, 1, 1], taken, strict=True)]
-    )
+    expected = np.stack([answer(colours == colour, row) for colour, row in zip([0, 1, 1], rows, strict=True)])
     np.testing.assert_allclose(model.score(histories), expected, rtol=1e-4, atol=1e-6)
     if kind != "popularity":
         ranking = model.recommend(histories.take_users([0, 1]), k=4)

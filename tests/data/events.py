@@ -1,4 +1,4 @@
-"""Random event logs for the property tests, and what they should turn into, by the plainest means."""
+"""Random event logs for the property tests, and their expected contents, computed with dictionaries."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Events:
         return self.ordered(list(first.values()))
 
     def with_times(self) -> Events:
-        """The same events; where there are no times, their places stand for them."""
+        """The same events, with their positions as times if they have none."""
         return replace(self, timestamps=self.timestamps or list(range(len(self))))
 
 
 def labels(kind: str) -> st.SearchStrategy[Any]:
-    """Few enough labels that pairs repeat; the integers are not dense, the strings not only ASCII."""
+    """Labels, so few that pairs repeat; the integers are not dense, the strings not only ASCII."""
     if kind == "int":
         return st.sampled_from([0, 1, 2, 3, 5, 8, 2**31 + 7, 2**62])
     return st.sampled_from(["", "a", "b", "ä", "Z", "10", "9", "東京", "a b"])
@@ -94,5 +94,5 @@ def contents(data: Interactions) -> dict[Pair, tuple[float, int | None]]:
 @st.composite
 def interactions(draw: st.DrawFn, *, least: int = 1, most: int = 40, times: bool = False) -> Interactions:
     """Random interactions without repeated pairs."""
-    drawn = draw(events(least=least, most=most)).first_of_each_pair()
-    return Interactions.from_pairs(**(drawn.with_times() if times else drawn).columns())
+    log = draw(events(least=least, most=most)).first_of_each_pair()
+    return Interactions.from_pairs(**(log.with_times() if times else log).columns())

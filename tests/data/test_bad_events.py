@@ -18,7 +18,7 @@ NAN = float("nan")
 
 
 def pairs(**changes: Any) -> Callable[[], Interactions]:
-    """A call of `from_pairs` on three good events, but for what is changed."""
+    """A call of `from_pairs` on three good events with some columns changed."""
     columns: dict[str, Any] = {"users": [1, 1, 2], "items": ["x", "y", "x"], **changes}
     return lambda: Interactions.from_pairs(**columns)
 
@@ -45,7 +45,7 @@ def pairs(**changes: Any) -> Callable[[], Interactions]:
         ),
         (pairs(timestamps=pl.Series([1, 2, None])), ["timestamps must have no nulls", "row 2", "Drop"]),
         (pairs(weights=[1.0, None, 1.0]), ["weights must be a column of numbers", "object", "Convert it"]),
-        # numbers that are none
+        # bad numbers
         (
             pairs(weights=[1.0, NAN, 1.0]),
             ["weights must be finite", "saw nan in row 1", "Drop such rows or correct"],
@@ -91,7 +91,7 @@ def pairs(**changes: Any) -> Callable[[], Interactions]:
         (pairs(items=[1, "x", 3]), ["items must be all integers or all strings", "Convert them to strings"]),
         (pairs(items=[True, False, True]), ["items must be integers or strings", "Boolean"]),
         (pairs(items="xyz"), ["items must be a sequence", "'xyz'", "Put it in a list"]),
-        # columns that do not go together
+        # columns of different lengths
         (pairs(items=["x", "y"]), ["the same length", "users 3, items 2", "the same rows"]),
         (pairs(weights=[1.0]), ["the same length", "users 3, items 3, weights 1"]),
         (pairs(timestamps=[1]), ["the same length", "timestamps 1"]),
@@ -116,16 +116,16 @@ def pairs(**changes: Any) -> Callable[[], Interactions]:
         (pairs(min_rating=3), ["`min_rating` needs weights", "none were given", "Name the rating column"]),
     ],
 )
-def test_events_that_cannot_be_are_refused(build: Callable[[], Interactions], facts: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
+def test_bad_events_are_refused(build: Callable[[], Interactions], facts: list[str]) -> None:
+    with pytest.raises(DataError) as error:
         build()
     for fact in facts:
-        assert caught.match(fact)
-    assert len(str(caught.value)) < 400
-    assert str(caught.value).endswith(".")
+        assert error.match(fact)
+    assert len(str(error.value)) < 400
+    assert str(error.value).endswith(".")
 
 
-def test_a_refusal_changes_nothing_that_was_given() -> None:
+def test_a_refusal_leaves_the_arguments_unchanged() -> None:
     users, weights = np.array([1, 1, 2]), np.array([1.0, NAN, 2.0])
     with pytest.raises(DataError):
         Interactions.from_pairs(users, ["x", "y", "x"], weights=weights)

@@ -1,4 +1,4 @@
-"""What cannot be read is refused: what must hold, what was seen, what to do."""
+"""Bad files are refused with what must hold, what was seen and what to do."""
 
 import gzip
 import io
@@ -214,13 +214,13 @@ def test_bad_input(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as error:
         read(path, **options)
-    assert caught.value.__cause__ is None
-    assert str(caught.value).rstrip().endswith((".", "?")), "a message ends with what to do"
+    assert error.value.__cause__ is None
+    assert str(error.value).rstrip().endswith((".", "?")), "a message ends with what to do"
 
 
-def test_the_message_tells_the_file_and_what_was_guessed(tmp_path: Path) -> None:
+def test_the_message_names_the_file_and_the_guessed_columns(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("timestamp,movieId,userId\n5,2,1\n5,2,1\n")
     with pytest.raises(
@@ -274,8 +274,8 @@ def _matrix() -> bytes:
 @given(share=st.floats(0, 1, exclude_max=True))
 @example(share=0.999)
 def test_a_truncated_file_is_refused(name: str, share: float, tmp_path: Path) -> None:
-    whole = WHOLE[name]()
-    (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
+    content = WHOLE[name]()
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError):
         read(tmp_path / name)
 
@@ -284,26 +284,26 @@ def test_a_truncated_file_is_refused(name: str, share: float, tmp_path: Path) ->
 @given(
     rows=st.lists(st.tuples(*[st.integers(0, 10**9)] * 4), min_size=2, max_size=20), cut=st.integers(1, 200)
 )
-def test_truncated_text_is_refused_or_a_beginning(
+def test_truncated_text_is_refused_or_read_to_its_end(
     rows: list[tuple[int, int, int, int]], cut: int, tmp_path: Path
 ) -> None:
     rows = [(at, *row[1:]) for at, row in enumerate(rows)]
-    whole = "user,item,weight,timestamp\n" + "".join(f"{u},{i},{w + 1},{t}\n" for u, i, w, t in rows)
-    (tmp_path / "a.csv").write_text(whole[:-cut] or "u")
+    text = "user,item,weight,timestamp\n" + "".join(f"{u},{i},{w + 1},{t}\n" for u, i, w, t in rows)
+    (tmp_path / "a.csv").write_text(text[:-cut] or "u")
     try:
         data = read(tmp_path / "a.csv")
     except DataError:
         return
-    seen = data.to_frame().select("user", "item").rows()
-    assert seen == [(u, i) for u, i, _, _ in rows][: len(seen)]
+    pairs = data.to_frame().select("user", "item").rows()
+    assert pairs == [(u, i) for u, i, _, _ in rows][: len(pairs)]
 
 
 @pytest.mark.parametrize("name", WHOLE)
 @quick
-@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_a_changed_byte_is_refused_or_read(name: str, where: float, bit: int, tmp_path: Path) -> None:
+@given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_changed_byte_is_refused_or_read(name: str, share: float, bit: int, tmp_path: Path) -> None:
     content = bytearray(WHOLE[name]())
-    content[int(where * len(content))] ^= 1 << bit
+    content[int(share * len(content))] ^= 1 << bit
     (tmp_path / name).write_bytes(bytes(content))
     with suppress(DataError):
         read(tmp_path / name)
@@ -318,7 +318,7 @@ def test_any_bytes_are_refused_or_read(content: bytes, tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
-def test_a_zip_that_lies_about_its_content(tmp_path: Path) -> None:
+def test_a_zip_with_false_content_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("format.npy", b"not an array")
     with pytest.raises(DataError, match="must hold a sparse matrix"):

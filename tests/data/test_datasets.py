@@ -20,8 +20,8 @@ def over(data: Interactions, *, timed: bool) -> Interactions:
     """The same pairs over users 0 to 2 and items 0 to 3, as numbered data sets are read."""
     from unblur.data.vocabulary import Vocabulary
 
-    moved = data.onto(users=Vocabulary.range(3), items=Vocabulary.range(4))
-    return moved if timed else Interactions(moved.matrix, moved.users, moved.items)
+    numbered = data.onto(users=Vocabulary.range(3), items=Vocabulary.range(4))
+    return numbered if timed else Interactions(numbered.matrix, numbered.users, numbered.items)
 
 
 def contents(*, timed: bool) -> dict[str, Content]:
@@ -64,8 +64,8 @@ def _no_data_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 def copy(folder: Path, ending: str = "parquet", *, timed: bool = True) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in (("train", TRAIN), ("test", TEST)):
-        kept = data if timed else Interactions(data.matrix, data.users, data.items)
-        write(kept, folder / f"{name}.{ending}", format="adjacency" if ending == "txt" else None)
+        shown = data if timed else Interactions(data.matrix, data.users, data.items)
+        write(shown, folder / f"{name}.{ending}", format="adjacency" if ending == "txt" else None)
     return folder
 
 
@@ -73,7 +73,7 @@ def copy(folder: Path, ending: str = "parquet", *, timed: bool = True) -> Path:
 
 
 @pytest.mark.parametrize("known", DATASETS.values(), ids=list(DATASETS))
-def test_what_is_known_is_complete(known: Dataset) -> None:
+def test_every_entry_of_the_catalogue_is_complete(known: Dataset) -> None:
     assert known.title
     assert known.licence
     assert known.citation
@@ -88,7 +88,7 @@ def test_what_is_known_is_complete(known: Dataset) -> None:
     for download in known.downloads:
         assert download.address.startswith("https://")
         assert "/" not in download.save_as
-        assert all("/" not in kept for kept in download.members.values())
+        assert all("/" not in name for name in download.members.values())
     assert not (known.downloads and known.generated)
     assert known.n_users is not None or not any(known.numbered)
 
@@ -112,7 +112,7 @@ def test_records_are_frozen() -> None:
         known.readings[0].options["labels"] = "str"  # type: ignore[index]
 
 
-def test_unknown_names_are_told_the_nearest() -> None:
+def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(DataError, match="Did you mean 'gowalla'"):
         datasets.dataset("gowala")
     with pytest.raises(DataError, match=r"timed, pairs.*Did you mean 'pairs'"):
@@ -135,7 +135,9 @@ def test_the_environment_comes_before_the_cache(tmp_path: Path, monkeypatch: pyt
     assert datasets.locate(SMALL, elsewhere)["test"] == elsewhere / "test.csv"
 
 
-def test_missing_data_tells_the_ways_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_missing_data_says_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(
         CapabilityError, match=r"\$UNBLUR_DATA \(not set\).*unblur datasets fetch gowalla.*--data PATH"
     ):
@@ -168,10 +170,10 @@ def test_own_data_need_no_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "inter"])
 def test_any_format_is_recognised(ending: str, tmp_path: Path) -> None:
-    made = datasets.load(SMALL, copy(tmp_path, ending))
-    assert made["train"].fingerprint() == over(TRAIN, timed=True).fingerprint()
-    assert made["train"].users == made["test"].users
-    assert made["train"].items == made["test"].items
+    parts = datasets.load(SMALL, copy(tmp_path, ending))
+    assert parts["train"].fingerprint() == over(TRAIN, timed=True).fingerprint()
+    assert parts["train"].users == parts["test"].users
+    assert parts["train"].items == parts["test"].items
     assert datasets.load(SMALL, tmp_path, reading="pairs")["test"].timestamps is None
 
 
@@ -217,11 +219,11 @@ def test_wrong_times_are_found(tmp_path: Path) -> None:
     assert checks["train", "pairs"] is True
 
 
-def test_other_data_in_place_of_the_known(tmp_path: Path) -> None:
+def test_other_data_in_place_of_a_known_set(tmp_path: Path) -> None:
     write(Interactions.from_pairs(["anna"], ["tea"]), tmp_path / "train.csv")
     write(Interactions.from_pairs(["anna"], ["milk"]), tmp_path / "test.csv")
-    made = datasets.load(SMALL, tmp_path, verify=False)
-    assert made["train"].items.to_list() == ["tea"]
+    parts = datasets.load(SMALL, tmp_path, verify=False)
+    assert parts["train"].items.to_list() == ["tea"]
     assert datasets.load(SMALL, tmp_path / "train.csv", verify=False, user=1, item=0)[
         "all"
     ].users.to_list() == ["tea"]
@@ -231,7 +233,7 @@ def test_other_data_in_place_of_the_known(tmp_path: Path) -> None:
         datasets.load(SMALL, tmp_path / "train.csv")
 
 
-def test_content_that_nobody_knows(tmp_path: Path) -> None:
+def test_content_without_a_fingerprint(tmp_path: Path) -> None:
     copy(tmp_path)
     counts = {"train": Content(4), "test": Content()}
     unknown = replace(SMALL, readings=(replace(SMALL.reading("pairs"), parts=counts),))

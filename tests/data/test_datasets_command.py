@@ -1,4 +1,4 @@
-"""`unblur datasets` on a small data set of the test's own."""
+"""`unblur datasets` on a small data set made for the tests."""
 
 from pathlib import Path
 from typing import Any

@@ -63,9 +63,9 @@ class Origin(ThreadingHTTPServer):
         self.files = dict(FILES)
         self.ranges = True
         self.drop_after: list[int] = []
-        """How many bytes to send before the connection is cut, one entry a request; then whole answers."""
+        """The bytes to send before the connection is cut, one entry a request; later requests get whole files."""
         self.statuses: list[int] = []
-        """Error codes to answer with, one a request; then proper answers."""
+        """Error codes to answer with, one a request; later requests get files."""
         self.with_length = True
         self.asked: list[tuple[str, str | None]] = []
 
@@ -74,7 +74,7 @@ class Origin(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/data"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing when a client goes away."""
+        """Print nothing if a client disconnects."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -82,26 +82,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = self.path.rpartition("/")[2]
-        wanted = self.headers.get("Range")
-        self.server.asked.append((name, wanted))
+        byte_range = self.headers.get("Range")
+        self.server.asked.append((name, byte_range))
         if self.server.statuses:
             self.send_error(self.server.statuses.pop(0))
             return
         if name not in self.server.files:
             self.send_error(404)
             return
-        whole = self.server.files[name]
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
-        if start and start >= len(whole):
+        content = self.server.files[name]
+        start = int(byte_range.removeprefix("bytes=").rstrip("-")) if byte_range and self.server.ranges else 0
+        if start and start >= len(content):
             self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(whole)}")
+            self.send_header("Content-Range", f"bytes */{len(content)}")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        body = whole[start:]
+        body = content[start:]
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if self.server.with_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -111,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
@@ -129,15 +129,15 @@ def origin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Origin]:
     server.server_close()
 
 
-def fetch(wanted: Dataset, origin: Origin, **options: Any) -> Path:
-    return datasets.fetch(wanted, address=origin.address, pause=0.0, timeout=10, **options)
+def fetch(dataset: Dataset, origin: Origin, **options: Any) -> Path:
+    return datasets.fetch(dataset, address=origin.address, pause=0.0, timeout=10, **options)
 
 
-def is_right(wanted: Dataset) -> bool:
-    made = datasets.load(wanted)
+def is_right(dataset: Dataset) -> bool:
+    parts = datasets.load(dataset)
     return (
-        made["train"].fingerprint() == TRAIN.fingerprint()
-        and made["test"].fingerprint() == TEST.fingerprint()
+        parts["train"].fingerprint() == TRAIN.fingerprint()
+        and parts["test"].fingerprint() == TEST.fingerprint()
     )
 
 
@@ -153,7 +153,7 @@ def test_a_whole_download(origin: Origin, tmp_path: Path) -> None:
     assert {event.total for event in of_train} == {len(FILES["train.txt"])}
 
 
-def test_what_is_there_is_not_fetched_again(origin: Origin) -> None:
+def test_a_local_copy_is_not_fetched_again(origin: Origin) -> None:
     fetch(known(), origin)
     origin.asked.clear()
     assert is_right(known())
@@ -161,10 +161,10 @@ def test_what_is_there_is_not_fetched_again(origin: Origin) -> None:
     assert origin.asked == []
 
 
-def test_a_connection_that_breaks_goes_on_where_it_stopped(origin: Origin) -> None:
+def test_a_broken_download_is_resumed(origin: Origin) -> None:
     origin.drop_after = [1000, 500, 0]
     fetch(known(), origin)
-    assert [wanted for name, wanted in origin.asked if name == "train.txt"] == [
+    assert [byte_range for name, byte_range in origin.asked if name == "train.txt"] == [
         None,
         "bytes=1000-",
         "bytes=1500-",
@@ -180,15 +180,13 @@ def test_a_server_without_ranges_starts_over(origin: Origin) -> None:
     assert is_right(known())
 
 
-def test_a_server_that_does_not_tell_the_length(origin: Origin) -> None:
+def test_a_server_that_does_not_send_the_length(origin: Origin) -> None:
     origin.with_length = False
     fetch(known(), origin)
     assert is_right(known())
 
 
-def test_a_connection_that_brings_nothing_gives_up_and_keeps_what_came(
-    origin: Origin, tmp_path: Path
-) -> None:
+def test_a_download_without_progress_gives_up_and_keeps_its_bytes(origin: Origin, tmp_path: Path) -> None:
     origin.drop_after = [1000, *[0] * 20]
     with pytest.raises(CapabilityError, match="1,000 bytes have arrived and are kept"):
         fetch(known(), origin, attempts=3)
@@ -231,7 +229,7 @@ def test_wrong_content_is_refused_and_not_kept(content: bytes, origin: Origin, t
     assert list((tmp_path / "cache" / "unblur").iterdir()) == []
 
 
-def test_a_beginning_of_something_else_is_fetched_anew(origin: Origin, tmp_path: Path) -> None:
+def test_a_partial_file_of_other_content_is_fetched_anew(origin: Origin, tmp_path: Path) -> None:
     staging = tmp_path / "cache" / "unblur" / ".small.part"
     staging.mkdir(parents=True)
     (staging / "train.txt.part").write_bytes(b"9" * 1000)
@@ -240,7 +238,7 @@ def test_a_beginning_of_something_else_is_fetched_anew(origin: Origin, tmp_path:
 
 
 @pytest.mark.parametrize("size", [len(FILES["train.txt"]), len(FILES["train.txt"]) + 7])
-def test_a_beginning_that_is_all_or_too_much(size: int, origin: Origin, tmp_path: Path) -> None:
+def test_a_partial_file_that_is_complete_or_too_long(size: int, origin: Origin, tmp_path: Path) -> None:
     staging = tmp_path / "cache" / "unblur" / ".small.part"
     staging.mkdir(parents=True)
     (staging / "train.txt.part").write_bytes((FILES["train.txt"] + b"1234567")[:size])
@@ -258,8 +256,8 @@ def test_size_and_checksum_of_the_file(origin: Origin, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must have the SHA-256 00"):
         fetch(one(sha256="00"), origin)
     assert not (tmp_path / "cache" / "unblur" / "small").exists()
-    whole = FILES["train.txt"]
-    fetch(one(n_bytes=len(whole), sha256=hashlib.sha256(whole).hexdigest()), origin)
+    content = FILES["train.txt"]
+    fetch(one(n_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()), origin)
     assert is_right(known())
 
 
@@ -287,8 +285,8 @@ def test_an_interrupt_leaves_no_final_file(origin: Origin, tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         fetch(known(), origin, progress=interrupt)
     assert not (tmp_path / "cache" / "unblur" / "small").exists()
-    kept = tmp_path / "cache" / "unblur" / ".small.part" / "train.txt.part"
-    arrived = kept.stat().st_size
+    partial = tmp_path / "cache" / "unblur" / ".small.part" / "train.txt.part"
+    arrived = partial.stat().st_size
     assert arrived > 500_000
     origin.asked.clear()
     fetch(known(), origin)
@@ -337,11 +335,11 @@ def test_an_archive_that_lacks_a_member(origin: Origin, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "changed"])
 def test_a_damaged_archive(damage: str, origin: Origin, tmp_path: Path) -> None:
-    whole = bytearray(archive({f"small/{name}": content for name, content in FILES.items()}))
+    damaged = bytearray(archive({f"small/{name}": content for name, content in FILES.items()}))
     if damage == "changed":
-        whole[200] ^= 0xFF
-    origin.files["small.zip"] = bytes(whole[:-100] if damage == "cut" else whole)
-    with pytest.raises(DataError, match="must be a whole zip archive"):
+        damaged[200] ^= 0xFF
+    origin.files["small.zip"] = bytes(damaged[:-100] if damage == "cut" else damaged)
+    with pytest.raises(DataError, match="must be a damaged zip archive"):
         fetch(zipped(), origin)
     assert not (tmp_path / "cache" / "unblur" / "small").exists()
     origin.files["small.zip"] = archive({f"small/{name}": content for name, content in FILES.items()})
@@ -363,7 +361,7 @@ def test_a_folder_in_the_way_is_left_alone(origin: Origin, tmp_path: Path) -> No
     assert origin.asked == []
 
 
-def test_what_cannot_be_fetched_says_how_to_get_it() -> None:
+def test_data_that_cannot_be_fetched_say_how_to_get_them() -> None:
     with pytest.raises(CapabilityError, match="Ask for it"):
         datasets.fetch(known(downloads=()))
 

@@ -1,4 +1,4 @@
-"""The demonstration data and generated sets: the same for the same rng, and shaped as they claim."""
+"""The demonstration data and generated sets: the same for the same rng, and of the stated shape."""
 
 import hashlib
 import time
@@ -73,7 +73,7 @@ def test_demos_of_other_sizes() -> None:
         demo_interactions(5, 1000)
 
 
-def test_generated_sets_have_the_shape_that_was_asked_for() -> None:
+def test_generated_sets_have_the_requested_shape() -> None:
     data = generated(2000, 1500, 50_000, rng=0)
     assert (data.n_users, data.n_items, data.n_interactions) == (2000, 1500, 50_000)
     assert data.user_degrees.min() >= 1
@@ -98,7 +98,7 @@ def test_generated_sets_beyond_the_limits(shape: tuple[int, int, int]) -> None:
         generated(*shape)
 
 
-def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unblur.data.catalogue.generation.BLOCK_PAIRS", 1000)
     data = generated(500, 300, 20_000, rng=0)
     assert data.n_interactions == 20_000

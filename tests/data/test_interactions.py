@@ -51,13 +51,13 @@ def test_a_matrix_in_any_form_becomes_the_canonical_one(values: np.ndarray[Any, 
         "array": np.asarray,
         "float64": lambda dense: sparse.csr_array(dense.astype(np.float64)),
     }
-    made = Interactions.from_matrix(forms[form](values))
-    assert_canonical(made)
-    assert np.array_equal(made.matrix.toarray(), values)
-    assert made.n_interactions == np.count_nonzero(values)
-    assert (made.users, made.items) == (Vocabulary.range(values.shape[0]), Vocabulary.range(values.shape[1]))
-    assert np.array_equal(made.user_degrees, (values > 0).sum(1))
-    assert np.array_equal(made.item_degrees, (values > 0).sum(0))
+    data = Interactions.from_matrix(forms[form](values))
+    assert_canonical(data)
+    assert np.array_equal(data.matrix.toarray(), values)
+    assert data.n_interactions == np.count_nonzero(values)
+    assert (data.users, data.items) == (Vocabulary.range(values.shape[0]), Vocabulary.range(values.shape[1]))
+    assert np.array_equal(data.user_degrees, (values > 0).sum(1))
+    assert np.array_equal(data.item_degrees, (values > 0).sum(0))
 
 
 @given(dense, st.randoms(use_true_random=False))
@@ -71,33 +71,33 @@ def test_unsorted_rows_are_sorted_and_stored_zeros_dropped_with_their_times(
     data = np.array([values[place] for place in places], dtype=np.float32)
     times = columns.astype(np.int64) * 10
     indptr = np.arange(values.shape[0] + 1) * values.shape[1]
-    made = Interactions(
+    interactions = Interactions(
         sparse.csr_array((data, columns, indptr), shape=values.shape),
         Vocabulary.range(values.shape[0]),
         Vocabulary.range(values.shape[1]),
         times,
     )
-    assert_canonical(made)
-    assert np.array_equal(made.matrix.toarray(), values)
-    assert made.timestamps is not None
-    assert np.array_equal(made.timestamps, made.matrix.indices * 10)
+    assert_canonical(interactions)
+    assert np.array_equal(interactions.matrix.toarray(), values)
+    assert interactions.timestamps is not None
+    assert np.array_equal(interactions.timestamps, interactions.matrix.indices * 10)
 
 
 def test_a_matrix_is_copied_and_cannot_be_changed_afterwards() -> None:
-    given_one = sparse.csr_array(np.eye(3, dtype=np.float32))
-    made = Interactions.from_matrix(given_one)
-    given_one.data[:] = 7
-    assert (made.matrix.data == 1).all()
-    for part in (made.matrix.data, made.matrix.indices, made.matrix.indptr):
+    source = sparse.csr_array(np.eye(3, dtype=np.float32))
+    data = Interactions.from_matrix(source)
+    source.data[:] = 7
+    assert (data.matrix.data == 1).all()
+    for part in (data.matrix.data, data.matrix.indices, data.matrix.indptr):
         with pytest.raises(ValueError, match="read-only"):
             part[0] = 5
     with pytest.raises(FrozenInstanceError):
-        made.users = Vocabulary.range(3)  # type: ignore[misc]
+        data.users = Vocabulary.range(3)  # type: ignore[misc]
 
 
 def test_a_matrix_may_be_labelled() -> None:
-    made = Interactions.from_matrix(np.eye(2), users=["u", "v"], items=Vocabulary([30, 20]))
-    assert contents(made) == {("u", 30): (1.0, None), ("v", 20): (1.0, None)}
+    data = Interactions.from_matrix(np.eye(2), users=["u", "v"], items=Vocabulary([30, 20]))
+    assert contents(data) == {("u", 30): (1.0, None), ("v", 20): (1.0, None)}
 
 
 def repeated() -> sparse.csr_array:
@@ -134,31 +134,31 @@ def repeated() -> sparse.csr_array:
         ),
     ],
 )
-def test_a_matrix_that_cannot_be_is_refused(build: Any, facts: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
+def test_bad_matrices_are_refused(build: Any, facts: list[str]) -> None:
+    with pytest.raises(DataError) as error:
         build()
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 # -------------------------------------------------------------------------------- fingerprints
 
 
 @given(events(least=1), st.randoms(use_true_random=False))
-def test_a_fingerprint_depends_on_the_content_alone(drawn: Events, random: Any) -> None:
-    once = drawn.first_of_each_pair()
+def test_a_fingerprint_depends_on_the_content_alone(log: Events, random: Any) -> None:
+    once = log.first_of_each_pair()
     order = list(range(len(once)))
     random.shuffle(order)
     one = Interactions.from_pairs(**once.columns())
     other = Interactions.from_pairs(**once.ordered(order).columns())
-    again = Interactions(one.matrix.copy(), one.users, Vocabulary(one.items.to_list()), one.timestamps)
-    assert one.fingerprint() == other.fingerprint() == again.fingerprint()
+    rebuilt = Interactions(one.matrix.copy(), one.users, Vocabulary(one.items.to_list()), one.timestamps)
+    assert one.fingerprint() == other.fingerprint() == rebuilt.fingerprint()
     assert one.fingerprint().startswith("sha256:")
 
 
 def test_a_fingerprint_stays_the_same_from_version_to_version() -> None:
-    made = Interactions.from_pairs(["b", "a", "a"], [3, 1, 3], weights=[2, 1, 0.5], timestamps=[5, 6, 7])
-    assert made.fingerprint() == "sha256:30d67d4cd470b2d913c1c9052ed197050f85bd2bd2c62dc0724a2eff184d475b"
+    data = Interactions.from_pairs(["b", "a", "a"], [3, 1, 3], weights=[2, 1, 0.5], timestamps=[5, 6, 7])
+    assert data.fingerprint() == "sha256:30d67d4cd470b2d913c1c9052ed197050f85bd2bd2c62dc0724a2eff184d475b"
 
 
 @given(interactions(times=True), st.data())
@@ -173,20 +173,20 @@ def test_any_change_of_the_content_changes_the_fingerprint(data: Interactions, d
     )
     users = [f"{label}" for label in data.users.to_list()]
     users[int(data.rows()[at])] += "'"
-    more = [*(f"{label}" for label in data.items.to_list()), "one more"]
+    more_items = [*(f"{label}" for label in data.items.to_list()), "one more"]
     variants = [
         data,
         Interactions(heavier, data.users, data.items, times),
         Interactions(matrix, data.users, data.items, times + marked),
         Interactions(matrix, data.users, data.items, None),
         Interactions(matrix, Vocabulary(users), data.items, times),
-        Interactions(wider, data.users, Vocabulary(more), times),
+        Interactions(wider, data.users, Vocabulary(more_items), times),
         data.keep(~marked),
     ]
     assert len({variant.fingerprint() for variant in variants}) == len(variants)
 
 
-def test_users_and_items_cannot_stand_for_each_other() -> None:
+def test_users_and_items_have_different_fingerprints() -> None:
     one = Interactions.from_matrix(np.ones((1, 1)), users=["a"], items=["b"])
     other = Interactions.from_matrix(np.ones((1, 1)), users=["b"], items=["a"])
     numbered = Interactions.from_matrix(np.ones((1, 1)))
@@ -200,19 +200,19 @@ def test_users_and_items_cannot_stand_for_each_other() -> None:
 @given(interactions(), st.data())
 def test_rows_are_taken_by_position_mask_slice_and_label(data: Interactions, draw: st.DataObject) -> None:
     rows = draw.draw(st.lists(st.integers(0, data.n_users - 1)))
-    taken = data.take_users(rows)
-    assert_canonical(taken)
+    subset = data.take_users(rows)
+    assert_canonical(subset)
     assert np.array_equal(
-        taken.matrix.toarray(), data.matrix.toarray()[rows].reshape(len(rows), data.n_items)
+        subset.matrix.toarray(), data.matrix.toarray()[rows].reshape(len(rows), data.n_items)
     )
-    assert taken.users.to_list() == [data.users.to_list()[row] for row in rows]
-    assert taken.items is data.items
+    assert subset.users.to_list() == [data.users.to_list()[row] for row in rows]
+    assert subset.items is data.items
     if data.timestamps is not None:
-        assert taken.timestamps is not None
+        assert subset.timestamps is not None
         expected = [data.timestamps[slice(*data.matrix.indptr[row : row + 2])] for row in rows]
-        assert np.array_equal(taken.timestamps, np.concatenate([*expected, np.array([], dtype=np.int64)]))
+        assert np.array_equal(subset.timestamps, np.concatenate([*expected, np.array([], dtype=np.int64)]))
     by_label = data.select_users([data.users.to_list()[row] for row in rows])
-    assert by_label.fingerprint() == taken.fingerprint()
+    assert by_label.fingerprint() == subset.fingerprint()
     distinct = sorted(set(rows))
     mask = np.isin(np.arange(data.n_users), distinct)
     assert data.take_users(mask).fingerprint() == data.take_users(distinct).fingerprint()
@@ -225,7 +225,7 @@ def test_slices_count_from_either_end(data: Interactions) -> None:
 
 
 @pytest.mark.parametrize("rows", [[3], [-1], [-2, 0], [0.5], [True], [False, False, False, True], ["a"]])
-def test_rows_that_are_not_there_are_refused(rows: Any) -> None:
+def test_rows_out_of_range_are_refused(rows: Any) -> None:
     data = Interactions.from_matrix(np.eye(3))
     with pytest.raises(
         DataError, match=r"whole numbers from 0 to 2, a slice, or one bool a row; saw .*select_users"
@@ -240,19 +240,19 @@ def test_an_unknown_user_is_named() -> None:
 
 
 @given(interactions(), st.data())
-def test_a_mask_parts_the_pairs_in_two(data: Interactions, draw: st.DataObject) -> None:
+def test_a_mask_divides_the_pairs_in_two(data: Interactions, draw: st.DataObject) -> None:
     mask = np.array(
         draw.draw(st.lists(st.booleans(), min_size=data.n_interactions, max_size=data.n_interactions))
     )
-    kept, rest = data.keep(mask), data.keep(~mask)
-    assert_canonical(kept)
-    assert contents(kept) | contents(rest) == contents(data)
-    assert not contents(kept).keys() & contents(rest).keys()
-    assert (kept.users, kept.items) == (data.users, data.items)
-    assert data.without(kept).fingerprint() == rest.fingerprint()
-    assert kept.without(kept).n_interactions == 0
-    assert not kept.contains(rest.rows(), rest.matrix.indices).any()
-    assert data.contains(rest.rows(), rest.matrix.indices).all()
+    inside, outside = data.keep(mask), data.keep(~mask)
+    assert_canonical(inside)
+    assert contents(inside) | contents(outside) == contents(data)
+    assert not contents(inside).keys() & contents(outside).keys()
+    assert (inside.users, inside.items) == (data.users, data.items)
+    assert data.without(inside).fingerprint() == outside.fingerprint()
+    assert inside.without(inside).n_interactions == 0
+    assert not inside.contains(outside.rows(), outside.matrix.indices).any()
+    assert data.contains(outside.rows(), outside.matrix.indices).all()
 
 
 @pytest.mark.parametrize("mask", [np.array([1, 0, 1]), np.array([True]), np.ones((3, 1), dtype=bool)])
@@ -262,7 +262,7 @@ def test_a_mask_must_have_one_bool_a_pair(mask: Any) -> None:
 
 
 @given(interactions())
-def test_contains_says_for_every_cell_what_the_matrix_says(data: Interactions) -> None:
+def test_contains_agrees_with_the_matrix_in_every_cell(data: Interactions) -> None:
     rows, columns = (part.ravel() for part in np.indices(data.matrix.shape))
     assert np.array_equal(data.contains(rows, columns), data.matrix.toarray().ravel() > 0)
     assert data.contains(np.array([]), np.array([])).shape == (0,)
@@ -279,11 +279,11 @@ def test_other_vocabularies_and_back(data: Interactions, random: Any) -> None:
     users, items = data.users.to_list(), data.items.to_list()
     random.shuffle(users)
     random.shuffle(items)
-    moved = data.onto(users=Vocabulary(users), items=Vocabulary(items))
-    assert_canonical(moved)
-    assert contents(moved) == contents(data)
-    assert (moved.users.to_list(), moved.items.to_list()) == (users, items)
-    assert moved.onto(users=data.users, items=data.items).fingerprint() == data.fingerprint()
+    reordered = data.onto(users=Vocabulary(users), items=Vocabulary(items))
+    assert_canonical(reordered)
+    assert contents(reordered) == contents(data)
+    assert (reordered.users.to_list(), reordered.items.to_list()) == (users, items)
+    assert reordered.onto(users=data.users, items=data.items).fingerprint() == data.fingerprint()
     assert data.onto() is data
     assert data.onto(users=data.users, items=data.items) is data
 
@@ -296,12 +296,12 @@ def test_a_smaller_vocabulary_leaves_pairs_out_or_refuses_them(
     items = draw.draw(st.sets(st.sampled_from(data.items.to_list())))
     to_users = Vocabulary(sorted(users)) if users else data.users.take([])
     to_items = Vocabulary(sorted(items)) if items else data.items.take([])
-    moved = data.onto(users=to_users, items=to_items, unknown="ignore")
+    smaller = data.onto(users=to_users, items=to_items, unknown="ignore")
     inside = {pair: value for pair, value in contents(data).items() if pair[0] in users and pair[1] in items}
-    assert contents(moved) == inside
-    assert (moved.users, moved.items) == (to_users, to_items)
+    assert contents(smaller) == inside
+    assert (smaller.users, smaller.items) == (to_users, to_items)
     if len(inside) == data.n_interactions:
-        assert data.onto(users=to_users, items=to_items).fingerprint() == moved.fingerprint()
+        assert data.onto(users=to_users, items=to_items).fingerprint() == smaller.fingerprint()
     else:
         with pytest.raises(
             VocabularyMismatch, match=r"must be in the given vocabulary.*are not: .*unknown=\"ignore\""
@@ -310,9 +310,9 @@ def test_a_smaller_vocabulary_leaves_pairs_out_or_refuses_them(
 
 
 @given(interactions())
-def test_a_table_holds_everything(data: Interactions) -> None:
+def test_a_table_holds_all_of_the_interactions(data: Interactions) -> None:
     frame = data.to_frame()
-    again = Interactions.from_pairs(
+    rebuilt = Interactions.from_pairs(
         frame["user"],
         frame["item"],
         weights=frame["weight"],
@@ -320,17 +320,17 @@ def test_a_table_holds_everything(data: Interactions) -> None:
         user_vocabulary=data.users,
         item_vocabulary=data.items,
     )
-    assert again.fingerprint() == data.fingerprint()
+    assert rebuilt.fingerprint() == data.fingerprint()
 
 
 @given(interactions())
 def test_binarized_keeps_the_pairs_and_their_times(data: Interactions) -> None:
-    made = data.binarized()
-    assert (made.matrix.data == 1).all()
-    assert {pair: time for pair, (_, time) in contents(made).items()} == {
+    binary = data.binarized()
+    assert (binary.matrix.data == 1).all()
+    assert {pair: time for pair, (_, time) in contents(binary).items()} == {
         pair: time for pair, (_, time) in contents(data).items()
     }
-    assert made.binarized() is made
+    assert binary.binarized() is binary
 
 
 def test_facts() -> None:

@@ -1,4 +1,4 @@
-"""The order of the source's rows stays with the pairs, whatever is done to them, and is no part of the content."""
+"""The row of each pair in its source stays with it through every view, and is no part of the fingerprint."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from unblur.data.splits import Block, LeaveLast, Random, Ratio, Time, Users, k_c
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
 
-logs = events(least=2).map(lambda drawn: drawn.first_of_each_pair().with_times())
+logs = events(least=2).map(lambda log: log.first_of_each_pair().with_times())
 
 
 def places(data: Interactions) -> dict[Pair, int]:
-    """The place of each pair, keyed by its labels."""
+    """The source row of each pair, keyed by its labels."""
     assert data.order is not None
     assert data.order.dtype == np.int64
     assert not data.order.flags.writeable
@@ -30,59 +30,59 @@ def places(data: Interactions) -> dict[Pair, int]:
     return dict(zip(pairs, data.order.tolist(), strict=True))
 
 
-def rows_of(drawn: Events) -> dict[Pair, int]:
-    """The row of each pair in the columns that were drawn."""
-    return {pair: at for at, pair in enumerate(zip(drawn.users, drawn.items, strict=True))}
+def rows_of(log: Events) -> dict[Pair, int]:
+    """The row of each pair in the columns of the log."""
+    return {pair: at for at, pair in enumerate(zip(log.users, log.items, strict=True))}
 
 
-def assert_among(data: Interactions, drawn: Events) -> None:
-    """Each pair that is left has the place of the row that it came from."""
-    rows = rows_of(drawn)
+def assert_among(data: Interactions, log: Events) -> None:
+    """Check that every remaining pair has its source row."""
+    rows = rows_of(log)
     assert all(rows[pair] == place for pair, place in places(data).items())
 
 
 @given(logs)
-def test_pairs_know_their_rows(drawn: Events) -> None:
-    assert places(Interactions.from_pairs(**drawn.columns())) == rows_of(drawn)
+def test_pairs_know_their_rows(log: Events) -> None:
+    assert places(Interactions.from_pairs(**log.columns())) == rows_of(log)
 
 
 @given(logs, st.randoms(use_true_random=False))
-def test_rows_may_be_given(drawn: Events, random: Any) -> None:
-    rows = random.sample(range(1000), len(drawn))
-    data = Interactions.from_pairs(**drawn.columns(), order=rows)
-    assert places(data) == {pair: rows[at] for pair, at in rows_of(drawn).items()}
+def test_rows_may_be_given(log: Events, random: Any) -> None:
+    rows = random.sample(range(1000), len(log))
+    data = Interactions.from_pairs(**log.columns(), order=rows)
+    assert places(data) == {pair: rows[at] for pair, at in rows_of(log).items()}
 
 
 @given(events(least=1), st.sampled_from(["first", "last", "sum"]))
 def test_of_a_repeated_pair_the_row_is_that_of_the_event_that_stays(
-    drawn: Events, duplicates: Literal["first", "last", "sum"]
+    log: Events, duplicates: Literal["first", "last", "sum"]
 ) -> None:
-    by_time = sorted(range(len(drawn)), key=(drawn.timestamps or [0] * len(drawn)).__getitem__)
+    by_time = sorted(range(len(log)), key=(log.timestamps or [0] * len(log)).__getitem__)
     expected: dict[Pair, int] = {}
     for at in by_time:
-        pair = (drawn.users[at], drawn.items[at])
+        pair = (log.users[at], log.items[at])
         if duplicates != "first" or pair not in expected:
             expected[pair] = at
-    assert places(Interactions.from_pairs(**drawn.columns(), duplicates=duplicates)) == expected
+    assert places(Interactions.from_pairs(**log.columns(), duplicates=duplicates)) == expected
 
 
 @given(logs, st.floats(0, 10), st.data())
-def test_rows_that_do_not_count_are_counted(drawn: Events, least: float, draw: st.DataObject) -> None:
-    items = sorted(draw.draw(st.sets(st.sampled_from(drawn.items), min_size=1)))
+def test_left_out_rows_keep_the_numbers_of_the_others(log: Events, least: float, draw: st.DataObject) -> None:
+    items = sorted(draw.draw(st.sets(st.sampled_from(log.items), min_size=1)))
     data = Interactions.from_pairs(
-        **{**drawn.columns(), "weights": drawn.weights or [1.0] * len(drawn)},
+        **{**log.columns(), "weights": log.weights or [1.0] * len(log)},
         min_rating=least,
         item_vocabulary=Vocabulary(items),
         unknown_items="ignore",
     )
-    assert_among(data, drawn)
+    assert_among(data, log)
 
 
 @given(logs, st.data())
-def test_views_keep_it(drawn: Events, draw: st.DataObject) -> None:
-    data = Interactions.from_pairs(**drawn.columns())
+def test_views_keep_the_order(log: Events, draw: st.DataObject) -> None:
+    data = Interactions.from_pairs(**log.columns())
     rows = draw.draw(st.lists(st.integers(0, data.n_users - 1), unique=True))
-    mask = np.array(draw.draw(st.lists(st.booleans(), min_size=len(drawn), max_size=len(drawn))))
+    mask = np.array(draw.draw(st.lists(st.booleans(), min_size=len(log), max_size=len(log))))
     users = draw.draw(st.permutations(data.users.to_list()))
     items = draw.draw(st.permutations(data.items.to_list()))
     moved = data.onto(users=Vocabulary(users), items=Vocabulary(items))
@@ -98,14 +98,14 @@ def test_views_keep_it(drawn: Events, draw: st.DataObject) -> None:
         k_core(data, users=1, items=1),
     ]
     for view in views:
-        assert_among(view, drawn)
-    assert len(places(moved)) == len(drawn)
-    assert places(together(data.keep(mask), data.keep(~mask))) == rows_of(drawn)
+        assert_among(view, log)
+    assert len(places(moved)) == len(log)
+    assert places(together(data.keep(mask), data.keep(~mask))) == rows_of(log)
 
 
 @given(logs, st.integers(0, 5))
-def test_splits_keep_it(drawn: Events, seed: int) -> None:
-    data = Interactions.from_pairs(**drawn.columns())
+def test_splits_keep_the_order(log: Events, seed: int) -> None:
+    data = Interactions.from_pairs(**log.columns())
     for way in (Random(), Block(), LeaveLast(), Time(), Users(fraction=0.5), Ratio(order="time")):
         try:
             split = way.apply(data, seed)
@@ -113,20 +113,20 @@ def test_splits_keep_it(drawn: Events, seed: int) -> None:
             continue
         for part in (split.train, split.histories, split.held_out, split.validation):
             if part is not None:
-                assert_among(part, drawn)
+                assert_among(part, log)
 
 
 @given(logs, st.data())
-def test_a_core_keeps_it(drawn: Events, draw: st.DataObject) -> None:
-    data = Interactions.from_pairs(**drawn.columns())
+def test_a_core_keeps_the_order(log: Events, draw: st.DataObject) -> None:
+    data = Interactions.from_pairs(**log.columns())
     try:
         core = k_core(data, users=2, items=2)
     except DataError:
         assume(False)
-    assert_among(core, drawn)
+    assert_among(core, log)
 
 
-def test_unsorted_rows_are_sorted_and_stored_zeros_dropped_with_it() -> None:
+def test_unsorted_rows_are_sorted_and_stored_zeros_dropped_with_their_order() -> None:
     matrix = sparse.csr_array(
         (np.array([1.0, 0.0, 2.0]), np.array([2, 1, 0]), np.array([0, 3])), shape=(1, 3)
     )
@@ -137,27 +137,27 @@ def test_unsorted_rows_are_sorted_and_stored_zeros_dropped_with_it() -> None:
 
 
 @given(logs, st.randoms(use_true_random=False))
-def test_the_fingerprint_leaves_it_out(drawn: Events, random: Any) -> None:
-    order = random.sample(range(len(drawn)), len(drawn))
-    one, other = (Interactions.from_pairs(**each.columns()) for each in (drawn, drawn.ordered(order)))
+def test_the_fingerprint_does_not_depend_on_the_order(log: Events, random: Any) -> None:
+    order = random.sample(range(len(log)), len(log))
+    one, other = (Interactions.from_pairs(**each.columns()) for each in (log, log.ordered(order)))
     bare = Interactions(one.matrix, one.users, one.items, one.timestamps)
     assert one.fingerprint() == other.fingerprint() == bare.fingerprint()
 
 
-def test_what_comes_from_no_rows_has_none() -> None:
+def test_interactions_from_a_matrix_have_no_order() -> None:
     data = Interactions.from_matrix(np.eye(3))
-    whole = Interactions.from_pairs([0, 1], [0, 1])
+    pairs = Interactions.from_pairs([0, 1], [0, 1])
     for view in (data, data.take_users([1]), data.binarized(), data.onto(items=Vocabulary.range(4))):
         assert view.order is None
     assert (
         together(
-            data.take_users([0, 1]).onto(items=whole.items, unknown="ignore"), whole.keep(np.zeros(2, bool))
+            data.take_users([0, 1]).onto(items=pairs.items, unknown="ignore"), pairs.keep(np.zeros(2, bool))
         ).order
         is None
     )
 
 
-def test_of_two_sources_there_is_no_common_order() -> None:
+def test_joined_sources_have_no_order() -> None:
     one = Interactions.from_pairs([0, 1], [0, 1])
     other = Interactions.from_pairs([0, 1], [1, 0])
     assert together(one, other).order is None
@@ -166,7 +166,7 @@ def test_of_two_sources_there_is_no_common_order() -> None:
 TEXT = "user,item,rating,time\nb,x,5,1\na,y,1,1\na,x,5,1\nb,y,4,1\n"
 
 
-def test_a_file_tells_the_rows(tmp_path: Path) -> None:
+def test_a_file_gives_the_rows(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(TEXT)
     rated = Interactions.read(tmp_path / "log.csv", rating="rating")
     assert places(rated) == {("b", "x"): 0, ("a", "y"): 1, ("a", "x"): 2, ("b", "y"): 3}
@@ -178,14 +178,14 @@ def test_a_file_tells_the_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["log.parquet", "log.csv", "log.inter", "log.npy", "log.txt"])
-def test_what_is_written_stands_in_the_order_of_the_source(name: str, tmp_path: Path) -> None:
+def test_files_are_written_in_the_order_of_the_source(name: str, tmp_path: Path) -> None:
     rows = [(2, 1), (0, 3), (2, 0), (1, 1), (0, 0), (1, 2), (1, 3)]
     data = Interactions.from_pairs(*zip(*rows, strict=True)).keep(
         np.array([True, True, True, True, True, False, True])
     )
     write(data, tmp_path / name)
-    again = Interactions.read(tmp_path / name)
-    assert again.fingerprint() == data.fingerprint()
-    if name != "log.txt":  # a list holds all that a user has
-        kept = sorted(places(data), key=places(data).__getitem__)
-        assert sorted(places(again), key=places(again).__getitem__) == kept
+    loaded = Interactions.read(tmp_path / name)
+    assert loaded.fingerprint() == data.fingerprint()
+    if name != "log.txt":  # a line of such a file holds all items of a user
+        expected = sorted(places(data), key=places(data).__getitem__)
+        assert sorted(places(loaded), key=places(loaded).__getitem__) == expected

@@ -156,7 +156,7 @@ def test_times_become_whole_seconds(times: pl.Series, seconds: list[int], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("labels", "option", "seen"),
+    ("labels", "option", "expected"),
     [
         (["1", "2"], "auto", [1, 2]),
         (["1", "2"], "str", ["1", "2"]),
@@ -170,9 +170,9 @@ def test_times_become_whole_seconds(times: pl.Series, seconds: list[int], tmp_pa
         (["9223372036854775807", "1"], "auto", [1, 9223372036854775807]),
     ],
 )
-def test_labels_of_text(labels: list[str], option: Any, seen: list[Any], tmp_path: Path) -> None:
+def test_labels_of_text(labels: list[str], option: Any, expected: list[Any], tmp_path: Path) -> None:
     path = written(tmp_path, "a.csv", "user,item\n" + "".join(f"{label},5\n" for label in labels))
-    assert read(path, labels=option).users.to_list() == sorted(seen)
+    assert read(path, labels=option).users.to_list() == sorted(expected)
 
 
 def test_parquet_strings_stay_strings(tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_interactions_read_is_the_same(tmp_path: Path) -> None:
 
 
 def test_progress_is_reported(tmp_path: Path) -> None:
-    seen: list[str] = []
-    read(written(tmp_path, "a.csv", "user,item\n1,2\n"), progress=lambda event: seen.append(event.stage))
-    assert set(seen) == {"read a.csv", "index"}
+    stages: list[str] = []
+    read(written(tmp_path, "a.csv", "user,item\n1,2\n"), progress=lambda event: stages.append(event.stage))
+    assert set(stages) == {"read a.csv", "index"}
 
 
 def test_a_folder_of_parts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The public data sets themselves, where they are at hand: counts as published, fingerprints, other formats."""
+"""The public data sets themselves, if available: published counts, fingerprints, other formats."""
 
 import os
 from pathlib import Path
@@ -29,14 +29,14 @@ COUNTS = {
 }
 
 
-def at_hand(name: str) -> None:
+def require(name: str) -> None:
     if not (Path(os.environ["UNBLUR_DATA"]) / name).is_dir():
         pytest.skip(f"needs {name}, which is not under UNBLUR_DATA")
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_reading_of_every_copy(name: str) -> None:
-    at_hand(name)
+    require(name)
     checks = datasets.verify(name)
     assert checks
     assert [check for check in checks if check.holds is not True] == []
@@ -44,45 +44,45 @@ def test_every_reading_of_every_copy(name: str) -> None:
     n_users, n_items, counts = COUNTS[name]
     assert (known.n_users, known.n_items) == (n_users, n_items)
     everything = "observed" if len(known.readings) > 1 and name != "ml-1m_clean" else None
-    made = datasets.load(name, reading=everything)
-    assert {part: data.n_interactions for part, data in made.items()} == counts
-    assert len({user for data in made.values() for user in data.users.to_list()}) == n_users
-    assert len({item for data in made.values() for item in data.items.to_list()}) == n_items
+    parts = datasets.load(name, reading=everything)
+    assert {part: data.n_interactions for part, data in parts.items()} == counts
+    assert len({user for data in parts.values() for user in data.users.to_list()}) == n_users
+    assert len({item for data in parts.values() for item in data.items.to_list()}) == n_items
 
 
 @pytest.mark.parametrize("name", ["gowalla", "yelp2018"])
 def test_a_split_of_given_files(name: str) -> None:
-    at_hand(name)
-    made = datasets.load(name)
-    split = Files().apply(made)
+    require(name)
+    parts = datasets.load(name)
+    split = Files().apply(parts)
     assert split.train.matrix.shape == (DATASETS[name].n_users, DATASETS[name].n_items)
-    assert split.train is made["train"] or split.train.fingerprint() == made["train"].fingerprint()
+    assert split.train is parts["train"] or split.train.fingerprint() == parts["train"].fingerprint()
 
 
 def test_other_formats_of_the_same_content(tmp_path: Path) -> None:
-    at_hand("gowalla")
-    made = datasets.load("gowalla")
+    require("gowalla")
+    parts = datasets.load("gowalla")
     for folder in ("text", "matrix", "atomic"):
         (tmp_path / folder).mkdir()
-    for part, data in made.items():
+    for part, data in parts.items():
         write(data, tmp_path / "text" / f"{part}.txt")
         write(data, tmp_path / "atomic" / f"{part}.inter")
         as_published = sparse.csr_matrix(data.matrix.astype(np.float64))
         sparse.save_npz(tmp_path / "matrix" / f"{part}.npz", as_published)
     for folder in ("text", "matrix", "atomic"):
-        again = datasets.load("gowalla", tmp_path / folder)
-        assert {part: data.fingerprint() for part, data in again.items()} == {
-            part: data.fingerprint() for part, data in made.items()
+        converted = datasets.load("gowalla", tmp_path / folder)
+        assert {part: data.fingerprint() for part, data in converted.items()} == {
+            part: data.fingerprint() for part, data in parts.items()
         }
 
 
 def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
-    at_hand("gowalla")
-    made = datasets.load("gowalla")
-    frame = made["test"].to_frame().select("user", "item")
-    write(made["train"], tmp_path / "train.parquet")
-    kept = frame.head(frame.height - 1)
-    write(Interactions.from_pairs(kept["user"], kept["item"]), tmp_path / "test.parquet")
+    require("gowalla")
+    parts = datasets.load("gowalla")
+    frame = parts["test"].to_frame().select("user", "item")
+    write(parts["train"], tmp_path / "train.parquet")
+    all_but_last = frame.head(frame.height - 1)
+    write(Interactions.from_pairs(all_but_last["user"], all_but_last["item"]), tmp_path / "test.parquet")
     with pytest.raises(DataError, match=r"must be 217,242 interactions.*holds 217,241"):
         datasets.load("gowalla", tmp_path)
     with pytest.raises(DataError, match="part train"):
@@ -90,7 +90,7 @@ def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_original_files_of_movielens(tmp_path: Path) -> None:
-    at_hand("ml-100k")
+    require("ml-100k")
     rated = datasets.load("ml-100k", reading="rated")["all"]
     rows = rated.to_frame().select("user", "item", "weight", "timestamp").rows()
     lines = "".join(f"{user}\t{item}\t{int(rating)}\t{time}\n" for user, item, rating, time in rows)
@@ -102,7 +102,7 @@ def test_the_original_files_of_movielens(tmp_path: Path) -> None:
 
 
 def test_ratings_must_be_given_a_meaning() -> None:
-    at_hand("sdrm_ml-100k")
+    require("sdrm_ml-100k")
     file = Path(os.environ["UNBLUR_DATA"]) / "sdrm_ml-100k" / "train.parquet"
     with pytest.raises(DataError, match=r"What a rating means must be said.*from 0 to 1"):
         read(file)
@@ -111,7 +111,7 @@ def test_ratings_must_be_given_a_meaning() -> None:
 
 
 def test_low_ratings_of_movielens_without_times() -> None:
-    at_hand("ml-1m")
+    require("ml-1m")
     file = Path(os.environ["UNBLUR_DATA"]) / "ml-1m" / "ratings.parquet"
     assert read(file, min_rating=4).timestamps is not None
     with pytest.raises(DataError, match=r'337,147 of 1,000,209 are null.*timestamp="ignore"'):

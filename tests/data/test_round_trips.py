@@ -1,4 +1,4 @@
-"""What is written in a format is read back as the same content, whatever it holds."""
+"""Interactions written in any format are read back with the same content."""
 
 import string
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_matrix_keeps_empty_rows_and_columns(
 
 @quick
 @given(data=interactions(numbers, extras=False))
-def test_the_format_does_not_show_in_the_fingerprint(data: Interactions, tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_format(data: Interactions, tmp_path: Path) -> None:
     names = ["a.parquet", "a.csv", "a.tsv", "a.inter", "a.npy"]
     for name in names:
         write(data, tmp_path / name)
@@ -123,7 +123,7 @@ def test_the_format_does_not_show_in_the_fingerprint(data: Interactions, tmp_pat
         ("a.docx", {}, "tells none"),
     ],
 )
-def test_what_a_format_cannot_hold_is_refused(
+def test_content_that_a_format_cannot_hold_is_refused(
     name: str, options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     data = Interactions.from_pairs([0], [0], **options)

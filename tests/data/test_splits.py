@@ -1,4 +1,4 @@
-"""Splits: nothing lost, nothing in two places, somebody always left with something."""
+"""Splits: nothing is lost or in two parts, and every user of the histories keeps an item."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def given_files(train: Interactions, test: Interactions) -> Split:
 
 
 def split_or_nothing(make: Callable[[], Split]) -> Split:
-    """The split; a draw in which nothing could be held out does not count."""
+    """The split; examples in which nothing can be held out are discarded."""
     try:
         return make()
     except DataError as problem:
@@ -51,7 +51,7 @@ def split_or_nothing(make: Callable[[], Split]) -> Split:
 
 
 def assert_parts(split: Split, data: Interactions) -> None:
-    """Train and held-out part `data` between them; each user of the histories keeps at least one item."""
+    """Check that train and held-out items divide `data`, and that each user of the histories keeps an item."""
     train, held_out = contents(split.train), contents(split.held_out)
     assert split.train is split.histories
     assert not train.keys() & held_out.keys()
@@ -72,8 +72,8 @@ def test_a_random_fraction_of_each_user(data: Interactions, fraction: float, see
     split = split_or_nothing(lambda: Random(fraction=fraction).apply(data, rng=seed))
     assert_parts(split, data)
     assert held_counts(split) == [min(round(n * fraction), n - 1) for n in data.user_degrees.tolist()]
-    again = Random(fraction=fraction).apply(data, rng=seed)
-    assert again.held_out.fingerprint() == split.held_out.fingerprint()
+    repeated = Random(fraction=fraction).apply(data, rng=seed)
+    assert repeated.held_out.fingerprint() == split.held_out.fingerprint()
 
 
 @given(data_sets, st.integers(1, 4), seeds)
@@ -95,9 +95,9 @@ def test_a_block_is_one_run_of_items(data: Interactions, fraction: float, seed: 
     assert_parts(split, data)
     assert held_counts(split) == [min(round(n * fraction), n - 1) for n in data.user_degrees.tolist()]
     for row in range(data.n_users):
-        own = data.matrix.indices[slice(*data.matrix.indptr[row : row + 2])]
-        held = split.held_out.matrix.indices[slice(*split.held_out.matrix.indptr[row : row + 2])]
-        places = np.flatnonzero(np.isin(own, held))
+        items = data.matrix.indices[slice(*data.matrix.indptr[row : row + 2])]
+        held_items = split.held_out.matrix.indices[slice(*split.held_out.matrix.indptr[row : row + 2])]
+        places = np.flatnonzero(np.isin(items, held_items))
         assert len(places) == 0 or np.array_equal(places, np.arange(places[0], places[-1] + 1))
 
 
@@ -123,18 +123,20 @@ def test_the_last_of_each_user_in_time(data: Interactions, n: int) -> None:
     )
 
 
-def test_the_last_in_time_are_told_apart_to_the_nanosecond() -> None:
+def test_the_last_in_time_are_distinguished_to_the_nanosecond() -> None:
     now = 1_700_000_000_000_000_000
     data = Interactions.from_pairs([0, 0, 0], [0, 1, 2], timestamps=[now, now + 2, now + 1])
     assert contents(LeaveLast().apply(data).held_out) == {(0, 1): (1.0, now + 2)}
 
 
 def after_a_moment(data: Interactions, moment: int) -> tuple[dict[Pair, Any], dict[Pair, Any]]:
-    """What is known and what is held out when time is cut at `moment`, and newcomers are left out."""
+    """The known and the held-out pairs if time is cut at `moment` and new users are left out."""
     everything = contents(data)
     known = {pair: value for pair, value in everything.items() if value[1] is not None and value[1] <= moment}
-    seen = {user for user, _ in known}
-    return known, {pair: value for pair, value in everything.items() if pair not in known and pair[0] in seen}
+    known_users = {user for user, _ in known}
+    return known, {
+        pair: value for pair, value in everything.items() if pair not in known and pair[0] in known_users
+    }
 
 
 @given(data_sets, st.integers(-6, 6))
@@ -164,18 +166,22 @@ def test_the_last_fraction_in_time(data: Interactions, fraction: float) -> None:
 
 
 @given(interactions(least=4, times=True), fractions, fractions, seeds)
-def test_users_kept_out_of_train(data: Interactions, fraction: float, held: float, seed: int) -> None:
+def test_users_kept_out_of_train(
+    data: Interactions, fraction: float, hold_out_fraction: float, seed: int
+) -> None:
     chosen = max(1, round(fraction * data.n_users))
     if chosen == data.n_users:
         with pytest.raises(DataError, match=r"Some users must stay in train.*takes all.*Lower `fraction`"):
-            Users(fraction=fraction, held_out_fraction=held).apply(data, rng=seed)
+            Users(fraction=fraction, held_out_fraction=hold_out_fraction).apply(data, rng=seed)
         return
-    split = split_or_nothing(lambda: Users(fraction=fraction, held_out_fraction=held).apply(data, rng=seed))
-    train, shown, hidden = contents(split.train), contents(split.histories), contents(split.held_out)
+    split = split_or_nothing(
+        lambda: Users(fraction=fraction, held_out_fraction=hold_out_fraction).apply(data, rng=seed)
+    )
+    train, histories, held_out = contents(split.train), contents(split.histories), contents(split.held_out)
     assert split.histories.n_users == chosen
     assert not set(split.train.users.to_list()) & set(split.histories.users.to_list())
-    assert train | shown | hidden == contents(data)
-    assert len(train) + len(shown) + len(hidden) == data.n_interactions
+    assert train | histories | held_out == contents(data)
+    assert len(train) + len(histories) + len(held_out) == data.n_interactions
     assert (split.histories.user_degrees >= 1).all()
 
 
@@ -186,31 +192,31 @@ def core(pairs: set[Pair], users: int, items: int) -> set[Pair]:
     """The k-core of a set of pairs, by taking weak users and items away until none is left."""
     while True:
         degrees = Counter(user for user, _ in pairs), Counter(item for _, item in pairs)
-        kept = {
+        remaining = {
             (user, item) for user, item in pairs if degrees[0][user] >= users and degrees[1][item] >= items
         }
-        if kept == pairs:
+        if remaining == pairs:
             return pairs
-        pairs = kept
+        pairs = remaining
 
 
 @given(interactions(least=1), st.integers(0, 4), st.integers(0, 4))
 def test_the_core_is_the_fixed_point(data: Interactions, users: int, items: int) -> None:
     everything = contents(data)
-    left = core(set(everything), users, items)
-    if not left:
+    remaining = core(set(everything), users, items)
+    if not remaining:
         with pytest.raises(
             DataError, match=r"No user with \d items and item with \d users is left.*Lower the"
         ):
             k_core(data, users=users, items=items)
         return
-    made = k_core(data, users=users, items=items)
-    assert contents(made) == {pair: everything[pair] for pair in left}
-    assert made.users.to_list() == [
-        user for user in data.users.to_list() if user in {pair[0] for pair in left}
+    result = k_core(data, users=users, items=items)
+    assert contents(result) == {pair: everything[pair] for pair in remaining}
+    assert result.users.to_list() == [
+        user for user in data.users.to_list() if user in {pair[0] for pair in remaining}
     ]
-    assert made.items.to_list() == [
-        item for item in data.items.to_list() if item in {pair[1] for pair in left}
+    assert result.items.to_list() == [
+        item for item in data.items.to_list() if item in {pair[1] for pair in remaining}
     ]
 
 
@@ -243,9 +249,9 @@ def test_a_user_of_the_test_file_with_nothing_held_out_need_not_be_known() -> No
 @given(data_sets, fractions, seeds)
 def test_the_files_of_a_split_give_it_back(data: Interactions, fraction: float, seed: int) -> None:
     split = split_or_nothing(lambda: Random(fraction=fraction).apply(data, rng=seed))
-    again = given_files(split.train, split.held_out)
-    assert again.train.fingerprint() == split.train.fingerprint()
-    assert again.held_out.fingerprint() == split.held_out.fingerprint()
+    reloaded = given_files(split.train, split.held_out)
+    assert reloaded.train.fingerprint() == split.train.fingerprint()
+    assert reloaded.held_out.fingerprint() == split.held_out.fingerprint()
 
 
 def test_joined_items_are_in_label_order() -> None:
@@ -321,11 +327,11 @@ def over(data: Interactions, items: str = "xyz") -> Interactions:
         ),
     ],
 )
-def test_a_split_that_cannot_be_is_refused(build: Callable[[], object], facts: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
+def test_bad_splits_are_refused(build: Callable[[], object], facts: list[str]) -> None:
+    with pytest.raises(DataError) as error:
         build()
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 @pytest.mark.parametrize(
@@ -346,21 +352,21 @@ def test_sizes_out_of_range_are_refused(build: Callable[[], object], fact: str) 
         build()
 
 
-@pytest.mark.parametrize("way", [way for way in SPLITTINGS.values() if way is not Files])
-def test_a_part_is_split_as_the_log_alone_is(way: type[OnePart]) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in SPLITTINGS.values() if kind is not Files])
+def test_a_part_is_split_as_the_log_alone_is(kind: type[OnePart]) -> None:
     parts = {"train": MANY, "other": PAIRS}
-    alone, named, only = (
-        way().apply(MANY, 3),
-        way(part="train").apply(parts, 3),
-        way().apply({"log": MANY}, 3),
+    unparted, named, only = (
+        kind().apply(MANY, 3),
+        kind(part="train").apply(parts, 3),
+        kind().apply({"log": MANY}, 3),
     )
     for split in (named, only):
-        assert split.method == alone.method
-        assert split.held_out.fingerprint() == alone.held_out.fingerprint()
+        assert split.method == unparted.method
+        assert split.held_out.fingerprint() == unparted.held_out.fingerprint()
     with pytest.raises(RecipeError, match="One part of the data is split; there are 2"):
-        way().apply(parts)
+        kind().apply(parts)
     with pytest.raises(RecipeError, match=r"must have a part 'trian'.*Did you mean 'train'"):
-        way(part="trian").apply(parts)
+        kind(part="trian").apply(parts)
 
 
 TIMED = Interactions.from_pairs(["a", "a", "b"], ["x", "y", "x"], timestamps=[1, 2, 3])
@@ -378,11 +384,11 @@ TIMED = Interactions.from_pairs(["a", "a", "b"], ["x", "y", "x"], timestamps=[1,
         (lambda: Random(n=1).apply(TIMED.take_users([1])), ["Something must be held out"]),
     ],
 )
-def test_a_split_by_time_that_cannot_be_is_refused(build: Callable[[], object], facts: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
+def test_bad_splits_by_time_are_refused(build: Callable[[], object], facts: list[str]) -> None:
+    with pytest.raises(DataError) as error:
         build()
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 def test_new_users_with_rows_of_their_own_are_no_overlap() -> None:
@@ -405,15 +411,15 @@ def test_held_out_pairs_by_user(log: Interactions) -> None:
 
 
 @given(data_sets, seeds)
-def test_what_was_parted_comes_together_again(data: Interactions, seed: int) -> None:
+def test_parts_are_joined_to_the_original(data: Interactions, seed: int) -> None:
     split = split_or_nothing(lambda: Random(fraction=0.4).apply(data, rng=seed))
-    for whole in (together(split.train, split.held_out), together(split.held_out, split.train)):
-        assert whole.fingerprint() == data.fingerprint()
+    for joined in (together(split.train, split.held_out), together(split.held_out, split.train)):
+        assert joined.fingerprint() == data.fingerprint()
     with pytest.raises(DataError, match="must not overlap"):
         together(data, split.held_out)
 
 
-def test_only_what_has_the_same_labels_comes_together() -> None:
+def test_only_parts_with_the_same_labels_are_joined() -> None:
     one = Interactions.from_pairs([0, 1], [0, 1], timestamps=[1, 2])
     with pytest.raises(DataError, match="same users and items"):
         together(one, Interactions.from_pairs([0, 2], [0, 1]))

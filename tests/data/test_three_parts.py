@@ -25,7 +25,7 @@ def parts_of(split: Split) -> list[Interactions]:
 
 
 def sizes(count: int, validation: float, held_out: float) -> tuple[int, int, int]:
-    """How many go where: shares rounded down, the rest to train; then one to the empty, the last first."""
+    """The sizes of the parts: shares rounded down, the rest to train; then one for each empty part, the last first."""
     last, middle = int(held_out * count), int(validation * count)
     first = count - last - middle
     if first > 1 and last == 0:
@@ -47,8 +47,8 @@ def test_each_user_is_cut_as_the_rule_says(
     data = drawn(degrees, seed)
     split = Ratio(validation=shares[0], held_out=shares[1], order=order).apply(data, rng=seed)  # type: ignore[arg-type]
     parts = parts_of(split)
-    found = np.stack([part.user_degrees for part in parts], axis=1).tolist()
-    assert found == [list(sizes(degree, *shares)) for degree in data.user_degrees.tolist()]
+    counts = np.stack([part.user_degrees for part in parts], axis=1).tolist()
+    assert counts == [list(sizes(degree, *shares)) for degree in data.user_degrees.tolist()]
     assert sum(part.n_interactions for part in parts) == data.n_interactions
     assert sum(part.matrix for part in parts).nnz == data.n_interactions  # type: ignore[union-attr]
 

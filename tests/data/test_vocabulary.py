@@ -18,30 +18,30 @@ strings = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 
 
 def digest(vocabulary: Vocabulary) -> str:
-    made = hashlib.sha256()
-    vocabulary.update_digest(made)
-    return made.hexdigest()
+    digest = hashlib.sha256()
+    vocabulary.update_digest(digest)
+    return digest.hexdigest()
 
 
 @given(integers | strings)
 def test_labels_keep_their_order_and_are_found_there(labels: list[Any]) -> None:
-    made = Vocabulary(labels)
-    assert len(made) == len(labels)
-    assert made.to_list() == labels
-    assert made.positions(labels).tolist() == list(range(len(labels)))
-    assert made.positions(labels[::-1]).tolist() == list(range(len(labels)))[::-1]
-    assert made.take(made.positions(labels)) == made
+    vocabulary = Vocabulary(labels)
+    assert len(vocabulary) == len(labels)
+    assert vocabulary.to_list() == labels
+    assert vocabulary.positions(labels).tolist() == list(range(len(labels)))
+    assert vocabulary.positions(labels[::-1]).tolist() == list(range(len(labels)))[::-1]
+    assert vocabulary.take(vocabulary.positions(labels)) == vocabulary
 
 
 @given(integers | strings, st.data())
-def test_a_stranger_is_missing(labels: list[Any], data: st.DataObject) -> None:
+def test_an_unknown_label_is_missing(labels: list[Any], data: st.DataObject) -> None:
     known = data.draw(st.sets(st.sampled_from(labels))) if labels else set()
-    made = Vocabulary([label for label in labels if label in known])
-    expected = [made.to_list().index(label) if label in known else -1 for label in labels]
-    assert made.positions_or_missing(labels).tolist() == expected
+    vocabulary = Vocabulary([label for label in labels if label in known])
+    expected = [vocabulary.to_list().index(label) if label in known else -1 for label in labels]
+    assert vocabulary.positions_or_missing(labels).tolist() == expected
     if len(known) < len(labels):
         with pytest.raises(VocabularyMismatch, match="All labels must be known"):
-            made.positions(labels)
+            vocabulary.positions(labels)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_a_stranger_is_missing(labels: list[Any], data: st.DataObject) -> None:
     ],
 )
 def test_strings_come_in_many_forms(labels: Any) -> None:
-    made = Vocabulary(labels)
-    assert (made.kind, made.to_list()) == ("str", ["b", "a"])
-    assert made.labels.tolist() == ["b", "a"]
+    vocabulary = Vocabulary(labels)
+    assert (vocabulary.kind, vocabulary.to_list()) == ("str", ["b", "a"])
+    assert vocabulary.labels.tolist() == ["b", "a"]
 
 
 @pytest.mark.parametrize(
@@ -75,30 +75,30 @@ def test_strings_come_in_many_forms(labels: Any) -> None:
     ],
 )
 def test_integers_come_in_many_forms(labels: Any) -> None:
-    made = Vocabulary(labels)
-    assert (made.kind, made.to_list()) == ("int", [7, 2])
-    assert made.labels.dtype == np.int64
+    vocabulary = Vocabulary(labels)
+    assert (vocabulary.kind, vocabulary.to_list()) == ("int", [7, 2])
+    assert vocabulary.labels.dtype == np.int64
 
 
 @pytest.mark.parametrize(
     "labels", [[], np.array([]), np.array([], dtype=np.int32), pl.Series([], dtype=pl.Float64)]
 )
-def test_nothing_is_a_vocabulary_of_integers(labels: Any) -> None:
-    made = Vocabulary(labels)
-    assert (len(made), made.kind, made.to_list()) == (0, "int", [])
-    assert made == Vocabulary.range(0)
-    assert made.positions_or_missing([3, 4]).tolist() == [-1, -1]
+def test_an_empty_vocabulary_has_integers(labels: Any) -> None:
+    vocabulary = Vocabulary(labels)
+    assert (len(vocabulary), vocabulary.kind, vocabulary.to_list()) == (0, "int", [])
+    assert vocabulary == Vocabulary.range(0)
+    assert vocabulary.positions_or_missing([3, 4]).tolist() == [-1, -1]
 
 
 def test_a_range_is_its_labels() -> None:
-    made = Vocabulary.range(4)
-    assert made.is_range
-    assert made.kind == "int"
-    assert made == Vocabulary([0, 1, 2, 3])
-    assert Vocabulary([0, 1, 2, 3]) == made
-    assert digest(made) == digest(Vocabulary([0, 1, 2, 3]))
-    assert made.positions_or_missing([3, 4, 0]).tolist() == [3, -1, 0]
-    assert made.take([2, 0]).to_list() == [2, 0]
+    vocabulary = Vocabulary.range(4)
+    assert vocabulary.is_range
+    assert vocabulary.kind == "int"
+    assert vocabulary == Vocabulary([0, 1, 2, 3])
+    assert Vocabulary([0, 1, 2, 3]) == vocabulary
+    assert digest(vocabulary) == digest(Vocabulary([0, 1, 2, 3]))
+    assert vocabulary.positions_or_missing([3, 4, 0]).tolist() == [3, -1, 0]
+    assert vocabulary.take([2, 0]).to_list() == [2, 0]
     assert not Vocabulary([1, 0]).is_range
     assert not Vocabulary(["0", "1"]).is_range
 
@@ -127,24 +127,24 @@ def test_equal_vocabularies_have_equal_hashes_and_digests(labels: list[Any]) -> 
     assert digest(one) == digest(other)
 
 
-def test_long_string_vocabularies_are_digested_in_pieces_without_a_seam() -> None:
+def test_long_string_vocabularies_have_the_digest_of_a_single_piece() -> None:
     labels = [f"label {n}" for n in range(70_000)]
-    made = hashlib.sha256(f"str {len(labels)} ".encode())
-    made.update(np.array([len(label) for label in labels], dtype="<i8").tobytes())
-    made.update("".join(labels).encode())
-    assert digest(Vocabulary(labels)) == made.hexdigest()
+    hashed = hashlib.sha256(f"str {len(labels)} ".encode())
+    hashed.update(np.array([len(label) for label in labels], dtype="<i8").tobytes())
+    hashed.update("".join(labels).encode())
+    assert digest(Vocabulary(labels)) == hashed.hexdigest()
 
 
-def test_it_is_no_equal_of_something_else() -> None:
+def test_a_vocabulary_equals_no_other_object() -> None:
     assert Vocabulary([1, 2]) != [1, 2]
     assert "2 int labels: 1, 2" in repr(Vocabulary([1, 2]))
 
 
 def test_rows_taken_twice_keep_their_labels_but_cannot_be_looked_up() -> None:
-    made = Vocabulary(["a", "b"]).take([0, 0, 1])
-    assert made.to_list() == ["a", "a", "b"]
+    vocabulary = Vocabulary(["a", "b"]).take([0, 0, 1])
+    assert vocabulary.to_list() == ["a", "a", "b"]
     with pytest.raises(VocabularyMismatch, match=r"distinct to be looked up.*same label.*Look them up in"):
-        made.positions(["a"])
+        vocabulary.positions(["a"])
 
 
 @pytest.mark.parametrize(
@@ -166,21 +166,21 @@ def test_rows_taken_twice_keep_their_labels_but_cannot_be_looked_up() -> None:
         ("abc", ["a sequence of labels", "'abc'", "Put it in a list"]),
     ],
 )
-def test_labels_that_cannot_be_are_refused(labels: Any, facts: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
+def test_bad_labels_are_refused(labels: Any, facts: list[str]) -> None:
+    with pytest.raises(DataError) as error:
         Vocabulary(labels)
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
-def test_strangers_are_named_up_to_five() -> None:
+def test_unknown_labels_are_named_up_to_five() -> None:
     with pytest.raises(
         VocabularyMismatch, match=r"must be known; 7 are not: 10, 11, 12, 13, 14 and 2 more.*3 int labels"
     ):
         Vocabulary([1, 2, 3]).positions([*range(10, 17), 10])
 
 
-@pytest.mark.parametrize(("known", "asked"), [(["a"], [1]), ([1], ["1"])])
-def test_the_other_kind_of_label_is_refused_not_converted(known: list[Any], asked: list[Any]) -> None:
+@pytest.mark.parametrize(("known", "lookups"), [(["a"], [1]), ([1], ["1"])])
+def test_the_other_kind_of_label_is_refused_not_converted(known: list[Any], lookups: list[Any]) -> None:
     with pytest.raises(VocabularyMismatch, match=r"of one type.*were asked for.*Convert them"):
-        Vocabulary(known).positions_or_missing(asked)
+        Vocabulary(known).positions_or_missing(lookups)

@@ -1,4 +1,4 @@
-"""What docs/architecture.md says of where things are."""
+"""The paths and names in docs/architecture.md exist."""
 
 import re
 from pathlib import Path
@@ -17,15 +17,15 @@ def test_the_table_answers_questions() -> None:
 
 
 @pytest.mark.parametrize(("question", "answer"), ROWS, ids=[question for question, _ in ROWS])
-def test_every_path_is_there(question: str, answer: str) -> None:
+def test_every_path_exists(question: str, answer: str) -> None:
     missing = [path for path in PATH.findall(answer) if not (REPOSITORY / path).exists()]
     assert not missing, f"{question} {missing}"
 
 
 def test_every_name_stands_in_its_file() -> None:
-    found = NAMES.findall(PAGE)
-    assert len(found) >= 10
-    for path, names in found:
+    entries = NAMES.findall(PAGE)
+    assert len(entries) >= 10
+    for path, names in entries:
         text = (REPOSITORY / path).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)`", names):
             assert re.search(rf"^(?:class|def) {name}\b|^{name}\b", text, re.MULTILINE), f"{path}: {name}"
@@ -36,8 +36,10 @@ def test_the_layers_are_those_of_the_contract() -> None:
     contract = re.search(r"^layers = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     assert contract is not None
     expected = set(re.findall(r"[a-z]+", contract.group(1))) - {"serving"}
-    drawn = PAGE.partition("```text\n")[2].partition("```")[0]
-    shown = {
-        word for line in drawn.splitlines() for word in re.split(r"\s{2,}", line.lstrip("↓ "))[0].split(", ")
+    diagram = PAGE.partition("```text\n")[2].partition("```")[0]
+    drawn_layers = {
+        word
+        for line in diagram.splitlines()
+        for word in re.split(r"\s{2,}", line.lstrip("↓ "))[0].split(", ")
     }
-    assert shown == expected
+    assert drawn_layers == expected

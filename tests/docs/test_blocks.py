@@ -25,7 +25,7 @@ WITH_DATA = "<!-- needs UNBLUR_DATA -->"
 RUN = ("python", "sh")
 """The languages that run. Others only show something: ``text`` a result, ``toml`` a file."""
 SECONDS = 300
-"""A block that takes longer hangs; the pages are written to take a tenth of that."""
+"""A block that takes longer than this hangs; the pages are written to take a tenth of it."""
 
 _FENCE = re.compile(
     r"(?P<mark><!-- [^\n]* -->\n)?^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -46,10 +46,10 @@ class Block:
 def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of a page in order."""
     text = page.read_text()
-    for found in _FENCE.finditer(text):
-        # The code begins in the line after the fence: that many line ends stand before it.
-        line = text.count("\n", 0, found.start("code")) + 1
-        yield Block(page.name, line, found["language"], (found["mark"] or "").strip(), found["code"])
+    for match in _FENCE.finditer(text):
+        # The code begins in the line after the fence.
+        line = text.count("\n", 0, match.start("code")) + 1
+        yield Block(page.name, line, match["language"], (match["mark"] or "").strip(), match["code"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -57,7 +57,7 @@ def test_blocks_run_in_their_order(page: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     names: dict[str, Any] = {"__name__": "page"}
-    ran = 0
+    n_run = 0
     for block in blocks(page):
         if block.mark == SET_UP or (block.mark == WITH_DATA and not os.environ.get("UNBLUR_DATA")):
             continue
@@ -66,12 +66,12 @@ def test_blocks_run_in_their_order(page: Path, tmp_path: Path, monkeypatch: pyte
             exec(compile("\n" * (block.line - 1) + block.code, str(page), "exec"), names)
         elif block.language == "sh":
             shell = ["bash", "-euo", "pipefail", "-c", block.code]
-            done = subprocess.run(shell, check=False, capture_output=True, text=True, timeout=SECONDS)
-            assert done.returncode == 0, (
-                f"{block.page}:{block.line} ends in {done.returncode}:\n{done.stderr}"
+            process = subprocess.run(shell, check=False, capture_output=True, text=True, timeout=SECONDS)
+            assert process.returncode == 0, (
+                f"{block.page}:{block.line} ends in {process.returncode}:\n{process.stderr}"
             )
-        ran += block.language in RUN
-    assert ran, f"{page.name} has no block that runs"
+        n_run += block.language in RUN
+    assert n_run, f"{page.name} has no block that runs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -93,7 +93,7 @@ def test_a_block_knows_its_mark_and_line(tmp_path: Path) -> None:
 
 
 def test_the_notebook_runs() -> None:
-    """The marimo notebook "a first model": each cell, and what the cells leave."""
+    """Run the marimo notebook "a first model" and check its results."""
     pytest.importorskip("marimo")
     place = REPOSITORY / "docs" / "tutorials" / "first_model.py"
     spec = importlib.util.spec_from_file_location("first_model", place)
@@ -101,9 +101,9 @@ def test_the_notebook_runs() -> None:
     assert spec.loader is not None
     notebook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(notebook)
-    _, left = notebook.app.run()
-    assert left["table"]["model"].unique(maintain_order=True).to_list() == ["popularity", "bspm"]
-    recall = {name: found["recall@20"].value for name, found in left["evaluations"].items()}
+    _, results = notebook.app.run()
+    assert results["table"]["model"].unique(maintain_order=True).to_list() == ["popularity", "bspm"]
+    recall = {name: evaluation["recall@20"].value for name, evaluation in results["evaluations"].items()}
     assert recall["bspm"] > 1.5 * recall["popularity"]
-    assert len(left["shown"].labels()) == 5
-    assert left["film"] == left["shown"].labels()[0]
+    assert len(results["shown"].labels()) == 5
+    assert results["film"] == results["shown"].labels()[0]

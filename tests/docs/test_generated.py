@@ -1,4 +1,4 @@
-"""The parts of the site that follow from the code can be made, and speak of all that there is."""
+"""The generated parts of the site can be built, and name all commands, kinds, fields and recipes."""
 
 import importlib.util
 import json
@@ -76,7 +76,7 @@ def test_every_recipe_fits_the_schema(generated: Any) -> None:
 
 
 def problems(value: Any, form: Any, place: str) -> Any:
-    """Where a value does not fit a JSON schema, as far as ours go."""
+    """The places where a value does not fit a JSON schema; covers the keywords that ours use."""
     if "anyOf" in form:
         if all(list(problems(value, one, place)) for one in form["anyOf"]):
             yield place
@@ -89,15 +89,15 @@ def problems(value: Any, form: Any, place: str) -> Any:
     elif isinstance(value, dict):
         if form.get("type") != "object":
             yield place
-        known, rest = form.get("properties", {}), form.get("additionalProperties", True)
+        known, others = form.get("properties", {}), form.get("additionalProperties", True)
         yield from (f"{place}: no {name}" for name in form.get("required", ()) if name not in value)
         for name, inner in value.items():
             if name in known:
                 yield from problems(inner, known[name], f"{place}.{name}")
-            elif rest is False:
+            elif others is False:
                 yield f"{place}.{name}"
-            elif isinstance(rest, dict):
-                yield from problems(inner, rest, f"{place}.{name}")
+            elif isinstance(others, dict):
+                yield from problems(inner, others, f"{place}.{name}")
     elif isinstance(value, list):
         if form.get("type") != "array":
             yield place

@@ -1,4 +1,4 @@
-"""Metrics by their definitions, written out user by user, and what they refuse."""
+"""Metrics by their definitions, written out user by user, and bad input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from unblur.evaluation.metrics import (
 )
 
 
-def drawn(seed: int, n_users: int, n_items: int, n_places: int) -> tuple[NDArray[np.int32], sparse.csr_array]:
+def random_lists(
+    seed: int, n_users: int, n_items: int, n_places: int
+) -> tuple[NDArray[np.int32], sparse.csr_array]:
     """Random lists, some short or empty, and random relevance, some rows empty."""
     random = np.random.default_rng(seed)
     positions = random.permuted(np.tile(np.arange(n_items, dtype=np.int32), (n_users, 1)), axis=1)[
@@ -39,25 +41,25 @@ def drawn(seed: int, n_users: int, n_items: int, n_places: int) -> tuple[NDArray
 
 
 def by_definition(
-    name: str, k: int, listed: list[int], relevant: set[int], popularity: NDArray[np.int64]
+    name: str, k: int, items: list[int], relevant: set[int], popularity: NDArray[np.int64]
 ) -> float:
-    hits = [item in relevant for item in listed[:k]]
+    hits = [item in relevant for item in items[:k]]
     precision_at_hits = sum(sum(hits[: r + 1]) / (r + 1) for r in range(len(hits)) if hits[r])
     if name == "mean_popularity":
-        return float(np.mean(popularity[listed[:k]])) if listed[:k] else 0.0
+        return float(np.mean(popularity[items[:k]])) if items[:k] else 0.0
     if not relevant:
         return 0.0
-    most = min(k, len(relevant))
+    ideal_hits = min(k, len(relevant))
     gain = sum(1 / math.log2(2 + r) for r in range(len(hits)) if hits[r])
     return {
         "recall": sum(hits) / len(relevant),
-        "capped_recall": sum(hits) / most,
+        "capped_recall": sum(hits) / ideal_hits,
         "precision": sum(hits) / k,
         "hit_rate": float(any(hits)),
-        "ndcg": gain / sum(1 / math.log2(2 + r) for r in range(most)),
+        "ndcg": gain / sum(1 / math.log2(2 + r) for r in range(ideal_hits)),
         "mrr": 1 / (1 + hits.index(True)) if any(hits) else 0.0,
         "map": precision_at_hits / len(relevant),
-        "capped_map": precision_at_hits / most,
+        "capped_map": precision_at_hits / ideal_hits,
     }[name]
 
 
@@ -69,28 +71,28 @@ def test_every_user_metric_follows_its_definition(
     seed: int, n_users: int, n_items: int, share: float
 ) -> None:
     n_places = max(1, round(share * n_items))
-    positions, held_out = drawn(seed, n_users, n_items, n_places)
+    positions, held_out = random_lists(seed, n_users, n_items, n_places)
     popularity = np.random.default_rng(seed).integers(0, 50, n_items)
     cutoffs = sorted({1, (n_places + 1) // 2, n_places})
-    found = per_user(positions, held_out, USER_METRICS, cutoffs, popularity=popularity)
-    assert found.names == tuple(metric_at(name, k) for name in USER_METRICS for k in cutoffs)
+    table = per_user(positions, held_out, USER_METRICS, cutoffs, popularity=popularity)
+    assert table.names == tuple(metric_at(name, k) for name in USER_METRICS for k in cutoffs)
     for user in range(n_users):
-        listed = [item for item in positions[user].tolist() if item >= 0]
+        items = [item for item in positions[user].tolist() if item >= 0]
         relevant = set(np.flatnonzero(held_out[[user]].toarray()[0]).tolist())
         for name in USER_METRICS:
             for k in cutoffs:
-                expected = by_definition(name, k, listed, relevant, popularity)
-                assert found[metric_at(name, k)][user] == pytest.approx(expected, abs=1e-12), (name, k)
+                expected = by_definition(name, k, items, relevant, popularity)
+                assert table[metric_at(name, k)][user] == pytest.approx(expected, abs=1e-12), (name, k)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(counts=st.lists(st.integers(0, 30), min_size=1, max_size=25))
 def test_gini_is_half_the_relative_mean_difference_and_coverage_a_share(counts: list[int]) -> None:
-    shown = np.array(counts, dtype=np.int64)
+    exposures = np.array(counts, dtype=np.int64)
     gaps = sum(abs(one - other) for one in counts for other in counts)
     textbook = gaps / (2 * len(counts) * sum(counts)) if sum(counts) else 0.0
-    assert gini(shown) == pytest.approx(textbook, abs=1e-12)
-    assert coverage(shown) == sum(count > 0 for count in counts) / len(counts)
+    assert gini(exposures) == pytest.approx(textbook, abs=1e-12)
+    assert coverage(exposures) == sum(count > 0 for count in counts) / len(counts)
 
 
 def test_gini_at_its_ends() -> None:
@@ -108,15 +110,15 @@ def test_exposure_counts_lists_up_to_the_cutoff() -> None:
 def test_a_perfect_list_scores_exactly_one() -> None:
     positions = np.array([[4, 2, 0, 1]])
     held_out = sparse.csr_array(np.array([[1, 0, 1, 0, 1]], dtype=np.float32))
-    found = per_user(positions, held_out, ("recall", "capped_recall", "ndcg", "mrr", "map"), (3, 4))
-    assert (found.values == 1.0).all()
+    table = per_user(positions, held_out, ("recall", "capped_recall", "ndcg", "mrr", "map"), (3, 4))
+    assert (table.values == 1.0).all()
 
 
-def test_a_cap_matters_only_beyond_the_cutoff() -> None:
+def test_a_cap_counts_only_with_more_relevant_items_than_places() -> None:
     positions = np.array([[0, 1]])
     held_out = sparse.csr_array(np.ones((1, 8), dtype=np.float32))
-    found = per_user(positions, held_out, ("recall", "capped_recall", "map", "capped_map"), (2,))
-    assert found.values.tolist() == [[0.25, 1.0, 0.25, 1.0]]
+    table = per_user(positions, held_out, ("recall", "capped_recall", "map", "capped_map"), (2,))
+    assert table.values.tolist() == [[0.25, 1.0, 0.25, 1.0]]
 
 
 def test_an_empty_place_is_never_a_hit_of_the_row_before() -> None:
@@ -127,11 +129,11 @@ def test_an_empty_place_is_never_a_hit_of_the_row_before() -> None:
 
 def test_nothing_held_out_and_nothing_recommended_is_zero_and_finite() -> None:
     held_out = sparse.csr_array(np.zeros((2, 3), dtype=np.float32))
-    found = per_user(np.full((2, 2), -1), held_out, USER_METRICS, (1, 2), popularity=np.arange(3))
-    assert (found.values == 0).all()
+    table = per_user(np.full((2, 2), -1), held_out, USER_METRICS, (1, 2), popularity=np.arange(3))
+    assert (table.values == 0).all()
 
 
-def test_unsorted_and_stored_zero_relevance_means_what_it_says() -> None:
+def test_unsorted_relevance_and_stored_zeros_are_read_correctly() -> None:
     ragged = sparse.csr_array(
         (np.array([1.0, 0.0, 1.0]), np.array([3, 2, 0]), np.array([0, 3])), shape=(1, 4)
     )
@@ -141,21 +143,21 @@ def test_unsorted_and_stored_zero_relevance_means_what_it_says() -> None:
 
 
 def test_values_do_not_depend_on_how_many_users_are_measured_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    positions, held_out = drawn(3, 40, 15, 10)
+    positions, held_out = random_lists(3, 40, 15, 10)
     popularity = np.arange(15)
-    whole = per_user(positions, held_out, USER_METRICS, (1, 5, 10), popularity=popularity)
+    expected = per_user(positions, held_out, USER_METRICS, (1, 5, 10), popularity=popularity)
     monkeypatch.setattr(metrics, "USERS_AT_ONCE", 7)
     parts = per_user(positions, held_out, USER_METRICS, (1, 5, 10), popularity=popularity)
-    assert np.array_equal(whole.values, parts.values)
+    assert np.array_equal(expected.values, parts.values)
 
 
-def test_the_table_is_read_only_and_names_what_it_has() -> None:
-    positions, held_out = drawn(1, 3, 6, 4)
-    found = per_user(positions, held_out, ("recall",), (2,))
+def test_the_table_is_read_only_and_refuses_unknown_names() -> None:
+    positions, held_out = random_lists(1, 3, 6, 4)
+    table = per_user(positions, held_out, ("recall",), (2,))
     with pytest.raises(ValueError, match="read-only"):
-        found["recall@2"][0] = 1.0
+        table["recall@2"][0] = 1.0
     with pytest.raises(DataError, match=r"saw 'recal@2'\. Did you mean 'recall@2'"):
-        found["recal@2"]
+        table["recal@2"]
 
 
 def test_thirty_thousand_users_take_well_under_a_second() -> None:
@@ -207,8 +209,8 @@ def test_lists_that_cannot_be_measured_are_refused(positions: NDArray[np.int32],
         per_user(positions, held_out, ("recall",), (2,))
 
 
-def test_asking_for_what_cannot_be_is_refused() -> None:
-    positions, held_out = drawn(1, 3, 6, 4)
+def test_cutoffs_metrics_and_popularity_that_do_not_fit_are_refused() -> None:
+    positions, held_out = random_lists(1, 3, 6, 4)
     with pytest.raises(DataError, match="between 1 and the length of the lists, 4; saw 5"):
         per_user(positions, held_out, ("recall",), (5,))
     with pytest.raises(DataError, match="saw 0"):

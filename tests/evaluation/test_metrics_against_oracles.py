@@ -1,4 +1,4 @@
-"""Every metric that ranx and ir-measures also have, to 1e-9, on a thousand drawn cases."""
+"""Every metric that ranx and ir-measures have too, to 1e-9, on a thousand random cases."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ IR_MEASURES_NAMES = {
     "mrr": "RR",
     "map": "AP",
 }
-"""Our names, which are those of ranx too, and what ir-measures calls the same."""
+"""Our names, which are those of ranx too, and the names of ir-measures."""
 
 
 class Case(NamedTuple):
-    """Lists and what was held out, every user with at least one relevant item."""
+    """Lists and held-out items, every user with at least one relevant item."""
 
     positions: NDArray[np.int32]
     held_out: sparse.csr_array
@@ -43,8 +43,8 @@ def cases(draw: st.DrawFn) -> Case:
     positions = np.full((n_users, n_places), -1, dtype=np.int32)
     relevance = np.zeros((n_users, n_items), dtype=np.float32)
     for user in range(n_users):
-        listed = draw(st.lists(item, max_size=n_places, unique=True))
-        positions[user, : len(listed)] = listed
+        items = draw(st.lists(item, max_size=n_places, unique=True))
+        positions[user, : len(items)] = items
         relevance[user, draw(st.lists(item, min_size=1, max_size=n_items, unique=True))] = 1.0
     cutoffs = draw(st.lists(st.integers(1, n_places), min_size=1, max_size=3, unique=True))
     return Case(positions, sparse.csr_array(relevance), tuple(cutoffs))
@@ -52,44 +52,46 @@ def cases(draw: st.DrawFn) -> Case:
 
 def as_dicts(case: Case) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, float]]]:
     """The case in the form of the two oracles: relevance judgements, and lists scored in falling order."""
-    judged: dict[str, dict[str, int]] = {}
+    relevance: dict[str, dict[str, int]] = {}
     lists: dict[str, dict[str, float]] = {}
     n_places = case.positions.shape[1]
     for user, places in enumerate(case.positions.tolist()):
         start, stop = case.held_out.indptr[user : user + 2]
-        judged[f"u{user}"] = {f"i{item}": 1 for item in case.held_out.indices[start:stop].tolist()}
+        relevance[f"u{user}"] = {f"i{item}": 1 for item in case.held_out.indices[start:stop].tolist()}
         scored = {f"i{item}": float(n_places - place) for place, item in enumerate(places) if item >= 0}
         if scored:
             lists[f"u{user}"] = scored
-    return judged, lists
+    return relevance, lists
 
 
 def from_ranx(case: Case) -> dict[str, list[float]]:
     import ranx  # type: ignore[import-untyped]
 
-    judged, lists = as_dicts(case)
+    relevance, lists = as_dicts(case)
     names = [f"{metric}@{k}" for metric in IR_MEASURES_NAMES for k in case.cutoffs]
     if not lists:
-        return {name: [0.0] * len(judged) for name in names}
-    qrels = ranx.Qrels(judged)
-    found: Any = ranx.evaluate(qrels, ranx.Run(lists), names, return_mean=False, make_comparable=True)
+        return {name: [0.0] * len(relevance) for name in names}
+    qrels = ranx.Qrels(relevance)
+    values: Any = ranx.evaluate(qrels, ranx.Run(lists), names, return_mean=False, make_comparable=True)
     order = [int(key[1:]) for key in qrels.keys()]  # noqa: SIM118
-    return {name: [float(found[name][order.index(user)]) for user in range(len(judged))] for name in names}
+    return {
+        name: [float(values[name][order.index(user)]) for user in range(len(relevance))] for name in names
+    }
 
 
 def from_ir_measures(case: Case) -> dict[str, list[float]]:
     import ir_measures
 
-    judged, lists = as_dicts(case)
+    relevance, lists = as_dicts(case)
     measures = {
         getattr(ir_measures, theirs) @ k: f"{ours}@{k}"
         for ours, theirs in IR_MEASURES_NAMES.items()
         for k in case.cutoffs
     }
-    found = {name: [0.0] * len(judged) for name in measures.values()}
-    for value in ir_measures.iter_calc(list(measures), judged, lists):
-        found[measures[value.measure]][int(value.query_id[1:])] = float(value.value)
-    return found
+    values = {name: [0.0] * len(relevance) for name in measures.values()}
+    for value in ir_measures.iter_calc(list(measures), relevance, lists):
+        values[measures[value.measure]][int(value.query_id[1:])] = float(value.value)
+    return values
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

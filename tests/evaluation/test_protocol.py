@@ -1,4 +1,4 @@
-"""The protocol: who counts, what is measured, and that nothing else changes the numbers."""
+"""The protocol: the users that count, the metrics, and that nothing else changes the numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVERYTHING = RankingProtocol(
 
 
 class CommonUsers(Recommender):
-    """Scores an item by how often it was taken with those of the history: whole numbers, many ties."""
+    """Score an item by the number of users it shares with those of the history: whole numbers, many ties."""
 
     def __init__(self, train: Interactions) -> None:
         super().__init__(Popularity(), train.items, train.item_degrees)
@@ -44,7 +44,7 @@ class CommonUsers(Recommender):
 
 
 class Foreign:
-    """The same scores from something that is not one of ours, in float64 and column by column in memory."""
+    """The same scores from a class that is not ours, in float64 and column by column in memory."""
 
     def __init__(self, model: CommonUsers) -> None:
         self.items = model.items
@@ -60,11 +60,11 @@ class Foreign:
 def split() -> Split:
     """120 users of whom 20 have nothing held out, 60 items, string labels."""
     random = np.random.default_rng(0)
-    taken = random.random((120, 60)) < np.linspace(0.5, 0.05, 60)
-    taken[:, 0] = True
-    held = taken & (random.random(taken.shape) < 0.3)
-    held[:, 0] = False
-    held[10:30] = False
+    has_item = random.random((120, 60)) < np.linspace(0.5, 0.05, 60)
+    has_item[:, 0] = True
+    is_held_out = has_item & (random.random(has_item.shape) < 0.3)
+    is_held_out[:, 0] = False
+    is_held_out[10:30] = False
     users = np.array([f"user {row}" for row in range(120)])
     items = np.array([f"item {column}" for column in range(60)])
     vocabulary = Vocabulary(items)
@@ -73,7 +73,7 @@ def split() -> Split:
         rows, columns = np.nonzero(mask)
         return Interactions.from_pairs(users[rows], items[columns], item_vocabulary=vocabulary)
 
-    return Files().apply({"train": part(taken & ~held), "test": part(held)})
+    return Files().apply({"train": part(has_item & ~is_held_out), "test": part(is_held_out)})
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,8 @@ def figures(evaluation: Evaluation) -> list[tuple[str, float, float | None, floa
 
 
 def test_every_metric_at_every_cutoff_with_its_interval(split: Split, model: CommonUsers) -> None:
-    found = EVERYTHING.evaluate(model, split, rng=1)
-    assert tuple(entry.name for entry in found.measurements) == EVERYTHING.names
+    evaluation = EVERYTHING.evaluate(model, split, rng=1)
+    assert tuple(entry.name for entry in evaluation.measurements) == EVERYTHING.names
     with_relevant = split.held_out.user_degrees > 0
     lists = model.recommend(split.histories.take_users(with_relevant), k=10)
     table = per_user(
@@ -100,18 +100,18 @@ def test_every_metric_at_every_cutoff_with_its_interval(split: Split, model: Com
         popularity=split.train.item_degrees,
     )
     for name in table.names:
-        assert found[name].value == pytest.approx(table[name].mean(), abs=1e-12)
-        low, high = found[name].low, found[name].high
+        assert evaluation[name].value == pytest.approx(table[name].mean(), abs=1e-12)
+        low, high = evaluation[name].low, evaluation[name].high
         assert low is not None
         assert high is not None
-        assert low <= found[name].value <= high
-        assert np.array_equal(found.per_user[name], table[name])
+        assert low <= evaluation[name].value <= high
+        assert np.array_equal(evaluation.per_user[name], table[name])
     for k in (5, 10):
-        shown = np.unique(lists.positions[:, :k])
-        assert found[f"coverage@{k}"].value == len(shown) / 60
-        assert found[f"coverage@{k}"].low is None
-        assert 0 < found[f"gini@{k}"].value < 1
-    assert {entry.n_users for entry in found.measurements} == {100}
+        recommended = np.unique(lists.positions[:, :k])
+        assert evaluation[f"coverage@{k}"].value == len(recommended) / 60
+        assert evaluation[f"coverage@{k}"].low is None
+        assert 0 < evaluation[f"gini@{k}"].value < 1
+    assert {entry.n_users for entry in evaluation.measurements} == {100}
 
 
 def test_batches_threads_and_kind_of_scorer_change_nothing(split: Split, model: CommonUsers) -> None:
@@ -128,12 +128,12 @@ def test_batches_threads_and_kind_of_scorer_change_nothing(split: Split, model: 
 
 def test_users_with_nothing_held_out_are_left_out_and_counted(split: Split, model: CommonUsers) -> None:
     foreign = Foreign(model)
-    found = RankingProtocol(resamples=0).evaluate(foreign, split, batch_size=64)
+    evaluation = RankingProtocol(resamples=0).evaluate(foreign, split, batch_size=64)
     assert foreign.rows == [64, 36]
-    assert "20 users had nothing held out and were left out" in found.notes
-    assert f"split: {split.method}" in found.notes
-    assert found["recall@20"].low is None
-    assert len(found.ranking.users) == found["recall@20"].n_users == 100
+    assert "20 users had nothing held out and were left out" in evaluation.notes
+    assert f"split: {split.method}" in evaluation.notes
+    assert evaluation["recall@20"].low is None
+    assert len(evaluation.ranking.users) == evaluation["recall@20"].n_users == 100
 
 
 def test_averaging_over_all_users_counts_them_as_zero(split: Split, model: CommonUsers) -> None:
@@ -145,10 +145,10 @@ def test_averaging_over_all_users_counts_them_as_zero(split: Split, model: Commo
     assert "20 users had nothing held out and count as users without a hit" in everybody.notes
 
 
-def test_figures_of_all_lists_alone_need_no_user_values(split: Split, model: CommonUsers) -> None:
-    found = RankingProtocol(metrics=("coverage", "gini")).evaluate(model, split)
-    assert [entry.name for entry in found.measurements] == ["coverage@20", "gini@20"]
-    assert found.per_user.values.shape == (100, 0)
+def test_metrics_of_all_lists_need_no_values_per_user(split: Split, model: CommonUsers) -> None:
+    evaluation = RankingProtocol(metrics=("coverage", "gini")).evaluate(model, split)
+    assert [entry.name for entry in evaluation.measurements] == ["coverage@20", "gini@20"]
+    assert evaluation.per_user.values.shape == (100, 0)
 
 
 def test_intervals_follow_rng_alone(split: Split, model: CommonUsers) -> None:
@@ -156,21 +156,21 @@ def test_intervals_follow_rng_alone(split: Split, model: CommonUsers) -> None:
     one, same, other = (figures(protocol.evaluate(model, split, rng=seed)) for seed in (1, 1, 2))
     assert one == same
     assert one != other
-    more = RankingProtocol(resamples=20, metrics=("recall", "ndcg", "gini", "mrr"))
-    assert figures(more.evaluate(model, split, rng=1))[:2] == one
+    with_more_metrics = RankingProtocol(resamples=20, metrics=("recall", "ndcg", "gini", "mrr"))
+    assert figures(with_more_metrics.evaluate(model, split, rng=1))[:2] == one
 
 
-def test_only_what_is_excluded_is_missing_from_lists(split: Split, model: CommonUsers) -> None:
+def test_only_excluded_items_are_missing_from_lists(split: Split, model: CommonUsers) -> None:
     protocol = RankingProtocol(cutoffs=(60,), metrics=("recall",), resamples=0)
-    counted = split.held_out.user_degrees > 0
-    histories = split.histories.take_users(counted)
+    has_held_out = split.held_out.user_degrees > 0
+    histories = split.histories.take_users(has_held_out)
     for scorer in (model, Foreign(model)):
         masked = protocol.rank(scorer, split)
         assert ((masked.positions >= 0).sum(axis=1) == 60 - histories.user_degrees).all()
         assert protocol.measure(masked, split)["recall@60"].value == 1.0
         assert "100 users had fewer than 60 items to choose from" in protocol.measure(masked, split).notes
-        whole = protocol.rank(scorer, split, exclude=None)
-        assert (whole.positions >= 0).all()
+        complete = protocol.rank(scorer, split, exclude=None)
+        assert (complete.positions >= 0).all()
         hidden = protocol.rank(scorer, split, exclude=split.held_out)
         assert protocol.measure(hidden, split)["recall@60"].value == 0.0
 
@@ -200,9 +200,9 @@ def test_the_scores_of_a_scorer_are_not_written_to(split: Split) -> None:
 
 def test_progress_is_reported_and_may_interrupt(split: Split, model: CommonUsers) -> None:
     for scorer in (model, Foreign(model)):
-        seen: list[ProgressEvent] = []
-        RankingProtocol(resamples=0).evaluate(scorer, split, batch_size=40, progress=seen.append)
-        assert [(event.done, event.total) for event in seen] == [(40, 100), (80, 100), (100, 100)]
+        events: list[ProgressEvent] = []
+        RankingProtocol(resamples=0).evaluate(scorer, split, batch_size=40, progress=events.append)
+        assert [(event.done, event.total) for event in events] == [(40, 100), (80, 100), (100, 100)]
 
     def stop(event: ProgressEvent, /) -> None:
         raise KeyboardInterrupt
@@ -238,7 +238,7 @@ def test_a_protocol_is_a_spec() -> None:
         ({"resamples": -1}, r"resamples"),
     ],
 )
-def test_a_protocol_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+def test_a_protocol_that_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         spec_from_dict(RankingProtocol, values)
 

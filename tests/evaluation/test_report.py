@@ -1,4 +1,4 @@
-"""The report: its form, its round trip, and what it refuses to say."""
+"""The report: its form, its round trip, and bad values."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def test_the_form_is_that_of_schema_1() -> None:
     }
 
 
-def test_it_comes_back_from_json_as_it_was() -> None:
+def test_a_report_is_read_back_from_json_unchanged() -> None:
     report = sample()
     assert Report.from_dict(json.loads(report.to_json())) == report
 
 
-def test_what_to_dict_gives_is_a_copy() -> None:
+def test_to_dict_returns_a_copy() -> None:
     report = sample()
     report.to_dict()["provenance"]["spec"]["sharpen"]["steps"] = 9
     assert report == sample()
@@ -108,15 +108,15 @@ def test_missed_is_what_lies_outside_its_tolerance(value: float, reproduced: boo
     assert report.missed() == (() if reproduced else (measurement,))
 
 
-def test_expected_numbers_are_put_beside_their_measurements() -> None:
+def test_expected_numbers_are_joined_with_their_measurements() -> None:
     measured = [Measurement(name=name, value=0.19, n_users=3) for name in ("recall@20", "ndcg@20")]
-    beside = with_expected(measured, {"recall@20": PUBLISHED})
-    assert [measurement.expected for measurement in beside] == [PUBLISHED, None]
+    compared = with_expected(measured, {"recall@20": PUBLISHED})
+    assert [measurement.expected for measurement in compared] == [PUBLISHED, None]
     with pytest.raises(DataError, match=r"saw 'recal@20'\. Did you mean 'recall@20'"):
         with_expected(measured, {"recal@20": PUBLISHED})
 
 
-def test_markdown_shows_published_beside_measured() -> None:
+def test_markdown_shows_published_next_to_measured() -> None:
     text = sample().to_markdown()
     assert text.startswith("# family/data\n\nProtocol: paper.\n\n| measurement | measured |")
     assert (
@@ -160,7 +160,7 @@ def test_numpy_numbers_become_plain_ones() -> None:
     assert type(measurement.n_users) is int
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_inconsistent_measurements_and_reports_are_refused() -> None:
     with pytest.raises(DataError, match="two ends"):
         Measurement(name="x@1", value=1, low=0.5, n_users=1)
     with pytest.raises(DataError, match="end before it starts"):
@@ -176,16 +176,16 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def broken(path: str, value: Any) -> dict[str, Any]:
-    """The sample's values with one entry replaced, or dropped where the value is Ellipsis."""
+    """The sample's values with one entry replaced, or dropped if the value is Ellipsis."""
     values = sample().to_dict()
-    here: Any = values
-    *way, last = path.split(".")
-    for step in way:
-        here = here[int(step) if step.isdigit() else step]
+    table: Any = values
+    *parents, last = path.split(".")
+    for step in parents:
+        table = table[int(step) if step.isdigit() else step]
     if value is ...:
-        del here[last]
+        del table[last]
     else:
-        here[last] = value
+        table[last] = value
     return values
 
 

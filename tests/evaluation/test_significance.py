@@ -26,8 +26,8 @@ def test_interval_is_that_of_scipy_draw_for_draw() -> None:
         method="percentile",
         rng=np.random.default_rng(7),
     )
-    # scipy draws anew for every column, so only the first column sees the same draws
-    alone = stats.bootstrap(
+    # scipy draws anew for every column, so only the first column has the same draws
+    first_column = stats.bootstrap(
         (values[:, 0],),
         np.mean,
         n_resamples=500,
@@ -35,11 +35,11 @@ def test_interval_is_that_of_scipy_draw_for_draw() -> None:
         method="percentile",
         rng=np.random.default_rng(7),
     )
-    np.testing.assert_allclose([low[0], high[0]], alone.confidence_interval, rtol=0, atol=1e-11)
+    np.testing.assert_allclose([low[0], high[0]], first_column.confidence_interval, rtol=0, atol=1e-11)
     np.testing.assert_allclose([low, high], theirs.confidence_interval, rtol=0, atol=0.01)
 
 
-def test_interval_covers_the_mean_about_as_often_as_it_says() -> None:
+def test_interval_covers_the_mean_about_as_often_as_its_confidence() -> None:
     random = np.random.default_rng(1)
     samples = random.exponential(1.0, (200, 400))
     ends = bootstrap_interval(samples, resamples=400, rng=2)
@@ -85,13 +85,13 @@ def test_holm_steps_down_and_stays_in_order() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
     assert holm([]).tolist() == []
-    given = np.random.default_rng(0).random(12)
-    adjusted = holm(given)
-    assert (adjusted >= given).all()
-    assert np.array_equal(np.argsort(given), np.lexsort((given, adjusted)))
+    p_values = np.random.default_rng(0).random(12)
+    adjusted = holm(p_values)
+    assert (adjusted >= p_values).all()
+    assert np.array_equal(np.argsort(p_values), np.lexsort((p_values, adjusted)))
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_bad_values_and_settings_are_refused() -> None:
     with pytest.raises(DataError, match="at least 1 resample"):
         bootstrap_interval(np.ones(3), resamples=0)
     with pytest.raises(DataError, match=r"saw 1000 and 1\.5"):

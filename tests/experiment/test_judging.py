@@ -1,4 +1,4 @@
-"""What a setting of a recommender is worth: what an evaluation says, alone and from a pass that many settings share."""
+"""The value of a setting of a recommender equals that of an evaluation, alone and in a shared pass."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_values_are_those_of_an_evaluation(split: Split, base: Any, metric: str)
         assert judge.together(specs) == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_setting_is_worth_the_mean_over_hold_outs(split: Split) -> None:
+def test_the_value_of_a_setting_is_the_mean_over_hold_outs(split: Split) -> None:
     other = Random(fraction=0.2).apply(split.train, rng=1)
     one, two = (judge_of(each)(EASE(), 0, unwatched).value for each in (split, other))
     assert one is not None
@@ -73,22 +73,22 @@ def test_some_users_are_a_sample_of_the_seed(split: Split) -> None:
 @pytest.mark.parametrize(
     "base", [BSPM(), BSPM(sharpen=None), BSPM(low_pass=None), BSPM(history="normalized")]
 )
-def test_a_shared_pass_comes_to_what_settings_come_to_alone(split: Split, base: BSPM) -> None:
-    """Whatever filters a setting leaves out; twelve settings, of which the best eight are exact."""
+def test_a_shared_pass_gives_the_values_of_settings_judged_alone(split: Split, base: BSPM) -> None:
+    """For every combination of filters; of twelve settings the best eight are exact."""
     space = space_of(base, {"low_pass.rank": (4, 8)}, largest_rank=200)
     judge = judge_of(split, shares=True)
-    found = search(base, space, judge, Search(trials=12), seed=3, include_base=False)
-    for trial in (found.best, *found.trials[:3]):
-        alone = judge(set_point(base, space, trial.point), 0, unwatched).value
-        assert trial.value == pytest.approx(alone, abs=1e-3 if trial is found.best else 5e-3)
+    study = search(base, space, judge, Search(trials=12), seed=3, include_base=False)
+    for trial in (study.best, *study.trials[:3]):
+        own_value = judge(set_point(base, space, trial.point), 0, unwatched).value
+        assert trial.value == pytest.approx(own_value, abs=1e-3 if trial is study.best else 5e-3)
 
 
 def test_settings_that_no_pass_can_share_are_failed_trials(split: Split) -> None:
     changes = {"low_pass.rank": (4,), "history": ("counts", "normalized")}
-    found = search(
+    study = search(
         BSPM(), space_of(BSPM(), changes), judge_of(split, shares=True), Search(trials=20), include_base=False
     )
-    assert all("same `history`" in trial.problem for trial in found.trials)
+    assert all("same `history`" in trial.problem for trial in study.trials)
     large = search(
         BSPM(low_pass=LowPass(rank=201)),
         space_of(BSPM(), {"low_pass.rank": (8, 201)}),
@@ -100,7 +100,7 @@ def test_settings_that_no_pass_can_share_are_failed_trials(split: Split) -> None
         _ = large.spec
 
 
-def test_judges_that_cannot_be(split: Split) -> None:
+def test_judges_without_enough_items_or_users_are_refused(split: Split) -> None:
     with pytest.raises(DataError, match=r"must be at most the number of items, 200; saw recall@201"):
         judge_of(split, metric="recall@201")
     one = Interactions.from_matrix(np.ones((1, 10)))

@@ -31,7 +31,7 @@ PROTOCOL = Protocol(cutoffs=(3, 5), metrics=("recall", "coverage"), resamples=20
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Noise(Recommender):
-    """The same random numbers for everybody."""
+    """Gives every user the same random scores."""
 
     row: np.ndarray = learned("items")
 
@@ -49,9 +49,9 @@ class NoiseSpec(RecommenderSpec[Noise]):
         return Noise(spec=self, items=train.items, item_counts=train.item_degrees, row=row)
 
 
-def prepared(log: Interactions, model: Any, **more: Any) -> PreparedSplit:
+def prepared(log: Interactions, model: Any, **sections: Any) -> PreparedSplit:
     split = Random(fraction=0.3).apply(log, rng=0)
-    recipe = Recipe(name="ours/log", seed=7, task=RankingTask(model=model, protocol=PROTOCOL), **more)
+    recipe = Recipe(name="ours/log", seed=7, task=RankingTask(model=model, protocol=PROTOCOL), **sections)
     return with_split(recipe, split, {"all": log.fingerprint()}, ("a note",), 0.5)
 
 
@@ -84,9 +84,13 @@ def test_several_seeds_give_mean_deviation_and_interval(log: Interactions) -> No
     assert recall.high is not None
     assert recall.low < recall.value < recall.high
     assert report["coverage@5"].low is None
-    alone = measure(ready, seeds=1)
-    assert alone.evaluations[0]["recall@5"] == outcome.evaluations[0]["recall@5"] == alone.report["recall@5"]
-    assert np.array_equal(outcome.model.tensors()["row"], alone.model.tensors()["row"])
+    one_seed = measure(ready, seeds=1)
+    assert (
+        one_seed.evaluations[0]["recall@5"]
+        == outcome.evaluations[0]["recall@5"]
+        == one_seed.report["recall@5"]
+    )
+    assert np.array_equal(outcome.model.tensors()["row"], one_seed.model.tensors()["row"])
 
 
 def test_a_deterministic_model_runs_once_and_says_so(log: Interactions) -> None:
@@ -119,7 +123,7 @@ def test_strict_protocol_sees_train_only(log: Interactions, monkeypatch: pytest.
     ready = prepared(log, EASE())
     ready = with_split(ready.recipe.changed({"protocol.kind": "strict"}), ready.split)
 
-    def search(base: Any, space: Any, judge: Any, *given: Any, **more: Any) -> Any:
+    def search(base: Any, space: Any, judge: Any, *args: Any, **kwargs: Any) -> Any:
         samples = [split.train.n_interactions + split.held_out.n_interactions for split in judge._splits]
         assert samples == [ready.split.train.n_interactions]
         return SimpleNamespace(spec=EASE(ridge=3.0), notes=lambda: ("a search",))
@@ -137,7 +141,7 @@ def test_seeds_must_be_positive(log: Interactions) -> None:
         measure(prepared(log, Popularity()), seeds=0)
 
 
-def test_progress_is_told(log: Interactions) -> None:
+def test_progress_is_reported(log: Interactions) -> None:
     events: list[ProgressEvent] = []
     measure(prepared(log, EASE()), progress=events.append)
     assert {"score users"} <= {event.stage for event in events}
@@ -163,8 +167,8 @@ def test_k_core_comes_before_the_split() -> None:
         task=RankingTask(model=Popularity(), split=Random()),
     )
     ready = experiment.prepare(recipe)
-    whole = experiment.prepare(load_recipe("popularity/demo"))
-    assert ready.split.train.n_users < whole.split.train.n_users
+    complete = experiment.prepare(load_recipe("popularity/demo"))
+    assert ready.split.train.n_users < complete.split.train.n_users
     total = ready.split.train.user_degrees + ready.split.held_out.user_degrees
     assert total.min() >= 20
 

@@ -110,7 +110,7 @@ def test_a_run_writes_its_page(tmp_path: Path) -> None:
     assert "share of the catalogue" in text
 
 
-def searched(n: int = 24, *, failed: int = 2) -> Study[EASE]:
+def study_of(n: int = 24, *, failed: int = 2) -> Study[EASE]:
     rng = np.random.default_rng(0)
     ridge = rng.choice([10.0, 100.0, 1000.0], n)
     rate = np.exp(rng.uniform(-9, -2, n))
@@ -132,8 +132,8 @@ def searched(n: int = 24, *, failed: int = 2) -> Study[EASE]:
 
 
 def test_plots_of_a_search() -> None:
-    sections = study_sections(searched())
-    page = as_html(run_page(REPORT, study=searched()))
+    sections = study_sections(study_of())
+    page = as_html(run_page(REPORT, study=study_of()))
     text = " ".join(read(page).text)
     assert [section.title for section in sections] == ["Search", "Slices"]
     assert "22 trials" in text
@@ -143,7 +143,7 @@ def test_plots_of_a_search() -> None:
 
 
 def test_the_best_trials_stand_first_and_failed_ones_not_at_all() -> None:
-    table = best_trials(searched())
+    table = best_trials(study_of())
     assert table.columns == ("trial", "ridge", "rate", "recall@20", "seconds")
     reached = [float(str(row[3])) for row in table.rows]
     assert len(reached) == 10
@@ -154,21 +154,25 @@ def test_the_best_trials_stand_first_and_failed_ones_not_at_all() -> None:
 def test_importance_is_the_adjusted_correlation_ratio() -> None:
     values = ["a", "a", "b", "b"]
     metric = np.array([0.0, 1.0, 2.0, 3.0])
-    left = metric - np.array([0.5, 0.5, 2.5, 2.5])  # of a regression on the two values: its adjusted R²
-    assert importance(values, metric) == pytest.approx(1 - (left @ left / 2) / np.var(metric, ddof=1))
-    assert importance(["a", "b", "c", "d"], metric) == 0.0  # each by itself explains everything and nothing
+    residuals = metric - np.array(
+        [0.5, 0.5, 2.5, 2.5]
+    )  # residuals of a regression on the two values; importance is its adjusted R²
+    assert importance(values, metric) == pytest.approx(
+        1 - (residuals @ residuals / 2) / np.var(metric, ddof=1)
+    )
+    assert importance(["a", "b", "c", "d"], metric) == 0.0  # groups of one explain everything, and so nothing
     assert importance(values, np.ones(4)) == 0.0
-    trials = searched(failed=0).trials
+    trials = study_of(failed=0).trials
     scores = np.array([trial.value for trial in trials], dtype=np.float64)
     assert importance([trial.point["ridge"] for trial in trials], scores) > 0.9
     assert importance([trial.point["rate"] for trial in trials], scores) < 0.6
 
 
-def test_values_that_have_no_say_have_no_importance_in_few_trials_either() -> None:
+def test_unrelated_values_have_no_importance_even_in_few_trials() -> None:
     random = np.random.default_rng(1)
-    found = [importance(random.random(12).tolist(), random.random(12)) for _ in range(400)]
-    assert np.mean(found) < 0.15  # η² of four groups of three has 3/11 of it by chance
-    assert np.median(found) < 0.05
+    importances = [importance(random.random(12).tolist(), random.random(12)) for _ in range(400)]
+    assert np.mean(importances) < 0.15  # without the adjustment, four groups of three explain 3/11 by chance
+    assert np.median(importances) < 0.05
 
 
 def test_concentration_adds_up() -> None:

@@ -1,4 +1,4 @@
-"""One search, whoever asks: the same settings, the same validation data, the same answer."""
+"""One search for run, tune and compare: the same settings, the same validation data, the same result."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def recipe_of(kind: str, **more: Any) -> Recipe:
+def recipe_of(kind: str, **sections: Any) -> Recipe:
     return Recipe.from_dict(
         {
             "name": f"{kind}/own",
@@ -71,7 +71,7 @@ def recipe_of(kind: str, **more: Any) -> Recipe:
             "model": {"kind": kind, **TINY.get(kind, {})},
             "protocol": {"kind": "strict", "cutoffs": [5], "resamples": 0},
             "search": {"trials": 3},
-            **more,
+            **sections,
         }
     )
 
@@ -92,18 +92,18 @@ def test_every_kind_runs_under_the_strict_protocol(kind: str, file: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["ease", "bspm", "diffrec"])
-def test_tune_compare_and_strict_hand_over_one_search_and_get_one_answer(
+def test_tune_compare_and_strict_run_the_same_search(
     kind: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
-    whole = searching.search
+    calls: list[tuple[Any, ...]] = []
+    search = searching.search
 
-    def seen(base: Any, space: Any, judge: Any, settings: Any, **more: Any) -> Any:
+    def recording(base: Any, space: Any, judge: Any, settings: Any, **kwargs: Any) -> Any:
         identity = {**judge.identity, "metric": judge.metric, "how": judge.how, "users": judge.n_users}
-        asked.append((base, tuple(space), settings, more["seed"], more["include_base"], identity))
-        return whole(base, space, judge, settings, **more)
+        calls.append((base, tuple(space), settings, kwargs["seed"], kwargs["include_base"], identity))
+        return search(base, space, judge, settings, **kwargs)
 
-    monkeypatch.setattr(searching, "search", seen)
+    monkeypatch.setattr(searching, "search", recording)
     place = tmp_path / "own.toml"
     place.write_text(recipe_of(kind).to_toml())
     strict = measure(prepare(load_recipe(place), data=file))
@@ -111,8 +111,8 @@ def test_tune_compare_and_strict_hand_over_one_search_and_get_one_answer(
     compared = compare(lineup, data=file)
     words = ["tune", place, "--data", file, "--out", tmp_path / "out"]
     assert main([*map(str, words)]) == 0
-    assert len(asked) == 3
-    assert asked[0] == asked[1] == asked[2]
+    assert len(calls) == 3
+    assert calls[0] == calls[1] == calls[2]
     tuned = load_recipe(tmp_path / "out" / "recipe.toml")
     assert strict.recipe.model == tuned.model
     assert compared.results[0].chosen == {
@@ -121,9 +121,9 @@ def test_tune_compare_and_strict_hand_over_one_search_and_get_one_answer(
     }
     value = strict.report["recall@5"].value
     assert compared.figures[compared.results[0].name]["recall@5"].value == pytest.approx(value)
-    again = ["run", tmp_path / "out" / "recipe.toml", "--data", file, "--out", tmp_path / "again"]
-    assert main([*map(str, again)]) == 0  # and does not search again
-    assert len(asked) == 3
+    command = ["run", tmp_path / "out" / "recipe.toml", "--data", file, "--out", tmp_path / "again"]
+    assert main([*map(str, command)]) == 0  # and does not search again
+    assert len(calls) == 3
     report = json.loads((tmp_path / "again" / "report.json").read_text())
     assert report["measurements"][0]["value"] == pytest.approx(value)
 
@@ -143,14 +143,14 @@ def test_tuning_every_kind_by_the_command(file: Path, tmp_path: Path) -> None:
 def test_options_set_fields_of_the_section(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Search] = []
-    whole = searching.search
+    searches: list[Search] = []
+    search = searching.search
 
-    def seen(base: Any, space: Any, judge: Any, settings: Search, **more: Any) -> Any:
-        asked.append(settings)
-        return whole(base, space, judge, settings, **more)
+    def recording(base: Any, space: Any, judge: Any, settings: Search, **kwargs: Any) -> Any:
+        searches.append(settings)
+        return search(base, space, judge, settings, **kwargs)
 
-    monkeypatch.setattr(searching, "search", seen)
+    monkeypatch.setattr(searching, "search", recording)
     place = tmp_path / "own.toml"
     place.write_text(recipe_of("ease").to_toml())
     words = ["tune", place, "--data", file, "--out", tmp_path / "out", "--trials", "2", "--hold-out", "both"]
@@ -179,8 +179,8 @@ def test_options_set_fields_of_the_section(
         pruner="median",
         trainings=2,
     )
-    assert asked == [whole_search]
-    more = [
+    assert searches == [whole_search]
+    kwargs = [
         "compare",
         place,
         "--data",
@@ -192,12 +192,12 @@ def test_options_set_fields_of_the_section(
         "--out",
         tmp_path / "all",
     ]
-    assert main([*map(str, more)]) == 0
-    assert asked[1] == Search(trials=2, validation=Validation(how="block"))
+    assert main([*map(str, kwargs)]) == 0
+    assert searches[1] == Search(trials=2, validation=Validation(how="block"))
 
 
 def test_validation_data_by_default(log: Interactions) -> None:
-    """The split's part; else the last in time under the strict protocol with times; else random."""
+    """It is the split's validation part; else the last in time under strict with times; else random."""
     part = Ratio(validation=0.2, held_out=0.2).apply(log, rng=0)
     plain = Random(fraction=0.2).apply(log, rng=0)
     timeless = replace(
@@ -236,18 +236,18 @@ def test_recipes_on_long_tails_search_on_blocks() -> None:
             assert search.trials == 1
 
 
-def test_shared_settings_are_worth_what_they_are_alone(file: Path) -> None:
+def test_settings_of_a_shared_pass_have_their_own_values(file: Path) -> None:
     recipe = recipe_of("bspm", search={"trials": 8, "validation": {"how": "both"}})
     prepared = prepare(recipe, data=file)
-    found = run_search(prepared, Run())
+    study = run_search(prepared, Run())
     judge = prepared.judge(recipe.search, recipe.seed, Run())
     assert judge.shares
-    for trial in (*found.trials[:2], found.best):
+    for trial in (*study.trials[:2], study.best):
         spec = searching.space_for(prepared)
         from unblur.tuning.points import set_point
 
-        alone = judge(set_point(recipe.model, spec, trial.point), 0, lambda epoch, value: False)
-        assert trial.value == pytest.approx(alone.value, abs=1e-3)
+        own = judge(set_point(recipe.model, spec, trial.point), 0, lambda epoch, value: False)
+        assert trial.value == pytest.approx(own.value, abs=1e-3)
 
 
 def test_users_are_a_sample(file: Path) -> None:
@@ -261,16 +261,16 @@ def test_users_are_a_sample(file: Path) -> None:
 def test_checkpoints_keep_the_trials_of_the_strict_protocol(file: Path, tmp_path: Path) -> None:
     prepared = prepare(recipe_of("diffrec", search={"trials": 2}), data=file)
     first = measure(prepared, checkpoints=tmp_path)
-    kept = (tmp_path / "search" / "trials.log").read_bytes()
-    again = measure(prepared, checkpoints=tmp_path)
-    assert (tmp_path / "search" / "trials.log").read_bytes().startswith(kept)
-    assert again.recipe.model == first.recipe.model
+    before = (tmp_path / "search" / "trials.log").read_bytes()
+    resumed = measure(prepared, checkpoints=tmp_path)
+    assert (tmp_path / "search" / "trials.log").read_bytes().startswith(before)
+    assert resumed.recipe.model == first.recipe.model
     other = prepare(recipe_of("diffrec", search={"trials": 2, "sampler": "bayes"}), data=file)
     with pytest.raises(ArtifactError, match="sampler"):
         measure(other, checkpoints=tmp_path)
 
 
-def test_values_of_a_model_with_chance_differ_by_training(file: Path) -> None:
+def test_values_of_a_stochastic_model_depend_on_the_training(file: Path) -> None:
     prepared = prepare(recipe_of("mult-vae", search={"trials": 1}), data=file)
     judge = prepared.judge(Search(), 3, Run())
     values = [

@@ -1,4 +1,4 @@
-"""What a run keeps of its training: the epochs of the first seed, on the page too."""
+"""The record of a training: the epochs of the first seed, on the page too."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from unblur.progress import ProgressEvent, silent
 
 
 def test_a_log_keeps_the_epochs_of_the_last_training_and_passes_everything_on() -> None:
-    seen: list[ProgressEvent] = []
-    log = TrainingLog(seen.append)
+    passed: list[ProgressEvent] = []
+    log = TrainingLog(passed.append)
     events = [
         ProgressEvent("train", 1, 9, {"loss": 3.0}, kind="epoch"),
         ProgressEvent("train, epoch 2", 4, 8, {"loss": 2.9}, kind="batch"),
@@ -23,7 +23,7 @@ def test_a_log_keeps_the_epochs_of_the_last_training_and_passes_everything_on() 
     for event in events:
         log(event)
     assert log.epochs == [(1.0, 3.0, None), (2.0, 2.0, 0.1)]
-    assert seen == events
+    assert passed == events
     log(ProgressEvent("train", 1, 9, {"loss": 5.0}, kind="epoch"))
     assert log.epochs == [(1.0, 5.0, None)]
 

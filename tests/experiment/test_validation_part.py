@@ -1,4 +1,4 @@
-"""Recipes of trained models: the validation file, the order of time, every shipped one on generated data."""
+"""Recipes of trained models: the validation file, parts in time order, every shipped recipe on generated data."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ TINY: Mapping[str, Any] = {
 def tiny(name: str) -> Recipe:
     """The shipped recipe with a network that trains in a moment."""
     known = load_recipe(name)
-    more = {"model.autoencoder.encoder_dims": [8]} if known.model.kind == "l-diffrec" else {}
-    return known.changed({**TINY, **more})
+    changes = {"model.autoencoder.encoder_dims": [8]} if known.model.kind == "l-diffrec" else {}
+    return known.changed({**TINY, **changes})
 
 
 def parts_in_time(timed: bool = True) -> dict[str, Interactions]:
     """Each user's items in time order: the first for train, the next for test, the last for valid, as in the
     authors' files."""
     random = np.random.default_rng(5)
-    taken = random.random((60, 30)) < 0.5
-    users, items = np.nonzero(taken)
+    has_item = random.random((60, 30)) < 0.5
+    users, items = np.nonzero(has_item)
     log = Interactions.from_pairs(users, items, timestamps=random.permutation(len(users)))
     late = LeaveLast(n=3).apply(log)
     middle = LeaveLast(n=2).apply(late.train)
@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_what_is_shipped() -> None:
+def test_recipes_of_all_data_sets_are_shipped() -> None:
     sets = {
         "diffrec": {"ml-1m", "ml-1m-noisy", "yelp", "yelp-noisy", "amazon-book", "amazon-book-noisy"},
         "l-diffrec": {"ml-1m", "ml-1m-noisy", "yelp", "amazon-book"},
@@ -89,35 +89,35 @@ def test_every_recipe_runs_on_data_of_its_parts(name: str, folder: Path) -> None
     report = experiment.run(tiny(name), data=folder)
     assert report["recall@5"].n_users == 60
     assert 0 < report["recall@5"].value < 1
-    said = " ".join(report.notes)
-    assert ("the validation part decided when training stopped" in said) == (report.protocol == "paper")
+    notes = " ".join(report.notes)
+    assert ("the validation part decided when training stopped" in notes) == (report.protocol == "paper")
 
 
 def test_the_paper_s_protocol_stops_by_the_validation_part_and_leaves_it_out_of_lists(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Interactions | None] = []
+    given_parts: list[Interactions | None] = []
     fit = DiffRec.learn
 
-    def watched(
-        self: DiffRec, train: Interactions, *, validation: Interactions | None = None, **more: Any
+    def recording(
+        self: DiffRec, train: Interactions, *, validation: Interactions | None = None, **kwargs: Any
     ) -> Any:
-        seen.append(validation)
+        given_parts.append(validation)
         assert train.n_interactions == parts["train"].n_interactions
-        return fit(self, train, validation=validation, **more)
+        return fit(self, train, validation=validation, **kwargs)
 
-    monkeypatch.setattr(DiffRec, "learn", watched)
+    monkeypatch.setattr(DiffRec, "learn", recording)
     parts = parts_in_time()
     ready = prepare(tiny("diffrec/ml-1m"), data=folder)
     outcome = measure(ready, seeds=2)
-    assert [part is ready.split.validation for part in seen] == [True, True]
-    assert seen[0] is not None
-    assert seen[0].n_interactions == parts["valid"].n_interactions
+    assert [part is ready.split.validation for part in given_parts] == [True, True]
+    assert given_parts[0] is not None
+    assert given_parts[0].n_interactions == parts["valid"].n_interactions
     assert ready.split.histories is ready.split.train
     for evaluation in outcome.evaluations:
         positions = evaluation.ranking.positions
         rows = np.repeat(np.arange(len(positions)), positions.shape[1])
-        for part in (ready.split.train, seen[0]):
+        for part in (ready.split.train, given_parts[0]):
             assert not part.contains(rows, positions.ravel()).any()
 
 
@@ -155,7 +155,7 @@ def test_the_strict_protocol_puts_the_parts_in_the_order_of_time(folder: Path) -
     assert not any("decided when training stopped" in note for note in report.notes)
 
 
-def test_parts_that_are_in_order_stay_so() -> None:
+def test_parts_in_time_order_stay_so() -> None:
     parts = parts_in_time()
     renamed = {"train": parts["train"], "valid": parts["test"], "test": parts["valid"]}
     one = Files(validation="valid").in_order(renamed)
@@ -200,14 +200,14 @@ def test_parts_may_not_overlap_nor_have_strangers() -> None:
         Files(validation="valid").apply({**parts, "valid": stranger})
 
 
-def test_data_without_a_validation_part_are_said_to_have_none(folder: Path, tmp_path: Path) -> None:
+def test_a_missing_validation_part_is_noted(folder: Path, tmp_path: Path) -> None:
     for name in ("train", "test"):
         (tmp_path / f"{name}.parquet").write_bytes((folder / f"{name}.parquet").read_bytes())
     ready = prepare(tiny("diffrec/ml-1m"), data=tmp_path)
     assert ready.split.validation is None
     assert any("there is no part 'valid'" in note for note in ready.notes)
-    whole = prepare(tiny("diffrec/ml-1m"), data=folder / "train.parquet")
-    assert whole.split.validation is None
+    one_file = prepare(tiny("diffrec/ml-1m"), data=folder / "train.parquet")
+    assert one_file.split.validation is None
 
 
 def test_a_saved_model_is_measured_without_the_validation_items(folder: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_vocabulary_mismatch_is_a_data_error() -> None:
     assert issubclass(errors.VocabularyMismatch, errors.DataError)
 
 
-def test_the_nearest_name_is_offered_only_where_one_is_near() -> None:
+def test_the_nearest_name_is_suggested_only_if_one_is_near() -> None:
     assert nearest("sharpenn", ["blur", "sharpen"]) == " Did you mean 'sharpen'?"
     assert nearest("xyz", ["blur", "sharpen"]) == ""
     assert nearest("blur", []) == ""
@@ -45,7 +45,7 @@ def test_a_long_list_is_cut_and_the_rest_counted() -> None:
     assert some((n for n in range(3)), most=2) == "0, 1 and 1 more"
 
 
-def test_an_error_tells_its_arguments_from_its_text() -> None:
+def test_an_error_keeps_its_arguments_apart_from_its_text() -> None:
     problem = DataError(
         "Pass ", Argument("rating", "a`b"), ", or lower ", Argument("min_rating"), ": `min_rating`."
     )
@@ -59,12 +59,12 @@ def test_an_error_tells_its_arguments_from_its_text() -> None:
     assert str(Argument("user", 0)) == "`user=0`"
 
 
-def test_what_an_error_is_about_stands_before_it_and_its_arguments_stay() -> None:
-    with pytest.raises(VocabularyMismatch) as caught, about("log.csv"):
+def test_the_subject_of_an_error_stands_before_it_and_its_arguments_stay() -> None:
+    with pytest.raises(VocabularyMismatch) as raised, about("log.csv"):
         raise VocabularyMismatch("Pass ", Argument("unknown_items", "ignore"), ".")
-    assert str(caught.value) == 'log.csv: Pass `unknown_items="ignore"`.'
-    assert caught.value.worded(lambda argument: argument.name) == "log.csv: Pass unknown_items."
-    assert caught.value.__cause__ is None
+    assert str(raised.value) == 'log.csv: Pass `unknown_items="ignore"`.'
+    assert raised.value.worded(lambda argument: argument.name) == "log.csv: Pass unknown_items."
+    assert raised.value.__cause__ is None
 
 
 def test_an_error_crosses_to_another_process_whole() -> None:

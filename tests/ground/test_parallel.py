@@ -1,4 +1,4 @@
-"""Work in threads: in order, every part once, torch's settings back at the end, nothing left running."""
+"""Work in threads: in order, every part once, torch's settings restored at the end, nothing left running."""
 
 import threading
 from collections.abc import Iterator
@@ -23,21 +23,21 @@ def test_results_come_in_order() -> None:
 
 
 @pytest.mark.parametrize("parts", [0, 1])
-def test_little_work_is_done_where_it_is(parts: int) -> None:
+def test_a_single_task_runs_in_the_calling_thread(parts: int) -> None:
     places = list(in_threads(lambda _: (threading.get_ident(), torch.get_num_threads()), range(parts)))
     assert places == [(threading.get_ident(), 2)] * parts
 
 
-def test_torch_has_one_thread_inside_and_its_own_again_outside() -> None:
+def test_torch_has_one_thread_inside_and_its_own_number_afterwards() -> None:
     barrier = threading.Barrier(2, timeout=30)
 
     def work(_: int) -> tuple[int, int]:
-        barrier.wait()  # passes only when two are under way
+        barrier.wait()  # passes only when two are running
         return threading.get_ident(), torch.get_num_threads()
 
-    found = list(in_threads(work, range(4)))
-    assert {threads for _, threads in found} == {1}
-    assert threading.get_ident() not in {ident for ident, _ in found}
+    idents_and_threads = list(in_threads(work, range(4)))
+    assert {threads for _, threads in idents_and_threads} == {1}
+    assert threading.get_ident() not in {ident for ident, _ in idents_and_threads}
     assert torch.get_num_threads() == 2
 
 
@@ -73,16 +73,16 @@ def test_a_caller_may_stop_early() -> None:
 
 
 def test_two_callers_at_a_time() -> None:
-    """Torch's number of threads comes back when the last of them is done."""
-    made: list[list[int]] = []
+    """Torch's number of threads is restored when the last of them is done."""
+    results: list[list[int]] = []
 
     def caller() -> None:
-        made.append(list(in_threads(lambda n: n, range(50))))
+        results.append(list(in_threads(lambda n: n, range(50))))
 
     callers = [threading.Thread(target=caller) for _ in range(4)]
     for thread in callers:
         thread.start()
     for thread in callers:
         thread.join()
-    assert made == [list(range(50))] * 4
+    assert results == [list(range(50))] * 4
     assert torch.get_num_threads() == 2

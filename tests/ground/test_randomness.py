@@ -1,4 +1,4 @@
-"""Chance: from `rng` alone, by name, and never through a global state."""
+"""Random numbers: from `rng` alone, by name, and never through a global state."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from unblur.randomness import RNG, generator, streams, torch_generator
 
 
-def drawn(made: np.random.Generator) -> list[int]:
-    numbers: list[int] = made.integers(0, 2**62, 8).tolist()
+def first_numbers(random: np.random.Generator) -> list[int]:
+    numbers: list[int] = random.integers(0, 2**62, 8).tolist()
     return numbers
 
 
@@ -27,21 +27,21 @@ SEEDS: dict[str, Callable[[], RNG]] = {
 @pytest.mark.parametrize("kind", SEEDS)
 def test_the_same_rng_gives_the_same_numbers(kind: str) -> None:
     seed = SEEDS[kind]
-    assert drawn(generator(seed())) == drawn(generator(seed()))
+    assert first_numbers(generator(seed())) == first_numbers(generator(seed()))
     first, second = streams(seed(), "a", "b"), streams(seed(), "a", "b")
-    assert {name: drawn(made) for name, made in first.items()} == {
-        name: drawn(made) for name, made in second.items()
+    assert {name: first_numbers(random) for name, random in first.items()} == {
+        name: first_numbers(random) for name, random in second.items()
     }
 
 
 def test_a_generator_is_handed_on_as_it_is() -> None:
-    made = np.random.default_rng(1)
-    assert generator(made) is made
+    random = np.random.default_rng(1)
+    assert generator(random) is random
 
 
 def test_no_rng_draws_fresh_entropy() -> None:
-    assert drawn(generator(None)) != drawn(generator(None))
-    assert drawn(streams(None, "a")["a"]) != drawn(streams(None, "a")["a"])
+    assert first_numbers(generator(None)) != first_numbers(generator(None))
+    assert first_numbers(streams(None, "a")["a"]) != first_numbers(streams(None, "a")["a"])
 
 
 @pytest.mark.parametrize("kind", SEEDS)
@@ -50,25 +50,25 @@ def test_a_new_purpose_never_shifts_another(kind: str) -> None:
     few = streams(seed(), "weights", "noise")
     many = streams(seed(), "dropout", "noise", "shuffle", "weights")
     for purpose in few:
-        assert drawn(few[purpose]) == drawn(many[purpose])
+        assert first_numbers(few[purpose]) == first_numbers(many[purpose])
 
 
 def test_purposes_and_seeds_have_streams_of_their_own() -> None:
-    made = [drawn(one) for seed in (0, 1, 2) for one in streams(seed, "a", "b", "aa").values()]
-    made.append(drawn(generator(0)))
-    assert len({tuple(numbers) for numbers in made}) == len(made)
+    draws = [first_numbers(stream) for seed in (0, 1, 2) for stream in streams(seed, "a", "b", "aa").values()]
+    draws.append(first_numbers(generator(0)))
+    assert len({tuple(numbers) for numbers in draws}) == len(draws)
 
 
 def test_streams_are_not_correlated() -> None:
-    made = streams(3, *(f"purpose {number}" for number in range(6)))
-    table = np.stack([one.standard_normal(20_000) for one in made.values()])
+    purposes = streams(3, *(f"purpose {number}" for number in range(6)))
+    table = np.stack([stream.standard_normal(20_000) for stream in purposes.values()])
     correlation = np.corrcoef(table) - np.eye(6)
     assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
 
 
 def test_children_of_one_sequence_differ() -> None:
     one, other = np.random.SeedSequence(5).spawn(2)
-    assert drawn(streams(one, "a")["a"]) != drawn(streams(other, "a")["a"])
+    assert first_numbers(streams(one, "a")["a"]) != first_numbers(streams(other, "a")["a"])
 
 
 def test_a_torch_generator_follows_rng() -> None:

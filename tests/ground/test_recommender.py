@@ -1,4 +1,4 @@
-"""What the base of all recommenders does, on models that are simple enough to be right by inspection."""
+"""The base of all recommenders, on models that are simple enough to be right by inspection."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TableSpec(Spec):
 
 
 class Table(Recommender):
-    """A score is the sum of a table's rows."""
+    """A score is the sum of the table's rows of the history."""
 
     linear: ClassVar[bool] = True
 
@@ -53,8 +53,8 @@ class Largest(Table):
     linear: ClassVar[bool] = False
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        taken = histories.matrix.toarray()[:, :, None] > 0
-        return np.asarray(np.where(taken, WEIGHTS[None], 0).max(axis=1), dtype=np.float32)
+        has_item = histories.matrix.toarray()[:, :, None] > 0
+        return np.asarray(np.where(has_item, WEIGHTS[None], 0).max(axis=1), dtype=np.float32)
 
 
 class Latest(Table):
@@ -67,13 +67,13 @@ class Latest(Table):
         assert histories.timestamps is not None
         scores = np.zeros(histories.matrix.shape, dtype=np.float32)
         for row in np.flatnonzero(histories.user_degrees):
-            own = slice(*histories.matrix.indptr[row : row + 2])
-            scores[row] = WEIGHTS[histories.matrix.indices[own][np.argmax(histories.timestamps[own])]]
+            entries = slice(*histories.matrix.indptr[row : row + 2])
+            scores[row] = WEIGHTS[histories.matrix.indices[entries][np.argmax(histories.timestamps[entries])]]
         return scores
 
 
 class Broken(Table):
-    """Does not know what it says."""
+    """Scores are NaN."""
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         return np.full(histories.matrix.shape, np.nan, dtype=np.float32)
@@ -145,7 +145,7 @@ def test_an_empty_history_gets_popular_items_and_is_flagged() -> None:
     assert ranking.to_frame().filter(fallback=True)["user"].unique().to_list() == [1, 3]
 
 
-def test_nobody_gets_nothing() -> None:
+def test_no_users_get_no_lists() -> None:
     ranking = Table().recommend(histories(), k=3)
     assert ranking.positions.shape == (0, 3)
     assert Table().score(histories()).shape == (0, 5)
@@ -193,11 +193,11 @@ def test_items_of_another_type_are_refused() -> None:
         ({"k": 1, "batch_size": -5}, ["`batch_size` must be at least 1", "saw -5"]),
     ],
 )
-def test_what_cannot_be_asked_is_refused(options: dict[str, Any], facts: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
+def test_bad_arguments_of_recommend_are_refused(options: dict[str, Any], facts: list[str]) -> None:
+    with pytest.raises(DataError) as error:
         Table().recommend(histories("a"), **options)
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 def test_scores_that_are_no_numbers_are_refused() -> None:
@@ -206,12 +206,12 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 
 
 def test_batches_are_reported_one_by_one() -> None:
-    seen: list[ProgressEvent] = []
+    events: list[ProgressEvent] = []
     rows = histories(*("abcde"[n % 5] for n in range(10)))
-    whole = Table().recommend(rows, k=2)
-    parts = Table().recommend(rows, k=2, batch_size=4, progress=seen.append)
-    assert np.array_equal(whole.positions, parts.positions)
-    assert [(event.stage, event.done, event.total) for event in seen] == [
+    expected = Table().recommend(rows, k=2)
+    parts = Table().recommend(rows, k=2, batch_size=4, progress=events.append)
+    assert np.array_equal(expected.positions, parts.positions)
+    assert [(event.stage, event.done, event.total) for event in events] == [
         ("score users", 4, 10),
         ("score users", 8, 10),
         ("score users", 10, 10),
@@ -219,11 +219,11 @@ def test_batches_are_reported_one_by_one() -> None:
 
 
 def test_an_observer_may_stop_the_work() -> None:
-    asked: list[int] = []
+    batch_sizes: list[int] = []
 
     class Counting(Table):
         def _score(self, histories: Interactions) -> NDArray[np.float32]:
-            asked.append(histories.n_users)
+            batch_sizes.append(histories.n_users)
             return super()._score(histories)
 
     def interrupt(event: ProgressEvent) -> None:
@@ -231,7 +231,7 @@ def test_an_observer_may_stop_the_work() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Counting().recommend(histories("a", "b", "c"), k=1, batch_size=1, progress=interrupt)
-    assert asked == [1]
+    assert batch_sizes == [1]
 
 
 # -------------------------------------------------------------------------------- times
@@ -245,7 +245,7 @@ def test_a_model_that_needs_times_refuses_histories_without() -> None:
     assert labels(Latest(), histories("ab", "ba", times=True), k=1) == ["c", "e"]
 
 
-def test_a_model_that_needs_times_finds_similar_items_all_the_same() -> None:
+def test_a_model_that_needs_times_finds_similar_items_too() -> None:
     assert Latest().similar_items("b", 2).labels() == ["c", "d"]
 
 
@@ -253,7 +253,7 @@ def test_a_model_that_needs_times_finds_similar_items_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("model", [Table(), Largest(), Latest()])
-def test_similar_items_are_what_a_history_of_the_item_gets(model: Recommender) -> None:
+def test_similar_items_are_recommended_to_a_history_of_the_item(model: Recommender) -> None:
     ranking = model.similar_items("b", 3)
     assert ranking.labels() == ["c", "d", "a"]
     with pytest.raises(VocabularyMismatch, match=r"must be known; 1 are not: 'q'.*such as 'a', 'b', 'c'"):
@@ -261,12 +261,12 @@ def test_similar_items_are_what_a_history_of_the_item_gets(model: Recommender) -
 
 
 def test_the_shares_of_a_linear_model_add_up() -> None:
-    made = Table().explain(histories("bde"), "c")
-    assert made.exact
-    assert made.history.to_list() == ["b", "e", "d"]
-    assert made.shares.tolist() == [5.0, 1.0, 0.0]
-    assert made.score == 6.0
-    assert made.item == "c"
+    explanation = Table().explain(histories("bde"), "c")
+    assert explanation.exact
+    assert explanation.history.to_list() == ["b", "e", "d"]
+    assert explanation.shares.tolist() == [5.0, 1.0, 0.0]
+    assert explanation.score == 6.0
+    assert explanation.item == "c"
 
 
 def test_equal_shares_are_in_item_order() -> None:
@@ -274,19 +274,22 @@ def test_equal_shares_are_in_item_order() -> None:
     assert Table().explain(histories("edc"), "d").history.to_list() == ["c", "e", "d"]
 
 
-def test_the_shares_of_another_model_are_what_leaving_out_costs() -> None:
-    made = Largest().explain(histories("abe"), "c")
-    assert not made.exact
-    assert made.score == 5.0
-    assert made.history.to_list() == ["b", "a", "e"]
-    assert made.shares.tolist() == [3.0, 0.0, 0.0]
-    alone = Largest().explain(histories("a"), "c")
-    assert (alone.shares.tolist(), alone.score) == ([2.0], 2.0)
+def test_the_shares_of_a_nonlinear_model_are_drops_of_the_score() -> None:
+    explanation = Largest().explain(histories("abe"), "c")
+    assert not explanation.exact
+    assert explanation.score == 5.0
+    assert explanation.history.to_list() == ["b", "a", "e"]
+    assert explanation.shares.tolist() == [3.0, 0.0, 0.0]
+    single = Largest().explain(histories("a"), "c")
+    assert (single.shares.tolist(), single.score) == ([2.0], 2.0)
 
 
 def test_explaining_follows_times() -> None:
-    made = Latest().explain(histories("ab", times=True), "c")
-    assert dict(zip(made.history.to_list(), made.shares.tolist(), strict=True)) == {"b": 3.0, "a": 0.0}
+    explanation = Latest().explain(histories("ab", times=True), "c")
+    assert dict(zip(explanation.history.to_list(), explanation.shares.tolist(), strict=True)) == {
+        "b": 3.0,
+        "a": 0.0,
+    }
 
 
 @pytest.mark.parametrize("rows", [histories(), histories(""), histories("a", "b")])

@@ -45,13 +45,13 @@ class Model:
 
 
 def test_a_spec_is_frozen_and_takes_keywords_only() -> None:
-    made = Schedule(steps=3)
+    schedule = Schedule(steps=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        made.steps = 4  # type: ignore[misc]
+        schedule.steps = 4  # type: ignore[misc]
     with pytest.raises(SpecError, match="positional"):
         Schedule(3)  # type: ignore[call-arg]
-    assert made == Schedule(steps=3)
-    assert hash(made) == hash(Schedule(steps=3))
+    assert schedule == Schedule(steps=3)
+    assert hash(schedule) == hash(Schedule(steps=3))
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_a_spec_is_frozen_and_takes_keywords_only() -> None:
         ({"steps": None}, ["steps of Schedule", "integer", "None"]),
     ],
 )
-def test_a_wrong_value_is_refused_with_what_was_seen(values: dict[str, Any], facts: list[str]) -> None:
+def test_a_wrong_value_is_refused_and_named(values: dict[str, Any], facts: list[str]) -> None:
     builds: list[Callable[[], Schedule]] = [
         lambda: Schedule(**values),
         lambda: spec_from_dict(Schedule, values),
     ]
     for build in builds:
-        with pytest.raises(SpecError) as caught:
+        with pytest.raises(SpecError) as error:
             build()
         for fact in facts:
-            assert caught.match(fact)
+            assert error.match(fact)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_a_wrong_value_is_refused_with_what_was_seen(values: dict[str, Any], fac
     ],
 )
 def test_a_wrong_nested_value_is_refused_with_its_place(values: dict[str, Any], facts: list[str]) -> None:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(SpecError) as error:
         spec_from_dict(Model, values)
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 def test_every_mistake_is_named_at_once() -> None:
@@ -113,7 +113,7 @@ def test_every_mistake_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("values", [3, {"scale": object()}, {"scale": np.float32(1)}, {"scale": {1, 2}}])
-def test_what_no_file_can_say_is_refused(values: Any) -> None:
+def test_values_that_no_file_can_hold_are_refused(values: Any) -> None:
     with pytest.raises(SpecError, match="takes plain numbers, strings, lists and tables"):
         spec_from_dict(Schedule, values)
 
@@ -139,25 +139,25 @@ models = st.builds(
 
 
 @given(models)
-def test_plain_values_bring_back_the_same_spec(made: Model) -> None:
-    values = spec_to_dict(made)
-    assert spec_from_dict(Model, values) == made
-    assert spec_from_dict(Model, json.loads(json.dumps(values))) == made
+def test_a_spec_is_restored_from_its_plain_values(model: Model) -> None:
+    values = spec_to_dict(model)
+    assert spec_from_dict(Model, values) == model
+    assert spec_from_dict(Model, json.loads(json.dumps(values))) == model
 
 
-def test_whole_numbers_stand_for_floats_and_lists_for_tuples() -> None:
+def test_integers_are_taken_for_floats_and_lists_for_tuples() -> None:
     assert spec_from_dict(Schedule, {"scale": 2}) == Schedule(scale=2.0)
     assert spec_from_dict(Network, {"layers": [1, 2]}) == Network(layers=(1, 2))
 
 
 def test_a_field_at_a_path_is_replaced_in_a_copy() -> None:
-    made = Model()
-    changed = replace_field(made, "schedule.steps", 3)
-    assert changed == Model(schedule=Schedule(steps=3))
-    assert made == Model()
-    assert replace_field(made, "network", None).network is None
+    model = Model()
+    copy = replace_field(model, "schedule.steps", 3)
+    assert copy == Model(schedule=Schedule(steps=3))
+    assert model == Model()
+    assert replace_field(model, "network", None).network is None
     assert replace_field(Model(network=None), "network.dropout", 0.5) == Model(network=Network(dropout=0.5))
-    assert replace_field(made, "cutoffs.recall", 5).cutoffs == {"recall": 5}
+    assert replace_field(model, "cutoffs.recall", 5).cutoffs == {"recall": 5}
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_a_field_at_a_path_is_replaced_in_a_copy() -> None:
     ],
 )
 def test_a_replaced_field_is_checked_by_the_same_schema(path: str, new: Any, facts: list[str]) -> None:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(SpecError) as error:
         replace_field(Model(), path, new)
     for fact in facts:
-        assert caught.match(fact)
+        assert error.match(fact)
 
 
 def test_setting_a_path_leaves_the_given_tables_alone() -> None:

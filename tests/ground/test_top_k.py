@@ -15,8 +15,8 @@ from unblur.errors import DataError
 from unblur.ranking import Explanation, Ranking, top_k
 
 
-def sorted_whole(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The same by sorting every row, stably, in full."""
+def by_sorting(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k best by a stable sort of every row in full."""
     order = np.argsort(-scores, axis=1, kind="stable")
     best = np.take_along_axis(scores, order, axis=1)
     places = np.where(best > -np.inf, order, -1)
@@ -29,7 +29,7 @@ def sorted_whole(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32]
 def assert_same(scores: NDArray[np.float32], k: int) -> None:
     before = scores.copy()
     positions, best = top_k(scores, k)
-    expected_positions, expected_best = sorted_whole(before, k)
+    expected_positions, expected_best = by_sorting(before, k)
     assert positions.dtype == np.int32
     assert best.dtype == np.float32
     assert np.array_equal(positions, expected_positions)
@@ -69,11 +69,11 @@ def test_many_items_in_blocks(
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     scores = np.random.default_rng(0).integers(0, 9, (40, 700)).astype(np.float32)
-    whole = top_k(scores, 25)
+    expected = top_k(scores, 25)
     for row in range(40):
         positions, best = top_k(scores[row : row + 1], 25)
-        assert np.array_equal(positions[0], whole[0][row])
-        assert np.array_equal(best[0], whole[1][row])
+        assert np.array_equal(positions[0], expected[0][row])
+        assert np.array_equal(best[0], expected[1][row])
 
 
 @pytest.mark.parametrize("n_items", [1, 5, 400])
@@ -83,7 +83,7 @@ def test_everything_tied_is_ranked_by_position(n_items: int) -> None:
     assert positions.tolist() == [list(range(k))] * 2
 
 
-def test_views_that_cannot_be_written_or_run_backwards() -> None:
+def test_views_that_are_read_only_or_reversed() -> None:
     scores = np.random.default_rng(0).standard_normal((6, 400)).astype(np.float32)
     frozen = scores.copy()
     frozen.flags.writeable = False
@@ -122,11 +122,11 @@ def ranking() -> Ranking:
 
 
 def test_a_ranking_is_a_table_in_the_callers_labels() -> None:
-    made = ranking()
-    assert made.k == 2
-    assert made.labels() == ["z", "x"]
-    assert made.labels(1) == ["y"]
-    assert made.to_frame().to_dict(as_series=False) == {
+    lists = ranking()
+    assert lists.k == 2
+    assert lists.labels() == ["z", "x"]
+    assert lists.labels(1) == ["y"]
+    assert lists.to_frame().to_dict(as_series=False) == {
         "user": ["anna", "anna", "ben"],
         "rank": [1, 2, 1],
         "item": ["z", "x", "y"],
@@ -137,17 +137,17 @@ def test_a_ranking_is_a_table_in_the_callers_labels() -> None:
 
 def test_a_ranking_of_nobody_is_an_empty_table() -> None:
     none = np.zeros((0, 3))
-    made = Ranking(
+    lists = Ranking(
         Vocabulary([]),
         Vocabulary(["x"]),
         none.astype(np.int32),
         none.astype(np.float32),
         np.zeros(0, dtype=bool),
     )
-    assert made.to_frame().columns == ["user", "rank", "item", "score", "fallback"]
-    assert made.to_frame().is_empty()
+    assert lists.to_frame().columns == ["user", "rank", "item", "score", "fallback"]
+    assert lists.to_frame().is_empty()
 
 
 def test_an_explanation_is_a_table() -> None:
-    made = Explanation("z", 3.0, Vocabulary(["x", "y"]), np.array([2.0, 1.0]), exact=True)
-    assert made.to_frame().to_dict(as_series=False) == {"item": ["x", "y"], "share": [2.0, 1.0]}
+    explanation = Explanation("z", 3.0, Vocabulary(["x", "y"]), np.array([2.0, 1.0]), exact=True)
+    assert explanation.to_frame().to_dict(as_series=False) == {"item": ["x", "y"], "share": [2.0, 1.0]}

@@ -54,7 +54,7 @@ OLD_KINDS: Mapping[str, str] = {"vae-sampler": "multi-vae"}
 
 
 class Package:
-    """One version of the package, whose things are found by their names alone, wherever they stand."""
+    """One version of the package, whose functions and classes are found by name in any module."""
 
     def __init__(self, sources: Path) -> None:
         self.folder = sources / "unblur"
@@ -79,7 +79,7 @@ class Package:
         return homes
 
     def __call__(self, *names: str, near: str = "") -> Any:
-        """The first of the names that is defined; of several homes, the first with `near` in its path."""
+        """The first of the names that is defined; of several modules, the first with `near` in its path."""
         for name in names:
             homes = self._homes.get(name)
             if homes:
@@ -97,11 +97,11 @@ class Package:
 
     @cached_property
     def has_old_names(self) -> bool:
-        """Whether the version is one before the rename."""
+        """True for versions before the rename."""
         return not self.has("TimestepSampler", "")
 
     def spelled(self, values: Mapping[str, Any], table: str = "") -> dict[str, Any]:
-        """Settings with the names that this version has; `table` is where they stand, or the kind."""
+        """Settings under the names of this version; `table` is their section, or the kind."""
         if not self.has_old_names:
             return dict(values)
         names = OLD_NAMES.get(str(values.get("kind", table)), {})
@@ -115,11 +115,11 @@ class Package:
         }
 
     def today(self, path: str, kind: str) -> str:
-        """The dotted path of a hyper-parameter with the names of today."""
+        """The dotted path of a hyper-parameter under its current names."""
         above, _, name = path.rpartition(".")
         names = OLD_NAMES.get(above.rpartition(".")[2] or kind, {}) if self.has_old_names else {}
-        own = {old: new for new, old in names.items()}.get(name, name)
-        return f"{above}.{own}" if above else own
+        olds = {old: new for new, old in names.items()}.get(name, name)
+        return f"{above}.{olds}" if above else olds
 
     def model_spec(self, kind: str, values: Mapping[str, Any]) -> Any:
         spec = self("recommender_spec", near="registry")(kind)
@@ -132,11 +132,11 @@ class Package:
 
     def split(self, values: Mapping[str, Any], parts: Mapping[str, Any], rng: int) -> Any:
         table = self("SPLITTINGS", "SPLITS")
-        rest = {name: value for name, value in values.items() if name != "kind"}
-        return self("spec_from_dict")(table[values["kind"]], rest).apply(parts, rng)
+        settings = {name: value for name, value in values.items() if name != "kind"}
+        return self("spec_from_dict")(table[values["kind"]], settings).apply(parts, rng)
 
     def has(self, name: str, near: str) -> bool:
-        """Whether a module with `near` in its path defines that name."""
+        """Return whether a module with `near` in its path defines the name."""
         return any(near in home for home in self._homes.get(name, ()))
 
     def space(self, spec: Any) -> Any:
@@ -148,7 +148,7 @@ class Package:
         return self("dimensions_of")(spec)
 
     def dimension(self, dimension: Any, kind: str) -> Any:
-        """Name, values and paths of a dimension, plain."""
+        """The name, values and paths of a dimension as plain values."""
         plain = dimension.to_dict()
         name, *paths = (self.today(path, kind) for path in (plain["name"], *plain["paths"]))
         return {**plain, "name": name, "paths": paths}
@@ -174,7 +174,7 @@ class Package:
         return dict(tensors() if callable(tensors) else tensors)
 
     def command(self, *words: str | Path) -> int:
-        """Run a command line in this process and keep its output to itself."""
+        """Run a command line in this process without showing its output."""
         main = self("main", near="cli.main")
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as problem:
             code = main([str(word) for word in words])
@@ -226,7 +226,7 @@ def _pieces(value: Any) -> Iterator[bytes]:
 
 
 class Inputs:
-    """Generated data, as the tests share them: 50 users and 30 items with times, and one of each without anything."""
+    """Generated data, as the tests share them: 50 users and 30 items with times, and a user and an item without interactions."""
 
     def __init__(self, package: Package) -> None:
         self.package = package
@@ -235,10 +235,10 @@ class Inputs:
     def log(self) -> Any:
         random = np.random.default_rng(20)
         taste = random.normal(size=(50, 4)) @ random.normal(size=(4, 30)) + random.normal(size=(50, 30))
-        taken = taste + np.linspace(1.5, -1.5, 30) > 1.2
-        taken[np.arange(50), random.integers(0, 30, 50)] = True
-        taken[:, 21] = taken[:, 7]
-        rows, columns = np.nonzero(taken)
+        has_item = taste + np.linspace(1.5, -1.5, 30) > 1.2
+        has_item[np.arange(50), random.integers(0, 30, 50)] = True
+        has_item[:, 21] = has_item[:, 7]
+        rows, columns = np.nonzero(has_item)
         shuffled = random.permutation(len(rows))
         vocabulary = self.package("Vocabulary")
         return self.package("Interactions").from_pairs(
@@ -255,7 +255,7 @@ class Inputs:
 
     @cached_property
     def newcomers(self) -> Any:
-        """Users that no model has seen: one item, two, half of them, none."""
+        """New users with one item, two, half of the items, and none."""
         rows = [[3], [7, 21], [*range(0, 31, 2)], [], [30, 0]]
         users = [f"new-{row}" for row, places in enumerate(rows) for _ in places]
         places = [place for row in rows for place in row]
@@ -269,14 +269,14 @@ class Inputs:
 
     @cached_property
     def parts(self) -> Mapping[str, Any]:
-        """The log in three parts, cut here and not by the package."""
+        """The log in three parts, divided without the package."""
         role = np.random.default_rng(5).random(self.log.n_interactions)
         first = np.concatenate([[True], np.diff(self.log.rows()) != 0])
-        held, valid = (role < 0.2) & ~first, (role >= 0.2) & (role < 0.35) & ~first
+        held_out, valid = (role < 0.2) & ~first, (role >= 0.2) & (role < 0.35) & ~first
         return {
-            "train": self.log.keep(~held & ~valid),
+            "train": self.log.keep(~held_out & ~valid),
             "valid": self.log.keep(valid),
-            "test": self.log.keep(held),
+            "test": self.log.keep(held_out),
         }
 
     @cached_property
@@ -284,11 +284,11 @@ class Inputs:
         """(110 users, 24 items): 1 liked, 0 observed and not liked, −1 not observed; two tastes."""
         random = np.random.default_rng(0)
         taste = np.where(np.arange(110)[:, None] % 2 == np.arange(24) % 2, 0.6, 0.15)
-        seen = random.random((110, 24)) < taste
-        seen[:, 0] = seen[:, 5] = True
-        liked = random.random(seen.shape) < 0.7
+        observed = random.random((110, 24)) < taste
+        observed[:, 0] = observed[:, 5] = True
+        liked = random.random(observed.shape) < 0.7
         liked[:, 0] = True
-        return np.where(seen, np.where(liked, 1, 0), -1)
+        return np.where(observed, np.where(liked, 1, 0), -1)
 
     def write_parts(self, folder: Path) -> Path:
         """A folder of train, valid and test file."""
@@ -382,7 +382,7 @@ def synthesizers(package: Package, inputs: Inputs, wanted: Callable[[str], bool]
 
 
 def splits(package: Package, inputs: Inputs, wanted: Callable[[str], bool]) -> Entries:
-    """Every way in which a recipe splits, and every way of holding out."""
+    """Every split and every kind of hold-out."""
 
     def parts_of(split: Any) -> list[Any]:
         return [split.train, split.histories, split.held_out, split.validation, split.excluded]
@@ -414,15 +414,20 @@ def splits(package: Package, inputs: Inputs, wanted: Callable[[str], bool]) -> E
     for name, departures in {"plain": {}, "departures": settings.DEPARTURES}.items():
         for judged in ("reported", "searching"):
             with _caught(f"groups {name} {judged}") as problems:
-                found = _groups(package, inputs, departures, judged)
-                parts = [found.learned.liked, found.learned.observed, *parts_of(found.stopping)]
-                parts += [found.histories.liked, found.held_out, found.held_out_observed, found.judged_stop]
+                groups = _groups(package, inputs, departures, judged)
+                parts = [groups.learned.liked, groups.learned.observed, *parts_of(groups.stopping)]
+                parts += [
+                    groups.histories.liked,
+                    groups.held_out,
+                    groups.held_out_observed,
+                    groups.judged_stop,
+                ]
                 yield f"groups {name} {judged}: parts", parts
             yield from problems
 
 
 def _groups(package: Package, inputs: Inputs, departures: Mapping[str, bool], judged: str) -> Any:
-    """Whom a utility protocol lets teach, stop and report, of generated rated users."""
+    """The training, stopping and reported users of a utility protocol, of generated rated users."""
     interactions, rated = package("Interactions"), package("Rated")
 
     def users(rows: slice) -> Any:
@@ -436,7 +441,7 @@ def _groups(package: Package, inputs: Inputs, departures: Mapping[str, bool], ju
 
 
 def spaces(package: Package, inputs: Inputs, wanted: Callable[[str], bool]) -> Entries:
-    """The search space of each kind, with its own defaults in the middle."""
+    """The search space of each kind."""
     for kind in package.kinds("RECOMMENDERS", "recommenders"):
         with _caught(kind) as problems:
             space = package.space(package.model_spec(kind, {}))
@@ -559,7 +564,7 @@ def _reports(
 
 @contextlib.contextmanager
 def _caught(name: str) -> Iterator[list[tuple[str, Any]]]:
-    """Make an error of the block into an entry, so that one side's failure is a difference and the rest goes on."""
+    """Record an error of the block as an entry, so that a failure of one version is a difference and the rest runs."""
     problems: list[tuple[str, Any]] = []
     try:
         yield problems
@@ -583,7 +588,7 @@ SECTIONS: Mapping[str, Callable[[Package, Inputs, Callable[[str], bool]], Entrie
 
 
 def main() -> None:
-    """Print the digests of the package in the folder that is named first."""
+    """Print the digests of the package in the folder of the first argument."""
     sources, words = Path(sys.argv[1]).resolve(), sys.argv[2:]
     import unblur
 
@@ -603,13 +608,13 @@ def main() -> None:
     def wanted(name: str) -> bool:
         return not words or any(word in name or name in word for word in words)
 
-    found: dict[str, dict[str, str]] = {}
+    digests: dict[str, dict[str, str]] = {}
     for section, entries in SECTIONS.items():
-        found[section] = {}
+        digests[section] = {}
         for entry, value in entries(package, inputs, wanted):
             if wanted(f"{section}/{entry}"):
-                found[section][entry] = value if isinstance(value, str) else digest(value)
-    json.dump(found, sys.stdout, indent=1)
+                digests[section][entry] = value if isinstance(value, str) else digest(value)
+    json.dump(digests, sys.stdout, indent=1)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def compare_words(recipe: Path, data: Path, out: Path) -> list[str | Path]:
 
 
 def write(package: Package, target: Path) -> None:
-    """Everything, with the package at hand."""
+    """Write everything with this package."""
     inputs = Inputs(package)
     digests: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
@@ -135,15 +135,15 @@ def _folders(package: Package, inputs: Inputs, scratch: Path, target: Path) -> N
         )
         package.command("run", recipe, "--data", parts, "--out", target / "runs" / name)
     utility = write_recipe(scratch / "utility.toml", package.spelled(settings.UTILITY))
-    kept = target / "checkpoints" / "utility"
+    stored = target / "checkpoints" / "utility"
     package.command(
-        "run", utility, "--data", rated, "--out", target / "runs" / "utility", "--checkpoints", kept
+        "run", utility, "--data", rated, "--out", target / "runs" / "utility", "--checkpoints", stored
     )
-    for arms in kept.rglob("arms-*.json"):
-        found = json.loads(arms.read_text(encoding="utf-8"))
-        first = found["arms"][next(iter(found["arms"]))]
+    for arms in stored.rglob("arms-*.json"):
+        report = json.loads(arms.read_text(encoding="utf-8"))
+        first = report["arms"][next(iter(report["arms"]))]
         first["values"] = [[MARK] * len(row) for row in first["values"]]
-        arms.write_text(json.dumps(found), encoding="utf-8")
+        arms.write_text(json.dumps(report), encoding="utf-8")
 
     study = write_recipe(scratch / "study.toml", STUDY)
     package.command(*study_words(study, parts, target / "studies" / "folder"))
@@ -160,12 +160,12 @@ def _folders(package: Package, inputs: Inputs, scratch: Path, target: Path) -> N
 
     package.command(*compare_words(study, parts, target / "comparison"))
     for result in (target / "comparison" / "models").glob("popularity*.json"):
-        found = json.loads(result.read_text(encoding="utf-8"))
-        result.write_text(json.dumps(_timed(found), indent=1) + "\n", encoding="utf-8")
+        report = json.loads(result.read_text(encoding="utf-8"))
+        result.write_text(json.dumps(_timed(report), indent=1) + "\n", encoding="utf-8")
     for page in [*target.rglob("*.html"), *(target / "comparison").glob("report.*")]:
         page.unlink()  # pages are not read again
-    for stage in ("autoencoder", "diffusion"):  # the arms are what is looked at
-        shutil.rmtree(kept / "seed-0" / stage)
+    for stage in ("autoencoder", "diffusion"):  # the tests look at the arms
+        shutil.rmtree(stored / "seed-0" / stage)
 
 
 def _marked(dump: str) -> str:
@@ -177,12 +177,12 @@ def _marked(dump: str) -> str:
     return marked
 
 
-def _timed(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A result whose costs are ones that no computer has."""
+def _timed(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with costs that no computation gives."""
     costs = {
-        name: MARK * 1000 if isinstance(value, float) else value for name, value in found["costs"].items()
+        name: MARK * 1000 if isinstance(value, float) else value for name, value in report["costs"].items()
     }
-    return {**found, "costs": costs}
+    return {**report, "costs": costs}
 
 
 def _slug(name: str) -> str:

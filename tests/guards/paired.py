@@ -24,13 +24,13 @@ EXPECTED: Mapping[str, str] = {
     "strict/*": "one rule of choice: the best mean on validation data",
     "models/l-diffrec lightgcn: *": "embeddings by the one LightGCN that there is",
 }
-"""Pattern of "section/entry" → why it may differ from the version that figures were published with."""
+"""Pattern of "section/entry" → the reason why it may differ from the version of the published figures."""
 
 Digests = Mapping[str, Mapping[str, str]]
 
 
 class Difference(NamedTuple):
-    """An entry that the two versions do not agree in."""
+    """An entry that differs between the two versions."""
 
     name: str
     base: str
@@ -38,12 +38,12 @@ class Difference(NamedTuple):
 
     @property
     def reason(self) -> str | None:
-        """Why it was expected; `None` where it was not."""
+        """The reason why it was expected; `None` if it was not."""
         return next((why for pattern, why in EXPECTED.items() if fnmatchcase(self.name, pattern)), None)
 
 
 def start(sources: Path, words: list[str]) -> subprocess.Popen[str]:
-    """The driver on the package in a folder, in a process of its own."""
+    """Start the driver on the package in a folder, in a process of its own."""
     one = dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
     )
@@ -57,12 +57,12 @@ def start(sources: Path, words: list[str]) -> subprocess.Popen[str]:
 
 
 def digests(process: subprocess.Popen[str]) -> Digests:
-    """What a driver printed. Exits where it failed."""
+    """The digests that a driver printed. Exits if it failed."""
     output, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"the driver failed: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
-    found: Digests = json.loads(output)
-    return found
+    result: Digests = json.loads(output)
+    return result
 
 
 def main() -> None:
@@ -70,12 +70,12 @@ def main() -> None:
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
     other, words = Path(sys.argv[1]).resolve(), sys.argv[2:]
-    base, here = (digests(each) for each in [start(root / "src", words) for root in (other, HERE)])
+    base, ours = (digests(each) for each in [start(root / "src", words) for root in (other, HERE)])
     unexpected = 0
-    told: list[str] = []
+    explained: list[str] = []
     print(f"{'section':14} {'entries':>8} {'equal':>8}  different")
-    for section in here:
-        one, two = base.get(section, {}), here[section]
+    for section in ours:
+        one, two = base.get(section, {}), ours[section]
         names = list(dict.fromkeys([*one, *two]))
         different = [
             Difference(f"{section}/{name}", one.get(name, "is not there"), two.get(name, "is not there"))
@@ -84,13 +84,13 @@ def main() -> None:
         ]
         broken = [name for name in names if one.get(name) == two.get(name) and " " in one[name]]
         print(f"{section:14} {len(names):8} {len(names) - len(different):8}  {len(different)}")
-        told.extend(
+        explained.extend(
             f"  {each.name}\n      {each.reason or f'base {each.base}, here {each.here}'}"
             for each in different
         )
-        told.extend(f"  {section}/{name}\n      fails in both: {one[name]}" for name in broken)
+        explained.extend(f"  {section}/{name}\n      fails in both: {one[name]}" for name in broken)
         unexpected += sum(each.reason is None for each in different)
-    print("\n".join(told))
+    print("\n".join(explained))
     sys.exit(bool(unexpected))
 
 

@@ -28,7 +28,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def found() -> dict[str, Any]:
-    """Everything, as plain values: title → path → what stands there."""
+    """All forms as plain values: title → path → value."""
     package = Package(Path(unblur.__file__).resolve().parent.parent)
     forms: dict[str, Any] = {}
     for kind in package.kinds("RECOMMENDERS", "recommenders"):
@@ -58,8 +58,8 @@ def form(cls: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
             if "$ref" in value:
-                rest = {name: below for name, below in value.items() if name != "$ref"}
-                return plain({**definitions[value["$ref"].rpartition("/")[2]], **rest})
+                own = {name: below for name, below in value.items() if name != "$ref"}
+                return plain({**definitions[value["$ref"].rpartition("/")[2]], **own})
             return {
                 name: {key: plain(below) for key, below in inner.items()}
                 if name == "properties"
@@ -80,8 +80,8 @@ def commands(app: Any) -> dict[str, Any]:
         for command in [each for each in (group.registered_callback,) if each is not None]:
             forms[f"command {name}"] = _options(command.callback)
         for command in group.registered_commands:
-            own = command.name or command.callback.__name__.replace("_", "-")
-            forms[f"command {name} {own}"] = _options(command.callback)
+            command_name = command.name or command.callback.__name__.replace("_", "-")
+            forms[f"command {name} {command_name}"] = _options(command.callback)
         for below in group.registered_groups:
             walk(below.typer_instance, f"{name} {below.name}")
 
@@ -90,7 +90,7 @@ def commands(app: Any) -> dict[str, Any]:
 
 
 def _options(command: Any) -> dict[str, Any]:
-    """What a command takes, by the names that a user writes; an argument by its place."""
+    """The parameters of a command, by the names that a user writes; an argument by its position."""
     signature = inspect.signature(command)
     hints = get_type_hints(inspect.unwrap(command), include_extras=True)
     options: dict[str, Any] = {}
@@ -136,7 +136,7 @@ def _flat(tree: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """A line for each entry that is new, gone or other than it was."""
+    """A line for each entry that is new, gone or changed."""
     lines = []
     for title in sorted({**before, **after}):
         one, two = before.get(title, {}), after.get(title, {})
@@ -148,13 +148,13 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 
 def kept() -> dict[str, Any]:
-    """What the file holds."""
+    """The forms in the file."""
     values: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
     return values
 
 
 def main() -> None:
-    """Rewrite the file and say what changed."""
+    """Rewrite the file and print the changes."""
     before, after = kept(), found()
     lines = [
         f" {json.dumps(title)}: {{\n" + ",\n".join(f"  {json.dumps(path)}: {json.dumps(value)}" for path, value in form.items()) + "\n }"

@@ -1,4 +1,4 @@
-"""Settings with which each kind is fit quickly to small generated data; plain values, so that any version reads them."""
+"""Settings with which each kind is fitted quickly to small generated data; plain values, so that any version reads them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -145,7 +145,7 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "truncated-svd": {"default": {"rank": 5}, "randomized": {"rank": 4, "algorithm": "randomized"}},
     "user-knn": {"default": {}, "few": {"neighbours": 5, "shrinkage": 2.0, "normalize": True}},
 }
-"""Settings of recommenders by kind, and by a name for them; a kind that is not here comes as it is by default."""
+"""Settings of recommenders by kind and by a name for them; other kinds have their defaults."""
 
 _VAE: Mapping[str, Any] = {
     "hidden": 16,

@@ -1,4 +1,4 @@
-"""What an earlier version wrote is read with the same bits, gone on with, or refused by name; it is never ignored.
+"""Files of an earlier version are read with the same bits, resumed, or refused by name; they are never ignored.
 
 Tensors have the same bytes anywhere. Scores and samples are compared with a tolerance, since another processor may add in
 another order; `tests.guards.paired` compares their bits between two versions on one machine.
@@ -42,7 +42,7 @@ PACKAGE = Package(Path(unblur.__file__).resolve().parent.parent)
 DIGESTS: Mapping[str, str] = json.loads((BEFORE / "digests.json").read_text(encoding="utf-8"))
 pytestmark = pytest.mark.filterwarnings("ignore::unblur.errors.OutdatedWarning")
 ALIKE = 0.95
-"""The share of a sample's cells that must be equal: a score on the edge may fall to the other side elsewhere."""
+"""The share of a sample's cells that must be equal: a score at the threshold may fall on the other side on another machine."""
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +52,21 @@ def inputs() -> Inputs:
 
 @pytest.fixture(scope="module")
 def arrays() -> Iterator[Mapping[str, Any]]:
-    with np.load(BEFORE / "scores.npz", allow_pickle=False) as kept:
-        yield dict(kept)
+    with np.load(BEFORE / "scores.npz", allow_pickle=False) as stored:
+        yield dict(stored)
 
 
 def slug(name: str) -> str:
     return name.replace(" ", "-")
 
 
-def assert_close(found: Any, expected: Any, tolerance: float) -> None:
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+def assert_close(values: Any, expected: Any, tolerance: float) -> None:
+    np.testing.assert_allclose(values, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def assert_alike(found: Any, expected: Any) -> None:
-    assert found.shape == expected.shape
-    assert np.mean(found == expected) >= ALIKE
+def assert_alike(values: Any, expected: Any) -> None:
+    assert values.shape == expected.shape
+    assert np.mean(values == expected) >= ALIKE
 
 
 # ------------------------------------------------------------------------------------ saved models
@@ -98,12 +98,14 @@ def test_a_saved_synthesizer_loads_with_the_same_bits(name: str, arrays: Mapping
 @pytest.mark.parametrize("name", ["ease-paper", "diffrec-paper", "utility", "study", "search"])
 def test_the_folder_of_a_run_loads(name: str, inputs: Inputs) -> None:
     folder = BEFORE / "runs" / name
-    kept = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    report = PACKAGE("Report", near="report").from_dict(kept)
-    values = {entry["name"]: (entry["value"], entry["low"], entry["high"]) for entry in kept["measurements"]}
+    stored = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    report = PACKAGE("Report", near="report").from_dict(stored)
+    values = {
+        entry["name"]: (entry["value"], entry["low"], entry["high"]) for entry in stored["measurements"]
+    }
     assert {entry.name: (entry.value, entry.low, entry.high) for entry in report.measurements} == values
     recipe = PACKAGE("load_recipe")(folder / "recipe.toml")
-    assert recipe.name in (kept["recipe"], f"{kept['recipe']}-tuned")
+    assert recipe.name in (stored["recipe"], f"{stored['recipe']}-tuned")
     if name == "utility":
         assert PACKAGE("load_synthesizer")(folder / "synthesizer").sample(3, rng=1).n_users == 3
     else:
@@ -119,11 +121,12 @@ COMPARISONS = sorted(
 
 @pytest.mark.parametrize("file", COMPARISONS, ids=lambda file: file.stem)
 def test_shipped_results_load(file: Path) -> None:
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    found = PACKAGE("Comparison", near="summary").from_dict(kept)
-    by_seed = {entry["name"]: entry["by_seed"] for entry in kept["models"]}
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    comparison = PACKAGE("Comparison", near="summary").from_dict(stored)
+    by_seed = {entry["name"]: entry["by_seed"] for entry in stored["models"]}
     assert {
-        result.name: {name: list(each) for name, each in result.by_seed.items()} for result in found.results
+        result.name: {name: list(each) for name, each in result.by_seed.items()}
+        for result in comparison.results
     } == by_seed
     assert by_seed
 
@@ -131,11 +134,11 @@ def test_shipped_results_load(file: Path) -> None:
 # ------------------------------------------------------------------------------------------- resuming
 
 LEFT = {"sdrm": 3}
-"""Epochs that are still to be trained, where it is not one: the diffusion begins when the autoencoder is through."""
+"""Remaining epochs, if there is more than one: the diffusion begins after the autoencoder."""
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_a_checkpoint_is_gone_on_from_or_refused(
+def test_a_checkpoint_is_resumed_or_refused(
     name: str, inputs: Inputs, arrays: Mapping[str, Any], tmp_path: Path
 ) -> None:
     kind, values = CHECKPOINTS[name]
@@ -156,7 +159,7 @@ def test_a_checkpoint_is_gone_on_from_or_refused(
 
 @pytest.fixture
 def places(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with data and recipes, as the earlier version was given them."""
+    """A folder with the data and recipes that the earlier version had."""
     monkeypatch.setenv("COLUMNS", "1000")
     inputs.write_parts(tmp_path / "parts")
     inputs.write_rated(tmp_path / "rated")
@@ -166,7 +169,7 @@ def places(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def refused(words: list[Any], place: Path | str, capsys: pytest.CaptureFixture[str]) -> bool:
-    """Whether the command refuses to go on, in which case it must name the place."""
+    """Return whether the command refuses to resume; its error must name the folder."""
     capsys.readouterr()
     if main([str(word) for word in words]) == 0:
         return False
@@ -175,8 +178,8 @@ def refused(words: list[Any], place: Path | str, capsys: pytest.CaptureFixture[s
     return True
 
 
-def test_measured_arms_are_gone_on_with_or_refused(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = shutil.copytree(BEFORE / "checkpoints" / "utility", places / "kept")
+def test_measured_arms_are_reused_or_refused(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(BEFORE / "checkpoints" / "utility", places / "kept")
     words = [
         "run",
         places / "utility.toml",
@@ -185,24 +188,22 @@ def test_measured_arms_are_gone_on_with_or_refused(places: Path, capsys: pytest.
         "--out",
         places / "out",
         "--checkpoints",
-        kept,
+        copy,
     ]
-    if not refused(words, kept, capsys):
+    if not refused(words, copy, capsys):
         report = json.loads((places / "out" / "report.json").read_text(encoding="utf-8"))
         values = {entry["name"]: entry["value"] for entry in report["measurements"]}
         assert values["full capped_recall@5"] == MARK
 
 
-def test_a_study_in_a_folder_is_gone_on_with_or_refused(
-    places: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    kept = shutil.copytree(BEFORE / "studies" / "folder-trials", places / "out-trials")
+def test_a_study_in_a_folder_is_resumed_or_refused(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(BEFORE / "studies" / "folder-trials", places / "out-trials")
     words = study_words(places / "study.toml", places / "parts", places / "out")
-    if not refused(words, kept, capsys):
+    if not refused(words, copy, capsys):
         assert MARK in pl.read_parquet(places / "out" / "trials.parquet")["recall@10"].to_list()
 
 
-def test_a_study_in_a_database_is_gone_on_with_or_refused(
+def test_a_study_in_a_database_is_resumed_or_refused(
     places: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with sqlite3.connect(places / "trials.db") as database:
@@ -213,10 +214,10 @@ def test_a_study_in_a_database_is_gone_on_with_or_refused(
         assert MARK in pl.read_parquet(places / "out" / "trials.parquet")["recall@10"].to_list()
 
 
-def test_a_comparison_is_gone_on_with_or_refused(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = shutil.copytree(BEFORE / "comparison", places / "compared")
-    before = {file.relative_to(kept): file.read_bytes() for file in kept.glob("models/*.json")}
-    trials = {file.relative_to(kept): file.read_bytes() for file in kept.glob("trials/*/*")}
-    if not refused(compare_words(places / "study.toml", places / "parts", kept), kept, capsys):
-        assert {file.relative_to(kept): file.read_bytes() for file in kept.glob("models/*.json")} == before
-        assert {file.relative_to(kept): file.read_bytes() for file in kept.glob("trials/*/*")} == trials
+def test_a_comparison_is_resumed_or_refused(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(BEFORE / "comparison", places / "compared")
+    before = {file.relative_to(copy): file.read_bytes() for file in copy.glob("models/*.json")}
+    trials = {file.relative_to(copy): file.read_bytes() for file in copy.glob("trials/*/*")}
+    if not refused(compare_words(places / "study.toml", places / "parts", copy), copy, capsys):
+        assert {file.relative_to(copy): file.read_bytes() for file in copy.glob("models/*.json")} == before
+        assert {file.relative_to(copy): file.read_bytes() for file in copy.glob("trials/*/*")} == trials

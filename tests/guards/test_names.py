@@ -1,4 +1,4 @@
-"""Public names that documents tell about can be imported, or stand in CHANGELOG as old → new."""
+"""Public names in documents can be imported, or stand in CHANGELOG as old → new."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ ONCE_TOLD = (
     *("unblur.evaluation.audit.audit", "unblur.experiment.auditing.taught_recommenders"),
     "unblur.pages.audit_page",
 )
-"""What README and docs told of before the modules moved."""
+"""The public names in README and docs before the modules moved."""
 
 
 def resolved(name: str) -> object:
-    """What a dotted name stands for. Raises `LookupError` where there is no such thing."""
+    """The object of a dotted name. Raises `LookupError` if it does not exist."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
@@ -60,7 +60,7 @@ def resolved(name: str) -> object:
 
 
 def told(text: str) -> Iterator[str]:
-    """The dotted names that a document has, those that its imports bring included."""
+    """The dotted names in a document, those that it imports included."""
     yield from NAME.findall(text)
     for module, names in IMPORT.findall(text):
         yield from (f"{module}.{name}" for name in re.findall(r"\w+", re.sub(r"#.*| as \w+", "", names)))
@@ -79,7 +79,7 @@ def moved() -> Mapping[str, str]:
 
 
 def replaced(name: str) -> str:
-    """The new name by the row of the longest part of an old one; the name itself where there is none."""
+    """The new name by the row of the longest part of an old one; the name itself if there is no row."""
     rows = moved()
     parts = name.split(".")
     for length in range(len(parts), 1, -1):
@@ -89,7 +89,7 @@ def replaced(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ONCE_TOLD)
-def test_a_name_that_documents_told_of_is_there_or_replaced(name: str) -> None:
+def test_every_earlier_name_in_documents_exists_or_is_replaced(name: str) -> None:
     try:
         resolved(name)
     except LookupError:

@@ -1,5 +1,5 @@
-"""The purposes of random streams are words that stand in the source, spelled as ever: a stream follows from its purpose, so
-that another spelling would move published figures."""
+"""The purposes of random streams are constants in the source and keep their spelling: a stream follows from its purpose,
+so that another spelling would change published figures."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ PURPOSES = {
     # generated data
     *("items", "choices", "times", "degrees", "labels"),
 }
-"""Constants. A new one may be added; none may be spelled otherwise."""
+"""Constant purposes. New ones may be added; none may be respelled."""
 PATTERNS = {
     "point {}": "the number of a trial",
     "sample {}": "the fixed name of an arm",
     "<attack.name>": "the fixed name of an attack; tests/audit/test_attacks.py holds ours",
 }
-"""Purposes with something put in, and what that is: a whole number, or one of some fixed names."""
+"""Purposes with a placeholder, and its values: an integer, or one of some fixed names."""
 
 
 def purposes(tree: ast.AST) -> Iterator[str]:
-    """The purposes that calls of `streams` name, with {} where something is put in; ``<…>`` for anything else."""
+    """The purposes in calls of `streams`, with {} for a placeholder and ``<…>`` for any other expression."""
     for node in ast.walk(tree):
         name = node.func if isinstance(node, ast.Call) else None
         if isinstance(name, ast.Name | ast.Attribute) and ast.unparse(name).rpartition(".")[2] == "streams":
@@ -54,18 +54,18 @@ def _spelled(node: ast.expr) -> str:
     return f"<{ast.unparse(node)}>"
 
 
-def test_purposes_are_those_of_ever() -> None:
-    found: dict[str, str] = {}
+def test_purposes_keep_their_spelling() -> None:
+    in_source: dict[str, str] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         for purpose in purposes(ast.parse(path.read_text(encoding="utf-8"))):
-            found.setdefault(purpose, path.relative_to(PACKAGE).as_posix())
+            in_source.setdefault(purpose, path.relative_to(PACKAGE).as_posix())
     known = PURPOSES | PATTERNS.keys()
-    strange = {purpose: where for purpose, where in found.items() if purpose not in known}
+    strange = {purpose: where for purpose, where in in_source.items() if purpose not in known}
     assert not strange, f"Spelled otherwise, or no constant, or new (then add it here): {strange}"
-    gone = known - found.keys()
-    assert not gone, f"No stream has these purposes any more; was one renamed? {gone}"
+    missing = known - in_source.keys()
+    assert not missing, f"No stream has these purposes any more; was one renamed? {missing}"
 
 
-def test_what_is_no_constant_is_found() -> None:
+def test_a_purpose_that_is_no_constant_is_found() -> None:
     text = 'streams(rng, "a", f"point {number}", name, *(f"{kind} {at}" for at in range(3)), *names)'
     assert list(purposes(ast.parse(text))) == ["a", "point {}", "<name>", "{} {}", "<*names>"]

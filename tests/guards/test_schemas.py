@@ -1,4 +1,4 @@
-"""What users write stays as it is: fields of specs and recipes, options of commands."""
+"""The forms that users write do not change: fields of specs and recipes, options of commands."""
 
 from tests.guards import schemas
 

@@ -11,7 +11,7 @@ from unblur.privacy.accountant import Privacy, Release, Stage, planned, spent
 
 
 @pytest.mark.filterwarnings("ignore:Optimal order")
-def test_what_is_spent_is_what_opacus_counts_step_by_step(opacus: Any) -> None:
+def test_the_spent_budget_equals_opacus_step_by_step(opacus: Any) -> None:
     theirs = opacus()
     theirs.step(noise_multiplier=6.0, sample_rate=1.0)
     for _ in range(40):

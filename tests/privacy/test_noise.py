@@ -1,4 +1,4 @@
-"""Noisy counts: what they add up to, and that noise does not make busy users."""
+"""Noisy counts: their sums, and that noise adds no users with many items."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def noisy(
 
 def test_counts_of_users_get_noise() -> None:
     exact = RealCounts(np.bincount([3, 3, 4, 20, 7, 7, 7], minlength=31).astype(float), 50)
-    made = noisy(exact, 7, 1e-9)
-    assert made.users_with.sum() == pytest.approx(7)
-    assert made.density == pytest.approx(exact.density, rel=0.15)
+    quiet = noisy(exact, 7, 1e-9)
+    assert quiet.users_with.sum() == pytest.approx(7)
+    assert quiet.density == pytest.approx(exact.density, rel=0.15)
     loud = noisy(exact, 7, 50.0)
     assert (loud.users_with >= 0).all()
     assert loud.users_with.sum() == pytest.approx(7)
@@ -34,8 +34,8 @@ def test_counts_of_users_get_noise() -> None:
 
 
 @pytest.mark.parametrize("deviation", [20.0, 40.0])
-def test_noise_does_not_make_users_with_more_items_than_anybody_has(deviation: float) -> None:
-    """Real users have 1 to 40 of 5,000 items; cut at 0 alone, noise in empty bins made hundreds of items a user of it."""
+def test_noise_adds_no_users_with_more_items_than_anybody_has(deviation: float) -> None:
+    """Real users have 1 to 40 of 5,000 items; clipping at 0 alone turned noise in empty bins into hundreds of items a user."""
     random = np.random.default_rng(3)
     real = np.clip(random.geometric(0.1, 8_000), 1, 40)
     exact = RealCounts(np.bincount(real).astype(float), 5_000)

@@ -1,4 +1,4 @@
-"""DiffRec on MovieLens 1M, a few epochs: it learns, and fewer reverse steps cost what the docs say."""
+"""DiffRec on MovieLens 1M, a few epochs: it learns, and fewer reverse steps cost as little as the docs say."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def trained() -> Trained:
 
 
 def recall(model: object, trained: Trained) -> float:
-    """Of validation at 20, mean over users who have any."""
+    """Recall@20 on validation, mean over users who have validation items."""
     ranking = model.recommend(trained.train, k=20)  # type: ignore[attr-defined]
-    wanted = trained.validation.matrix.toarray() > 0
-    hits = np.take_along_axis(wanted, ranking.positions.astype(np.intp), axis=1).sum(1)
-    counted = wanted.any(1)
-    return float((hits[counted] / wanted[counted].sum(1)).mean())
+    relevant = trained.validation.matrix.toarray() > 0
+    hits = np.take_along_axis(relevant, ranking.positions.astype(np.intp), axis=1).sum(1)
+    has_relevant = relevant.any(1)
+    return float((hits[has_relevant] / relevant[has_relevant].sum(1)).mean())
 
 
 def changed(model: DiffRecRecommender, sampling: Sampling) -> DiffRecRecommender:
@@ -68,14 +68,14 @@ def test_the_loss_falls_and_ranks_beat_popularity(trained: Trained) -> None:
 
 
 def test_one_reverse_step_ranks_about_as_well_as_forty(trained: Trained) -> None:
-    whole, single = (
+    all_steps, one_step = (
         changed(trained.model, sampling) for sampling in (Sampling(), Sampling(inference_steps=1))
     )
-    assert recall(single, trained) == pytest.approx(recall(whole, trained), abs=0.01)
-    assert np.abs(single.score(trained.train) - whole.score(trained.train)).max() < 0.9
+    assert recall(one_step, trained) == pytest.approx(recall(all_steps, trained), abs=0.01)
+    assert np.abs(one_step.score(trained.train) - all_steps.score(trained.train)).max() < 0.9
 
 
-def test_the_folded_chain_gives_what_its_steps_give(trained: Trained) -> None:
+def test_the_folded_chain_equals_its_steps(trained: Trained) -> None:
     rows = trained.train.take_users(range(500))
     plain = denoise(
         trained.model.network, reverse_chain(SPEC.schedule), SparseRows.of(rows.matrix).all().dense()

@@ -1,5 +1,5 @@
-"""SDRM's utility on the real data: the quickest published cell, and what the authors' code gives without synthetic
-users."""
+"""SDRM's utility on the real data: the quickest published cell, and the figures of the authors' code without
+synthetic users."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unblur.synthesis.utility.task import utility_task
 pytestmark = [pytest.mark.realdata]
 
 
-def _at_hand(name: str) -> Recipe:
+def recipe_of(name: str) -> Recipe:
     recipe = load_recipe(name)
     if not (Path(os.environ["UNBLUR_DATA"]) / recipe.data.name).is_dir():
         pytest.skip(f"needs {recipe.data.name}, which is not under UNBLUR_DATA")
@@ -26,7 +26,7 @@ def _at_hand(name: str) -> Recipe:
 
 
 def test_recall_on_a_published_cell_is_reproduced() -> None:
-    report = experiment.run(_at_hand("sdrm/alb-svd"))
+    report = experiment.run(recipe_of("sdrm/alb-svd"))
     assert not report.missed()
     assert report["full capped_recall@10"].n_users == 136
     assert report["ease capped_recall@10"].value > report["no-synthetic capped_recall@10"].value
@@ -39,15 +39,15 @@ def test_recall_on_a_published_cell_is_reproduced() -> None:
 def test_without_synthetic_users_figures_are_those_of_the_authors_code(
     data: str, svd: float, ease: tuple[float, float] | None
 ) -> None:
-    """So its draw of what is held out, and its reading of low ratings, are those of the paper's protocol here."""
-    recipe = _at_hand(f"sdrm/{data}-svd")
+    """So the paper's protocol here draws held-out items and reads low ratings as that code does."""
+    recipe = recipe_of(f"sdrm/{data}-svd")
     task = utility_task(recipe, "")
     prepared = task.prepare(recipe)
     rows = training_rows(prepared.groups, None, task.utility, task.departures)
-    rest = (prepared.groups, recipe.protocol, task.departures)
-    wanted = [(task.downstream, svd)]
+    options = (prepared.groups, recipe.protocol, task.departures)
+    expected = [(task.downstream, svd)]
     if ease is not None:
-        wanted.append((EASE(ridge=ease[0]), ease[1]))
-    for spec, figure in wanted:
-        found = measure_arm(spec, rows, *rest, rng=1).values["capped_recall@10"].mean()
-        assert found == pytest.approx(figure, abs=5e-5), spec
+        expected.append((EASE(ridge=ease[0]), ease[1]))
+    for spec, figure in expected:
+        recall = measure_arm(spec, rows, *options, rng=1).values["capped_recall@10"].mean()
+        assert recall == pytest.approx(figure, abs=5e-5), spec

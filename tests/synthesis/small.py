@@ -1,4 +1,4 @@
-"""Settings with which each kind of synthesizer is fit to the shared log of 51 users × 31 items."""
+"""Settings with which each kind of synthesizer is fitted to the shared log of 51 users × 31 items."""
 
 from __future__ import annotations
 
@@ -78,4 +78,4 @@ SPECS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "cooccurrence-walk": ("cooccurrence-walk", {}),
     "diffrec-sampler": ("diffrec-sampler", DIFFREC),
 }
-"""Kind and settings by a name for them."""
+"""The kind and settings of each tested spec, by a name for it."""

@@ -1,4 +1,4 @@
-"""Synthesizers with differential privacy: what they are given, release and say."""
+"""Synthesizers with differential privacy: their noise, what they release, and their notes."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ def test_a_private_fit_without_a_seed_is_new_each_time_and_with_one_the_same(log
     spec = spec_from_dict(
         synthesizer_spec("vae-sampler"), {name: PRIVATE[name] for name in ("vae", "privacy")}
     )
-    made = [spec.fit(log, rng=rng).tensors() for rng in (5, 5, 5 + 2**32, None, None)]
-    same = [all(np.array_equal(made[0][name], other[name]) for name in made[0]) for other in made]
-    assert same == [True, True, False, False, False]
-    weights = next(name for name, value in made[0].items() if value.ndim == 2)
-    assert not np.array_equal(made[3][weights], made[4][weights])
+    tensors = [spec.fit(log, rng=rng).tensors() for rng in (5, 5, 5 + 2**32, None, None)]
+    equal = [all(np.array_equal(tensors[0][name], other[name]) for name in tensors[0]) for other in tensors]
+    assert equal == [True, True, False, False, False]
+    weights = next(name for name, value in tensors[0].items() if value.ndim == 2)
+    assert not np.array_equal(tensors[3][weights], tensors[4][weights])
 
 
 @pytest.mark.usefixtures("opacus")
-def test_a_private_synthesizer_says_what_it_rests_on(log: Interactions) -> None:
-    made = spec_from_dict(synthesizer_spec("sdrm"), PRIVATE).fit(log, rng=1)
-    notes = " ".join(made.notes)
+def test_a_private_synthesizer_states_its_assumptions(log: Interactions) -> None:
+    synthesizer = spec_from_dict(synthesizer_spec("sdrm"), PRIVATE).fit(log, rng=1)
+    notes = " ".join(synthesizer.notes)
     assert "at δ = 0.001 for one user added or removed" in notes
     assert "the autoencoder: 12 batches" in notes
     assert "the diffusion: 12 batches" in notes
     assert "Poisson" in notes
-    assert "are never sampled" not in notes  # which items nobody had is about the users
-    assert made.accounting.spent <= 8
-    assert not np.array_equal(made.tensors()["users_with"], RealCounts.of(log).users_with)
+    assert (
+        "are never sampled" not in notes
+    )  # which items have no users would reveal something about the users
+    assert synthesizer.accounting.spent <= 8
+    assert not np.array_equal(synthesizer.tensors()["users_with"], RealCounts.of(log).users_with)
     assert any("No differential privacy" in note for note in plain(log).notes)
 
 
@@ -55,13 +57,13 @@ def test_settings_that_would_void_the_accounting_are_refused() -> None:
     budget = Privacy(epsilon=1.0, delta=1e-5)
     with pytest.raises(SpecError, match=r"fixed number of epochs.*saw `vae\.stopping` too"):
         SDRM(privacy=budget, vae=VariationalAutoencoder(stopping=UserStopping()))
-    alone = VariationalAutoencoder(stopping=None, prior="standard")
+    autoencoder = VariationalAutoencoder(stopping=None, prior="standard")
     with pytest.raises(
         SpecError, match=r'the loss of a user must not depend on other users; that of `objective` "sdrm"'
     ):
-        SDRM(privacy=budget, vae=alone, diffusion=LatentDiffusion(objective="sdrm", standardized=False))
+        SDRM(privacy=budget, vae=autoencoder, diffusion=LatentDiffusion(objective="sdrm", standardized=False))
     with pytest.raises(SpecError, match=r"saw `diffusion\.standardized` too\. Set it to false"):
-        SDRM(privacy=budget, vae=alone)
+        SDRM(privacy=budget, vae=autoencoder)
     with pytest.raises(SpecError, match=r'`vae\.prior` = "codes"\. Set it to "standard"'):
         VAESampler(privacy=budget, vae=VariationalAutoencoder(stopping=None))
     with pytest.raises(SpecError, match=r"epsilon of Privacy"):

@@ -1,4 +1,4 @@
-"""Streaming to a file in bounded memory, and the simple synthesizers' own promises."""
+"""Streaming to a file in bounded memory, and properties of the simple synthesizers."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def test_a_stream_of_users_takes_bounded_memory(tmp_path: Path) -> None:
 
 
 def test_a_file_holds_the_sample_whole_or_not_at_all(log: Interactions, tmp_path: Path) -> None:
-    made = IndependentItems().fit(log)
-    whole = made.sample(100, rng=3)
+    synthesizer = IndependentItems().fit(log)
+    sample = synthesizer.sample(100, rng=3)
     file = tmp_path / "users.parquet"
-    assert write_batches(made.sample_batches(100, rng=3, batch_size=30), file) == whole.n_interactions
-    back = Interactions.read(file, item_vocabulary=log.items)
-    assert back.matrix.toarray().tolist() == whole.matrix[whole.user_degrees > 0].toarray().tolist()
+    assert write_batches(synthesizer.sample_batches(100, rng=3, batch_size=30), file) == sample.n_interactions
+    loaded = Interactions.read(file, item_vocabulary=log.items)
+    assert loaded.matrix.toarray().tolist() == sample.matrix[sample.user_degrees > 0].toarray().tolist()
     before = file.read_bytes()
 
     def broken() -> object:
-        yield from made.sample_batches(40, rng=1, batch_size=20)
+        yield from synthesizer.sample_batches(40, rng=1, batch_size=20)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -81,16 +81,16 @@ def test_a_file_holds_the_sample_whole_or_not_at_all(log: Interactions, tmp_path
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
     with pytest.raises(DataError, match="folder of a file to write must exist"):
-        write_batches(made.sample_batches(4, rng=1), tmp_path / "no" / "users.parquet")
+        write_batches(synthesizer.sample_batches(4, rng=1), tmp_path / "no" / "users.parquet")
 
 
 def test_raw_scores_keep_their_weights_in_a_file(log: Interactions, tmp_path: Path) -> None:
     vae = VariationalAutoencoder(hidden=4, latent=2, epochs=1, batch_size=10, stopping=None)
-    made = VAESampler(vae=vae, discretization=Discretization(rule="raw")).fit(log, rng=1)
-    write_batches(made.sample_batches(20, rng=1), tmp_path / "raw.parquet")
-    back = Interactions.read(tmp_path / "raw.parquet", rating="weight")
+    synthesizer = VAESampler(vae=vae, discretization=Discretization(rule="raw")).fit(log, rng=1)
+    write_batches(synthesizer.sample_batches(20, rng=1), tmp_path / "raw.parquet")
+    loaded = Interactions.read(tmp_path / "raw.parquet", rating="weight")
     np.testing.assert_allclose(
-        np.sort(back.matrix.data), np.sort(made.sample(20, rng=1).matrix.data), rtol=1e-6
+        np.sort(loaded.matrix.data), np.sort(synthesizer.sample(20, rng=1).matrix.data), rtol=1e-6
     )
 
 
@@ -113,32 +113,32 @@ def test_independent_items_have_their_real_popularity(log: Interactions) -> None
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
-def test_flipped_users_keep_what_was_not_exchanged(log: Interactions, fraction: float) -> None:
+def test_flipped_users_keep_their_other_items(log: Interactions, fraction: float) -> None:
     sample = FlippedUsers(fraction=fraction).fit(log).sample(500, rng=1)
     real = log.binarized().matrix.toarray()
     shared = sample.matrix.toarray() @ real.T
     if fraction == 0:
         rows = {row.tobytes() for row in real}
         assert all(row.tobytes() in rows for row in sample.matrix.toarray())
-    kept = (shared.max(1) / np.maximum(sample.user_degrees, 1))[sample.user_degrees > 5].mean()
-    assert kept >= 1 - fraction - 0.02
+    overlap = (shared.max(1) / np.maximum(sample.user_degrees, 1))[sample.user_degrees > 5].mean()
+    assert overlap >= 1 - fraction - 0.02
     assert set(sample.user_degrees) <= set(log.user_degrees)
     assert sample.user_degrees.mean() == pytest.approx(log.user_degrees.mean(), rel=0.1)
     assert "near copies" in FlippedUsers().fit(log).notes[0]
 
 
-def test_the_walk_goes_from_item_to_item_that_someone_had_beside_it(log: Interactions) -> None:
-    made = CooccurrenceWalk(restart=0.0).fit(log)
+def test_the_walk_goes_to_items_that_share_a_user(log: Interactions) -> None:
+    synthesizer = CooccurrenceWalk(restart=0.0).fit(log)
     x = log.binarized().matrix.toarray()
     pairs = x.T @ x
     np.fill_diagonal(pairs, 0)
-    assert np.array_equal(made.beside.toarray(), pairs)
+    assert np.array_equal(synthesizer.beside.toarray(), pairs)
     last = np.repeat(np.arange(30), 2000)
-    drawn = made._next(last, np.random.default_rng(0))
+    next_items = synthesizer._next(last, np.random.default_rng(0))
     for item in np.flatnonzero(pairs.sum(1)):
-        shares = np.bincount(drawn[last == item], minlength=31) / 2000
+        shares = np.bincount(next_items[last == item], minlength=31) / 2000
         np.testing.assert_allclose(shares, pairs[item] / pairs[item].sum(), atol=0.05)
-    sample = made.sample(2000, rng=1)
+    sample = synthesizer.sample(2000, rng=1)
     np.testing.assert_allclose(
         np.bincount(sample.user_degrees, minlength=31) / 2000,
         np.bincount(log.user_degrees, minlength=31) / 51,
@@ -146,28 +146,28 @@ def test_the_walk_goes_from_item_to_item_that_someone_had_beside_it(log: Interac
     )
 
 
-def test_weights_are_kept_though_the_first_users_have_nothing(tmp_path: Path) -> None:
+def test_weights_are_kept_even_if_the_first_users_are_empty(tmp_path: Path) -> None:
     nobody = np.zeros((2, 3), dtype=np.float32)
     weighted = np.array([[0, 0.25, 0], [3.5, 0, 1]], dtype=np.float32)
     parts = [Interactions.from_matrix(part) for part in (nobody, weighted, nobody)]
     assert write_batches(parts, tmp_path / "raw.parquet") == 3
-    back = Interactions.read(tmp_path / "raw.parquet", rating="weight")
-    assert sorted(back.matrix.data.tolist()) == [0.25, 1.0, 3.5]
+    loaded = Interactions.read(tmp_path / "raw.parquet", rating="weight")
+    assert sorted(loaded.matrix.data.tolist()) == [0.25, 1.0, 3.5]
     assert write_batches([parts[0]], tmp_path / "nothing.parquet") == 0
     assert pl.read_parquet(tmp_path / "nothing.parquet").columns == ["user", "item"]
 
 
-def test_users_with_nearly_everything_are_flipped_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn again and again, or at once without replacement: the same chance."""
+def test_users_with_nearly_all_items_are_flipped_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing with rejection and drawing without replacement have the same probabilities."""
     dense = np.zeros((40, 30), dtype=np.float32)
     dense[:, :6] = 1
     dense[0] = 1
     dense[np.arange(1, 40), 6 + np.arange(39) % 24] = 1
-    made = FlippedUsers(fraction=0.5).fit(Interactions.from_matrix(dense))
-    seen = {}
+    synthesizer = FlippedUsers(fraction=0.5).fit(Interactions.from_matrix(dense))
+    rows = {}
     for rounds in (0, 1_000_000):
         monkeypatch.setattr("unblur.synthesis.samplers._ROUNDS", rounds)
-        sample = made.sample(6000, rng=rounds)
+        sample = synthesizer.sample(6000, rng=rounds)
         assert set(sample.user_degrees) == {7, 30}
-        seen[rounds] = sample.item_degrees / 6000
-    np.testing.assert_allclose(seen[0], seen[1_000_000], atol=0.03)
+        rows[rounds] = sample.item_degrees / 6000
+    np.testing.assert_allclose(rows[0], rows[1_000_000], atol=0.03)

@@ -1,4 +1,4 @@
-"""SDRM and MultiVAE++: what is trained on whom, resumed runs, other ways of sampling, bad input."""
+"""SDRM and MultiVAE++: networks and losses, training users, resumed runs, ways of sampling, bad input."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from unblur.training.rows import SparseRows
 from unblur.training.settings import rising
 
 
-def sdrm(**more: Any) -> SDRM:
-    return spec_from_dict(SDRM, {"vae": VAE, "diffusion": DIFFUSION, **more})
+def sdrm(**sections: Any) -> SDRM:
+    return spec_from_dict(SDRM, {"vae": VAE, "diffusion": DIFFUSION, **sections})
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +45,19 @@ def test_the_autoencoder_is_the_one_described(
     log: Interactions, dense_from: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unblur.synthesis.autoencoder.DENSE_FROM", dense_from)
-    made = MultiVAENetwork(31, VariationalAutoencoder(hidden=7, latent=3), torch.Generator().manual_seed(0))
+    network = MultiVAENetwork(
+        31, VariationalAutoencoder(hidden=7, latent=3), torch.Generator().manual_seed(0)
+    )
     batch = SparseRows.of(log.binarized().matrix).all()
     x = torch.tensor(log.binarized().matrix.toarray())
-    h = torch.tanh(torch.nn.functional.normalize(x) @ made.item_in + made.bias_in)
-    code = h @ made.code_weight.T + made.code_bias
-    encoding = made.encode(batch)
+    h = torch.tanh(torch.nn.functional.normalize(x) @ network.item_in + network.bias_in)
+    code = h @ network.code_weight.T + network.code_bias
+    encoding = network.encode(batch)
     np.testing.assert_allclose(encoding.mean.detach(), code[:, :3].detach(), atol=1e-6)
     np.testing.assert_allclose(encoding.log_variance.detach(), code[:, 3:].detach(), atol=1e-6)
-    between = torch.tanh(encoding.mean @ made.decoder_weight.T + made.decoder_bias)
-    logits = between @ made.item_out.T + made.bias_out
-    np.testing.assert_allclose(made.decode(encoding.mean).detach(), logits.detach(), atol=1e-6)
+    between = torch.tanh(encoding.mean @ network.decoder_weight.T + network.decoder_bias)
+    logits = between @ network.item_out.T + network.bias_out
+    np.testing.assert_allclose(network.decode(encoding.mean).detach(), logits.detach(), atol=1e-6)
     normal = torch.distributions.Normal(encoding.mean, (encoding.log_variance / 2).exp())
     kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0, 1)).sum(1)
     np.testing.assert_allclose(encoding.divergences().detach(), kl.detach(), atol=1e-5)
@@ -67,36 +69,38 @@ def test_the_multinomial_loss_and_its_gradient(log: Interactions) -> None:
     logits = torch.randn(51, 31, generator=torch.Generator().manual_seed(0), requires_grad=True)
     weights = torch.rand(51, generator=torch.Generator().manual_seed(1))
     ours = negative_log_likelihoods(logits, batch)
-    wanted = -(torch.log_softmax(logits, 1) * x).sum(1)
-    np.testing.assert_allclose(ours.detach(), wanted.detach(), rtol=1e-5, atol=1e-5)
-    mine, theirs = (torch.autograd.grad((each * weights).sum(), logits)[0] for each in (ours, wanted))
-    np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    expected = -(torch.log_softmax(logits, 1) * x).sum(1)
+    np.testing.assert_allclose(ours.detach(), expected.detach(), rtol=1e-5, atol=1e-5)
+    our_gradient, their_gradient = (
+        torch.autograd.grad((each * weights).sum(), logits)[0] for each in (ours, expected)
+    )
+    np.testing.assert_allclose(our_gradient, their_gradient, atol=1e-5)
 
 
-def test_the_weight_of_the_divergence_rises_to_its_end() -> None:
+def test_the_weight_of_the_divergence_rises_to_its_final_value() -> None:
     assert [rising(0.2, 100, update) for update in (0, 10, 20, 50)] == [0, 0.1, 0.2, 0.2]
 
 
 def test_codes_are_means_without_dropout(log: Interactions) -> None:
     learner = AutoencoderLearner(VariationalAutoencoder(hidden=5, latent=3), log, 1, torch.device("cpu"))
-    whole = codes(learner.network, learner.rows)
-    assert whole.shape == (51, 3)
+    all_codes = codes(learner.network, learner.rows)
+    assert all_codes.shape == (51, 3)
     one = learner.network.encode(learner.rows.take(torch.tensor([7]))).mean
-    np.testing.assert_allclose(whole[7], one[0].detach(), atol=1e-6)
+    np.testing.assert_allclose(all_codes[7], one[0].detach(), atol=1e-6)
 
 
 # -------------------------------------------------------------------------------- fitting
 
 
-def test_users_to_stop_by_are_taken_out_of_train(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_users_are_taken_out_of_train(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[int] = []
     begin = AutoencoderLearner.__init__
     monkeypatch.setattr(
         AutoencoderLearner,
         "__init__",
-        lambda self, settings, train, *rest: (
+        lambda self, settings, train, *args: (
             trained.append(train.n_users),
-            begin(self, settings, train, *rest),
+            begin(self, settings, train, *args),
         )[1],
     )
     sdrm().fit(log, rng=1)
@@ -109,25 +113,25 @@ def test_users_to_stop_by_are_taken_out_of_train(log: Interactions, monkeypatch:
 
 def test_a_given_split_is_used_as_it_is(log: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     split = Users(fraction=0.2).apply(log, rng=0)
-    seen: list[Interactions] = []
+    held_out_parts: list[Interactions] = []
     from unblur.synthesis import autoencoder
 
     begin = autoencoder.AutoencoderJudge.__init__
 
-    def noted(self: Any, given: Split, *rest: Any) -> None:
-        seen.append(given.held_out)
-        begin(self, given, *rest)
+    def recording(self: Any, stopping_split: Split, *args: Any) -> None:
+        held_out_parts.append(stopping_split.held_out)
+        begin(self, stopping_split, *args)
 
-    monkeypatch.setattr(autoencoder.AutoencoderJudge, "__init__", noted)
+    monkeypatch.setattr(autoencoder.AutoencoderJudge, "__init__", recording)
     VAESampler(vae=sdrm().vae).fit(split.train, rng=1, validation=split)
-    assert seen[0].fingerprint() == split.held_out.fingerprint()
+    assert held_out_parts[0].fingerprint() == split.held_out.fingerprint()
 
 
 def test_an_interrupted_run_ends_in_the_same_bytes(
     log: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = sdrm(vae={**VAE, "stopping": None, "epochs": 30}, diffusion={**DIFFUSION, "epochs": 30})
-    whole = spec.fit(log, rng=4)
+    uninterrupted = spec.fit(log, rng=4)
 
     class Interrupted(Exception):
         pass
@@ -140,20 +144,20 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
 
         with pytest.raises(Interrupted):
             spec.fit(log, rng=4, checkpoints=tmp_path / "run", progress=stop)
-    told: list[tuple[str, int]] = []
+    epochs: list[tuple[str, int]] = []
     resumed = spec.fit(
-        log, checkpoints=tmp_path / "run", progress=lambda event: told.append((event.part, event.done))
+        log, checkpoints=tmp_path / "run", progress=lambda event: epochs.append((event.part, event.done))
     )
-    assert ("the diffusion", 26) in told
-    assert ("the diffusion", 25) not in told
-    for name, array in whole.tensors().items():
+    assert ("the diffusion", 26) in epochs
+    assert ("the diffusion", 25) not in epochs
+    for name, array in uninterrupted.tensors().items():
         assert np.array_equal(np.asarray(array), np.asarray(resumed.tensors()[name])), name
     shutil.rmtree(tmp_path / "run")
 
 
 def test_bfloat16_is_close(log: Interactions, fitted: LatentSynthesizer) -> None:
-    made = sdrm(precision="bfloat16").fit(log, rng=1)
-    one, other = np.asarray(made.tensors()["vae.item_in"]), np.asarray(fitted.tensors()["vae.item_in"])
+    rough = sdrm(precision="bfloat16").fit(log, rng=1)
+    one, other = np.asarray(rough.tensors()["vae.item_in"]), np.asarray(fitted.tensors()["vae.item_in"])
     assert not np.array_equal(one, other)
     np.testing.assert_allclose(one, other, atol=0.05)
 
@@ -175,11 +179,13 @@ def test_the_same_networks_sample_in_other_ways(fitted: LatentSynthesizer) -> No
         plain.with_settings(sampling="full")
     assert plain.spec == VAESampler(vae=fitted.spec.vae)
     assert plain.sample(30, rng=1).fingerprint() != fitted.sample(30, rng=1).fingerprint()
-    counted = fitted.with_settings(discretization=Discretization(rule="user-counts")).sample(3000, rng=1)
-    assert counted.user_degrees.mean() == pytest.approx(fitted.counts.density * 31, rel=0.1)
+    by_user_counts = fitted.with_settings(discretization=Discretization(rule="user-counts")).sample(
+        3000, rng=1
+    )
+    assert by_user_counts.user_degrees.mean() == pytest.approx(fitted.counts.density * 31, rel=0.1)
 
 
-def test_scores_are_those_behind_the_sample(fitted: LatentSynthesizer) -> None:
+def test_sample_scores_are_those_of_the_sample(fitted: LatentSynthesizer) -> None:
     scores = np.concatenate(list(fitted.sample_scores(200, rng=3)))
     zero = fitted.with_settings(discretization=Discretization(rule="zero-threshold")).sample(200, rng=3)
     raw = fitted.with_settings(discretization=Discretization(rule="raw")).sample(200, rng=3)
@@ -192,30 +198,30 @@ def test_scores_are_those_behind_the_sample(fitted: LatentSynthesizer) -> None:
 
 
 def test_the_prior_has_the_moments_of_the_codes() -> None:
-    """Of codes that span fewer dimensions than there are, too."""
+    """Codes of a lower rank have a prior too."""
     random = np.random.default_rng(0)
     for rank in (2, 4):
         codes_ = torch.tensor(random.normal(size=(60, rank)) @ random.normal(size=(rank, 4)) + 2).float()
-        made = MultiVAENetwork(
+        network = MultiVAENetwork(
             5, VariationalAutoencoder(hidden=3, latent=4), torch.Generator().manual_seed(0)
         )
-        made.fit_prior(codes_)
-        drawn = made.prior(200_000, torch.Generator().manual_seed(1)).numpy()
-        np.testing.assert_allclose(drawn.mean(0), codes_.mean(0), atol=0.03)
-        wanted = np.cov(codes_.numpy().T, bias=True)
-        np.testing.assert_allclose(np.cov(drawn.T), wanted, atol=0.02 * np.abs(wanted).max())
+        network.fit_prior(codes_)
+        draws = network.prior(200_000, torch.Generator().manual_seed(1)).numpy()
+        np.testing.assert_allclose(draws.mean(0), codes_.mean(0), atol=0.03)
+        covariance = np.cov(codes_.numpy().T, bias=True)
+        np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.02 * np.abs(covariance).max())
 
 
 def test_the_standard_prior_is_the_standard_normal(log: Interactions) -> None:
     settings = VariationalAutoencoder(hidden=3, latent=4, prior="standard")
-    made = MultiVAENetwork(5, settings, torch.Generator().manual_seed(0))
-    made.fit_prior(torch.ones(3, 4))
-    wanted = torch.empty(7, 4).normal_(generator=torch.Generator().manual_seed(1))
-    assert torch.equal(made.prior(7, torch.Generator().manual_seed(1)), wanted)
-    assert "prior_mean" not in made.state_dict()
+    network = MultiVAENetwork(5, settings, torch.Generator().manual_seed(0))
+    network.fit_prior(torch.ones(3, 4))
+    expected = torch.empty(7, 4).normal_(generator=torch.Generator().manual_seed(1))
+    assert torch.equal(network.prior(7, torch.Generator().manual_seed(1)), expected)
+    assert "prior_mean" not in network.state_dict()
 
 
-def test_items_that_nobody_had_are_named_in_a_note(fitted: LatentSynthesizer) -> None:
+def test_items_without_users_are_counted_in_a_note(fitted: LatentSynthesizer) -> None:
     missing = int((~fitted.taken).sum())
     assert missing >= 1
     assert any(note.startswith(f"{missing} of 31 items occur in no training row") for note in fitted.notes)
@@ -240,17 +246,17 @@ def test_validation_without_stopping_is_refused(log: Interactions) -> None:
         sdrm(vae={**VAE, "stopping": None}).fit(log, rng=1, validation=log)
 
 
-def test_users_with_nothing_to_find_again_cannot_be_stopped_by(log: Interactions) -> None:
+def test_users_with_a_single_item_cannot_stop_a_training(log: Interactions) -> None:
     poor = Interactions.from_pairs(np.arange(40), np.arange(40) % 5, item_vocabulary=Vocabulary.range(12))
     with pytest.raises(DataError, match=r"Users to stop a training by need at least two items"):
         sdrm(diffusion={**DIFFUSION, "batch_size": 4}).fit(poor, rng=1)
 
 
-def test_users_without_a_history_cannot_be_stopped_by(log: Interactions) -> None:
+def test_users_without_a_history_cannot_stop_a_training(log: Interactions) -> None:
     split = Users(fraction=0.2).apply(log, rng=0)
-    nothing = split.histories.keep(np.zeros(split.histories.n_interactions, dtype=bool))
+    empty = split.histories.keep(np.zeros(split.histories.n_interactions, dtype=bool))
     with pytest.raises(DataError, match=r"must have a history and held-out items; none of 10 has both"):
-        sdrm().fit(split.train, rng=1, validation=Split(split.train, nothing, split.held_out, "given"))
+        sdrm().fit(split.train, rng=1, validation=Split(split.train, empty, split.held_out, "given"))
 
 
 def test_a_cut_off_beyond_the_items_is_refused(log: Interactions) -> None:

@@ -1,4 +1,4 @@
-"""What every synthesizer must do, run over every kind that the registry knows."""
+"""The contract of synthesizers, run over every kind in the registry."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_sample_is_interactions_over_the_real_items(fitted: Synthesizer, log: 
     assert 0 < sample.n_interactions < 60 * 31
     assert fitted.sample(rng=0).n_users == fitted.n_real_users == log.n_users
     if fitted.spec.kind != "sdrm" or fitted.spec.privacy is None:
-        assert sample.item_degrees[30] == 0  # nobody had it, so nobody gets it
+        assert sample.item_degrees[30] == 0  # no real user has it, so no synthetic user gets it
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 33, 40, 1000])
@@ -92,15 +92,17 @@ def test_the_batch_size_changes_nothing(
     fitted: Synthesizer, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contract, "BLOCK", 16)
-    whole = fitted.sample(40, rng=5)
+    one_batch = fitted.sample(40, rng=5)
     parts = list(fitted.sample_batches(40, rng=5, batch_size=batch_size))
     assert [part.n_users for part in parts[:-1]] == [batch_size] * (len(parts) - 1)
     assert [label for part in parts for label in part.users.to_list()] == list(range(40))
-    assert np.array_equal(np.concatenate([part.matrix.toarray() for part in parts]), whole.matrix.toarray())
-    assert same(fitted.sample(40, rng=5, batch_size=batch_size), whole)
+    assert np.array_equal(
+        np.concatenate([part.matrix.toarray() for part in parts]), one_batch.matrix.toarray()
+    )
+    assert same(fitted.sample(40, rng=5, batch_size=batch_size), one_batch)
 
 
-def test_batches_are_made_when_they_are_asked_for(fitted: Synthesizer) -> None:
+def test_batches_are_sampled_lazily(fitted: Synthesizer) -> None:
     batches = fitted.sample_batches(10**9, rng=1, batch_size=64)
     assert next(batches).n_users == 64
     assert next(batches).users.to_list() == list(range(64, 128))
@@ -126,7 +128,7 @@ def test_a_saved_synthesizer_samples_the_same(
         load(tmp_path / "synthesizer")
 
 
-def test_no_global_chance_is_used(fitted: Synthesizer) -> None:
+def test_no_global_random_state_is_used(fitted: Synthesizer) -> None:
     numpy_state = str(np.random.get_state())  # noqa: NPY002 - the state that must not change
     torch_state = torch.get_rng_state().tolist()
     fitted.sample(5)
@@ -142,24 +144,24 @@ def test_progress_only_moves_forward(fitted: Synthesizer, log: Interactions) -> 
     fitted.sample(40, rng=1, batch_size=15, progress=samples.append)
     assert [event.done for event in samples] == [15, 30, 40]
     for label in {event.label for event in fits}:
-        own = [event for event in fits if event.label == label]
-        assert [event.done for event in own] == sorted(event.done for event in own)
-        assert len({event.total for event in own}) == 1
+        of_label = [event for event in fits if event.label == label]
+        assert [event.done for event in of_label] == sorted(event.done for event in of_label)
+        assert len({event.total for event in of_label}) == 1
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "3"])
-def test_a_size_is_a_whole_number_from_one(fitted: Synthesizer, wrong: Any) -> None:
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, "3"])
+def test_a_size_is_a_whole_number_from_one(fitted: Synthesizer, size: Any) -> None:
     with pytest.raises(DataError, match=r"`n_users` must be a whole number from 1; saw"):
-        fitted.sample(wrong, rng=1)
+        fitted.sample(size, rng=1)
     with pytest.raises(DataError, match=r"`batch_size` must be a whole number from 1; saw"):
-        fitted.sample(5, rng=1, batch_size=wrong)
+        fitted.sample(5, rng=1, batch_size=size)
 
 
 def test_density_0_and_1_are_refused(fitted: Synthesizer, log: Interactions) -> None:
     empty = log.keep(np.zeros(log.n_interactions, dtype=bool))
     full = Interactions.from_matrix(np.ones((51, 31)), users=log.users, items=log.items)
-    for wrong, density in ((empty, 0), (full, 1)):
+    for data, density in ((empty, 0), (full, 1)):
         with pytest.raises(
             DataError, match=rf"density .* strictly between 0 and 1; .* has density {density}\."
         ):
-            fitted.spec.fit(wrong, rng=1)
+            fitted.spec.fit(data, rng=1)

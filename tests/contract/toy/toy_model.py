@@ -1,4 +1,4 @@
-"""A model of another distribution, in one file: items that were taken together, by a power of how often."""
+"""A model of another distribution, in one file: items that share users, scored by a power of their number."""
 
 from __future__ import annotations
 

@@ -35,6 +35,6 @@ class OneItemSynthesizer(Synthesizer):
 
     def _rows(self, blocks: Blocks) -> Rows:
         for block in blocks:
-            drawn = block.random.choice(len(self.items), size=block.size, p=self.shares)
-            cells = (np.ones(block.size, dtype=np.float32), (np.arange(block.size), drawn))
+            items = block.random.choice(len(self.items), size=block.size, p=self.shares)
+            cells = (np.ones(block.size, dtype=np.float32), (np.arange(block.size), items))
             yield sparse.csr_array(cells, shape=(block.size, len(self.items)))

@@ -41,45 +41,47 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run(log: Path, *models: str, out: Path | None = None, trials: int = 3, **more: Any) -> Comparison:
-    settings = {"protocol.cutoffs": [5, 10]} | more.pop("settings", {})
-    lineup = line_up(models or MODELS, own_data=True, settings=settings, protocol=more.pop("protocol", None))
-    search = Search(trials=max(trials, 1), sampler=more.pop("sampler", "random"))
-    return compare(lineup, data=log, search=search, out=out, **more)
+def run(log: Path, *models: str, out: Path | None = None, trials: int = 3, **options: Any) -> Comparison:
+    settings = {"protocol.cutoffs": [5, 10]} | options.pop("settings", {})
+    lineup = line_up(
+        models or MODELS, own_data=True, settings=settings, protocol=options.pop("protocol", None)
+    )
+    search = Search(trials=max(trials, 1), sampler=options.pop("sampler", "random"))
+    return compare(lineup, data=log, search=search, out=out, **options)
 
 
 @pytest.fixture(scope="module")
-def found(log: Path) -> Comparison:
+def comparison(log: Path) -> Comparison:
     return run(log)
 
 
-def markdown(found: Comparison) -> str:
-    return as_markdown(comparison_document(found))
+def markdown(comparison: Comparison) -> str:
+    return as_markdown(comparison_document(comparison))
 
 
-def page(found: Comparison) -> str:
-    return as_html(comparison_document(found))
+def page(comparison: Comparison) -> str:
+    return as_html(comparison_document(comparison))
 
 
-def test_the_numbers_are_those_of_a_plain_evaluation(found: Comparison, log: Path) -> None:
+def test_the_numbers_are_those_of_a_plain_evaluation(comparison: Comparison, log: Path) -> None:
     """Fit the chosen spec by hand, evaluate by the protocol: the same value of each user."""
     lineup = line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5, 10]})
     prepared = prepare(lineup.ground, data=log)
-    for result in found.results:
+    for result in comparison.results:
         plain = dict(result.chosen)
         kind = recommender_spec(str(plain.pop("kind")))
         model = spec_from_dict(kind, plain).fit(prepared.split.train)
         evaluation = prepared.recipe.protocol.evaluate(model, prepared.split)
         np.testing.assert_allclose(result.values["recall@5"], evaluation.per_user["recall@5"])
-        assert found.figures[result.name]["ndcg@10"].value == pytest.approx(evaluation["ndcg@10"].value)
+        assert comparison.figures[result.name]["ndcg@10"].value == pytest.approx(evaluation["ndcg@10"].value)
         assert result.curve[4][1] == pytest.approx(evaluation["recall@5"].value)
-    means = [found.figures[result.name]["recall@5"].value for result in found.results]
+    means = [comparison.figures[result.name]["recall@5"].value for result in comparison.results]
     assert means == sorted(means, reverse=True)
-    assert found.verdict().startswith(found.results[0].name)
+    assert comparison.verdict().startswith(comparison.results[0].name)
 
 
-def test_each_model_has_the_same_budget(found: Comparison) -> None:
-    assert {result.name: result.search.get("trials", 0) for result in found.results} == {
+def test_each_model_has_the_same_budget(comparison: Comparison) -> None:
+    assert {result.name: result.search.get("trials", 0) for result in comparison.results} == {
         "popularity": 0,
         "item-knn": 3,
         "ease": 3,
@@ -88,20 +90,20 @@ def test_each_model_has_the_same_budget(found: Comparison) -> None:
 
 def test_nothing_is_chosen_on_test(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the held-out items of half the users gone, the same trials come out."""
-    whole = run(log, out=tmp_path / "one", trials=4)
+    full = run(log, out=tmp_path / "one", trials=4)
 
-    def fewer(*given: Any, **more: Any) -> Any:
-        prepared = prepare(*given, **more)
-        held = prepared.split.held_out
-        kept = held.keep(held.rows() < held.n_users // 2)
-        return replace(prepared, split=replace(prepared.split, held_out=kept))
+    def fewer(*args: Any, **kwargs: Any) -> Any:
+        prepared = prepare(*args, **kwargs)
+        held_out = prepared.split.held_out
+        first_half = held_out.keep(held_out.rows() < held_out.n_users // 2)
+        return replace(prepared, split=replace(prepared.split, held_out=first_half))
 
     monkeypatch.setattr(running_module, "prepare", fewer)
     half = run(log, out=tmp_path / "two", trials=4)
     for name in MODELS:
-        assert whole[name].chosen == half[name].chosen
-        assert whole[name].search.get("value") == half[name].search.get("value")
-    assert whole.size["counted"] > half.size["counted"]
+        assert full[name].chosen == half[name].chosen
+        assert full[name].search.get("value") == half[name].search.get("value")
+    assert full.size["counted"] > half.size["counted"]
 
 
 def test_a_second_call_computes_only_what_is_missing(
@@ -113,49 +115,51 @@ def test_a_second_call_computes_only_what_is_missing(
     measured: list[str] = []
     measure = running_module.measure
 
-    def counted(prepared: Any, **more: Any) -> Any:
+    def counting(prepared: Any, **kwargs: Any) -> Any:
         measured.append(prepared.recipe.name)
-        return measure(prepared, **more)
+        return measure(prepared, **kwargs)
 
-    monkeypatch.setattr(running_module, "measure", counted)
-    again = run(log, out=tmp_path / "kept")
+    monkeypatch.setattr(running_module, "measure", counting)
+    repeated = run(log, out=tmp_path / "kept")
     assert measured == []
-    assert again.figures == first.figures
-    assert again.differences == first.differences
-    assert markdown(again).partition("## Notes")[0] == markdown(first).partition("## Notes")[0]
-    more = run(log, *MODELS, "pure-svd", out=tmp_path / "kept")
+    assert repeated.figures == first.figures
+    assert repeated.differences == first.differences
+    assert markdown(repeated).partition("## Notes")[0] == markdown(first).partition("## Notes")[0]
+    kwargs = run(log, *MODELS, "pure-svd", out=tmp_path / "kept")
     assert measured == ["pure-svd"]
-    assert len(more.results) == 4
+    assert len(kwargs.results) == 4
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
 def test_a_larger_budget_adds_to_what_is_there(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two trials, then five in the same folder: the same as five at once, and the two are not tried again."""
+    """Two trials, then five in the same folder: the same as five at once, and the first two are not repeated."""
     run(log, out=tmp_path / "kept", trials=2)
     before = {file: file.read_bytes() for file in (tmp_path / "kept").rglob("trials.log")}
     assert before
     measured: list[str] = []
     measure = running_module.measure
 
-    def counted(prepared: Any, **more: Any) -> Any:
+    def counting(prepared: Any, **kwargs: Any) -> Any:
         measured.append(prepared.recipe.name)
-        return measure(prepared, **more)
+        return measure(prepared, **kwargs)
 
-    monkeypatch.setattr(running_module, "measure", counted)
-    more = run(log, out=tmp_path / "kept", trials=5)
+    monkeypatch.setattr(running_module, "measure", counting)
+    kwargs = run(log, out=tmp_path / "kept", trials=5)
     assert all(file.read_bytes().startswith(content) for file, content in before.items())
     in_the_end = list(measured)
-    whole = run(log, out=tmp_path / "at-once", trials=5)
-    assert whole.figures == more.figures
-    assert [result.chosen for result in more.results] == [result.chosen for result in whole.results]
-    assert {result.name: result.search.get("trials", 0) for result in more.results} == {
+    at_once = run(log, out=tmp_path / "at-once", trials=5)
+    assert at_once.figures == kwargs.figures
+    assert [result.chosen for result in kwargs.results] == [result.chosen for result in at_once.results]
+    assert {result.name: result.search.get("trials", 0) for result in kwargs.results} == {
         "popularity": 0,
         "item-knn": 5,
         "ease": 5,
     }
-    assert "popularity" not in in_the_end  # its choice is the same: it was neither fitted nor tested again
+    assert (
+        "popularity" not in in_the_end
+    )  # its chosen setting is unchanged, so it was neither fitted nor tested again
     less = run(log, out=tmp_path / "kept", trials=2)
     assert {result.search.get("trials", 0) for result in less.results} == {0, 2}
 
@@ -171,26 +175,26 @@ def test_the_first_setting_is_the_model_as_given(log: Path) -> None:
 
 
 def test_a_filter_too_wide_for_the_data_is_not_tried_as_given(log: Path) -> None:
-    """60 items and a default rank above that: the ranks that fit are searched."""
-    found = run(log, "bspm", trials=3)
-    assert found["bspm"].search["failed"] == 0
+    """With 60 items and a higher default rank, the ranks that fit are searched."""
+    comparison = run(log, "bspm", trials=3)
+    assert comparison["bspm"].search["failed"] == 0
 
 
-def test_figures_on_disk_make_the_same_tables(found: Comparison) -> None:
-    again = Comparison.from_dict(json.loads(found.to_json()))
-    assert markdown(again) == markdown(found)
-    assert again.verdict() == found.verdict()
+def test_figures_on_disk_make_the_same_tables(comparison: Comparison) -> None:
+    again = Comparison.from_dict(json.loads(comparison.to_json()))
+    assert markdown(again) == markdown(comparison)
+    assert again.verdict() == comparison.verdict()
     with pytest.raises(ArtifactError, match="this version"):
-        Comparison.from_dict({**json.loads(found.to_json()), "schema": 1})
+        Comparison.from_dict({**json.loads(comparison.to_json()), "schema": 1})
     with pytest.raises(ArtifactError, match="this version"):
         Comparison.from_dict({"schema": 2})
 
 
-def test_results_that_tell_of_energy_still_load(found: Comparison) -> None:
-    plain = json.loads(found.to_json())
+def test_results_with_the_energy_of_earlier_versions_load(comparison: Comparison) -> None:
+    plain = json.loads(comparison.to_json())
     for model in plain["models"]:
         model["costs"]["joules"] = 12.5
-    assert Comparison.from_dict(plain).figures == found.figures
+    assert Comparison.from_dict(plain).figures == comparison.figures
 
 
 def test_a_damaged_result_is_computed_again(log: Path, tmp_path: Path) -> None:
@@ -201,28 +205,28 @@ def test_a_damaged_result_is_computed_again(log: Path, tmp_path: Path) -> None:
 
 
 def test_one_failed_model_does_not_lose_the_others(tmp_path: Path) -> None:
-    """A time-aware model on data without time, and one that breaks down."""
+    """A time-aware model on data without times fails, and the others succeed."""
     place = tmp_path / "log.parquet"
     demo_interactions(n_users=80, n_items=60, rng=3).to_frame().select("user", "item").write_parquet(place)
-    found = run(place, "popularity", "recency", "ease", out=tmp_path / "kept")
-    assert [result.name for result in found.results] == ["ease", "popularity"]
-    assert "timestamps" in found.failures["recency"]
-    assert "recency" in markdown(found)
-    assert "recency" in page(found)
+    comparison = run(place, "popularity", "recency", "ease", out=tmp_path / "kept")
+    assert [result.name for result in comparison.results] == ["ease", "popularity"]
+    assert "timestamps" in comparison.failures["recency"]
+    assert "recency" in markdown(comparison)
+    assert "recency" in page(comparison)
 
 
-def test_whatever_a_model_raises_the_others_go_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Any, train: Any, **more: Any) -> Any:
+def test_any_error_of_a_model_leaves_the_others_running(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, train: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("in the middle")
 
     monkeypatch.setattr(recommender_spec("item-knn"), "learn", broken)
-    found = run(log, trials=0)
-    assert found.failures == {"item-knn": "ZeroDivisionError: in the middle"}
+    comparison = run(log, trials=0)
+    assert comparison.failures == {"item-knn": "ZeroDivisionError: in the middle"}
     with pytest.raises(RecipeError, match="all failed"):
         run(log, "item-knn", trials=0)
 
 
-def test_what_an_observer_raises_ends_the_work(log: Path) -> None:
+def test_an_error_of_an_observer_ends_the_comparison(log: Path) -> None:
     class Enough(Exception):
         pass
 
@@ -278,17 +282,17 @@ def test_models_of_other_data_are_refused() -> None:
         line_up(["ease"], own_data=True, settings={"model.ridge": 3.0})
 
 
-def test_the_advice_for_recipes_of_other_data_has_the_word_that_was_given(tmp_path: Path) -> None:
+def test_the_advice_for_recipes_of_other_data_names_the_given_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(load_recipe("ease/demo").to_toml())
     with pytest.raises(RecipeError, match=re.escape(f"--recipe {file}.")):
         line_up(["ease", str(file), "ease/gowalla"])
 
 
-def test_a_difference_needs_two_models_of_the_comparison(found: Comparison) -> None:
+def test_a_difference_needs_two_models_of_the_comparison(comparison: Comparison) -> None:
     for names in (("ease", "eese"), ("ease", "ease")):
         with pytest.raises(DataError):
-            found.between(*names)
+            comparison.between(*names)
 
 
 def test_a_line_up_needs_a_model() -> None:
@@ -296,19 +300,21 @@ def test_a_line_up_needs_a_model() -> None:
         line_up([], own_data=True)
 
 
-def test_models_over_other_items_are_not_put_side_by_side(found: Comparison) -> None:
+def test_models_over_other_items_are_not_compared(comparison: Comparison) -> None:
     data = demo_interactions(n_users=120, n_items=60, rng=3)
     split = Random(fraction=0.2).apply(data, rng=1)
     protocol = line_up(MODELS, own_data=True).ground.protocol
     with pytest.raises(VocabularyMismatch, match="same items"):
-        summarise([replace(found.results[0], items="sha256:0")], split, found.metric, protocol=protocol)
+        summarise(
+            [replace(comparison.results[0], items="sha256:0")], split, comparison.metric, protocol=protocol
+        )
     fewer = replace(
-        found.results[1],
-        users=found.results[1].users.take(np.arange(3)),
-        values=replace(found.results[1].values, values=found.results[1].values.values[:3].copy()),
+        comparison.results[1],
+        users=comparison.results[1].users.take(np.arange(3)),
+        values=replace(comparison.results[1].values, values=comparison.results[1].values.values[:3].copy()),
     )
     with pytest.raises(VocabularyMismatch, match="users"):
-        summarise([found.results[0], fewer], split, found.metric, protocol=protocol)
+        summarise([comparison.results[0], fewer], split, comparison.metric, protocol=protocol)
 
 
 @pytest.mark.parametrize("kind", sorted(set(RECOMMENDERS) - {"popularity"}))
@@ -326,8 +332,8 @@ def test_every_kind_has_something_to_search(kind: str) -> None:
 def test_an_empty_range_is_refused(log: Path) -> None:
     with pytest.raises(SpecError, match="values to try"):
         space_of(recommender_spec("ease")(), {"ridge": ()})
-    found = run(log, "popularity", "ease", spaces={"ease": {"ridge": ()}})
-    assert "values to try" in found.failures["ease"]
+    comparison = run(log, "popularity", "ease", spaces={"ease": {"ridge": ()}})
+    assert "values to try" in comparison.failures["ease"]
 
 
 def test_a_filter_without_sharpening_has_no_idle_dimensions() -> None:
@@ -338,26 +344,29 @@ def test_a_filter_without_sharpening_has_no_idle_dimensions() -> None:
 
 def test_a_budget_of_seconds_ends_the_search(log: Path) -> None:
     lineup = line_up(["ease", "item-knn"], own_data=True, settings={"protocol.cutoffs": [5]})
-    found = compare(lineup, data=log, search=Search(seconds=1e-9))
-    assert {result.search["trials"] for result in found.results} == {1}
+    comparison = compare(lineup, data=log, search=Search(seconds=1e-9))
+    assert {result.search["trials"] for result in comparison.results} == {1}
 
 
 def test_a_pruner_changes_the_trials_and_not_those_without_one(log: Path, tmp_path: Path) -> None:
-    """Its trials are kept apart; a model that is not trained by epochs comes out the same."""
+    """Its trials are kept apart; a model that is not trained by epochs has the same result."""
     plain = run(log, "ease", "mult-vae", out=tmp_path / "out", trials=2)
-    kept = {file: file.read_bytes() for file in (tmp_path / "out" / "trials").rglob("*.log")}
+    before_bytes = {file: file.read_bytes() for file in (tmp_path / "out" / "trials").rglob("*.log")}
     lineup = line_up(["ease", "mult-vae"], own_data=True, settings={"protocol.cutoffs": [5, 10]})
     search = Search(trials=2, pruner="halving")
-    found = compare(lineup, data=log, search=search, out=tmp_path / "out")
-    assert all(file.read_bytes() == content for file, content in kept.items())
-    assert "pruner halving" in found.budget
+    comparison = compare(lineup, data=log, search=search, out=tmp_path / "out")
+    assert all(file.read_bytes() == content for file, content in before_bytes.items())
+    assert "pruner halving" in comparison.budget
     assert "pruner" not in plain.budget
-    chosen, before = ({each.name: each.chosen for each in one.results} for one in (found, plain))
+    chosen, before = (
+        {each.name: each.chosen for each in each_comparison.results}
+        for each_comparison in (comparison, plain)
+    )
     assert chosen["ease"] == before["ease"]
     folders = {path.name for path in (tmp_path / "out" / "trials").iterdir()}
     assert sum(name.endswith("-halving") for name in folders) == 2
-    again = compare(lineup, data=log, search=search, out=tmp_path / "out")
-    assert [each.chosen for each in again.results] == [each.chosen for each in found.results]
+    repeated = compare(lineup, data=log, search=search, out=tmp_path / "out")
+    assert [each.chosen for each in repeated.results] == [each.chosen for each in comparison.results]
 
 
 def test_strict_judges_by_the_last_in_time(log: Path) -> None:
@@ -369,23 +378,25 @@ def test_strict_judges_by_the_last_in_time(log: Path) -> None:
     assert split.train.timestamps is not None
     assert split.held_out.timestamps is not None
     for row in range(split.train.n_users):
-        kept = split.train.timestamps[split.train.matrix.indptr[row] : split.train.matrix.indptr[row + 1]]
+        train_times = split.train.timestamps[
+            split.train.matrix.indptr[row] : split.train.matrix.indptr[row + 1]
+        ]
         held = split.held_out.timestamps[
             split.held_out.matrix.indptr[row] : split.held_out.matrix.indptr[row + 1]
         ]
         if len(held):
-            assert kept.max() <= held.min()
+            assert train_times.max() <= held.min()
 
 
 def test_seeds_spread(log: Path) -> None:
-    found = run(log, "mult-dae", "ease", trials=0, seeds=2, settings={"protocol.cutoffs": [5]})
-    spread = found["mult-dae"].by_seed["recall@5"]
+    comparison = run(log, "mult-dae", "ease", trials=0, seeds=2, settings={"protocol.cutoffs": [5]})
+    spread = comparison["mult-dae"].by_seed["recall@5"]
     assert len(spread) == 2
     assert spread[0] != spread[1]
-    assert found["mult-dae"].values["recall@5"].mean() == pytest.approx(np.mean(spread))
-    assert found["ease"].seeds == found["mult-dae"].seeds[:1]
-    assert "± seeds" in markdown(found)
-    assert "The training of mult-dae" in page(found)
+    assert comparison["mult-dae"].values["recall@5"].mean() == pytest.approx(np.mean(spread))
+    assert comparison["ease"].seeds == comparison["mult-dae"].seeds[:1]
+    assert "± seeds" in markdown(comparison)
+    assert "The training of mult-dae" in page(comparison)
 
 
 def test_the_training_of_a_result_is_that_of_the_first_seed(log: Path) -> None:
@@ -394,19 +405,19 @@ def test_the_training_of_a_result_is_that_of_the_first_seed(log: Path) -> None:
     assert one.training == two.training
 
 
-def test_groups_partition_users(found: Comparison) -> None:
-    users = [models["ease"] for label, models in found.groups.items() if label.startswith("users")]
-    assert sum(figure.n_users for figure in users) == found.size["counted"]
-    weighted = sum(figure.value * figure.n_users for figure in users) / found.size["counted"]
-    assert weighted == pytest.approx(found.figures["ease"]["recall@5"].value)
+def test_groups_partition_users(comparison: Comparison) -> None:
+    users = [models["ease"] for label, models in comparison.groups.items() if label.startswith("users")]
+    assert sum(figure.n_users for figure in users) == comparison.size["counted"]
+    weighted = sum(figure.value * figure.n_users for figure in users) / comparison.size["counted"]
+    assert weighted == pytest.approx(comparison.figures["ease"]["recall@5"].value)
 
 
-def test_forms(found: Comparison, tmp_path: Path) -> None:
-    plain = json.loads(found.to_json())
-    assert [model["name"] for model in plain["models"]] == [result.name for result in found.results]
+def test_json_markdown_and_page(comparison: Comparison, tmp_path: Path) -> None:
+    plain = json.loads(comparison.to_json())
+    assert [model["name"] for model in plain["models"]] == [result.name for result in comparison.results]
     assert len(plain["differences"]) == 3
-    assert "| ease |" in markdown(found)
-    html = page(found)
+    assert "| ease |" in markdown(comparison)
+    html = page(comparison)
     assert html.count('<svg viewBox="0 0 440') >= 6
     assert "95 %" in html
 
@@ -414,8 +425,8 @@ def test_forms(found: Comparison, tmp_path: Path) -> None:
 def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compare", *MODELS, "--data", str(log), "--trials", "2", "--out", str(tmp_path / "made")]
     assert main(words) == 0
-    shown = capsys.readouterr().out
-    assert "is first with recall@10" in shown
+    output = capsys.readouterr().out
+    assert "is first with recall@10" in output
     for name in ("leaderboard.md", "report.json", "report.html", "comparison.json"):
         assert (tmp_path / "made" / name).is_file()
     best = json.loads((tmp_path / "made" / "report.json").read_text())["models"][0]
@@ -438,8 +449,8 @@ def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {model["search"].get("trials", 0) for model in report["models"]} == {0, 3}
     assert main([*words, "--space", "ease.ridge=[3.0, 9.0]"]) == 2
     assert "spaces" in capsys.readouterr().err
-    for wrong in ("eese.ridge=[3.0]", "ease=[3.0]", "ease.ridge=3.0"):
-        assert main([*words, "--space", wrong]) == 2
+    for bad in ("eese.ridge=[3.0]", "ease=[3.0]", "ease.ridge=3.0"):
+        assert main([*words, "--space", bad]) == 2
         assert "KIND.PATH" in capsys.readouterr().err
     assert main([*words, "--protocol", "fair"]) == 2
 

@@ -10,15 +10,15 @@ from unblur.evaluation.significance import differences, sign_flip_tests
 
 
 def shuffled_models(n_models: int, n_users: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Values of models that are the same: users differ, many have nothing right, and which model got what is chance."""
+    """Values of equal models: users differ, many have no hit, and the assignment to models is random."""
     ability = rng.beta(1.0, 3.0, (n_users, 1))
     values = rng.binomial(12, ability, (n_users, n_models)) * rng.uniform(0.5, 1.0, (n_users, n_models)) / 12
     return np.asarray(rng.permuted(values, axis=1))
 
 
 @pytest.mark.parametrize("n_models", [2, 3])
-def test_shuffled_models_are_told_apart_as_often_as_promised(n_models: int) -> None:
-    """The chance of any false difference in a whole comparison, over 1,000 of them: 5 % ± 1.5 %.
+def test_equal_models_differ_as_often_as_the_level_says(n_models: int) -> None:
+    """The probability of any false difference in a comparison, over 1,000 of them: 5 % ± 1.5 %.
 
     With three models Holm's bound is not met in full, since the pairs share models: about 4.3 % by the distribution of
     the studentized range.
@@ -26,13 +26,13 @@ def test_shuffled_models_are_told_apart_as_often_as_promised(n_models: int) -> N
     rng = np.random.default_rng(20)
     alarms = 0
     for number in range(1000):
-        found = differences(shuffled_models(n_models, 150, rng), permutations=1999, resamples=0, rng=number)
-        alarms += any(entry.differs for entry in found)
+        table = differences(shuffled_models(n_models, 150, rng), permutations=1999, resamples=0, rng=number)
+        alarms += any(entry.differs for entry in table)
     assert 35 <= alarms <= 65
 
 
-def test_many_shuffled_models_raise_no_more_alarms() -> None:
-    """Holm's correction is careful where many pairs depend on each other, never careless."""
+def test_many_equal_models_raise_no_more_false_alarms() -> None:
+    """With many dependent pairs Holm's correction is conservative, never too liberal."""
     rng = np.random.default_rng(7)
     alarms = sum(
         any(
@@ -48,10 +48,10 @@ def test_a_real_difference_is_found() -> None:
     rng = np.random.default_rng(1)
     values = shuffled_models(3, 400, rng)
     values[:, 2] += 0.05
-    found = {(entry.one, entry.other): entry for entry in differences(values, rng=0)}
-    assert found[0, 2].differs
-    assert found[1, 2].differs
-    assert found[0, 2].low <= found[0, 2].mean <= found[0, 2].high < 0
+    table = {(entry.one, entry.other): entry for entry in differences(values, rng=0)}
+    assert table[0, 2].differs
+    assert table[1, 2].differs
+    assert table[0, 2].low <= table[0, 2].mean <= table[0, 2].high < 0
 
 
 def test_p_values_are_those_of_scipy() -> None:

@@ -1,4 +1,4 @@
-"""Killed without warning at any moment, a comparison loses what was under way and nothing else."""
+"""A comparison that is killed at any moment loses the running trial and nothing else."""
 
 import json
 import os
@@ -94,12 +94,12 @@ assert seen_trials.items() <= trials.items() and seen_models.items() <= models.i
 
 
 def killed(tmp_path: Path, kills: int) -> tuple[int, int, Path]:
-    """Run the program, which kills its child so often; the kills that hit, what was finished, the last folder."""
+    """Run the program, which kills its child repeatedly. Return the kills that hit, the finished trials, the last folder."""
     from unblur.data.catalogue.generation import demo_interactions
 
     log = tmp_path / "log.parquet"
     demo_interactions(n_users=80, n_items=60, rng=3).to_frame().write_parquet(log)
-    ran = subprocess.run(
+    process = subprocess.run(
         [
             sys.executable,
             "-c",
@@ -115,22 +115,22 @@ def killed(tmp_path: Path, kills: int) -> tuple[int, int, Path]:
         timeout=120,
         env={**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
     )
-    assert ran.returncode == 0, ran.stderr
-    done, finished, name = json.loads(ran.stdout)
-    return done, finished, tmp_path / name
+    assert process.returncode == 0, process.stderr
+    hits, finished, name = json.loads(process.stdout)
+    return hits, finished, tmp_path / name
 
 
 def test_a_comparison_killed_twenty_times_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     from unblur.experiment.comparison.running import compare, line_up
     from unblur.tuning.settings import Search
 
-    done, finished, folder = killed(tmp_path, 20)
-    assert done == 20, "the kills came too late to tell anything"
+    hits, finished, folder = killed(tmp_path, 20)
+    assert hits == 20, "some children ended before they were killed"
     assert finished > 0
     lineup = line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5]})
     undisturbed = compare(
         lineup, data=tmp_path / "log.parquet", search=Search(trials=TRIALS), out=tmp_path / "undisturbed"
     )
-    again = compare(lineup, data=tmp_path / "log.parquet", search=Search(trials=TRIALS), out=folder)
-    assert again.figures == undisturbed.figures
-    assert [result.chosen for result in again.results] == [result.chosen for result in undisturbed.results]
+    resumed = compare(lineup, data=tmp_path / "log.parquet", search=Search(trials=TRIALS), out=folder)
+    assert resumed.figures == undisturbed.figures
+    assert [result.chosen for result in resumed.results] == [result.chosen for result in undisturbed.results]

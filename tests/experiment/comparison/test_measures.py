@@ -1,4 +1,4 @@
-"""Novelty, diversity and popularity against what their definitions say, pair by pair."""
+"""Novelty, diversity and popularity against their definitions, pair by pair."""
 
 from itertools import combinations
 

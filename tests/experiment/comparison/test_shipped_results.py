@@ -1,4 +1,4 @@
-"""The pages of docs/results and the table of the README are those that their figures and the recipes make."""
+"""The pages of docs/results and the table of the README follow from their figures and the recipes."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from unblur.experiment.recipe.schema import parse_settings
 
 
 @pytest.mark.parametrize("place", [place for place, _ in results.texts()], ids=lambda place: place.name)
-def test_what_is_generated_is_up_to_date(place: Path) -> None:
+def test_generated_pages_are_up_to_date(place: Path) -> None:
     """`python -m benchmarks.results --pages` writes them anew."""
     assert place.read_text() == dict(results.texts())[place]
 
@@ -21,25 +21,25 @@ def test_every_page_has_its_figures() -> None:
     pages, _ = results.description()
     described = {f"{part.name}.json" for page in pages for part in page.parts}
     assert {file.name for file in results.RESULTS.glob("*.json")} <= described | {"benchmarks.json"}
-    made = {
+    expected = {
         file.stem for file in results.RESULTS.glob("*.md") if "Made by `make results`" in file.read_text()
     }
-    assert made <= {page.file for page in pages}
+    assert expected <= {page.file for page in pages}
 
 
-def test_the_figures_are_those_of_what_is_described() -> None:
+def test_figures_belong_to_the_described_comparisons() -> None:
     pages, _ = results.description()
     for part in (part for page in pages for part in page.parts):
-        found = results.figures_of(part)
-        if found is None:
+        figures = results.figures_of(part)
+        if figures is None:
             continue
-        assert set(results.found_names(found)) <= set(part.models)
+        assert set(results.found_names(figures)) <= set(part.models)
         budget = {"trials": part.trials, "seconds": float(part.seconds)}
-        assert all(dict(result.budget) == budget for result in found.results)
-        assert part.protocol in ("", found.protocol)
+        assert all(dict(result.budget) == budget for result in figures.results)
+        assert part.protocol in ("", figures.protocol)
 
 
-def test_every_description_is_a_comparison_that_can_be_asked_for() -> None:
+def test_every_description_is_a_valid_comparison() -> None:
     pages, tables = results.description()
     for part in (part for page in pages for part in page.parts):
         assert len(line_up(part.models, recipe=part.recipe).entries) == len(part.models)
@@ -54,11 +54,11 @@ def test_a_part_is_computed_by_the_command_and_kept(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     part = results.Part("small", "Small", "", "ease/demo", ("popularity", "ease"), trials=2)
     assert results.compute(part, tmp_path / "runs")
-    found = results.figures_of(part)
-    assert found is not None
-    assert found["ease"].search["trials"] == 2
+    figures = results.figures_of(part)
+    assert figures is not None
+    assert figures["ease"].search["trials"] == 2
     page = results.Page("small", "Small", "About.", (part,))
-    assert found.verdict() in results.page_text(page)
+    assert figures.verdict() in results.page_text(page)
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("models/*")}
     assert results.compute(part, tmp_path / "runs")
     assert {file: file.stat().st_mtime_ns for file in before} == before
@@ -66,8 +66,8 @@ def test_a_part_is_computed_by_the_command_and_kept(tmp_path: Path, monkeypatch:
 
 def test_blocks_are_replaced_between_their_marks() -> None:
     text = "a\n<!-- results: x -->\nold\n<!-- end of results -->\nb\n<!-- results: y -->\n<!-- end of results -->\n"
-    made = results.with_blocks(text, {"x": "new", "y": "1\\2"})
-    assert made == (
+    page = results.with_blocks(text, {"x": "new", "y": "1\\2"})
+    assert page == (
         "a\n<!-- results: x -->\nnew\n<!-- end of results -->\nb\n<!-- results: y -->\n1\\2\n<!-- end of results -->\n"
     )
     with pytest.raises(ValueError, match="once"):
@@ -77,6 +77,6 @@ def test_blocks_are_replaced_between_their_marks() -> None:
 def test_figures_keep_six_digits(tmp_path: Path) -> None:
     report = {"models": [{"name": "m", "curve": [[1.0, 2.0]], "value": 0.123456789}], "popularity": [[0, 1]]}
     results.keep(report, tmp_path / "m.json")
-    kept = json.loads((tmp_path / "m.json").read_text())
-    assert kept["models"][0]["value"] == 0.123457
-    assert kept["models"][0]["curve"] == kept["popularity"] == []
+    stored = json.loads((tmp_path / "m.json").read_text())
+    assert stored["models"][0]["value"] == 0.123457
+    assert stored["models"][0]["curve"] == stored["popularity"] == []

@@ -1,4 +1,4 @@
-"""Recipes: what they hold, their TOML form, and what is refused."""
+"""Recipes: their sections, their TOML form, and bad recipes."""
 
 import tomllib
 from typing import Any
@@ -117,7 +117,7 @@ def test_off_stands_for_none_where_none_is_allowed() -> None:
     recipe = Recipe.from_toml('[model]\nkind = "bspm"\nsharpen = "off"\nlow_pass = "off"\n')
     assert recipe.model == BSPM(sharpen=None, low_pass=None)
     assert recipe.to_dict()["model"]["sharpen"] == "off"
-    assert "k_core" not in recipe.to_dict()["data"]  # None by default, so not written
+    assert "k_core" not in recipe.to_dict()["data"]  # `None` is the default, so it is not written
 
 
 @pytest.mark.parametrize("name", shipped())

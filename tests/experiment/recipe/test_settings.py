@@ -1,4 +1,4 @@
-"""Settings one at a time: how they are read, where they land, what they do to published numbers."""
+"""Settings from the command line: parsing, the fields that they set, and their effect on published numbers."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def test_values_are_toml_and_words_need_no_quotes(text: str, path: str, value: A
 
 
 @pytest.mark.parametrize("text", ["", "model.merge", "=3", "model.merge=", "model..merge=late", ".a=1"])
-def test_what_is_no_setting_is_refused(text: str) -> None:
+def test_words_that_are_no_setting_are_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="must have the form path=value"):
         parse_setting(text)
 
@@ -48,17 +48,17 @@ def test_a_path_is_set_once() -> None:
 
 def test_settings_change_one_value_each() -> None:
     recipe = load_recipe("bspm/gowalla")
-    changed = recipe.changed({"model.low_pass.rank": 64, "model.sharpen": "off", "seed": 7})
-    assert changed.model.low_pass == LowPass(rank=64, weight=0.2)
-    assert changed.model.sharpen is None
-    assert changed.seed == 7
+    copy = recipe.changed({"model.low_pass.rank": 64, "model.sharpen": "off", "seed": 7})
+    assert copy.model.low_pass == LowPass(rank=64, weight=0.2)
+    assert copy.model.sharpen is None
+    assert copy.seed == 7
     assert recipe.model.sharpen == Flow(duration=2.5, solver="rk4")
     assert recipe.changed({}) is recipe
 
 
-def test_setting_inside_what_is_off_turns_it_on() -> None:
-    changed = load_recipe("bspm/amazon-book").changed({"model.low_pass.rank": 8})
-    assert changed.model.low_pass == LowPass(rank=8)
+def test_setting_a_field_of_a_missing_part_adds_the_part() -> None:
+    copy = load_recipe("bspm/amazon-book").changed({"model.low_pass.rank": 8})
+    assert copy.model.low_pass == LowPass(rank=8)
 
 
 def test_another_kind_starts_from_its_defaults() -> None:
@@ -81,15 +81,15 @@ def test_another_kind_starts_from_its_defaults() -> None:
         {"protocol.cutoffs": [10]},
     ],
 )
-def test_published_numbers_go_when_they_speak_of_something_else(setting: dict[str, Any]) -> None:
+def test_published_numbers_are_dropped_if_they_no_longer_apply(setting: dict[str, Any]) -> None:
     assert not load_recipe("bspm/gowalla").changed(setting).expected
 
 
-def test_published_numbers_stay_beside_other_hyper_parameters_and_more_metrics() -> None:
+def test_published_numbers_stay_with_other_hyper_parameters_and_more_metrics() -> None:
     recipe = load_recipe("bspm/gowalla")
     settings = {"model.low_pass.rank": 64, "protocol.metrics": ["recall"], "protocol.cutoffs": [10, 20]}
-    changed = recipe.changed(settings)
-    assert set(changed.expected) == {"recall@20"}
+    copy = recipe.changed(settings)
+    assert set(copy.expected) == {"recall@20"}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(pure_svd, "DENSE_BELOW", 0)
 
 
-@pytest.mark.usefixtures("how")
+@pytest.mark.usefixtures("solver")
 @pytest.mark.parametrize("scaling", [1.0, 0.3])
 def test_scores_are_projections_on_singular_vectors(scaling: float) -> None:
     scaled = X * np.linalg.norm(X, axis=0) ** (scaling - 1)
@@ -33,14 +33,14 @@ def test_scores_are_projections_on_singular_vectors(scaling: float) -> None:
     np.testing.assert_allclose(scores[known], (X @ v @ v.T)[known], atol=1e-5)
 
 
-@pytest.mark.usefixtures("how")
+@pytest.mark.usefixtures("solver")
 def test_scikit_learn_finds_the_same_space() -> None:
     oracle = TruncatedSVD(5, algorithm="arpack", random_state=0).fit(X)
     v = PureSVD(rank=5).fit(DATA).inward.astype(np.float64)
     np.testing.assert_allclose(v @ v.T, oracle.components_.T @ oracle.components_, atol=1e-5)
 
 
-@pytest.mark.usefixtures("how")
+@pytest.mark.usefixtures("solver")
 def test_all_seeds_give_the_same_bytes() -> None:
     one, other = (PureSVD(rank=5).fit(DATA, rng=seed) for seed in (1, 2))
     assert one.inward.tobytes() == other.inward.tobytes()

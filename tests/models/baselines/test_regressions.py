@@ -44,7 +44,7 @@ def test_ease_fits_weighted_rows() -> None:
     np.testing.assert_allclose(halved.weights, EASE(ridge=20.0).fit(DATA).weights, atol=2e-5)
 
 
-@pytest.mark.usefixtures("how")
+@pytest.mark.usefixtures("gram_method")
 def test_with_all_items_as_neighbours_the_sparse_form_is_ease() -> None:
     mask = np.random.default_rng(0).random((80, 25)) < 0.5
     data = Interactions.from_matrix(mask)
@@ -53,7 +53,7 @@ def test_with_all_items_as_neighbours_the_sparse_form_is_ease() -> None:
     np.testing.assert_allclose(weights, EASE(ridge=30.0).fit(data).weights, atol=2e-5)
 
 
-@pytest.mark.usefixtures("how")
+@pytest.mark.usefixtures("gram_method")
 def test_the_sparse_form_is_ridge_regression_on_neighbours() -> None:
     weights = SparseEASE(ridge=4.0, neighbours=9).fit(DATA).weights.toarray()
     for item, close in enumerate(neighbourhoods(9)):
@@ -62,7 +62,7 @@ def test_the_sparse_form_is_ridge_regression_on_neighbours() -> None:
         assert np.count_nonzero(weights[:, item]) <= len(close)
 
 
-@pytest.mark.usefixtures("how")
+@pytest.mark.usefixtures("gram_method")
 @pytest.mark.parametrize("nonnegative", [True, False])
 def test_slim_is_an_elastic_net_on_neighbours(nonnegative: bool) -> None:
     l1, l2 = 0.3, 0.5

@@ -105,7 +105,7 @@ def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orders, "_MIN_INTERACTIONS", 0)
 
 
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("every_size")
 def test_an_ordering_is_a_permutation_and_always_the_same() -> None:
     a = normalize(generated(500, 400, 9000, rng=3))
     (users, items), repeated = ordering(a), ordering(a)
@@ -116,7 +116,7 @@ def test_an_ordering_is_a_permutation_and_always_the_same() -> None:
     assert np.array_equal(items, repeated[1])
 
 
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("every_size")
 def test_similar_users_and_items_lie_together() -> None:
     """Eighty separate groups, shuffled: in order, neighbours are of the same group far more often than by chance."""
     random = np.random.default_rng(0)
@@ -145,7 +145,7 @@ def test_reordering_moves_rows_and_columns() -> None:
     assert np.array_equal(columns_only.toarray(), dense[:, items])
 
 
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("every_size")
 def test_scores_do_not_depend_on_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     train = generated(500, 400, 9000, rng=3)
     ordered = BSPM().fit(train, rng=0)

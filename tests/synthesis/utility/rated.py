@@ -1,4 +1,4 @@
-"""Rated users in blocks, a recipe that is quick on them, and a scorer with nothing to learn."""
+"""Rated users in blocks, a recipe that runs quickly on them, and a recommender that learns nothing."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def ratings(n_users: int, seed: int) -> NDArray[np.int64]:
     """(n_users, N_ITEMS): 1 liked, 0 observed and not liked, -1 not observed; two tastes."""
     random = np.random.default_rng(seed)
     taste = np.where(np.arange(n_users)[:, None] % 2 == np.arange(N_ITEMS) % 2, 0.6, 0.15)
-    seen = random.random((n_users, N_ITEMS)) < taste
-    seen[:, 0] = seen[:, 5] = True
-    liked = random.random(seen.shape) < 0.7
+    observed = random.random((n_users, N_ITEMS)) < taste
+    observed[:, 0] = observed[:, 5] = True
+    liked = random.random(observed.shape) < 0.7
     liked[:, 0] = True
-    return np.where(seen, np.where(liked, 1, 0), -1)
+    return np.where(observed, np.where(liked, 1, 0), -1)
 
 
 def rated(n_users: int, seed: int) -> Rated:

@@ -35,11 +35,11 @@ def test_a_run_measures_every_arm_and_keeps_the_synthesizer(tmp_path: Path) -> N
     parts, recipe, out = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml"), tmp_path / "out"
     words = ["run", recipe, "--data", parts, "--seeds", "2", "--out", out]
     assert main([*map(str, words)]) == 0
-    found = figures(out)
-    assert [name for name in found if name.endswith(" ndcg@5")] == [f"{arm} ndcg@5" for arm in ARMS]
-    gap = found["full capped_recall@5"] - found["ease capped_recall@5"]
-    assert found["full − ease capped_recall@5"] == pytest.approx(gap)
-    assert found["ease capped_recall@5 deviation over runs"] == 0
+    values = figures(out)
+    assert [name for name in values if name.endswith(" ndcg@5")] == [f"{arm} ndcg@5" for arm in ARMS]
+    gap = values["full capped_recall@5"] - values["ease capped_recall@5"]
+    assert values["full − ease capped_recall@5"] == pytest.approx(gap)
+    assert values["ease capped_recall@5 deviation over runs"] == 0
     report = json.loads((out / "report.json").read_text())
     assert set(report["provenance"]["data"]) == {
         name + reading for name in ("train", "test", "valid") for reading in ("", " (observed)")
@@ -54,64 +54,68 @@ def test_a_run_measures_every_arm_and_keeps_the_synthesizer(tmp_path: Path) -> N
 
 def test_the_same_run_twice_gives_the_same_figures_and_replace_gives_others(tmp_path: Path) -> None:
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
-    made: list[dict[str, float]] = []
-    for name, more in {"a": [], "b": [], "c": ["--set", "utility.mode=replace"]}.items():
-        words = ["run", recipe, "--data", parts, "--out", tmp_path / name, *more]
+    runs: list[dict[str, float]] = []
+    for name, options in {"a": [], "b": [], "c": ["--set", "utility.mode=replace"]}.items():
+        words = ["run", recipe, "--data", parts, "--out", tmp_path / name, *options]
         assert main([*map(str, words)]) == 0
-        made.append(figures(tmp_path / name))
-    assert made[0] == made[1]
-    assert made[0] != made[2]
-    assert made[0]["no-synthetic ndcg@5"] == made[2]["no-synthetic ndcg@5"]
+        runs.append(figures(tmp_path / name))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    assert runs[0]["no-synthetic ndcg@5"] == runs[2]["no-synthetic ndcg@5"]
 
 
-def test_scores_above_zero_are_items_where_the_paper_s_protocol_says_so(tmp_path: Path) -> None:
-    """Whatever the synthesizer's own rule, in all its ways of sampling; and not under the strict protocol."""
+def test_the_zero_threshold_applies_under_the_papers_protocol(tmp_path: Path) -> None:
+    """The departure overrides the synthesizer's own rule for every arm, and not under the strict protocol."""
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
     known = load_recipe(recipe)
-    made: dict[tuple[bool, str, str], Interactions] = {}
+    samples: dict[tuple[bool, str, str], Interactions] = {}
     for on, kind in ((False, "paper"), (True, "paper"), (True, "strict")):
-        changed = known.changed({"utility.departures.zero_threshold": on, "protocol.kind": kind})
-        prepared = utility_task(changed, "").prepare(changed, parts)
+        variant = known.changed({"utility.departures.zero_threshold": on, "protocol.kind": kind})
+        prepared = utility_task(variant, "").prepare(variant, parts)
         synthesizer: Any = prepared.fit(1, Run())
         for arm in ("full", "plain-vae"):
-            made[on, kind, arm] = prepared.sample(synthesizer, arm, 1)
+            samples[on, kind, arm] = prepared.sample(synthesizer, arm, 1)
             rule = Discretization(rule="zero-threshold")
             other = synthesizer.plain if arm == "plain-vae" else synthesizer
             expected = other.with_settings(discretization=rule).sample(
-                made[on, kind, arm].n_users, rng=streams(1, f"sample {arm}")[f"sample {arm}"]
+                samples[on, kind, arm].n_users, rng=streams(1, f"sample {arm}")[f"sample {arm}"]
             )
-            same = made[on, kind, arm].fingerprint() == expected.fingerprint()
-            assert same == (on and kind == "paper")
+            is_equal = samples[on, kind, arm].fingerprint() == expected.fingerprint()
+            assert is_equal == (on and kind == "paper")
 
 
-def test_an_interrupted_run_goes_on_after_the_last_measured_arm(
+def test_an_interrupted_run_resumes_after_the_last_measured_arm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts, recipe, kept = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml"), tmp_path / "kept"
+    parts, recipe, checkpoints = (
+        write_parts(tmp_path / "d"),
+        write_recipe(tmp_path / "r.toml"),
+        tmp_path / "kept",
+    )
     words = ["run", recipe, "--data", parts, "--seeds", "2"]
     assert main([*map(str, words), "--out", str(tmp_path / "whole")]) == 0
-    asked: list[str] = []
-    whole = TruncatedSVD.learn
+    fits: list[str] = []
+    learn = TruncatedSVD.learn
 
     def fit(self: TruncatedSVD, train: Any, **options: Any) -> Any:
-        asked.append(self.kind)
-        if len(asked) == 6:  # the second arm of the second seed
+        fits.append(self.kind)
+        if len(fits) == 6:  # the second arm of the second seed
             raise KeyboardInterrupt
-        return whole(self, train, **options)
+        return learn(self, train, **options)
 
     monkeypatch.setattr(TruncatedSVD, "learn", fit)
-    again = [*map(str, words), "--checkpoints", str(kept), "--out", str(tmp_path / "again")]
-    assert main(again) == 130
+    command = [*map(str, words), "--checkpoints", str(checkpoints), "--out", str(tmp_path / "again")]
+    assert main(command) == 130
     assert not (tmp_path / "again").exists()
-    assert main(again) == 0
-    assert len(asked) == 6 + 3  # that arm and the two after it; those before were kept
+    assert main(command) == 0
+    assert len(fits) == 6 + 3  # that arm and the two after it; earlier ones were kept
     assert figures(tmp_path / "again") == figures(tmp_path / "whole")
-    (file,) = (kept / "seed-1").glob("arms-*.json")
+    (file,) = (checkpoints / "seed-1").glob("arms-*.json")
     file.write_text("{")
-    assert main([*again, "--overwrite"]) == 2
+    assert main([*command, "--overwrite"]) == 2
 
 
-def test_strict_runs_take_the_departures_back(tmp_path: Path) -> None:
+def test_strict_runs_turn_the_departures_off(tmp_path: Path) -> None:
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
     words = ["run", recipe, "--data", parts, "--out", tmp_path / "out", "--set", "protocol.kind=strict"]
     assert main([*map(str, words)]) == 0
@@ -123,15 +127,15 @@ def test_strict_runs_take_the_departures_back(tmp_path: Path) -> None:
     assert set(report["provenance"]["data"]) == {"train", "test", "valid"}
 
 
-def test_seeds_of_a_synthesizer_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same figures; and what the processes kept is neither sampled nor measured again."""
+def test_seeds_of_a_synthesizer_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are the same, and this process samples and measures nothing again."""
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
     words = ["run", recipe, "--data", parts, "--seeds", "2", "--out"]
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         assert main([*map(str, (*words, tmp_path / "one"))]) == 0
-        monkeypatch.setattr(PreparedUsers, "sample", lambda *given: pytest.fail("sampled again"))
+        monkeypatch.setattr(PreparedUsers, "sample", lambda *args: pytest.fail("sampled again"))
         assert main([*map(str, (*words, tmp_path / "beside", "--workers", "2"))]) == 0
     finally:
         torch.set_num_threads(before)
@@ -162,7 +166,7 @@ def trials_of(out: Path) -> list[dict[str, Any]]:
     return list(pl.read_parquet(out / "trials.parquet").sort("trial").iter_rows(named=True))
 
 
-def test_a_search_begins_with_the_recipe_goes_on_and_reports_other_users(
+def test_a_search_begins_with_the_recipe_and_can_be_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small: dict[str, Any] = {**MODEL, "diffusion": {**MODEL["diffusion"], "epochs": 5, "batch_size": 30}}
@@ -182,13 +186,13 @@ def test_a_search_begins_with_the_recipe_goes_on_and_reports_other_users(
     assert "History: 1 trials." in (tmp_path / "one" / "report.html").read_text()
     assert (
         main([*map(str, words), "2", "--overwrite"]) == 0
-    )  # the run's folder is replaced, and the search goes on
+    )  # the run's folder is replaced, and the search is resumed
     assert pl.read_parquet(tmp_path / "one" / "trials.parquet")["trial"].sort().to_list() == [0, 1]
 
 
 def test_settings_that_are_given_are_not_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
-    given = {"vae.hidden": 9, "diffusion.epochs": 1, "diffusion.steps": 3}
+    fixed = {"vae.hidden": 9, "diffusion.epochs": 1, "diffusion.steps": 3}
     words = [
         "tune",
         recipe,
@@ -201,11 +205,11 @@ def test_settings_that_are_given_are_not_searched(tmp_path: Path, capsys: pytest
         "--trials",
         "2",
     ]
-    words += [word for path, value in given.items() for word in ("--set", f"model.{path}={value}")]
+    words += [word for path, value in fixed.items() for word in ("--set", f"model.{path}={value}")]
     assert main([*map(str, words)]) == 0
     trials = trials_of(tmp_path / "one")
     assert len(trials) == 2
-    assert not any(set(given) & set(trial) for trial in trials)
+    assert not any(set(fixed) & set(trial) for trial in trials)
     chosen = load_recipe(tmp_path / "one" / "recipe.toml")
     assert (chosen.model.vae.hidden, chosen.model.diffusion.epochs, chosen.model.diffusion.steps) == (9, 1, 3)
     assert json.loads((tmp_path / "one" / "report.json").read_text())["recipe"] == chosen.name
@@ -220,7 +224,7 @@ def test_settings_that_are_given_are_not_searched(tmp_path: Path, capsys: pytest
     assert "A search needs at least one free setting" in " ".join(capsys.readouterr().err.split())
 
 
-def test_trials_of_another_protocol_are_not_gone_on_with(
+def test_trials_of_another_protocol_are_not_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
@@ -231,7 +235,7 @@ def test_trials_of_another_protocol_are_not_gone_on_with(
     assert "protocol" in capsys.readouterr().err
 
 
-def test_a_small_space_is_searched_to_its_end_and_from_a_value_of_ones_own(
+def test_a_small_space_is_searched_completely_from_the_given_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[Any] = []
@@ -242,8 +246,8 @@ def test_a_small_space_is_searched_to_its_end_and_from_a_value_of_ones_own(
         return float(diffusion.hidden_layers)
 
     monkeypatch.setattr(PreparedUsers, "value", value)
-    own = {**MODEL, "diffusion": {**MODEL["diffusion"], "noise_variance_diminisher": 0.25}}
-    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": own})
+    model = {**MODEL, "diffusion": {**MODEL["diffusion"], "noise_variance_diminisher": 0.25}}
+    parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": model})
     words = ["tune", recipe, "--data", parts, "--trials", "200"]
     for path, value in {
         "vae": "{latent = 4, hidden = 8, batch_size = 30, optimizer = {learning_rate = 0.01}, epochs = 3, "
@@ -253,33 +257,31 @@ def test_a_small_space_is_searched_to_its_end_and_from_a_value_of_ones_own(
     }.items():
         words += ["--set", f"model.{path}={value}"]
     for sampler in ("random", "exhaustive"):
-        more = ["--set", "model.diffusion.noise_variance_diminisher=0.25", "--sampler", sampler]
+        options = ["--set", "model.diffusion.noise_variance_diminisher=0.25", "--sampler", sampler]
         tried.clear()
-        assert main([*map(str, words), *more, "--out", str(tmp_path / sampler)]) == 0
+        assert main([*map(str, words), *options, "--out", str(tmp_path / sampler)]) == 0
         assert sorted(tried) == [(layers, 0.25) for layers in range(6)]
         assert tried[0][0] == 1  # the recipe's own
     pytest.importorskip("optuna")
     words[words.index("200")] = "14"
     tried.clear()
     assert main([*map(str, words), "--out", str(tmp_path / "bayes")]) == 0
-    assert tried[0] == (1, 0.25)  # no choice of the space; the others go on without it
+    assert tried[0] == (1, 0.25)  # not a choice of the space, so later trials do not have it
     assert len(tried) == 14
     assert 0.25 not in {diminisher for _, diminisher in tried[1:]}
 
 
-def test_a_search_judges_by_the_way_of_sampling_that_is_given(tmp_path: Path) -> None:
+def test_a_search_samples_as_the_recipe_says(tmp_path: Path) -> None:
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
-    found = {}
+    values = {}
     for sampling in ("full", "multi-resolution"):
         known = load_recipe(str(recipe)).changed({"model.sampling": sampling})
         prepared = utility_task(known, "").prepare(known, parts).searching()
-        found[sampling] = prepared.value("capped_recall@5", 1, Run())
-    assert found["full"] != found["multi-resolution"]
+        values[sampling] = prepared.value("capped_recall@5", 1, Run())
+    assert values["full"] != values["multi-resolution"]
 
 
-def test_a_setting_that_memory_does_not_suffice_for_has_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_setting_that_runs_out_of_memory_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problems: list[Exception] = [
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 8 bytes"
@@ -301,7 +303,7 @@ def test_a_setting_that_memory_does_not_suffice_for_has_failed(
     assert all(trial["problem"] for trial in trials[:2])
 
 
-def test_what_is_not_measured_cannot_be_compared_and_is_named(tmp_path: Path) -> None:
+def test_a_comparison_of_unmeasured_metrics_is_left_out_and_noted(tmp_path: Path) -> None:
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml")
     words = [
         "run",
@@ -324,10 +326,10 @@ def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
     """Successive halving over trainings: the first setting has all of its own, a worse one ends after its first."""
     small: dict[str, Any] = {**MODEL, "diffusion": {**MODEL["diffusion"], "epochs": 5, "batch_size": 30}}
     parts, recipe = write_parts(tmp_path / "d"), write_recipe(tmp_path / "r.toml", {"model": small})
-    given = {8: [0.2, 0.4, 0.3]}
+    values_by_width = {8: [0.2, 0.4, 0.3]}
 
     def value(prepared: Any, metric: str, seed: int, run: object) -> float:
-        return given.get(prepared.recipe.model.vae.hidden, [0.1, 0.9, 0.9])[seed - 7]
+        return values_by_width.get(prepared.recipe.model.vae.hidden, [0.1, 0.9, 0.9])[seed - 7]
 
     monkeypatch.setattr(PreparedUsers, "value", value)
     words = ["tune", recipe, "--data", parts, "--sampler", "random", "--out", tmp_path / "one", "--seed", "7"]
@@ -365,7 +367,7 @@ def test_a_setting_is_the_mean_of_its_trainings_and_a_bad_one_gets_one(
         ("sdrm/alb-svd", ["--set", "utility.learn=[]"], "learn of Utility"),
     ],
 )
-def test_searches_that_cannot_be_are_refused(
+def test_searches_that_make_no_sense_are_refused(
     recipe: str, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_parts(tmp_path / "d")
@@ -397,14 +399,16 @@ SETTINGS = [
 ]
 
 
-def test_own_data_in_a_sample_with_its_card_out(own: Path, tmp_path: Path, log: Interactions) -> None:
-    words = ["synthesize", own, "--out", tmp_path / "a", "--users", 1500, "--save-synthesizer", *SETTINGS]
+def test_synthesizing_own_data_writes_a_sample_and_its_card(
+    data: Path, tmp_path: Path, log: Interactions
+) -> None:
+    words = ["synthesize", data, "--out", tmp_path / "a", "--users", 1500, "--save-synthesizer", *SETTINGS]
     assert main([*map(str, words)]) == 0
     sample = sources.read(tmp_path / "a" / "synthetic.parquet")
     assert sample.users.labels.max() < 1500
     assert set(sample.items.to_list()) <= set(log.items.to_list())
     card = (tmp_path / "a" / "card.md").read_text()
-    read = sources.read(own)
+    read = sources.read(data)
     for fact in (
         "1,500 synthetic users, ",
         f"{read.n_users} real users",
@@ -416,16 +420,16 @@ def test_own_data_in_a_sample_with_its_card_out(own: Path, tmp_path: Path, log: 
     ):
         assert fact in card
     assert load_synthesizer(tmp_path / "a" / "synthesizer").spec.vae.latent == 4
-    again = [*words[:3], tmp_path / "b", *words[4:6], *SETTINGS]
-    assert main([*map(str, again)]) == 0
-    same = (tmp_path / "a" / "synthetic.parquet").read_bytes()
-    assert (tmp_path / "b" / "synthetic.parquet").read_bytes() == same
+    command = [*words[:3], tmp_path / "b", *words[4:6], *SETTINGS]
+    assert main([*map(str, command)]) == 0
+    is_equal = (tmp_path / "a" / "synthetic.parquet").read_bytes()
+    assert (tmp_path / "b" / "synthetic.parquet").read_bytes() == is_equal
     assert not (tmp_path / "b" / "synthesizer").exists()
 
 
-def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
+def test_a_private_sample_says_what_it_costs(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("opacus")
-    words = ["synthesize", own, "--out", tmp_path / "a", "--privacy-epsilon", "4", *SETTINGS]
+    words = ["synthesize", data, "--out", tmp_path / "a", "--privacy-epsilon", "4", *SETTINGS]
     assert main([*map(str, words)]) == 0
     card = (tmp_path / "a" / "card.md").read_text()
     assert "epsilon = 4.0" in card
@@ -433,15 +437,15 @@ def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
     assert "standardized = false" in card
     assert "No differential privacy" not in card
     assert "seed: 3" not in card
-    assert sources.read(own).fingerprint() not in card
-    again = [*words[:3], tmp_path / "b", *words[4:]]
-    assert main([*map(str, again)]) == 0
-    same = (tmp_path / "a" / "synthetic.parquet").read_bytes()
-    assert (tmp_path / "b" / "synthetic.parquet").read_bytes() != same  # its chance is nobody's to repeat
+    assert sources.read(data).fingerprint() not in card
+    command = [*words[:3], tmp_path / "b", *words[4:]]
+    assert main([*map(str, command)]) == 0
+    is_equal = (tmp_path / "a" / "synthetic.parquet").read_bytes()
+    assert (tmp_path / "b" / "synthetic.parquet").read_bytes() != is_equal  # its noise cannot be repeated
 
 
 @pytest.mark.parametrize(
-    ("more", "message"),
+    ("options", "message"),
     [
         (["--model", "ease"], "must be one of"),
         (["--model", "sdrn"], "Did you mean 'sdrm'"),
@@ -455,44 +459,44 @@ def test_a_private_sample_says_what_it_costs(own: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_leaves_nothing(
-    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *more]) == 2
+    assert main(["synthesize", str(data), "--out", str(tmp_path / "a"), *options]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["own.parquet"]
 
 
-def test_batches_are_no_larger_than_all_who_teach(
-    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_batches_are_no_larger_than_the_training_users(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A tenth of the users stops the training, and teaches nothing."""
+    """A tenth of the users stops the training and is not trained on."""
     pairs = zip(SETTINGS[::2], SETTINGS[1::2], strict=True)
     words = [word for pair in pairs if "batch_size" not in pair[1] for word in pair]
-    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *words]) == 0
-    said = " ".join(capsys.readouterr().err.split())
-    most = int(0.9 * sources.read(own).n_users)
-    assert f"model.vae.batch_size is {most}, not 500" in said
-    assert f"model.diffusion.batch_size is {most}, not 256" in said
+    assert main(["synthesize", str(data), "--out", str(tmp_path / "a"), *words]) == 0
+    errors = " ".join(capsys.readouterr().err.split())
+    most = int(0.9 * sources.read(data).n_users)
+    assert f"model.vae.batch_size is {most}, not 500" in errors
+    assert f"model.diffusion.batch_size is {most}, not 256" in errors
     assert f"batch_size = {most}" in (tmp_path / "a" / "card.md").read_text()
 
 
-def test_users_who_were_kept_out_are_there_for_an_audit(
-    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_kept_out_users_are_written_for_an_audit(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "a"
-    assert main(["synthesize", str(own), "--out", str(place), "--holdout", "0.4", *SETTINGS]) == 0
-    whole = sources.read(own)
-    train, kept = (sources.read(place / "real" / f"{name}.parquet") for name in ("train", "kept"))
-    assert kept.n_users == round(0.4 * whole.n_users)
-    assert sorted(train.users.to_list() + kept.users.to_list()) == sorted(whole.users.to_list())
-    assert train.n_interactions + kept.n_interactions == whole.n_interactions
+    assert main(["synthesize", str(data), "--out", str(place), "--holdout", "0.4", *SETTINGS]) == 0
+    full = sources.read(data)
+    train, holdout = (sources.read(place / "real" / f"{name}.parquet") for name in ("train", "kept"))
+    assert holdout.n_users == round(0.4 * full.n_users)
+    assert sorted(train.users.to_list() + holdout.users.to_list()) == sorted(full.users.to_list())
+    assert train.n_interactions + holdout.n_interactions == full.n_interactions
     card = (place / "card.md").read_text()
-    assert f"{kept.n_users} more users were kept out at random" in card
+    assert f"{holdout.n_users} more users were kept out at random" in card
     assert f"{train.n_users} real users" in card
     assert "source: `own.parquet`" in card
     command = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("audit it:"))
     assert main([*command.split()[3:], "--no-utility"]) in (0, 1)
-    assert f"made from {train.n_users}, {kept.n_users} kept out" in capsys.readouterr().out
+    assert f"made from {train.n_users}, {holdout.n_users} kept out" in capsys.readouterr().out
 
 
 def test_how_the_data_were_read_is_in_the_card(tmp_path: Path) -> None:
@@ -513,13 +517,13 @@ def test_how_the_data_were_read_is_in_the_card(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["own.parquet/a", "empty"])
-def test_where_nothing_can_be_written_is_said_before_anything_is_computed(
-    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+def test_an_unwritable_folder_is_refused_before_anything_is_computed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    words = ["synthesize", own, "--model", "independent-items", "--out", tmp_path / place]
+    words = ["synthesize", data, "--model", "independent-items", "--out", tmp_path / place]
     code = main([*map(str, words)])
-    if place == "empty":  # an empty folder is as good as none
+    if place == "empty":  # an empty folder may be used
         assert code == 0
         return
     assert code == 2
@@ -527,11 +531,11 @@ def test_where_nothing_can_be_written_is_said_before_anything_is_computed(
 
 
 def test_only_the_folder_of_a_sample_is_replaced(
-    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine").write_text("kept")
-    words = ["synthesize", own, "--model", "independent-items", "--out", tmp_path / "a", "--overwrite"]
+    words = ["synthesize", data, "--model", "independent-items", "--out", tmp_path / "a", "--overwrite"]
     assert main([*map(str, words)]) == 2
     assert (tmp_path / "a" / "mine").read_text() == "kept"
     (tmp_path / "a" / "mine").unlink()
@@ -541,18 +545,18 @@ def test_only_the_folder_of_a_sample_is_replaced(
 
 
 def test_no_real_user_and_no_file_of_others_is_lost_with_a_sample_that_is_replaced(
-    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path / "a"
-    words = ["synthesize", own, "--model", "independent-items", "--out", place, "--overwrite"]
+    words = ["synthesize", data, "--model", "independent-items", "--out", place, "--overwrite"]
     assert main([*map(str, words), "--holdout", "0.4"]) == 0
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     inside = ["synthesize", place / "real" / "train.parquet", *words[2:], "--holdout", "0.4"]
-    for again, message in (
+    for options, message in (
         (words, "the real users in real/, since none are kept out this time"),
         (inside, "the real data, "),
     ):
-        assert main([*map(str, again)]) == 2
+        assert main([*map(str, options)]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
     (place / "audit").mkdir()
     assert main([*map(str, words), "--holdout", "0.4"]) == 2
@@ -562,10 +566,10 @@ def test_no_real_user_and_no_file_of_others_is_lost_with_a_sample_that_is_replac
     assert main([*map(str, words), "--holdout", "0.3"]) == 0
 
 
-def test_the_settings_of_a_card_make_the_same_sample(own: Path, tmp_path: Path) -> None:
-    """What is off is written as off, and who was left out before is said."""
-    more = ["--set", "model.vae.stopping=off", "--set", "data.k_core.users=2", *SETTINGS]
-    assert main(["synthesize", str(own), "--out", str(tmp_path / "a"), *more]) == 0
+def test_the_settings_of_a_card_make_the_same_sample(data: Path, tmp_path: Path) -> None:
+    """Parts that are off are written as off, and users that were left out are noted."""
+    options = ["--set", "model.vae.stopping=off", "--set", "data.k_core.users=2", *SETTINGS]
+    assert main(["synthesize", str(data), "--out", str(tmp_path / "a"), *options]) == 0
     card = (tmp_path / "a" / "card.md").read_text()
     table = card.split("```toml\n")[1].split("```")[0]
     assert 'stopping = "off"' in table
@@ -573,17 +577,17 @@ def test_the_settings_of_a_card_make_the_same_sample(own: Path, tmp_path: Path) 
     (tmp_path / "again.toml").write_text(f'name = "own/again"\nseed = 3\n{table}')
     recipe = load_recipe(str(tmp_path / "again.toml"))
     assert recipe.model.vae.stopping is None
-    words = ["synthesize", own, "--recipe", tmp_path / "again.toml", "--set", "data.k_core.users=2"]
+    words = ["synthesize", data, "--recipe", tmp_path / "again.toml", "--set", "data.k_core.users=2"]
     assert main([*map(str, words), "--out", str(tmp_path / "b")]) == 0
-    made = [(tmp_path / name / "synthetic.parquet").read_bytes() for name in ("a", "b")]
-    assert made[0] == made[1]
+    samples = [(tmp_path / name / "synthetic.parquet").read_bytes() for name in ("a", "b")]
+    assert samples[0] == samples[1]
 
 
-def test_under_differential_privacy_nobody_decides_who_else_is_learned_from(
-    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_under_differential_privacy_users_are_not_filtered_by_others(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("opacus")
-    words = ["synthesize", str(own), "--out", str(tmp_path / "a"), *SETTINGS, "--privacy-epsilon", "8"]
+    words = ["synthesize", str(data), "--out", str(tmp_path / "a"), *SETTINGS, "--privacy-epsilon", "8"]
     assert main([*words, "--set", "data.k_core.users=2"]) == 2
     assert "as a k-core does; saw data.k_core" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "a").exists()
@@ -602,10 +606,10 @@ def test_users_with_two_items_stop_a_training(tmp_path: Path) -> None:
 
 
 def test_a_synthesizer_is_not_fitted_as_a_recommender(
-    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = write_recipe(tmp_path / "r.toml")
-    assert main(["fit", str(own), "--model", str(recipe), "--out", str(tmp_path / "a")]) == 2
+    assert main(["fit", str(data), "--model", str(recipe), "--out", str(tmp_path / "a")]) == 2
     assert "sdrm is a synthesizer, which samples users" in " ".join(capsys.readouterr().err.split())
 
 

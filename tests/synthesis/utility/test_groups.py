@@ -1,4 +1,4 @@
-"""Who teaches, stops and reports, and what is held out of whom."""
+"""The groups of users (training, stopping, reported), and their held-out items."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ def test_a_fifth_of_each_user_is_held_out_rounded_up() -> None:
     people = rated(30, seed=1)
     for departures, base in ((PAPER, people.observed), (Departures(), people.liked)):
         groups = grouped(rated(40, seed=2), people, Utility(), departures)
-        held = groups.held_out_observed.user_degrees
-        np.testing.assert_array_equal(held, [-(-degree // 5) for degree in base.user_degrees])
+        held_out = groups.held_out_observed.user_degrees
+        np.testing.assert_array_equal(held_out, [-(-degree // 5) for degree in base.user_degrees])
         np.testing.assert_array_equal(
-            held + groups.histories.pairs(departures.dislikes_are_held_out).user_degrees, base.user_degrees
+            held_out + groups.histories.pairs(departures.dislikes_are_held_out).user_degrees,
+            base.user_degrees,
         )
         liked = people.liked.contains(groups.held_out.rows(), groups.held_out.matrix.indices)
         assert liked.all()
 
 
-def test_under_the_paper_reported_users_stop_and_all_others_teach() -> None:
+def test_under_the_paper_protocol_reported_users_stop_and_all_others_train() -> None:
     teachers, people = rated(40, seed=2), rated(30, seed=1)
     groups = grouped(teachers, people, Utility(), PAPER)
     assert groups.learned.liked.fingerprint() == teachers.liked.fingerprint()
@@ -63,7 +64,7 @@ def test_strict_groups_share_nobody() -> None:
     assert report.histories.liked.n_users == 30
 
 
-def test_what_is_held_out_depends_on_its_seed_alone() -> None:
+def test_held_out_items_depend_on_their_seed_alone() -> None:
     people, utility = rated(30, seed=1), Utility(hold_out_seed=7)
     one = grouped(rated(40, seed=2), people, utility, PAPER)
     same = grouped(rated(50, seed=3), people, utility, PAPER)
@@ -76,12 +77,14 @@ def test_the_draw_of_the_authors_code_is_that_of_numpys_legacy_generator() -> No
     people = rated(30, seed=1)
     utility, departures = Utility(hold_out_seed=7), replace(PAPER, legacy_generator=True)
     groups = grouped(rated(40, seed=2), people, utility, departures)
-    chance, matrix = np.random.RandomState(7), people.observed.matrix
+    random, matrix = np.random.RandomState(7), people.observed.matrix
     for user in range(30):
         items = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
-        drawn = chance.choice(items, size=-(-len(items) // 5), replace=False)
-        held = groups.held_out_observed.matrix
-        np.testing.assert_array_equal(held.indices[held.indptr[user] : held.indptr[user + 1]], np.sort(drawn))
+        chosen = random.choice(items, size=-(-len(items) // 5), replace=False)
+        held_out = groups.held_out_observed.matrix
+        np.testing.assert_array_equal(
+            held_out.indices[held_out.indptr[user] : held_out.indptr[user + 1]], np.sort(chosen)
+        )
 
 
 def test_readings_that_do_not_fit_are_refused() -> None:
@@ -94,6 +97,6 @@ def test_readings_that_do_not_fit_are_refused() -> None:
         Utility(metrics=("coverage@10",))
 
 
-def test_somebody_must_be_left_to_learn_from() -> None:
+def test_some_users_must_be_left_for_training() -> None:
     with pytest.raises(DataError, match="remain to learn from"):
         grouped(rated(2, seed=1), rated(5, seed=2), Utility(), Departures(), judged="searching")

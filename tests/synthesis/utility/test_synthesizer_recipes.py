@@ -1,4 +1,4 @@
-"""Recipes of synthesizers: what they hold, the published figures, the authors' commands."""
+"""Recipes of synthesizers: their sections, the published figures, the authors' commands."""
 
 from __future__ import annotations
 
@@ -53,28 +53,28 @@ def test_the_twelve_published_figures(data: str) -> None:
 
 @pytest.mark.parametrize(("command", "name"), [(SVD, "sdrm/ml-100k-svd"), (MLP, "sdrm/adm-mlp")])
 def test_the_published_commands_are_the_shipped_recipes(command: str, name: str) -> None:
-    made = translate(command)
-    assert made.system == "sdrm"
-    assert made.recipe == load_recipe(name)
+    translation = translate(command)
+    assert translation.system == "sdrm"
+    assert translation.recipe == load_recipe(name)
 
 
 def test_every_option_has_its_place() -> None:
-    made = translate(
+    recipe = translate(
         "python main.py --dataset alb --model NeuMF --SDRM-epochs 1 --SDRM-batch-size 2 --SDRM-lr 0.03 --SDRM-timesteps 4 "
         "--SDRM-noise-variance-diminisher 0.05 --MLP-hidden-layers 6 --VAE-batch-size 7 --VAE-hidden-layer-neurons 8 "
         "--MLP-latent-neurons 9 --VAE-lr 0.1"
     ).recipe
-    diffusion, vae = made.model.diffusion, made.model.vae
+    diffusion, vae = recipe.model.diffusion, recipe.model.vae
     assert (diffusion.epochs, diffusion.batch_size, diffusion.optimizer.learning_rate) == (1, 2, 0.03)
     assert (diffusion.steps, diffusion.noise_variance_diminisher, diffusion.hidden_layers) == (4, 0.05, 6)
     assert (vae.batch_size, vae.hidden, vae.latent, vae.optimizer.learning_rate) == (7, 8, 9, 0.1)
-    assert isinstance(made.task, UtilityTask)
-    assert (made.task.utility.mode, made.task.downstream.kind, made.data.name) == (
+    assert isinstance(recipe.task, UtilityTask)
+    assert (recipe.task.utility.mode, recipe.task.downstream.kind, recipe.data.name) == (
         "replace",
         "neumf",
         "sdrm_alb",
     )
-    assert not made.expected
+    assert not recipe.expected
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_other_commands_are_refused(command: str, message: str) -> None:
         translate(command)
 
 
-def test_changes_drop_numbers_that_speak_of_something_else() -> None:
+def test_changes_drop_numbers_that_no_longer_apply() -> None:
     recipe = load_recipe("sdrm/ml-100k-svd")
     assert recipe.changed({"model.vae.epochs": 3}).expected
     for path, value in {
@@ -122,7 +122,7 @@ def test_changes_drop_numbers_that_speak_of_something_else() -> None:
         ),
     ],
 )
-def test_recipes_that_cannot_be_are_refused(values: dict[str, object], message: str) -> None:
+def test_recipes_that_make_no_sense_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Recipe.from_dict(values)
 
@@ -133,16 +133,16 @@ def test_the_split_is_no_setting() -> None:
 
 
 def test_the_space_is_that_of_the_objective() -> None:
-    """The authors' learning rates end where those of a chain that guesses the velocity begin."""
-    paper, own = (load_recipe(f"sdrm/alb-{name}").model.space() for name in ("svd", "standardized"))
+    """The largest of the authors' learning rates is the smallest for a network that predicts the velocity."""
+    paper, standardized = (load_recipe(f"sdrm/alb-{name}").model.space() for name in ("svd", "standardized"))
     rates = {
         key: {entry.name: entry for entry in space}["diffusion.optimizer.learning_rate"].values
-        for key, space in (("paper", paper), ("own", own))
+        for key, space in (("paper", paper), ("own", standardized))
     }
     assert isinstance(rates["paper"], Range)
     assert isinstance(rates["own"], Range)
     assert rates["paper"].high <= rates["own"].low
-    names = {entry.name for entry in own}
+    names = {entry.name for entry in standardized}
     assert "diffusion.beta_max" in names
     assert "diffusion.noise_variance_diminisher" not in names
     assert spec_from_dict(synthesizer_spec("independent-items"), {}).space() == ()

@@ -80,7 +80,7 @@ def test_only_set_up_is_left_out(page: Path) -> None:
         assert block.language, f"{block.page}:{block.line}: name the language of the block, or `text`"
         if block.mark == SET_UP:
             commands = [line.split("#")[0].strip() for line in block.code.splitlines()]
-            words = ("make ", "pip install ", "git clone ", "cd ", "python3 -m venv ")
+            words = ("make ", "pip install ", "git clone ", "cd ", "python3 -m venv ", "marimo edit ")
             assert all(not command or command.startswith(words) for command in commands), block
 
 

@@ -283,7 +283,7 @@ class Fidelity:
             few = too_few(FEWEST_USERS, "synthetic and as many real users", self.n_users)
             yield Finding("unmeasured", f"Fidelity: {few.reason}.")
             return
-        # Intervals that do not overlap.
+        # Intervals that do not overlap show a difference well below the 5 % level, which allows for their number.
         different = [
             entry
             for entry in self.likenesses

@@ -1,4 +1,4 @@
-"""Who interacted with what: a canonical sparse matrix with the names of both axes, and times where they are known."""
+"""Interactions of users with items: a canonical sparse matrix with the labels of both axes and, if known, times."""
 
 from __future__ import annotations
 

@@ -326,7 +326,7 @@ class Files:
         train, held_out, validation = self._aligned(parts)
         if validation is None:
             raise RecipeError(
-                "Parts are put in order where there is a validation part; none is named. Name it with "
+                "Parts are put in order if there is a validation part; none is named. Name it with "
                 "split.validation=NAME."
             )
         RecipeError.unless(

@@ -1,4 +1,4 @@
-"""The names of a matrix axis, in order."""
+"""Vocabularies: the labels of a matrix axis, in order."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Vocabulary:
     @property
     def kind(self) -> Literal["int", "str"]:
         """The type of the labels: integers or strings."""
-        stored = "series" in self.__dict__  # a range is not, until it is asked for
+        stored = "series" in self.__dict__  # a range computes its series at first use, and has integers
         return "str" if stored and self.series.dtype == pl.String else "int"
 
     @property
@@ -225,7 +225,7 @@ def not_in_vocabulary(axis: str, labels: pl.Series, *advice: object) -> Vocabula
 
 
 def _indexed_integers(labels: NDArray[np.int64]) -> tuple[Vocabulary, NDArray[np.int64]]:
-    """Integer labels in ascending order: by counting where they are dense, by sorting where they are not."""
+    """Integer labels in ascending order: by counting if they are dense, else by sorting."""
     highest = int(labels.max()) if len(labels) else -1
     # One bool for each possible label, up to 4 bytes a label and a megabyte: far quicker than to sort them.
     if highest >= 4 * len(labels) + 1_000_000:

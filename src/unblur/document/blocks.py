@@ -95,7 +95,7 @@ class Section:
     """Empty for a section without a heading."""
     blocks: Sequence[DocumentBlock]
     detail: bool = False
-    """Whether the section is on the HTML page only: too long or too detailed for a text that is read to its end."""
+    """True for a section of the HTML page only: too long or too detailed for a text that is read to its end."""
 
     def __post_init__(self) -> None:
         filled = tuple(block for block in self.blocks if not _is_empty(block))

@@ -26,6 +26,8 @@ _END, _FLOOR = WIDTH - _RIGHT, HEIGHT - _BOTTOM
 """The right and the lower end of the plotting area."""
 _COLOURS = 6
 """Number of colours in the page's style sheet; further series start again with the first."""
+_EDGE, _BELOW = 24, 48
+"""Margins of plots without a vertical axis: half of a tick's text at the sides; ticks and the axis name below."""
 _LETTER, _LINE = 7.1, 14.0
 """Approximate width of a letter and height of a line of the plots' text."""
 
@@ -68,7 +70,7 @@ def line_plot(
     On a logarithmic axis points below its low end are left out. diagonal: the meaning of a dashed line x = y, which is
     drawn unless it is empty.
     """
-    margin = 8 if dots else 0  # half of a dot lies beyond its point
+    margin = 8 if dots else 0  # a dot at an end of the axis stays whole, with some room
     x_scale = _Scale(x, [at for points in series.values() for at, _ in points], _LEFT + margin, _END - margin)
     y_scale = _Scale(y, [at for points in series.values() for _, at in points], _FLOOR, _TOP)
     elements = _frame(x_scale, y_scale)
@@ -79,6 +81,7 @@ def line_plot(
     for index, (name, points) in enumerate(series.items()):
         visible = [(x_scale.at(a), y_scale.at(b)) for a, b in points if x_scale.holds(a) and y_scale.holds(b)]
         if name in dots:
+            # Smaller than other dots, since a search has hundreds of trials.
             elements += [_dot(index, *point, radius=3.5) for point in visible]
         else:
             path = " ".join(f"{left:.1f},{top:.1f}" for left, top in visible)
@@ -91,10 +94,12 @@ def named_dot_plot(dots: Sequence[tuple[float, Dot]], *, x: Axis, y: Axis, capti
 
     Names are placed so that they do not cover each other, if possible.
     """
+    # Room for whole dots at the ends, and above the highest one for a name.
     x_scale = _Scale(x, [left for left, _ in dots], _LEFT + 14, _END - 14)
     y_scale = _Scale(y, _values(dot for _, dot in dots), _FLOOR - 8, _TOP + 12)
     elements = _frame(x_scale, y_scale)
     points = [(x_scale.at(left), y_scale.at(dot.value), dot) for left, dot in dots]
+    # A dot with its radius of 4.5, and 1.5 between it and a name.
     occupied = [(left - 6, top - 6, left + 6, top + 6) for left, top, _ in points]
     for left, top, dot in points:
         if dot.low is not None and dot.high is not None:
@@ -103,7 +108,9 @@ def named_dot_plot(dots: Sequence[tuple[float, Dot]], *, x: Axis, y: Axis, capti
     for left, top, dot in points:
         box = _free_box(left, top, len(dot.label) * _LETTER, occupied)
         occupied.append(box)
-        elements.append(_text(box[0], box[3] - 3, dot.label))
+        elements.append(
+            _text(box[0], box[3] - 3, dot.label)
+        )  # the baseline is 3 above the lower end of a line
     return _plot(elements, HEIGHT, caption)
 
 
@@ -120,38 +127,40 @@ def interval_plot(
     marks: the values of dashed vertical lines, by their meaning.
     """
     marks = marks or {}
-    x_scale = _Scale(axis, [*_values(dots), *marks.values()], 24, WIDTH - 24)
+    x_scale = _Scale(axis, [*_values(dots), *marks.values()], _EDGE, WIDTH - _EDGE)
     elements: list[str] = []
     top, label = float(_TOP + 6), None
     for dot in dots:
         if dot.label != label:
-            top += 16 if label is None else 27
-            elements.append(_text(24, top - 4, dot.label))
-        top += 13 if dot.label == label else 8
+            top += 16 if label is None else 27  # a line of text; below another row, some room as well
+            elements.append(_text(_EDGE, top - 4, dot.label))
+        top += (
+            13 if dot.label == label else 8
+        )  # dots of one label do not touch; the first is close to its label
         label = dot.label
         if dot.low is not None and dot.high is not None:
             ends = x_scale.at(dot.low), top, x_scale.at(dot.high), top
             elements.append(_line(f"span {_colour(dot.series)}", *ends))
         elements.append(_dot(dot.series, x_scale.at(dot.value), top))
-    floor = top + 16
+    floor = top + 16  # as much room below the last dot as above the first label
     dashes = [_line("limit", at, _TOP, at, floor) for at in map(x_scale.at, marks.values())]
     meaning = "".join(f" Dashed: {name}." for name in marks)
-    return _plot(_x_axis(x_scale, floor) + dashes + elements, floor + 48, caption + meaning, legend)
+    return _plot(_x_axis(x_scale, floor) + dashes + elements, floor + _BELOW, caption + meaning, legend)
 
 
 def bar_plot(bars: Mapping[str, float], *, axis: Axis, caption: str) -> Plot:
     """Draw bars from 0, each below its label."""
-    x_scale = _Scale(axis, [0.0, *bars.values()], 24, WIDTH - 24)
+    x_scale = _Scale(axis, [0.0, *bars.values()], _EDGE, WIDTH - _EDGE)
     elements: list[str] = []
     top = float(_TOP)
     for label, value in bars.items():
         start, stop = sorted((x_scale.at(0.0), x_scale.at(value)))
         elements += [
-            _text(24, top + 12, label),
+            _text(_EDGE, top + 12, label),  # a line of text, below it a bar of 9, in rows of 38
             f'<rect class="bar s0" x="{start:.1f}" y="{top + 18:.1f}" width="{stop - start:.1f}" height="9"/>',
         ]
         top += 38
-    return _plot(_x_axis(x_scale, top) + elements, top + 48, caption)
+    return _plot(_x_axis(x_scale, top) + elements, top + _BELOW, caption)
 
 
 # ------------------------------------------------------------------------------------------------ axes
@@ -173,12 +182,12 @@ class _Scale:
         self.axis, self.start, self.stop = axis, start, stop
         self.low = min(usable) if axis.low is None else axis.low
         self.high = max(usable) if axis.high is None else axis.high
-        if self.high <= self.low:  # a single value, which gets room on both sides
+        if self.high <= self.low:  # a single value, which gets a tenth on both sides, or a factor of two
             room = abs(self.low) * 0.1 or 1.0
             self.low, self.high = (
                 (self.low / 2, self.low * 2) if axis.logarithmic else (self.low - room, self.high + room)
             )
-        elif not axis.logarithmic:  # a little room beyond the outermost values, except below 0
+        elif not axis.logarithmic:  # 4 %, about a dot, beyond the outermost values, except below 0
             room = (self.high - self.low) * 0.04
             self.low -= room if axis.low is None and self.low != 0 else 0
             self.high += room if axis.high is None else 0
@@ -205,15 +214,16 @@ class _Scale:
         return [(value, self._tick_text(value)) for value in values]
 
     def _decades(self) -> list[float]:
+        # 1e-9, and 0.999 and 1.001 below, allow for rounding in the ends of the axis.
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
         values = [10.0**power for power in range(first, last + 1)]
-        if len(values) < 3:
+        if len(values) < 3:  # too few to read values between them
             fine = [size * 10.0**power for power in range(first - 1, last + 1) for size in (1, 2, 5)]
             values = [value for value in fine if self.low * 0.999 <= value <= self.high * 1.001]
         return values if len(values) > 1 else [self.low, self.high]
 
     def _steps(self) -> list[float]:
-        rough = (self.high - self.low) / 5
+        rough = (self.high - self.low) / 5  # so at most about five ticks, whose texts do not touch on a phone
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * 0.999)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
@@ -222,6 +232,7 @@ class _Scale:
     def _tick_text(self, value: float) -> str:
         if self.axis.percent:
             return f"{value * 100:.6g} %"
+        # Ticks are round, so that four digits are enough; large ones are whole and get a thousands separator.
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -235,6 +246,7 @@ def _x_axis(x_scale: _Scale, floor: float) -> list[str]:
     elements = []
     for value, text in x_scale.ticks():
         left = x_scale.at(value)
+        # Baselines: ticks a line of text below the axis, its name a line and a half below these.
         elements += [_line("grid", left, _TOP, left, floor), _text(left, floor + 16, text, "soft", "middle")]
     middle = (x_scale.start + x_scale.stop) / 2
     return [*elements, _text(middle, floor + 36, x_scale.axis.label, "soft", "middle")]
@@ -245,6 +257,7 @@ def _frame(x_scale: _Scale, y_scale: _Scale) -> list[str]:
     elements = _x_axis(x_scale, _FLOOR)
     for value, text in y_scale.ticks():
         top = y_scale.at(value)
+        # 5 between text and axis; a baseline 4 below a line centres text of this size on it.
         elements += [_line("grid", _LEFT, top, _END, top), _text(_LEFT - 5, top + 4, text, "soft", "end")]
     return [
         *elements,
@@ -291,7 +304,7 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> st
 
 def _free_box(left: float, top: float, width: float, occupied: Sequence[_Box]) -> _Box:
     """The box of a name: the first around its point that covers nothing, else the one that covers least."""
-    sides = (left + 8, left - width - 8, left - width / 2)
+    sides = (left + 8, left - width - 8, left - width / 2)  # 8 from the point clears its dot
     # Nearest first: level with the point, then up and down by about one, two, three and four lines.
     rises = (
         0.0,
@@ -311,6 +324,7 @@ def _free_box(left: float, top: float, width: float, occupied: Sequence[_Box]) -
             sides if rise else sides[:2]
         )  # a centred name at the height of its point would cover it
     ]
+    # Inside by 2, so that no name touches the axis or the border.
     inside = [
         box
         for box in boxes

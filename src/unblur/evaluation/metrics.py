@@ -35,7 +35,7 @@ class JudgedLists:
     positions: NDArray[np.integer[Any]]
     """Item positions, (n_users, n_slots), best first; -1 is an empty slot."""
     hit: NDArray[np.bool_]
-    """Whether the item in a slot was held out, (n_users, n_slots)."""
+    """True for slots whose item was held out, (n_users, n_slots)."""
     relevant: NDArray[np.int64]
     """The number of held-out items, (n_users,)."""
     popularity: NDArray[np.int64] | None = None
@@ -404,7 +404,7 @@ def diversity(positions: NDArray[np.int32], train: Interactions) -> NDArray[np.f
 
 
 def head_of(degrees: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether an item is among the share `HEAD` of most popular ones, (n_items,); of equal ones the first positions."""
+    """A mask of the share `HEAD` of the items that is most popular, (n_items,); of equal ones the first positions."""
     order = np.argsort(-degrees, kind="stable")
     head = np.zeros(len(degrees), dtype=bool)
     head[order[: max(1, round(HEAD * len(degrees)))]] = True

@@ -197,7 +197,7 @@ class RankingProtocol:
         )
 
     def counted(self, split: Split) -> NDArray[np.bool_]:
-        """Whether each row of the split is averaged over, (n_users,)."""
+        """A mask of the rows of the split that are averaged over, (n_users,)."""
         return (split.held_out.user_degrees > 0) | (self.averaging == "all-users")
 
     def intervals(self, table: PerUser, rng: RNG | None) -> dict[str, tuple[float, float]]:

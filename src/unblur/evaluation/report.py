@@ -86,7 +86,7 @@ class Measurement:
 
     @property
     def reproduced(self) -> bool | None:
-        """Whether the value is within the tolerance; `None` if no number is expected."""
+        """True if the value is within the tolerance; `None` if no number is expected."""
         return None if self.expected is None else self.expected.admits(self.value)
 
 

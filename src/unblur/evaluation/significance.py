@@ -133,7 +133,7 @@ class Difference:
 
     @property
     def differs(self) -> bool:
-        """Whether the difference is significant at `LEVEL`."""
+        """True if the difference is significant at `LEVEL`."""
         return self.adjusted < LEVEL
 
 

@@ -22,7 +22,10 @@ Curve: TypeAlias = tuple[tuple[float, float], ...]
 
 
 def concentration(counts: NDArray[Any], degrees: NDArray[Any], points: int = 40) -> Curve:
-    """The curve (share of the catalogue, share of `counts` on it), items with the largest `degrees` first."""
+    """The curve (share of the catalogue, share of `counts` on it), items with the largest `degrees` first.
+
+    It has at most `points` points; 40 look smooth at the width of a plot.
+    """
     summed = np.concatenate(([0.0], np.cumsum(counts[np.argsort(-degrees, kind="stable")])))
     # Most interactions are with the first items, so the spacing of points grows with the square of their index.
     counts_of_items = np.unique(np.round(np.linspace(0, 1, points) ** 2 * len(counts)).astype(int))
@@ -36,7 +39,9 @@ def filter_response(spec: Spec) -> dict[str, Curve]:
     """The factors of a BSPM over eigenvalues 0 … 1, by the name of the curve; empty for any other model."""
     if not isinstance(spec, BSPM):
         return {}
-    eigenvalues = np.linspace(0.0, 1.0, 81)
+    eigenvalues = np.linspace(
+        0.0, 1.0, 81
+    )  # steps of 1/80: smooth at the width of a plot, also for high degrees
     outside, extra = response(spec, eigenvalues)
     within = {} if spec.low_pass is None else {"within the low-pass": outside + extra}
     factors = {**within, "outside the low-pass": outside}
@@ -48,6 +53,12 @@ def filter_response(spec: Spec) -> dict[str, Curve]:
 
 _BINS = 4
 """Number of groups of a hyper-parameter with many values: in a search of 20 trials a quarter still has a few."""
+_MOST_GROUPS, _TRIALS_PER_GROUP = 12, 3
+"""A hyper-parameter has a group for each of its values if there are no more, with so many trials each on average (chosen by
+hand: fewer trials than three say little of a group)."""
+_FEW_VALUES, _WIDE = 8, 50
+"""Up to so many numbers stand at equal distances on a plot, each with its text, which more would not have room for. If the
+largest is more than so many times the smallest, the axis is logarithmic: on a linear one most values would touch."""
 _MAX_SLICES = 8
 """Largest number of hyper-parameters with a plot of their own; nobody looks at more."""
 _TABLE_TRIALS = 10
@@ -88,7 +99,7 @@ def study_sections(study: Study[Any]) -> list[Section]:
     importances = {name: importance(values, metric) for name, values in points.items()}
     ranked = sorted(points, key=lambda name: -importances[name])
     blocks: list[DocumentBlock] = [_history(study, [trial.number for trial in trials], metric)]
-    if points and len(trials) > 2:
+    if points and len(trials) > 2:  # with one or two trials every importance is 0
         blocks.append(
             bar_plot(
                 {name: importances[name] for name in ranked},
@@ -142,10 +153,10 @@ def _slice(path: str, values: Sequence[object], metric: NDArray[np.float64], nam
     """A plot of the metric of each trial over one hyper-parameter."""
     numbers = [float(value) for value in values if _is_number(value)]
     numeric = len(numbers) == len(values)
-    if numeric and len(set(numbers)) > min(8, len(numbers) / 2):
+    if numeric and len(set(numbers)) > min(_FEW_VALUES, len(numbers) / 2):  # or if few values repeat
         low, high = min(numbers), max(numbers)
         abscissae = numbers
-        x = Axis(label=path, logarithmic=low > 0 and high / low > 50)
+        x = Axis(label=path, logarithmic=low > 0 and high / low > _WIDE)
     else:  # few values, or words: at equal distances
         labels = [_text(value) for value in values]
         names = [_text(value) for value in sorted(set(numbers))] if numeric else sorted(set(labels))
@@ -163,7 +174,7 @@ def _slice(path: str, values: Sequence[object], metric: NDArray[np.float64], nam
 def _groups(values: Sequence[object]) -> list[object]:
     """The group of each value: the value itself, or the quarter that it is in if there are many numbers."""
     distinct = len(set(map(str, values)))
-    has_few_values = distinct <= 12 and distinct <= max(_BINS, len(values) / 3)
+    has_few_values = distinct <= min(_MOST_GROUPS, max(_BINS, len(values) / _TRIALS_PER_GROUP))
     if has_few_values or not all(_is_number(value) for value in values):
         return [str(value) for value in values]
     numbers = np.array(values, dtype=np.float64)

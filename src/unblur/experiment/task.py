@@ -50,7 +50,7 @@ class Task(ABC):
     kinds: ClassVar[Mapping[str, str]]
     """The registry's table of the kinds of models that the task is for."""
     chosen_anew: ClassVar[bool]
-    """Whether the strict protocol chooses hyper-parameters anew (see `unblur.experiment.validation`)."""
+    """True if the strict protocol chooses hyper-parameters anew (see `unblur.experiment.validation`)."""
     model: FittedSpec
     protocol: Protocol = field(default_factory=Protocol)
 
@@ -161,7 +161,7 @@ class Prepared(ABC, Generic[ModelT, ArmT, TaskT_co]):
 
     @property
     def stochastic(self) -> bool:
-        """Whether another seed can give another result."""
+        """True if another seed can give another result."""
         return self.recipe.model.stochastic
 
     @abstractmethod

@@ -42,7 +42,7 @@ class Optimizer:
 
 @spec(renamed={"carve": "hold_out"})
 class Stopping:
-    """When training ends early, judged on interactions that are held out of train."""
+    """Early stopping, judged on interactions that are held out of train."""
 
     metric: str = "recall@20"
     """A ranking metric with a value for each user, at a cut-off; higher must be better."""
@@ -51,9 +51,9 @@ class Stopping:
     patience: PositiveInt = 20
     """Training ends when the next epoch would be this many after the best evaluated one."""
     hold_out: Literal["random", "last"] = "random"
-    """Which interactions of each user are set aside: any, or the last in time (which needs timestamps)."""
+    """The interactions of each user that are held out: random ones, or the last in time (which needs timestamps)."""
     fraction: Share = 0.1
-    """The fraction of each user's interactions that is set aside, always leaving one."""
+    """The fraction of each user's interactions that is held out; one always remains."""
 
     def __post_init__(self) -> None:
         check_stopping(self.metric, self.every, self.patience)

@@ -68,7 +68,7 @@ class SettingJudge(Protocol[SpecT_contra]):
 
     @property
     def shares(self) -> bool:
-        """Whether many settings cost little more than one, if they are judged together."""
+        """True if many settings, judged together, cost little more than one."""
 
     def __call__(self, spec: SpecT_contra, training: int, watch: Watch) -> Judgement:
         """Fit a setting with the seed of training number `training`, and judge it.

@@ -36,7 +36,7 @@ class Trial:
     """The metric after each evaluated epoch, or the mean after each training if a trial has several. Numbers of epochs
     are text, as JSON has them."""
     pruned: bool = False
-    """Whether it was ended early, so that it has no value."""
+    """True if it was ended early, so that it has no value."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -182,7 +182,7 @@ class Store:
 
     points: Points
     model: type[Spec]
-    """What settings are searched of."""
+    """The kind of spec that is searched."""
     sampler: NumberedSampler
     location: Location
     studies: tuple[optuna.Study, ...]

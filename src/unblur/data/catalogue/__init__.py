@@ -1,4 +1,4 @@
-"""Public data sets by name: where they come from, their licence, how to read them, and what their content is.
+"""Public data sets by name: their origin, licence and content, and how to read them.
 
 `load` reads a local copy in any format and refuses a wrong or damaged one; `fetch` gets one from its origin.
 `demo_interactions` is the embedded default, and `generated` makes sets of any size for measurements.

@@ -1,6 +1,6 @@
-"""Local copies of public data sets: where they lie, whether what is in them is right, and how to fetch one.
+"""Local copies of public data sets: find, read, verify and fetch them.
 
-A data set is fetched from its origin: resumed where it broke off, checked, and there as a whole or not at all.
+A download from the origin is resumed where it broke off, checked, and kept as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ def locate(name: str | Dataset | None, data: str | Path | None = None) -> dict[s
     ``$UNBLUR_DATA/<name>``, else in the cache that `fetch` fills. With `data` the name may be unknown or
     `None`. A generated data set has no files.
 
-    Raises `CapabilityError`, with the ways to get it, where there is no copy; `DataError` where one is
-    incomplete.
+    Raises `CapabilityError`, with the ways to get one, if there is no copy, and `DataError` if one is incomplete.
     """
     if data is not None:
         return _own_files(name, Path(data))
@@ -108,14 +107,14 @@ def load(
     progress: Progress = silent,
     **options: Any,
 ) -> dict[str, Interactions]:
-    """The parts of a data set, read from wherever `locate` finds them.
+    """Read the parts of a data set from the files that `locate` finds.
 
-    - `reading`: one of the data set's ways to make interactions of its files; the first when `None`.
+    - `reading`: one of the data set's ways to read its files as interactions; the first if `None`.
     - `verify`: refuse a copy whose content is not the known one, whatever its file format.
     - `verify=False` takes other data in its place: labels are as the file has them, and `options` go to
       `unblur.data.files.read` over those of the reading.
 
-    Raises `DataError` for a wrong, damaged or incomplete copy and `CapabilityError` where there is none.
+    Raises `DataError` for a wrong, damaged or incomplete copy and `CapabilityError` if there is none.
     """
     wanted = dataset(name)
     way = wanted.reading(reading)
@@ -185,7 +184,7 @@ def _read(wanted: Dataset, way: NamedReading, file: Path, progress: Progress) ->
 
 
 def _right(wanted: Dataset, way: NamedReading, part: str, file: Path, progress: Progress) -> Interactions:
-    """One part of a copy. Raises `DataError` where its content is not the known one."""
+    """Read one part of a copy. Raises `DataError` if its content is not the known one."""
     DataError.unless(
         part in way.parts,
         f"The data set {wanted.name} has the parts {', '.join(wanted.parts)}; {file} stands for {part!r}. "
@@ -273,7 +272,7 @@ def fetch(
 
 @dataclass(frozen=True)
 class _Origin:
-    """The source of files, and the patience with it; `fetch` documents each field."""
+    """The origin of files, and the limits of attempts; `fetch` documents each field."""
 
     base: str | None
     progress: Progress
@@ -294,7 +293,7 @@ class _Origin:
             return True
         part = target.with_name(f"{target.name}.part")
         resumed = False
-        for last_try in (False, True):  # what was put together from several pieces may be of two versions
+        for last_try in (False, True):  # a file of several pieces may be of two versions
             resumed |= part.exists() | self._transferred(download, address, part)
             try:
                 _check_file(download, part)
@@ -311,7 +310,7 @@ class _Origin:
         return resumed
 
     def _transferred(self, download: Download, address: str, part: Path) -> bool:
-        """Fill `part` to its end, however often the connection breaks. Returns whether it broke."""
+        """Download `part` to its end, over several connections if one breaks. Return whether one broke."""
         fruitless, broken = 0, False
         while True:
             before = _size(part)
@@ -330,7 +329,7 @@ class _Origin:
                     time.sleep(self.pause * 2 ** (fruitless - 1))
 
     def _transfer(self, download: Download, address: str, part: Path) -> None:
-        """Fetch what is missing of a file over one connection. Raises `_BrokenOff` where it ends early."""
+        """Fetch the remaining bytes of a file over one connection. Raises `_BrokenOff` if it ends early."""
         have = _size(part)
         headers = {"User-Agent": "unblur", "Accept-Encoding": "identity"}
         if have:
@@ -372,7 +371,7 @@ class _Origin:
     def _copied(
         self, response: http.client.HTTPResponse, stream: BinaryIO, start: int, total: int | None, stage: str
     ) -> int:
-        """Copy what a server sends to a file, chunk by chunk. Returns how many bytes the file has then."""
+        """Append the bytes that a server sends to a file, chunk by chunk. Return the size of the file."""
         done = start
         self.progress(ProgressEvent(stage, done, total))
         while True:
@@ -411,7 +410,7 @@ def _check_file(download: Download, part: Path) -> None:
 
 
 def _unpack(download: Download, archive: Path, folder: Path) -> None:
-    """Write the wanted members under their given names; what an archive calls its members decides no path."""
+    """Write the listed members under their given names; names inside the archive are never used as paths."""
     try:
         with zipfile.ZipFile(archive) as opened:
             missing = sorted(set(download.members) - set(opened.namelist()))

@@ -1,7 +1,7 @@
 """Generated interactions: sets of any size, for measurements, and the embedded default.
 
-`generated` has power-law degrees on both sides and groups of like-minded users; `demo_interactions` people who watch
-films, by genre and mood, with tastes that drift and favourites of all.
+`generated` has power-law degrees on both sides and groups of similar users; `demo_interactions` simulates people who
+watch films: genres and moods, tastes that drift, and films that everybody likes.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _block(
     round_ = 0
     while missing.any():
         rows = np.repeat(np.arange(len(degrees)), missing)
-        # Those who have nearly exhausted the popular items of their group end with any item at all.
+        # Users who have nearly all popular items of their group get random items in the end.
         items = (
             label_of_rank[_ranks(home[rows], n_items, random)]
             if round_ < 8
@@ -135,7 +135,7 @@ def power_law_ranks(
 
 
 DEMO_SEED = 2304
-"""Any number would do; the figures that documents give of the demonstration are this one's."""
+"""The seed of the demonstration, an arbitrary number; the figures in documents are those of this seed."""
 GENRES: dict[str, str] = {
     "documentary": "Harbour Glacier Archive Orchard Factory River Atlas Monastery",
     "thriller": "Witness Alibi Corridor Signal Verdict Cipher Stranger Midnight",
@@ -199,8 +199,7 @@ def demo_interactions(
     rows = np.repeat(np.arange(n_users), degrees)
     progress, times = _moments(degrees, rows, chance["times"])
     random = chance["choices"]
-    # The taste at a moment is a mixture of the first and the last, in proportion to how far the person has
-    # come.
+    # The taste at a moment is a mixture of the first and the last, by the share of the person's time that has passed.
     taste = np.where((random.random(len(rows)) < progress)[:, None], last_taste[rows], first_taste[rows])
     genre = (random.random(len(rows))[:, None] > taste).sum(axis=1)
     mood = np.where(

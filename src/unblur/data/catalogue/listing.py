@@ -25,21 +25,21 @@ class Download:
     save_as: str
     """The name of the file in the data set's folder."""
     n_bytes: int | None = None
-    """Its size, where it is known."""
+    """Its size, if known."""
     sha256: str | None = None
-    """The checksum of the file, hexadecimal, where it is known."""
+    """The checksum of the file, hexadecimal, if known."""
     members: Mapping[str, str] = field(default_factory=dict)
-    """Of a zip archive: the members to keep, each with the file name it gets; nothing else is unpacked."""
+    """For a zip archive: the members to keep, each with its file name; nothing else is unpacked."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """One part as one reading gives it."""
+    """The known content of one part under one reading."""
 
     n_interactions: int | None = None
     """The number of pairs; `None` if unknown."""
     fingerprint: str | None = None
-    """`Interactions.fingerprint()` of it; `None` where no copy was at hand to compute it from."""
+    """`Interactions.fingerprint()` of it; `None` if there was no copy to compute it from."""
 
     def __str__(self) -> str:
         known = [] if self.n_interactions is None else [f"{self.n_interactions:,} interactions"]
@@ -48,7 +48,7 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedReading:
-    """One way to turn the files into interactions, and what must come out."""
+    """One way to read the files as interactions, and the content that results."""
 
     name: str
     """``pairs``, ``liked``, ``observed``, ``rated``, ``timed`` …"""
@@ -78,13 +78,13 @@ class Dataset:
     readings: tuple[NamedReading, ...]
     """The first is the default."""
     downloads: tuple[Download, ...] = ()
-    """The files to fetch; empty where the origin cannot be fetched, and `by_hand` says what to do."""
+    """The files to fetch; empty if the origin cannot be fetched, and `by_hand` says what to do."""
     by_hand: str
     """Instructions to get the data without `fetch`."""
     licence: str
     citation: str
     file_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The names, without endings, that each part's file goes by as well as the part's own."""
+    """Further names, without endings, of each part's file; the part's own name is always one."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -103,11 +103,11 @@ class Dataset:
         )
 
     def files_in(self, folder: Path) -> dict[str, Path]:
-        """The file of each part in a folder, in the first format of `unblur.data.files` that is there."""
+        """The file of each part in a folder, in the first format of `unblur.data.files` that exists."""
         return {part: files[0] for part in self.parts if (files := self._copies_of(part, folder))}
 
     def _copies_of(self, part: str, folder: Path) -> list[Path]:
-        """The files in a folder that go by a name of the part, in the order of names and formats."""
+        """The files in a folder with one of the part's names, in the order of names and formats."""
         stems = (part, *self.file_names.get(part, ()))
         named = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
         return [file for file in named if file.is_file()]

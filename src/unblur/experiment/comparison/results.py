@@ -70,7 +70,7 @@ class Costs:
     before_mb: float
     """The resident memory of the process before: libraries and data."""
     peak_is_own: bool
-    """Whether `peak_mb` is of this model alone, not of everything that ran earlier in the same process as well."""
+    """True if `peak_mb` is of this model alone, not of everything that ran earlier in the same process as well."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -33,7 +33,7 @@ class Reading:
     delimiter: str | None = None
     """The separator between the columns of a text file."""
     header: bool | None = None
-    """Whether a text file begins with the names of its columns."""
+    """True if a text file begins with the names of its columns."""
     labels: Labels | None = None
     """The type of labels; if left out, integers if all of them are integers, else text."""
     duplicates: Duplicates | None = None

@@ -32,7 +32,7 @@ from unblur.training.settings import Share
 
 @spec
 class Departures:
-    """Where the authors' code departs from their paper, or from sense. All are off under the strict protocol.
+    """The departures of the authors' code from their paper, or from sense. All are off under the strict protocol.
 
     Those inside the model are settings of the model: `diffusion.noise_without_root`,
     `diffusion.tied_hidden_layers` and `diffusion.sampling_dropout`.

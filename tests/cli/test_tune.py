@@ -109,7 +109,7 @@ def test_a_folder_that_exists_is_refused_before_anything_is_computed(
     out.mkdir()
     (out / "thesis.txt").write_text("years")
 
-    def never(*args: object, **options: object) -> None:
+    def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("computed before the place was checked")
 
     monkeypatch.setattr(searching, "search", never)

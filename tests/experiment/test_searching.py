@@ -180,7 +180,7 @@ def test_options_set_fields_of_the_section(
         trainings=2,
     )
     assert searches == [whole_search]
-    kwargs = [
+    defaults = [
         "compare",
         place,
         "--data",
@@ -192,7 +192,7 @@ def test_options_set_fields_of_the_section(
         "--out",
         tmp_path / "all",
     ]
-    assert main([*map(str, kwargs)]) == 0
+    assert main([*map(str, defaults)]) == 0
     assert searches[1] == Search(trials=2, validation=Validation(how="block"))
 
 

@@ -125,9 +125,9 @@ def test_a_second_call_computes_only_what_is_missing(
     assert repeated.figures == first.figures
     assert repeated.differences == first.differences
     assert markdown(repeated).partition("## Notes")[0] == markdown(first).partition("## Notes")[0]
-    kwargs = run(log, *MODELS, "pure-svd", out=tmp_path / "kept")
+    extended = run(log, *MODELS, "pure-svd", out=tmp_path / "kept")
     assert measured == ["pure-svd"]
-    assert len(kwargs.results) == 4
+    assert len(extended.results) == 4
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
@@ -146,13 +146,13 @@ def test_a_larger_budget_adds_to_what_is_there(
         return measure(prepared, **kwargs)
 
     monkeypatch.setattr(running_module, "measure", counting)
-    kwargs = run(log, out=tmp_path / "kept", trials=5)
+    extended = run(log, out=tmp_path / "kept", trials=5)
     assert all(file.read_bytes().startswith(content) for file, content in before.items())
     in_the_end = list(measured)
     at_once = run(log, out=tmp_path / "at-once", trials=5)
-    assert at_once.figures == kwargs.figures
-    assert [result.chosen for result in kwargs.results] == [result.chosen for result in at_once.results]
-    assert {result.name: result.search.get("trials", 0) for result in kwargs.results} == {
+    assert at_once.figures == extended.figures
+    assert [result.chosen for result in extended.results] == [result.chosen for result in at_once.results]
+    assert {result.name: result.search.get("trials", 0) for result in extended.results} == {
         "popularity": 0,
         "item-knn": 5,
         "ease": 5,
@@ -358,10 +358,7 @@ def test_a_pruner_changes_the_trials_and_not_those_without_one(log: Path, tmp_pa
     assert all(file.read_bytes() == content for file, content in before_bytes.items())
     assert "pruner halving" in comparison.budget
     assert "pruner" not in plain.budget
-    chosen, before = (
-        {each.name: each.chosen for each in each_comparison.results}
-        for each_comparison in (comparison, plain)
-    )
+    chosen, before = ({each.name: each.chosen for each in runs.results} for runs in (comparison, plain))
     assert chosen["ease"] == before["ease"]
     folders = {path.name for path in (tmp_path / "out" / "trials").iterdir()}
     assert sum(name.endswith("-halving") for name in folders) == 2

@@ -339,7 +339,7 @@ def test_a_damaged_archive(damage: str, origin: Origin, tmp_path: Path) -> None:
     if damage == "changed":
         damaged[200] ^= 0xFF
     origin.files["small.zip"] = bytes(damaged[:-100] if damage == "cut" else damaged)
-    with pytest.raises(DataError, match="must be a damaged zip archive"):
+    with pytest.raises(DataError, match="must be a whole zip archive"):
         fetch(zipped(), origin)
     assert not (tmp_path / "cache" / "unblur" / "small").exists()
     origin.files["small.zip"] = archive({f"small/{name}": content for name, content in FILES.items()})

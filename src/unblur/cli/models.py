@@ -32,6 +32,8 @@ ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of 
 
 _MAX_USERS = 5
 """Users whose lists are printed where no file is named: a glance."""
+_MAX_DIGITS = 19
+"""Digits of the largest integer label, 2**63 − 1."""
 
 
 @reads_data
@@ -174,8 +176,8 @@ def _labels(words: list[str], vocabulary: Vocabulary, option: str) -> list[Any]:
         return stripped
     for word in stripped:
         DataError.unless(
-            word.isascii() and word.isdigit(),
-            f"{option} must be whole numbers, like the labels in the data; saw {word!r}. Correct it.",
+            word.isascii() and word.isdigit() and len(word) <= _MAX_DIGITS,
+            f"{option} must be whole numbers, like the labels in the data; saw {word[:80]!r}. Correct it.",
         )
     return [int(word) for word in stripped]
 
@@ -183,7 +185,7 @@ def _labels(words: list[str], vocabulary: Vocabulary, option: str) -> list[Any]:
 def _candidates(path: Path, items: Vocabulary) -> list[Any]:
     from unblur.experiment.recipe.library import text_of
 
-    lines = text_of(path, "--candidates must be a text file with one item per line").splitlines()
+    lines = text_of(path, "--candidates must be a text file with one item per line").split("\n")
     return _labels([line for line in lines if line.strip()], items, "--candidates")
 
 

@@ -215,4 +215,5 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
 
 def _column(column: str) -> str | int:
     """A column by its index if there are only digits, else by its name."""
-    return int(column) if column.isascii() and column.isdigit() else column
+    # A billion columns are more than any file has; thousands of digits are more than Python makes a number of.
+    return int(column) if column.isascii() and column.isdigit() and len(column) < 10 else column

@@ -237,8 +237,9 @@ def audit(
 def _read(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
     """Read a file, or the train file of a folder."""
     from unblur.data import files as sources
+    from unblur.data.formats.opening import is_folder
 
-    if path.is_dir():
+    if is_folder(path):
         parts = sources.split_files(path)
         DataError.unless(
             "train" in parts,

@@ -19,7 +19,16 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from unblur.data.formats.opening import FORMATS, SUFFIXES, FileFormat, contents_of
+from unblur.data.formats.opening import (
+    FORMATS,
+    SUFFIXES,
+    FileFormat,
+    contents_of,
+    is_file,
+    is_folder,
+    names_in,
+    open_regular,
+)
 from unblur.data.interactions import Interactions
 from unblur.errors import ArtifactError, DataError, nearest, some
 
@@ -38,11 +47,12 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
     """
     path = Path(folder)
     DataError.unless(
-        path.is_dir() or not path.exists(),
+        not is_file(path),
         f"A folder with train, valid and test files must be given; {path} is a file. Use `read`.",
     )
-    if not path.is_dir():
-        hint = nearest(path.name, (entry.name for entry in path.absolute().parent.glob("*")))
+    parent = path.absolute().parent
+    if is_folder(parent) and not is_folder(path):
+        hint = nearest(path.name, names_in(parent))
         raise DataError(f"A folder must be there to be read; {path} is not.{hint} Correct the path.")
     parts = split_files(path)
     DataError.unless(
@@ -57,11 +67,11 @@ def split_files(folder: Path) -> dict[str, Path]:
     """The files of the parts in a folder, by part."""
     parts: dict[str, Path] = {}
     for part, stems in PARTS.items():
-        files = sorted(
+        files = [
             entry
-            for entry in folder.iterdir()
-            if entry.is_file() and entry.suffix.lower() in SUFFIXES and entry.stem.lower() in stems
-        )
+            for entry in map(folder.joinpath, names_in(folder))
+            if is_file(entry) and entry.suffix.lower() in SUFFIXES and entry.stem.lower() in stems
+        ]
         DataError.unless(
             len(files) <= 1,
             f"A folder must hold one file for {part}; {folder} holds "
@@ -147,7 +157,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
 
 def sha256_of(file: Path) -> str:
     """The checksum of a file, hexadecimal."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

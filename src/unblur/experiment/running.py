@@ -21,6 +21,7 @@ from time import perf_counter
 from typing import Any, Generic
 
 from unblur.data.files import replacing
+from unblur.data.formats.opening import open_regular
 from unblur.document.html import as_html
 from unblur.errors import ArtifactError, RecipeError
 from unblur.evaluation.report import Provenance, Report, Timings, with_expected
@@ -219,8 +220,8 @@ class KeptArms:
         self._file = None if run.checkpoints is None else run.checkpoints / f"arms-{name}.json"
         self._results: dict[str, Any] = {}
         if self._file is not None and self._file.is_file():
-            with self._readable():
-                self._results = json.loads(self._file.read_text(encoding="utf-8"))["arms"]
+            with self._readable(), open_regular(self._file) as stream:
+                self._results = json.load(stream)["arms"]
 
     def kept_or_new(self, arm: str, prepared: Prepared[Any, ArmT], measure: Callable[[], ArmT]) -> ArmT:
         """Return the kept result of an arm; otherwise `measure` it now, and keep that."""

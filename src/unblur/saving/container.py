@@ -32,7 +32,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
 
-from unblur.data.files import replacing_folder, sha256_of
+from unblur.data.files import replacing_folder, sha256_of, write_parquet
+from unblur.data.formats.opening import open_regular, reason_of
 from unblur.errors import ArtifactError, some
 from unblur.fitted import Tensors
 
@@ -183,7 +184,7 @@ def write_container(
     with replacing_folder(target) as folder:
         layouts = write_tensors(tensors, folder / TENSORS)
         for name, table in tables.items():
-            table.write_parquet(folder / f"{name}.parquet")
+            write_parquet(table, folder / f"{name}.parquet")
         manifest = {
             "format": form.name,
             "format_version": form.version,
@@ -259,7 +260,8 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
     """
     folder = Path(path)
     try:
-        text = (folder / MANIFEST).read_bytes()
+        with open_regular(folder / MANIFEST) as stream:
+            text = stream.read()
     except OSError as problem:
         _refuse_missing_manifest(folder, form, problem)
     try:
@@ -323,8 +325,8 @@ def refuse(folder: str | Path, form: Format, seen: str) -> NoReturn:
 
 
 def _refuse_missing_manifest(folder: Path, form: Format, problem: OSError) -> NoReturn:
-    if (folder / MANIFEST).exists():
-        refuse(folder, form, f"{MANIFEST} cannot be read ({problem})")
+    if not isinstance(problem, FileNotFoundError | NotADirectoryError):
+        refuse(folder, form, f"{MANIFEST} cannot be read ({reason_of(problem)})")
     state = "is a file" if folder.is_file() else f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
     advice = "Check the path"
     if folder.name and not folder.exists():
@@ -353,6 +355,7 @@ def _verify_files(folder: Path, form: Format, files: Mapping[str, Mapping[str, A
 
 def _read_table(file: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(file)
+        with open_regular(file) as stream:
+            return pl.read_parquet(stream)
     except pl.exceptions.PolarsError as problem:
         raise ValueError(f"{file.name}: {problem}") from None

@@ -36,6 +36,7 @@ from unblur.compat.recbole.configuration import (
     whole,
 )
 from unblur.data.files import replacing
+from unblur.data.formats.opening import is_file, open_regular
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
 from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, nearest
@@ -135,8 +136,10 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
     """
     folder = Path(model_file)
     try:
-        record = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        with open_regular(folder / CONFIGURATION) as stream:
+            record = json.load(stream)
+        with open_regular(folder / "report.json") as stream:
+            report = json.load(stream)
         configuration = configure(record["model"], record["dataset"], record["options"])
         fingerprints = report["provenance"]["data"]
     except (OSError, UnicodeError, json.JSONDecodeError, KeyError, TypeError) as problem:
@@ -261,11 +264,11 @@ def _file(configuration: Configuration) -> Path | None:
     folder = Path(configuration["data_path"] or "dataset")
     file = folder / configuration.dataset / f"{configuration.dataset}.inter"
     DataError.unless(
-        file.is_file() or "data_path" not in configuration.given,
+        is_file(file) or "data_path" not in configuration.given,
         f"data_path must have {configuration.dataset}/{configuration.dataset}.inter; {file} does not exist. Correct "
         "it, or leave it out to use the data set of that name.",
     )
-    return file if file.is_file() else None
+    return file if is_file(file) else None
 
 
 def device_of(configuration: Configuration) -> str:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, Download, NamedReading, dataset
 from unblur.data.files import replacing, sha256_of, split_files
-from unblur.data.formats.opening import contents_of
+from unblur.data.formats.opening import contents_of, is_folder
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, about, some
@@ -76,7 +76,7 @@ def locate(name: str | Dataset | None, data: str | Path | None = None) -> dict[s
     named = os.environ.get("UNBLUR_DATA", "")
     for root in (*([Path(named).expanduser()] if named else []), cache_folder()):
         folder = root / wanted.name
-        if folder.is_dir():
+        if is_folder(folder):
             files = wanted.files_in(folder)
             missing = [part for part in wanted.parts if part not in files]
             DataError.unless(
@@ -152,7 +152,7 @@ def verify(
 
 
 def _own_files(name: str | Dataset | None, path: Path) -> dict[str, Path]:
-    if not path.is_dir():
+    if not is_folder(path):
         return {"all": path}
     known = name if isinstance(name, Dataset) else DATASETS.get(name or "")
     if known is not None and len(files := known.files_in(path)) == len(known.parts):

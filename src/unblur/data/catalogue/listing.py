@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter
 
-from unblur.data.formats.opening import SUFFIXES
+from unblur.data.formats.opening import SUFFIXES, is_file
 from unblur.errors import DataError, nearest
 
 
@@ -110,7 +110,7 @@ class Dataset:
         """The files in a folder with one of the part's names, in the order of names and formats."""
         stems = (part, *self.file_names.get(part, ()))
         named = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
-        return [file for file in named if file.is_file()]
+        return [file for file in named if is_file(file)]
 
 
 _FACTS = resources.files("unblur.data.catalogue").joinpath("catalogue.toml").read_text(encoding="utf-8")

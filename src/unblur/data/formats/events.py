@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, BinaryIO, Literal, TypeAlias, get_args
 
 import polars as pl
 
@@ -15,12 +16,12 @@ from unblur.data.formats.opening import (
     FileFormat,
     Opened,
     Role,
-    checked_path,
     choose_columns,
     described,
     guess_format,
     is_adjacency,
     open_adjacency,
+    open_data,
     open_delimited,
     open_matrix,
     open_pairs,
@@ -67,17 +68,17 @@ def read_events(
 
     Raises `DataError` for a file or a value that cannot be used.
     """
-    file = checked_path(path)
-    try:
-        opened = _opened(file, requested, format, delimiter, header)
-    except PermissionError:
-        raise DataError(
-            f"A file must be readable; {file} may not be read by this user. Change its permissions."
-        ) from None
-    columns = choose_columns(opened.names, opened.named, requested, str(file))
-    positions = sorted(set(columns.values()))
-    progress(ProgressEvent(f"read {file.name}", 0, 1))
-    frame = opened.load(positions)
+    file = Path(path)
+    with open_data(file) as stream:
+        DataError.unless(
+            stream.seek(0, io.SEEK_END),
+            f"A file must hold data; {file} is empty (0 bytes). Write or copy it again.",
+        )
+        opened = _opened(stream, requested, format, delimiter, header)
+        columns = choose_columns(opened.names, opened.named, requested, str(file))
+        positions = sorted(set(columns.values()))
+        progress(ProgressEvent(f"read {file.name}", 0, 1))
+        frame = opened.load(positions)
     DataError.unless(frame.height, f"A file must hold interactions; {file} has none. Write or copy it again.")
     progress(ProgressEvent(f"read {file.name}", 1, 1))
     source = str(file)
@@ -90,7 +91,7 @@ def read_events(
     return Events(events.to_dict(), None if labels == "str" else opened.shape, source)
 
 
-_WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[Path], Opened]] = {
+_WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
     "parquet": open_parquet,
     "npz": open_matrix,
     "npy": open_pairs,
@@ -99,7 +100,7 @@ _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[Path], Opened]] = {
 
 
 def _opened(
-    file: Path,
+    stream: BinaryIO,
     requested: RequestedColumns,
     format: FileFormat | None,
     delimiter: str | None,
@@ -110,24 +111,25 @@ def _opened(
     if format is not None:
         check_word("format", format, FORMATS)
     else:
-        with file.open("rb") as stream:
-            format = guess_format(file, stream.read(4096))
+        stream.seek(0)
+        format = guess_format(stream, stream.read(4096))
         if format is None and not unspecified:
             format = "csv"
     if format in _WITHOUT_SAMPLE:
-        return _WITHOUT_SAMPLE[format](file)
-    sample = sample_of(file)
+        stream.seek(0)
+        return _WITHOUT_SAMPLE[format](stream)
+    sample = sample_of(stream)
     if format is None or (format == "csv" and unspecified):
         if sample.typed:
             format = "recbole"
         elif format is None:
-            format = "adjacency" if is_adjacency(sample, file) else "csv"
+            format = "adjacency" if is_adjacency(sample, stream) else "csv"
     if format == "adjacency":
-        return open_adjacency(file)
+        return open_adjacency(stream)
     if format == "recbole":
-        return open_recbole(file, sample)
+        return open_recbole(stream, sample)
     names = any(isinstance(name, str) and name not in (role, IGNORE) for role, name in requested.items())
-    return open_delimited(file, sample, delimiter, header, names)
+    return open_delimited(stream, sample, delimiter, header, names)
 
 
 def _events(

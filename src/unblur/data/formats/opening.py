@@ -1,4 +1,4 @@
-"""Open a file: check that it exists, and find its format, its columns' names, and the role of each column.
+"""Open a file: a regular one only; and find its format, its columns' names, and the role of each column.
 
 Formats that name their columns (Parquet, NumPy's) come first, then text: delimited columns with or without a header,
 adjacency lists, RecBole's typed header. Last, the roles of columns: named by the caller, or found by the usual names.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
 import io
+import os
 import re
+import stat
 import struct
 import tokenize
 import warnings
@@ -93,95 +96,138 @@ class Opened:
     """(n_users, n_items) if labels are the positions in a matrix."""
 
 
-def checked_path(path: str | Path) -> Path:
-    """The path of an existing file that is not empty. Raises `DataError`, with the names nearby, for anything else."""
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """Open a regular file for reading, and nothing else that has a name: a device may never end, a FIFO never begin.
+
+    Readers get this stream, never the name, which many take as a pattern (``log[1].parquet``) or an address (``~``). It is
+    the stream's `name`. Raises `OSError`.
+    """
+    try:
+        # O_NONBLOCK: opening a FIFO would wait for its writer.
+        stream = open(  # noqa: SIM115 – the caller closes it
+            str(path), "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
+        )
+    except ValueError as problem:  # the name holds a zero byte
+        raise OSError(errno.EINVAL, str(problem), str(path)) from None
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a regular file", stream.name)
+    return stream
+
+
+def open_data(path: str | Path) -> io.BufferedReader:
+    """Open a file of data. Raises `DataError`, with the names nearby, for anything that cannot be opened."""
     file = Path(path)
-    if file.is_dir():
-        readable = sorted(entry.name for entry in file.iterdir() if entry.suffix.lower() in SUFFIXES)
+    try:
+        return open_regular(file)
+    except IsADirectoryError:
+        readable = [name for name in names_in(file) if Path(name).suffix.lower() in SUFFIXES]
         holds = f"it holds {some(readable, 8)}" if readable else "it holds no file of a known format"
         raise DataError(
             f"A file must be given; {file} is a folder, and {holds}. Give one of its files, or read a folder "
             "with train, valid and test files with `read_split_folder`."
-        )
-    if not file.exists():
+        ) from None
+    except FileNotFoundError:
         folder = file.absolute().parent
         DataError.unless(
             folder.is_dir(),
             f"A file must be there to be read; not even the folder {folder} is. Correct the path.",
         )
-        names = sorted(entry.name for entry in folder.iterdir())
+        names = names_in(folder)
         stems = [name for name in names if Path(name).stem == file.stem]
         hint = f" Did you mean {stems[0]!r}?" if stems else nearest(file.name, names)
         raise DataError(
             f"A file must be there to be read; {folder} holds no {file.name!r}.{hint} Correct the path."
-        )
-    DataError.unless(
-        file.is_file(),
-        f"A regular file must be given; {file} is a device or a pipe. Save its content to a file first.",
-    )
-    DataError.unless(
-        file.stat().st_size, f"A file must hold data; {file} is empty (0 bytes). Write or copy it again."
-    )
-    return file
+        ) from None
+    except OSError as problem:
+        raise DataError(
+            f"A file must be a regular one that may be read; {file}: {reason_of(problem)}. Correct the path or its "
+            "permissions, or save the content to a file first."
+        ) from None
+
+
+def reason_of(problem: OSError) -> str:
+    """What the system says about a file, without the name of the file."""
+    return problem.strerror or str(problem)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether a path is a folder; it is none if nobody may look, or if no folder can have such a name."""
+    return os.path.isdir(path)  # noqa: PTH112 – before Python 3.14, that of `Path` raises for such names
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether a path is a file, as `is_folder` does."""
+    return os.path.isfile(path)  # noqa: PTH113 – as above
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted. Raises `DataError` if they may not be listed."""
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError as problem:
+        raise DataError(
+            f"A folder must be one that may be listed; {folder}: {reason_of(problem)}. Correct the path or its permissions."
+        ) from None
 
 
 def contents_of(folder: Path) -> str:
     """The names of the files in a folder, shortened for an error message."""
-    return some(sorted(entry.name for entry in folder.iterdir()), 8) or "nothing"
+    return some(names_in(folder), 8) or "nothing"
 
 
-def guess_format(file: Path, start: bytes) -> FileFormat | None:
+def guess_format(stream: BinaryIO, start: bytes) -> FileFormat | None:
     """The format by the first bytes and the suffix; `None` for text whose lines must decide."""
     if start.startswith(b"PAR1"):
         return "parquet"
     if start.startswith(b"\x93NUMPY"):
         return "npy"
-    ending = SUFFIXES.get(file.suffix.lower())
+    suffix = Path(stream.name).suffix.lower()
+    ending = SUFFIXES.get(suffix)
     if start.startswith(b"PK\x03\x04") and ending == "npz":
         return "npz"
     for magic, kind, advice in _NOT_DATA:
         DataError.unless(
             not start.startswith(magic),
-            f"A file must be in a known format ({', '.join(FORMATS)}); {file} is {kind}. {advice}",
+            f"A file must be in a known format ({', '.join(FORMATS)}); {stream.name} is {kind}. {advice}",
         )
     DataError.unless(
         ending not in ("parquet", "npz", "npy"),
-        f"A file that ends in {file.suffix} must be in that format; {file} does not start as such a file "
+        f"A file that ends in {suffix} must be in that format; {stream.name} does not start as such a file "
         "does. It is damaged or of another kind: copy it again, or give its kind with ",
         Argument("format"),
         ".",
     )
     DataError.unless(
         b"\x00" not in start,
-        f"A file must be in a known format ({', '.join(FORMATS)}); {file} is neither text nor one of the "
+        f"A file must be in a known format ({', '.join(FORMATS)}); {stream.name} is neither text nor one of the "
         "others. Export the table to Parquet or CSV.",
     )
     return ending
 
 
-def open_parquet(file: Path) -> Opened:
+def open_parquet(stream: BinaryIO) -> Opened:
     """A Parquet file; only its footer is read here."""
 
     def table(columns: Sequence[str] | pl.Expr, n_rows: int | None = None) -> pl.DataFrame:
         try:
-            scan = pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
+            scan = pl.scan_parquet(stream, n_rows=n_rows, glob=False, hive_partitioning=False)
             return scan.select(columns).collect()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
-            with file.open("rb") as stream:
-                stream.seek(-min(4, file.stat().st_size), io.SEEK_END)
-                cut = stream.read() != b"PAR1"
+            stream.seek(-min(4, stream.seek(0, io.SEEK_END)), io.SEEK_END)
+            cut = stream.read() != b"PAR1"
             seen = "its end is missing, so it is truncated" if cut else str(problem).partition("\n")[0]
             raise DataError(
-                f"A Parquet file must be whole; {file} is not: {seen}. Copy or write it again."
+                f"A Parquet file must be whole; {stream.name} is not: {seen}. Copy or write it again."
             ) from None
 
     names = tuple(table(pl.all(), n_rows=0).columns)
     return Opened("parquet", names, True, lambda positions: table([names[at] for at in positions]))
 
 
-def open_matrix(file: Path) -> Opened:
+def open_matrix(stream: BinaryIO) -> Opened:
     """A users × items matrix as `scipy.sparse.save_npz` writes it; labels are positions, values weights."""
-    with _numpy_file(file, "a sparse matrix of numbers, saved by scipy.sparse.save_npz") as stream:
+    with _numpy_file(stream, "a sparse matrix of numbers, saved by scipy.sparse.save_npz"):
         matrix: Any = sparse.load_npz(stream)  # one of many classes; the stubs know `check_format` of few
         if matrix.format not in ("csr", "csc", "coo") or matrix.ndim != 2:
             raise ValueError(f"it is in {matrix.format} form; csr, csc and coo matrices are read")
@@ -194,9 +240,9 @@ def open_matrix(file: Path) -> Opened:
     return Opened("npz", tuple(frame.columns), True, lambda positions: frame[:, positions], matrix.shape)
 
 
-def open_pairs(file: Path) -> Opened:
+def open_pairs(stream: BinaryIO) -> Opened:
     """A NumPy array of integers, one (user, item) pair per row."""
-    with _numpy_file(file, "integers of shape (n, 2), a user and an item a row") as stream:
+    with _numpy_file(stream, "integers of shape (n, 2), a user and an item a row"):
         pairs = np.load(stream, allow_pickle=False)
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
             raise ValueError(f"it holds {pairs.dtype} of shape {pairs.shape}")
@@ -205,16 +251,16 @@ def open_pairs(file: Path) -> Opened:
 
 
 @contextmanager
-def _numpy_file(file: Path, content: str) -> Iterator[BinaryIO]:
-    """The opened file; errors of damaged files in the block, and warnings, become a `DataError`."""
+def _numpy_file(stream: BinaryIO, content: str) -> Iterator[None]:
+    """Errors of damaged files in the block, and warnings, become a `DataError`."""
     try:
-        with file.open("rb") as stream, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("error")
-            yield stream
+            yield
     except _DAMAGE as problem:
         seen = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(
-            f"A file of NumPy's must hold {content}, and no pickled objects: they are never opened. {file} is "
+            f"A file of NumPy's must hold {content}, and no pickled objects: they are never opened. {stream.name} is "
             f"not so: {seen}. Save or copy it again, or use Parquet."
         ) from None
 
@@ -241,32 +287,34 @@ class Sample:
         return all(_TYPED.match(field) for field in self.lines[0].split("\t"))
 
 
-def sample_of(file: Path) -> Sample:
-    """The first lines of `file`. Raises `DataError` when it is not UTF-8 text or has only blank lines."""
-    with file.open("rb") as stream:
-        start = stream.read(SAMPLE_BYTES)
-        complete = not stream.read(1)
-        stream.seek(-min(file.stat().st_size, 4096), io.SEEK_END)
-        end = stream.read()
+def sample_of(stream: BinaryIO) -> Sample:
+    """The first lines of a text file. Raises `DataError` when it is not UTF-8 text or has only blank lines."""
+    stream.seek(0)
+    start = stream.read(SAMPLE_BYTES)
+    complete = not stream.read(1)
+    stream.seek(-min(stream.seek(0, io.SEEK_END), 4096), io.SEEK_END)
+    end = stream.read()
     DataError.unless(
         b"\x00" not in end,
-        f"A text file must hold text to its end; {file} ends in zero bytes. Copy or write it again.",
+        f"A text file must hold text to its end; {stream.name} ends in zero bytes. Copy or write it again.",
     )
     if not complete:
         start = start[: start.rfind(b"\n") + 1] or start
-    lines = _lines(_decoded(start, file, complete))
+    lines = _lines(_decoded(start, stream, complete))
     filled = [line for line in lines if line.strip()]
-    DataError.unless(filled, f"A file must hold data; {file} has only blank lines. Write or copy it again.")
+    DataError.unless(
+        filled, f"A file must hold data; {stream.name} has only blank lines. Write or copy it again."
+    )
     return Sample(filled, lines.index(filled[0]))
 
 
-def is_adjacency(sample: Sample, file: Path) -> bool:
+def is_adjacency(sample: Sample, stream: BinaryIO) -> bool:
     """Return whether the lines are ``user item item …``. Raises `DataError` if they could also be columns."""
     numbers = all(re.fullmatch(r"[0-9]+(?: +[0-9]+)* *", line) for line in sample.lines)
     widths = {len(line.split()) for line in sample.lines} if numbers else set()
-    if file.suffix.lower() == ".txt" and len(widths) == 1 and max(widths) > 2:
+    if Path(stream.name).suffix.lower() == ".txt" and len(widths) == 1 and max(widths) > 2:
         raise DataError(
-            f"The format must be clear; every line of {file} has {max(widths)} numbers, which could be a user and "
+            f"The format must be clear; every line of {stream.name} has {max(widths)} numbers, which could be a user and "
             "items or columns. Pass ",
             Argument("format", "adjacency"),
             " or ",
@@ -277,55 +325,68 @@ def is_adjacency(sample: Sample, file: Path) -> bool:
 
 
 def open_delimited(
-    file: Path, sample: Sample, delimiter: str | None, header: bool | None, wants_names: bool
+    stream: BinaryIO,
+    sample: Sample,
+    delimiter: str | None,
+    header: bool | None,
+    wants_names: bool,
 ) -> Opened:
     """Delimited text. `delimiter` may have several characters; a `header` of `None` is found from the lines."""
-    separator = delimiter or _delimiter(sample, file)
+    separator = delimiter or _delimiter(sample, stream)
     rows = [_fields(line, separator) for line in sample.lines[:2]]
     if header is None:
-        header = wants_names or _has_header(rows, file)
+        header = wants_names or _has_header(rows, stream)
     names = tuple(field.strip() if header else f"column {at}" for at, field in enumerate(rows[0]))
-    return _in_columns("csv", file, sample, names, separator, header)
+    return _in_columns("csv", stream, sample, names, separator, header)
 
 
-def open_recbole(file: Path, sample: Sample) -> Opened:
+def open_recbole(stream: BinaryIO, sample: Sample) -> Opened:
     """RecBole's atomic ``.inter``: tabs, no quotes, and a header of ``name:type``."""
     fields = sample.lines[0].split("\t")
     for field in fields:
         DataError.unless(
             _TYPED.match(field),
             "Each field of a RecBole header must be name:type, the type token, float, token_seq or "
-            f"float_seq; {file} has {field!r}. Correct the header, or pass ",
+            f"float_seq; {stream.name} has {field!r}. Correct the header, or pass ",
             Argument("format", "csv"),
             ".",
         )
     names = tuple(field.rpartition(":")[0] for field in fields)
-    return _in_columns("recbole", file, sample, names, "\t", True)
+    return _in_columns("recbole", stream, sample, names, "\t", True)
 
 
 def _in_columns(
-    format: FileFormat, file: Path, sample: Sample, names: tuple[str, ...], separator: str, header: bool
+    format: FileFormat,
+    stream: BinaryIO,
+    sample: Sample,
+    names: tuple[str, ...],
+    separator: str,
+    header: bool,
 ) -> Opened:
     """A text file of these columns, below a header or from its first line on."""
     DataError.unless(
         len(sample.lines) > header,
-        f"A file must hold data; {file} has a header and no rows. Write or copy it again.",
+        f"A file must hold data; {stream.name} has a header and no rows. Write or copy it again.",
     )
     skip, quoted = sample.skipped + header, format != "recbole"
     return Opened(
-        format, names, header, lambda positions: _columns(file, names, positions, separator, skip, quoted)
+        format,
+        names,
+        header,
+        lambda positions: _columns(stream, names, positions, separator, skip, quoted),
     )
 
 
-def open_adjacency(file: Path) -> Opened:
+def open_adjacency(stream: BinaryIO) -> Opened:
     """``user item item …`` per line; users without items are dropped, and a user may have several lines."""
-    lines = pl.Series("line", _lines(_decoded(file.read_bytes(), file)), dtype=pl.String)
+    stream.seek(0)
+    lines = pl.Series("line", _lines(_decoded(stream.read(), stream)), dtype=pl.String)
     tokens = lines.str.strip_chars(" \t\r").str.replace_all(r"[ \t]+", " ").str.split(" ")
     table = pl.DataFrame({"user": tokens.list.first(), "item": tokens.list.slice(1)})
     frame = table.filter(pl.col("item").list.len() > 0).explode("item")
     DataError.unless(
         not table["user"].str.contains(r"[,;|]").any(),
-        f'An adjacency list must be separated by blanks ("user item item …"); {file} begins with '
+        f'An adjacency list must be separated by blanks ("user item item …"); {stream.name} begins with '
         f"{lines[0][:80]!r}. Pass ",
         Argument("format", "csv"),
         " if these are columns.",
@@ -333,14 +394,14 @@ def open_adjacency(file: Path) -> Opened:
     return Opened("adjacency", ("user", "item"), True, lambda positions: frame[:, positions])
 
 
-def _decoded(content: bytes, file: Path, complete: bool = True) -> str:
+def _decoded(content: bytes, stream: BinaryIO, complete: bool = True) -> str:
     """UTF-8 text without its byte order mark; unless `complete`, the last character may be cut off."""
     try:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=complete)
     except UnicodeDecodeError as problem:
         line = content[: problem.start].count(b"\n") + 1
         raise DataError(
-            f"A text file must be UTF-8; {file} has the byte 0x{content[problem.start]:02x} in line {line}, "
+            f"A text file must be UTF-8; {stream.name} has the byte 0x{content[problem.start]:02x} in line {line}, "
             "which is not. Convert it, for example with `iconv -f latin1 -t utf-8`."
         ) from None
 
@@ -356,23 +417,23 @@ def _fields(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator))
 
 
-def _delimiter(sample: Sample, file: Path) -> str:
+def _delimiter(sample: Sample, stream: BinaryIO) -> str:
     """The first delimiter that splits every line into the same number of fields, at least two."""
-    preferred = {".tsv": "\t", ".csv": ","}.get(file.suffix.lower())
+    preferred = {".tsv": "\t", ".csv": ","}.get(Path(stream.name).suffix.lower())
     ordered = sorted(DELIMITERS, key=lambda mark: mark != preferred)
     counts = {mark: [len(_fields(line, mark)) for line in sample.lines[:200]] for mark in ordered}
     splitting = [mark for mark in ordered if counts[mark][0] > 1]
     if splitting:  # if none is regular, reading with the first reports the line at fault
         return next((mark for mark in splitting if len(set(counts[mark])) == 1), splitting[0])
     raise DataError(
-        f"Lines must have at least a user and an item; {file} begins with {sample.lines[0][:80]!r}, in which "
+        f"Lines must have at least a user and an item; {stream.name} begins with {sample.lines[0][:80]!r}, in which "
         f"none of {some(DELIMITERS, 6)} stands. Pass its ",
         Argument("delimiter"),
         ".",
     )
 
 
-def _has_header(rows: list[list[str]], file: Path) -> bool:
+def _has_header(rows: list[list[str]], stream: BinaryIO) -> bool:
     if {"user", "item"} <= {usual_role(field) for field in rows[0]}:
         return True
     if any(_is_number(field) for field in rows[0]):
@@ -380,7 +441,7 @@ def _has_header(rows: list[list[str]], file: Path) -> bool:
     if len(rows) > 1 and any(_is_number(field) for field in rows[1]):
         return True
     raise DataError(
-        f"It must be clear whether the first line is a header; {file} begins with {some(rows[0])}, which "
+        f"It must be clear whether the first line is a header; {stream.name} begins with {some(rows[0])}, which "
         "could be names or labels. Pass ",
         Argument("header", True),
         " or ",
@@ -394,7 +455,7 @@ def _is_number(text: str) -> bool:
 
 
 def _columns(
-    file: Path,
+    stream: BinaryIO,
     names: tuple[str, ...],
     positions: list[int],
     separator: str,
@@ -406,13 +467,13 @@ def _columns(
     import pyarrow
     from pyarrow import csv as arrow_csv
 
-    source: str | io.BytesIO = str(file)
-    mark = separator
+    stream.seek(0)
+    source, mark = stream, separator
     if len(separator.encode()) > 1:
-        content = file.read_bytes()
+        content = stream.read()
         DataError.unless(
             _STAND_IN.encode() not in content,
-            f"A file with a delimiter of several bytes must not hold the control character 0x1f; {file} "
+            f"A file with a delimiter of several bytes must not hold the control character 0x1f; {stream.name} "
             "does. Write it with a delimiter of one character.",
         )
         source = io.BytesIO(content.replace(separator.encode(), _STAND_IN.encode()))
@@ -436,9 +497,10 @@ def _columns(
     except pyarrow.ArrowInvalid as problem:
         seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
         if "UTF8" in seen:
-            _decoded(file.read_bytes(), file)  # its error names the line; pyarrow's does not
+            stream.seek(0)
+            _decoded(stream.read(), stream)  # its error names the line; pyarrow's does not
         raise DataError(
-            f"Every line must have the fields of the first; in {file}: {seen}. The file is damaged or cut off, "
+            f"Every line must have the fields of the first; in {stream.name}: {seen}. The file is damaged or cut off, "
             "or its delimiter is another one: copy it again, or pass ",
             Argument("delimiter"),
             ".",

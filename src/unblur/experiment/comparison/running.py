@@ -19,7 +19,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-from unblur.data.files import replacing, write_parquet
+from unblur.data.files import replacing, sha256_of, write_parquet
+from unblur.data.formats.opening import is_file, open_regular
 from unblur.data.splits import Files
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, RecipeError, UnblurError, nearest, some
@@ -139,7 +140,7 @@ def _read(word: str) -> Recipe | Entry:
     if word in RECOMMENDERS or word in VARIANTS:
         kind, values = VARIANTS.get(word, (word, {}))
         return Entry(word, recommender_spec(kind)(**values))
-    if word in shipped() or word.endswith(".toml") or Path(word).is_file():
+    if word in shipped() or word.endswith(".toml") or is_file(word):
         return load_recipe(word)
     names = (*RECOMMENDERS, *VARIANTS, *shipped())
     raise RecipeError(
@@ -189,7 +190,8 @@ class Cache:
                     "another path.",
                 )
                 self.write({IDENTITY: _text(expected)})
-            stored = json.loads(file.read_text(encoding="utf-8"))
+            with open_regular(file) as stream:
+                stored = json.load(stream)
             for name in ("models", "trials"):
                 (self.folder / name).mkdir(exist_ok=True)
         stored_values = stored if isinstance(stored, dict) else {}
@@ -215,11 +217,13 @@ class Cache:
         file = self.folder / "models" / f"{slug(entry)}.json"
         table = file.with_suffix(".parquet")
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-            if values["table"] != _checksum(table):
+            with open_regular(file) as stream:
+                values = json.load(stream)
+            if values["table"] != sha256_of(table):
                 return None
             values |= {part: _as_today(values[part]) for part in ("base", "chosen")}
-            frame = pl.read_parquet(table)
+            with open_regular(table) as stream:
+                frame = pl.read_parquet(stream)
             return Result.from_dict(
                 values, Vocabulary(frame["user"]), frame.drop("user").to_numpy().astype(np.float64)
             )
@@ -232,7 +236,7 @@ class Cache:
         columns = {name: result.values[name] for name in result.values.names}
         with _file_errors(table):
             write_parquet(pl.DataFrame({"user": result.users.series, **columns}), table)
-        self.write({f"models/{slug(entry)}.json": _text({**result.to_dict(), "table": _checksum(table)})})
+        self.write({f"models/{slug(entry)}.json": _text({**result.to_dict(), "table": sha256_of(table)})})
 
     def write(self, texts: Mapping[str, str]) -> None:
         """Write text files into the folder, each whole or not at all."""
@@ -279,10 +283,6 @@ def _spaces_today(spaces: Spaces) -> dict[str, dict[str, list[Any]]]:
 
 def _text(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=1, allow_nan=False) + "\n"
-
-
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- the comparison

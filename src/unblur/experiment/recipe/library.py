@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from unblur.data.formats.opening import is_file, open_regular, reason_of
 from unblur.errors import RecipeError, nearest
 from unblur.experiment.recipe.schema import Recipe
 
@@ -34,10 +36,10 @@ def load_recipe(name: str | Path) -> Recipe:
     """
     text = str(name)
     if text in shipped():
-        return _read(_ROOT / f"{text}.toml", text)
+        return _read((_ROOT / f"{text}.toml").read_text(encoding="utf-8"), text)
     path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
-        return _read(path, path.stem)
+    if path.suffix == ".toml" or is_file(path):
+        return _read(text_of(path, "A recipe must be a readable TOML file"), path.stem)
     raise RecipeError(
         f"A recipe must be a shipped name or a TOML file; saw {text!r}.{nearest(text, shipped())} "
         "`unblur recipes` lists the shipped ones."
@@ -60,17 +62,17 @@ def own_recipe(word: str, kinds: Mapping[str, str], noun: str) -> Recipe:
     )
 
 
-def text_of(source: Traversable | Path, requirement: str) -> str:
+def text_of(path: Path, requirement: str) -> str:
     """Read a text file. Raises `RecipeError`, with the `requirement` that failed, if it cannot be read."""
     try:
-        return source.read_text(encoding="utf-8")
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8") as text:
+            return text.read()
     except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
-        raise RecipeError(f"{requirement}; {source}: {reason}. Check the path.") from None
+        reason = reason_of(problem) if isinstance(problem, OSError) else "it is not UTF-8 text"
+        raise RecipeError(f"{requirement}; {path}: {reason}. Check the path.") from None
 
 
-def _read(source: Traversable | Path, name: str) -> Recipe:
-    text = text_of(source, "A recipe must be a readable TOML file")
+def _read(text: str, name: str) -> Recipe:
     try:
         return Recipe.from_toml(text, name=name)
     except RecipeError as problem:

@@ -23,7 +23,7 @@ from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
 from unblur.progress import Progress, Run as Run, silent
 from unblur.randomness import RNG as RNG
-from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows
+from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows, tie_ranks
 from unblur.saving.models import load_as, save
 
 
@@ -123,7 +123,7 @@ class Recommender(Fitted[S_co], ABC):
         batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Ranking:
-        """Return the best `k` items for each history row, ties broken by item position.
+        """Return the best `k` items for each history row; ties go to the item of more training users, then by position.
 
         - `exclude`: ``"history"`` leaves out the items of the row itself; Interactions with the same rows leave out
           their pairs; `None` leaves out nothing.
@@ -145,8 +145,10 @@ class Recommender(Fitted[S_co], ABC):
                 notes.append(
                     f"{n_lost:,} history interactions with items that the model never saw were ignored"
                 )
-        candidate_positions = None if candidates is None else np.unique(self.items.positions(candidates))
-        n_candidates = len(self.items) if candidate_positions is None else len(candidate_positions)
+        ties = tie_ranks(self.item_counts)
+        if candidates is not None:
+            ties[np.isin(np.arange(len(ties)), self.items.positions(candidates), invert=True)] = -1
+        n_candidates = int((ties >= 0).sum())
         DataError.unless(
             isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= n_candidates,
             f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.",
@@ -156,8 +158,8 @@ class Recommender(Fitted[S_co], ABC):
             self.score,
             histories,
             k,
+            ties=ties,
             excluded=excluded,
-            candidates=candidate_positions,
             batch_size=self.batch if batch_size is None else batch_size,
             parallel=self.in_threads and self.device == "cpu",
             progress=progress,

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.page`: docs/results/benchmarks.md and its plot, from benchmarks.json there (`make bench` writes it)."""
+"""`python -m benchmarks.page`: docs/results/benchmarks.md and its plot, from benchmarks.json there (`make bench` writes it)
+and the evidence of a GPU in docs/results/gpu (`python -m benchmarks.gpu` writes it)."""
 
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from benchmarks.__main__ import GROWTHS
+from benchmarks.gpu import evidence_lines
 
 mpl.use("Agg")
 
@@ -70,7 +72,7 @@ def page(figures: dict[str, Any], rows: list[list[str]]) -> str:
                     f"| {one['ms_per_user']:.2f} | {one['ms_per_user'] / int(size):.2f} | {one['peak_rss_gb']:.2f} |"
                 )
         lines += ["", "![Milliseconds a user and peak memory against interactions](cost-against-size.png)"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *evidence_lines()]) + "\n"
 
 
 def main() -> None:

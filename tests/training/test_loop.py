@@ -20,7 +20,7 @@ from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Denoiser, Objective
 from unblur.progress import ProgressEvent
 from unblur.training.checkpoints import CheckpointFolder
-from unblur.training.loop import DivergedTraining, Moment, Training
+from unblur.training.loop import DivergedTraining, Moment, Training, make_optimizer
 from unblur.training.settings import Optimizer, Plan, Stopping
 
 
@@ -196,6 +196,21 @@ def test_unavailable_devices_are_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(CapabilityError, match="GPU"):
             ITEMS.fit(DATA, rng=0, device="cuda")
+
+
+def test_rmsprop_is_the_textbook_formula() -> None:
+    """v ← .99·v + .01·g², w ← w − rate·g/(√v + ε) (Tieleman and Hinton, 2012; torch's decay of .99)."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = make_optimizer([weight], Optimizer(name="rmsprop", learning_rate=0.1, epsilon=0.5))
+    expected, square = np.array([1.0, -2.0]), np.zeros(2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (weight**2).sum().backward()
+        optimizer.step()
+        gradient = 2 * expected
+        square = 0.99 * square + 0.01 * gradient**2
+        expected = expected - 0.1 * gradient / (np.sqrt(square) + 0.5)
+    np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-12)
 
 
 @pytest.mark.gpu

@@ -18,7 +18,7 @@ from unblur.saving import container
 from unblur.training.settings import Optimizer
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "rmsprop", "sgd"])
 @pytest.mark.parametrize("spec", [ITEMS, LATENT])
 def test_a_resumed_training_equals_an_uninterrupted_one(spec: Any, optimizer: Any, tmp_path: Path) -> None:
     rate = 1e-6 if optimizer == "sgd" else 0.01

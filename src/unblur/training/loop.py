@@ -29,15 +29,14 @@ if TYPE_CHECKING:
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer that the settings name; it updates all its parameters in one fused pass."""
+    """Return the optimizer that the settings name; it updates all its parameters in one fused pass where torch can."""
     kinds: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-        "adamw": partial(torch.optim.AdamW, eps=settings.epsilon),
-        "adam": partial(torch.optim.Adam, eps=settings.epsilon),
-        "sgd": torch.optim.SGD,
+        "adamw": partial(torch.optim.AdamW, eps=settings.epsilon, fused=True),
+        "adam": partial(torch.optim.Adam, eps=settings.epsilon, fused=True),
+        "rmsprop": partial(torch.optim.RMSprop, eps=settings.epsilon),
+        "sgd": partial(torch.optim.SGD, fused=True),
     }
-    return kinds[settings.name](
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
+    return kinds[settings.name](parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -191,7 +190,7 @@ class Training(Generic[Trained]):
                 if self.checkpoints is not None and (
                     report.epoch % self.checkpoints.every == 0 or self.ended
                 ):
-                    self._write(self.checkpoints)
+                    self.checkpoint()
                 for name, value in (("loss", report.loss), ("validation", report.validation)):
                     if self._events is not None and value is not None:
                         self._events.add_scalar(name, value, report.epoch)
@@ -281,7 +280,13 @@ class Training(Generic[Trained]):
         values["seconds_left"] = sum(recent) / len(recent) * (self.plan.epochs - report.epoch)
         return ProgressEvent("train", report.epoch, self.plan.epochs, values, kind="epoch", metric=metric)
 
-    def _write(self, folder: CheckpointFolder) -> None:
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the last finished epoch, from which the run resumes; nothing without a folder for them.
+
+        `epochs` does so by itself, every `CheckpointFolder.every` epochs and at the end.
+        """
+        if self.checkpoints is None:
+            return
         states: dict[str, Mapping[str, Tensor]] = {"module.": self.learner.module.state_dict()}
         states["best."] = self._best or {}
         for number, optimizer in enumerate(self._optimizers):
@@ -291,7 +296,7 @@ class Training(Generic[Trained]):
             for prefix, tensors in states.items()
             for name, tensor in tensors.items()
         }
-        folder.write(self.epoch, {"history": [asdict(report) for report in self.history]}, arrays)
+        self.checkpoints.write(self.epoch, {"history": [asdict(report) for report in self.history]}, arrays)
 
     def _resume(self) -> None:
         latest = None if self.checkpoints is None else self.checkpoints.latest()

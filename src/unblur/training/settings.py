@@ -27,8 +27,8 @@ Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 class Optimizer:
     """The optimizer of weights."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
-    """The authors use AdamW, RecBole Adam."""
+    name: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
+    """The authors use AdamW, RecBole Adam. RMSprop (Tieleman and Hinton, 2012) is Adam without a mean of gradients."""
     learning_rate: PositiveFloat = 1e-3
     """Step size: `lr`, `learning_rate`."""
     weight_decay: NonNegativeFloat = 0.0
@@ -36,7 +36,7 @@ class Optimizer:
     clip_norm: PositiveFloat | None = None
     """Scale a batch's gradient down to this norm if it is longer; `None` leaves it."""
     epsilon: PositiveFloat = 1e-8
-    """Adam's ε, added to the root of a gradient's mean square before it divides. torch's is 1e-8, Keras's 1e-7,
+    """Adam's ε, and RMSprop's, added to the root of a gradient's mean square before it divides. torch's is 1e-8, Keras's 1e-7,
     which matters if gradients are as small."""
 
 

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu import HERE
 from benchmarks.measuring import Row
 from unblur.data.catalogue.generation import generated
-from unblur.data.splits import Split, hold_out_last
+from unblur.data.splits import hold_out_last
 from unblur.experiment.ranking import LISTS
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.recipe.schema import Recipe
@@ -449,8 +449,7 @@ def mult_vae(name: str, expected: str, setting: Setting) -> list[Row]:
     chosen = np.zeros(split.train.n_users, dtype=bool)
     chosen[random.permutation(split.train.n_users)[:VALIDATION_USERS]] = True
     counts = np.where(chosen, np.round(VALIDATION_SHARE * split.train.user_degrees), 0)
-    mask = hold_out_last(split.train, random.random(split.train.n_interactions), counts)
-    own = Split.of_mask(split.train, mask, "a tenth of the items of some users")
+    own = hold_out_last(split.train, counts, "random", random, "a tenth of the items of some users")
     reset_memory(setting.device)
     rng = streams(recipe.seed, "fit")["fit"]
     training = spec.training(own.train, rng=rng, run=setting.run(name, silent), validation=own.held_out)

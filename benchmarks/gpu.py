@@ -139,6 +139,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=PART_SECONDS, help="of each part, before it stops and is resumable"
     )
+    parser.add_argument(
+        "--finish",
+        action="store_true",
+        help="measure what a Mult-VAE has reached when its time is over, as there will be no other call",
+    )
     asked = parser.parse_args(words)
     if asked.collect is not None:
         if asked.data is None:
@@ -163,12 +168,9 @@ def main(words: Sequence[str] | None = None) -> int:
     complete = True
     for part in asked.part:
         start = time.perf_counter()
+        roof = measured_roof(asked.device, asked.small)
         setting = Setting(
-            asked.device,
-            asked.small,
-            checkpoints / part,
-            start + asked.seconds,
-            measured_roof(asked.device, asked.small),
+            asked.device, asked.small, checkpoints / part, start + asked.seconds, roof, asked.finish
         )
         found: dict[str, Any] = run_part(part, setting)
         complete = complete and found["complete"]

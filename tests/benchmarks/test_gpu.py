@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_parts
 
 WITHOUT = ("typer", "rich", "yaml", "optuna")
 """Dependencies of the base install that a machine with a GPU need not have."""
@@ -80,6 +81,14 @@ def test_a_part_that_is_out_of_time_is_resumed(tmp_path: Path, capsys: pytest.Ca
     whole = tmp_path / "whole"
     assert run("--part", "multvae-yelp", "--out", str(whole)) == 0
     assert resumed["rows"][:2] == evidence(whole, "multvae-yelp")["rows"][:2]
+
+
+def test_a_training_that_is_out_of_time_is_measured_where_no_call_follows(tmp_path: Path) -> None:
+    roof = gpu_parts.Roof({"float32": 1.0, "bfloat16": 1.0}, 1.0)
+    setting = gpu_parts.Setting("cpu", True, tmp_path, time.perf_counter(), roof, finish=True)
+    rows = gpu_parts.mult_vae("mult-vae/gowalla", ".1873/.1539", setting)
+    assert [row[2][:4] for row in rows if "epochs to the end of its time" in row[0]] == ["1, 1"]
+    assert not list(tmp_path.rglob("epoch-*"))
 
 
 def test_what_is_missing_is_said_before_anything_is_imported(

@@ -62,7 +62,45 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         {},
         "0xe9 in line 40002.*iconv",
     ),
-    ("zeros at the end", "a.csv", b"user,item\n1,2\n" + b"\0" * 500, {"format": "csv"}, "ends in zero bytes"),
+    ("zeros at the end", "a.csv", b"user,item\n1,2\n" + b"\0" * 500, {"format": "csv"}, "one 14 bytes from"),
+    (
+        "zeros in the middle",
+        "a.csv",
+        b"user,item,note\n" + b"1,2,x\n" * 2000 + b"1,3,\0\0\n" + b"1,2,x\n" * 2000,
+        {"duplicates": "sum"},
+        "must hold no zero bytes; .* has one 12,019 bytes from",
+    ),
+    ("zeros in lists", "a.txt", b"0 1 2\n" * 2000 + b"1 3\0\n" + b"2 1\n" * 2000, {}, "no zero bytes"),
+    ("quote to the end", "a.csv", 'user,item\na,x\na,"y\nb,x\nb,z\nc,y\n', {}, "quote that opens a field"),
+    ("quote at the end", "a.csv", 'user,item\na,x\na,"y', {}, "quote that opens a field"),
+    (
+        "quote to the next, in a column that is not read",
+        "a.csv",
+        'user,item,text\na,x,"5 stars\nb,y,"great"\n',
+        {},
+        "quote that opens a field",
+    ),
+    (
+        "quote to the end, of megabytes",
+        "a.csv",
+        'user,item\na,x\na,"y\n' + "bbbbbb,xxxxxx\n" * 400_000,
+        {},
+        "quote that opens a field",
+    ),
+    ("a line end in a label", "a.csv", 'user,item\na,"x\ny"\n', {}, 'with a line end.*labels="str"'),
+    ("a header again", "a.csv", "user,item\n1,x\n2,y\nuser,item\n3,z\n", {}, "again as row 2"),
+    ("a typed header again", "a.inter", TYPED + b"1\tx\n" + TYPED, {}, "again as row 1"),
+    *(
+        (f"{word!r} for a label", "a.csv", f'user,item\nb,y\na,"{word}"\n', {}, "missing value.* in row 1")
+        for word in ("", " ", "nan", "NaN", "null", "NULL", "None", "NA", "<NA>", "N/A", "NaT")
+    ),
+    (
+        "'nan' for a user",
+        "a.parquet",
+        parquet(user=["a", "nan"], item=[1, 2]),
+        {},
+        "missing value.* in row 1",
+    ),
     ("unknown format", "a.csv", "1,2\n", {"format": "parqet"}, "Did you mean 'parquet'"),
     ("column not there", "a.csv", "user_name,item\na,b\n", {"user": "user_nam"}, "Did you mean 'user_name'"),
     (
@@ -141,6 +179,33 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         "user,item,rating\n1,2,1\n",
         {"min_rating": 4, "rating": "ignore"},
         "Drop one of the two",
+    ),
+    *(
+        (f"times {first}, {second}", "a.csv", f"user,item,time\n1,1,{first}\n2,2,{second}\n", {}, message)
+        for first, second, message in (
+            ("01/02/2020", "02/02/2020", "%d/%m/%Y.* is 1 February 2020 or .*%m/%d/%Y.* is 2 January 2020"),
+            ("2020-02-01", "25/12/2020", "%d/%m/%Y.* is 25 December 2020 "),
+            ("1.2.20 10:30", "1.2.20 10:31", r"%d\.%m\.%y.* is 1 February 2020 or .*%m\.%d\.%y"),
+            ("2020/01/02", "2020/01/03", "%Y/%m/%d.* is 2 January 2020 or .*%Y/%d/%m.* is 1 February"),
+            ("1577836800", "1577836800000", "one unit; .*row 0 .seconds.*row 1 .milliseconds"),
+            ("1577836800000000.5", "1577836800", "one unit; .*row 1 .seconds.*row 0 .microseconds"),
+        )
+    ),
+    (
+        "time in another format",
+        "a.csv",
+        "user,item,time\n1,1,01/02/2020\n2,2,25/12/2020\n",
+        {"time_format": "%m/%d/%Y"},
+        "saw '25/12/2020' in row 1",
+    ),
+    ("no format", "a.csv", "user,item,time\n1,1,01/02/2020\n", {"time_format": "%"}, "saw '01/02/2020'"),
+    ("format, no times", "a.csv", "user,item\n1,1\n", {"time_format": "%Y"}, "for a column of times"),
+    (
+        "format of typed times",
+        "a.parquet",
+        parquet(user=[1], item=[1], time=[1.5]),
+        {"time_format": "%Y"},
+        "text or integers; saw Float64",
     ),
     ("word for a time", "a.csv", "user,item,timestamp\n1,2,soon\n", {}, "ISO 8601.*'soon'"),
     (

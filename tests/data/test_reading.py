@@ -13,6 +13,7 @@ from unblur import Interactions
 from unblur.data.files import read, read_split_folder, write
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
+from unblur.experiment.recipe.schema import Recipe
 
 PAIRS = {(1, 10), (1, 20), (2, 10)}
 
@@ -247,3 +248,71 @@ def test_a_folder_without_train(tmp_path: Path) -> None:
         read_split_folder(tmp_path / "test.csv")
     with pytest.raises(DataError, match="must be there"):
         read_split_folder(tmp_path / "nowhere")
+
+
+OCTOBER = 1569888000
+"""2019-10-01 00:00 UTC, in seconds since 1970."""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2019-10-01", OCTOBER),
+        ("2019-10-01 00:00:00 UTC", OCTOBER),
+        ("2019-10-01T00:00Z", OCTOBER),
+        ("2019-10-01T00:00:00.999", OCTOBER),
+        ("2019-10-01T02:00:00+02:00", OCTOBER),
+        ("2019-09-30 18:30:00 -0530", OCTOBER),
+        ("2019-10-01T02:00:00.5+02", OCTOBER),
+        ("20191001", OCTOBER),
+        ("20191001T000000Z", OCTOBER),
+        ("1969-12-31 23:59:59.5", -1),
+        ("1569888000", OCTOBER),
+        ("1569888000123", OCTOBER * 1000 + 123),
+        ("1569888000123456", OCTOBER * 10**6 + 123456),
+        ("20191301", 20191301),
+        ("18991231", 18991231),
+    ],
+)
+def test_times_in_text(text: str, seconds: int, tmp_path: Path) -> None:
+    data = read(written(tmp_path, "a.csv", f"user,item,time\n1,2,{text}\n"))
+    assert data.timestamps is not None
+    assert data.timestamps.tolist() == [seconds]
+
+
+def test_eight_digits_are_dates_if_all_are(tmp_path: Path) -> None:
+    for other, first in ((20200229, OCTOBER), (20200230, 20191001)):
+        pl.DataFrame({"user": [1, 2], "item": [1, 2], "time": [20191001, other]}).write_parquet(
+            tmp_path / "a.parquet"
+        )
+        times = read(tmp_path / "a.parquet").timestamps
+        assert times is not None
+        assert times[0] == first
+
+
+@pytest.mark.parametrize(
+    ("text", "time_format"),
+    [
+        ("01/10/2019", "%d/%m/%Y"),
+        ("10/01/2019", "%m/%d/%Y"),
+        ("1.10.19 02:00 +0200", "%d.%m.%y %H:%M %z"),
+        ("Oct 1 2019 12:00 AM", "%b %d %Y %I:%M %p"),
+        ("01102019", "%d%m%Y"),
+    ],
+)
+def test_times_in_a_given_format(text: str, time_format: str, tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", f"user,item,time\n1,2,{text}\n")
+    data = read(path, time_format=time_format)
+    assert data.timestamps is not None
+    assert data.timestamps.tolist() == [OCTOBER]
+    parts = Recipe.from_dict({"model": {"kind": "ease"}, "data": {"read": {"time_format": time_format}}})
+    assert read(path, **parts.data.read.options()).fingerprint() == data.fingerprint()
+
+
+def test_quotes_that_are_letters_and_quoted_line_ends_are_read(tmp_path: Path) -> None:
+    inches = read(written(tmp_path, "a.csv", 'user,item,text\na,x,5" disk\nb,y,great"\n'))
+    assert inches.items.to_list() == ["x", "y"]
+    text = 'user,item,text\na,x,"5 ""stars"" \nand more"\n"b","y","great"\n'
+    assert read(written(tmp_path, "a.csv", text)).items.to_list() == ["x", "y"]
+    quoted = read(written(tmp_path, "a.csv", '\ufeff"user","item"\n"a","x\ny"\n"b",""\n'), labels="str")
+    assert quoted.items.to_list() == ["", "x\ny"]

@@ -19,6 +19,10 @@ words = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_s
 plain_words = st.text(string.ascii_letters + string.digits + "._-é", min_size=1, max_size=8)
 
 
+UNITS = st.sampled_from([(-(2**62), 10**7), (10**8, 10**11 - 1), (10**11, 10**14 - 1), (10**17, 2**62)])
+"""Times that can be of one unit, and are not eight digits of a date."""
+
+
 @st.composite
 def interactions(draw: st.DrawFn, labels: Any, extras: bool = True) -> Interactions:
     """A few interactions; with `extras` sometimes weights and times."""
@@ -29,7 +33,7 @@ def interactions(draw: st.DrawFn, labels: Any, extras: bool = True) -> Interacti
         weight = st.floats(2.0**-20, 2.0**20, width=32)
         columns["weights"] = np.array(draw(st.lists(weight, min_size=n, max_size=n)), dtype=np.float32)
     if extras and draw(st.booleans()):
-        columns["timestamps"] = draw(st.lists(st.integers(-(2**62), 2**62), min_size=n, max_size=n))
+        columns["timestamps"] = draw(st.lists(st.integers(*draw(UNITS)), min_size=n, max_size=n))
     return Interactions.from_pairs([user for user, _ in pairs], [item for _, item in pairs], **columns)
 
 
@@ -41,7 +45,8 @@ def same(one: Interactions, other: Interactions) -> bool:
 @given(data=st.one_of(interactions(numbers), interactions(words)))
 def test_parquet(data: Interactions, tmp_path: Path) -> None:
     write(data, tmp_path / "log.parquet")
-    assert same(read(tmp_path / "log.parquet"), data)
+    labels = {} if data.users.kind == "int" else {"labels": "str"}
+    assert same(read(tmp_path / "log.parquet", **labels), data)
 
 
 @quick

@@ -158,6 +158,9 @@ _READING: dict[str, Any] = {
     "item": _reading(str, "--item", "The column of items."),
     "rating": _reading(str, "--rating", "The column of ratings or weights, or ignore."),
     "timestamp": _reading(str, "--timestamp", "The column of times, or ignore."),
+    "time_format": _reading(
+        str, "--time-format", "The form of dates that are not ISO 8601, such as %d/%m/%Y or '%m/%d/%Y %H:%M'."
+    ),
     "min_rating": _reading(float, "--min-rating", "Keep rows rated at least this, each with weight 1."),
     "delimiter": _reading(str, "--delimiter", "The separator of the columns of a text file."),
     "header": _reading(bool, "--header/--no-header", "Whether a text file begins with column names."),

@@ -186,7 +186,7 @@ def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
 def write(
     data: Interactions, path: str | Path, *, format: FileFormat | None = None, delimiter: str | None = None
 ) -> None:
-    """Write interactions so that `read` returns the same pairs, weights and times.
+    """Write interactions so that `read` returns the same pairs, weights and times; under ``labels="str"`` if labels are text.
 
     The suffix decides the format: ``.parquet``, ``.csv``, ``.tsv``, ``.inter``, ``.npz``, ``.npy``, or ``.txt`` for an
     adjacency list. Columns are user, item and, if there are any, weight and timestamp. Rows are in the order of the source,

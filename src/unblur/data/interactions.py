@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from unblur.data.formats.events import Labels, read_events
+from unblur.data.formats.events import Labels, Meaning, read_events
 from unblur.data.formats.opening import FileFormat
 from unblur.data.vocabulary import (
     Unknown as Unknown,
@@ -166,6 +166,7 @@ class Interactions:
         item: str | int | None = None,
         rating: str | int | None = None,
         timestamp: str | int | None = None,
+        time_format: str | None = None,
         delimiter: str | None = None,
         header: bool | None = None,
         min_rating: float | None = None,
@@ -189,10 +190,13 @@ class Interactions:
           (likes), or pass ``"ignore"`` (every row is an interaction).
         - `min_rating`: select rows rated at least this, each with weight 1.
         - `timestamp`: integers stay in their own unit, floats are rounded down, dates become whole seconds since 1970
-          (UTC). ``"ignore"`` leaves times out.
+          (UTC). Text holds integers, floats or ISO 8601 dates; integers of 8 digits are dates if all can be, from 1900 to
+          2100. ``"ignore"`` leaves times out.
+        - `time_format`: of dates in any other form, as `strftime` has it: ``"%d/%m/%Y"``, ``"%m/%d/%Y %H:%M"``.
         - `delimiter`, `header`: of delimited text; found from the first lines if `None`. A delimiter may be ``"::"``.
         - `labels`: ``"auto"`` reads text as integers if all of it is integers without leading zeros, else as strings;
-          ``"int"`` and ``"str"`` set the type.
+          ``"int"`` and ``"str"`` set the type. ``"auto"`` refuses text that is hardly a label, such as ``nan`` or one with a
+          line end; ``"str"`` takes it.
         - `duplicates`, `user_vocabulary`, `item_vocabulary`, `unknown_items`: as in `Interactions.from_pairs`.
 
         Raises `DataError` for a file that is missing, empty, damaged or ambiguous, and for invalid values.
@@ -200,11 +204,10 @@ class Interactions:
         events = read_events(
             path,
             {"user": user, "item": item, "rating": rating, "timestamp": timestamp},
+            Meaning(min_rating, labels, time_format),
             format=format,
             delimiter=delimiter,
             header=header,
-            min_rating=min_rating,
-            labels=labels,
             progress=progress,
         )
         progress(ProgressEvent("index", 0, 1))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, get_args
 
@@ -40,6 +43,15 @@ RequestedColumns: TypeAlias = Mapping[Role, str | int | None]
 """The columns of users, items, ratings and timestamps as the caller named them, by name or position."""
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What values mean; the options are those of `Interactions.read`."""
+
+    min_rating: float | None = None
+    labels: Labels = "auto"
+    time_format: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Events:
     """The rows of a file that are interactions."""
@@ -56,12 +68,11 @@ class Events:
 def read_events(
     path: str | Path,
     requested: RequestedColumns,
+    meaning: Meaning,
     *,
     format: FileFormat | None,
     delimiter: str | None,
     header: bool | None,
-    min_rating: float | None,
-    labels: Labels,
     progress: Progress,
 ) -> Events:
     """Read the events of one file; the options are those of `Interactions.read`.
@@ -87,8 +98,8 @@ def read_events(
     with about(source):
         at = dict(zip(positions, frame.get_columns(), strict=True))
         table = {role: at[position] for role, position in columns.items()}
-        events = _events(table, opened, requested["rating"], min_rating, labels)
-    return Events(events.to_dict(), None if labels == "str" else opened.shape, source)
+        events = _events(table, opened, requested["rating"], meaning)
+    return Events(events.to_dict(), None if meaning.labels == "str" else opened.shape, source)
 
 
 _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
@@ -133,15 +144,13 @@ def _opened(
 
 
 def _events(
-    table: Mapping[Role, pl.Series],
-    opened: Opened,
-    rating: str | int | None,
-    min_rating: float | None,
-    labels: Labels,
+    table: Mapping[Role, pl.Series], opened: Opened, rating: str | int | None, meaning: Meaning
 ) -> pl.DataFrame:
     """Labels, weights and times from the column of each role, and the row of the file of each event."""
     typed = opened.format not in ("csv", "recbole", "adjacency")
-    labels = "int" if opened.format == "adjacency" and labels == "auto" else labels
+    labels, min_rating = meaning.labels, meaning.min_rating
+    if opened.format == "adjacency" and labels == "auto":
+        labels = "int"
     columns = {
         "users": labels_of(table["user"], labels, "user", typed=typed),
         "items": labels_of(table["item"], labels, "item", typed=typed),
@@ -149,6 +158,13 @@ def _events(
         "timestamps": table.get("timestamp"),
         "order": pl.int_range(len(table["user"]), eager=True),
     }
+    DataError.unless(
+        meaning.time_format is None or "timestamp" in table,
+        Argument("time_format"),
+        f" is for a column of times; none of {some(opened.names, 12)} was taken for one. Name it with ",
+        Argument("timestamp"),
+        ".",
+    )
     events = pl.DataFrame({name: column for name, column in columns.items() if column is not None})
     if min_rating is not None:
         events = events.filter(events["weights"] >= min_rating).drop("weights")
@@ -159,7 +175,7 @@ def _events(
             ".",
         )
     if "timestamps" in events.columns:
-        events = events.with_columns(timestamps=times_of(events["timestamps"]))
+        events = events.with_columns(timestamps=times_of(events["timestamps"], meaning.time_format))
     return events
 
 
@@ -222,7 +238,8 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
 
     ``"auto"`` keeps the type of a typed column; text becomes integers if every value is an integer (``007`` is not, because
     it would lose its zeros), else it stays text. ``"int"`` and ``"str"`` set the type. Raises `DataError` for text that
-    only looks like integers (``12.0``), and under ``"int"`` for text that is no integer.
+    only looks like integers (``12.0``), for text that hardly is a label (a missing value in words, one with a line end), and
+    under ``"int"`` for text that is no integer.
     """
     check_word("labels", labels, get_args(Labels))
     if isinstance(column.dtype, pl.Categorical | pl.Enum):
@@ -233,13 +250,16 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
             f"{role}s must be integers or strings to be labels; saw {column.dtype}. Convert the column first.",
         )
         return column.cast(pl.String)
-    if column.dtype != pl.String or (typed and labels == "auto"):
+    if column.dtype != pl.String:
         DataError.unless(
             labels != "int" or column.dtype.is_integer(),
             f"{role}s must be integers under ",
             Argument("labels", "int"),
             f"; saw {column.dtype}. Convert the column first.",
         )
+        return column
+    if typed and labels == "auto":
+        _refuse_doubtful(column, role)
         return column
     stripped = column.str.strip_chars()
     integers = stripped.cast(pl.Int64, strict=False)
@@ -258,6 +278,7 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
     if not bad.any():
         padded = stripped.str.contains(r"^(?:\+|-?0[0-9]|-0$)").any()
         return column if padded else integers
+    _refuse_doubtful(column, role)
     numbers = column.drop_nulls()
     for pattern, what in (
         (
@@ -275,6 +296,26 @@ def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> p
                 " to take them as they are written.",
             )
     return column
+
+
+_DOUBTFUL = {
+    r"[\r\n]": "with a line end, as a quote that is not closed makes them",
+    r"^\s*(?i:nan|nat|null|none|na|n/a|<na>)?\s*$": "that stand for a missing value in other files",
+}
+"""Text that is more often a fault than a label, and why."""
+
+
+def _refuse_doubtful(column: pl.Series, role: str) -> None:
+    for pattern, what in _DOUBTFUL.items():
+        doubtful = column.str.contains(pattern)
+        if doubtful.any():
+            at = _first(doubtful)
+            raise DataError(
+                f"{role}s must be integers or strings; {doubtful.sum():,} are strings {what}, such as "
+                f"{str(column[at])[:80]!r} in row {at}. Correct them, or pass ",
+                Argument("labels", "str"),
+                " to take them as they are written.",
+            )
 
 
 def numbers_of(column: pl.Series, role: str) -> pl.Series:
@@ -303,14 +344,22 @@ def numbers_of(column: pl.Series, role: str) -> pl.Series:
     return numbers
 
 
-def times_of(column: pl.Series) -> pl.Series:
+def times_of(column: pl.Series, time_format: str | None = None) -> pl.Series:
     """Times as whole numbers. Integers stay in their own unit; floats are rounded down; dates become seconds since
     1970 (UTC).
 
-    Text may hold integers, floats or ISO 8601 dates, one kind per column. A time without a zone counts as UTC.
+    Text may hold integers, floats or ISO 8601 dates, one kind per column, or dates in a `time_format`. Integers of 8 digits
+    are dates if all of them can be, from 1900 to 2100. A time without a zone counts as UTC. Raises `DataError` for dates in
+    another form, and for seconds, milliseconds and other units in one column.
     """
     refuse_nulls(column, "timestamps", ", or leave all times out with ", Argument("timestamp", IGNORE))
-    times = _parsed(column) if column.dtype == pl.String else column
+    times = column.str.strip_chars() if column.dtype == pl.String else column
+    if time_format is not None:
+        times = _formatted(times, time_format)
+    elif times.dtype == pl.String:
+        times = _parsed(times)
+    if times.dtype.is_integer():
+        times = _dates_of_digits(times)
     if isinstance(times.dtype, pl.Datetime | pl.Date):
         return times.dt.epoch("s")
     # `Interactions.from_pairs` checks that they are finite and fit in 64 bits.
@@ -320,29 +369,105 @@ def times_of(column: pl.Series) -> pl.Series:
         Argument("timestamp", IGNORE),
         ".",
     )
+    _refuse_two_units(times)
     return times.floor()
 
 
-def _parsed(column: pl.Series) -> pl.Series:
-    """Text as integers, else as floats, else as dates, whichever fits all of it."""
-    stripped = column.str.strip_chars()
-    for kind in (pl.Int64, pl.Float64):
-        numbers = stripped.cast(kind, strict=False)
-        if not numbers.null_count():
-            return numbers
-    try:
-        dates = stripped.str.to_datetime(strict=False, time_unit="us")
-    except pl.exceptions.PolarsError:  # no format fits the first of them
-        dates = pl.Series([None] * min(1, len(column)), dtype=pl.Datetime("us"))
+def _formatted(times: pl.Series, time_format: str) -> pl.Series:
+    """Text or integers as dates in a format of `strftime`."""
+    DataError.unless(
+        times.dtype == pl.String or times.dtype.is_integer(),
+        Argument("time_format"),
+        f" is for times that are text or integers; saw {times.dtype}. Leave it out.",
+    )
+    text = times.cast(pl.String)
+    dates = text.str.to_datetime(time_format, strict=False, time_unit="us")
     if dates.null_count():
         at = _first(dates.is_null())
         raise DataError(
-            f"Timestamps must be integers, floats or ISO 8601 dates, one kind a column; saw {column[at]!r} in row "
-            f"{at}. Correct it, or pass ",
+            "Timestamps must be in the format that is given, ",
+            Argument("time_format", time_format),
+            f"; saw {text[at]!r} in row {at}. Correct the one or the other.",
+        )
+    return dates
+
+
+def _parsed(text: pl.Series) -> pl.Series:
+    """Text as integers, else as floats, else as dates, whichever fits all of it."""
+    for kind in (pl.Int64, pl.Float64):
+        numbers = text.cast(kind, strict=False)
+        if not numbers.null_count():
+            return numbers
+    dates = _iso_dates(text)
+    if dates.null_count():
+        at = _first(dates.is_null())
+        raise DataError(
+            f"Timestamps must be integers, floats or ISO 8601 dates, one kind a column; saw {text[at]!r} in row {at}. "
+            "Correct it",
+            *_readings(text[at]),
+            ", or pass ",
             Argument("timestamp", IGNORE),
             ".",
         )
     return dates
+
+
+_ISO_DATE = (
+    r"^(\d{4})-?(\d\d)-?(\d\d)"
+    r"(?:[Tt ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,]\d+)?)? ?(?:UTC|[Zz]|([+-]\d\d)(?::?(\d\d))?)?)?$"
+)
+"""Year, month, day; hours, minutes, seconds, whose fraction is dropped; hours and minutes of the zone."""
+
+
+def _iso_dates(text: pl.Series) -> pl.Series:
+    """Dates and times of ISO 8601, and the same with ``UTC`` for the zone; null for other text."""
+    year, month, day, *rest = text.str.extract_groups(_ISO_DATE).struct.unnest().get_columns()
+    filled = (part.fill_null("+00" if at == 3 else "00") for at, part in enumerate(rest))  # 3: the zone
+    written = pl.select(pl.concat_str(year, month, day, *filled)).to_series()
+    return written.str.to_datetime("%Y%m%d%H%M%S%z", strict=False, time_unit="us")
+
+
+def _readings(text: str) -> tuple[object, ...]:
+    """What a date that is not of ISO 8601 can be, for an error: the day first, or the month."""
+    parts = re.match(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?!\d)", text)
+    if parts is None:
+        return (", give its form with ", Argument("time_format"))
+    year = "%Y" if max(len(parts[1]), len(parts[4])) == 4 else "%y"
+    orders = (f"{year}-%m-%d", f"{year}-%d-%m") if len(parts[1]) == 4 else (f"%d-%m-{year}", f"%m-%d-{year}")
+    readings: list[object] = []
+    for form in (order.replace("-", parts[2]) for order in orders):
+        with suppress(ValueError):
+            day = datetime.strptime(parts[0], form)
+            readings += [", pass " if not readings else " or ", Argument("time_format", form)]
+            readings += [f" if {parts[0]} is {day.day} {day:%B %Y}"]
+    return (*readings, " (the time of day follows it, such as %H:%M:%S)") if readings else ()
+
+
+def _dates_of_digits(times: pl.Series) -> pl.Series:
+    """Integers as dates if each is the eight digits of one from 1900 to 2100; else as they are."""
+    if not len(times) or not (times.is_between(1900_01_01, 2100_12_31)).all():
+        return times
+    dates = _iso_dates(times.cast(pl.String))
+    return times if dates.null_count() else dates
+
+
+def _refuse_two_units(times: pl.Series) -> None:
+    """Raise `DataError` for epoch times in two units, such as seconds and milliseconds."""
+    # Between these bounds lie 1973 to 5138 in one unit each; smaller numbers may be anything.
+    units = {"seconds": (1e8, 1e11), "milliseconds": (1e11, 1e14), "microseconds": (1e14, 1e17)}
+    first = {
+        unit: _first(within)
+        for unit, (low, high) in units.items()
+        if (within := times.is_between(low, high, closed="left")).any()
+    }
+    DataError.unless(
+        len(first) <= 1,
+        "Timestamps must be in one unit; saw ",
+        " and ".join(f"{times[at]} in row {at} ({unit} since 1970)" for unit, at in first.items()),
+        ". Convert them, or pass ",
+        Argument("timestamp", IGNORE),
+        ".",
+    )
 
 
 def _first(mask: pl.Series) -> int:

@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast, get_args
 
@@ -290,14 +291,15 @@ class Sample:
 def sample_of(stream: BinaryIO) -> Sample:
     """The first lines of a text file. Raises `DataError` when it is not UTF-8 text or has only blank lines."""
     stream.seek(0)
+    for at, block in enumerate(iter(partial(stream.read, SAMPLE_BYTES), b"")):
+        DataError.unless(
+            b"\x00" not in block,
+            f"A text file must hold no zero bytes; {stream.name} has one {at * SAMPLE_BYTES + block.find(0):,} bytes from "
+            "its beginning. It is damaged, or no text: copy or write it again.",
+        )
+    stream.seek(0)
     start = stream.read(SAMPLE_BYTES)
     complete = not stream.read(1)
-    stream.seek(-min(stream.seek(0, io.SEEK_END), 4096), io.SEEK_END)
-    end = stream.read()
-    DataError.unless(
-        b"\x00" not in end,
-        f"A text file must hold text to its end; {stream.name} ends in zero bytes. Copy or write it again.",
-    )
     if not complete:
         start = start[: start.rfind(b"\n") + 1] or start
     lines = _lines(_decoded(start, stream, complete))
@@ -369,12 +371,24 @@ def _in_columns(
         f"A file must hold data; {stream.name} has a header and no rows. Write or copy it again.",
     )
     skip, quoted = sample.skipped + header, format != "recbole"
-    return Opened(
-        format,
-        names,
-        header,
-        lambda positions: _columns(stream, names, positions, separator, skip, quoted),
-    )
+    heading = _fields(sample.lines[0], separator)
+
+    def load(positions: list[int]) -> pl.DataFrame:
+        frame = _columns(stream, names, positions, separator, skip, quoted)
+        if header:  # as after `cat one.csv two.csv`
+            repeated = pl.select(
+                pl.all_horizontal(
+                    column == heading[at] for column, at in zip(frame.iter_columns(), positions, strict=True)
+                )
+            ).to_series()
+            DataError.unless(
+                not repeated.any(),
+                f"A header must be the first line and no other; {stream.name} has it again as row {repeated.arg_max() or 0:,}, "
+                "counted from 0. Remove it there.",
+            )
+        return frame
+
+    return Opened(format, names, header, load)
 
 
 def open_adjacency(stream: BinaryIO) -> Opened:
@@ -496,6 +510,8 @@ def _columns(
         )
     except pyarrow.ArrowInvalid as problem:
         seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
+        if "straddling" in seen:  # a row that is longer than a block of a megabyte
+            raise _unclosed(stream) from None
         if "UTF8" in seen:
             stream.seek(0)
             _decoded(stream.read(), stream)  # its error names the line; pyarrow's does not
@@ -505,9 +521,45 @@ def _columns(
             Argument("delimiter"),
             ".",
         ) from None
+    if quoted:
+        _check_quotes(stream, separator, skip > 0, table.num_rows)
     frame = cast("pl.DataFrame", pl.from_arrow(table))
     frame.columns = [names[at] for at in positions]
     return frame
+
+
+def _check_quotes(stream: BinaryIO, separator: str, header: bool, n_rows: int) -> None:
+    """Raise `DataError` if a quote that is not closed has taken lines into its field.
+
+    pyarrow reads a field from a quote to the next one, or to the end of the file, and takes quotes elsewhere for letters.
+    Lines that became no rows are part of such fields, which is right only if all quotes open and close fields in turn.
+    """
+    content = np.memmap(stream, dtype=np.uint8, mode="r")
+    at = np.concatenate(
+        [
+            start + np.flatnonzero(content[start : start + SAMPLE_BYTES] == ord('"'))
+            for start in range(0, len(content), SAMPLE_BYTES)
+        ]
+    )
+    first = len(codecs.BOM_UTF8) if content[:3].tobytes() == codecs.BOM_UTF8 else 0
+    opening, closing = at[0::2], at[1::2]
+    # What stands before a quote that opens a field, and after one that closes it; two quotes within a field are a letter.
+    edges = np.frombuffer(f'\r\n"{separator}'.encode(), dtype=np.uint8)
+    in_turn = (
+        np.isin(content[opening[opening > first] - 1], edges).all()
+        and np.isin(content[closing[closing < len(content) - 1] + 1], edges).all()
+    )
+    stream.seek(0)
+    n_lines = n_rows if in_turn else sum(bool(line.strip()) for line in stream) - header
+    if n_lines > n_rows or (in_turn and len(at) % 2):
+        raise _unclosed(stream)
+
+
+def _unclosed(stream: BinaryIO) -> DataError:
+    return DataError(
+        f"A quote that opens a field must be closed; {stream.name} has one that is not, and all up to the next quote, or to "
+        "the end, would be one field. Close or remove it; a quote inside a quoted field is written twice."
+    )
 
 
 Role: TypeAlias = Literal["user", "item", "rating", "weight", "timestamp"]

@@ -28,6 +28,8 @@ class Reading:
     """The column of ratings or weights; ``"ignore"`` leaves them out."""
     timestamp: str | NonNegativeInt | None = None
     """The column of times; ``"ignore"`` leaves them out."""
+    time_format: str | None = None
+    """The form of dates that are not ISO 8601, such as ``"%d/%m/%Y"``."""
     min_rating: float | None = None
     """Keep rows rated at least this, each with weight 1."""
     delimiter: str | None = None

@@ -11,7 +11,7 @@ from unblur.errors import RecipeError
 from unblur.experiment.ranking import RankingTask
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Data, KCore, Protocol, Published, Reading, Verified
-from unblur.experiment.recipe.schema import Recipe
+from unblur.experiment.recipe.schema import Recipe, parse_settings
 from unblur.experiment.recipe.toml import to_toml
 from unblur.models.linear.ease import EASE
 from unblur.models.popularity import Popularity
@@ -290,3 +290,35 @@ def test_a_recipe_cannot_be_changed_in_place() -> None:
 def test_a_kind_of_a_section_without_kinds_is_refused(section: str) -> None:
     with pytest.raises(RecipeError, match=rf"\[{section}\].*kind"):
         load_recipe("ease/demo").changed({f"{section}.kind": "random"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[model]\nkind = [1]",
+        "[model]\nkind = { a = 1 }",
+        '[split]\nkind = [1]\n[model]\nkind = "ease"',
+        '[model]\nkind = "ease"\nridge' + ".a" * 3000 + " = 1",
+        "x = " + "[" * 3000 + "]" * 3000,
+        "seed = " + "9" * 100_000,
+    ],
+    ids=["kind of a list", "kind of a table", "split of a list", "dotted", "nested", "digits"],
+)
+def test_toml_of_any_shape_is_read_or_refused(text: str) -> None:
+    with pytest.raises(RecipeError):
+        Recipe.from_toml(text)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "model.kind=[1]",
+        "model" + ".a" * 3000 + "=1",
+        "model.ridge=" + "[" * 3000 + "]" * 3000,
+        "model.ridge=" + "9" * 100_000,
+    ],
+    ids=["kind of a list", "dotted", "nested", "digits"],
+)
+def test_settings_of_any_shape_are_taken_or_refused(setting: str) -> None:
+    with pytest.raises(RecipeError):
+        Recipe.from_dict({"model": {"kind": "ease"}}).changed(parse_settings([setting]))

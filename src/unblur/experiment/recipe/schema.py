@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from unblur.errors import RecipeError, nearest
+from unblur.errors import RecipeError, UnblurError, nearest
 from unblur.experiment.recipe.parts import Data, Protocol, Published, Verified
 from unblur.experiment.recipe.toml import read_spec, recipe_table, to_toml
 from unblur.experiment.task import Task
@@ -16,6 +16,9 @@ from unblur.fitted import FittedSpec
 from unblur.registry import TASKS
 from unblur.spec import path_today, set_path
 from unblur.tuning.settings import Search
+
+_MOST_LEVELS = 50
+"""Levels of a path: ten times as many as any recipe has, and fewer than Python's own limit."""
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -27,8 +30,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     path, equals, text_of_value = text.partition("=")
     path, text_of_value = path.strip(), text_of_value.strip()
     RecipeError.unless(
-        equals and text_of_value and all(path.split(".")),
-        f"A setting must have the form path=value; saw {text!r}. Write, for example, model.low_pass.rank=64.",
+        equals and text_of_value and all(path.split(".")) and path.count(".") < _MOST_LEVELS,
+        f"A setting must have the form path=value; saw {text[:80]!r}. Write, for example, model.low_pass.rank=64.",
     )
     return path, _value(text_of_value)
 
@@ -48,7 +51,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not TOML; a number of too many digits; too deep
         return text
     # A recipe has no dates, and a text with a line break may contain a second key.
     is_value = list(parsed) == ["value"] and isinstance(parsed["value"], int | float | str | list | dict)
@@ -152,7 +155,7 @@ class Recipe:
             f"A recipe must be of schema {SCHEMA}; saw {schema!r}. Read it with the version that wrote it.",
         )
         tables = {section: _table(values, section) for section in names if section not in _PLAIN}
-        kind = tables["model"].get("kind")
+        kind = str(tables["model"].get("kind"))
         task = next((task for task in tasks if kind in task.kinds), tasks[0])
         for section in sections:
             RecipeError.unless(
@@ -181,10 +184,17 @@ class Recipe:
     def from_toml(cls, text: str, *, name: str = "") -> Recipe:
         """A recipe from TOML text. Raises as `from_dict`, and `RecipeError` for text that is not TOML."""
         try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as problem:
+            return cls.from_dict(tomllib.loads(text), name=name)
+        except UnblurError:
+            raise
+        except RecursionError:
+            raise RecipeError(
+                "A recipe must have tables and lists in a few levels; saw hundreds. Correct it."
+            ) from None
+        except (
+            ValueError
+        ) as problem:  # `tomllib.TOMLDecodeError`, or Python's on a number of thousands of digits
             raise RecipeError(f"A recipe must be valid TOML; {problem}. Correct that line.") from None
-        return cls.from_dict(values, name=name)
 
     def to_dict(self) -> dict[str, Any]:
         """The tables of the TOML form, every hyper-parameter included."""

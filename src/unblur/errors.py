@@ -90,6 +90,11 @@ def warn_outdated(text: str) -> None:
     warnings.warn(text, OutdatedWarning, stacklevel=3)
 
 
+def reason_of(problem: Exception) -> str:
+    """Return the reason that the system gives, in a few words: ``No space left on device``."""
+    return getattr(problem, "strerror", None) or str(problem).partition("\n")[0] or type(problem).__name__
+
+
 def out_of_memory(problem: BaseException) -> bool:
     """Return whether an error is one of too little memory: Python's, or torch's, which for a CPU has no type of its own."""
     message = str(problem).lower()
@@ -119,9 +124,21 @@ def check_word(argument: str, value: object, words: Sequence[str]) -> None:
         raise DataError(Argument(argument), f" must be one of {', '.join(words)}; saw {value!r}.{hint}")
 
 
+LONGEST = 200
+"""Characters of a label in a message or a table: a longer one is no name that somebody reads."""
+
+
+def shortened(text: str) -> str:
+    """Return a text of at most `LONGEST` characters, or the beginning of a longer one and its length."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
+
+
 def some(values: Sequence[object] | Iterable[object], most: int = 5) -> str:
-    """Return the first few of `values` in words, for an error message: ``'a', 'b', 'c' and 4 more``."""
+    """Return the first few of `values` in words, for an error message: ``'a', 'b', 'c' and 4 more``.
+
+    Long ones are shortened.
+    """
     items = list(values)
-    text = ", ".join(repr(value) for value in items[:most])
+    text = ", ".join(shortened(repr(value)) for value in items[:most])
     n_more = len(items) - most
     return f"{text} and {n_more:,} more" if n_more > 0 else text

@@ -7,8 +7,8 @@ The module of a model imports from here all that it needs: `Recommender`, `Recom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
@@ -21,9 +21,9 @@ from unblur.data.interactions import Interactions, Unknown
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
-from unblur.progress import Progress, Run as Run, silent
+from unblur.progress import Progress, ProgressEvent, Run as Run, silent
 from unblur.randomness import RNG as RNG
-from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows, tie_ranks
+from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows
 from unblur.saving.models import load_as, save
 
 
@@ -40,6 +40,11 @@ class Scorer(Protocol):
         """Return scores (n_users, n_items), finite; higher is better."""
         ...
 
+
+_BATCHES_AT_A_TIME = 4
+"""Batches of users whose lists are in memory at once: those that a few threads can share, a gigabyte for 40,000 items."""
+_ROWS_AT_A_TIME = 2**21
+"""Entries of these lists if there are more batches: some 100 megabytes as a table."""
 
 R_co = TypeVar("R_co", bound="Recommender", covariant=True, default="Recommender")
 
@@ -123,7 +128,7 @@ class Recommender(Fitted[S_co], ABC):
         batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Ranking:
-        """Return the best `k` items for each history row; ties go to the item of more training users, then by position.
+        """Return the best `k` items for each history row, ties broken by item position.
 
         - `exclude`: ``"history"`` leaves out the items of the row itself; Interactions with the same rows leave out
           their pairs; `None` leaves out nothing.
@@ -134,6 +139,30 @@ class Recommender(Fitted[S_co], ABC):
         A row with fewer than `k` items to choose from ends in position −1 and score −inf. Raises `DataError` if
         `k` is below 1 or above the number of candidates.
         """
+        histories, notes = self._over_items(histories, unknown_items)
+        candidate_positions = None if candidates is None else np.unique(self.items.positions(candidates))
+        n_candidates = len(self.items) if candidate_positions is None else len(candidate_positions)
+        DataError.unless(
+            isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= n_candidates,
+            f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.",
+        )
+        excluded = excluded_rows(exclude, histories)
+        positions, best = rank_rows(
+            self.score,
+            histories,
+            k,
+            excluded=excluded,
+            candidates=candidate_positions,
+            batch_size=self.batch if batch_size is None else batch_size,
+            parallel=self.in_threads and self.device == "cpu",
+            progress=progress,
+        )
+        return Ranking(histories.users, self.items, positions, best, histories.user_degrees == 0, notes)
+
+    def _over_items(
+        self, histories: Interactions, unknown_items: Unknown
+    ) -> tuple[Interactions, tuple[str, ...]]:
+        """The histories over the model's items, and notes on what was ignored and on users without a history."""
         notes = []
         if histories.items != self.items:
             if unknown_items == "raise":
@@ -145,29 +174,36 @@ class Recommender(Fitted[S_co], ABC):
                 notes.append(
                     f"{n_lost:,} history interactions with items that the model never saw were ignored"
                 )
-        ties = tie_ranks(self.item_counts)
-        if candidates is not None:
-            ties[np.isin(np.arange(len(ties)), self.items.positions(candidates), invert=True)] = -1
-        n_candidates = int((ties >= 0).sum())
-        DataError.unless(
-            isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= n_candidates,
-            f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.",
-        )
-        excluded = excluded_rows(exclude, histories)
-        positions, best = rank_rows(
-            self.score,
-            histories,
-            k,
-            ties=ties,
-            excluded=excluded,
-            batch_size=self.batch if batch_size is None else batch_size,
-            parallel=self.in_threads and self.device == "cpu",
-            progress=progress,
-        )
-        fallback = histories.user_degrees == 0
-        if fallback.any():
-            notes.append(f"{int(fallback.sum()):,} users without a history were given popular items")
-        return Ranking(histories.users, self.items, positions, best, fallback, tuple(notes))
+        n_empty = int((histories.user_degrees == 0).sum())
+        if n_empty:
+            notes.append(f"{n_empty:,} users without a history were given popular items")
+        return histories, tuple(notes)
+
+    @final
+    def recommend_batches(
+        self,
+        histories: Interactions,
+        *,
+        k: int,
+        candidates: ArrayLike | None = None,
+        unknown_items: Unknown = "raise",
+        progress: Progress = silent,
+    ) -> Iterator[Ranking]:
+        """Yield the lists of `recommend` for some users at a time, so that memory does not grow with their number.
+
+        The notes on all of them are those of the first.
+        """
+        n_users = histories.n_users
+        histories, notes = self._over_items(histories, unknown_items)
+        size = self.batch * max(_BATCHES_AT_A_TIME, _ROWS_AT_A_TIME // (self.batch * max(k, 1)))
+        for start in range(0, max(n_users, 1), size):
+
+            def on_the_way(event: ProgressEvent, start: int = start) -> None:
+                progress(replace(event, done=start + event.done, total=n_users))
+
+            rows = histories.take_users(slice(start, start + size))
+            ranking = self.recommend(rows, k=k, candidates=candidates, progress=on_the_way)
+            yield replace(ranking, notes=() if start else notes)
 
     @final
     def similar_items(self, item: int | str, k: int) -> Ranking:

@@ -81,7 +81,7 @@ def test_fit_does_not_touch_an_existing_folder(
     before = (model / "manifest.json").read_bytes()
     result = unblur("fit", events, "--model", "popularity", *COLUMNS, "--out", model)
     assert result.code == 2
-    assert "A model is saved to a new folder" in result.err
+    assert "must be new or empty" in result.err
     assert (model / "manifest.json").read_bytes() == before
     assert unblur("fit", events, "--model", "popularity", *COLUMNS, "--out", model, "--overwrite").code == 0
     assert package.load(model).spec.kind == "popularity"

@@ -49,7 +49,7 @@ def test_a_recipe_on_an_own_file(unblur: Unblur, recipe: Path, events: Path, tmp
     assert "ours/log · protocol: paper" in result.out
     assert "recall@3" in result.out
     assert f"written to {out}" in result.out
-    files = {"recipe.toml", "report.json", "report.md", "report.html", "model"}
+    files = {"manifest.json", "recipe.toml", "report.json", "report.md", "report.html", "model"}
     assert {path.name for path in out.iterdir()} == files
     report = Report.from_dict(json.loads((out / "report.json").read_text()))
     assert [entry.name for entry in report.measurements] == [

@@ -14,7 +14,7 @@ from unblur.experiment import searching
 from unblur.experiment.recipe.library import load_recipe
 
 FEW = ("--trials", "5", "--users", "100")
-FILES = {"recipe.toml", "report.json", "report.md", "report.html", "trials.parquet", "model"}
+FILES = {"manifest.json", "recipe.toml", "report.json", "report.md", "report.html", "trials.parquet", "model"}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from unblur import Interactions
 from unblur.data.files import read, write, write_parquet
-from unblur.errors import DataError
+from unblur.errors import ArtifactError, DataError
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -156,8 +156,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unblur.data.files.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr("unblur.data.output.os.fsync", full)
+    with pytest.raises(ArtifactError, match=r"written whole; .*No space left on device"):
         write_parquet(data.to_frame(), tmp_path / "log.parquet")
     assert (tmp_path / "log.parquet").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["log.parquet"]
@@ -165,8 +165,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 def test_writing_needs_a_place(tmp_path: Path) -> None:
     data = Interactions.from_pairs([1], [2])
-    with pytest.raises(DataError, match="must exist"):
+    with pytest.raises(ArtifactError, match="must exist"):
         write(data, tmp_path / "nowhere" / "log.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match="must not be a folder"):
+    with pytest.raises(ArtifactError, match="must not be a folder"):
         write(data, tmp_path / "folder.csv")

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from unblur.data.interactions import Interactions
-from unblur.errors import DataError
+from unblur.errors import ArtifactError
 from unblur.synthesis.autoencoder import VariationalAutoencoder
 from unblur.synthesis.discretization import Discretization
 from unblur.synthesis.samplers import CooccurrenceWalk, FlippedUsers, IndependentItems
@@ -80,7 +80,7 @@ def test_a_file_holds_the_sample_whole_or_not_at_all(log: Interactions, tmp_path
         write_batches(broken(), file)  # type: ignore[arg-type]
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
-    with pytest.raises(DataError, match="folder of a file to write must exist"):
+    with pytest.raises(ArtifactError, match="folder of a file to write must exist"):
         write_batches(synthesizer.sample_batches(4, rng=1), tmp_path / "no" / "users.parquet")
 
 

@@ -37,11 +37,13 @@ def demo(
 ) -> None:
     """Run several models on generated demonstration data, compare them, and recommend items to one user."""
     from unblur import experiment
+    from unblur.data.output import FolderKind, OutputFolder
     from unblur.experiment.comparison.results import with_extra_metrics
     from unblur.experiment.recipe.library import load_recipe
 
-    if out is not None:
-        experiment.check_place(out)
+    place = None if out is None else OutputFolder(out, FolderKind("unblur-demo"))
+    if place is not None:
+        place.check()
     recipes = [load_recipe(name) for name in RECIPES]
     with ProgressDisplay() as progress:
         prepared = experiment.prepare(recipes[0], progress=progress)
@@ -59,8 +61,10 @@ def demo(
             prepared_recipe = replace(prepared, recipe=with_metrics)
             outcomes.append(experiment.measure(prepared_recipe, device=device, progress=progress))
     _show_table(outcomes, recipes[0].protocol.names)
-    if out is not None:
-        _write_page(outcomes, prepared, out)
+    if place is not None:
+        with place.written() as folder:
+            _write_page(outcomes, prepared, folder)
+        print_lines(f"written to {out}")
     _show_recommendations(outcomes[-1], prepared.split.histories)
     print_lines(
         "Next, with data of your own (a CSV or Parquet file of users and items):",
@@ -69,7 +73,7 @@ def demo(
     )
 
 
-def _write_page(outcomes: list[RankingOutcome], prepared: PreparedSplit, out: Path) -> None:
+def _write_page(outcomes: list[RankingOutcome], prepared: PreparedSplit, folder: Path) -> None:
     """Write the comparison of the models as `unblur compare` does."""
     from unblur.cli.tune import write_pages
     from unblur.experiment.comparison.results import result_of, summarise
@@ -79,7 +83,6 @@ def _write_page(outcomes: list[RankingOutcome], prepared: PreparedSplit, out: Pa
     results = [result_of(outcome, prepared.split, metric) for outcome in outcomes]
     comparison = summarise(results, prepared.split, metric, protocol=outcomes[0].recipe.protocol)
     provenance = outcomes[0].report.provenance
-    out.mkdir(parents=True, exist_ok=True)
     comparison = replace(
         comparison,
         ground="demo",
@@ -87,8 +90,7 @@ def _write_page(outcomes: list[RankingOutcome], prepared: PreparedSplit, out: Pa
         versions=provenance.versions,
         machine=provenance.machine,
     )
-    write_pages(comparison, out)
-    print_lines(f"written to {out}")
+    write_pages(comparison, folder)
 
 
 def _show_table(outcomes: list[RankingOutcome], names: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """The commands of `unblur`. An error of the user's becomes one line and an exit code, without a traceback.
 
 Exit codes: 0 done; 1 done, but a published number is not reproduced (`run --check`), an audit's gate is not passed, a
-copied data set is damaged, or a model of a comparison failed; 2 refused, with the reason; 130 interrupted.
+copied data set is damaged, or a model of a comparison failed; 2 refused, with the reason; 130 interrupted; 141 stdout was closed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,12 +27,14 @@ from unblur.cli.models import evaluate, fit, recommend
 from unblur.cli.recipes import recipes, run, translate
 from unblur.cli.synthetic import audit, synthesize
 from unblur.cli.tune import compare, tune
-from unblur.errors import OutdatedWarning, UnblurError, out_of_memory, warn_outdated
+from unblur.errors import OutdatedWarning, UnblurError, out_of_memory, reason_of, warn_outdated
 
 REFUSED = 2
 """The exit code of a refusal, as shells use it for wrong usage."""
 INTERRUPTED = 130
 """128 plus the number of SIGINT, as in shells."""
+UNREAD = 141
+"""128 plus the number of SIGPIPE: stdout was closed while there was something to print, after results were written."""
 
 
 class _Commands(TyperGroup):
@@ -41,20 +44,29 @@ class _Commands(TyperGroup):
         if ctx.params.get("debug"):
             return super().invoke(ctx)
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a full disk behind it shows now, not after the exit code is settled
+            return result
         except UnblurError as problem:
             terminal.error(str(problem))
+        except BrokenPipeError:
+            terminal.silence()
+            raise typer.Exit(UNREAD) from None
+        except OSError as problem:
+            terminal.silence()
+            place = f" ({problem.filename})" if problem.filename else ""
+            terminal.error(
+                f"The system must allow what is done; it says: {reason_of(problem)}{place}. Mend that first."
+            )
         except (MemoryError, RuntimeError) as problem:
             if not out_of_memory(problem):
                 raise
             reason = next(iter(str(problem).splitlines()), "it ran out")
             terminal.error(f"The machine must have enough memory for this; {reason}. Take a smaller model.")
         except (KeyboardInterrupt, typer.Abort):
-            terminal.err().print(
+            terminal.failure(
                 "interrupted; no output is left half written, and the same command resumes from what was kept: trials of a "
-                "search, and the folder of --checkpoints",
-                style="red",
-                soft_wrap=True,
+                "search, and the folder of --checkpoints"
             )
             raise typer.Exit(INTERRUPTED) from None
         raise typer.Exit(REFUSED)
@@ -99,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. ``--debug`` may be anywhere in it."""
     # Waiting OpenMP threads should not spin: on a busy machine that makes the work several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the command was started with it closed
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the process
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in words:
         words = ["--debug", *(word for word in words if word != "--debug")]

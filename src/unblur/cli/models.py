@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -13,17 +14,28 @@ from unblur.cli.options import (
     DataPath,
     Device,
     Overwrite,
+    OverwriteFile,
     Settings,
     UnknownItems,
     own_recipe,
     reads_data,
 )
-from unblur.cli.terminal import ProgressDisplay, print_lines, print_report, print_table
+from unblur.cli.terminal import (
+    ProgressDisplay,
+    is_stdout,
+    output,
+    print_lines,
+    print_report,
+    print_table,
+    printing,
+)
 from unblur.document.blocks import Table
-from unblur.errors import DataError, check_word
+from unblur.errors import DataError, check_word, shortened
 from unblur.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from unblur.data.interactions import Unknown
     from unblur.data.vocabulary import Vocabulary
     from unblur.ranking import Ranking
@@ -92,14 +104,24 @@ def evaluate(
     ] = None,
     settings: Settings = None,
     unknown_items: UnknownItems = "raise",
-    out: Annotated[Path | None, typer.Option("--out", help="Write the report to this file, as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the report to this file, as JSON; - is stdout.")
+    ] = None,
+    overwrite: OverwriteFile = False,
     device: Device = "cpu",
     *,
     reading: dict[str, Any],
 ) -> None:
     """Measure a saved model on held-out interactions, which must not have been in its training data."""
     from unblur import experiment
+    from unblur.data.output import check_file
 
+    if out is not None and not is_stdout(out):
+        DataError.unless(
+            out.suffix in (".json", ""),
+            f"The report is written as JSON; saw --out {out.name}. Name it .json.",
+        )
+        check_file(out, overwrite=overwrite, inputs=(model, data))
     chosen = own_recipe(RECOMMENDERS, "popularity", reading, settings, ("protocol", "split", "data", "seed"))
     if hold_out is not None:
         chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
@@ -113,13 +135,13 @@ def evaluate(
             device=device,
             progress=progress,
         )
-    print_report(report)
-    if out is not None:
-        from unblur.data.files import replacing
-
-        with replacing(out) as stream:
+    if out is None:
+        print_report(report)
+    elif is_stdout(out):
+        print(report.to_json(), end="")
+    else:
+        with printing(lambda: print_report(report), out), output(out, overwrite=overwrite) as stream:
             stream.write(report.to_json().encode())
-        print_lines(f"written to {out}")
 
 
 @reads_data
@@ -136,7 +158,19 @@ def recommend(
         Path | None, typer.Option("--candidates", help="A file with the items to choose from, one per line.")
     ] = None,
     unknown_items: UnknownItems = "raise",
-    out: Annotated[Path | None, typer.Option("--out", help="Write the lists to this Parquet file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the lists to this .parquet, .csv or .jsonl file; - is stdout."),
+    ] = None,
+    out_format: Annotated[
+        str | None,
+        typer.Option(
+            "--out-format",
+            metavar="parquet|csv|jsonl",
+            help="The format of the lists; by default the file's name tells it, and stdout gets csv.",
+        ),
+    ] = None,
+    overwrite: OverwriteFile = False,
     device: Device = "cpu",
     *,
     reading: dict[str, Any],
@@ -144,7 +178,12 @@ def recommend(
     """Recommend the best items to users by their histories, without the items in them."""
     import unblur
     from unblur import experiment
+    from unblur.data.output import check_file, table_format, write_tables
 
+    if out is not None:
+        chosen_format = table_format(out, "csv" if is_stdout(out) and out_format is None else out_format)
+        if not is_stdout(out):
+            check_file(out, overwrite=overwrite, inputs=(model, histories, candidates))
     chosen = own_recipe(RECOMMENDERS, "popularity", reading)
     check_word("unknown_items", unknown_items, ("raise", "ignore"))
     with ProgressDisplay() as progress:
@@ -152,21 +191,35 @@ def recommend(
         rows = experiment.read_histories(histories, chosen.data.read, loaded.items, progress=progress)
         if users is not None:
             rows = rows.select_users(_labels(users.split(","), rows.users, "--users"))
-        ranking = loaded.recommend(
-            rows,
+        rankings = loaded.recommend_batches(
+            rows if out is not None else rows.take_users(slice(_MAX_USERS)),
             k=k,
             candidates=None if candidates is None else _candidates(candidates, loaded.items),
             unknown_items=cast("Unknown", unknown_items),
             progress=progress,
         )
-    terminal.note(*(f"note: {remark}" for remark in ranking.notes))
+        notes: list[str] = []
+        if out is None:
+            shown = next(rankings)
+            notes += shown.notes
+        else:
+            with output(out, overwrite=overwrite) as stream:
+                write_tables(_tables(rankings, notes), stream, chosen_format)
+    terminal.note(*(f"note: {remark}" for remark in notes))
+    summary = f"{rows.n_users:,} users, up to {k} items each, written to {out}"
     if out is None:
-        _show_lists(ranking)
+        _show_lists(shown, rows.n_users - len(shown.users))
+    elif is_stdout(out):
+        terminal.note(summary)
     else:
-        ranking.write_parquet(out)
-        print_lines(
-            f"{len(ranking.users):,} users, up to {ranking.k} items each, written to {out}",
-        )
+        print_lines(summary)
+
+
+def _tables(rankings: Iterator[Ranking], notes: list[str]) -> Iterator[pl.DataFrame]:
+    """The lists as tables, one at a time; their notes are added to `notes`."""
+    for ranking in rankings:
+        notes += ranking.notes
+        yield ranking.to_frame()
 
 
 def _labels(words: list[str], vocabulary: Vocabulary, option: str) -> list[Any]:
@@ -189,15 +242,13 @@ def _candidates(path: Path, items: Vocabulary) -> list[Any]:
     return _labels([line for line in lines if line.strip()], items, "--candidates")
 
 
-def _show_lists(ranking: Ranking) -> None:
-    users = ranking.users.take(range(min(_MAX_USERS, len(ranking.users)))).to_list()
+def _show_lists(ranking: Ranking, n_more: int) -> None:
+    users = ranking.users.to_list()
     rows = [
-        [str(user), str(item), str(rank), f"{score:.4f}"]
+        [shortened(str(user)), shortened(str(item)), str(rank), f"{score:.4f}"]
         for row, user in enumerate(users)
         for rank, (item, score) in enumerate(zip(ranking.labels(row), ranking.scores[row], strict=False), 1)
     ]
     print_table(Table(("user", "item", "rank", "score"), rows, left=2))
-    if len(ranking.users) > _MAX_USERS:
-        terminal.note(
-            f"{len(ranking.users) - _MAX_USERS:,} more users; --out FILE.parquet writes all of them"
-        )
+    if n_more:
+        terminal.note(f"{n_more:,} more users; --out FILE.parquet writes all of them")

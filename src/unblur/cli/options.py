@@ -29,6 +29,7 @@ Device: TypeAlias = Annotated[str, typer.Option("--device", help="The device to 
 Overwrite: TypeAlias = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output of an earlier run.")
 ]
+OverwriteFile: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 Checkpoints: TypeAlias = Annotated[
     Path | None,
     typer.Option(

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
-from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_report, print_table
+from unblur.cli.terminal import FAILED, ProgressDisplay, print_report, print_table, printing
 from unblur.document.blocks import Table
-from unblur.errors import ArtifactError, RecipeError
+from unblur.errors import RecipeError
 from unblur.progress import Run
 
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
-    from unblur.experiment.running import Outcome
-    from unblur.tuning.results import Study
 
 
 def recipes(
@@ -76,19 +74,17 @@ def run(
         f"--check needs published numbers; {reason}. Leave --check out.",
     )
     if out is not None:
-        experiment.check_place(out, overwrite=overwrite)
+        experiment.check_place(out, overwrite=overwrite, inputs=(recipe, data, checkpoints))
     with ProgressDisplay() as progress:
         context = Run(device, progress, checkpoints)
         outcome = experiment.outcome_of(chosen, context, data=data, seeds=seeds, workers=workers, notes=notes)
-    print_report(
-        outcome.report
-    )  # before the folder is written, so that a full disk does not lose the figures
-    if out is not None:
-        write_run(outcome, out, overwrite=overwrite)
+    with printing(lambda: print_report(outcome.report), out):
+        if out is not None:
+            experiment.write_folder(out, outcome, overwrite=overwrite)
     missed = outcome.report.missed()
     if check and missed:
         names = ", ".join(f"{entry.name} {entry.value:.4f}" for entry in missed)
-        terminal.err().print(f"not reproduced: {names}", style="red")
+        terminal.failure(f"not reproduced: {names}")
         raise typer.Exit(FAILED)
 
 
@@ -109,16 +105,6 @@ def resolved(name: str, settings: list[str] | None) -> tuple[Recipe, tuple[str, 
     return changed, tuple(notes)
 
 
-def write_run(
-    outcome: Outcome[Any, Any], out: Path, *, study: Study[Any] | None = None, overwrite: bool
-) -> None:
-    """Write the folder of a run, and print its path."""
-    from unblur.experiment.folder import write_folder
-
-    write_folder(out, outcome, study=study, overwrite=overwrite)
-    print_lines(f"written to {out}")
-
-
 def translate(
     command: Annotated[
         str, typer.Argument(metavar="'python main.py …'", help="The command line, quoted as a whole.")
@@ -134,18 +120,16 @@ def translate(
 ) -> None:
     """Translate the command line of a paper's program to a recipe that does the same, and print it as TOML."""
     from unblur.compat.translation import translate as translated
+    from unblur.data.output import check_file, replacing
 
-    ArtifactError.unless(
-        out is None or overwrite or not out.exists(),
-        f"The recipe must be a new file; {out} exists. Give another path, or --overwrite.",
-    )
+    if out is not None:
+        check_file(out, overwrite=overwrite)
     translation = translated(command, system=system)
     text = translation.recipe.to_toml()
     terminal.note(*(f"note: {remark}" for remark in translation.notes))
-    print(text, end="")
+    with printing(lambda: print(text, end="")):
+        if out is not None:
+            with replacing(out, overwrite=overwrite) as stream:
+                stream.write(text.encode())
     if out is not None:
-        from unblur.data.files import replacing
-
-        with replacing(out) as stream:
-            stream.write(text.encode())
         terminal.note(f"written to {out}; run it with: {translation.run.replace('{recipe}', str(out))}")

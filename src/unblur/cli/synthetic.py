@@ -11,7 +11,7 @@ import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import DataPath, Device, Overwrite, Settings, own_recipe, reads_data
-from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table
+from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table, printing
 from unblur.document.blocks import Table
 from unblur.errors import DataError, RecipeError
 from unblur.registry import SYNTHESIZERS
@@ -19,6 +19,7 @@ from unblur.registry import SYNTHESIZERS
 if TYPE_CHECKING:
     from unblur.audit.auditor import Audit
     from unblur.data.interactions import Interactions
+    from unblur.data.output import OutputFolder
     from unblur.progress import Progress
 
 
@@ -191,11 +192,13 @@ def audit(
     from unblur.audit.auditor import audit as audited
     from unblur.audit.findings import Gates
     from unblur.audit.worth import taught_recommenders
-    from unblur.experiment.folder import check_place
+    from unblur.data.output import FolderKind, OutputFolder
     from unblur.experiment.provenance import machine, versions
 
-    if out is not None:
-        check_place(out, overwrite=overwrite)
+    kind = FolderKind("unblur-audit", ("report.json", "report.html"), ("report.json", '"kind": "audit"'))
+    place = None if out is None else OutputFolder(out, kind, overwrite, (real, synthetic, holdout))
+    if place is not None:
+        place.check()
     default_gates = Gates() if holdout is not None else Gates(max_auc=None, max_excess=None)
     gates = replace(
         default_gates,
@@ -226,10 +229,9 @@ def audit(
         ),
         provenance=replace(report.provenance, seeds=(seed,), versions=versions(), machine=machine()),
     )
-    _show(report)
-    if out is not None:
-        _write(report, out)
-        print_lines(f"written to {out}")
+    with printing(lambda: _show(report), out):
+        if place is not None:
+            _write(report, place)
     if report.failed():
         raise typer.Exit(FAILED)
 
@@ -268,14 +270,13 @@ def _reading_note(files: dict[str, Path | None], reading: dict[str, Any]) -> str
     return f"read: {', '.join(names)}" + (f"; {', '.join(options)}" if options else "")
 
 
-def _write(audit: Audit, out: Path) -> None:
-    """Write the folder with page and figures, whole or not at all."""
+def _write(audit: Audit, place: OutputFolder) -> None:
+    """Write the folder with page and figures."""
     from unblur.audit.page import audit_document
-    from unblur.data.files import replacing_folder
     from unblur.document.html import as_html
 
     texts = {"report.json": audit.to_json(), "report.html": as_html(audit_document(audit))}
-    with replacing_folder(out) as folder:
+    with place.written() as folder:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from rich import box, progress, table as rich_table
 from rich.console import Console
 from rich.text import Text
 
-from unblur.document.blocks import Table
+from unblur.document.blocks import Table, visible
+from unblur.errors import shortened
 from unblur.progress import ProgressEvent
 
 if TYPE_CHECKING:
@@ -40,37 +44,70 @@ def err() -> Console:
 def _console(stream: TextIO) -> Console:
     """A console with colours on a terminal only."""
     width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDTH
-    return Console(file=stream, width=width, highlight=False)
+    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main` what to do once nobody reads on."""
+        raise
+
+
+def silence() -> None:
+    """Drop what stdout holds and cannot be written, so that the interpreter does not try again at its end."""
+    with suppress(OSError):
+        sys.stdout.flush()
+        return
+    with suppress(OSError, ValueError):  # ValueError: a stream without a file
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.close(descriptor)
 
 
 def note(*remarks: str) -> None:
     """Print remarks to stderr, each as one line, which is plain text if stderr is not a terminal."""
     for remark in remarks:
-        err().print(remark, style="dim", markup=False, soft_wrap=True)
+        err().print(Text(visible(remark), style="dim"), soft_wrap=True)
+
+
+def failure(remark: str) -> None:
+    """Print a remark on what failed to stderr, in red."""
+    err().print(Text(visible(remark), style="red"), soft_wrap=True)
 
 
 def error(text: str) -> None:
     """Print an error to stderr, as one red line."""
-    line = Text("error: ", style="bold red").append(" ".join(text.split()), style="red")
+    words = visible(" ".join(map(shortened, text.split())))
+    line = Text("error: ", style="bold red").append(words, style="red")
     err().print(line, soft_wrap=True)
 
 
 def print_table(table: Table, title: str = "") -> None:
     """Print a table below a title, by default its caption."""
     rendered = rich_table.Table(
-        title=title or table.caption or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        title=_text(title or table.caption) if title or table.caption else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     for index, column in enumerate(table.columns):
-        rendered.add_column(column, justify="right" if table.is_figure(index) else "left", overflow="fold")
+        rendered.add_column(
+            _text(column), justify="right" if table.is_figure(index) else "left", overflow="fold"
+        )
     for row in table.cells():
-        rendered.add_row(*(Text.from_ansi(cell.text) for cell in row))
+        rendered.add_row(*(_text(cell.text) for cell in row))
     out().print(rendered)
 
 
 def print_lines(*lines: str) -> None:
     """Print plain lines without wrapping them."""
     for line in lines:
-        out().print(line, markup=False, soft_wrap=True)
+        out().print(Text(visible(line)), soft_wrap=True)
+
+
+def _text(text: str) -> Text:
+    """Plain text for a table."""
+    return Text(visible(text))
 
 
 def print_report(report: Report) -> None:
@@ -84,6 +121,38 @@ def print_report(report: Report) -> None:
         *(f"note: {note}" for note in report.notes),
         str(report.timings),
     )
+
+
+@contextmanager
+def output(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """A binary stream to a file, whole or not at all, or to stdout for ``-``."""
+    if is_stdout(path):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        from unblur.data.output import replacing
+
+        with replacing(path, overwrite=overwrite) as stream:
+            yield stream
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Return whether an option ``--out`` means stdout."""
+    return path == Path("-")
+
+
+@contextmanager
+def printing(show: Callable[[], None], out: Path | None = None) -> Iterator[None]:
+    """Print a result after the block that writes it, which printing cannot spoil; also if it could not be written.
+
+    The last line is the path `out` that was written.
+    """
+    try:
+        yield
+    finally:
+        show()
+    if out is not None:
+        print_lines(f"written to {out}")
 
 
 def print_trials(study: Study[Any]) -> None:
@@ -123,12 +192,12 @@ class ProgressDisplay:
         if sys.stderr.isatty():
             self._bars = progress.Progress(
                 progress.SpinnerColumn(finished_text="✓"),
-                progress.TextColumn("{task.description}"),
+                progress.TextColumn("{task.description}", markup=False),
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
                 progress.TimeElapsedColumn(),
                 progress.TimeRemainingColumn(),
-                progress.TextColumn("{task.fields[values]}"),
+                progress.TextColumn("{task.fields[values]}", markup=False),
                 console=err(),
                 redirect_stdout=False,
             )
@@ -158,10 +227,10 @@ class ProgressDisplay:
             self._print_line(event, stage, now, finished)
         else:
             if stage.bar is None:
-                stage.bar = self._bars.add_task(event.label, total=event.total, values="")
+                stage.bar = self._bars.add_task("", total=event.total, values="")
             self._bars.update(
                 stage.bar,
-                description=event.label,
+                description=visible(event.label),
                 completed=event.done,
                 total=event.total,
                 values=_figures(event),

@@ -24,8 +24,16 @@ from unblur.cli.options import (
     search_settings,
     without_none,
 )
-from unblur.cli.recipes import resolved, write_run
-from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_report, print_table, print_trials
+from unblur.cli.recipes import resolved
+from unblur.cli.terminal import (
+    FAILED,
+    ProgressDisplay,
+    print_lines,
+    print_report,
+    print_table,
+    print_trials,
+    printing,
+)
 from unblur.errors import RecipeError, nearest
 from unblur.progress import Run
 from unblur.registry import RECOMMENDERS
@@ -128,7 +136,7 @@ def tune(
         terminal.note(*(f"note: {remark}" for remark in remarks))
     base.task.searched_by(base.search)  # refuses a metric that cannot be used, before any data are read
     if out is not None:
-        experiment.check_place(out, overwrite=overwrite)
+        experiment.check_place(out, overwrite=overwrite, inputs=(recipe, data, params_file))
     store = trials_folder(base, out) if storage is None else Database(storage, base.name)
     with ProgressDisplay() as progress:
         prepared = base.task.prepare(base, data, progress)
@@ -149,13 +157,17 @@ def tune(
             device=device,
             progress=progress,
         )
-    print_trials(study)
-    print_report(outcome.report)
-    terminal.note(f"trials are kept in {store.shown() if isinstance(store, Database) else store}")
-    if out is not None:
-        tuned = tuned_recipe(outcome.recipe)
-        outcome = replace(outcome, recipe=tuned, report=replace(outcome.report, recipe=tuned.name))
-        write_run(outcome, out, study=study, overwrite=overwrite)
+
+    def show_search() -> None:
+        print_trials(study)
+        print_report(outcome.report)
+        terminal.note(f"trials are kept in {store.shown() if isinstance(store, Database) else store}")
+
+    with printing(show_search, out):
+        if out is not None:
+            tuned = tuned_recipe(outcome.recipe)
+            written = replace(outcome, recipe=tuned, report=replace(outcome.report, recipe=tuned.name))
+            experiment.write_folder(out, written, study=study, overwrite=overwrite)
 
 
 def _flat(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -276,10 +288,9 @@ def compare(
             out=out,
             progress=progress,
         )
-    show(comparison)  # before the pages are written, so that a full disk does not lose the figures
-    write_pages(comparison, out, {WINNER: winner(comparison, lineup.ground).to_toml()})
+    with printing(lambda: show(comparison), out):
+        write_pages(comparison, out, {WINNER: winner(comparison, lineup.ground).to_toml()})
     print_lines(
-        f"written to {out}",
         f"to use the first: unblur fit {data or 'DATA'} --model {out / WINNER} --out model/",
     )
     if comparison.failures:
@@ -311,7 +322,8 @@ def write_pages(comparison: Comparison, out: Path, extra: Mapping[str, str] | No
 
     document = comparison_document(comparison)
     texts = {"leaderboard.md": as_markdown(document), "report.html": as_html(document)}
-    Cache(out).write({**texts, "report.json": comparison.to_json(), **(extra or {})})
+    texts |= {"report.json": comparison.to_json(), **(extra or {})}
+    Cache(out).write({name: text.encode() for name, text in texts.items()})
 
 
 def show(comparison: Comparison) -> None:
@@ -323,5 +335,5 @@ def show(comparison: Comparison) -> None:
     print_table(costs(comparison), "Cost")
     print_lines(comparison.verdict())
     for name, reason in comparison.failures.items():
-        terminal.err().print(f"{name} failed: {reason}", style="red", markup=False, soft_wrap=True)
+        terminal.failure(f"{name} failed: {reason}")
     print_lines(*(f"note: {note}" for note in comparison.notes))

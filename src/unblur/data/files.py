@@ -6,14 +6,8 @@ whole or not at all. Files that could run code are never opened: no pickles, and
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,10 +21,10 @@ from unblur.data.formats.opening import (
     is_file,
     is_folder,
     names_in,
-    open_regular,
 )
 from unblur.data.interactions import Interactions
-from unblur.errors import ArtifactError, DataError, nearest, some
+from unblur.data.output import replacing, write_parquet as write_parquet
+from unblur.errors import DataError, nearest, some
 
 PARTS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
 """The parts of a split folder and their file names without suffixes."""
@@ -92,95 +86,6 @@ _TYPED_NAMES = {
     "timestamp": "timestamp:float",
 }
 """The columns in the header of a file for RecBole."""
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary stream whose content replaces `path` if the block succeeds; otherwise nothing is left.
-
-    The content is written to a temporary sibling, flushed to disk, and renamed. Raises `DataError` if the folder does not
-    exist or `path` is a folder.
-    """
-    target = Path(path)
-    DataError.unless(
-        not target.is_dir(),
-        f"A file to write must not be a folder; {target} is one. Give a file name inside it.",
-    )
-    DataError.unless(
-        target.absolute().parent.is_dir(),
-        f"The folder of a file to write must exist; {target.absolute().parent} does not. Make it first.",
-    )
-    partial = _sibling(target, "part")
-    try:
-        with partial.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    _flush(target.absolute().parent)
-
-
-@contextmanager
-def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """A new folder that replaces `path` if the block succeeds; otherwise nothing is left.
-
-    It is a hidden sibling until all of it is on disk. An earlier folder is then renamed, restored if the last step fails,
-    and removed once the new folder has its name. Raises `ArtifactError` if it cannot be written.
-    """
-    target = Path(path).absolute()
-    partial, earlier = _sibling(target, "partial"), _sibling(target, "earlier")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        for written in (*partial.rglob("*"), partial):
-            _flush(written)
-        try:
-            if target.exists():
-                target.rename(earlier)
-            partial.rename(target)
-        except BaseException:
-            if earlier.exists() and not target.exists():
-                earlier.rename(target)
-            raise
-        _flush(target.parent)
-        shutil.rmtree(earlier, ignore_errors=True)
-    except OSError as problem:
-        raise ArtifactError(
-            f"The output folder must be written whole; {path}: {problem.strerror or problem}. Nothing was left "
-            "behind. Make room, or give another path."
-        ) from problem
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def sha256_of(file: Path) -> str:
-    """The checksum of a file, hexadecimal."""
-    with open_regular(file) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sibling(target: Path, purpose: str) -> Path:
-    """A new hidden name next to `target`."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
-
-
-def _flush(path: Path) -> None:
-    """Flush a file or, on POSIX, the entries of a folder to disk."""
-    if os.name != "posix" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
-    """Write a table to a Parquet file (zstd), whole or not at all; an existing file is replaced."""
-    with replacing(path) as stream:
-        frame.write_parquet(stream, compression="zstd")
 
 
 def write(

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from unblur.document.blocks import Cell, Document, Listing, Section, Table, interval, number
-from unblur.document.markdown import as_markdown
+from unblur.document.markdown import Markdown, as_markdown, code, escaped
 from unblur.errors import ArtifactError, DataError, nearest, some
 
 SCHEMA = 1
@@ -218,7 +218,7 @@ class Report:
             "Notes": self.notes,
             "Timings": [_timing(name, value) for name, value in asdict(self.timings).items() if value],
             "Provenance": [
-                f"{name}: `{json.dumps(value, ensure_ascii=False)}`"
+                Markdown(f"{escaped(name)}: {code(json.dumps(value, ensure_ascii=False))}")
                 for name, value in self.to_dict()["provenance"].items()
                 if value
             ],

@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, Generic
 
-from unblur.data.files import replacing
 from unblur.data.formats.opening import open_regular
+from unblur.data.output import replacing, sealed, system_errors, unsealed
 from unblur.document.html import as_html
 from unblur.errors import ArtifactError, RecipeError
 from unblur.evaluation.report import Provenance, Report, Timings, with_expected
@@ -221,7 +221,7 @@ class KeptArms:
         self._results: dict[str, Any] = {}
         if self._file is not None and self._file.is_file():
             with self._readable(), open_regular(self._file) as stream:
-                self._results = json.load(stream)["arms"]
+                self._results = unsealed(stream.read())["arms"]
 
     def kept_or_new(self, arm: str, prepared: Prepared[Any, ArmT], measure: Callable[[], ArmT]) -> ArmT:
         """Return the kept result of an arm; otherwise `measure` it now, and keep that."""
@@ -232,15 +232,10 @@ class KeptArms:
         if self._file is None:
             return result
         self._results[arm] = prepared.to_plain(result)
-        try:
+        with system_errors(f"Results must be kept; {self._file.parent}"):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._file) as stream:
-                stream.write(json.dumps({"schema": 1, "arms": self._results}).encode())
-        except OSError as problem:
-            raise ArtifactError(
-                f"Results must be kept; {self._file}: {problem.strerror or problem}. Earlier results are undamaged. "
-                "Make room, or give another folder."
-            ) from problem
+        with replacing(self._file) as stream:
+            stream.write(sealed({"schema": 1, "arms": self._results}))
         return result
 
     @contextmanager
@@ -378,7 +373,7 @@ def run(
     - `notes`: further notes for the report.
     """
     if out is not None:
-        check_place(out, overwrite=overwrite)
+        check_place(out, overwrite=overwrite, inputs=(data, checkpoints))
     context = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     outcome = outcome_of(recipe, context, data=data, seeds=seeds, workers=workers, notes=notes)
     if out is not None:

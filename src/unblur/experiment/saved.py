@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unblur.data.interactions import Interactions, Unknown
+from unblur.data.output import OutputFolder
 from unblur.data.splits import Files, Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
-from unblur.experiment.folder import check_parent_writable
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.ranking import LISTS, PreparedSplit, ranking_task
 from unblur.experiment.reading import WHOLE, read_parts, read_train
@@ -59,8 +59,7 @@ def fit(
     )
     run = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     check_resumable(recipe.model, run)
-    check_parent_writable(Path(out))
-    artifact.check_new(out, overwrite=overwrite)
+    OutputFolder(out, artifact.MODEL, overwrite, (data, checkpoints)).check()
     train, unused_parts = read_train(recipe.data, data, progress)
     clock, rng = Clock(), streams(recipe.seed, "fit")["fit"]
     with clock("fit"):

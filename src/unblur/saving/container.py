@@ -13,11 +13,10 @@ nothing in them names code, and nothing in them is executed.
 
 from __future__ import annotations
 
-import glob
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,9 +31,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
 
-from unblur.data.files import replacing_folder, sha256_of, write_parquet
-from unblur.data.formats.opening import open_regular, reason_of
-from unblur.errors import ArtifactError, some
+from unblur.data.formats.opening import open_regular
+from unblur.data.output import (
+    MANIFEST,
+    FolderKind,
+    OutputFolder,
+    in_use,
+    leftovers,
+    sealed,
+    sha256_of,
+    unsealed,
+    write_parquet,
+)
+from unblur.errors import ArtifactError, reason_of, some
 from unblur.fitted import Tensors
 
 _NUMBERS = {
@@ -124,24 +133,17 @@ def _facts(array: NDArray[Any]) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": list(array.shape)}
 
 
-MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
 _PART = re.compile(r"tensors\.safetensors|\w[\w-]*\.parquet", re.ASCII)
 _RESERVED = ("format", "format_version", "created", "versions", "tensors", "files", "sha256")
 
 
 @dataclass(frozen=True)
-class Format:
-    """The name of a format, and its newest version, which this code writes."""
+class Format(FolderKind):
+    """A format of saved things, and its newest version, which this code writes."""
 
-    name: str
-    """Such as ``unblur-model``: the first thing in the manifest."""
-    version: int
-
-    @property
-    def noun(self) -> str:
-        """The name of its contents in messages: ``model``."""
-        return self.name.removeprefix("unblur-")
+    names: tuple[str, ...] = (TENSORS, "items.parquet")
+    version: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,17 +173,15 @@ def write_container(
     """Write a new folder, whole or not at all.
 
     `contents` are plain values that go into the manifest. With `overwrite` it replaces an earlier folder
-    (see `replacing_folder`); a folder that holds anything else is never replaced.
+    (see `OutputFolder`); a folder that holds anything else is never replaced.
 
     Raises `ArtifactError` if something is in the way, cannot be written, or is no plain value.
     """
-    target = Path(path).resolve()
     clash = sorted({*contents} & {*_RESERVED})
     ArtifactError.unless(
         not clash, f"Contents must not use the manifest's own keys; saw {some(clash)}. Rename them."
     )
-    check_new(target, form, tables, overwrite=overwrite)
-    with replacing_folder(target) as folder:
+    with OutputFolder(path, form, overwrite).written() as folder:
         layouts = write_tensors(tensors, folder / TENSORS)
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
@@ -194,32 +194,7 @@ def write_container(
             "tensors": layouts,
             "files": {file.name: _checksum(file) for file in sorted(folder.iterdir())},
         }
-        (folder / MANIFEST).write_bytes(_sealed(manifest))
-        check_new(target, form, tables, overwrite=overwrite)  # something may have appeared there meanwhile
-
-
-def check_new(path: str | Path, form: Format, tables: Iterable[str], *, overwrite: bool) -> None:
-    """Raise `ArtifactError` if something is in the way of a folder with tables of these names."""
-    target = Path(path).resolve()
-    names = {MANIFEST, TENSORS, *(f"{name}.parquet" for name in tables)}
-    if not target.exists():
-        return
-    ArtifactError.unless(
-        overwrite,
-        f"A {form.noun} is saved to a new folder; {target} exists. "
-        "Choose another path, or give --overwrite (`overwrite=True`).",
-    )
-    obstacle = "is a file"
-    if target.is_dir():
-        present = {file.name for file in target.iterdir()}
-        ours = not present or (MANIFEST in present and form.name.encode() in (target / MANIFEST).read_bytes())
-        foreign = sorted(present - names if ours else present)
-        obstacle = f"is a folder with {some(foreign)}" if foreign else ""
-    ArtifactError.unless(
-        not obstacle,
-        f"Only the folder of a saved {form.noun}, with nothing else in it, is ever overwritten; "
-        f"{target} {obstacle}. Choose another path, or move that away first.",
-    )
+        (folder / MANIFEST).write_bytes(sealed(manifest))
 
 
 def _versions() -> dict[str, str]:
@@ -234,20 +209,6 @@ def _versions() -> dict[str, str]:
 
 def _checksum(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-
-
-def _sealed(manifest: Mapping[str, Any]) -> bytes:
-    """Return the text of a manifest, which ends with the sha256 of the text without that entry."""
-    try:
-        return _rendered({**manifest, "sha256": hashlib.sha256(_rendered(manifest)).hexdigest()})
-    except (TypeError, ValueError) as problem:
-        raise ArtifactError(
-            f"A manifest takes finite numbers, strings, lists and tables; {problem}. Convert the values."
-        ) from None
-
-
-def _rendered(manifest: Mapping[str, Any]) -> bytes:
-    return (json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -283,10 +244,10 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
         f"{version}, written by unblur {writer(manifest)}. Upgrade with `pip install --upgrade unblur`.",
     )
     try:
-        intact = text == _sealed({key: value for key, value in manifest.items() if key != "sha256"})
-    except ArtifactError:
-        intact = False
-    if not intact:
+        unsealed(text)
+    except ValueError:
+        manifest.pop("sha256")
+    if "sha256" not in manifest:
         refuse(folder, form, f"{MANIFEST} was changed after it was written")
     return dict(manifest)
 
@@ -298,16 +259,42 @@ def read_container(path: str | Path, form: Format) -> Container:
     Raises `ArtifactError` for anything that is missing, changed, foreign, or outside the folder.
     """
     folder = Path(path)
-    manifest = read_manifest(folder, form)
-    try:
-        _verify_files(folder, form, manifest["files"])
-        tensors = read_tensors(manifest["tensors"], folder / TENSORS)
-        tables = {
-            Path(name).stem: _read_table(folder / name) for name in manifest["files"] if name != TENSORS
-        }
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as problem:
-        refuse(folder, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
+    with _unreplaced(folder, form):
+        manifest = read_manifest(folder, form)
+        try:
+            _verify_files(folder, form, manifest["files"])
+            tensors = read_tensors(manifest["tensors"], folder / TENSORS)
+            tables = {
+                Path(name).stem: _read_table(folder / name) for name in manifest["files"] if name != TENSORS
+            }
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as problem:
+            refuse(folder, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
     return Container(manifest, tensors, tables)
+
+
+@contextmanager
+def _unreplaced(folder: Path, form: Format) -> Iterator[None]:
+    """Say that a folder was replaced if that happened while it was read, instead of what was then wrong with it."""
+    before = _identity(folder)
+    try:
+        yield
+    except ArtifactError:
+        aside = any(in_use(leftover) for leftover in leftovers(folder) if leftover.suffix == ".earlier")
+        if _identity(folder) != before or (before is None and aside):
+            raise ArtifactError(
+                f"A saved {form.noun} must stay in its place while it is read; another process replaced {folder} "
+                "meanwhile. Try again."
+            ) from None
+        raise
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """Numbers that tell a folder from the one that replaces it: a rename changes the time of its inode."""
+    try:
+        seen = folder.stat()
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_ctime_ns
 
 
 def writer(manifest: Mapping[str, Any]) -> str:
@@ -330,7 +317,7 @@ def _refuse_missing_manifest(folder: Path, form: Format, problem: OSError) -> No
     state = "is a file" if folder.is_file() else f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
     advice = "Check the path"
     if folder.name and not folder.exists():
-        for earlier in folder.parent.glob(f".{glob.escape(folder.name)}.*.earlier"):
+        for earlier in (leftover for leftover in leftovers(folder) if leftover.suffix == ".earlier"):
             advice = f"A save was cut off, and what was there before it is whole: rename {earlier}"
     raise ArtifactError(
         f"A saved {form.noun} must be a folder with a {MANIFEST}; {folder} {state}. {advice}."

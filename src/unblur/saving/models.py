@@ -51,11 +51,6 @@ def save(
     write_container(path, form, contents, fitted.tensors(), {"items": items}, overwrite=overwrite)
 
 
-def check_new(path: str | Path, *, overwrite: bool = False) -> None:
-    """Raise the `ArtifactError` that `save` of a model would raise for an existing folder or file."""
-    container.check_new(path, MODEL, ("items",), overwrite=overwrite)
-
-
 def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
     """Read a `cls`, such as `Recommender`, that `save` wrote; it gives the same bits on the same machine.
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unblur.data.files import replacing, replacing_folder, write
+from unblur.data.files import write
 from unblur.data.interactions import Interactions
+from unblur.data.output import MANIFEST, FolderKind, OutputFolder, replacing, write_tables
 from unblur.document.blocks import Document, Listing, Paragraph, Section
-from unblur.document.markdown import as_markdown
-from unblur.errors import ArtifactError, RecipeError, some
-from unblur.experiment.folder import check_parent_writable
+from unblur.document.markdown import Markdown, as_markdown, code, code_block
+from unblur.errors import ArtifactError, RecipeError
 from unblur.experiment.provenance import trained_on, versions
 from unblur.experiment.reading import read_train
 from unblur.experiment.recipe.parts import Data
@@ -25,9 +24,13 @@ from unblur.experiment.task import Clock
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
 from unblur.saving import models as artifact
+from unblur.saving.container import TENSORS
 from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
 from unblur.synthesis.utility.task import utility_task, within_users
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MISUSES = (
     "to draw conclusions about a particular person, or to look for one in it",
@@ -52,11 +55,14 @@ def card(
         f"{counts['users']:,} synthetic users, {counts['pairs']:,} pairs of user and item. "
         "User labels are 0, 1, 2, … and refer to no real person; item labels are those of the real data."
     )
-    origin = [f"source: `{source}`", *_origin(train, private)]
+    origin = [Markdown(f"source: {code(source)}"), *_origin(train, private)]
     if counts["kept out"]:
+        command = f"unblur audit {REAL}/train.parquet {SAMPLE} --holdout {REAL}/kept.parquet"
         origin.append(
-            f"{counts['kept out']:,} more users were kept out at random; they and the training users are in `{REAL}/`: real "
-            f"people, for `unblur audit {REAL}/train.parquet {SAMPLE} --holdout {REAL}/kept.parquet`, and not to be shared"
+            Markdown(
+                f"{counts['kept out']:,} more users were kept out at random; they and the training users are in {code(f'{REAL}/')}: real "
+                f"people, for {code(command)}, and not to be shared"
+            )
         )
     generation = [
         f"model: {recipe.model.kind}, settings below",
@@ -70,7 +76,7 @@ def card(
         "model": recipe_table(recipe.model),
     }
     settings = to_toml({name: table for name, table in tables.items() if table})
-    attack = (
+    attack = Markdown(
         "users with a rare history are the most exposed; before you share this file, attack it: "
         "`unblur audit REAL SYNTHETIC --holdout OTHERS`, where OTHERS are real users who were not in REAL"
     )
@@ -81,11 +87,11 @@ def card(
     ]
     sections = [
         Section("Real data", (Listing(origin),)),
-        Section("Generation", (Listing(generation), Paragraph(f"```toml\n{settings}```"))),
+        Section("Generation", (Listing(generation), Paragraph(code_block(settings, "toml")))),
         Section("Privacy", (Listing(privacy),)),
         Section("Must not be used", (Listing(MISUSES),)),
     ]
-    return as_markdown(Document(f"Synthetic users: `{SAMPLE}`", sections, lead))
+    return as_markdown(Document(Markdown(f"Synthetic users: {code(SAMPLE)}"), sections, lead))
 
 
 def _origin(train: Interactions, private: bool) -> list[str]:
@@ -102,7 +108,7 @@ def _origin(train: Interactions, private: bool) -> list[str]:
             f"(density {train.density:.2%})"
         ),
         f"items per user: {int(degrees.min())} to {int(degrees.max())}, median {int(np.median(degrees))}",
-        f"fingerprint of these interactions: `{train.fingerprint()}`",
+        Markdown(f"fingerprint of these interactions: {code(train.fingerprint())}"),
         "used: which user had which item; weights and times were not used",
     ]
 
@@ -123,21 +129,17 @@ def write_batches(batches: Iterable[Interactions], path: str | Path) -> int:
     existing file is replaced. Returns the number of pairs; users without items are not in the file. Raises `DataError`
     if the folder does not exist.
     """
-    import polars as pl
-    import pyarrow.parquet as pq
+    with replacing(path) as stream:
+        return write_tables(_tables(_with_pairs(batches)), stream, "parquet")
 
-    n_pairs, writer = 0, None
-    with replacing(path) as stream, ExitStack() as opened:
-        for batch in _with_pairs(batches):
-            # The oldest types are those that every reader of Parquet understands: strings, not string views.
-            table = batch.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest())
-            if writer is None:
-                weighted = bool((batch.matrix.data != 1).any())
-                schema = table.select(["user", "item", *(["weight"] if weighted else [])]).schema
-                writer = opened.enter_context(pq.ParquetWriter(stream, schema, compression="zstd"))
-            writer.write_table(table.select(writer.schema.names))
-            n_pairs += batch.n_interactions
-    return n_pairs
+
+def _tables(batches: Iterable[Interactions]) -> Iterator[pl.DataFrame]:
+    """The batches as tables, with weights if the first has other weights than 1."""
+    columns: list[str] = []
+    for batch in batches:
+        if not columns:
+            columns = ["user", "item", *(["weight"] if bool((batch.matrix.data != 1).any()) else [])]
+        yield batch.to_frame().select(columns)
 
 
 def _with_pairs(batches: Iterable[Interactions]) -> Iterator[Interactions]:
@@ -155,6 +157,15 @@ CARD, SAMPLE, SAVED = "card.md", "synthetic.parquet", "synthesizer"
 """The names of card, sample and (optional) synthesizer in the folder."""
 REAL = "real"
 """The subfolder of real users, ``train.parquet`` and ``kept.parquet``, if some were kept out."""
+SYNTHETIC = FolderKind(
+    "unblur-synthetic",
+    (
+        *(CARD, SAMPLE, f"{REAL}/train.parquet", f"{REAL}/kept.parquet"),
+        *(f"{SAVED}/{name}" for name in (MANIFEST, TENSORS, "items.parquet")),
+    ),
+    (CARD, "# Synthetic users"),
+)
+"""The folder of a sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +209,12 @@ def synthesize(
       All randomness comes from the operating system and no seed is stored, since a known seed would void the guarantee;
       and the card gives no exact figure of the data but the number of users.
     """
-    check_new(out, overwrite=overwrite, source=data, keeps_real=holdout is not None)
+    place = OutputFolder(out, SYNTHETIC, overwrite, (data,))
+    real = place.check() / REAL
+    ArtifactError.unless(
+        holdout is not None or not real.exists(),
+        f"Replacing {out} would delete the real users in {REAL}/, since none are kept out this time. Choose another path.",
+    )
     RecipeError.unless(
         holdout is None or 0 < holdout < 1,
         f"The fraction of the users to keep out must lie between 0 and 1; saw {holdout}. Correct it.",
@@ -218,7 +234,7 @@ def synthesize(
     clock, counts = Clock(), {"users": train.n_users if users is None else users, "pairs": 0, "empty": 0}
     with clock("fit"):
         synthesizer = model.fit(train, rng=random.get("fit"), device=device, progress=progress)
-    with replacing_folder(out) as folder:
+    with place.written() as folder:
         with clock("sample"):
             batches = synthesizer.sample_batches(counts["users"], rng=random.get("sample"), progress=progress)
             write_batches(_counted(batches, counts), folder / SAMPLE)
@@ -280,26 +296,3 @@ def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, I
     order = streams(seed, "kept out")["kept out"].permutation(data.n_users)
     chosen = np.isin(np.arange(data.n_users), order[:size])
     return data.take_users(~chosen), data.take_users(chosen)
-
-
-def check_new(out: str | Path, *, overwrite: bool, source: str | Path, keeps_real: bool) -> None:
-    """Raise `ArtifactError` if the folder exists and may not be replaced, or replacing it would lose other files."""
-    folder = Path(out)
-    check_parent_writable(folder)
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    ArtifactError.unless(
-        overwrite and (folder / CARD).is_file(),
-        f"Synthetic users are written to a new folder; {out} exists. Choose another path, or give --overwrite "
-        f"to replace a folder with a {CARD}.",
-    )
-    names = {entry.name for entry in folder.iterdir()}
-    if Path(source).resolve().is_relative_to(folder.resolve()):
-        lost = f"the real data, {source}"
-    elif foreign := names - {CARD, SAMPLE, SAVED, REAL}:
-        lost = f"other files: {some(sorted(foreign))}"
-    elif REAL in names and not keeps_real:
-        lost = f"the real users in {REAL}/, since none are kept out this time"
-    else:
-        return
-    raise ArtifactError(f"Replacing {out} would delete {lost}. Choose another path.")

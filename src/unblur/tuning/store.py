@@ -8,11 +8,12 @@ trials as they begin. A killed process is noticed by its missing heartbeat, and 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ from unblur.tuning.settings import DATABASE_REQUIREMENT, Database, PrunerName
 
 NUMBER = "unblur number"
 """The attribute with the number of a trial in the search, for trials that repeat a lost one and have its number."""
+SHA256 = "unblur sha256"
+"""The entry of each line of a journal with the checksum of the others."""
 
 
 def distributions_of(points: Points) -> dict[str, CategoricalDistribution | FloatDistribution]:
@@ -508,11 +511,29 @@ def _locked_file(folder: Path) -> Iterator[Path]:
         yield folder / JOURNAL
 
 
+class _SealedJournal(JournalFileBackend):
+    """A journal whose entries carry the sha256 of their other values; those of earlier versions have none."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs([{**log, SHA256: _digest(log)} for log in logs])
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        for log in super().read_logs(log_number_from):
+            sha256 = log.pop(SHA256, None)
+            if sha256 not in (None, _digest(log)):
+                raise ValueError("the journal was changed after it was written")
+            yield log
+
+
+def _digest(log: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(log, sort_keys=True).encode()).hexdigest()
+
+
 def _in_journal(file: Path) -> optuna.Study:
     # A full disk may have cut off the last line, and optuna would append to the remainder.
     text = file.read_bytes()
     os.truncate(file, text.rfind(b"\n") + 1)
-    backend = JournalFileBackend(str(file), lock_obj=_NoLock(str(file)))
+    backend = _SealedJournal(str(file), lock_obj=_NoLock(str(file)))
     try:
         storage = optuna.storages.JournalStorage(backend)
         return optuna.create_study(

@@ -539,7 +539,7 @@ def test_only_the_folder_of_a_sample_is_replaced(
     assert main([*map(str, words)]) == 2
     assert (tmp_path / "a" / "mine").read_text() == "kept"
     (tmp_path / "a" / "mine").unlink()
-    (tmp_path / "a" / "card.md").write_text("old")
+    (tmp_path / "a" / "card.md").write_text("# Synthetic users: old")
     assert main([*map(str, words)]) == 0
     assert (tmp_path / "a" / "card.md").read_text().startswith("# Synthetic users")
 
@@ -554,13 +554,13 @@ def test_no_real_user_and_no_file_of_others_is_lost_with_a_sample_that_is_replac
     inside = ["synthesize", place / "real" / "train.parquet", *words[2:], "--holdout", "0.4"]
     for options, message in (
         (words, "the real users in real/, since none are kept out this time"),
-        (inside, "the real data, "),
+        (inside, "An output must not replace an input; "),
     ):
         assert main([*map(str, options)]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
     (place / "audit").mkdir()
     assert main([*map(str, words), "--holdout", "0.4"]) == 2
-    assert "other files: 'audit'" in " ".join(capsys.readouterr().err.split())
+    assert "something else: 'audit'" in " ".join(capsys.readouterr().err.split())
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
     (place / "audit").rmdir()
     assert main([*map(str, words), "--holdout", "0.3"]) == 0

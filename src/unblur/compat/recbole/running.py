@@ -35,7 +35,6 @@ from unblur.compat.recbole.configuration import (
     valid_metric,
     whole,
 )
-from unblur.data.files import replacing
 from unblur.data.formats.opening import is_file, open_regular
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
@@ -99,14 +98,12 @@ def run_recbole(
         prepared, device=device_of(configuration), notes=configuration.notes, progress=progress
     )
     if folder is not None:
-        experiment.write_folder(folder, outcome)
         record = {
             "model": configuration.model,
             "dataset": configuration.dataset,
             "options": {name: configuration.values[name] for name in configuration.given},
         }
-        with replacing(folder / CONFIGURATION) as stream:
-            stream.write((json.dumps(record, indent=1) + "\n").encode())
+        experiment.write_folder(folder, outcome, more={CONFIGURATION: json.dumps(record, indent=1) + "\n"})
     best = _validation_result(configuration, prepared, outcome.model)
     return {
         "best_valid_score": None if best is None else best[configuration["valid_metric"].lower()],

@@ -20,9 +20,10 @@ from typing import Any, BinaryIO
 
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, Download, NamedReading, dataset
-from unblur.data.files import replacing, sha256_of, split_files
+from unblur.data.files import split_files
 from unblur.data.formats.opening import contents_of, is_folder
 from unblur.data.interactions import Interactions
+from unblur.data.output import replacing, sha256_of, system_errors
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, about, some
 from unblur.progress import Progress, ProgressEvent, silent
@@ -249,12 +250,20 @@ def fetch(
         f"The folder to fetch into must be empty or hold a good copy of {wanted.name}; {target} holds "
         "something else. Move it away, or give another folder.",
     )
+    with system_errors(
+        f"The folder to fetch into must be writable; {target}", "Make room, or give another folder."
+    ):
+        _fill(wanted, target, _Origin(address, progress, timeout, attempts, pause))
+    return target
+
+
+def _fill(wanted: Dataset, target: Path, origin: _Origin) -> None:
+    """Fetch a data set into a hidden sibling of `target`, which takes its name once all is there and right."""
     staging = target.with_name(f".{target.name}.part")
     staging.mkdir(parents=True, exist_ok=True)
-    origin = _Origin(address, progress, timeout, attempts, pause)
     for last_try in (False, True):
         resumed = [origin.get(download, staging) for download in wanted.downloads]
-        checks = verify(wanted, staging, progress=progress)
+        checks = verify(wanted, staging, progress=origin.progress)
         wrong = next((check for check in checks if check.holds is False), None)
         if wrong is None:
             break
@@ -267,7 +276,6 @@ def fetch(
             )
         staging.mkdir(parents=True)
     staging.replace(target)
-    return target
 
 
 @dataclass(frozen=True)

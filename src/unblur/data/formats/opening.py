@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from unblur.errors import Argument, DataError, nearest, some
+from unblur.errors import Argument, DataError, nearest, reason_of, some
 
 FileFormat: TypeAlias = Literal["parquet", "csv", "adjacency", "recbole", "npz", "npy"]
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
@@ -145,11 +145,6 @@ def open_data(path: str | Path) -> io.BufferedReader:
             f"A file must be a regular one that may be read; {file}: {reason_of(problem)}. Correct the path or its "
             "permissions, or save the content to a file first."
         ) from None
-
-
-def reason_of(problem: OSError) -> str:
-    """What the system says about a file, without the name of the file."""
-    return problem.strerror or str(problem)
 
 
 def is_folder(path: str | Path) -> bool:

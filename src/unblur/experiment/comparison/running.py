@@ -10,8 +10,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -19,8 +18,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-from unblur.data.files import replacing, sha256_of, write_parquet
 from unblur.data.formats.opening import is_file, open_regular
+from unblur.data.output import replacing, sealed, sha256_of, system_errors, unsealed, write_parquet
 from unblur.data.splits import Files
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, RecipeError, UnblurError, nearest, some
@@ -181,7 +180,8 @@ class Cache:
         """
         expected = json.loads(json.dumps(identity))
         file = self.folder / IDENTITY
-        with _file_errors(file):
+        must_hold = f"The folder of a comparison must be undamaged and writable; {file}"
+        with system_errors(must_hold):
             self.folder.mkdir(parents=True, exist_ok=True)
             if not file.is_file():
                 ArtifactError.unless(
@@ -189,12 +189,16 @@ class Cache:
                     f"A comparison must be kept in a new folder or in its own; {self.folder} holds something else. Give "
                     "another path.",
                 )
-                self.write({IDENTITY: _text(expected)})
-            with open_regular(file) as stream:
-                stored = json.load(stream)
+                self.write({IDENTITY: sealed(expected)})
             for name in ("models", "trials"):
                 (self.folder / name).mkdir(exist_ok=True)
-        stored_values = stored if isinstance(stored, dict) else {}
+            try:
+                with open_regular(file) as stream:
+                    stored_values = unsealed(stream.read())
+            except ValueError as problem:
+                raise ArtifactError(
+                    f"{must_hold}: {problem}. Give another path: existing results are kept."
+                ) from None
         if isinstance(stored_values.get("spaces"), dict):
             stored_values["spaces"] = _spaces_today(stored_values["spaces"])
         differing = [
@@ -218,7 +222,7 @@ class Cache:
         table = file.with_suffix(".parquet")
         try:
             with open_regular(file) as stream:
-                values = json.load(stream)
+                values = unsealed(stream.read())
             if values["table"] != sha256_of(table):
                 return None
             values |= {part: _as_today(values[part]) for part in ("base", "chosen")}
@@ -234,27 +238,14 @@ class Cache:
         """Write the result of a model, whole or not at all."""
         table = self.folder / "models" / f"{slug(entry)}.parquet"
         columns = {name: result.values[name] for name in result.values.names}
-        with _file_errors(table):
-            write_parquet(pl.DataFrame({"user": result.users.series, **columns}), table)
-        self.write({f"models/{slug(entry)}.json": _text({**result.to_dict(), "table": sha256_of(table)})})
+        write_parquet(pl.DataFrame({"user": result.users.series, **columns}), table)
+        self.write({f"models/{slug(entry)}.json": sealed({**result.to_dict(), "table": sha256_of(table)})})
 
-    def write(self, texts: Mapping[str, str]) -> None:
-        """Write text files into the folder, each whole or not at all."""
-        for name, text in texts.items():
-            with _file_errors(self.folder / name), replacing(self.folder / name) as stream:
-                stream.write(text.encode())
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    """Raise errors of reading or writing a file of a comparison as an `ArtifactError`."""
-    try:
-        yield
-    except (OSError, ValueError) as problem:
-        raise ArtifactError(
-            f"The folder of a comparison must be undamaged and writable; {path}: {problem}. Make room, or give another "
-            "path: existing results are kept."
-        ) from None
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Write files into the folder, each whole or not at all."""
+        for name, content in contents.items():
+            with replacing(self.folder / name) as stream:
+                stream.write(content)
 
 
 def slug(entry: Entry) -> str:
@@ -279,10 +270,6 @@ def _spaces_today(spaces: Spaces) -> dict[str, dict[str, list[Any]]]:
         }
         for kind, space in spaces.items()
     }
-
-
-def _text(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, indent=1, allow_nan=False) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------- the comparison

@@ -9,8 +9,8 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from unblur.data.formats.opening import is_file, open_regular, reason_of
-from unblur.errors import RecipeError, nearest
+from unblur.data.formats.opening import is_file, open_regular
+from unblur.errors import RecipeError, nearest, reason_of
 from unblur.experiment.recipe.schema import Recipe
 
 _ROOT: Traversable = resources.files("unblur") / "recipes"

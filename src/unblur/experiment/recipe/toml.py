@@ -150,5 +150,9 @@ def _value(value: Any) -> str:
 
 
 def _text(value: str | float) -> str:
-    """A string, boolean or number as JSON text, which is TOML text except that TOML also requires DEL to be escaped."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A string, boolean or number as JSON text, which is TOML text, with what cannot be printed as escapes.
+
+    TOML requires that of DEL; other such characters could steer the terminal that a recipe is printed to.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)

@@ -1,0 +1,500 @@
+"""Write files and folders: whole or not at all, and never over what somebody else wrote.
+
+Everything that is written goes through `replacing` (one file) or an `OutputFolder`, and what the system refuses meanwhile is
+raised as an `ArtifactError` by `system_errors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast, get_args
+
+import polars as pl
+
+from unblur.data.formats.opening import open_regular
+from unblur.errors import Argument, ArtifactError, DataError, reason_of, some
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+Inputs: TypeAlias = Iterable[str | Path | None]
+"""Paths that a command reads; `None` for what was not given."""
+
+MANIFEST = "manifest.json"
+"""The file of a folder that names the files that were written with it."""
+
+_ELSEWHERE = "Make room, or give another path."
+
+
+@contextmanager
+def system_errors(must_hold: str, advice: str = _ELSEWHERE) -> Iterator[None]:
+    """Raise what the system refuses inside (a full disk, a folder that is read-only) as an `ArtifactError`.
+
+    Its message is what must hold, the system's reason and the advice.
+    """
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as problem:  # polars has an error of its own for a full disk
+        raise ArtifactError(f"{must_hold}; {reason_of(problem)}. {advice}") from problem
+
+
+# ------------------------------------------------------------------------------------------------------ sealed text
+
+
+def sealed(values: Mapping[str, Any]) -> bytes:
+    """Return JSON text that ends with the sha256 of the text without that entry.
+
+    Raises `ArtifactError` for values that JSON does not have.
+    """
+    try:
+        return _rendered({**values, "sha256": hashlib.sha256(_rendered(values)).hexdigest()})
+    except (TypeError, ValueError) as problem:
+        raise ArtifactError(
+            f"JSON takes finite numbers, strings, lists and tables; {problem}. Convert the values."
+        ) from None
+
+
+def unsealed(text: bytes) -> dict[str, Any]:
+    """Return the values of a text that `sealed` wrote, or an earlier version without a checksum.
+
+    Raises `ValueError` for a text that was changed since.
+    """
+    try:
+        values = json.loads(text)
+    except RecursionError as problem:
+        raise ValueError(str(problem)) from None
+    if not isinstance(values, dict):
+        raise ValueError(f"it holds a {type(values).__name__} instead of a table")
+    content = {name: value for name, value in values.items() if name != "sha256"}
+    try:
+        if "sha256" in values and text != sealed(content):
+            raise ValueError("it was changed after it was written")
+    except ArtifactError as problem:
+        raise ValueError(str(problem)) from None
+    return content
+
+
+def _rendered(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def sha256_of(file: Path) -> str:
+    """The checksum of a file, hexadecimal."""
+    with open_regular(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def check_file(path: str | Path, *, overwrite: bool = True, inputs: Inputs = ()) -> Path:
+    """Return the file behind `path`, links followed, or raise `ArtifactError` if it cannot or must not be written.
+
+    It must be new or, with `overwrite`, a regular file that is none of the `inputs`; its folder must exist. What killed
+    writes left there is removed.
+    """
+    target = Path(os.path.realpath(path))
+    _remove_leftovers(target)
+    with system_errors(f"The file to write must be in a folder that can be written to; {path}"):
+        ArtifactError.unless(
+            not target.is_dir(),
+            f"A file to write must not be a folder; {path} is one. Give a file name inside it.",
+        )
+        ArtifactError.unless(
+            target.parent.is_dir(),
+            f"The folder of a file to write must exist; {target.parent} does not. Make it first.",
+        )
+        _check_link(path, target)
+        if target.exists():
+            _check_regular(target)
+            ArtifactError.unless(
+                not any(
+                    _is_within(target, source) or (source.exists() and target.samefile(source))
+                    for source in _given(inputs)
+                ),
+                f"An output must not replace an input; {path} is both. Give another path.",
+            )
+            ArtifactError.unless(
+                overwrite,
+                f"The file to write must be new; {path} exists. Give another path, or --overwrite.",
+            )
+        _try_writing(target)
+    return target
+
+
+@contextmanager
+def replacing(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """A binary stream whose content becomes the file at `path` if the block succeeds; otherwise nothing is left.
+
+    The content is written to a hidden sibling, flushed to disk, and renamed. Raises `ArtifactError` as `check_file` does.
+    A file that appeared meanwhile is not replaced without `overwrite`: the content is kept next to it.
+    """
+    target = check_file(path, overwrite=overwrite)
+    partial = _sibling(target, "part")
+    try:
+        with system_errors(f"A file must be written whole; {path}"):
+            with partial.open("xb") as stream, _locked(partial):
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            with _kept_next_to(partial, target):
+                if overwrite:
+                    _check_regular(target)
+                    partial.replace(target)
+                else:
+                    _rename_to_new(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    _flush_names(target.parent)
+
+
+def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
+    """Write a table to a Parquet file (zstd), whole or not at all; an existing file is replaced."""
+    with replacing(path) as stream:
+        frame.write_parquet(stream, compression="zstd")
+
+
+TableFormat: TypeAlias = Literal["parquet", "csv", "jsonl"]
+TABLE_FORMATS: dict[str, TableFormat] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+"""The format of a table by the ending of its file's name; the last is one JSON object a line."""
+
+
+def table_format(path: str | Path, format: str | None = None) -> TableFormat:
+    """Return the format for a table at `path`, which its name tells unless `format` does; raise `DataError` otherwise."""
+    told = TABLE_FORMATS.get(Path(path).suffix.lower()) if format is None else format
+    for known in get_args(TableFormat):
+        if known == told:
+            return cast("TableFormat", known)
+    raise DataError(
+        Argument("out_format"),
+        f" must be one of {', '.join(get_args(TableFormat))}, unless the file is named .parquet, .csv or .jsonl; saw "
+        f"{Path(path).name if format is None else format!r}. Give one of these.",
+    )
+
+
+def write_tables(tables: Iterable[pl.DataFrame], stream: BinaryIO, format: TableFormat) -> int:
+    """Write tables of the same columns below each other, one at a time, and return the number of their rows.
+
+    In Parquet (zstd) each is a row group.
+    """
+    n_rows = 0
+    with ExitStack() as opened:
+        writer: pq.ParquetWriter | None = None
+        for table in tables:
+            if format == "csv":
+                table.write_csv(stream, include_header=n_rows == 0)
+            elif format == "jsonl":
+                table.write_ndjson(stream)
+            else:
+                # The oldest types are those that every reader of Parquet understands: strings, not string views.
+                rows = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+                if writer is None:
+                    import pyarrow.parquet as pq
+
+                    writer = opened.enter_context(pq.ParquetWriter(stream, rows.schema, compression="zstd"))
+                writer.write_table(rows)
+            n_rows += len(table)
+    return n_rows
+
+
+def _check_regular(target: Path) -> None:
+    ArtifactError.unless(
+        target.is_file() or not target.exists(),
+        f"A file to write must be a regular one; {target} is a device or a pipe. Give a file, or - for stdout.",
+    )
+
+
+def _rename_to_new(partial: Path, target: Path) -> None:
+    """Rename a file to a name that must be new."""
+    try:
+        os.link(partial, target)  # unlike a rename it fails if the name is taken
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise FileExistsError(17, "File exists") from None
+        partial.rename(target)
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind of folder that is replaced as a whole, and how one is recognised."""
+
+    name: str
+    """The ``format`` in its manifest: ``unblur-run``."""
+    names: tuple[str, ...] = ()
+    """The files that it may hold, for a manifest that is damaged, or missing since an earlier version wrote none."""
+    marker: tuple[str, str] | None = None
+    """A file and a text in it, by which the folder is recognised then; the name in the manifest if `None`."""
+
+    @property
+    def noun(self) -> str:
+        """The name of its contents in messages: ``run``."""
+        return self.name.removeprefix("unblur-")
+
+    def own_files(self, folder: Path) -> set[str]:
+        """The relative names of the files in a folder that belong to it; none for any other folder."""
+        with suppress(OSError, ValueError):
+            with open_regular(folder / MANIFEST) as stream:
+                manifest = unsealed(stream.read())
+            if manifest.get("format") == self.name:
+                return {*map(str, manifest.get("files", ())), MANIFEST}
+        file, text = self.marker or (MANIFEST, self.name)
+        with suppress(OSError), open_regular(folder / file) as stream:
+            if text.encode() in stream.read():
+                return {*self.names, MANIFEST}
+        return set()
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """A folder to write: new or empty or, with `overwrite`, one of the same kind with nothing else in it."""
+
+    path: str | Path
+    kind: FolderKind
+    overwrite: bool = False
+    inputs: tuple[str | Path | None, ...] = ()
+    """Paths that the command reads, which must not be in the folder."""
+
+    def check(self) -> Path:
+        """Return the folder behind the path, links followed, or raise `ArtifactError` if it cannot or must not be written.
+
+        What killed writes left there is removed, and an earlier folder that they had moved away is put back.
+        """
+        target = Path(os.path.realpath(self.path))
+        _remove_leftovers(target)
+        with system_errors(f"The output must be in a folder that can be written to; {self.path}"):
+            ArtifactError.unless(
+                target.is_dir() or not target.exists(),
+                f"The output must be a folder; {self.path} is a file. Give another path.",
+            )
+            _check_link(self.path, target)
+            ArtifactError.unless(
+                not os.path.ismount(target),
+                f"The output folder must not be a mount point, which cannot be replaced; {self.path} is one. Give a "
+                "folder inside it.",
+            )
+            self.check_content(target)
+            _try_writing(target)
+        return target
+
+    def check_content(self, folder: Path) -> None:
+        """Raise `ArtifactError` unless a folder is missing or empty, or holds nothing but what may be replaced."""
+        files = _files_in(folder)
+        if not files:
+            return
+        noun = self.kind.noun
+        ArtifactError.unless(
+            self.overwrite,
+            f"The output folder must be new or empty; {self.path} exists and is not. Give another path, or --overwrite "
+            "(`overwrite=True`).",
+        )
+        strangers = sorted(files - self.kind.own_files(folder))
+        ArtifactError.unless(
+            not strangers,
+            f"Only the folder of a saved {noun}, with nothing else in it, is ever overwritten; {self.path} holds something "
+            f"else: {some(strangers)}. Give another path, or move that away first.",
+        )
+        read = [source for source in _given(self.inputs) if _is_within(source, folder)]
+        ArtifactError.unless(
+            not read,
+            f"An output must not replace an input; {some(map(str, read))} is in {self.path}. Give another path.",
+        )
+
+    @contextmanager
+    def written(self) -> Iterator[Path]:
+        """A new folder that takes its name if the block succeeds; otherwise nothing is left.
+
+        It is a hidden sibling until all of it is on disk. An earlier folder is renamed then, looked at again, and removed
+        once the new one has its name. If something else appeared there meanwhile, the new folder is kept next to it, and the
+        `ArtifactError` says where.
+        """
+        target = self.check()
+        partial = _sibling(target, "partial")
+        try:
+            with system_errors(
+                f"The output folder must be written whole; {self.path}",
+                f"Nothing was left behind. {_ELSEWHERE}",
+            ):
+                partial.mkdir(parents=True)
+                with _locked(partial):
+                    yield partial
+                    if not (partial / MANIFEST).exists():
+                        listing = {"format": self.kind.name, "files": sorted(_files_in(partial))}
+                        (partial / MANIFEST).write_bytes(sealed(listing))
+                    for entry in (*partial.rglob("*"), partial):
+                        _flush(entry)
+                    with _kept_next_to(partial, target):
+                        self._put(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _put(self, partial: Path, target: Path) -> None:
+        """Rename the new folder, which fails if there is one with content; with `overwrite`, an earlier one makes room."""
+        earlier = _sibling(target, "earlier")
+        if not (self.overwrite and _files_in(target)):
+            partial.rename(target)
+        else:
+            with _locked(target):
+                try:
+                    target.rename(earlier)
+                    self.check_content(earlier)  # under this name nobody adds to it
+                    partial.rename(target)
+                except BaseException:
+                    if earlier.exists() and not target.exists():
+                        earlier.rename(target)
+                    raise
+        _flush_names(target.parent)
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------------------- their places
+
+
+def _given(inputs: Inputs) -> list[Path]:
+    return [Path(source) for source in inputs if source is not None]
+
+
+def _is_within(source: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(source)).is_relative_to(os.path.realpath(folder))
+
+
+def _files_in(folder: Path) -> set[str]:
+    """The relative names of all files, links and empty folders in a folder and its subfolders."""
+    paths = set(folder.rglob("*"))
+    return {path.relative_to(folder).as_posix() for path in paths - {path.parent for path in paths}}
+
+
+def _check_link(path: str | Path, target: Path) -> None:
+    """Raise `ArtifactError` for a link to nowhere, whose target nobody meant to create."""
+    ArtifactError.unless(
+        target.exists() or not (Path(path).is_symlink() or target.is_symlink()),
+        f"The output must not be a link to nowhere; {path} is one. Remove it, or give another path.",
+    )
+
+
+def _try_writing(target: Path) -> None:
+    """Make and remove the hidden sibling that a write begins with, in the nearest folder that exists."""
+    parent = next(folder for folder in target.parents if folder.exists())
+    ArtifactError.unless(
+        parent.is_dir(),
+        f"The output must be in a folder that can be written to; {parent} is not one. Give another path.",
+    )
+    probe = _sibling(parent / target.name, "partial")
+    probe.mkdir()
+    with suppress(FileNotFoundError):
+        probe.rmdir()
+
+
+def _sibling(target: Path, purpose: str) -> Path:
+    """A new hidden name next to `target`."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
+
+
+@contextmanager
+def _kept_next_to(partial: Path, target: Path) -> Iterator[None]:
+    """Give what was written whole a visible name next to `target` if it cannot have that one, and say where it is."""
+    try:
+        yield
+    except (OSError, ArtifactError) as problem:
+        kept = target.with_name(f"{target.name}-{secrets.token_hex(4)}")
+        try:
+            partial.rename(kept)
+        except OSError:
+            raise problem from None
+        raise ArtifactError(
+            f"The output must have its place to itself, and {target} was taken or closed while this ran "
+            f"({reason_of(problem)}). The result is whole and was kept: {kept}."
+        ) from problem
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file or folder, by which other processes see that it is in use; false if another one has it."""
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_free = True
+    except OSError:
+        is_free = False
+    try:
+        yield is_free
+    finally:
+        os.close(descriptor)
+
+
+def leftovers(target: Path) -> list[Path]:
+    """The hidden siblings of `target` that writes have begun with, or moved an earlier folder to."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.(part|partial|earlier)")
+    with suppress(OSError):
+        return sorted(entry for entry in target.parent.iterdir() if pattern.fullmatch(entry.name))
+    return []
+
+
+def in_use(path: Path) -> bool:
+    """Return whether a process is at work on a file or folder: that of a killed one is free."""
+    try:
+        with _locked(path) as is_free:
+            return not is_free
+    except OSError:  # it has gone
+        return False
+
+
+_SETTLED_SECONDS = 1.0
+"""Age of what is certainly not at the moment between its making and its lock."""
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what killed writes of `target` left, and put an earlier folder back that had no successor yet."""
+    for leftover in leftovers(target):
+        with suppress(OSError):
+            if in_use(leftover) or time.time() - leftover.stat().st_mtime < _SETTLED_SECONDS:
+                continue
+            if leftover.suffix == ".earlier" and not target.exists():
+                leftover.rename(target)
+            elif leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink()
+
+
+def _flush_names(folder: Path) -> None:
+    """Flush the entries of a folder, if the file system can: what is there has its name already."""
+    with suppress(OSError):
+        _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    """Flush a file or, on POSIX, the entries of a folder to disk."""
+    if os.name != "posix" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,253 @@
+"""What commands write: nothing of anybody else's is lost, whatever happens, and nothing steers a terminal."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.cli.conftest import Unblur
+from unblur.cli import terminal
+from unblur.cli.main import main
+from unblur.data.interactions import Interactions
+
+COLUMNS = ("--user", "who", "--item", "what")
+
+
+@pytest.fixture
+def model(unblur: Unblur, events: Path, tmp_path: Path) -> Path:
+    """A saved model of the items' popularity."""
+    place = tmp_path / "model"
+    assert unblur("fit", events, "--model", "popularity", *COLUMNS, "--out", place).code == 0
+    return place
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+@pytest.mark.parametrize("command", ["run", "tune", "audit", "fit", "synthesize"])
+def test_overwrite_takes_nothing_that_the_command_did_not_write(
+    unblur: Unblur, events: Path, tmp_path: Path, command: str
+) -> None:
+    place = tmp_path / "mine"
+    place.mkdir()
+    for name in ("report.json", "card.md", "thesis.txt"):
+        (place / name).write_text('{"measurements": "of my own", "kind": "audit"}')
+    words = {
+        "run": ("run", "popularity/demo"),
+        "tune": ("tune", "ease/demo", "--trials", "1"),
+        "audit": ("audit", events, events, *COLUMNS),
+        "fit": ("fit", events, "--model", "popularity", *COLUMNS),
+        "synthesize": ("synthesize", events, "--model", "independent-items", *COLUMNS),
+    }[command]
+    ran = unblur(*words, "--out", place, "--overwrite")
+    assert ran.code == 2
+    assert "holds something else" in ran.err
+    assert "thesis.txt" in ran.err
+    assert sorted(path.name for path in place.iterdir()) == ["card.md", "report.json", "thesis.txt"]
+
+
+def test_no_command_replaces_the_folder_of_its_input(unblur: Unblur, parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert unblur("run", "popularity/gowalla", "--data", parts, "--out", out).code == 0
+    before = (out / "recipe.toml").read_bytes()
+    ran = unblur("run", out / "recipe.toml", "--data", parts, "--out", out, "--overwrite")
+    assert ran.code == 2
+    assert "must not replace an input" in ran.err
+    assert (out / "recipe.toml").read_bytes() == before
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def test_lists_replace_neither_inputs_nor_devices_nor_anything_unasked(
+    unblur: Unblur, model: Path, events: Path, tmp_path: Path
+) -> None:
+    before = events.read_bytes()
+    fifo = tmp_path / "fifo.csv"
+    os.mkfifo(fifo)
+    link = tmp_path / "link.csv"
+    link.symlink_to(tmp_path / "gone.csv")
+    (tmp_path / "old.csv").write_text("years")
+    told = {
+        events: "must not replace an input",
+        model / "manifest.json": "must not replace an input",
+        Path("/dev/full"): "must be a regular one",
+        fifo: "must be a regular one",
+        link: "link to nowhere",
+        tmp_path / "nowhere" / "x.csv": "must exist",
+        tmp_path: "must not be a folder",
+    }
+    for out, message in told.items():
+        words = ("recommend", model, "--histories", events, *COLUMNS, "--k", "2", "--out-format", "csv")
+        ran = unblur(*words, "--out", out, "--overwrite")
+        assert (ran.code, message in ran.err) == (2, True), (out, ran.err)
+    ran = unblur(*words, "--out", tmp_path / "old.csv")
+    assert (ran.code, "must be new" in ran.err) == (2, True)
+    assert (tmp_path / "old.csv").read_text() == "years"
+    assert events.read_bytes() == before
+    assert fifo.is_fifo()
+    assert not Path("/dev/full").is_file()
+    assert unblur(*words, "--out", tmp_path / "old.csv", "--overwrite").code == 0
+
+
+def test_the_format_of_lists_follows_the_name_or_the_option(
+    unblur: Unblur, model: Path, events: Path, tmp_path: Path
+) -> None:
+    words = ("recommend", model, "--histories", events, *COLUMNS, "--k", "3")
+    readers = {"parquet": pl.read_parquet, "csv": pl.read_csv, "jsonl": pl.read_ndjson}
+    for name, read in readers.items():
+        ran = unblur(*words, "--out", tmp_path / f"lists.{name}")
+        assert ran.code == 0, ran.err
+        assert read(tmp_path / f"lists.{name}").columns == ["user", "rank", "item", "score", "fallback"]
+        assert unblur(*words, "--out", tmp_path / name, "--out-format", name).code == 0
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"lists.{name}").read_bytes()
+    ran = unblur(*words, "--out", "-")
+    assert ran.out == (tmp_path / "csv").read_text()
+    assert "50 users, up to 3 items each" in ran.err
+    assert unblur(*words, "--out", "-", "--out-format", "jsonl").out == (tmp_path / "jsonl").read_text()
+    for more in (("--out", tmp_path / "lists.txt"), ("--out", tmp_path / "l.csv", "--out-format", "xlsx")):
+        ran = unblur(*words, *more)
+        assert (ran.code, "must be one of parquet, csv, jsonl" in ran.err) == (2, True)
+
+
+def test_a_report_of_a_saved_model_is_json(unblur: Unblur, parts: Path, tmp_path: Path) -> None:
+    assert unblur("fit", parts, "--model", "popularity", "--out", tmp_path / "m").code == 0
+    words = ("evaluate", tmp_path / "m", "--data", parts, "--unknown-items", "ignore")
+    out = tmp_path / "report.json"
+    assert unblur(*words, "--out", out).code == 0
+    measured = json.loads(out.read_text())["measurements"]
+    assert json.loads(unblur(*words, "--out", "-").out)["measurements"] == measured
+    assert "must be new" in unblur(*words, "--out", out).err
+    assert "written as JSON" in unblur(*words, "--out", tmp_path / "report.csv").err
+
+
+# -------------------------------------------------------------------------------------------- what the system refuses
+
+
+@pytest.mark.parametrize("command", ["fit", "recommend", "evaluate", "synthesize", "compare", "translate"])
+def test_a_full_disk_is_an_error_of_ours_and_leaves_nothing_half_written(
+    unblur: Unblur, model: Path, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "place" / "out.json"
+    out.parent.mkdir()
+    words = {
+        "fit": ("fit", events, "--model", "popularity", *COLUMNS),
+        "recommend": ("recommend", model, "--histories", events, *COLUMNS, "--k", "2", "--out-format", "csv"),
+        "evaluate": ("evaluate", model, "--data", half_of(events), "--hold-out", "0.3", *COLUMNS),
+        "synthesize": ("synthesize", events, "--model", "independent-items", *COLUMNS),
+        "compare": ("compare", "popularity", "--data", events, *COLUMNS, "--set", "protocol.cutoffs=[3]"),
+        "translate": ("translate", "python main.py --dataset=gowalla --simple_model=bspm"),
+    }[command]
+    monkeypatch.setattr(os, "fsync", full)
+    ran = unblur(*words, "--out", out)
+    assert ran.code == 2
+    assert "No space left on device. " in ran.err
+    assert "Make room" in ran.err
+    assert not [path for path in out.parent.rglob("*") if path.is_file()]
+
+
+def half_of(events: Path) -> Path:
+    """A file with half of the users."""
+    other = events.with_name("half.csv")
+    pl.read_csv(events).filter(pl.col("who") < "user-25").write_csv(other)
+    return other
+
+
+def test_a_folder_that_takes_no_files_is_named_before_anything_is_computed(
+    unblur: Unblur, events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (
+        ("fit", events, "--model", "popularity", *COLUMNS),
+        ("synthesize", events, "--model", "independent-items", *COLUMNS),
+        ("run", "popularity/demo"),
+        ("compare", "popularity/demo"),
+        ("demo",),
+    ):
+        ran = unblur(*words, "--out", "/proc/unblur")
+        assert ran.code == 2, words
+        assert "error: " in ran.err
+
+
+def test_a_closed_stdout_is_no_traceback(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main(["recipes", "bspm/gowalla"]) == 141
+        assert main(["recipes"]) in (0, 141)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["recipes", "bspm/gowalla"]) == 2
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["recipes", "bspm/gowalla"]) == 0
+    sys.stdout.close()
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert "No space left on device" in said
+
+
+# ---------------------------------------------------------------------------------------------------- names and labels
+
+NASTY = "[/x] [v2] :smile: \x1b[31mred \x9b2J \u202eabc"
+
+
+def test_a_result_is_written_before_it_is_printed_whatever_its_name(
+    unblur: Unblur, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "named.toml"
+    name = NASTY.encode("unicode_escape").decode().replace("\\x", "\\u00")
+    path.write_text(
+        f'name = "{name}"\n[data.read]\nuser = "who"\nitem = "what"\n[split]\nkind = "random"\n'
+        '[model]\nkind = "popularity"\n[protocol]\ncutoffs = [3]\n'
+    )
+    ran = unblur("run", path, "--data", events, "--out", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    shown = r"[/x] [v2] :smile: \x1b[31mred \x9b2J \u202eabc"
+    assert shown in ran.out
+    printed = ran.out + ran.err + unblur("recipes", tmp_path / "out" / "recipe.toml").out
+    for text in (printed, *((tmp_path / "out" / file).read_text() for file in ("recipe.toml", "report.md"))):
+        assert not set("\x1b\x9b\u202e") & set(text)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["recipe"] == NASTY
+
+    def fails(report: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("unblur.cli.recipes.print_report", fails)
+    assert unblur("run", path, "--data", events, "--out", tmp_path / "second").code == 2
+    assert (tmp_path / "second" / "report.json").is_file()
+
+
+def test_labels_are_shown_as_plain_text_and_long_ones_shortened(unblur: Unblur, tmp_path: Path) -> None:
+    long = "x" * 5_000
+    data = Interactions.from_pairs([NASTY, NASTY, long, "c"], ["a", "b", "a", long])
+    log = tmp_path / "log.parquet"
+    data.to_frame().select("user", "item").write_parquet(log)
+    assert unblur("fit", log, "--model", "popularity", "--out", tmp_path / "m").code == 0
+    ran = unblur("recommend", tmp_path / "m", "--histories", log, "--k", "1")
+    assert ran.code == 0, ran.err
+    assert "[/x]" in ran.out
+    assert r"\x1b[31mred" in ran.out
+    assert not set("\x1b\x9b\u202e") & set(ran.out)
+    assert "(5,000 characters)" in ran.out
+    assert long not in ran.out.replace("\n", "")
+    told = unblur("recommend", tmp_path / "m", "--histories", log, "--k", "1", "--users", f"{long}y").err
+    assert "(5,0" in told
+    assert len(told) < 1_000
+
+
+@pytest.mark.parametrize("show", [terminal.note, terminal.error, terminal.failure, terminal.print_lines])
+def test_nothing_that_is_printed_steers_a_terminal(capsys: pytest.CaptureFixture[str], show: object) -> None:
+    show(NASTY)  # type: ignore[operator]
+    said = "".join(capsys.readouterr())
+    assert r"[/x] [v2] :smile: \x1b[31mred \x9b2J \u202eabc" in said

@@ -1,0 +1,348 @@
+"""Files and folders are written whole or not at all, and never over what somebody else wrote."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from unblur.data import output
+from unblur.data.output import (
+    FolderKind,
+    OutputFolder,
+    check_file,
+    replacing,
+    sealed,
+    table_format,
+    unsealed,
+    write_tables,
+)
+from unblur.errors import ArtifactError, DataError
+
+THING = FolderKind("unblur-thing", ("a.txt", "inner/b.txt"), ("a.txt", "thing"))
+
+
+def put(path: Path, text: str = "thing", *, overwrite: bool = False) -> None:
+    with OutputFolder(path, THING, overwrite).written() as folder:
+        (folder / "a.txt").write_text(text)
+        (folder / "inner").mkdir()
+        (folder / "inner" / "b.txt").write_text(text)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def aged(path: Path) -> Path:
+    """The path with the age of what a killed command left."""
+    os.utime(path, (time.time() - 60,) * 2)
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+def test_a_folder_lists_its_files(tmp_path: Path) -> None:
+    put(tmp_path / "o")
+    assert unsealed((tmp_path / "o" / "manifest.json").read_bytes()) == {
+        "format": "unblur-thing",
+        "files": ["a.txt", "inner/b.txt"],
+    }
+
+
+@pytest.mark.parametrize("stranger", ["notes.txt", ".git", "inner/mine.csv", "inner/deeper/x", "link"])
+def test_only_what_was_written_with_it_is_replaced(tmp_path: Path, stranger: str) -> None:
+    place = tmp_path / "o"
+    put(place)
+    (place / stranger).parent.mkdir(exist_ok=True)
+    if stranger == "link":
+        (place / stranger).symlink_to(tmp_path)
+    else:
+        (place / stranger).write_text("years")
+    before = sorted(place.rglob("*"))
+    with pytest.raises(ArtifactError, match=rf"something else: '{stranger}'"):
+        put(place, overwrite=True)
+    assert sorted(place.rglob("*")) == before
+    (place / stranger).unlink()
+    if stranger != "inner/deeper/x":  # an empty folder is somebody's as well
+        put(place, "second thing", overwrite=True)
+        assert content(place)["a.txt"] == "second thing"
+
+
+def test_a_folder_with_files_of_the_same_names_is_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "a.txt").write_text("my own")
+    with pytest.raises(ArtifactError, match=r"something else: 'a\.txt'"):
+        put(tmp_path / "o", overwrite=True)
+
+
+@pytest.mark.parametrize("damage", [None, b"{", b"[1]"])
+def test_a_folder_of_an_earlier_version_or_with_a_damaged_manifest_is_replaced(
+    tmp_path: Path, damage: bytes | None
+) -> None:
+    put(tmp_path / "o")
+    manifest = tmp_path / "o" / "manifest.json"
+    manifest.unlink() if damage is None else manifest.write_bytes(damage)
+    put(tmp_path / "o", "second thing", overwrite=True)
+    assert content(tmp_path / "o")["a.txt"] == "second thing"
+
+
+def test_no_input_is_replaced(tmp_path: Path) -> None:
+    put(tmp_path / "o")
+    (tmp_path / "link").symlink_to(tmp_path / "o" / "inner")
+    for source in (tmp_path / "o" / "a.txt", tmp_path / "o", tmp_path / "link" / "b.txt"):
+        with pytest.raises(ArtifactError, match="must not replace an input"):
+            OutputFolder(tmp_path / "o", THING, overwrite=True, inputs=(source, None)).check()
+
+
+def appears(path: Path) -> None:
+    path.mkdir()
+    (path / "notes.txt").write_text("years")
+
+
+@pytest.mark.parametrize(
+    ("before", "overwrite", "meanwhile"),
+    [
+        (False, False, appears),
+        (False, True, appears),
+        (False, False, put),
+        (False, False, Path.touch),
+        (True, True, lambda path: (path / "notes.txt").write_text("years")),
+    ],
+)
+def test_what_appears_meanwhile_stays_and_the_result_is_kept_next_to_it(
+    tmp_path: Path, before: bool, overwrite: bool, meanwhile: Callable[[Path], object]
+) -> None:
+    place = tmp_path / "o"
+    if before:
+        put(place, "first thing")
+    with pytest.raises(ArtifactError, match="The result is whole and was kept: ") as caught:  # noqa: PT012, SIM117
+        with OutputFolder(place, THING, overwrite).written() as folder:
+            (folder / "a.txt").write_text("second thing")
+            meanwhile(place)
+            theirs = content(place)
+    assert content(place) == theirs
+    (kept,) = (path for path in tmp_path.iterdir() if path != place)
+    assert str(kept) in str(caught.value)
+    assert content(kept)["a.txt"] == "second thing"
+
+
+def test_of_two_at_once_one_is_kept_next_to_the_other(tmp_path: Path) -> None:
+    start, problems = threading.Barrier(4), []
+
+    def write(number: int) -> None:
+        start.wait()
+        try:
+            put(tmp_path / "o", f"thing {number}")
+        except ArtifactError as problem:
+            problems.append(str(problem))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(problems) == 3
+    kept = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    texts = sorted(content(path)["a.txt"] for path in kept)
+    late = sum("was kept" in problem for problem in problems)  # others were refused at the start
+    assert len(texts) == len(set(texts)) == 1 + late
+
+
+def test_a_link_is_followed_and_one_to_nowhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    put(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert content(tmp_path / "real")["a.txt"] == "thing"
+    put(tmp_path / "link", "second thing", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert content(tmp_path / "real")["a.txt"] == "second thing"
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("nowhere", "loop"):
+        with pytest.raises(ArtifactError, match="link to nowhere"):
+            OutputFolder(tmp_path / name, THING).check()
+        with pytest.raises(ArtifactError, match="link to nowhere"):
+            check_file(tmp_path / name)
+
+
+def test_a_mount_point_is_refused_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ArtifactError, match="mount point"):
+        OutputFolder("/dev/shm" if os.path.ismount("/dev/shm") else "/", THING).check()
+    (tmp_path / "o").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: True)
+    with pytest.raises(ArtifactError, match="mount point"):
+        OutputFolder(tmp_path / "o", THING).check()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 250])
+def test_a_name_that_is_too_long_is_refused_before_anything_is_computed(tmp_path: Path, name: str) -> None:
+    for check in (check_file, OutputFolder(tmp_path / name, THING).check):
+        with pytest.raises(ArtifactError, match="File name too long"):
+            check(*([tmp_path / name] if check is check_file else []))  # type: ignore[operator]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["/proc/o", "/sys/o"])
+def test_a_place_that_takes_no_files_is_refused_before_anything_is_computed(place: str) -> None:
+    for check in (OutputFolder(place, THING).check, lambda: check_file(place)):
+        with pytest.raises(ArtifactError, match="in a folder that can be written to; "):
+            check()
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["fifo", "device", "link to a device"])
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, kind: str, overwrite: bool) -> None:
+    place = tmp_path / "out"
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "device":
+        place = Path("/dev/full")
+    else:
+        place.symlink_to("/dev/full")
+    before = os.lstat(place)
+    with pytest.raises(ArtifactError, match="must be a regular one"), replacing(place, overwrite=overwrite):
+        pytest.fail("something was written")
+    assert os.path.samestat(os.lstat(place), before)
+
+
+def test_a_file_is_replaced_when_asked_and_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("first")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(ArtifactError, match="must be new"), replacing(tmp_path / "link", overwrite=False):
+        pytest.fail("something was written")
+    with replacing(tmp_path / "link") as stream:
+        stream.write(b"second")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "a").read_text() == "second"
+    for source in (tmp_path / "a", tmp_path / "link", tmp_path):
+        with pytest.raises(ArtifactError, match="must not replace an input"):
+            check_file(tmp_path / "a", inputs=[source])
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_file_that_appears_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+) -> None:
+    def link(source: object, target: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not hard_links:
+        monkeypatch.setattr(output.os, "link", link)
+    with replacing(tmp_path / "b", overwrite=False) as stream:
+        stream.write(b"new")
+    assert (tmp_path / "b").read_text() == "new"
+    with (  # noqa: PT012
+        pytest.raises(ArtifactError, match="was kept: "),
+        replacing(tmp_path / "a", overwrite=False) as stream,
+    ):
+        stream.write(b"ours")
+        (tmp_path / "a").write_text("theirs")
+    assert (tmp_path / "a").read_text() == "theirs"
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["new", "ours", "theirs"]
+
+
+# ----------------------------------------------------------------------------------------- what killed commands left
+
+
+def test_the_next_command_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    put(tmp_path / "o")
+    for purpose in ("partial", "earlier"):
+        aside = tmp_path / f".o.0123abcd.{purpose}"
+        aside.mkdir()
+        (aside / "a.txt").write_text("half")
+        aged(aside)
+    aged(tmp_path / ".o.0123abcd.partial").joinpath("a.txt")
+    (tmp_path / ".f.0123abcd.part").write_text("half")
+    aged(tmp_path / ".f.0123abcd.part")
+    (tmp_path / ".o.mine").write_text("kept")
+    put(tmp_path / "o", "second thing", overwrite=True)
+    with replacing(tmp_path / "f") as stream:
+        stream.write(b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".o.mine", "f", "o"]
+
+
+def test_an_earlier_folder_without_a_successor_is_put_back(tmp_path: Path) -> None:
+    put(tmp_path / "o", "first thing")
+    (tmp_path / "o").rename(aged(tmp_path / "o").with_name(".o.0123abcd.earlier"))
+    with pytest.raises(ArtifactError, match="new or empty"):
+        OutputFolder(tmp_path / "o", THING).check()
+    assert content(tmp_path / "o")["a.txt"] == "first thing"
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "o", THING).written() as folder:
+        (folder / "a.txt").write_text("thing of the first")
+        aged(folder)
+        put(tmp_path / "o")
+        assert folder.is_dir()
+        (tmp_path / "o").rename(tmp_path / "away")
+    assert content(tmp_path / "o")["a.txt"] == "thing of the first"
+
+
+# -------------------------------------------------------------------------------------------------- text and tables
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.dictionaries(
+        st.text(max_size=5),
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+    ),
+    data=st.data(),
+)
+def test_a_sealed_text_gives_its_values_or_is_refused(values: dict[str, object], data: st.DataObject) -> None:
+    values.pop("sha256", None)
+    text = sealed(values)
+    assert unsealed(text) == values
+    place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
+    changed = bytearray(text)
+    changed[place] ^= 1 << bit
+    try:
+        read = unsealed(bytes(changed))
+    except ValueError:
+        return
+    assert b'"sha256"' not in changed  # the name of the checksum itself
+    assert values.items() <= read.items()
+
+
+def test_text_of_an_earlier_version_has_no_checksum() -> None:
+    assert unsealed(b'{"schema": 1}') == {"schema": 1}
+    with pytest.raises(ValueError, match="list instead of a table"):
+        unsealed(b"[" * 3 + b"]" * 3)
+    with pytest.raises(ValueError, match=r"recursion|nested|Expecting"):
+        unsealed(b"[" * 100_000)
+
+
+def test_tables_come_back_from_every_format(tmp_path: Path) -> None:
+    tables = [
+        pl.DataFrame({"user": ["a", "b,\n"], "rank": [1, 2], "fallback": [True, False]}),
+        pl.DataFrame({"user": ["ü"], "rank": [3], "fallback": [False]}),
+    ]
+    readers = {"parquet": pl.read_parquet, "csv": pl.read_csv, "jsonl": pl.read_ndjson}
+    for name, read in readers.items():
+        with (tmp_path / name).open("wb") as stream:
+            assert write_tables(iter(tables), stream, table_format(f"x.{name}")) == 3
+        assert read(tmp_path / name).equals(pl.concat(tables))
+    assert [json.loads(line)["rank"] for line in (tmp_path / "jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert table_format("x.txt", "csv") == table_format("x.CSV") == "csv"
+    for path, told in (("x.txt", None), ("x.csv", "xlsx"), ("x", None)):
+        with pytest.raises(DataError, match="must be one of parquet, csv, jsonl"):
+            table_format(path, told)

@@ -33,7 +33,7 @@ from unblur.models.spectral.bspm import BSPMRecommender
 from unblur.models.spectral.operator import Operator
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.randomness import streams
-from unblur.spec import replace_field
+from unblur.spec import replace_field, spec_to_dict
 from unblur.synthesis.utility.task import UtilityTask
 from unblur.training.loop import Moment, Training
 from unblur.training.settings import Optimizer, Stopping
@@ -49,13 +49,17 @@ MULT_VAE = MultVAE(
     dims=(4000, 500),
     dropout=0.5,
     kl_weight=0.2,
+    kl_batches=6_000,
     optimizer=Optimizer(name="rmsprop", learning_rate=6e-5),
     epochs=500,
     batch_size=512,
     precision="bfloat16",
     stopping=Stopping(metric="ndcg@20", every=10, patience=50),
 )
-"""A latent of 500, a layer of eight times that width on each side, RMSprop: in the ranges that tuned studies end in."""
+"""A latent of 500, a layer of eight times that width on each side, RMSprop: in the ranges that tuned studies end in.
+
+The weight of the KL divergence rises as in the recipe mult-vae/gowalla: with the paper's 200,000 batches it is still 0.05
+when training ends, and NDCG@20 on the held-out part of Gowalla's train is 0.0934 in place of 0.1018."""
 CHECKPOINT_SECONDS = 20.0
 """For the 4 GB of a checkpoint of it, at 200 MB a second."""
 SMALL: Mapping[str, Mapping[str, Any]] = {
@@ -483,6 +487,7 @@ def mult_vae(name: str, expected: str, setting: Setting) -> list[Row]:
         if report.validation is not None
     )
     return [
+        (f"{name}, wide: settings", "", changed_settings(spec)),
         *(
             (f"{name}, wide: {metric}", value, f"{figures[metric]:.4f}")
             for metric, value in zip(("recall@20", "ndcg@20"), expected.split("/"), strict=True)
@@ -496,6 +501,13 @@ def mult_vae(name: str, expected: str, setting: Setting) -> list[Row]:
         *training_rows(f"{name}, wide", training, setting, plain),
         (f"{name}, wide: peak memory of the device", "", peak_memory(setting.device)),
     ]
+
+
+def changed_settings(spec: MultVAE) -> str:
+    """Return the settings that are not the defaults of the kind, in words."""
+    default = spec_to_dict(MultVAE())
+    changed = {name: value for name, value in spec_to_dict(spec).items() if value != default[name]}
+    return ", ".join(f"{name} {value}" for name, value in changed.items())
 
 
 Piece = Callable[[Setting], list[Row]]

@@ -76,6 +76,8 @@ class Fitted:
 @pytest.fixture(scope="module", params=small_specs())
 def fitted(request: pytest.FixtureRequest, log: Interactions) -> Fitted:
     kind, settings = small_specs()[request.param]
+    if kind == "als":
+        pytest.importorskip("implicit", reason="needs implicit; install the extra `als`")
     spec = spec_from_dict(recommender_spec(kind), settings)
     return Fitted(kind, spec, log, spec.fit(log, rng=1))
 

@@ -7,6 +7,7 @@ a run that was interrupted and resumed from a checkpoint ends in the same bytes 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -312,22 +313,26 @@ class Training(Generic[Trained]):
 
 
 def check_device(device: str, precision: Precision = "float32") -> torch.device:
-    """Return the device of a name.
+    """Return the device of a name: "cpu", "cuda", or "cuda:1" and so on.
 
     Raises `CapabilityError` for one that is unknown, unavailable, or without bfloat16 if that is the precision.
     """
-    try:
-        parsed = torch.device(device)
-    except RuntimeError as problem:
-        raise CapabilityError(
-            f'The device must be one that torch knows, such as "cpu" or "cuda"; {problem}.'
-        ) from None
-    if parsed.type == "cuda" and not torch.cuda.is_available():
-        raise CapabilityError(f'Device {device!r} needs a GPU that torch can use; there is none. Use "cpu".')
-    if parsed.type == "cuda" and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
-        raise CapabilityError(
-            f'Precision "bfloat16" needs a GPU that supports it; {device!r} does not. Use "float32".'
-        )
+    CapabilityError.unless(
+        re.fullmatch(r"cpu|cuda(:[0-9]+)?", device) is not None,
+        f'The device must be "cpu" or "cuda" (or "cuda:0" and so on); saw {device!r}.',
+    )
+    parsed = torch.device(device)
+    if parsed.type == "cpu":
+        return parsed
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    CapabilityError.unless(
+        (parsed.index or 0) < n_gpus,
+        f'Device "{device}" is unavailable: torch finds {n_gpus} GPUs here. Use "cpu", another number, or a torch build with CUDA.',
+    )
+    CapabilityError.unless(
+        precision == "float32" or torch.cuda.is_bf16_supported(),
+        f'Precision "bfloat16" needs a GPU that supports it; {device!r} does not. Use "float32".',
+    )
     return parsed
 
 

@@ -25,7 +25,6 @@ from unblur.models.spectral.operator import (
     Operator,
     Polynomial,
     Propagation,
-    check_device,
     dense,
     fit_within,
     history_rows,
@@ -42,6 +41,7 @@ from unblur.progress import Progress, ProgressEvent, Run
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 from unblur.registry import resolve
 from unblur.spec import Dimension, SharedSearch, choices, spec
+from unblur.training.loop import check_device
 
 _TOLERANCE = 3e-5
 """The polynomial may miss the response by so much of its largest value: below what changes a list, and near what float32

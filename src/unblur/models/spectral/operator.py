@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.errors import CapabilityError
 from unblur.models.linear.neighbours import transposed
+from unblur.training.loop import check_device
 
 
 def normalize(train: Interactions) -> sparse.csr_array:
@@ -170,18 +170,6 @@ def dense(array: Any, device: str) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
-
-def check_device(device: str) -> None:
-    """Raise `CapabilityError` for a device that is unknown or unavailable."""
-    CapabilityError.unless(
-        device.split(":")[0] in ("cpu", "cuda"),
-        f'`device` must be "cpu" or "cuda" (or "cuda:0" and so on); saw {device!r}.',
-    )
-    CapabilityError.unless(
-        device.startswith("cpu") or torch.cuda.is_available(),
-        f'No GPU was found for `device="{device}"`. Use "cpu", or a torch build with CUDA.',
-    )
 
 
 Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]

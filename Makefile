@@ -22,15 +22,15 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check docs size release reproduce bench results clean
+.PHONY: help demo test check docs size release reproduce bench false-alarms results clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12            the interpreter that .venv is made with (3.11 or newer)"
 	@echo "  WORKERS=2 PYTEST_ARGS='-k …' for test;  RECIPES='bspm/gowalla …' for reproduce"
 	@echo "  RESULTS='ml-1m-paper …'        parts of docs/results/results.toml, for results; --pages computes nothing"
-	@echo "  UNBLUR_DATA=FOLDER           where public data sets lie, for test, reproduce, bench and results"
+	@echo "  UNBLUR_DATA=FOLDER           where public data sets lie, for test, reproduce, bench, false-alarms and results"
 
 demo: $(VENV)/.run ## the embedded demonstration: a table of models on a generated data set
 	@$(BIN)/unblur demo
@@ -82,6 +82,9 @@ reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
 
 bench: $(VENV)/.test ## the benchmarks: our path and the textbook path in one run
 	@$(BIN)/python -m benchmarks
+
+false-alarms: $(VENV)/.test ## how often an audit says "leak" of real users who learned nothing; at most 6.5 %
+	@$(BIN)/python -m benchmarks.false_alarms
 
 results: $(VENV)/.test ## the comparisons of docs/results, what is missing of them, and README's tables
 	@$(BIN)/python -m benchmarks.results $(RESULTS)

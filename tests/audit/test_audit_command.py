@@ -44,7 +44,16 @@ def test_a_page_and_figures_are_written(
     assert (values["n_train"], values["n_synthetic"], values["n_holdout"]) == (400, 400, 400)
     assert values["provenance"]["versions"]["unblur"]
     assert {gate["name"]: gate["passed"] for gate in values["gates"]} == dict.fromkeys(
-        ("valid", "max_auc", "max_copies", "max_near_copies", "max_excess"), True
+        (
+            "valid",
+            "findings",
+            "max_auc",
+            "max_catch_at_1",
+            "max_catch_at_01",
+            "max_near_copies",
+            "max_excess",
+        ),
+        True,
     )
     assert {entry["recommender"] for entry in values["utility"]} == {"popularity", "truncated-svd", "ease"}
     assert "<h2>Findings</h2>" in (tmp_path / "out" / "report.html").read_text()

@@ -18,17 +18,20 @@ from unblur.audit.attacks.guesses import (
     _hide,
     _most_popular,
     _owners,
-    beyond_chance,
     excess_of,
 )
 from unblur.audit.attacks.membership import Membership, _catch_findings
-from unblur.audit.auditor import Audit, audit
+from unblur.audit.auditor import AttackResults, Audit, audit
 from unblur.audit.fidelity import fidelity
 from unblur.audit.findings import Area, Catch, Gates, Proportion, Unmeasured, area
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, VocabularyMismatch
+from unblur.evaluation.significance import LEVEL
 from unblur.progress import silent
+
+WITHOUT_HOLDOUT = Gates(max_auc=None, max_catch_at_1=None, max_catch_at_01=None, max_excess=None)
+"""What can be measured without a holdout."""
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +65,10 @@ def test_copied_rows_are_found(copying: Audit) -> None:
             assert caught.members.low > 0.95
     assert copying.privacy.copies.exact == Proportion(3000, 3000)
     assert {gate.name for gate in copying.failed()} == {
+        "findings",
         "max_auc",
-        "max_copies",
+        "max_catch_at_1",
+        "max_catch_at_01",
         "max_near_copies",
         "max_excess",
     }
@@ -99,11 +104,16 @@ def test_excesses_are_held_against_as_many_tries_as_there_were() -> None:
         f"{hits}": Guesses(attack=Proportion(hits, 1000), control=control, baseline=baseline)
         for hits in (100, 105, 127, 200)
     }
-    lows = {name: guess.excess[1] for name, guess in guesses.items() if isinstance(guess.excess, tuple)}
-    assert lows["127"] > -0.002  # nearly beyond chance if it were the only one
-    assert beyond_chance(guesses) == {"200"}
-    assert beyond_chance({"one": guesses["127"]}) == {"one"}
-    assert beyond_chance({"one": Unmeasured("too few")}) == set()
+    p_values = Guesses.p_values(guesses)
+    assert p_values["127"] < 0.05  # beyond chance if it were the only one
+    assert leaks(AttackResults((), {Guesses: guesses})) == {"200"}
+    assert leaks(AttackResults((), {Guesses: {"one": guesses["127"]}})) == {"one"}
+    assert Guesses.p_values({"one": Unmeasured("too few")}) == {}
+
+
+def leaks(results: AttackResults) -> set[str]:
+    """The names of the significant tests."""
+    return {name for name, test in results.tests.items() if test.adjusted < LEVEL}
 
 
 def test_few_users_are_no_evidence_of_anything(people: Groups) -> None:
@@ -183,7 +193,7 @@ def test_the_same_seed_gives_the_same_audit(people: Groups) -> None:
 def test_the_report_is_strict_json_and_nothing_is_called_anonymous(copying: Audit, harmless: Audit) -> None:
     for found in (copying, harmless):
         values = json.loads(found.to_json())
-        assert (values["schema"], values["kind"]) == (1, "audit")
+        assert (values["schema"], values["kind"]) == (2, "audit")
         assert values["privacy"]["membership"][0]["auc"]["n_outsiders"] == 3000
         assert values["gates"][0]["passed"] is True
         assert not re.search("anonym", found.to_json(), re.IGNORECASE)
@@ -206,7 +216,7 @@ def test_without_a_holdout_membership_is_not_measured(few: Groups) -> None:
     assert found.fidelity.yardstick == "one half of train compared with the other"
     failed = {gate.name: gate.reason for gate in found.failed()}
     assert "needs users who were not in training" in failed["max_auc"]
-    relaxed = audit(few.train, rows(few.others), gates=Gates(max_auc=None, max_excess=None), rng=1)
+    relaxed = audit(few.train, rows(few.others), gates=WITHOUT_HOLDOUT, rng=1)
     assert relaxed.failed() == ()
 
 
@@ -341,7 +351,7 @@ def test_few_kept_out_users_are_no_control_group_for_claims(people: Groups) -> N
         assert isinstance(found, Guesses)
         assert isinstance(found.excess, Unmeasured) is not measured
     audited = audit(people.train, made, people.holdout.take_users(slice(0, 2)), rng=1)
-    assert {gate.name for gate in audited.failed()} == {"max_auc", "max_excess"}
+    assert {gate.name for gate in audited.failed()} == {"max_auc", "max_catch_at_1", "max_excess"}
     assert "needs at least 20 users" in next(
         gate.reason for gate in audited.failed() if gate.name == "max_excess"
     )
@@ -361,11 +371,13 @@ def test_an_excess_lies_within_its_interval_between_minus_one_and_one(attack: in
 def test_an_attacker_who_tells_some_people_is_not_hidden_by_one_with_more_hits() -> None:
     def told(name: str, members: int, outsiders: int) -> Membership:
         caught = Catch(0.01, Proportion(members, 1000), Proportion(outsiders, 1000))
-        return Membership(attacker=name, auc=area(SPREAD, SPREAD), catches=(caught,))
+        return Membership(attacker=name, auc=area(SPREAD, SPREAD), catches=(caught, Unmeasured("too few")))
 
     loud, sure = told("loud", 20, 10), told("sure", 19, 0)
-    assert [not list(_catch_findings((entry,), 0)) for entry in (loud, sure)] == [True, False]
-    assert "sure catches 1.9%" in next(_catch_findings((loud, sure), 0)).text
+    assert [entry.catches[0].p_value < 0.01 for entry in (loud, sure)] == [False, True]  # type: ignore[union-attr]
+    both = Membership.p_values({"loud": loud, "sure": sure})
+    significant = [name for name, p_value in both.items() if name.startswith("caught") and p_value < 0.01]
+    assert "sure catches 1.9%" in next(_catch_findings((loud, sure), 0, significant)).text
 
 
 SPREAD = np.arange(50.0)

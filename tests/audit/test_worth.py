@@ -42,7 +42,8 @@ def noise(people: Groups) -> Interactions:
 def measured(people: Groups, synthetic: Interactions, *specs: object, **options: object) -> dict[str, Worth]:
     given = samples(people.train, synthetic, people.holdout)
     assert given.holdout is not None
-    found = worth(given.train, given.synthetic, given.holdout, specs, rng=3, **options)  # type: ignore[arg-type]
+    found, unmeasured = worth(given.train, given.synthetic, given.holdout, specs, rng=3, **options)  # type: ignore[arg-type]
+    assert not unmeasured
     return {entry.recommender: entry for entry in found if entry.metric == RECALL}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from unblur.spec import spec_from_dict
 from unblur.synthesis.autoencoder import UserStopping, VariationalAutoencoder
 from unblur.synthesis.latent_diffusion import LatentDiffusion
 from unblur.synthesis.sdrm import SDRM, VAESampler
-from unblur.synthesis.synthesizer import RealCounts
+from unblur.synthesis.synthesizer import RealCounts, load_synthesizer
 
 
 @pytest.mark.usefixtures("opacus")
@@ -32,10 +33,14 @@ def test_a_private_fit_without_a_seed_is_new_each_time_and_with_one_the_same(log
     assert not np.array_equal(tensors[3][weights], tensors[4][weights])
 
 
+PUBLIC: dict[str, Any] = {**PRIVATE, "privacy": {**PRIVATE["privacy"], "public_items": True}}
+
+
 @pytest.mark.usefixtures("opacus")
 def test_a_private_synthesizer_states_its_assumptions(log: Interactions) -> None:
-    synthesizer = spec_from_dict(synthesizer_spec("sdrm"), PRIVATE).fit(log, rng=1)
+    synthesizer = spec_from_dict(synthesizer_spec("sdrm"), PUBLIC).fit(log)
     notes = " ".join(synthesizer.notes)
+    assert "ε = " in notes
     assert "at δ = 0.001 for one user added or removed" in notes
     assert "the autoencoder: 12 batches" in notes
     assert "the diffusion: 12 batches" in notes
@@ -46,6 +51,42 @@ def test_a_private_synthesizer_states_its_assumptions(log: Interactions) -> None
     assert synthesizer.accounting.spent <= 8
     assert not np.array_equal(synthesizer.tensors()["users_with"], RealCounts.of(log).users_with)
     assert any("No differential privacy" in note for note in plain(log).notes)
+
+
+@pytest.mark.usefixtures("opacus")
+@pytest.mark.parametrize(
+    ("settings", "rng", "reasons"),
+    [
+        (PUBLIC, 1, ["the noise follows from a seed"]),
+        (PRIVATE, None, ["the item labels are those of the data"]),
+        (PRIVATE, 1, ["the item labels are those of the data", "the noise follows from a seed"]),
+    ],
+)
+def test_a_broken_condition_leaves_no_guarantee(
+    log: Interactions, tmp_path: Path, settings: dict[str, Any], rng: int | None, reasons: list[str]
+) -> None:
+    fitted = spec_from_dict(synthesizer_spec("sdrm"), settings).fit(log, rng=rng)
+    fitted.save(tmp_path / "saved")
+    for synthesizer in (fitted, fitted.plain, load_synthesizer(tmp_path / "saved")):
+        (note,) = synthesizer.notes
+        assert note.startswith("No guarantee of differential privacy, because ")
+        assert "ε" not in note
+        assert [reason in note for reason in reasons] == [True] * len(reasons)
+        assert len(synthesizer.broken_conditions) == len(reasons)
+
+
+@pytest.mark.usefixtures("opacus")
+def test_a_delta_that_lets_one_user_out_is_refused(log: Interactions) -> None:
+    for delta, refused in ((1 / log.n_users, True), (0.99 / log.n_users, False)):
+        settings = {**PRIVATE, "privacy": {"epsilon": 8.0, "delta": delta}}
+        spec = spec_from_dict(synthesizer_spec("sdrm"), settings)
+        if refused:
+            with pytest.raises(
+                DataError, match=r"`privacy\.delta` must be below one over the number of users"
+            ):
+                spec.fit(log, rng=1)
+        else:
+            spec.fit(log, rng=1)
 
 
 def plain(log: Interactions) -> Any:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from unblur.audit.attacks.attack import Attack, AttackOutcome, AttackOutcomes, Samples, samples
@@ -19,12 +21,25 @@ from unblur.audit.attacks.copies import Copies, CopiesAndDistances
 from unblur.audit.attacks.guesses import Guesses
 from unblur.audit.attacks.membership import Membership
 from unblur.audit.fidelity import Fidelity, ValidityCheck, fidelity, validity, validity_conclusions
-from unblur.audit.findings import Conclusion, Finding, Gate, Gates, Unmeasured, gravest_first
+from unblur.audit.findings import (
+    Conclusion,
+    Finding,
+    Gate,
+    Gates,
+    Significance,
+    Unmeasured,
+    attempted,
+    finding_id,
+    findings_gate,
+    gravest_first,
+)
 from unblur.audit.worth import Worth, utility_conclusions, worth
 from unblur.data.interactions import Interactions
+from unblur.data.vocabulary import Vocabulary
 from unblur.document.blocks import Section
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.report import Provenance
+from unblur.evaluation.significance import LEVEL, holm
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.recommender import RecommenderSpec
@@ -32,7 +47,7 @@ from unblur.registry import ATTACKS
 
 Recommenders: TypeAlias = Callable[[Interactions, Interactions], Sequence[RecommenderSpec]]
 """Chooses recommenders for training and synthetic users, as the attacks see them."""
-SCHEMA = 1
+SCHEMA = 2
 """The version of the schema of `Audit.to_dict`."""
 
 
@@ -50,10 +65,23 @@ class AttackResults:
         parts = (kind.report(outcomes) for kind, outcomes in self.outcomes.items())
         return {name: value for part in parts for name, value in part.items()}
 
+    @cached_property
+    def tests(self) -> Mapping[str, Significance]:
+        """The tests of all outcomes by name: one family, corrected after Holm (1979)."""
+        p_values: dict[str, float] = {}
+        for kind, outcomes in self.outcomes.items():
+            p_values |= kind.p_values(outcomes)
+        adjusted = holm(list(p_values.values())).tolist()
+        return {
+            name: Significance(p_value, together)
+            for (name, p_value), together in zip(p_values.items(), adjusted, strict=True)
+        }
+
     def conclusions(self, limits: Gates) -> Iterator[Conclusion]:
         """The findings and gates of all outcomes."""
+        significant = {name for name, test in self.tests.items() if test.adjusted < LEVEL}
         for kind, outcomes in self.outcomes.items():
-            yield from kind.conclusions(outcomes, limits)
+            yield from kind.conclusions(outcomes, limits, significant)
 
     def sections(self) -> Iterator[Section]:
         """The sections of the page, one per class of outcomes."""
@@ -86,11 +114,13 @@ class Audit:
     """0 without a holdout."""
     n_items: int
     validity: tuple[ValidityCheck, ...]
-    fidelity: Fidelity
+    fidelity: Fidelity | Unmeasured
     privacy: AttackResults
     utility: tuple[Worth, ...] = ()
     """The quality of recommenders trained on the set, on held-out items of kept-out users; empty if not measured."""
     findings: tuple[Finding, ...]
+    tests: Mapping[str, Significance]
+    """The tests behind the findings of leaks, one family."""
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
     """Notes for the reader: users left out, limits of the attacks."""
@@ -103,7 +133,7 @@ class Audit:
         return tuple(gate for gate in self.gates if not gate.passed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values by schema 1, a new copy at each call.
+        """Plain JSON values by schema 2, a new copy at each call.
 
         A figure that could not be measured is ``{"unmeasured": reason}``.
         """
@@ -123,6 +153,9 @@ def audit(
     attacks: Sequence[Attack] | None = None,
     recommenders: Recommenders | Sequence[RecommenderSpec] = (),
     empty_users: bool = False,
+    other_columns: Collection[str] = (),
+    items: Vocabulary | None = None,
+    waived: Mapping[str, str] = MappingProxyType({}),
     users: int | None = 10_000,
     rng: RNG | None = 0,
     progress: Progress = silent,
@@ -136,11 +169,14 @@ def audit(
     - `recommenders`: the recommenders to train on either set and test on the holdout (`worth`), or a function that chooses
       them by training and synthetic users; none is trained without a holdout, or if no user in it has two items.
     - `empty_users`: accept users without items as valid.
+    - `other_columns`: the columns of the synthetic file that are not in `synthetic`, which no attack can look at.
+    - `items`: the catalogue, whose items a synthetic user may have; the items of the real users if `None`.
+    - `waived`: the leaks and exposures that shall not fail the audit, by the ids of the findings, each with a reason.
     - `users`: the largest number of random users of each set to attack and to test on; `None` for all. Copies are counted
       among all users, and recommenders are trained on all.
 
-    Raises `DataError` for an empty set, a holdout that overlaps train and too few users to compare, and
-    `VocabularyMismatch` for sets about different items.
+    A part that these data do not allow is a finding or a note, and the other parts go on. Raises `DataError` for an empty set
+    and a holdout that overlaps train, and `VocabularyMismatch` for sets about different items.
     """
     DataError.unless(
         users is None or users >= 1,
@@ -149,21 +185,25 @@ def audit(
     generators = streams(rng, "privacy", "fidelity", "utility")
     started = time.perf_counter()
     sets = samples(train, synthetic, holdout)
-    checks = validity(synthetic, sets.train.items, empty_users=empty_users)
+    real = [part for part in (train, holdout) if part is not None]
+    catalogue = sets.train.items if items is None else items
+    checks = validity(synthetic, real, catalogue, empty_users=empty_users, other_columns=other_columns)
     validity_end = time.perf_counter()
-    likeness = fidelity(
-        sets.train, sets.synthetic, sets.holdout, rng=generators["fidelity"], progress=progress
-    )
+    parts = sets.train, sets.synthetic, sets.holdout
+    likeness = attempted(partial(fidelity, *parts, rng=generators["fidelity"], progress=progress))
     fidelity_end = time.perf_counter()
     privacy = run_attacks(sets, attacks, users=users, rng=generators["privacy"], progress=progress)
     privacy_end = time.perf_counter()
     notes = list(sets.notes)
     utility: tuple[Worth, ...] = ()
+    untrained: Mapping[str, Unmeasured] = {}
     specs = recommenders(sets.train, sets.synthetic) if callable(recommenders) else recommenders
     if specs and sets.holdout is not None:
-        parts = sets.train, sets.synthetic, sets.holdout
-        utility = worth(*parts, specs, users=users, rng=generators["utility"], progress=progress)
-        if not utility:
+        real_and_synthetic = sets.train, sets.synthetic, sets.holdout
+        utility, untrained = worth(
+            *real_and_synthetic, specs, users=users, rng=generators["utility"], progress=progress
+        )
+        if not utility and not untrained:
             notes.append("utility could not be measured: no user of the holdout has two items")
     utility_end = time.perf_counter()
     if users is not None and max(part.n_users for part in (train, synthetic, holdout or train)) > users:
@@ -174,8 +214,21 @@ def audit(
     conclusions = [
         *validity_conclusions(checks),
         *privacy.conclusions(limits),
+        *(
+            Finding("unmeasured", finding_id(f"utility {name}"), f"Utility by {name}: {reason.reason}.")
+            for name, reason in untrained.items()
+        ),
         *utility_conclusions(utility, limits),
-        *likeness.conclusions(),
+        *(
+            [Finding("unmeasured", "fidelity", f"Fidelity: {likeness.reason}.")]
+            if isinstance(likeness, Unmeasured)
+            else likeness.conclusions()
+        ),
+    ]
+    findings = gravest_first(conclusions, waived)
+    unused = waived.keys() - {finding.id for finding in findings if finding.waived is not None}
+    notes += [
+        f"a waiver was not needed, since there is no such leak or exposure: {name}" for name in sorted(unused)
     ]
     return Audit(
         n_train=train.n_users,
@@ -186,8 +239,9 @@ def audit(
         fidelity=likeness,
         privacy=privacy,
         utility=utility,
-        findings=gravest_first(conclusions),
-        gates=limits.select(conclusions),
+        findings=findings,
+        tests=privacy.tests,
+        gates=limits.select([*conclusions, findings_gate(findings)]),
         notes=tuple(notes),
         seconds={
             "validity": validity_end - started,
@@ -228,11 +282,13 @@ def run_attacks(
     outcomes: dict[type[AttackOutcome], dict[str, AttackOutcome | Unmeasured]] = {}
     for index, attack in enumerate(attacks):
         unmet = attack.needs.unmet(sets)
-        results = (
-            attack.run(sets, users, generators[attack.name], progress)
+        results: AttackOutcomes | Unmeasured = (
+            attempted(partial(attack.run, sets, users, generators[attack.name], progress))
             if unmet is None
-            else dict.fromkeys(attack.tries, unmet)
+            else unmet
         )
+        if isinstance(results, Unmeasured):
+            results = dict.fromkeys(attack.tries, results)
         outcomes.setdefault(attack.outcome, {}).update(
             {
                 name: attack.outcome.unmeasured(name, result) if isinstance(result, Unmeasured) else result
@@ -243,7 +299,7 @@ def run_attacks(
     return AttackResults(attacks, outcomes)
 
 
-_DERIVED = ("value", "low", "high", "passed", "share", "excess", "attack_is_weak")
+_DERIVED = ("value", "low", "high", "p_value", "passed", "share", "excess", "attack_is_weak")
 """Properties that the dictionary holds as well as the fields they follow from."""
 
 

@@ -7,7 +7,7 @@ vectors at once and computes the counts that all statistics are functions of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from unblur.audit.findings import FEWEST_USERS, Conclusion, Finding, Gate, Interval, too_few
+from unblur.audit.attacks.attack import row_hashes
+from unblur.audit.findings import FEWEST_USERS, Conclusion, Finding, Gate, Interval, finding_id, too_few
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
@@ -281,7 +282,7 @@ class Fidelity:
         total, users = len(self.likenesses), f"{self.n_users:,} synthetic and as many real users"
         if self.n_users < FEWEST_USERS:
             few = too_few(FEWEST_USERS, "synthetic and as many real users", self.n_users)
-            yield Finding("unmeasured", f"Fidelity: {few.reason}.")
+            yield Finding("unmeasured", "fidelity", f"Fidelity: {few.reason}.")
             return
         # Intervals that do not overlap show a difference well below the 5 % level, which allows for their number.
         different = [
@@ -292,6 +293,7 @@ class Fidelity:
         if not different:
             yield Finding(
                 "note",
+                "fidelity",
                 f"In {total} statistics no difference was found between synthetic and other real users, on {users}.",
             )
         for far, word, hint in ((True, "farther from", ""), (False, "closer to", ", as copies would be")):
@@ -299,6 +301,7 @@ class Fidelity:
             if names:
                 yield Finding(
                     "note",
+                    finding_id(f"fidelity {word.partition(' ')[0]}"),
                     f"In {len(names)} of {total} statistics synthetic users are {word} train than other real users are"
                     f"{hint}, on {users}: {'; '.join(names)}.",
                 )
@@ -440,22 +443,98 @@ class ValidityCheck:
         return self.right / self.total if self.total else 1.0
 
 
+BY_CHANCE = 0.001
+"""Synthetic labels are those of real users if chance agrees so often with a smaller probability (chosen by hand): a fault is no
+matter of a few equal numbers."""
+
+
 def validity(
-    synthetic: Interactions, items: Vocabulary, *, empty_users: bool = False
+    synthetic: Interactions,
+    real: Sequence[Interactions],
+    items: Vocabulary,
+    *,
+    empty_users: bool = False,
+    other_columns: Collection[str] = (),
 ) -> tuple[ValidityCheck, ...]:
-    """Check a synthetic set, against the items of the real users; `empty_users` leaves the last check out."""
+    """Check a synthetic set against sets of real users, train first, and the catalogue's items.
+
+    `empty_users` leaves the check of empty users out. `other_columns` are columns of the file that no attack has seen.
+    """
     matrix, exists = synthetic.matrix, items.positions_or_missing(synthetic.items) >= 0
     pairs = np.sort(synthetic.rows().astype(np.int64) * synthetic.n_items + matrix.indices)
     checks = [
-        ("items exist", "every item is in the real catalogue", exists[matrix.indices]),
+        ("items exist", "every item is in the catalogue", exists[matrix.indices]),
         ("no pair twice", "no user has an item twice", np.diff(pairs, prepend=-1) > 0),
         ("weights are 1", "every interaction is there or not, with weight 1", matrix.data == 1),
         ("no empty user", "every user has at least one item", synthetic.user_degrees > 0),
     ]
-    return tuple(
-        ValidityCheck(name=name, meaning=meaning, right=int(np.count_nonzero(holds)), total=len(holds))
-        for name, meaning, holds in checks
-        if not (empty_users and name == "no empty user")
+    return (
+        *(
+            ValidityCheck(name=name, meaning=meaning, right=int(np.count_nonzero(holds)), total=len(holds))
+            for name, meaning, holds in checks
+            if not (empty_users and name == "no empty user")
+        ),
+        _users_differ(synthetic, real[0]),
+        _new_labels(synthetic.users, [part.users for part in real]),
+        _attacked_columns(synthetic, real, other_columns),
+    )
+
+
+def _users_differ(synthetic: Interactions, train: Interactions) -> ValidityCheck:
+    """Compare the number of different rows with that of equally many training users; half of it is enough (chosen by hand)."""
+    size = min(synthetic.n_users, train.n_users)
+    n_synthetic, n_real = (
+        len(np.unique(row_hashes(part.matrix[np.linspace(0, part.n_users - 1, size).astype(np.int64)])))
+        for part in (synthetic, train)
+    )
+    needed = -(-n_real // 2)
+    return ValidityCheck(
+        name="users differ",
+        meaning=f"among {size:,} users there are at least half as many different rows as among as many training users",
+        right=min(n_synthetic, needed),
+        total=needed,
+    )
+
+
+def _new_labels(synthetic: Vocabulary, real: Sequence[Vocabulary]) -> ValidityCheck:
+    """Compare synthetic labels with those of each set of real users.
+
+    Numbers that merely count users agree with those of numbered real users by chance, with the probability by which a number
+    in the range of the synthetic labels is that of a real user.
+    """
+    most = 0
+    for users in (part for part in real if part.kind == synthetic.kind):
+        equal = int((users.positions_or_missing(synthetic) >= 0).sum())
+        probability = 0.0
+        if synthetic.kind == "int":
+            low, high = (int(end) for end in (synthetic.labels.min(), synthetic.labels.max()))
+            within = int(((users.labels >= low) & (users.labels <= high)).sum())
+            probability = within / (high - low + 1)
+        if stats.binom.sf(equal - 1, len(synthetic), probability) < BY_CHANCE:
+            most = max(most, equal)
+    return ValidityCheck(
+        name="labels are new",
+        meaning="no user has the label of a real user, but for numbers that merely count",
+        right=len(synthetic) - most,
+        total=len(synthetic),
+    )
+
+
+def _attacked_columns(
+    synthetic: Interactions, real: Sequence[Interactions], others: Collection[str]
+) -> ValidityCheck:
+    """Name the columns that no attack has seen, and count times that are those of real users."""
+    names = [*others]
+    if synthetic.timestamps is not None:
+        times = [part.timestamps for part in real if part.timestamps is not None]
+        equal = int(np.isin(synthetic.timestamps, np.concatenate(times)).sum()) if times else 0
+        names.append(f"times, {equal:,} of {len(synthetic.timestamps):,} equal to one of a real user")
+    return ValidityCheck(
+        name="only users and items",
+        meaning="no attack looks at other columns"
+        + (f", and there is no telling what these give away: {'; '.join(names)}" if names else ""),
+        right=2,
+        total=2 + len(names),
     )
 
 
@@ -465,7 +544,9 @@ def validity_conclusions(checks: Sequence[ValidityCheck]) -> Iterator[Conclusion
     for check in failed:
         yield Finding(
             "fault",
+            finding_id(check.name),
             f"The set is not valid: “{check.name}” ({check.meaning}) holds for {check.right:,} of {check.total:,}.",
         )
     names = ", ".join(f"{check.name} ({check.right:,} of {check.total:,})" for check in failed)
-    yield Gate("valid", not failed, f"failed: {names}" if failed else f"all {len(checks)} checks hold")
+    reason = f"failed: {names}" if failed else f"all {len(checks)} checks hold"
+    yield Gate("valid", not failed, reason, len(failed), 0)

@@ -6,15 +6,18 @@ is `Unmeasured`, never a number.
 
 A finding states the result of attacks and the number of users. That nothing was found is no evidence that nothing is there,
 and no finding claims more. A gate fails if its figure cannot be measured.
+
+All tests of a page are one family: a leak is said where a p-value is significant after Holm's correction over all of them. Every
+leak fails the audit unless it is waived with a reason.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +25,24 @@ from pydantic import Field, NonNegativeInt
 from scipy import special, stats
 from sklearn.metrics import roc_curve
 
-from unblur.errors import DataError
+from unblur.errors import DataError, UnblurError
 from unblur.spec import spec
 
 CONFIDENCE = 0.95
 """The level of all intervals, as in evaluation."""
 FEWEST_USERS = 20
 """The smallest number of members or outsiders for an area under the curve (chosen by hand)."""
+COMPUTATION_ERRORS = (UnblurError, ArithmeticError, ValueError, MemoryError)
+"""Errors by which one part of an audit cannot be computed; that part is then reported as unmeasured, and the others go on.
+`numpy.linalg.LinAlgError` is a `ValueError`."""
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 Interval: TypeAlias = tuple[float, float, float]
 """A value, and the low and the high end of its 95 % interval."""
+_ROUNDING = 1e-9
+"""Rounding of a product or quotient of a rate must not add or lose a user."""
+_NORMAL_QUANTILE = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+"""Half the width of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,17 @@ class Unmeasured:
     def cell(self) -> str:
         """A dash, as in a table."""
         return "–"
+
+
+_Part = TypeVar("_Part")
+
+
+def attempted(part: Callable[[], _Part]) -> _Part | Unmeasured:
+    """One part of an audit, or the reason why these data do not allow it."""
+    try:
+        return part()
+    except COMPUTATION_ERRORS as error:
+        return Unmeasured(f"cannot be measured: {str(error).rstrip('.') or type(error).__name__}")
 
 
 NO_CONTROL = Unmeasured(
@@ -107,6 +128,14 @@ class Proportion:
         return float(special.betaincinv(hits + more_hits, misses + more_misses, quantile))
 
 
+def difference(one: Proportion, other: Proportion) -> Interval:
+    """one − other, with the interval of the square-and-add rule (Newcombe, Statistics in Medicine 17, 1998)."""
+    value = one.value - other.value
+    down = math.hypot(one.value - one.low, other.high - other.value)
+    up = math.hypot(one.high - one.value, other.value - other.low)
+    return value, value - down, value + up
+
+
 @dataclass(frozen=True, slots=True)
 class Area:
     """The area under the ROC curve: the probability that a member scores above an outsider, ties counted one half."""
@@ -124,6 +153,14 @@ class Area:
         """``3,000 members and 1,000 outsiders``."""
         return f"{self.n_members:,} members and {self.n_outsiders:,} outsiders"
 
+    @property
+    def p_value(self) -> float:
+        """The one-sided p-value of an area of 0.5, from the interval on the logit scale."""
+        if self.value in (0.0, 1.0):
+            return 0.0 if self.low > 0.5 else 1.0
+        width = float(special.logit(self.high) - special.logit(self.low)) / (2 * _NORMAL_QUANTILE)
+        return float(stats.norm.sf(float(special.logit(self.value)) / width)) if width else 1.0
+
     def described(self) -> str:
         """``area under the ROC curve of 0.512 (0.501 to 0.523)``."""
         return f"area under the ROC curve of {self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
@@ -138,6 +175,16 @@ class Catch:
     members: Proportion
     outsiders: Proportion
     """The actual false-positive rate, with its interval, because few outsiders decide it."""
+
+    @property
+    def p_value(self) -> float:
+        """The probability of so few outsiders among the users above the threshold if members and outsiders were alike.
+
+        Fisher's exact test. It is exact although the threshold is the score of an outsider: without ties x or more members are
+        above it exactly if at most k of the best x + k users are outsiders, where k is the number of outsiders allowed above.
+        """
+        n, m, above = self.members.trials, self.outsiders.trials, self.members.hits + self.outsiders.hits
+        return float(stats.hypergeom.cdf(self.outsiders.hits, n + m, m, above))
 
 
 def area(members: Scores, outsiders: Scores) -> Area | Unmeasured:
@@ -169,7 +216,7 @@ def _logit_interval(value: float, error: float, fewest: int) -> tuple[float, flo
     """The interval on the logit scale, on which it stays within 0 … 1."""
     if value in (0.0, 1.0):  # there is no spread: the rule of three (95 % bound 3/n) for the smaller group
         return max(0.0, value - 3 / fewest), min(1.0, value + 3 / fewest)
-    width = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error / (value * (1 - value))
+    width = _NORMAL_QUANTILE * error / (value * (1 - value))
     centre = float(special.logit(value))
     return float(special.expit(centre - width)), float(special.expit(centre + width))
 
@@ -180,14 +227,12 @@ def catch(members: Scores, outsiders: Scores, at: float) -> Catch | Unmeasured:
     The threshold is an outsider's score, and only scores strictly above it count, so that ties never help the attack.
     Needs 1/`at` outsiders, so that one of them may exceed it.
     """
-    needed = math.ceil(
-        1 / at - 1e-9
-    )  # 1e-9 here and below: rounding of the quotient must not add or lose a user
+    needed = math.ceil(1 / at - _ROUNDING)
     if len(outsiders) < needed:
         return too_few(needed, "users who were not in training", len(outsiders))
     if len(members) < FEWEST_USERS:
         return too_few(FEWEST_USERS, "members", len(members))
-    allowed = math.floor(at * len(outsiders) + 1e-9)
+    allowed = math.floor(at * len(outsiders) + _ROUNDING)
     threshold = np.sort(outsiders)[::-1][allowed] if allowed < len(outsiders) else -math.inf
     return Catch(at, Proportion.of(members > threshold), Proportion.of(outsiders > threshold))
 
@@ -208,18 +253,21 @@ def roc_points(members: Scores, outsiders: Scores, *, most: int = 120) -> tuple[
 
 # ---------------------------------------------------------------------------------- findings and gates
 
-FindingKind: TypeAlias = Literal["fault", "leak", "clear", "note", "unmeasured"]
+FindingKind: TypeAlias = Literal["fault", "leak", "exposure", "clear", "note", "unmeasured"]
 
 FINDING_KINDS: Mapping[FindingKind, str] = MappingProxyType(
     {
         "fault": "not valid",
         "leak": "leak found",
+        "exposure": "exposed",
         "clear": "none found",
         "note": "note",
         "unmeasured": "not measured",
     }
 )
-"""The kinds of findings and the words for them, the gravest first."""
+"""The kinds of findings and the words for them, the gravest first. An exposure claims no leak."""
+_FAILING: tuple[FindingKind, ...] = ("leak", "exposure")
+"""The kinds that fail an audit unless they are waived. Faults fail it by the gate `valid`, and cannot be waived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +275,16 @@ class Finding:
     """One finding in plain words."""
 
     kind: FindingKind
+    id: str
+    """A name that stays the same from audit to audit, whatever was found, such as ``copies``; a waiver refers to it."""
     text: str
+    waived: str | None = None
+    """The reason why this finding does not fail the audit, if there is one."""
+
+    @property
+    def fails(self) -> bool:
+        """True for a leak or an exposure that is not waived."""
+        return self.kind in _FAILING and self.waived is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +296,28 @@ class Gate:
     passed: bool
     """False also if the figure could not be measured."""
     reason: str
+    value: float | None = None
+    """The figure that is limited; `None` if it could not be measured."""
+    limit: float | None = None
+    interval: tuple[float, float] | None = None
+    """The 95 % interval of the figure; `None` for a count, and for what could not be measured."""
 
 
 Conclusion: TypeAlias = Finding | Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Significance:
+    """One test of a page."""
+
+    p_value: float
+    adjusted: float
+    """The p-value after Holm's correction over all tests of the page."""
+
+
+def finding_id(name: str) -> str:
+    """The id of the finding about something of this name: ``singling-out-by-2-items``."""
+    return "-".join(name.lower().split())
 
 
 Limit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -254,12 +330,18 @@ class Gates:
 
     valid: bool = True
     """Require every validity check to pass."""
+    findings: bool = True
+    """Require every leak and every exposure to be waived."""
     max_auc: Limit | None = 0.55
     """The largest area under the ROC curve of any membership attacker."""
-    max_copies: NonNegativeInt | None = 0
-    """The largest number of synthetic users with `LONG_ROW` items or more and exactly the items of a training user."""
+    max_catch_at_1: Limit | None = 0.03
+    """The largest catch rate at 1 % false positives of any membership attacker, by the low end of its interval."""
+    max_catch_at_01: Limit | None = 0.01
+    """The same at 0.1 %. It passes if there are too few outsiders to measure it."""
+    max_copies: NonNegativeInt | None = None
+    """The largest number of synthetic users with exactly the items of a training user, of any number of items."""
     max_near_copies: Limit | None = 0.01
-    """The largest share of near copies beyond that of the holdout (or in total, without a holdout)."""
+    """The largest share of near copies beyond that of real users, by the low end of the difference's interval."""
     max_excess: Limit | None = 0.05
     """The largest excess of right guesses about members over those about outsiders, of the tries beyond chance."""
     min_utility: Limit | None = None
@@ -276,8 +358,22 @@ class Gates:
         return tuple(sorted(gates, key=lambda gate: order.get(gate.name, len(order))))
 
 
-def gravest_first(conclusions: Iterable[Conclusion]) -> tuple[Finding, ...]:
-    """The findings, sorted by kind; those of one kind keep their order."""
+def gravest_first(conclusions: Iterable[Conclusion], waived: Mapping[str, str]) -> tuple[Finding, ...]:
+    """The findings with their waivers, sorted by kind; those of one kind keep their order."""
     order = list(FINDING_KINDS)
-    findings = [entry for entry in conclusions if isinstance(entry, Finding)]
+    findings = [
+        replace(entry, waived=waived.get(entry.id)) if entry.kind in _FAILING else entry
+        for entry in conclusions
+        if isinstance(entry, Finding)
+    ]
     return tuple(sorted(findings, key=lambda finding: order.index(finding.kind)))
+
+
+def findings_gate(findings: Sequence[Finding]) -> Gate:
+    """The gate `findings`: no leak and no exposure that is not waived."""
+    failing = [finding.id for finding in findings if finding.fails]
+    n_waived = sum(finding.waived is not None for finding in findings)
+    reason = f"not waived: {', '.join(failing)}" if failing else "no leak or exposure was found"
+    if n_waived:
+        reason = f"{reason if failing else 'all were waived'} ({n_waived} waived)"
+    return Gate("findings", not failing, reason, len(failing), 0)

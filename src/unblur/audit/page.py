@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unblur.audit.auditor import Audit
 from unblur.audit.fidelity import Fidelity
-from unblur.audit.findings import FINDING_KINDS, FindingKind
+from unblur.audit.findings import FINDING_KINDS, Finding, FindingKind
 from unblur.document.blocks import (
     Cell,
     Document,
@@ -19,18 +19,23 @@ from unblur.document.blocks import (
 )
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
 from unblur.evaluation.report import Measurement
+from unblur.evaluation.significance import LEVEL
 from unblur.experiment.page import dot, environment_lines
 
 _TONES: dict[FindingKind, Tone] = {
     "fault": "bad",
     "leak": "bad",
+    "exposure": "bad",
     "clear": "good",
     "unmeasured": "warn",
     "note": "plain",
 }
 _GATES = {
     "valid": "Validity",
+    "findings": "Leaks and exposures (--waive)",
     "max_auc": "Membership (--max-auc)",
+    "max_catch_at_1": "Members caught at 1 % (--max-catch)",
+    "max_catch_at_01": "Members caught at 0.1 % (--max-catch)",
     "max_copies": "Exact copies (--max-copies)",
     "max_near_copies": "Near copies (--max-near-copies)",
     "max_excess": "Singling out and inference (--max-excess)",
@@ -62,7 +67,7 @@ def audit_document(audit: Audit, *, title: str = "Audit of a synthetic data set"
         Section("Gates", _gates(audit) if audit.gates else ()),
         Section("Utility", _utility(audit) if audit.utility else ()),
         Section("Validity", (Listing(checks),)),
-        Section("Fidelity", _fidelity(audit.fidelity)),
+        Section("Fidelity", _fidelity(audit.fidelity) if isinstance(audit.fidelity, Fidelity) else ()),
         *audit.privacy.sections(),
         Section("Limits of this audit", _reading(audit)),
     ]
@@ -77,22 +82,32 @@ def audit_document(audit: Audit, *, title: str = "Audit of a synthetic data set"
 
 
 def findings(audit: Audit) -> Listing:
-    """The findings, the gravest first."""
-    return Listing(
-        [
-            (Cell(FINDING_KINDS[finding.kind], _TONES[finding.kind]), finding.text)
-            for finding in audit.findings
-        ]
-    )
+    """The findings, the gravest first; those that fail the audit with the id that waives them."""
+    return Listing([(_mark(finding), _text(finding)) for finding in audit.findings])
+
+
+def _mark(finding: Finding) -> Cell:
+    kind = FINDING_KINDS[finding.kind]
+    return Cell(kind, _TONES[finding.kind]) if finding.waived is None else Cell(f"{kind}, waived", "warn")
+
+
+def _text(finding: Finding) -> str:
+    if finding.waived is not None:
+        return f"{finding.text} Waived ({finding.id}): {finding.waived}"
+    return f"{finding.text} (id: {finding.id})" if finding.fails else finding.text
 
 
 def _in_short(audit: Audit) -> str:
     """Leaks and gates in a sentence."""
     leaks = sum(finding.kind == "leak" for finding in audit.findings)
+    exposures = sum(finding.kind == "exposure" for finding in audit.findings)
+    waived = sum(finding.waived is not None for finding in audit.findings)
     n_unmeasured = sum(finding.kind == "unmeasured" for finding in audit.findings)
     passed, gates = sum(gate.passed for gate in audit.gates), len(audit.gates)
     parts = (
         f"{leaks} leak{'s' * (leaks > 1)} found" if leaks else "No leak found by these attacks",
+        "rows of single people exposed" if exposures else "",
+        f"{waived} waived" if waived else "",
         f"{n_unmeasured} could not be measured" if n_unmeasured else "",
         f"{passed} of {gates} gates passed" if gates else "",
     )
@@ -106,8 +121,8 @@ def _passed(passed: bool) -> Cell:
 def _gates(audit: Audit) -> tuple[DocumentBlock, ...]:
     return (
         Paragraph(
-            "Limits that were set beforehand. A leak can be found and still be small enough to pass a gate; whether that is "
-            "small enough for the people in the data, this page cannot decide."
+            "Limits that were set beforehand. A leak fails the audit, however small, unless it is waived with a reason; whether "
+            "what passes is good enough for the people in the data, this page cannot decide."
         ),
         Listing(
             [
@@ -228,6 +243,10 @@ def _reading(audit: Audit) -> tuple[DocumentBlock, ...]:
             "These attacks were run on these users. That they found nothing does not prove that no other attack would, "
             "and holds for this set alone: another set of the same synthesizer needs an audit of its own. An attacker "
             "who knows more about people than their items can do better."
+        ),
+        Paragraph(
+            f"{len(audit.tests)} tests were made, and are one family: a leak is said where a p-value is below {LEVEL:g} after Holm's "
+            "correction over all of them."
         ),
         *(Paragraph(f"Note: {note}.") for note in audit.notes),
     )

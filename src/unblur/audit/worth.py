@@ -7,14 +7,25 @@ real: Esteban, Hyland and Rätsch 2017, arXiv 1706.02633), compared with trainin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from unblur.audit.attacks.attack import sentence
-from unblur.audit.findings import FEWEST_USERS, Conclusion, Finding, Gate, Gates, too_few
+from unblur.audit.findings import (
+    FEWEST_USERS,
+    Conclusion,
+    Finding,
+    Gate,
+    Gates,
+    Unmeasured,
+    attempted,
+    too_few,
+)
 from unblur.data.interactions import Interactions
+from unblur.evaluation.metrics import PerUser
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.evaluation.report import Measurement
 from unblur.models.linear.ease import EASE
@@ -82,39 +93,50 @@ def worth(
     resamples: int = 1000,
     rng: RNG | None = None,
     progress: Progress = silent,
-) -> tuple[Worth, ...]:
+) -> tuple[tuple[Worth, ...], Mapping[str, Unmeasured]]:
     """Train each recommender on `train`, on `synthetic` and on both, and test it on users of `holdout`.
 
     The three sets have the same items. Test users are those of the holdout with two items or more, at most `users` random
-    ones; they are in no training. The result is empty if there are none.
+    ones; they are in no training. Returns the figures, and by name the recommenders that cannot be trained on one of the sets;
+    both are empty if there are no test users.
     """
     generators = streams(rng, "users", "items", "fit", "bootstrap")
     tested = np.flatnonzero(holdout.user_degrees > 1)
     if not len(tested):
-        return ()
+        return (), {}
     if users is not None and len(tested) > users:
         tested = np.sort(generators["users"].choice(tested, size=users, replace=False))
     test_users = holdout.take_users(tested)
     histories, held_out = hold_out(Rated(test_users, test_users), HELD_OUT, False, generators["items"])
     training_sets = {REAL: train, SYNTHETIC: synthetic, BOTH: stacked([train, synthetic])}
     protocol = RankingProtocol(cutoffs=(min(CUTOFF, train.n_items),), metrics=METRICS, resamples=0)
-    worths = []
-    for index, spec in enumerate(recommenders):
-        progress(ProgressEvent("utility", index, len(recommenders)))
+
+    def arms_of(spec: RecommenderSpec) -> dict[str, PerUser]:
+        """The values of the test users by arm."""
         arms = {}
         for name, rows in training_sets.items():
             model = spec.fit(rows, rng=int(generators["fit"].integers(2**31)))
             split = detached(rows, histories.liked, held_out.liked, "utility")
             ranking = protocol.rank(model, split, exclude=split.histories)
             arms[name] = protocol.measure(ranking, split).per_user
+        return arms
+
+    worths: list[Worth] = []
+    unmeasured: dict[str, Unmeasured] = {}
+    for index, spec in enumerate(recommenders):
+        progress(ProgressEvent("utility", index, len(recommenders)))
+        n_before = [earlier.kind for earlier in recommenders[:index]].count(spec.kind)
+        name = f"{spec.kind} {n_before + 1}" if n_before else spec.kind
+        arms = attempted(partial(arms_of, spec))
+        if isinstance(arms, Unmeasured):
+            unmeasured[name] = arms
+            continue
         measurements = measurements_of(
             [arms], compared=arms[REAL].names, resamples=resamples, rng=generators["bootstrap"]
         )
-        n_before = [earlier.kind for earlier in recommenders[:index]].count(spec.kind)
-        name = f"{spec.kind} {n_before + 1}" if n_before else spec.kind
         worths += [_worth(name, metric, measurements) for metric in arms[REAL].names]
     progress(ProgressEvent("utility", len(recommenders), len(recommenders)))
-    return tuple(worths)
+    return tuple(worths), unmeasured
 
 
 def best_on_real(utility: Sequence[Worth]) -> Worth | None:
@@ -133,7 +155,7 @@ def utility_conclusions(utility: Sequence[Worth], limits: Gates) -> Iterator[Con
     n_users = best.real.n_users
     if not best.real.value:
         reason = "utility cannot be measured: trained on the real users, no recommender has a hit either"
-        yield Finding("unmeasured", f"{sentence(reason)}, on {n_users:,} users who were kept out.")
+        yield Finding("unmeasured", "utility", f"{sentence(reason)}, on {n_users:,} users who were kept out.")
         yield Gate("min_utility", False, reason)
         return
     text = (
@@ -148,7 +170,7 @@ def utility_conclusions(utility: Sequence[Worth], limits: Gates) -> Iterator[Con
             f" Trained on both, compared with the real users alone: {verdict} ({best.gained.value:+z.4f}, {low:+z.4f} to "
             f"{high:+z.4f})."
         )
-    yield Finding("note", text)
+    yield Finding("note", "utility", text)
     if n_users < FEWEST_USERS:
         few = too_few(FEWEST_USERS, "kept-out users with two items or more", n_users)
         yield Gate("min_utility", False, f"utility {few.reason}")
@@ -158,6 +180,8 @@ def utility_conclusions(utility: Sequence[Worth], limits: Gates) -> Iterator[Con
             best.share >= limit,
             f"trained on synthetic users, {best.recommender} reaches {best.share:.0%} of its {best.metric} on real ones "
             f"({best.synthetic.value:.4f} of {best.real.value:.4f}, on {n_users:,} users); the limit is {limit:.0%}",
+            best.share,
+            limit,
         )
 
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import DataPath, Device, Overwrite, Settings, own_recipe, reads_data
+from unblur.cli.options import DataPath, Device, Overwrite, Settings, own_recipe, reads_data, without_none
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table, printing
 from unblur.document.blocks import Table
 from unblur.errors import DataError, RecipeError
 from unblur.registry import SYNTHESIZERS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unblur.audit.auditor import Audit
     from unblur.data.interactions import Interactions
     from unblur.data.output import OutputFolder
@@ -54,6 +56,14 @@ def synthesize(
         float | None,
         typer.Option(
             "--privacy-delta", help="Its δ.", show_default="a tenth of one over the number of users"
+        ),
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            "--items",
+            help="A public list of items, a label per line; without it, differential privacy has no guarantee.",
+            show_default=False,
         ),
     ] = None,
     save_synthesizer: Annotated[
@@ -96,6 +106,7 @@ def synthesize(
             users=users,
             epsilon=privacy_epsilon,
             delta=privacy_delta,
+            items=items,
             save_synthesizer=save_synthesizer,
             holdout=holdout,
             device=device,
@@ -111,7 +122,8 @@ def synthesize(
     )
     if holdout is not None:
         print_lines(
-            f"audit it: unblur audit {out}/real/train.parquet {out}/synthetic.parquet --holdout {out}/real/kept.parquet",
+            f"audit it: unblur audit {out}/real/train.parquet {out}/synthetic.parquet --holdout {out}/real/kept.parquet"
+            + (f" --items {items}" if items is not None else ""),
         )
 
 
@@ -142,13 +154,27 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    max_catch: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            "--max-catch",
+            help="Largest shares of members caught at 1 % and at 0.1 % false positives; 0.03 0.01 with a holdout.",
+            show_default=False,
+        ),
+    ] = None,
     max_copies: Annotated[
-        int, typer.Option("--max-copies", min=0, help="Largest number of exact copies of training users.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--max-copies",
+            min=0,
+            help="Largest number of exact copies of training users.",
+            show_default=False,
+        ),
+    ] = None,
     max_near_copies: Annotated[
         float,
         typer.Option(
-            "--max-near-copies", help="Largest share of near copies in excess of that of the holdout."
+            "--max-near-copies", help="Largest share of near copies in excess of that of other real users."
         ),
     ] = 0.01,
     max_excess: Annotated[
@@ -167,6 +193,14 @@ def audit(
             "a holdout.",
         ),
     ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            "--items",
+            help="The catalogue, a label per line, such as the list that `unblur synthesize --items` was given.",
+            show_default="the items of the real users",
+        ),
+    ] = None,
     utility: Annotated[
         bool,
         typer.Option(
@@ -179,6 +213,14 @@ def audit(
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Allow synthetic users without items.")
     ] = False,
+    waive: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--waive",
+            metavar="ID=REASON",
+            help="A leak or exposure that shall not fail the audit, by the id of the finding; repeatable.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed of all random draws.")] = 0,
     overwrite: Overwrite = False,
     *,
@@ -186,37 +228,50 @@ def audit(
 ) -> None:
     """Attack a synthetic data set, compare it with real users, and report the findings.
 
-    Exits with 1 if a gate fails. Without --holdout membership cannot be measured, and its gates are left out unless
-    their options are given.
+    Exits with 1 if a gate fails, and for every leak or exposure that is not waived. Without --holdout membership cannot be
+    measured, and its gates are left out unless their options are given.
     """
     from unblur.audit.auditor import audit as audited
     from unblur.audit.findings import Gates
     from unblur.audit.worth import taught_recommenders
+    from unblur.data.files import read_labels
     from unblur.data.output import FolderKind, OutputFolder
     from unblur.experiment.provenance import machine, versions
 
     kind = FolderKind("unblur-audit", ("report.json", "report.html"), ("report.json", '"kind": "audit"'))
-    place = None if out is None else OutputFolder(out, kind, overwrite, (real, synthetic, holdout))
+    place = None if out is None else OutputFolder(out, kind, overwrite, (real, synthetic, holdout, items))
     if place is not None:
         place.check()
-    default_gates = Gates() if holdout is not None else Gates(max_auc=None, max_excess=None)
+    at_1, at_01 = max_catch or (None, None)
+    limits: dict[str, Any] = {
+        "max_auc": max_auc,
+        "max_excess": max_excess,
+        "max_catch_at_1": at_1,
+        "max_catch_at_01": at_01,
+    }
+    # These need a holdout, so without one they are gated only if their options are given.
+    defaults: dict[str, Any] = {} if holdout is not None else dict.fromkeys(limits)
     gates = replace(
-        default_gates,
-        max_auc=default_gates.max_auc if max_auc is None else max_auc,
-        max_excess=default_gates.max_excess if max_excess is None else max_excess,
+        Gates(),
+        **(defaults | without_none(limits)),
         max_copies=max_copies,
         max_near_copies=max_near_copies,
         min_utility=min_utility,
     )
+    waived = _waivers(waive or ())
     with ProgressDisplay() as progress:
         options = {name.removeprefix("data.read."): value for name, value in reading.items()}
+        made, other_columns = _read_synthetic(synthetic, options, progress)
         report = audited(
             _read(real, options, progress),
-            _read_synthetic(synthetic, options, progress),
+            made,
             None if holdout is None else _read(holdout, options, progress),
             gates=gates,
             recommenders=taught_recommenders if utility else (),
             empty_users=allow_empty,
+            other_columns=other_columns,
+            items=None if items is None else read_labels(items),
+            waived=waived,
             users=users or None,
             rng=seed,
             progress=progress,
@@ -239,6 +294,13 @@ def audit(
 def _read(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
     """Read a file, or the train file of a folder."""
     from unblur.data import files as sources
+
+    return sources.read(_file(path), **options, progress=progress)
+
+
+def _file(path: Path) -> Path:
+    """The file itself, or the train file of a folder."""
+    from unblur.data import files as sources
     from unblur.data.formats.opening import is_folder
 
     if is_folder(path):
@@ -247,20 +309,41 @@ def _read(path: Path, options: dict[str, Any], progress: Progress) -> Interactio
             "train" in parts,
             f"A folder to audit must have a train file, such as train.parquet; {path} has none. Give the file itself.",
         )
-        path = parts["train"]
-    return sources.read(path, **options, progress=progress)
+        return parts["train"]
+    return path
 
 
-def _read_synthetic(path: Path, options: dict[str, Any], progress: Progress) -> Interactions:
-    """Read the synthetic set with the options of the real one or, if these fail, without: it may have fewer columns."""
+def _read_synthetic(
+    path: Path, options: dict[str, Any], progress: Progress
+) -> tuple[Interactions, tuple[str, ...]]:
+    """Read the synthetic set with the options of the real one or, if these fail, without: it may have fewer columns.
+
+    Returns also the names of the columns that were not read.
+    """
+    from unblur.data import files as sources
+
+    file = _file(path)
     plain = {name: value for name, value in options.items() if name in ("labels", "duplicates")}
     try:
-        return _read(path, options, progress)
+        return sources.read(file, **options, progress=progress), sources.unread_columns(file, **options)
     except DataError:
         if plain != options:
             with suppress(DataError):  # the error with the options is the more helpful one
-                return _read(path, plain, progress)
+                return sources.read(file, **plain, progress=progress), sources.unread_columns(file, **plain)
         raise
+
+
+def _waivers(texts: Sequence[str]) -> dict[str, str]:
+    """Reasons by the ids of findings. Raises `RecipeError` if one of the two is missing."""
+    waivers = {}
+    for text in texts:
+        name, _, reason = (part.strip() for part in text.partition("="))
+        RecipeError.unless(
+            name and reason,
+            f"A waiver must be the id of a finding and a reason, as in --waive 'copies=test users'; saw {text!r}. Give both.",
+        )
+        waivers[name] = reason
+    return waivers
 
 
 def _reading_note(files: dict[str, Path | None], reading: dict[str, Any]) -> str:

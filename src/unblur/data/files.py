@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from unblur.data.formats.events import labels_of, unread_columns as unread_columns
 from unblur.data.formats.opening import (
     FORMATS,
     SUFFIXES,
@@ -21,10 +22,12 @@ from unblur.data.formats.opening import (
     is_file,
     is_folder,
     names_in,
+    open_data,
 )
 from unblur.data.interactions import Interactions
 from unblur.data.output import replacing, write_parquet as write_parquet
-from unblur.errors import DataError, nearest, some
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import DataError, about, nearest, some
 
 PARTS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
 """The parts of a split folder and their file names without suffixes."""
@@ -55,6 +58,26 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
         f"{contents_of(path)}. Name the files train, valid and test, or read them one by one.",
     )
     return {part: Interactions.read(file, **options) for part, file in parts.items()}
+
+
+def read_labels(path: str | Path) -> Vocabulary:
+    """The labels of a text file, one per line; empty lines are skipped.
+
+    They are integers if all of them are, else strings. Raises `DataError` for a file that is not UTF-8 text, has no label, or
+    has one twice.
+    """
+    file = Path(path)
+    try:
+        with open_data(file) as stream:
+            lines = stream.read().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"A list of labels must be UTF-8 text; {file} is not. Save it as such.") from None
+    labels = [line.strip() for line in lines if line.strip()]
+    DataError.unless(
+        labels, f"A list of labels must have one; {file} has only empty lines. Write one per line."
+    )
+    with about(str(file)):
+        return Vocabulary(labels_of(pl.Series("label", labels), "auto", "item", typed=False))
 
 
 def split_files(folder: Path) -> dict[str, Path]:

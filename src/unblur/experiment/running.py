@@ -122,6 +122,10 @@ def fit_and_measure(
     if seeds > 1 and not prepared.stochastic:
         all_notes.append(f"{recipe.model.kind} is deterministic, so one seed was run instead of {seeds}")
         seeds = 1
+    if recipe.model.private and (seeds > 1 or chosen is not None):
+        all_notes.append(
+            "No guarantee of differential privacy: several models were trained on the same users, and a budget is that of one"
+        )
     seeds_used = tuple(range(recipe.seed, recipe.seed + seeds))
     models: list[ModelT] = []
     runs: list[Mapping[str, ArmT]] = []

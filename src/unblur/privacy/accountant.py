@@ -114,11 +114,14 @@ class Privacy:
     epsilon: PositiveFloat
     """ε of all that is released: autoencoder, diffusion and the counts that discretisation needs, composed."""
     delta: Annotated[float, Field(gt=0, lt=1)]
-    """δ; it should be well below one over the number of users."""
+    """δ; it must be below one over the number of users, and should be well below it."""
     clip_norm: PositiveFloat = 1.0
     """The L2 norm that each user's gradient is clipped to."""
     counts_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The fraction of ε that the noisy counts of items per user may cost by themselves."""
+    public_items: bool = False
+    """Whether the item labels are from a public list, and not from the users' data. If not, no ε is stated: a label may be
+    that of one user alone, and it is in the sample."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +177,14 @@ class Accounting:
         """ε at the budget's δ."""
         return spent(self.releases, self.privacy.delta)
 
-    def notes(self) -> tuple[str, ...]:
-        """ε and its assumptions, in words."""
+    def notes(self, broken: Sequence[str] = ()) -> tuple[str, ...]:
+        """ε and its assumptions in words, or that there is no guarantee, with the conditions that are broken."""
+        if broken:
+            reasons = "; ".join(broken)
+            noise = f"multiplier {self.noise:.4g}, gradients of users cut to norm {self.privacy.clip_norm:g}"
+            return (
+                f"No guarantee of differential privacy, because {reasons}. Noise was added in training ({noise}).",
+            )
         named = "; ".join(
             f"{stage.name}: {stage.updates:,} batches, each user in a batch with probability {stage.rate:.4g}"
             for stage in self.stages

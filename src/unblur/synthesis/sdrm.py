@@ -164,7 +164,15 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         stopping, seed = self.vae.stopping, seed_of(rng, run.inside("autoencoder"))
         split = None if stopping is None else stopping_split(train, stopping, validation, seed)
         part = train if split is None else split.train
-        filled = int((part.user_degrees > 0).sum())
+        # The number of users is public in private training, that of users with interactions is not.
+        filled = part.n_users if self.private else int((part.user_degrees > 0).sum())
+        if self.privacy is not None:
+            # With a larger one, publishing a random user's data would do.
+            DataError.unless(
+                self.privacy.delta * part.n_users < 1,
+                f"`privacy.delta` must be below one over the number of users, {part.n_users:,}; saw {self.privacy.delta:g}. "
+                "Lower it, to a tenth of that or less.",
+            )
         large = {name: size for name, size in self.batch_sizes.items() if size > filled}
         DataError.unless(
             not large,
@@ -220,7 +228,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
                 denoising = CodesLearner(self.chain, clean, chain_seed)
                 denoiser = trained("diffusion", denoising, denoising.losses, chain_seed).state_dict()
         users_with, taken = RealCounts.of(part).users_with, part.item_degrees > 0
-        privacy = None
+        privacy, seeded = None, None
         if accounting is not None:
             deviation = accounting.counts_deviation
             users_with = noisy_counts(
@@ -229,6 +237,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             # Which items nobody had is not accounted for, so a private synthesizer may sample all.
             taken = np.ones(part.n_items, dtype=bool)
             privacy = np.array([accounting.noise, deviation, part.n_users], dtype=np.float64)
+            seeded = np.array([rng is not None])
         return LatentSynthesizer(
             self,
             train.items,
@@ -239,6 +248,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             users_with=users_with,
             taken=taken,
             privacy=privacy,
+            seeded=seeded,
         )
 
 
@@ -343,6 +353,8 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
     """Items that some training user had; all of them under a privacy budget."""
     privacy: NDArray[np.float64] | None = learned(3, dtype="float64", default=None)
     """Noise multiplier, deviation of the counts, number of users, if privacy is accounted for."""
+    seeded: NDArray[np.bool_] | None = learned(1, dtype="bool", default=None)
+    """Whether the noise follows from a seed, if privacy is accounted for; `None` in files of earlier versions."""
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for arrays of the wrong shape, or privacy without its budget."""
@@ -375,12 +387,25 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
         return Accounting(self.spec.privacy, self.spec.stages(int(n_users)), noise, deviation)
 
     @property
+    def broken_conditions(self) -> tuple[str, ...]:
+        """The conditions of the guarantee that are known not to hold, in words."""
+        privacy = self.spec.privacy
+        broken = {
+            "the item labels are those of the data, where one may be that of a single user (a public list mends it: `unblur "
+            "synthesize --items FILE`)": privacy is not None and not privacy.public_items,
+            "the noise follows from a seed, and whoever knows the seed can take it away": self.seeded
+            is not None
+            and bool(self.seeded[0]),
+        }
+        return tuple(condition for condition, holds in broken.items() if holds)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes on privacy, and on items that are never sampled."""
         private = (
             ("No differential privacy: run an audit to measure how much a sample reveals.",)
             if self.accounting is None
-            else self.accounting.notes()
+            else self.accounting.notes(self.broken_conditions)
         )
         if self.taken.all():
             return private

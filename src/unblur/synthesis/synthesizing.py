@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unblur.data.files import write
+from unblur.data.files import read_labels, write
 from unblur.data.interactions import Interactions
 from unblur.data.output import MANIFEST, FolderKind, OutputFolder, replacing, write_tables
+from unblur.data.vocabulary import Vocabulary
 from unblur.document.blocks import Document, Listing, Paragraph, Section
 from unblur.document.markdown import Markdown, as_markdown, code, code_block
-from unblur.errors import ArtifactError, RecipeError
+from unblur.errors import ArtifactError, DataError, RecipeError
 from unblur.experiment.provenance import trained_on, versions
 from unblur.experiment.reading import read_train
 from unblur.experiment.recipe.parts import Data
@@ -25,7 +26,8 @@ from unblur.progress import Progress, silent
 from unblur.randomness import streams
 from unblur.saving import models as artifact
 from unblur.saving.container import TENSORS
-from unblur.spec import spec_from_dict, spec_to_dict
+from unblur.spec import replace_field, spec_from_dict, spec_to_dict
+from unblur.synthesis.sdrm import LatentSynthesizer
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
 from unblur.synthesis.utility.task import utility_task, within_users
 
@@ -75,6 +77,13 @@ def card(
         "data": _differing(recipe_table(recipe.data), recipe_table(Data())),
         "model": recipe_table(recipe.model),
     }
+    guaranteed = not isinstance(synthesizer, LatentSynthesizer) or not synthesizer.broken_conditions
+    if private and not guaranteed:  # a budget that guarantees nothing would be read as one that does
+        budget = ("epsilon", "delta")
+        tables["model"]["privacy"] = {
+            name: value for name, value in tables["model"]["privacy"].items() if name not in budget
+        }
+        generation.append("the privacy budget is omitted from the settings, because it is no guarantee here")
     settings = to_toml({name: table for name, table in tables.items() if table})
     attack = Markdown(
         "users with a rare history are the most exposed; before you share this file, attack it: "
@@ -189,6 +198,7 @@ def synthesize(
     users: int | None = None,
     epsilon: float | None = None,
     delta: float | None = None,
+    items: str | Path | None = None,
     save_synthesizer: bool = False,
     holdout: float | None = None,
     device: str = "cpu",
@@ -208,8 +218,10 @@ def synthesize(
       standardised, and latents are not drawn by the codes' mean and covariance, because none of these is accounted for.
       All randomness comes from the operating system and no seed is stored, since a known seed would void the guarantee;
       and the card gives no exact figure of the data but the number of users.
+    - `items`: a text file with a public list of items, a label per line, for differential privacy: these are the items of the
+      sample, whoever has them, and other items of the data are left out. Without it no ε is stated.
     """
-    place = OutputFolder(out, SYNTHETIC, overwrite, (data,))
+    place = OutputFolder(out, SYNTHETIC, overwrite, (data, items))
     real = place.check() / REAL
     ArtifactError.unless(
         holdout is not None or not real.exists(),
@@ -222,12 +234,21 @@ def synthesize(
     model = utility_task(recipe, "Name one, such as sdrm.").model
     train, unused = read_train(recipe.data, data, progress)
     notes = [f"only the train file was used; ignored: {', '.join(unused)}"] if unused else []
+    RecipeError.unless(
+        items is None or epsilon is not None or model.private,
+        "A public list of items is for training with differential privacy, which was not asked for. Give --privacy-epsilon too, or "
+        "leave --items out.",
+    )
+    if items is not None:
+        train = _onto_public(train, read_labels(items))
     train, kept = (train, None) if holdout is None else _apart(train, holdout, recipe.seed)
     if epsilon is not None:
         model = protected(model, epsilon, 0.1 / train.n_users if delta is None else delta)
         notes.append(
-            "with differential privacy: training runs all its epochs; the card states its privacy budget"
+            "with differential privacy: training runs all its epochs; the card says what is guaranteed"
         )
+    if model.private:
+        model = replace_field(model, "privacy.public_items", items is not None)
     model, remarks = within_users(model, train)
     recipe = recipe.with_model(model)
     random = {} if model.private else streams(recipe.seed, "fit", "sample")  # a known seed voids ε
@@ -283,6 +304,20 @@ def protected(model: SynthesizerSpec, epsilon: float, delta: float) -> Synthesiz
         if tree["diffusion"]["objective"] == "sdrm":
             tree["diffusion"]["objective"] = "noise"
     return spec_from_dict(type(model), tree)
+
+
+def _onto_public(data: Interactions, items: Vocabulary) -> Interactions:
+    """The interactions with items of a public list, over all of the list.
+
+    Labels are compared as text: whether a file's labels are read as numbers depends on all of its rows.
+    """
+    own, public = (Vocabulary([str(label) for label in labels.to_list()]) for labels in (data.items, items))
+    listed = Interactions(data.matrix, data.users, own).onto(items=public, unknown="ignore")
+    DataError.unless(
+        listed.n_interactions,
+        f"The public list must have items of the data; none of its {len(items):,} labels is one. Give labels as in the data.",
+    )
+    return Interactions(listed.matrix, data.users, items)
 
 
 def _apart(data: Interactions, share: float, seed: int) -> tuple[Interactions, Interactions]:

@@ -427,12 +427,32 @@ def test_synthesizing_own_data_writes_a_sample_and_its_card(
     assert not (tmp_path / "b" / "synthesizer").exists()
 
 
-def test_a_private_sample_says_what_it_costs(data: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def listed(tmp_path: Path, log: Interactions) -> Path:
+    """A public list of items: those of the log, and two that nobody has."""
+    path = tmp_path / "items.txt"
+    path.write_text("\n".join(map(str, [*log.items.to_list(), 990, 991])) + "\n\n")
+    return path
+
+
+def test_a_private_sample_says_what_it_costs(data: Path, tmp_path: Path, listed: Path) -> None:
     pytest.importorskip("opacus")
-    words = ["synthesize", data, "--out", tmp_path / "a", "--privacy-epsilon", "4", *SETTINGS]
+    words = [
+        "synthesize",
+        data,
+        "--out",
+        tmp_path / "a",
+        "--privacy-epsilon",
+        "4",
+        *SETTINGS,
+        "--items",
+        listed,
+    ]
     assert main([*map(str, words)]) == 0
     card = (tmp_path / "a" / "card.md").read_text()
     assert "epsilon = 4.0" in card
+    assert "Differential privacy: ε = " in card
+    assert "No guarantee" not in card
     assert 'objective = "velocity"' in card
     assert "standardized = false" in card
     assert "No differential privacy" not in card
@@ -444,6 +464,31 @@ def test_a_private_sample_says_what_it_costs(data: Path, tmp_path: Path) -> None
     assert (tmp_path / "b" / "synthetic.parquet").read_bytes() != is_equal  # its noise cannot be repeated
 
 
+def test_without_a_public_list_of_items_no_budget_is_stated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One user has an item that only he has: its label is in the sample, however much noise there is."""
+    pytest.importorskip("opacus")
+    random = np.random.default_rng(0)
+    pairs = [f"{user},{item}" for user in range(300) for item in random.choice(60, 8, replace=False)]
+    (tmp_path / "log.csv").write_text("user,item\n" + "\n".join([*pairs, "300,777"]))
+    (tmp_path / "items.txt").write_text("\n".join(map(str, range(60))))
+    words = ["synthesize", str(tmp_path / "log.csv"), "--privacy-epsilon", "1", *SETTINGS]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 0
+    printed = capsys.readouterr()
+    card = (tmp_path / "a" / "card.md").read_text()
+    assert 777 in sources.read(tmp_path / "a" / "synthetic.parquet").items.to_list()
+    for text in (card, printed.out, printed.err):
+        assert "ε" not in text
+        assert "epsilon = 1.0" not in text
+    assert "No guarantee of differential privacy, because the item labels are those of the data" in card
+    assert main([*words, "--out", str(tmp_path / "b"), "--items", str(tmp_path / "items.txt")]) == 0
+    card = (tmp_path / "b" / "card.md").read_text()
+    assert "Differential privacy: ε = " in card
+    assert "301 real users, 60 items" in card
+    assert set(sources.read(tmp_path / "b" / "synthetic.parquet").items.to_list()) <= set(range(60))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -451,6 +496,11 @@ def test_a_private_sample_says_what_it_costs(data: Path, tmp_path: Path) -> None
         (["--model", "sdrn"], "Did you mean 'sdrm'"),
         (["--set", "utility.mode=replace"], "has no effect here"),
         (["--privacy-delta", "0.1"], "needs --privacy-epsilon"),
+        (["--privacy-delta", "0.1", "--privacy-epsilon", "1"], "must be below one over the number of users"),
+        (
+            ["--items", str(Path(__file__))],
+            "A public list of items is for training with differential privacy",
+        ),
         (["--model", "flipped-users", "--privacy-epsilon", "1"], "Differential privacy is available for"),
         (["--set", "data.name=ml-1m"], "data.name is for public data sets"),
         (["--holdout", "1.5"], "must lie between 0 and 1"),
@@ -584,10 +634,11 @@ def test_the_settings_of_a_card_make_the_same_sample(data: Path, tmp_path: Path)
 
 
 def test_under_differential_privacy_users_are_not_filtered_by_others(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], listed: Path
 ) -> None:
     pytest.importorskip("opacus")
     words = ["synthesize", str(data), "--out", str(tmp_path / "a"), *SETTINGS, "--privacy-epsilon", "8"]
+    words += ["--items", str(listed)]
     assert main([*words, "--set", "data.k_core.users=2"]) == 2
     assert "as a k-core does; saw data.k_core" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "a").exists()

@@ -1,18 +1,22 @@
-"""Copies: synthetic users equal or nearly equal to training users; and distances between the sets."""
+"""Copies: synthetic users equal or nearly equal to training users; and distances between the sets.
+
+Real users often have equal rows, far more often than item frequencies let expect. So that a copy is said to be more than chance
+rests on other real users alone: on those of the holdout, or without one on the rows that training users share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse, stats
 
 from unblur.audit.attacks.attack import Attack, AttackOutcome, Samples, draw, row_hashes
-from unblur.audit.attacks.neighbours import nearness
+from unblur.audit.attacks.neighbours import closest, nearness
 from unblur.audit.findings import (
     FEWEST_USERS,
     NO_CONTROL,
@@ -22,14 +26,17 @@ from unblur.audit.findings import (
     Gates,
     Proportion,
     Unmeasured,
+    difference,
     too_few,
 )
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, number
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams
 
+LENGTHS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (7, 10), (11, 20), (21, None))
+"""The fewest and the most items of the rows that are tested together: short rows are often equal, long ones hardly ever."""
 LONG_ROW = 5
-"""An equal row with at least so many items counts as a copy (chosen by hand: shorter rows are equal by chance)."""
+"""Near copies are counted among rows with at least so many items (chosen by hand: shorter rows are alike by chance)."""
 NEAR = 0.9
 """The Jaccard similarity from which a row counts as a near copy (chosen by hand)."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -37,19 +44,75 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
+class EqualRows:
+    """Users of the three sets with some numbers of items, whose rows are equal, and a test of copying."""
+
+    items: str
+    """The numbers of items, such as ``5 to 6 items``."""
+    n_train: int
+    n_synthetic: int
+    n_holdout: int | None
+    """`None` without a holdout."""
+    copied: int
+    """Training users whose row occurs in the synthetic set."""
+    holdout_copied: int | None
+    """Holdout users whose row occurs in the synthetic set."""
+    distinct: int
+    """The number of different training rows that occur in the synthetic set."""
+    shared: int
+    """The number of different rows that two or more training users have."""
+
+    @property
+    def p_value(self) -> float:
+        """The probability of at least so many copies if the synthetic set were independent of who is in train.
+
+        With a holdout, the users whose row occurs are then a random part of all real users (Fisher's exact test). Without one,
+        a row that two users have is one that two training users share or one that a synthetic and a training user share: of
+        n (n − 1) / 2 pairs of training users, and n · n_synthetic others, each is equally likely to be equal.
+        """
+        n, n_synthetic = self.n_train, self.n_synthetic
+        if self.n_holdout is not None and self.holdout_copied is not None:
+            hits = self.copied + self.holdout_copied
+            return float(stats.hypergeom.sf(self.copied - 1, n + self.n_holdout, n, hits))
+        probability = 2 * n_synthetic / max(1, 2 * n_synthetic + n - 1)
+        return float(stats.binom.sf(self.distinct - 1, self.distinct + self.shared, probability))
+
+    @property
+    def test(self) -> str:
+        """The name of the test."""
+        return f"copies of {self.items}"
+
+    def described(self) -> str:
+        """The counts that the test compares."""
+        return f"With {self.items}, " + (
+            f"{self.distinct:,} different training rows occur in the synthetic set, and {self.shared:,} are shared by training users."
+            if self.n_holdout is None
+            else f"the rows of {self.copied:,} of {self.n_train:,} training users occur in the synthetic set, and those of "
+            f"{self.holdout_copied:,} of {self.n_holdout:,} holdout users."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Synthetic users with exactly or nearly the items of a training user, and such users of the holdout."""
+    """Synthetic users with exactly or nearly the items of a training user, next to what real users have in common."""
 
     exact: Proportion
     """Of all synthetic users, those with exactly the items of a training user."""
-    exact_long: Proportion
-    """The same, counting only copies with at least `LONG_ROW` items."""
+    holdout_exact: Proportion | Unmeasured
+    """Of the holdout users, those with exactly the items of a training user: the share by chance alone."""
+    equal_rows: tuple[EqualRows, ...]
+    """Over all numbers of items, and for each of `LENGTHS` that occurs in train."""
+    longest_shared: int
+    """The most items of a row that two real users share; 0 if none do."""
+    exposed: Proportion
+    """Of all synthetic users, those with exactly the items of a training user, and more than `longest_shared`."""
     near: Proportion | Unmeasured
     """Of the sampled synthetic users with at least `LONG_ROW` items, those with a Jaccard similarity of at least `NEAR` to
     a training user."""
-    holdout_exact: Proportion | Unmeasured
-    """Of the holdout users, those with exactly the items of a training user: the share by chance alone."""
-    holdout_near: Proportion | Unmeasured
+    real_near: Proportion | Unmeasured
+    """The same of holdout users, or without a holdout of training users, compared with the other training users."""
+    control: str
+    """The real users of `real_near` in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,66 +151,75 @@ class CopiesAndDistances(AttackOutcome):
         return {
             name: value
             for outcome in outcomes.values()
-            if isinstance(outcome, CopiesAndDistances)
-            for name, value in (("copies", outcome.copies), ("distances", outcome.distances))
+            for name, value in (
+                (("copies", outcome), ("distances", outcome))
+                if isinstance(outcome, Unmeasured)
+                else (("copies", outcome.copies), ("distances", outcome.distances))
+            )
         }
 
-    def own_conclusions(self, limits: Gates) -> Iterator[Conclusion]:
-        """Findings on copies, and on near copies beyond those of outsiders; gates `max_copies` and `max_near_copies`."""
+    @classmethod
+    def p_values(cls, outcomes: Mapping[str, Self | Unmeasured]) -> Mapping[str, float]:
+        """The tests of copying, over all users and by numbers of items."""
+        return {
+            rows.test: rows.p_value
+            for outcome in outcomes.values()
+            if isinstance(outcome, CopiesAndDistances)
+            for rows in outcome.copies.equal_rows
+        }
+
+    def own_conclusions(self, limits: Gates, significant: Collection[str]) -> Iterator[Conclusion]:
+        """Findings on copies beyond chance and on exposed rows; gates `max_copies` and `max_near_copies`."""
         copies = self.copies
-        exact, near, control = copies.exact_long, copies.near, copies.holdout_near
-        original = f"a training user with {LONG_ROW} items or more"
-        if exact.hits:
-            by_chance = (
-                f" {copies.holdout_exact.value:.2%} of holdout users are equal to a training user, of any length."
-                if isinstance(copies.holdout_exact, Proportion)
-                else ""
-            )
+        leaks = [rows for rows in copies.equal_rows if rows.test in significant]
+        if leaks:
+            counts = " ".join(rows.described() for rows in leaks)
             yield Finding(
-                "leak",
-                f"{exact.hits:,} of {exact.trials:,} synthetic users are exact copies of {original}.{by_chance}",
+                "leak", "copies", f"Training users are copied more often than chance explains. {counts}"
             )
         else:
+            counts = copies.equal_rows[0].described()
             yield Finding(
-                "clear",
-                f"No synthetic user with {LONG_ROW} items or more is an exact copy of a training user.",
+                "clear", "copies", f"No more copies of training users than chance explains. {counts}"
             )
-        if limits.max_copies is not None:
-            yield Gate(
-                "max_copies",
-                exact.hits <= limits.max_copies,
-                f"{exact.hits:,} of {exact.trials:,} synthetic users are copies of {original}; the limit is "
-                f"{limits.max_copies:,}",
+        exposed = copies.exposed
+        if exposed.hits:
+            yield Finding(
+                "exposure",
+                "exposure",
+                f"{exposed.hits:,} of {exposed.trials:,} synthetic users have exactly the items of a training user, and more items "
+                f"than any row that two real users share (at most {copies.longest_shared:,}). That may be chance and is no proof of a "
+                "leak, but the row points to one person.",
             )
+        limit = limits.max_copies
+        if limit is not None:
+            hits = copies.exact.hits
+            text = f"{hits:,} of {copies.exact.trials:,} synthetic users are copies of a training user; the limit is {limit:,}"
+            yield Gate("max_copies", hits <= limit, text, hits, limit)
+        yield from self._near_conclusions(limits.max_near_copies)
+
+    def _near_conclusions(self, limit: float | None) -> Iterator[Conclusion]:
+        near, real, control = self.copies.near, self.copies.real_near, self.copies.control
         if isinstance(near, Unmeasured):
-            yield Gate("max_near_copies", False, near.reason)
+            # Without long rows no synthetic user is near to a training user but by being equal, which has tests of its own.
+            reason = near.reason.replace("cannot be measured", "not measured")
+            yield Gate("max_near_copies", True, reason, limit=limit)
             return
-        if isinstance(control, Proportion) and near.low > control.high:
-            yield Finding(
-                "leak",
-                f"{near.value:.1%} of synthetic users have a Jaccard similarity of {NEAR:g} or more to a training user, "
-                f"compared with {control.value:.1%} of holdout users.",
-            )
-        elif near.hits == 0:
-            yield Finding(
-                "clear", f"No near copies among the {near.trials:,} synthetic users that were compared."
-            )
-        limit = limits.max_near_copies
+        if isinstance(real, Unmeasured):
+            yield Gate("max_near_copies", False, f"for {control} it {real.reason}", limit=limit)
+            return
+        shares = (
+            f"{near.value:.2%} of {near.trials:,} synthetic users with {LONG_ROW} items or more are near copies of a training user, "
+            f"compared with {real.value:.2%} of {control}"
+        )
+        yield Finding("note", "near-copies", f"{shares} (Jaccard similarity of {NEAR:g} or more).")
         if near.trials < FEWEST_USERS:
             few = too_few(FEWEST_USERS, f"synthetic users with {LONG_ROW} items or more", near.trials)
-            yield Gate("max_near_copies", False, few.reason)
+            yield Gate("max_near_copies", False, few.reason, limit=limit)
         elif limit is not None:
-            share, comparison = (
-                (control.value, f"{control.value:.2%} of holdout users are")
-                if isinstance(control, Proportion)
-                else (0.0, f"for holdout users it {control.reason}")
-            )
-            yield Gate(
-                "max_near_copies",
-                near.value - share <= limit,
-                f"{near.value:.2%} of {near.trials:,} synthetic users are near copies of a training user ({comparison}); "
-                f"the limit is {limit:.2%} more",
-            )
+            value, low, high = difference(near, real)
+            text = f"{shares}; the limit is {limit:.2%} more, for the low end of the interval ({low:.2%} to {high:.2%})"
+            yield Gate("max_near_copies", low <= limit, text, value, limit, (low, high))
 
     @classmethod
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
@@ -160,13 +232,17 @@ class CopiesAndDistances(AttackOutcome):
         copies, distances = self.copies, self.distances
         rows = (
             ("exactly the items of a training user", copies.exact.cell(), copies.holdout_exact.cell()),
-            (f"… with {LONG_ROW} items or more", copies.exact_long.cell(), ""),
-            (
-                f"Jaccard similarity of {NEAR:g} or more to one",
-                copies.near.cell(),
-                copies.holdout_near.cell(),
-            ),
+            (f"… and more than {copies.longest_shared:,} items", copies.exposed.cell(), "0, by definition"),
+            (f"Jaccard similarity of {NEAR:g} or more to one", copies.near.cell(), copies.real_near.cell()),
         )
+        tested = [
+            (
+                *(rows.items, f"{rows.n_synthetic:,}", f"{rows.copied:,} of {rows.n_train:,}"),
+                "–" if rows.n_holdout is None else f"{rows.holdout_copied:,} of {rows.n_holdout:,}",
+                *(f"{rows.distinct:,}", f"{rows.shared:,}", f"{rows.p_value:.2g}"),
+            )
+            for rows in copies.equal_rows
+        ]
         far, apart = distances.nearest_to_holdout, distances.holdout_dissimilarity
         outsiders = [far.cell()] * len(QUANTILES) if isinstance(far, Unmeasured) else map(number, far)
         spread = [
@@ -178,7 +254,20 @@ class CopiesAndDistances(AttackOutcome):
         mean = number(distances.dissimilarity), "–" if apart is None else f"{number(apart)} ¹"
         nearer, ties = distances.nearer_to_train, distances.ties
         return (
-            Table(("synthetic users with", "synthetic", "holdout users"), rows, "Copies of training users."),
+            Table(
+                ("users with", "synthetic users", "real users"),
+                rows,
+                f"Copies of training users. Real users are those of the holdout; for similar rows, {copies.control}.",
+            ),
+            Table(
+                (
+                    *("users with", "synthetic", "training users copied", "holdout users copied"),
+                    *("training rows copied", "rows shared in train", "p-value"),
+                ),
+                tested,
+                "Is a row that occurs in the synthetic set more often that of a training user than chance explains? p-values are "
+                "not corrected for the number of tests; the findings are.",
+            ),
             Paragraph(
                 "Distances are secondary: a set can be far from every training user and still reveal members, and two "
                 "unrelated real samples are far from each other too."
@@ -219,14 +308,21 @@ class Copying(Attack):
         train, synthetic = samples.train.matrix, samples.synthetic.matrix
         generators = streams(rng, "synthetic", "train", "holdout")
         sample = synthetic[draw(synthetic.shape[0], users, generators["synthetic"])]
-        equal = _equal_rows(synthetic, train)
         to_train = nearness(sample, train, progress=progress, stage="copies: nearest training users")
+        rows = {"train": train, "synthetic": synthetic} | (
+            {} if samples.holdout is None else {"holdout": samples.holdout.matrix}
+        )
+        users_of = {name: _HashedRows.of(part) for name, part in rows.items()}
+        longest, exposed = _exposed(users_of)
         copies = Copies(
-            exact=Proportion.of(equal),
-            exact_long=Proportion.of(equal & (np.diff(synthetic.indptr) >= LONG_ROW)),
-            near=_near_share(sample, to_train.nearest),
+            exact=Proportion.of(np.isin(users_of["synthetic"].hashes, users_of["train"].hashes)),
             holdout_exact=NO_CONTROL,
-            holdout_near=NO_CONTROL,
+            equal_rows=_equal_rows(users_of),
+            longest_shared=longest,
+            exposed=Proportion.of(exposed),
+            near=_near_share(sample, to_train.nearest),
+            real_near=NO_CONTROL,
+            control="training users (of each other)",
         )
         distances = Distances(
             nearest_to_train=_quantiles(to_train.nearest),
@@ -238,6 +334,12 @@ class Copying(Attack):
             n_users=int(sample.shape[0]),
         )
         if samples.holdout is None:
+            # The nearest row of a training user is the user's own; the second nearest is that of somebody else.
+            members = train[draw(train.shape[0], users, generators["train"])]
+            pairs = closest(members, train, 2)
+            ends = pairs.data[pairs.indptr[:-1]], pairs.data[pairs.indptr[1:] - 1]
+            second = np.where(np.diff(pairs.indptr) == 2, np.minimum(*ends), 0)
+            copies = replace(copies, real_near=_near_share(members, second))
             return {"copies": CopiesAndDistances(copies, distances)}
         holdout = samples.holdout.matrix
         apart = holdout[draw(holdout.shape[0], users, generators["holdout"])]
@@ -256,8 +358,9 @@ class Copying(Attack):
         unequal = by_train != by_holdout
         copies = replace(
             copies,
-            holdout_exact=Proportion.of(_equal_rows(holdout, train)),
-            holdout_near=_near_share(apart, control.nearest),
+            holdout_exact=Proportion.of(np.isin(users_of["holdout"].hashes, users_of["train"].hashes)),
+            real_near=_near_share(apart, control.nearest),
+            control="holdout users",
         )
         distances = replace(
             distances,
@@ -272,9 +375,67 @@ class Copying(Attack):
         return {"copies": CopiesAndDistances(copies, distances)}
 
 
-def _equal_rows(rows: sparse.csr_array, others: sparse.csr_array) -> NDArray[np.bool_]:
-    """A mask of the rows equal to one of `others`, (n_rows,)."""
-    return np.isin(row_hashes(rows), row_hashes(others))
+@dataclass(frozen=True, eq=False)
+class _HashedRows:
+    """The rows of one set by a hash of their items, and their numbers of items."""
+
+    hashes: NDArray[np.uint64]
+    lengths: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, rows: sparse.csr_array) -> Self:
+        return cls(row_hashes(rows), np.diff(rows.indptr))
+
+    def between(self, fewest: int, most: int) -> NDArray[np.uint64]:
+        """The hashes of the rows with so many items."""
+        return self.hashes[(self.lengths >= fewest) & (self.lengths <= most)]
+
+
+def _equal_rows(users: Mapping[str, _HashedRows]) -> tuple[EqualRows, ...]:
+    """Equal rows over all numbers of items, and for each of `LENGTHS` that a training user has."""
+    longest = max(int(part.lengths.max()) for part in users.values())
+    names = {
+        "any number of items": (0, longest),
+        **{
+            f"{fewest} item{'s' * (fewest > 1)}"
+            if fewest == most
+            else f"{fewest} to {most} items"
+            if most
+            else f"{fewest} items or more": (fewest, most or longest)
+            for fewest, most in LENGTHS
+        },
+    }
+    counts = []
+    for name, (fewest, most) in names.items():
+        hashes = {part: rows.between(fewest, most) for part, rows in users.items()}
+        rows, n_users = np.unique(hashes["train"], return_counts=True)
+        occurs = np.isin(rows, hashes["synthetic"])
+        holdout = hashes.get("holdout")
+        counts.append(
+            EqualRows(
+                items=name,
+                n_train=len(hashes["train"]),
+                n_synthetic=len(hashes["synthetic"]),
+                n_holdout=None if holdout is None else len(holdout),
+                copied=int(n_users[occurs].sum()),
+                holdout_copied=None if holdout is None else int(np.isin(holdout, hashes["synthetic"]).sum()),
+                distinct=int(occurs.sum()),
+                shared=int((n_users > 1).sum()),
+            )
+        )
+    return tuple(entry for entry in counts if entry.n_train)
+
+
+def _exposed(users: Mapping[str, _HashedRows]) -> tuple[int, NDArray[np.bool_]]:
+    """The most items of a row that two real users share, and a mask of the synthetic users with a longer training row."""
+    real = [part for name, part in users.items() if name != "synthetic"]
+    hashes, lengths = (
+        np.concatenate([getattr(part, name) for part in real]) for name in ("hashes", "lengths")
+    )
+    _, first, n_users = np.unique(hashes, return_index=True, return_counts=True)
+    longest = int(lengths[first[n_users > 1]].max(initial=0))
+    synthetic = users["synthetic"]
+    return longest, np.isin(synthetic.hashes, users["train"].hashes) & (synthetic.lengths > longest)
 
 
 def _near_share(rows: sparse.csr_array, nearest: NDArray[np.float32]) -> Proportion | Unmeasured:

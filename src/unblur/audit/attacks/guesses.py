@@ -6,8 +6,7 @@ guess about users who were not in training.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
@@ -28,10 +27,11 @@ from unblur.audit.findings import (
     Interval,
     Proportion,
     Unmeasured,
+    difference,
+    finding_id,
     too_few,
 )
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table
-from unblur.evaluation.significance import holm
 from unblur.models.linear.neighbours import row_blocks, top_per_row, transposed
 from unblur.progress import Progress
 from unblur.randomness import RNG, streams
@@ -73,12 +73,7 @@ class Guesses(AttackOutcome):
             return self.control
         members, outsiders = self.attack, self.control
         wrong = max(1e-12, 1 - outsiders.value)  # no division by 0 if every guess about outsiders is right
-        difference = members.value - outsiders.value
-        down = math.hypot(members.value - members.low, outsiders.high - outsiders.value)
-        up = math.hypot(members.high - members.value, outsiders.value - outsiders.low)
-        value, low, high = (
-            max(-1.0, min(1.0, end / wrong)) for end in (difference, difference - down, difference + up)
-        )
+        value, low, high = (max(-1.0, min(1.0, end / wrong)) for end in difference(members, outsiders))
         return value, low, high
 
     def excess_cell(self) -> str:
@@ -97,14 +92,22 @@ class Guesses(AttackOutcome):
         return {"guesses": outcomes}
 
     @classmethod
-    def conclusions(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Conclusion]:
+    def p_values(cls, outcomes: Mapping[str, Self | Unmeasured]) -> Mapping[str, float]:
+        """One-sided tests of the excess of each try."""
+        return {name: _p_value(excess) for name, excess in _excesses(outcomes).items()}
+
+    @classmethod
+    def conclusions(
+        cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates, significant: Collection[str]
+    ) -> Iterator[Conclusion]:
         """Findings by whether a try succeeds more often for members than for outsiders; gate `max_excess` for the largest
         excess of those beyond chance."""
-        significant, excesses = beyond_chance(outcomes), _excesses(outcomes)
+        excesses = _excesses(outcomes)
+        beyond_chance = excesses.keys() & set(significant)
         for name, guess in outcomes.items():
             match guess:
                 case Unmeasured(reason=reason) | Guesses(control=Unmeasured(reason=reason)):
-                    yield Finding("unmeasured", f"{sentence(name)}: {reason}.")
+                    yield Finding("unmeasured", finding_id(name), f"{sentence(name)}: {reason}.")
                 case Guesses(control=Proportion() as control):
                     rates = (
                         f"{guess.attack.value:.1%} of guesses right about members, {control.value:.1%} about outsiders, "
@@ -114,11 +117,13 @@ class Guesses(AttackOutcome):
                     yield (
                         Finding(
                             "leak",
+                            finding_id(name),
                             f"{sentence(name)} succeeds more often for members than for outsiders: {rates}.",
                         )
-                        if name in significant
+                        if name in beyond_chance
                         else Finding(
                             "clear",
+                            finding_id(name),
                             f"{sentence(name)}: no more success for members than for outsiders was found ({rates}, "
                             f"{guess.attack.trials:,} guesses).{weak if guess.attack_is_weak else ''}",
                         )
@@ -128,14 +133,14 @@ class Guesses(AttackOutcome):
             missing = (entry for entry in map(excess_of, outcomes.values()) if isinstance(entry, Unmeasured))
             yield Gate("max_excess", False, next(missing).reason)
         elif limit is not None:
-            (value, low, high), name = max((excesses[name], name) for name in significant or excesses)
-            passed = value <= limit or not significant
+            (value, low, high), name = max((excesses[name], name) for name in beyond_chance or excesses)
+            passed = value <= limit or not beyond_chance
             reason = f"the largest excess is {value:.1%} ({low:.1%} to {high:.1%}), of {name}; the limit is {limit:.1%}"
             if value > limit and passed:
                 reason += ", but chance alone could explain it on so few users: more users would decide it"
             elif value <= limit < high:
                 reason += ", within its interval: more users would decide it"
-            yield Gate("max_excess", passed, reason)
+            yield Gate("max_excess", passed, reason, value, limit, (low, high))
 
     @classmethod
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
@@ -170,13 +175,6 @@ class Guesses(AttackOutcome):
 def excess_of(guess: Guesses | Unmeasured) -> Interval | Unmeasured:
     """The excess of guesses, or the reason why it cannot be measured."""
     return guess if isinstance(guess, Unmeasured) else guess.excess
-
-
-def beyond_chance(guesses: Mapping[str, Guesses | Unmeasured]) -> set[str]:
-    """The names of the tries with a significant excess: one-sided at 5 % over all tries, by Holm (1979)."""
-    excesses = _excesses(guesses)
-    p_values = holm([_p_value(excess) for excess in excesses.values()])
-    return {name for name, p_value in zip(excesses, p_values, strict=True) if p_value < 0.05}
 
 
 def _excesses(guesses: Mapping[str, Guesses | Unmeasured]) -> dict[str, Interval]:

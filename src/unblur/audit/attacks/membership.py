@@ -12,14 +12,14 @@ reference that contains the user.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, special, stats
+from scipy import sparse
 
 from unblur.audit.attacks.attack import Attack, AttackOutcome, Needs, Samples, draw, sentence
 from unblur.audit.attacks.neighbours import nearness
@@ -39,7 +39,6 @@ from unblur.audit.findings import (
 )
 from unblur.document.blocks import DocumentBlock, Paragraph, Section, Table, interval, number
 from unblur.document.plots import Axis, Dot, interval_plot, line_plot
-from unblur.evaluation.significance import holm
 from unblur.models.linear.neighbours import top_per_row
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
@@ -100,37 +99,53 @@ class Membership(AttackOutcome):
         return {"membership": tuple(outcomes.values())}
 
     @classmethod
-    def conclusions(cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates) -> Iterator[Conclusion]:
-        """Findings on membership, on average and for a few users at small error; gate `max_auc`."""
+    def p_values(cls, outcomes: Mapping[str, Self | Unmeasured]) -> Mapping[str, float]:
+        """One-sided tests of each attacker's area, and of the members caught at each of `RATES`."""
+        attackers, areas, _ = _attackers(outcomes)
+        return {_area_test(name): entry.p_value for name, entry in areas.items()} | {
+            _catch_test(name, index): caught.p_value
+            for index in range(len(RATES))
+            for name, caught in _catches(attackers, index).items()
+        }
+
+    @classmethod
+    def conclusions(
+        cls, outcomes: Mapping[str, Self | Unmeasured], limits: Gates, significant: Collection[str]
+    ) -> Iterator[Conclusion]:
+        """Findings on membership, on average and for a few users at small error; gates `max_auc` and `max_catch_at_…`."""
         attackers, areas, reason = _attackers(outcomes)
         if not areas:
-            yield Finding("unmeasured", f"Membership in the training data: {reason}.")
+            yield Finding("unmeasured", "membership", f"Membership in the training data: {reason}.")
             yield Gate("max_auc", False, reason)
+            yield from (_catch_gate(attackers, index, limits) for index in range(len(RATES)))
             return
-        leaks = holm([_p_value(entry) for entry in areas.values()]) < 0.05
+        n_leaks = sum(_area_test(name) in significant for name in areas)
         name, best = max(areas.items(), key=lambda item: item[1].value)
-        if leaks.any():
+        if n_leaks:
             yield Finding(
                 "leak",
-                f"Members of the training data can be recognised better than by chance: by {int(leaks.sum())} of {len(areas)} "
+                "membership",
+                f"Members of the training data can be recognised better than by chance: by {n_leaks} of {len(areas)} "
                 f"attackers, the best ({name}) with an {best.described()}, on {best.users()}.",
             )
         else:
             tied = ", ".join(attacker for attacker, entry in areas.items() if entry.ties > TIED)
             yield Finding(
                 "clear",
+                "membership",
                 f"No leak of membership was found by these {len(areas)} attacks on {best.users()}: the best ({name}) has an "
                 f"{best.described()}, and guessing 0.5. Other attacks may find more."
                 + (f" Useless here, because all users have equal scores: {tied}." if tied else ""),
             )
         for index in range(len(RATES)):
-            yield from _catch_findings(attackers, index)
+            yield from _catch_findings(attackers, index, significant)
         limit = limits.max_auc
         if limit is not None:
             text = f"the best attacker ({name}) has an {best.described()}; the limit is {limit:g}"
             if best.value <= limit < best.high:
                 text += ", within its interval: more users would decide it"
-            yield Gate("max_auc", best.value <= limit, text)
+            yield Gate("max_auc", best.value <= limit, text, best.value, limit, (best.low, best.high))
+        yield from (_catch_gate(attackers, index, limits) for index in range(len(RATES)))
 
     @classmethod
     def section(cls, attacks: Sequence[Attack], outcomes: Mapping[str, Self | Unmeasured]) -> Section:
@@ -233,34 +248,66 @@ def _attackers(
     return attackers, areas, reasons[0] if reasons else ""
 
 
-def _catch_findings(attackers: Sequence[Membership], index: int) -> Iterator[Finding]:
+def _area_test(attacker: str) -> str:
+    return f"membership by {attacker}"
+
+
+def _catch_test(attacker: str, index: int) -> str:
+    return f"caught at {100 * RATES[index]:g} % by {attacker}"
+
+
+def _catches(attackers: Sequence[Membership], index: int) -> dict[str, Catch]:
+    """The catches at the rate `RATES[index]` that could be measured, by attacker."""
+    catches = ((entry.attacker, entry.catches[index]) for entry in attackers)
+    return {name: caught for name, caught in catches if isinstance(caught, Catch)}
+
+
+def _catch_gate(attackers: Sequence[Membership], index: int, limits: Gates) -> Gate:
+    """The gate on the catch rate at `RATES[index]`: by the low end of the interval, of the attacker with the highest."""
+    name, limit = (("max_catch_at_1", limits.max_catch_at_1), ("max_catch_at_01", limits.max_catch_at_01))[
+        index
+    ]
+    measured = _catches(attackers, index)
+    if not measured or limit is None:
+        reasons = (
+            caught.reason for entry in attackers if isinstance(caught := entry.catches[index], Unmeasured)
+        )
+        # A tenth of a percent needs 1,000 outsiders, whom few have: that it is not measured fails nothing.
+        reason = next(reasons, "there was no attacker").replace("cannot be measured", "not measured")
+        return Gate(name, index > 0, reason, limit=limit)
+    attacker, best = max(measured.items(), key=lambda item: item[1].members.low)
+    share = best.members
+    reason = (
+        f"{attacker} catches {share.value:.1%} of members ({share.low:.1%} to {share.high:.1%}) at {100 * best.at:g} % false "
+        f"positives; the limit is {limit:.1%}, for the low end of the interval"
+    )
+    return Gate(name, share.low <= limit, reason, share.value, limit, (share.low, share.high))
+
+
+def _catch_findings(
+    attackers: Sequence[Membership], index: int, significant: Collection[str]
+) -> Iterator[Finding]:
     """Findings about true positives at the rate `RATES[index]`."""
-    catches = {entry.attacker: entry.catches[index] for entry in attackers}
-    measured = {name: caught for name, caught in catches.items() if isinstance(caught, Catch)}
+    measured, name = _catches(attackers, index), f"caught-at-{100 * RATES[index]:g}-percent"
     if not measured:
-        reason = next(caught.reason for caught in catches.values() if isinstance(caught, Unmeasured))
-        yield Finding("unmeasured", f"Members caught at {100 * RATES[index]:g} % false positives: {reason}.")
-    # The rate of few outsiders is uncertain, so members must be above the high end of its interval.
+        reason = next(
+            caught.reason for entry in attackers if isinstance(caught := entry.catches[index], Unmeasured)
+        )
+        text = f"Members caught at {100 * RATES[index]:g} % false positives: {reason}."
+        yield Finding("unmeasured", name, text)
     leaks = {
-        name: caught
-        for name, caught in measured.items()
-        if caught.members.low > max(caught.at, caught.outsiders.high)
+        attacker: caught
+        for attacker, caught in measured.items()
+        if _catch_test(attacker, index) in significant
     }
     if leaks:
-        name, best = max(leaks.items(), key=lambda item: item[1].members.value)
+        attacker, best = max(leaks.items(), key=lambda item: item[1].members.value)
         yield Finding(
             "leak",
-            f"Some members can be recognised with little error: {name} catches {best.members.value:.1%} of members "
+            name,
+            f"Some members can be recognised with little error: {attacker} catches {best.members.value:.1%} of members "
             f"({best.members.low:.1%} to {best.members.high:.1%}) at {best.at:.1%} false positives.",
         )
-
-
-def _p_value(entry: Area) -> float:
-    """The one-sided p-value of an area of 0.5, from the interval on the logit scale."""
-    if entry.value in (0.0, 1.0):
-        return 0.0 if entry.low > 0.5 else 1.0
-    width = float(special.logit(entry.high) - special.logit(entry.low)) / (2 * float(stats.norm.ppf(0.975)))
-    return float(stats.norm.sf(float(special.logit(entry.value)) / width)) if width else 1.0
 
 
 def _scores(

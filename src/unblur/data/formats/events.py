@@ -102,6 +102,29 @@ def read_events(
     return Events(events.to_dict(), None if meaning.labels == "str" else opened.shape, source)
 
 
+def unread_columns(
+    path: str | Path,
+    *,
+    format: FileFormat | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    min_rating: float | None = None,
+    **options: Any,
+) -> tuple[str, ...]:
+    """The names of the columns of a file that do not reach the interactions that `Interactions.read` reads with these options.
+
+    With `min_rating`, ratings do not: they only select.
+    """
+    requested: RequestedColumns = {
+        role: options.get(role) for role in ("user", "item", "rating", "timestamp")
+    }
+    with open_data(path) as stream:
+        opened = _opened(stream, requested, format, delimiter, header)
+    columns = choose_columns(opened.names, opened.named, requested, str(path))
+    read = {at for role, at in columns.items() if min_rating is None or role not in ("rating", "weight")}
+    return tuple(name for at, name in enumerate(opened.names) if at not in read)
+
+
 _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
     "parquet": open_parquet,
     "npz": open_matrix,

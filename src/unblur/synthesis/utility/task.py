@@ -349,7 +349,7 @@ def within_users(
     """
     if not isinstance(model, TrainedOnRows):
         return model, ()
-    most = int((train.user_degrees > 0).sum())
+    most = train.n_users if model.private else int((train.user_degrees > 0).sum())
     if model.vae.stopping is not None and not all_teach:
         most = max(1, int((1 - model.vae.stopping.users) * most))
     large = {path: size for path, size in model.batch_sizes.items() if size > most}

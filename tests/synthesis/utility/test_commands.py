@@ -378,7 +378,7 @@ def test_searches_that_make_no_sense_are_refused(
 
 
 @pytest.fixture
-def own(log: Interactions, tmp_path: Path) -> Path:
+def data(log: Interactions, tmp_path: Path) -> Path:
     sources.write(log, tmp_path / "own.parquet")
     return tmp_path / "own.parquet"
 

@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -259,6 +261,56 @@ def test_size_and_checksum_of_the_file(origin: Origin, tmp_path: Path) -> None:
     content = FILES["train.txt"]
     fetch(one(n_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()), origin)
     assert is_right(known())
+
+
+def test_a_file_that_does_not_end_is_given_up(origin: Origin, tmp_path: Path) -> None:
+    train, test = known().downloads
+    small = Download(address=train.address, save_as=train.save_as, max_bytes=100_000)
+    origin.files["train.txt"] = FILES["train.txt"] + b" " * 20_000_000
+    received: list[int] = []
+    for origin.with_length in (True, False):
+        with pytest.raises(DataError, match=r"at most 100,000 bytes; .* arrived, and more were to come"):
+            fetch(known(downloads=(small, test)), origin, progress=lambda event: received.append(event.done))
+    assert max(received) < 1_000_000
+    assert not list((tmp_path / "cache" / "unblur").rglob("train*"))
+
+
+def test_an_archive_that_unpacks_to_too_much(origin: Origin, tmp_path: Path) -> None:
+    origin.files["small.zip"] = archive({"small/train.txt": b"0" * 5_000_000, "small/test.txt": b"0 1"})
+    (zip_file,) = zipped().downloads
+    limited = known(downloads=(replace(zip_file, max_bytes=100_000),))
+    with pytest.raises(DataError, match="must unpack to at most 100,000 bytes; it has 5,000,003"):
+        fetch(limited, origin)
+    assert not list((tmp_path / "cache" / "unblur").rglob("*.txt"))
+
+
+def test_two_that_fetch_into_one_folder(origin: Origin, tmp_path: Path) -> None:
+    refusals: list[str] = []
+
+    def meanwhile(event: ProgressEvent) -> None:
+        if not refusals:
+            with pytest.raises(CapabilityError, match="one process at a time") as caught:
+                fetch(known(), origin)
+            refusals.append(str(caught.value))
+
+    fetch(known(), origin, progress=meanwhile)
+    assert len(refusals) == 1
+    assert is_right(known())
+    assert [entry.name for entry in (tmp_path / "cache" / "unblur").iterdir()] == ["small"]
+
+
+def test_what_cannot_be_verified_names_a_commit() -> None:
+    assert known().unverified == ()
+    assert known(readings=(replace(known().readings[0], parts={"train": Content(5)}),)).unverified == (
+        "train",
+    )
+    for dataset in datasets.DATASETS.values():
+        for download in dataset.downloads:
+            limit = download.n_bytes or download.max_bytes
+            assert 0 < limit <= 100_000_000
+            pinned = download.sha256 or not dataset.unverified
+            assert pinned or re.search(r"/[0-9a-f]{40}/", download.address)
+    assert datasets.dataset("amazon-book").unverified == ("train", "test")
 
 
 def test_a_resumed_file_with_a_wrong_checksum_is_fetched_anew(origin: Origin, tmp_path: Path) -> None:

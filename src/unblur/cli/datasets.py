@@ -76,8 +76,11 @@ def fetch(
     with ProgressDisplay() as progress:
         copy = datasets.fetch(dataset, folder=folder, address=address, progress=progress)
     print_lines(f"{dataset.name} is in {copy}")
-    if all(content.fingerprint is None for reading in dataset.readings for content in reading.parts.values()):
-        terminal.note("the fingerprint of its content is unknown: known sizes were checked")
+    if dataset.unverified:
+        terminal.note(
+            f"unverified: {', '.join(dataset.unverified)}. Neither a checksum of the file nor a fingerprint of the content is "
+            "known; numbers of interactions were checked where they are."
+        )
     terminal.note(f"please cite: {dataset.citation}")
 
 

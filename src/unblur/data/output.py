@@ -144,7 +144,7 @@ def replacing(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO]
     partial = _sibling(target, "part")
     try:
         with system_errors(f"A file must be written whole; {path}"):
-            with partial.open("xb") as stream, _locked(partial):
+            with partial.open("xb") as stream, locked(partial):
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -337,7 +337,7 @@ class OutputFolder:
                 f"Nothing was left behind. {_ELSEWHERE}",
             ):
                 partial.mkdir(parents=True)
-                with _locked(partial):
+                with locked(partial):
                     yield partial
                     if not (partial / MANIFEST).exists():
                         listing = {"format": self.kind.name, "files": sorted(_files_in(partial))}
@@ -355,7 +355,7 @@ class OutputFolder:
         if not (self.overwrite and _files_in(target)):
             partial.rename(target)
         else:
-            with _locked(target):
+            with locked(target):
                 try:
                     target.rename(earlier)
                     self.check_content(earlier)  # under this name nobody adds to it
@@ -429,7 +429,7 @@ def _kept_next_to(partial: Path, target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[bool]:
+def locked(path: Path) -> Iterator[bool]:
     """Hold the lock of a file or folder, by which other processes see that it is in use; false if another one has it."""
     if sys.platform == "win32":
         yield False
@@ -459,7 +459,7 @@ def leftovers(target: Path) -> list[Path]:
 def in_use(path: Path) -> bool:
     """Return whether a process is at work on a file or folder: that of a killed one is free."""
     try:
-        with _locked(path) as is_free:
+        with locked(path) as is_free:
             return not is_free
     except OSError:  # it has gone
         return False

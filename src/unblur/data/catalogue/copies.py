@@ -14,6 +14,8 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +25,7 @@ from unblur.data.catalogue.listing import DATASETS, Content, Dataset, Download, 
 from unblur.data.files import split_files
 from unblur.data.formats.opening import contents_of, is_folder
 from unblur.data.interactions import Interactions
-from unblur.data.output import replacing, sha256_of, system_errors
+from unblur.data.output import locked, replacing, sha256_of, system_errors
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, about, some
 from unblur.progress import Progress, ProgressEvent, silent
@@ -260,22 +262,40 @@ def fetch(
 def _fill(wanted: Dataset, target: Path, origin: _Origin) -> None:
     """Fetch a data set into a hidden sibling of `target`, which takes its name once all is there and right."""
     staging = target.with_name(f".{target.name}.part")
-    staging.mkdir(parents=True, exist_ok=True)
-    for last_try in (False, True):
-        resumed = [origin.get(download, staging) for download in wanted.downloads]
-        checks = verify(wanted, staging, progress=origin.progress)
-        wrong = next((check for check in checks if check.holds is False), None)
-        if wrong is None:
-            break
-        shutil.rmtree(staging)
-        if last_try or not any(resumed):
-            raise DataError(
-                f'The part {wrong.part} of {wanted.name}, read as "{wrong.reading}", must be {wrong.expected}; '
-                f"what was fetched is {wrong.problem or wrong.found}. The origin has changed or sent something else; "
-                f"nothing was kept. {wanted.by_hand}"
-            )
-        staging.mkdir(parents=True)
-    staging.replace(target)
+    with _alone(staging):
+        for last_try in (False, True):
+            resumed = [origin.get(download, staging) for download in wanted.downloads]
+            checks = verify(wanted, staging, progress=origin.progress)
+            wrong = next((check for check in checks if check.holds is False), None)
+            if wrong is None:
+                break
+            for file in staging.iterdir():
+                file.unlink()
+            if last_try or not any(resumed):
+                raise DataError(
+                    f'The part {wrong.part} of {wanted.name}, read as "{wrong.reading}", must be {wrong.expected}; '
+                    f"what was fetched is {wrong.problem or wrong.found}. The origin has changed or sent something else; "
+                    f"nothing was kept. {wanted.by_hand}"
+                )
+        staging.replace(target)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other processes out of it. Raises `CapabilityError` if one is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) as is_free:
+        # A folder that was opened just before another process finished has its last name by now.
+        CapabilityError.unless(
+            is_free and folder.is_dir(),
+            f"A folder must be fetched into by one process at a time; another one fetches into {folder}. Wait for it, and run "
+            "this again.",
+        )
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it has its last name, or holds what has arrived
+                folder.rmdir()
 
 
 @dataclass(frozen=True)
@@ -369,17 +389,24 @@ class _Origin:
             length = response.headers.get("Content-Length")
             start = have if resumes else 0
             total = start + int(length) if length and length.isdigit() else download.n_bytes
+            limit = download.n_bytes or download.max_bytes
             with part.open("ab" if resumes else "wb") as stream:
-                done = self._copied(response, stream, start, total, f"fetch {download.save_as}")
+                done = self._copied(response, stream, start, total, limit, f"fetch {download.save_as}")
                 stream.flush()
                 os.fsync(stream.fileno())
-        if total is not None and done < total:
+        if total is not None and done < total and done <= limit:
             raise _BrokenOff(f"the connection ended after {done:,} of {total:,} bytes")
 
     def _copied(
-        self, response: http.client.HTTPResponse, stream: BinaryIO, start: int, total: int | None, stage: str
+        self,
+        response: http.client.HTTPResponse,
+        stream: BinaryIO,
+        start: int,
+        total: int | None,
+        limit: int,
+        stage: str,
     ) -> int:
-        """Append the bytes that a server sends to a file, chunk by chunk. Return the size of the file."""
+        """Append the bytes that a server sends to a file, chunk by chunk, until it has more than `limit`. Return its size."""
         done = start
         self.progress(ProgressEvent(stage, done, total))
         while True:
@@ -392,7 +419,7 @@ class _Origin:
                 ) from None
             except (http.client.HTTPException, OSError) as problem:
                 raise _BrokenOff(str(problem) or type(problem).__name__) from None
-            if not chunk:
+            if not chunk or done > limit:
                 return done
             stream.write(chunk)
             done += len(chunk)
@@ -409,6 +436,11 @@ def _check_file(download: Download, part: Path) -> None:
         raise DataError(
             f"{download.save_as} must have {download.n_bytes:,} bytes; {size:,} arrived. {otherwise}"
         )
+    DataError.unless(
+        download.n_bytes is not None or size <= download.max_bytes,
+        f"{download.save_as} must have at most {download.max_bytes:,} bytes; {size:,} arrived, and more were to come. "
+        f"{otherwise}",
+    )
     if download.sha256 is not None:
         seen = sha256_of(part)
         DataError.unless(
@@ -426,6 +458,12 @@ def _unpack(download: Download, archive: Path, folder: Path) -> None:
                 not missing,
                 f"{download.save_as} must hold {some(download.members)}; {some(missing)} is not in it. "
                 "The origin has changed; nothing was kept.",
+            )
+            n_bytes = sum(opened.getinfo(member).file_size for member in download.members)
+            DataError.unless(
+                n_bytes <= download.max_bytes,
+                f"{download.save_as} must unpack to at most {download.max_bytes:,} bytes; it has {n_bytes:,}. The origin has "
+                "changed; nothing was kept.",
             )
             for member, kept in download.members.items():
                 with opened.open(member) as packed, replacing(folder / kept) as stream:

@@ -26,6 +26,9 @@ class Download:
     """The name of the file in the data set's folder."""
     n_bytes: int | None = None
     """Its size, if known."""
+    max_bytes: int = 100_000_000
+    """The most bytes that are taken if the size is unknown, and the most that are unpacked: several times those of any
+    file here."""
     sha256: str | None = None
     """The checksum of the file, hexadecimal, if known."""
     members: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +93,15 @@ class Dataset:
     def parts(self) -> tuple[str, ...]:
         """The names of its parts: train, valid and test, or all."""
         return tuple(self.readings[0].parts)
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """The parts of which neither a file's checksum nor a fingerprint of the content is known."""
+        if self.downloads and all(download.sha256 for download in self.downloads):
+            return ()
+        return tuple(
+            part for part in self.parts if not any(way.parts[part].fingerprint for way in self.readings)
+        )
 
     def reading(self, name: str | None = None) -> NamedReading:
         """The reading of that name, the default one for `None`. Raises `DataError` for any other name."""

@@ -112,6 +112,7 @@ $(VENV)/.run: $(VENV)/.pip $(PINS)
 $(VENV)/.test: $(VENV)/.pip $(PINS)
 	@echo "Installing unblur with all extras and the test tools into $(VENV) (minutes, the first time)"
 	@$(INSTALL) --editable '.[$(EXTRAS)]' --group test
+	@$(INSTALL) --no-deps recbole==1.2.1 # its configuration files alone are read, by tests/compat
 	@touch $(VENV)/.run $@
 
 $(VENV)/.release: $(VENV)/.pip $(PINS)

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from unblur.compat.recbole.configuration import configure, recipe_of
-from unblur.compat.recbole.running import read_params, run_hyper, space_of_params
+from unblur.compat.recbole.running import (
+    HyperTuning,
+    objective_function,
+    params_of,
+    read_params,
+    run_hyper,
+    space_of_params,
+)
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.errors import RecipeError
 from unblur.models.spectral.bspm import BSPM
@@ -158,6 +165,71 @@ def test_the_search_tests_the_winner_alone(films: Path, tmp_path: Path, algo: st
     assert again.params2result == found.params2result
 
 
+def test_the_class_does_as_recboles(films: Path, tmp_path: Path) -> None:
+    fixed = tmp_path / "fixed.yaml"
+    fixed.write_text(
+        f"model: DiffRec\ndataset: films\ndata_path: {films}\nepochs: 2\ndims_dnn: [8]\nuse_gpu: False\n"
+    )
+    params = written(tmp_path, "learning_rate choice [1e-2,1e-3]\n")
+    search = HyperTuning(
+        objective_function,
+        algo="exhaustive",
+        early_stop=10,
+        max_evals=100,
+        params_file=params,
+        fixed_config_file_list=[fixed],
+    )
+    search.run()
+    assert search.params2result[search.params2str(search.best_params)] == search.best_score
+    assert {*search.params2result} == {"learning_rate:0.01", "learning_rate:0.001"}
+    search.export_result(tmp_path / "result")
+    assert (tmp_path / "result").read_text().count("Test result:") == 1
+    by_table = HyperTuning(
+        objective_function,
+        params_dict={"choice": {"learning_rate": [1e-2, 1e-3]}},
+        fixed_config_file_list=str(fixed),
+    )
+    by_table.run()
+    assert by_table.params2result == search.params2result
+
+
+def test_a_function_of_ones_own_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"HyperTuning takes unblur\.compat\.recbole\.objective_function"):
+        HyperTuning(lambda options, files: {}, params_dict={"choice": {"steps": [2]}})
+    with pytest.raises(RecipeError, match="The ranges must be given once"):
+        HyperTuning(objective_function)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("noise_scale choice [0,0.1]", "noise_scale 0"),
+        ("noise_scale uniform 0,0.1", "noise_scale 0"),
+        ("schedule.scale choice [0.0]", "noise_scale 0"),
+        ("reweight choice [True,False]", "LDiffRec without reweight"),
+        ("n_cate choice [1,2]\nin_dims choice ['[30]','[30,20]']", "n_cate above 1"),
+        ("n_cate choice [2]\nout_dims choice ['[30]']", "n_cate above 1"),
+    ],
+)
+def test_what_ldiffrec_trains_otherwise_is_not_searched(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        space(tmp_path, text, base("LDiffRec"))
+
+
+def test_a_table_of_ranges_is_that_of_a_file(tmp_path: Path) -> None:
+    table = {
+        "choice": {"dims_dnn": ["[300]", "[200,600]"]},
+        "uniform": {"noise_max": [0.01, 0.02]},
+        "quniform": {"steps": [2, 6, 2]},
+        "loguniform": {"learning_rate": [-8, 0]},
+    }
+    text = (
+        "dims_dnn choice ['[300]','[200,600]']\nnoise_max uniform 0.01,0.02\nsteps quniform 2,6,2\n"
+        "learning_rate loguniform -8,0"
+    )
+    assert params_of(table) == read_params(written(tmp_path, text))
+
+
 def test_an_algorithm_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Did you mean 'bayes'"):
-        run_hyper(tmp_path, model="DiffRec", dataset="ml-100k", algo="bayess")
+        run_hyper(tmp_path / "hyper.test", model="DiffRec", dataset="ml-100k", algo="bayess")

@@ -85,10 +85,38 @@ def test_a_rating_threshold_keeps_the_liked_ones_with_weight_one(log: Events, le
             Interactions.from_pairs(**log.columns(), min_rating=least)
         return
     data = Interactions.from_pairs(**log.columns(), min_rating=least, duplicates="last")
-    liked = log.ordered([at for at, weight in enumerate(log.weights) if weight >= least])
-    without = Events(liked.users, liked.items, None, liked.timestamps)
-    assert contents(data) == expected(without, "last")
+    last = expected(log, "last")
+    assert contents(data) == {pair: (1.0, time) for pair, (rating, time) in last.items() if rating >= least}
     assert (data.matrix.data == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "timestamps", "liked"),
+    [("last", None, False), ("first", None, True), ("last", [9, 3], True), ("first", [9, 3], False)],
+)
+def test_repeats_are_removed_before_ratings_are_cut(
+    duplicates: Any, timestamps: list[int] | None, liked: bool
+) -> None:
+    data = Interactions.from_pairs(
+        ["u", "u", "v"],
+        ["a", "a", "b"],
+        weights=[5, 1, 5],
+        timestamps=None if timestamps is None else [*timestamps, 0],
+        min_rating=4,
+        duplicates=duplicates,
+    )
+    assert (("u", "a") in contents(data)) == liked
+
+
+def test_ratings_may_be_selected_by_intervals() -> None:
+    data = Interactions.from_pairs(
+        list("abcdef"), [1] * 6, weights=[1, 2, 3, 3.5, 4, 5], ratings="[1,2);(3,4]"
+    )
+    assert data.users.to_list() == ["a", "d", "e"]
+    with pytest.raises(DataError, match="both say which ratings count"):
+        Interactions.from_pairs(["a"], [1], weights=[1], min_rating=1, ratings="[1,2]")
+    with pytest.raises(DataError, match=r"Intervals must be written as \[4,inf\)"):
+        Interactions.from_pairs(["a"], [1], weights=[1], ratings="4 and more")
 
 
 def test_a_rating_threshold_allows_ratings_that_are_not_positive() -> None:

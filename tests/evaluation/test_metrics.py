@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse, stats
 
 from unblur.errors import DataError, SpecError
 from unblur.evaluation import metrics
@@ -18,6 +18,7 @@ from unblur.evaluation.metrics import (
     USER_METRICS,
     check_metric,
     coverage,
+    entropy_per_item,
     exposure,
     gini,
     metric_at,
@@ -47,6 +48,10 @@ def by_definition(
     precision_at_hits = sum(sum(hits[: r + 1]) / (r + 1) for r in range(len(hits)) if hits[r])
     if name == "mean_popularity":
         return float(np.mean(popularity[items[:k]])) if items[:k] else 0.0
+    if name == "tail_share":
+        trained = sorted(np.flatnonzero(popularity), key=lambda item: (popularity[item], item))
+        rare = trained[: max(1, len(trained) // 10)]
+        return float(np.mean([item in rare for item in items[:k]])) if items[:k] else 0.0
     if not relevant:
         return 0.0
     ideal_hits = min(k, len(relevant))
@@ -93,6 +98,13 @@ def test_gini_is_half_the_relative_mean_difference_and_coverage_a_share(counts: 
     textbook = gaps / (2 * len(counts) * sum(counts)) if sum(counts) else 0.0
     assert gini(exposures) == pytest.approx(textbook, abs=1e-12)
     assert coverage(exposures) == sum(count > 0 for count in counts) / len(counts)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30))
+def test_entropy_is_that_of_the_slots_over_the_items_in_them(counts: list[int]) -> None:
+    shown = [count for count in counts if count]
+    expected = stats.entropy(shown) / len(shown) if shown else 0.0
+    assert entropy_per_item(np.array(counts, dtype=np.int64)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_gini_at_its_ends() -> None:

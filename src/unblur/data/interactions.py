@@ -14,8 +14,9 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from unblur.data.formats.events import Labels, Meaning, read_events
+from unblur.data.formats.events import Labels, Meaning, Missing, read_events
 from unblur.data.formats.opening import FileFormat
+from unblur.data.intervals import Intervals
 from unblur.data.vocabulary import (
     Unknown as Unknown,
     Vocabulary,
@@ -73,6 +74,7 @@ class Interactions:
         timestamps: ArrayLike | pl.Series | None = None,
         order: ArrayLike | None = None,
         min_rating: float | None = None,
+        ratings: str | None = None,
         duplicates: Duplicates = "raise",
         user_vocabulary: Vocabulary | None = None,
         item_vocabulary: Vocabulary | None = None,
@@ -94,26 +96,34 @@ class Interactions:
         """
         check_word("duplicates", duplicates, get_args(Duplicates))
         check_word("unknown_items", unknown_items, get_args(Unknown))
+        selected = selection(min_rating, ratings)
         columns: dict[str, Any] = {
             "users": label_series(users, "users"),
             "items": label_series(items, "items"),
         }
+        kinds = {
+            "weights": np.float32 if selected is None else None,
+            "timestamps": np.int64,
+            "order": np.int64,
+        }
         for name, numbers in {"weights": weights, "timestamps": timestamps, "order": order}.items():
             if numbers is not None:
-                columns[name] = _numbers(numbers, name, np.float32 if name == "weights" else np.int64)
+                columns[name] = _numbers(numbers, name, kinds[name])
         if len({len(column) for column in columns.values()}) > 1:
             seen = ", ".join(f"{name} {len(column):,}" for name, column in columns.items())
             raise DataError(
                 f"All columns must have the same length; saw {seen}. Check that they come from the same rows."
             )
         columns.setdefault("order", np.arange(len(columns["users"])))
-        if min_rating is not None:
+        if selected is not None:
             DataError.unless(
                 weights is not None,
                 Argument("min_rating"),
                 " needs weights to compare with; none were given. Name the rating column.",
             )
-            columns = _filtered(columns, columns.pop("weights") >= min_rating)
+            if duplicates in ("first", "last"):
+                columns = _without_repeats(columns, duplicates)
+            columns = _filtered(columns, selected.contain(columns.pop("weights")))
         values = columns.get("weights")
         if values is not None and not (values > 0).all():
             bad = int(np.argmin(values > 0))
@@ -170,6 +180,8 @@ class Interactions:
         delimiter: str | None = None,
         header: bool | None = None,
         min_rating: float | None = None,
+        ratings: str | None = None,
+        missing: Missing = "raise",
         duplicates: Duplicates = "raise",
         labels: Labels = "auto",
         user_vocabulary: Vocabulary | None = None,
@@ -188,7 +200,9 @@ class Interactions:
         - `rating`: the column of weights, which must be positive. A column called ``weight`` is used by default. A column
           called ``rating`` or the like that is not all ones needs a meaning: name it here (weights), give `min_rating`
           (likes), or pass ``"ignore"`` (every row is an interaction).
-        - `min_rating`: select rows rated at least this, each with weight 1.
+        - `min_rating`, `ratings`: select rows rated at least this, or within intervals such as ``"[1,2);[4,5]"``, each
+          with weight 1; repeats are handled before.
+        - `missing`: ``"drop"`` leaves out rows without a user or an item; ``"raise"`` refuses them.
         - `timestamp`: integers stay in their own unit, floats are rounded down, dates become whole seconds since 1970
           (UTC). Text holds integers, floats or ISO 8601 dates; integers of 8 digits are dates if all can be, from 1900 to
           2100. ``"ignore"`` leaves times out.
@@ -201,27 +215,42 @@ class Interactions:
 
         Raises `DataError` for a file that is missing, empty, damaged or ambiguous, and for invalid values.
         """
+        selects = selection(min_rating, ratings) is not None
         events = read_events(
             path,
             {"user": user, "item": item, "rating": rating, "timestamp": timestamp},
-            Meaning(min_rating, labels, time_format),
+            Meaning(selects, labels, time_format),
             format=format,
             delimiter=delimiter,
             header=header,
             progress=progress,
         )
         progress(ProgressEvent("index", 0, 1))
+        columns = dict(events.columns)
+        check_word("missing", missing, get_args(Missing))
+        if missing == "drop":
+            present = columns["users"].is_not_null() & columns["items"].is_not_null()
+            columns = _filtered(columns, present.to_numpy())
         if events.shape is not None:
             n_users, n_items = events.shape
             user_vocabulary = Vocabulary.range(n_users) if user_vocabulary is None else user_vocabulary
             item_vocabulary = Vocabulary.range(n_items) if item_vocabulary is None else item_vocabulary
         with about(events.source):
             data = cls.from_pairs(
-                **events.columns,
+                **columns,
+                min_rating=min_rating,
+                ratings=ratings,
                 duplicates=duplicates,
                 user_vocabulary=user_vocabulary,
                 item_vocabulary=item_vocabulary,
                 unknown_items=unknown_items,
+            )
+            DataError.unless(
+                not selects or data.n_interactions,
+                f"Some row must be rated {f'at least {min_rating}' if ratings is None else f'within {ratings}'}; none is. "
+                "Lower ",
+                Argument("min_rating"),
+                ".",
             )
         progress(ProgressEvent("index", 1, 1))
         return data
@@ -500,8 +529,33 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def _numbers(column: ArrayLike | pl.Series, name: str, kind: type[np.generic]) -> NDArray[Any]:
-    """A numeric column as an array of `kind`. NaN, infinite, null and too large entries are refused."""
+def selection(min_rating: float | None, ratings: str | None) -> Intervals | None:
+    """The ratings of the events to select; `None` for all events. Raises `DataError` if both arguments are given."""
+    DataError.unless(
+        min_rating is None or ratings is None,
+        Argument("min_rating"),
+        " and ",
+        Argument("ratings"),
+        " both say which ratings count. Give one of them.",
+    )
+    if ratings is not None:
+        return Intervals.parse(ratings)
+    return None if min_rating is None else Intervals.from_least(min_rating)
+
+
+def _without_repeats(columns: dict[str, Any], duplicates: Literal["first", "last"]) -> dict[str, Any]:
+    """The events but for those that repeat a pair, of which the first or the last in time remains."""
+    in_time = np.argsort(chronology(columns.get("timestamps"), columns["order"]))
+    events = pl.DataFrame({"user": columns["users"], "item": columns["items"]}).with_row_index("event")[
+        in_time
+    ]
+    remaining = np.zeros(len(events), dtype=bool)
+    remaining[events.unique(["user", "item"], keep=duplicates, maintain_order=True)["event"]] = True
+    return _filtered(columns, remaining)
+
+
+def _numbers(column: ArrayLike | pl.Series, name: str, kind: type[np.generic] | None) -> NDArray[Any]:
+    """A numeric column as an array of `kind`, or as it is. NaN, infinite, null and too large entries are refused."""
     if isinstance(column, pl.Series):
         refuse_nulls(column, name)
     array = column.to_numpy() if isinstance(column, pl.Series) else np.asarray(column)
@@ -523,7 +577,7 @@ def _numbers(column: ArrayLike | pl.Series, name: str, kind: type[np.generic]) -
         raise DataError(
             f"{name} must lie within ±{limit:.3g}; saw {array.min()} … {array.max()}. Rescale them."
         )
-    return array.astype(kind, copy=False)
+    return array if kind is None else array.astype(kind, copy=False)
 
 
 def _filtered(columns: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:

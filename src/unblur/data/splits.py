@@ -19,6 +19,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from unblur.data.interactions import Interactions, chronology
+from unblur.data.intervals import Intervals
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, nearest, some
 from unblur.randomness import RNG, generator
@@ -251,26 +252,33 @@ def _refuse_common_pairs(first: Interactions, second: Interactions) -> None:
     )
 
 
-def k_core(data: Interactions, *, users: int = 1, items: int = 1) -> Interactions:
-    """The largest part in which each user has at least `users` items and each item at least `items` users.
+def k_core(data: Interactions, *, users: int | str = 1, items: int | str = 1) -> Interactions:
+    """The part in which each user has at least `users` items and each item at least `items` users.
 
-    Users and items below the thresholds are removed, with their labels, until there are none.
+    Text means intervals, such as ``"[5,100]"``. Users and items outside are removed together, with their labels, until
+    there are none.
     """
+    of_users, of_items = (
+        Intervals.parse(size) if isinstance(size, str) else Intervals.from_least(size)
+        for size in (users, items)
+    )
     rows, columns = data.rows(), data.matrix.indices
     core = np.ones(data.n_interactions, dtype=bool)
     while True:
         user_counts = np.bincount(rows[core], minlength=data.n_users)
         item_counts = np.bincount(columns[core], minlength=data.n_items)
-        weak = core & ((user_counts[rows] < users) | (item_counts[columns] < items))
-        if not weak.any():
+        user_stays = of_users.contain(user_counts) & (user_counts > 0)
+        item_stays = of_items.contain(item_counts) & (item_counts > 0)
+        outside = core & ~(user_stays[rows] & item_stays[columns])
+        if not outside.any():
             break
-        core &= ~weak
+        core &= ~outside
     DataError.unless(
         core.any(),
         f"No user with {users} items and item with {items} users is left of {data!r}. Lower the thresholds.",
     )
-    remaining = Vocabulary(data.items.take(np.flatnonzero(item_counts >= max(1, items))).series)
-    return data.keep(core).take_users(user_counts >= max(1, users)).onto(items=remaining)
+    remaining = Vocabulary(data.items.take(np.flatnonzero(item_stays)).series)
+    return data.keep(core).take_users(user_stays).onto(items=remaining)
 
 
 # ---------------------------------------------------------------------------------------------- splittings

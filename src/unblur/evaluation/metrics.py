@@ -39,7 +39,7 @@ class JudgedLists:
     relevant: NDArray[np.int64]
     """The number of held-out items, (n_users,)."""
     popularity: NDArray[np.int64] | None = None
-    """The number of training users of each item, (n_items,); only `mean_popularity` needs it."""
+    """The number of training users of each item, (n_items,); only `mean_popularity` and `tail_share` need it."""
 
     @cached_property
     def hits(self) -> NDArray[np.int64]:
@@ -128,6 +128,9 @@ def judge(
 USERS_AT_ONCE = 1 << 14
 """Number of users that are measured together: bounds the memory of intermediate tables; no value depends on it."""
 
+TAIL = 0.1
+"""The share of the items with training users that `tail_share` calls rare: RecBole's default."""
+
 UserMetric: TypeAlias = Callable[[JudgedLists, int], NDArray[np.float64]]
 """A metric with a value for each user: (judged lists, k) -> float64 (n_users,)."""
 ListMetric: TypeAlias = Callable[[NDArray[np.int64]], float]
@@ -204,6 +207,24 @@ def mean_popularity(lists: JudgedLists, k: int) -> NDArray[np.float64]:
     return _mean_over_slots(lists.popularity, lists.positions[:, :k])
 
 
+def tail_share(lists: JudgedLists, k: int) -> NDArray[np.float64]:
+    """The share of the first k items that are among the rarest tenth of the items with training users; empty slots do not
+    count.
+
+    RecBole's TailPercentage at its default ratio. Of items with equally many users the one earlier in the catalogue is
+    rarer; at least one item is rare.
+    """
+    if lists.popularity is None:
+        raise DataError(
+            "tail_share needs every item's number of training users; there are none. Pass `popularity`."
+        )
+    trained = np.flatnonzero(lists.popularity)
+    rarest = trained[np.argsort(lists.popularity[trained], kind="stable")]
+    in_tail = np.zeros(len(lists.popularity), dtype=bool)
+    in_tail[rarest[: max(1, int(len(trained) * TAIL))]] = True
+    return _mean_over_slots(in_tail, lists.positions[:, :k])
+
+
 def coverage(exposure: NDArray[np.int64]) -> float:
     """The share of the catalogue that is in at least one list (Ge et al., Beyond Accuracy, 2010)."""
     return int(np.count_nonzero(exposure)) / len(exposure)
@@ -224,6 +245,13 @@ def gini(exposure: NDArray[np.int64]) -> float:
     return (2 * weighted - (n + 1) * total) / (n * total)
 
 
+def entropy_per_item(exposure: NDArray[np.int64]) -> float:
+    """The entropy, in nats, of the items in all slots, over the number of distinct items among them: RecBole's
+    ShannonEntropy, whose formula in its documentation leaves the division out. 0 if nothing was recommended."""
+    shares = exposure[exposure > 0] / max(1, int(exposure.sum()))
+    return float(-(shares * np.log(shares)).sum() / max(1, len(shares)))
+
+
 USER_METRICS: Mapping[str, UserMetric] = MappingProxyType(
     {
         "recall": recall,
@@ -235,11 +263,14 @@ USER_METRICS: Mapping[str, UserMetric] = MappingProxyType(
         "map": average_precision,
         "capped_map": capped_average_precision,
         "mean_popularity": mean_popularity,
+        "tail_share": tail_share,
     }
 )
 """The metrics with a value for each user, by name."""
 
-LIST_METRICS: Mapping[str, ListMetric] = MappingProxyType({"coverage": coverage, "gini": gini})
+LIST_METRICS: Mapping[str, ListMetric] = MappingProxyType(
+    {"coverage": coverage, "gini": gini, "entropy_per_item": entropy_per_item}
+)
 """The metrics of all lists together, by name."""
 
 

@@ -13,8 +13,10 @@ from unblur.compat.recbole.running import (
     load_data_and_model,
     objective_function,
     read_params,
+    run,
     run_hyper,
     run_recbole,
+    run_recboles,
     space_of_params,
 )
 
@@ -26,7 +28,9 @@ __all__ = [
     "load_data_and_model",
     "objective_function",
     "read_params",
+    "run",
     "run_hyper",
     "run_recbole",
+    "run_recboles",
     "space_of_params",
 ]

@@ -1,17 +1,20 @@
 """RecBole's configuration, and the recipe that does the same.
 
-The tables list each option with RecBole's default, its accepted values, and its path in our spec or the reason why it has
-none. Options from files and a dictionary replace RecBole's defaults, and every name and value is checked. The result is
+``options.toml`` lists every option with RecBole's default, its accepted values, and its path in our spec or the reason why it
+has none. Options from files and a dictionary replace RecBole's defaults, and every name and value is checked. The result is
 the recipe of a configuration, or of a command line such as
 ``python run_recbole.py --model=DiffRec --dataset=ml-100k --learning_rate=1e-4``.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,11 +33,14 @@ from unblur.compat.command_line import (
     unchanged,
 )
 from unblur.data.catalogue.listing import DATASETS
-from unblur.errors import RecipeError, nearest
+from unblur.data.intervals import Intervals
+from unblur.errors import DataError, RecipeError, nearest
 from unblur.evaluation.metrics import metric_at
 from unblur.experiment.recipe.library import text_of
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import OFF
+from unblur.models.diffusion.diffrec import LatentDiffRec
+from unblur.spec import Spec
 
 MODELS: Mapping[str, str] = MappingProxyType({"DiffRec": "diffrec", "LDiffRec": "l-diffrec"})
 """Our kinds of RecBole's models, by its names."""
@@ -42,7 +48,7 @@ MODELS: Mapping[str, str] = MappingProxyType({"DiffRec": "diffrec", "LDiffRec": 
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Option):
-    """An option of RecBole's. Its path is in our spec, so only hyper-parameters of the model have one."""
+    """An option of RecBole's, a row of ``options.toml``. Its path is in our spec, so only hyper-parameters have one."""
 
     only: Any = None
     """With `reason`: the only supported value apart from the default and `None`."""
@@ -52,32 +58,22 @@ class Parameter(Option):
 
 # ---------------------------------------------------------------------------------------------- accepted values
 
-
-_INTERVAL = re.compile(r"\s*([\[(])\s*([-+]?(?:inf|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?))\s*,\s*inf\s*[\])]\s*")
-whole = parser("a whole number", is_whole)
-number = parser("a number", lambda value: is_whole(value) or isinstance(value, float), float)
-truth = parser("True or False", lambda value: isinstance(value, bool))
-text = parser("text", lambda value: isinstance(value, str))
-widths = parser(
-    "a list of whole numbers",
-    lambda value: isinstance(value, list | tuple) and all(map(is_whole, value)),
-    tuple,
-)
-table = parser("a table such as {'inter': ['user_id', 'item_id']}", lambda value: isinstance(value, Mapping))
-cutoffs = parser(
-    "a positive whole number or a list of some",
-    lambda value: value not in ([], ()) and all(is_whole(k) and k > 0 for k in as_list(value)),
-)
-interval = parser(
-    "one interval such as '[5,inf)', with no upper end", lambda value: _INTERVAL.fullmatch(str(value))
-)
+_ACTIVATIONS = {
+    "tanh": "tanh",
+    "relu": "relu",
+    "sigmoid": "sigmoid",
+    "leakyrelu": "leaky_relu",
+    "none": "identity",
+}
+"""Our activations by RecBole's names."""
 
 
-def lower_end(interval: str) -> float:
-    """The smallest number in an interval such as ``"[5,inf)"``."""
-    ((bracket, end),) = _INTERVAL.findall(str(interval))
-    low = float(end)
-    return low if bracket == "[" or low == -math.inf else math.nextafter(low, math.inf)
+def _intervals(value: Any) -> str:
+    try:
+        Intervals.parse(str(value))
+    except DataError:
+        raise ValueError("intervals such as '[5,inf)', '(1,10]' or '[1,2);[4,5]'") from None
+    return str(value).replace(" ", "")
 
 
 def _is_clipping(value: Any) -> bool:
@@ -90,207 +86,114 @@ def _is_clipping(value: Any) -> bool:
     )
 
 
-def _irrelevant(default: Any, reason: str) -> Parameter:
-    """An option without an effect here."""
-    return Parameter(unchanged, default, irrelevant=reason)
+def _mode(value: Any) -> dict[str, str]:
+    """The mode of validation and test. Raises `ValueError`, with the reason, for one that is not ``full``."""
+    modes = value if isinstance(value, Mapping) else {"valid": value}
+    for mode in map(str, modes.values()):
+        if mode.startswith(("uni", "pop")):
+            raise ValueError(
+                "'full' (metrics over sampled items rank models otherwise than those over all items do: Krichene and "
+                "Rendle, KDD 2020)"
+            )
+        if mode == "labeled":
+            raise ValueError(
+                "'full' (labeled scores only the rows of the test part, by labels that threshold writes, for AUC and "
+                "LogLoss; nothing is ranked)"
+            )
+        if mode != "full":
+            raise ValueError("'full'")
+    return {"valid": "full", "test": "full"}
 
 
-_ACTIVATIONS = {
-    "tanh": "tanh",
-    "relu": "relu",
-    "sigmoid": "sigmoid",
-    "leakyrelu": "leaky_relu",
-    "none": "identity",
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+whole = parser("a whole number", is_whole)
+_PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    "any": unchanged,
+    "whole": whole,
+    "number": parser("a number", lambda value: is_whole(value) or isinstance(value, float), float),
+    "truth": parser("True or False", lambda value: isinstance(value, bool)),
+    "text": parser("text", lambda value: isinstance(value, str)),
+    "widths": parser(
+        "a list of whole numbers",
+        lambda value: isinstance(value, list | tuple) and all(map(is_whole, value)),
+        tuple,
+    ),
+    "columns": parser(
+        "a table such as {'inter': ['user_id', 'item_id']}", lambda value: isinstance(value, Mapping)
+    ),
+    "table": parser("a table such as {'split': {'RS': [8, 1, 1]}}", lambda value: isinstance(value, Mapping)),
+    "cutoffs": parser(
+        "a positive whole number or a list of some",
+        lambda value: value not in ([], ()) and all(is_whole(k) and k > 0 for k in as_list(value)),
+    ),
+    "intervals": _intervals,
+    "activation": one_of(
+        f"one of {', '.join(_ACTIVATIONS)} (RecBole's dice, which is trained, is unavailable)", *_ACTIVATIONS
+    ),
+    "optimizer": parser(
+        "one of adam, sgd (RecBole's other optimizers are unavailable)",
+        lambda value: str(value).lower() in ("adam", "sgd"),
+    ),
+    "clipping": parser("a table such as {'max_norm': 5}, which clips the 2-norm alone", _is_clipping),
+    "separator": one_of("a tab (read another file as your own: unblur run RECIPE --data FILE)", "\t"),
+    "end": one_of("first or last", "first", "last"),
+    "level": parser(
+        "a logging level such as INFO", lambda value: str(value).upper() in logging.getLevelNamesMapping()
+    ),
+    "split": parser(
+        "{'RS': [0.8, 0.1, 0.1]} or {'LS': 'valid_and_test'}",
+        lambda value: isinstance(value, Mapping) and len(value) == 1 and {*value} <= {"RS", "LS"},
+    ),
+    "order": one_of("RO or TO", "RO", "TO"),
+    "group": parser(
+        "user or none",
+        lambda value: _is_text_or_none(value) and str(value).lower() in ("user", "none"),
+        lambda value: str(value).lower(),
+    ),
+    "mode": _mode,
 }
-"""Our activations by RecBole's names."""
-_activation = one_of(
-    f"one of {', '.join(_ACTIVATIONS)} (RecBole's dice, which is trained, is unavailable)", *_ACTIVATIONS
-)
-
-_MACHINE = "it says only where and how that program runs"
-_LOGGING = "it says only what that program logs"
-_FILES = "nothing of the kind is written: data are read and split again from the seed"
-_OTHER_MODELS = "these models do not use it"
-_SIDE = "these models see interactions and nothing else"
-_EXACT = "scores of a row do not depend on the batch"
-_NO_NEGATIVES = "these models draw no negative items"
-
-_DIFFUSION: Mapping[str, Parameter] = {
-    "noise_schedule": Parameter(text, "linear", "schedule.name"),
-    "noise_scale": Parameter(number, 0.001, "schedule.scale"),
-    "noise_min": Parameter(number, 0.0005, "schedule.noise_min"),
-    "noise_max": Parameter(number, 0.005, "schedule.noise_max"),
-    "sampling_noise": Parameter(truth, False, "sampling.noise"),
-    "sampling_steps": Parameter(whole, 0, "sampling.start_steps"),
-    "reweight": Parameter(truth, True, "objective.reweight"),
-    "mean_type": Parameter(text, "x0", "objective.prediction"),
-    "steps": Parameter(whole, 5, "schedule.steps"),
-    "history_num_per_term": Parameter(whole, 10, "objective.history"),
-    "beta_fixed": Parameter(truth, True, "schedule.fixed_first"),
-    "dims_dnn": Parameter(widths, (300,), "denoiser.dims"),
-    "embedding_size": Parameter(whole, 10, "denoiser.embedding_size"),
-    "mlp_act_func": Parameter(_activation, "tanh", "denoiser.activation", _ACTIVATIONS.get),
-    "norm": Parameter(truth, False, "denoiser.normalize"),
-    "time-aware": Parameter(truth, False),
-    "w_max": Parameter(number, 1.0, "time_weights.newest"),
-    "w_min": Parameter(number, 0.1, "time_weights.oldest"),
+"""The kinds of values in the table of options; each raises `ValueError`, with the requirement, for another value."""
+_PARSERS = {**_PARSERS, "outward widths": _PARSERS["widths"]}
+_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
+    "activation": _ACTIVATIONS.get,
+    # From the latent layer outwards there, from the row inwards here.
+    "outward widths": lambda outwards: outwards[::-1],
 }
+"""From RecBole's value to that at the path, by kind."""
 
-_LATENT: Mapping[str, Parameter] = {
-    "noise_scale": Parameter(number, 0.1, "schedule.scale"),
-    "noise_min": Parameter(number, 0.001, "schedule.noise_min"),
-    "n_cate": Parameter(whole, 1, "clusters.count"),
-    "reparam": Parameter(truth, True, "autoencoder.sample_latent"),
-    "in_dims": Parameter(widths, (300,), "autoencoder.encoder_dims", lambda outwards: outwards[::-1]),
-    "out_dims": Parameter(widths, (), "autoencoder.decoder_dims"),
-    "ae_act_func": Parameter(_activation, "tanh", "autoencoder.activation", _ACTIVATIONS.get),
-    "lamda": Parameter(number, 0.03, "autoencoder.diffusion_weight"),
-    "anneal_cap": Parameter(number, 0.005, "autoencoder.least_diffusion_weight"),
-    "anneal_steps": Parameter(whole, 1000, "autoencoder.diffusion_decay"),
-    "vae_anneal_cap": Parameter(number, 0.3, "autoencoder.kl_weight"),
-    "vae_anneal_steps": Parameter(whole, 200, "autoencoder.kl_batches"),
-    "learning_rate": Parameter(
-        number, 0.001, "optimizer.learning_rate", also="autoencoder.optimizer.learning_rate"
-    ),
-    "weight_decay": Parameter(
-        number, 0.0, "optimizer.weight_decay", also="autoencoder.optimizer.weight_decay"
-    ),
-}
-"""The options of LDiffRec, with its own defaults. Its ``in_dims`` are from the latent layer outwards, ours from the row
-inwards."""
+_TABLE = tomllib.loads(files(__package__).joinpath("options.toml").read_text(encoding="utf-8"))
+OTHER_MODELS = frozenset(_TABLE["other_models"]["names"])
+"""The hyper-parameters of RecBole's other models."""
 
-_TRAINING: Mapping[str, Parameter] = {
-    "epochs": Parameter(whole, 300, "epochs"),
-    "train_batch_size": Parameter(whole, 2048, "batch_size"),
-    "learner": Parameter(
-        parser(
-            "one of adam, sgd (RecBole's other optimizers are unavailable)",
-            lambda value: str(value).lower() in ("adam", "sgd"),
-        ),
-        "adam",
-    ),
-    "learning_rate": Parameter(number, 0.001, "optimizer.learning_rate"),
-    "weight_decay": Parameter(number, 0.0, "optimizer.weight_decay"),
-    "clip_grad_norm": Parameter(
-        parser("a table such as {'max_norm': 5}, which clips the 2-norm alone", _is_clipping), None
-    ),
-    "eval_step": Parameter(whole, 1),
-    "stopping_step": Parameter(whole, 10),
-    "neg_sampling": _irrelevant({"uniform": 1}, _NO_NEGATIVES),
-    "train_neg_sample_args": _irrelevant(None, _NO_NEGATIVES),
-    "loss_decimal_place": _irrelevant(4, _LOGGING),
-    "require_pow": _irrelevant(False, _OTHER_MODELS),
-    "enable_amp": Parameter(unchanged, False, reason="training is in float32"),
-    "enable_scaler": _irrelevant(False, "it belongs to enable_amp"),
-    "transform": Parameter(unchanged, None, reason="rows of items are not transformed"),
-}
 
-_EVALUATION: Mapping[str, Parameter] = {
-    "eval_args": Parameter(
-        parser("a table such as {'split': {'RS': [8, 1, 1]}}", lambda value: isinstance(value, Mapping)), {}
-    ),
-    "metrics": Parameter(unchanged, ("Recall", "MRR", "NDCG", "Hit", "Precision")),
-    "topk": Parameter(cutoffs, (10,)),
-    "valid_metric": Parameter(text, "MRR@10"),
-    "valid_metric_bigger": Parameter(
-        parser("True: of every metric more is better", lambda value: value is True), True
-    ),
-    "metric_decimal_place": Parameter(whole, 4),
-    "eval_batch_size": _irrelevant(4096, _EXACT),
-    "repeatable": Parameter(unchanged, False, reason="lists leave out what the user had before"),
-    "eval_neg_sample_args": Parameter(unchanged, None, reason="all items are ranked"),
-}
+def _section(name: str) -> dict[str, Parameter]:
+    """The options in a section of the table, by name."""
+    return {
+        option: Parameter(
+            _PARSERS[row.get("kind", "any")],
+            tuple(row["default"]) if isinstance(row.get("default"), list) else row.get("default"),
+            row.get("path", ""),
+            _CONVERSIONS.get(row.get("kind", ""), unchanged),
+            also=row.get("also", ""),
+            irrelevant=_TABLE["reasons"].get(row.get("idle"), row.get("idle", "")),
+            only=row.get("same"),
+            reason=row.get("refused", ""),
+        )
+        for option, row in _TABLE[name].items()
+    }
 
-EVAL_ARGS: Mapping[str, Parameter] = {
-    "split": Parameter(
-        parser(
-            "{'RS': [0.8, 0.1, 0.1]} or {'LS': 'valid_and_test'}",
-            lambda value: isinstance(value, Mapping) and len(value) == 1 and {*value} <= {"RS", "LS"},
-        ),
-        {"RS": [0.8, 0.1, 0.1]},
-    ),
-    "order": Parameter(one_of("RO or TO", "RO", "TO"), "RO"),
-    "group_by": Parameter(one_of("user or none", "user", "none", None), "user"),
-    "mode": Parameter(
-        parser(
-            "'full' (metrics over sampled items rank models otherwise than those over all items do: Krichene and Rendle, "
-            "KDD 2020)",
-            lambda value: all(
-                one == "full" for one in (value.values() if isinstance(value, Mapping) else [value])
-            ),
-        ),
-        "full",
-    ),
-}
+
+EVAL_ARGS: Mapping[str, Parameter] = _section("eval_args")
 """The entries of ``eval_args``."""
-
-_DATA: Mapping[str, Parameter] = {
-    "data_path": Parameter(text, None),
-    "USER_ID_FIELD": Parameter(text, "user_id"),
-    "ITEM_ID_FIELD": Parameter(text, "item_id"),
-    "RATING_FIELD": Parameter(text, "rating"),
-    "TIME_FIELD": Parameter(text, "timestamp"),
-    "field_separator": Parameter(
-        one_of("a tab (read another file as your own: unblur run RECIPE --data FILE)", "\t"), "\t"
-    ),
-    "load_col": Parameter(table, None),
-    "unload_col": Parameter(table, None),
-    "user_inter_num_interval": Parameter(interval, None),
-    "item_inter_num_interval": Parameter(interval, None),
-    "val_interval": Parameter(unchanged, None),
-    "rm_dup_inter": Parameter(one_of("first or last", "first", "last"), None),
-    "threshold": _irrelevant(
-        None,
-        "it writes labels, which these models and full ranking do not read; val_interval leaves rows out",
-    ),
-    "benchmark_filename": Parameter(
-        unchanged,
-        None,
-        reason="read the parts as a folder with train, valid and test files: unblur run --data FOLDER",
-    ),
-    "additional_feat_suffix": _irrelevant(None, _SIDE),
-    "filter_inter_by_user_or_item": _irrelevant(True, _SIDE),
-    "unused_col": _irrelevant(None, _SIDE),
-    "numerical_features": _irrelevant([], _SIDE),
-    "normalize_field": _irrelevant(None, _SIDE),
-    "normalize_all": _irrelevant(None, _SIDE),
-    "discretization": _irrelevant(None, _SIDE),
-    "fields_in_same_space": _irrelevant(None, _SIDE),
-    "preload_weight": _irrelevant(None, _OTHER_MODELS),
-    "seq_separator": _irrelevant(" ", _SIDE),
-    "LABEL_FIELD": _irrelevant("label", _OTHER_MODELS),
-    "NEG_PREFIX": _irrelevant("neg_", _OTHER_MODELS),
-    "LIST_SUFFIX": _irrelevant("_list", _OTHER_MODELS),
-    "ITEM_LIST_LENGTH_FIELD": _irrelevant("item_length", _OTHER_MODELS),
-    "MAX_ITEM_LIST_LENGTH": _irrelevant(50, _OTHER_MODELS),
-    "POSITION_FIELD": _irrelevant("position_id", _OTHER_MODELS),
-    "encoding": Parameter(unchanged, "utf-8", only="utf8", reason="files are read as UTF-8"),
-}
-
-_ENVIRONMENT: Mapping[str, Parameter] = {
-    "seed": Parameter(whole, 2020),
-    "use_gpu": Parameter(truth, True),
-    "device": Parameter(text, None),
-    "checkpoint_dir": Parameter(text, "saved"),
-    "gpu_id": _irrelevant(0, _MACHINE),
-    "worker": _irrelevant(0, _MACHINE),
-    "nproc": _irrelevant(1, _MACHINE),
-    "world_size": _irrelevant(-1, _MACHINE),
-    "local_rank": _irrelevant(0, _MACHINE),
-    "group_offset": _irrelevant(0, _MACHINE),
-    "ip": _irrelevant("localhost", _MACHINE),
-    "port": _irrelevant(5678, _MACHINE),
-    "single_spec": _irrelevant(True, _MACHINE),
-    "shuffle": Parameter(unchanged, True, reason="rows are put in a new random order every epoch"),
-    "reproducibility": _irrelevant(True, "a seed always gives the same run"),
-    "state": _irrelevant("INFO", _LOGGING),
-    "show_progress": _irrelevant(True, "progress goes to the observer that the caller gives"),
-    "log_wandb": _irrelevant(False, _LOGGING),
-    "wandb_project": _irrelevant("recbole", _LOGGING),
-    "save_dataset": _irrelevant(False, _FILES),
-    "dataset_save_path": _irrelevant(None, _FILES),
-    "save_dataloaders": _irrelevant(False, _FILES),
-    "dataloaders_save_path": _irrelevant(None, _FILES),
+_LATENT = _section("latent")
+"""The options of LDiffRec, with its own defaults."""
+_COMMON = {
+    name: option
+    for section in ("diffusion", "training", "evaluation", "data", "environment")
+    for name, option in _section(section).items()
 }
 
 
@@ -303,8 +206,7 @@ def parameters(model: str) -> dict[str, Parameter]:
         model in MODELS,
         f"A model of RecBole's must be {' or '.join(MODELS)}; saw {model!r}.{nearest(model, MODELS)} Name one of them.",
     )
-    own_options = _LATENT if model == "LDiffRec" else {}
-    return {**_DIFFUSION, **own_options, **_TRAINING, **_EVALUATION, **_DATA, **_ENVIRONMENT, **own_options}
+    return _COMMON | (_LATENT if model == "LDiffRec" else {})
 
 
 @dataclass(frozen=True)
@@ -335,16 +237,20 @@ def configure(
     model: str | None = None,
     dataset: str | None = None,
     config_dict: Mapping[str, Any] | None = None,
-    config_file_list: Sequence[str | Path] | None = None,
+    config_file_list: Sequence[str | Path] | str | None = None,
+    *,
+    ignore_unknown: bool = False,
 ) -> Configuration:
     """Read options from YAML files, later over earlier ones, then from a dictionary, over RecBole's defaults.
 
-    `model` and `dataset` may be in files or dictionary as well; the arguments have priority. Raises `RecipeError` for
-    an unknown name (with the nearest known one), an invalid value, and an unsupported one, with the reason.
+    `model` and `dataset` may be in files or dictionary as well; the arguments have priority. Files may be a text as on
+    RecBole's command line, ``"a.yaml b.yaml"``. Raises `RecipeError` for an unknown name (with the nearest known one),
+    an invalid value, and an unsupported one, with the reason; with `ignore_unknown` unknown names are left out and noted.
     """
+    paths = config_file_list.split() if isinstance(config_file_list, str) else config_file_list or ()
     options: dict[str, Any] = {}
-    for table in (*map(read_yaml, config_file_list or ()), config_dict or {}):
-        options |= {name: from_text(value) for name, value in table.items()}
+    for table in (*map(read_yaml, paths), config_dict or {}):
+        options |= {name: _literal(value) for name, value in table.items()}
     names = {"model": model, "dataset": dataset}
     for name, argument in names.items():
         option_value = options.pop(name, None)
@@ -353,23 +259,52 @@ def configure(
             names[name] is not None,
             f"{name} must be named; it is neither an argument nor an option. Give {name}=…",
         )
-    parameters_by_name = parameters(str(names["model"]))
-    unknown = [
-        _unknown(str(name), parameters_by_name, str(names["model"]))
-        for name in options
-        if name not in parameters_by_name
+    known = parameters(str(names["model"]))
+    foreign = [str(name) for name in options if name not in known]
+    unknown = [_unknown(name, known, str(names["model"])) for name in foreign if name not in OTHER_MODELS]
+    RecipeError.unless(ignore_unknown or not unknown, " ".join(unknown))
+    notes = [f"left out: {complaint}" for complaint in unknown]
+    notes += [
+        f"{name} has no effect here: it is an option of other models of RecBole's"
+        for name in foreign
+        if name in OTHER_MODELS
     ]
-    RecipeError.unless(not unknown, " ".join(unknown))
-    values = {name: option.default for name, option in parameters_by_name.items()}
-    values |= {name: checked(name, value, parameters_by_name[name]) for name, value in options.items()}
-    notes = [
-        f"{name} has no effect here: {parameters_by_name[name].irrelevant}"
+    options = {name: value for name, value in options.items() if name in known}
+    values = {name: option.default for name, option in known.items()}
+    values |= {name: checked(name, value, known[name]) for name, value in options.items()}
+    values["eval_args"] = _eval_args(values["eval_args"])
+    notes += [
+        f"{name} has no effect here: {known[name].irrelevant}"
         for name, value in options.items()
-        if parameters_by_name[name].irrelevant and value != parameters_by_name[name].default
+        if known[name].irrelevant and not _is_default(value, known[name].default)
     ]
     if values.get("n_cate", 1) > 1:
         notes.append("RecBole clusters items by a file item_emb.npy; here embeddings are computed from train")
     return Configuration(str(names["model"]), str(names["dataset"]), values, tuple(options), tuple(notes))
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether a value of an option is its default; nothing (``~``) is."""
+    return value is None or value == default or (isinstance(value, list) and tuple(value) == default)
+
+
+def _literal(value: Any) -> Any:
+    """The value that a text stands for: a Python literal, or true and false in any case."""
+    words = {"true": True, "false": False}
+    return words.get(value.lower(), from_text(value)) if isinstance(value, str) else value
+
+
+def _eval_args(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all entries of ``eval_args``, defaults included."""
+    for name in entries:
+        RecipeError.unless(
+            name in EVAL_ARGS,
+            f"eval_args takes {', '.join(EVAL_ARGS)}; saw {name!r}.{nearest(str(name), EVAL_ARGS)}",
+        )
+    return {
+        name: checked(f"eval_args.{name}", entries.get(name, option.default), option)
+        for name, option in EVAL_ARGS.items()
+    }
 
 
 def checked(name: str, value: Any, option: Parameter) -> Any:
@@ -434,9 +369,18 @@ METRICS: Mapping[str, str] = {
     "hit": "hit_rate",
     "precision": "precision",
     "map": "capped_map",
+    "itemcoverage": "coverage",
+    "giniindex": "gini",
+    "averagepopularity": "mean_popularity",
+    "shannonentropy": "entropy_per_item",
+    "tailpercentage": "tail_share",
 }
 """Our metrics by RecBole's names in lower case. Its MAP divides by min(k, |relevant|)."""
-_METRIC_NAMES = ("Recall", "MRR", "NDCG", "Hit", "Precision", "MAP")
+_ACCURACY = ("Recall", "MRR", "NDCG", "Hit", "Precision", "MAP")
+_METRIC_NAMES = (
+    *_ACCURACY,
+    *("ItemCoverage", "GiniIndex", "AveragePopularity", "ShannonEntropy", "TailPercentage"),
+)
 
 
 def recipe_of(configuration: Configuration, *, own_file: bool) -> Recipe:
@@ -447,7 +391,7 @@ def recipe_of(configuration: Configuration, *, own_file: bool) -> Recipe:
     """
     split = _split(configuration)
     family = f"{'l' if configuration.model == 'LDiffRec' else ''}{'t' if configuration['time-aware'] else ''}"
-    return Recipe.from_dict(
+    recipe = Recipe.from_dict(
         {
             "name": f"{family}{'-' if family else ''}diffrec/{configuration.dataset}-recbole",
             "title": f"RecBole's {configuration.model} on {configuration.dataset}",
@@ -463,6 +407,8 @@ def recipe_of(configuration: Configuration, *, own_file: bool) -> Recipe:
             },
         }
     )
+    check_like_recbole(recipe.model)
+    return recipe
 
 
 # -------------------------------------------------------------------------------------------------- protocol
@@ -480,7 +426,7 @@ def metrics_of(configuration: Configuration) -> dict[str, str]:
         RecipeError.unless(
             name.lower() in METRICS,
             f"metrics must be among {', '.join(_METRIC_NAMES)}; saw {name!r}.{nearest(name, _METRIC_NAMES)} RecBole's "
-            "metrics of ratings or of whole catalogues are unavailable.",
+            "metrics of ratings and of scores (AUC, GAUC, MAE, RMSE, LogLoss) are unavailable: lists are measured here.",
         )
     return {name.lower(): METRICS[name.lower()] for name in names}
 
@@ -502,32 +448,20 @@ def valid_metric(configuration: Configuration) -> str:
         f"valid_metric must be a measurement of metrics and topk, {', '.join(measured)}; saw "
         f"{configuration['valid_metric']!r}.{nearest(name, measured)}",
     )
+    RecipeError.unless(
+        name.partition("@")[0] in map(str.lower, _ACCURACY),
+        f"valid_metric must be one of accuracy, {', '.join(_ACCURACY)}, of which more is better; saw "
+        f"{configuration['valid_metric']!r}. Name one of them.",
+    )
     return measured[name]
-
-
-def _eval_args(configuration: Configuration) -> dict[str, Any]:
-    """The values of all entries of ``eval_args``, defaults included."""
-    entries = configuration["eval_args"]
-    for name in entries:
-        RecipeError.unless(
-            name in EVAL_ARGS,
-            f"eval_args takes {', '.join(EVAL_ARGS)}; saw {name!r}.{nearest(str(name), EVAL_ARGS)}",
-        )
-    return {
-        name: checked(f"eval_args.{name}", entries.get(name, option.default), option)
-        for name, option in EVAL_ARGS.items()
-    }
 
 
 def _split(configuration: Configuration) -> dict[str, Any]:
     """The ``[split]`` table."""
-    arguments = _eval_args(configuration)
+    arguments = configuration["eval_args"]
     ((kind, size),) = arguments["split"].items()
     by_user, order = arguments["group_by"] == "user", "time" if arguments["order"] == "TO" else "random"
-    if kind == "LS":
-        RecipeError.unless(
-            by_user, "LS leaves one out of each user, so eval_args.group_by must be user. Leave it out."
-        )
+    if kind == "LS":  # of each user, whatever group_by says
         reason = " Nothing would be left to test on." if size == "valid_only" else ""
         RecipeError.unless(
             size in ("valid_and_test", "test_only"),
@@ -557,31 +491,44 @@ def _split(configuration: Configuration) -> dict[str, Any]:
 
 def _data(configuration: Configuration, *, own_file: bool) -> dict[str, Any]:
     """The ``[data]`` table."""
-    timed = bool(configuration["time-aware"]) or _eval_args(configuration)["order"] == "TO"
+    timed = bool(configuration["time-aware"]) or configuration["eval_args"]["order"] == "TO"
     _check_columns(configuration, timed)
     name, rating = configuration.dataset, configuration["RATING_FIELD"]
-    min_rating = _min_rating(configuration["val_interval"], rating)
+    ratings = _ratings(configuration["val_interval"], rating)
     core = {
-        f"{side}s": math.ceil(
-            max(0.0, lower_end(configuration[f"{side}_inter_num_interval"] or "(-inf,inf)"))
-        )
+        f"{side}s": _size(configuration[f"{side}_inter_num_interval"] or "[0,inf)")
         for side in ("user", "item")
     }
     table: dict[str, Any] = {}
-    if any(core.values()):
-        table["k_core"] = {side: max(1, n_min) for side, n_min in core.items()}
+    if any(size != 1 for size in core.values()):
+        table["k_core"] = core
     if not own_file:
-        return {**table, "name": name, "reading": _reading(name, min_rating)}
+        return {**table, "name": name, "reading": _reading(name, ratings)}
+    time = configuration["TIME_FIELD"] if timed else "ignore"
+    if configuration["rm_dup_inter"] and not timed:
+        # Repeats are told apart by time. If no option says whether the file has times, they are found by their usual name.
+        columns = loaded(configuration, "inter")
+        time = configuration["TIME_FIELD"] if columns and configuration["TIME_FIELD"] in columns else time
+        time = None if columns is None and configuration["TIME_FIELD"] == "timestamp" else time
     read = {
         "format": "recbole",
         "user": configuration["USER_ID_FIELD"],
         "item": configuration["ITEM_ID_FIELD"],
-        "rating": "ignore" if min_rating is None else rating,
-        "timestamp": configuration["TIME_FIELD"] if timed else "ignore",
-        "min_rating": min_rating,
+        "rating": "ignore" if ratings is None else rating,
+        "timestamp": time,
+        **({} if ratings is None else _selection(ratings)),
+        "missing": "drop",
         "duplicates": configuration["rm_dup_inter"],
     }
     return {**table, "read": {name: value for name, value in read.items() if value is not None}}
+
+
+def loaded(configuration: Configuration, source: str) -> set[str] | None:
+    """The columns that ``load_col`` names for files of a kind (``inter``, ``user``); `None` for all of them."""
+    table = configuration["load_col"]
+    if table is None or table.get(source) == "*":
+        return None
+    return set(as_list(table.get(source, [])))
 
 
 def _check_columns(configuration: Configuration, timed: bool) -> None:
@@ -592,48 +539,62 @@ def _check_columns(configuration: Configuration, timed: bool) -> None:
         *([configuration["TIME_FIELD"]] if timed else []),
         *([configuration["RATING_FIELD"]] if configuration["val_interval"] else []),
     }
-    loaded = (configuration["load_col"] or {}).get("inter")
-    unloaded = (configuration["unload_col"] or {}).get("inter") or ()
-    missing = sorted(needed - set(needed if loaded is None else loaded) | needed & set(unloaded))
+    columns = loaded(configuration, "inter")
+    unloaded = set((configuration["unload_col"] or {}).get("inter") or ())
+    missing = sorted(needed & unloaded | (set() if columns is None else needed - columns))
     RecipeError.unless(
         not missing,
         f"load_col must load the columns {', '.join(sorted(needed))}; {', '.join(missing)} is not loaded. Add it.",
     )
 
 
-def _reading(name: str, min_rating: float | None) -> str:
-    """The reading of a known data set that keeps ratings from `min_rating` on, or all if it is `None`."""
+def _size(text: str) -> int | str:
+    """A number of interactions as a recipe has it: the smallest one, or intervals if there are upper ends or several."""
+    ((bracket, low, high, _), *more) = Intervals.parse(text).parts
+    if more or high < math.inf or low == math.inf:
+        return text
+    return max(1, math.ceil(low) if bracket == "[" or low % 1 else int(low) + 1) if low > 0 else 1
+
+
+def _selection(ratings: str) -> dict[str, Any]:
+    """The options of a reading that keep these ratings."""
+    ((bracket, low, high, _), *more) = Intervals.parse(ratings).parts
+    if more or high < math.inf or bracket == "(":
+        return {"ratings": ratings}
+    return {"min_rating": low}
+
+
+def _reading(name: str, ratings: str | None) -> str:
+    """The reading of a known data set that keeps the ratings in these intervals, or all if there are none."""
     RecipeError.unless(
         name in DATASETS,
         f"The data must be a file DATA_PATH/{name}/{name}.inter or a known data set; {name!r} is neither."
         f"{nearest(name, DATASETS)} Give data_path, or see `unblur datasets`.",
     )
+    least = None if ratings is None else _selection(ratings).get("min_rating", math.nan)
     for reading in DATASETS[name].readings if len(DATASETS[name].parts) == 1 else ():
         if (
             reading.options.get("rating") == "ignore"
-            if min_rating is None
-            else reading.options.get("min_rating") == min_rating
+            if least is None
+            else reading.options.get("min_rating") == least
         ):
             return reading.name
-    rows = "all rows" if min_rating is None else f"the rows rated at least {min_rating:g}"
+    rows = "all rows" if ratings is None else f"the rows rated within {ratings}"
     raise RecipeError(
         f"The data set {name} must have a reading with {rows}, in one part; it has none (`unblur datasets`). Give it "
         f"as a file, DATA_PATH/{name}/{name}.inter, with data_path."
     )
 
 
-def _min_rating(table: Any, rating: str) -> float | None:
-    """The smallest rating that ``val_interval`` keeps, `None` if it keeps all."""
+def _ratings(table: Any, rating: str) -> str | None:
+    """The ratings that ``val_interval`` keeps, `None` if it keeps all."""
     if not table:
         return None
     RecipeError.unless(
-        isinstance(table, Mapping) and set(table) == {rating},
+        set(table) == {rating},
         f"val_interval must be of {rating} alone; saw {table!r}. Filter the file by other columns beforehand.",
     )
-    min_rating = lower_end(
-        checked(f"val_interval.{rating}", table[rating], Parameter(interval, "(-inf,inf)"))
-    )
-    return None if min_rating == -math.inf else min_rating
+    return str(checked(f"val_interval.{rating}", table[rating], Parameter(_intervals, None)))
 
 
 # ----------------------------------------------------------------------------------------------------- model
@@ -678,15 +639,21 @@ def _check_latent(configuration: Configuration) -> None:
         "clip_grad_norm is not supported for LDiffRec: RecBole clips the gradients of autoencoder and denoiser "
         "together, and here each is clipped on its own. Leave it out.",
     )
+
+
+def check_like_recbole(spec: Spec) -> None:
+    """Raise `RecipeError` for settings of LDiffRec that RecBole trains otherwise than this library."""
+    if not isinstance(spec, LatentDiffRec):
+        return
     RecipeError.unless(
-        configuration["reweight"] and configuration["noise_scale"] != 0,
+        spec.objective.reweight and not spec.schedule.noiseless,
         "LDiffRec without reweight (or with noise_scale 0, which is the same) is not supported: RecBole's loss remains "
         "λ·diffusion + autoencoder, while that of the authors, and ours, becomes diffusion + λ·autoencoder. Leave "
         "reweight on.",
     )
     RecipeError.unless(
-        configuration["n_cate"] <= 1
-        or (not configuration["out_dims"] and len(configuration["in_dims"]) <= 1),
+        spec.clusters.count <= 1
+        or (not spec.autoencoder.decoder_dims and len(spec.autoencoder.encoder_dims) <= 1),
         "n_cate above 1 is supported only with one width in in_dims and none in out_dims: RecBole divides hidden widths "
         "among clusters, our model does not. Leave the others out.",
     )
@@ -701,6 +668,22 @@ _SCRIPT_OPTIONS = {
     "config_files": Option(str, ""),
 }
 """The options of ``run_recbole.py`` itself."""
+_NO_FILE = "trials and their results are kept in the folder of the search: --out"
+_TUNING_OPTIONS = {
+    "config_files": Option(str, ""),
+    "model": Option(str, ""),
+    "dataset": Option(str, ""),
+    "params_file": Option(str, ""),
+    "output_file": Option(str, "", irrelevant=_NO_FILE),
+    "display_file": Option(str, "", irrelevant="the page of the search, report.html, has its plots"),
+    "tool": Option(str, "Hyperopt", irrelevant="the search is this library's own"),
+    "max_evals": Option(int, 100, irrelevant="every combination is tried, as there"),
+}
+"""The options of ``run_hyper.py`` itself."""
+EVERY_TRIAL = 10**9
+"""The number of trials of an exhaustive search: more than any tuning file has combinations."""
+_EARLY_STOP = 10
+"""The number of trials without a better one after which ``run_hyper.py`` ends."""
 
 
 def _recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> tuple[Recipe, list[str]]:
@@ -708,9 +691,11 @@ def _recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> tuple[Re
     not have, or that are not supported."""
     files = values["config_files"].split()
     model, dataset = (
-        values[name] if name in options_given or not files else None for name in ("model", "dataset")
+        (values[name] or None) if name in options_given or not files else None
+        for name in ("model", "dataset")
     )
-    options = {name: values[name] for name in options_given if name not in _SCRIPT_OPTIONS}
+    own = {**_SCRIPT_OPTIONS, **_TUNING_OPTIONS}
+    options = {name: values[name] for name in options_given if name not in own}
     configuration = configure(model, dataset, options, files)
     file = f"{configuration['data_path']}/{configuration.dataset}/{configuration.dataset}.inter"
     run_options = (
@@ -723,17 +708,48 @@ def _recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> tuple[Re
     )
     notes = [note for names, note in run_options if {*names} & {*configuration.given}]
     return (
-        recipe_of(configuration, own_file="data_path" in configuration.given),
+        recipe_of(configuration, own_file=own_data(configuration)),
         [*configuration.notes, *notes],
     )
 
 
+def own_data(configuration: Configuration) -> bool:
+    """Whether a folder of data was given that is not RecBole's default."""
+    return str(configuration["data_path"]).rstrip("/") != str(_COMMON["data_path"].default).rstrip("/")
+
+
+def _tuning_recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> tuple[Recipe, list[str]]:
+    """The recipe of a search that does what ``run_hyper.py`` does with these options."""
+    RecipeError.unless(
+        values["params_file"], "--params_file of RecBole's run_hyper.py must be given; it is missing. Add it."
+    )
+    recipe, notes = _recipe(values, options_given)
+    search = {"search.sampler": "exhaustive", "search.trials": EVERY_TRIAL, "search.patience": _EARLY_STOP}
+    notes += [
+        f"the ranges are read by the search: unblur tune RECIPE --params-file {values['params_file']}",
+        "a name in that file that the model does not have is refused; with --ignore-unknown it is passed over, as there",
+        "only the winner is tested, where RecBole tests every trial",
+    ]
+    return recipe.changed(search), notes
+
+
+_OPTIONS = {name: Option(from_text, known.default) for name, known in parameters("LDiffRec").items()}
+_OPTIONS |= {name: Option(from_text, None) for name in OTHER_MODELS}
+_SHORT = {"m": "model", "d": "dataset"}
 PROGRAM = Program(
     "RecBole's run_recbole.py",
-    {
-        **_SCRIPT_OPTIONS,
-        **{name: Option(from_text, known.default) for name, known in parameters("LDiffRec").items()},
-    },
+    {**_SCRIPT_OPTIONS, **_OPTIONS},
     _recipe,
     "run_recbole.py",
+    short=_SHORT,
+    variants={
+        "run_hyper.py": Program(
+            "RecBole's run_hyper.py",
+            {**_TUNING_OPTIONS, **_OPTIONS},
+            _tuning_recipe,
+            "run_hyper.py",
+            short=_SHORT,
+            run=lambda values: f"unblur tune {{recipe}} --params-file {values['params_file']}",
+        )
+    },
 )

@@ -13,30 +13,38 @@ A name with a dot is a path in our spec, for hyper-parameters that RecBole's mod
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, count
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count, product
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import polars as pl
 
 from unblur import experiment
 from unblur.compat.command_line import from_text
 from unblur.compat.recbole.configuration import (
+    EVERY_TRIAL,
     MODELS,
     Configuration,
     Parameter,
+    check_like_recbole,
     checked,
     configure,
+    loaded,
     measured_by,
+    own_data,
     parameters,
     recipe_of,
     valid_metric,
     whole,
 )
-from unblur.data.formats.opening import is_file, open_regular
+from unblur.data.formats.opening import is_file, open_data, open_recbole, open_regular, sample_of
 from unblur.data.interactions import Interactions
+from unblur.data.output import replacing
 from unblur.data.splits import Split
 from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, nearest
 from unblur.evaluation.protocol import Evaluation
@@ -44,13 +52,15 @@ from unblur.experiment.ranking import PreparedSplit
 from unblur.experiment.recipe.library import load_recipe, text_of
 from unblur.experiment.running import Outcome
 from unblur.experiment.searching import run_search
-from unblur.progress import Progress, Run, silent
+from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import Recommender, load
-from unblur.spec import Choice, Dimension, Range, Spec, spec_from_dict, spec_to_dict
+from unblur.spec import Choice, Dimension, Range, Spec, spec_to_dict
 from unblur.tuning.points import choice, inside, set_point, space_of
 from unblur.tuning.results import Study
-from unblur.tuning.settings import SAMPLER_NAMES, Search
+from unblur.tuning.settings import SAMPLER_NAMES, SamplerName, Search
 
+LOG = logging.getLogger(__name__)
+"""The log of progress and results, as RecBole has one; on stderr unless the caller has set up logging."""
 CONFIGURATION = "recbole.json"
 """The file with RecBole's configuration of a run, next to recipe, report and model."""
 
@@ -71,11 +81,12 @@ class Loaded(NamedTuple):
 def run_recbole(
     model: str | None = None,
     dataset: str | None = None,
-    config_file_list: Sequence[str | Path] | None = None,
+    config_file_list: Sequence[str | Path] | str | None = None,
     config_dict: Mapping[str, Any] | None = None,
     saved: bool = True,
     *,
-    progress: Progress = silent,
+    ignore_unknown: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a model as RecBole does, keep the epoch that is best on validation data, and test it once.
 
@@ -83,11 +94,14 @@ def run_recbole(
     if that file exists, else the data set of that name. The result has RecBole's four entries,
     ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` (the last two ordered,
     ``recall@10`` …, rounded as ``metric_decimal_place`` says), and two more: ``model_file``, the folder in
-    ``checkpoint_dir`` that `load_data_and_model` takes (`None` unless `saved`), and ``notes``.
+    ``checkpoint_dir`` that `load_data_and_model` takes (`None` unless `saved`), and ``notes``. Epochs and results are logged
+    on stderr, as ``state`` and ``show_progress`` say, unless `progress` observes the run. With `ignore_unknown` options
+    that RecBole does not have are left out and noted.
 
     Raises `RecipeError` for options that are unknown or not supported, and the errors of data and training.
     """
-    configuration = configure(model, dataset, config_dict, config_file_list)
+    configuration = configure(model, dataset, config_dict, config_file_list, ignore_unknown=ignore_unknown)
+    progress = logged(configuration) if progress is None else progress
     folder = None
     if saved:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -105,24 +119,80 @@ def run_recbole(
         }
         experiment.write_folder(folder, outcome, more={CONFIGURATION: json.dumps(record, indent=1) + "\n"})
     best = _validation_result(configuration, prepared, outcome.model)
+    test = result_of(configuration, outcome.evaluations[0])
+    LOG.info("best valid: %s", None if best is None else dict(best))
+    LOG.info("test result: %s", dict(test))
     return {
         "best_valid_score": None if best is None else best[configuration["valid_metric"].lower()],
         "valid_score_bigger": True,
         "best_valid_result": best,
-        "test_result": result_of(configuration, outcome.evaluations[0]),
+        "test_result": test,
         "model_file": None if folder is None else str(folder),
         "notes": outcome.report.notes,
     }
 
 
+_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset")
+"""RecBole's arguments for several processes."""
+
+
+def run(*arguments: Any, **options: Any) -> dict[str, Any]:
+    """`run_recbole`, with RecBole's arguments for several processes, which have no effect: one process trains."""
+    return run_recbole(
+        *arguments, **{name: value for name, value in options.items() if name not in _PROCESSES}
+    )
+
+
+def run_recboles(rank: int, *arguments: Any) -> None:
+    """`run_recbole` in the process of rank 0, for ``(model, dataset, config_file_list, keywords)``; the others do nothing.
+
+    Keywords are those of `run_recbole`, and ``queue``, which receives the result.
+    """
+    *positional, keywords = arguments
+    RecipeError.unless(
+        isinstance(keywords, Mapping),
+        f"The last argument of run_recboles must be a dictionary; saw {type(keywords).__name__}.",
+    )
+    if rank == 0:
+        queue = keywords.get("queue")
+        result = run_recbole(
+            *positional, **{name: value for name, value in keywords.items() if name != "queue"}
+        )
+        if queue is not None:
+            queue.put(result)
+
+
 def objective_function(
     config_dict: Mapping[str, Any] | None = None,
-    config_file_list: Sequence[str | Path] | None = None,
+    config_file_list: Sequence[str | Path] | str | None = None,
     saved: bool = True,
 ) -> dict[str, Any]:
     """`run_recbole` with model and data set among the options, and ``model`` as a further entry of the result."""
     result = run_recbole(config_dict=config_dict, config_file_list=config_file_list, saved=saved)
     return {"model": configure(None, None, config_dict, config_file_list).model, **result}
+
+
+def logged(configuration: Configuration) -> Progress:
+    """An observer that logs epochs and trials at the level ``state``, none of them without ``show_progress``."""
+    LOG.setLevel(str(configuration["state"]).upper())
+    if not LOG.hasHandlers():
+        LOG.addHandler(logging.StreamHandler())
+    if not configuration["show_progress"]:
+        return silent
+
+    def observe(event: ProgressEvent, /) -> None:
+        if event.kind in ("epoch", "trial"):
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in event.values.items())
+            LOG.info(
+                "%s: %s %d of %s%s",
+                event.label,
+                event.kind,
+                event.done,
+                event.total or "?",
+                f", {figures}" if figures else "",
+            )
+
+    return observe
 
 
 def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) -> Loaded:
@@ -162,106 +232,204 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
     )
 
 
-@dataclass(frozen=True, eq=False)
+_OBJECTIVE = objective_function
+
+
 class HyperTuning:
-    """The result of a search, with the names of RecBole's class."""
+    """A search of hyper-parameters with the arguments, attributes and methods of RecBole's class.
+
+    `run` searches on validation data, then fits the best setting and tests it once. (RecBole tests every trial.)
+    """
 
     best_params: Mapping[str, Any]
     """The chosen values, by RecBole's names."""
     best_score: float
     """The validation metric of the best trial."""
     best_test_result: Mapping[str, float]
-    """The test result of the best trial, the only one that is tested. (RecBole tests every trial.)"""
+    """The test result of the best trial, the only one that is tested."""
     params2result: Mapping[str, float | None]
     """The validation metric of each trial, by its values as text; `None` if it failed."""
-    study: Study[Any] = field(repr=False)
+    study: Study[Any]
     """All trials."""
-    outcome: Outcome[Recommender, Evaluation] = field(repr=False)
+    outcome: Outcome[Recommender, Evaluation]
     """Recipe, report and model of the best trial, which `unblur.experiment.write_folder` writes."""
     notes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        objective_function: Callable[..., Any] = _OBJECTIVE,
+        *,
+        params_file: str | Path | None = None,
+        params_dict: Mapping[str, Mapping[str, Any]] | None = None,
+        fixed_config_file_list: Sequence[str | Path] | str | None = None,
+        algo: SamplerName = "exhaustive",
+        max_evals: int = 100,
+        early_stop: int | None = 10,
+    ) -> None:
+        """Prepare a search.
+
+        - `objective_function`: RecBole's own, `objective_function`; another one is refused.
+        - `params_file`, `params_dict`: the ranges, in a file or as ``{"choice": {"steps": [2, 5]}}``.
+        - `algo`: ``exhaustive`` (every combination, whatever `max_evals`), ``random`` or ``bayes``.
+        - `early_stop`: end once this many trials in a row were no better.
+        """
+        RecipeError.unless(
+            objective_function is _OBJECTIVE,
+            "HyperTuning takes unblur.compat.recbole.objective_function; a function of your own cannot be split into "
+            "validation and test here. Search with unblur.tuning.engine.search, or call it in a loop.",
+        )
+        RecipeError.unless(
+            algo in SAMPLER_NAMES,
+            f"algo must be one of {', '.join(SAMPLER_NAMES)}; saw {algo!r}.{nearest(algo, SAMPLER_NAMES)}",
+        )
+        RecipeError.unless(
+            (params_file is None) != (params_dict is None),
+            "The ranges must be given once, as params_file or params_dict. Give one of them.",
+        )
+        self._searched = read_params(params_file) if params_file is not None else params_of(params_dict or {})
+        self._files = fixed_config_file_list
+        self._search = Search(
+            trials=EVERY_TRIAL if algo == "exhaustive" else max_evals, sampler=algo, patience=early_stop
+        )
+
+    def run(
+        self,
+        *,
+        config_dict: Mapping[str, Any] | None = None,
+        ignore_unknown: bool = False,
+        folder: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Search, and set the attributes.
+
+        - `config_dict`: options of all trials, next to those of the files.
+        - `ignore_unknown`: ignore names that RecBole or the model does not have, with a note, instead of refusing them.
+        - `folder`: a folder for the trials; the same search resumes after the last finished one.
+
+        Raises as `run_recbole`.
+        """
+        configuration = configure(None, None, config_dict, self._files, ignore_unknown=ignore_unknown)
+        progress = logged(configuration) if progress is None else progress
+        prepared = prepared_for(configuration, progress=progress)
+        space, notes = space_of_params(prepared.recipe.model, self._searched, ignore_unknown=ignore_unknown)
+        device = device_of(configuration)
+        self.study = run_search(
+            prepared,
+            Run(device, progress),
+            replace(self._search, metric=valid_metric(configuration)),
+            space=space,
+            store=None if folder is None else Path(folder),
+            include_base=False,  # RecBole tries the values of the file alone
+        )
+        self.notes = (*configuration.notes, *notes, *self.study.notes())
+        self.outcome = experiment.measure(
+            prepared, chosen=self.study.spec, notes=self.notes, device=device, progress=progress
+        )
+        self.best_params = dict(self.study.best.point)
+        self.best_score = self.study.best.value or 0.0
+        self.best_test_result = result_of(configuration, self.outcome.evaluations[0])
+        self.params2result = {self.params2str(trial.point): trial.value for trial in self.study.trials}
+        LOG.info("best parameters: %s, %s", self.params2str(self.best_params), self.best_score)
+        LOG.info("test result: %s", dict(self.best_test_result))
+
+    @staticmethod
+    def params2str(params: Mapping[str, Any]) -> str:
+        """Values as text, the keys of `params2result`: ``"learning_rate:0.01, steps:5"``."""
+        return ", ".join(f"{name}:{value}" for name, value in params.items())
+
+    def export_result(self, output_file: str | Path) -> None:
+        """Write each trial with its validation result to a text file, and the test result of the best."""
+        best = self.params2str(self.best_params)
+        with replacing(output_file) as stream:
+            for params, value in self.params2result.items():
+                tested = f"Test result:\n{dict(self.best_test_result)}\n" if params == best else ""
+                stream.write(f"{params}\nValid result:\n{value}\n{tested}\n".encode())
 
 
 def run_hyper(
     params_file: str | Path,
-    fixed_config_file_list: Sequence[str | Path] | None = None,
+    fixed_config_file_list: Sequence[str | Path] | str | None = None,
     *,
-    model: str | None = None,
-    dataset: str | None = None,
     config_dict: Mapping[str, Any] | None = None,
-    algo: str = "exhaustive",
+    algo: SamplerName = "exhaustive",
     max_evals: int = 100,
     early_stop: int | None = 10,
-    ignore_unknown: bool = False,
-    folder: str | Path | None = None,
-    progress: Progress = silent,
+    **options: Any,
 ) -> HyperTuning:
-    """Search the ranges of a tuning file on validation data; fit the best setting and test it once.
+    """Run a `HyperTuning` with these arguments and return it.
 
-    - `algo`: ``exhaustive`` (every combination, whatever `max_evals`), ``random`` or ``bayes``.
-    - `early_stop`: end once this many trials in a row were no better.
-    - `ignore_unknown`: ignore names that the model does not have, with a note, instead of refusing them.
-    - `folder`: a folder for the trials; the same call resumes after the last finished one.
-
-    The other arguments and errors are those of `run_recbole`.
+    `options` are ``model`` and ``dataset``, which have priority over files and dictionary, and the other arguments of
+    `HyperTuning.run`.
     """
-    RecipeError.unless(
-        algo in SAMPLER_NAMES,
-        f"algo must be one of {', '.join(SAMPLER_NAMES)}; saw {algo!r}.{nearest(algo, SAMPLER_NAMES)}",
+    named = {name: options.pop(name) for name in ("model", "dataset") if options.get(name) is not None}
+    search = HyperTuning(
+        params_file=params_file,
+        fixed_config_file_list=fixed_config_file_list,
+        algo=algo,
+        max_evals=max_evals,
+        early_stop=early_stop,
     )
-    configuration = configure(model, dataset, config_dict, fixed_config_file_list)
-    prepared = prepared_for(configuration, progress=progress)
-    space, notes = space_of_params(
-        prepared.recipe.model, read_params(params_file), ignore_unknown=ignore_unknown
-    )
-    device = device_of(configuration)
-    settings = {
-        "metric": valid_metric(configuration),
-        "trials": 10**9 if algo == "exhaustive" else max_evals,
-        "sampler": algo,
-        "patience": early_stop,
-    }
-    search = run_search(
-        prepared,
-        Run(device, progress),
-        spec_from_dict(Search, settings),
-        space=space,
-        store=None if folder is None else Path(folder),
-        include_base=False,  # RecBole tries the values of the file alone
-    )
-    remarks = (*configuration.notes, *notes, *search.notes())
-    outcome = experiment.measure(
-        prepared, chosen=search.spec, notes=remarks, device=device, progress=progress
-    )
-    return HyperTuning(
-        best_params=dict(search.best.point),
-        best_score=search.best.value or 0.0,
-        best_test_result=result_of(configuration, outcome.evaluations[0]),
-        params2result={
-            ", ".join(f"{name}:{value}" for name, value in trial.point.items()): trial.value
-            for trial in search.trials
-        },
-        study=search,
-        outcome=outcome,
-        notes=remarks,
-    )
+    search.run(config_dict={**(config_dict or {}), **named}, **options)
+    return search
 
 
 def prepared_for(configuration: Configuration, *, progress: Progress = silent) -> PreparedSplit:
-    """The recipe of a configuration with its data read and split."""
+    """The recipe of a configuration with its data read and split. Raises `RecipeError` if ``.user`` or ``.item`` files would
+    leave out interactions."""
     file = _file(configuration)
     prepared = experiment.prepare(
         recipe_of(configuration, own_file=file is not None), data=file, progress=progress
     )
+    if file is None:
+        return prepared
     # The recipe was written for this file, so notes about the caller's own data do not apply.
-    return prepared if file is None else replace(prepared, notes=())
+    return replace(prepared, notes=_file_notes(configuration, file))
+
+
+def _file_notes(configuration: Configuration, file: Path) -> tuple[str, ...]:
+    """A note on rows without a user or item, which RecBole leaves out as well."""
+    sides = {"user": configuration["USER_ID_FIELD"], "item": configuration["ITEM_ID_FIELD"]}
+    labels = {side: _column(file, field) for side, field in sides.items()}
+    for side, field in sides.items():
+        side_file, columns = file.with_suffix(f".{side}"), loaded(configuration, side)
+        read = "load_col" in configuration.given and (columns is None or field in columns)
+        if not (configuration["filter_inter_by_user_or_item"] and read and is_file(side_file)):
+            continue
+        outside = (
+            labels[side]
+            .drop_nulls()
+            .unique()
+            .is_in(_column(side_file, field).drop_nulls().implode())
+            .not_()
+            .sum()
+        )
+        RecipeError.unless(
+            not outside,
+            f"filter_inter_by_user_or_item would leave out {outside:,} {side}s that {side_file.name} does not have; that file is "
+            "not read here. Filter the interactions beforehand, or set filter_inter_by_user_or_item to False.",
+        )
+    n_missing = int((labels["user"].is_null() | labels["item"].is_null()).sum())
+    return (
+        (f"{n_missing:,} rows of {file.name} without a user or an item were left out",) if n_missing else ()
+    )
+
+
+def _column(file: Path, field: str) -> pl.Series:
+    """A column of an atomic file as text."""
+    with open_data(file) as stream:
+        opened = open_recbole(stream, sample_of(stream))
+        RecipeError.unless(
+            field in opened.names, f"{file} must have a column {field}; it has {', '.join(opened.names)}."
+        )
+        return opened.load([opened.names.index(field)]).to_series()
 
 
 def _file(configuration: Configuration) -> Path | None:
     """The atomic file of the data set, if there is one."""
-    folder = Path(configuration["data_path"] or "dataset")
+    folder = Path(configuration["data_path"])
     file = folder / configuration.dataset / f"{configuration.dataset}.inter"
     DataError.unless(
-        is_file(file) or "data_path" not in configuration.given,
+        is_file(file) or not own_data(configuration),
         f"data_path must have {configuration.dataset}/{configuration.dataset}.inter; {file} does not exist. Correct "
         "it, or leave it out to use the data set of that name.",
     )
@@ -345,6 +513,18 @@ def read_params(path: str | Path) -> tuple[SearchedParameter, ...]:
     return tuple(searched)
 
 
+def params_of(table: Mapping[str, Mapping[str, Any]]) -> tuple[SearchedParameter, ...]:
+    """The ranges of RecBole's ``params_dict``: ``{"choice": {"steps": [2, 5]}, "uniform": {"noise_max": [0.01, 0.02]}}``."""
+    lines = [(name, kind, values) for kind, ranges in table.items() for name, values in ranges.items()]
+    texts = [
+        str(list(values)) if kind == "choice" else ",".join(map(str, values)) for _, kind, values in lines
+    ]
+    return tuple(
+        SearchedParameter(name, _values(kind, text), line)
+        for line, ((name, kind, _), text) in enumerate(zip(lines, texts, strict=True), start=1)
+    )
+
+
 def space_of_params(
     base: Spec, searched: Sequence[SearchedParameter], *, ignore_unknown: bool = False
 ) -> tuple[tuple[Dimension, ...], tuple[str, ...]]:
@@ -385,7 +565,27 @@ def space_of_params(
     RecipeError.unless(
         space, "A tuning file must have hyper-parameters to search; none remain. Correct its names."
     )
+    _check_settings(base, space)
     return tuple(space), tuple(notes)
+
+
+_AUTOENCODER_DIMS = ("autoencoder.encoder_dims", "autoencoder.decoder_dims")
+_TRAINED_OTHERWISE = ("schedule.scale", "objective.reweight", "clusters.count", *_AUTOENCODER_DIMS)
+"""The paths that `check_like_recbole` looks at."""
+
+
+def _check_settings(base: Spec, space: Sequence[Dimension]) -> None:
+    """Raise `RecipeError` if the search would meet a setting that RecBole trains otherwise."""
+    checked_ones = [dimension for dimension in space if {*dimension.paths} & {*_TRAINED_OTHERWISE}]
+    values = [
+        dimension.values.values
+        if isinstance(dimension.values, Choice)
+        else (dimension.values.at(0.0), dimension.values.at(1.0))
+        for dimension in checked_ones
+    ]
+    for combination in product(*values):
+        point = dict(zip((dimension.name for dimension in checked_ones), combination, strict=True))
+        check_like_recbole(set_point(base, checked_ones, point))
 
 
 def _own_dimension(base: Spec, parameter: SearchedParameter) -> Dimension:

@@ -37,7 +37,7 @@ from unblur.errors import Argument, DataError, about, check_word, some
 from unblur.progress import Progress, ProgressEvent
 
 Labels: TypeAlias = Literal["auto", "int", "str"]
-
+Missing: TypeAlias = Literal["raise", "drop"]
 
 RequestedColumns: TypeAlias = Mapping[Role, str | int | None]
 """The columns of users, items, ratings and timestamps as the caller named them, by name or position."""
@@ -47,7 +47,8 @@ RequestedColumns: TypeAlias = Mapping[Role, str | int | None]
 class Meaning:
     """What values mean; the options are those of `Interactions.read`."""
 
-    min_rating: float | None = None
+    selects: bool = False
+    """Whether rows are selected by their ratings."""
     labels: Labels = "auto"
     time_format: str | None = None
 
@@ -98,7 +99,8 @@ def read_events(
     with about(source):
         at = dict(zip(positions, frame.get_columns(), strict=True))
         table = {role: at[position] for role, position in columns.items()}
-        events = _events(table, opened, requested["rating"], meaning)
+        weights = _weights(table, opened, requested["rating"], meaning.selects)
+        events = _events(table, opened, weights, meaning)
     return Events(events.to_dict(), None if meaning.labels == "str" else opened.shape, source)
 
 
@@ -167,18 +169,16 @@ def _opened(
 
 
 def _events(
-    table: Mapping[Role, pl.Series], opened: Opened, rating: str | int | None, meaning: Meaning
+    table: Mapping[Role, pl.Series], opened: Opened, weights: pl.Series | None, meaning: Meaning
 ) -> pl.DataFrame:
     """Labels, weights and times from the column of each role, and the row of the file of each event."""
     typed = opened.format not in ("csv", "recbole", "adjacency")
-    labels, min_rating = meaning.labels, meaning.min_rating
-    if opened.format == "adjacency" and labels == "auto":
-        labels = "int"
+    labels = "int" if opened.format == "adjacency" and meaning.labels == "auto" else meaning.labels
     columns = {
         "users": labels_of(table["user"], labels, "user", typed=typed),
         "items": labels_of(table["item"], labels, "item", typed=typed),
-        "weights": _weights(table, opened, rating, min_rating),
-        "timestamps": table.get("timestamp"),
+        "weights": weights,
+        "timestamps": times_of(table["timestamp"], meaning.time_format) if "timestamp" in table else None,
         "order": pl.int_range(len(table["user"]), eager=True),
     }
     DataError.unless(
@@ -188,27 +188,16 @@ def _events(
         Argument("timestamp"),
         ".",
     )
-    events = pl.DataFrame({name: column for name, column in columns.items() if column is not None})
-    if min_rating is not None:
-        events = events.filter(events["weights"] >= min_rating).drop("weights")
-        DataError.unless(
-            events.height,
-            f"Some row must be rated at least {min_rating}; none is. Lower ",
-            Argument("min_rating"),
-            ".",
-        )
-    if "timestamps" in events.columns:
-        events = events.with_columns(timestamps=times_of(events["timestamps"], meaning.time_format))
-    return events
+    return pl.DataFrame({name: column for name, column in columns.items() if column is not None})
 
 
 def _weights(
-    table: Mapping[Role, pl.Series], opened: Opened, rating: str | int | None, min_rating: float | None
+    table: Mapping[Role, pl.Series], opened: Opened, rating: str | int | None, selects: bool
 ) -> pl.Series | None:
-    """The weights (or, under `min_rating`, the ratings), or `None` if all weights are 1."""
+    """The weights (or, if events are selected by them, the ratings), or `None` if all weights are 1."""
     role: Role = "rating" if "rating" in table else "weight"
     if role not in table:
-        if min_rating is None:
+        if not selects:
             return None
         DataError.unless(
             rating != IGNORE,
@@ -224,7 +213,7 @@ def _weights(
             ".",
         )
     values = numbers_of(table[role], role)
-    if min_rating is not None:
+    if selects:
         return values
     lowest, highest = float(values.min() or 0), float(values.max() or 0)  # type: ignore[arg-type]
     if lowest == highest == 1:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from unblur.data.formats.events import Labels
+from unblur.data.formats.events import Labels, Missing
 from unblur.data.formats.opening import FileFormat
 from unblur.data.interactions import Duplicates
 from unblur.evaluation.protocol import RankingProtocol
@@ -32,6 +32,10 @@ class Reading:
     """The form of dates that are not ISO 8601, such as ``"%d/%m/%Y"``."""
     min_rating: float | None = None
     """Keep rows rated at least this, each with weight 1."""
+    ratings: str | None = None
+    """Keep rows rated within these intervals, such as ``"[1,2);[4,5]"``, each with weight 1."""
+    missing: Missing | None = None
+    """``"drop"`` leaves out rows without a user or an item; if left out, they are refused."""
     delimiter: str | None = None
     """The separator between the columns of a text file."""
     header: bool | None = None
@@ -54,10 +58,10 @@ class Reading:
 class KCore:
     """The numbers of interactions that users and items must have to stay (see `unblur.data.splits.k_core`)."""
 
-    users: PositiveInt = 1
-    """The smallest number of items of a user."""
-    items: PositiveInt = 1
-    """The smallest number of users of an item."""
+    users: PositiveInt | str = 1
+    """The smallest number of items of a user, or intervals such as ``"[5,100]"``."""
+    items: PositiveInt | str = 1
+    """The smallest number of users of an item, or intervals."""
 
 
 @spec

@@ -151,7 +151,10 @@ class UtilityTask(Task):
             all_ratings = (
                 replace(recipe.data, reading=utility.observed)
                 if data is None
-                else replace(recipe.data, read=replace(recipe.data.read, min_rating=None, rating="ignore"))
+                else replace(
+                    recipe.data,
+                    read=replace(recipe.data.read, min_rating=None, ratings=None, rating="ignore"),
+                )
             )
             observed = read_parts(all_ratings, data, progress=progress)
             fingerprints |= {

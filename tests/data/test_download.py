@@ -17,7 +17,7 @@ import pytest
 from unblur import Interactions
 from unblur.data import catalogue as datasets
 from unblur.data.catalogue.listing import Content, Dataset, Download, NamedReading
-from unblur.errors import CapabilityError, DataError
+from unblur.errors import ArtifactError, CapabilityError, DataError
 from unblur.progress import ProgressEvent
 
 TRAIN = Interactions.from_pairs([user for user in range(400) for _ in range(50)], list(range(50)) * 400)
@@ -153,6 +153,22 @@ def test_a_whole_download(origin: Origin, tmp_path: Path) -> None:
     of_train = [event for event in events if event.stage == "fetch train.txt"]
     assert [of_train[0].done, of_train[-1].done] == [0, len(FILES["train.txt"])]
     assert {event.total for event in of_train} == {len(FILES["train.txt"])}
+
+
+def test_a_full_disk_is_an_error_of_ours(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(ArtifactError, match=r"must be writable; .*No space left on device\. Make room"):
+            fetch(known(), origin)
+    fetch(known(), origin)
+    assert is_right(known())
+    with pytest.raises(ArtifactError, match="must be writable"):
+        fetch(known(), origin, folder="/proc/unblur")
 
 
 def test_a_local_copy_is_not_fetched_again(origin: Origin) -> None:

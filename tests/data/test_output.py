@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -284,6 +287,38 @@ def test_an_earlier_folder_without_a_successor_is_put_back(tmp_path: Path) -> No
     with pytest.raises(ArtifactError, match="new or empty"):
         OutputFolder(tmp_path / "o", THING).check()
     assert content(tmp_path / "o")["a.txt"] == "first thing"
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from unblur.data.output import FolderKind, OutputFolder
+
+rename, calls = Path.rename, []
+def dying(self, target):
+    calls.append(target)
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+Path.rename = dying
+with OutputFolder(sys.argv[1], FolderKind("unblur-thing"), overwrite=True).written() as folder:
+    (folder / "a.txt").write_text("second thing")
+"""
+
+
+@pytest.mark.parametrize("rename", [1, 2])
+def test_a_kill_at_a_rename_loses_nothing(tmp_path: Path, rename: int) -> None:
+    """Before the first the earlier folder is in its place, before the second aside."""
+    place = tmp_path / "o"
+    put(place, "first thing")
+    ended = subprocess.run([sys.executable, "-c", KILLED, place, str(rename)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert place.exists() == (rename == 1)
+    for leftover in tmp_path.glob(".o.*"):
+        aged(leftover)
+    OutputFolder(place, THING, overwrite=True).check()
+    assert content(place)["a.txt"] == "first thing"
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from tests.document.tags import Tags
 from unblur.document.blocks import Cell, Document, Listing, Paragraph, Plot, Section, Table, number
 from unblur.document.html import as_html
-from unblur.document.markdown import as_markdown
+from unblur.document.markdown import as_markdown, code, code_block
 from unblur.document.plots import Axis, Dot, bar_plot, interval_plot, line_plot, named_dot_plot
 from unblur.errors import DataError
 
@@ -171,3 +171,40 @@ def test_the_page_has_all_of_a_document_but_empty_sections() -> None:
     assert re.findall("<h2>(.*)</h2>", page) == ["Plain", "Fine", "Drawn"]
     assert "small print" in page
     assert page.count("<figure>") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown"),
+    [
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)>"),
+        ("`rm -rf`", "\\`rm -rf\\`"),
+        ("![](http://x) [a](b)", "![]\\(http://x) [a]\\(b)"),
+        ("AT&amp;T & co", "AT&amp;amp;T & co"),
+        ("a\\b", "a\\\\b"),
+        ("two\nlines\u2028or three", "two lines or three"),
+        ("\x1b[31m\x9b", "\\\\x1b[31m\\\\x9b"),
+        ("set: model.x = [1, 2]", "set: model.x = [1, 2]"),
+    ],
+)
+def test_texts_are_escaped_in_markdown(text: str, markdown: str) -> None:
+    sections = [
+        Section(text, (Paragraph(text), Listing([text, (Cell(text), "b")]), Table((text,), [(text,)], text)))
+    ]
+    written = as_markdown(Document(text, sections, text))
+    assert written.count(markdown) == written.count(markdown[:4]) >= 9
+    assert "\x1b" not in written
+
+
+@pytest.mark.parametrize("text", ["plain", "a`b", "``", "`<b>`", "```\nfence"])
+def test_code_holds_any_text(text: str) -> None:
+    """A code span ends at the first run of as many backticks as it began with (CommonMark 6.1)."""
+    span = code(text)
+    marks = re.match("`+", span)
+    assert marks
+    runs = [run for run in re.findall("`+", span) if len(run) == len(marks.group())]
+    assert len(runs) == 2
+    assert span.strip("`").strip() == text.replace("\n", " ").strip("`") or "`" in text
+    block = code_block(f"{text}\n", "toml")
+    fence = re.match("`+", block)
+    assert fence
+    assert block.count(fence.group()) == 2

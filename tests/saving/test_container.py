@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from scipy import sparse
 
+from unblur.data import output
 from unblur.data.output import sealed
 from unblur.errors import ArtifactError
 from unblur.saving import container
@@ -412,6 +414,47 @@ def test_a_power_cut_between_the_two_renames_is_explained(saved: Path) -> None:
     ):
         read_container(saved, THING)
     assert read_container(aside, THING).manifest["note"] == "first"
+
+
+def test_one_that_is_replaced_while_it_is_read_says_try_again(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = container._verify_files
+
+    def replaced_first(folder: Path, *more: Any) -> None:
+        write_container(saved, THING, {"note": "second"}, {"other": np.ones(3)}, TABLES, overwrite=True)
+        verify(folder, *more)
+
+    monkeypatch.setattr(container, "_verify_files", replaced_first)
+    with pytest.raises(ArtifactError, match=r"another process replaced .*thing meanwhile\. Try again"):
+        read_container(saved, THING)
+    monkeypatch.undo()
+    assert read_container(saved, THING).manifest["note"] == "second"
+
+
+def test_one_that_is_being_replaced_says_try_again(saved: Path) -> None:
+    with output._locked(saved):
+        aside = saved.rename(saved.with_name(".thing.0123abcd.earlier"))
+        with pytest.raises(ArtifactError, match="Try again"):
+            read_container(saved, THING)
+    with pytest.raises(ArtifactError, match="A save was cut off"):
+        read_container(saved, THING)
+    aside.rename(saved)
+
+
+def test_readers_of_one_that_is_replaced_again_and_again_see_whole_ones(saved: Path) -> None:
+    problems: list[str] = []
+    replacing = threading.Thread(
+        target=lambda: [write(saved, note="next", overwrite=True) for _ in range(15)]
+    )
+    replacing.start()
+    while replacing.is_alive():
+        try:
+            assert read_container(saved, THING).manifest["note"] in ("first", "next")
+        except ArtifactError as problem:
+            problems.append(str(problem))
+    replacing.join()
+    assert all(problem.endswith("Try again.") for problem in problems), problems
 
 
 # -------------------------------------------------------------------------------- damage

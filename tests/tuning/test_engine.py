@@ -1,5 +1,6 @@
 """The search: one rule of choice, trials that fail or end early, and searches that are resumed."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from tests.tuning.searched import ENDLESS, GRID, WIDTH, Curve, Curves, worth
 from unblur.errors import ArtifactError, DataError, SpecError, UnblurError
 from unblur.progress import ProgressEvent
 from unblur.spec import Choice, Dimension, Range, spec
+from unblur.tuning import store as stores
 from unblur.tuning.engine import Judgement, Watch, search
 from unblur.tuning.points import set_point
 from unblur.tuning.results import Study
@@ -329,6 +331,25 @@ def test_a_line_that_a_full_disk_cut_off_does_no_harm(tmp_path: Path) -> None:
     judge = Curves()
     assert results(search(Curve(), GRID, judge, Search(trials=5), store=tmp_path)) == results(uninterrupted)
     assert len(judge.fitted) == 1
+
+
+def test_a_trial_that_was_changed_is_refused_and_those_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    before = results(search(Curve(), GRID, Curves(), Search(trials=3), store=tmp_path))
+    log = tmp_path / "trials.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        place = next(place for place in range(len(line) // 2, len(line)) if line[place : place + 1].isdigit())
+        digit = b"1" if line[place : place + 1] != b"1" else b"2"
+        changed = line[:place] + digit + line[place + 1 :]
+        log.write_bytes(b"".join([*lines[:number], changed, *lines[number + 1 :]]))
+        with pytest.raises(ArtifactError, match="undamaged"):
+            search(Curve(), GRID, Curves(), Search(trials=3), store=tmp_path)
+    entries = [json.loads(line) for line in lines]
+    assert all(entry.pop(stores.SHA256) for entry in entries)
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    judge = Curves()
+    assert results(search(Curve(), GRID, judge, Search(trials=3), store=tmp_path)) == before
+    assert not judge.fitted
 
 
 @pytest.mark.parametrize(

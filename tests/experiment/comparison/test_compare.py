@@ -204,6 +204,23 @@ def test_a_damaged_result_is_computed_again(log: Path, tmp_path: Path) -> None:
     assert run(log, out=tmp_path / "kept", trials=0).figures == first.figures
 
 
+def test_a_result_that_was_changed_is_computed_again(log: Path, tmp_path: Path) -> None:
+    first = run(log, "popularity", out=tmp_path / "kept", trials=0)
+    file = next((tmp_path / "kept" / "models").glob("*.json"))
+    whole = file.read_text()
+    changed = whole.replace('"fit_seconds": ', '"fit_seconds": 99', 1)
+    assert changed != whole
+    for text, seconds in ((changed, (0, 99)), (changed[: changed.rindex(",")] + "}", (99, 1e9))):
+        file.write_text(text)  # the second is as an earlier version wrote it, without a checksum
+        again = run(log, "popularity", out=tmp_path / "kept", trials=0)
+        assert again.figures == first.figures
+        assert seconds[0] <= again.results[0].costs.fit_seconds < seconds[1]
+    identity = tmp_path / "kept" / "comparison.json"
+    identity.write_text(identity.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ArtifactError, match="changed after it was written"):
+        run(log, "popularity", out=tmp_path / "kept", trials=0)
+
+
 def test_one_failed_model_does_not_lose_the_others(tmp_path: Path) -> None:
     """A time-aware model on data without times fails, and the others succeed."""
     place = tmp_path / "log.parquet"

@@ -223,7 +223,7 @@ def schema() -> dict[str, Any]:
         "title": "A recipe of unblur",
         "type": "object",
         "properties": {
-            "schema": {"const": SCHEMA, "default": SCHEMA, "description": "The version of this form."},
+            "schema": {"enum": [1, SCHEMA], "default": SCHEMA, "description": "The version of this form."},
             "name": {"type": "string", "description": docs["name"]},
             "title": {"type": "string", "default": "", "description": docs["title"]},
             "seed": {"type": "integer", "minimum": 0, "default": 0, "description": docs["seed"]},

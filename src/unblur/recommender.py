@@ -54,6 +54,8 @@ class RecommenderSpec(FittedSpec[R_co]):
 
     uses_weights: ClassVar[bool] = False
     """True if the weights of interactions count, or only which interactions there are."""
+    personal: ClassVar[bool] = True
+    """False if all users get the same scores, whatever their history."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

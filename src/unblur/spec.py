@@ -223,6 +223,8 @@ class Migration:
     """Old name → new name."""
     dropped: Mapping[str, Any]
     """Old name → the value with which it did nothing."""
+    earlier: Mapping[str, Any]
+    """Name → its default in recipes of schema 1, where that has changed since."""
 
 
 @overload
@@ -232,6 +234,7 @@ def spec(
     *,
     renamed: Mapping[str, str] = ...,
     dropped: Mapping[str, Any] = ...,
+    earlier: Mapping[str, Any] = ...,
 ) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def spec(
@@ -240,6 +243,7 @@ def spec(
     *,
     renamed: Mapping[str, str] | None = None,
     dropped: Mapping[str, Any] | None = None,
+    earlier: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make a class of annotated fields a spec.
 
@@ -248,6 +252,7 @@ def spec(
 
     - `renamed`: old name → new name of fields, for what earlier versions wrote (see `migrated`).
     - `dropped`: fields that are gone, with the value at which they did nothing.
+    - `earlier`: fields whose default has changed, with the plain value of the earlier one (see `with_earlier_defaults`).
     """
 
     def decorate(target: type[T]) -> type[T]:
@@ -262,15 +267,15 @@ def spec(
                 raise _explained(made, problem) from None
 
         made.__init__ = __init__  # type: ignore[method-assign]
-        if renamed or dropped:
-            _MIGRATIONS[made] = Migration(dict(renamed or {}), dict(dropped or {}))
+        if renamed or dropped or earlier:
+            _MIGRATIONS[made] = Migration(dict(renamed or {}), dict(dropped or {}), dict(earlier or {}))
         return cast("type[T]", made)
 
     return decorate if cls is None else decorate(cls)
 
 
 _MIGRATIONS: dict[type[Any], Migration] = {}
-_UNCHANGED = Migration({}, {})
+_UNCHANGED = Migration({}, {}, {})
 
 
 def migrated(cls: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -309,6 +314,20 @@ def _renamed(
         inner = _field_class(cls, today) if isinstance(value, Mapping) else None
         table[today] = value if inner is None else _renamed(inner, value, f"{above}{today}.", renamed, lost)
     return table
+
+
+def with_earlier_defaults(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table of a recipe of schema 1 with the defaults of its time written out, where they have changed since.
+
+    All that the library writes holds every value, and needs no such care.
+    """
+    table = {**_MIGRATIONS.get(cls, _UNCHANGED).earlier, **values}
+    return {
+        name: with_earlier_defaults(inner, value)
+        if isinstance(value, Mapping) and (inner := _field_class(cls, name)) is not None
+        else value
+        for name, value in table.items()
+    }
 
 
 def path_today(cls: type[Any], path: str, *, warn: bool = True) -> str:

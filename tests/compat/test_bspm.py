@@ -37,7 +37,7 @@ def test_amazon_book_has_no_low_pass_whatever_is_asked() -> None:
 
 def test_defaults() -> None:
     translation = translate(START)
-    assert translation.recipe.model == BSPM()
+    assert translation.recipe.model == BSPM(low_pass=LowPass(rank=256, weight=0.3), sharpen=Flow())
     assert translation.recipe.data.name == "gowalla"
     assert translation.recipe.seed == 2020
     assert translation.recipe.protocol.cutoffs == (20,)

@@ -19,6 +19,7 @@ class Popularity(RecommenderSpec["MostPopular"]):
 
     kind: ClassVar[str] = "popularity"
     fitted: ClassVar[str] = "unblur.models.popularity:MostPopular"
+    personal: ClassVar[bool] = False
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None

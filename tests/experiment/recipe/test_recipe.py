@@ -120,6 +120,23 @@ def test_off_stands_for_none_where_none_is_allowed() -> None:
     assert "k_core" not in recipe.to_dict()["data"]  # `None` is the default, so it is not written
 
 
+def test_a_recipe_of_schema_1_keeps_the_defaults_of_its_time() -> None:
+    def model(table: str, schema: str) -> Any:
+        return Recipe.from_toml(f'{schema}\n[model]\nkind = "bspm"\n{table}\n').model
+
+    before = BSPM(low_pass=LowPass(rank=256, weight=0.3), sharpen=Flow())
+    assert model("", "schema = 1") == before
+    assert model("", "schema = 2") == model("", "") == BSPM()
+    assert model("low_pass = { rank = 8 }", "schema = 1").low_pass == LowPass(rank=8, weight=0.3)
+    assert model('low_pass = "off"', "schema = 1") == BSPM(low_pass=None, sharpen=Flow())
+    assert model("sharpen = { duration = 2.0 }", "schema = 1").sharpen == Flow(duration=2.0)
+    written = Recipe.from_toml('schema = 1\n[model]\nkind = "bspm"\n').to_toml()
+    assert written.startswith("schema = 2\n")
+    assert Recipe.from_toml(written).model == before
+    trained_on = {"schema": 1, "model": {"kind": "sdrm"}, "downstream": {"kind": "bspm"}}
+    assert Recipe.from_dict(trained_on).to_dict()["downstream"]["low_pass"]["rank"] == 256
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_recipes_are_complete(name: str) -> None:
     recipe = load_recipe(name)
@@ -237,8 +254,8 @@ def test_published_numbers_of_synthetic_users() -> None:
             "sharpen of BSPM must be a table or \"off\"; saw 'of'",
         ),
         ({"model": {"kind": "bspm", "blur": "off"}}, "blur of BSPM must be a table; saw 'off'"),
-        ({**ANY, "schema": 2}, "A recipe must be of schema 1; saw 2."),
-        ({**ANY, "schema": True}, "A recipe must be of schema 1; saw True."),
+        ({**ANY, "schema": 3}, "A recipe must be of schema 1 or 2; saw 3."),
+        ({**ANY, "schema": True}, "A recipe must be of schema 1 or 2; saw True."),
         ({**ANY, "seed": -1}, "seed must be a non-negative whole number; saw -1."),
         ({**ANY, "seed": "7"}, "seed must be a non-negative whole number; saw '7'."),
         ({**ANY, "seed": True}, "saw True."),

@@ -36,12 +36,12 @@ from unblur.experiment.task import TrainingLog
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.spec import migrated, path_today, spec_to_dict
+from unblur.spec import migrated, path_today, spec_from_dict, spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
-VARIANTS = {"gf-cf": ("bspm", {"sharpen": None})}
-"""Models that are another kind without some of its parts."""
+VARIANTS = {"gf-cf": ("bspm", {"sharpen": None, "low_pass": {"rank": 256, "weight": 0.3}})}
+"""Models that are another kind without some of its parts, at their own paper's values."""
 OWN_PROTOCOL = Protocol(cutoffs=(10, 20), metrics=("recall", "ndcg"))
 """The protocol for the caller's own data if no recipe gives one: recall and NDCG, as in the papers of the shipped recipes."""
 IDENTITY = "comparison.json"
@@ -138,7 +138,7 @@ def line_up(
 def _read(word: str) -> Recipe | Entry:
     if word in RECOMMENDERS or word in VARIANTS:
         kind, values = VARIANTS.get(word, (word, {}))
-        return Entry(word, recommender_spec(kind)(**values))
+        return Entry(word, spec_from_dict(recommender_spec(kind), values))
     if word in shipped() or word.endswith(".toml") or is_file(word):
         return load_recipe(word)
     names = (*RECOMMENDERS, *VARIANTS, *shipped())

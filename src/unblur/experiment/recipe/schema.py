@@ -13,8 +13,8 @@ from unblur.experiment.recipe.parts import Data, Protocol, Published, Verified
 from unblur.experiment.recipe.toml import read_spec, recipe_table, to_toml
 from unblur.experiment.task import Task
 from unblur.fitted import FittedSpec
-from unblur.registry import TASKS
-from unblur.spec import path_today, set_path
+from unblur.registry import RECOMMENDERS, TASKS, recommender_spec
+from unblur.spec import path_today, set_path, with_earlier_defaults
 from unblur.tuning.settings import Search
 
 _MOST_LEVELS = 50
@@ -58,8 +58,8 @@ def _value(text: str) -> Any:
     return parsed["value"] if is_value else text
 
 
-SCHEMA = 1
-"""The version of the TOML form of recipes."""
+SCHEMA = 2
+"""The version of the TOML form of recipes; in schema 1 some values that are left out had other defaults."""
 _NUMBERS = ("expected", "verified")
 _PLAIN = ("schema", "name", "title", "seed")
 
@@ -151,10 +151,16 @@ class Recipe:
                 )
         schema = values.get("schema", SCHEMA)
         RecipeError.unless(
-            schema == SCHEMA and not isinstance(schema, bool),
-            f"A recipe must be of schema {SCHEMA}; saw {schema!r}. Read it with the version that wrote it.",
+            schema in (1, SCHEMA) and not isinstance(schema, bool),
+            f"A recipe must be of schema 1 or {SCHEMA}; saw {schema!r}. Read it with the version that wrote it.",
         )
         tables = {section: _table(values, section) for section in names if section not in _PLAIN}
+        if schema == 1:
+            # Only recommenders have defaults that have changed since; `downstream` is one as well.
+            for section in ("model", "downstream"):
+                kind = str(tables[section].get("kind"))
+                if kind in RECOMMENDERS:
+                    tables[section] = with_earlier_defaults(recommender_spec(kind), tables[section])
         kind = str(tables["model"].get("kind"))
         task = next((task for task in tasks if kind in task.kinds), tasks[0])
         for section in sections:

@@ -58,21 +58,26 @@ _COLUMNS = 32
 """Users scored together by a thread: with about 32 columns sparse products are fastest (see `Operator`)."""
 
 
-@spec
+@spec(earlier={"rank": 256, "weight": 0.3})
 class LowPass:
     """The ideal low-pass filter ``M = D_I^-½ V Vᵀ D_I^½``, as a process ``dx/dt = xM − x``."""
 
-    rank: PositiveInt = 256
-    """The number of singular vectors that pass: `factor_dim` in the authors' code."""
-    weight: float = 0.3
+    rank: PositiveInt = 448
+    """The number of singular vectors that pass: `factor_dim` in the authors' code. With fewer users or items than that, all
+    of them, with a note."""
+    weight: float = 0.2
     """The weight of the low-pass term next to the blur: β, `idl_beta`."""
     flow: Flow = Flow()
     """Duration and solver: `solver_idl`, T_idl, K_idl. One Euler step of length 1 is the filter itself."""
 
 
-@spec
+@spec(earlier={"low_pass": {}, "sharpen": {}})
 class BSPM(RecommenderSpec["BSPMRecommender"]):
-    """A blurring-sharpening process model. GF-CF is `sharpen=None`; LGCN-IDE is `history="normalized"` and blurs only."""
+    """A blurring-sharpening process model. GF-CF is `sharpen=None`; LGCN-IDE is `history="normalized"` and blurs only.
+
+    The defaults are the paper's best settings with an early merge. Those of the authors' program sharpen by one Euler step of length 1,
+    which takes away all that a user's group of items has in common (its eigenvalue is 1, and 1 − 1 = 0).
+    """
 
     kind: ClassVar[str] = "bspm"
     fitted: ClassVar[str] = "unblur.models.spectral.bspm:BSPMRecommender"
@@ -81,7 +86,7 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
     """The heat equation ``dx/dt = xP − x``: `solver_blr`, T_b, K_b. One Euler step of length 1 is xP."""
     low_pass: LowPass | None = LowPass()
     """The ideal low-pass filter next to the blur; `None` leaves it out."""
-    sharpen: Flow | None = Flow()
+    sharpen: Flow | None = Flow(duration=2.5, solver="rk4")
     """The sharpening process ``dx/dt = −xP``: `solver_shr`, T_s, K_s; `None` turns it off (`sharpening_off`)."""
     merge: Literal["early", "late"] = "early"
     """Add the low-pass term before sharpening (BSPM-EM, `final_sharpening=True`) or after it (BSPM-LM)."""
@@ -122,7 +127,7 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         """Decompose the normalised train matrix; nothing is trained.
 
         `rng` draws the start block of the decomposition (used only with a low-pass filter). Raises `DataError` if
-        the rank exceeds the smaller side of the matrix or train is empty, `CapabilityError` if the device is unavailable.
+        train is empty, `CapabilityError` if the device is unavailable.
         """
         DataError.unless(
             train.n_interactions,
@@ -135,9 +140,8 @@ class BSPM(RecommenderSpec["BSPMRecommender"]):
         vectors = np.zeros((train.n_items, 0), dtype=np.float32)
         values, decoder = np.zeros(0), vectors
         if self.low_pass is not None:
-            spectrum = truncated_svd(
-                normalized, self.low_pass.rank, rng=rng, device=run.device, progress=run.progress
-            )
+            rank = min(self.low_pass.rank, *normalized.shape)
+            spectrum = truncated_svd(normalized, rank, rng=rng, device=run.device, progress=run.progress)
             vectors, values = spectrum.right, spectrum.values
             start = dense(
                 (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[items],
@@ -210,6 +214,16 @@ class BSPMRecommender(Recommender["BSPM"]):
         """Raise `CapabilityError` if the device is unavailable."""
         super().__post_init__()
         check_device(self.device)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The rank of the low-pass filter, if the data have fewer users or items than the spec asks for."""
+        rank = len(self.singular_values)
+        if self.spec.low_pass is None or rank == self.spec.low_pass.rank:
+            return ()
+        return (
+            f"the low-pass filter has rank {rank:,}, the smaller side of the train matrix, not {self.spec.low_pass.rank:,}",
+        )
 
     @property
     def linear(self) -> bool:  # type: ignore[override]  # a class variable of the others

@@ -214,7 +214,9 @@ def share(
     normalized = normalize(train)
     users, items = ordering(normalized, device)
     operator = Operator(reorder_columns(sparse.csr_array(normalized[users]), items), device)
-    ranks = tuple(sorted({spec.low_pass.rank for spec in specs if spec.low_pass is not None}))
+    # A filter has no more singular vectors than the smaller side of the matrix, as in one model.
+    own_ranks = [min(spec.low_pass.rank, *normalized.shape) if spec.low_pass else 0 for spec in specs]
+    ranks = tuple(sorted(set(own_ranks) - {0}))
     n_p_terms, n_q_terms = _sizes(specs)
     n_items, largest_rank = train.n_items, ranks[-1] if ranks else 0
     decoders = torch.empty((n_q_terms if ranks else 0, n_items, largest_rank), device=device)
@@ -236,8 +238,7 @@ def share(
     if ranks:
         decoders = torch.tensordot(dense(combinations.astype(np.float32), device), decoders, dims=1)
     coefficients = []
-    for spec, q_weights in zip(specs, q_series @ combinations.T, strict=True):
-        own_rank = spec.low_pass.rank if spec.low_pass else 0
+    for spec, own_rank, q_weights in zip(specs, own_ranks, q_series @ combinations.T, strict=True):
         # A filter of rank r passes the ranges up to r, each with the same weights, and none beyond.
         by_range = [np.where(rank <= own_rank, q_weights, 0.0) for rank in ranks]
         coefficients.append(np.concatenate([_series(spec, 0, n_p_terms), *by_range]))

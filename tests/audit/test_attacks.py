@@ -82,21 +82,25 @@ def test_names_of_our_attacks_are_spelled_as_ever() -> None:
 
 
 def test_an_attack_from_outside_is_run_reported_gated_and_described(people: Groups) -> None:
-    made = rows(people.train.take_users(slice(0, 100)), people.others)
-    found = audit(
-        people.train, made, people.holdout, attacks=[*usual_attacks(), SharedItems(), LongestRow()], rng=1
+    synthetic = rows(people.train.take_users(slice(0, 100)), people.others)
+    result = audit(
+        people.train,
+        synthetic,
+        people.holdout,
+        attacks=[*usual_attacks(), SharedItems(), LongestRow()],
+        rng=1,
     )
-    assert [entry.attacker for entry in found.privacy.membership][-1] == "shared items"
-    values = found.to_dict()["privacy"]
+    assert [entry.attacker for entry in result.privacy.membership][-1] == "shared items"
+    values = result.to_dict()["privacy"]
     assert list(values) == ["membership", "guesses", "copies", "distances", "longest row"]
     assert values["membership"][-1]["attacker"] == "shared items"
-    assert values["longest row"] == {"items": int(made.user_degrees.max())}
-    texts = [finding.text for finding in found.findings]
+    assert values["longest row"] == {"items": int(synthetic.user_degrees.max())}
+    texts = [finding.text for finding in result.findings]
     assert any("of 6 attackers" in text or "these 6 attacks" in text for text in texts)
-    assert f"The longest row has {made.user_degrees.max()} items." in texts
-    assert found.gates[-1] == Gate("longest", False, "too long")
-    assert {gate.name for gate in found.gates[:-1]} >= {"max_auc", "max_excess"}
-    page = as_html(audit_document(found))
+    assert f"The longest row has {synthetic.user_degrees.max()} items." in texts
+    assert result.gates[-1] == Gate("longest", False, "too long")
+    assert {gate.name for gate in result.gates[:-1]} >= {"max_auc", "max_excess"}
+    page = as_html(audit_document(result))
     assert "how many items are shared with &lt;one&gt; synthetic user" in page
     assert "<h2>A long row stands out</h2>" in page
     assert "The row with most items is looked at." in page
@@ -115,12 +119,12 @@ def test_an_attack_of_an_installed_distribution_is_run_too(
     ATTACKS.refresh()
     try:
         names = [attack.name for attack in usual_attacks()]
-        found = audit(people.train, rows(people.others), people.holdout, rng=1)
+        result = audit(people.train, rows(people.others), people.holdout, rng=1)
     finally:
         monkeypatch.undo()
         ATTACKS.refresh()
     assert (names[0], names[-1], len(names)) == ("membership", "shared items", 7)
-    assert [entry.attacker for entry in found.privacy.membership][-1] == "shared items"
+    assert [entry.attacker for entry in result.privacy.membership][-1] == "shared items"
     assert len(usual_attacks()) == 6
 
 
@@ -135,25 +139,25 @@ def test_another_attack_moves_no_figure_of_the_rest(people: Groups) -> None:
 
 
 def test_what_an_attack_needs_is_said_where_it_is_not_there(people: Groups) -> None:
-    made = rows(people.others)
+    synthetic = rows(people.others)
     few = people.holdout.take_users(slice(0, 25))
     for holdout, reason in ((None, "needs users who were not in training"), (few, "needs at least 30 users")):
-        found = audit(people.train, made, holdout, attacks=[SharedItems()], rng=1)
-        (entry,) = found.privacy.membership
+        result = audit(people.train, synthetic, holdout, attacks=[SharedItems()], rng=1)
+        (entry,) = result.privacy.membership
         assert isinstance(entry.auc, Unmeasured)
         assert reason in entry.auc.reason
         assert entry.catches == (entry.auc, entry.auc)
-        assert any(finding.kind == "unmeasured" and reason in finding.text for finding in found.findings)
-        assert reason in next(gate.reason for gate in found.failed() if gate.name == "max_auc")
+        assert any(finding.kind == "unmeasured" and reason in finding.text for finding in result.findings)
+        assert reason in next(gate.reason for gate in result.failed() if gate.name == "max_auc")
 
 
 def test_a_limit_that_no_attack_measures_fails(people: Groups) -> None:
-    found = audit(people.train, rows(people.others), people.holdout, attacks=[MembershipInference()], rng=1)
-    failed = {gate.name: gate.reason for gate in found.failed()}
+    result = audit(people.train, rows(people.others), people.holdout, attacks=[MembershipInference()], rng=1)
+    failed = {gate.name: gate.reason for gate in result.failed()}
     assert failed["max_excess"] == "no attack that measures it was run"
     assert "max_near_copies" in failed
     assert "max_auc" not in failed
-    assert [gate.name for gate in found.gates] == [
+    assert [gate.name for gate in result.gates] == [
         *(
             "valid",
             "findings",
@@ -192,9 +196,9 @@ def test_an_outcome_of_another_class_stands_for_itself() -> None:
 
 
 def test_scores_of_an_attacker_are_judged_as_ours_are() -> None:
-    found = Membership.of("any", np.arange(100.0) + 50, np.arange(100.0))
-    assert isinstance(found.auc, Area)
-    assert found.auc.value > 0.8
-    assert found.roc[0] == (0, 0)
+    result = Membership.of("any", np.arange(100.0) + 50, np.arange(100.0))
+    assert isinstance(result.auc, Area)
+    assert result.auc.value > 0.8
+    assert result.roc[0] == (0, 0)
     guess = Guesses(attack=Proportion(30, 50), control=Proportion(10, 50), baseline=Proportion(1, 50))
     assert guess.excess_cell().startswith("50.0% (")

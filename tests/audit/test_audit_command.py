@@ -88,26 +88,26 @@ def test_without_a_holdout_only_what_can_be_measured_is_gated(
 
 
 def test_bad_input_is_one_line(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    real, made = str(files / "real.parquet"), str(files / "made.csv")
+    real, synthetic = str(files / "real.parquet"), str(files / "made.csv")
     named = tmp_path / "named.csv"
     named.write_text("user,item\n" + "".join(f"u{at},film {at}\n" for at in np.arange(30)))
     (tmp_path / "empty").mkdir()
-    for words, told in (
-        ([real, made, "--holdout", real], "user labels are in train"),
+    for words, message in (
+        ([real, synthetic, "--holdout", real], "user labels are in train"),
         ([real, str(named)], "must have the same type in all sets"),
         ([real, str(tmp_path / "nothing.csv")], "must be there to be read"),
-        ([str(tmp_path / "empty"), made], "must have a train file"),
-        ([real, made, "--max-auc", "2"], "max_auc"),
+        ([str(tmp_path / "empty"), synthetic], "must have a train file"),
+        ([real, synthetic, "--max-auc", "2"], "max_auc"),
     ):
         assert main(["audit", *words]) == 2
         error = capsys.readouterr().err
-        assert told in error
+        assert message in error
         assert "Traceback" not in error
 
 
 def test_items_that_no_real_user_has_fail_the_audit(files: Path, tmp_path: Path) -> None:
-    made = Interactions.read(files / "made.csv")
-    frame = made.to_frame().select("user", "item")
+    synthetic = Interactions.read(files / "made.csv")
+    frame = synthetic.to_frame().select("user", "item")
     frame = frame.with_columns(item=frame["item"].replace(0, 12345))
     frame.write_parquet(tmp_path / "made.parquet")
     words = ["audit", files / "real.parquet", tmp_path / "made.parquet", "--out", tmp_path / "out"]

@@ -49,9 +49,9 @@ def harmless(people: Groups) -> Audit:
     return audit(people.train, rows(people.others), people.holdout, rng=1)
 
 
-def areas(found: Audit) -> dict[str, float]:
+def areas(result: Audit) -> dict[str, float]:
     return {
-        entry.attacker: entry.auc.value for entry in found.privacy.membership if isinstance(entry.auc, Area)
+        entry.attacker: entry.auc.value for entry in result.privacy.membership if isinstance(entry.auc, Area)
     }
 
 
@@ -87,12 +87,12 @@ def test_small_sets_that_give_nothing_away_pass_as_well() -> None:
     large, failed, leaks = 0, 0, 0
     for seed in range(12):
         three = groups(250, 150, rng=100 + seed)
-        found = audit(three.train, rows(three.others), three.holdout, rng=seed)
-        excesses = [excess_of(guess) for guess in found.privacy.guesses.values()]
+        result = audit(three.train, rows(three.others), three.holdout, rng=seed)
+        excesses = [excess_of(guess) for guess in result.privacy.guesses.values()]
         large += max(excess[0] for excess in excesses if not isinstance(excess, Unmeasured)) > 0.05
-        gate = next(gate for gate in found.gates if gate.name == "max_excess")
+        gate = next(gate for gate in result.gates if gate.name == "max_excess")
         failed += not gate.passed
-        leaks += any(finding.kind == "leak" for finding in found.findings)
+        leaks += any(finding.kind == "leak" for finding in result.findings)
     assert large >= 4
     assert failed <= 2
     assert leaks <= 3
@@ -118,12 +118,12 @@ def leaks(results: AttackResults) -> set[str]:
 
 def test_few_users_are_no_evidence_of_anything(people: Groups) -> None:
     few = people.others.take_users(slice(0, 5))
-    found = audit(people.train, few, people.holdout, gates=Gates(min_utility=0.1), rng=1)
-    failed = {gate.name: gate.reason for gate in found.failed()}
+    result = audit(people.train, few, people.holdout, gates=Gates(min_utility=0.1), rng=1)
+    failed = {gate.name: gate.reason for gate in result.failed()}
     assert "needs at least 20" in failed["max_near_copies"]
-    texts = [finding.text for finding in found.findings if finding.kind == "unmeasured"]
+    texts = [finding.text for finding in result.findings if finding.kind == "unmeasured"]
     assert any(text.startswith("Fidelity: cannot be measured") for text in texts)
-    assert not any("no difference was found between" in finding.text for finding in found.findings)
+    assert not any("no difference was found between" in finding.text for finding in result.findings)
 
 
 def test_attackers_who_score_all_people_alike_are_named(people: Groups) -> None:
@@ -132,22 +132,22 @@ def test_attackers_who_score_all_people_alike_are_named(people: Groups) -> None:
     x[np.arange(300), people.train.n_items + np.arange(300) % 2] = 1
     items = Vocabulary(np.arange(people.train.n_items + 2))
     wide = [part.onto(items=items) for part in (people.train, people.holdout)]
-    found = audit(wide[0], Interactions.from_matrix(x, items=items), wide[1], rng=1)
+    result = audit(wide[0], Interactions.from_matrix(x, items=items), wide[1], rng=1)
     clear = next(
-        finding.text for finding in found.findings if finding.text.startswith("No leak of membership")
+        finding.text for finding in result.findings if finding.text.startswith("No leak of membership")
     )
     assert "because all users have equal scores: nearest row" in clear
 
 
 def test_a_tenth_of_copies_is_found(people: Groups) -> None:
     mixed = rows(people.others.take_users(slice(0, 2700)), people.train.take_users(slice(0, 300)))
-    found = audit(people.train, mixed, people.holdout, rng=1)
-    nearest = found.privacy.membership[0]
+    result = audit(people.train, mixed, people.holdout, rng=1)
+    nearest = result.privacy.membership[0]
     assert isinstance(nearest.auc, Area)
     assert nearest.auc.low > 0.5
     assert isinstance(nearest.catches[1], Catch)
     assert nearest.catches[1].members.value >= 0.09
-    assert found.privacy.copies.exact.hits == 300
+    assert result.privacy.copies.exact.hits == 300
 
 
 def test_guesses_about_copied_members_are_right_and_about_outsiders_are_not(
@@ -184,19 +184,19 @@ def test_fidelity_of_real_users_is_that_of_the_yardstick(harmless: Audit, people
 
 def test_the_same_seed_gives_the_same_audit(people: Groups) -> None:
     part = people.train.take_users(slice(0, 300))
-    made, kept = rows(people.others.take_users(slice(0, 300))), people.holdout.take_users(slice(0, 300))
-    one, other = (audit(part, made, kept, rng=7).to_dict() for _ in range(2))
+    synthetic, kept = rows(people.others.take_users(slice(0, 300))), people.holdout.take_users(slice(0, 300))
+    one, other = (audit(part, synthetic, kept, rng=7).to_dict() for _ in range(2))
     assert one.pop("seconds") is not other.pop("seconds")
     assert one == other
 
 
 def test_the_report_is_strict_json_and_nothing_is_called_anonymous(copying: Audit, harmless: Audit) -> None:
-    for found in (copying, harmless):
-        values = json.loads(found.to_json())
+    for result in (copying, harmless):
+        values = json.loads(result.to_json())
         assert (values["schema"], values["kind"]) == (2, "audit")
         assert values["privacy"]["membership"][0]["auc"]["n_outsiders"] == 3000
         assert values["gates"][0]["passed"] is True
-        assert not re.search("anonym", found.to_json(), re.IGNORECASE)
+        assert not re.search("anonym", result.to_json(), re.IGNORECASE)
     assert any(
         "No leak of membership was found by these 5 attacks" in entry.text for entry in harmless.findings
     )
@@ -211,10 +211,10 @@ def few() -> Groups:
 
 
 def test_without_a_holdout_membership_is_not_measured(few: Groups) -> None:
-    found = audit(few.train, rows(few.train), rng=1)
-    assert all(isinstance(entry.auc, Unmeasured) for entry in found.privacy.membership)
-    assert found.fidelity.yardstick == "one half of train compared with the other"
-    failed = {gate.name: gate.reason for gate in found.failed()}
+    result = audit(few.train, rows(few.train), rng=1)
+    assert all(isinstance(entry.auc, Unmeasured) for entry in result.privacy.membership)
+    assert result.fidelity.yardstick == "one half of train compared with the other"
+    failed = {gate.name: gate.reason for gate in result.failed()}
     assert "needs users who were not in training" in failed["max_auc"]
     relaxed = audit(few.train, rows(few.others), gates=WITHOUT_HOLDOUT, rng=1)
     assert relaxed.failed() == ()
@@ -226,34 +226,34 @@ def test_without_a_holdout_membership_is_not_measured(few: Groups) -> None:
 def test_what_a_control_group_is_too_small_for_is_not_measured(
     people: Groups, n_outsiders: int, measured: tuple[int, int, int]
 ) -> None:
-    made = rows(people.others.take_users(slice(0, 200)))
-    found = audit(people.train, made, people.holdout.take_users(slice(0, n_outsiders)), rng=1)
-    for entry in found.privacy.membership:
+    synthetic = rows(people.others.take_users(slice(0, 200)))
+    result = audit(people.train, synthetic, people.holdout.take_users(slice(0, n_outsiders)), rng=1)
+    for entry in result.privacy.membership:
         seen = isinstance(entry.auc, Area), *(isinstance(caught, Catch) for caught in entry.catches)
         assert seen == tuple(map(bool, measured))
     if not measured[2]:
-        assert any(finding.kind == "unmeasured" for finding in found.findings)
+        assert any(finding.kind == "unmeasured" for finding in result.findings)
 
 
 def test_bad_sets_are_refused(people: Groups) -> None:
-    train, made, kept = people.train, rows(people.others), people.holdout
+    train, synthetic, kept = people.train, rows(people.others), people.holdout
     nobody = Interactions.from_matrix(np.zeros((3, 300), dtype=np.float32))
-    for sets in ((nobody, made, kept), (train, nobody, kept), (train, made, nobody)):
+    for sets in ((nobody, synthetic, kept), (train, nobody, kept), (train, synthetic, nobody)):
         with pytest.raises(DataError, match="needs interactions in every set"):
             audit(*sets)
     with pytest.raises(DataError, match="500 of its 1,000 user labels are in train"):
-        audit(train, made, _overlapping(people))
+        audit(train, synthetic, _overlapping(people))
     relabelled = Interactions(train.matrix, Vocabulary([f"p{at}" for at in range(3000)]), train.items)
     with pytest.raises(DataError, match="have exactly the items of a training user"):
-        audit(train, made, relabelled)
-    named = Interactions(made.matrix, made.users, Vocabulary([f"i{at}" for at in range(300)]))
+        audit(train, synthetic, relabelled)
+    named = Interactions(synthetic.matrix, synthetic.users, Vocabulary([f"i{at}" for at in range(300)]))
     with pytest.raises(VocabularyMismatch, match="must have the same type in all sets"):
         audit(train, named, kept)
-    elsewhere = Interactions(made.matrix, made.users, Vocabulary(np.arange(1000, 1300)))
+    elsewhere = Interactions(synthetic.matrix, synthetic.users, Vocabulary(np.arange(1000, 1300)))
     with pytest.raises(VocabularyMismatch, match="must be about the same items"):
         audit(train, elsewhere, kept)
     with pytest.raises(DataError, match="`users` must be at least 1"):
-        audit(train, made, kept, users=0)
+        audit(train, synthetic, kept, users=0)
     with pytest.raises(SpecError, match="max_auc"):
         Gates(max_auc=1.5)
 
@@ -266,29 +266,31 @@ def _overlapping(people: Groups) -> Interactions:
 
 
 def test_validity_must_be_whole(few: Groups) -> None:
-    made = few.others.take_users(slice(0, 300))
+    synthetic = few.others.take_users(slice(0, 300))
     strange = Interactions(
-        made.matrix, made.users, Vocabulary(np.arange(5, 305))
+        synthetic.matrix, synthetic.users, Vocabulary(np.arange(5, 305))
     )  # five items nobody real has
-    weights = made.matrix.copy()
+    weights = synthetic.matrix.copy()
     weights.data = weights.data + (np.arange(weights.nnz) == 3)
-    empty = rows(made, Interactions.from_matrix(np.zeros((2, 300), dtype=np.float32), items=made.items))
+    empty = rows(
+        synthetic, Interactions.from_matrix(np.zeros((2, 300), dtype=np.float32), items=synthetic.items)
+    )
     for broken, name in (
         (strange, "items exist"),
-        (Interactions(weights, made.users, made.items), "weights are 1"),
+        (Interactions(weights, synthetic.users, synthetic.items), "weights are 1"),
         (empty, "no empty user"),
     ):
-        found = audit(few.train, broken, few.holdout, rng=1)
-        assert [check.name for check in found.validity if not check.passed] == [name]
-        assert "valid" in {gate.name for gate in found.failed()}
-        assert found.findings[0].kind == "fault"
+        result = audit(few.train, broken, few.holdout, rng=1)
+        assert [check.name for check in result.validity if not check.passed] == [name]
+        assert "valid" in {gate.name for gate in result.failed()}
+        assert result.findings[0].kind == "fault"
     assert all(check.passed for check in audit(few.train, empty, few.holdout, empty_users=True).validity)
-    all_items = Interactions.from_matrix(np.ones((1, 300), dtype=np.float32), items=made.items)
-    found = audit(few.train, rows(made, all_items), few.holdout, rng=1)
-    assert all(check.passed for check in found.validity)
+    all_items = Interactions.from_matrix(np.ones((1, 300), dtype=np.float32), items=synthetic.items)
+    result = audit(few.train, rows(synthetic, all_items), few.holdout, rng=1)
+    assert all(check.passed for check in result.validity)
     degrees = few.train.user_degrees
     wanted = f"more items than any training user, {degrees.min()} to {degrees.max()}"
-    assert sum(wanted in note for note in found.notes) == 1
+    assert sum(wanted in note for note in result.notes) == 1
 
 
 # ---------------------------------------------------------------------------------------------- pieces
@@ -344,13 +346,13 @@ def test_claims_about_the_same_people_do_not_pass_for_many() -> None:
 
 
 def test_few_kept_out_users_are_no_control_group_for_claims(people: Groups) -> None:
-    made = rows(people.others.take_users(slice(0, 300)))
+    synthetic = rows(people.others.take_users(slice(0, 300)))
     for size, measured in ((19, False), (20, True)):
-        sets = samples(people.train, made, people.holdout.take_users(slice(0, size)))
-        found = SinglingOut(3, claims=200).run(sets, None, 1, silent)["singling out by 3 items"]
-        assert isinstance(found, Guesses)
-        assert isinstance(found.excess, Unmeasured) is not measured
-    audited = audit(people.train, made, people.holdout.take_users(slice(0, 2)), rng=1)
+        sets = samples(people.train, synthetic, people.holdout.take_users(slice(0, size)))
+        result = SinglingOut(3, claims=200).run(sets, None, 1, silent)["singling out by 3 items"]
+        assert isinstance(result, Guesses)
+        assert isinstance(result.excess, Unmeasured) is not measured
+    audited = audit(people.train, synthetic, people.holdout.take_users(slice(0, 2)), rng=1)
     assert {gate.name for gate in audited.failed()} == {"max_auc", "max_catch_at_1", "max_excess"}
     assert "needs at least 20 users" in next(
         gate.reason for gate in audited.failed() if gate.name == "max_excess"
@@ -369,11 +371,11 @@ def test_an_excess_lies_within_its_interval_between_minus_one_and_one(attack: in
 
 
 def test_an_attacker_who_tells_some_people_is_not_hidden_by_one_with_more_hits() -> None:
-    def told(name: str, members: int, outsiders: int) -> Membership:
+    def outcome_of(name: str, members: int, outsiders: int) -> Membership:
         caught = Catch(0.01, Proportion(members, 1000), Proportion(outsiders, 1000))
         return Membership(attacker=name, auc=area(SPREAD, SPREAD), catches=(caught, Unmeasured("too few")))
 
-    loud, sure = told("loud", 20, 10), told("sure", 19, 0)
+    loud, sure = outcome_of("loud", 20, 10), outcome_of("sure", 19, 0)
     assert [entry.catches[0].p_value < 0.01 for entry in (loud, sure)] == [False, True]  # type: ignore[union-attr]
     both = Membership.p_values({"loud": loud, "sure": sure})
     significant = [name for name, p_value in both.items() if name.startswith("caught") and p_value < 0.01]

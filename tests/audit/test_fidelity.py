@@ -25,29 +25,29 @@ from unblur.errors import DataError
 def test_every_statistic_is_that_of_scipy(seed: int, n: int, m: int) -> None:
     random = np.random.default_rng(seed)
     one, train = binary(random, n, 15, 0.2), binary(random, m, 15, random.random() * 0.5)
-    found = {
+    result = {
         name: entry.of(Tally.of(one, most=15), Tally.of(train, most=15))[0]
         for name, entry in STATISTICS.items()
     }
     p, q = one.sum(axis=0) / one.sum(), train.sum(axis=0) / train.sum()
     mine, theirs = one.sum(axis=1), train.sum(axis=1)
-    assert found["item popularity, total variation"] == pytest.approx(np.abs(p - q).sum() / 2, abs=1e-6)
-    assert found["item popularity, Jensen-Shannon"] == pytest.approx(
+    assert result["item popularity, total variation"] == pytest.approx(np.abs(p - q).sum() / 2, abs=1e-6)
+    assert result["item popularity, Jensen-Shannon"] == pytest.approx(
         jensenshannon(p, q, base=2) ** 2, abs=1e-6
     )
-    assert found["user activity, Wasserstein"] == pytest.approx(
+    assert result["user activity, Wasserstein"] == pytest.approx(
         stats.wasserstein_distance(mine, theirs), abs=1e-6
     )
-    assert found["user activity, Kolmogorov-Smirnov"] == pytest.approx(
+    assert result["user activity, Kolmogorov-Smirnov"] == pytest.approx(
         stats.ks_2samp(mine, theirs, method="asymp").statistic, abs=1e-6
     )
-    assert found["coverage"] == pytest.approx((p > 0).mean())
-    assert found["sparsity"] == pytest.approx(1 - one.nnz / (n * 15))
+    assert result["coverage"] == pytest.approx((p > 0).mean())
+    assert result["sparsity"] == pytest.approx(1 - one.nnz / (n * 15))
     if np.ptp(p) and np.ptp(q):
         truth = stats.spearmanr(one.sum(axis=0), train.sum(axis=0)).statistic
-        assert found["item popularity, rank correlation"] == pytest.approx(truth, abs=1e-9)
+        assert result["item popularity, rank correlation"] == pytest.approx(truth, abs=1e-9)
     tail = np.argsort(train.sum(axis=0), kind="stable")[:12]
-    assert found["long tail"] == pytest.approx(p[tail].sum(), abs=1e-6)
+    assert result["long tail"] == pytest.approx(p[tail].sum(), abs=1e-6)
 
 
 def test_a_resample_is_the_set_with_repeated_users() -> None:
@@ -72,12 +72,12 @@ def test_cooccurrence_is_that_of_the_dense_product() -> None:
         counts = dense.T @ dense
         np.fill_diagonal(counts, 0)
         pairs.append(counts / counts.sum())
-    found = cooccurrence_distance(
+    result = cooccurrence_distance(
         grouped_cooccurrence(one, items, random), grouped_cooccurrence(train, items, random)
     )
-    assert found is not None
-    assert found[0] == pytest.approx(np.abs(pairs[0] - pairs[1]).sum() / 2, abs=1e-6)
-    assert found[1] < found[0] < found[2]
+    assert result is not None
+    assert result[0] == pytest.approx(np.abs(pairs[0] - pairs[1]).sum() / 2, abs=1e-6)
+    assert result[1] < result[0] < result[2]
 
 
 def test_sets_without_pairs_have_no_cooccurrence() -> None:
@@ -90,14 +90,14 @@ def test_sets_without_pairs_have_no_cooccurrence() -> None:
 
 def test_equally_many_users_are_compared() -> None:
     people = groups(200)
-    found = fidelity(
+    result = fidelity(
         people.train, people.others, people.holdout.take_users(slice(0, 70)), rng=1, resamples=20
     )
-    assert (found.n_users, found.n_train) == (70, 200)
-    for entry in found.likenesses:
+    assert (result.n_users, result.n_train) == (70, 200)
+    for entry in result.likenesses:
         assert entry.low <= entry.value <= entry.high
         assert entry.yardstick_low <= entry.yardstick <= entry.yardstick_high
-    for curve in (*found.curves.popularity.values(), *found.curves.activity.values()):
+    for curve in (*result.curves.popularity.values(), *result.curves.activity.values()):
         assert curve[-1][1] == pytest.approx(1)
         assert list(curve) == sorted(curve)
 

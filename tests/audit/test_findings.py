@@ -18,12 +18,12 @@ scores = st.lists(st.integers(0, 6), min_size=20, max_size=60)
 def test_the_area_is_that_of_scikit_learn_with_ties_counted_one_half(
     one: list[int], other: list[int]
 ) -> None:
-    found = area(np.array(one, dtype=float), np.array(other, dtype=float))
-    assert isinstance(found, Area)
+    result = area(np.array(one, dtype=float), np.array(other, dtype=float))
+    assert isinstance(result, Area)
     truth = roc_auc_score([1] * len(one) + [0] * len(other), one + other)
-    assert found.value == pytest.approx(truth, abs=1e-12)
-    assert found.ties == pytest.approx(np.mean(np.equal.outer(one, other)), abs=1e-12)
-    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert result.value == pytest.approx(truth, abs=1e-12)
+    assert result.ties == pytest.approx(np.mean(np.equal.outer(one, other)), abs=1e-12)
+    assert 0 <= result.low <= result.value <= result.high <= 1
 
 
 @given(scores, scores)
@@ -41,22 +41,22 @@ def test_the_interval_covers_the_true_area_about_as_often_as_it_says() -> None:
     truth = stats.norm.cdf(0.5 / np.sqrt(2))
     covered = 0
     for _ in range(400):
-        found = area(random.normal(0.5, 1, 60), random.normal(0, 1, 80))
-        assert isinstance(found, Area)
-        covered += found.low <= truth <= found.high
+        result = area(random.normal(0.5, 1, 60), random.normal(0, 1, 80))
+        assert isinstance(result, Area)
+        covered += result.low <= truth <= result.high
     assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_the_interval_is_as_wide_as_that_of_a_bootstrap() -> None:
     random = np.random.default_rng(6)
     one, other = random.normal(0.7, 1, 300), random.normal(0, 1.5, 200)
-    found = area(one, other)
-    assert isinstance(found, Area)
+    result = area(one, other)
+    assert isinstance(result, Area)
     labels = np.r_[np.ones(300), np.zeros(200)]
     drawn = [
         roc_auc_score(labels, np.r_[random.choice(one, 300), random.choice(other, 200)]) for _ in range(500)
     ]
-    assert found.high - found.low == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.12)
+    assert result.high - result.low == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.12)
 
 
 @given(st.integers(1, 300), st.data())
@@ -84,12 +84,12 @@ def test_the_interval_of_clumped_trials_is_that_of_fewer() -> None:
     st.lists(st.integers(0, 9), min_size=100, max_size=250),
 )
 def test_no_more_outsiders_pass_than_were_asked_for(one: list[int], other: list[int]) -> None:
-    found = catch(np.array(one), np.array(other), 0.01)
-    assert isinstance(found, Catch)
-    assert found.outsiders.value <= 0.01
+    result = catch(np.array(one), np.array(other), 0.01)
+    assert isinstance(result, Catch)
+    assert result.outsiders.value <= 0.01
     # The best point of the ROC curve at that rate.
     passed, caught, _ = roc_curve([1] * len(one) + [0] * len(other), one + other, drop_intermediate=False)
-    assert found.members.value == pytest.approx(caught[passed <= 0.01 + 1e-12].max())
+    assert result.members.value == pytest.approx(caught[passed <= 0.01 + 1e-12].max())
 
 
 @pytest.mark.parametrize(("rate", "needed"), [(0.01, 100), (0.001, 1000)])

@@ -19,10 +19,10 @@ def test_nearness_is_that_of_all_pairs(seed: int, n: int, m: int) -> None:
     random = np.random.default_rng(seed)
     one, other = binary(random, n, 12, 0.2), binary(random, m, 12, 0.2)
     truth = 1 - pairwise_distances(one.toarray() > 0, other.toarray() > 0, metric="jaccard")
-    found = nearness(one, other)
-    np.testing.assert_allclose(found.nearest, truth.max(axis=1), atol=1e-6)
-    np.testing.assert_allclose(found.mean, truth.mean(axis=1), atol=1e-6)
-    np.testing.assert_allclose(found.density, (truth**8).mean(axis=1), atol=1e-6)
+    result = nearness(one, other)
+    np.testing.assert_allclose(result.nearest, truth.max(axis=1), atol=1e-6)
+    np.testing.assert_allclose(result.mean, truth.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(result.density, (truth**8).mean(axis=1), atol=1e-6)
 
 
 def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,23 +39,23 @@ def test_the_closest_rows_are_kept_and_of_equal_ones_the_first() -> None:
     random = np.random.default_rng(4)
     one, other = binary(random, 20, 8, 0.3), binary(random, 60, 8, 0.3)
     truth = 1 - pairwise_distances(one.toarray() > 0, other.toarray() > 0, metric="jaccard")
-    found = closest(one, other, 5).toarray()
+    result = closest(one, other, 5).toarray()
     for row in range(20):
         order = np.lexsort((np.arange(60), -np.round(truth[row], 6)))[:5]
         order = order[truth[row][order] > 0]
-        np.testing.assert_array_equal(np.flatnonzero(found[row]), np.sort(order))
-        np.testing.assert_allclose(found[row][order], truth[row][order], atol=1e-6)
+        np.testing.assert_array_equal(np.flatnonzero(result[row]), np.sort(order))
+        np.testing.assert_allclose(result[row][order], truth[row][order], atol=1e-6)
 
 
 def test_item_pairs_are_counted_as_by_hand() -> None:
     random = np.random.default_rng(8)
     targets, rows = binary(random, 12, 9, 0.3), binary(random, 30, 9, 0.3)
     counts = (rows.T @ rows).toarray()
-    found = pair_log_share(targets, rows)
+    result = pair_log_share(targets, rows)
     for row in range(12):
         items = np.flatnonzero(targets.toarray()[row])
         logs = [np.log((counts[a, b] + 0.5) / 31) for a in items for b in items if a != b]
-        assert found[row] == pytest.approx(np.mean(logs) if logs else 0.0)
+        assert result[row] == pytest.approx(np.mean(logs) if logs else 0.0)
 
 
 def test_the_rarest_items_of_a_long_row_are_kept() -> None:

@@ -15,16 +15,20 @@ from unblur.document.html import as_html
 
 
 @pytest.fixture(scope="module")
-def found() -> Audit:
+def result() -> Audit:
     people = groups(300)
-    made = rows(people.others)
+    synthetic = rows(people.others)
     return audit(
-        people.train, made, people.holdout, recommenders=taught_recommenders(people.train, made), rng=1
+        people.train,
+        synthetic,
+        people.holdout,
+        recommenders=taught_recommenders(people.train, synthetic),
+        rng=1,
     )
 
 
-def test_the_page_of_an_audit_is_one_file_that_loads_nothing(found: Audit) -> None:
-    text = as_html(audit_document(found))
+def test_the_page_of_an_audit_is_one_file_that_loads_nothing(result: Audit) -> None:
+    text = as_html(audit_document(result))
     tags = Tags(text)
     assert tags.open == []
     assert tags.links == []
@@ -35,17 +39,17 @@ def test_the_page_of_an_audit_is_one_file_that_loads_nothing(found: Audit) -> No
     assert 'name="viewport"' in text
 
 
-def test_the_page_of_an_audit_says_what_was_measured_on_how_many_users(found: Audit) -> None:
-    text = as_html(audit_document(found))
+def test_the_page_of_an_audit_says_what_was_measured_on_how_many_users(result: Audit) -> None:
+    text = as_html(audit_document(result))
     assert "300 synthetic users, generated from 300 real users; 300 real users who were kept out" in text
     assert "300 members and 300 outsiders" in text
     assert "needs at least 1,000 users who were not in training; there are 300" in text
     assert "recommenders on 300 real users who were kept out of their training" in text
-    for entry in found.utility:
+    for entry in result.utility:
         for arm in (entry.real, entry.synthetic, entry.both):
             assert f"{arm.value:.4f} ({arm.low:.4f} … {arm.high:.4f})" in text
-    assert found.provenance.data["train"] in text
-    for finding in found.findings:
+    assert result.provenance.data["train"] in text
+    for finding in result.findings:
         assert finding.text.split(":")[0].replace("'", "&#39;") in text
     assert not re.search("anonym", text, re.IGNORECASE)
     titles = re.findall("<h2>(.*)</h2>", text)

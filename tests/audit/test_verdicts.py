@@ -106,18 +106,18 @@ def test_thirty_copies_among_a_thousand_fail_unless_every_finding_is_waived(
     sets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, report = verdict(sets, "few", "--holdout", sets / "holdout.parquet")
-    found = failing(report)
+    result = failing(report)
     assert code == 1
-    assert found["copies"] == "leak"
-    assert "exposure" in found
-    waivers = [word for name in found for word in ("--waive", f"{name}=users of the test")]
+    assert result["copies"] == "leak"
+    assert "exposure" in result
+    waivers = [word for name in result for word in ("--waive", f"{name}=users of the test")]
     catch = "--max-catch", "0.1", "0.1"
     assert verdict(sets, "few", "--holdout", sets / "holdout.parquet", *waivers[2:], *catch)[0] == 1
     code, report = verdict(
         sets, "few", "--holdout", sets / "holdout.parquet", *waivers, *catch, "--waive", "none=x"
     )
     assert code == 0
-    assert {entry["waived"] for entry in report["findings"] if entry["id"] in found} == {"users of the test"}
+    assert {entry["waived"] for entry in report["findings"] if entry["id"] in result} == {"users of the test"}
     assert "a waiver was not needed, since there is no such leak or exposure: none" in report["notes"]
     page = (sets / "audit of few" / "report.html").read_text()
     assert "leak found, waived" in page
@@ -147,10 +147,10 @@ def test_rows_are_counted_by_their_number_of_items() -> None:
     assert [low for low, _ in LENGTHS[1:]] == [high + 1 for _, high in LENGTHS[:-1] if high is not None]
     train, holdout = users([1, 1, 3, 5, 6, 25], 1), users([1, 2, 6, 30], 2, first=10)
     shared = rows(train.take_users([2, 2]), holdout.take_users([2]), train.take_users([5]))
-    found = _copies(train, shared, holdout)
+    result = _copies(train, shared, holdout)
     counts = {
         entry.items: (entry.n_train, entry.n_synthetic, entry.n_holdout, entry.copied, entry.holdout_copied)
-        for entry in found.equal_rows
+        for entry in result.equal_rows
     }
     assert counts == {
         "any number of items": (6, 4, 4, 2, 1),
@@ -159,7 +159,7 @@ def test_rows_are_counted_by_their_number_of_items() -> None:
         "5 to 6 items": (2, 1, 1, 0, 1),
         "21 items or more": (1, 1, 1, 1, 0),
     }
-    assert found.exact == Proportion(3, 4)
+    assert result.exact == Proportion(3, 4)
 
 
 def _copies(train: Interactions, synthetic: Interactions, holdout: Interactions | None) -> Any:
@@ -170,10 +170,10 @@ def test_a_row_longer_than_any_that_two_real_users_share_is_exposed_without_a_cl
     train, holdout = users([3, 6, 9], 1), users([3, 3], 2, first=10)
     twice = Interactions(rows(train, train.take_users([1])).matrix, Vocabulary([*"abcd"]), train.items)
     for real, expected in ((train, (0, 3)), (twice, (6, 1))):
-        found = _copies(real, rows(train), holdout)
-        assert (found.longest_shared, found.exposed.hits) == expected
-    found = _copies(train, rows(holdout), holdout)
-    assert (found.longest_shared, found.exposed.hits) == (0, 0)
+        result = _copies(real, rows(train), holdout)
+        assert (result.longest_shared, result.exposed.hits) == expected
+    result = _copies(train, rows(holdout), holdout)
+    assert (result.longest_shared, result.exposed.hits) == (0, 0)
 
 
 def leaks(results: AttackResults) -> list[str]:
@@ -250,8 +250,8 @@ def plain() -> Interactions:
     return users([6] * 300, 1)
 
 
-def faults(found: Audit) -> set[str]:
-    return {finding.id for finding in found.findings if finding.kind == "fault"}
+def faults(result: Audit) -> set[str]:
+    return {finding.id for finding in result.findings if finding.kind == "fault"}
 
 
 def audited(train: Interactions, synthetic: Interactions, **options: Any) -> Audit:
@@ -260,9 +260,9 @@ def audited(train: Interactions, synthetic: Interactions, **options: Any) -> Aud
 
 def test_identical_users_are_a_fault(plain: Interactions) -> None:
     alike = rows(users([6], 5).take_users([0] * 300))
-    found = audited(plain, alike)
-    assert faults(found) == {"users-differ"}
-    assert "valid" in {gate.name for gate in found.failed()}
+    result = audited(plain, alike)
+    assert faults(result) == {"users-differ"}
+    assert "valid" in {gate.name for gate in result.failed()}
     three = rows(users([6] * 3, 5).take_users([0, 1, 2] * 100))
     assert faults(audited(plain, three)) == {"users-differ"}
     assert faults(audited(plain, rows(users([6] * 300, 5)))) == set()
@@ -289,16 +289,16 @@ def test_columns_that_no_attack_looks_at_are_a_fault(plain: Interactions, tmp_pa
     times = random.integers(10**9, 2 * 10**9, plain.n_interactions)
     timed = Interactions(plain.matrix, plain.users, plain.items, times)
     other = users([6] * 300, 5, first=1000)
-    found = audited(timed, Interactions(other.matrix, other.users, other.items, times))
-    assert faults(found) == {"only-users-and-items"}
-    assert "1,800 of 1,800 equal to one of a real user" in found.findings[0].text
+    result = audited(timed, Interactions(other.matrix, other.users, other.items, times))
+    assert faults(result) == {"only-users-and-items"}
+    assert "1,800 of 1,800 equal to one of a real user" in result.findings[0].text
     users(SIZES, 1).to_frame().select("user", "item").write_parquet(tmp_path / "train.parquet")
-    made = rows(users(SIZES, 3)).to_frame().select("user", "item")
-    made.write_parquet(tmp_path / "pairs.parquet")
+    synthetic = rows(users(SIZES, 3)).to_frame().select("user", "item")
+    synthetic.write_parquet(tmp_path / "pairs.parquet")
     assert exit_code(tmp_path, "pairs") == 0
     import polars as pl
 
-    made.with_columns(age=pl.lit(33), ts=pl.lit(5)).write_parquet(tmp_path / "more.parquet")
+    synthetic.with_columns(age=pl.lit(33), ts=pl.lit(5)).write_parquet(tmp_path / "more.parquet")
     code, report = verdict(tmp_path, "more")
     assert (code, failing(report)) == (1, {"only-users-and-items": "fault"})
     assert "age" in report["findings"][0]["text"]
@@ -319,22 +319,22 @@ def test_items_of_the_catalogue_that_no_real_user_has_are_no_fault(tmp_path: Pat
 def test_a_part_that_cannot_be_computed_is_a_line_of_the_report() -> None:
     full = Interactions.from_matrix(np.ones((60, 12), dtype=np.float32))
     kept = Interactions(full.matrix, Vocabulary(np.arange(100, 160)), full.items)
-    found = audit(full, rows(full), kept, recommenders=taught_recommenders, rng=1)
-    assert found.privacy.copies.exact == Proportion(
+    result = audit(full, rows(full), kept, recommenders=taught_recommenders, rng=1)
+    assert result.privacy.copies.exact == Proportion(
         60, 60
     )  # equal rows are the rule here, and no reason to refuse the holdout
-    assert not [finding for finding in found.findings if finding.kind == "leak"]
+    assert not [finding for finding in result.findings if finding.kind == "leak"]
     small = Interactions.from_matrix(np.ones((40, 3), dtype=np.float32))
     held = Interactions(small.matrix, Vocabulary(np.arange(100, 140)), small.items)
-    found = audit(small, rows(small), held, recommenders=taught_recommenders, rng=1)
-    texts = {finding.id: finding.text for finding in found.findings if finding.kind == "unmeasured"}
+    result = audit(small, rows(small), held, recommenders=taught_recommenders, rng=1)
+    texts = {finding.id: finding.text for finding in result.findings if finding.kind == "unmeasured"}
     assert "cannot be measured: The density" in texts["utility-truncated-svd"]
-    assert {entry.recommender for entry in found.utility} == {"popularity", "ease"}
+    assert {entry.recommender for entry in result.utility} == {"popularity", "ease"}
     one = small.take_users([0])
-    found = audit(one, rows(one), rng=1)
-    assert isinstance(found.fidelity, Unmeasured)
-    assert "at least two users" in as_html(audit_document(found))
-    assert json.loads(found.to_json())["fidelity"].keys() == {"unmeasured"}
+    result = audit(one, rows(one), rng=1)
+    assert isinstance(result.fidelity, Unmeasured)
+    assert "at least two users" in as_html(audit_document(result))
+    assert json.loads(result.to_json())["fidelity"].keys() == {"unmeasured"}
 
 
 def test_an_attack_that_cannot_be_computed_is_a_line_of_the_report(
@@ -344,12 +344,12 @@ def test_an_attack_that_cannot_be_computed_is_a_line_of_the_report(
         raise MemoryError
 
     monkeypatch.setattr(Copying, "run", run)
-    found = audited(plain, rows(users([6] * 300, 5)))
-    assert [finding.text for finding in found.findings if finding.id == "copies"] == [
+    result = audited(plain, rows(users([6] * 300, 5)))
+    assert [finding.text for finding in result.findings if finding.id == "copies"] == [
         "Copies: cannot be measured: MemoryError."
     ]
-    assert found.to_dict()["privacy"]["copies"] == {"unmeasured": "cannot be measured: MemoryError"}
-    assert "max_near_copies" in {gate.name for gate in found.failed()}
+    assert result.to_dict()["privacy"]["copies"] == {"unmeasured": "cannot be measured: MemoryError"}
+    assert "max_near_copies" in {gate.name for gate in result.failed()}
 
 
 # -------------------------------------------------------------------------------------------- the page
@@ -357,20 +357,20 @@ def test_an_attack_that_cannot_be_computed_is_a_line_of_the_report(
 
 def test_all_tests_of_a_page_are_one_family() -> None:
     people = groups(150)
-    found = audit(people.train, rows(people.others), people.holdout, rng=1)
-    kinds = {name.partition(" ")[0] for name in found.tests}
+    result = audit(people.train, rows(people.others), people.holdout, rng=1)
+    kinds = {name.partition(" ")[0] for name in result.tests}
     assert kinds == {"membership", "caught", "singling", "inference", "copies"}
-    smallest = min(found.tests.values(), key=lambda test: test.p_value)
-    assert smallest.adjusted == pytest.approx(min(1, smallest.p_value * len(found.tests)))
-    assert all(test.adjusted >= test.p_value for test in found.tests.values())
-    assert f"{len(found.tests)} tests were made" in as_html(audit_document(found))
-    assert not [finding for finding in found.findings if finding.kind == "leak"]
+    smallest = min(result.tests.values(), key=lambda test: test.p_value)
+    assert smallest.adjusted == pytest.approx(min(1, smallest.p_value * len(result.tests)))
+    assert all(test.adjusted >= test.p_value for test in result.tests.values())
+    assert f"{len(result.tests)} tests were made" in as_html(audit_document(result))
+    assert not [finding for finding in result.findings if finding.kind == "leak"]
     assert smallest.adjusted >= LEVEL
 
 
 def test_gates_in_the_report_carry_value_limit_and_interval() -> None:
     people = groups(1000, rng=3)
-    found = audit(
+    result = audit(
         people.train,
         rows(people.others),
         people.holdout,
@@ -378,7 +378,7 @@ def test_gates_in_the_report_carry_value_limit_and_interval() -> None:
         recommenders=taught_recommenders,
         rng=1,
     )
-    gates = {gate["name"]: gate for gate in found.to_dict()["gates"]}
+    gates = {gate["name"]: gate for gate in result.to_dict()["gates"]}
     limits = {"valid": 0, "findings": 0, "max_auc": 0.55, "max_catch_at_1": 0.03, "max_catch_at_01": 0.01}
     limits |= {"max_copies": 0, "max_near_copies": 0.01, "max_excess": 0.05, "min_utility": 0.1}
     assert {name: gate["limit"] for name, gate in gates.items()} == limits
@@ -387,4 +387,4 @@ def test_gates_in_the_report_carry_value_limit_and_interval() -> None:
         if name not in ("valid", "findings", "max_copies", "min_utility"):
             low, high = gate["interval"]
             assert low <= gate["value"] <= high
-    assert len({finding.id for finding in found.findings}) == len(found.findings)
+    assert len({finding.id for finding in result.findings}) == len(result.findings)

@@ -42,9 +42,9 @@ def noise(people: Groups) -> Interactions:
 def measured(people: Groups, synthetic: Interactions, *specs: object, **options: object) -> dict[str, Worth]:
     given = samples(people.train, synthetic, people.holdout)
     assert given.holdout is not None
-    found, unmeasured = worth(given.train, given.synthetic, given.holdout, specs, rng=3, **options)  # type: ignore[arg-type]
+    result, unmeasured = worth(given.train, given.synthetic, given.holdout, specs, rng=3, **options)  # type: ignore[arg-type]
     assert not unmeasured
-    return {entry.recommender: entry for entry in found if entry.metric == RECALL}
+    return {entry.recommender: entry for entry in result if entry.metric == RECALL}
 
 
 def test_a_copy_of_the_real_users_is_worth_what_they_are(people: Groups) -> None:
@@ -58,12 +58,12 @@ def test_a_copy_of_the_real_users_is_worth_what_they_are(people: Groups) -> None
 
 
 def test_noise_is_worth_less_and_harms_beside_the_real_users(people: Groups, noise: Interactions) -> None:
-    found = measured(people, noise, TruncatedSVD(rank=8))["truncated-svd"]
-    assert found.lost.high is not None
-    assert found.lost.high < 0
-    assert found.lost.value == pytest.approx(found.synthetic.value - found.real.value)
-    assert found.gained.value == pytest.approx(found.both.value - found.real.value)
-    assert found.share < 0.8
+    result = measured(people, noise, TruncatedSVD(rank=8))["truncated-svd"]
+    assert result.lost.high is not None
+    assert result.lost.high < 0
+    assert result.lost.value == pytest.approx(result.synthetic.value - result.real.value)
+    assert result.gained.value == pytest.approx(result.both.value - result.real.value)
+    assert result.share < 0.8
 
 
 def test_popularity_against_a_count_by_hand(people: Groups, noise: Interactions) -> None:
@@ -84,7 +84,7 @@ def test_popularity_against_a_count_by_hand(people: Groups, noise: Interactions)
             object.__setattr__(model, "recommend", watched)
             return model
 
-    found = measured(people, noise, Watched())["watched"]
+    result = measured(people, noise, Watched())["watched"]
     shown = seen[1].matrix.toarray() > 0
     whole = people.holdout.onto(items=seen[1].items)
     whole = whole.take_users(whole.user_degrees > 1)
@@ -95,8 +95,8 @@ def test_popularity_against_a_count_by_hand(people: Groups, noise: Interactions)
     for history, wanted in zip(shown, hidden, strict=True):
         order = [at for at in np.argsort(-counts, kind="stable") if not history[at]][:10]
         recalls.append(wanted[order].sum() / min(10, wanted.sum()))
-    assert found.synthetic.value == pytest.approx(np.mean(recalls))
-    assert found.real.n_users == len(recalls)
+    assert result.synthetic.value == pytest.approx(np.mean(recalls))
+    assert result.real.n_users == len(recalls)
 
 
 def test_who_is_tested_and_how_many(people: Groups, noise: Interactions) -> None:
@@ -108,20 +108,20 @@ def test_who_is_tested_and_how_many(people: Groups, noise: Interactions) -> None
 def test_the_audit_carries_it_into_findings_gates_and_file(people: Groups, noise: Interactions) -> None:
     specs = taught_recommenders(people.train, noise)
     assert [spec.kind for spec in specs] == ["popularity", "truncated-svd", "ease"]
-    found = audit(people.train, noise, people.holdout, recommenders=specs, gates=Gates(min_utility=0.9))
-    best = best_on_real(found.utility)
+    result = audit(people.train, noise, people.holdout, recommenders=specs, gates=Gates(min_utility=0.9))
+    best = best_on_real(result.utility)
     assert best is not None
-    assert best.real.value == max(entry.real.value for entry in found.utility if entry.metric == RECALL)
-    gate = next(gate for gate in found.gates if gate.name == "min_utility")
+    assert best.real.value == max(entry.real.value for entry in result.utility if entry.metric == RECALL)
+    gate = next(gate for gate in result.gates if gate.name == "min_utility")
     assert not gate.passed
     assert f"reaches {best.share:.0%} of its {best.metric} on real ones" in gate.reason
     assert any(
         f"Trained on the synthetic users, a recommender ({best.recommender})" in each.text
-        for each in found.findings
+        for each in result.findings
     )
-    written = json.loads(found.to_json())["utility"]
+    written = json.loads(result.to_json())["utility"]
     assert len(written) == 6
-    assert written[0]["share"] == pytest.approx(found.utility[0].share)
+    assert written[0]["share"] == pytest.approx(result.utility[0].share)
     again = audit(
         people.train, rows(people.train), people.holdout, recommenders=specs, gates=Gates(min_utility=0.9)
     )
@@ -130,11 +130,11 @@ def test_the_audit_carries_it_into_findings_gates_and_file(people: Groups, noise
 
 def test_without_a_holdout_it_is_not_measured_and_its_gate_fails(people: Groups, noise: Interactions) -> None:
     specs = taught_recommenders(people.train, noise)
-    found = audit(
+    result = audit(
         people.train, noise, recommenders=specs, gates=Gates(max_auc=None, max_excess=None, min_utility=0.5)
     )
-    assert found.utility == ()
-    gate = next(gate for gate in found.gates if gate.name == "min_utility")
+    assert result.utility == ()
+    gate = next(gate for gate in result.gates if gate.name == "min_utility")
     assert (gate.passed, "was not measured" in gate.reason) == (False, True)
     with pytest.raises(SpecError, match="min_utility"):
         Gates(min_utility=1.5)
@@ -143,10 +143,12 @@ def test_without_a_holdout_it_is_not_measured_and_its_gate_fails(people: Groups,
 def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise: Interactions) -> None:
     """A holdout of single items, synthetic users without any known item, and tests in which nobody finds anything."""
     single = Interactions.from_pairs(np.arange(9000, 9030), np.arange(30), item_vocabulary=people.train.items)
-    found = audit(people.train, noise, single, recommenders=taught_recommenders, gates=Gates(min_utility=0.5))
-    assert found.utility == ()
-    assert any("no user of the holdout has two items" in note for note in found.notes)
-    assert not next(gate for gate in found.gates if gate.name == "min_utility").passed
+    result = audit(
+        people.train, noise, single, recommenders=taught_recommenders, gates=Gates(min_utility=0.5)
+    )
+    assert result.utility == ()
+    assert any("no user of the holdout has two items" in note for note in result.notes)
+    assert not next(gate for gate in result.gates if gate.name == "min_utility").passed
     users = np.repeat(np.arange(15), 4)
     items = np.where(users < 13, np.tile([0, 1, 2, 3], 15) + users, 9000 + users)
     strange = Interactions.from_pairs(users, items, duplicates="first")
@@ -171,10 +173,10 @@ def test_what_cannot_be_measured_is_said_and_stops_nothing(people: Groups, noise
 
 
 def test_two_recommenders_of_a_kind_are_told_apart(people: Groups, noise: Interactions) -> None:
-    found = audit(people.train, noise, people.holdout, recommenders=(EASE(ridge=10), EASE(ridge=1000)))
-    assert [entry.recommender for entry in found.utility] == ["ease", "ease", "ease 2", "ease 2"]
-    text = as_html(audit_document(found))
-    for entry in found.utility:
+    result = audit(people.train, noise, people.holdout, recommenders=(EASE(ridge=10), EASE(ridge=1000)))
+    assert [entry.recommender for entry in result.utility] == ["ease", "ease", "ease 2", "ease 2"]
+    text = as_html(audit_document(result))
+    for entry in result.utility:
         assert f"{entry.real.value:.4f} ({entry.real.low:.4f} … {entry.real.high:.4f})" in text
 
 

@@ -245,6 +245,15 @@ def test_yaml_is_read_without_running_anything(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["seed: 2020-99-99", "seed: " + "9" * 5000, "seed: " + "[" * 3000 + "]" * 3000], ids=len
+)
+def test_yaml_of_any_shape_is_read_or_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(RecipeError, match="plain YAML"):
+        configure("DiffRec", "ml-100k", config_file_list=[tmp_path / "odd.yaml"])
+
+
 def test_what_changes_nothing_is_noted() -> None:
     result = configure("DiffRec", "ml-100k", {"gpu_id": 1, "log_wandb": True, "threshold": {"rating": 4}})
     assert [note.partition(" ")[0] for note in result.notes] == ["gpu_id", "log_wandb", "threshold"]

@@ -433,7 +433,7 @@ def test_one_that_is_replaced_while_it_is_read_says_try_again(
 
 
 def test_one_that_is_being_replaced_says_try_again(saved: Path) -> None:
-    with output._locked(saved):
+    with output.locked(saved):
         aside = saved.rename(saved.with_name(".thing.0123abcd.earlier"))
         with pytest.raises(ArtifactError, match="Try again"):
             read_container(saved, THING)

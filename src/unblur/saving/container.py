@@ -292,7 +292,7 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
     """Numbers that tell a folder from the one that replaces it: a rename changes the time of its inode."""
     try:
         seen = folder.stat()
-    except OSError:
+    except (OSError, ValueError):  # a ValueError: its name holds a zero byte
         return None
     return seen.st_dev, seen.st_ino, seen.st_ctime_ns
 

@@ -328,10 +328,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
     Raises `RecipeError` for a file that cannot be read or is not a table of options.
     """
+    source = text_of(Path(path), "A configuration must be a readable YAML file")
     try:
-        source = text_of(Path(path), "A configuration must be a readable YAML file")
         options = yaml.load(source, Loader=_Loader)
-    except yaml.YAMLError as problem:
+    # Besides its own errors: those of a date in no calendar, of thousands of digits, of hundreds of levels.
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:
         raise RecipeError(
             f"A configuration must be plain YAML; {path}: {' '.join(str(problem).split())}. Correct it."
         ) from None

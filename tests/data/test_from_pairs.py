@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -183,3 +184,14 @@ def test_times_keep_every_bit() -> None:
     data = Interactions.from_pairs([0, 0], [0, 0], timestamps=nanoseconds, duplicates="last")
     assert data.timestamps is not None
     assert data.timestamps.tolist() == nanoseconds[1:]
+
+
+def test_rows_without_a_user_or_an_item_are_left_out_when_told_to(tmp_path: Path) -> None:
+    file = tmp_path / "log.inter"
+    file.write_text("user_id:token\titem_id:token\nu\ta\n\ta\nv\t\nv\tb\n")
+    with pytest.raises(DataError, match="must have no nulls"):
+        Interactions.read(file)
+    data = Interactions.read(file, missing="drop")
+    assert set(contents(data)) == {("u", "a"), ("v", "b")}
+    assert data.order is not None
+    assert data.order.tolist() == [0, 3]

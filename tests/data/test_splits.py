@@ -200,6 +200,19 @@ def core(pairs: set[Pair], users: int, items: int) -> set[Pair]:
         pairs = remaining
 
 
+def test_a_core_may_have_upper_ends() -> None:
+    rows = [(user, item) for user, items in (("a", "xy"), ("b", "xyz"), ("c", "x")) for item in items]
+    data = Interactions.from_pairs(*zip(*rows, strict=True))
+    assert set(contents(k_core(data, users="[2,2]"))) == {("a", "x"), ("a", "y")}
+    assert set(contents(k_core(data, users="[1,1];[3,inf)"))) == {
+        ("b", "x"),
+        ("b", "y"),
+        ("b", "z"),
+        ("c", "x"),
+    }
+    assert set(contents(k_core(data, items="(0,2]"))) == {("a", "y"), ("b", "y"), ("b", "z")}
+
+
 @given(interactions(least=1), st.integers(0, 4), st.integers(0, 4))
 def test_the_core_is_the_fixed_point(data: Interactions, users: int, items: int) -> None:
     everything = contents(data)

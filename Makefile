@@ -22,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check docs size release reproduce bench false-alarms results clean
+.PHONY: help demo test check docs size release reproduce bench similar false-alarms results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench: $(VENV)/.test ## the benchmarks: our path and the textbook path in one ru
 
 false-alarms: $(VENV)/.test ## how often an audit says "leak" of real users who learned nothing; at most 6.5 %
 	@$(BIN)/python -m benchmarks.false_alarms
+
+similar: $(VENV)/.test ## how much the similar items of two items overlap, for the recipes on ml-1m
+	@$(BIN)/python -m benchmarks.similar $(SIMILAR)
 
 results: $(VENV)/.test ## the comparisons of docs/results, what is missing of them, and README's tables
 	@$(BIN)/python -m benchmarks.results $(RESULTS)

@@ -19,12 +19,15 @@ from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError, VocabularyMismatch, some
+from unblur.errors import CapabilityError, DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
 from unblur.progress import Progress, ProgressEvent, Run as Run, silent
 from unblur.randomness import RNG as RNG
-from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows
+from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows, top_k
 from unblur.saving.models import load_as, save
+
+_NO_LENGTH = 1e-30
+"""Products of lengths below this are those of a vector at the mean, which is similar to none: cosine 0."""
 
 
 @runtime_checkable
@@ -54,8 +57,6 @@ class RecommenderSpec(FittedSpec[R_co]):
 
     uses_weights: ClassVar[bool] = False
     """True if the weights of interactions count, or only which interactions there are."""
-    personal: ClassVar[bool] = True
-    """False if all users get the same scores, whatever their history."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,6 +88,14 @@ class Recommender(Fitted[S_co], ABC):
     @abstractmethod
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         """Return scores (n_users, n_items) of rows over `self.items`, in any memory order, in a fresh array."""
+
+    def item_vectors(self) -> NDArray[np.float32] | None:
+        """Return vectors (n_items, any width) of which similar items have a small angle, as `similar_items` compares them.
+
+        `None` if the scores of a history of one item tell as much: not those of a network that learned long histories,
+        which gives nearly the same list for each.
+        """
+        return None
 
     def columns(self) -> Mapping[str, NDArray[Any]]:
         """The number of training users of each item."""
@@ -144,10 +153,7 @@ class Recommender(Fitted[S_co], ABC):
         histories, notes = self._over_items(histories, unknown_items)
         candidate_positions = None if candidates is None else np.unique(self.items.positions(candidates))
         n_candidates = len(self.items) if candidate_positions is None else len(candidate_positions)
-        DataError.unless(
-            isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= n_candidates,
-            f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.",
-        )
+        _check_k(k, n_candidates)
         excluded = excluded_rows(exclude, histories)
         positions, best = rank_rows(
             self.score,
@@ -209,11 +215,30 @@ class Recommender(Fitted[S_co], ABC):
 
     @final
     def similar_items(self, item: int | str, k: int) -> Ranking:
-        """Return the `k` items closest to `item`: those that the model ranks first for a history of that item alone."""
+        """Return the `k` items closest to `item`.
+
+        By the cosine of `item_vectors`, less their mean; without such vectors, those that the model ranks first for a
+        history of that item alone. Raises `CapabilityError` for a kind that is not `personal`, such as popularity.
+        """
+        CapabilityError.unless(
+            self.spec.personal,
+            f"Similar items follow from what users have in common; {self.spec.kind} looks at no history. "
+            "Fit another model, such as item-knn.",
+        )
         column = self.items.positions([item])
         row = sparse.csr_array((np.ones(1, np.float32), ([0], column)), shape=(1, len(self.items)))
         times = np.zeros(1, dtype=np.int64) if self.needs_timestamps else None
-        return self.recommend(Interactions(row, Vocabulary.range(1), self.items, times), k=k)
+        history = Interactions(row, Vocabulary.range(1), self.items, times)
+        vectors = self.item_vectors()
+        if vectors is None:
+            return self.recommend(history, k=k)
+        _check_k(k, len(self.items))
+        centred = vectors - vectors.mean(axis=0)
+        lengths = np.linalg.norm(centred, axis=1)
+        cosines = (centred @ centred[column[0]]) / np.maximum(lengths * lengths[column[0]], _NO_LENGTH)
+        cosines[column] = -np.inf
+        positions, best = top_k(cosines[None], k)
+        return Ranking(history.users, self.items, positions, best, np.zeros(1, dtype=bool))
 
     @final
     def explain(self, history: Interactions, item: int | str) -> Explanation:
@@ -261,6 +286,13 @@ def load(path: str | Path, *, device: str = "cpu") -> Recommender:
     Raises `ArtifactError` as `unblur.saving.models.load_as` does.
     """
     return load_as(Recommender, path, device=device)  # type: ignore[type-abstract]
+
+
+def _check_k(k: int, n_candidates: int) -> None:
+    DataError.unless(
+        isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= n_candidates,
+        f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.",
+    )
 
 
 def _foreign_items(histories: Interactions, items: Vocabulary) -> VocabularyMismatch:

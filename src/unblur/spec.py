@@ -48,6 +48,8 @@ class Spec:
     """The name in recipes and saved models."""
     stochastic: ClassVar[bool] = False
     """True if another `rng` gives another result."""
+    personal: ClassVar[bool] = True
+    """False if all users get the same scores, whatever their history."""
     fitted: ClassVar[str]
     """The class of what is fitted: ``module:Class`` of a `unblur.fitted.Fitted`."""
 

@@ -19,7 +19,7 @@ from scipy import sparse
 import unblur
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError, VocabularyMismatch
+from unblur.errors import CapabilityError, DataError, VocabularyMismatch
 from unblur.models.neural import neumf, row_mlp
 from unblur.progress import ProgressEvent
 from unblur.recommender import Recommender, Scorer
@@ -319,6 +319,10 @@ def test_k_lies_between_one_and_the_number_of_candidates(fitted: Fitted, k: Any)
 
 
 def test_similar_items_do_not_include_the_item(fitted: Fitted) -> None:
+    if not fitted.spec.personal:
+        with pytest.raises(CapabilityError, match="looks at no history"):
+            fitted.model.similar_items("item-03", 3)
+        return
     for item in fitted.train.items.to_list():
         ranking = fitted.model.similar_items(item, 30)
         assert ranking.positions.shape == (1, 30)
@@ -391,7 +395,8 @@ def test_no_global_random_state_is_used(fitted: Fitted, tmp_path: Path) -> None:
             model = fitted.spec.fit(fitted.train, rng=rng)
         model.score(fitted.train)
         model.recommend(fitted.train, k=3)
-        model.similar_items("item-03", 3)
+        if fitted.spec.personal:
+            model.similar_items("item-03", 3)
         model.explain(fitted.train.take_users([0]), "item-03")
         model.save(tmp_path / "model")
         unblur.load(tmp_path / "model")

@@ -30,6 +30,8 @@ from unblur.data.splits import (
 )
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, SpecError, VocabularyMismatch
+from unblur.evaluation.protocol import RankingProtocol
+from unblur.models.popularity import Popularity
 
 data_sets = interactions(least=2, times=True)
 fractions = st.floats(0.05, 0.95)
@@ -289,12 +291,8 @@ def over(data: Interactions, items: str = "xyz") -> Interactions:
     ("build", "facts"),
     [
         (
-            lambda: given_files(PAIRS, Interactions.from_pairs(["a", "c"], ["z", "z"])),
-            [
-                "held-out items must be in the histories",
-                "1 are not: 'c'",
-                "Add their histories to train, or leave",
-            ],
+            lambda: given_files(PAIRS, Interactions.from_pairs(["c"], ["z"])),
+            ["Some users of the part 'test' must be in train", "none of its 1 is: 'c'", "Name users alike"],
         ),
         (
             lambda: given_files(PAIRS, Interactions.from_pairs(["a", "b"], ["y", "z"])),
@@ -450,3 +448,15 @@ def test_which_of_two_is_later() -> None:
     assert later_share(one, other) == 0.5  # later, at the same time, earlier
     assert later_share(one, other.keep(np.array([True, False, False]))) == 1.0
     assert later_share(one, other.keep(np.zeros(3, dtype=bool))) == 0.5
+
+
+def test_held_out_users_without_a_history_are_left_out_or_given_popular_items() -> None:
+    parts = {"train": PAIRS, "test": Interactions.from_pairs(["a", "c", "d"], ["z", "x", "z"])}
+    left_out, popular = (Files(without_history=way).apply(parts) for way in ("leave-out", "popular"))
+    assert left_out.notes == ("2 users of the part 'test' have no history in train and were left out",)
+    assert left_out.histories.users == PAIRS.users
+    assert left_out.held_out.n_interactions == 1
+    assert popular.held_out.users.to_list() == ["a", "b", "c", "d"]
+    ranking = RankingProtocol(cutoffs=(1,), resamples=0).rank(Popularity().fit(popular.train), popular)
+    assert ranking.fallback.tolist() == [False, True, True]
+    assert ranking.labels(1) == ["x"]

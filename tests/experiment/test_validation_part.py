@@ -196,7 +196,7 @@ def test_parts_may_not_overlap_nor_have_strangers() -> None:
     with pytest.raises(DataError, match="Validation and held-out interactions must not overlap"):
         Files(validation="valid").apply({**parts, "valid": parts["test"]})
     stranger = Interactions.from_pairs([99], [3])
-    with pytest.raises(DataError, match="Every user with validation items must be in the histories"):
+    with pytest.raises(DataError, match="Some users of the part 'valid' must be in train"):
         Files(validation="valid").apply({**parts, "valid": stranger})
 
 

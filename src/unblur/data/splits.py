@@ -307,22 +307,24 @@ class Files:
     two is trained on."""
     histories: Literal["train", "train-and-validation"] = "train"
     """The histories at evaluation under the paper's protocol."""
+    without_history: Literal["leave-out", "popular"] = "leave-out"
+    """Held-out users without a row in train: left out and counted in a note, or given popular items."""
 
     def apply(self, data: Mapping[str, Interactions], rng: RNG | None = None) -> Split:
         """The split of the named parts.
 
-        Raises `RecipeError` for a missing part, and `DataError` if a user of another part has no row in train, or two
-        parts overlap.
+        Raises `RecipeError` for a missing part, and `DataError` if no held-out user has a row in train, or two parts
+        overlap.
         """
-        train, held_out, validation = self._aligned(data)
+        train, held_out, validation, notes = self._aligned(data)
         if self.histories == "train":
-            return Split(train, train, held_out, "given files", validation=validation)
+            return Split(train, train, held_out, "given files", notes, validation)
         if validation is None:
             raise RecipeError(
                 'split.histories = "train-and-validation" needs a validation part; none is named. Name it with '
                 "split.validation=NAME."
             )
-        return Split(train, together(train, validation), held_out, "given files", validation=validation)
+        return Split(train, together(train, validation), held_out, "given files", notes, validation)
 
     def in_order(self, parts: Mapping[str, Interactions]) -> Split:
         """The split in the order of time: the later of validation and held-out part is held out, the earlier is added to
@@ -331,7 +333,7 @@ class Files:
         The later part is the one in which most users' mean time is later. Raises `RecipeError` if no validation part is
         named, and for a part that is missing or has no times.
         """
-        train, held_out, validation = self._aligned(parts)
+        train, held_out, validation, notes = self._aligned(parts)
         if validation is None:
             raise RecipeError(
                 "Parts are put in order if there is a validation part; none is named. Name it with "
@@ -352,18 +354,25 @@ class Files:
             f"in the order of time: {self.train} and {first[0]} are learned from, {last[0]} is held out, which "
             f"is later for {share:.0%} of the users with both"
         )
-        return Split(earlier, earlier, last[1], "given files, in the order of time", (note,))
+        return Split(earlier, earlier, last[1], "given files, in the order of time", (*notes, note))
 
     def _aligned(
         self, parts: Mapping[str, Interactions]
-    ) -> tuple[Interactions, Interactions, Interactions | None]:
-        """Train, held-out and validation part, over the users of train and the items of all."""
+    ) -> tuple[Interactions, Interactions, Interactions | None, tuple[str, ...]]:
+        """Train, held-out and validation part, over the users of train and the items of all, and notes on other users."""
         validation = None if self.validation is None else _part(parts, self.validation, "validation")
         train, held_out = _part(parts, self.train, "train"), _part(parts, self.held_out, "held_out")
         items = joined_items(train, held_out, *([] if validation is None else [validation]))
         train = train.onto(items=items)
-        held_out = _over(train, held_out, "held-out items")
-        return train, held_out, None if validation is None else _over(train, validation, "validation items")
+        if self.without_history == "popular":
+            # They have an empty row then, for which every model scores items by popularity.
+            users = pl.concat([train.users.series, _newcomers(train, held_out)])
+            train = train.onto(users=Vocabulary(users))
+        held_out, notes = _over(train, held_out, self.held_out)
+        if validation is not None:
+            validation, further_notes = _over(train, validation, str(self.validation))
+            notes += further_notes
+        return train, held_out, validation, notes
 
 
 @spec
@@ -576,13 +585,29 @@ def _part(parts: Mapping[str, Interactions], name: str, role: str) -> Interactio
     return parts[name]
 
 
-def _over(train: Interactions, part: Interactions, noun: str) -> Interactions:
-    """The part over the users and items of train. Raises `DataError` for users with pairs who are not in train."""
-    missing = train.users.positions_or_missing(part.users) < 0
-    unknown_users = part.users.series.filter(missing & (part.user_degrees > 0))
+def _newcomers(train: Interactions, part: Interactions) -> pl.Series:
+    """The users with pairs in a part who are not in train."""
     DataError.unless(
-        unknown_users.is_empty(),
-        f"Every user with {noun} must be in the histories; {len(unknown_users):,} are not: "
-        f"{some(unknown_users.to_list())}. Add their histories to train, or leave them out.",
+        train.users.kind == part.users.kind,
+        f"Users must have labels of one type in all files; those of train are {train.users.kind}, others "
+        f"{part.users.kind}. Read all files with the same `labels` option.",
     )
-    return part.onto(users=train.users, items=train.items, unknown="ignore")
+    missing = train.users.positions_or_missing(part.users) < 0
+    return part.users.series.filter(missing & (part.user_degrees > 0))
+
+
+def _over(train: Interactions, part: Interactions, name: str) -> tuple[Interactions, tuple[str, ...]]:
+    """The part over the users and items of train, and a note on users with pairs who are not in train.
+
+    Raises `DataError` if none of them is.
+    """
+    newcomers = _newcomers(train, part)
+    DataError.unless(
+        len(newcomers) < np.count_nonzero(part.user_degrees),
+        f"Some users of the part {name!r} must be in train; none of its {len(newcomers):,} is: "
+        f"{some(newcomers.to_list())}. Name users alike in all files.",
+    )
+    note = f"{len(newcomers):,} users of the part {name!r} have no history in train and were left out"
+    return part.onto(users=train.users, items=train.items, unknown="ignore"), (note,) if len(
+        newcomers
+    ) else ()

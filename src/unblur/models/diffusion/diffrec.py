@@ -216,6 +216,10 @@ class DiffRecRecommender(Denoised["DiffRec", DenoisingNetwork]):
         """The denoiser, uninitialised."""
         return DenoisingNetwork(len(self.items), self.spec.denoiser)
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """The denoiser's weights of each item's output."""
+        return np.asarray(self.network.item_out.cpu().numpy())
+
     @cached_property
     def inference(self) -> Inference:
         """The network and its reverse chain."""
@@ -502,6 +506,14 @@ class LatentDiffRecRecommender(Denoised["LatentDiffRec", LatentNetwork]):
         with torch.device(self.device):
             return LatentNetwork(self.clusters, self.spec)
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """The decoder's weights of each item's logit; with a decoder a cluster, items of two clusters share none."""
+        autoencoder = self.network.autoencoder
+        blocks = torch.block_diag(
+            *(cast("_Decoder", decoder).weights[-1] for decoder in autoencoder.decoders)
+        )
+        return np.asarray(autoencoder.in_item_order(blocks.T).T.cpu().numpy())
+
     @cached_property
     def inference(self) -> Inference:
         """The denoiser and its reverse chain."""
@@ -575,8 +587,14 @@ class ClusteredAutoencoder(nn.Module):
             return cast("Tensor", self.decoders[0](latent, self.activation))
         parts = latent.split(self.shares, dim=1)
         logits = [decoder(part, self.activation) for decoder, part in zip(self.decoders, parts, strict=True)]
-        starts = torch.tensor([0, *(part.shape[1] for part in logits[:-1])], device=latent.device).cumsum(0)
-        return torch.cat(logits, 1)[:, starts[self.clusters] + self.positions]
+        return self.in_item_order(torch.cat(logits, 1))
+
+    def in_item_order(self, columns: Tensor) -> Tensor:
+        """Return columns (n, n_items) of the decoders' outputs, one decoder after the other, in the order of items."""
+        if not self.settings.decoder_dims:
+            return columns
+        starts = torch.tensor([0, *self.sizes[:-1]], device=columns.device).cumsum(0)
+        return columns[:, starts[self.clusters] + self.positions]
 
     def _select_cluster(self, batch: RowBatch, number: int) -> RowBatch:
         """Return the part of the rows in one cluster's items."""

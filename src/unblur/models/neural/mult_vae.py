@@ -185,6 +185,10 @@ class MultinomialRecommender(NetworkRecommender["MultDAE", MultinomialAutoencode
         """The autoencoder."""
         return MultinomialAutoencoder(len(self.items), self.spec)
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """The decoder's weights of each item's logit."""
+        return np.asarray(self.network.decoder[-1].cpu().numpy())
+
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         network, rows = self.network, unit_rows(histories.binarized().matrix)

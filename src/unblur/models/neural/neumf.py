@@ -231,6 +231,10 @@ class NeuMFRecommender(NetworkRecommender["NeuMF", PairNetwork]):
         """The network with all items, and the mean user as its only one."""
         return PairNetwork(1, len(self.items), self.spec)
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """The items' learned vectors."""
+        return np.asarray(self.network.items.cpu().numpy())
+
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         scores = np.empty((histories.n_users, len(self.items)), dtype=np.float32)
         network = _SplitNetwork(self.network)

@@ -261,6 +261,10 @@ class RowMLPRecommender(NetworkRecommender["RowMLP", RowNetwork]):
         """The network, uninitialised."""
         return RowNetwork(len(self.items), self.spec)
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """The last layer's weights of each item's logit."""
+        return np.asarray(self.network.weights[-1].cpu().numpy())
+
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         table = self.network.table()

@@ -587,11 +587,6 @@ def _part(parts: Mapping[str, Interactions], name: str, role: str) -> Interactio
 
 def _newcomers(train: Interactions, part: Interactions) -> pl.Series:
     """The users with pairs in a part who are not in train."""
-    DataError.unless(
-        train.users.kind == part.users.kind,
-        f"Users must have labels of one type in all files; those of train are {train.users.kind}, others "
-        f"{part.users.kind}. Read all files with the same `labels` option.",
-    )
     missing = train.users.positions_or_missing(part.users) < 0
     return part.users.series.filter(missing & (part.user_degrees > 0))
 
@@ -603,7 +598,7 @@ def _over(train: Interactions, part: Interactions, name: str) -> tuple[Interacti
     """
     newcomers = _newcomers(train, part)
     DataError.unless(
-        len(newcomers) < np.count_nonzero(part.user_degrees),
+        not len(newcomers) or len(newcomers) < np.count_nonzero(part.user_degrees),
         f"Some users of the part {name!r} must be in train; none of its {len(newcomers):,} is: "
         f"{some(newcomers.to_list())}. Name users alike in all files.",
     )

@@ -217,7 +217,15 @@ def test_permuted_items_get_permuted_scores(fitted: Fitted) -> None:
     order = np.random.default_rng(0).permutation(fitted.train.n_items)
     reordered = fitted.train.onto(items=fitted.train.items.take(order))
     scores = fitted.spec.fit(reordered, rng=1).score(reordered)
-    assert_close(scores, fitted.model.score(fitted.train)[:, order], 1e-4)
+    assert_close(scores, fitted.model.score(fitted.train)[:, order], 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["item-knn", "rp3beta", "slim", "sparse-ease", "user-knn"])
+def test_few_neighbours_are_chosen_without_labels(kind: str, log: Interactions) -> None:
+    spec = spec_from_dict(recommender_spec(kind), {"neighbours": 3})
+    order = np.random.default_rng(0).permutation(log.n_items)
+    moved = log.onto(items=log.items.take(order))
+    assert_close(spec.fit(moved, rng=1).score(moved), spec.fit(log, rng=1).score(log)[:, order], 1e-5)
 
 
 def test_twin_items_are_alike(fitted: Fitted) -> None:

@@ -147,3 +147,32 @@ def test_without_rows_the_items_of_a_moment_share_their_mean_age() -> None:
     data = without_rows(2)
     assert rank_from_latest(data).tolist() == [1.0] * 6
     assert row_weights(data, TimeWeights(oldest=0.5, newest=1.0)).data.tolist() == [0.75] * 6
+
+
+# -------------------------------------------------------------------------------- what a report says of them
+
+
+def test_a_split_says_how_many_users_are_cut_within_a_tie_and_on_what_order_it_rests() -> None:
+    times = [1, 2, 2, 1, 2, 3, 7]
+    data = Interactions.from_pairs([0, 0, 0, 1, 1, 1, 2], [5, 3, 4, 5, 4, 3, 3], timestamps=times)
+    split = LeaveLast().apply(data)
+    note = "the cut of 1 of 2 users (50.0%) falls into a tie in time, which the order of the rows decides"
+    assert split.notes == (note,)
+    assert split.row_order == data.order_digest()
+    assert split.row_order is not None
+    shuffled = Interactions(data.matrix, data.users, data.items, data.timestamps, data.order[::-1])  # type: ignore[index]
+    assert LeaveLast().apply(shuffled).row_order not in (None, split.row_order)
+    both = LeaveOneOut().apply(data)  # user 1 is cut twice, and never within a tie
+    assert both.notes == split.notes
+    log = Ratio(validation=0.2, held_out=0.3, order="time", by="all").apply(data)
+    assert log.notes == ("the cut of the log falls into a tie in time, which the order of the rows decides",)
+    bare = LeaveLast().apply(Interactions(data.matrix, data.users, data.items, data.timestamps), rng=0)
+    assert bare.row_order is None
+    assert bare.notes == (note.replace("the order of the rows", "chance"),)
+
+
+def test_a_split_without_ties_rests_on_no_order() -> None:
+    data = Interactions.from_pairs([0, 0, 0, 1, 1], [5, 3, 4, 5, 4], timestamps=[1, 1, 2, 1, 2])
+    for splitting in (LeaveLast(), LeaveOneOut(validation=False), Ratio(order="random")):
+        split = splitting.apply(data, rng=0)
+        assert (split.notes, split.row_order) == ((), None)

@@ -287,6 +287,18 @@ class Interactions:
         """The number of users of each item, (n_items,)."""
         return _read_only(np.bincount(self.matrix.indices, minlength=self.n_items).astype(np.int64))
 
+    @cached_property
+    def item_ranks(self) -> NDArray[np.int64]:
+        """The rank of each item among equals, (n_items,), from 0: by its count, largest first, then by its first row in the
+        source, if rows have an order, then by position. So a choice among equals does not rest on labels.
+        """
+        first_row = np.full(self.n_items, np.iinfo(np.int64).max)
+        if self.order is not None:
+            np.minimum.at(first_row, self.matrix.indices, self.order)
+        ranks = np.empty(self.n_items, dtype=np.int64)
+        ranks[np.lexsort((first_row, -self.item_degrees))] = np.arange(self.n_items)
+        return _read_only(ranks)
+
     def __repr__(self) -> str:
         times = ", with timestamps" if self.timestamps is not None else ""
         return f"Interactions({self.n_users:,} users × {self.n_items:,} items, {self.n_interactions:,} pairs{times})"
@@ -305,6 +317,12 @@ class Interactions:
     def fingerprint(self) -> str:
         """``sha256:…`` of the content: labels, pairs, weights and times, but not their order in a file."""
         return self._fingerprint
+
+    def order_digest(self) -> str | None:
+        """``sha256:…`` of the order of the source's rows; `None` if there were none."""
+        if self.order is None:
+            return None
+        return f"sha256:{hashlib.sha256(np.argsort(self.order).astype('<i8').data).hexdigest()}"
 
     # ------------------------------------------------------------------------------------------ views
 

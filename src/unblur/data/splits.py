@@ -44,6 +44,8 @@ class Split:
     notes: tuple[str, ...] = ()
     validation: Interactions | None = None
     """Interactions for early stopping and searches, if there are any: the users of train, no pair of train or `held_out`."""
+    row_order: str | None = None
+    """``sha256:…`` of the order of the source's rows, if ties in time at a cut rest on it."""
 
     def __post_init__(self) -> None:
         DataError.unless(
@@ -78,6 +80,7 @@ class Split:
         *,
         validation: NDArray[np.bool_] | None = None,
         notes: tuple[str, ...] = (),
+        row_order: str | None = None,
     ) -> Split:
         """The split by masks of `data`: held-out pairs, validation pairs if there are any, and the rest for training.
 
@@ -87,7 +90,7 @@ class Split:
             train, validation_part = data.keep(~held_out), None
         else:
             train, validation_part = data.keep(~held_out & ~validation), data.keep(validation)
-        return cls(train, train, data.keep(held_out), method, notes, validation_part)
+        return cls(train, train, data.keep(held_out), method, notes, validation_part, row_order)
 
     @property
     def excluded(self) -> Literal["history"] | Interactions:
@@ -173,8 +176,29 @@ def hold_out_last(
     )
     owners, sizes = _owners(data, by)
     counts = np.minimum(n, np.maximum(sizes - 1, 0))
-    mask = ranks < counts[owners]
-    return Split.of_mask(data, mask, method, validation=(ranks < (counts + middle)[owners]) & ~mask)
+    held_out, later = ranks < counts[owners], ranks < (counts + middle)[owners]
+    notes: tuple[str, ...] = ()
+    row_order = None
+    # A pair is in part 0 (train), 1 (validation) or 2 (held out).
+    if order == "time" and (n_tied := _tied_cuts(data, owners, ranks, held_out.astype(np.int8) + later)):
+        n_cut = int((counts > 0).sum())
+        whose = f"{n_tied:,} of {n_cut:,} users ({n_tied / n_cut:.1%})" if by == "user" else "the log"
+        decides = "chance" if data.order is None else "the order of the rows"
+        notes = (f"the cut of {whose} falls into a tie in time, which {decides} decides",)
+        row_order = data.order_digest()
+    return Split.of_mask(
+        data, held_out, method, validation=later & ~held_out, notes=notes, row_order=row_order
+    )
+
+
+def _tied_cuts(
+    data: Interactions, owners: NDArray[np.int64], ranks: NDArray[np.float64], part: NDArray[np.int8]
+) -> int:
+    """The number of owners of whom two parts meet at one moment. All arrays have an entry for each pair."""
+    sequence = np.lexsort((ranks, owners))
+    owner, cut, time = (column[sequence] for column in (owners, part, times_of(data)))
+    tied = (owner[1:] == owner[:-1]) & (cut[1:] != cut[:-1]) & (time[1:] == time[:-1])
+    return len(np.unique(owner[1:][tied]))
 
 
 def times_of(data: Interactions) -> NDArray[np.int64]:

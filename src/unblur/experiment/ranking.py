@@ -97,10 +97,16 @@ class RankingTask(Task):
             recipe=replace(recipe, task=task),
             split=split,
             stopping_share=share,
-            fingerprints={name: part.fingerprint() for name, part in parts.items()},
+            fingerprints=fingerprints_of(parts, split),
             notes=tuple(notes),
             read_seconds=time.perf_counter() - start,
         ).with_model(task.model)
+
+
+def fingerprints_of(parts: Mapping[str, Interactions], split: Split) -> dict[str, str]:
+    """The fingerprint of each part and, if the split rests on it, the digest of the order of the rows."""
+    fingerprints = {name: part.fingerprint() for name, part in parts.items()}
+    return fingerprints if split.row_order is None else {**fingerprints, "order of rows": split.row_order}
 
 
 def ranking_task(recipe: Recipe, advice: str) -> RankingTask:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from unblur.data import catalogue as datasets, files as sources
 from unblur.data.interactions import Interactions
@@ -49,7 +52,23 @@ def read_parts(
             name: k_core(part, users=data.k_core.users, items=data.k_core.items)
             for name, part in parts.items()
         }
-    return parts
+    return {name: merged_moments(part) for name, part in parts.items()} if data.times == "float32" else parts
+
+
+def merged_moments(data: Interactions) -> Interactions:
+    """The same interactions, with one time for all moments that are equal after RecBole's normalization.
+
+    It turns times into ``(t − min)/(max − min)``, computed in double precision and kept as float32; of moments that are
+    equal then the earliest stands for all. Interactions without times, or of one moment, stay as they are.
+    """
+    if data.timestamps is None:
+        return data
+    moments, moment = np.unique(data.timestamps, return_inverse=True)
+    span = max(1, int(moments[-1]) - int(moments[0]))
+    _, first, merged = np.unique(
+        ((moments - moments[0]) / span).astype(np.float32), return_index=True, return_inverse=True
+    )
+    return replace(data, timestamps=moments[first][merged][moment])
 
 
 def read_train(data: Data, path: str | Path, progress: Progress) -> tuple[Interactions, list[str]]:

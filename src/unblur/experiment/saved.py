@@ -13,7 +13,7 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, some
 from unblur.evaluation.report import Report
 from unblur.experiment.provenance import trained_on
-from unblur.experiment.ranking import LISTS, PreparedSplit, ranking_task
+from unblur.experiment.ranking import LISTS, PreparedSplit, fingerprints_of, ranking_task
 from unblur.experiment.reading import WHOLE, read_parts, read_train
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import all_values
@@ -95,20 +95,21 @@ def evaluate_saved(
     origin = artifact.read_manifest(path).get("provenance", {})
     recipe = replace(recipe, name=str(origin.get("recipe", model.spec.kind)))
     parts = read_parts(recipe.data, data, progress=progress)
-    fingerprints = {name: part.fingerprint() for name, part in parts.items()}
     RecipeError.unless(
         not isinstance(task.split, Files) or list(parts) != [WHOLE],
         "Held-out items are needed to measure on; saw one file. Give a folder with train "
         "and test files, or hold items out: --hold-out 0.2.",
     )
     RecipeError.unless(
-        isinstance(task.split, Files) or origin.get("train") not in fingerprints.values(),
+        isinstance(task.split, Files)
+        or all(part.fingerprint() != origin.get("train") for part in parts.values()),
         "Held-out items must not have been in the training data; the model was fitted to all of these. "
         "Give other data, or split before fitting: unblur run RECIPE --data PATH.",
     )
     split = _over_items(
         task.split.apply(parts, streams(recipe.seed, "split")["split"]), model.items, unknown_items
     )
+    fingerprints = fingerprints_of(parts, split)
     notes = ("it was not checked that the held-out items were not in the training data", *split.notes)
     clock = Clock({"read": time.perf_counter() - start})
     prepared = PreparedSplit(
@@ -143,4 +144,6 @@ def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:
     left_out = None
     if split.validation is not None and split.excluded != "history":
         left_out = split.validation.onto(items=items, unknown=unknown)
-    return Split(histories, histories, held_out, split.method, (*split.notes, *notes), left_out)
+    return Split(
+        histories, histories, held_out, split.method, (*split.notes, *notes), left_out, split.row_order
+    )

@@ -490,6 +490,14 @@ def _split(configuration: Configuration) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------ data
 
 
+def _normalizes_times(configuration: Configuration) -> bool:
+    """Whether RecBole turns times into float32 shares of their span, after which close moments are equal."""
+    fields = configuration["normalize_field"]
+    return bool(
+        configuration["normalize_all"] if fields is None else configuration["TIME_FIELD"] in as_list(fields)
+    )
+
+
 def _data(configuration: Configuration, *, own_file: bool) -> dict[str, Any]:
     """The ``[data]`` table."""
     timed = bool(configuration["time-aware"]) or configuration["eval_args"]["order"] == "TO"
@@ -501,6 +509,8 @@ def _data(configuration: Configuration, *, own_file: bool) -> dict[str, Any]:
         for side in ("user", "item")
     }
     table: dict[str, Any] = {}
+    if timed and _normalizes_times(configuration):
+        table["times"] = "float32"
     if any(size != 1 for size in core.values()):
         table["k_core"] = core
     if not own_file:

@@ -76,6 +76,9 @@ class Data:
     """Options for reading the caller's own files."""
     k_core: KCore | None = None
     """Drop rare users and items first; `None` keeps all. Only for data that are not split into files."""
+    times: Literal["exact", "float32"] = "exact"
+    """The precision of times. ``float32``: moments that RecBole's normalization cannot tell apart become one (see
+    `unblur.experiment.reading.merged_moments`)."""
 
 
 @spec

@@ -89,7 +89,9 @@ class EASE(ItemWeightsSpec):
             ridge=(50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0, 3000.0, 5000.0, 10000.0)
         )
 
-    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> NDArray[np.float32]:
+    def item_weights(
+        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
+    ) -> NDArray[np.float32]:
         """Sum up the rows and solve: 4·n_items² bytes and about n_items³ operations."""
         progress(ProgressEvent("multiply items by items", 0, 3))
         return self.solve(Statistics.of(rows), progress)
@@ -133,15 +135,29 @@ Solve: TypeAlias = Callable[
 """From Gram matrices (n, k, k), products with the targets (n, k), and a mask of the neighbours (n, k), to weights (n, k)."""
 
 
-def item_regressions(
-    rows: sparse.csr_array, neighbours: int, solve: Solve, progress: Progress
+def closest_items(
+    rows: sparse.csr_array, neighbours: int, ties: NDArray[np.int64], progress: Progress
 ) -> sparse.csr_array:
-    """Return weights (n_items, n_items): column j is the solution of `solve` for item j on its closest items by cosine.
+    """Return the cosines (n_items, n_items) of each item with those closest to it; `ties` are as in `strongest`.
+
+    The entries of a row are in the order of tie ranks: a descent along them that ends before its limit rests on no label.
+    """
+    norms = column_norms(rows)
+    nearest = strongest(
+        transposed(rows), rows, neighbours, weigh=cosine(norms, norms), ties=ties, progress=progress
+    )
+    order = np.lexsort((ties[nearest.indices], np.repeat(np.arange(rows.shape[1]), np.diff(nearest.indptr))))
+    return sparse.csr_array((nearest.data[order], nearest.indices[order], nearest.indptr), nearest.shape)
+
+
+def item_regressions(
+    rows: sparse.csr_array, nearest: sparse.csr_array, solve: Solve, progress: Progress
+) -> sparse.csr_array:
+    """Return weights (n_items, n_items): column j is the solution of `solve` for item j on its `closest_items`.
 
     All items of a block are solved together; with many items no dense items × items matrix is in memory.
     """
-    columns, norms = transposed(rows), column_norms(rows)
-    nearest = strongest(columns, rows, neighbours, weigh=cosine(norms, norms), progress=progress)
+    columns = transposed(rows)
     whole_gram = (columns @ rows).toarray().astype(np.float64) if rows.shape[1] <= WHOLE_UP_TO else None
     counts = np.diff(nearest.indptr)
     data = np.zeros(nearest.nnz)
@@ -231,9 +247,12 @@ class SLIM(ItemWeightsSpec):
             neighbours=(50, 100, 200),
         )
 
-    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
+    def item_weights(
+        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
+    ) -> sparse.csr_array:
         """Solve n_items elastic nets of `neighbours` variables, in blocks."""
-        return item_regressions(rows, self.neighbours, self._coordinate_descent, progress)
+        nearest = closest_items(rows, self.neighbours, ties, progress)
+        return item_regressions(rows, nearest, self._coordinate_descent, progress)
 
     def _coordinate_descent(
         self, grams: NDArray[np.float64], targets: NDArray[np.float64], real: NDArray[np.bool_]
@@ -248,8 +267,8 @@ class SLIM(ItemWeightsSpec):
         # X_Dᵀ(x_j − X_D w), kept up to date instead of the longer residual itself ("covariance updates").
         solution, residual_products = np.zeros_like(targets), targets.copy()
         curvature = np.diagonal(grams, axis1=1, axis2=2) + self.l2
-        active = np.arange(len(targets))
-        weights = solution.copy()
+        active, weights = np.arange(len(targets)), solution.copy()
+        unsettled = np.ones(len(targets), dtype=bool)
         for _ in range(self.sweeps):
             largest_step = np.zeros(len(active))
             for coordinate in range(targets.shape[1]):
@@ -266,8 +285,9 @@ class SLIM(ItemWeightsSpec):
                 if len(changed):
                     residual_products[changed] -= step[changed, None] * by_coordinate[coordinate, changed]
                     weights[changed, coordinate] += step[changed]
-            solution[active] = weights
-            unsettled = largest_step > self.tolerance
+            # A problem ends with its own last pass, however long the others of its block take.
+            solution[active[unsettled]] = weights[unsettled]
+            unsettled &= largest_step > self.tolerance
             if not unsettled.any():
                 break
             # Removing problems copies the rest, so it waits until 30 % have converged; this changes the time alone.
@@ -282,6 +302,7 @@ class SLIM(ItemWeightsSpec):
                     real[unsettled],
                     by_coordinate[:, unsettled],
                 )
+                unsettled = unsettled[unsettled]
         return solution
 
 
@@ -305,7 +326,9 @@ class SparseEASE(ItemWeightsSpec):
         """The default search space."""
         return choices(ridge=(10.0, 30.0, 100.0, 200.0, 500.0, 1000.0, 2000.0), neighbours=(50, 100, 200))
 
-    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
+    def item_weights(
+        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
+    ) -> sparse.csr_array:
         """Solve n_items systems of `neighbours` equations, in blocks."""
 
         def ridge(
@@ -314,4 +337,5 @@ class SparseEASE(ItemWeightsSpec):
             regularized = grams + self.ridge * np.eye(grams.shape[1])
             return np.asarray(np.linalg.solve(regularized, targets[:, :, None])[:, :, 0])
 
-        return item_regressions(rows, self.neighbours, ridge, progress)
+        nearest = closest_items(rows, self.neighbours, ties, progress)
+        return item_regressions(rows, nearest, ridge, progress)

@@ -71,9 +71,14 @@ class ItemWeightsSpec(LinearSpec[ItemWeights]):
     @final
     def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> ItemWeights:
         """Return the model with the weights that `item_weights` learns."""
-        weights = self.item_weights(rows, progress)
+        weights = self.item_weights(rows, train.item_ranks, progress)
         return ItemWeights(self, train.items, train.item_degrees, weights=weights)
 
     @abstractmethod
-    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> WeightMatrix:
-        """Learn the weights (n_items, n_items) from `rows`, (n_users, n_items) with any weights."""
+    def item_weights(
+        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
+    ) -> WeightMatrix:
+        """Learn the weights (n_items, n_items) from `rows`, (n_users, n_items) with any weights.
+
+        `ties` are the `Interactions.item_ranks` of train, by which a choice among equally strong items is made.
+        """

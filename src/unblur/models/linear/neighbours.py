@@ -37,13 +37,15 @@ def strongest(
     k: int,
     *,
     weigh: Weigh,
+    ties: NDArray[np.int64] | None = None,
     without_diagonal: bool = True,
     stage: str = "find neighbours",
     progress: Progress = silent,
 ) -> sparse.csr_array:
     """Return the `k` strongest entries of each row of ``left @ right``; float32, columns sorted.
 
-    `weigh` turns entries into strengths; only strengths above 0 count, and ties break by column.
+    `weigh` turns entries into strengths; only strengths above 0 count. Ties go to the column of the lower rank in `ties`
+    (`Interactions.item_ranks`), or to the first column if it is `None`.
     """
     parts, n_rows = [], left.shape[0]
     for rows in row_blocks(left, right):
@@ -55,15 +57,20 @@ def strongest(
         keep = product.data > 0
         if without_diagonal:
             keep &= owners != product.indices
-        parts.append(top_per_row(product, k, keep))
+        parts.append(top_per_row(product, k, keep, ties))
     progress(ProgressEvent(stage, n_rows, n_rows))
     if not parts:
         return sparse.csr_array(np.zeros((n_rows, right.shape[1]), dtype=np.float32))
     return sparse.csr_array(sparse.vstack(parts, format="csr"))
 
 
-def top_per_row(matrix: sparse.csr_array, k: int, keep: NDArray[np.bool_] | None = None) -> sparse.csr_array:
-    """Return the `k` largest stored entries of each row among those to `keep`, ties by column; columns sorted.
+def top_per_row(
+    matrix: sparse.csr_array,
+    k: int,
+    keep: NDArray[np.bool_] | None = None,
+    ties: NDArray[np.int64] | None = None,
+) -> sparse.csr_array:
+    """Return the `k` largest stored entries of each row among those to `keep`, columns sorted; ties as in `strongest`.
 
     `matrix` must have sorted indices.
     """
@@ -74,9 +81,8 @@ def top_per_row(matrix: sparse.csr_array, k: int, keep: NDArray[np.bool_] | None
         rows, columns, values = rows[keep], columns[keep], values[keep]
     lengths = np.bincount(rows, minlength=n_rows)
     if lengths.max(initial=0) > k:
-        # Two stable sorts, by value and then by row: within a row the largest come first, equal ones by column.
-        order = np.argsort(-values, kind="stable")
-        order = order[np.argsort(rows[order], kind="stable")]
+        # Within a row the largest come first, equal ones by tie rank or, since the sort is stable, by column.
+        order = np.lexsort((-values, rows) if ties is None else (ties[columns], -values, rows))
         starts = np.cumsum(lengths) - lengths
         rank = np.arange(len(rows)) - np.repeat(starts, lengths)
         chosen = np.sort(order[rank < k])
@@ -150,11 +156,15 @@ class ItemKNN(ItemWeightsSpec):
             neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0), normalize=(False, True)
         )
 
-    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
+    def item_weights(
+        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
+    ) -> sparse.csr_array:
         """Find the neighbours: Σ_u degree_u² operations, in blocks."""
         norms = column_norms(rows)
         similarity = cosine(norms, norms, self.shrinkage)
-        nearest = strongest(transposed(rows), rows, self.neighbours, weigh=similarity, progress=progress)
+        nearest = strongest(
+            transposed(rows), rows, self.neighbours, weigh=similarity, ties=ties, progress=progress
+        )
         weights = transposed(nearest) if self.neighbours_of == "target" else nearest
         return by_columns(weights) if self.normalize else weights
 
@@ -193,7 +203,9 @@ class RP3Beta(ItemWeightsSpec):
             alpha=(0.6, 0.8, 1.0, 1.2), beta=(0.0, 0.2, 0.4, 0.6, 0.8), neighbours=(50, 100, 200, 400)
         )
 
-    def item_weights(self, rows: sparse.csr_array, progress: Progress) -> sparse.csr_array:
+    def item_weights(
+        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
+    ) -> sparse.csr_array:
         """Multiply the transitions: Σ_u degree_u² operations, in blocks."""
         penalty = inverse(np.asarray(rows.sum(axis=0), dtype=np.float64).ravel(), self.beta)
         to_users, to_items = _transitions(transposed(rows), self.alpha), _transitions(rows, self.alpha)
@@ -205,6 +217,7 @@ class RP3Beta(ItemWeightsSpec):
             weigh=lambda row, column, walks: np.asarray(
                 walks * penalty[row if of_target else column], dtype=np.float32
             ),
+            ties=ties,
             progress=progress,
         )
         weights = transposed(strongest_walks) if of_target else strongest_walks

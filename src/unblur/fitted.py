@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeAlias, cast
@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError
+from unblur.errors import DataError, some
 from unblur.progress import Progress, Run, silent
 from unblur.randomness import RNG
 from unblur.spec import Spec
@@ -27,14 +27,42 @@ Tensors: TypeAlias = Mapping[str, Array]
 """The arrays of a fitted thing, by name."""
 
 
-def learned(*shape: str | int, dtype: str | None = "float32", **more: Any) -> Any:
+@dataclass(frozen=True)
+class Values:
+    """What the numbers of an array must be, beyond their type."""
+
+    what: str
+    hold: Callable[[NDArray[Any], int], object]
+    """From the numbers, and how many items there are, to whether they are so."""
+
+
+FROM_ZERO = Values("not negative", lambda values, _: values.min(initial=0) >= 0)
+COUNTS = Values(
+    "not negative and not all 0", lambda values, _: values.min(initial=0) >= 0 < values.max(initial=0)
+)
+ASCENDING = Values("ascending", lambda values, _: (values[1:] > values[:-1]).all())
+PERMUTATION = Values("each item once", lambda values, n: np.array_equal(np.sort(values), np.arange(n)))
+GROUPS = Values(
+    "from 0 to below the number of items",
+    lambda values, n: values.min(initial=0) >= 0 and values.max(initial=0) < max(n, 1),
+)
+
+
+def learned(
+    *shape: str | int,
+    dtype: str = "float32",
+    sparse: bool | None = False,
+    values: Values | None = None,
+    **more: Any,
+) -> Any:
     """Return a field of a `Fitted` dataclass that holds an array, saved with the thing.
 
     Sides of its shape are ``"items"``, a dotted path of the spec (``"rank"``, ``"low_pass.rank"``), a number, or any
-    other word, which stands for the same size wherever it occurs. A field with the default `None` may be left out, and
-    is then not saved. Without `dtype` any type of number is accepted.
+    other word, which stands for the same size wherever it occurs. It is dense, a CSR matrix if `sparse`, or either if
+    `sparse` is `None`; its numbers are as `values` says. A field with the default `None` may be left out, and is then not
+    saved.
     """
-    return field(metadata={"shape": shape, "dtype": dtype}, **more)
+    return field(metadata={"shape": shape, "dtype": dtype, "sparse": sparse, "values": values}, **more)
 
 
 def weights(prefix: str = "") -> Any:
@@ -134,7 +162,7 @@ class Fitted(Generic[S_co]):
         return f"{type(self).__name__}({len(self.items):,} items, {self.spec})"
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for an array that is not of its declared shape and type."""
+        """Raise `ValueError` for an array that is not as declared."""
         sizes: dict[str | int, int] = {"items": len(self.items)}
         for entry in fields(self):
             array = getattr(self, entry.name) if "shape" in entry.metadata else None
@@ -176,6 +204,8 @@ class Fitted(Generic[S_co]):
 
         Raises `KeyError` for an array that is missing, and `ValueError` for one that does not fit or is unknown.
         """
+        if infinite := [name for name, array in tensors.items() if not _finite(array)]:
+            raise ValueError(f"numbers that are not finite: {some(sorted(infinite))}")
         remaining = dict(tensors)
         values = cls._other_fields(columns, remaining)
         for entry in fields(cls):
@@ -225,9 +255,27 @@ def _check(
             side: size for side, size in zip(shape, expected_sizes, strict=True) if size is not None
         }
         raise ValueError(f"{name} of shape {tuple(array.shape)} instead of {sides} with {sizes_by_side}")
-    if declaration["dtype"] is not None and array.dtype.name != declaration["dtype"]:
+    if array.dtype.name != declaration["dtype"]:
         raise ValueError(f"{name} of {array.dtype.name} instead of {declaration['dtype']}")
+    if declaration["sparse"] not in (None, sparse.issparse(array)):
+        raise ValueError(f"{name} is {'a dense array' if declaration['sparse'] else 'sparse'}")
+    values = declaration["values"]
+    if values is not None and not values.hold(_numbers(array), sizes["items"]):
+        raise ValueError(f"the numbers of {name} are not {values.what}")
     sizes.update(zip(shape, array.shape, strict=True))
+
+
+def _numbers(array: Array) -> NDArray[Any]:
+    """All numbers of a dense array, or the stored ones of a sparse matrix."""
+    return array.data if sparse.issparse(array) else np.asarray(array)
+
+
+def _finite(array: Array) -> bool:
+    """Return whether there is neither NaN nor infinity; the ends say so, without an array of answers."""
+    numbers = _numbers(array)
+    return numbers.dtype.kind != "f" or bool(
+        np.isfinite([numbers.min(initial=0), numbers.max(initial=0)]).all()
+    )
 
 
 def _size_in(spec: Spec, path: str) -> int | None:

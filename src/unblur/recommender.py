@@ -105,7 +105,10 @@ class Recommender(Fitted[S_co], ABC):
     def _other_fields(
         cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
     ) -> dict[str, Any]:
-        return {"item_counts": columns["count"].astype(np.int64)}
+        counts = columns["count"]
+        if counts.dtype.kind not in "iu" or counts.astype(np.int64).min(initial=0) < 0:
+            raise ValueError("the numbers of count are not whole and not negative")
+        return {"item_counts": counts.astype(np.int64)}
 
     @final
     def score(self, histories: Interactions) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import (
     TYPE_CHECKING,
+    Annotated,
     Any,
     ClassVar,
     Protocol,
@@ -36,6 +37,26 @@ if TYPE_CHECKING:
     from unblur.training.settings import Plan
 
 T = TypeVar("T")
+
+
+# The whole numbers of specs. Each has an upper bound, far above what anybody uses: without one, a saved model or a recipe from
+# elsewhere makes a load or a fit allocate, or loop, without end.
+Count: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=2**31 - 1)]
+"""A number of users, items, rows or trials, of which 32-bit positions are the limit of a sparse matrix."""
+CountOrZero: TypeAlias = Annotated[int, pydantic.Field(ge=0, le=2**31 - 1)]
+"""A `Count`, or 0."""
+Rounds: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=1_000_000)]
+"""What is done again and again: epochs, iterations, trainings. A million of a millisecond each take a quarter of an hour."""
+Steps: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=10_000)]
+"""Steps of a process, with some numbers kept for each: ten times the thousand of Ho et al. (NeurIPS 2020)."""
+Depth: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=100)]
+"""Layers one after the other: some times those of the deepest networks of this field."""
+Width: TypeAlias = Annotated[int, pydantic.Field(gt=0, le=65_536)]
+"""Numbers in a layer, an embedding or a latent: ten times the widest of this field, which have some thousands."""
+WidthsOrNone: TypeAlias = Annotated[tuple[Width, ...], pydantic.Field(max_length=100)]
+"""The widths of layers, as many as `Depth` allows; none if it is empty."""
+Widths: TypeAlias = Annotated[tuple[Width, ...], pydantic.Field(min_length=1, max_length=100)]
+"""The widths of at least one layer."""
 
 
 class Spec:

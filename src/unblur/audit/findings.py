@@ -21,12 +21,12 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 from scipy import special, stats
 from sklearn.metrics import roc_curve
 
 from unblur.errors import DataError, UnblurError
-from unblur.spec import spec
+from unblur.spec import CountOrZero, spec
 
 CONFIDENCE = 0.95
 """The level of all intervals, as in evaluation."""
@@ -338,7 +338,7 @@ class Gates:
     """The largest catch rate at 1 % false positives of any membership attacker, by the low end of its interval."""
     max_catch_at_01: Limit | None = 0.01
     """The same at 0.1 %. It passes if there are too few outsiders to measure it."""
-    max_copies: NonNegativeInt | None = None
+    max_copies: CountOrZero | None = None
     """The largest number of synthetic users with exactly the items of a training user, of any number of items."""
     max_near_copies: Limit | None = 0.01
     """The largest share of near copies beyond that of real users, by the low end of the difference's interval."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from scipy import sparse
 from scipy.stats import rankdata
 
@@ -23,7 +23,7 @@ from unblur.data.intervals import Intervals
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, nearest, some
 from unblur.randomness import RNG, generator
-from unblur.spec import spec
+from unblur.spec import Count, spec
 
 Order: TypeAlias = Literal["random", "time"]
 """The order in which interactions are cut into parts: random, or by timestamp."""
@@ -435,7 +435,7 @@ class Random(OnePart):
     kind: ClassVar[str] = "random"
     fraction: Fraction = 0.2
     """The share of each user's items that is held out; one always remains."""
-    n: PositiveInt | None = None
+    n: Count | None = None
     """The number of items of each user that are held out, instead of a share."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:
@@ -471,7 +471,7 @@ class LeaveLast(OnePart):
     """Hold out the last items of each user in time (ties: `rank_from_latest`)."""
 
     kind: ClassVar[str] = "leave-last"
-    n: PositiveInt = 1
+    n: Count = 1
     """The number of items to hold out; one item always remains."""
 
     def _split(self, data: Interactions, rng: RNG | None) -> Split:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
@@ -20,7 +20,7 @@ from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
 from unblur.ranking import Excluded, Ranking, excluded_rows, rank_rows
 from unblur.recommender import Recommender, Scorer
-from unblur.spec import spec
+from unblur.spec import Count, spec
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,13 +68,13 @@ class RankingProtocol:
     The result depends on the scores and on `rng` alone: not on batches, threads or the order of sums.
     """
 
-    cutoffs: tuple[PositiveInt, ...] = (20,)
+    cutoffs: tuple[Count, ...] = (20,)
     """The lengths k at which lists are measured."""
     metrics: tuple[str, ...] = ("recall", "ndcg")
     """Names in `USER_METRICS` or `LIST_METRICS` of the metrics module, each measured at every cut-off."""
     averaging: Literal["users-with-relevant", "all-users"] = "users-with-relevant"
     """The users of a mean. Users without held-out items are left out and counted in a note, or count as 0."""
-    resamples: NonNegativeInt = 1000
+    resamples: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Number of bootstrap samples of users for each 95 % interval; with 0 there are no intervals."""
 
     @field_validator("cutoffs", "metrics")

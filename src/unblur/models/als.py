@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
@@ -19,7 +19,7 @@ from unblur.parallel.threads import blas_at_rest
 from unblur.progress import ProgressEvent, Run
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Dimension, Rounds, Width, choices, spec
 
 
 @spec
@@ -34,13 +34,13 @@ class ALS(RecommenderSpec["LeastSquares"]):
     kind: ClassVar[str] = "als"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.als:LeastSquares"
-    rank: PositiveInt = 64
+    rank: Width = 64
     """Width of the vectors: f."""
     alpha: NonNegativeFloat = 10.0
     """The weight of a taken item above that of one that was not: α."""
     ridge: PositiveFloat = 1.0
     """The penalty on the vectors: λ."""
-    iterations: PositiveInt = 15
+    iterations: Rounds = 15
     """The number of times that users and items are solved for in turn."""
     exact: bool = False
     """Solve each train system exactly, rather than by three steps of conjugate gradients from the last solution."""

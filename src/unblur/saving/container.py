@@ -43,7 +43,7 @@ from unblur.data.output import (
     unsealed,
     write_parquet,
 )
-from unblur.errors import ArtifactError, reason_of, some
+from unblur.errors import ArtifactError, CapabilityError, out_of_memory, reason_of, some
 from unblur.fitted import Tensors
 
 _NUMBERS = {
@@ -261,14 +261,12 @@ def read_container(path: str | Path, form: Format) -> Container:
     folder = Path(path)
     with _unreplaced(folder, form):
         manifest = read_manifest(folder, form)
-        try:
+        with fitting_together(folder, form):
             _verify_files(folder, form, manifest["files"])
             tensors = read_tensors(manifest["tensors"], folder / TENSORS)
-            tables = {
-                Path(name).stem: _read_table(folder / name) for name in manifest["files"] if name != TENSORS
-            }
-        except (AttributeError, KeyError, OSError, TypeError, ValueError) as problem:
-            refuse(folder, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
+            names = [name for name in manifest["files"] if name != TENSORS]
+            size = manifest.get("items", {}).get("size")  # one row an item
+            tables = {Path(name).stem: _read_table(folder / name, size) for name in names}
     return Container(manifest, tensors, tables)
 
 
@@ -295,6 +293,40 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
     except (OSError, ValueError):  # a ValueError: its name holds a zero byte
         return None
     return seen.st_dev, seen.st_ino, seen.st_ctime_ns
+
+
+_FOREIGN = (
+    *(
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
+"""What Python and libraries raise over parts that do not fit together."""
+
+
+@contextmanager
+def fitting_together(folder: str | Path, form: Format) -> Iterator[None]:
+    """Refuse the folder if its parts do not fit together, whatever a library raises over them.
+
+    Raises `CapabilityError` if they need more memory than there is.
+    """
+    try:
+        yield
+    except (ArtifactError, CapabilityError):
+        raise
+    except _FOREIGN as problem:
+        CapabilityError.unless(
+            not out_of_memory(problem),
+            f"The machine must have enough memory for this {form.noun}; {folder} needs more. Free some, or use a larger one.",
+        )
+        refuse(folder, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
 
 
 def writer(manifest: Mapping[str, Any]) -> str:
@@ -340,9 +372,10 @@ def _verify_files(folder: Path, form: Format, files: Mapping[str, Mapping[str, A
             refuse(folder, form, f"{name} was changed after it was written (its sha256 differs)")
 
 
-def _read_table(file: Path) -> pl.DataFrame:
-    try:
-        with open_regular(file) as stream:
-            return pl.read_parquet(stream)
-    except pl.exceptions.PolarsError as problem:
-        raise ValueError(f"{file.name}: {problem}") from None
+def _read_table(file: Path, size: int | None) -> pl.DataFrame:
+    """Return a table, of at most `size` rows if that is known: no more are read, since millions may be a few bytes on disk."""
+    with open_regular(file) as stream:
+        table = pl.read_parquet(stream, n_rows=None if size is None else size + 1)
+    if size is not None and len(table) > size:
+        raise ValueError(f"{file.name} has more than {size:,} rows")
+    return table

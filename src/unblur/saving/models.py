@@ -15,7 +15,7 @@ from unblur.errors import ArtifactError, SpecError
 from unblur.fitted import Fitted
 from unblur.registry import RECOMMENDERS, SYNTHESIZERS, resolve
 from unblur.saving import container
-from unblur.saving.container import Format, read_container, refuse, write_container, writer
+from unblur.saving.container import Format, fitting_together, read_container, write_container, writer
 from unblur.spec import spec_from_dict, spec_to_dict
 
 F = TypeVar("F", bound=Fitted)
@@ -66,15 +66,13 @@ def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
             f"Kind and settings of a saved {form.noun} must be known to this version of unblur; in {path}: "
             f"{problem} It was saved by unblur {writer(saved.manifest)}; load it with that version."
         ) from None
-    try:
+    with fitting_together(path, form):
         columns = saved.tables["items"].to_dict()
         items = Vocabulary(columns.pop("label"))
         if _described(items) != saved.manifest["items"]:
             raise ValueError(f"items.parquet holds {items!r} instead of {saved.manifest['items']}")
         arrays = {name: np.array(column.to_numpy()) for name, column in columns.items()}
         loaded: F = resolve(spec.fitted).from_tensors(spec, items, arrays, saved.tensors, device)
-    except (KeyError, IndexError, TypeError, ValueError) as problem:
-        refuse(path, form, f"the parts do not fit together ({type(problem).__name__}: {problem})")
     return loaded
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,7 +19,7 @@ from unblur.models.variational import Encoding, negative_log_likelihoods
 from unblur.privacy.clipping import Uses
 from unblur.randomness import streams, torch_generator
 from unblur.ranking import top_k
-from unblur.spec import spec
+from unblur.spec import Count, CountOrZero, Rounds, Width, spec
 from unblur.training.loop import Moment
 from unblur.training.networks import Weights, frozen, xavier_normal
 from unblur.training.rows import RowBatch, SparseRows
@@ -38,9 +38,9 @@ class UserStopping:
 
     metric: str = "capped_recall@10"
     """A ranking metric with a value per user, at a cut-off; higher must be better."""
-    every: PositiveInt = 1
+    every: Count = 1
     """Epochs between evaluations."""
-    patience: PositiveInt = 20
+    patience: Count = 20
     """Training ends after so many epochs without a better value."""
     users: Share = 0.1
     """The share of the users that is set aside if no validation is given."""
@@ -55,21 +55,21 @@ class UserStopping:
 class VariationalAutoencoder:
     """MultiVAE++ (Lilienthal et al., section 3; Liang et al., WWW 2018). Names in quotes are those of the authors' options."""
 
-    hidden: PositiveInt = 600
+    hidden: Width = 600
     """Width of the one hidden layer on each side: `VAE-hidden-layer-neurons`."""
-    latent: PositiveInt = 200
+    latent: Width = 200
     """Width of the latent: `MLP-latent-neurons`."""
     dropout: Dropout = 0.5
     """Dropout on the L2-normalised row."""
     kl_weight: NonNegativeFloat = 0.2
     """The final value of β, the weight of the KL divergence."""
-    kl_batches: NonNegativeInt = 20_000
+    kl_batches: CountOrZero = 20_000
     """The number of batches in which β would rise to 1; it stops at `kl_weight`. 0: it begins there."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
     """The optimizer of the autoencoder; its learning rate is `VAE-lr`."""
-    epochs: PositiveInt = 500
+    epochs: Rounds = 500
     """The largest number of passes over the users."""
-    batch_size: PositiveInt = 500
+    batch_size: Count = 500
     """Users per batch: `VAE-batch-size`."""
     stopping: UserStopping | None = UserStopping()
     """Early stopping; `None` trains all epochs on all users."""

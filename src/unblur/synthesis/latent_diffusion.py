@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
@@ -24,7 +24,7 @@ from unblur.models.diffusion.denoiser import step_embedding
 from unblur.models.diffusion.schedule import NoiseSchedule, Schedule, noise_schedule
 from unblur.privacy.clipping import Uses
 from unblur.randomness import streams, torch_generator
-from unblur.spec import spec
+from unblur.spec import Count, Rounds, spec
 from unblur.training.loop import Moment
 from unblur.training.networks import Weights, dropped, frozen
 from unblur.training.settings import Dropout, Optimizer, Precision
@@ -38,13 +38,13 @@ set-up (100 products with 200 × 200 weights took a quarter longer, on one threa
 class LatentDiffusion:
     """Diffusion on the latents of the frozen autoencoder (paper, section 4)."""
 
-    steps: Annotated[int, Field(ge=2)] = 50
-    """T: `SDRM-timesteps`."""
+    steps: Annotated[int, Field(ge=2, le=1000)] = 50
+    """T: `SDRM-timesteps`. The layer that embeds a step has T × T weights."""
     beta_min: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """β at step 0, which is never drawn; β runs evenly over T + 1 points."""
     beta_max: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """β at step T; the paper's is 0.02."""
-    hidden_layers: NonNegativeInt = 2
+    hidden_layers: Annotated[int, Field(ge=0, le=100)] = 2
     """Layers between the first and the last, as wide as the latent: `MLP-hidden-layers`."""
     standardized: bool = True
     """Scale each coordinate of the codes to mean 0 and deviation 1 before the diffusion, and back after it (Rombach et
@@ -67,9 +67,9 @@ class LatentDiffusion:
     """The optimizer of the denoiser; its learning rate is `SDRM-lr`."""
     decay: Literal["linear", "none"] = "linear"
     """Let the learning rate fall linearly from epoch to epoch, to 0 after the last."""
-    epochs: PositiveInt = 200
+    epochs: Rounds = 200
     """Passes over the latents: `SDRM-epochs`."""
-    batch_size: PositiveInt = 256
+    batch_size: Count = 256
     """Users per batch: `SDRM-batch-size`."""
     noise_without_root: bool = False
     """A departure of the authors' code: noise enters as (1 − ᾱ_t)·ε, not as √(1 − ᾱ_t)·ε, so that noisy latents are

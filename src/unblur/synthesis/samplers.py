@@ -20,7 +20,7 @@ from scipy import sparse
 from unblur.data.interactions import Interactions, check_train
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import SpecError
-from unblur.fitted import StoppingData, learned, weights
+from unblur.fitted import COUNTS, FROM_ZERO, StoppingData, learned, weights
 from unblur.models.diffusion.diffrec import DiffRec, DiffRecRecommender
 from unblur.models.diffusion.schedule import Schedule
 from unblur.models.diffusion.settings import Sampling
@@ -70,7 +70,7 @@ class IndependentItems(SynthesizerSpec["IndependentItemsSynthesizer"]):
 class IndependentItemsSynthesizer(CountedSynthesizer["IndependentItems"]):
     """Holds the number of users of each item, and the distribution of the number of items per user."""
 
-    item_counts: NDArray[np.int64] = learned("items", dtype="int64")
+    item_counts: NDArray[np.int64] = learned("items", dtype="int64", values=COUNTS)
 
     def _rows(self, blocks: Blocks) -> Rows:
         for block in blocks:
@@ -130,7 +130,7 @@ class FlippedUsers(SynthesizerSpec["FlippedUsersSynthesizer"]):
 class FlippedUsersSynthesizer(Synthesizer["FlippedUsers"]):
     """Holds the rows of all real users, without their labels."""
 
-    rows: sparse.csr_array = learned("users", "items")
+    rows: sparse.csr_array = learned("users", "items", sparse=True, values=COUNTS)
 
     @cached_property
     def _popularity(self) -> NDArray[np.intp]:
@@ -209,9 +209,9 @@ class CooccurrenceWalk(SynthesizerSpec["CooccurrenceWalkSynthesizer"]):
 class CooccurrenceWalkSynthesizer(CountedSynthesizer["CooccurrenceWalk"]):
     """Holds the number of users of each item and of each pair of items."""
 
-    beside: sparse.csr_array = learned("items", "items", dtype=None)
+    beside: sparse.csr_array = learned("items", "items", sparse=True, values=FROM_ZERO)
     """The number of users of each pair of items; the diagonal is empty."""
-    item_counts: NDArray[np.int64] = learned("items", dtype="int64")
+    item_counts: NDArray[np.int64] = learned("items", dtype="int64", values=COUNTS)
 
     @cached_property
     def _sums(self) -> NDArray[np.float64]:
@@ -310,7 +310,7 @@ class DiffRecSynthesizer(CountedSynthesizer["DiffRecSampler"]):
 
     model_arrays: Weights = weights("model.")
     """The arrays of `model`."""
-    item_counts: NDArray[np.int64] = learned("items", dtype="int64")
+    item_counts: NDArray[np.int64] = learned("items", dtype="int64", values=COUNTS)
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for arrays of the wrong shape."""

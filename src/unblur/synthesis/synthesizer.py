@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.fitted import Array, Fitted, FittedSpec, S_co, Tensors, learned
+from unblur.fitted import COUNTS, Array, Fitted, FittedSpec, S_co, Tensors, learned
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
 from unblur.saving.models import load_as, save
@@ -95,7 +95,10 @@ class Synthesizer(Fitted[S_co], ABC):
     def _other_fields(
         cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
     ) -> dict[str, Any]:
-        return {"n_real_users": int(np.asarray(remaining.pop("n_real_users"))[0])}
+        (n_real_users,) = np.asarray(remaining.pop("n_real_users")).tolist()
+        if not isinstance(n_real_users, int) or n_real_users < 1:
+            raise ValueError(f"n_real_users is {n_real_users!r}")
+        return {"n_real_users": n_real_users}
 
     def arm(self, name: str, discretization: Discretization | None = None) -> Synthesizer:
         """A copy that samples by the arm of that name, and by `discretization` unless `None`; nothing is trained again.
@@ -217,7 +220,7 @@ class RealCounts:
 class CountedSynthesizer(Synthesizer[S_co]):
     """A synthesizer that draws the number of items per user from that of the real users."""
 
-    users_with: NDArray[np.float64] = learned("sizes", dtype="float64")
+    users_with: NDArray[np.float64] = learned("sizes", dtype="float64", values=COUNTS)
     """The number of real users with 0, 1, 2, … items."""
 
     @cached_property

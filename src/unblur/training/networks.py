@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unblur.errors import some
 from unblur.fitted import weights
 from unblur.recommender import Recommender
 from unblur.spec import Spec
@@ -102,14 +103,17 @@ def dropped(x: Tensor, dropout: float, generator: torch.Generator | None) -> tup
 def frozen(blank: Callable[[], Network_co], weights: Weights) -> Network_co:
     """Return the network of `blank` with these weights, which are not copied and no longer trained.
 
-    Raises `ValueError` if names or shapes are not the network's.
+    Raises `ValueError` if names, shapes or types are not the network's.
     """
     with torch.device("meta"):  # no memory for weights that are replaced at once
         network = blank()
+    expected = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     try:
         network.load_state_dict(dict(weights), assign=True)
     except RuntimeError as problem:
         raise ValueError(str(problem)) from None
+    if wrong := [name for name, dtype in expected.items() if weights[name].dtype != dtype]:
+        raise ValueError(f"weights that are not of the network's type: {some(wrong)}")
     network.requires_grad_(False).eval()
     return network
 

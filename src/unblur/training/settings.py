@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from unblur.errors import SpecError
 from unblur.evaluation.metrics import USER_METRICS, parse_metric
-from unblur.spec import spec
+from unblur.spec import Count, spec
 
 Activation: TypeAlias = Literal[
     "tanh", "relu", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus", "identity"
@@ -46,9 +46,9 @@ class Stopping:
 
     metric: str = "recall@20"
     """A ranking metric with a value for each user, at a cut-off; higher must be better."""
-    every: PositiveInt = 5
+    every: Count = 5
     """Epochs between evaluations."""
-    patience: PositiveInt = 20
+    patience: Count = 20
     """Training ends when the next epoch would be this many after the best evaluated one."""
     hold_out: Literal["random", "last"] = "random"
     """The interactions of each user that are held out: random ones, or the last in time (which needs timestamps)."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from unblur.errors import ArtifactError
-from unblur.spec import spec
+from unblur.spec import Count, Rounds, spec
 
 SamplerName: TypeAlias = Literal["random", "exhaustive", "bayes"]
 PrunerName: TypeAlias = Literal["none", "median", "halving"]
@@ -28,7 +28,7 @@ class Validation:
     Left out: the split's part if it has one, else ``last`` under the strict protocol with times, else ``random``."""
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The fraction of each user's train interactions that is held out; ``part`` has its own."""
-    draws: PositiveInt = 1
+    draws: Rounds = 1
     """Number of times that interactions are held out, each time different ones; the value of a setting is the mean."""
 
 
@@ -38,7 +38,7 @@ class Search:
 
     metric: str | None = None
     """The metric to maximise, such as ``recall@20``. Left out: the first that the protocol measures."""
-    trials: PositiveInt = 20
+    trials: Count = 20
     """The largest number of settings to try; a smaller space is tried whole."""
     seconds: PositiveFloat | None = None
     """End once the trials, those of earlier calls included, have taken this long. The running trial is finished, or
@@ -50,11 +50,11 @@ class Search:
     """The settings to end early. ``median``: those that are worse than half of the earlier ones were at that point.
     ``halving``: all but the best third after 4, 12, 36 … evaluations, or after 1, 3, 9 … trainings (Li et al., MLSys
     2020)."""
-    trainings: PositiveInt = 1
+    trainings: Rounds = 1
     """Number of trainings, each with a seed of its own, whose mean is the value of a trial; 1 if the seed has no effect."""
-    patience: PositiveInt | None = None
+    patience: Count | None = None
     """End once this many trials in a row were no better."""
-    users: Annotated[int, Field(ge=2)] | None = None
+    users: Annotated[Count, Field(ge=2)] | None = None
     """Number of users, drawn at random, that settings are judged on. Left out: all."""
     validation: Validation = Validation()
     """The data that settings are judged on."""

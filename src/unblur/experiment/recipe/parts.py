@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat
 
 from unblur.data.formats.events import Labels, Missing
 from unblur.data.formats.opening import FileFormat
 from unblur.data.interactions import Duplicates
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.evaluation.report import Expected
-from unblur.spec import spec
+from unblur.spec import Count, CountOrZero, spec
 
 
 @spec
@@ -20,13 +20,13 @@ class Reading:
 
     format: FileFormat | None = None
     """The file's format; if left out, it follows from name and content."""
-    user: str | NonNegativeInt | None = None
+    user: str | CountOrZero | None = None
     """The column of users, by name or by index from 0."""
-    item: str | NonNegativeInt | None = None
+    item: str | CountOrZero | None = None
     """The column of items."""
-    rating: str | NonNegativeInt | None = None
+    rating: str | CountOrZero | None = None
     """The column of ratings or weights; ``"ignore"`` leaves them out."""
-    timestamp: str | NonNegativeInt | None = None
+    timestamp: str | CountOrZero | None = None
     """The column of times; ``"ignore"`` leaves them out."""
     time_format: str | None = None
     """The form of dates that are not ISO 8601, such as ``"%d/%m/%Y"``."""
@@ -58,9 +58,9 @@ class Reading:
 class KCore:
     """The numbers of interactions that users and items must have to stay (see `unblur.data.splits.k_core`)."""
 
-    users: PositiveInt | str = 1
+    users: Count | str = 1
     """The smallest number of items of a user, or intervals such as ``"[5,100]"``."""
-    items: PositiveInt | str = 1
+    items: Count | str = 1
     """The smallest number of users of an item, or intervals."""
 
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +20,7 @@ from torch.nn import functional
 from unblur.data.interactions import Interactions
 from unblur.data.splits import rank_from_latest
 from unblur.errors import DataError, SpecError
-from unblur.fitted import Array, StoppingData, learned
+from unblur.fitted import FROM_ZERO, GROUPS, Array, StoppingData, learned
 from unblur.models.diffusion.denoiser import DenoisingNetwork
 from unblur.models.diffusion.objective import DenoisingLoss
 from unblur.models.diffusion.sampling import Inference, row_keys
@@ -42,7 +41,7 @@ from unblur.models.spectral.spectrum import truncated_svd
 from unblur.models.variational import Encoding, negative_log_likelihood
 from unblur.progress import Progress, Run, of_part, silent
 from unblur.randomness import RNG, generator, streams, torch_generator
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Count, Dimension, Rounds, choices, spec
 from unblur.training.loop import Moment, Training
 from unblur.training.networks import (
     ACTIVATIONS,
@@ -74,9 +73,9 @@ class DiffusionSpec(TrainedByEpochs[R]):
     """The inference of scores."""
     optimizer: Optimizer = Optimizer()
     """The optimizer of its weights."""
-    epochs: PositiveInt = 1000
+    epochs: Rounds = 1000
     """The most passes over the rows: `epochs`."""
-    batch_size: PositiveInt = 400
+    batch_size: Count = 400
     """Rows a batch: `batch_size`, `train_batch_size`."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """The precision of matrix products in training; weights and losses are float32 in any case."""
@@ -194,7 +193,7 @@ class DiffRecLearner:
 class Denoised(NetworkRecommender[NetworkSpec_co, Network_co]):
     """A recommender that reverses a diffusion."""
 
-    seed: NDArray[np.int64] = learned(1, dtype="int64")
+    seed: NDArray[np.int64] = learned(1, dtype="int64", values=FROM_ZERO)
     """The seed of the noise in inference, if there is any."""
 
     in_threads: ClassVar[bool] = True
@@ -487,9 +486,9 @@ class LatentLearner:
 class LatentNetwork(nn.Module):
     """The two networks of a fitted L-DiffRec."""
 
-    def __init__(self, clusters: NDArray[np.int64], spec: LatentDiffRec) -> None:
+    def __init__(self, clusters: NDArray[np.int64], spec: LatentDiffRec, device: str) -> None:
         super().__init__()
-        self.autoencoder = ClusteredAutoencoder(clusters, spec.autoencoder)
+        self.autoencoder = ClusteredAutoencoder(clusters, spec.autoencoder, device=device)
         self.network = DenoisingNetwork(self.autoencoder.latent_width, spec.denoiser)
 
 
@@ -497,14 +496,12 @@ class LatentNetwork(nn.Module):
 class LatentDiffRecRecommender(Denoised["LatentDiffRec", LatentNetwork]):
     """Scores are the decoded latents of histories after the reverse chain."""
 
-    clusters: NDArray[np.int64] = learned("items", dtype="int64")
+    clusters: NDArray[np.int64] = learned("items", dtype="int64", values=GROUPS)
     """The cluster of each item."""
 
     def blank(self) -> LatentNetwork:
         """Autoencoder and denoiser, uninitialised."""
-        # The clusters are buffers that are not among the saved weights: on the meta device they would have no values.
-        with torch.device(self.device):
-            return LatentNetwork(self.clusters, self.spec)
+        return LatentNetwork(self.clusters, self.spec, self.device)
 
     def item_vectors(self) -> NDArray[np.float32]:
         """The decoder's weights of each item's logit; with a decoder a cluster, items of two clusters share none."""
@@ -544,9 +541,17 @@ class ClusteredAutoencoder(nn.Module):
     positions: Tensor
 
     def __init__(
-        self, clusters: NDArray[np.int64], settings: Autoencoder, generator: torch.Generator | None = None
+        self,
+        clusters: NDArray[np.int64],
+        settings: Autoencoder,
+        generator: torch.Generator | None = None,
+        *,
+        device: str = "cpu",
     ) -> None:
-        """Without a generator the weights are left uninitialised, to be loaded."""
+        """Without a generator the weights are left uninitialised, to be loaded.
+
+        The clusters are not among the saved weights, so they are on the `device` also where weights have no memory.
+        """
         super().__init__()
         self.settings = settings
         self.activation = ACTIVATIONS[settings.activation]
@@ -555,8 +560,10 @@ class ClusteredAutoencoder(nn.Module):
         positions = np.empty(len(clusters), dtype=np.int64)
         for number, size in enumerate(self.sizes):
             positions[clusters == number] = np.arange(size)
-        self.register_buffer("clusters", torch.tensor(clusters, dtype=torch.int64), persistent=False)
-        self.register_buffer("positions", torch.tensor(positions), persistent=False)
+        self.register_buffer(
+            "clusters", torch.tensor(clusters, dtype=torch.int64, device=device), persistent=False
+        )
+        self.register_buffer("positions", torch.tensor(positions, device=device), persistent=False)
         encoder = settings.encoder_dims[:-1]
         parts = list(zip(self.sizes, self.shares, strict=True))
         self.encoders = nn.ModuleList([_Encoder((size, *encoder, 2 * share)) for size, share in parts])

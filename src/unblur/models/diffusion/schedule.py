@@ -12,10 +12,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from unblur.errors import SpecError
-from unblur.spec import spec
+from unblur.spec import Steps, spec
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ class Schedule:
 
     name: Literal["linear", "linear-var", "cosine", "binomial"] = "linear"
     """The rule for β or ᾱ (the authors' option `noise_schedule`); the function `noise_schedule` below states each."""
-    steps: PositiveInt = 5
+    steps: Steps = 5
     """T, `steps`: the number of diffusion steps."""
     scale: NonNegativeFloat = 0.001
     """s, `noise_scale`: multiplies `noise_min` and `noise_max`. 0 means no noise: the denoiser is applied T

@@ -11,14 +11,14 @@ from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from scipy import sparse
 
 from unblur.errors import DataError
 from unblur.models.linear.item_weights import ItemWeightsSpec
 from unblur.models.linear.neighbours import column_norms, cosine, strongest, transposed
 from unblur.progress import Progress, ProgressEvent, silent
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Count, Dimension, Rounds, choices, spec
 
 COLUMNS_TOGETHER = 1024
 """The number of columns of XᵀX that are multiplied at a time: a sparse block of them is small next to the dense whole."""
@@ -230,11 +230,11 @@ class SLIM(ItemWeightsSpec):
     """The penalty on the sum of weights: λ."""
     l2: PositiveFloat = 100.0
     """The penalty on their squares: β."""
-    neighbours: PositiveInt = 100
+    neighbours: Count = 100
     """The most items that each item is predicted from."""
     nonnegative: bool = True
     """Constrain weights to be at least 0."""
-    sweeps: PositiveInt = 100
+    sweeps: Rounds = 100
     """The most passes over the coordinates."""
     tolerance: PositiveFloat = 1e-5
     """Passes end when no weight of a block changes by more than this."""
@@ -319,7 +319,7 @@ class SparseEASE(ItemWeightsSpec):
     kind: ClassVar[str] = "sparse-ease"
     ridge: PositiveFloat = 200.0
     """The ridge λ on the item-item weights."""
-    neighbours: PositiveInt = 100
+    neighbours: Count = 100
     """The number of items that each item is predicted from: |D|."""
 
     def space(self) -> tuple[Dimension, ...]:

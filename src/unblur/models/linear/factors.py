@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveInt
 from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
@@ -17,7 +16,7 @@ from unblur.models.linear.neighbours import column_norms, inverse
 from unblur.progress import Progress, ProgressEvent, Run
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Dimension, Width, choices, spec
 
 ROWS_TOGETHER = 256
 """The number of rows scored in float64 at a time: bounds the memory of intermediate values."""
@@ -71,7 +70,7 @@ class PureSVD(LinearSpec[Factors]):
 
     kind: ClassVar[str] = "pure-svd"
     fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
-    rank: PositiveInt = 64
+    rank: Width = 64
     """The number of singular vectors: f. With fewer users or items than that, all of them."""
     scaling: float = 1.0
     """The power of its norm that a column keeps: d. 1 leaves the matrix as it is, 0 makes all columns unit vectors."""
@@ -126,7 +125,7 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
     kind: ClassVar[str] = "truncated-svd"
     fitted: ClassVar[str] = "unblur.models.linear.factors:Projection"
     uses_weights: ClassVar[bool] = True
-    rank: PositiveInt = 20
+    rank: Width = 20
     """The number of singular vectors."""
     algorithm: Literal["arpack", "randomized"] = "arpack"
     """``arpack`` is exact; ``randomized``, scikit-learn's default, draws random directions."""

@@ -54,7 +54,7 @@ class LinearSpec(RecommenderSpec[L_co]):
 class ItemWeights(LinearRecommender):
     """A score is the sum of the weights from the items of the history."""
 
-    weights: WeightMatrix = learned("items", "items", dtype=None)
+    weights: WeightMatrix = learned("items", "items", sparse=None)
     """Row i holds what item i adds to the score of each item."""
 
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:

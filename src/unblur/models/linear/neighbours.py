@@ -13,14 +13,14 @@ from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.models.linear.item_weights import ItemWeightsSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Count, Dimension, choices, spec
 
 BLOCK_PRODUCTS = 1 << 23
 """About how many entries of the product, before duplicates are summed, a block holds: bounds the memory."""
@@ -141,7 +141,7 @@ class ItemKNN(ItemWeightsSpec):
     """
 
     kind: ClassVar[str] = "item-knn"
-    neighbours: PositiveInt = 100
+    neighbours: Count = 100
     """The number of neighbours of each item that count: k."""
     shrinkage: NonNegativeFloat = 0.0
     """A term added to the denominator of the cosine: h."""
@@ -190,7 +190,7 @@ class RP3Beta(ItemWeightsSpec):
     """The power of the transitions' probabilities: α."""
     beta: NonNegativeFloat = 0.6
     """The power of the item's popularity that a score is divided by: β."""
-    neighbours: PositiveInt = 100
+    neighbours: Count = 100
     """The number of weights of each item that are kept."""
     neighbours_of: Literal["target", "history"] = "history"
     """Whose weights they are: of the item that is scored, or of the items in the history."""
@@ -247,7 +247,7 @@ class UserKNN(RecommenderSpec["Neighbours"]):
 
     kind: ClassVar[str] = "user-knn"
     fitted: ClassVar[str] = "unblur.models.linear.neighbours:Neighbours"
-    neighbours: PositiveInt = 100
+    neighbours: Count = 100
     """The number of train rows that vote: k."""
     shrinkage: NonNegativeFloat = 0.0
     """A term added to the denominator of the cosine: h."""
@@ -270,7 +270,7 @@ class UserKNN(RecommenderSpec["Neighbours"]):
 class Neighbours(Recommender["UserKNN"]):
     """Scores are votes of the train rows closest to the history."""
 
-    rows: sparse.csr_array = learned("train users", "items", dtype=None)
+    rows: sparse.csr_array = learned("train users", "items", sparse=True)
     """The 0/1 rows of train, without labels."""
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from scipy import sparse
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -18,7 +18,7 @@ from unblur.models.linear.factors import Factors
 from unblur.models.linear.neighbours import inverse
 from unblur.models.spectral.operator import normalize
 from unblur.randomness import streams, torch_generator
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Count, Depth, Dimension, Rounds, Width, choices, spec
 from unblur.training.loop import Moment
 from unblur.training.networks import Weights
 from unblur.training.rows import RowBatch, SparseRows
@@ -51,9 +51,9 @@ class LightGCN(TrainedByEpochs[Factors]):
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
     learner: ClassVar[str] = "unblur.models.neural.lightgcn:GraphLearner"
-    embedding_size: PositiveInt = 64
+    embedding_size: Width = 64
     """Width of the embeddings."""
-    layers: PositiveInt = 3
+    layers: Depth = 3
     """The number of times that embeddings are smoothed: K."""
     users: Literal["embedded", "from-items"] = "embedded"
     """In training, users have embeddings e⁰ of their own (the paper), or none, as when they are scored."""
@@ -61,7 +61,7 @@ class LightGCN(TrainedByEpochs[Factors]):
     """BPR, or the sampled softmax of cosines, which needs far fewer passes; best with `users` "from-items"."""
     temperature: PositiveFloat = 0.1
     """The divisor of cosines in the softmax: τ. Without effect on BPR."""
-    negatives: PositiveInt = 4096
+    negatives: Count = 4096
     """The number of items drawn for the softmax, all if there are no more. Without effect on BPR."""
     init_std: PositiveFloat = 0.1
     """The standard deviation that embeddings begin with."""
@@ -71,9 +71,9 @@ class LightGCN(TrainedByEpochs[Factors]):
     """The optimizer of the embeddings."""
     decay: Literal["none", "linear"] = "none"
     """``linear``: the learning rate falls to 0 over `epochs`, which then should be few."""
-    epochs: PositiveInt = 1000
+    epochs: Rounds = 1000
     """The most passes over the interactions."""
-    batch_size: PositiveInt = 2048
+    batch_size: Count = 2048
     """Interactions a batch, users a batch with the softmax; each costs a whole propagation."""
     precision: Literal["float32"] = "float32"
     """The precision of products in training."""

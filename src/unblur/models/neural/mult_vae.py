@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,14 +17,12 @@ from torch.nn import functional
 from unblur.data.interactions import Interactions
 from unblur.models.variational import Encoding, negative_log_likelihood
 from unblur.randomness import streams, torch_generator
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Count, Dimension, Rounds, Widths, choices, spec
 from unblur.training.loop import Moment
 from unblur.training.networks import ACTIVATIONS, NetworkRecommender, Weights, xavier_normal
 from unblur.training.rows import RowBatch, SparseRows, score_in_blocks
 from unblur.training.run import TrainedByEpochs
 from unblur.training.settings import Activation, Dropout, Optimizer, Stopping, rising
-
-Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 @spec
@@ -48,9 +46,9 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
     """On the normalised row."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
     """The optimizer of all weights."""
-    epochs: PositiveInt = 200
+    epochs: Rounds = 200
     """The most passes over the rows."""
-    batch_size: PositiveInt = 500
+    batch_size: Count = 500
     """Rows a batch."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """The precision of matrix products in training; weights and losses are float32 in any case."""
@@ -87,7 +85,7 @@ class MultVAE(MultDAE):
     600 → n."""
     kl_weight: NonNegativeFloat = 0.2
     """The final weight of the KL divergence: the largest β."""
-    kl_batches: PositiveInt = 200_000
+    kl_batches: Count = 200_000
     """The number of batches in which that weight would rise to 1; it stops at `kl_weight`."""
 
     def divergence_weight(self, update: int) -> float:

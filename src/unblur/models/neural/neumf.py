@@ -8,21 +8,22 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from unblur.data.interactions import Interactions, check_train
+from unblur.fitted import ASCENDING
 from unblur.models.diffusion.sampling import row_keys
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData, learned
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Count, Dimension, Rounds, Steps, Width, choices, spec
 from unblur.training.loop import Moment, Training, check_device
 from unblur.training.networks import NetworkRecommender, Weights, least_kept
 from unblur.training.settings import Dropout, Optimizer, Plan
@@ -39,27 +40,33 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
     kind: ClassVar[str] = "neumf"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.neural.neumf:NeuMFRecommender"
-    factors: PositiveInt = 8
+    factors: Width = 8
     """Width of the product, and of the network's last layer."""
-    layers: PositiveInt = 3
-    """Layers of the network; its user and item vectors are 2^(layers − 1) times as wide as `factors`."""
+    layers: Annotated[int, Field(gt=0, le=16)] = 3
+    """Layers of the network; its user and item vectors are 2^(layers − 1) times as wide as `factors`,
+    so there are few."""
     dropout: Dropout = 0.5
     """On the inputs of each of these layers."""
-    negatives: PositiveInt = 1
+    negatives: Annotated[int, Field(gt=0, le=1000)] = 1
     """Items that the user does not have, drawn evenly for each one that he or she has, anew each epoch."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
     """The optimizer of all weights."""
-    epochs: PositiveInt = 20
+    epochs: Rounds = 20
     """Passes over the interactions."""
-    batch_size: PositiveInt = 256
+    batch_size: Count = 256
     """Interactions a batch, each with its negatives."""
-    fold_in_steps: PositiveInt = 60
+    fold_in_steps: Steps = 60
     """Steps of Adam that fit a vector to a history."""
     fold_in_rate: float = 0.05
     """Their learning rate."""
     remember_users: bool = False
     """Keep the vectors of train users, looked up by the content of their rows. The paper's protocol scores users who
     were trained on; no name is kept, but the model then holds its users."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in the vector of a user or an item: those of the product, then those of the network."""
+        return self.factors * (1 + (1 << self.layers - 1))
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -118,10 +125,9 @@ class PairNetwork(nn.Module):
         """Tables begin normal with deviation 0.01, weights Xavier-uniform, biases at 0."""
         super().__init__()
         self.factors, self.dropout = spec.factors, spec.dropout
-        hidden_width = spec.factors * 2 ** (spec.layers - 1)
-        self.users = nn.Parameter(torch.empty(n_users, spec.factors + hidden_width))
-        self.items = nn.Parameter(torch.empty(n_items, spec.factors + hidden_width))
-        widths = [2 * hidden_width // 2**depth for depth in range(spec.layers + 1)]
+        self.users = nn.Parameter(torch.empty(n_users, spec.width))
+        self.items = nn.Parameter(torch.empty(n_items, spec.width))
+        widths = [2 * (spec.width - spec.factors) // 2**depth for depth in range(spec.layers + 1)]
         self.inputs = sum(widths[:-1])  # of all its layers together, for one pair
         self.weights = nn.ParameterList([torch.empty(after, before) for before, after in pairwise(widths)])
         self.biases = nn.ParameterList([torch.empty(after) for after in widths[1:]])
@@ -222,7 +228,7 @@ class PairLearner:
 class NeuMFRecommender(NetworkRecommender["NeuMF", PairNetwork]):
     """Holds the items' side and the mean user vector; a history is scored by a vector that is fitted to it."""
 
-    keys: NDArray[np.uint64] = learned("remembered", dtype="uint64")
+    keys: NDArray[np.uint64] = learned("remembered", dtype="uint64", values=ASCENDING)
     """The hashes of the rows of remembered users, ascending; none unless `remember_users`."""
     vectors: NDArray[np.float32] = learned("remembered", "width")
     """Their learned vectors."""

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -22,7 +21,7 @@ from unblur.errors import DataError
 from unblur.models.neural.acceleration import faster
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData
-from unblur.spec import Dimension, choices, spec
+from unblur.spec import Count, Dimension, Rounds, Width, WidthsOrNone, choices, spec
 from unblur.training.loop import Moment, Training, check_device
 from unblur.training.networks import NetworkRecommender, Weights, dropped, frozen
 from unblur.training.rows import RowBatch, SparseRows, score_in_blocks
@@ -42,9 +41,9 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     kind: ClassVar[str] = "row-mlp"
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.neural.row_mlp:RowMLPRecommender"
-    embedding_size: PositiveInt = 8
+    embedding_size: Width = 8
     """Width of the embedding of 0 and of 1."""
-    dims: tuple[PositiveInt, ...] = (512, 256, 256)
+    dims: WidthsOrNone = (512, 256, 256)
     """Widths of the dense layers, each followed by ReLU and dropout."""
     dropout: Dropout = 0.5
     """After these layers."""
@@ -56,11 +55,11 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     layers of Keras. The second keeps more units alive, so it learns sparse data better, and takes longer."""
     optimizer: Optimizer = Optimizer(name="adam", learning_rate=1e-3)
     """The optimizer of all weights."""
-    epochs: PositiveInt = 200
+    epochs: Rounds = 200
     """The most passes over the rows."""
-    batch_size: PositiveInt = 16
+    batch_size: Count = 16
     """Rows a batch."""
-    patience: PositiveInt | None = 10
+    patience: Count | None = 10
     """Training ends after this many epochs without a smaller error; `None` trains all epochs."""
     keep: Literal["best", "last"] = "best"
     """The weights that are kept if training stops by an error: the best epoch's, or the last one's, with which the

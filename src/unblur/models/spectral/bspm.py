@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
+from unblur.fitted import PERMUTATION
 from unblur.models.spectral.flow import Flow, degree, response
 from unblur.models.spectral.operator import (
     Operator,
@@ -40,7 +41,7 @@ from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 from unblur.registry import resolve
-from unblur.spec import Dimension, SharedSearch, choices, spec
+from unblur.spec import Dimension, SharedSearch, Width, choices, spec
 from unblur.training.loop import check_device
 
 _TOLERANCE = 3e-5
@@ -62,11 +63,11 @@ _COLUMNS = 32
 class LowPass:
     """The ideal low-pass filter ``M = D_I^-½ V Vᵀ D_I^½``, as a process ``dx/dt = xM − x``."""
 
-    rank: PositiveInt = 448
+    rank: Width = 448
     """The number of singular vectors that pass: `factor_dim` in the authors' code. With fewer users or items than that, all
     of them, with a note."""
-    weight: float = 0.2
-    """The weight of the low-pass term next to the blur: β, `idl_beta`."""
+    weight: Annotated[float, Field(ge=-1e6, le=1e6)] = 0.2
+    """The weight of the low-pass term next to the blur: β, `idl_beta`. Far above 1 float32 would lose the blur."""
     flow: Flow = Flow()
     """Duration and solver: `solver_idl`, T_idl, K_idl. One Euler step of length 1 is the filter itself."""
 
@@ -200,9 +201,9 @@ class BSPMRecommender(Recommender["BSPM"]):
     batch = 256
     in_threads = True
 
-    normalized: sparse.csr_array = learned("train users", "items", dtype=None)
+    normalized: sparse.csr_array = learned("train users", "items", sparse=True)
     """R̃, its users in the order in which products are fast."""
-    item_order: NDArray[np.int32] = learned("items", dtype="int32")
+    item_order: NDArray[np.int32] = learned("items", dtype="int32", values=PERMUTATION)
     """The order of items in which products are fast."""
     right: NDArray[np.float32] = learned("items", "rank of the filter")
     """V, the right singular vectors of the low-pass filter; of width 0 without a filter."""

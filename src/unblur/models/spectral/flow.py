@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import factorial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field
 
 from unblur.spec import spec
 
@@ -28,10 +28,10 @@ _ORDER = {"euler": 1, "rk4": 4}
 class Flow:
     """The duration and the numerical solver of one process of the model."""
 
-    duration: PositiveFloat = 1.0
-    """The time until which the process runs: T in the paper."""
-    steps: PositiveInt = 1
-    """The number of equal steps: K in the paper."""
+    duration: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """The time until which the process runs: T in the paper, 3 at most. Bounded so that no state overflows."""
+    steps: Annotated[int, Field(gt=0, le=100)] = 1
+    """The number of equal steps: K in the paper, 2 at most. Bounded because fitting the polynomial takes their number cubed."""
     solver: Literal["euler", "rk4"] = "euler"
     """Euler's method, or a Runge-Kutta method of four stages and order four."""
 

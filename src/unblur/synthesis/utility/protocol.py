@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, field_validator
+from pydantic import Field, field_validator
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
@@ -26,7 +26,7 @@ from unblur.evaluation.report import Measurement
 from unblur.progress import Run
 from unblur.randomness import RNG, generator, streams
 from unblur.recommender import RecommenderSpec
-from unblur.spec import replace_field, spec, spec_to_dict
+from unblur.spec import CountOrZero, replace_field, spec, spec_to_dict
 from unblur.training.settings import Share
 
 
@@ -103,7 +103,7 @@ class Utility:
     stops early, and does nothing else."""
     search_users: Share = 0.1
     """The fraction of them that a search is judged by; without a search they are learned from."""
-    hold_out_seed: NonNegativeInt = 123
+    hold_out_seed: CountOrZero = 123
     """The seed of the groups and of the held-out items, which are therefore the same in all runs."""
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("capped_recall@10",)
     """For which measurements the best run, the spread over runs, and paired differences are given."""

@@ -126,21 +126,22 @@ def rank_rows(
     histories: Interactions,
     k: int,
     *,
+    ties: NDArray[np.int64],
     excluded: Interactions | None,
     batch_size: int,
-    candidates: NDArray[np.integer[Any]] | None = None,
     parallel: bool = False,
     progress: Progress = silent,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the best `k` items of each history row, (n_users, k) positions and scores, scored batch by batch.
 
     - `score`: returns the scores (rows, n_items) of a batch, in a fresh array.
+    - `ties`: (n_items,) the `tie_ranks` of the items; −1 for items that are not to be chosen from.
     - `excluded`: rows whose items are excluded; `histories` itself excludes the items that a user has.
-    - `candidates`: the positions to choose from, ascending; all if `None`.
     - `parallel`: score several batches at once, each in one thread.
     """
     DataError.unless(batch_size >= 1, f"`batch_size` must be at least 1; saw {batch_size}.")
     n_users = histories.n_users
+    candidates = np.flatnonzero(ties >= 0)
     positions = np.full((n_users, k), -1, dtype=np.int32)
     best_scores = np.full((n_users, k), -np.inf, dtype=np.float32)
 
@@ -150,10 +151,10 @@ def rank_rows(
         if excluded is not None:
             batch_excluded = batch if excluded is histories else excluded.take_users(rows)
             scores[batch_excluded.rows(), batch_excluded.matrix.indices] = -np.inf
-        if candidates is None:
-            positions[rows], best_scores[rows] = top_k(scores, k)
+        if len(candidates) == len(ties):
+            positions[rows], best_scores[rows] = top_k(scores, k, ties)
         else:
-            chosen, best_scores[rows] = top_k(scores[:, candidates], k)
+            chosen, best_scores[rows] = top_k(scores[:, candidates], k, ties[candidates])
             positions[rows] = np.where(chosen >= 0, candidates[chosen], -1)
         return rows
 
@@ -164,10 +165,22 @@ def rank_rows(
     return positions, best_scores
 
 
-def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the positions and values of the k largest scores of each row, largest first, ties by position.
+def tie_ranks(item_counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return the rank of each item among equal scores, from 0: by its count in train, largest first, then by position.
 
-    `scores` is (n_users, n_items) in either memory order. −inf means excluded: if fewer than k others remain,
+    So a list of items without signal is one of popular items, and a renumbering of items changes it as little as can be.
+    """
+    ranks = np.empty(len(item_counts), dtype=np.int64)
+    ranks[np.argsort(-item_counts.astype(np.int64), kind="stable")] = np.arange(len(item_counts))
+    return ranks
+
+
+def top_k(
+    scores: NDArray[np.float32], k: int, ties: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the positions and values of the k largest scores of each row, largest first; equal ones by `tie_ranks`.
+
+    `ties` are the tie ranks of the items, (n_items,). `scores` is (n_users, n_items) in either memory order. −inf means excluded: if fewer than k others remain,
     the position is −1 and the score −inf. NaN and +inf raise `DataError`.
 
     The k-th largest of the maxima of disjoint blocks of items is a lower bound of the k-th largest score. Only small
@@ -207,10 +220,10 @@ def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArr
         else large_maxima.new_full((n_users,), -torch.inf)
     )
     bound = kth.clamp_min(torch.finfo(values.dtype).min)  # −inf means excluded, and never reaches it
-    # 3. The scores that reach it, sorted by user, then score, then position.
+    # 3. The scores that reach it, sorted by user, then score, then tie rank.
     users, items = _reaching_bound(values, small_maxima, bound, item_axis)
     candidate_scores = scores[users, items]
-    order = np.lexsort((items, -candidate_scores, users))
+    order = np.lexsort((ties[items], -candidate_scores, users))
     users, items, candidate_scores = users[order], items[order], candidate_scores[order]
     # 4. A score's rank is its distance from its user's first one.
     first = np.searchsorted(users, np.arange(n_users))

@@ -23,7 +23,7 @@ from unblur.errors import CapabilityError, DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
 from unblur.progress import Progress, ProgressEvent, Run as Run, silent
 from unblur.randomness import RNG as RNG
-from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows, top_k
+from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows, tie_ranks, top_k
 from unblur.saving.models import load_as, save
 
 _NO_LENGTH = 1e-30
@@ -142,7 +142,7 @@ class Recommender(Fitted[S_co], ABC):
         batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Ranking:
-        """Return the best `k` items for each history row, ties broken by item position.
+        """Return the best `k` items for each history row; ties go to the item of more training users, then by position.
 
         - `exclude`: ``"history"`` leaves out the items of the row itself; Interactions with the same rows leave out
           their pairs; `None` leaves out nothing.
@@ -154,16 +154,17 @@ class Recommender(Fitted[S_co], ABC):
         `k` is below 1 or above the number of candidates.
         """
         histories, notes = self._over_items(histories, unknown_items)
-        candidate_positions = None if candidates is None else np.unique(self.items.positions(candidates))
-        n_candidates = len(self.items) if candidate_positions is None else len(candidate_positions)
-        _check_k(k, n_candidates)
+        ties = tie_ranks(self.item_counts)
+        if candidates is not None:
+            ties[np.isin(np.arange(len(ties)), self.items.positions(candidates), invert=True)] = -1
+        _check_k(k, int((ties >= 0).sum()))
         excluded = excluded_rows(exclude, histories)
         positions, best = rank_rows(
             self.score,
             histories,
             k,
+            ties=ties,
             excluded=excluded,
-            candidates=candidate_positions,
             batch_size=self.batch if batch_size is None else batch_size,
             parallel=self.in_threads and self.device == "cpu",
             progress=progress,
@@ -240,7 +241,7 @@ class Recommender(Fitted[S_co], ABC):
         lengths = np.linalg.norm(centred, axis=1)
         cosines = (centred @ centred[column[0]]) / np.maximum(lengths * lengths[column[0]], _NO_LENGTH)
         cosines[column] = -np.inf
-        positions, best = top_k(cosines[None], k)
+        positions, best = top_k(cosines[None], k, tie_ranks(self.item_counts))
         return Ranking(history.users, self.items, positions, best, np.zeros(1, dtype=bool))
 
     @final

@@ -283,16 +283,18 @@ def test_histories_over_other_items_are_refused_or_counted(fitted: Fitted) -> No
 # -------------------------------------------------------------------------------- ranking
 
 
-def sorted_in_full(scores: NDArray[np.float32], hidden: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
-    masked = np.where(hidden, -np.inf, scores)
-    order = np.argsort(-masked, axis=1, kind="stable")[:, :k]
+def sorted_in_full(fitted: Fitted, hidden: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
+    """The lists for the training users without hidden items: by score, then count in train, then position."""
+    masked = np.where(hidden, -np.inf, fitted.model.score(fitted.train))
+    counts = np.broadcast_to(fitted.train.item_degrees, masked.shape)
+    order = np.lexsort((-counts, -masked), axis=1)[:, :k]
     return np.where(np.take_along_axis(masked, order, 1) > -np.inf, order, -1)
 
 
-def test_a_ranking_is_the_sorted_scores_with_ties_by_position(fitted: Fitted) -> None:
+def test_a_ranking_is_the_sorted_scores_with_ties_by_count_and_position(fitted: Fitted) -> None:
     hidden = fitted.train.matrix.toarray() > 0
     ranking = fitted.model.recommend(fitted.train, k=31)
-    assert np.array_equal(ranking.positions, sorted_in_full(fitted.model.score(fitted.train), hidden, 31))
+    assert np.array_equal(ranking.positions, sorted_in_full(fitted, hidden, 31))
     assert ranking.positions.dtype == np.int32
     assert ranking.scores.dtype == np.float32
     assert ranking.users == fitted.train.users
@@ -306,7 +308,7 @@ def test_other_interactions_are_left_out(fitted: Fitted) -> None:
     hidden = np.random.default_rng(0).random((fitted.train.n_users, 31)) < 0.5
     exclude = Interactions.from_matrix(hidden, users=fitted.train.users, items=fitted.train.items)
     ranking = fitted.model.recommend(fitted.train, k=K, exclude=exclude, batch_size=8)
-    assert np.array_equal(ranking.positions, sorted_in_full(fitted.model.score(fitted.train), hidden, K))
+    assert np.array_equal(ranking.positions, sorted_in_full(fitted, hidden, K))
 
 
 def test_candidates_alone_are_ranked(fitted: Fitted) -> None:
@@ -315,7 +317,7 @@ def test_candidates_alone_are_ranked(fitted: Fitted) -> None:
     ranking = fitted.model.recommend(
         fitted.train, k=8, candidates=fitted.train.items.take(chosen[::-1]).series
     )
-    assert np.array_equal(ranking.positions, sorted_in_full(fitted.model.score(fitted.train), hidden, 8))
+    assert np.array_equal(ranking.positions, sorted_in_full(fitted, hidden, 8))
 
 
 @pytest.mark.parametrize("k", [0, -1, 32, 1.5, None])

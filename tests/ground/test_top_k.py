@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
-from unblur.ranking import Explanation, Ranking, top_k
+from unblur.ranking import Explanation, Ranking, tie_ranks, top_k
 
 
-def by_sorting(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k best by a stable sort of every row in full."""
-    order = np.argsort(-scores, axis=1, kind="stable")
+def by_sorting(
+    scores: NDArray[np.float32], k: int, counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k best by sorting every row in full: by score, then count, then position."""
+    order = np.array(
+        [sorted(range(len(row)), key=lambda at: (-row[at], -counts[at], at)) for row in scores.tolist()],
+        dtype=np.int64,
+    ).reshape(scores.shape)
     best = np.take_along_axis(scores, order, axis=1)
     places = np.where(best > -np.inf, order, -1)
     missing = max(0, k - scores.shape[1])
@@ -28,8 +33,10 @@ def by_sorting(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], 
 
 def assert_same(scores: NDArray[np.float32], k: int) -> None:
     before = scores.copy()
-    positions, best = top_k(scores, k)
-    expected_positions, expected_best = by_sorting(before, k)
+    # Some counts are equal, so that positions count as well.
+    counts = np.random.default_rng(scores.shape[1]).integers(0, max(1, scores.shape[1] // 2), scores.shape[1])
+    positions, best = top_k(scores, k, tie_ranks(counts))
+    expected_positions, expected_best = by_sorting(before, k, counts)
     assert positions.dtype == np.int32
     assert best.dtype == np.float32
     assert np.array_equal(positions, expected_positions)
@@ -68,19 +75,21 @@ def test_many_items_in_blocks(
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
-    scores = np.random.default_rng(0).integers(0, 9, (40, 700)).astype(np.float32)
-    expected = top_k(scores, 25)
+    scores, ties = np.random.default_rng(0).integers(0, 9, (40, 700)).astype(np.float32), np.arange(700)
+    whole = top_k(scores, 25, ties)
     for row in range(40):
-        positions, best = top_k(scores[row : row + 1], 25)
-        assert np.array_equal(positions[0], expected[0][row])
-        assert np.array_equal(best[0], expected[1][row])
+        positions, best = top_k(scores[row : row + 1], 25, ties)
+        assert np.array_equal(positions[0], whole[0][row])
+        assert np.array_equal(best[0], whole[1][row])
 
 
 @pytest.mark.parametrize("n_items", [1, 5, 400])
-def test_everything_tied_is_ranked_by_position(n_items: int) -> None:
+def test_everything_tied_is_ranked_by_count_and_then_by_position(n_items: int) -> None:
     k = min(n_items, 7)
-    positions, _ = top_k(np.zeros((2, n_items), dtype=np.float32), k)
-    assert positions.tolist() == [list(range(k))] * 2
+    scores = np.zeros((2, n_items), dtype=np.float32)
+    assert top_k(scores, k, tie_ranks(np.ones(n_items, dtype=int)))[0].tolist() == [list(range(k))] * 2
+    popular = top_k(scores, k, tie_ranks(np.arange(n_items)))[0]
+    assert popular.tolist() == [list(range(n_items - 1, n_items - 1 - k, -1))] * 2
 
 
 def test_views_that_are_read_only_or_reversed() -> None:
@@ -104,7 +113,7 @@ def test_scores_that_are_not_finite_are_refused_wherever_they_are(
         with pytest.raises(
             DataError, match=r"Scores must be finite; saw NaN or \+inf\. The model did not fit"
         ):
-            top_k(scores, 1)
+            top_k(scores, 1, np.arange(n_items))
 
 
 # -------------------------------------------------------------------------------- tables

@@ -18,7 +18,7 @@ from unblur.fitted import StoppingData
 from unblur.models.variational import Encoding, negative_log_likelihoods
 from unblur.privacy.clipping import Uses
 from unblur.randomness import streams, torch_generator
-from unblur.ranking import top_k
+from unblur.ranking import tie_ranks, top_k
 from unblur.spec import Count, CountOrZero, Rounds, Width, spec
 from unblur.training.loop import Moment
 from unblur.training.networks import Weights, frozen, xavier_normal
@@ -268,6 +268,7 @@ class AutoencoderJudge:
         self.histories = split.histories.take_users(chosen).binarized()
         self.held_out = split.held_out.take_users(chosen)
         self.rows = SparseRows.of(self.histories.matrix, device)
+        self.ties = tie_ranks(split.train.item_degrees)
 
     @torch.no_grad()
     def __call__(self, network: MultiVAENetwork) -> float:
@@ -277,6 +278,6 @@ class AutoencoderJudge:
             batch = self.rows.take(block)
             scores = network.decode(network.encode(batch).mean).float()
             scores[batch.owners, batch.columns] = -torch.inf
-            top_items.append(top_k(scores.cpu().numpy(), self.cutoff)[0])
+            top_items.append(top_k(scores.cpu().numpy(), self.cutoff, self.ties)[0])
         values = per_user(np.concatenate(top_items), self.held_out.matrix, [self.metric], [self.cutoff])
         return float(values.values.mean())

@@ -41,7 +41,7 @@ from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.randomness import RNG
-from unblur.ranking import top_k
+from unblur.ranking import tie_ranks, top_k
 
 if TYPE_CHECKING:
     from unblur.models.spectral.bspm import BSPM
@@ -91,6 +91,7 @@ class SharedPass:
         among its best 100 (about 1 position in 400).
         """
         table = self.coefficients if settings is None else self.coefficients[list(settings)]
+        ties = tie_ranks(self.train.item_degrees)[self.item_order]
         scratch = threading.local()  # each thread reuses its large array for its next batch
         if len(table) <= _ANCHORS:
             decoders = [self._combined_decoder(setting) for setting in table]
@@ -98,7 +99,7 @@ class SharedPass:
             def rank_batch(rows: slice) -> tuple[slice, NDArray[np.int32]]:
                 scores = self._scores(table, decoders, self._start_rows(histories.take_users(rows)), scratch)
                 return rows, self._original_items(
-                    np.stack([top_k(setting_scores.cpu().numpy().T, k)[0] for setting_scores in scores])
+                    np.stack([top_k(setting_scores.cpu().numpy().T, k, ties)[0] for setting_scores in scores])
                 )
         else:
             anchors = table[_spread_settings(table, _ANCHORS)]
@@ -108,7 +109,7 @@ class SharedPass:
                 start = self._start_rows(histories.take_users(rows))
                 features, scores = self._features(start, anchors, scratch)
                 positions = _rank_shortlist(
-                    table, features, _shortlist(_exclude_histories(scores, start), depth), k
+                    table, features, _shortlist(_exclude_histories(scores, start), depth, ties), k
                 )
                 return rows, self._original_items(positions)
 
@@ -246,7 +247,7 @@ def share(
     return SharedPass(specs, train, items, operator, right, decoders, ranks, coefficient_table, n_p_terms)
 
 
-def _shortlist(scores: torch.Tensor, depth: int) -> torch.Tensor:
+def _shortlist(scores: torch.Tensor, depth: int, ties: NDArray[np.int64]) -> torch.Tensor:
     """Return the best items under any anchor, (rows, anchors × depth), from scores (anchors, n_items, rows).
 
     −1 stands for a repeated or a missing item; sorting the items brings repeats together, and once more the −1 to the front,
@@ -254,7 +255,9 @@ def _shortlist(scores: torch.Tensor, depth: int) -> torch.Tensor:
     lists to the bit.
     """
     items = np.sort(
-        np.concatenate([top_k(anchor_scores.cpu().numpy().T, depth)[0] for anchor_scores in scores], axis=1),
+        np.concatenate(
+            [top_k(anchor_scores.cpu().numpy().T, depth, ties)[0] for anchor_scores in scores], axis=1
+        ),
         axis=1,
     )
     items[:, 1:][items[:, 1:] == items[:, :-1]] = -1

@@ -30,8 +30,9 @@ class Flow:
 
     duration: Annotated[float, Field(gt=0, le=100)] = 1.0
     """The time until which the process runs: T in the paper, 3 at most. Bounded so that no state overflows."""
-    steps: Annotated[int, Field(gt=0, le=100)] = 1
-    """The number of equal steps: K in the paper, 2 at most. Bounded because fitting the polynomial takes their number cubed."""
+    steps: Annotated[int, Field(gt=0, le=1000)] = 1
+    """The number of equal steps: K in the paper, 2 at most. Bounded because each is a degree of a
+    polynomial, or four."""
     solver: Literal["euler", "rk4"] = "euler"
     """Euler's method, or a Runge-Kutta method of four stages and order four."""
 

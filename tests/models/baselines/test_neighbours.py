@@ -41,6 +41,24 @@ def test_the_largest_of_each_row_are_kept(dense: np.ndarray, k: int) -> None:
     assert np.diff(result.indptr).max() <= k
 
 
+@given(MATRICES, arrays(np.bool_, (9, 9)), st.integers(1, 10), st.permutations(range(9)))
+def test_entries_that_are_not_kept_take_no_place_and_ties_fall_by_rank_whatever_the_order_of_columns(
+    dense: np.ndarray, mask: np.ndarray, k: int, ranks: list[int]
+) -> None:
+    ties = np.array(ranks, dtype=np.int64)[: dense.shape[1]]
+    order = np.argsort(ties)
+    keep = mask[: dense.shape[0], : dense.shape[1]]
+    rows, columns = np.nonzero(dense)
+    backwards = np.lexsort((-columns, rows))
+    rows, columns = rows[backwards], columns[backwards]
+    indptr = np.searchsorted(rows, np.arange(len(dense) + 1))
+    matrix = sparse.csr_array((dense[rows, columns], columns, indptr), shape=dense.shape)
+    result = top_per_row(matrix, k, keep[rows, columns], ties)
+    expected = top_by_sorting(np.where(keep, dense, 0)[:, order], k)
+    assert np.array_equal(result.toarray()[:, order], expected)
+    assert result.has_sorted_indices
+
+
 @given(MATRICES, st.integers(1, 10), st.integers(1, 30), st.booleans())
 def test_blocks_give_what_the_whole_product_gives(
     dense: np.ndarray, k: int, block: int, without_diagonal: bool

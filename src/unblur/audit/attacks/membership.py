@@ -401,7 +401,7 @@ def pair_log_share(
 def rarest_items(targets: sparse.csr_array, counts: NDArray[Any]) -> sparse.csr_array:
     """The targets with at most `ITEMS_OF_A_USER` items each: those with the lowest counts."""
     ranked = sparse.csr_array(
-        (-counts[targets.indices], targets.indices, targets.indptr), shape=targets.shape
+        (-counts[targets.indices].astype(np.float64), targets.indices, targets.indptr), shape=targets.shape
     )
     rarest = top_per_row(ranked, ITEMS_OF_A_USER)
     rarest.data = np.ones(rarest.nnz, dtype=targets.dtype)

@@ -54,6 +54,8 @@ class LinearSpec(RecommenderSpec[L_co]):
 class ItemWeights(LinearRecommender):
     """A score is the sum of the weights from the items of the history."""
 
+    in_threads: ClassVar[bool] = True  # SciPy multiplies in one thread
+    batch: ClassVar[int] = 256  # the scores of so few rows are written to memory that is at hand already
     weights: WeightMatrix = learned("items", "items", sparse=None)
     """Row i holds what item i adds to the score of each item."""
 

@@ -7,6 +7,7 @@ whole product is never in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
@@ -18,12 +19,13 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.models.linear.item_weights import ItemWeightsSpec
+from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 from unblur.spec import Count, Dimension, choices, spec
 
-BLOCK_PRODUCTS = 1 << 23
-"""About how many entries of the product, before duplicates are summed, a block holds: bounds the memory."""
+BLOCK_PRODUCTS = 1 << 20
+"""About how many entries of the product, before duplicates are summed, a block holds: a few megabytes, which stay in cache."""
 
 Weigh: TypeAlias = Callable[
     [NDArray[np.integer], NDArray[np.integer], NDArray[np.float32]], NDArray[np.float32]
@@ -47,18 +49,23 @@ def strongest(
     `weigh` turns entries into strengths; only strengths above 0 count. Ties go to the column of the lower rank in `ties`
     (`Interactions.item_ranks`), or to the first column if it is `None`.
     """
-    parts, n_rows = [], left.shape[0]
-    for rows in row_blocks(left, right):
-        progress(ProgressEvent(stage, rows.start, n_rows))
+    n_rows = left.shape[0]
+
+    def strongest_of(rows: slice) -> sparse.csr_array:
         product = sparse.csr_array(left[rows] @ right)
-        product.sort_indices()
-        owners = np.repeat(np.arange(rows.start, rows.stop), np.diff(product.indptr))
-        product.data = weigh(owners, product.indices, product.data).astype(np.float32)
+        owners = np.repeat(np.arange(rows.start, rows.stop, dtype=np.int32), np.diff(product.indptr))
+        product.data = weigh(owners, product.indices, product.data)
         keep = product.data > 0
         if without_diagonal:
             keep &= owners != product.indices
-        parts.append(top_per_row(product, k, keep, ties))
-    progress(ProgressEvent(stage, n_rows, n_rows))
+        return top_per_row(product, k, keep, ties)
+
+    blocks, parts = list(row_blocks(left, right)), []
+    progress(ProgressEvent(stage, 0, n_rows))
+    with closing(in_threads(strongest_of, blocks)) as finished:
+        for rows, part in zip(blocks, finished, strict=True):
+            parts.append(part)
+            progress(ProgressEvent(stage, rows.stop, n_rows))
     if not parts:
         return sparse.csr_array(np.zeros((n_rows, right.shape[1]), dtype=np.float32))
     return sparse.csr_array(sparse.vstack(parts, format="csr"))
@@ -72,24 +79,32 @@ def top_per_row(
 ) -> sparse.csr_array:
     """Return the `k` largest stored entries of each row among those to `keep`, columns sorted; ties as in `strongest`.
 
-    `matrix` must have sorted indices.
+    Values must be floats above −∞. Only each row's k-th largest value is found, by partition: a few entries of a row
+    reach it, and these alone are sorted.
     """
-    n_rows = matrix.shape[0]
-    rows = np.repeat(np.arange(n_rows, dtype=np.int32), np.diff(matrix.indptr))
-    columns, values = matrix.indices, matrix.data
-    if keep is not None:
-        rows, columns, values = rows[keep], columns[keep], values[keep]
-    lengths = np.bincount(rows, minlength=n_rows)
-    if lengths.max(initial=0) > k:
-        # Within a row the largest come first, equal ones by tie rank or, since the sort is stable, by column.
-        order = np.lexsort((-values, rows) if ties is None else (ties[columns], -values, rows))
-        starts = np.cumsum(lengths) - lengths
-        rank = np.arange(len(rows)) - np.repeat(starts, lengths)
-        chosen = np.sort(order[rank < k])
-        rows, columns, values = rows[chosen], columns[chosen], values[chosen]
-        lengths = np.minimum(lengths, k)
-    indptr = np.concatenate(([0], np.cumsum(lengths)))
-    return sparse.csr_array((values, columns, indptr), shape=matrix.shape)
+    values = matrix.data if keep is None else np.where(keep, matrix.data, matrix.dtype.type(-np.inf))
+    lengths, bounds = np.diff(matrix.indptr), matrix.indptr.tolist()
+    least = np.full(matrix.shape[0], np.finfo(values.dtype).min, dtype=values.dtype)
+    for row in np.flatnonzero(lengths > k).tolist():
+        entries = values[bounds[row] : bounds[row + 1]]
+        least[row] = max(least[row], np.partition(entries, len(entries) - k)[len(entries) - k])
+    reach = np.flatnonzero(values >= np.repeat(least, lengths))
+    indptr = np.searchsorted(reach, matrix.indptr)
+    best = sparse.csr_array((values[reach], matrix.indices[reach], indptr), shape=matrix.shape)
+    best.sort_indices()
+    if np.diff(indptr).max(initial=0) <= k:
+        return best
+    # Entries equal to the k-th largest fill, in the order of ties, the places that larger ones leave.
+    rows = np.repeat(np.arange(len(lengths)), np.diff(indptr))
+    equal = np.flatnonzero(best.data == least[rows])
+    places = k - np.diff(indptr) + np.bincount(rows[equal], minlength=len(lengths))
+    if ties is not None:
+        equal = equal[np.lexsort((ties[best.indices[equal]], rows[equal]))]
+    owners = rows[equal]
+    chosen = np.ones(best.nnz, dtype=bool)
+    chosen[equal[np.arange(len(equal)) - np.searchsorted(owners, owners) >= places[owners]]] = False
+    counts = np.concatenate(([0], np.cumsum(chosen)))
+    return sparse.csr_array((best.data[chosen], best.indices[chosen], counts[indptr]), shape=matrix.shape)
 
 
 def row_blocks(left: sparse.csr_array, right: sparse.csr_array) -> Iterator[slice]:

@@ -248,6 +248,8 @@ class Migration:
     """Old name → the value with which it did nothing."""
     earlier: Mapping[str, Any]
     """Name → its default in recipes of schema 1, where that has changed since."""
+    switches: Mapping[str, tuple[str, str]]
+    """Name of a field that was true or false → the words that stand for false and for true today."""
 
 
 @overload
@@ -258,6 +260,7 @@ def spec(
     renamed: Mapping[str, str] = ...,
     dropped: Mapping[str, Any] = ...,
     earlier: Mapping[str, Any] = ...,
+    switches: Mapping[str, tuple[str, str]] = ...,
 ) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def spec(
@@ -267,6 +270,7 @@ def spec(
     renamed: Mapping[str, str] | None = None,
     dropped: Mapping[str, Any] | None = None,
     earlier: Mapping[str, Any] | None = None,
+    switches: Mapping[str, tuple[str, str]] | None = None,
 ) -> Any:
     """Make a class of annotated fields a spec.
 
@@ -276,6 +280,7 @@ def spec(
     - `renamed`: old name → new name of fields, for what earlier versions wrote (see `migrated`).
     - `dropped`: fields that are gone, with the value at which they did nothing.
     - `earlier`: fields whose default has changed, with the plain value of the earlier one (see `with_earlier_defaults`).
+    - `switches`: fields that were true or false, with the words for false and for true that they take now.
     """
 
     def decorate(target: type[T]) -> type[T]:
@@ -290,15 +295,17 @@ def spec(
                 raise _explained(made, problem) from None
 
         made.__init__ = __init__  # type: ignore[method-assign]
-        if renamed or dropped or earlier:
-            _MIGRATIONS[made] = Migration(dict(renamed or {}), dict(dropped or {}), dict(earlier or {}))
+        if renamed or dropped or earlier or switches:
+            _MIGRATIONS[made] = Migration(
+                dict(renamed or {}), dict(dropped or {}), dict(earlier or {}), dict(switches or {})
+            )
         return cast("type[T]", made)
 
     return decorate if cls is None else decorate(cls)
 
 
 _MIGRATIONS: dict[type[Any], Migration] = {}
-_UNCHANGED = Migration({}, {}, {})
+_UNCHANGED = Migration({}, {}, {}, {})
 
 
 def migrated(cls: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -334,6 +341,11 @@ def _renamed(
         )
         if today != name:
             renamed.append(_is_called(above + name, above + today))
+        if isinstance(value, bool) and today in known.switches:
+            word = known.switches[today][value]
+            renamed.append(f"{above}{today} = {str(value).lower()} is {word!r} now")
+            table[today] = word
+            continue
         inner = _field_class(cls, today) if isinstance(value, Mapping) else None
         table[today] = value if inner is None else _renamed(inner, value, f"{above}{today}.", renamed, lost)
     return table
@@ -368,17 +380,24 @@ def path_today(cls: type[Any], path: str, *, warn: bool = True) -> str:
 
 
 def first_names(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of today under the names that its fields had at first.
+    """A table of today under the names that its fields had at first, and with switches as they were.
 
     Names of kept files are digests of such tables: a renamed field must not hide what was kept.
     """
-    first = {today: name for name, today in _MIGRATIONS.get(cls, _UNCHANGED).renamed.items()}
-    return {
-        first.get(name, name): first_names(inner, value)
-        if isinstance(value, Mapping) and (inner := _field_class(cls, name)) is not None
-        else value
-        for name, value in values.items()
-    }
+    known = _MIGRATIONS.get(cls, _UNCHANGED)
+    first = {today: name for name, today in known.renamed.items()}
+    table: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _field_class(cls, name) if isinstance(value, Mapping) else None
+        words = known.switches.get(name, ())
+        table[first.get(name, name)] = (
+            first_names(inner, value)
+            if inner is not None
+            else bool(words.index(value))
+            if value in words
+            else value
+        )
+    return table
 
 
 def _is_called(name: str, today: str) -> str:

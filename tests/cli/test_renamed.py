@@ -118,6 +118,21 @@ def test_a_budget_and_a_kind_of_an_earlier_version() -> None:
         assert synthesizer_spec("multi-vae") is synthesizer_spec("vae-sampler")
 
 
+@pytest.mark.parametrize(("before", "today"), [(True, "target"), (False, "no")])
+def test_a_switch_of_an_earlier_version_is_a_word_of_today(before: bool, today: str) -> None:
+    note = f"rp3beta: normalize = {str(before).lower()} is '{today}' now"
+    expected = Recipe.from_dict({"model": {"kind": "rp3beta", "normalize": today}}, name="a/b")
+    with pytest.warns(OutdatedWarning, match=note) as notes:
+        assert Recipe.from_dict({"model": {"kind": "rp3beta", "normalize": before}}, name="a/b") == expected
+    assert len(notes) == 1
+    with pytest.warns(OutdatedWarning, match=note):
+        assert replace_field(expected.model, "normalize", before) == expected.model
+    first = spec.first_names(type(expected.model), spec_to_dict(expected.model))
+    assert first["normalize"] is before
+    with pytest.raises(SpecError, match="'no', 'source' or 'target'; saw 1"):
+        spec_from_dict(recommender_spec("rp3beta"), {"normalize": 1})
+
+
 def test_a_constructor_names_the_new_name() -> None:
     with pytest.raises(
         SpecError, match=r"width is not a hyper-parameter of LightGCN\. It is called 'embedding_size' now"

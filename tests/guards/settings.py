@@ -138,7 +138,14 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "rp3beta": {
         "default": {},
-        "target": {"alpha": 0.8, "beta": 0.3, "neighbours": 6, "neighbours_of": "target", "normalize": True},
+        "target": {
+            "alpha": 0.8,
+            "beta": 0.3,
+            "neighbours": 6,
+            "neighbours_of": "target",
+            "normalize": "target",
+        },
+        "source": {"alpha": 0.7, "beta": 0.2, "neighbours": 6, "normalize": "source"},
     },
     "slim": {"default": {}, "signed": {"l1": 0.5, "l2": 10.0, "neighbours": 8, "nonnegative": False}},
     "sparse-ease": {"default": {}, "few": {"ridge": 50.0, "neighbours": 6}},

@@ -80,7 +80,12 @@ def test_normalized_votes_are_a_weighted_mean() -> None:
 def test_a_history_that_shares_nothing_with_anybody_gets_zeros() -> None:
     train = Interactions.from_matrix(np.array([[1, 1, 0], [1, 0, 0]]))
     stranger = Interactions.from_matrix(np.array([[0, 0, 1]]))
-    for spec in (UserKNN(normalize=True), ItemKNN(normalize=True), RP3Beta(normalize=True)):
+    for spec in (
+        UserKNN(normalize=True),
+        ItemKNN(normalize=True),
+        RP3Beta(normalize="target"),
+        RP3Beta(normalize="source"),
+    ):
         assert spec.fit(train).score(stranger).tolist() == [[0, 0, 0]]
 
 
@@ -95,6 +100,23 @@ def test_walks_are_products_of_transitions(alpha: float, beta: float, neighbours
     weights = largest(weights.astype(np.float32), 11, axis=0 if neighbours_of == "target" else 1)
     spec = RP3Beta(alpha=alpha, beta=beta, neighbours=11, neighbours_of=neighbours_of)
     np.testing.assert_allclose(spec.fit(DATA).weights.toarray(), weights, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("neighbours_of", ["target", "history"])
+@pytest.mark.parametrize(("normalize", "axis"), [("source", 1), ("target", 0)])
+def test_walks_are_divided_by_what_leaves_their_source_or_reaches_their_target(
+    normalize: str, axis: int, neighbours_of: str
+) -> None:
+    """P³α, β = 0; the sums are those of the weights that were kept."""
+    alpha = 0.7
+    to_items = X / np.maximum(X.sum(axis=1, keepdims=True), 1)
+    to_users = X.T / np.maximum(X.T.sum(axis=1, keepdims=True), 1)
+    walks = to_users**alpha @ to_items**alpha
+    np.fill_diagonal(walks, 0)
+    kept = largest(walks, 11, axis=0 if neighbours_of == "target" else 1)
+    expected = kept / np.maximum(kept.sum(axis=axis, keepdims=True), 1e-30)
+    spec = RP3Beta(alpha=alpha, beta=0.0, neighbours=11, neighbours_of=neighbours_of, normalize=normalize)
+    np.testing.assert_allclose(spec.fit(DATA).weights.toarray(), expected, rtol=1e-4, atol=1e-8)
 
 
 def test_the_probabilities_of_a_walk_sum_to_one() -> None:

@@ -181,19 +181,20 @@ class ItemKNN(ItemWeightsSpec):
             transposed(rows), rows, self.neighbours, weigh=similarity, ties=ties, progress=progress
         )
         weights = transposed(nearest) if self.neighbours_of == "target" else nearest
-        return by_columns(weights) if self.normalize else weights
+        return over_sums(weights, weights.indices) if self.normalize else weights
 
 
-def by_columns(weights: sparse.csr_array) -> sparse.csr_array:
-    """Return the weights with each column divided by its sum."""
-    sums = np.bincount(weights.indices, weights=weights.data.astype(np.float64), minlength=weights.shape[1])
-    data = (weights.data / sums[weights.indices]).astype(np.float32)
+def over_sums(weights: sparse.csr_array, groups: NDArray[np.integer]) -> sparse.csr_array:
+    """Return weights above 0, each divided by the sum of its group; `groups` holds a number for each stored weight."""
+    sums = np.bincount(groups, weights=weights.data.astype(np.float64))
+    data = (weights.data / sums[groups]).astype(np.float32)
     return sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
 
 
-@spec
+@spec(switches={"normalize": ("no", "target")})
 class RP3Beta(ItemWeightsSpec):
-    """RP³β (Paudel, Christoffel, Newell and Bernstein, ACM TiiS 7(1), 2017, section 3; P³α is β = 0).
+    """RP³β (Paudel, Christoffel, Newell and Bernstein, ACM TiiS 7(1), 2017, section 3). P³α (Cooper, Lee, Radinsky and
+    Siantos, WWW 2014) is β = 0.
 
     A walk goes from a history's item i to a user v who has it, and on to an item j:
     ``w_ij = Σ_v p(v|i)^α p(j|v)^α / d_j^β``, where a transition's probability is its share of the row and d_j is
@@ -209,13 +210,17 @@ class RP3Beta(ItemWeightsSpec):
     """The number of weights of each item that are kept."""
     neighbours_of: Literal["target", "history"] = "history"
     """Whose weights they are: of the item that is scored, or of the items in the history."""
-    normalize: bool = False
-    """Divide the weights that lead to an item by their sum."""
+    normalize: Literal["no", "source", "target"] = "no"
+    """What the weights that are kept are divided by, if anything: the sum of those that go out from an item of the history
+    (each walk then ends somewhere that counts), or of those that lead to an item."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
         return choices(
-            alpha=(0.6, 0.8, 1.0, 1.2), beta=(0.0, 0.2, 0.4, 0.6, 0.8), neighbours=(50, 100, 200, 400)
+            alpha=(0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2),
+            beta=(0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8),
+            neighbours=(50, 100, 200, 400, 800),
+            normalize=("no", "source"),
         )
 
     def item_weights(
@@ -236,7 +241,10 @@ class RP3Beta(ItemWeightsSpec):
             progress=progress,
         )
         weights = transposed(strongest_walks) if of_target else strongest_walks
-        return by_columns(weights) if self.normalize else weights
+        if self.normalize == "no":
+            return weights
+        sources = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+        return over_sums(weights, sources if self.normalize == "source" else weights.indices)
 
 
 def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:

@@ -10,6 +10,8 @@ PYTHON ?= python3
 WORKERS ?= 2
 PYTEST_ARGS ?=
 RESULTS ?=
+SEED ?= 0
+MINUTES ?= 10
 LIST ?=
 RECIPES ?= bspm/gowalla bspm/yelp2018 gf-cf/gowalla gf-cf/yelp2018 ease/gowalla ease/yelp2018 diffrec/ml-100k \
   sdrm/alb-svd
@@ -22,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check docs size release reproduce bench similar false-alarms results clean
+.PHONY: help demo test check docs size release reproduce bench similar false-alarms fuzz results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +87,9 @@ bench: $(VENV)/.test ## the benchmarks: our path and the textbook path in one ru
 
 false-alarms: $(VENV)/.test ## how often an audit says "leak" of real users who learned nothing; at most 6.5 %
 	@$(BIN)/python -m benchmarks.false_alarms
+
+fuzz: $(VENV)/.test ## files damaged, models made to do harm, commands killed; ends with 1 if anything is lost, or raised that is not our error
+	@OMP_NUM_THREADS=1 $(BIN)/python -c 'from tests.fuzz import fuzz; raise SystemExit(fuzz($(SEED), $(MINUTES)))'
 
 similar: $(VENV)/.test ## how much the similar items of two items overlap, for the recipes on ml-1m
 	@$(BIN)/python -m benchmarks.similar $(SIMILAR)

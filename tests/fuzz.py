@@ -157,7 +157,7 @@ CHANGES: tuple[Callable[[Any], Any], ...] = (
     lambda array: array.toarray() if sparse.issparse(array) else sparse.csr_array(np.atleast_2d(array)),
     *(
         lambda array, dtype=dtype: array.astype(dtype)
-        for dtype in ("float64", "float32", "float16", "int64", "int8", "uint64", "bool")
+        for dtype in ("float64", "float32", "int64", "int8", "uint64", "bool")
     ),
     *(
         lambda array, factor=factor: array * factor

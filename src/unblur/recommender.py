@@ -106,8 +106,8 @@ class Recommender(Fitted[S_co], ABC):
         cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
     ) -> dict[str, Any]:
         counts = columns["count"]
-        if counts.dtype.kind not in "iu" or counts.astype(np.int64).min(initial=0) < 0:
-            raise ValueError("the numbers of count are not whole and not negative")
+        if counts.ndim != 1 or counts.dtype.kind not in "iu" or counts.astype(np.int64).min(initial=0) < 0:
+            raise ValueError("count is not a column of whole numbers from 0")
         return {"item_counts": counts.astype(np.int64)}
 
     @final

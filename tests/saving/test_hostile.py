@@ -15,7 +15,8 @@ from scipy import sparse
 import unblur
 from tests.guards.keep import BEFORE
 from tests.guards.schemas import kept
-from unblur.errors import ArtifactError, CapabilityError
+from unblur.data.interactions import Interactions
+from unblur.errors import ArtifactError, CapabilityError, SpecError
 from unblur.saving import container
 from unblur.saving.models import MODEL, SYNTHESIZER
 from unblur.synthesis.synthesizer import load_synthesizer
@@ -79,6 +80,10 @@ def rewritten(
         ("synthesizers/flipped-users", "n_real_users", np.zeros_like),
         ("synthesizers/flipped-users", "n_real_users", lambda number: np.array(number[0])),
         ("models/diffrec", "seed", lambda seed: -1 - seed),
+        # An account of privacy that no training has.
+        ("synthesizers/sdrm-private", "privacy", np.zeros_like),
+        ("synthesizers/sdrm-private", "privacy", lambda account: account * [1, 1, 0.01]),
+        ("synthesizers/sdrm-private", "privacy", lambda account: account * 1e300),
         # Numbers that are none.
         ("models/ease", "weights", lambda weights: np.where(weights == weights.max(), np.nan, weights)),
         ("models/item-knn", "weights", lambda weights: weights * np.float32(np.inf)),
@@ -134,6 +139,14 @@ def test_the_largest_network_that_a_spec_allows_takes_no_memory_until_its_weight
         unblur.load(folder)
 
 
+def test_vectors_next_to_which_the_ridge_is_lost_are_an_error_of_ours(tmp_path: Path) -> None:
+    factors = container.read_container(BEFORE / "models" / "als", MODEL).tensors["factors"]
+    factors = np.full_like(factors, 2.0**40)
+    model = unblur.load(rewritten("models/als", tmp_path / "hostile", tensors={"factors": factors}))
+    with pytest.raises(SpecError, match="ridge must be large enough"):
+        model.score(Interactions.from_matrix(np.eye(31), items=model.items))
+
+
 TIMES = {"split time: fields.after.anyOf.0"}
 """A point in time is compared with times; nothing is allocated for it, and nothing loops."""
 
@@ -185,6 +198,12 @@ def test_a_million_rows_in_a_few_bytes_are_not_read(tmp_path: Path, monkeypatch:
         pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)], "count": [-1] * 31}),
         pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)], "count": [None, *[1] * 30]}),
         pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)], "count": [[1]] * 31}),
+        pl.DataFrame(
+            {
+                "label": [f"item-{n:02}" for n in range(31)],
+                "count": pl.Series([[1]] * 31, dtype=pl.Array(pl.Int64, 1)),
+            }
+        ),
     ],
 )
 def test_a_table_of_items_with_other_columns_is_refused(tmp_path: Path, items: pl.DataFrame) -> None:

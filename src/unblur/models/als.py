@@ -13,7 +13,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.errors import CapabilityError, DataError
+from unblur.errors import CapabilityError, DataError, SpecError
 from unblur.models.linear.factors import products
 from unblur.parallel.threads import blas_at_rest
 from unblur.progress import ProgressEvent, Run
@@ -114,9 +114,16 @@ class LeastSquares(Recommender["ALS"]):
         alpha, vectors = self.spec.alpha, np.empty((rows.shape[0], self.spec.rank))
         for row, (start, stop) in enumerate(zip(rows.indptr[:-1], rows.indptr[1:], strict=True)):
             item_vectors = self._factors64[rows.indices[start:stop]]
-            vectors[row] = np.linalg.solve(
-                self._gram + alpha * (item_vectors.T @ item_vectors), (1 + alpha) * item_vectors.sum(axis=0)
-            )
+            try:
+                vectors[row] = np.linalg.solve(
+                    self._gram + alpha * (item_vectors.T @ item_vectors),
+                    (1 + alpha) * item_vectors.sum(axis=0),
+                )
+            except np.linalg.LinAlgError:
+                raise SpecError(
+                    f"The ridge must be large enough to determine a user's vector; {self.spec.ridge} is lost next to the "
+                    "items' vectors. Raise it, or lower the rank."
+                ) from None
         return vectors
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:

@@ -361,6 +361,14 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
         super().__post_init__()
         if (self.spec.privacy is None) != (self.privacy is None):
             raise ValueError("an accounting of privacy without a budget, or a budget without an accounting")
+        if self.privacy is not None:
+            least = (
+                0,
+                0,
+                max(self.spec.batch_sizes.values()) - 1,
+            )  # no batch is larger than the number of users
+            if not ((self.privacy > least) & (self.privacy < np.iinfo(np.int32).max)).all():
+                raise ValueError(f"an accounting of privacy with {self.privacy.tolist()}")
         self.vae, self.denoiser  # noqa: B018 - cached properties, built here so that bad weights fail at load
 
     @cached_property

@@ -186,8 +186,11 @@ def hostile(random: Random, folder: Path) -> str:
         table[key] = SETTINGS[random.integers(len(SETTINGS))]
     elif what == 1 and tensors:
         key = str(random.choice(sorted(tensors)))
-        with np.errstate(all="ignore"):
-            tensors[key] = CHANGES[random.integers(len(CHANGES))](tensors[key])
+        try:
+            with np.errstate(all="ignore"):
+                tensors[key] = CHANGES[random.integers(len(CHANGES))](tensors[key])
+        except (OverflowError, TypeError, ValueError):  # no such array
+            return "unchanged"
     else:
         items = tables["items"]
         column = str(random.choice(items.columns))

@@ -29,8 +29,8 @@ from unblur.experiment.running import KeptArms
 from unblur.experiment.task import Clock, Prepared
 from unblur.models.neural.mult_vae import MultVAE
 from unblur.models.neural.row_mlp import RowMLP
-from unblur.models.spectral.bspm import BSPMRecommender
 from unblur.models.spectral.operator import Operator
+from unblur.models.spectral.polynomial_filter import PolynomialFilter
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.randomness import streams
 from unblur.spec import replace_field, spec_to_dict
@@ -298,7 +298,7 @@ def bspm(name: str, setting: Setting) -> list[Row]:
     return rows + polynomial_rows(name, model, setting)
 
 
-def polynomial_rows(name: str, model: BSPMRecommender, setting: Setting) -> list[Row]:
+def polynomial_rows(name: str, model: PolynomialFilter, setting: Setting) -> list[Row]:
     """Compare sparse and dense products for one block of users, and both with the roof."""
     device, polynomial = setting.device, model.plan.polynomial
     operator = Operator(model.normalized, device)

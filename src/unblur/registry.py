@@ -80,6 +80,7 @@ RECOMMENDERS = Registry(
     {
         "als": "unblur.models.als:ALS",
         "bspm": "unblur.models.spectral.bspm:BSPM",
+        "chebycf": "unblur.models.spectral.chebycf:ChebyCF",
         "diffrec": "unblur.models.diffusion.diffrec:DiffRec",
         "ease": "unblur.models.linear.ease:EASE",
         "item-knn": "unblur.models.linear.neighbours:ItemKNN",

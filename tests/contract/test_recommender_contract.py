@@ -47,6 +47,10 @@ SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "blur": {"low_pass": None, "sharpen": None},
         "normalized": {"low_pass": {"rank": 8}, "history": "normalized"},
     },
+    "chebycf": {
+        "small": {"rank": 8, "degree": 5},
+        "clean": {"rank": 8, "sampling": "gauss", "flatness": 10.0, "exponent": 0.0, "degree": 3},
+    },
     "diffrec": {"small": TRAINED, "in-time": {**TRAINED, **IN_TIME}},
     "l-diffrec": {"small": LATENT, "in-time": {**LATENT, **IN_TIME}},
 }

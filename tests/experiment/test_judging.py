@@ -17,6 +17,7 @@ from unblur.experiment.searching import RankingJudge, metric_of
 from unblur.experiment.validation import HoldOuts
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.models.spectral.chebycf import ChebyCF
 from unblur.models.spectral.flow import Flow
 from unblur.progress import Run
 from unblur.spec import replace_field
@@ -71,11 +72,12 @@ def test_some_users_are_a_sample_of_the_seed(split: Split) -> None:
 
 
 @pytest.mark.parametrize(
-    "base", [BSPM(), BSPM(sharpen=None), BSPM(low_pass=None), BSPM(history="normalized")]
+    "base",
+    [BSPM(), BSPM(sharpen=None), BSPM(low_pass=None), BSPM(history="normalized"), ChebyCF(rank=8)],
 )
-def test_a_shared_pass_gives_the_values_of_settings_judged_alone(split: Split, base: BSPM) -> None:
+def test_a_shared_pass_gives_the_values_of_settings_judged_alone(split: Split, base: BSPM | ChebyCF) -> None:
     """For every combination of filters; of twelve settings the best eight are exact."""
-    space = space_of(base, {"low_pass.rank": (4, 8)}, largest_rank=200)
+    space = space_of(base, {"low_pass.rank": (4, 8)} if isinstance(base, BSPM) else {}, largest_rank=200)
     judge = judge_of(split, shares=True)
     study = search(base, space, judge, Search(trials=12), seed=3, include_base=False)
     for trial in (study.best, *study.trials[:3]):
@@ -83,7 +85,7 @@ def test_a_shared_pass_gives_the_values_of_settings_judged_alone(split: Split, b
         assert trial.value == pytest.approx(own_value, abs=1e-3 if trial is study.best else 5e-3)
 
 
-def test_settings_that_no_pass_can_share_are_judged_one_by_one(split: Split) -> None:
+def test_settings_of_different_histories_are_searched_together(split: Split) -> None:
     changes = {"low_pass.rank": (4,), "history": ("counts", "normalized")}
     study = search(
         BSPM(), space_of(BSPM(), changes), judge_of(split, shares=True), Search(trials=4), include_base=False

@@ -22,6 +22,7 @@ from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.running import run
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM
+from unblur.models.spectral.flow import Flow
 from unblur.spec import Choice, Dimension, Range
 from unblur.tuning.results import Study, Trial
 
@@ -185,7 +186,7 @@ def test_concentration_adds_up() -> None:
 
 def test_the_filter_is_that_of_the_model() -> None:
     """On one decomposed matrix the scores of a fitted BSPM are the response applied to its spectrum."""
-    spec = BSPM(low_pass=None)
+    spec = BSPM(low_pass=None, sharpen=Flow())
     lines = filter_response(spec)
     assert set(lines) == {"outside the low-pass"}
     factor = dict(lines["outside the low-pass"])

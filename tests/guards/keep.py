@@ -2,7 +2,7 @@
 
 Fits one of each kind to generated data with the package of BASE_WORKTREE and writes, below `tests/guards/before/`, saved
 models and synthesizers, folders of `unblur run`, `tune` and `compare`, checkpoints and studies, with what came of them in
-``digests.json`` and ``scores.npz``. Results that a resumed study or comparison must not compute again are marked with
+``digests.json`` and ``scores.npz``. `python -m tests.guards.keep --add NAME` adds one of `MODELS`, of a kind that is new. Results that a resumed study or comparison must not compute again are marked with
 values that no computation gives (`MARK`), so that a test sees whether they were read.
 """
 
@@ -91,11 +91,8 @@ def write(package: Package, target: Path) -> None:
     inputs = Inputs(package)
     digests: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
-    for name, (kind, values) in MODELS.items():
-        model = package.model_spec(kind, values).fit(inputs.log, rng=1)
-        model.save(target / "models" / _slug(name))
-        digests[f"models/{name}"] = digest(package.tensors(model))
-        arrays[f"models/{name}"] = scores_of(model, inputs)
+    for name in MODELS:
+        write_model(name, package, inputs, target, digests, arrays)
     for name, (kind, values) in SYNTHESIZERS.items():
         fitted = package.synthesizer_spec(kind, values).fit(inputs.log, rng=1)
         fitted.save(target / "synthesizers" / _slug(name))
@@ -112,6 +109,36 @@ def write(package: Package, target: Path) -> None:
         shutil.rmtree(sorted(folder.rglob("epoch-*"))[-1])
     with tempfile.TemporaryDirectory() as scratch:
         _folders(package, inputs, Path(scratch), target)
+    _write_results(target, digests, arrays)
+
+
+def write_model(
+    name: str,
+    package: Package,
+    inputs: Inputs,
+    target: Path,
+    digests: dict[str, Any],
+    arrays: dict[str, Any],
+) -> None:
+    """Write one model, and put what came of it into `digests` and `arrays`."""
+    kind, values = MODELS[name]
+    model = package.model_spec(kind, values).fit(inputs.log, rng=1)
+    model.save(target / "models" / _slug(name))
+    digests[f"models/{name}"] = digest(package.tensors(model))
+    arrays[f"models/{name}"] = scores_of(model, inputs)
+
+
+def add_model(name: str) -> None:
+    """Write one model with the package of this tree to those that are there."""
+    package = Package(BEFORE.parent.parent.parent / "src")
+    digests = json.loads((BEFORE / "digests.json").read_text(encoding="utf-8"))
+    with np.load(BEFORE / "scores.npz", allow_pickle=False) as stored:
+        arrays = dict(stored)
+    write_model(name, package, Inputs(package), BEFORE, digests, arrays)
+    _write_results(BEFORE, digests, arrays)
+
+
+def _write_results(target: Path, digests: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     (target / "digests.json").write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
     np.savez_compressed(target / "scores.npz", **arrays)
 
@@ -191,6 +218,9 @@ def _slug(name: str) -> str:
 
 def main() -> None:
     """Write with another version's package, in a process of its own, to an empty folder."""
+    if sys.argv[1] == "--add":
+        add_model(sys.argv[2])
+        return
     if sys.argv[1] == "--with":
         sources = Path(sys.argv[2])
         import torch

@@ -36,6 +36,10 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "sharpen": {"steps": 3},
         },
     },
+    "chebycf": {
+        "default": {"rank": 6, "degree": 5},
+        "clean": {"rank": 8, "sampling": "gauss", "flatness": 10.0, "exponent": 0.0, "degree": 3},
+    },
     "diffrec": {
         "small": _TRAINED,
         "in-time": {**_TRAINED, **_IN_TIME, **_LAST},

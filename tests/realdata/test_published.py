@@ -12,7 +12,7 @@ from unblur.data.catalogue.copies import load
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.running import Outcome, measure
-from unblur.models.spectral.bspm import BSPMRecommender
+from unblur.models.spectral.polynomial_filter import PolynomialFilter
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
@@ -38,7 +38,7 @@ def test_bspm_on_gowalla_gives_the_published_numbers(gowalla: Outcome) -> None:
 def test_all_singular_vectors_are_accurate(gowalla: Outcome) -> None:
     """``‖Aᵀu − σv‖`` with ``u = Av/σ``: at most 1e-5 for all 448."""
     model = gowalla.model
-    assert isinstance(model, BSPMRecommender)
+    assert isinstance(model, PolynomialFilter)
     a, v = model.normalized.astype(np.float64), model.right.astype(np.float64)
     values = model.singular_values
     assert v.shape == (40_981, 448)

@@ -13,8 +13,7 @@ from unblur.document.blocks import Document, DocumentBlock, Listing, Paragraph, 
 from unblur.document.plots import Axis, Dot, Series, bar_plot, interval_plot, line_plot
 from unblur.evaluation.metrics import LIST_METRICS
 from unblur.evaluation.report import Measurement, Report, measurement_table
-from unblur.models.spectral.bspm import BSPM
-from unblur.models.spectral.flow import response
+from unblur.models.spectral.polynomial_filter import FilterSpec
 from unblur.spec import Spec
 from unblur.tuning.results import Study
 
@@ -36,14 +35,14 @@ def concentration(counts: NDArray[Any], degrees: NDArray[Any], points: int = 40)
 
 
 def filter_response(spec: Spec) -> dict[str, Curve]:
-    """The factors of a BSPM over eigenvalues 0 … 1, by the name of the curve; empty for any other model."""
-    if not isinstance(spec, BSPM):
+    """The factors of a spectral filter over eigenvalues 0 … 1, by the name of the curve; empty for any other model."""
+    if not isinstance(spec, FilterSpec):
         return {}
     eigenvalues = np.linspace(
         0.0, 1.0, 81
     )  # steps of 1/80: smooth at the width of a plot, also for high degrees
-    outside, extra = response(spec, eigenvalues)
-    within = {} if spec.low_pass is None else {"within the low-pass": outside + extra}
+    outside, extra = spec.response(eigenvalues)
+    within = {"within the low-pass": outside + extra} if spec.rank else {}
     factors = {**within, "outside the low-pass": outside}
     return {
         name: tuple((float(x), float(y)) for x, y in zip(eigenvalues, factor, strict=True))

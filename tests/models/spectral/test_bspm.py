@@ -13,10 +13,9 @@ from tests.models.spectral import textbook
 from tests.models.spectral.generated import Case, cases, interactions, matrix
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError, SpecError
-from unblur.models.spectral import bspm as module
+from unblur.models.spectral import polynomial_filter as module
 from unblur.models.spectral.bspm import BSPM, LowPass
-from unblur.models.spectral.flow import Flow, degree, response
-from unblur.models.spectral.operator import history_rows
+from unblur.models.spectral.flow import Flow
 from unblur.models.spectral.shared_pass import share
 from unblur.progress import ProgressEvent
 from unblur.ranking import top_k
@@ -58,8 +57,8 @@ def test_the_approximate_scores_keep_their_bound(relative_cost: float, case: Cas
         exact = case.spec.fit(train, rng=0).score(train)
     with planned(relative_cost, module._TOLERANCE):
         scores = case.spec.fit(train, rng=0).score(train)
-    largest = np.abs(response(case.spec, np.linspace(0, 1, 1001))[0]).max()
-    lengths = np.sqrt(history_rows(train, train.item_degrees, case.spec.history).power(2).sum(axis=1))
+    largest = np.abs(case.spec.response(np.linspace(0, 1, 1001))[0]).max()
+    lengths = np.sqrt(case.spec.weighting.rows(train, train.item_degrees).power(2).sum(axis=1))
     errors = np.linalg.norm(scores.astype(float) - exact, axis=1)
     assert (errors <= 1.05 * module._TOLERANCE * largest * lengths + 1e-5 * np.abs(exact).max()).all()
 
@@ -92,12 +91,12 @@ def test_deflation_is_used_where_it_is_cheap_and_changes_nothing(rank: int) -> N
     spec = BSPM(low_pass=LowPass(rank=rank, weight=0.2), sharpen=Flow(solver="rk4", duration=2.5))
     with planned(FREE, module._TOLERANCE):
         model = spec.fit(interactions(train), rng=0)
-        assert len(model.plan.polynomial.coefficients) < degree(spec)
+        assert len(model.plan.polynomial.coefficients) < spec.degree
         assert rank < model.plan.encode.shape[1] == model.plan.decode.shape[1] <= 2 * rank
         assert difference(Case(train, matrix(5, 90, 0.3, seed=2), spec)) <= 1e-4
     with planned(module._RELATIVE_COST, 0.0):
         model = spec.fit(interactions(train), rng=0)
-        assert len(model.plan.polynomial.coefficients) == degree(spec)
+        assert len(model.plan.polynomial.coefficients) == spec.degree
         assert model.plan.encode.shape[1] == rank
 
 
@@ -212,7 +211,7 @@ def test_progress_reaches_the_end() -> None:
     events: list[ProgressEvent] = []
     train = interactions(matrix(80, 90, 0.1, seed=0))
     BSPM(low_pass=LowPass(rank=40)).fit(train, rng=0, progress=events.append)
-    last = [event for event in events if event.stage == "sharpen the low-pass filter"][-1]
+    last = [event for event in events if event.stage == "filter the low-pass vectors"][-1]
     assert last.done == last.total == 40
 
 

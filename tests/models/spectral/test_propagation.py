@@ -16,7 +16,6 @@ from unblur.models.spectral.operator import (
     Polynomial,
     Propagation,
     fit,
-    history_rows,
     normalize,
     ordering,
     reorder_columns,
@@ -86,7 +85,7 @@ def test_the_path_for_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
     """Run on a CPU, the dense blocks meant for a GPU give the scores of the sparse path."""
     train = generated(300, 200, 4000, rng=0)
     model = spec.fit(train)
-    rows = history_rows(train, train.item_degrees, spec.history)
+    rows = spec.weighting.rows(train, train.item_degrees)
     low_pass = model.plan.decode @ (torch.from_numpy(rows.toarray()) @ model.plan.encode).T
     np.testing.assert_allclose(
         (model._apply_polynomial(sparse_tensor(rows)) + low_pass).numpy().T,

@@ -9,8 +9,8 @@ import pytest
 
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
-from unblur.errors import SpecError
 from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.models.spectral.chebycf import ChebyCF
 from unblur.models.spectral.flow import Flow
 from unblur.models.spectral.shared_pass import share
 from unblur.progress import ProgressEvent
@@ -120,9 +120,29 @@ def test_items_of_the_history_are_left_out(train: Interactions) -> None:
             assert not histories.contains(users, setting.ravel()).any()
 
 
-def test_settings_that_start_from_different_rows_are_refused(train: Interactions) -> None:
-    with pytest.raises(SpecError, match="same `history`"):
-        share([BSPM(), BSPM(history="normalized")], train)
+@pytest.mark.parametrize("number", [1, 6])
+def test_settings_of_different_weights_are_ranked_as_each_alone(train: Interactions, number: int) -> None:
+    """Twelve of six weightings each have few settings, ranked exactly; six of two have a shortlist each."""
+    bspms = [
+        BSPM(low_pass=LowPass(rank=rank), history=history)
+        for rank in (5, 10, 15, 20, 25)[: number + 1]
+        for history in ("counts", "normalized")
+    ]
+    chebycfs = [
+        ChebyCF(rank=rank, exponent=exponent, flatness=flatness)
+        for rank in (5, 20)
+        for flatness in (1.5, 3.0, 10.0)[:number]
+        for exponent in (0.0, 0.3)
+    ]
+    for specs in (bspms, chebycfs):
+        shared = share(specs, train, rng=0)
+        for rows, positions in shared.rankings(train, k=5):
+            histories = train.take_users(rows)
+            for spec, lists in zip(specs, positions, strict=True):
+                scores = spec.fit(train, rng=0).score(histories)
+                best = -np.sort(-np.where(histories.matrix.toarray() > 0, -np.inf, scores), axis=1)[:, :5]
+                np.testing.assert_allclose(np.take_along_axis(scores, lists, 1), best, atol=1e-4)
+            break
 
 
 def test_lists_longer_than_the_shortlist_end_with_no_items() -> None:

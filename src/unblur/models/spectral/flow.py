@@ -1,25 +1,16 @@
-"""Flows, and a BSPM's response: its processes, merged and combined, as functions of the eigenvalue.
-
-The ODEs of the paper are linear with constant coefficients, so a BSPM is a function of two operators: the item-item
-operator ``P = R̃ᵀR̃`` and the ideal low-pass ``M = D_I^-½ V Vᵀ D_I^½``, a projection. A history row x becomes
-``x·p(P) + x·M·q(P)``, and `response` gives p and q at any eigenvalues.
-"""
+"""Flows: linear processes and the numerical solvers that follow them, eigenvalue by eigenvalue."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from math import factorial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from unblur.spec import spec
-
-if TYPE_CHECKING:
-    from unblur.models.spectral.bspm import BSPM
-
 
 _ORDER = {"euler": 1, "rk4": 4}
 
@@ -58,49 +49,3 @@ def follow(
     for _ in range(flow.steps):
         state = state * factor
         yield state
-
-
-def response(spec: BSPM, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the values of p and q at `eigenvalues` of P (BSPM, equations 8 to 12)."""
-    ones = np.ones_like(eigenvalues)
-    blurred = list(follow(eigenvalues - 1, ones, spec.blur))
-    identity_part, projected_part = _low_pass(spec)
-    states = blurred
-    early = spec.merge == "early" and spec.sharpen is not None
-    q = np.zeros_like(ones)
-    if spec.sharpen is not None:
-        # Sharpening is linear, so its states are factors of the state it starts from, and of the low-pass term in it.
-        sharpened = list(follow(-eigenvalues, ones, spec.sharpen))
-        merged = blurred[-1] + (identity_part if early else 0.0)
-        states = (
-            [*blurred, *(state * merged for state in sharpened)]
-            if spec.output == "mean"
-            else [sharpened[-1] * merged]
-        )
-        if early:
-            # A mean is over all states, but the low-pass term is in the sharpened ones alone.
-            factors = sharpened if spec.output == "mean" else sharpened[-1:]
-            q = projected_part * np.sum(factors, axis=0) / len(states)
-    elif spec.output == "last":
-        states = blurred[-1:]
-    p = np.mean(states, axis=0)
-    if not early:
-        p, q = p + identity_part, q + projected_part
-    return p, q
-
-
-def _low_pass(spec: BSPM) -> tuple[float, float]:
-    """Return (β·a, β·b) such that the weighted low-pass flow is ``x·(βa + βb·M)``.
-
-    M is a projection: outside its eigenvalue 0 gives a, inside its eigenvalue 1 gives a + b.
-    """
-    if spec.low_pass is None:
-        return 0.0, 0.0
-    *_, factors = follow(np.array([-1.0, 0.0]), np.ones(2), spec.low_pass.flow)
-    outside, inside = (spec.low_pass.weight * factor for factor in factors.tolist())
-    return outside, inside - outside
-
-
-def degree(spec: BSPM) -> int:
-    """Return the degree of p."""
-    return spec.blur.degree + (spec.sharpen.degree if spec.sharpen else 0)

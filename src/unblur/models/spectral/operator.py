@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,32 +23,40 @@ from unblur.models.linear.neighbours import transposed
 from unblur.training.loop import check_device
 
 
+def degree_power(degrees: NDArray[np.int64], exponent: float) -> NDArray[np.float32]:
+    """Return ``d^exponent``, and 0 where d is 0, so that the scores of an item without users are finite."""
+    return np.where(degrees > 0, np.maximum(degrees, 1) ** float(exponent), 0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """The powers of degrees before and after a filter."""
+
+    user: float = 0.0
+    """The entries of a row are divided by the user's degree to this power,"""
+    item: float = 0.0
+    """and by the item's degree to this one."""
+    score: float | None = None
+    """The scores of an item are multiplied by its degree to this power; `None` leaves them as they are."""
+
+    def rows(self, histories: Interactions, item_counts: NDArray[np.int64]) -> sparse.csr_array:
+        """Return the weighted 0/1 rows, (n_users, n_items), that a filter starts from."""
+        rows = histories.binarized()
+        if self.user == self.item == 0:
+            return rows.matrix
+        degrees = rows.user_degrees
+        data = degree_power(item_counts, -self.item)[rows.matrix.indices] * np.repeat(
+            degree_power(degrees, -self.user), degrees
+        )
+        return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
+
+
 def normalize(train: Interactions) -> sparse.csr_array:
     """Return ``R̃ = D_U^-½ R D_I^-½`` of the 0/1 matrix R, (n_users, n_items) float32, with singular values in [0, 1].
 
     BSPM, section 3.1. An empty row or column stays empty.
     """
-    return history_rows(train, train.item_degrees, "normalized")
-
-
-def inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return ``1/√d``, and 0 where d is 0, so that the scores of an item without users are finite."""
-    return np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1)), 0).astype(np.float32)
-
-
-def history_rows(
-    histories: Interactions, item_counts: NDArray[np.int64], history: Literal["counts", "normalized"]
-) -> sparse.csr_array:
-    """Return the rows (n_users, n_items) that a BSPM's processes start from: 0/1, or divided by the roots of the degrees.
-
-    Divided are the entries of a row by √(degree of the user · degree of the item); of the train rows this gives R̃.
-    """
-    rows = histories.binarized()
-    if history == "counts":
-        return rows.matrix
-    degrees = rows.user_degrees
-    data = inverse_root(item_counts)[rows.matrix.indices] * np.repeat(inverse_root(degrees), degrees)
-    return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
+    return Weighting(user=0.5, item=0.5).rows(train, train.item_degrees)
 
 
 _MIN_INTERACTIONS = 100_000

@@ -1,6 +1,6 @@
-"""Hundreds of BSPM settings for about the price of one.
+"""Hundreds of settings of a spectral filter for about the price of one.
 
-Every member of the family scores a row x with ``x·p(P) + x·M_r·q(P)``. Written in Chebyshev polynomials of
+Every member of a family scores a weighted row x with ``x·p(P) + x·M_r·q(P)``. Written in Chebyshev polynomials of
 ``2P − 1`` all settings are combinations of the same few vectors: ``x·T_j`` and, for each range of singular vectors,
 ``x·M_range·T_j``. One pass over the rows makes these vectors; a setting is then a handful of coefficients.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -25,13 +25,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
-from unblur.errors import SpecError
-from unblur.models.spectral.flow import degree, response
 from unblur.models.spectral.operator import (
     Operator,
+    Weighting,
+    degree_power,
     dense,
-    history_rows,
-    inverse_root,
     normalize,
     ordering,
     reorder_columns,
@@ -44,7 +42,7 @@ from unblur.randomness import RNG
 from unblur.ranking import tie_ranks, top_k
 
 if TYPE_CHECKING:
-    from unblur.models.spectral.bspm import BSPM
+    from unblur.models.spectral.polynomial_filter import FilterSpec
 
 _BATCH = 32
 """Users in a batch: the columns of a block at which sparse products are fastest (see `Operator`)."""
@@ -53,22 +51,22 @@ _ANCHORS = 8
 _DEPTH = 100
 """Items that each anchor puts on the shortlist, at least; what is chosen at the end is judged again exactly."""
 _FIT_ERROR = 3e-5
-"""As in one model (`bspm._TOLERANCE`): below what changes a list."""
+"""As in one model (`polynomial_filter._TOLERANCE`): below what changes a list."""
 
 
 @dataclass(frozen=True, eq=False)
 class SharedPass:
     """The vectors that a list of settings share, prepared for one train set."""
 
-    specs: tuple[BSPM, ...]
+    specs: tuple[FilterSpec, ...]
     train: Interactions
     item_order: NDArray[np.int32]
     """(n_items,) the order of items in which products are fast; all tensors below have their items in it."""
     operator: Operator
     right: torch.Tensor
-    """(n_items, largest rank) V, scaled by D_I^-½: a row times this is its code."""
+    """(n_items, largest rank) V, scaled by D_I^-b: a row times this is its code."""
     decoders: torch.Tensor
-    """(combinations, n_items, largest rank): combinations of ``T_j(2P − 1)·D_I^½·V``, from which every q is combined."""
+    """(combinations, n_items, largest rank): combinations of ``T_j(2P − 1)·D_I^b·V``, from which every q is combined."""
     ranks: tuple[int, ...]
     """All ranks of the settings, ascending: they bound the ranges of singular vectors."""
     coefficients: torch.Tensor
@@ -87,31 +85,25 @@ class SharedPass:
         """Yield the best items under each setting, batch by batch: the rows, and item positions (settings, rows, k).
 
         Each row must have a history; its items are left out. `settings` are indices into `specs`, all if None. Up to eight
-        settings are ranked exactly; the lists of more are exact but for items that none of eight settings far apart has
-        among its best 100 (about 1 position in 400).
+        settings of the same weights (`FilterSpec.weighting`) are ranked exactly; the lists of more are exact but for items
+        that none of eight settings far apart has among its best 100 (about 1 position in 400).
         """
-        table = self.coefficients if settings is None else self.coefficients[list(settings)]
-        ties = tie_ranks(self.train.item_degrees)[self.item_order]
+        settings = range(len(self.specs)) if settings is None else settings
+        indices: dict[Weighting, list[int]] = {}
+        for index, setting in enumerate(settings):
+            indices.setdefault(self.specs[setting].weighting, []).append(index)
         scratch = threading.local()  # each thread reuses its large array for its next batch
-        if len(table) <= _ANCHORS:
-            decoders = [self._combined_decoder(setting) for setting in table]
+        groups = [
+            (own, self._ranker(weighting, self.coefficients[[settings[index] for index in own]], k, scratch))
+            for weighting, own in indices.items()
+        ]
 
-            def rank_batch(rows: slice) -> tuple[slice, NDArray[np.int32]]:
-                scores = self._scores(table, decoders, self._start_rows(histories.take_users(rows)), scratch)
-                return rows, self._original_items(
-                    np.stack([top_k(setting_scores.cpu().numpy().T, k, ties)[0] for setting_scores in scores])
-                )
-        else:
-            anchors = table[_spread_settings(table, _ANCHORS)]
-            depth = min(max(_DEPTH, 2 * k), len(self.train.items))
-
-            def rank_batch(rows: slice) -> tuple[slice, NDArray[np.int32]]:
-                start = self._start_rows(histories.take_users(rows))
-                features, scores = self._features(start, anchors, scratch)
-                positions = _rank_shortlist(
-                    table, features, _shortlist(_exclude_histories(scores, start), depth, ties), k
-                )
-                return rows, self._original_items(positions)
+        def rank_batch(rows: slice) -> tuple[slice, NDArray[np.int32]]:
+            batch = histories.take_users(rows)
+            positions = np.empty((len(settings), batch.n_users, k), dtype=np.int32)
+            for own, rank in groups:
+                positions[own] = rank(batch)
+            return rows, np.where(positions >= 0, self.item_order[positions], -1)
 
         n_users = histories.n_users
         batches = [slice(start, min(start + _BATCH, n_users)) for start in range(0, n_users, _BATCH)]
@@ -123,15 +115,40 @@ class SharedPass:
                 yield rows, positions
                 progress(ProgressEvent("score all settings", rows.stop, n_users))
 
-    def _start_rows(self, batch: Interactions) -> sparse.csr_array:
-        """The rows that the processes start from, with their items in the fast order."""
-        return reorder_columns(
-            history_rows(batch, self.train.item_degrees, self.specs[0].history), self.item_order
-        )
+    def _ranker(
+        self, weighting: Weighting, table: torch.Tensor, k: int, scratch: threading.local
+    ) -> Callable[[Interactions], NDArray[np.int32]]:
+        """Return a function from rows to positions in the fast order under settings of one weighting, (settings, rows, k)."""
+        counts, weights = self.train.item_degrees, None
+        ties = tie_ranks(counts)[self.item_order]
 
-    def _original_items(self, positions: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The items at positions of the fast order; −1 stays."""
-        return np.where(positions >= 0, self.item_order[positions], -1)
+        def start_rows(batch: Interactions) -> sparse.csr_array:
+            return reorder_columns(weighting.rows(batch, counts), self.item_order)
+
+        if weighting.score is not None:
+            weights = dense(
+                degree_power(counts, weighting.score)[self.item_order, None], self.operator.device
+            )
+        if len(table) <= _ANCHORS:
+            decoders = [self._combined_decoder(setting) for setting in table]
+
+            def rank(batch: Interactions) -> NDArray[np.int32]:
+                scores = self._scores(table, decoders, start_rows(batch), weights, scratch)
+                return np.stack(
+                    [top_k(setting_scores.cpu().numpy().T, k, ties)[0] for setting_scores in scores]
+                )
+
+            return rank
+        anchors = table[_spread_settings(table, _ANCHORS)]
+        depth = min(max(_DEPTH, 2 * k), len(self.train.items))
+
+        def rank_on_shortlist(batch: Interactions) -> NDArray[np.int32]:
+            start = start_rows(batch)
+            features, scores = self._features(start, anchors, weights, scratch)
+            shortlist = _shortlist(_exclude_histories(scores, start), depth, ties)
+            return _rank_shortlist(table, features, shortlist, k)
+
+        return rank_on_shortlist
 
     def _combined_decoder(self, setting: torch.Tensor) -> torch.Tensor:
         """The decoder of one setting, (n_items, rank): codes times it are low-pass terms; rank 0 without a filter."""
@@ -164,6 +181,7 @@ class SharedPass:
         table: torch.Tensor,
         decoders: Sequence[torch.Tensor],
         start: sparse.csr_array,
+        weights: torch.Tensor | None,
         scratch: threading.local,
     ) -> torch.Tensor:
         """Scores of some rows under a few settings, (settings, n_items, rows), −inf for the items of the rows."""
@@ -171,10 +189,16 @@ class SharedPass:
         torch.mm(table[:, : self.n_p_terms], vectors.flatten(1), out=scores.view(len(table), -1))
         for setting_scores, decoder in zip(scores, decoders, strict=True):
             setting_scores.addmm_(decoder, code[: decoder.shape[1]])
+        if weights is not None:
+            scores.mul_(weights)
         return _exclude_histories(scores, start)
 
     def _features(
-        self, start: sparse.csr_array, anchors: torch.Tensor, scratch: threading.local
+        self,
+        start: sparse.csr_array,
+        anchors: torch.Tensor,
+        weights: torch.Tensor | None,
+        scratch: threading.local,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The shared vectors of some rows, (features, n_items, rows), and their scores under the anchors.
 
@@ -190,33 +214,28 @@ class SharedPass:
             for decoder in self.decoders:
                 torch.mm(decoder[:, first:stop], code[first:stop], out=features[column])
                 column += 1
+        if weights is not None:
+            features.mul_(weights)
         # A setting's scores are its coefficients times the features, for all items and rows in one product.
         torch.mm(anchors, features.flatten(1), out=scores.view(len(anchors), -1))
         return features, scores
 
 
 def share(
-    specs: Sequence[BSPM],
+    specs: Sequence[FilterSpec],
     train: Interactions,
     *,
     rng: RNG | None = None,
     run: Run = Run(),
 ) -> SharedPass:
-    """Prepare the shared vectors of `specs` on `train`, with one decomposition at the largest rank.
-
-    Raises `SpecError` unless all settings start from the same kind of row (`history`).
-    """
-    specs, device = tuple(specs), run.device
-    SpecError.unless(
-        len({spec.history for spec in specs}) == 1,
-        "All settings of one search must have the same `history`; saw both. Search them one by one.",
-    )
+    """Prepare the shared vectors of `specs`, all of one kind, on `train`, with one decomposition at the largest rank."""
+    specs, device, exponent = tuple(specs), run.device, specs[0].low_pass_exponent
     train = train.binarized()
     normalized = normalize(train)
     users, items = ordering(normalized, device)
     operator = Operator(reorder_columns(sparse.csr_array(normalized[users]), items), device)
     # A filter has no more singular vectors than the smaller side of the matrix, as in one model.
-    own_ranks = [min(spec.low_pass.rank, *normalized.shape) if spec.low_pass else 0 for spec in specs]
+    own_ranks = [min(spec.rank, *normalized.shape) for spec in specs]
     ranks = tuple(sorted(set(own_ranks) - {0}))
     n_p_terms, n_q_terms = _sizes(specs)
     n_items, largest_rank = train.n_items, ranks[-1] if ranks else 0
@@ -224,10 +243,8 @@ def share(
     right = torch.empty((n_items, largest_rank), device=device)
     if ranks:
         vectors = truncated_svd(normalized, largest_rank, rng=rng, device=device, progress=run.progress).right
-        right = dense((vectors * inverse_root(train.item_degrees)[:, None])[items], device)
-        decoders[0] = dense(
-            (vectors * np.sqrt(train.item_degrees).astype(np.float32)[:, None])[items], device
-        )
+        right = dense((vectors * degree_power(train.item_degrees, -exponent)[:, None])[items], device)
+        decoders[0] = dense((vectors * degree_power(train.item_degrees, exponent)[:, None])[items], device)
         for start in range(0, largest_rank, operator.block_width):
             columns = slice(start, start + operator.block_width)
             block = decoders[:, :, columns].contiguous()
@@ -308,7 +325,7 @@ def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
         torch.addmm(vectors[j], operator.backward, half, beta=-1, alpha=2 if j == 1 else 4, out=vectors[j])
 
 
-def _sizes(specs: Sequence[BSPM], largest: int = 32) -> tuple[int, int]:
+def _sizes(specs: Sequence[FilterSpec], largest: int = 32) -> tuple[int, int]:
     """Return the numbers of Chebyshev polynomials for p and for q with which each setting errs by 3e-5 of its largest value.
 
     More than `largest` are never taken, which bounds memory; a setting of a higher degree may then err by more.
@@ -318,9 +335,9 @@ def _sizes(specs: Sequence[BSPM], largest: int = 32) -> tuple[int, int]:
     for part in (0, 1):
         size = 1
         for spec in specs:
-            exact = response(spec, grid)[part]
+            exact = spec.response(grid)[part]
             tolerance = _FIT_ERROR * float(np.abs(exact).max())
-            for candidate in range(size, min(largest, degree(spec) + 1) + 1):
+            for candidate in range(size, min(largest, spec.degree + 1) + 1):
                 size = candidate
                 if (
                     np.abs(chebyshev.chebval(2 * grid - 1, _series(spec, part, candidate)) - exact).max()
@@ -331,10 +348,10 @@ def _sizes(specs: Sequence[BSPM], largest: int = 32) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-def _series(spec: BSPM, part: int, size: int) -> NDArray[np.float64]:
+def _series(spec: FilterSpec, part: int, size: int) -> NDArray[np.float64]:
     """Return the Chebyshev coefficients on [0, 1] of p (`part` 0) or q (`part` 1) of a setting."""
     points = np.cos(np.pi * (np.arange(size) + 0.5) / size)
-    return np.asarray(chebyshev.chebfit(points, response(spec, (points + 1) / 2)[part], size - 1))
+    return np.asarray(chebyshev.chebfit(points, spec.response((points + 1) / 2)[part], size - 1))
 
 
 def _combinations(series: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,273 @@
+"""Polynomials of the item-item operator next to an ideal low-pass filter: the spec of any, and what is fitted of it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from unblur.data.interactions import Interactions
+from unblur.errors import DataError
+from unblur.fitted import PERMUTATION
+from unblur.models.spectral.operator import (
+    Operator,
+    Polynomial,
+    Propagation,
+    Weighting,
+    degree_power,
+    dense,
+    fit_within,
+    largest_value,
+    normalize,
+    ordering,
+    reorder_columns,
+    sparse_tensor,
+)
+from unblur.models.spectral.spectrum import truncated_svd
+from unblur.parallel.threads import in_threads
+from unblur.progress import Progress, ProgressEvent, Run
+from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
+from unblur.registry import resolve
+from unblur.spec import SharedSearch
+from unblur.training.loop import check_device
+
+_TOLERANCE = 3e-5
+"""The polynomial may miss the response by so much of its largest value: below what changes a list, and near what float32
+products of a few steps leave."""
+_DECODER_TOLERANCE = 1e-6
+"""As `_TOLERANCE`, for q, as close as float32 carries: the decoder is computed once, so a higher degree costs no user time."""
+_MAX_CORRECTION = 10.0
+"""A correction of the leading eigenvectors may be at most so many times the largest response: float32 carries seven digits,
+and with one digit lost the error stays below `_TOLERANCE`."""
+_RELATIVE_COST = 7.0
+"""The number of multiplications of a dense product that take the time of one of a sparse product, on the processors it was
+measured on; a wrong value costs time and changes no score."""
+_COLUMNS = 32
+"""Users scored together by a thread: with about 32 columns sparse products are fastest (see `Operator`)."""
+
+
+class FilterSpec(RecommenderSpec["PolynomialFilter"]):
+    """A model that is two polynomials p and q of ``P = R̃ᵀR̃`` and a projection ``M = D_I^-b V Vᵀ D_I^b``.
+
+    A row x of weighted interactions becomes ``x·p(P) + x·M·q(P)``, and a score is multiplied by the weight of its item.
+    """
+
+    fitted: ClassVar[str] = "unblur.models.spectral.polynomial_filter:PolynomialFilter"
+    low_pass_exponent: ClassVar[float]
+    """b, the power of the item degree on both sides of the projection."""
+
+    @property
+    @abstractmethod
+    def rank(self) -> int:
+        """The number of columns of V, the leading right singular vectors of R̃; 0 without a low-pass filter."""
+
+    @property
+    @abstractmethod
+    def degree(self) -> int:
+        """The degree of p, which that of q does not exceed."""
+
+    @property
+    @abstractmethod
+    def weighting(self) -> Weighting:
+        """The weights of interactions before the filter and of items after it."""
+
+    @abstractmethod
+    def response(self, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the values of p and q at `eigenvalues` of P."""
+
+    def shared(self) -> SharedSearch:
+        """Score all settings in one pass: they are combinations of the same Krylov vectors and low-pass terms."""
+        return cast("SharedSearch", resolve("unblur.models.spectral.shared_pass:share"))
+
+    def learn(
+        self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
+    ) -> PolynomialFilter:
+        """Decompose the normalised train matrix; nothing is trained.
+
+        `rng` draws the start block of the decomposition (used only with a low-pass filter). Raises `DataError` if
+        train is empty, `CapabilityError` if the device is unavailable.
+        """
+        DataError.unless(
+            train.n_interactions,
+            "Train must have at least one interaction; it is empty. Check the filters it went through.",
+        )
+        train = train.binarized()
+        normalized = normalize(train)
+        users, items = ordering(normalized, run.device)
+        ordered = sparse.csr_array(normalized[users])
+        vectors = np.zeros((train.n_items, 0), dtype=np.float32)
+        values, decoder = np.zeros(0), vectors
+        if self.rank:
+            rank = min(self.rank, *normalized.shape)
+            spectrum = truncated_svd(normalized, rank, rng=rng, device=run.device, progress=run.progress)
+            vectors, values = spectrum.right, spectrum.values
+            start = dense(
+                (vectors * degree_power(train.item_degrees, self.low_pass_exponent)[:, None])[items],
+                run.device,
+            )
+            operator = Operator(reorder_columns(ordered, items), run.device)
+            decoder = np.empty_like(vectors)
+            decoder[items] = self._filter_columns(operator, start, run.progress).cpu().numpy()
+        return PolynomialFilter(
+            self,
+            train.items,
+            train.item_degrees,
+            device=run.device,
+            normalized=ordered,
+            item_order=items,
+            right=vectors,
+            singular_values=values,
+            decoder=decoder,
+        )
+
+    def _filter_columns(self, operator: Operator, start: torch.Tensor, progress: Progress) -> torch.Tensor:
+        """Return ``q(P)`` times the columns of `start`, (n_items, rank)."""
+
+        def q(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
+            return self.response(eigenvalues)[1]
+
+        tolerance = _DECODER_TOLERANCE * largest_value(q)
+        polynomial = fit_within(q, self.degree, 1.0, tolerance)
+        filtered = torch.empty_like(start)
+        for first in range(0, start.shape[1], operator.block_width):
+            columns = slice(first, first + operator.block_width)
+            filtered[:, columns] = polynomial.apply(operator, start[:, columns].contiguous())
+            progress(
+                ProgressEvent(
+                    "filter the low-pass vectors", min(columns.stop, start.shape[1]), start.shape[1]
+                )
+            )
+        return filtered
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A low-degree polynomial of P, and one thin product for the low-pass term and the polynomial's correction."""
+
+    polynomial: Polynomial
+    encode: torch.Tensor
+    """(n_items, r): a row times this is its code."""
+    decode: torch.Tensor
+    """(n_items, r): this times a code is added to the scores."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class PolynomialFilter(Recommender["FilterSpec"]):
+    """Scores ``x·p(P) + x·M·q(P)``, linear in the weighted row x (`FilterSpec.weighting`), each times its item's weight."""
+
+    batch = 256
+    in_threads = True
+
+    normalized: sparse.csr_array = learned("train users", "items", sparse=True)
+    """R̃, its users in the order in which products are fast."""
+    item_order: NDArray[np.int32] = learned("items", dtype="int32", values=PERMUTATION)
+    """The order of items in which products are fast."""
+    right: NDArray[np.float32] = learned("items", "rank of the filter")
+    """V, the right singular vectors of the low-pass filter; of width 0 without a filter."""
+    singular_values: NDArray[np.float64] = learned("rank of the filter", dtype="float64")
+    decoder: NDArray[np.float32] = learned("items", "rank of the filter")
+    """``q(P)·D_I^b·V``, with b the `low_pass_exponent` of the spec."""
+
+    def __post_init__(self) -> None:
+        """Raise `CapabilityError` if the device is unavailable."""
+        super().__post_init__()
+        check_device(self.device)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The rank of the low-pass filter, if the data have fewer users or items than the spec asks for."""
+        rank = len(self.singular_values)
+        if rank == self.spec.rank:
+            return ()
+        return (
+            f"the low-pass filter has rank {rank:,}, the smaller side of the train matrix, not {self.spec.rank:,}",
+        )
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]  # a class variable of the others
+        """True if scores are linear in the row: it is not divided by the root of its own degree."""
+        return self.spec.weighting.user == 0
+
+    @cached_property
+    def plan(self) -> _Plan:
+        """The cheapest polynomial and thin product that stay within 3e-5 of p, as a fraction of its largest value.
+
+        The leading k' eigenvectors, which the low-pass filter has, are treated exactly by a thin product; then the
+        polynomial need only fit on ``[0, λ_k']``, and a lower degree is enough (deflation). k' and the degree are chosen by
+        the cost of sparse and of dense products.
+        """
+        eigenvalues = self.singular_values**2  # of P, descending
+
+        def p(points: NDArray[np.float64]) -> NDArray[np.float64]:
+            return self.spec.response(points)[0]
+
+        largest = largest_value(p)
+        tolerance, rank = _TOLERANCE * largest, len(eigenvalues)
+        plans = []
+        # A plan costs a fit, so k' doubles: 0 (no deflation), 16, 32, … and all eigenvectors.
+        for n_deflated in sorted(
+            {0, rank, *(number for number in (16, 32, 64, 128, 256, 512, 1024) if number < rank)}
+        ):
+            upper = float(eigenvalues[n_deflated - 1]) if n_deflated else 1.0
+            if upper <= 0:  # a rank above that of the matrix: no interval remains to fit on
+                continue
+            polynomial = fit_within(p, self.spec.degree, upper, tolerance)
+            # p at the deflated eigenvalues, less what the polynomial, which was not fitted there, gives already.
+            correction = p(eigenvalues[:n_deflated]) - polynomial(eigenvalues[:n_deflated])
+            # A polynomial that grows too far beyond λ_k' is discarded: the rounding errors of its correction would count.
+            if np.abs(correction).max(initial=0) <= _MAX_CORRECTION * largest:
+                columns = np.flatnonzero(np.abs(correction) > tolerance)
+                # Two products with R̃ for each coefficient (`Polynomial`); the dense product in the same unit.
+                sparse_work = 2 * len(polynomial.coefficients) * self.normalized.nnz
+                dense_work = len(columns) * len(self.items) / _RELATIVE_COST
+                plans.append((sparse_work + dense_work, polynomial, columns, correction[columns]))
+        _, polynomial, columns, correction = min(plans, key=lambda plan: plan[0])
+        # x·M·q(P) = (x·D_I^-b V)·(q(P) D_I^b V)ᵀ, and the correction x·V·diag(·)·Vᵀ, as one product of both side by side.
+        scaled = self.right * degree_power(self.item_counts, -self.spec.low_pass_exponent)[:, None]
+        vectors = self.right[:, columns]
+        return _Plan(
+            polynomial,
+            dense(np.concatenate([scaled, vectors], axis=1), self.device),
+            dense(
+                np.concatenate([self.decoder, vectors * correction.astype(np.float32)], axis=1), self.device
+            ),
+        )
+
+    @cached_property
+    def _propagation(self) -> Propagation:
+        return Propagation(self.normalized, self.item_order)
+
+    @cached_property
+    def _operator(self) -> Operator:
+        return Operator(self.normalized, self.device)
+
+    def _score(self, histories: Interactions) -> NDArray[np.float32]:
+        rows = self.spec.weighting.rows(histories, self.item_counts)
+        start = sparse_tensor(rows, self.device)
+        scores = self.plan.decode @ (start @ self.plan.encode).T
+        if self.device == "cpu":
+            parts = [slice(first, first + _COLUMNS) for first in range(0, rows.shape[0], _COLUMNS)]
+
+            def add_polynomial(part: slice) -> None:
+                self._propagation.add(self.plan.polynomial, rows[part], scores[:, part])
+
+            deque(in_threads(add_polynomial, parts), maxlen=0)
+        else:
+            scores += self._apply_polynomial(start)
+        if self.spec.weighting.score is not None:
+            weights = degree_power(self.item_counts, self.spec.weighting.score)
+            scores *= dense(weights, self.device)[:, None]
+        return cast("NDArray[np.float32]", scores.cpu().numpy().T)
+
+    def _apply_polynomial(self, start: torch.Tensor) -> torch.Tensor:
+        """Return ``x·p(P)``, (n_items, n_rows), by products with dense blocks, which suit a GPU."""
+        blocks = start.to_dense().T.split(self._operator.block_width, dim=1)
+        apply = self.plan.polynomial.apply
+        return torch.cat([apply(self._operator, block.contiguous()) for block in blocks], dim=1)

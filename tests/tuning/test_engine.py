@@ -352,6 +352,16 @@ def test_a_trial_that_was_changed_is_refused_and_those_of_an_earlier_version_are
     assert not judge.fitted
 
 
+@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_trials_of_more_than_nine_evaluations_are_read_again(tmp_path: Path, pruner: str) -> None:
+    """Their numbers are keys, which JSON turns into text, and 10 sorts before 2."""
+    settings = Search(trials=3, pruner=pruner)
+    before = results(search(Curve(), GRID, Curves(epochs=12), settings, store=tmp_path))
+    judge = Curves(epochs=12)
+    assert results(search(Curve(), GRID, judge, settings, store=tmp_path)) == before
+    assert not judge.fitted
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

@@ -526,7 +526,9 @@ class _SealedJournal(JournalFileBackend):
 
 
 def _digest(log: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(log, sort_keys=True).encode()).hexdigest()
+    # As it will be read: a number that is a key (an epoch) becomes text, which sorts otherwise.
+    as_read = json.loads(json.dumps(log))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
 def _in_journal(file: Path) -> optuna.Study:

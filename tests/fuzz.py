@@ -4,7 +4,7 @@
 - hostile: one with other settings, arrays or items, and the right hashes. It must be refused, or be of use.
 - texts: a recipe with some characters changed. It must be refused, or be a recipe.
 - inputs: a file of interactions with some bytes changed. It must be refused, or be read.
-- caches: a folder of a study with a file changed. The same command must refuse it, or end.
+- caches: a folder of a study or of a comparison with a file changed. The same command must refuse it, or end.
 - kills: a command that is killed at one of its file-system events. What was there before, or the new output, must be
   there whole, nothing else may have changed, and the same command must end afterwards.
 
@@ -28,7 +28,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from tests.guards.keep import BEFORE
 from unblur.cli.main import main as command
 from unblur.data.files import read
 from unblur.data.interactions import Interactions
+from unblur.data.output import MANIFEST, sealed, unsealed
 from unblur.errors import UnblurError
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.saving import container
@@ -59,40 +60,33 @@ SAVED = sorted(f"{path.parent.name}/{path.name}" for form in FORMATS for path in
 LOG = "user,item,timestamp\n" + "".join(
     f"u{user:02},i{item:02},{user * 7919 % 500 + item}\n"
     for user in range(60)
-    for item in range(15)
+    for item in range(25)
     if (user * 31 + item * item) % 5 < 2
 )
-"""About 360 interactions of 60 users and 15 items."""
+"""600 interactions of 60 users and 25 items."""
 
 
 class Lost(Exception):
     """Something was lost, or damaged without a word."""
 
 
+def pick(random: Random, values: Sequence[Any]) -> Any:
+    """One of some values."""
+    return values[random.integers(len(values))]
+
+
+PIECES = (b"", b"\0", b'"', b"\n", b"[", b"{", b"=", b",", b"-1", b"9" * 30, b"nan", b"\xff")
+"""Bytes that mean something to one of the formats, or to none."""
+
+
 def mutated(random: Random, content: bytes) -> bytes:
-    """Some bytes cut, repeated, set, or turned into others that mean something."""
+    """Some bytes cut, repeated, or replaced by a piece."""
     changed = bytearray(content)
     for _ in range(random.integers(1, 4)):
         start = int(random.integers(0, len(changed) + 1))
         stop = start + int(random.integers(0, 9))
-        piece = random.choice(
-            [
-                b"",
-                b"\0",
-                b'"',
-                b"\n",
-                b"[",
-                b"{",
-                b"=",
-                b",",
-                b"-1",
-                b"9" * 30,
-                b"nan",
-                b"\xff",
-                bytes(changed[start:stop]) * 3,
-            ]
-        )
-        changed[start:stop] = bytes(piece)
+        piece = pick(random, [*PIECES, bytes(changed[start:stop]) * 3])
+        changed[start:stop] = piece
     return bytes(changed)
 
 
@@ -120,9 +114,9 @@ def use(fitted: Any) -> None:
 
 def damaged(random: Random, folder: Path) -> str:
     """Change some bytes of a saved thing: it must be refused."""
-    name = str(random.choice(SAVED))
+    name = pick(random, SAVED)
     copy = shutil.copytree(BEFORE / name, folder / "saved")
-    file = random.choice(sorted(copy.iterdir()))
+    file = pick(random, sorted(copy.iterdir()))
     content = file.read_bytes()
     file.write_bytes(mutated(random, content))
     if file.read_bytes() == content:
@@ -174,44 +168,42 @@ CHANGES: tuple[Callable[[Any], Any], ...] = (
 
 def hostile(random: Random, folder: Path) -> str:
     """Write a saved thing again with something else in it, and the right hashes: it must be refused, or be of use."""
-    name = str(random.choice(SAVED))
+    name = pick(random, SAVED)
     form = FORMATS[name.split("/")[0]]
     saved = container.read_container(BEFORE / name, form)
     contents = {key: value for key, value in saved.manifest.items() if key not in OWN}
-    tensors, tables, what = dict(saved.tensors), dict(saved.tables), random.integers(3)
+    tensors, tables, what = dict(saved.tensors), dict(saved.tables), random.integers(4)
     if what == 0:
-        table, key = random.choice(
-            np.array([*leaves(contents["spec"])], dtype=object) if contents["spec"] else [(contents, "kind")]
-        )
-        table[key] = SETTINGS[random.integers(len(SETTINGS))]
+        table, key = pick(random, [*leaves(contents["spec"]), (contents, "kind")])
+        table[key] = pick(random, SETTINGS)
     elif what == 1 and tensors:
-        key = str(random.choice(sorted(tensors)))
+        key = pick(random, sorted(tensors))
         try:
             with np.errstate(all="ignore"):
-                tensors[key] = CHANGES[random.integers(len(CHANGES))](tensors[key])
+                tensors[key] = pick(random, CHANGES)(tensors[key])
         except (OverflowError, TypeError, ValueError):  # no such array
             return "unchanged"
-    else:
+    elif what == 2:
         items = tables["items"]
-        column = str(random.choice(items.columns))
-        other = random.choice(
-            np.array([None, -1, 1.5, "x", [1], {"a": 1}, b"x", True, 2**63 - 1, float("nan")], dtype=object)
+        column = pick(random, items.columns)
+        other = pick(random, [None, -1, 1.5, "x", [1], {"a": 1}, b"x", True, 2**63 - 1, float("nan")])
+        changes = (
+            items.head(3),
+            pl.concat([items, items]),
+            items.drop(column),
+            items.reverse(),
+            items.rename({column: "y"}),
+            items.with_columns(pl.lit(other).alias(column)),
         )
-        tables["items"] = random.choice(
-            np.array(
-                [
-                    items.head(3),
-                    pl.concat([items, items]),
-                    items.drop(column),
-                    items.reverse(),
-                    items.rename({column: "y"}),
-                    items.with_columns(pl.lit(other).alias(column)),
-                ],
-                dtype=object,
-            )
-        )
+        tables["items"] = pick(random, changes)
     try:
         container.write_container(folder / "saved", form, contents, tensors, tables)
+        if what == 3:
+            manifest = folder / "saved" / MANIFEST
+            values = unsealed(manifest.read_bytes())
+            table, key = pick(random, [*leaves(values)])
+            table[key] = pick(random, SETTINGS)
+            manifest.write_bytes(sealed(values))
         fitted = load(name, folder / "saved")
     except UnblurError:
         return "refused"
@@ -236,7 +228,7 @@ def leaves(tree: Any) -> Iterator[tuple[Any, Any]]:
 def texts(random: Random, folder: Path) -> str:
     """Change some characters of a recipe: it must be refused, or be a recipe."""
     file = folder / "recipe.toml"
-    text = load_recipe(str(random.choice(shipped()))).to_toml()
+    text = load_recipe(pick(random, shipped())).to_toml()
     file.write_bytes(mutated(random, text.encode()))
     try:
         load_recipe(file)
@@ -247,7 +239,7 @@ def texts(random: Random, folder: Path) -> str:
 
 def inputs(random: Random, folder: Path) -> str:
     """Change some bytes of a file of interactions: it must be refused, or be read."""
-    name = str(random.choice(["log.csv", "log.parquet", "log.jsonl", "log.tsv"]))
+    name = pick(random, ["log.csv", "log.parquet", "log.jsonl", "log.tsv"])
     file, frame = folder / name, pl.read_csv(io.StringIO(LOG))
     if name == "log.parquet":
         frame.write_parquet(file)
@@ -289,6 +281,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "tune recipe.toml --data log.csv --trials 2 --out out",
         "tune recipe.toml --data log.csv --trials 3 --out out --overwrite",
     ),
+    "comparisons": (
+        "compare popularity ease --data log.csv --trials 1 --out out",
+        "compare popularity ease --data log.csv --trials 2 --out out",
+    ),
     "folders": (
         "run recipe.toml --data log.csv --set model.ridge=10 --out out",
         "run recipe.toml --data log.csv --set model.ridge=20 --out out --overwrite",
@@ -303,8 +299,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
 }
 """Two commands that write to the same place, one after the other."""
-TRIALS = "out-trials/trials.log"
-"""The trials of a study, which grow line by line next to its output."""
+GROWS = "comparisons"
+"""What is written in place, file by file."""
 EVENTS = {
     "os.mkdir",
     "os.rename",
@@ -426,7 +422,8 @@ class Killed:
 
     def whole(self, now: Mapping[str, str]) -> bool:
         """Whether the earlier output is there, or the later one, whole."""
-        return now == self.before or ({*now} == self.names and self.after.items() <= now.items())
+        later = {*now} == self.names and self.after.items() <= now.items()
+        return later or now == self.before or (self.kind == GROWS and {*self.before} <= {*now})
 
     def __call__(self, random: Random, folder: Path) -> str:
         """Kill the second command; look at what is there; call it again, and look again."""
@@ -448,10 +445,9 @@ class Killed:
             raise Lost(f"{what}; called again, it leaves {left}")
         if self.others(there) != self.mine:
             raise Lost(f"{what}: other files changed")
-        if self.kind == "studies" and not (there / TRIALS).read_bytes().startswith(
-            (self.start / TRIALS).read_bytes()
-        ):
-            raise Lost(f"{what}: earlier trials changed")
+        for log in self.start.rglob("trials.log"):
+            if not (there / log.relative_to(self.start)).read_bytes().startswith(log.read_bytes()):
+                raise Lost(f"{what}: earlier trials changed")
         return "killed" if code == -signal.SIGKILL else "ended before"
 
 
@@ -466,7 +462,7 @@ class Damaged:
         if not self.command.n_events:
             self.command.prepare()
         there = shutil.copytree(self.command.start, folder / "there")
-        file = random.choice([path for path in sorted(there.rglob("*")) if path.is_file()])
+        file = pick(random, [path for path in sorted(there.rglob("*")) if path.is_file()])
         file.write_bytes(mutated(random, file.read_bytes()))
         code, _ = call(self.command.second, there)
         return {0: "ended", 1: "ended", 2: "refused"}.get(code) or f"FOREIGN exit code {code}"
@@ -497,7 +493,7 @@ def fuzz(seed: int, minutes: float) -> int:
         events = {f"kills: {kind}": trial for kind, trial in kills.items()}
         kinds: dict[str, Callable[[Random, Path], str]] = {
             **{trial.__name__: trial for trial in (damaged, hostile, texts, inputs)},
-            "caches": Damaged(kills["studies"]),
+            **{f"caches: {kind}": Damaged(kills[kind]) for kind in ("studies", GROWS)},
             **events,
         }
         spent = dict.fromkeys(kinds, 0.0)

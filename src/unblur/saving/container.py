@@ -265,7 +265,7 @@ def read_container(path: str | Path, form: Format) -> Container:
             _verify_files(folder, form, manifest["files"])
             tensors = read_tensors(manifest["tensors"], folder / TENSORS)
             names = [name for name in manifest["files"] if name != TENSORS]
-            size = manifest.get("items", {}).get("size")  # one row an item
+            size = manifest.get("items", {}).get("size", _MOST_ROWS)  # one row an item
             tables = {Path(name).stem: _read_table(folder / name, size) for name in names}
     return Container(manifest, tensors, tables)
 
@@ -372,10 +372,17 @@ def _verify_files(folder: Path, form: Format, files: Mapping[str, Mapping[str, A
             refuse(folder, form, f"{name} was changed after it was written (its sha256 differs)")
 
 
-def _read_table(file: Path, size: int | None) -> pl.DataFrame:
-    """Return a table, of at most `size` rows if that is known: no more are read, since millions may be a few bytes on disk."""
+_MOST_ROWS = 2**31 - 1
+"""Rows of any table: positions in sparse matrices are 32-bit numbers."""
+_ROWS_PER_BYTE = 16
+"""Rows that a byte on disk may stand for. Labels differ, so that a row takes a third of a byte or more (a million of ``item-1`` …)."""
+
+
+def _read_table(file: Path, size: int) -> pl.DataFrame:
+    """Return a table of at most `size` rows; no more are read, since millions of equal ones take a few bytes on disk."""
+    most = min(size, _ROWS_PER_BYTE * file.stat().st_size)
     with open_regular(file) as stream:
-        table = pl.read_parquet(stream, n_rows=None if size is None else size + 1)
-    if size is not None and len(table) > size:
-        raise ValueError(f"{file.name} has more than {size:,} rows")
+        table = pl.read_parquet(stream, n_rows=most + 1)
+    if len(table) > most:
+        raise ValueError(f"{file.name} has more than {most:,} rows")
     return table

@@ -11,15 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 from scipy import sparse
+from scipy.linalg import solve_triangular
 
 from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError, DataError, SpecError
 from unblur.models.linear.factors import products
+from unblur.models.linear.item_weights import SCORED_TOGETHER
 from unblur.parallel.threads import blas_at_rest
 from unblur.progress import ProgressEvent, Run
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
 from unblur.spec import Dimension, Rounds, Width, choices, spec
+
+NUMBERS_TOGETHER = 1 << 22
+"""The most numbers in the items' vectors, or in the systems, of users that are solved for together: 32 megabytes."""
 
 
 @spec
@@ -98,33 +103,59 @@ class ALS(RecommenderSpec["LeastSquares"]):
 class LeastSquares(Recommender["ALS"]):
     """Scores are products of items' vectors with that of a history, solved for by least squares."""
 
+    batch: ClassVar[int] = SCORED_TOGETHER
     factors: NDArray[np.float32] = learned("items", "rank")
     """The items' vectors y."""
 
     @cached_property
-    def _factors64(self) -> NDArray[np.float64]:
-        return self.factors.astype(np.float64)
+    def _cholesky(self) -> NDArray[np.float64]:
+        """L, lower triangular, of ``YᵀY + λI = L·Lᵀ``."""
+        factors = self.factors.astype(np.float64)
+        return np.asarray(
+            np.linalg.cholesky(factors.T @ factors + self.spec.ridge * np.eye(self.spec.rank)),
+            dtype=np.float64,
+        )
 
     @cached_property
-    def _gram(self) -> NDArray[np.float64]:
-        return self._factors64.T @ self._factors64 + self.spec.ridge * np.eye(self.spec.rank)
+    def _whitened(self) -> NDArray[np.float64]:
+        """``Z = Y·L⁻ᵀ`` (n_items, rank)."""
+        return np.ascontiguousarray(solve_triangular(self._cholesky, self.factors.T, lower=True).T)
 
     def users(self, rows: sparse.csr_array) -> NDArray[np.float64]:
-        """Return the vectors (n_rows, rank) of 0/1 rows: ``(YᵀY + α·Y_xᵀY_x + λI)⁻¹ (1 + α)·Y_xᵀ1`` (equation 4)."""
-        alpha, vectors = self.spec.alpha, np.empty((rows.shape[0], self.spec.rank))
-        for row, (start, stop) in enumerate(zip(rows.indptr[:-1], rows.indptr[1:], strict=True)):
-            item_vectors = self._factors64[rows.indices[start:stop]]
-            try:
-                vectors[row] = np.linalg.solve(
-                    self._gram + alpha * (item_vectors.T @ item_vectors),
-                    (1 + alpha) * item_vectors.sum(axis=0),
-                )
-            except np.linalg.LinAlgError:
-                raise SpecError(
-                    f"The ridge must be large enough to determine a user's vector; {self.spec.ridge} is lost next to the "
-                    "items' vectors. Raise it, or lower the rank."
-                ) from None
-        return vectors
+        """Return the vectors (n_rows, rank) of 0/1 rows: ``(YᵀY + α·Y_xᵀY_x + λI)⁻¹ (1 + α)·Y_xᵀ1`` (equation 4).
+
+        With L and Z that is ``(1 + α)·L⁻ᵀ (I + α·Z_xᵀZ_x)⁻¹ Z_xᵀ1``, and ``(1 + α)·L⁻ᵀ Z_xᵀ (I + α·Z_xZ_xᵀ)⁻¹ 1`` just as
+        well (the push-through identity): the smaller system is solved. Rows of the same length are solved for together.
+        """
+        alpha, rank = self.spec.alpha, self.spec.rank
+        vectors = np.zeros((rows.shape[0], rank))
+        lengths = np.diff(rows.indptr)
+        try:
+            for length in np.unique(lengths[lengths > 0]).tolist():
+                alike = np.flatnonzero(lengths == length)
+                step = max(1, NUMBERS_TOGETHER // (max(length, rank) * rank))
+                for start in range(0, len(alike), step):
+                    part = alike[start : start + step]
+                    taken = self._whitened[rows.indices[rows.indptr[part, None] + np.arange(length)]]
+                    flipped = taken.transpose(0, 2, 1)
+                    if length < rank:
+                        weights = np.linalg.solve(
+                            np.eye(length) + alpha * (taken @ flipped), np.ones((length, 1))
+                        )
+                        solution = flipped @ weights
+                    else:
+                        solution = np.linalg.solve(
+                            np.eye(rank) + alpha * (flipped @ taken), flipped.sum(axis=2, keepdims=True)
+                        )
+                    vectors[part] = solution[:, :, 0]
+            return (1 + alpha) * np.asarray(
+                solve_triangular(self._cholesky, vectors.T, lower=True, trans="T")
+            ).T
+        except np.linalg.LinAlgError:
+            raise SpecError(
+                f"The ridge must be large enough to determine a user's vector; {self.spec.ridge} is lost next to the "
+                "items' vectors. Raise it, or lower the rank."
+            ) from None
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         return products(self.users(histories.binarized().matrix), self.factors)

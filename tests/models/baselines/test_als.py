@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError, DataError
+from unblur.models import als
 from unblur.models.als import ALS
 
 DATA = communities()
@@ -40,6 +41,30 @@ def test_a_history_is_folded_in_by_the_normal_equations() -> None:
         expected[row] = np.linalg.inv(y.T @ confidence @ y + 2.0 * np.eye(6)) @ y.T @ confidence @ X[row]
     np.testing.assert_allclose(model.users(DATA.matrix), expected, rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(model.score(DATA)[known], (expected @ y.T)[known], rtol=1e-4, atol=1e-5)
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=8),
+    st.integers(0, 99),
+    st.sampled_from([1, 40, 1 << 22]),
+)
+def test_a_row_of_any_length_is_folded_in_by_the_normal_equations(
+    lengths: list[int], seed: int, together: int
+) -> None:
+    """Shorter rows than the rank, longer and empty ones, whatever the rows around them and however many at a time."""
+    random = np.random.default_rng(seed)
+    y = random.normal(size=(30, 6)).astype(np.float32)
+    x = np.stack([random.permutation(30) < length for length in lengths]).astype(np.float64)
+    data = Interactions.from_matrix(x)
+    model = als.LeastSquares(ALS(rank=6, alpha=4.0, ridge=2.0), data.items, data.item_degrees, factors=y)
+    y = y.astype(np.float64)
+    gram = y.T @ y + 2.0 * np.eye(6)
+    expected = [np.linalg.solve(gram + 4.0 * y.T @ np.diag(row) @ y, 5.0 * y.T @ row) for row in x]
+    before, als.NUMBERS_TOGETHER = als.NUMBERS_TOGETHER, together
+    try:
+        np.testing.assert_allclose(model.users(data.matrix), expected, rtol=1e-8, atol=1e-12)
+    finally:
+        als.NUMBERS_TOGETHER = before
 
 
 def test_implicit_folds_in_alike() -> None:

@@ -11,7 +11,7 @@ from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
 from unblur.errors import SpecError
 from unblur.models.linear import factors as pure_svd
-from unblur.models.linear.factors import PureSVD
+from unblur.models.linear.factors import PureSVD, products
 
 DATA = communities()
 X = DATA.matrix.toarray().astype(np.float64)
@@ -64,3 +64,13 @@ def test_vectors_of_zero_singular_values_are_left_out(rank: int, real: int) -> N
 def test_bad_scaling_is_refused() -> None:
     with pytest.raises(SpecError, match=r"`scaling` must lie from -2 to 2; saw 3\.0"):
         PureSVD(scaling=3.0)
+
+
+@pytest.mark.parametrize(("n_items", "rank"), [(70, 7), (1500, 30), (4200, 256), (12000, 96)])
+def test_the_bits_of_a_row_do_not_depend_on_the_rows_around_it(n_items: int, rank: int) -> None:
+    random = np.random.default_rng(n_items)
+    users, items = random.normal(size=(70, rank)), random.normal(size=(n_items, rank)).astype(np.float32)
+    together = products(users, items)
+    np.testing.assert_allclose(together, users @ items.T.astype(np.float64), rtol=1e-5, atol=1e-4)
+    for rows in (slice(3, 4), slice(3, 5), slice(9, 26), slice(0, 64)):
+        assert np.array_equal(products(users[rows], items), together[rows])

@@ -11,21 +11,23 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions, check_train
 from unblur.errors import SpecError
-from unblur.models.linear.item_weights import LinearRecommender, LinearSpec
+from unblur.models.linear.item_weights import SCORED_TOGETHER, LinearRecommender, LinearSpec
 from unblur.models.linear.neighbours import column_norms, inverse
 from unblur.progress import Progress, ProgressEvent, Run
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
 from unblur.spec import Dimension, Width, choices, spec
 
-ROWS_TOGETHER = 256
-"""The number of rows scored in float64 at a time: bounds the memory of intermediate values."""
+SMALL = 1 << 20
+"""Items' vectors with fewer numbers are multiplied in float64. BLAS libraries have other kernels for products of so few
+numbers, and in float64 those are fast enough."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Factors(LinearRecommender):
     """A history's vector is the sum of its items' `inward` vectors; a score is its product with `outward`."""
 
+    batch: ClassVar[int] = SCORED_TOGETHER
     inward: NDArray[np.float32] = learned("items", "width")
     outward: NDArray[np.float32] | None = learned("items", "width", default=None)
     """`None` if it equals `inward`."""
@@ -41,16 +43,16 @@ class Factors(LinearRecommender):
 
 
 def products(users: NDArray[np.float64], items: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the products of users' vectors (n_users, rank) and items' (n_items, rank): float32, computed in float64.
+    """Return the products of users' vectors (n_users, rank) and items' (n_items, rank), float32.
 
-    In float64 the last bits of the result do not depend on which rows are multiplied together.
+    A row's bits must not depend on which rows are multiplied together. Where kernels change with the number of rows,
+    products are computed in float64, whose rounding float32 does not show. Large ones have one kernel for two rows or
+    more, in float32 with a sixth of the time; a single row would be a product of a matrix and a vector, so it is doubled.
     """
-    scores = np.empty((len(users), len(items)), dtype=np.float32)
-    transposed = items.T.astype(np.float64)
-    for start in range(0, len(users), ROWS_TOGETHER):
-        block = slice(start, start + ROWS_TOGETHER)
-        scores[block] = users[block] @ transposed
-    return scores
+    if items.size < SMALL:
+        return np.asarray(users @ items.T.astype(np.float64), dtype=np.float32)
+    vectors = users.astype(np.float32)
+    return vectors @ items.T if len(vectors) != 1 else (np.repeat(vectors, 2, axis=0) @ items.T)[:1]
 
 
 DENSE_BELOW = 400

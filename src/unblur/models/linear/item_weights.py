@@ -17,6 +17,9 @@ from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, 
 WeightMatrix: TypeAlias = "NDArray[np.float32] | sparse.csr_array"
 """(n_items, n_items): row i holds what item i of a history adds to the score of each item."""
 
+SCORED_TOGETHER = 256
+"""Rows whose scores are computed together: so few that they are written to memory that the process has already."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearRecommender(Recommender):
@@ -55,7 +58,7 @@ class ItemWeights(LinearRecommender):
     """A score is the sum of the weights from the items of the history."""
 
     in_threads: ClassVar[bool] = True  # SciPy multiplies in one thread
-    batch: ClassVar[int] = 256  # the scores of so few rows are written to memory that is at hand already
+    batch: ClassVar[int] = SCORED_TOGETHER
     weights: WeightMatrix = learned("items", "items", sparse=None)
     """Row i holds what item i adds to the score of each item."""
 

@@ -77,10 +77,11 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             },
         },
     },
-    "ease": {"default": {}, "weak": {"ridge": 20.0}},
+    "ease": {"default": {}, "weak": {"ridge": 20.0}, "denoising": {"ridge": 5.0, "dropout": 0.3}},
     "item-knn": {
         "default": {},
         "history": {"neighbours": 5, "neighbours_of": "history", "normalize": True, "shrinkage": 3.0},
+        "gram": {"neighbours": 6, "norm": "gram", "weighting": "bm25"},
     },
     "lightgcn": {
         "bpr": {"embedding_size": 6, "layers": 2, "epochs": 3, "batch_size": 64, "stopping": _STOPPING},
@@ -154,7 +155,11 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "slim": {"default": {}, "signed": {"l1": 0.5, "l2": 10.0, "neighbours": 8, "nonnegative": False}},
     "sparse-ease": {"default": {}, "few": {"ridge": 50.0, "neighbours": 6}},
     "truncated-svd": {"default": {"rank": 5}, "randomized": {"rank": 4, "algorithm": "randomized"}},
-    "user-knn": {"default": {}, "few": {"neighbours": 5, "shrinkage": 2.0, "normalize": True}},
+    "user-knn": {
+        "default": {},
+        "few": {"neighbours": 5, "shrinkage": 2.0, "normalize": True},
+        "weighted": {"neighbours": 6, "weighting": "tf-idf"},
+    },
 }
 """Settings of recommenders by kind and by a name for them; other kinds have their defaults."""
 

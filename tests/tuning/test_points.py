@@ -48,7 +48,7 @@ def test_ranks_beyond_the_matrix_are_left_out() -> None:
 
 def test_a_spec_without_a_space_has_nothing_to_search() -> None:
     assert space_of(Popularity()) == ()
-    assert [dimension.name for dimension in space_of(EASE(), {"ridge": (1.0, 2.0)})] == ["ridge"]
+    assert [dimension.name for dimension in space_of(EASE(), {"ridge": (1.0, 2.0)})] == ["ridge", "dropout"]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,71 @@ def test_shrinkage_raises_the_denominator() -> None:
     np.testing.assert_allclose(model.weights.toarray(), weights, rtol=1e-5, atol=1e-7)
 
 
+def weighted(rows: np.ndarray, weighting: str) -> np.ndarray:
+    """TF-IDF and BM25 as textbooks have them: rows are documents, columns terms."""
+    idf = np.log(len(rows) / (1 + (rows > 0).sum(axis=0)))
+    if weighting == "none":
+        return rows
+    lengths = rows.sum(axis=1, keepdims=True)
+    saturated = rows * 2.2 / (rows + 1.2 * (0.25 + 0.75 * lengths / lengths.mean()))
+    return (rows if weighting == "tf-idf" else saturated) * idf
+
+
+@pytest.mark.parametrize("weighting", ["none", "tf-idf", "bm25"])
+@pytest.mark.parametrize("norm", ["cosine", "gram"])
+def test_similarities_of_weighted_rows_are_those_of_the_textbook(norm: str, weighting: str) -> None:
+    rows = weighted(X.T, weighting)
+    gram = rows @ rows.T
+    lengths = np.sqrt(np.diag(gram) if norm == "cosine" else np.linalg.norm(gram, axis=0))
+    similar = gram / (np.outer(lengths, lengths) + 2.5)
+    np.fill_diagonal(similar, 0)
+    model = ItemKNN(neighbours=60, norm=norm, weighting=weighting, shrinkage=2.5).fit(DATA)
+    np.testing.assert_allclose(model.weights.toarray(), similar, rtol=1e-4, atol=1e-7)
+    # The history stays 0/1, whatever the users weigh.
+    np.testing.assert_allclose(model.score(DATA), X @ similar, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["tf-idf", "bm25"])
+def test_users_are_compared_by_weighted_rows_and_their_votes_are_not_weighted(weighting: str) -> None:
+    seen, new = DATA.select_users(DATA.users.to_list()[:40]), DATA.select_users(DATA.users.to_list()[40:])
+    train, histories = seen.matrix.toarray().astype(float), new.matrix.toarray().astype(float)
+    train = train[train.sum(axis=1) > 0]
+    both = weighted_by_the_first(train, histories, weighting)
+    unit = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-30)
+    expected = unit[len(train) :] @ unit[: len(train)].T @ train
+    scores = UserKNN(neighbours=len(train), weighting=weighting).fit(seen).score(new)
+    known = new.user_degrees > 0
+    np.testing.assert_allclose(scores[known], expected[known], rtol=1e-4, atol=1e-5)
+
+
+def weighted_by_the_first(train: np.ndarray, histories: np.ndarray, weighting: str) -> np.ndarray:
+    """Rows of both, weighted by what is known of train alone."""
+    idf = np.log(len(train) / (1 + train.sum(axis=0)))
+    both = np.concatenate([train, histories])
+    if weighting == "bm25":
+        lengths = both.sum(axis=1, keepdims=True) / train.sum(axis=1).mean()
+        both = both * 2.2 / (both + 1.2 * (0.25 + 0.75 * lengths))
+    return both * idf
+
+
+@pytest.mark.parametrize("weighting", ["none", "tf-idf", "bm25"])
+def test_weights_of_nothing_are_no_error(weighting: str) -> None:
+    nothing, history = (
+        Interactions.from_matrix(np.zeros((2, 3))),
+        Interactions.from_matrix(np.array([[1, 0, 0]])),
+    )
+    for spec in (ItemKNN(weighting=weighting, norm="gram"), UserKNN(weighting=weighting)):
+        assert spec.fit(nothing).score(history).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("weighting", ["tf-idf", "bm25"])
+def test_what_all_have_tells_nobody_apart(weighting: str) -> None:
+    """Everybody has item 0; an item of n − 1 of n users weighs log(n / n) = 0, and one that shares nothing else scores 0."""
+    train = Interactions.from_matrix(np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0]]))
+    history = Interactions.from_matrix(np.array([[1, 0, 0, 0]]))
+    assert UserKNN(weighting=weighting).fit(train).score(history).tolist() == [[0, 0, 0, 0]]
+
+
 @given(st.integers(1, 59), st.sampled_from(["target", "history"]))
 def test_no_item_has_more_neighbours_than_requested(k: int, neighbours_of: str) -> None:
     weights = ItemKNN(neighbours=k, neighbours_of=neighbours_of).fit(DATA).weights

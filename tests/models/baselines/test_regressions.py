@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -10,7 +12,7 @@ from sklearn.linear_model import ElasticNet, Ridge
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
 from unblur.models.linear import ease as regressions
-from unblur.models.linear.ease import EASE, SLIM, SparseEASE, gather_grams, local_grams
+from unblur.models.linear.ease import EASE, SLIM, SparseEASE, Statistics, gather_grams, local_grams
 from unblur.models.linear.neighbours import ItemKNN, transposed
 from unblur.progress import silent
 
@@ -30,6 +32,24 @@ def neighbourhoods(k: int) -> list[np.ndarray]:
     """The neighbours of each item, from item-knn."""
     similar = ItemKNN(neighbours=k).fit(DATA).weights.toarray()
     return [np.flatnonzero(column) for column in similar.T]
+
+
+def test_dropout_is_the_formula_of_edlae_in_float64() -> None:
+    gram = X.T @ X
+    inverse = np.linalg.inv(gram + np.diag(20 + 0.3 / 0.7 * np.diag(gram)))
+    expected = np.eye(X.shape[1]) - inverse / np.diag(inverse)
+    np.testing.assert_allclose(EASE(ridge=20.0, dropout=0.3).fit(DATA).weights, expected, atol=2e-5)
+
+
+def test_no_dropout_is_ease_bit_for_bit() -> None:
+    statistics = Statistics.of(DATA.binarized().matrix)
+    ridged = statistics.gram + np.float32(20) * np.eye(DATA.n_items, dtype=np.float32)
+    without = EASE(ridge=20.0, dropout=0.0).fit(DATA).weights
+    nearly = EASE(ridge=20.0, dropout=1e-12).fit(DATA).weights
+    assert np.array_equal(without, nearly)
+    assert np.array_equal(
+        without, EASE(ridge=1e-30).solve(replace(statistics, gram=np.asfortranarray(ridged)))
+    )
 
 
 def test_ease_is_the_formula_in_float64() -> None:

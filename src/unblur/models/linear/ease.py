@@ -11,7 +11,7 @@ from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from scipy import sparse
 
 from unblur.errors import DataError
@@ -77,16 +77,23 @@ class EASE(ItemWeightsSpec):
 
     Item weights ``B = I − P·diag(1/diag P)`` with ``P = (XᵀX + λI)⁻¹`` (equation 8), where X is the 0/1 train
     matrix. One dense n_items × n_items float32 matrix, inverted in place.
+
+    With `dropout` it is EDLAE, the linear autoencoder that learns to restore items dropped from its input (Steck,
+    *Autoencoders that don't overfit towards the Identity*, NeurIPS 2020): ``P = (XᵀX + Λ)⁻¹`` with
+    ``Λ_jj = λ + p/(1 − p)·(XᵀX)_jj``. Scores take whole histories.
     """
 
     kind: ClassVar[str] = "ease"
     ridge: PositiveFloat = 500.0
     """The ridge λ on the item-item weights."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The probability with which an item of the input is dropped: p. 0 is EASE."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
         return choices(
-            ridge=(50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0, 3000.0, 5000.0, 10000.0)
+            ridge=(50.0, 100.0, 200.0, 350.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0, 3000.0, 5000.0, 10000.0),
+            dropout=(0.0, 0.1, 0.2, 0.3, 0.5),
         )
 
     def item_weights(
@@ -97,14 +104,15 @@ class EASE(ItemWeightsSpec):
         return self.solve(Statistics.of(rows), progress)
 
     def solve(self, statistics: Statistics, progress: Progress = silent) -> NDArray[np.float32]:
-        """Return the weights (n_items, n_items) by equation 8; `statistics.gram` is overwritten.
+        """Return the weights (n_items, n_items) by equation 8, or EDLAE's; `statistics.gram` is overwritten.
 
-        Raises `DataError` if XᵀX + λI is not positive definite.
+        Raises `DataError` if XᵀX + Λ is not positive definite.
         """
         import torch
 
         gram = statistics.gram
-        gram[np.diag_indices_from(gram)] += self.ridge
+        diagonal = np.diag_indices_from(gram)
+        gram[diagonal] += self.ridge + self.dropout / (1 - self.dropout) * gram[diagonal]
         progress(ProgressEvent("factorize", 1, 3))
         # The Cholesky factor and then the inverse overwrite the Gram matrix: a large catalogue has no memory for a second.
         inverse = torch.from_numpy(gram)

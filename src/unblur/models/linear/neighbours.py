@@ -19,6 +19,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.models.linear.item_weights import ItemWeightsSpec
+from unblur.models.linear.weighting import EntryWeighting, EntryWeights
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
@@ -69,6 +70,16 @@ def strongest(
     if not parts:
         return sparse.csr_array(np.zeros((n_rows, right.shape[1]), dtype=np.float32))
     return sparse.csr_array(sparse.vstack(parts, format="csr"))
+
+
+def product_norms(left: sparse.csr_array, right: sparse.csr_array) -> NDArray[np.float64]:
+    """Return the L2 norm of each row of ``left @ right``, in the blocks of `strongest`."""
+
+    def norms_of(rows: slice) -> NDArray[np.float64]:
+        return column_norms(sparse.csr_array((left[rows] @ right).T))
+
+    with closing(in_threads(norms_of, list(row_blocks(left, right)))) as parts:
+        return np.concatenate([np.zeros(0), *parts])
 
 
 def top_per_row(
@@ -151,15 +162,23 @@ class ItemKNN(ItemWeightsSpec):
     """Item-based top-N recommendation (Deshpande and Karypis, ACM TOIS 22(1), 2004, section 4).
 
     Items are similar by the cosine of their columns, shrunk where it rests on little (Bell and Koren, ICDM
-    2007): ``s_ij = x_i·x_j / (‖x_i‖‖x_j‖ + h)``. A score is the sum of the similarities to the history's items,
-    over the `neighbours` strongest pairs of each item.
+    2007): ``s_ij = G_ij / (‖x_i‖‖x_j‖ + h)`` with ``G = XᵀX``, or by ``s_ij = G_ij / (√(‖G_i‖‖G_j‖) + h)``, which holds items
+    back by the length of their column of G (the scaling of SANSA; Spišák et al., RecSys 2023). A score is the sum of the
+    similarities to the history's items, over the `neighbours` strongest pairs of each item.
+
+    `weighting` is that of X: a user's row is weighted by how few items he has (see `EntryWeights`; rows are items, columns
+    users). It is for comparing items: the history that is scored stays 0/1.
     """
 
     kind: ClassVar[str] = "item-knn"
     neighbours: Count = 100
     """The number of neighbours of each item that count: k."""
     shrinkage: NonNegativeFloat = 0.0
-    """A term added to the denominator of the cosine: h."""
+    """A term added to the denominator of the similarity: h."""
+    norm: Literal["cosine", "gram"] = "cosine"
+    """What co-occurrences are divided by: the norms of the items' columns of X, or the roots of those of the Gram matrix."""
+    weighting: EntryWeighting = "none"
+    """The weight of a user: none, by TF-IDF or by BM25."""
     neighbours_of: Literal["target", "history"] = "target"
     """Whose neighbours they are: of the item that is scored, or of the items in the history (the paper's)."""
     normalize: bool = False
@@ -168,18 +187,23 @@ class ItemKNN(ItemWeightsSpec):
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
         return choices(
-            neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0), normalize=(False, True)
+            neighbours=(20, 50, 100, 200, 400, 1000),
+            shrinkage=(0.0, 10.0, 100.0, 1000.0),
+            norm=("cosine", "gram"),
+            weighting=("none", "tf-idf", "bm25"),
+            normalize=(False, True),
         )
 
     def item_weights(
         self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
     ) -> sparse.csr_array:
-        """Find the neighbours: Σ_u degree_u² operations, in blocks."""
-        norms = column_norms(rows)
+        """Find the neighbours: Σ_u degree_u² operations, in blocks; twice as many with the norm "gram"."""
+        by_item = transposed(rows)
+        by_item = EntryWeights.of(self.weighting, by_item).apply(by_item)
+        by_user = transposed(by_item)
+        norms = column_norms(by_user) if self.norm == "cosine" else np.sqrt(product_norms(by_item, by_user))
         similarity = cosine(norms, norms, self.shrinkage)
-        nearest = strongest(
-            transposed(rows), rows, self.neighbours, weigh=similarity, ties=ties, progress=progress
-        )
+        nearest = strongest(by_item, by_user, self.neighbours, weigh=similarity, ties=ties, progress=progress)
         weights = transposed(nearest) if self.neighbours_of == "target" else nearest
         return over_sums(weights, weights.indices) if self.normalize else weights
 
@@ -261,7 +285,8 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
 
     The `neighbours` train rows v closest to a history x, by ``s(x, v) = x·v / (‖x‖‖v‖ + h)``, vote for their
-    items: a score is ``Σ_v s(x, v)·v_j``. A history that was in train is its own nearest neighbour; it votes only for
+    items: a score is ``Σ_v s(x, v)·v_j``. With a `weighting` the similarity is that of weighted rows, the history's among them
+    (see `EntryWeights`; rows are users, columns items), and the votes are 0/1 still. A history that was in train is its own nearest neighbour; it votes only for
     items that are left out of its list anyway.
 
     This model keeps the train rows, sparse and without the users' labels: the one exception to the rule that
@@ -274,12 +299,18 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     """The number of train rows that vote: k."""
     shrinkage: NonNegativeFloat = 0.0
     """A term added to the denominator of the cosine: h."""
+    weighting: EntryWeighting = "none"
+    """The weight of an item where users are compared: none, by TF-IDF or by BM25."""
     normalize: bool = False
     """Divide the votes by the sum of the similarities; it changes no user's ranking, only the scale."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
-        return choices(neighbours=(20, 50, 100, 200, 400), shrinkage=(0.0, 10.0, 100.0))
+        return choices(
+            neighbours=(20, 50, 100, 200, 400, 800),
+            shrinkage=(0.0, 10.0, 100.0),
+            weighting=("none", "tf-idf", "bm25"),
+        )
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
@@ -297,16 +328,20 @@ class Neighbours(Recommender["UserKNN"]):
     """The 0/1 rows of train, without labels."""
 
     @cached_property
+    def _weights(self) -> EntryWeights:
+        return EntryWeights.of(self.spec.weighting, self.rows)
+
+    @cached_property
     def _columns(self) -> sparse.csr_array:
-        return transposed(self.rows)
+        return transposed(self._weights.apply(self.rows))
 
     @cached_property
     def _norms(self) -> NDArray[np.float64]:
         return column_norms(self._columns)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        rows = histories.binarized().matrix
-        similarity = cosine(np.sqrt(histories.user_degrees), self._norms, self.spec.shrinkage)
+        rows = self._weights.apply(histories.binarized().matrix)
+        similarity = cosine(column_norms(transposed(rows)), self._norms, self.spec.shrinkage)
         nearest = strongest(
             rows, self._columns, self.spec.neighbours, weigh=similarity, without_diagonal=False
         )

@@ -313,6 +313,11 @@ EVENTS = {
     "os.utime",
 }
 SERVER = multiprocessing.get_context("forkserver")
+IMPORTED = (
+    *("unblur.experiment.comparison.running", "unblur.synthesis.synthesizing", "unblur.audit.page"),
+    *("unblur.tuning.store", "optuna.storages.journal", "sqlalchemy.orm", "pyarrow.parquet"),
+)
+"""What commands import late, imported once for all of their processes."""
 
 
 def called(words: str, folder: Path, last: int, seen: Any, peak: Any) -> None:
@@ -482,9 +487,7 @@ def fuzz(seed: int, minutes: float) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGALRM, slow)
     warnings.simplefilter("ignore")
-    SERVER.set_forkserver_preload(
-        ["tests.fuzz", "unblur.experiment.running", "unblur.audit.auditor", "unblur.tuning.engine"]
-    )
+    SERVER.set_forkserver_preload(["tests.fuzz", *IMPORTED])
     outcomes: Counter[tuple[str, str]] = Counter()
     faults: dict[tuple[str, str], str] = {}
     with tempfile.TemporaryDirectory(prefix="unblur-fuzz-") as name:

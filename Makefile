@@ -13,7 +13,7 @@ RESULTS ?=
 SEED ?= 0
 MINUTES ?= 10
 LIST ?=
-RECIPES ?= bspm/gowalla bspm/yelp2018 gf-cf/gowalla gf-cf/yelp2018 ease/gowalla ease/yelp2018 diffrec/ml-100k \
+RECIPES ?= bspm/gowalla bspm/yelp2018 chebycf/gowalla gf-cf/gowalla gf-cf/yelp2018 ease/gowalla ease/yelp2018 diffrec/ml-100k \
   sdrm/alb-svd
 
 VENV := .venv

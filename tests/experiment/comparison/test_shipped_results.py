@@ -33,7 +33,7 @@ def test_figures_belong_to_the_described_comparisons() -> None:
         figures = results.figures_of(part)
         if figures is None:
             continue
-        assert set(results.found_names(figures)) <= set(part.models)
+        assert set(results.computed_names(figures)) <= set(part.models)
         budget = {"trials": part.trials, "seconds": float(part.seconds)}
         assert all(dict(result.budget) == budget for result in figures.results)
         assert part.protocol in ("", figures.protocol)

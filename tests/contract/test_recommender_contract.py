@@ -192,20 +192,26 @@ def test_scores_are_float32_and_finite_for_everybody(fitted: Fitted) -> None:
         assert np.isfinite(scores).all()
 
 
+def without_twin(positions: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Lists in which item-21 is called item-07: the two have the same users, and rounding may put either first."""
+    return np.where(positions == 21, 7, positions)
+
+
 def test_a_row_is_scored_as_it_would_be_alone(fitted: Fitted) -> None:
     scores = fitted.model.score(fitted.train)
     together = fitted.model.recommend(fitted.train, k=K)
     for row in range(fitted.train.n_users):
         own_row = fitted.train.take_users([row])
         assert_close(fitted.model.score(own_row)[0], scores[row], 1e-6)
-        assert fitted.model.recommend(own_row, k=K).positions[0].tolist() == together.positions[row].tolist()
+        alone = fitted.model.recommend(own_row, k=K)
+        assert np.array_equal(without_twin(alone.positions[0]), without_twin(together.positions[row]))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 51, 1024])
 def test_the_batch_size_changes_nothing(fitted: Fitted, batch_size: int) -> None:
     one_batch = fitted.model.recommend(fitted.train, k=K, exclude=None)
     parts = fitted.model.recommend(fitted.train, k=K, exclude=None, batch_size=batch_size)
-    assert np.array_equal(one_batch.positions, parts.positions)
+    assert np.array_equal(without_twin(one_batch.positions), without_twin(parts.positions))
     np.testing.assert_allclose(one_batch.scores, parts.scores, rtol=1e-5, atol=1e-6)
 
 

@@ -163,6 +163,12 @@ _READING: dict[str, Any] = {
         str, "--time-format", "The form of dates that are not ISO 8601, such as %d/%m/%Y or '%m/%d/%Y %H:%M'."
     ),
     "min_rating": _reading(float, "--min-rating", "Keep rows rated at least this, each with weight 1."),
+    "ratings": _reading(
+        str, "--ratings", "Keep rows rated within intervals such as '[1,2);[4,5]', each with weight 1."
+    ),
+    "missing": _reading(
+        str, "--missing", "What to do with rows without a user or an item.", metavar="raise|drop"
+    ),
     "delimiter": _reading(str, "--delimiter", "The separator of the columns of a text file."),
     "header": _reading(bool, "--header/--no-header", "Whether a text file begins with column names."),
     "labels": _reading(str, "--labels", "The type of labels.", metavar="auto|int|str"),

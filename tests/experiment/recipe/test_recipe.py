@@ -149,7 +149,7 @@ def test_shipped_recipes_are_complete(name: str) -> None:
 def test_what_is_shipped() -> None:
     sets = {
         "bspm": {"gowalla", "yelp2018", "amazon-book", "demo"},
-        "chebycf": {"gowalla", "amazon-book"},
+        "chebycf": {"gowalla", "yelp2018", "amazon-book"},
         "gf-cf": {"gowalla", "yelp2018", "amazon-book", "demo"},
         "ease": {"gowalla", "yelp2018", "amazon-book", "demo"},
         "popularity": {"gowalla", "yelp2018", "demo"},

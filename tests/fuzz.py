@@ -51,8 +51,8 @@ from unblur.synthesis.synthesizer import Synthesizer, load_synthesizer
 Random = np.random.Generator
 MEMORY = 12 << 30
 """Bytes of address space for all trials: the libraries alone map five gigabytes."""
-SECONDS = 60
-"""The longest that a trial may take: the longest takes two on an idle machine."""
+SECONDS = 120
+"""The longest that a command may take: the longest takes two on an idle machine."""
 FORMATS = {"models": MODEL, "synthesizers": SYNTHESIZER}
 OWN = {"format", "format_version", "created", "versions", "tensors", "files", "sha256"}
 """Entries of a manifest that are the container's."""

@@ -215,11 +215,11 @@ class Interactions:
 
         Raises `DataError` for a file that is missing, empty, damaged or ambiguous, and for invalid values.
         """
-        selects = selection(min_rating, ratings) is not None
+        selected = selection(min_rating, ratings)
         events = read_events(
             path,
             {"user": user, "item": item, "rating": rating, "timestamp": timestamp},
-            Meaning(selects, labels, time_format),
+            Meaning(selected, duplicates in ("first", "last"), labels, time_format),
             format=format,
             delimiter=delimiter,
             header=header,
@@ -246,7 +246,7 @@ class Interactions:
                 unknown_items=unknown_items,
             )
             DataError.unless(
-                not selects or data.n_interactions,
+                selected is None or data.n_interactions,
                 f"Some row must be rated {f'at least {min_rating}' if ratings is None else f'within {ratings}'}; none is. "
                 "Lower ",
                 Argument("min_rating"),

@@ -32,6 +32,7 @@ from unblur.data.formats.opening import (
     open_recbole,
     sample_of,
 )
+from unblur.data.intervals import Intervals
 from unblur.data.vocabulary import refuse_nulls
 from unblur.errors import Argument, DataError, about, check_word, some
 from unblur.progress import Progress, ProgressEvent
@@ -47,8 +48,10 @@ RequestedColumns: TypeAlias = Mapping[Role, str | int | None]
 class Meaning:
     """What values mean; the options are those of `Interactions.read`."""
 
-    selects: bool = False
-    """Whether rows are selected by their ratings."""
+    selected: Intervals | None = None
+    """The ratings by which rows are selected; `None` for all rows."""
+    repeats_first: bool = False
+    """True if one row of each pair is chosen by its time before rows are selected, so that all times are needed."""
     labels: Labels = "auto"
     time_format: str | None = None
 
@@ -99,7 +102,7 @@ def read_events(
     with about(source):
         at = dict(zip(positions, frame.get_columns(), strict=True))
         table = {role: at[position] for role, position in columns.items()}
-        weights = _weights(table, opened, requested["rating"], meaning.selects)
+        weights = _weights(table, opened, requested["rating"], meaning.selected is not None)
         events = _events(table, opened, weights, meaning)
     return Events(events.to_dict(), None if meaning.labels == "str" else opened.shape, source)
 
@@ -174,12 +177,18 @@ def _events(
     """Labels, weights and times from the column of each role, and the row of the file of each event."""
     typed = opened.format not in ("csv", "recbole", "adjacency")
     labels = "int" if opened.format == "adjacency" and meaning.labels == "auto" else meaning.labels
+    order = pl.int_range(len(table["user"]), eager=True)
+    if meaning.selected is not None and weights is not None and not meaning.repeats_first:
+        # Rows that go need no time: in some copies of MovieLens those with low ratings have none.
+        mask = pl.Series(meaning.selected.contain(weights.to_numpy()))
+        table = {role: column.filter(mask) for role, column in table.items()}
+        weights, order = weights.filter(mask), order.filter(mask)
     columns = {
         "users": labels_of(table["user"], labels, "user", typed=typed),
         "items": labels_of(table["item"], labels, "item", typed=typed),
         "weights": weights,
         "timestamps": times_of(table["timestamp"], meaning.time_format) if "timestamp" in table else None,
-        "order": pl.int_range(len(table["user"]), eager=True),
+        "order": order,
     }
     DataError.unless(
         meaning.time_format is None or "timestamp" in table,

@@ -131,26 +131,27 @@ class LeastSquares(Recommender["ALS"]):
         vectors = np.zeros((rows.shape[0], rank))
         lengths = np.diff(rows.indptr)
         try:
-            for length in np.unique(lengths[lengths > 0]).tolist():
-                alike = np.flatnonzero(lengths == length)
-                step = max(1, NUMBERS_TOGETHER // (max(length, rank) * rank))
-                for start in range(0, len(alike), step):
-                    part = alike[start : start + step]
-                    taken = self._whitened[rows.indices[rows.indptr[part, None] + np.arange(length)]]
-                    flipped = taken.transpose(0, 2, 1)
-                    if length < rank:
-                        weights = np.linalg.solve(
-                            np.eye(length) + alpha * (taken @ flipped), np.ones((length, 1))
-                        )
-                        solution = flipped @ weights
-                    else:
-                        solution = np.linalg.solve(
-                            np.eye(rank) + alpha * (flipped @ taken), flipped.sum(axis=2, keepdims=True)
-                        )
-                    vectors[part] = solution[:, :, 0]
-            return (1 + alpha) * np.asarray(
-                solve_triangular(self._cholesky, vectors.T, lower=True, trans="T")
-            ).T
+            with blas_at_rest():  # the systems are small
+                for length in np.unique(lengths[lengths > 0]).tolist():
+                    alike = np.flatnonzero(lengths == length)
+                    step = max(1, NUMBERS_TOGETHER // (max(length, rank) * rank))
+                    for start in range(0, len(alike), step):
+                        part = alike[start : start + step]
+                        taken = self._whitened[rows.indices[rows.indptr[part, None] + np.arange(length)]]
+                        flipped = taken.transpose(0, 2, 1)
+                        if length < rank:
+                            weights = np.linalg.solve(
+                                np.eye(length) + alpha * (taken @ flipped), np.ones((length, 1))
+                            )
+                            solution = flipped @ weights
+                        else:
+                            solution = np.linalg.solve(
+                                np.eye(rank) + alpha * (flipped @ taken), flipped.sum(axis=2, keepdims=True)
+                            )
+                        vectors[part] = solution[:, :, 0]
+                return (1 + alpha) * np.asarray(
+                    solve_triangular(self._cholesky, vectors.T, lower=True, trans="T")
+                ).T
         except np.linalg.LinAlgError:
             raise SpecError(
                 f"The ridge must be large enough to determine a user's vector; {self.spec.ridge} is lost next to the "

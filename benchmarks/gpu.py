@@ -3,12 +3,14 @@
 Run it in the repository's root with `PYTHONPATH=src`; it needs Python 3.11 to 3.13, torch 2.6 or newer with CUDA, and the
 other dependencies of the base install but typer, rich, PyYAML and optuna; pytest and hypothesis for the part `tests` alone.
 
-    python -m benchmarks.gpu --data data --collect $UNBLUR_DATA     # where the data are: 9 MB of Parquet in a folder to take along
+    python -m benchmarks.gpu --data data --collect $UNBLUR_DATA     # where the public data sets are: 9 MB of Parquet, into the folder data
     python -m benchmarks.gpu --data data --out evidence             # on the GPU: all parts, each at most four minutes
-    python -m benchmarks.gpu --device cpu --small --out trial       # a trial of the same code in ten seconds, without data
+    python -m benchmarks.gpu --device cpu --small --out trial       # a trial of the same code in a minute, without data
 
-A part that is out of time stops, says "resumable", and goes on from its checkpoints when the same command is run again. Each
-part writes one JSON file to `--out`; put these files into docs/results/gpu and run `python -m benchmarks.page`.
+A part that is out of time stops, says "resumable", and goes on from its checkpoints when the same command is run again; a part that is
+complete is left as it is (another `--out` starts anew). Each part writes one JSON file to `--out`; put these files, without the
+checkpoints (gigabytes), into docs/results/gpu and run `python -m benchmarks.page`. Exit codes: 0 all parts are complete, 1 one is not,
+2 something is missing.
 
 - tests: the tests that are marked `gpu`: every kind fits and scores there, is saved there and loaded on a CPU, figures to 1e-4.
 - bspm: bspm/gowalla and bspm/yelp2018, against the CPU and against the same polynomial by dense products.
@@ -80,6 +82,10 @@ def collect(source: Path, target: Path) -> None:
                 total += file.stat().st_size
                 print(f"{name}/{file.name}: {file.stat().st_size:,} bytes")
     print(f"{total:,} bytes in {target}")
+    if not total:
+        sys.exit(
+            f"{source} must hold folders such as gowalla with train.parquet; it has none of {', '.join(FILES)}."
+        )
 
 
 def evidence_lines(folder: Path = EVIDENCE) -> list[str]:
@@ -126,7 +132,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "--collect",
         type=Path,
         metavar="FOLDER",
-        help="copy what the parts need from here to --data, and stop",
+        help="copy the data sets of all parts from this folder to that of --data, and stop",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("gpu"), help="the folder for the JSON files; gpu by default"
@@ -135,9 +141,12 @@ def main(words: Sequence[str] | None = None) -> int:
         "--checkpoints", type=Path, help="the folder to resume from; OUT/checkpoints by default"
     )
     parser.add_argument("--device", default="cuda", help="cuda by default; cpu tries the code")
-    parser.add_argument("--small", action="store_true", help="small models on generated data, in seconds")
+    parser.add_argument("--small", action="store_true", help="small models on generated data")
     parser.add_argument(
-        "--seconds", type=float, default=PART_SECONDS, help="of each part, before it stops and is resumable"
+        "--seconds",
+        type=float,
+        default=PART_SECONDS,
+        help=f"of each part, before it stops and is resumable; {PART_SECONDS:g} by default",
     )
     parser.add_argument(
         "--finish",
@@ -167,14 +176,18 @@ def main(words: Sequence[str] | None = None) -> int:
     checkpoints = asked.checkpoints or asked.out / "checkpoints"
     complete = True
     for part in asked.part:
-        start = time.perf_counter()
+        start, file = time.perf_counter(), asked.out / f"{part}.json"
+        kept = json.loads(file.read_text()) if file.is_file() else {"complete": False}
+        if kept["complete"] and kept["small"] == asked.small:
+            print(f"{part}: complete before; {file} is left as it is", flush=True)
+            continue
         roof = measured_roof(asked.device, asked.small)
         setting = Setting(
             asked.device, asked.small, checkpoints / part, start + asked.seconds, roof, asked.finish
         )
         found: dict[str, Any] = run_part(part, setting)
         complete = complete and found["complete"]
-        (asked.out / f"{part}.json").write_text(json.dumps(found, indent=1) + "\n")
+        file.write_text(json.dumps(found, indent=1) + "\n")
         state = "complete" if found["complete"] else "resumable: run the same command again"
         print(f"{part}: {state}, {time.perf_counter() - start:.1f} s", flush=True)
         for row in found["rows"]:

@@ -77,7 +77,7 @@ def test_a_part_that_is_out_of_time_is_resumed(tmp_path: Path, capsys: pytest.Ca
     assert resumed["complete"]
     # What is complete is kept, and is neither trained nor measured again.
     assert run(*words, "--seconds", "0") == 0
-    assert evidence(tmp_path, "multvae-yelp")["rows"] == resumed["rows"]
+    assert evidence(tmp_path, "multvae-yelp") == resumed
     whole = tmp_path / "whole"
     assert run("--part", "multvae-yelp", "--out", str(whole)) == 0
     assert resumed["rows"][:2] == evidence(whole, "multvae-yelp")["rows"][:2]
@@ -127,6 +127,8 @@ def test_data_are_collected_into_one_folder(tmp_path: Path, capsys: pytest.Captu
         *("ml-1m_clean/test.parquet", "ml-1m_clean/train.parquet"),
     ]
     assert f"20 bytes in {tmp_path / 'to'}" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="must hold folders such as gowalla"):
+        gpu.main(["--data", str(tmp_path / "to"), "--collect", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.parametrize("there", [(), ("bspm", "sdrm")])

@@ -10,6 +10,17 @@ from scipy import sparse
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
 
+GATES = (
+    "valid",
+    "findings",
+    "max_auc",
+    "max_catch_at_1",
+    "max_catch_at_01",
+    "max_near_copies",
+    "max_excess",
+)
+"""The gates of an audit with a holdout, in the order of its page, by default."""
+
 
 class Groups(NamedTuple):
     """Three groups of users of one kind, and none in two of them."""

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from unblur import Interactions
-from unblur.data.files import read, read_split_folder, write
+from unblur.data.files import read, read_split_folder, unread_columns, write
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
 from unblur.experiment.recipe.schema import Recipe
@@ -316,3 +316,19 @@ def test_quotes_that_are_letters_and_quoted_line_ends_are_read(tmp_path: Path) -
     assert read(written(tmp_path, "a.csv", text)).items.to_list() == ["x", "y"]
     quoted = read(written(tmp_path, "a.csv", '\ufeff"user","item"\n"a","x\ny"\n"b",""\n'), labels="str")
     assert quoted.items.to_list() == ["", "x\ny"]
+
+
+@pytest.mark.parametrize(
+    ("options", "unread"),
+    [
+        ({"min_rating": 4}, ("rating", "note")),
+        ({"ratings": "[4,5]"}, ("rating", "note")),
+        ({"rating": "rating"}, ("note",)),
+    ],
+)
+def test_columns_that_only_select_are_not_read(
+    options: dict[str, Any], unread: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("user,item,rating,note\na,x,5,one\nb,y,4,two\n")
+    assert unread_columns(file, **options) == unread

@@ -114,11 +114,12 @@ def unread_columns(
     delimiter: str | None = None,
     header: bool | None = None,
     min_rating: float | None = None,
+    ratings: str | None = None,
     **options: Any,
 ) -> tuple[str, ...]:
     """The names of the columns of a file that do not reach the interactions that `Interactions.read` reads with these options.
 
-    With `min_rating`, ratings do not: they only select.
+    With `min_rating` or `ratings`, the column of ratings does not: it only selects.
     """
     requested: RequestedColumns = {
         role: options.get(role) for role in ("user", "item", "rating", "timestamp")
@@ -126,7 +127,8 @@ def unread_columns(
     with open_data(path) as stream:
         opened = _opened(stream, requested, format, delimiter, header)
     columns = choose_columns(opened.names, opened.named, requested, str(path))
-    read = {at for role, at in columns.items() if min_rating is None or role not in ("rating", "weight")}
+    selects = min_rating is not None or ratings is not None
+    read = {at for role, at in columns.items() if not selects or role not in ("rating", "weight")}
     return tuple(name for at, name in enumerate(opened.names) if at not in read)
 
 

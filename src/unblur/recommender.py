@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
@@ -85,6 +86,11 @@ class Recommender(Fitted[S_co], ABC):
         largest = max(1, int(self.item_counts.max(initial=0)))
         return np.asarray(self.item_counts / largest, dtype=np.float32)
 
+    @cached_property
+    def tie_ranks(self) -> NDArray[np.int64]:
+        """(n_items,) the rank of each item among equal scores: by its count, largest first, then by position."""
+        return tie_ranks(self.item_counts)
+
     @abstractmethod
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         """Return scores (n_users, n_items) of rows over `self.items`, in any memory order, in a fresh array."""
@@ -154,8 +160,9 @@ class Recommender(Fitted[S_co], ABC):
         `k` is below 1 or above the number of candidates.
         """
         histories, notes = self._over_items(histories, unknown_items)
-        ties = tie_ranks(self.item_counts)
+        ties = self.tie_ranks
         if candidates is not None:
+            ties = ties.copy()
             ties[np.isin(np.arange(len(ties)), self.items.positions(candidates), invert=True)] = -1
         _check_k(k, int((ties >= 0).sum()))
         excluded = excluded_rows(exclude, histories)
@@ -241,7 +248,7 @@ class Recommender(Fitted[S_co], ABC):
         lengths = np.linalg.norm(centred, axis=1)
         cosines = (centred @ centred[column[0]]) / np.maximum(lengths * lengths[column[0]], _NO_LENGTH)
         cosines[column] = -np.inf
-        positions, best = top_k(cosines[None], k, tie_ranks(self.item_counts))
+        positions, best = top_k(cosines[None], k, self.tie_ranks)
         return Ranking(history.users, self.items, positions, best, np.zeros(1, dtype=bool))
 
     @final
@@ -257,26 +264,39 @@ class Recommender(Fitted[S_co], ABC):
             f"One user with at least one interaction can be explained; saw {history.n_users:,} users with "
             f"{history.n_interactions:,} interactions. Select one with `.select_users([label])`.",
         )
-        target = int(self.items.positions([item])[0])
-        whole_score = float(self.score(history)[0, target])
-        n_items = history.n_interactions
-        repeated = history.take_users(np.zeros(n_items, dtype=np.intp))
-        # Row i holds item i alone if scores add up, and all items but item i otherwise.
-        is_own = np.arange(n_items)[:, None] == np.arange(n_items)[None, :]
-        rows = repeated.keep((is_own if self.linear else ~is_own).ravel())
-        scores = self.score(rows)[:, target].astype(np.float64)
-        # Without its only item a history is empty: its score is popularity then, which the model did not learn.
-        if not self.linear and n_items == 1:
-            scores[:] = 0.0
-        shares = scores if self.linear else whole_score - scores
-        order = np.lexsort((history.matrix.indices, -shares))
+        scores, shares = self.shares(history, self.items.positions([item]))
+        order = np.lexsort((history.matrix.indices, -shares[:, 0]))
         return Explanation(
             item=item,
-            score=whole_score,
+            score=float(scores[0]),
             history=self.items.take(history.matrix.indices[order]),
-            shares=shares[order],
+            shares=shares[order, 0],
             exact=self.linear,
         )
+
+    @final
+    def shares(
+        self, history: Interactions, targets: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the scores (n_targets,) of one history row for the items at these positions, and their parts by its items.
+
+        The parts are (n_history, n_targets), as in `explain`, the history in the order of positions. `batch` rows are scored
+        at a time.
+        """
+        whole = self.score(history)[0, targets]
+        n_items = history.n_interactions
+        parts = np.empty((n_items, len(targets)))
+        for start in range(0, n_items, self.batch):
+            chosen = np.arange(start, min(start + self.batch, n_items))
+            repeated = history.take_users(np.zeros(len(chosen), dtype=np.intp))
+            # A row holds one item alone if scores add up, and all items but that one otherwise.
+            is_own = chosen[:, None] == np.arange(n_items)[None, :]
+            rows = repeated.keep((is_own if self.linear else ~is_own).ravel())
+            parts[chosen] = self.score(rows)[:, targets]
+        # Without its only item a history is empty: its score is popularity then, which the model did not learn.
+        if not self.linear and n_items == 1:
+            parts[:] = 0.0
+        return whole, parts if self.linear else whole - parts
 
     @final
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:

@@ -517,7 +517,22 @@ def test_repeats_are_told_apart_by_time_not_by_row(tmp_path: Path) -> None:
 def test_rows_without_a_user_or_an_item_are_left_out_and_counted(tmp_path: Path) -> None:
     n, notes = interactions(atomic(tmp_path, [*GRID, "\ti1\t4\t1", "u1\t\t4\t1"]))
     assert n == 40
-    assert notes == ("2 rows of own.inter without a user or an item were left out",)
+    assert notes == ("2 rows of own.inter without a value were left out: user_id 1, item_id 1",)
+
+
+def test_rows_without_a_rating_or_a_time_are_left_out_if_these_are_read(tmp_path: Path) -> None:
+    data_path = atomic(tmp_path, [*GRID, "u1\ti99\t\t1", "u1\ti98\t4\t", "u2\ti99\t\t"])
+    assert interactions(data_path) == (43, ())
+    n, notes = interactions(data_path, val_interval={"rating": "[4,inf)"})
+    assert (n, notes) == (41, ("2 rows of own.inter without a value were left out: rating 2",))
+    timed = {"eval_args": {"order": "TO", "split": {"LS": "valid_and_test"}}}
+    n, notes = interactions(data_path, **timed)
+    assert (n, notes) == (41, ("2 rows of own.inter without a value were left out: timestamp 2",))
+    n, notes = interactions(data_path, **timed, val_interval={"rating": "[4,inf)"})
+    assert (n, notes) == (
+        40,
+        ("3 rows of own.inter without a value were left out: rating 2, timestamp 2",),
+    )
 
 
 def test_side_files_that_would_leave_out_interactions_are_refused(tmp_path: Path) -> None:

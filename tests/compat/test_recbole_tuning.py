@@ -156,7 +156,8 @@ def test_the_search_tests_the_winner_alone(films: Path, tmp_path: Path, algo: st
     found = run_hyper(params, [fixed], algo=algo, max_evals=3, folder=tmp_path / "trials")
     assert len(found.params2result) == (4 if algo == "exhaustive" else len(found.params2result))
     assert len(found.study.trials) == (4 if algo == "exhaustive" else 3)
-    assert found.best_score == max(value for value in found.params2result.values() if value is not None)
+    scores = [result["best_valid_score"] for result in found.params2result.values()]
+    assert found.best_score == max(score for score in scores if score is not None)
     assert set(found.best_params) == {"learning_rate", "steps"}
     assert found.outcome.recipe.model.optimizer.learning_rate == found.best_params["learning_rate"]
     assert list(found.best_test_result) == ["recall@10", "mrr@10", "ndcg@10", "hit@10", "precision@10"]
@@ -180,7 +181,9 @@ def test_the_class_does_as_recboles(films: Path, tmp_path: Path) -> None:
         fixed_config_file_list=[fixed],
     )
     search.run()
-    assert search.params2result[search.params2str(search.best_params)] == search.best_score
+    best = search.params2result[search.params2str(search.best_params)]
+    assert best["best_valid_score"] == search.best_score
+    assert best["test_result"] == search.best_test_result
     assert {*search.params2result} == {"learning_rate:0.01", "learning_rate:0.001"}
     search.export_result(tmp_path / "result")
     assert (tmp_path / "result").read_text().count("Test result:") == 1
@@ -193,9 +196,67 @@ def test_the_class_does_as_recboles(films: Path, tmp_path: Path) -> None:
     assert by_table.params2result == search.params2result
 
 
-def test_a_function_of_ones_own_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"HyperTuning takes unblur\.compat\.recbole\.objective_function"):
-        HyperTuning(lambda options, files: {}, params_dict={"choice": {"steps": [2]}})
+@pytest.mark.parametrize("algo", ["exhaustive", "random", "bayes"])
+@pytest.mark.parametrize("bigger", [True, False])
+def test_an_objective_of_ones_own(algo: str, bigger: bool, tmp_path: Path) -> None:
+    seen = []
+
+    def objective(config_dict: dict[str, Any], config_file_list: Any) -> dict[str, Any]:
+        seen.append((config_dict, config_file_list))
+        distance = abs(config_dict["n_layers"] - 3) + config_dict["its.weight"]
+        return {
+            "model": "LightGCN",
+            "best_valid_score": 1 / (1 + distance) if bigger else distance,
+            "valid_score_bigger": bigger,
+            "best_valid_result": {"ndcg@10": 0.25, "mrr@10": 0.5},
+            "test_result": {"ndcg@10": config_dict["n_layers"] / 10},
+        }
+
+    params = written(tmp_path, "n_layers choice [1,2,3,4]\nits.weight choice [0.5,0.25]\n")
+    search = HyperTuning(
+        objective,
+        algo=algo,
+        early_stop=100,
+        max_evals=60,
+        params_file=params,
+        fixed_config_file_list=["fixed.yaml"],
+    )
+    search.run()
+    assert search.best_params == {"n_layers": 3, "its.weight": 0.25}
+    assert search.best_score == pytest.approx(0.8 if bigger else 0.25)
+    assert search.best_test_result == {"ndcg@10": 0.3}
+    assert all(set(options) == {"n_layers", "its.weight"} for options, _ in seen)
+    assert all(files == ["fixed.yaml"] for _, files in seen)
+    assert len(seen) == (60 if algo == "bayes" else 8)
+    assert search.params2result["n_layers:3, its.weight:0.25"]["test_result"] == {"ndcg@10": 0.3}
+    search.export_result(tmp_path / "result")
+    text = (tmp_path / "result").read_text()
+    assert text.count("Test result:") == len(search.params2result) == 8
+    assert "n_layers:2, its.weight:0.5\nValid result:\nndcg@10 : 0.25    mrr@10 : 0.5\nTest result:\n" in text
+
+
+def test_an_objective_ends_early_and_may_have_more_options() -> None:
+    seen: list[int] = []
+
+    def objective(config_dict: dict[str, Any], config_file_list: Any) -> dict[str, Any]:
+        assert config_dict["dataset"] == "films"
+        seen.append(config_dict["x"])
+        return {"best_valid_score": -config_dict["x"], "valid_score_bigger": True}
+
+    search = HyperTuning(objective, params_dict={"choice": {"x": [0, 1, 2, 3, 4, 5]}}, early_stop=2)
+    search.run(config_dict={"dataset": "films"})
+    assert seen == [0, 1, 2]
+    assert search.best_params == {"x": 0}
+    assert "2 trials in a row were no better" in search.notes[0]
+
+
+def test_an_objective_that_returns_something_else(tmp_path: Path) -> None:
+    for result in ({"score": 1}, 0.5):
+        search = HyperTuning(lambda options, files, result=result: result, params_dict={"choice": {"x": [2]}})
+        with pytest.raises(RecipeError, match="with best_valid_score and valid_score_bigger"):
+            search.run()
+    with pytest.raises(RecipeError, match="must not have a folder"):
+        search.run(folder=tmp_path)
     with pytest.raises(RecipeError, match="The ranges must be given once"):
         HyperTuning(objective_function)
 

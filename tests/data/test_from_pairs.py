@@ -195,3 +195,16 @@ def test_rows_without_a_user_or_an_item_are_left_out_when_told_to(tmp_path: Path
     assert set(contents(data)) == {("u", "a"), ("v", "b")}
     assert data.order is not None
     assert data.order.tolist() == [0, 3]
+
+
+def test_rows_without_a_weight_or_a_time_are_left_out_when_told_to(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("user,item,weight,timestamp\nu,a,2,10\nu,b,,20\nv,a,3,\nv,b,4,40\n")
+    for options in ({}, {"timestamp": "ignore"}, {"rating": "ignore"}):
+        with pytest.raises(DataError, match="must have no nulls"):
+            Interactions.read(file, **options)
+    assert set(contents(Interactions.read(file, missing="drop"))) == {("u", "a"), ("v", "b")}
+    untimed = Interactions.read(file, missing="drop", timestamp="ignore")
+    assert set(contents(untimed)) == {("u", "a"), ("v", "a"), ("v", "b")}
+    liked = Interactions.read(file, missing="drop", min_rating=3)
+    assert set(contents(liked)) == {("v", "b")}

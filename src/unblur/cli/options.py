@@ -167,7 +167,10 @@ _READING: dict[str, Any] = {
         str, "--ratings", "Keep rows rated within intervals such as '[1,2);[4,5]', each with weight 1."
     ),
     "missing": _reading(
-        str, "--missing", "What to do with rows without a user or an item.", metavar="raise|drop"
+        str,
+        "--missing",
+        "What to do with rows that lack a value in a column that is read.",
+        metavar="raise|drop",
     ),
     "delimiter": _reading(str, "--delimiter", "The separator of the columns of a text file."),
     "header": _reading(bool, "--header/--no-header", "Whether a text file begins with column names."),

@@ -202,7 +202,7 @@ class Interactions:
           (likes), or pass ``"ignore"`` (every row is an interaction).
         - `min_rating`, `ratings`: select rows rated at least this, or within intervals such as ``"[1,2);[4,5]"``, each
           with weight 1; repeats are handled before.
-        - `missing`: ``"drop"`` leaves out rows without a user or an item; ``"raise"`` refuses them.
+        - `missing`: ``"drop"`` leaves out rows without a value in a column that is read; ``"raise"`` refuses them.
         - `timestamp`: integers stay in their own unit, floats are rounded down, dates become whole seconds since 1970
           (UTC). Text holds integers, floats or ISO 8601 dates; integers of 8 digits are dates if all can be, from 1900 to
           2100. ``"ignore"`` leaves times out.
@@ -219,7 +219,7 @@ class Interactions:
         events = read_events(
             path,
             {"user": user, "item": item, "rating": rating, "timestamp": timestamp},
-            Meaning(selected, duplicates in ("first", "last"), labels, time_format),
+            Meaning(selected, duplicates in ("first", "last"), labels, time_format, missing),
             format=format,
             delimiter=delimiter,
             header=header,
@@ -227,10 +227,6 @@ class Interactions:
         )
         progress(ProgressEvent("index", 0, 1))
         columns = dict(events.columns)
-        check_word("missing", missing, get_args(Missing))
-        if missing == "drop":
-            present = columns["users"].is_not_null() & columns["items"].is_not_null()
-            columns = _filtered(columns, present.to_numpy())
         if events.shape is not None:
             n_users, n_items = events.shape
             user_vocabulary = Vocabulary.range(n_users) if user_vocabulary is None else user_vocabulary

@@ -12,15 +12,16 @@ A name with a dot is a path in our spec, for hyper-parameters that RecBole's mod
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain, count, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
 
@@ -42,20 +43,22 @@ from unblur.compat.recbole.configuration import (
     valid_metric,
     whole,
 )
-from unblur.data.formats.opening import is_file, open_data, open_recbole, open_regular, sample_of
+from unblur.data.formats.opening import IGNORE, is_file, open_data, open_recbole, open_regular, sample_of
 from unblur.data.interactions import Interactions
 from unblur.data.output import replacing
 from unblur.data.splits import Split
-from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, nearest
+from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, nearest, some
 from unblur.evaluation.protocol import Evaluation
 from unblur.experiment.ranking import PreparedSplit
 from unblur.experiment.recipe.library import load_recipe, text_of
+from unblur.experiment.recipe.parts import Reading
 from unblur.experiment.running import Outcome
 from unblur.experiment.searching import run_search
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import Recommender, load
-from unblur.spec import Choice, Dimension, Range, Spec, spec_to_dict
-from unblur.tuning.points import choice, inside, set_point, space_of
+from unblur.spec import Choice, Dimension, Range, Spec, spec, spec_to_dict
+from unblur.tuning.engine import Judgement, Watch, search
+from unblur.tuning.points import choice, inside, set_point, space_of, value_at
 from unblur.tuning.results import Study
 from unblur.tuning.settings import SAMPLER_NAMES, SamplerName, Search
 
@@ -232,13 +235,62 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
     )
 
 
+_RECBOLE_ENTRIES = ("best_valid_score", "valid_score_bigger")
+"""The entries of an objective's result that a search reads."""
+
+
+@spec
+class _Options(Spec):
+    """The options of one call of an objective, whatever their names."""
+
+    kind: ClassVar[str] = "recbole-options"
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _ObjectiveJudge:
+    """Judges options by an objective of the user's own, whose results it keeps."""
+
+    objective: Callable[[dict[str, Any], Any], Mapping[str, Any]]
+    fixed_config_file_list: Sequence[str | Path] | str | None
+    config_dict: Mapping[str, Any]
+    names: tuple[str, ...]
+    """The names of the searched options, some of which may have dots."""
+    results: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """What the objective returned, by the options as text."""
+
+    metric: ClassVar[str] = "best_valid_score"
+    n_users: ClassVar[int] = 0
+    how: ClassVar[str] = "what the objective validates on"
+    identity: ClassVar[Mapping[str, Any]] = {}
+    shares: ClassVar[bool] = False
+
+    def __call__(self, spec: _Options, training: int, watch: Watch) -> Judgement:
+        """Call the objective; of a score that is better if smaller, the negative is judged."""
+        searched = {name: value_at(spec, f"values.{name}") for name in self.names}
+        result = self.objective({**self.config_dict, **searched}, self.fixed_config_file_list)
+        RecipeError.unless(
+            isinstance(result, Mapping) and {*_RECBOLE_ENTRIES} <= {*result},
+            f"An objective must return a dictionary with {' and '.join(_RECBOLE_ENTRIES)}, as RecBole's does; saw "
+            f"{some(result) if isinstance(result, Mapping) else type(result).__name__}. Return them.",
+        )
+        self.results[HyperTuning.params2str(searched)] = result
+        score = float(result["best_valid_score"])
+        return Judgement(score if result["valid_score_bigger"] else -score)
+
+    def together(self, specs: Sequence[_Options]) -> Sequence[float]:
+        """Not called: objectives share no work."""
+        raise NotImplementedError
+
+
 _OBJECTIVE = objective_function
 
 
 class HyperTuning:
     """A search of hyper-parameters with the arguments, attributes and methods of RecBole's class.
 
-    `run` searches on validation data, then fits the best setting and tests it once. (RecBole tests every trial.)
+    With `objective_function` of this module, `run` searches on validation data, then fits the best setting and tests it
+    once. (RecBole tests every trial.) A function of your own is called for each trial, and tests what it likes.
     """
 
     best_params: Mapping[str, Any]
@@ -246,18 +298,20 @@ class HyperTuning:
     best_score: float
     """The validation metric of the best trial."""
     best_test_result: Mapping[str, float]
-    """The test result of the best trial, the only one that is tested."""
-    params2result: Mapping[str, float | None]
-    """The validation metric of each trial, by its values as text; `None` if it failed."""
+    """The test result of the best trial; empty if an objective of your own has none."""
+    params2result: Mapping[str, Mapping[str, Any]]
+    """The result of each trial, by its values as text: ``best_valid_score`` (`None` if it failed), ``valid_score_bigger``,
+    and for the best one ``test_result``; or whatever an objective of your own returned."""
     study: Study[Any]
     """All trials."""
     outcome: Outcome[Recommender, Evaluation]
-    """Recipe, report and model of the best trial, which `unblur.experiment.write_folder` writes."""
+    """Recipe, report and model of the best trial, which `unblur.experiment.write_folder` writes. An objective of your own
+    leaves none."""
     notes: tuple[str, ...] = ()
 
     def __init__(
         self,
-        objective_function: Callable[..., Any] = _OBJECTIVE,
+        objective_function: Callable[..., Mapping[str, Any]] = _OBJECTIVE,
         *,
         params_file: str | Path | None = None,
         params_dict: Mapping[str, Mapping[str, Any]] | None = None,
@@ -268,16 +322,12 @@ class HyperTuning:
     ) -> None:
         """Prepare a search.
 
-        - `objective_function`: RecBole's own, `objective_function`; another one is refused.
+        - `objective_function`: that of this module, or any function of a dictionary of options and `fixed_config_file_list`
+          that returns a dictionary with ``best_valid_score`` and ``valid_score_bigger``.
         - `params_file`, `params_dict`: the ranges, in a file or as ``{"choice": {"steps": [2, 5]}}``.
         - `algo`: ``exhaustive`` (every combination, whatever `max_evals`), ``random`` or ``bayes``.
         - `early_stop`: end once this many trials in a row were no better.
         """
-        RecipeError.unless(
-            objective_function is _OBJECTIVE,
-            "HyperTuning takes unblur.compat.recbole.objective_function; a function of your own cannot be split into "
-            "validation and test here. Search with unblur.tuning.engine.search, or call it in a loop.",
-        )
         RecipeError.unless(
             algo in SAMPLER_NAMES,
             f"algo must be one of {', '.join(SAMPLER_NAMES)}; saw {algo!r}.{nearest(algo, SAMPLER_NAMES)}",
@@ -286,6 +336,7 @@ class HyperTuning:
             (params_file is None) != (params_dict is None),
             "The ranges must be given once, as params_file or params_dict. Give one of them.",
         )
+        self._objective = objective_function
         self._searched = read_params(params_file) if params_file is not None else params_of(params_dict or {})
         self._files = fixed_config_file_list
         self._search = Search(
@@ -303,11 +354,21 @@ class HyperTuning:
         """Search, and set the attributes.
 
         - `config_dict`: options of all trials, next to those of the files.
-        - `ignore_unknown`: ignore names that RecBole or the model does not have, with a note, instead of refusing them.
-        - `folder`: a folder for the trials; the same search resumes after the last finished one.
+        - `ignore_unknown`: ignore names that RecBole or the model does not have, with a note, instead of refusing them. An
+          objective of your own gets whatever names there are.
+        - `folder`: a folder for the trials; the same search resumes after the last finished one. An objective of your own
+          cannot have one.
 
-        Raises as `run_recbole`.
+        Raises as `run_recbole`, and what an objective of your own raises.
         """
+        if self._objective is not _OBJECTIVE:
+            RecipeError.unless(
+                folder is None,
+                "The trials of an objective of your own must not have a folder, which could not keep all that it returns. "
+                "Leave folder out.",
+            )
+            self._run_own(config_dict or {}, progress or silent)
+            return
         configuration = configure(None, None, config_dict, self._files, ignore_unknown=ignore_unknown)
         progress = logged(configuration) if progress is None else progress
         prepared = prepared_for(configuration, progress=progress)
@@ -328,9 +389,32 @@ class HyperTuning:
         self.best_params = dict(self.study.best.point)
         self.best_score = self.study.best.value or 0.0
         self.best_test_result = result_of(configuration, self.outcome.evaluations[0])
-        self.params2result = {self.params2str(trial.point): trial.value for trial in self.study.trials}
-        LOG.info("best parameters: %s, %s", self.params2str(self.best_params), self.best_score)
+        best = self.params2str(self.best_params)
+        self.params2result = {
+            text: {"best_valid_score": trial.value, "valid_score_bigger": True}
+            | ({"test_result": self.best_test_result} if text == best else {})
+            for trial in self.study.trials
+            for text in [self.params2str(trial.point)]
+        }
+        LOG.info("best parameters: %s, %s", best, self.best_score)
         LOG.info("test result: %s", dict(self.best_test_result))
+
+    def _run_own(self, config_dict: Mapping[str, Any], progress: Progress) -> None:
+        """Search by the objective of the user's own."""
+        names = tuple(parameter.name for parameter in self._searched)
+        judge = _ObjectiveJudge(self._objective, self._files, config_dict, names)
+        space = [
+            Dimension(parameter.name, parameter.values, (f"values.{parameter.name}",))
+            for parameter in self._searched
+        ]
+        self.study = search(_Options(), space, judge, self._search, include_base=False, progress=progress)
+        self.notes = self.study.remarks
+        self.best_params = dict(self.study.best.point)
+        best = judge.results[self.params2str(self.best_params)]
+        self.best_score = float(best["best_valid_score"])
+        self.best_test_result = dict(best.get("test_result") or {})
+        failed = {self.params2str(trial.point): {"best_valid_score": None} for trial in self.study.trials}
+        self.params2result = {**failed, **judge.results}
 
     @staticmethod
     def params2str(params: Mapping[str, Any]) -> str:
@@ -338,12 +422,21 @@ class HyperTuning:
         return ", ".join(f"{name}:{value}" for name, value in params.items())
 
     def export_result(self, output_file: str | Path) -> None:
-        """Write each trial with its validation result to a text file, and the test result of the best."""
-        best = self.params2str(self.best_params)
+        """Write each trial to a text file: its validation result and, if it was tested, its test result."""
         with replacing(output_file) as stream:
-            for params, value in self.params2result.items():
-                tested = f"Test result:\n{dict(self.best_test_result)}\n" if params == best else ""
-                stream.write(f"{params}\nValid result:\n{value}\n{tested}\n".encode())
+            for params, result in self.params2result.items():
+                valid = result.get("best_valid_result", result["best_valid_score"])
+                text = f"{params}\nValid result:\n{_in_text(valid)}\n"
+                if result.get("test_result"):
+                    text += f"Test result:\n{_in_text(result['test_result'])}\n"
+                stream.write(f"{text}\n".encode())
+
+
+def _in_text(result: Any) -> str:
+    """A result as RecBole writes it: ``recall@10 : 0.25    mrr@10 : 0.31``."""
+    if not isinstance(result, Mapping):
+        return str(result)
+    return "    ".join(f"{metric} : {value}" for metric, value in result.items())
 
 
 def run_hyper(
@@ -362,15 +455,15 @@ def run_hyper(
     `HyperTuning.run`.
     """
     named = {name: options.pop(name) for name in ("model", "dataset") if options.get(name) is not None}
-    search = HyperTuning(
+    tuning = HyperTuning(
         params_file=params_file,
         fixed_config_file_list=fixed_config_file_list,
         algo=algo,
         max_evals=max_evals,
         early_stop=early_stop,
     )
-    search.run(config_dict={**(config_dict or {}), **named}, **options)
-    return search
+    tuning.run(config_dict={**(config_dict or {}), **named}, **options)
+    return tuning
 
 
 def prepared_for(configuration: Configuration, *, progress: Progress = silent) -> PreparedSplit:
@@ -383,23 +476,27 @@ def prepared_for(configuration: Configuration, *, progress: Progress = silent) -
     if file is None:
         return prepared
     # The recipe was written for this file, so notes about the caller's own data do not apply.
-    return replace(prepared, notes=_file_notes(configuration, file))
+    return replace(prepared, notes=_file_notes(configuration, file, prepared.recipe.data.read))
 
 
-def _file_notes(configuration: Configuration, file: Path) -> tuple[str, ...]:
-    """A note on rows without a user or item, which RecBole leaves out as well."""
+def _file_notes(configuration: Configuration, file: Path, read: Reading) -> tuple[str, ...]:
+    """A note on rows without a value in a column that is read."""
     sides = {"user": configuration["USER_ID_FIELD"], "item": configuration["ITEM_ID_FIELD"]}
-    labels = {side: _column(file, field) for side, field in sides.items()}
+    fields = {
+        *sides.values(),
+        *(str(field) for field in (read.rating, read.timestamp) if field not in (None, IGNORE)),
+    }
+    frame = _columns(file, fields, {configuration["TIME_FIELD"]} if read.timestamp is None else set())
     for side, field in sides.items():
         side_file, columns = file.with_suffix(f".{side}"), loaded(configuration, side)
         read = "load_col" in configuration.given and (columns is None or field in columns)
         if not (configuration["filter_inter_by_user_or_item"] and read and is_file(side_file)):
             continue
         outside = (
-            labels[side]
+            frame[field]
             .drop_nulls()
             .unique()
-            .is_in(_column(side_file, field).drop_nulls().implode())
+            .is_in(_columns(side_file, {field})[field].drop_nulls().implode())
             .not_()
             .sum()
         )
@@ -408,20 +505,24 @@ def _file_notes(configuration: Configuration, file: Path) -> tuple[str, ...]:
             f"filter_inter_by_user_or_item would leave out {outside:,} {side}s that {side_file.name} does not have; that file is "
             "not read here. Filter the interactions beforehand, or set filter_inter_by_user_or_item to False.",
         )
-    n_missing = int((labels["user"].is_null() | labels["item"].is_null()).sum())
+    missing = [f"{name} {n:,}" for name, n in frame.null_count().row(0, named=True).items() if n]
+    n_missing = frame.height - frame.drop_nulls().height
     return (
-        (f"{n_missing:,} rows of {file.name} without a user or an item were left out",) if n_missing else ()
+        (f"{n_missing:,} rows of {file.name} without a value were left out: {', '.join(missing)}",)
+        if n_missing
+        else ()
     )
 
 
-def _column(file: Path, field: str) -> pl.Series:
-    """A column of an atomic file as text."""
+def _columns(file: Path, fields: Set[str], more: Set[str] = frozenset()) -> pl.DataFrame:
+    """Columns of an atomic file as text, and those of `more` that it has."""
     with open_data(file) as stream:
         opened = open_recbole(stream, sample_of(stream))
-        RecipeError.unless(
-            field in opened.names, f"{file} must have a column {field}; it has {', '.join(opened.names)}."
-        )
-        return opened.load([opened.names.index(field)]).to_series()
+        for field in fields:
+            RecipeError.unless(
+                field in opened.names, f"{file} must have a column {field}; it has {', '.join(opened.names)}."
+            )
+        return opened.load([at for at, name in enumerate(opened.names) if name in {*fields, *more}])
 
 
 def _file(configuration: Configuration) -> Path | None:

@@ -54,6 +54,7 @@ class Meaning:
     """True if one row of each pair is chosen by its time before rows are selected, so that all times are needed."""
     labels: Labels = "auto"
     time_format: str | None = None
+    missing: Missing = "raise"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +103,14 @@ def read_events(
     with about(source):
         at = dict(zip(positions, frame.get_columns(), strict=True))
         table = {role: at[position] for role, position in columns.items()}
+        order = pl.int_range(frame.height, eager=True)
+        check_word("missing", meaning.missing, get_args(Missing))
+        if meaning.missing == "drop":
+            present = frame.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
+            table = {role: column.filter(present) for role, column in table.items()}
+            order = order.filter(present)
         weights = _weights(table, opened, requested["rating"], meaning.selected is not None)
-        events = _events(table, opened, weights, meaning)
+        events = _events(table, order, opened, weights, meaning)
     return Events(events.to_dict(), None if meaning.labels == "str" else opened.shape, source)
 
 
@@ -174,12 +181,15 @@ def _opened(
 
 
 def _events(
-    table: Mapping[Role, pl.Series], opened: Opened, weights: pl.Series | None, meaning: Meaning
+    table: Mapping[Role, pl.Series],
+    order: pl.Series,
+    opened: Opened,
+    weights: pl.Series | None,
+    meaning: Meaning,
 ) -> pl.DataFrame:
-    """Labels, weights and times from the column of each role, and the row of the file of each event."""
+    """Labels, weights and times from the column of each role, and the row of the file of each event (`order`)."""
     typed = opened.format not in ("csv", "recbole", "adjacency")
     labels = "int" if opened.format == "adjacency" and meaning.labels == "auto" else meaning.labels
-    order = pl.int_range(len(table["user"]), eager=True)
     if meaning.selected is not None and weights is not None and not meaning.repeats_first:
         # Rows that go need no time: in some copies of MovieLens those with low ratings have none.
         mask = pl.Series(meaning.selected.contain(weights.to_numpy()))

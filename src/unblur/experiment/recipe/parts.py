@@ -35,7 +35,7 @@ class Reading:
     ratings: str | None = None
     """Keep rows rated within these intervals, such as ``"[1,2);[4,5]"``, each with weight 1."""
     missing: Missing | None = None
-    """``"drop"`` leaves out rows without a user or an item; if left out, they are refused."""
+    """``"drop"`` leaves out rows without a value in a column that is read; if left out, they are refused."""
     delimiter: str | None = None
     """The separator between the columns of a text file."""
     header: bool | None = None

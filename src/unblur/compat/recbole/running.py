@@ -489,8 +489,8 @@ def _file_notes(configuration: Configuration, file: Path, read: Reading) -> tupl
     frame = _columns(file, fields, {configuration["TIME_FIELD"]} if read.timestamp is None else set())
     for side, field in sides.items():
         side_file, columns = file.with_suffix(f".{side}"), loaded(configuration, side)
-        read = "load_col" in configuration.given and (columns is None or field in columns)
-        if not (configuration["filter_inter_by_user_or_item"] and read and is_file(side_file)):
+        is_loaded = "load_col" in configuration.given and (columns is None or field in columns)
+        if not (configuration["filter_inter_by_user_or_item"] and is_loaded and is_file(side_file)):
             continue
         outside = (
             frame[field]

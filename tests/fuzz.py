@@ -75,7 +75,7 @@ def pick(random: Random, values: Sequence[Any]) -> Any:
     return values[random.integers(len(values))]
 
 
-PIECES = (b"", b"\0", b'"', b"\n", b"[", b"{", b"=", b",", b"-1", b"9" * 30, b"nan", b"\xff")
+PIECES = (b"", b"\0", b'"', b"\n", b"[", b"{", b"=", b",", b"-1", b"9" * 30, b"[" * 5000, b"nan", b"\xff")
 """Bytes that mean something to one of the formats, or to none."""
 
 

@@ -618,6 +618,14 @@ def test_changed_data_and_other_folders_are_refused(films: Path, tmp_path: Path)
         load_data_and_model(result["model_file"])
     with pytest.raises(ArtifactError, match="must be a folder that run_recbole wrote"):
         load_data_and_model(own)
+    for text in (
+        "[" * 5000 + "]" * 5000,
+        "9" * 10_000,
+        '{"model": "DiffRec", "dataset": "films", "options": 3}',
+    ):
+        Path(result["model_file"], "recbole.json").write_text(text)
+        with pytest.raises(ArtifactError, match="must be a folder that run_recbole wrote"):
+            load_data_and_model(result["model_file"])
 
 
 def test_ldiffrec_with_times_runs(films: Path, tmp_path: Path) -> None:

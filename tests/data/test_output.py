@@ -366,6 +366,20 @@ def test_text_of_an_earlier_version_has_no_checksum() -> None:
         unsealed(b"[" * 100_000)
 
 
+def test_text_of_any_number_of_levels_gives_its_values_or_is_refused() -> None:
+    outcomes = set()
+    for levels in (*range(100, sys.getrecursionlimit() + 50, 3), 10**5):
+        nested = b'{"a": ' * levels + b"1" + b"}" * levels
+        # A checksum makes the reader render the values again, which recurses as well.
+        for text in (nested, nested[:-1] + b', "sha256": ""}'):
+            try:
+                outcomes.add(bool(unsealed(text)))
+            except ValueError as problem:
+                outcomes.add(str(problem).partition(" while")[0])
+    assert True in outcomes
+    assert "maximum recursion depth exceeded" in outcomes
+
+
 def test_tables_come_back_from_every_format(tmp_path: Path) -> None:
     tables = [
         pl.DataFrame({"user": ["a", "b,\n"], "rank": [1, 2], "fallback": [True, False]}),

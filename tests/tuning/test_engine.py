@@ -352,6 +352,14 @@ def test_a_trial_that_was_changed_is_refused_and_those_of_an_earlier_version_are
     assert not judge.fitted
 
 
+def test_a_line_of_thousands_of_levels_is_refused(tmp_path: Path) -> None:
+    search(Curve(), GRID, Curves(), Search(trials=2), store=tmp_path)
+    with (tmp_path / "trials.log").open("a") as log:
+        log.write('{"op_code": 4, "x": ' + "[" * 5000 + "]" * 5000 + "}\n")
+    with pytest.raises(ArtifactError, match="undamaged and writable"):
+        search(Curve(), GRID, Curves(), Search(trials=2), store=tmp_path)
+
+
 @pytest.mark.parametrize("pruner", ["none", "median"])
 def test_trials_of_more_than_nine_evaluations_are_read_again(tmp_path: Path, pruner: str) -> None:
     """Their numbers are keys, which JSON turns into text, and 10 sorts before 2."""

@@ -72,15 +72,12 @@ def unsealed(text: bytes) -> dict[str, Any]:
     """
     try:
         values = json.loads(text)
-    except RecursionError as problem:
-        raise ValueError(str(problem)) from None
-    if not isinstance(values, dict):
-        raise ValueError(f"it holds a {type(values).__name__} instead of a table")
-    content = {name: value for name, value in values.items() if name != "sha256"}
-    try:
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a {type(values).__name__} instead of a table")
+        content = {name: value for name, value in values.items() if name != "sha256"}
         if "sha256" in values and text != sealed(content):
             raise ValueError("it was changed after it was written")
-    except ArtifactError as problem:
+    except (ArtifactError, RecursionError) as problem:
         raise ValueError(str(problem)) from None
     return content
 

@@ -246,7 +246,7 @@ class KeptArms:
     def _readable(self) -> Generator[None]:
         try:
             yield
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             raise ArtifactError(
                 f"The results of earlier calls must be readable; {self._file} is damaged ({problem}). Delete it to "
                 "measure again."

@@ -346,7 +346,7 @@ class Location:
         """Raise errors of optuna, a file or a database as an `ArtifactError`, except those for which `passes` holds."""
         try:
             yield
-        except (SQLAlchemyError, OptunaError, OSError, ImportError, ValueError) as problem:
+        except (SQLAlchemyError, OptunaError, OSError, ImportError, ValueError, RecursionError) as problem:
             if passes(problem) or isinstance(problem, UnblurError):
                 raise
             reason = (str(problem) or type(problem).__name__).splitlines()[0]

@@ -215,6 +215,8 @@ def test_a_result_that_was_changed_is_computed_again(log: Path, tmp_path: Path) 
         again = run(log, "popularity", out=tmp_path / "kept", trials=0)
         assert again.figures == first.figures
         assert seconds[0] <= again.results[0].costs.fit_seconds < seconds[1]
+    file.write_text('{"table": ' + "[" * 5000 + "]" * 5000 + "}")
+    assert run(log, "popularity", out=tmp_path / "kept", trials=0).figures == first.figures
     identity = tmp_path / "kept" / "comparison.json"
     identity.write_text(identity.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(ArtifactError, match="changed after it was written"):

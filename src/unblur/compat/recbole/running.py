@@ -210,12 +210,13 @@ def load_data_and_model(model_file: str | Path, *, progress: Progress = silent) 
             record = json.load(stream)
         with open_regular(folder / "report.json") as stream:
             report = json.load(stream)
-        configuration = configure(record["model"], record["dataset"], record["options"])
+        model, dataset, options = record["model"], record["dataset"], dict(record["options"])
         fingerprints = report["provenance"]["data"]
-    except (OSError, UnicodeError, json.JSONDecodeError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise ArtifactError(
             f"A saved run must be a folder that run_recbole wrote; {folder} is not one ({problem}). Give its path."
         ) from None
+    configuration = configure(model, dataset, options)
     prepared = prepared_for(configuration, progress=progress)
     ArtifactError.unless(
         dict(prepared.fingerprints) == fingerprints

@@ -231,7 +231,10 @@ class Cache:
             return Result.from_dict(
                 values, Vocabulary(frame["user"]), frame.drop("user").to_numpy().astype(np.float64)
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError):
+        except (
+            *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+            pl.exceptions.PolarsError,
+        ):
             return None
 
     def add(self, entry: Entry, result: Result) -> None:

@@ -95,7 +95,7 @@ def test_every_entry_of_the_catalogue_is_complete(known: Dataset) -> None:
 
 def test_the_data_sets_of_the_papers_are_known() -> None:
     papers = {
-        *("gowalla", "yelp2018", "amazon-book", "ml-100k", "ml-1m"),
+        *("gowalla", "yelp2018", "amazon-book", "amazon-book-kgat", "amazon-book-10529", "ml-100k", "ml-1m"),
         *(f"{name}_{kind}" for name in ("ml-1m", "yelp", "amazon-book") for kind in ("clean", "noisy")),
         *("sdrm_ml-100k", "sdrm_ml-1m", "sdrm_alb", "sdrm_adm"),
     }

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.realdata
 COUNTS = {
     "gowalla": (29_858, 40_981, {"train": 810_128, "test": 217_242}),
     "yelp2018": (31_668, 38_048, {"train": 1_237_259, "test": 324_147}),
+    "amazon-book-kgat": (70_679, 24_915, {"train": 652_514, "test": 193_920}),
+    "amazon-book-10529": (10_529, 91_599, {"train": 625_378, "test": 159_285}),
     "ml-1m_clean": (5_949, 2_810, {"train": 403_277, "valid": 110_722, "test": 57_532}),
     "sdrm_ml-100k": (938, 1_008, {"train": 69_273, "test": 16_330, "valid": 9_612}),
     "sdrm_ml-1m": (6_034, 3_125, {"train": 700_333, "test": 193_662, "valid": 100_343}),

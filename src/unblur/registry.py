@@ -94,6 +94,7 @@ RECOMMENDERS = Registry(
         "recency": "unblur.models.linear.recency:Recency",
         "row-mlp": "unblur.models.neural.row_mlp:RowMLP",
         "rp3beta": "unblur.models.linear.neighbours:RP3Beta",
+        "sansa": "unblur.models.linear.sansa:SANSA",
         "slim": "unblur.models.linear.ease:SLIM",
         "sparse-ease": "unblur.models.linear.ease:SparseEASE",
         "truncated-svd": "unblur.models.linear.factors:TruncatedSVD",

@@ -152,6 +152,7 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "source": {"alpha": 0.7, "beta": 0.2, "neighbours": 6, "normalize": "source"},
     },
+    "sansa": {"default": {"ridge": 2.0, "density": 0.2}},
     "slim": {"default": {}, "signed": {"l1": 0.5, "l2": 10.0, "neighbours": 8, "nonnegative": False}},
     "sparse-ease": {"default": {}, "few": {"ridge": 50.0, "neighbours": 6}},
     "truncated-svd": {"default": {"rank": 5}, "randomized": {"rank": 4, "algorithm": "randomized"}},

@@ -13,7 +13,7 @@ from unblur.spec import spec_from_dict
 
 FAMILIES = {
     *("als", "ease", "item-knn", "lightgcn", "mult-dae", "mult-vae", "pure-svd", "recency-ease", "rp3beta"),
-    *("slim", "sparse-ease", "user-knn"),
+    *("sansa", "slim", "sparse-ease", "user-knn"),
 }
 
 
@@ -34,6 +34,9 @@ FAMILIES = {
         ("ease", {"ridge": 0.0}),
         ("sparse-ease", {"ridge": 0.0}),
         ("sparse-ease", {"neighbours": -1}),
+        ("sansa", {"density": 0.0}),
+        ("sansa", {"density": 1.5}),
+        ("sansa", {"ridge": -1.0}),
         ("slim", {"l1": -1.0}),
         ("slim", {"l2": 0.0}),
         ("slim", {"tolerance": 0.0}),

@@ -22,7 +22,7 @@ from unblur.recommender import RNG, Recommender, RecommenderSpec, Run
 from unblur.registry import RECOMMENDERS, recommender_spec, resolve
 from unblur.spec import Dimension, Spec, choices, spec, spec_from_dict, spec_to_dict
 
-INNER = ("ease", "item-knn", "pure-svd", "rp3beta", "slim", "sparse-ease")
+INNER = ("ease", "item-knn", "pure-svd", "rp3beta", "sansa", "slim", "sparse-ease")
 """Our kinds that take weighted rows."""
 SECONDS = {"seconds": 1.0, "days": 86400.0}
 

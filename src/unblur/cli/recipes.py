@@ -68,7 +68,8 @@ def run(
     from unblur import experiment
 
     chosen, notes = resolved(recipe, settings)
-    reason = "--data runs on other data" if data is not None else f"{chosen.name} expects none"
+    changed = " with these values of --set" if settings else ""
+    reason = "--data runs on other data" if data is not None else f"{chosen.name} expects none{changed}"
     RecipeError.unless(
         not check or (data is None and chosen.expected),
         f"--check needs published numbers; {reason}. Leave --check out.",

@@ -12,6 +12,7 @@ from typing import Any
 import unblur
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.schema import Recipe
+from unblur.parallel.memory import bytes_of, proc_value
 
 _LIBRARIES = ("numpy", "scipy", "torch", "polars")
 
@@ -28,7 +29,7 @@ def versions() -> dict[str, str]:
 def machine(device: str = "cpu") -> dict[str, Any]:
     """The facts that timings depend on: processor, cores, memory, system, device."""
     facts: dict[str, Any] = {
-        "cpu": _proc_value("/proc/cpuinfo", "model name") or platform.processor() or None,
+        "cpu": proc_value("/proc/cpuinfo", "model name") or platform.processor() or None,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -55,9 +56,9 @@ def trained_on(train: Interactions, recipe: Recipe) -> dict[str, Any]:
 
 def peak_rss_mb() -> float:
     """The largest resident memory of this process so far, in MB (10**6 bytes); 0 if unknown."""
-    peak = _proc_value("/proc/self/status", "VmHWM")
+    peak = proc_value("/proc/self/status", "VmHWM")
     if peak is not None:
-        return _bytes(peak) / 1e6
+        return bytes_of(peak) / 1e6
     try:
         import resource
     except ImportError:
@@ -68,8 +69,8 @@ def peak_rss_mb() -> float:
 
 def rss_mb() -> float:
     """The current resident memory of this process, in MB (10**6 bytes); the peak if that is unknown."""
-    resident = _proc_value("/proc/self/status", "VmRSS")
-    return peak_rss_mb() if resident is None else _bytes(resident) / 1e6
+    resident = proc_value("/proc/self/status", "VmRSS")
+    return peak_rss_mb() if resident is None else bytes_of(resident) / 1e6
 
 
 def reset_peak_rss() -> bool:
@@ -82,20 +83,5 @@ def reset_peak_rss() -> bool:
 
 
 def _memory_gb() -> float | None:
-    total = _proc_value("/proc/meminfo", "MemTotal")
-    return None if total is None else round(_bytes(total) / 1e9, 1)
-
-
-def _bytes(kilobytes: str) -> int:
-    """The bytes of a text such as ``"812 kB"``, as Linux writes it."""
-    return int(kilobytes.split()[0]) * 1024
-
-
-def _proc_value(path: str, name: str) -> str | None:
-    """The value of `name` in a file of lines ``name: value``; `None` if there is no such file or line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    facts = (line.partition(":") for line in lines)
-    return next((value.strip() for key, _, value in facts if key.strip() == name), None)
+    total = proc_value("/proc/meminfo", "MemTotal")
+    return None if total is None else round(bytes_of(total) / 1e9, 1)

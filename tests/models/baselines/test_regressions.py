@@ -11,12 +11,16 @@ from sklearn.linear_model import ElasticNet, Ridge
 
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
+from unblur.errors import CapabilityError
 from unblur.models.linear import ease as regressions
 from unblur.models.linear.ease import EASE, SLIM, SparseEASE, Statistics, gather_grams, local_grams
 from unblur.models.linear.neighbours import ItemKNN, transposed
+from unblur.models.linear.recency import Recency
 from unblur.progress import silent
+from unblur.recommender import RecommenderSpec
 
 DATA = communities()
+TIMED = Interactions(DATA.matrix, DATA.users, DATA.items, np.arange(DATA.n_interactions))
 X = DATA.matrix.toarray().astype(np.float64)
 
 
@@ -56,6 +60,21 @@ def test_ease_is_the_formula_in_float64() -> None:
     inverse = np.linalg.inv(X.T @ X + 20 * np.eye(X.shape[1]))
     expected = np.eye(X.shape[1]) - inverse / np.diag(inverse)
     np.testing.assert_allclose(EASE(ridge=20.0).fit(DATA).weights, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("spec", [EASE(), Recency(inner={"kind": "ease"})])
+def test_a_gram_matrix_that_does_not_fit_is_refused_before_it_is_formed(
+    spec: RecommenderSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 4 * DATA.n_items**2
+    monkeypatch.setattr(regressions, "available_bytes", lambda: needed)
+    spec.fit(TIMED)
+    monkeypatch.setattr(regressions, "available_bytes", lambda: needed - 1)
+    monkeypatch.setattr(regressions.np, "empty", None)
+    with pytest.raises(
+        CapabilityError, match=rf"all {DATA.n_items} items must fit .* GB are available\. Fit sansa"
+    ):
+        spec.fit(TIMED)
 
 
 def test_ease_fits_weighted_rows() -> None:

@@ -15,6 +15,7 @@ from unblur.errors import DataError, SpecError
 from unblur.experiment.page import filter_response
 from unblur.models.spectral import BSPM, ChebyCF
 from unblur.models.spectral.operator import Operator, fit
+from unblur.spec import spec_from_dict
 
 
 def dense_scores(spec: ChebyCF, train: textbook.Matrix, rows: textbook.Matrix) -> textbook.Matrix:
@@ -71,6 +72,14 @@ def test_scores_are_those_of_the_formula(
     expected = dense_scores(spec, train, rows)
     assert np.abs(scores - expected).max() <= 1e-4 * np.abs(expected).max()
     assert not scores[:, -1].any()
+
+
+@pytest.mark.parametrize("flatness", [0.0, -1.5])
+def test_a_filter_that_does_not_fall_is_refused(flatness: float) -> None:
+    with pytest.raises(
+        SpecError, match=rf"flatness of ChebyCF: input should be greater than 0; saw {flatness}"
+    ):
+        spec_from_dict(ChebyCF, {"flatness": flatness})
 
 
 @pytest.mark.parametrize("flatness", [1.0, 1.5, 10.0])

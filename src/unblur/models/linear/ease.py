@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from scipy import sparse
 
-from unblur.errors import DataError
+from unblur.errors import CapabilityError, DataError
 from unblur.models.linear.item_weights import ItemWeightsSpec
 from unblur.models.linear.neighbours import column_norms, cosine, strongest, transposed
+from unblur.parallel.memory import available_bytes
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.spec import Count, Dimension, Rounds, choices, spec
 
@@ -40,8 +41,19 @@ class Statistics:
 
     @classmethod
     def of(cls, rows: sparse.csr_array) -> Self:
-        """Sum over the rows: 4·n_items² bytes and Σ_u degree_u² operations."""
+        """Sum over the rows: 4·n_items² bytes and Σ_u degree_u² operations.
+
+        Raises `CapabilityError`, before anything is computed, if there is less memory than that.
+        """
         n_users, n_items = rows.shape
+        needed, available = 4 * n_items**2, available_bytes()
+        # Allocating succeeds all the same (the system gives pages when they are written), and the process is killed later.
+        CapabilityError.unless(
+            available is None or needed <= available,
+            f"The Gram matrix of all {n_items:,} items must fit in memory, {needed / 1e9:,.1f} GB; "
+            f"{(available or 0) / 1e9:,.1f} GB are available. Fit sansa or sparse-ease, which hold a few weights an item, or keep "
+            "fewer items (`data.k_core.items`).",
+        )
         gram = np.empty((n_items, n_items), dtype=np.float32, order="F")
         by_item = rows.T.tocsr()
         for start in range(0, n_items, COLUMNS_TOGETHER):

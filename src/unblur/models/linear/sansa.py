@@ -85,8 +85,11 @@ class SparseFactors(LinearRecommender):
 
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
         """Return scores (n_rows, n_items) of rows with any weights."""
-        # The product with B: V·Vᵀ has far more entries than V, so B itself is not computed.
-        return np.asarray((rows + (rows @ self.vectors) @ self._outward).toarray(), dtype=np.float32)
+        # Not by B itself, which has far more entries than V.
+        scores = np.asarray(((rows @ self.vectors) @ self._outward).toarray(), dtype=np.float32)
+        # The identity makes the diagonal of B 0: an item adds nothing to its own score, as in EASE.
+        scores[np.repeat(np.arange(len(scores)), np.diff(rows.indptr)), rows.indices] += rows.data
+        return scores
 
     @cached_property
     def _outward(self) -> sparse.csr_array:

@@ -147,7 +147,9 @@ def test_check_needs_something_to_check(unblur: Unblur, recipe: Path, events: Pa
     assert "runs on other data" in unblur("run", recipe, "--data", events, "--check").err
     result = unblur("run", "popularity/demo", "--check")
     assert result.code == 2
-    assert "popularity/demo expects none" in result.err
+    assert "popularity/demo expects none. Leave" in result.err
+    sample = unblur("run", "bspm/amazon-book", "--set", "data.name=amazon-book-10529", "--check")
+    assert "bspm/amazon-book expects none with these values of --set. Leave" in sample.err
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     from unblur.models.neural.fast import compiled
     from unblur.models.neural.fast.row_training import RowStepper
     from unblur.models.neural.row_mlp import RowLearner
-    from unblur.parallel.threads import torch_at_rest
+    from unblur.parallel.threads import libraries_at_rest
     from unblur.training.loop import Moment
 
     recipe: Any = load_recipe("sdrm/adm-mlp")
@@ -103,7 +103,10 @@ def row_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int) 
     if kernels is not None:
         ways["one pass"] = ours(kernels)
     return _in_turns(
-        {name: (step, torch_at_rest if name == "one pass" else nullcontext) for name, step in ways.items()},
+        {
+            name: (step, libraries_at_rest if name == "one pass" else nullcontext)
+            for name, step in ways.items()
+        },
         turns,
         lambda: torch.randint(0, n_users, (steps, spec.batch_size), generator=generator),
     )
@@ -118,7 +121,7 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     from unblur.models.neural.fast import compiled
     from unblur.models.neural.fast.pair_training import PairStepper
     from unblur.models.neural.neumf import PairLearner
-    from unblur.parallel.threads import blas_at_rest
+    from unblur.parallel.threads import libraries_at_rest
     from unblur.training.loop import Moment
 
     torch.set_num_threads(1)
@@ -135,7 +138,7 @@ def pair_steps(n_users: int, n_items: int, n_pairs: int, turns: int, steps: int)
     if kernels is not None:
         ours = PairStepper(PairLearner(spec, train, 0, torch.device("cpu")), kernels)
         step = partial(ours.loss, moment=Moment(1, 0), generator=generator)
-        ways["rows needed"] = (step, blas_at_rest)
+        ways["rows needed"] = (step, libraries_at_rest)
     return _in_turns(
         ways, turns, lambda: torch.randint(0, book.n_rows, (steps, spec.batch_size), generator=generator)
     )

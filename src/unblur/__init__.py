@@ -5,7 +5,6 @@ Importing this package does nothing; each name is loaded when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,7 +44,9 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'unblur' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    from unblur.registry import resolve
+
+    return resolve(f"{_HOMES[name]}:{name}")
 
 
 def __dir__() -> list[str]:

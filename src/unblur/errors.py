@@ -81,6 +81,20 @@ class CapabilityError(UnblurError, RuntimeError):
     """Something that this installation or this machine lacks: an extra, a GPU, a data set."""
 
 
+@contextmanager
+def needing_torch(what: str) -> Iterator[None]:
+    """Raise `CapabilityError` if an import inside fails since torch, which only trained models and GPUs need, is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as problem:
+        if (problem.name or "").partition(".")[0] != "torch":
+            raise
+        raise CapabilityError(
+            f"{what} needs torch, which is not installed. Install it with `pip install 'unblur[train]'`, or use a model "
+            "that does without on a CPU, such as bspm, ease or item-knn."
+        ) from None
+
+
 class OutdatedWarning(FutureWarning):
     """Something is written with a name, or has a value, of an earlier version; the name goes on working."""
 

@@ -11,13 +11,14 @@ from functools import cached_property
 from importlib import import_module, metadata
 from typing import Any
 
-from unblur.errors import CapabilityError, SpecError, nearest, warn_outdated
+from unblur.errors import CapabilityError, SpecError, nearest, needing_torch, warn_outdated
 
 
 def resolve(place: str) -> Any:
-    """Import the object at ``module:name``."""
+    """Import the object at ``module:name``. Raises `CapabilityError` if it needs torch, and there is none."""
     module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    with needing_torch(name):
+        return getattr(import_module(module), name)
 
 
 class Registry(Mapping[str, str]):

@@ -132,7 +132,7 @@ def test_the_folder_holds_tensors_tables_and_manifest(saved: Path) -> None:
     assert loaded.manifest == read_manifest(saved, THING)
     assert loaded.manifest["format"] == "unblur-thing"
     assert loaded.manifest["format_version"] == 3
-    assert set(loaded.manifest["versions"]) == {"unblur", "python", "numpy", "scipy", "torch"}
+    assert set(loaded.manifest["versions"]) == {"unblur", "python", "numpy", "scipy", "torch", "polars"}
     assert set(loaded.manifest["files"]) == {"items.parquet", "tensors.safetensors"}
 
 

@@ -236,7 +236,8 @@ def audit(
     from unblur.audit.worth import taught_recommenders
     from unblur.data.files import read_labels
     from unblur.data.output import FolderKind, OutputFolder
-    from unblur.experiment.provenance import machine, versions
+    from unblur.experiment.provenance import machine
+    from unblur.saving.container import versions
 
     kind = FolderKind("unblur-audit", ("report.json", "report.html"), ("report.json", '"kind": "audit"'))
     place = None if out is None else OutputFolder(out, kind, overwrite, (real, synthetic, holdout, items))

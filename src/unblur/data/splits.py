@@ -16,7 +16,6 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
-from scipy.stats import rankdata
 
 from unblur.data.interactions import Interactions, chronology
 from unblur.data.intervals import Intervals
@@ -134,8 +133,10 @@ def rank_from_last(
     """
     owners, sizes = _owners(data, by)
     levels, level = np.unique(priority, return_inverse=True)
-    # Ranks from 1 in the order of owners and, for one owner, of priority: they end where the next owner's begin.
-    ranks = rankdata(owners * len(levels) + level)
+    # Ranks from 1 in the order of owners and, for one owner, of priority: they end where the next owner's begin. Those of
+    # equal ones end where the next higher begin; their mean lies half their number less one below.
+    _, groups, counts = np.unique(owners * len(levels) + level, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[groups]
     return np.asarray(np.repeat(np.cumsum(sizes), sizes) - ranks)
 
 

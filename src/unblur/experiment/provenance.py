@@ -5,25 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import unblur
 from unblur.data.interactions import Interactions
 from unblur.experiment.recipe.schema import Recipe
 from unblur.parallel.memory import bytes_of, proc_value
-
-_LIBRARIES = ("numpy", "scipy", "torch", "polars")
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python, of this library, and of the libraries that its numbers depend on."""
-    return {
-        "python": platform.python_version(),
-        "unblur": unblur.__version__,
-        **{name: metadata.version(name) for name in _LIBRARIES},
-    }
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -26,13 +26,15 @@ from unblur.document.html import as_html
 from unblur.errors import ArtifactError, RecipeError
 from unblur.evaluation.report import Provenance, Report, Timings, with_expected
 from unblur.experiment.folder import check_place, write_folder
-from unblur.experiment.provenance import machine, peak_rss_mb, trained_on, versions
+from unblur.experiment.provenance import machine, peak_rss_mb, trained_on
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.searching import chooses, with_chosen_model
 from unblur.experiment.task import ArmT, Clock, Epoch, ModelT, Prepared, Summary, TrainingLog
 from unblur.fitted import FittedSpec
+from unblur.parallel.threads import limited, n_threads
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.saving import models as artifact
+from unblur.saving.container import versions
 from unblur.tuning.results import Study
 
 STAGES = ("read", "fit", "score", "evaluate")
@@ -297,10 +299,8 @@ def train_in_processes(
     no more than seeds. The error of a process is raised here, and the other processes are ended; what they have kept
     stays. Raises `ArtifactError` if a process dies without an error.
     """
-    import torch
-
     n_processes = min(workers, len(seeds))
-    threads = max(1, torch.get_num_threads() // n_processes)
+    threads = max(1, n_threads() // n_processes)
     # The observer stays in this process: it draws on the terminal of this one.
     silent_run, text = run.watched(silent), recipe.to_toml()
     seconds: Counter[str] = Counter()
@@ -336,12 +336,9 @@ def _run_seed_in_process(
     text: str, data: str | Path | None, seed: int, run: Run, threads: int
 ) -> dict[str, float]:
     """Train and measure one seed of a recipe, given as TOML, in this process; return the seconds of each stage."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(threads)
-    with threadpool_limits(threads):
-        recipe, clock = Recipe.from_toml(text), Clock()
+    # The recipe comes first: its model imports torch if it needs it, and the limit is for what is imported.
+    recipe, clock = Recipe.from_toml(text), Clock()
+    with limited(threads):
         run_of_seed(recipe.task.prepare(recipe, data), seed, run, clock)
         return dict(clock.seconds)
 

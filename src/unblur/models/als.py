@@ -17,7 +17,7 @@ from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError, DataError, SpecError
 from unblur.models.linear.factors import products
 from unblur.models.linear.item_weights import SCORED_TOGETHER
-from unblur.parallel.threads import blas_at_rest
+from unblur.parallel.threads import libraries_at_rest
 from unblur.progress import ProgressEvent, Run
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
@@ -76,7 +76,7 @@ class ALS(RecommenderSpec["LeastSquares"]):
         seed = int(streams(rng, "initial factors")["initial factors"].integers(0, 2**31))
         confidence = sparse.csr_matrix(train.binarized().matrix * np.float32(1 + self.alpha))
         run.progress(ProgressEvent("alternate least squares", 0, self.iterations))
-        with warnings.catch_warnings(), blas_at_rest():
+        with warnings.catch_warnings(), libraries_at_rest():
             warnings.simplefilter(
                 "ignore", RuntimeWarning
             )  # it asks to limit the threads of BLAS, as done here
@@ -131,7 +131,7 @@ class LeastSquares(Recommender["ALS"]):
         vectors = np.zeros((rows.shape[0], rank))
         lengths = np.diff(rows.indptr)
         try:
-            with blas_at_rest():  # the systems are small
+            with libraries_at_rest():  # the systems are small
                 for length in np.unique(lengths[lengths > 0]).tolist():
                     alike = np.flatnonzero(lengths == length)
                     step = max(1, NUMBERS_TOGETHER // (max(length, rank) * rank))

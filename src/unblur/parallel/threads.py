@@ -1,38 +1,49 @@
-"""Run tasks in threads, with torch and BLAS limited to one thread each."""
+"""Run tasks in threads, with BLAS and torch limited to one thread each. torch is not imported for that."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Part = TypeVar("Part")
 ResultT = TypeVar("ResultT")
 
 _AHEAD = 4
 """Parts in hand for each thread: enough that none waits for the one that takes the results, few enough for memory."""
-_lock, _blas = threading.Lock(), threading.Lock()
+_lock = threading.Lock()
 _thread = threading.local()
-_resting: list[int] = []  # one entry for each context now entered: torch's number of threads before the first
+_resting: list[tuple[int, ExitStack]] = []
+"""One entry for each context now entered: the number of threads before the first, and what restores it."""
+
+
+def n_threads() -> int:
+    """Return the number of threads that libraries may use: torch's if it is loaded, BLAS's otherwise."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    return max((int(library.num_threads) for library in _blas().lib_controllers), default=1)
 
 
 def in_threads(work: Callable[[Part], ResultT], parts: Sequence[Part]) -> Generator[ResultT, None, None]:
-    """Yield ``work(part)`` for each part, in order, in as many threads as torch has.
+    """Yield ``work(part)`` for each part, in order, in as many threads as libraries may use (`n_threads`).
 
-    Each part is processed by one thread, and torch uses no others inside it, so results are the same for any number
-    of threads. The work should spend its time outside the interpreter (torch, SciPy). A single part runs in the
-    caller's thread, with all of torch's threads, and so do nested calls. If a part raises, or the caller closes the
-    iterator (`contextlib.closing`), the parts not yet begun are dropped.
+    Each part is processed by one thread, and torch and BLAS use no others inside it, so results are the same for any
+    number of threads. The work should spend its time outside the interpreter (NumPy, SciPy, torch). A single part runs
+    in the caller's thread, with all threads of the libraries, and so do nested calls. If a part raises, or the caller
+    closes the iterator (`contextlib.closing`), the parts not yet begun are dropped.
     """
     if len(parts) < 2 or getattr(_thread, "inside", False):
         yield from map(work, parts)
         return
-    with torch_at_rest() as threads, ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
+    with libraries_at_rest() as threads, ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
         waiting = iter(parts)
         running: deque[Future[ResultT]] = deque()
         try:
@@ -48,44 +59,57 @@ def in_threads(work: Callable[[Part], ResultT], parts: Sequence[Part]) -> Genera
 
 
 @contextmanager
-def torch_at_rest() -> Iterator[int]:
-    """Limit torch to one thread for each operation, and give the number that it had, which is restored at the end.
+def libraries_at_rest() -> Iterator[int]:
+    """Limit torch and BLAS to one thread for each operation, and give the number that they had, restored at the end.
 
-    For work with threads of its own: torch's go on spinning for a while after each operation, and take the processor.
+    For work with threads of its own, since theirs go on spinning for a while after each operation and take the processor;
+    and for small products, which several threads do not make faster.
     """
-    import torch
-
     with _lock:
-        _resting.append(_resting[0] if _resting else torch.get_num_threads())
-        threads = _resting[0]
-        torch.set_num_threads(1)
+        if _resting:
+            threads = _resting[0][0]
+            _resting.append(_resting[0])
+        else:
+            threads = n_threads()
+            with ExitStack() as limits:
+                limits.enter_context(limited(1))
+                _resting.append((threads, limits.pop_all()))
     try:
         yield threads
     finally:
         with _lock:
-            _resting.pop()
+            _, limits = _resting.pop()
             if not _resting:
-                torch.set_num_threads(threads)
+                limits.close()
 
 
 @contextmanager
-def blas_at_rest() -> Iterator[None]:
-    """Limit the BLAS libraries that are loaded to one thread each, which suits small products.
-
-    Their threads belong to the whole process, so the first caller limits and restores them; others change nothing.
-    """
-    if not _blas.acquire(blocking=False):
-        yield
-        return
-    try:
-        with threadpool_limits(1, "blas"):
+def limited(threads: int) -> Iterator[None]:
+    """Limit BLAS, and torch if it is loaded, to a number of threads; what they had before is restored at the end."""
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    with _blas().limit(limits=threads):
+        if torch is not None:
+            torch.set_num_threads(threads)
+        try:
             yield
-    finally:
-        _blas.release()
+        finally:
+            if torch is not None:
+                torch.set_num_threads(before)
+
+
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries that are loaded. Looking for them takes 2 ms, so it is done again only after new imports."""
+    return _blas_after(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def _blas_after(n_modules: int) -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    torch = sys.modules.get("torch")
+    if torch is not None:  # its number is one of the thread
+        torch.set_num_threads(1)
     _thread.inside = True

@@ -19,7 +19,6 @@ from unblur.progress import Progress, ProgressEvent, silent
 
 if TYPE_CHECKING:
     import polars as pl
-    import torch
 
 
 Excluded: TypeAlias = Literal["history"] | Interactions | None
@@ -187,11 +186,6 @@ def top_k(
     blocks whose own maximum reaches the bound are read again, and only the few items that reach it are sorted; the
     result is exact. The top 20 of 256 users and 38,048 items take 8 ms, and 30 ms without the small blocks.
     """
-    import torch
-
-    # torch shares the memory of an array only if it is writable and has no negative strides.
-    if not scores.flags.writeable or min(scores.strides) < 0:
-        scores = scores.copy()
     n_users, n_items = scores.shape
     positions = np.full((n_users, k), -1, dtype=np.int32)
     top_scores = np.full((n_users, k), -np.inf, dtype=np.float32)
@@ -199,7 +193,7 @@ def top_k(
         return positions, top_scores
     # Models score either way round; an array of users × items in Fortran order is read as items × users.
     item_axis = 0 if scores.flags.f_contiguous and not scores.flags.c_contiguous else 1
-    values = torch.from_numpy(scores.T if item_axis == 0 else scores)
+    values = scores.T if item_axis == 0 else scores
     # 1. Maxima of small blocks, and of few large blocks of these. At least 16·k small ones: the more there are, the
     # fewer of them reach the bound. Of the large ones 8·k, or 128, chosen by hand: the more, the higher the bound.
     block_size = min(_BLOCK_SIZE, max(1, n_items // (16 * k)))
@@ -207,19 +201,19 @@ def top_k(
     large_maxima = _block_maxima(small_maxima, item_axis, min(small_maxima.shape[item_axis], max(8 * k, 128)))
     # A maximum is NaN if anything in its block is, and no NaN is below infinity.
     DataError.unless(
-        bool((large_maxima < torch.inf).all()),
+        (large_maxima < np.inf).all(),
         "Scores must be finite; saw NaN or +inf. The model did not fit (a learning rate too high, a ridge too "
         "small), or the scorer is broken.",
     )
     # 2. The bound: k large blocks have a maximum of at least the k-th largest one, so at least k scores reach it.
     # Fewer than k of them only if there are fewer than k items: then every score reaches the bound.
-    enough = large_maxima.shape[item_axis] >= k
+    n_blocks = large_maxima.shape[item_axis]
     kth = (
-        large_maxima.topk(k, dim=item_axis).values.select(item_axis, k - 1)
-        if enough
-        else large_maxima.new_full((n_users,), -torch.inf)
+        np.partition(large_maxima, n_blocks - k, axis=item_axis).take(n_blocks - k, axis=item_axis)
+        if n_blocks >= k
+        else np.full(n_users, -np.inf, dtype=values.dtype)
     )
-    bound = kth.clamp_min(torch.finfo(values.dtype).min)  # −inf means excluded, and never reaches it
+    bound = np.maximum(kth, np.finfo(values.dtype).min)  # −inf means excluded, and never reaches it
     # 3. The scores that reach it, sorted by user, then score, then tie rank.
     users, items = _reaching_bound(values, small_maxima, bound, item_axis)
     candidate_scores = scores[users, items]
@@ -234,52 +228,43 @@ def top_k(
     return positions, top_scores
 
 
-def _block_maxima(values: torch.Tensor, item_axis: int, n_blocks: int) -> torch.Tensor:
+def _block_maxima(values: NDArray[np.float32], item_axis: int, n_blocks: int) -> NDArray[np.float32]:
     """Return the maximum of each block of items; item i is in block i modulo `n_blocks`.
 
     So a block's maximum is one of elements `n_blocks` apart, and all maxima together are an elementwise maximum of
     contiguous runs of items.
     """
-    import torch
-
     n_items = values.shape[item_axis]
     block_size = n_items // n_blocks
-    maxima: torch.Tensor = (
-        values.narrow(item_axis, 0, block_size * n_blocks)
-        .unflatten(item_axis, (block_size, n_blocks))
-        .amax(item_axis)
-    )
-    n_rest = n_items - block_size * n_blocks
-    if n_rest:
-        longer_blocks = maxima.narrow(item_axis, 0, n_rest)
-        torch.maximum(
-            longer_blocks, values.narrow(item_axis, block_size * n_blocks, n_rest), out=longer_blocks
-        )
+    whole, rest = np.split(values, [block_size * n_blocks], axis=item_axis)
+    shape = (block_size, n_blocks, values.shape[1]) if item_axis == 0 else (len(values), block_size, n_blocks)
+    maxima: NDArray[np.float32] = whole.reshape(shape).max(axis=item_axis)
+    longer = maxima[: len(rest)] if item_axis == 0 else maxima[:, : rest.shape[1]]
+    np.maximum(longer, rest, out=longer)
     return maxima
 
 
 def _reaching_bound(
-    values: torch.Tensor, small_maxima: torch.Tensor, bound: torch.Tensor, item_axis: int
+    values: NDArray[np.float32], small_maxima: NDArray[np.float32], bound: NDArray[np.float32], item_axis: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return users and items of all scores that reach their user's bound, from the maxima of small blocks."""
-    import torch
 
-    def indices_of(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        indices = mask.nonzero(as_tuple=True)
+    def indices_of(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        indices = np.nonzero(mask)
         return indices[1 - item_axis], indices[item_axis]
 
     n_items, n_blocks = values.shape[item_axis], small_maxima.shape[item_axis]
-    users, blocks = indices_of(small_maxima >= bound.unsqueeze(item_axis))
+    bounds = np.expand_dims(bound, item_axis)
+    users, blocks = indices_of(small_maxima >= bounds)
     if n_items == n_blocks:
-        return users.numpy(), blocks.numpy()
+        return users, blocks
     # With many equal scores most blocks reach the bound: one pass over all scores is then faster.
-    if _SPARSE_RATIO * len(blocks) > small_maxima.numel():
-        users, items = indices_of(values >= bound.unsqueeze(item_axis))
-        return users.numpy(), items.numpy()
+    if _SPARSE_RATIO * len(blocks) > small_maxima.size:
+        return indices_of(values >= bounds)
     # The members of each block; the last of some blocks lie beyond the end.
-    items = blocks[:, None] + n_blocks * torch.arange(-(-n_items // n_blocks))
+    items = blocks[:, None] + n_blocks * np.arange(-(-n_items // n_blocks))
     within = items < n_items
-    users, items = users[:, None].expand_as(items)[within], items[within]
+    users, items = np.broadcast_to(users[:, None], items.shape)[within], items[within]
     block_scores = values[(items, users) if item_axis == 0 else (users, items)]
     above = block_scores >= bound[users]
-    return users[above].numpy(), items[above].numpy()
+    return users[above], items[above]

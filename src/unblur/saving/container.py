@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -190,21 +190,22 @@ def write_container(
             "format_version": form.version,
             **contents,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
+            "versions": versions(),
             "tensors": layouts,
             "files": {file.name: _checksum(file) for file in sorted(folder.iterdir())},
         }
         (folder / MANIFEST).write_bytes(sealed(manifest))
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of Python, of this library, and of the libraries that numbers depend on, torch's if it is installed."""
     from unblur import __version__
 
-    return {
-        "unblur": __version__,
-        "python": python_version(),
-        **{name: metadata.version(name) for name in ("numpy", "scipy", "torch")},
-    }
+    known = {"python": python_version(), "unblur": __version__}
+    for name in ("numpy", "scipy", "torch", "polars"):
+        with suppress(metadata.PackageNotFoundError):
+            known[name] = metadata.version(name)
+    return known
 
 
 def _checksum(file: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unblur.data.interactions import Interactions, check_train
 from unblur.errors import DataError, SpecError
 from unblur.fitted import StoppingData, learned, weights
+from unblur.parallel.devices import check_device
 from unblur.privacy.accountant import Accounting, NoisySums, Privacy, Stage, noisy_counts, planned
 from unblur.progress import Run, of_part
 from unblur.randomness import RNG, streams, torch_generator
@@ -43,7 +44,7 @@ from unblur.synthesis.synthesizer import (
     SynthesizerSpec,
     UserBlock,
 )
-from unblur.training.loop import Learner, Training, check_device
+from unblur.training.loop import Learner, Training
 from unblur.training.networks import Weights, frozen
 from unblur.training.private import UserLosses, train_privately
 from unblur.training.run import checkpoints_of, identity_of, seed_of
@@ -119,6 +120,26 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         names = {"autoencoder": "vae.batch_size", "diffusion": "diffusion.batch_size"}
         return {names[name]: plan.batch_size for name, plan in self.plans().items()}
 
+    @property
+    def stops_by_users(self) -> bool:
+        """True if the autoencoder stops early."""
+        return self.stops
+
+    def within(self, train: Interactions, *, all_teach: bool = False) -> tuple[Self, tuple[str, ...]]:
+        """Return the spec with batches cut to the number of training users, and a note on each cut."""
+        most = train.n_users if self.private else int((train.user_degrees > 0).sum())
+        if self.vae.stopping is not None and not all_teach:
+            most = max(1, int((1 - self.vae.stopping.users) * most))
+        large = {path: size for path, size in self.batch_sizes.items() if size > most}
+        model = self
+        for path in large:
+            model = replace_field(model, path, most)
+        notes = (
+            f"model.{path} is {most:,}, not {size:,}: there are no more training users"
+            for path, size in large.items()
+        )
+        return model, tuple(notes)
+
     def stages(self, n_users: int) -> tuple[Stage, ...]:
         """The trainings as stages of the privacy accountant."""
         return tuple(
@@ -159,7 +180,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         Raises `DataError` for data that cannot be learned from (fewer users than a batch, a density of 0 or 1),
         `DivergedTraining` if a loss is not finite, and `CapabilityError` if the extra for `privacy` is not installed.
         """
-        device = check_device(run.device, self.precision)
+        device = torch.device(check_device(run.device, self.precision))
         check_train(train)
         stopping, seed = self.vae.stopping, seed_of(rng, run.inside("autoencoder"))
         split = None if stopping is None else stopping_split(train, stopping, validation, seed)
@@ -309,6 +330,13 @@ class SDRM(TrainedOnRows):
     def arm(self) -> str:
         """The arm that `sampling` names."""
         return self.sampling
+
+    def without_departures(self) -> SDRM:
+        """The spec without the departures of the authors' code."""
+        diffusion = replace(
+            self.diffusion, noise_without_root=False, tied_hidden_layers=False, sampling_dropout=False
+        )
+        return replace(self, diffusion=diffusion)
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space: the authors' (Lilienthal et al. 2024, section 5).

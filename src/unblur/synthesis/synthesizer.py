@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,23 @@ class SynthesizerSpec(FittedSpec[Y_co]):
     def arm(self) -> str:
         """The arm that these hyper-parameters set."""
         return self.arms[0]
+
+    @property
+    def stops_by_users(self) -> bool:
+        """True if training stops early by users who are given for that."""
+        return False
+
+    def within(self, train: Interactions, *, all_teach: bool = False) -> tuple[Self, tuple[str, ...]]:
+        """Return the spec with batches cut to the number of training users, as SDRM's authors do, and a note on each cut.
+
+        Users of `train` who are set aside for early stopping are not training users, unless `all_teach`, because those
+        users are given separately.
+        """
+        return self, ()
+
+    def without_departures(self) -> Self:
+        """Return the spec without the departures of its authors' code inside the model."""
+        return self
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,7 +16,7 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.document.blocks import Document, Listing, Paragraph, Section
 from unblur.document.markdown import Markdown, as_markdown, code, code_block
 from unblur.errors import ArtifactError, DataError, RecipeError
-from unblur.experiment.provenance import trained_on, versions
+from unblur.experiment.provenance import trained_on
 from unblur.experiment.reading import read_train
 from unblur.experiment.recipe.parts import Data
 from unblur.experiment.recipe.schema import Recipe
@@ -25,11 +25,11 @@ from unblur.experiment.task import Clock
 from unblur.progress import Progress, silent
 from unblur.randomness import streams
 from unblur.saving import models as artifact
-from unblur.saving.container import TENSORS
+from unblur.saving.container import TENSORS, versions
 from unblur.spec import replace_field, spec_from_dict, spec_to_dict
 from unblur.synthesis.sdrm import LatentSynthesizer
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
-from unblur.synthesis.utility.task import utility_task, within_users
+from unblur.synthesis.utility.task import utility_task
 
 if TYPE_CHECKING:
     import polars as pl
@@ -249,7 +249,7 @@ def synthesize(
         )
     if model.private:
         model = replace_field(model, "privacy.public_items", items is not None)
-    model, remarks = within_users(model, train)
+    model, remarks = model.within(train)
     recipe = recipe.with_model(model)
     random = {} if model.private else streams(recipe.seed, "fit", "sample")  # a known seed voids ε
     clock, counts = Clock(), {"users": train.n_users if users is None else users, "pairs": 0, "empty": 0}

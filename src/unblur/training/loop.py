@@ -7,7 +7,6 @@ a run that was interrupted and resumed from a checkpoint ends in the same bytes 
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from unblur.errors import CapabilityError, UnblurError
+from unblur.parallel.devices import check_device
 from unblur.progress import ProgressEvent, Run
 from unblur.training.checkpoints import CheckpointFolder
 from unblur.training.networks import Weights, below
-from unblur.training.settings import Optimizer, Plan, Precision
+from unblur.training.settings import Optimizer, Plan
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -153,7 +153,7 @@ class Training(Generic[Trained]):
     ) -> None:
         """`judge` measures a fitted thing, higher is better; the run resumes from the last of `checkpoints`, if any."""
         self.learner, self.plan, self.seed = learner, plan, seed
-        self.device = check_device(run.device, plan.precision)
+        self.device = torch.device(check_device(run.device, plan.precision))
         self.judge, self.checkpoints, self.progress = judge, checkpoints, run.progress
         self._events = None if run.events is None else event_writer(run.events)
         self.history: list[EpochReport] = []
@@ -310,30 +310,6 @@ class Training(Generic[Trained]):
         for number, optimizer in enumerate(self._optimizers):
             restore_optimizer(optimizer, below(f"optimizer.{number}.", tensors))
         self.history = [EpochReport(**report) for report in record["history"]]
-
-
-def check_device(device: str, precision: Precision = "float32") -> torch.device:
-    """Return the device of a name: "cpu", "cuda", or "cuda:1" and so on.
-
-    Raises `CapabilityError` for one that is unknown, unavailable, or without bfloat16 if that is the precision.
-    """
-    CapabilityError.unless(
-        re.fullmatch(r"cpu|cuda(:[0-9]+)?", device) is not None,
-        f'The device must be "cpu" or "cuda" (or "cuda:0" and so on); saw {device!r}.',
-    )
-    parsed = torch.device(device)
-    if parsed.type == "cpu":
-        return parsed
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    CapabilityError.unless(
-        (parsed.index or 0) < n_gpus,
-        f'Device "{device}" is unavailable: torch finds {n_gpus} GPUs here. Use "cpu", another number, or a torch build with CUDA.',
-    )
-    CapabilityError.unless(
-        precision == "float32" or torch.cuda.is_bf16_supported(),
-        f'Precision "bfloat16" needs a GPU that supports it; {device!r} does not. Use "float32".',
-    )
-    return parsed
 
 
 def epoch_randomness(

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
 from unblur.errors import DataError
+from unblur.parallel.devices import check_device
 from unblur.randomness import RNG, streams
 from unblur.recommender import Recommender, RecommenderSpec, Run, StoppingData
 from unblur.registry import resolve
 from unblur.spec import Spec, spec_to_dict
 from unblur.training.checkpoints import CheckpointFolder, recorded_seed
-from unblur.training.loop import Learner, Training, check_device
+from unblur.training.loop import Learner, Training
 from unblur.training.settings import Plan, Precision, Stopping
 from unblur.training.stopping import Judge, hold_out
 
@@ -43,7 +44,7 @@ def start(
     if not train.n_interactions:
         raise DataError("There must be interactions to train on; saw none. Check what was read.")
     plan = spec.plans()["training"]
-    device = check_device(run.device, plan.precision)
+    device = torch.device(check_device(run.device, plan.precision))
     held_out = validation.held_out if isinstance(validation, Split) else validation
     stopping, seed = plan.stopping, seed_of(rng, run)
     training_part, judge = train, None

@@ -22,7 +22,7 @@ from unblur.models.neural.fast.row_training import (
     Threads,
 )
 from unblur.models.neural.row_mlp import ErrorJudge, RowLearner, RowMLP
-from unblur.parallel.threads import torch_at_rest
+from unblur.parallel.threads import libraries_at_rest
 from unblur.progress import ProgressEvent
 from unblur.spec import replace_field
 from unblur.training.loop import DivergedTraining, Moment, Training
@@ -221,7 +221,7 @@ def test_training_gives_the_same_bytes_on_any_number_of_threads(users: Interacti
     for threads in (1, 2, 5):
         learner = RowLearner(SPEC, users, 5, CPU)
         training = RowStepper(learner, require_kernels(), threads)
-        with torch_at_rest():
+        with libraries_at_rest():
             losses = [
                 float(training.loss(torch.arange(16), Moment(1, n), torch.Generator().manual_seed(n)))
                 for n in range(5)

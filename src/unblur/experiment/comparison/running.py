@@ -24,7 +24,7 @@ from unblur.data.splits import Files
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, RecipeError, UnblurError, nearest, some
 from unblur.experiment.comparison.results import Comparison, Result, result_of, summarise, with_extra_metrics
-from unblur.experiment.provenance import machine, reset_peak_rss, rss_mb, versions
+from unblur.experiment.provenance import machine, reset_peak_rss, rss_mb
 from unblur.experiment.ranking import PreparedSplit, RankingTask, prepare, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.parts import Protocol
@@ -36,6 +36,7 @@ from unblur.experiment.task import TrainingLog
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
+from unblur.saving.container import versions
 from unblur.spec import migrated, path_today, spec_from_dict, spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from scipy import sparse
+from scipy.linalg.lapack import spotrf, spotri
 
 from unblur.errors import CapabilityError, DataError
 from unblur.models.linear.item_weights import ItemWeightsSpec
@@ -120,28 +121,37 @@ class EASE(ItemWeightsSpec):
 
         Raises `DataError` if XᵀX + Λ is not positive definite.
         """
-        import torch
-
         gram = statistics.gram
         diagonal = np.diag_indices_from(gram)
         gram[diagonal] += self.ridge + self.dropout / (1 - self.dropout) * gram[diagonal]
         progress(ProgressEvent("factorize", 1, 3))
         # The Cholesky factor and then the inverse overwrite the Gram matrix: a large catalogue has no memory for a second.
-        inverse = torch.from_numpy(gram)
-        failed_minor = torch.empty((), dtype=torch.int32)
-        torch.linalg.cholesky_ex(inverse, out=(inverse, failed_minor))
+        # LAPACK reads and writes its lower half alone.
+        factor, failed_minor = spotrf(gram, lower=True, clean=False, overwrite_a=True)
         DataError.unless(
-            int(failed_minor) == 0,
+            failed_minor == 0,
             f"XᵀX + ridge·I must be positive definite; it is not for ridge = {self.ridge}. Raise `ridge`.",
         )
         progress(ProgressEvent("invert", 2, 3))
-        torch.cholesky_inverse(inverse, out=inverse)
-        weights = gram.T  # symmetric: the same matrix, but in C order, as scoring needs it
+        inverse: NDArray[np.float32]
+        inverse, _ = spotri(factor, lower=True, overwrite_c=True)
+        mirror_lower(inverse)
+        weights = inverse.T  # symmetric: the same matrix, but in C order, as scoring needs it
         # B = I − P·diag(1/diag P): off the diagonal each column is divided by minus its diagonal entry.
         weights /= -np.diag(weights)[:, None].copy().T
         np.fill_diagonal(weights, 0.0)
         progress(ProgressEvent("invert", 3, 3))
         return weights
+
+
+def mirror_lower(matrix: NDArray[np.float32]) -> None:
+    """Copy the half of a matrix (n, n) below its diagonal to the half above, in place."""
+    n = len(matrix)
+    for start in range(0, n, COLUMNS_TOGETHER):
+        stop = min(start + COLUMNS_TOGETHER, n)
+        square = np.tril(matrix[start:stop, start:stop], -1)
+        matrix[start:stop, start:stop] = np.tril(matrix[start:stop, start:stop]) + square.T
+        matrix[start:stop, stop:] = matrix[stop:, start:stop].T
 
 
 BLOCK_NUMBERS = 1 << 23

@@ -21,10 +21,11 @@ from unblur.data.interactions import Interactions, check_train
 from unblur.fitted import ASCENDING
 from unblur.models.diffusion.sampling import row_keys
 from unblur.models.neural.acceleration import faster
+from unblur.parallel.devices import check_device
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData, learned
 from unblur.spec import Count, Dimension, Rounds, Steps, Width, choices, spec
-from unblur.training.loop import Moment, Training, check_device
+from unblur.training.loop import Moment, Training
 from unblur.training.networks import NetworkRecommender, Weights, least_kept
 from unblur.training.settings import Dropout, Optimizer, Plan
 
@@ -81,7 +82,7 @@ class NeuMF(RecommenderSpec["NeuMFRecommender"]):
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> NeuMFRecommender:
         """Train all epochs."""
-        device = check_device(run.device)
+        device = torch.device(check_device(run.device))
         check_train(train)
         seed = int(streams(rng, "training")["training"].integers(0, 2**62))
         with faster(PairLearner(self, train, seed, device)) as learner:

@@ -19,10 +19,11 @@ from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError
 from unblur.models.neural.acceleration import faster
+from unblur.parallel.devices import check_device
 from unblur.randomness import RNG, streams, torch_generator
 from unblur.recommender import RecommenderSpec, Run, StoppingData
 from unblur.spec import Count, Dimension, Rounds, Width, WidthsOrNone, choices, spec
-from unblur.training.loop import Moment, Training, check_device
+from unblur.training.loop import Moment, Training
 from unblur.training.networks import NetworkRecommender, Weights, dropped, frozen
 from unblur.training.rows import RowBatch, SparseRows, score_in_blocks
 from unblur.training.settings import Dropout, Optimizer, Plan, Share, Stopping
@@ -85,7 +86,7 @@ class RowMLP(RecommenderSpec["RowMLPRecommender"]):
     ) -> RowMLPRecommender:
         """Train; `validation` is rows to reconstruct, or histories with their held-out items, which alone are then the
         targets of the error."""
-        device = check_device(run.device)
+        device = torch.device(check_device(run.device))
         check_train(train)
         seed = int(streams(rng, "training")["training"].integers(0, 2**62))
         training_rows, judge, stopping = train, None, None

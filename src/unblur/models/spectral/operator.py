@@ -20,7 +20,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.models.linear.neighbours import transposed
-from unblur.training.loop import check_device
+from unblur.parallel.devices import check_device
 
 
 def degree_power(degrees: NDArray[np.int64], exponent: float) -> NDArray[np.float32]:

@@ -31,12 +31,12 @@ from unblur.models.spectral.operator import (
     sparse_tensor,
 )
 from unblur.models.spectral.spectrum import truncated_svd
+from unblur.parallel.devices import check_device
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 from unblur.registry import resolve
 from unblur.spec import SharedSearch
-from unblur.training.loop import check_device
 
 _TOLERANCE = 3e-5
 """The polynomial may miss the response by so much of its largest value: below what changes a list, and near what float32

@@ -31,9 +31,7 @@ from unblur.progress import Progress, Run, silent
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
 from unblur.registry import SYNTHESIZERS, recommender_spec, synthesizer_spec
-from unblur.spec import replace_field
 from unblur.synthesis.discretization import Discretization
-from unblur.synthesis.sdrm import SDRM, TrainedOnRows
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
 from unblur.synthesis.utility.protocol import (
     Departures,
@@ -135,7 +133,7 @@ class UtilityTask(Task):
         start = time.perf_counter()
         notes: list[str] = []
         if self.protocol.kind == "strict":
-            recipe = recipe.with_model(without_departures(self.model))
+            recipe = recipe.with_model(self.model.without_departures())
             notes.append(
                 "no departure of the authors' code is in force: likes only, separate groups of users"
             )
@@ -197,7 +195,7 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
     def with_model(self, model: FittedSpec) -> Self:
         """See `Prepared.with_model`: batches are cut to the number of training users."""
         assert isinstance(model, SynthesizerSpec)
-        within, remarks = within_users(model, self.groups.learned.liked, all_teach=True)
+        within, remarks = model.within(self.groups.learned.liked, all_teach=True)
         return replace(self, recipe=self.recipe.with_model(within), shortened=remarks)
 
     def searching(self) -> Self:
@@ -220,8 +218,7 @@ class PreparedUsers(Prepared[Synthesizer, Measured, UtilityTask]):
     def fit(self, seed: int, run: Run) -> Synthesizer:
         """See `Prepared.fit`; a synthesizer that stops early gets the group of users to stop by."""
         model, rng = self.task.model, streams(seed, "fit")["fit"]
-        by_users = isinstance(model, TrainedOnRows) and model.stops
-        validation = self.groups.stopping if by_users else None
+        validation = self.groups.stopping if model.stops_by_users else None
         return model.fit_in(run, self.learned_from, rng=rng, validation=validation)
 
     def measure(self, arm: str, model: Synthesizer, seed: int, run: Run, clock: Clock) -> Measured:
@@ -340,39 +337,6 @@ class UtilityJudge:
     def together(self, specs: Sequence[SynthesizerSpec]) -> Sequence[float]:
         """See `tuning.engine.SettingJudge`: nothing is shared."""
         raise NotImplementedError
-
-
-def within_users(
-    model: SynthesizerSpec, train: Interactions, *, all_teach: bool = False
-) -> tuple[SynthesizerSpec, tuple[str, ...]]:
-    """The spec with batches cut to the number of training users, as the authors' loader does, and a note on each cut.
-
-    Users set aside for early stopping (`VariationalAutoencoder.stopping`) are not training users, unless `all_teach`,
-    because the stopping users are given separately.
-    """
-    if not isinstance(model, TrainedOnRows):
-        return model, ()
-    most = train.n_users if model.private else int((train.user_degrees > 0).sum())
-    if model.vae.stopping is not None and not all_teach:
-        most = max(1, int((1 - model.vae.stopping.users) * most))
-    large = {path: size for path, size in model.batch_sizes.items() if size > most}
-    for path in large:
-        model = replace_field(model, path, most)
-    notes = (
-        f"model.{path} is {most:,}, not {size:,}: there are no more training users"
-        for path, size in large.items()
-    )
-    return model, tuple(notes)
-
-
-def without_departures(model: SynthesizerSpec) -> SynthesizerSpec:
-    """The spec without the departures of the authors' code inside the model."""
-    if not isinstance(model, SDRM):
-        return model
-    diffusion = replace(
-        model.diffusion, noise_without_root=False, tied_hidden_layers=False, sampling_dropout=False
-    )
-    return replace(model, diffusion=diffusion)
 
 
 def _rated(liked: Mapping[str, Interactions], observed: Mapping[str, Interactions]) -> dict[str, Rated]:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from unblur.models.neural.fast.adam import plain_adam
 from unblur.models.neural.fast.pair_training import PairStepper
 from unblur.models.neural.fast.row_training import RowStepper
-from unblur.parallel.threads import blas_at_rest, torch_at_rest
+from unblur.parallel.threads import libraries_at_rest
 
 if TYPE_CHECKING:
     from unblur.models.neural.neumf import PairLearner
@@ -55,7 +55,8 @@ def compiled() -> ModuleType | None:
 def faster(learner: L) -> Iterator[L]:
     """Give a learner that trains the same network and takes faster steps itself, or `learner` if that is not possible.
 
-    Inside the context torch and BLAS are limited to one thread if compiled kernels use the processor's cores themselves.
+    Inside the context torch and BLAS are limited to one thread if there are compiled kernels: those of rows use the
+    processor's cores themselves, and the products of pairs are too small for several threads.
     """
     (_, settings), *_ = learner.groups
     stepper: Any = learner
@@ -63,11 +64,9 @@ def faster(learner: L) -> Iterator[L]:
     with ExitStack() as context:
         if plain_adam(settings, next(learner.module.parameters()).device):
             kernels = compiled()
-            threads = 1 if kernels is None else context.enter_context(torch_at_rest())
+            threads = 1 if kernels is None else context.enter_context(libraries_at_rest())
             if learner.spec.kind == "row-mlp":
                 stepper = RowStepper(either, kernels, threads)
             elif kernels is not None:
-                # The pair network's products are too small for several threads of BLAS.
-                context.enter_context(blas_at_rest())
                 stepper = PairStepper(either, kernels)
         yield cast("L", stepper)

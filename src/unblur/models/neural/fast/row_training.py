@@ -57,7 +57,7 @@ class RowStepper:
     def __init__(self, learner: RowLearner, kernels: ModuleType | None = None, threads: int = 1) -> None:
         """Use `kernels` for the steps of the large layers, or torch if None.
 
-        The kernels run in `threads` threads, best with torch's own at rest (`parallel.torch_at_rest`).
+        The kernels run in `threads` threads, best with torch's own at rest (`parallel.libraries_at_rest`).
         """
         network, settings = learner.module, learner.spec.optimizer
         self.module, self.rows, self.n_rows, self.fitted = (

@@ -29,7 +29,7 @@ from unblur.experiment.running import KeptArms
 from unblur.experiment.task import Clock, Prepared
 from unblur.models.neural.mult_vae import MultVAE
 from unblur.models.neural.row_mlp import RowMLP
-from unblur.models.spectral.operator import Operator
+from unblur.models.spectral.operator import Dense, Operator
 from unblur.models.spectral.polynomial_filter import PolynomialFilter
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.randomness import streams
@@ -255,10 +255,10 @@ def marked_tests(setting: Setting) -> list[Row]:
 class DenseOperator:
     """As `unblur.models.spectral.operator.Operator`, with dense matrices."""
 
-    forward: torch.Tensor
+    forward: Dense
 
     @property
-    def backward(self) -> torch.Tensor:
+    def backward(self) -> Dense:
         """The transposed matrix, a view."""
         return self.forward.T
 
@@ -304,12 +304,14 @@ def polynomial_rows(name: str, model: PolynomialFilter, setting: Setting) -> lis
     operator = Operator(model.normalized, device)
     n_users, n_items = model.normalized.shape
     width = operator.block_width
-    block = torch.rand(n_items, width, device=device, generator=torch.Generator(device).manual_seed(0))
-    dense = DenseOperator(operator.forward.to_dense())
-    apply: Callable[..., torch.Tensor] = polynomial.apply
-    by_sparse, by_dense = apply(operator, block), apply(dense, block)
-    error = float((by_sparse - by_dense).abs().max() / by_dense.abs().max())
-    sparse_time, dense_time = (seconds(partial(apply, way, block), device) for way in (operator, dense))
+    block = operator.array(np.random.default_rng(0).random((n_items, width)))
+    by_dense_matrix = DenseOperator(operator.array(model.normalized.toarray()))
+    apply: Callable[..., Dense] = polynomial.apply
+    by_sparse, by_dense = apply(operator, block), apply(by_dense_matrix, block)
+    error = float(abs(by_sparse - by_dense).max() / abs(by_dense).max())
+    sparse_time, dense_time = (
+        seconds(partial(apply, way, block), device) for way in (operator, by_dense_matrix)
+    )
     products = 2 * len(polynomial.coefficients)
     traffic = products * (ENTRY_BYTES * model.normalized.nnz + FLOAT_BYTES * width * (n_users + n_items))
     operations = products * 2 * n_users * n_items * width

@@ -1,5 +1,7 @@
 """Sparse rows through the cache-friendly path, against dense linear algebra; and the ordering of users and items."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,14 @@ from scipy import sparse
 from tests.models.spectral.generated import matrix
 from unblur.data.catalogue.generation import generated
 from unblur.data.interactions import Interactions
-from unblur.models.spectral import operator as orders, operator as propagations
-from unblur.models.spectral.bspm import BSPM
+from unblur.models.spectral import (
+    operator as orders,
+    operator as propagations,
+    polynomial_filter as filters,
+    spectrum,
+)
+from unblur.models.spectral.bspm import BSPM, LowPass
+from unblur.models.spectral.chebycf import ChebyCF
 from unblur.models.spectral.flow import Flow
 from unblur.models.spectral.operator import (
     Polynomial,
@@ -19,8 +27,8 @@ from unblur.models.spectral.operator import (
     normalize,
     ordering,
     reorder_columns,
-    sparse_tensor,
 )
+from unblur.models.spectral.polynomial_filter import FilterSpec
 
 
 def dense_filter(polynomial: Polynomial, a: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -40,11 +48,11 @@ def test_rows_go_through_the_polynomial(seed: int, size: int, constant: float) -
 
     polynomial = fit(response, size)
     users, items = random.permutation(30), random.permutation(20).astype(np.int32)
-    scores = torch.from_numpy(random.normal(size=(20, len(rows))).astype(np.float32))
-    expected = scores.numpy().T + dense_filter(polynomial, a.toarray().astype(float), rows)
-    propagation = Propagation(sparse.csr_array(a[users]), items)
-    propagation.add(polynomial, sparse.csr_array(rows.astype(np.float32)), scores)
-    np.testing.assert_allclose(scores.numpy().T, expected, rtol=0, atol=2e-5)
+    scores = random.normal(size=(20, len(rows))).astype(np.float32)
+    expected = scores.T + dense_filter(polynomial, a.toarray().astype(float), rows)
+    propagation = Propagation(polynomial, sparse.csr_array(a[users]), items)
+    propagation.add(sparse.csr_array(rows.astype(np.float32)), scores)
+    np.testing.assert_allclose(scores.T, expected, rtol=0, atol=2e-5)
 
 
 @given(seed=st.integers(0, 99), size=st.integers(1, 4), slice_size=st.integers(1, 9), width=st.integers(1, 4))
@@ -54,15 +62,15 @@ def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, wi
     rows = matrix(width, 10, 0.4, seed + 1)
     polynomial = fit(lambda at: 0.3 + at * np.exp(-at), size)
     before = random.normal(size=(10, width)).astype(np.float32)
-    scores = torch.from_numpy(before.copy())
+    scores = before.copy()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(propagations, "_SLICE_USERS", slice_size)
-        propagation = Propagation(a, random.permutation(10).astype(np.int32))
+        propagation = Propagation(polynomial, a, random.permutation(10).astype(np.int32))
         assert propagation.by_slices
         assert len(propagation.slices) == -(-40 // slice_size)
-        propagation.add(polynomial, sparse.csr_array(rows.astype(np.float32)), scores)
+        propagation.add(sparse.csr_array(rows.astype(np.float32)), scores)
     expected = before.T + dense_filter(polynomial, a.toarray().astype(float), rows)
-    np.testing.assert_allclose(scores.numpy().T, expected, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(scores.T, expected, rtol=0, atol=2e-5)
 
 
 def test_a_thread_reuses_its_buffers_without_an_effect() -> None:
@@ -73,26 +81,47 @@ def test_a_thread_reuses_its_buffers_without_an_effect() -> None:
     results = []
     for _ in range(2):
         for count in (40, 3, 17):
-            scores = torch.zeros((200, count))
-            Propagation(a, np.arange(200, dtype=np.int32)).add(polynomial, rows[:count], scores)
-            results.append(scores.numpy().copy())
+            scores = np.zeros((200, count), dtype=np.float32)
+            Propagation(polynomial, a, np.arange(200, dtype=np.int32)).add(rows[:count], scores)
+            results.append(scores.copy())
     for first, repeated in zip(results[:3], results[3:], strict=True):
         assert np.array_equal(first, repeated)
 
 
-@pytest.mark.parametrize("spec", [BSPM(low_pass=None), BSPM(low_pass=None, sharpen=None, blur=Flow(steps=2))])
-def test_the_path_for_a_gpu_gives_the_same_scores(spec: BSPM) -> None:
-    """Run on a CPU, the dense blocks meant for a GPU give the scores of the sparse path."""
+@pytest.mark.parametrize(
+    "spec",
+    [
+        BSPM(low_pass=None),
+        BSPM(low_pass=LowPass(rank=20)),
+        BSPM(low_pass=LowPass(rank=20), sharpen=None, blur=Flow(steps=2), history="normalized"),
+        ChebyCF(rank=20),
+    ],
+)
+def test_arrays_of_torch_give_the_same_as_those_of_numpy(
+    spec: FilterSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs on a GPU, run on a CPU: fit by block Lanczos and score by dense blocks, in arrays of torch."""
+    monkeypatch.setattr(spectrum, "_DENSE_BELOW", 20)
     train = generated(300, 200, 4000, rng=0)
-    model = spec.fit(train)
-    rows = spec.weighting.rows(train, train.item_degrees)
-    low_pass = model.plan.decode @ (torch.from_numpy(rows.toarray()) @ model.plan.encode).T
-    np.testing.assert_allclose(
-        (model._apply_polynomial(sparse_tensor(rows)) + low_pass).numpy().T,
-        model.score(train),
-        rtol=0,
-        atol=1e-6,
-    )
+    expected = spec.fit(train, rng=0)
+    expected_scores, shared = expected.score(train), lists_of_many(spec, train)
+    for module in (propagations, filters):
+        monkeypatch.setattr(module, "namespace", lambda device: torch)
+    model = spec.fit(train, rng=0)
+    assert isinstance(model.plan.encode, torch.Tensor)
+    largest = np.abs(expected_scores).max()
+    np.testing.assert_allclose(model.score(train), expected_scores, rtol=0, atol=1e-5 * largest)
+    assert np.mean(lists_of_many(spec, train) == shared) > 0.99
+
+
+def lists_of_many(spec: FilterSpec, train: Interactions) -> np.ndarray:
+    """The lists of ten settings, from a shared pass."""
+    specs = [
+        replace(spec, **({"weight": w} if isinstance(spec, ChebyCF) else {})) for w in np.linspace(0.1, 1, 10)
+    ]
+    shared = spec.shared()
+    assert shared is not None
+    return np.concatenate([lists for _, lists in shared(specs, train, rng=0).rankings(train, k=5)], axis=1)
 
 
 # ------------------------------------------------------------------------------------------- the order

@@ -1,26 +1,65 @@
 """The item-item operator ``P = R̃ᵀR̃``: normalisation, an order in which products are fast, products, polynomials.
 
-`Polynomial.apply` multiplies blocks of dense columns, which suits a GPU; `Propagation` multiplies sparse history rows on a
+`Polynomial.apply` multiplies blocks of dense columns, on a CPU or a GPU; `Propagation` multiplies sparse history rows on a
 CPU, with all intermediate blocks in an order that suits the cache.
+
+Dense arrays are NumPy's on a CPU and torch's on a GPU. What both are named alike is written once, with the namespace `xp` of
+either; only the sparse product differs. On a CPU torch's products take as long as SciPy's, and its dense ones longer.
 """
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
+from unblur.errors import needing_torch
 from unblur.models.linear.neighbours import transposed
 from unblur.parallel.devices import check_device
+from unblur.parallel.threads import in_threads, n_threads
+
+Dense: TypeAlias = Any
+"""A dense array: NumPy's on a CPU, torch's on a GPU."""
+
+
+def namespace(device: str) -> Any:
+    """Return the module of the functions of dense arrays on a device: NumPy, or torch for a GPU."""
+    if device == "cpu":
+        return np
+    with needing_torch("A GPU"):
+        import torch
+    return torch
+
+
+def dense(array: NDArray[Any], device: str) -> Dense:
+    """Return a NumPy array as one on a device, in C order."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return namespace(device).asarray(np.ascontiguousarray(array), device=device)
+
+
+def on_cpu(array: Dense) -> NDArray[Any]:
+    """Return a dense array as NumPy's."""
+    return array if isinstance(array, np.ndarray) else np.asarray(array.cpu())
+
+
+def on_device(matrix: sparse.csr_array, device: str) -> Any:
+    """Return a CSR matrix as what can be multiplied with dense arrays on a device."""
+    xp = namespace(device)
+    if xp is np:
+        return matrix
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        parts = (dense(part, device) for part in (matrix.indptr, matrix.indices, matrix.data))
+        return xp.sparse_csr_tensor(*parts, size=matrix.shape, check_invariants=False)
 
 
 def degree_power(degrees: NDArray[np.int64], exponent: float) -> NDArray[np.float32]:
@@ -116,25 +155,59 @@ def _directions(matrix: sparse.csr_array) -> tuple[NDArray[np.float32], NDArray[
     V spans roughly the leading right singular vectors, in a rotated basis after so few sweeps: only nearness matters.
     """
     operator = Operator(matrix)
-    generator = torch.Generator().manual_seed(0)
-    block = torch.randn((matrix.shape[1], _DIRECTIONS), generator=generator)
+    block = operator.normal(np.random.default_rng(0), matrix.shape[1], _DIRECTIONS)
     for _ in range(_SWEEPS):
-        block = torch.linalg.qr(operator.backward @ (operator.forward @ block)).Q
+        block = np.linalg.qr(operator.backward @ (operator.forward @ block)).Q
     # Rows of length 1, so that activity does not decide about clusters; empty ones stay 0.
     items, users = (
-        (rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).numpy()
+        rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         for rows in (block, operator.forward @ block)
     )
     return items, users
+
+
+_THREADED_PRODUCT = 1 << 22
+"""Multiplications from which a sparse product is split among threads: some milliseconds of work."""
+
+
+@dataclass(frozen=True, eq=False)
+class ThreadedRows:
+    """A CSR matrix whose products with dense blocks are computed in threads, some rows in each."""
+
+    matrix: sparse.csr_array
+
+    @cached_property
+    def parts(self) -> list[sparse.csr_array]:
+        """Runs of rows with about as many entries each, one for each thread, in the memory of the whole."""
+        indptr, data, indices = self.matrix.indptr, self.matrix.data, self.matrix.indices
+        bounds = np.searchsorted(indptr, np.linspace(0, len(data), n_threads() + 1))
+        bounds[0], bounds[-1] = 0, len(indptr) - 1
+        runs = [slice(start, stop) for start, stop in pairwise(bounds.tolist()) if stop > start]
+        return [
+            sparse.csr_array(
+                (
+                    data[indptr[run.start] : indptr[run.stop]],
+                    indices[indptr[run.start] : indptr[run.stop]],
+                    indptr[run.start : run.stop + 1] - indptr[run.start],
+                ),
+                shape=(run.stop - run.start, self.matrix.shape[1]),
+            )
+            for run in runs
+        ]
+
+    def __matmul__(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The product with a block (n_columns, width)."""
+        if self.matrix.nnz * block.shape[1] < _THREADED_PRODUCT or len(self.parts) < 2:
+            return np.asarray(self.matrix @ block)
+        return np.concatenate(list(in_threads(lambda part: part @ block, self.parts)))
 
 
 @dataclass(frozen=True, eq=False)
 class Operator:
     """The factor A of the item-item operator ``P = AᵀA``, which is never formed: A and Aᵀ, each as a CSR matrix.
 
-    Both are for products with blocks of dense columns, so that P times a block is two of them.
-    On a CPU torch hands these products to MKL, which is fastest with blocks of about 32 columns that are contiguous
-    in memory; a block is (rows, columns) float32 in C order.
+    Both are for products with blocks of dense columns, so that P times a block is two of them. They are fastest on a CPU with
+    blocks of about 32 columns that are contiguous in memory; a block is (rows, columns) float32 in C order.
     """
 
     matrix: sparse.csr_array
@@ -143,41 +216,40 @@ class Operator:
     def __post_init__(self) -> None:
         check_device(self.device)
 
-    @cached_property
-    def forward(self) -> torch.Tensor:
-        """A, (n_users, n_items)."""
-        return sparse_tensor(self.matrix, self.device)
+    @property
+    def xp(self) -> Any:
+        """The module of the functions of dense arrays."""
+        return namespace(self.device)
 
     @cached_property
-    def backward(self) -> torch.Tensor:
+    def forward(self) -> Any:
+        """A, (n_users, n_items)."""
+        return self._factor(self.matrix)
+
+    @cached_property
+    def backward(self) -> Any:
         """Aᵀ, (n_items, n_users)."""
-        return sparse_tensor(transposed(self.matrix), self.device)
+        return self._factor(transposed(self.matrix))
+
+    def _factor(self, matrix: sparse.csr_array) -> Any:
+        return ThreadedRows(matrix) if self.xp is np else on_device(matrix, self.device)
 
     @property
     def block_width(self) -> int:
         """The number of columns with which products are fastest on a CPU; that on a GPU was chosen by hand."""
         return 32 if self.device == "cpu" else 512
 
+    def array(self, values: NDArray[Any]) -> Dense:
+        """Return float32 values on the device."""
+        return dense(values.astype(np.float32), self.device)
 
-def sparse_tensor(matrix: sparse.csr_array, device: str = "cpu") -> torch.Tensor:
-    """Return a SciPy CSR matrix as a torch CSR tensor; on a CPU the arrays are shared, not copied."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(np.asarray(matrix.indptr)),
-            torch.from_numpy(np.asarray(matrix.indices)),
-            torch.from_numpy(np.asarray(matrix.data)),
-            size=matrix.shape,
-            check_invariants=False,
-        ).to(device)
+    def normal(self, random: np.random.Generator, *shape: int) -> Dense:
+        """Draw from N(0, 1). NumPy draws, for a GPU too: it is little, and so the same for all devices."""
+        return self.array(random.standard_normal(shape, dtype=np.float32))
 
-
-def dense(array: Any, device: str) -> torch.Tensor:
-    """Return a NumPy array as a torch tensor on `device`."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    def contiguous(self, block: Dense) -> Dense:
+        """Return a block in C order."""
+        return np.ascontiguousarray(block) if self.xp is np else block.contiguous()
 
 
 Response = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -207,18 +279,22 @@ class Polynomial:
             inner = inner * (self.scale * eigenvalues - node) + coefficient
         return self.constant + eigenvalues * inner
 
-    def apply(self, operator: Operator, block: torch.Tensor) -> torch.Tensor:
+    def apply(self, operator: Operator, block: Dense) -> Dense:
         """Return ``p(P)`` times a block (n_items, columns), as a new block."""
         if not len(self.coefficients):
             return block * self.constant
         start = operator.forward @ block
         inner = start * float(self.coefficients[-1])
         for node, coefficient in zip(self.nodes[-2::-1], self.coefficients[-2::-1], strict=True):
-            image = operator.backward @ inner
-            inner = torch.addmm(inner, operator.forward, image, beta=-float(node), alpha=self.scale)
-            inner.add_(start, alpha=float(coefficient))
+            product = operator.forward @ (operator.backward @ inner)
+            product *= self.scale
+            inner *= -float(node)
+            inner += product
+            inner += float(coefficient) * start
         result = operator.backward @ inner
-        return result if self.constant == 0 else result.add_(block, alpha=self.constant)
+        if self.constant:
+            result += self.constant * block
+        return result
 
 
 def fit(response: Response, size: int, upper: float = 1.0) -> Polynomial:
@@ -274,17 +350,12 @@ def _leja(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.take(points, order)
 
 
-_MAX_SCRATCH = 64_000_000
-"""Floats (256 MB) up to which a thread keeps its room for the next block; more is given back."""
 _SLICE_USERS = 16_384
 """Users in a slice: what a block of 32 columns says about them fits a processor's second cache."""
 _MIN_SLICES = 4
 """Slices from which products go slice by slice: with fewer, the blocks of all users still fit a cache."""
 _USERS_PER_ITEM = 2
 """Users per item from which slices are faster; measured, see "Cost against size" in docs/results/benchmarks.md."""
-_scratch = threading.local()
-_MATRIX: tuple[Any, Any] = (torch.mm, torch.addmm)
-_VECTOR: tuple[Any, Any] = (torch.mv, torch.addmv)
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,6 +372,8 @@ class Propagation:
     exists.
     """
 
+    polynomial: Polynomial
+    """p."""
     matrix: sparse.csr_array
     """A, (n_users, n_items): users in the fast order, items in their own."""
     item_order: NDArray[np.int32]
@@ -312,23 +385,23 @@ class Propagation:
         return transposed(self.matrix)
 
     @cached_property
-    def by_item_tensor(self) -> torch.Tensor:
-        """Aᵀ as a tensor."""
-        return sparse_tensor(self.by_item)
-
-    @cached_property
-    def ordered(self) -> Operator:
-        """A with its items in the fast order."""
-        return Operator(reorder_columns(self.matrix, self.item_order))
-
-    @cached_property
-    def slices(self) -> list[Operator]:
-        """A in slices of users, with its items in the fast order."""
+    def ordered(self) -> sparse.csr_array:
+        """``√scale·A`` with its items in the fast order: the scale of Newton's form costs no pass over a block."""
         ordered = reorder_columns(self.matrix, self.item_order)
-        return [
-            Operator(sparse.csr_array(ordered[start : start + _SLICE_USERS]))
-            for start in range(0, ordered.shape[0], _SLICE_USERS)
-        ]
+        ordered.data *= np.float32(np.sqrt(self.polynomial.scale))
+        return ordered
+
+    @cached_property
+    def ordered_by_item(self) -> sparse.csr_array:
+        """``√scale·Aᵀ``, likewise."""
+        return transposed(self.ordered)
+
+    @cached_property
+    def slices(self) -> list[tuple[sparse.csr_array, sparse.csr_array]]:
+        """`ordered` and `ordered_by_item` in slices of users."""
+        starts = range(0, self.matrix.shape[0], _SLICE_USERS)
+        parts = [sparse.csr_array(self.ordered[start : start + _SLICE_USERS]) for start in starts]
+        return [(part, transposed(part)) for part in parts]
 
     @property
     def by_slices(self) -> bool:
@@ -336,75 +409,56 @@ class Propagation:
         n_users, n_items = self.matrix.shape
         return n_users > (_MIN_SLICES - 1) * _SLICE_USERS and n_users >= _USERS_PER_ITEM * n_items
 
-    def add(self, polynomial: Polynomial, rows: sparse.csr_array, scores: torch.Tensor) -> None:
+    def add(self, rows: sparse.csr_array, scores: NDArray[np.float32]) -> None:
         """Add ``rows·p(P)`` to `scores`, (n_items, n_rows), in place."""
-        width = rows.shape[0]
+        width, constant = rows.shape[0], self.polynomial.constant
+        users = np.repeat(np.arange(width), np.diff(rows.indptr))
         # 1. constant·x is sparse.
-        if polynomial.constant:
-            users = np.repeat(np.arange(width), np.diff(rows.indptr))
-            scores.numpy()[rows.indices, users] += np.float32(polynomial.constant) * rows.data
-        if not len(polynomial.coefficients):
+        if constant:
+            scores[rows.indices, users] += np.float32(constant) * rows.data
+        if not len(self.polynomial.coefficients):
             return
         if self.by_slices:
-            self._add_by_slices(polynomial, rows, scores)
+            # 2. The same on the side of the items: start = xᵀ with its items in the fast order.
+            start = np.zeros((scores.shape[0], width), dtype=np.float32)
+            start[self._inner_index[rows.indices], users] = rows.data
+            inner = self._times_p(self._horner(_narrow(start), self._times_p))
+            scores[self.item_order] += (inner / np.float32(self.polynomial.scale)).reshape(-1, width)
             return
         # 2. start = A·xᵀ, (n_users, n_rows), as a product of two sparse matrices that fills a dense block.
-        n_users, n_items = self.matrix.shape
-        start, state, image = _blocks(width, n_users, n_users, n_items)
+        start = np.zeros((self.matrix.shape[0], width), dtype=np.float32)
         products = (rows @ self.by_item).tocoo()
-        start.zero_()
-        flat_index = products.col.astype(np.int64) * width + products.row
-        start.view(-1)[torch.from_numpy(flat_index)] = torch.from_numpy(products.data)
-        times, plus_times = _MATRIX if width > 1 else _VECTOR
-        if width == 1:  # as a vector, a single column is multiplied in half the time
-            start, state, image, scores = (block[:, 0] for block in (start, state, image, scores))
-        # 3. state = c(AAᵀ)·start by Horner's scheme in Newton's form: from the highest coefficient down,
-        # state ← (scale·AAᵀ − node)·state + coefficient·start.
-        forward, backward, scale = self.ordered.forward, self.ordered.backward, polynomial.scale
-        *lower, highest = polynomial.coefficients.tolist()
-        steps = list(zip(polynomial.nodes.tolist(), lower, strict=False))[::-1]
-        if not steps:
-            plus_times(scores, self.by_item_tensor, start, alpha=highest, out=scores)
-            return
-        # The scheme begins with state = highest·start. That product is left out: the first step is
-        # (coefficient − node·highest)·start + scale·highest·AAᵀ·start.
-        node, coefficient = steps[0]
-        times(backward, start, out=image)
-        plus_times(start, forward, image, beta=coefficient - node * highest, alpha=scale * highest, out=state)
-        for node, coefficient in steps[1:]:
-            times(backward, state, out=image)
-            state.mul_(-node).add_(start, alpha=coefficient)
-            plus_times(state, forward, image, alpha=scale, out=state)
-        # 4. scores += Aᵀ·state, with the items in their own order.
-        plus_times(scores, self.by_item_tensor, state, out=scores)
+        start[products.col, products.row] = products.data
+        # 3. state = c(AAᵀ)·start. 4. scores += Aᵀ·state, with the items in their own order.
+        state = self._horner(_narrow(start), lambda block: self.ordered @ (self.ordered_by_item @ block))
+        scores += (self.by_item @ state).reshape(-1, width)
 
-    def _add_by_slices(self, polynomial: Polynomial, rows: sparse.csr_array, scores: torch.Tensor) -> None:
-        """Add ``(rows·c(P))·P``, with Newton's form of c in P instead of AAᵀ; `add` has added the constant's part."""
-        n_items, width = scores.shape
-        start, state, next_state, image = _blocks(
-            width, n_items, n_items, n_items, min(_SLICE_USERS, self.matrix.shape[0])
-        )
-        start.zero_()
-        users = np.repeat(np.arange(width), np.diff(rows.indptr))
-        start.numpy()[self._inner_index[rows.indices], users] = rows.data
-        times, plus_times = _MATRIX if width > 1 else _VECTOR
-        if width == 1:
-            start, state, next_state, image = (block[:, 0] for block in (start, state, next_state, image))
+    def _horner(
+        self, start: NDArray[np.float32], times: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Return c(M)·start by Horner's scheme in Newton's form, where `times` multiplies a block by ``scale·M``.
 
-        def add_product(block: torch.Tensor, scale: float, out: torch.Tensor) -> None:
-            for part in self.slices:
-                of_users = image[: part.matrix.shape[0]]
-                times(part.forward, block, out=of_users)
-                plus_times(out, part.backward, of_users, alpha=scale, out=out)
+        From the highest coefficient down, state ← (scale·M − node)·state + coefficient·start.
+        """
+        *lower, highest = self.polynomial.coefficients.astype(np.float32)
+        nodes = self.polynomial.nodes.astype(np.float32)
+        state: NDArray[np.float32] = start * highest
+        part = np.empty_like(start)
+        for node, coefficient in zip(nodes[-2::-1], lower[::-1], strict=True):
+            product = times(state)
+            state *= -node
+            state += product
+            np.multiply(start, coefficient, out=part)
+            state += part
+        return state
 
-        torch.mul(start, float(polynomial.coefficients[-1]), out=state)
-        for node, coefficient in zip(polynomial.nodes[-2::-1], polynomial.coefficients[-2::-1], strict=True):
-            torch.mul(state, -float(node), out=next_state).add_(start, alpha=float(coefficient))
-            add_product(state, polynomial.scale, next_state)
-            state, next_state = next_state, state
-        next_state.zero_()
-        add_product(state, 1.0, next_state)
-        scores.index_add_(0, torch.from_numpy(self.item_order), next_state.view(n_items, width))
+    def _times_p(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return ``scale·P`` times a block on the side of the items, one slice of users after the other."""
+        (first, first_by_item), *others = self.slices
+        product = np.asarray(first_by_item @ (first @ block))
+        for part, part_by_item in others:
+            product += part_by_item @ (part @ block)
+        return product
 
     @cached_property
     def _inner_index(self) -> NDArray[np.int64]:
@@ -412,18 +466,6 @@ class Propagation:
         return np.argsort(self.item_order)
 
 
-def _blocks(width: int, *sizes: int) -> tuple[torch.Tensor, ...]:
-    """Return uninitialised blocks of (size, width) each, in the thread's last scratch memory if it fits.
-
-    Large blocks take time to allocate, so a thread keeps its own; memory more than four times too large is given back.
-    """
-    floats = sum(sizes) * width
-    scratch = getattr(_scratch, "block", None)
-    if scratch is None or len(scratch) < floats or len(scratch) > 4 * floats:
-        scratch = torch.empty(floats)
-        _scratch.block = scratch if floats <= _MAX_SCRATCH else None
-    ends = np.cumsum([0, *(size * width for size in sizes)])
-    return tuple(
-        scratch[start:stop].view(size, width)
-        for start, stop, size in zip(ends[:-1], ends[1:], sizes, strict=True)
-    )
+def _narrow(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a single column as a vector, whose products take half the time, and any other block as it is."""
+    return block[:, 0].copy() if block.shape[1] == 1 else block

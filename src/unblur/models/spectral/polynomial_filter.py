@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import ClassVar, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -17,6 +16,7 @@ from unblur.data.interactions import Interactions
 from unblur.errors import DataError
 from unblur.fitted import PERMUTATION
 from unblur.models.spectral.operator import (
+    Dense,
     Operator,
     Polynomial,
     Propagation,
@@ -25,10 +25,12 @@ from unblur.models.spectral.operator import (
     dense,
     fit_within,
     largest_value,
+    namespace,
     normalize,
+    on_cpu,
+    on_device,
     ordering,
     reorder_columns,
-    sparse_tensor,
 )
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.devices import check_device
@@ -114,7 +116,7 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
             )
             operator = Operator(reorder_columns(ordered, items), run.device)
             decoder = np.empty_like(vectors)
-            decoder[items] = self._filter_columns(operator, start, run.progress).cpu().numpy()
+            decoder[items] = on_cpu(self._filter_columns(operator, start, run.progress))
         return PolynomialFilter(
             self,
             train.items,
@@ -127,7 +129,7 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
             decoder=decoder,
         )
 
-    def _filter_columns(self, operator: Operator, start: torch.Tensor, progress: Progress) -> torch.Tensor:
+    def _filter_columns(self, operator: Operator, start: Dense, progress: Progress) -> Dense:
         """Return ``q(P)`` times the columns of `start`, (n_items, rank)."""
 
         def q(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -135,10 +137,10 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
 
         tolerance = _DECODER_TOLERANCE * largest_value(q)
         polynomial = fit_within(q, self.degree, 1.0, tolerance)
-        filtered = torch.empty_like(start)
+        filtered = operator.xp.empty_like(start)
         for first in range(0, start.shape[1], operator.block_width):
             columns = slice(first, first + operator.block_width)
-            filtered[:, columns] = polynomial.apply(operator, start[:, columns].contiguous())
+            filtered[:, columns] = polynomial.apply(operator, operator.contiguous(start[:, columns]))
             progress(
                 ProgressEvent(
                     "filter the low-pass vectors", min(columns.stop, start.shape[1]), start.shape[1]
@@ -152,9 +154,9 @@ class _Plan:
     """A low-degree polynomial of P, and one thin product for the low-pass term and the polynomial's correction."""
 
     polynomial: Polynomial
-    encode: torch.Tensor
+    encode: Dense
     """(n_items, r): a row times this is its code."""
-    decode: torch.Tensor
+    decode: Dense
     """(n_items, r): this times a code is added to the scores."""
 
 
@@ -242,7 +244,7 @@ class PolynomialFilter(Recommender["FilterSpec"]):
 
     @cached_property
     def _propagation(self) -> Propagation:
-        return Propagation(self.normalized, self.item_order)
+        return Propagation(self.plan.polynomial, self.normalized, self.item_order)
 
     @cached_property
     def _operator(self) -> Operator:
@@ -250,24 +252,26 @@ class PolynomialFilter(Recommender["FilterSpec"]):
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         rows = self.spec.weighting.rows(histories, self.item_counts)
-        start = sparse_tensor(rows, self.device)
+        start = on_device(rows, self.device)
         scores = self.plan.decode @ (start @ self.plan.encode).T
-        if self.device == "cpu":
+        if namespace(self.device) is np:
             parts = [slice(first, first + _COLUMNS) for first in range(0, rows.shape[0], _COLUMNS)]
 
             def add_polynomial(part: slice) -> None:
-                self._propagation.add(self.plan.polynomial, rows[part], scores[:, part])
+                self._propagation.add(rows[part], scores[:, part])
 
             deque(in_threads(add_polynomial, parts), maxlen=0)
         else:
-            scores += self._apply_polynomial(start)
+            scores += self._apply_polynomial(start.to_dense().T)
         if self.spec.weighting.score is not None:
             weights = degree_power(self.item_counts, self.spec.weighting.score)
             scores *= dense(weights, self.device)[:, None]
-        return cast("NDArray[np.float32]", scores.cpu().numpy().T)
+        return on_cpu(scores).T
 
-    def _apply_polynomial(self, start: torch.Tensor) -> torch.Tensor:
-        """Return ``x·p(P)``, (n_items, n_rows), by products with dense blocks, which suit a GPU."""
-        blocks = start.to_dense().T.split(self._operator.block_width, dim=1)
-        apply = self.plan.polynomial.apply
-        return torch.cat([apply(self._operator, block.contiguous()) for block in blocks], dim=1)
+    def _apply_polynomial(self, start: Dense) -> Dense:
+        """Return ``x·p(P)``, (n_items, n_rows), of x as a block (n_items, n_rows), by products that suit a GPU."""
+        operator, width = self._operator, self._operator.block_width
+        blocks = [start[:, first : first + width] for first in range(0, start.shape[1], width)]
+        return operator.xp.concat(
+            [self.plan.polynomial.apply(operator, operator.contiguous(block)) for block in blocks], axis=1
+        )

@@ -11,29 +11,28 @@ ranked exactly by a second pass over these alone.
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.models.spectral.operator import (
+    Dense,
     Operator,
     Weighting,
     degree_power,
     dense,
     normalize,
+    on_cpu,
+    on_device,
     ordering,
     reorder_columns,
-    sparse_tensor,
 )
 from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.threads import in_threads
@@ -63,13 +62,13 @@ class SharedPass:
     item_order: NDArray[np.int32]
     """(n_items,) the order of items in which products are fast; all tensors below have their items in it."""
     operator: Operator
-    right: torch.Tensor
+    right: Dense
     """(n_items, largest rank) V, scaled by D_I^-b: a row times this is its code."""
-    decoders: torch.Tensor
+    decoders: Dense
     """(combinations, n_items, largest rank): combinations of ``T_j(2P − 1)·D_I^b·V``, from which every q is combined."""
     ranks: tuple[int, ...]
     """All ranks of the settings, ascending: they bound the ranges of singular vectors."""
-    coefficients: torch.Tensor
+    coefficients: Dense
     """(settings, features): each setting as a combination of the shared vectors."""
     n_p_terms: int
     """The number of Chebyshev polynomials for p."""
@@ -92,9 +91,8 @@ class SharedPass:
         indices: dict[Weighting, list[int]] = {}
         for index, setting in enumerate(settings):
             indices.setdefault(self.specs[setting].weighting, []).append(index)
-        scratch = threading.local()  # each thread reuses its large array for its next batch
         groups = [
-            (own, self._ranker(weighting, self.coefficients[[settings[index] for index in own]], k, scratch))
+            (own, self._ranker(weighting, self.coefficients[[settings[index] for index in own]], k))
             for weighting, own in indices.items()
         ]
 
@@ -116,7 +114,7 @@ class SharedPass:
                 progress(ProgressEvent("score all settings", rows.stop, n_users))
 
     def _ranker(
-        self, weighting: Weighting, table: torch.Tensor, k: int, scratch: threading.local
+        self, weighting: Weighting, table: Dense, k: int
     ) -> Callable[[Interactions], NDArray[np.int32]]:
         """Return a function from rows to positions in the fast order under settings of one weighting, (settings, rows, k)."""
         counts, weights = self.train.item_degrees, None
@@ -133,10 +131,8 @@ class SharedPass:
             decoders = [self._combined_decoder(setting) for setting in table]
 
             def rank(batch: Interactions) -> NDArray[np.int32]:
-                scores = self._scores(table, decoders, start_rows(batch), weights, scratch)
-                return np.stack(
-                    [top_k(setting_scores.cpu().numpy().T, k, ties)[0] for setting_scores in scores]
-                )
+                scores = self._scores(table, decoders, start_rows(batch), weights)
+                return np.stack([top_k(setting_scores.T, k, ties)[0] for setting_scores in on_cpu(scores)])
 
             return rank
         anchors = table[_spread_settings(table, _ANCHORS)]
@@ -144,81 +140,72 @@ class SharedPass:
 
         def rank_on_shortlist(batch: Interactions) -> NDArray[np.int32]:
             start = start_rows(batch)
-            features, scores = self._features(start, anchors, weights, scratch)
-            shortlist = _shortlist(_exclude_histories(scores, start), depth, ties)
-            return _rank_shortlist(table, features, shortlist, k)
+            features, scores = self._features(start, anchors, weights)
+            shortlist = _shortlist(on_cpu(_exclude_histories(scores, start)), depth, ties)
+            return _rank_shortlist(self.operator, table, features, shortlist, k)
 
         return rank_on_shortlist
 
-    def _combined_decoder(self, setting: torch.Tensor) -> torch.Tensor:
+    def _combined_decoder(self, setting: Dense) -> Dense:
         """The decoder of one setting, (n_items, rank): codes times it are low-pass terms; rank 0 without a filter."""
-        weights = setting[self.n_p_terms :].view(len(self.ranks), len(self.decoders))
-        own_ranks = [
-            rank for rank, own_weights in zip(self.ranks, weights, strict=True) if bool(own_weights.any())
-        ]
-        combined = torch.zeros((len(self.train.items), max(own_ranks, default=0)), device=setting.device)
+        weights = on_cpu(setting[self.n_p_terms :]).reshape(len(self.ranks), len(self.decoders))
+        own_ranks = [rank for rank, own_weights in zip(self.ranks, weights, strict=True) if own_weights.any()]
+        shape = len(self.train.items), max(own_ranks, default=0)
+        combined = dense(np.zeros(shape, dtype=np.float32), self.operator.device)
         for own_weights, start, stop in zip(weights.tolist(), (0, *self.ranks), self.ranks, strict=False):
             if stop <= combined.shape[1]:
                 for factor, decoder in zip(own_weights, self.decoders, strict=True):
-                    combined[:, start:stop].add_(decoder[:, start:stop], alpha=factor)
+                    combined[:, start:stop] += factor * decoder[:, start:stop]
         return combined
 
-    def _code_and_vectors(
-        self, start: sparse.csr_array, sizes: tuple[int, int], scratch: threading.local
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The codes of some rows, (rank, rows), and blocks for vectors and for scores, (size, n_items, rows) each.
-
-        The first `n_p_terms` vectors are filled with ``T_j(2P − 1)`` times the rows; the others are uninitialised.
-        """
-        x = sparse_tensor(start, self.operator.device)
-        vectors, scores = _scratch_tensor(scratch, (sum(sizes), *x.shape[::-1]), x.device).split(list(sizes))
-        vectors[0] = x.to_dense().T
-        _chebyshev(self.operator, vectors[: self.n_p_terms])
-        return (x @ self.right).T, vectors, scores
+    def _code_and_vectors(self, start: sparse.csr_array) -> tuple[Dense, Dense]:
+        """The codes of some rows, (rank, rows), and the vectors ``T_j(2P − 1)`` times them, (terms, n_items, rows)."""
+        xp, x = self.operator.xp, on_device(start, self.operator.device)
+        vectors = xp.empty(
+            (self.n_p_terms, *start.shape[::-1]), dtype=xp.float32, device=self.operator.device
+        )
+        vectors[0] = (x.toarray() if xp is np else x.to_dense()).T
+        _chebyshev(self.operator, vectors)
+        return (x @ self.right).T, vectors
 
     def _scores(
-        self,
-        table: torch.Tensor,
-        decoders: Sequence[torch.Tensor],
-        start: sparse.csr_array,
-        weights: torch.Tensor | None,
-        scratch: threading.local,
-    ) -> torch.Tensor:
+        self, table: Dense, decoders: Sequence[Dense], start: sparse.csr_array, weights: Dense | None
+    ) -> Dense:
         """Scores of some rows under a few settings, (settings, n_items, rows), −inf for the items of the rows."""
-        code, vectors, scores = self._code_and_vectors(start, (self.n_p_terms, len(table)), scratch)
-        torch.mm(table[:, : self.n_p_terms], vectors.flatten(1), out=scores.view(len(table), -1))
-        for setting_scores, decoder in zip(scores, decoders, strict=True):
-            setting_scores.addmm_(decoder, code[: decoder.shape[1]])
+        code, vectors = self._code_and_vectors(start)
+        scores = _combined(table[:, : self.n_p_terms], vectors)
+        for index, decoder in enumerate(decoders):
+            scores[index] += decoder @ code[: decoder.shape[1]]
         if weights is not None:
-            scores.mul_(weights)
+            scores *= weights
         return _exclude_histories(scores, start)
 
     def _features(
-        self,
-        start: sparse.csr_array,
-        anchors: torch.Tensor,
-        weights: torch.Tensor | None,
-        scratch: threading.local,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, start: sparse.csr_array, anchors: Dense, weights: Dense | None
+    ) -> tuple[Dense, Dense]:
         """The shared vectors of some rows, (features, n_items, rows), and their scores under the anchors.
 
         The scores are (anchors, n_items, rows). Features come in the order of the columns of `coefficients`: first the
         polynomials of p, then for each range of singular vectors one feature for each decoder.
         """
-        # Vectors and scores lie in one block of memory, so that a thread allocates once.
-        sizes = self.coefficients.shape[1], len(anchors)
-        code, features, scores = self._code_and_vectors(start, sizes, scratch)
+        code, vectors = self._code_and_vectors(start)
         # Ranges of singular vectors are rows of the code: contiguous, each is one dense block for the product.
-        code, column = code.contiguous(), self.n_p_terms
-        for first, stop in zip((0, *self.ranks), self.ranks, strict=False):
-            for decoder in self.decoders:
-                torch.mm(decoder[:, first:stop], code[first:stop], out=features[column])
-                column += 1
+        code = self.operator.contiguous(code)
+        low_pass = [
+            (decoder[:, first:stop] @ code[first:stop])[None]
+            for first, stop in zip((0, *self.ranks), self.ranks, strict=False)
+            for decoder in self.decoders
+        ]
+        features = self.operator.xp.concat([vectors, *low_pass], axis=0)
         if weights is not None:
-            features.mul_(weights)
+            features *= weights
         # A setting's scores are its coefficients times the features, for all items and rows in one product.
-        torch.mm(anchors, features.flatten(1), out=scores.view(len(anchors), -1))
-        return features, scores
+        return features, _combined(anchors, features)
+
+
+def _combined(table: Dense, vectors: Dense) -> Dense:
+    """Combine vectors (terms, n_items, rows) by a table (settings, terms), to (settings, n_items, rows)."""
+    return (table @ vectors.reshape(len(vectors), -1)).reshape(len(table), *vectors.shape[1:])
 
 
 def share(
@@ -239,22 +226,22 @@ def share(
     ranks = tuple(sorted(set(own_ranks) - {0}))
     n_p_terms, n_q_terms = _sizes(specs)
     n_items, largest_rank = train.n_items, ranks[-1] if ranks else 0
-    decoders = torch.empty((n_q_terms if ranks else 0, n_items, largest_rank), device=device)
-    right = torch.empty((n_items, largest_rank), device=device)
+    decoders = dense(np.empty((n_q_terms if ranks else 0, n_items, largest_rank), dtype=np.float32), device)
+    right = dense(np.empty((n_items, largest_rank), dtype=np.float32), device)
     if ranks:
         vectors = truncated_svd(normalized, largest_rank, rng=rng, device=device, progress=run.progress).right
         right = dense((vectors * degree_power(train.item_degrees, -exponent)[:, None])[items], device)
         decoders[0] = dense((vectors * degree_power(train.item_degrees, exponent)[:, None])[items], device)
         for start in range(0, largest_rank, operator.block_width):
             columns = slice(start, start + operator.block_width)
-            block = decoders[:, :, columns].contiguous()
+            block = operator.contiguous(decoders[:, :, columns])
             _chebyshev(operator, block)
             decoders[:, :, columns] = block
     # Most q of a family differ little: a few orthonormal combinations of the polynomials stand for all of them.
     q_series = np.array([_series(spec, 1, n_q_terms) for spec in specs])
     combinations = _combinations(q_series)
     if ranks:
-        decoders = torch.tensordot(dense(combinations.astype(np.float32), device), decoders, dims=1)
+        decoders = _combined(operator.array(combinations), decoders)
     coefficients = []
     for spec, own_rank, q_weights in zip(specs, own_ranks, q_series @ combinations.T, strict=True):
         # A filter of rank r passes the ranges up to r, each with the same weights, and none beyond.
@@ -264,65 +251,54 @@ def share(
     return SharedPass(specs, train, items, operator, right, decoders, ranks, coefficient_table, n_p_terms)
 
 
-def _shortlist(scores: torch.Tensor, depth: int, ties: NDArray[np.int64]) -> torch.Tensor:
+def _shortlist(scores: NDArray[np.float32], depth: int, ties: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the best items under any anchor, (rows, anchors × depth), from scores (anchors, n_items, rows).
 
     −1 stands for a repeated or a missing item; sorting the items brings repeats together, and once more the −1 to the front,
-    where they change no score. Among equal scores `torch.topk` chooses by nothing documented, so the order is part of the
-    lists to the bit.
+    where they change no score.
     """
     items = np.sort(
-        np.concatenate(
-            [top_k(anchor_scores.cpu().numpy().T, depth, ties)[0] for anchor_scores in scores], axis=1
-        ),
-        axis=1,
+        np.concatenate([top_k(anchor_scores.T, depth, ties)[0] for anchor_scores in scores], axis=1), axis=1
     )
     items[:, 1:][items[:, 1:] == items[:, :-1]] = -1
-    return torch.from_numpy(np.sort(items, axis=1)).long().to(scores.device)
+    return np.sort(items, axis=1).astype(np.int64)
 
 
-def _scratch_tensor(scratch: threading.local, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Return an uninitialised tensor of that shape, in the memory of the thread's last one if that is large enough."""
-    size, memory = math.prod(shape), getattr(scratch, "memory", None)
-    if memory is None or len(memory) < size:
-        memory = scratch.memory = torch.empty(size, device=device)
-    return cast("torch.Tensor", memory[:size].view(shape))
-
-
-def _exclude_histories(scores: torch.Tensor, start: sparse.csr_array) -> torch.Tensor:
+def _exclude_histories(scores: Dense, start: sparse.csr_array) -> Dense:
     """Set scores (settings, n_items, rows) of the items of the histories to −inf, in place, and return them."""
     users = np.repeat(np.arange(start.shape[0]), np.diff(start.indptr))
-    items, rows = (torch.from_numpy(part).long() for part in (start.indices, users))
-    scores[:, items, rows] = -torch.inf
+    scores[:, start.indices.astype(np.int64), users] = -np.inf
     return scores
 
 
 def _rank_shortlist(
-    table: torch.Tensor, features: torch.Tensor, shortlist: torch.Tensor, k: int
+    operator: Operator, table: Dense, features: Dense, shortlist: NDArray[np.int64], k: int
 ) -> NDArray[np.int32]:
     """Return the best items of the shortlist under each setting of the table, (settings, rows, k); ties in any order."""
     # A catalogue of fewer items than k may give a narrower shortlist; the list's end is then −1, as in `top_k`.
-    shortlist = torch.nn.functional.pad(shortlist, (0, max(0, k - shortlist.shape[1])), value=-1)
-    rows = torch.arange(len(shortlist), device=features.device)[:, None]
-    scores = torch.tensordot(table, features[:, shortlist.clamp_min(0), rows], dims=1)
-    scores.masked_fill_(shortlist < 0, -torch.inf)
-    best = scores.topk(k, dim=2)
-    positions = shortlist.expand(len(scores), -1, -1).gather(2, best.indices)
-    return np.asarray(positions.masked_fill(best.values == -torch.inf, -1).int().cpu().numpy())
+    shortlist = np.pad(shortlist, ((0, 0), (0, max(0, k - shortlist.shape[1]))), constant_values=-1)
+    rows = np.arange(len(shortlist))[:, None]
+    items, rows = (dense(part, operator.device) for part in (np.maximum(shortlist, 0), rows))
+    scores = on_cpu(_combined(table, features[:, items, rows]))
+    scores[:, shortlist < 0] = -np.inf
+    best = np.argpartition(scores, -k, axis=2)[:, :, -k:]
+    best_scores = np.take_along_axis(scores, best, axis=2)
+    order = np.argsort(-best_scores, axis=2)
+    best, best_scores = (np.take_along_axis(part, order, axis=2) for part in (best, best_scores))
+    positions = np.take_along_axis(np.broadcast_to(shortlist, scores.shape), best, axis=2)
+    return np.where(best_scores == -np.inf, -1, positions).astype(np.int32)
 
 
-def _chebyshev(operator: Operator, vectors: torch.Tensor) -> None:
+def _chebyshev(operator: Operator, vectors: Dense) -> None:
     """Fill ``vectors[j] = T_j(2P − 1)·vectors[0]`` for j ≥ 1 in place; `vectors` is (terms, n_items, columns).
 
     By ``T_1(y) = y`` and ``T_j(y) = 2y·T_{j−1}(y) − T_{j−2}(y)`` with ``y = 2P − 1``.
     """
     for j in range(1, len(vectors)):
-        half = operator.forward @ vectors[j - 1]
-        if j == 1:
-            vectors[1] = vectors[0]
-        else:
-            torch.add(vectors[j - 2], vectors[j - 1], alpha=2, out=vectors[j])
-        torch.addmm(vectors[j], operator.backward, half, beta=-1, alpha=2 if j == 1 else 4, out=vectors[j])
+        product = operator.backward @ (operator.forward @ vectors[j - 1])
+        product *= 2 if j == 1 else 4
+        product -= vectors[0] if j == 1 else vectors[j - 2] + 2 * vectors[j - 1]
+        vectors[j] = product
 
 
 def _sizes(specs: Sequence[FilterSpec], largest: int = 32) -> tuple[int, int]:
@@ -365,15 +341,16 @@ def _combinations(series: NDArray[np.float64]) -> NDArray[np.float64]:
     return rows
 
 
-def _spread_settings(points: torch.Tensor, number: int) -> list[int]:
+def _spread_settings(points: Dense, number: int) -> list[int]:
     """Return the indices of up to `number` settings, each as far as possible from those before it.
 
     A setting and its multiples rank alike, so only directions count.
     """
-    points = points / points.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    settings = [int((points - points.mean(dim=0)).norm(dim=1).argmin())]
-    distance = (points - points[settings[0]]).norm(dim=1)
-    while len(settings) < number and float(distance.max()) > 0:
+    directions = on_cpu(points)
+    directions = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-30)
+    settings = [int(np.linalg.norm(directions - directions.mean(axis=0), axis=1).argmin())]
+    distance = np.linalg.norm(directions - directions[settings[0]], axis=1)
+    while len(settings) < number and distance.max() > 0:
         settings.append(int(distance.argmax()))
-        distance = torch.minimum(distance, (points - points[settings[-1]]).norm(dim=1))
+        distance = np.minimum(distance, np.linalg.norm(directions - directions[settings[-1]], axis=1))
     return settings

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy import sparse
-from torch.nn.functional import pad
+from scipy import linalg, sparse
 
 from unblur.errors import DataError
-from unblur.models.spectral.operator import Operator
+from unblur.models.spectral.operator import Dense, Operator, on_cpu
 from unblur.progress import Progress, ProgressEvent, silent
-from unblur.randomness import RNG, generator, torch_generator
+from unblur.randomness import RNG, generator
 
 _DENSE_BELOW = 2500
 """Smaller side up to which all is decomposed densely: seconds, and no convergence to watch."""
@@ -85,23 +83,21 @@ def truncated_svd(
     random = generator(rng)
     small = smaller <= max(_DENSE_BELOW, 2 * rank)
     basis = (
-        _dense_basis(wide, rank, device)
-        if small
-        else _leading_basis(operator, rank, tolerance, random, progress)
+        _dense_basis(operator, rank) if small else _leading_basis(operator, rank, tolerance, random, progress)
     )
     u, values, v = _ritz_triplets(operator, basis)
     left, right = (v, u) if transposed else (u, v)
-    return Spectrum(left.cpu().numpy(), values.cpu().numpy(), right.cpu().numpy())
+    return Spectrum(on_cpu(left), on_cpu(values), on_cpu(right))
 
 
 def _leading_basis(
     operator: Operator, rank: int, tolerance: float, random: np.random.Generator, progress: Progress
-) -> torch.Tensor:
+) -> Dense:
     """Return an orthonormal basis (n, rank) of the leading left singular vectors.
 
     With the filter first, then with a lower edge, then unfiltered, then with wider blocks until nothing is missed.
     """
-    edge = _edge(operator, int(_EDGE_RANK_FACTOR * rank), torch_generator(random))
+    edge = _edge(operator, int(_EDGE_RANK_FACTOR * rank), random)
     # A value is found as often as a block has columns: the last, of `rank` columns, misses nothing.
     unfiltered: list[tuple[int, _Filter | None]] = [
         (block, None) for block in (_BLOCK_WIDTH, 64, 256, max(1024, rank))
@@ -121,21 +117,21 @@ def _leading_basis(
     return basis
 
 
-def _residual(operator: Operator, basis: torch.Tensor) -> float:
+def _residual(operator: Operator, basis: Dense) -> float:
     """Return the largest ``‖(I − B Bᵀ)·A Aᵀu‖/σ`` of the columns u of a basis B, which need not be Ritz vectors."""
-    worst = 0.0
-    for vectors in basis.split(operator.block_width, dim=1):
-        image = operator.backward @ vectors.contiguous()
-        sigma = image.norm(dim=0).clamp_min(_TINY)
+    xp, worst = operator.xp, 0.0
+    for start in range(0, basis.shape[1], operator.block_width):
+        image = operator.backward @ operator.contiguous(basis[:, start : start + operator.block_width])
+        sigma = xp.clip(xp.linalg.vector_norm(image, axis=0), _TINY, None)
         outside = operator.forward @ image
         outside -= basis @ (basis.T @ outside)
-        worst = max(worst, float((outside.norm(dim=0) / sigma).max()))
+        worst = max(worst, float((xp.linalg.vector_norm(outside, axis=0) / sigma).max()))
     return worst
 
 
-def _gram(operator: Operator, block: torch.Tensor) -> torch.Tensor:
+def _gram(operator: Operator, block: Dense) -> Dense:
     """Return ``A Aᵀ`` times a block of columns."""
-    return torch.mm(operator.forward, torch.mm(operator.backward, block))
+    return operator.forward @ (operator.backward @ block)
 
 
 @dataclass(frozen=True)
@@ -149,22 +145,28 @@ class _Filter:
 
     edge: float
 
-    def apply(self, operator: Operator, block: torch.Tensor) -> torch.Tensor:
+    def apply(self, operator: Operator, block: Dense) -> Dense:
         """Return f times a block of columns, by ``T₂(y) = 2y·y − 1`` with ``y = 2λ/edge − 1``."""
-        once = _gram(operator, block).mul_(2 / self.edge).sub_(block)
-        return _gram(operator, once).mul_(4 / self.edge).sub_(once, alpha=2).sub_(block)
+        once = _gram(operator, block)
+        once *= 2 / self.edge
+        once -= block
+        twice = _gram(operator, once)
+        twice *= 4 / self.edge
+        twice -= 2 * once
+        twice -= block
+        return twice
 
-    def eigenvalues(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def eigenvalues(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Invert f above the edge: the eigenvalues of ``A Aᵀ`` that f takes to `values`, and its slope there.
 
         Values of at most 1 belong to the band below the edge, where f has no inverse: they give the edge, and slope 0.
         """
-        x = ((values.clamp_min(1.0) + 1) / 2).sqrt()
-        return (x + 1) * self.edge / 2, torch.where(values > 1, 8 * x / self.edge, 0.0)
+        x = np.sqrt((np.maximum(values, 1.0) + 1) / 2)
+        return (x + 1) * self.edge / 2, np.where(values > 1, 8 * x / self.edge, 0.0)
 
 
 def _edge(
-    operator: Operator, number: int, generator: torch.Generator, probes: int = 8, steps: int = 80
+    operator: Operator, number: int, random: np.random.Generator, probes: int = 8, steps: int = 80
 ) -> float:
     """Estimate the `number`-th largest eigenvalue of ``A Aᵀ``, by stochastic Lanczos quadrature.
 
@@ -173,23 +175,23 @@ def _edge(
     Matrices, Moments and Quadrature, 2010, section 11.6). An estimate is enough: an edge that turns out wrong costs time
     alone (see `_leading_basis`). The numbers of probes and steps were chosen by hand.
     """
-    n = operator.matrix.shape[0]
-    vector = torch.randn((n, probes), generator=generator).to(operator.device)
-    vector, previous = vector / vector.norm(dim=0), torch.zeros_like(vector)
-    tridiagonal = torch.zeros((probes, steps, steps), dtype=torch.float64)
-    beta = torch.zeros(probes, device=operator.device)
+    xp, n = operator.xp, operator.matrix.shape[0]
+    vector = operator.normal(random, n, probes)
+    vector, previous = vector / xp.linalg.vector_norm(vector, axis=0), xp.zeros_like(vector)
+    tridiagonal = np.zeros((probes, steps, steps))
+    beta = xp.zeros_like(vector[0])
     # The three-term recurrence, for all vectors at once and without reorthogonalisation: rounding repeats some
     # eigenvalues of the tridiagonal matrix, but their weights still sum up to the right count.
     for step in range(steps):
         image = _gram(operator, vector) - beta * previous
-        alpha = (image * vector).sum(dim=0)
+        alpha = xp.sum(image * vector, axis=0)
         image -= alpha * vector
-        beta = image.norm(dim=0).clamp_min(_TINY)
-        tridiagonal[:, step, step] = alpha.double().cpu()
+        beta = xp.clip(xp.linalg.vector_norm(image, axis=0), _TINY, None)
+        tridiagonal[:, step, step] = on_cpu(alpha)
         if step + 1 < steps:
-            tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = beta.double().cpu()
+            tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = on_cpu(beta)
         vector, previous = image / beta, vector
-    values, eigenvectors = (part.flip(-1).numpy() for part in torch.linalg.eigh(tridiagonal))
+    values, eigenvectors = (part[..., ::-1] for part in np.linalg.eigh(tridiagonal))
     # A point stands for `weight` eigenvalues around it; at the point itself half of them are passed.
     weights = n * np.square(eigenvectors[:, 0, :])
     above = np.cumsum(weights, axis=1) - weights / 2
@@ -211,19 +213,19 @@ def _lanczos(
     random: np.random.Generator,
     progress: Progress,
     band: _Filter | None = None,
-) -> torch.Tensor | None:
+) -> Dense | None:
     """Return an orthonormal basis (n, rank) of the leading eigenvectors of ``A Aᵀ``, from the Krylov space of a block.
 
     With a filter the space is that of f(A Aᵀ). The result is None if its edge is too high, so that it hides some of them.
     """
-    n = operator.matrix.shape[0]
-    generator, device = torch_generator(random), operator.device
+    xp, n = operator.xp, operator.matrix.shape[0]
     # With the filter about 3.2 times the rank is enough (see `_Filter`); the arrays grow if it is not.
     capacity = min(n, 4 * rank + 4 * block)
     # Each vector is a row: products with all of them then read memory in order.
-    basis = torch.empty((capacity, n), device=device)
-    projected = torch.zeros((capacity, capacity), dtype=torch.float64, device=device)
-    newest = torch.linalg.qr(torch.randn((n, block), generator=generator).to(device)).Q
+    basis = xp.empty((capacity, n), dtype=xp.float32, device=operator.device)
+    # Small, and always in the memory of the CPU, where its eigenvectors are computed in float64.
+    projected = np.zeros((capacity, capacity))
+    newest, _ = _qr(operator, operator.normal(random, n, block))
     if band is not None:
         tolerance *= _FILTERED_TOLERANCE_FACTOR
     # A check costs n_vectors³ operations. When the first comes was chosen by hand; one too many costs time alone.
@@ -232,39 +234,41 @@ def _lanczos(
         width = newest.shape[1]
         if n_vectors + width > capacity:
             extra = min(n - capacity, capacity // 2 + width)
-            basis, projected = pad(basis, (0, 0, 0, extra)), pad(projected, (0, extra, 0, extra))
+            basis = xp.concat((basis, xp.empty_like(basis[:extra])), axis=0)
+            projected = np.pad(projected, (0, extra))
             capacity += extra
         # 1. The newest block joins the basis.
         basis[n_vectors : n_vectors + width] = newest.T
         n_vectors += width
         vectors = basis[:n_vectors]
         # 2. Its image, of which only what lies outside the basis is new.
-        newest = newest.contiguous()
-        image = (_gram(operator, newest) if band is None else band.apply(operator, newest)).T.contiguous()
-        norms = image.norm(dim=1)
+        newest = operator.contiguous(newest)
+        image = _gram(operator, newest) if band is None else band.apply(operator, newest)
+        image = operator.contiguous(image.T)
+        norms = xp.linalg.vector_norm(image, axis=1)
         # 3. In exact arithmetic the image has parts only along this block and the one before (the three-term
         # recurrence). With the last three blocks subtracted, which is cheap, one pass over all vectors makes the rest
         # orthogonal to rounding; a pass reads the whole basis, which is what costs. Where it still removes more than half,
         # rounding errors count, and a second one is needed ("twice is enough": Parlett, The Symmetric Eigenvalue Problem,
         # section 6.9).
-        before_pass = _subtract_projections(image, basis, max(0, n_vectors - 3 * width), n_vectors, projected)
-        after_pass = _subtract_projections(image, basis, 0, n_vectors, projected)
-        if float((after_pass / before_pass.clamp_min(_TINY)).min()) < 0.5:
-            _subtract_projections(image, basis, 0, n_vectors, projected)
+        subtract = partial(_subtract_projections, operator, image, basis, projected, n_vectors)
+        before_pass, after_pass = subtract(max(0, n_vectors - 3 * width)), subtract(0)
+        if float((after_pass / xp.clip(before_pass, _TINY, None)).min()) < 0.5:
+            subtract(0)
         # 4. The rest as orthonormal columns is the next block.
-        newest, remainder = _orthonormal_columns(image.T, vectors, norms, generator)
+        newest, remainder = _orthonormal_columns(operator, image.T, vectors, norms, random)
         if n_vectors >= next_check or n_vectors == n:
             # 5. Rayleigh-Ritz: the eigenvectors of the operator within the space are those of the projected matrix. Below
             # its diagonal blocks nothing was written: a block is projected on itself and those before it.
-            symmetric = torch.triu(projected[:n_vectors, :n_vectors])
-            symmetric += torch.triu(symmetric, 1).T
-            values, coordinates = torch.linalg.eigh(symmetric)
+            symmetric = np.triu(projected[:n_vectors, :n_vectors])
+            symmetric += np.triu(symmetric, 1).T
+            values, coordinates = np.linalg.eigh(symmetric)
             # The image of a Ritz vector outside the space: the remainder times the vector's coordinates in
             # the newest block (Golub and Van Loan, 10.3.6).
-            last_block = remainder.double() @ coordinates[-width:, -rank:]
-            eigenvalues, slope = values[-rank:], torch.ones(1, dtype=values.dtype, device=device)
+            last_block = on_cpu(remainder).astype(np.float64) @ coordinates[-width:, -rank:]
+            eigenvalues, slope = values[-rank:], np.ones(1)
             if band is not None:
-                below_edge = not bool((eigenvalues > 1).all())
+                below_edge = not (eigenvalues > 1).all()
                 if n_vectors > min(
                     n - block, (_GIVE_UP_BELOW_EDGE if below_edge else _MAX_VECTORS_PER_RANK) * rank + block
                 ):
@@ -272,13 +276,14 @@ def _lanczos(
                 eigenvalues, slope = band.eigenvalues(eigenvalues)
             # ‖A Aᵀu − λu‖ is ‖f(A Aᵀ)u − f(λ)u‖ over the slope of f, to first order; over σ it is that of the triplet.
             # An eigenvalue errs by about _TINY, and σ is its root; `_residual` has σ as a norm, which itself errs by that.
-            sigma = eigenvalues.clamp_min(_TINY).sqrt()
-            residual = float((last_block.norm(dim=0) / slope / sigma).max())
+            sigma = np.sqrt(np.maximum(eigenvalues, _TINY))
+            with np.errstate(divide="ignore", invalid="ignore"):  # below the edge the slope is 0: not converged
+                residual = float((np.linalg.norm(last_block, axis=0) / slope / sigma).max())
             progress(ProgressEvent("find singular vectors", n_vectors, None, {"residual": residual}))
             # Rounding errors end the descent sometimes: a residual that no longer halves is good enough below 1e-5.
             stalled = residual <= _ACCEPTED_RESIDUAL and residual > 0.5 * previous_residual
             if residual <= tolerance or stalled or n_vectors == n:
-                ritz_vectors = torch.mm(coordinates[:, -rank:].T.float(), vectors).T
+                ritz_vectors = (operator.array(coordinates[:, -rank:].T) @ vectors).T
                 # The estimate behind a filter is one of first order: the residuals themselves decide.
                 if band is None or _residual(operator, ritz_vectors) <= _ACCEPTED_RESIDUAL:
                     return ritz_vectors
@@ -292,8 +297,13 @@ def _lanczos(
 
 
 def _subtract_projections(
-    image: torch.Tensor, basis: torch.Tensor, first: int, n_vectors: int, projected: torch.Tensor
-) -> torch.Tensor:
+    operator: Operator,
+    image: Dense,
+    basis: Dense,
+    projected: NDArray[np.float64],
+    n_vectors: int,
+    first: int,
+) -> Dense:
     """Subtract the parts along ``basis[first:n_vectors]`` from `image` in place, and return the norms of the rest, (width,).
 
     `image`, (width, n), is that of the last rows of ``basis[:n_vectors]``. The coefficients are added to `projected`, the
@@ -301,14 +311,14 @@ def _subtract_projections(
     """
     vectors = basis[first:n_vectors]
     weights = vectors @ image.T
-    image.addmm_(weights.T, vectors, alpha=-1)
-    projected[first:n_vectors, n_vectors - len(image) : n_vectors] += weights.double()
-    return cast("torch.Tensor", image.norm(dim=1))
+    image -= weights.T @ vectors
+    projected[first:n_vectors, n_vectors - len(image) : n_vectors] += on_cpu(weights)
+    return operator.xp.linalg.vector_norm(image, axis=1)
 
 
 def _orthonormal_columns(
-    image: torch.Tensor, vectors: torch.Tensor, norms: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+    operator: Operator, image: Dense, vectors: Dense, norms: Dense, random: np.random.Generator
+) -> tuple[Dense, Dense]:
     """Return orthonormal columns that span the remainder of an image, and its coefficients in that basis, up to signs.
 
     `image` is (n, width), orthogonal to `vectors`, (n_vectors, n); `norms` are those before it was made so.
@@ -317,65 +327,81 @@ def _orthonormal_columns(
     columns would be rounding errors. Those are drawn at random instead, and all made orthogonal to `vectors` once more,
     which may flip columns without their coefficients: callers use the norms of the coefficients only.
     """
-    columns, remainder = torch.linalg.qr(image)
-    if float(remainder.diagonal().abs().min()) < _SMALL_REMAINDER * float(norms.max()):
+    xp = operator.xp
+    columns, remainder = _qr(operator, image)
+    if float(xp.abs(xp.linalg.diagonal(remainder)).min()) < _SMALL_REMAINDER * float(norms.max()):
         # QR cannot tell which direction has vanished; the singular values of the remainder do.
-        rotation, singular_values, right = torch.linalg.svd(remainder)
+        rotation, singular_values, right = xp.linalg.svd(remainder)
         columns, remainder = columns @ rotation, singular_values[:, None] * right
         vanished = singular_values <= _TINY
-        random_columns = torch.randn((len(image), int(vanished.sum())), generator=generator)
-        columns[:, vanished] = random_columns.to(image.device)
+        columns[:, vanished] = operator.normal(random, len(image), int(vanished.sum()))
         for _ in range(2):
-            columns = torch.linalg.qr(columns - vectors.T @ (vectors @ columns)).Q
+            columns, _ = _qr(operator, columns - vectors.T @ (vectors @ columns))
+    return columns, remainder
+
+
+def _qr(operator: Operator, block: Dense) -> tuple[Dense, Dense]:
+    """Return Q, orthonormal columns, and R with ``QR = block``."""
+    if operator.xp is np:  # SciPy's is in float32, with a third of the time of NumPy's
+        columns, remainder = linalg.qr(block, mode="economic", check_finite=False)
+    else:
+        columns, remainder = operator.xp.linalg.qr(block)
     return columns, remainder
 
 
 def _misses_eigenvalue(
-    operator: Operator, basis: torch.Tensor, random: np.random.Generator, steps: int = 24
+    operator: Operator, basis: Dense, random: np.random.Generator, steps: int = 24
 ) -> bool:
     """Return whether the complement of the basis holds an eigenvalue clearly above the basis' smallest.
 
     By power iteration in the complement, on four random vectors; their number and that of `steps` were chosen by hand.
     """
+    xp = operator.xp
     # Columns ascend by eigenvalue, so the first has the smallest.
-    smallest = float((operator.backward @ basis[:, :1]).double().square().sum())
-    vector = torch.randn((len(basis), 4), generator=torch_generator(random)).to(basis.device)
+    smallest = float(_squares(operator, basis[:, :1])[0])
+    vector = operator.normal(random, len(basis), 4)
     for step in range(steps):
         for _ in range(2):  # once is not enough where little remains
-            before = vector.norm(dim=0)
+            before = xp.linalg.vector_norm(vector, axis=0)
             vector = vector - basis @ (basis.T @ vector)
-            after = vector.norm(dim=0)
-            vector = vector / after.clamp_min(1e-30)
+            after = xp.linalg.vector_norm(vector, axis=0)
+            vector = vector / xp.clip(after, 1e-30, None)
             if bool((after > _SMALL_REMAINDER * before).all()):
                 break
         if step < steps - 1:
             vector = _gram(operator, vector)
-    largest = float((operator.backward @ vector).double().square().sum(dim=0).max())
+    largest = float(_squares(operator, vector).max())
     # Clearly: by more than a thousandth, chosen by hand, since power iteration has not fully converged.
     return largest > smallest * (1 + 1e-3) + _TINY
 
 
-def _dense_basis(wide: sparse.csr_array, rank: int, device: str) -> torch.Tensor:
+def _squares(operator: Operator, block: Dense) -> NDArray[np.float64]:
+    """Return ``‖Aᵀu‖²`` for each column u of a block."""
+    image = on_cpu(operator.backward @ operator.contiguous(block)).astype(np.float64)
+    return np.asarray(np.square(image).sum(axis=0))
+
+
+def _dense_basis(operator: Operator, rank: int) -> Dense:
     """Return the leading eigenvectors of a small ``A Aᵀ``, (n, rank), from the dense matrix in float64."""
-    matrix = wide.astype(np.float64)
-    vectors = torch.linalg.eigh(torch.from_numpy((matrix @ matrix.T).toarray())).eigenvectors
-    return cast("torch.Tensor", vectors[:, -rank:].float().to(device))
+    matrix = operator.matrix.astype(np.float64)
+    return operator.array(np.linalg.eigh((matrix @ matrix.T).toarray()).eigenvectors[:, -rank:])
 
 
-def _ritz_triplets(
-    operator: Operator, basis: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _ritz_triplets(operator: Operator, basis: Dense) -> tuple[Dense, Dense, Dense]:
     """Return u, σ and v from a basis of the leading left space, by a Rayleigh-Ritz step, largest first.
 
     A triplet's sign is arbitrary: it is chosen so that the largest component of u is positive.
     """
-    blocks = basis.split(operator.block_width, dim=1)
-    wide = torch.cat([operator.backward @ block.contiguous() for block in blocks], 1).double()
-    values, rotation = torch.linalg.eigh(wide.T @ wide)
-    values, rotation = values.flip(0).clamp_min(0).sqrt(), rotation.flip(1)
+    xp, width = operator.xp, operator.block_width
+    blocks = [basis[:, start : start + width] for start in range(0, basis.shape[1], width)]
+    wide = xp.concat([operator.backward @ operator.contiguous(block) for block in blocks], axis=1)
+    wide = xp.asarray(wide, dtype=xp.float64)
+    values, rotation = xp.linalg.eigh(wide.T @ wide)
+    values, rotation = xp.sqrt(xp.clip(xp.flip(values, (0,)), 0, None)), xp.flip(rotation, (1,))
     positive = values > _TINY
-    inverse = torch.where(positive, 1 / values.clamp_min(_TINY), 0.0)
-    u = basis @ (rotation * positive).float()
-    v = (wide @ (rotation * inverse)).float()
-    signs = torch.where(u.gather(0, u.abs().argmax(dim=0)[None, :]) < 0, -1.0, 1.0)
-    return u * signs, torch.where(positive, values, 0.0), v * signs
+    inverse = xp.where(positive, 1 / xp.clip(values, _TINY, None), 0.0)
+    u = basis @ xp.asarray(rotation * positive, dtype=xp.float32)
+    v = xp.asarray(wide @ (rotation * inverse), dtype=xp.float32)
+    largest = u[xp.argmax(xp.abs(u), axis=0), xp.arange(u.shape[1])]
+    signs = xp.asarray(xp.where(largest < 0, -1.0, 1.0), dtype=xp.float32)
+    return u * signs, xp.where(positive, values, 0.0), v * signs

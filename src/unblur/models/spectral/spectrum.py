@@ -277,7 +277,7 @@ def _lanczos(
             # ‖A Aᵀu − λu‖ is ‖f(A Aᵀ)u − f(λ)u‖ over the slope of f, to first order; over σ it is that of the triplet.
             # An eigenvalue errs by about _TINY, and σ is its root; `_residual` has σ as a norm, which itself errs by that.
             sigma = np.sqrt(np.maximum(eigenvalues, _TINY))
-            with np.errstate(divide="ignore", invalid="ignore"):  # below the edge the slope is 0: not converged
+            with np.errstate(divide="ignore", invalid="ignore"):  # a slope of 0, below the edge
                 residual = float((np.linalg.norm(last_block, axis=0) / slope / sigma).max())
             progress(ProgressEvent("find singular vectors", n_vectors, None, {"residual": residual}))
             # Rounding errors end the descent sometimes: a residual that no longer halves is good enough below 1e-5.

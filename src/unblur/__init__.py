@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unblur.data.changes import Change as Change
     from unblur.data.interactions import Interactions as Interactions
     from unblur.data.splits import Split as Split
     from unblur.data.vocabulary import Vocabulary as Vocabulary
@@ -24,6 +25,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "BSPM": "unblur.models.spectral",
+    "Change": "unblur.data.changes",
     "DiffRec": "unblur.models.diffusion",
     "EASE": "unblur.models.linear.ease",
     "Flow": "unblur.models.spectral",

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, final, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, cast, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from typing_extensions import TypeVar
 
+from unblur.data.changes import Change
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, VocabularyMismatch, some
@@ -58,6 +59,22 @@ class RecommenderSpec(FittedSpec[R_co]):
 
     uses_weights: ClassVar[bool] = False
     """True if the weights of interactions count, or only which interactions there are."""
+
+    @property
+    def refit_reason(self) -> str | None:
+        """Why a fitted model of it cannot take a change of its log (`Recommender.updated`); `None` if it can."""
+        return "what it learns of one item rests on all users at once"
+
+    def update(self, model: Recommender, change: Change, run: Run) -> R_co:
+        """Return what a fit to the log after a change gives, from the `model` of the log before it.
+
+        It is called for specs without a `refit_reason`. Those whose fit costs no more than reading the log have no other way.
+        """
+        return self.fit_in(run, change.after)
+
+    def with_statistics(self, model: Recommender, log: Interactions) -> R_co:
+        """Return `model` with its sums over `log`, as `Recommender.keeping_statistics` calls it; as it is if it needs none."""
+        return cast("R_co", model)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,6 +152,42 @@ class Recommender(Fitted[S_co], ABC):
         if empty.any():
             scores[empty] = self.popularity
         return scores
+
+    @final
+    def updated(self, change: Change, *, progress: Progress = silent) -> Self:
+        """Return the model of the log after a change: that which a fit to it gives, found without a fit to everything.
+
+        Raises `DataError` unless the model was fitted to the log before the change, and `CapabilityError`, with what a refit
+        costs, for models that must be refitted (`RecommenderSpec.refit_reason`).
+        """
+        spec = cast("RecommenderSpec[Self]", self.spec)
+        reason = spec.refit_reason
+        if reason is not None:
+            epochs = sum(plan.epochs for plan in spec.plans().values())
+            cost = f"{epochs:,} epochs" if epochs else "one fit"
+            raise CapabilityError(
+                f"A model of kind {spec.kind} must be refitted to take new events or to forget users: {reason}. Fit its spec "
+                f"to the log after the change: {cost} over {change.after.n_interactions:,} interactions."
+            )
+        self._check_log(change.before)
+        return spec.update(self, change, Run(self.device, progress))
+
+    @final
+    def keeping_statistics(self, log: Interactions) -> Self:
+        """Return the same model with the sums over all users of `log` that `updated` would otherwise form again.
+
+        They are for EASE its Gram matrix; other kinds find from the log what changes, and keep nothing. Raises `DataError` unless the
+        model was fitted to `log`.
+        """
+        self._check_log(log)
+        return cast("RecommenderSpec[Self]", self.spec).with_statistics(self, log)
+
+    def _check_log(self, log: Interactions) -> None:
+        DataError.unless(
+            log.items == self.items and np.array_equal(log.item_degrees, self.item_counts),
+            "The log before a change must be the one that the model was fitted to; its items, or how many users each has, "
+            "are others. Give that log, read as it was for the fit.",
+        )
 
     @final
     def recommend(

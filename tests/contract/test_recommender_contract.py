@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import unblur
+from unblur.data.changes import Change
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, VocabularyMismatch
@@ -473,6 +474,23 @@ def test_a_gpu_gives_the_same_scores(fitted: Fitted, tmp_path: Path) -> None:
         unblur.load(tmp_path / "gpu").recommend(fitted.train, k=K),
     )
     np.testing.assert_allclose(ranking.scores, same.scores, rtol=0, atol=1e-4 * np.abs(scores).max())
+
+
+# -------------------------------------------------------------------------------- a log that changes
+
+
+def test_a_change_of_the_log_gives_the_model_of_a_refit_or_says_what_that_costs(fitted: Fitted) -> None:
+    new = newcomers(fitted.train.items, [30, 2, 5], [7])
+    change = Change.of(fitted.train, add=new, forget=["user-03", "user-40"])
+    if fitted.spec.refit_reason is not None:
+        with pytest.raises(
+            CapabilityError, match=r"must be refitted .* (one fit|epochs) over \d+ interactions"
+        ):
+            fitted.model.updated(change)
+        return
+    updated, refitted = fitted.model.updated(change), fitted.spec.fit(change.after, rng=1)
+    assert np.array_equal(updated.item_counts, refitted.item_counts)
+    assert_close(updated.score(change.after), refitted.score(change.after), 1e-6)
 
 
 # -------------------------------------------------------------------------------- a known answer

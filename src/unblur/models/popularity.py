@@ -20,6 +20,7 @@ class Popularity(RecommenderSpec["MostPopular"]):
     kind: ClassVar[str] = "popularity"
     fitted: ClassVar[str] = "unblur.models.popularity:MostPopular"
     personal: ClassVar[bool] = False
+    refit_reason: ClassVar[str | None] = None
 
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None

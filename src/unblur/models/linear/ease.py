@@ -6,7 +6,7 @@ SLIM and sparse EASE solve one small regression an item, on the items closest to
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -15,11 +15,14 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from scipy import sparse
 from scipy.linalg.lapack import spotrf, spotri
 
+from unblur.data.changes import Change
+from unblur.data.interactions import Interactions
 from unblur.errors import CapabilityError, DataError
-from unblur.models.linear.item_weights import ItemWeightsSpec
+from unblur.models.linear.item_weights import ItemWeights, ItemWeightsSpec
 from unblur.models.linear.neighbours import column_norms, cosine, strongest, transposed
 from unblur.parallel.memory import available_bytes
-from unblur.progress import Progress, ProgressEvent, silent
+from unblur.progress import Progress, ProgressEvent, Run, silent
+from unblur.recommender import Recommender
 from unblur.spec import Count, Dimension, Rounds, choices, spec
 
 COLUMNS_TOGETHER = 1024
@@ -97,6 +100,7 @@ class EASE(ItemWeightsSpec):
     """
 
     kind: ClassVar[str] = "ease"
+    refit_reason: ClassVar[str | None] = None
     ridge: PositiveFloat = 500.0
     """The ridge λ on the item-item weights."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -115,6 +119,36 @@ class EASE(ItemWeightsSpec):
         """Sum up the rows and solve: 4·n_items² bytes and about n_items³ operations."""
         progress(ProgressEvent("multiply items by items", 0, 3))
         return self.solve(Statistics.of(rows), progress)
+
+    def with_statistics(self, model: Recommender, log: Interactions) -> ItemWeights:
+        """Keep the Gram matrix: 4·n_items² bytes."""
+        assert isinstance(model, ItemWeights)  # what this spec fits
+        return replace(model, gram=Statistics.of(log.binarized().matrix).gram)
+
+    def update(self, model: Recommender, change: Change, run: Run) -> ItemWeights:
+        """Change the sums of `model` and solve again; without kept sums, sum over all rows first.
+
+        A changed row adds to the products of its own items alone: only these are summed.
+        """
+        assert isinstance(model, ItemWeights)  # what this spec fits
+        if model.gram is None:
+            return self.fit_in(run, change.after)
+        size, kept = change.after.n_items, np.flatnonzero(change.moved >= 0)
+        gram = np.zeros((size, size), dtype=np.float32, order="F")
+        gram[np.ix_(change.moved[kept], change.moved[kept])] = model.gram[np.ix_(kept, kept)]
+        touched = np.ix_(change.items, change.items)
+        removed, added = (
+            Statistics.of(
+                part.onto(items=change.after.items.take(change.items), unknown="ignore").binarized().matrix
+            )
+            for part in (change.removed, change.added)
+        )
+        gram[touched] += (added - removed).gram
+        run.progress(ProgressEvent("multiply items by items", 1, 3))
+        weights = self.solve(
+            Statistics(change.after.n_users, change.after.item_degrees, gram.copy("F")), run.progress
+        )
+        return ItemWeights(self, change.after.items, change.after.item_degrees, weights=weights, gram=gram)
 
     def solve(self, statistics: Statistics, progress: Progress = silent) -> NDArray[np.float32]:
         """Return the weights (n_items, n_items) by equation 8, or EDLAE's; `statistics.gram` is overwritten.

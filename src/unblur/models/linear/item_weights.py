@@ -61,6 +61,8 @@ class ItemWeights(LinearRecommender):
     batch: ClassVar[int] = SCORED_TOGETHER
     weights: WeightMatrix = learned("items", "items", sparse=None)
     """Row i holds what item i adds to the score of each item."""
+    gram: NDArray[np.float32] | None = learned("items", "items", default=None)
+    """XᵀX of the train rows, in Fortran order, if the model keeps its statistics (`Recommender.keeping_statistics`)."""
 
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
         """Return scores (n_rows, n_items) of rows with any weights."""

@@ -6,19 +6,21 @@ whole product is never in memory.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 from scipy import sparse
 
+from unblur.data.changes import Change
 from unblur.data.interactions import Interactions
-from unblur.models.linear.item_weights import ItemWeightsSpec
+from unblur.models.linear.item_weights import ItemWeights, ItemWeightsSpec
 from unblur.models.linear.weighting import EntryWeighting, EntryWeights
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run, silent
@@ -42,19 +44,22 @@ def strongest(
     weigh: Weigh,
     ties: NDArray[np.int64] | None = None,
     without_diagonal: bool = True,
-    stage: str = "find neighbours",
+    only: NDArray[np.intp] | None = None,
     progress: Progress = silent,
 ) -> sparse.csr_array:
     """Return the `k` strongest entries of each row of ``left @ right``; float32, columns sorted.
 
     `weigh` turns entries into strengths; only strengths above 0 count. Ties go to the column of the lower rank in `ties`
-    (`Interactions.item_ranks`), or to the first column if it is `None`.
+    (`Interactions.item_ranks`), or to the first column if it is `None`. With `only`, the result has these rows alone.
     """
+    numbers = np.arange(left.shape[0], dtype=np.int32)
+    if only is not None:
+        numbers, left = numbers[only], left[only]
     n_rows = left.shape[0]
 
     def strongest_of(rows: slice) -> sparse.csr_array:
         product = sparse.csr_array(left[rows] @ right)
-        owners = np.repeat(np.arange(rows.start, rows.stop, dtype=np.int32), np.diff(product.indptr))
+        owners = np.repeat(numbers[rows], np.diff(product.indptr))
         product.data = weigh(owners, product.indices, product.data)
         keep = product.data > 0
         if without_diagonal:
@@ -62,11 +67,11 @@ def strongest(
         return top_per_row(product, k, keep, ties)
 
     blocks, parts = list(row_blocks(left, right)), []
-    progress(ProgressEvent(stage, 0, n_rows))
+    progress(ProgressEvent("find neighbours", 0, n_rows))
     with closing(in_threads(strongest_of, blocks)) as finished:
         for rows, part in zip(blocks, finished, strict=True):
             parts.append(part)
-            progress(ProgressEvent(stage, rows.stop, n_rows))
+            progress(ProgressEvent("find neighbours", rows.stop, n_rows))
     if not parts:
         return sparse.csr_array(np.zeros((n_rows, right.shape[1]), dtype=np.float32))
     return sparse.csr_array(sparse.vstack(parts, format="csr"))
@@ -157,8 +162,181 @@ def inverse(values: NDArray[np.float64], power: float = 1.0) -> NDArray[np.float
     return np.where(positive, np.where(positive, values, 1.0) ** -power, 0.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A product of two matrices: the entries of an item's row are, weighed, the strengths of its neighbours."""
+
+    left: sparse.csr_array
+    """(n_items, n_users)"""
+    right: sparse.csr_array
+    """(n_users, n_items)"""
+    weigh: Weigh
+
+    def columns(self, items: NDArray[np.intp]) -> sparse.csr_array:
+        """Return the strengths (n_items, n_items) in the columns of `items`, ascending; those above 0, off the diagonal."""
+        product = sparse.csr_array(self.left @ self.right[:, items])
+        product.sort_indices()
+        owners = np.repeat(np.arange(product.shape[0], dtype=np.int32), np.diff(product.indptr))
+        columns = items[product.indices].astype(np.int32)
+        strengths = self.weigh(owners, columns, product.data)
+        keep = (strengths > 0) & (owners != columns)
+        indptr = np.concatenate(([0], np.cumsum(keep)))[product.indptr]
+        return sparse.csr_array(
+            (strengths[keep], columns[keep], indptr), shape=(product.shape[0], self.right.shape[1])
+        )
+
+
+class NeighbourSpec(ItemWeightsSpec):
+    """The spec of a model whose weights are lists: for each item the strongest entries of its row of a product.
+
+    A changed user adds to entries between his own items only. These items are the touched ones: strengths between two others
+    stay as they are, and so does their order in a tie. `update` finds again the lists of the touched items, and those into which
+    a touched item may come, or out of which it may fall; elsewhere it sets the strengths of touched items.
+    """
+
+    neighbours: Count
+
+    @abstractmethod
+    def product(self, rows: sparse.csr_array) -> Product:
+        """Return the product whose rows are searched."""
+
+    @property
+    @abstractmethod
+    def lists_are_columns(self) -> bool:
+        """True if an item's list is its column of the weights, not its row."""
+
+    @property
+    @abstractmethod
+    def divisor(self) -> Literal["nothing", "list", "others"]:
+        """What strengths are divided by: the sum of their list, or one that goes across lists."""
+
+    @abstractmethod
+    def over_divisor(self, weights: sparse.csr_array) -> sparse.csr_array:
+        """Return the weights, each divided by its sum if there is one."""
+
+    @property
+    def refit_reason(self) -> str | None:
+        """Why all lists change at once, if they do."""
+        return (
+            "each weight is divided by a sum across all lists (`normalize` with this `neighbours_of`)"
+            if self.divisor == "others"
+            else None
+        )
+
+    @final
+    def item_weights(
+        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
+    ) -> sparse.csr_array:
+        """Find the neighbours: Σ_u degree_u² operations, in blocks; twice as many with the norm "gram"."""
+        product = self.product(rows)
+        lists = strongest(
+            product.left, product.right, self.neighbours, weigh=product.weigh, ties=ties, progress=progress
+        )
+        return self._arranged(lists)
+
+    def _arranged(self, lists: sparse.csr_array) -> sparse.csr_array:
+        return self.over_divisor(transposed(lists) if self.lists_are_columns else lists)
+
+    def update(self, model: Recommender, change: Change, run: Run) -> ItemWeights:
+        """Find the lists again that a change may touch, in the rows after it; all of them if it touches most."""
+        assert isinstance(model, ItemWeights)  # what this spec fits
+        after, touched = change.after.binarized(), change.items
+        if after.item_degrees[touched].sum() > _MOST_TOUCHED * after.n_interactions or not self._stays(
+            change
+        ):
+            return self.fit_in(run, after)
+        weights = _moved(sparse.csr_array(model.weights), change.moved, after.n_items)
+        weights = self._found_again(weights, after, touched, run.progress)
+        return ItemWeights(self, after.items, after.item_degrees, weights=weights)
+
+    def _stays(self, change: Change) -> bool:
+        """Return whether strengths between two items that a change does not touch stay as they are."""
+        return True
+
+    def _found_again(
+        self, weights: sparse.csr_array, after: Interactions, touched: NDArray[np.intp], progress: Progress
+    ) -> sparse.csr_array:
+        """Return the weights after a change, from those before it, over the items after it."""
+        product = self.product(after.matrix)
+        is_touched = np.zeros(after.n_items, dtype=bool)
+        is_touched[touched] = True
+        now = product.columns(touched)
+        # The entries of touched items in the lists of others, as (owner of the list, member), and their strengths now.
+        entries = _entries_of(weights, is_touched, rows=self.lists_are_columns)
+        ends = np.searchsorted(weights.indptr, entries, side="right") - 1, weights.indices[entries]
+        owners, members = ends[::-1] if self.lists_are_columns else ends
+        keys = np.repeat(np.arange(after.n_items), np.diff(now.indptr)) * after.n_items + now.indices
+        wanted = owners * np.int64(after.n_items) + members
+        place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+        found = keys[place] == wanted if len(keys) else np.zeros(len(wanted), dtype=bool)
+        strengths = np.where(found, now.data[place], 0) if len(keys) else np.zeros(len(wanted), np.float32)
+        is_again = is_touched.copy()
+        if self.divisor == "list":  # the strengths before the division are gone
+            is_again[np.flatnonzero(np.diff(now.indptr))] = True
+        else:
+            # What is in no list, or has left one, is at most as strong as the weakest of the list was.
+            weakest = _weakest(weights, columns=self.lists_are_columns)
+            is_again[owners[strengths <= weakest[owners]]] = True
+            outside = np.ones(len(keys), dtype=bool)
+            outside[place[found]] = False
+            is_again[(keys // after.n_items)[outside & (now.data >= weakest[keys // after.n_items])]] = True
+        again = np.flatnonzero(is_again)
+        lists = strongest(
+            product.left,
+            product.right,
+            self.neighbours,
+            weigh=product.weigh,
+            ties=after.item_ranks,
+            only=again,
+            progress=progress,
+        )
+        lengths = np.zeros(after.n_items, dtype=np.int64)
+        lengths[again] = np.diff(lists.indptr)
+        indptr = np.concatenate(([0], np.cumsum(lengths)))
+        lists = sparse.csr_array((lists.data, lists.indices, indptr), shape=weights.shape)
+        data = weights.data.copy()
+        data[entries] = strengths
+        data[_entries_of(weights, is_again, rows=not self.lists_are_columns)] = 0
+        # A sum of sparse matrices has no stored zeros: the earlier lists of `again` are gone with it.
+        kept = sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
+        return sparse.csr_array(kept + self._arranged(lists))
+
+
+_MOST_TOUCHED = 0.25
+"""The share of all interactions that are with touched items from which all lists are found again: that is as quick then."""
+
+
+def _moved(matrix: sparse.csr_array, positions: NDArray[np.intp], size: int) -> sparse.csr_array:
+    """Return a square matrix with rows and columns at new, ascending positions; those at −1 are left out."""
+    if size == len(positions) and (positions >= 0).all():
+        return matrix
+    columns = positions[matrix.indices]
+    rows = np.repeat(positions, np.diff(matrix.indptr))
+    keep = (rows >= 0) & (columns >= 0)
+    indptr = np.searchsorted(rows[keep], np.arange(size + 1))
+    return sparse.csr_array((matrix.data[keep], columns[keep].astype(np.int32), indptr), shape=(size, size))
+
+
+def _entries_of(matrix: sparse.csr_array, chosen: NDArray[np.bool_], *, rows: bool) -> NDArray[np.intp]:
+    """Return the places in ``matrix.data`` of the chosen rows, or columns."""
+    if not rows:
+        return np.flatnonzero(chosen[matrix.indices])
+    numbers = np.flatnonzero(chosen)
+    lengths = np.diff(matrix.indptr)[numbers]
+    starts = np.cumsum(lengths) - lengths
+    return np.repeat(matrix.indptr[numbers] - starts, lengths) + np.arange(lengths.sum())
+
+
+def _weakest(weights: sparse.csr_array, *, columns: bool) -> NDArray[np.float32]:
+    """Return the smallest entry of each row, or column, (n_items,); ∞ where there is none."""
+    weakest = np.full(weights.shape[0], np.inf, dtype=np.float32)
+    owners = weights.indices if columns else np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
+    np.minimum.at(weakest, owners, weights.data)
+    return weakest
+
+
 @spec
-class ItemKNN(ItemWeightsSpec):
+class ItemKNN(NeighbourSpec):
     """Item-based top-N recommendation (Deshpande and Karypis, ACM TOIS 22(1), 2004, section 4).
 
     Items are similar by the cosine of their columns, shrunk where it rests on little (Bell and Koren, ICDM
@@ -194,17 +372,37 @@ class ItemKNN(ItemWeightsSpec):
             normalize=(False, True),
         )
 
-    def item_weights(
-        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
-    ) -> sparse.csr_array:
-        """Find the neighbours: Σ_u degree_u² operations, in blocks; twice as many with the norm "gram"."""
+    @property
+    def lists_are_columns(self) -> bool:
+        """True if lists are of the item that is scored."""
+        return self.neighbours_of == "target"
+
+    @property
+    def divisor(self) -> Literal["nothing", "list", "others"]:
+        """The sum of the weights that lead to an item, if `normalize`."""
+        return "nothing" if not self.normalize else "list" if self.lists_are_columns else "others"
+
+    @property
+    def refit_reason(self) -> str | None:
+        """Why all lists change at once, if they do."""
+        if self.weighting == "bm25":
+            return "the weights of bm25 depend on the mean number of users of an item, which any change moves"
+        return super().refit_reason
+
+    def _stays(self, change: Change) -> bool:
+        # log(n / (1 + d)) of TF-IDF changes with the number of items, n.
+        return self.weighting == "none" or change.before.n_items == change.after.n_items
+
+    def product(self, rows: sparse.csr_array) -> Product:
+        """The Gram matrix of the weighted columns."""
         by_item = transposed(rows)
         by_item = EntryWeights.of(self.weighting, by_item).apply(by_item)
         by_user = transposed(by_item)
         norms = column_norms(by_user) if self.norm == "cosine" else np.sqrt(product_norms(by_item, by_user))
-        similarity = cosine(norms, norms, self.shrinkage)
-        nearest = strongest(by_item, by_user, self.neighbours, weigh=similarity, ties=ties, progress=progress)
-        weights = transposed(nearest) if self.neighbours_of == "target" else nearest
+        return Product(by_item, by_user, cosine(norms, norms, self.shrinkage))
+
+    def over_divisor(self, weights: sparse.csr_array) -> sparse.csr_array:
+        """Divide by the sum of each column, if `normalize`."""
         return over_sums(weights, weights.indices) if self.normalize else weights
 
 
@@ -216,7 +414,7 @@ def over_sums(weights: sparse.csr_array, groups: NDArray[np.integer]) -> sparse.
 
 
 @spec(switches={"normalize": ("no", "target")})
-class RP3Beta(ItemWeightsSpec):
+class RP3Beta(NeighbourSpec):
     """RP³β (Paudel, Christoffel, Newell and Bernstein, ACM TiiS 7(1), 2017, section 3). P³α (Cooper, Lee, Radinsky and
     Siantos, WWW 2014) is β = 0.
 
@@ -247,24 +445,33 @@ class RP3Beta(ItemWeightsSpec):
             normalize=("no", "source"),
         )
 
-    def item_weights(
-        self, rows: sparse.csr_array, ties: NDArray[np.int64], progress: Progress
-    ) -> sparse.csr_array:
-        """Multiply the transitions: Σ_u degree_u² operations, in blocks."""
+    @property
+    def lists_are_columns(self) -> bool:
+        """True if lists are of the item that is scored."""
+        return self.neighbours_of == "target"
+
+    @property
+    def divisor(self) -> Literal["nothing", "list", "others"]:
+        """The sum of the weights of a source or a target, if `normalize`."""
+        if self.normalize == "no":
+            return "nothing"
+        return "list" if self.lists_are_columns == (self.normalize == "target") else "others"
+
+    def product(self, rows: sparse.csr_array) -> Product:
+        """The transitions to the users, times those to the items."""
         penalty = inverse(np.asarray(rows.sum(axis=0), dtype=np.float64).ravel(), self.beta)
         to_users, to_items = _transitions(transposed(rows), self.alpha), _transitions(rows, self.alpha)
-        of_target = self.neighbours_of == "target"
+        of_target = self.lists_are_columns
         # The strongest of each column are the strongest of each row of the transposed product, (AB)ᵀ = BᵀAᵀ.
-        strongest_walks = strongest(
+        return Product(
             *((transposed(to_items), transposed(to_users)) if of_target else (to_users, to_items)),
-            self.neighbours,
             weigh=lambda row, column, walks: np.asarray(
                 walks * penalty[row if of_target else column], dtype=np.float32
             ),
-            ties=ties,
-            progress=progress,
         )
-        weights = transposed(strongest_walks) if of_target else strongest_walks
+
+    def over_divisor(self, weights: sparse.csr_array) -> sparse.csr_array:
+        """Divide by the sums of rows or columns, if `normalize`."""
         if self.normalize == "no":
             return weights
         sources = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
@@ -294,6 +501,7 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     """
 
     kind: ClassVar[str] = "user-knn"
+    refit_reason: ClassVar[str | None] = None
     fitted: ClassVar[str] = "unblur.models.linear.neighbours:Neighbours"
     neighbours: Count = 100
     """The number of train rows that vote: k."""

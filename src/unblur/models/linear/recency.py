@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, PlainSerializer, PositiveFloat
 from scipy import sparse
 
+from unblur.data.changes import Change
 from unblur.data.interactions import Interactions
 from unblur.data.splits import rank_from_latest
 from unblur.data.vocabulary import Vocabulary
@@ -74,6 +75,26 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
     def needs_timestamps(self) -> bool:
         """True: ages follow from timestamps."""
         return True
+
+    @property
+    def refit_reason(self) -> str | None:
+        """That of the inner model, which alone sees the train rows."""
+        return (
+            "the weights of its train rows are those of their times"
+            if self.train_rows
+            else self.model.refit_reason
+        )
+
+    def update(self, model: Recommender, change: Change, run: Run) -> RecencyRecommender:
+        """Update the inner model."""
+        assert isinstance(model, RecencyRecommender)  # what this spec fits
+        inner = self.model.update(model.inner, change, run)
+        return RecencyRecommender(self, inner.items, inner.item_counts, device=run.device, inner=inner)
+
+    def with_statistics(self, model: Recommender, log: Interactions) -> RecencyRecommender:
+        """Keep those of the inner model."""
+        assert isinstance(model, RecencyRecommender)  # what this spec fits
+        return replace(model, inner=self.model.with_statistics(model.inner, log))
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""

@@ -88,6 +88,11 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
         """Score all settings in one pass: they are combinations of the same Krylov vectors and low-pass terms."""
         return cast("SharedSearch", resolve("unblur.models.spectral.shared_pass:share"))
 
+    @property
+    def refit_reason(self) -> str | None:
+        """The low-pass filter. Without one a model is the normalised rows, and a fit costs no more than to read them."""
+        return "the singular vectors of its low-pass filter rest on all users at once" if self.rank else None
+
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> PolynomialFilter:

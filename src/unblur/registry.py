@@ -87,6 +87,7 @@ RECOMMENDERS = Registry(
         "item-knn": "unblur.models.linear.neighbours:ItemKNN",
         "l-diffrec": "unblur.models.diffusion.diffrec:LatentDiffRec",
         "lightgcn": "unblur.models.neural.lightgcn:LightGCN",
+        "low-pass": "unblur.models.spectral.low_pass:IdealLowPass",
         "mult-dae": "unblur.models.neural.mult_vae:MultDAE",
         "mult-vae": "unblur.models.neural.mult_vae:MultVAE",
         "neumf": "unblur.models.neural.neumf:NeuMF",

@@ -48,6 +48,7 @@ SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "blur": {"low_pass": None, "sharpen": None},
         "normalized": {"low_pass": {"rank": 8}, "history": "normalized"},
     },
+    "low-pass": {"small": {"rank": 8, "degrees": {"user": 0.4, "item": 0.4, "score": -0.15}}},
     "chebycf": {
         "small": {"rank": 8, "degree": 5},
         "clean": {"rank": 8, "sampling": "gauss", "flatness": 10.0, "exponent": 0.0, "degree": 3},
@@ -566,6 +567,7 @@ LEARNS_THE_BOARD: Mapping[str, Mapping[str, Any]] = {
         "optimizer": {"learning_rate": 0.01},
     },
     "lightgcn": {**PASSES, "epochs": 20},
+    "low-pass": {"rank": 2},
     "mult-dae": {**PASSES, "epochs": 30},
     "mult-vae": {**PASSES, "epochs": 30},
     "neumf": {"epochs": 40, "batch_size": 32, "factors": 4},

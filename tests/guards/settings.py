@@ -40,6 +40,9 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "default": {"rank": 6, "degree": 5},
         "clean": {"rank": 8, "sampling": "gauss", "flatness": 10.0, "exponent": 0.0, "degree": 3},
     },
+    "low-pass": {
+        "default": {"rank": 6, "bands": [1.2, 0.8], "degrees": {"user": 0.4, "item": 0.4, "score": -0.15}},
+    },
     "diffrec": {
         "small": _TRAINED,
         "in-time": {**_TRAINED, **_IN_TIME, **_LAST},

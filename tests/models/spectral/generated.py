@@ -9,6 +9,7 @@ from tests.models.spectral import textbook
 from unblur.data.interactions import Interactions
 from unblur.models.spectral.bspm import BSPM, LowPass
 from unblur.models.spectral.flow import Flow
+from unblur.models.spectral.operator import DegreePowers
 
 
 class Case(NamedTuple):
@@ -30,9 +31,9 @@ def interactions(dense: textbook.Matrix) -> Interactions:
     return Interactions.from_matrix(dense)
 
 
-def distinct_ranks(train: textbook.Matrix) -> list[int]:
+def distinct_ranks(train: textbook.Matrix, degrees: DegreePowers = textbook.PAPER) -> list[int]:
     """The ranks at which the leading singular vectors are unique, because no tie is cut, and the full rank."""
-    values = np.linalg.svd(textbook.normalized(train), compute_uv=False)
+    values = np.linalg.svd(textbook.normalized(train, degrees), compute_uv=False)
     ends = np.flatnonzero(values[:-1] - values[1:] > 0.01) + 1
     return [*ends.tolist(), len(values)]
 
@@ -56,14 +57,17 @@ def cases(draw: st.DrawFn) -> Case:
         train[-1], train[:, -1] = 0, 0
     rows = matrix(4, n_items, 0.3, draw(st.integers(0, 99)))
     rows[rows.sum(axis=1) == 0, -1] = 1
+    degrees = draw(st.sampled_from([textbook.PAPER, DegreePowers(user=0.4, item=0.3, score=-0.2)]))
     low_pass = st.builds(
         LowPass,
-        rank=st.sampled_from(distinct_ranks(train)),
+        rank=st.sampled_from(distinct_ranks(train, degrees)),
         weight=st.sampled_from([0.1, 0.3, 1.0, -0.2]),
+        bands=st.sampled_from([(1.0,), (0.6,)]),  # more might cut a tie
         flow=flows(),
     )
     spec = st.builds(
         BSPM,
+        degrees=st.just(degrees),
         blur=flows(),
         low_pass=st.none() | low_pass,
         sharpen=st.none() | flows(),

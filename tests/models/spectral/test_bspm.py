@@ -242,7 +242,8 @@ def test_a_rank_larger_than_the_matrix_is_all_there_is_with_a_note() -> None:
     assert larger.notes == ("the low-pass filter has rank 20, the smaller side of the train matrix, not 448",)
     assert not largest.notes
     assert not BSPM(low_pass=None).fit(train).notes
-    small, wide = share([BSPM(low_pass=LowPass(rank=5)), BSPM()], train, rng=0).ranks
+    ((_, shared),) = share([BSPM(low_pass=LowPass(rank=5)), BSPM()], train, rng=0).passes
+    small, wide = shared.ranks
     assert (small, wide) == (5, 20)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.models.spectral import textbook
 from tests.models.spectral.generated import distinct_ranks, interactions, matrix
 from unblur.errors import DataError, SpecError
 from unblur.experiment.page import filter_response
-from unblur.models.spectral import BSPM, ChebyCF
+from unblur.models.spectral import BSPM, ChebyCF, DegreePowers
 from unblur.models.spectral.operator import Operator, fit
 from unblur.spec import spec_from_dict
 
@@ -29,7 +30,7 @@ def dense_scores(spec: ChebyCF, train: textbook.Matrix, rows: textbook.Matrix) -
         samples = [round(h(round(np.cos((k - i) * np.pi / k), 3)), 3) for i in range(k + 1)]
     else:
         samples = [h(node) for node in nodes]
-    normalized = textbook.normalized(train)
+    normalized = textbook.normalized(train, spec.degrees)
     laplacian = np.eye(n_items) - 2 * normalized.T @ normalized
     terms = [np.eye(n_items), laplacian]
     filtered = np.zeros((n_items, n_items))
@@ -40,9 +41,10 @@ def dense_scores(spec: ChebyCF, train: textbook.Matrix, rows: textbook.Matrix) -
         terms.append(2 * laplacian @ terms[-1] - terms[-2])
     _, values, right = np.linalg.svd(normalized, full_matrices=False)
     v = right[: spec.rank][values[: spec.rank] > textbook.ZERO].T
+    f = np.array([spec.bands[index * len(spec.bands) // spec.rank] for index in range(v.shape[1])])
     items = train.sum(axis=0)
-    before, after = (textbook.power(items, sign * spec.exponent) for sign in (-1, 1))
-    scores: textbook.Matrix = (rows * before) @ (filtered + spec.weight * v @ v.T) * after
+    before, after = (textbook.power(items, e) for e in (-spec.exponent, spec.exponent + spec.degrees.score))
+    scores: textbook.Matrix = (rows * before) @ (filtered + spec.weight * (v * f) @ v.T) * after
     return scores
 
 
@@ -56,15 +58,17 @@ def dense_scores(spec: ChebyCF, train: textbook.Matrix, rows: textbook.Matrix) -
         {"degree": 3, "flatness": 0.5, "weight": -0.1},
         {"degree": 30, "flatness": 3.0, "weight": 0.0},
         {"degree": 1, "flatness": 1.0},
+        {"degrees": DegreePowers(user=0.4, item=0.3, score=-0.2), "bands": (1.0, 0.5, 2.0)},
     ],
 )
 def test_scores_are_those_of_the_formula(
-    values: dict[str, float], exponent: float, shape: tuple[int, int]
+    values: dict[str, Any], exponent: float, shape: tuple[int, int]
 ) -> None:
     """With an item and a user of degree 0, and an item of degree 0 in a row."""
     train, rows = matrix(*shape, 0.2, seed=3), matrix(6, shape[1], 0.3, seed=4)
     train[-1], train[:, -1], rows[0, -1] = 0, 0, 1
-    spec = ChebyCF(rank=distinct_ranks(train)[4], exponent=exponent, **values)  # type: ignore[arg-type]
+    degrees = values.get("degrees", textbook.PAPER)
+    spec = ChebyCF(rank=distinct_ranks(train, degrees)[4], exponent=exponent, **values)
     rows = np.concatenate([train[:-1], rows])
     rows = rows[rows.any(axis=1)]
     scores = spec.fit(interactions(train), rng=0).score(interactions(rows))

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from unblur.models.spectral.flow import Flow, follow
 from unblur.models.spectral.operator import Weighting
-from unblur.models.spectral.polynomial_filter import FilterSpec
+from unblur.models.spectral.polynomial_filter import Bands, FilterSpec
 from unblur.spec import Dimension, Width, choices, spec
 
 
@@ -30,6 +30,8 @@ class LowPass:
     """The weight of the low-pass term next to the blur: β, `idl_beta`. Far above 1 float32 would lose the blur."""
     flow: Flow = Flow()
     """Duration and solver: `solver_idl`, T_idl, K_idl. One Euler step of length 1 is the filter itself."""
+    bands: Bands = (1.0,)
+    """f: factors of the filter by bands of singular vectors of equal width. The authors' one band passes all alike."""
 
 
 @spec(earlier={"low_pass": {}, "sharpen": {}})
@@ -41,7 +43,6 @@ class BSPM(FilterSpec):
     """
 
     kind: ClassVar[str] = "bspm"
-    low_pass_exponent: ClassVar[float] = 0.5
 
     blur: Flow = Flow()
     """The heat equation ``dx/dt = xP − x``: `solver_blr`, T_b, K_b. One Euler step of length 1 is xP."""
@@ -79,6 +80,16 @@ class BSPM(FilterSpec):
         )
 
     @property
+    def low_pass_exponent(self) -> float:
+        """That of R̃."""
+        return self.degrees.item
+
+    @property
+    def bands(self) -> Bands:
+        """The weights of the singular vectors."""
+        return self.low_pass.bands if self.low_pass else (1.0,)
+
+    @property
     def rank(self) -> int:
         """The rank of the low-pass filter."""
         return self.low_pass.rank if self.low_pass else 0
@@ -90,8 +101,9 @@ class BSPM(FilterSpec):
 
     @property
     def weighting(self) -> Weighting:
-        """The weights of the rows that the processes start from (`history`)."""
-        return Weighting() if self.history == "counts" else Weighting(user=0.5, item=0.5)
+        """The weights of the rows that the processes start from (`history`), and of the scores."""
+        user, item = (0.0, 0.0) if self.history == "counts" else (self.degrees.user, self.degrees.item)
+        return Weighting(user=user, item=item, score=self.degrees.score or None)
 
     def response(self, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the values of p and q at `eigenvalues` of P (BSPM, equations 8 to 12)."""

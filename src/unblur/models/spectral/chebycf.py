@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
 from unblur.models.spectral.operator import Weighting
-from unblur.models.spectral.polynomial_filter import FilterSpec
+from unblur.models.spectral.polynomial_filter import Bands, FilterSpec
 from unblur.spec import Dimension, Width, choices, spec
 
 
@@ -23,7 +23,6 @@ class ChebyCF(FilterSpec):
     """Scores ``x·D_I^-β·[Σ_m c_m T_m(L̃) + α V Vᵀ]·D_I^β``. The defaults are the first settings that the paper publishes."""
 
     kind: ClassVar[str] = "chebycf"
-    low_pass_exponent: ClassVar[float] = 0.0
 
     flatness: PositiveFloat = 1.5
     """φ, the power in the target ``h(x) = ½ − ½·sign(x)·|x|^φ``: the larger, the longer its plateau at ½."""
@@ -38,10 +37,18 @@ class ChebyCF(FilterSpec):
     exponent: Annotated[float, Field(ge=0, le=1)] = 0.4
     """β: interactions are divided by the item's degree to this power before the filter, and its scores multiplied after it."""
 
+    bands: Bands = (1.0,)
+    """Factors of the ideal part by bands of singular vectors of equal width. The paper's one band passes all alike."""
+
+    @property
+    def low_pass_exponent(self) -> float:
+        """0: interactions and scores are weighted for both parts alike."""
+        return 0.0
+
     @property
     def weighting(self) -> Weighting:
         """The item degrees' power on both sides of the filter."""
-        return Weighting(item=self.exponent, score=self.exponent)
+        return Weighting(item=self.exponent, score=self.exponent + self.degrees.score)
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
@@ -25,6 +26,7 @@ from unblur.errors import needing_torch
 from unblur.models.linear.neighbours import transposed
 from unblur.parallel.devices import check_device
 from unblur.parallel.threads import in_threads, n_threads
+from unblur.spec import spec
 
 Dense: TypeAlias = Any
 """A dense array: NumPy's on a CPU, torch's on a GPU."""
@@ -90,12 +92,49 @@ class Weighting:
         return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
 
 
-def normalize(train: Interactions) -> sparse.csr_array:
-    """Return ``R̃ = D_U^-½ R D_I^-½`` of the 0/1 matrix R, (n_users, n_items) float32, with singular values in [0, 1].
+@spec
+class DegreePowers:
+    """The powers of degrees in ``R̃ = D_U^-g R D_I^-h`` and in the scores ``s·D_I^e``: the papers have g = h = ½ and e = 0."""
 
-    BSPM, section 3.1. An empty row or column stays empty.
+    user: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """g: the interactions of a user are divided by his degree to this power."""
+    item: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """h: those of an item by its degree to this one."""
+    score: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    """e: scores are multiplied by the item's degree to this power. Below 0 it holds popular items back."""
+
+
+PAPERS = DegreePowers()
+"""Those of GF-CF, BSPM and ChebyCF."""
+
+
+def normalize(train: Interactions, powers: DegreePowers = PAPERS) -> sparse.csr_array:
+    """Return ``R̃ = D_U^-g R D_I^-h`` of the 0/1 matrix R, (n_users, n_items) float32, with singular values in [0, 1].
+
+    BSPM, section 3.1, where g = h = ½ bounds them by 1. With other powers R̃ is divided by its largest singular value, so
+    that filters mean the same. An empty row or column stays empty.
     """
-    return Weighting(user=0.5, item=0.5).rows(train, train.item_degrees)
+    normalized = Weighting(user=powers.user, item=powers.item).rows(train, train.item_degrees)
+    if powers.user == powers.item == PAPERS.user or not normalized.nnz:
+        return normalized
+    scale = np.float32(1 / _largest_singular_value(normalized))
+    return sparse.csr_array(
+        (normalized.data * scale, normalized.indices, normalized.indptr), shape=normalized.shape
+    )
+
+
+_DENSE_NORM = 400
+"""The smaller side up to which the largest singular value comes from the dense matrix: milliseconds."""
+
+
+def _largest_singular_value(matrix: sparse.csr_array) -> float:
+    if min(matrix.shape) <= _DENSE_NORM:
+        return float(np.linalg.norm(matrix.toarray(), 2))
+    from scipy.sparse.linalg import svds
+
+    # All entries are positive, and so is the leading vector: ones are near it, and the same every time.
+    start = np.ones(min(matrix.shape))
+    return float(svds(matrix.astype(np.float64), k=1, v0=start, return_singular_vectors=False)[0])
 
 
 _MIN_INTERACTIONS = 100_000

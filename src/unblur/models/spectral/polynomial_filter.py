@@ -6,16 +6,18 @@ from abc import abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
 from unblur.fitted import PERMUTATION
 from unblur.models.spectral.operator import (
+    DegreePowers,
     Dense,
     Operator,
     Polynomial,
@@ -38,7 +40,7 @@ from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run
 from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
 from unblur.registry import resolve
-from unblur.spec import SharedSearch
+from unblur.spec import SharedSearch, spec
 
 _TOLERANCE = 3e-5
 """The polynomial may miss the response by so much of its largest value: below what changes a list, and near what float32
@@ -55,15 +57,33 @@ _COLUMNS = 32
 """Users scored together by a thread: with about 32 columns sparse products are fastest (see `Operator`)."""
 
 
+Bands: TypeAlias = Annotated[
+    tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...], Field(min_length=1, max_length=1000)
+]
+"""The weights of bands of singular vectors, all of the same width, the largest singular values first."""
+
+
+@spec
 class FilterSpec(RecommenderSpec["PolynomialFilter"]):
-    """A model that is two polynomials p and q of ``P = R̃ᵀR̃`` and a projection ``M = D_I^-b V Vᵀ D_I^b``.
+    """A model that is two polynomials p and q of ``P = R̃ᵀR̃`` and a low-pass term ``M = D_I^-b V diag(f) Vᵀ D_I^b``.
 
     A row x of weighted interactions becomes ``x·p(P) + x·M·q(P)``, and a score is multiplied by the weight of its item.
     """
 
     fitted: ClassVar[str] = "unblur.models.spectral.polynomial_filter:PolynomialFilter"
-    low_pass_exponent: ClassVar[float]
-    """b, the power of the item degree on both sides of the projection."""
+
+    degrees: DegreePowers = DegreePowers()
+    """The powers of degrees in R̃ and in the scores."""
+
+    @property
+    @abstractmethod
+    def low_pass_exponent(self) -> float:
+        """b, the power of the item degree on both sides of the low-pass term."""
+
+    @property
+    @abstractmethod
+    def bands(self) -> Bands:
+        """f, the weights of the singular vectors by bands of equal width; one band is the projection."""
 
     @property
     @abstractmethod
@@ -83,6 +103,11 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
     @abstractmethod
     def response(self, eigenvalues: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the values of p and q at `eigenvalues` of P."""
+
+    def band_weights(self, n_vectors: int) -> NDArray[np.float32]:
+        """f of the first singular vectors, (n_vectors,): there are fewer than `rank` if the data have no more."""
+        bands = np.array(self.bands, dtype=np.float32)
+        return bands[np.arange(n_vectors) * len(bands) // max(1, self.rank)]
 
     def shared(self) -> SharedSearch:
         """Score all settings in one pass: they are combinations of the same Krylov vectors and low-pass terms."""
@@ -106,7 +131,7 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
             "Train must have at least one interaction; it is empty. Check the filters it went through.",
         )
         train = train.binarized()
-        normalized = normalize(train)
+        normalized = normalize(train, self.degrees)
         users, items = ordering(normalized, run.device)
         ordered = sparse.csr_array(normalized[users])
         vectors = np.zeros((train.n_items, 0), dtype=np.float32)
@@ -115,8 +140,9 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
             rank = min(self.rank, *normalized.shape)
             spectrum = truncated_svd(normalized, rank, rng=rng, device=run.device, progress=run.progress)
             vectors, values = spectrum.right, spectrum.values
+            weighted = vectors * self.band_weights(rank)
             start = dense(
-                (vectors * degree_power(train.item_degrees, self.low_pass_exponent)[:, None])[items],
+                (weighted * degree_power(train.item_degrees, self.low_pass_exponent)[:, None])[items],
                 run.device,
             )
             operator = Operator(reorder_columns(ordered, items), run.device)
@@ -180,7 +206,7 @@ class PolynomialFilter(Recommender["FilterSpec"]):
     """V, the right singular vectors of the low-pass filter; of width 0 without a filter."""
     singular_values: NDArray[np.float64] = learned("rank of the filter", dtype="float64")
     decoder: NDArray[np.float32] = learned("items", "rank of the filter")
-    """``q(P)·D_I^b·V``, with b the `low_pass_exponent` of the spec."""
+    """``q(P)·D_I^b·V·diag(f)``, with b the `low_pass_exponent` of the spec."""
 
     def __post_init__(self) -> None:
         """Raise `CapabilityError` if the device is unavailable."""

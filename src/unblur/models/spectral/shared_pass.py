@@ -55,7 +55,7 @@ _FIT_ERROR = 3e-5
 
 @dataclass(frozen=True, eq=False)
 class SharedPass:
-    """The vectors that a list of settings share, prepared for one train set."""
+    """The vectors that settings of one R̃ share, prepared for one train set."""
 
     specs: tuple[FilterSpec, ...]
     train: Interactions
@@ -67,7 +67,7 @@ class SharedPass:
     decoders: Dense
     """(combinations, n_items, largest rank): combinations of ``T_j(2P − 1)·D_I^b·V``, from which every q is combined."""
     ranks: tuple[int, ...]
-    """All ranks of the settings, ascending: they bound the ranges of singular vectors."""
+    """All ranks of the settings and the ends of their bands, ascending: they bound the ranges of singular vectors."""
     coefficients: Dense
     """(settings, features): each setting as a combination of the shared vectors."""
     n_p_terms: int
@@ -208,22 +208,69 @@ def _combined(table: Dense, vectors: Dense) -> Dense:
     return (table @ vectors.reshape(len(vectors), -1)).reshape(len(table), *vectors.shape[1:])
 
 
+@dataclass(frozen=True, eq=False)
+class SharedPasses:
+    """Passes over settings of different R̃ (`FilterSpec.degrees`), each with a decomposition of its own."""
+
+    passes: Sequence[tuple[Sequence[int], SharedPass]]
+    """Each with the indices of its settings."""
+
+    def rankings(
+        self,
+        histories: Interactions,
+        *,
+        k: int,
+        settings: Sequence[int] | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[tuple[slice, NDArray[np.int32]]]:
+        """Yield the best items under each setting, as `SharedPass.rankings` does; settings of one R̃ have a shortlist of their own."""
+        n_settings = sum(len(own) for own, _ in self.passes)
+        settings = range(n_settings) if settings is None else settings
+        indices: list[list[int]] = []
+        parts: list[Iterator[tuple[slice, NDArray[np.int32]]]] = []
+        for own, shared in self.passes:
+            chosen = [index for index, setting in enumerate(settings) if setting in own]
+            if chosen:
+                report = silent if parts else progress  # all passes go over the same batches
+                own_settings = [own.index(settings[index]) for index in chosen]
+                parts.append(shared.rankings(histories, k=k, settings=own_settings, progress=report))
+                indices.append(chosen)
+        for batch in zip(*parts, strict=True):
+            rows, first = batch[0]
+            positions = np.empty((len(settings), *first.shape[1:]), dtype=np.int32)
+            for chosen, (_, own_positions) in zip(indices, batch, strict=True):
+                positions[chosen] = own_positions
+            yield rows, positions
+
+
 def share(
     specs: Sequence[FilterSpec],
     train: Interactions,
     *,
     rng: RNG | None = None,
     run: Run = Run(),
-) -> SharedPass:
-    """Prepare the shared vectors of `specs`, all of one kind, on `train`, with one decomposition at the largest rank."""
+) -> SharedPasses:
+    """Prepare the shared vectors of `specs`, all of one kind, on `train`, with one decomposition for each R̃, at the largest rank."""
+    indices: dict[tuple[float, float], list[int]] = {}
+    for index, spec in enumerate(specs):
+        indices.setdefault((spec.degrees.user, spec.degrees.item), []).append(index)
+    return SharedPasses(
+        [(own, _shared([specs[index] for index in own], train, rng, run)) for own in indices.values()]
+    )
+
+
+def _shared(specs: Sequence[FilterSpec], train: Interactions, rng: RNG | None, run: Run) -> SharedPass:
+    """Prepare the shared vectors of settings of one R̃."""
     specs, device, exponent = tuple(specs), run.device, specs[0].low_pass_exponent
     train = train.binarized()
-    normalized = normalize(train)
+    normalized = normalize(train, specs[0].degrees)
     users, items = ordering(normalized, device)
     operator = Operator(reorder_columns(sparse.csr_array(normalized[users]), items), device)
     # A filter has no more singular vectors than the smaller side of the matrix, as in one model.
-    own_ranks = [min(spec.rank, *normalized.shape) for spec in specs]
-    ranks = tuple(sorted(set(own_ranks) - {0}))
+    all_bands = [spec.band_weights(min(spec.rank, *normalized.shape)) for spec in specs]
+    # The weight of a singular vector is that of its range: a range ends where a filter does, or one of its bands.
+    ends = [{len(bands), *(np.flatnonzero(np.diff(bands)) + 1).tolist()} for bands in all_bands]
+    ranks = tuple(sorted(set().union(*ends) - {0}))
     n_p_terms, n_q_terms = _sizes(specs)
     n_items, largest_rank = train.n_items, ranks[-1] if ranks else 0
     decoders = dense(np.empty((n_q_terms if ranks else 0, n_items, largest_rank), dtype=np.float32), device)
@@ -243,9 +290,9 @@ def share(
     if ranks:
         decoders = _combined(operator.array(combinations), decoders)
     coefficients = []
-    for spec, own_rank, q_weights in zip(specs, own_ranks, q_series @ combinations.T, strict=True):
-        # A filter of rank r passes the ranges up to r, each with the same weights, and none beyond.
-        by_range = [np.where(rank <= own_rank, q_weights, 0.0) for rank in ranks]
+    for spec, bands, q_weights in zip(specs, all_bands, q_series @ combinations.T, strict=True):
+        # A filter of rank r passes the ranges up to r, each with the weight of its band, and none beyond.
+        by_range = [q_weights * (bands[rank - 1] if rank <= len(bands) else 0.0) for rank in ranks]
         coefficients.append(np.concatenate([_series(spec, 0, n_p_terms), *by_range]))
     coefficient_table = dense(np.array(coefficients, dtype=np.float32), device)
     return SharedPass(specs, train, items, operator, right, decoders, ranks, coefficient_table, n_p_terms)

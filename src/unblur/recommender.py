@@ -25,7 +25,17 @@ from unblur.errors import CapabilityError, DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
 from unblur.progress import Progress, ProgressEvent, Run as Run, silent
 from unblur.randomness import RNG as RNG
-from unblur.ranking import Excluded, Explanation, Ranking, excluded_rows, rank_rows, tie_ranks, top_k
+from unblur.ranking import (
+    BY_SCORE,
+    Chooser,
+    Excluded,
+    Explanation,
+    Ranking,
+    Selection,
+    excluded_rows,
+    rank_rows,
+    tie_ranks,
+)
 from unblur.saving.models import load_as, save
 
 _NO_LENGTH = 1e-30
@@ -50,6 +60,11 @@ _BATCHES_AT_A_TIME = 4
 """Batches of users whose lists are in memory at once: those that a few threads can share, a gigabyte for 40,000 items."""
 _ROWS_AT_A_TIME = 2**21
 """Entries of these lists if there are more batches: some 100 megabytes as a table."""
+_NOISE = 1e-6
+"""The share of the largest score of a history of one item that rounding in float32 can make of nothing: some units in the
+last place of 2**-24, since a score is the sum of many."""
+_PROBES = 32
+"""Popular items whose largest scores say how large scores are: any of them would do; 32 are scored as fast as one."""
 
 R_co = TypeVar("R_co", bound="Recommender", covariant=True, default="Recommender")
 
@@ -196,8 +211,9 @@ class Recommender(Fitted[S_co], ABC):
         *,
         k: int,
         exclude: Excluded = "history",
-        candidates: ArrayLike | None = None,
+        candidates: ArrayLike | Interactions | None = None,
         unknown_items: Unknown = "raise",
+        selection: Selection = BY_SCORE,
         batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Ranking:
@@ -205,34 +221,85 @@ class Recommender(Fitted[S_co], ABC):
 
         - `exclude`: ``"history"`` leaves out the items of the row itself; Interactions with the same rows leave out
           their pairs; `None` leaves out nothing.
-        - `candidates`: item labels to choose from; all items if `None`.
+        - `candidates`: item labels to choose from, or Interactions with the same rows, whose items alone are allowed to
+          each of them; all items if `None`.
         - `unknown_items`: ``"raise"`` for items of a history that the model never saw, or ignore and count them.
+        - `selection`: further conditions, limits, and re-ranking.
         - `batch_size`: the number of rows scored at a time; the model's own if `None`.
 
-        A row with fewer than `k` items to choose from ends in position −1 and score −inf. Raises `DataError` if
-        `k` is below 1 or above the number of candidates.
+        A row with fewer than `k` items to choose from ends in position −1 and score −inf; no list is longer than there
+        are items to choose from. Raises `DataError` if `k` is below 1.
         """
-        histories, notes = self._over_items(histories, unknown_items)
-        ties = self.tie_ranks
-        if candidates is not None:
-            ties = ties.copy()
-            ties[np.isin(np.arange(len(ties)), self.items.positions(candidates), invert=True)] = -1
-        _check_k(k, int((ties >= 0).sum()))
-        excluded = excluded_rows(exclude, histories)
+        _check_k(k)
+        histories, notes = self._over_items(histories, unknown_items, selection)
+        choice = self._choice(histories, k, exclude, candidates, selection)
         positions, best = rank_rows(
             self.score,
             histories,
-            k,
-            ties=ties,
-            excluded=excluded,
+            choice,
             batch_size=self.batch if batch_size is None else batch_size,
             parallel=self.in_threads and self.device == "cpu",
             progress=progress,
         )
-        return Ranking(histories.users, self.items, positions, best, histories.user_degrees == 0, notes)
+        fallback = histories.user_degrees == 0
+        filled = self._filled(positions, best, fallback)
+        lists = Ranking(histories.users, self.items, positions, best, fallback, notes, filled)
+        return replace(lists, notes=(*notes, *_filled_note(lists.n_filled)))
+
+    def _choice(
+        self,
+        histories: Interactions,
+        k: int,
+        exclude: Excluded,
+        candidates: ArrayLike | Interactions | None,
+        selection: Selection,
+    ) -> Chooser:
+        """The choice of the lists for `histories`, which are over the model's items."""
+        ties = self.tie_ranks
+        allowed = None
+        if isinstance(candidates, Interactions):
+            allowed = candidates
+        elif candidates is not None:
+            ties = ties.copy()
+            ties[np.isin(np.arange(len(ties)), self.items.positions(candidates), invert=True)] = -1
+        if selection.filler == "none":
+            ties = np.where(self.item_counts == 0, -1, ties)
+        return Chooser(
+            k=max(1, min(k, int((ties >= 0).sum()))),
+            ties=ties,
+            excluded=excluded_rows(exclude, histories),
+            allowed=excluded_rows(allowed, histories, "candidates"),
+            signal_threshold=self.signal_threshold,
+            selection=selection,
+        )
+
+    @cached_property
+    def signal_threshold(self) -> float | None:
+        """The size up to which a score is that of an item without signal; `None` if no score of this kind says so."""
+        if not self.spec.zero_without_signal or not len(self.items):
+            return None
+        popular = self.tie_ranks.argsort()[:_PROBES]
+        return _NOISE * float(np.abs(self.score(self._alone(popular))).max())
+
+    def _filled(
+        self, positions: NDArray[np.int32], scores: NDArray[np.float32], fallback: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return which items of lists have no signal: nobody had them, the user has nothing, or the score says so."""
+        unseen = self.item_counts[positions] == 0 if len(self.items) else positions < 0
+        silent_scores = False if self.signal_threshold is None else np.abs(scores) <= self.signal_threshold
+        return (positions >= 0) & (unseen | silent_scores | fallback[:, None])
+
+    def _alone(self, positions: NDArray[np.integer[Any]]) -> Interactions:
+        """A history of one item for each position; all are of the same time."""
+        n_rows = len(positions)
+        rows = sparse.csr_array(
+            (np.ones(n_rows, np.float32), positions, np.arange(n_rows + 1)), shape=(n_rows, len(self.items))
+        )
+        times = np.zeros(n_rows, dtype=np.int64) if self.needs_timestamps else None
+        return Interactions(rows, self.items.take(positions), self.items, times)
 
     def _over_items(
-        self, histories: Interactions, unknown_items: Unknown
+        self, histories: Interactions, unknown_items: Unknown, selection: Selection
     ) -> tuple[Interactions, tuple[str, ...]]:
         """The histories over the model's items, and notes on what was ignored and on users without a history."""
         notes = []
@@ -248,7 +315,8 @@ class Recommender(Fitted[S_co], ABC):
                 )
         n_empty = int((histories.user_degrees == 0).sum())
         if n_empty:
-            notes.append(f"{n_empty:,} users without a history were given popular items")
+            given = "popular items" if selection.filler == "popular" else "an empty list"
+            notes.append(f"{n_empty:,} users without a history were given {given}")
         return histories, tuple(notes)
 
     @final
@@ -257,52 +325,74 @@ class Recommender(Fitted[S_co], ABC):
         histories: Interactions,
         *,
         k: int,
-        candidates: ArrayLike | None = None,
+        exclude: Excluded = "history",
+        candidates: ArrayLike | Interactions | None = None,
         unknown_items: Unknown = "raise",
+        selection: Selection = BY_SCORE,
         progress: Progress = silent,
     ) -> Iterator[Ranking]:
         """Yield the lists of `recommend` for some users at a time, so that memory does not grow with their number.
 
-        The notes on all of them are those of the first.
+        The notes on all of them are those of the first, and of the last on items without signal.
         """
-        n_users = histories.n_users
-        histories, notes = self._over_items(histories, unknown_items)
-        size = self.batch * max(_BATCHES_AT_A_TIME, _ROWS_AT_A_TIME // (self.batch * max(k, 1)))
+        _check_k(k)
+        n_users, n_filled = histories.n_users, 0
+        histories, notes = self._over_items(histories, unknown_items, selection)
+        size = self.batch * max(_BATCHES_AT_A_TIME, _ROWS_AT_A_TIME // (self.batch * min(k, len(self.items))))
         for start in range(0, max(n_users, 1), size):
 
             def on_the_way(event: ProgressEvent, start: int = start) -> None:
                 progress(replace(event, done=start + event.done, total=n_users))
 
-            rows = histories.take_users(slice(start, start + size))
-            ranking = self.recommend(rows, k=k, candidates=candidates, progress=on_the_way)
-            yield replace(ranking, notes=() if start else notes)
+            rows = slice(start, start + size)
+            ranking = self.recommend(
+                histories.take_users(rows),
+                k=k,
+                exclude=exclude.take_users(rows) if isinstance(exclude, Interactions) else exclude,
+                candidates=candidates.take_users(rows)
+                if isinstance(candidates, Interactions)
+                else candidates,
+                selection=selection,
+                progress=on_the_way,
+            )
+            n_filled += ranking.n_filled
+            is_last = start + size >= n_users
+            yield replace(
+                ranking,
+                notes=(*(() if start else notes), *(_filled_note(n_filled) if is_last else ())),
+            )
 
     @final
-    def similar_items(self, item: int | str, k: int) -> Ranking:
-        """Return the `k` items closest to `item`.
+    def similar_items(
+        self, items: int | str | ArrayLike, k: int, *, candidates: ArrayLike | None = None
+    ) -> Ranking:
+        """Return the `k` items closest to an item, or to each of several: a list for each.
 
         By the cosine of `item_vectors`, less their mean; without such vectors, those that the model ranks first for a
-        history of that item alone. Raises `CapabilityError` for a kind that is not `personal`, such as popularity.
+        history of that item alone. `candidates` are the labels to choose from. Raises `CapabilityError` for a kind that
+        is not `personal`, such as popularity.
         """
         CapabilityError.unless(
             self.spec.personal,
             f"Similar items follow from what users have in common; {self.spec.kind} looks at no history. "
             "Fit another model, such as item-knn.",
         )
-        column = self.items.positions([item])
-        row = sparse.csr_array((np.ones(1, np.float32), ([0], column)), shape=(1, len(self.items)))
-        times = np.zeros(1, dtype=np.int64) if self.needs_timestamps else None
-        history = Interactions(row, Vocabulary.range(1), self.items, times)
-        vectors = self.item_vectors()
+        _check_k(k)
+        columns = self.items.positions([items] if isinstance(items, int | str | np.integer) else items)
+        histories, vectors = self._alone(columns), self.item_vectors()
         if vectors is None:
-            return self.recommend(history, k=k)
-        _check_k(k, len(self.items))
+            return self.recommend(histories, k=k, candidates=candidates)
         centred = vectors - vectors.mean(axis=0)
         lengths = np.linalg.norm(centred, axis=1)
-        cosines = (centred @ centred[column[0]]) / np.maximum(lengths * lengths[column[0]], _NO_LENGTH)
-        cosines[column] = -np.inf
-        positions, best = top_k(cosines[None], k, self.tie_ranks)
-        return Ranking(history.users, self.items, positions, best, np.zeros(1, dtype=bool))
+
+        def cosines(rows: Interactions) -> NDArray[np.float32]:
+            own = rows.matrix.indices
+            products = lengths[own][:, None] * lengths
+            return np.asarray((centred[own] @ centred.T) / np.maximum(products, _NO_LENGTH), dtype=np.float32)
+
+        choice = replace(self._choice(histories, k, "history", candidates, BY_SCORE), signal_threshold=None)
+        positions, best = rank_rows(cosines, histories, choice, batch_size=self.batch)
+        return Ranking(histories.users, self.items, positions, best, np.zeros(len(columns), dtype=bool))
 
     @final
     def explain(self, history: Interactions, item: int | str) -> Explanation:
@@ -365,10 +455,15 @@ def load(path: str | Path, *, device: str = "cpu") -> Recommender:
     return load_as(Recommender, path, device=device)  # type: ignore[type-abstract]
 
 
-def _check_k(k: int, n_candidates: int) -> None:
+def _filled_note(n_filled: int) -> tuple[str, ...]:
+    words = f"{n_filled:,} recommended items have no signal for their user: popular items fill the lists, flagged as filled"
+    return (words,) if n_filled else ()
+
+
+def _check_k(k: int) -> None:
     DataError.unless(
-        isinstance(k, int | np.integer) and not isinstance(k, bool) and 1 <= k <= n_candidates,
-        f"k must be a whole number from 1 to the {n_candidates:,} candidate items; saw {k!r}.",
+        isinstance(k, int | np.integer) and not isinstance(k, bool) and k >= 1,
+        f"k must be a whole number from 1, the most items of a list; saw {k!r}. Correct it.",
     )
 
 

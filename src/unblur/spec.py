@@ -69,6 +69,8 @@ class Spec:
     """The name in recipes and saved models."""
     stochastic: ClassVar[bool] = False
     """True if another `rng` gives another result."""
+    zero_without_signal: ClassVar[bool] = False
+    """True if the score of an item is 0 where nothing was learned that connects it with the history."""
     personal: ClassVar[bool] = True
     """False if all users get the same scores, whatever their history."""
     fitted: ClassVar[str]

@@ -118,29 +118,28 @@ def test_recommend_prints_a_few(unblur: Unblur, model: Path, events: Path, tmp_p
     assert result.code == 0, result.err
     rows = [line.split() for line in result.out.splitlines() if line.strip().startswith("user-")]
     assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
-    assert {row[1] for row in rows} <= {"item-01", "item-02", "item-03"}
+    assert {row[1] for row in rows} <= {"item-01", "item-02", "item-03", "–"}
 
 
 def test_recommend_for_a_new_user(unblur: Unblur, model: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     path.write_text("user,item\nnewcomer,item-07\nnewcomer,item-unheard-of\n")
-    result = unblur("recommend", model, "--histories", path, "--k", "3")
+    result = unblur("recommend", model, "--histories", path, "--k", "3", "--unknown-items", "raise")
     assert result.code == 2
     assert "item-unheard-of" in result.err
-    result = unblur("recommend", model, "--histories", path, "--k", "3", "--unknown-items", "ignore")
+    result = unblur("recommend", model, "--histories", path, "--k", "3")
     assert result.code == 0, result.err
     assert "newcomer" in result.out
-    assert "ignored" in result.err
+    assert "1 history interactions with items that the model never saw were ignored" in result.err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--users", "user-99"), "user-99"),
-        (("--k", "31"), "k must be"),
         (("--k", "0"), "k must be"),
         (("--unknown-items", "drop"), "--unknown-items must be one of raise, ignore; saw 'drop'"),
-        (("--candidates", "/nonexistent"), "--candidates must be a text file"),
+        (("--filler", "random"), "--filler must be one of popular, none; saw 'random'"),
+        (("--candidates", "/nonexistent"), "holds no 'nonexistent'"),
     ],
 )
 def test_recommend_refuses(

@@ -23,6 +23,7 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, VocabularyMismatch
 from unblur.models.neural import neumf, row_mlp
 from unblur.progress import ProgressEvent
+from unblur.ranking import Selection
 from unblur.recommender import Recommender, Scorer
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.spec import spec_from_dict, spec_to_dict
@@ -296,8 +297,13 @@ def test_histories_over_other_items_are_refused_or_counted(fitted: Fitted) -> No
 
 
 def sorted_in_full(fitted: Fitted, hidden: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
-    """The lists for the training users without hidden items: by score, then count in train, then position."""
-    masked = np.where(hidden, -np.inf, fitted.model.score(fitted.train))
+    """The lists for the training users without hidden items: by score, then count in train, then position.
+
+    Scores that are those of items without signal are equal.
+    """
+    scores = fitted.model.score(fitted.train)
+    scores[np.abs(scores) <= (fitted.model.signal_threshold or 0)] = 0
+    masked = np.where(hidden, -np.inf, scores)
     counts = np.broadcast_to(fitted.train.item_degrees, masked.shape)
     order = np.lexsort((-counts, -masked), axis=1)[:, :k]
     return np.where(np.take_along_axis(masked, order, 1) > -np.inf, order, -1)
@@ -332,12 +338,29 @@ def test_candidates_alone_are_ranked(fitted: Fitted) -> None:
     assert np.array_equal(ranking.positions, sorted_in_full(fitted, hidden, 8))
 
 
-@pytest.mark.parametrize("k", [0, -1, 32, 1.5, None])
-def test_k_lies_between_one_and_the_number_of_candidates(fitted: Fitted, k: Any) -> None:
-    with pytest.raises(
-        DataError, match=rf"k must be a whole number from 1 to the 31 candidate items; saw {k}"
-    ):
+@pytest.mark.parametrize("k", [0, -1, 1.5, None])
+def test_k_is_a_whole_number_from_one(fitted: Fitted, k: Any) -> None:
+    with pytest.raises(DataError, match=rf"k must be a whole number from 1, .*; saw {k}"):
         fitted.model.recommend(fitted.train, k=k)
+
+
+def test_an_item_that_nobody_had_is_filled(fitted: Fitted) -> None:
+    """A kind whose scores say that there is no signal says so of an item without any; others get it flagged by its count."""
+    log = fitted.train
+    wider = log.onto(items=Vocabulary([*log.items.to_list(), "new"]))
+    model = fitted.spec.fit(wider, rng=1)
+    ranking = model.recommend(wider, k=40)
+    assert ranking.filled is not None
+    real = ranking.positions >= 0
+    assert ranking.filled[ranking.positions == 31].all()
+    if fitted.spec.zero_without_signal:
+        assert np.abs(model.score(wider)[:, 31]).max() <= model.signal_threshold
+    left_out = model.recommend(wider, k=40, selection=Selection(filler="none"))
+    assert not (left_out.positions == 31).any()
+    assert left_out.filled is not None
+    assert not left_out.filled.any()
+    # The rank of 64 is more than there are items, so that pure-svd gives histories back and has nothing else to say.
+    assert (ranking.filled & real).sum() < real.sum() or fitted.kind == "pure-svd"
 
 
 def test_similar_items_do_not_include_the_item(fitted: Fitted) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,25 @@ def test_a_ranking_is_a_table_in_the_callers_labels() -> None:
         "item": ["z", "x", "y"],
         "score": [0.5, 0.25, 1.0],
         "fallback": [False, False, True],
+        "filled": [False, False, False],
+    }
+
+
+def test_a_user_with_an_empty_list_has_a_row_without_an_item() -> None:
+    lists = replace(
+        ranking(),
+        positions=np.array([[-1, -1], [1, -1]], dtype=np.int32),
+        scores=np.array([[-np.inf, -np.inf], [1.0, -np.inf]], dtype=np.float32),
+        filled=np.array([[False, False], [True, False]]),
+    )
+    assert lists.labels() == []
+    assert lists.to_frame().to_dict(as_series=False) == {
+        "user": ["anna", "ben"],
+        "rank": [None, 1],
+        "item": [None, "y"],
+        "score": [None, 1.0],
+        "fallback": [False, True],
+        "filled": [False, True],
     }
 
 
@@ -153,7 +173,7 @@ def test_a_ranking_of_nobody_is_an_empty_table() -> None:
         none.astype(np.float32),
         np.zeros(0, dtype=bool),
     )
-    assert lists.to_frame().columns == ["user", "rank", "item", "score", "fallback"]
+    assert lists.to_frame().columns == ["user", "rank", "item", "score", "fallback", "filled"]
     assert lists.to_frame().is_empty()
 
 

@@ -21,9 +21,10 @@ from typer.core import TyperGroup
 
 import unblur
 from unblur.cli import terminal
+from unblur.cli.asking import recommend
 from unblur.cli.datasets import app as datasets
 from unblur.cli.demo import demo
-from unblur.cli.models import evaluate, fit, recommend
+from unblur.cli.models import evaluate, fit
 from unblur.cli.recipes import recipes, run, translate
 from unblur.cli.synthetic import audit, synthesize
 from unblur.cli.tune import compare, tune

@@ -60,11 +60,10 @@ def read_split_folder(folder: str | Path, **options: Any) -> dict[str, Interacti
     return {part: Interactions.read(file, **options) for part, file in parts.items()}
 
 
-def read_labels(path: str | Path) -> Vocabulary:
-    """The labels of a text file, one per line; empty lines are skipped.
+def read_lines(path: str | Path) -> pl.Series:
+    """The lines of a text file without blanks around them and without a byte order mark; empty lines are skipped.
 
-    They are integers if all of them are, else strings. Raises `DataError` for a file that is not UTF-8 text, has no label, or
-    has one twice.
+    Raises `DataError` for a file that is not UTF-8 text, or has no line.
     """
     file = Path(path)
     try:
@@ -76,8 +75,18 @@ def read_labels(path: str | Path) -> Vocabulary:
     DataError.unless(
         labels, f"A list of labels must have one; {file} has only empty lines. Write one per line."
     )
-    with about(str(file)):
-        return Vocabulary(labels_of(pl.Series("label", labels), "auto", "item", typed=False))
+    return pl.Series("label", labels)
+
+
+def read_labels(path: str | Path) -> Vocabulary:
+    """The labels of a text file, one per line; empty lines are skipped.
+
+    They are integers if all of them are, else strings. Raises `DataError` for a file that is not UTF-8 text, has no label, or
+    has one twice.
+    """
+    lines = read_lines(path)
+    with about(str(path)):
+        return Vocabulary(labels_of(lines, "auto", "item", typed=False))
 
 
 def split_files(folder: Path) -> dict[str, Path]:

@@ -134,6 +134,15 @@ class Vocabulary:
         )
         return joined["position"].fill_null(-1).to_numpy().astype(np.intp)
 
+    def typed(self, labels: pl.Series) -> pl.Series:
+        """Labels of another file in the type of these: text that stands for no integer of these becomes null."""
+        if self.kind == "str":
+            return labels.cast(pl.String)
+        if labels.dtype != pl.String:
+            return labels
+        integers = labels.cast(pl.Int64, strict=False)
+        return integers.set((integers.cast(pl.String) != labels) | (integers < 0), None)  # 007 is not 7
+
     def update_digest(self, digest: _Digest) -> None:
         """Feed the labels to a hash in a form that does not depend on how they are stored."""
         digest.update(f"{self.kind} {len(self)} ".encode())

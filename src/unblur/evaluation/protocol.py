@@ -18,7 +18,7 @@ from unblur.evaluation.report import Measurement, find_measurement
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
-from unblur.ranking import Excluded, Ranking, excluded_rows, rank_rows, tie_ranks
+from unblur.ranking import Chooser, Excluded, Ranking, excluded_rows, rank_rows, tie_ranks
 from unblur.recommender import Recommender, Scorer
 from unblur.spec import Count, spec
 
@@ -158,9 +158,7 @@ class RankingProtocol:
         positions, best = rank_rows(
             partial(_scores, scorer),
             histories,
-            longest,
-            ties=tie_ranks(split.train.item_degrees),
-            excluded=hidden,
+            Chooser(k=longest, ties=tie_ranks(split.train.item_degrees), excluded=hidden),
             batch_size=_BATCH if batch_size is None else batch_size,
             progress=progress,
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from unblur.data import catalogue as datasets, files as sources
 from unblur.data.interactions import Interactions
@@ -78,11 +80,121 @@ def read_train(data: Data, path: str | Path, progress: Progress) -> tuple[Intera
     return train, [name for name, part in parts.items() if part is not train]
 
 
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """The histories of users to recommend to, over the items of their file."""
+
+    rows: Interactions
+    """The items that a user is recommended by."""
+    seen: Interactions
+    """The items that a user has, low-rated ones as well, for the same users."""
+
+    def of(self, users: Vocabulary) -> Histories:
+        """The histories of these users alone, in that order; those that the file does not have are empty."""
+        return Histories(
+            self.rows.onto(users=users, unknown="ignore"), self.seen.onto(users=users, unknown="ignore")
+        )
+
+
 def read_histories(
     path: str | Path, reading: Reading, items: Vocabulary, *, progress: Progress = silent
-) -> Interactions:
-    """Read histories from a file, with labels of the same type as those of `items`."""
-    histories = sources.read(path, **reading.options(), progress=progress)
-    if histories.items.kind == items.kind or items.kind == "int" or reading.labels is not None:
-        return histories
-    return sources.read(path, **reading.options(), labels="str", progress=progress)
+) -> Histories:
+    """Read histories from a file, with labels of the same type as those of `items`, and the type alone.
+
+    Rows that a choice by rating leaves out are among the items that a user has.
+    """
+
+    def read(options: Reading) -> Interactions:
+        data = sources.read(path, **options.options(), progress=progress)
+        if data.items.kind == items.kind or reading.labels is not None:
+            return data
+        if items.kind == "str":
+            return sources.read(path, **replace(options, labels="str").options(), progress=progress)
+        typed = items.typed(data.items.series)
+        # Text that is no label of an integer vocabulary gets a number beyond it: unknown, and counted as such.
+        free = int(np.max([items.labels.max(initial=0), typed.fill_null(0).to_numpy().max(initial=0)])) + 1
+        labels = typed.zip_with(typed.is_not_null(), pl.int_range(free, free + len(typed), eager=True))
+        return replace(data, items=Vocabulary(labels))
+
+    rows = read(reading)
+    if reading.min_rating is None and reading.ratings is None:
+        return Histories(rows, rows)
+    whole = replace(reading, min_rating=None, ratings=None, rating="ignore", timestamp="ignore")
+    seen = read(replace(whole, time_format=None, duplicates=reading.duplicates or "first"))
+    return Histories(rows.onto(users=seen.users), seen)
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """What may be recommended to users, in the words of `Recommender.recommend`."""
+
+    excluded: Interactions | None
+    candidates: Interactions | pl.Series | None
+    notes: tuple[str, ...]
+
+
+def limits_of(
+    asked: Histories,
+    items: Vocabulary,
+    reading: Reading,
+    *,
+    keep_seen: bool = False,
+    exclude: Path | None = None,
+    candidates: Path | None = None,
+) -> Limits:
+    """What may be recommended to these users of the items of a model.
+
+    - `keep_seen`: the items that they have may be recommended again.
+    - `exclude`, `candidates`: files with items, one a line, or with pairs of a user and an item.
+    """
+    users = asked.rows.users
+    seen = None if keep_seen else asked.seen.onto(items=items, unknown="ignore")
+    allowed: Interactions | pl.Series | None = None
+    notes: tuple[str, ...] = ()
+    if candidates is not None:
+        allowed, notes = _read_choice(candidates, reading, users, items, "candidates")
+    if exclude is None:
+        return Limits(seen, allowed, notes)
+    excluded, more_notes = _read_choice(exclude, reading, users, items, "exclude")
+    if isinstance(excluded, Interactions):
+        matrix = excluded.matrix if seen is None else excluded.matrix + seen.matrix
+        seen = Interactions.from_matrix(matrix, users=users, items=items)
+    elif isinstance(allowed, Interactions):
+        columns = items.positions(excluded)
+        allowed = allowed.keep(np.isin(allowed.matrix.indices, columns, invert=True))
+    else:
+        choice = items.series if allowed is None else allowed
+        allowed = choice.filter(~choice.is_in(excluded.implode()))
+    return Limits(seen, allowed, (*notes, *more_notes))
+
+
+def _read_choice(
+    file: Path, reading: Reading, users: Vocabulary, items: Vocabulary, option: str
+) -> tuple[Interactions | pl.Series, tuple[str, ...]]:
+    """The items of a file, as labels, or its pairs over `users` and `items`; unknown ones are ignored, with a note.
+
+    It is a file of pairs if its first line, or its format, has two columns.
+    """
+    is_text = file.suffix.lower() not in _TABLES
+    if is_text and not _BETWEEN_COLUMNS.search(sources.read_lines(file)[0]):
+        lines = sources.read_lines(file)
+        labels = items.typed(lines).drop_nulls()
+        labels = labels.filter(items.positions_or_missing(labels) >= 0)
+        n_unknown = len(lines) - len(labels)
+        words = f"{n_unknown:,} of {len(lines):,} items in {file} are unknown to the model and were ignored"
+        return labels.unique(maintain_order=True), (words,) * (n_unknown > 0)
+    columns = {name: getattr(reading, name) for name in ("format", "user", "item", "delimiter", "header")}
+    plain = Reading(rating="ignore", timestamp="ignore", duplicates="first", **columns)
+    pairs = read_histories(file, plain, items).rows
+    if pairs.users.kind != users.kind:
+        pairs = read_histories(file, replace(plain, labels="str"), items).rows
+    known = pairs.onto(users=users, items=items, unknown="ignore")
+    n_unknown = pairs.n_interactions - known.n_interactions
+    words = f"{n_unknown:,} of {pairs.n_interactions:,} pairs in {file} are of other users or items and were ignored"
+    return known, (words,) * (n_unknown > 0)
+
+
+_TABLES = {".parquet", ".npz", ".npy"}
+"""Endings of files that have columns without separators."""
+_BETWEEN_COLUMNS = re.compile(r"[,;\t|]|::")
+"""Separators by which a line has two columns; a blank is part of many labels."""

@@ -37,6 +37,7 @@ class ALS(RecommenderSpec["LeastSquares"]):
     """
 
     kind: ClassVar[str] = "als"
+    zero_without_signal: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.als:LeastSquares"
     rank: Width = 64

@@ -1,4 +1,4 @@
-"""The best items of each row: top-k lists as a table, and the explanation of one score."""
+"""The best items of each row: top-k lists as a table, what they may hold, and the explanation of one score."""
 
 from __future__ import annotations
 
@@ -11,5 +11,17 @@ from unblur.ranking.lists import (
     tie_ranks,
     top_k,
 )
+from unblur.ranking.selection import BY_SCORE, Chooser, Selection
 
-__all__ = ["Excluded", "Explanation", "Ranking", "excluded_rows", "rank_rows", "tie_ranks", "top_k"]
+__all__ = [
+    "BY_SCORE",
+    "Chooser",
+    "Excluded",
+    "Explanation",
+    "Ranking",
+    "Selection",
+    "excluded_rows",
+    "rank_rows",
+    "tie_ranks",
+    "top_k",
+]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +47,19 @@ class Ranking:
     """(n_users,) whether the user had no history and got popular items instead."""
     notes: tuple[str, ...] = ()
     """Notes for the reader: ignored items, users without a history."""
+    filled: NDArray[np.bool_] | None = None
+    """(n_users, k) whether an item has no signal for the user: its score is that of an item that the model knows nothing
+    about, and popularity put it there. `None` if it was not looked at."""
 
     @property
     def k(self) -> int:
         """The most items of a user."""
         return int(self.positions.shape[1])
+
+    @property
+    def n_filled(self) -> int:
+        """The number of items without signal in lists of users with a history."""
+        return 0 if self.filled is None else int(self.filled[~self.fallback].sum())
 
     def labels(self, row: int = 0) -> list[int] | list[str]:
         """The item labels of one row, best first."""
@@ -59,26 +67,49 @@ class Ranking:
         return self.items.take(positions[positions >= 0]).to_list()
 
     def to_frame(self) -> pl.DataFrame:
-        """Return a polars table user, rank (from 1), item, score, fallback, in the caller's own labels."""
+        """Return a polars table user, rank (from 1), item, score, fallback, filled, in the caller's own labels.
+
+        A user with an empty list has one row, whose rank, item and score are null: no user disappears.
+        """
         import polars as pl
 
-        real = self.positions >= 0
-        rows, columns = np.nonzero(real)
+        entries: NDArray[np.bool_] = self.positions >= 0
+        is_empty = np.asarray(~entries.any(axis=1))
+        entries[is_empty, :1] = True  # the row that stands for an empty list
+        rows, columns = np.nonzero(entries)
+        positions = pl.Series(self.positions[entries])
+        filled = np.zeros(entries.shape, dtype=bool) if self.filled is None else self.filled
         return pl.DataFrame(
             {
                 "user": self.users.take(rows).series,
                 "rank": (columns + 1).astype(np.int32),
-                "item": self.items.take(self.positions[real]).series,
-                "score": self.scores[real],
+                "item": self.items.series.gather(positions.set(positions < 0, None)),
+                "score": self.scores[entries],
                 "fallback": self.fallback[rows],
+                "filled": filled[entries],
             }
-        )
+        ).with_columns(pl.when(pl.Series(~is_empty[rows])).then(pl.col("rank", "score")))
 
     def write_parquet(self, path: str | Path) -> None:
         """Write `to_frame` to a Parquet file, whole or not at all; an existing file is replaced."""
         from unblur.data.files import write_parquet
 
         write_parquet(self.to_frame(), path)
+
+
+class ItemChooser(Protocol):
+    """The choice of the items of a list from a row's scores."""
+
+    @property
+    def k(self) -> int:
+        """The most items of a list."""
+        ...
+
+    def __call__(
+        self, scores: NDArray[np.float32], rows: slice, histories: Interactions
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return positions and scores, (rows, k), of the lists of a batch, whose `scores` may be overwritten."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +133,13 @@ class Explanation:
         return pl.DataFrame({"item": self.history.series, "share": self.shares})
 
 
-def excluded_rows(exclude: Excluded, histories: Interactions) -> Interactions | None:
+def excluded_rows(
+    exclude: Excluded, histories: Interactions, argument: str = "exclude"
+) -> Interactions | None:
     """Return the rows whose items are excluded for `histories`, or None.
 
-    Raises `VocabularyMismatch` unless they have the same users and items, `DataError` for an unknown word.
+    Raises `VocabularyMismatch`, which speaks of the `argument`, unless they have the same users and items, `DataError` for an
+    unknown word.
     """
     DataError.unless(
         exclude == "history" or not isinstance(exclude, str),
@@ -114,7 +148,7 @@ def excluded_rows(exclude: Excluded, histories: Interactions) -> Interactions | 
     rows = histories if isinstance(exclude, str) else exclude
     if rows is not None and (rows.users != histories.users or rows.items != histories.items):
         raise VocabularyMismatch(
-            f"`exclude` must have the users of the histories and the items of the model; it has {rows.users!r} "
+            f"`{argument}` must have the users of the histories and the items of the model; it has {rows.users!r} "
             f"and {rows.items!r}. Bring it onto them with `.onto(users=…, items=…)`."
         )
     return rows
@@ -123,38 +157,26 @@ def excluded_rows(exclude: Excluded, histories: Interactions) -> Interactions | 
 def rank_rows(
     score: Callable[[Interactions], NDArray[np.float32]],
     histories: Interactions,
-    k: int,
+    choose: ItemChooser,
     *,
-    ties: NDArray[np.int64],
-    excluded: Interactions | None,
     batch_size: int,
     parallel: bool = False,
     progress: Progress = silent,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the best `k` items of each history row, (n_users, k) positions and scores, scored batch by batch.
+    """Return the chosen items of each history row, (n_users, k) positions and scores, scored batch by batch.
 
     - `score`: returns the scores (rows, n_items) of a batch, in a fresh array.
-    - `ties`: (n_items,) the `tie_ranks` of the items; −1 for items that are not to be chosen from.
-    - `excluded`: rows whose items are excluded; `histories` itself excludes the items that a user has.
+    - `choose`: returns positions and scores of the items of each list of a batch.
     - `parallel`: score several batches at once, each in one thread.
     """
     DataError.unless(batch_size >= 1, f"`batch_size` must be at least 1; saw {batch_size}.")
     n_users = histories.n_users
-    candidates = np.flatnonzero(ties >= 0)
-    positions = np.full((n_users, k), -1, dtype=np.int32)
-    best_scores = np.full((n_users, k), -np.inf, dtype=np.float32)
+    positions = np.full((n_users, choose.k), -1, dtype=np.int32)
+    best_scores = np.full((n_users, choose.k), -np.inf, dtype=np.float32)
 
     def rank(rows: slice) -> slice:
         batch = histories if rows == slice(0, n_users) else histories.take_users(rows)
-        scores = score(batch)
-        if excluded is not None:
-            batch_excluded = batch if excluded is histories else excluded.take_users(rows)
-            scores[batch_excluded.rows(), batch_excluded.matrix.indices] = -np.inf
-        if len(candidates) == len(ties):
-            positions[rows], best_scores[rows] = top_k(scores, k, ties)
-        else:
-            chosen, best_scores[rows] = top_k(scores[:, candidates], k, ties[candidates])
-            positions[rows] = np.where(chosen >= 0, candidates[chosen], -1)
+        positions[rows], best_scores[rows] = choose(score(batch), rows, batch)
         return rows
 
     batches = [slice(start, min(start + batch_size, n_users)) for start in range(0, n_users, batch_size)]

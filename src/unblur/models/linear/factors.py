@@ -125,6 +125,7 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
     """Scores are the history's projection onto the leading right singular vectors, x·V·Vᵀ."""
 
     kind: ClassVar[str] = "truncated-svd"
+    zero_without_signal: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.factors:Projection"
     uses_weights: ClassVar[bool] = True
     rank: Width = 20

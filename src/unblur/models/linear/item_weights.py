@@ -41,6 +41,8 @@ L_co = TypeVar("L_co", bound=LinearRecommender, covariant=True)
 class LinearSpec(RecommenderSpec[L_co]):
     """The spec of a model that is fitted to the 0/1 rows of train, or to the same rows with other weights."""
 
+    zero_without_signal: ClassVar[bool] = True
+
     @final
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None

@@ -502,6 +502,7 @@ class UserKNN(RecommenderSpec["Neighbours"]):
 
     kind: ClassVar[str] = "user-knn"
     refit_reason: ClassVar[str | None] = None
+    zero_without_signal: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.neighbours:Neighbours"
     neighbours: Count = 100
     """The number of train rows that vote: k."""

@@ -43,6 +43,7 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
     """
 
     kind: ClassVar[str] = "recency"
+    zero_without_signal: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.recency:RecencyRecommender"
     inner: Annotated[Mapping[str, Any], BeforeValidator(_table), PlainSerializer(dict)] = Field(
         default_factory=lambda: {"kind": "ease"}

@@ -70,6 +70,7 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
     A row x of weighted interactions becomes ``x·p(P) + x·M·q(P)``, and a score is multiplied by the weight of its item.
     """
 
+    zero_without_signal: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.spectral.polynomial_filter:PolynomialFilter"
 
     degrees: DegreePowers = DegreePowers()

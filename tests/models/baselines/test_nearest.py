@@ -68,7 +68,7 @@ def test_similarities_of_weighted_rows_are_those_of_the_textbook(norm: str, weig
     np.testing.assert_allclose(model.score(DATA), X @ similar, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("weighting", ["tf-idf", "bm25"])
+@pytest.mark.parametrize("weighting", ["degree", "tf-idf", "bm25"])
 def test_users_are_compared_by_weighted_rows_and_their_votes_are_not_weighted(weighting: str) -> None:
     seen, new = DATA.select_users(DATA.users.to_list()[:40]), DATA.select_users(DATA.users.to_list()[40:])
     train, histories = seen.matrix.toarray().astype(float), new.matrix.toarray().astype(float)
@@ -83,7 +83,8 @@ def test_users_are_compared_by_weighted_rows_and_their_votes_are_not_weighted(we
 
 def weighted_by_the_first(train: np.ndarray, histories: np.ndarray, weighting: str) -> np.ndarray:
     """Rows of both, weighted by what is known of train alone."""
-    idf = np.log(len(train) / (1 + train.sum(axis=0)))
+    degrees = train.sum(axis=0)
+    idf = np.maximum(degrees, 1) ** -0.5 if weighting == "degree" else np.log(len(train) / (1 + degrees))
     both = np.concatenate([train, histories])
     if weighting == "bm25":
         lengths = both.sum(axis=1, keepdims=True) / train.sum(axis=1).mean()
@@ -91,7 +92,27 @@ def weighted_by_the_first(train: np.ndarray, histories: np.ndarray, weighting: s
     return both * idf
 
 
-@pytest.mark.parametrize("weighting", ["none", "tf-idf", "bm25"])
+@pytest.mark.parametrize(("weighting", "power", "exponent"), [("tf-idf", 2.0, -0.15), ("degree", 4.0, 0.3)])
+def test_all_users_vote_with_a_power_of_their_cosine(weighting: str, power: float, exponent: float) -> None:
+    """``S = [Σ_{v≠u} c_uv^q x_v] D_I^e``, user by user, wherever u has no item: he votes only for his own."""
+    rows = X[X.sum(axis=1) > 0]
+    weighted_rows = weighted_by_the_first(rows, X[:0], weighting)
+    expected = np.zeros_like(X)
+    for u, own in enumerate(weighted_by_the_first(rows, X, weighting)[len(rows) :]):
+        for v, other in enumerate(weighted_rows):
+            lengths = np.linalg.norm(own) * np.linalg.norm(other)
+            if lengths > 0:
+                expected[u] += (own @ other / lengths) ** power * rows[v]
+    expected *= np.where(X.sum(axis=0) > 0, np.maximum(X.sum(axis=0), 1) ** exponent, 0)
+    spec = UserKNN(neighbours="all", weighting=weighting, power=power, score_exponent=exponent)
+    unseen = (X == 0) & (X.sum(axis=1) > 0)[:, None]
+    scores = spec.fit(DATA).score(DATA)
+    np.testing.assert_allclose(scores[unseen], expected[unseen], rtol=1e-4, atol=1e-6)
+    as_many = UserKNN(neighbours=len(X), weighting=weighting, power=power, score_exponent=exponent)
+    assert np.array_equal(as_many.fit(DATA).score(DATA), scores)
+
+
+@pytest.mark.parametrize("weighting", ["none", "degree", "tf-idf", "bm25"])
 def test_weights_of_nothing_are_no_error(weighting: str) -> None:
     nothing, history = (
         Interactions.from_matrix(np.zeros((2, 3))),

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, TypeAlias, final
+from typing import Annotated, ClassVar, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from scipy import sparse
 
 from unblur.data.changes import Change
@@ -356,7 +356,7 @@ class ItemKNN(NeighbourSpec):
     norm: Literal["cosine", "gram"] = "cosine"
     """What co-occurrences are divided by: the norms of the items' columns of X, or the roots of those of the Gram matrix."""
     weighting: EntryWeighting = "none"
-    """The weight of a user: none, by TF-IDF or by BM25."""
+    """The weight of a user: none, by his degree, by TF-IDF or by BM25."""
     neighbours_of: Literal["target", "history"] = "target"
     """Whose neighbours they are: of the item that is scored, or of the items in the history (the paper's)."""
     normalize: bool = False
@@ -368,7 +368,7 @@ class ItemKNN(NeighbourSpec):
             neighbours=(20, 50, 100, 200, 400, 1000),
             shrinkage=(0.0, 10.0, 100.0, 1000.0),
             norm=("cosine", "gram"),
-            weighting=("none", "tf-idf", "bm25"),
+            weighting=("none", "degree", "tf-idf", "bm25"),
             normalize=(False, True),
         )
 
@@ -492,7 +492,7 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
 
     The `neighbours` train rows v closest to a history x, by ``s(x, v) = x·v / (‖x‖‖v‖ + h)``, vote for their
-    items: a score is ``Σ_v s(x, v)·v_j``. With a `weighting` the similarity is that of weighted rows, the history's among them
+    items: a score is ``d_j^e·Σ_v s(x, v)^q·v_j``. With a `weighting` the similarity is that of weighted rows, the history's among them
     (see `EntryWeights`; rows are users, columns items), and the votes are 0/1 still. A history that was in train is its own nearest neighbour; it votes only for
     items that are left out of its list anyway.
 
@@ -504,21 +504,27 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     refit_reason: ClassVar[str | None] = None
     zero_without_signal: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.neighbours:Neighbours"
-    neighbours: Count = 100
-    """The number of train rows that vote: k."""
+    neighbours: Count | Literal["all"] = 100
+    """The number of train rows that vote: k, or all that share an item with the history."""
     shrinkage: NonNegativeFloat = 0.0
     """A term added to the denominator of the cosine: h."""
     weighting: EntryWeighting = "none"
-    """The weight of an item where users are compared: none, by TF-IDF or by BM25."""
+    """The weight of an item where users are compared: none, by its degree, by TF-IDF or by BM25."""
+    power: PositiveFloat = 1.0
+    """The power of the similarity that is a vote: q. The larger, the more the closest rows decide."""
+    score_exponent: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    """The power of the item's degree that a score is multiplied by: e. Below 0 it holds popular items back."""
     normalize: bool = False
-    """Divide the votes by the sum of the similarities; it changes no user's ranking, only the scale."""
+    """Divide the votes by their sum; it changes no user's ranking, only the scale."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
         return choices(
-            neighbours=(20, 50, 100, 200, 400, 800),
+            neighbours=(20, 50, 100, 200, 400, 800, "all"),
             shrinkage=(0.0, 10.0, 100.0),
-            weighting=("none", "tf-idf", "bm25"),
+            weighting=("none", "degree", "tf-idf", "bm25"),
+            power=(1.0, 2.0, 3.0, 4.0),
+            score_exponent=(-0.3, -0.2, -0.15, -0.1, 0.0),
         )
 
     def learn(
@@ -551,10 +557,15 @@ class Neighbours(Recommender["UserKNN"]):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         rows = self._weights.apply(histories.binarized().matrix)
         similarity = cosine(column_norms(transposed(rows)), self._norms, self.spec.shrinkage)
-        nearest = strongest(
-            rows, self._columns, self.spec.neighbours, weigh=similarity, without_diagonal=False
-        )
+        k = self.rows.shape[0] if self.spec.neighbours == "all" else self.spec.neighbours
+        nearest = strongest(rows, self._columns, k, weigh=similarity, without_diagonal=False)
+        if self.spec.power != 1:
+            nearest.data **= np.float32(self.spec.power)
         votes: NDArray[np.float32] = (nearest @ self.rows).toarray()
         if self.spec.normalize:
             votes *= inverse(np.asarray(nearest.sum(axis=1), dtype=np.float64))[:, None].astype(np.float32)
+        if self.spec.score_exponent != 0:
+            votes *= inverse(self.item_counts.astype(np.float64), -self.spec.score_exponent).astype(
+                np.float32
+            )
         return votes

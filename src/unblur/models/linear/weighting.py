@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-EntryWeighting: TypeAlias = Literal["none", "tf-idf", "bm25"]
+EntryWeighting: TypeAlias = Literal["none", "degree", "tf-idf", "bm25"]
 """The words for it; `EntryWeights` has the formulas."""
 
 SATURATION, LENGTH_SHARE = 1.2, 0.75
@@ -25,14 +25,15 @@ class EntryWeights:
     """The weights of a matrix's entries x, learned from all its rows; they hold for other rows over the same columns.
 
     - ``none``: x.
-    - ``tf-idf``: ``x · log(n / (1 + d))``, where d of the n rows have the entry's column (Salton and Buckley, IPM 24(5), 1988).
+    - ``degree``: ``x / √d``, where d of the n rows have the entry's column, as in the normalised adjacency matrix of graphs.
+    - ``tf-idf``: ``x · log(n / (1 + d))``, (Salton and Buckley, IPM 24(5), 1988).
     - ``bm25``: ``x (k₁ + 1) / (x + k₁ (1 − b + b l / l̄)) · log(n / (1 + d))``, where l is the row's sum and l̄ the mean of all
       rows' sums (Robertson and Zaragoza, *The Probabilistic Relevance Framework*, 2009, section 3.4).
     """
 
     weighting: EntryWeighting
     rarity: NDArray[np.float64]
-    """(n_columns,) log(n / (1 + d))."""
+    """(n_columns,) log(n / (1 + d)), or 1 / √d."""
     mean_sum: float
     """l̄."""
 
@@ -41,7 +42,11 @@ class EntryWeights:
         """Learn the weights of the entries of `rows`, none of which is a stored 0."""
         degrees = np.bincount(rows.indices, minlength=rows.shape[1])
         n_rows = max(1, rows.shape[0])  # without rows, or entries, there is nothing to weigh
-        return cls(weighting, np.log(n_rows / (1.0 + degrees)), float(rows.sum()) / n_rows or 1.0)
+        if weighting == "degree":
+            rarity = np.maximum(degrees, 1) ** -0.5  # a column that is new in other rows weighs most
+        else:
+            rarity = np.log(n_rows / (1.0 + degrees))
+        return cls(weighting, rarity, float(rows.sum()) / n_rows or 1.0)
 
     def apply(self, rows: sparse.csr_array) -> sparse.csr_array:
         """Return the weighted rows, float32; entries of weight 0 are left out."""

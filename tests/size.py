@@ -22,7 +22,17 @@ Edges: TypeAlias = Mapping[str, set[str]]
 MANY_PARAMETERS = 9
 HANDED_ON = 3
 """A function only hands on if its body is one call with at least this many of its own parameters."""
-PUBLIC_DOORS = {"read", "from_pairs", "recommend", "run", "compare", "synthesize", "audit", "run_hyper"}
+PUBLIC_DOORS = {
+    "read",
+    "from_pairs",
+    "from_frame",
+    "recommend",
+    "run",
+    "compare",
+    "synthesize",
+    "audit",
+    "run_hyper",
+}
 SPEC_NAMES = {"spec", "model", "base", "fitted", "recommender", "synthesizer", "downstream", "inner"}
 """Names of parameters, fields and values that hold a spec or a fitted thing."""
 PLACE = re.compile(r"unblur(?:\.\w+)+:\w+")

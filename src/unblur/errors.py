@@ -28,6 +28,16 @@ class Argument:
         return f"`{self.name}={value}`"
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of a column in an error's message, in whose place a reader of files can name the row of the file."""
+
+    at: int
+
+    def __str__(self) -> str:
+        return f"row {self.at}"
+
+
 class UnblurError(Exception):
     """The base of all errors that this library raises itself.
 
@@ -59,6 +69,16 @@ def about(what: str) -> Iterator[None]:
         yield
     except DataError as problem:
         raise type(problem)(f"{what}: ", *problem.args) from None
+
+
+@contextmanager
+def rows_named(name: Callable[[int], str]) -> Iterator[None]:
+    """Name the rows in the message of a `DataError` that is raised inside by a function of their positions."""
+    try:
+        yield
+    except DataError as problem:
+        parts = (name(part.at) if isinstance(part, Row) else part for part in problem.args)
+        raise type(problem)(*parts) from None
 
 
 class VocabularyMismatch(DataError):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from typing_extensions import TypeVar
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Interactions, check_interactions
 from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, some
@@ -104,6 +104,7 @@ class FittedSpec(Spec, ABC, Generic[F_co]):
 
         Raises `DataError` for data that cannot be learned from, and for keywords that this kind does not take.
         """
+        check_interactions(train, f"The fit of {type(self).__name__}")
         run = Run(
             device,
             progress,

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-Kind: TypeAlias = Literal["step", "epoch", "batch", "trial"]
-"""The unit of work: an epoch of a training, a batch within one epoch, a trial of a search, or any other step."""
+Kind: TypeAlias = Literal["step", "epoch", "batch", "trial", "note"]
+"""The unit of work: an epoch of a training, a batch within one epoch, a trial of a search, or any other step; a note is no work,
+but a remark, as its `stage`, on what was guessed or left out."""
 
 
 @dataclass(frozen=True, slots=True)

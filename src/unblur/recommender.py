@@ -19,7 +19,7 @@ from scipy import sparse
 from typing_extensions import TypeVar
 
 from unblur.data.changes import Change
-from unblur.data.interactions import Interactions, Unknown
+from unblur.data.interactions import Interactions, Unknown, check_interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, VocabularyMismatch, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
@@ -155,6 +155,7 @@ class Recommender(Fitted[S_co], ABC):
         `histories` must be over `self.items`. A user without any history gets item popularity (the item's train
         degree over the largest one). A row's scores do not depend on the rows around it.
         """
+        check_interactions(histories, "score")
         if histories.items != self.items:
             raise _foreign_items(histories, self.items)
         DataError.unless(
@@ -302,6 +303,7 @@ class Recommender(Fitted[S_co], ABC):
         self, histories: Interactions, unknown_items: Unknown, selection: Selection
     ) -> tuple[Interactions, tuple[str, ...]]:
         """The histories over the model's items, and notes on what was ignored and on users without a history."""
+        check_interactions(histories, "recommend")
         notes = []
         if histories.items != self.items:
             if unknown_items == "raise":
@@ -336,8 +338,8 @@ class Recommender(Fitted[S_co], ABC):
         The notes on all of them are those of the first, and of the last on items without signal.
         """
         _check_k(k)
-        n_users, n_filled = histories.n_users, 0
         histories, notes = self._over_items(histories, unknown_items, selection)
+        n_users, n_filled = histories.n_users, 0
         size = self.batch * max(_BATCHES_AT_A_TIME, _ROWS_AT_A_TIME // (self.batch * min(k, len(self.items))))
         for start in range(0, max(n_users, 1), size):
 
@@ -402,6 +404,7 @@ class Recommender(Fitted[S_co], ABC):
         share is what the score loses when that one item is left out of the history (occlusion), and the shares
         need not add up.
         """
+        check_interactions(history, "explain")
         DataError.unless(
             history.n_users == 1 and history.n_interactions,
             f"One user with at least one interaction can be explained; saw {history.n_users:,} users with "

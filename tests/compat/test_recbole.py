@@ -212,7 +212,7 @@ def test_data_options(films: Path) -> None:
         "rating": "rating",
         "timestamp": "ignore",
         "ratings": "(3,inf)",
-        "missing": "drop",
+        "on_null": "drop",
         "duplicates": "last",
     }
     assert recipe(val_interval={"rating": "[4,inf)"}).data.reading == "liked"

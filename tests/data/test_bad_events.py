@@ -72,8 +72,12 @@ def pairs(**changes: Any) -> Callable[[], Interactions]:
             ["timestamps must lie within", "9223372036854775808"],
         ),
         (
-            pairs(timestamps=np.array(["2020-01-01"] * 3, dtype="datetime64[s]")),
-            ["timestamps must be a column of numbers", "datetime64", "Convert it"],
+            pairs(timestamps=np.array(["2020-01-01", "NaT", "2020-01-01"], dtype="datetime64[s]")),
+            ["timestamps must have no nulls", "row 1", "Drop"],
+        ),
+        (
+            pairs(timestamps=["2020-01-01"] * 3),
+            ["timestamps must be a column of numbers", "<U10", "Convert it"],
         ),
         # ids
         (

@@ -1,5 +1,6 @@
 """Bad files are refused with what must hold, what was seen and what to do."""
 
+import datetime as dt
 import gzip
 import io
 import zipfile
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from scipy import sparse
@@ -21,6 +23,12 @@ from unblur.errors import DataError
 def parquet(**columns: Any) -> bytes:
     stream = io.BytesIO()
     pl.DataFrame(columns).write_parquet(stream)
+    return stream.getvalue()
+
+
+def arrow(**columns: Any) -> bytes:
+    stream = io.BytesIO()
+    pl.DataFrame(columns).write_ipc(stream)
     return stream.getvalue()
 
 
@@ -49,7 +57,45 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
     ("not parquet", "a.parquet", "user,item\n1,2\n", {}, "does not start as such a file does"),
     ("parquet cut", "a.parquet", parquet(user=[1], item=[2])[:-20], {}, "must be whole.*truncated"),
     ("parquet tail", "a.parquet", b"PAR1" + b"\0" * 50 + b"PAR1", {}, "must be whole"),
-    ("gzip", "a.csv", gzip.compress(b"user,item\n1,2\n"), {}, "gzip.*Unpack it first"),
+    (
+        "gzip, cut",
+        "a.csv.gz",
+        gzip.compress(b"user,item\n1,2\n" * 99)[:-9],
+        {},
+        "compressed file must be whole",
+    ),
+    (
+        "zstd, cut",
+        "a.csv",
+        pa.compress(b"user,item\n1,2\n" * 99, codec="zstd", asbytes=True)[:-9],
+        {},
+        "compressed file must be whole",
+    ),
+    (
+        "gzip of parquet",
+        "a.parquet.gz",
+        gzip.compress(parquet(user=[1], item=[2])),
+        {},
+        "holds parquet. Unpack",
+    ),
+    ("arrow cut", "a.arrow", arrow(user=[1], item=[2])[:-20], {}, "Arrow file must be whole.*truncated"),
+    ("arrow, another kind", "a.feather", "user,item\n1,2\n", {}, "does not start as such a file does"),
+    ("an array of JSON", "a.json", '[{"user": 1},\n{"user": 2}]', {}, "Each line must be a JSON object"),
+    ("JSON cut", "a.jsonl", '{"user": 1, "item": 2}\n{"user": 1, "it', {}, "Each line must be a JSON object"),
+    (
+        "lists of two lengths",
+        "a.parquet",
+        parquet(user=[1], item=[[2, 3]], time=[[5]]),
+        {},
+        "as long as those of items",
+    ),
+    (
+        "bytes that are no text",
+        "a.parquet",
+        parquet(user=[b"\xff", b"ab"], item=[2, 3]),
+        {},
+        "UTF-8, or UUIDs",
+    ),
     ("pickle", "a.csv", b"\x80\x04\x95user,item", {}, "pickle.*never opened"),
     ("zip", "a.zip", b"PK\x03\x04 and so on", {}, "zip.*Unpack it first"),
     ("binary", "a.bin", b"\x00\x01\x02\x03", {}, "neither text nor one of the others"),
@@ -224,8 +270,15 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
         {},
         "lie within.*9223372036854775808",
     ),
-    ("float ids", "a.parquet", parquet(user=[1.0], item=[1]), {}, "must be integers or strings; saw Float64"),
-    ("float ids in text", "a.csv", "user,item\n1.0,2\n2.0,2\n", {}, "with a decimal point"),
+    ("float ids", "a.parquet", parquet(user=[1.0, 2.5], item=[1, 1]), {}, "saw Float64 such as 2.5 in row 1"),
+    ("huge float ids", "a.parquet", parquet(user=[1e17], item=[1]), {}, "no whole number of at most 2"),
+    (
+        "dates for ids",
+        "a.parquet",
+        parquet(user=[dt.date(2020, 1, 1)], item=[1]),
+        {},
+        "integers or strings; saw Date",
+    ),
     ("huge ids in text", "a.csv", f"user,item\n{2**64},2\n1,2\n", {}, "not below 2"),
     ("huge ids", "a.parquet", parquet(user=np.array([2**63], np.uint64), item=[1]), {}, r"0 … 2\*\*63"),
     ("negative ids", "a.csv", "user,item\n-1,2\n", {}, "saw -1"),
@@ -325,6 +378,10 @@ WHOLE: dict[str, Callable[[], bytes]] = {
     ),
     "a.npy": lambda: npy(np.stack([np.arange(ROWS), np.arange(ROWS)], axis=1)),
     "a.npz": lambda: _matrix(),
+    "a.feather": lambda: arrow(
+        user=np.arange(ROWS) % 7, item=np.arange(ROWS), name=["x" * (i % 5) for i in range(ROWS)]
+    ),
+    "a.csv.gz": lambda: gzip.compress("".join(f"{at % 7},{at}\n" for at in range(ROWS)).encode()),
 }
 
 
@@ -377,7 +434,17 @@ def test_a_changed_byte_is_refused_or_read(name: str, share: float, bit: int, tm
 @quick
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_refused_or_read(content: bytes, tmp_path: Path) -> None:
-    for name in ("a.csv", "a.txt", "a.inter", "a.npy", "a.npz", "a.parquet"):
+    for name in (
+        "a.csv",
+        "a.txt",
+        "a.inter",
+        "a.npy",
+        "a.npz",
+        "a.parquet",
+        "a.jsonl",
+        "a.feather",
+        "a.csv.gz",
+    ):
         (tmp_path / name).write_bytes(content)
         with suppress(DataError):
             read(tmp_path / name)

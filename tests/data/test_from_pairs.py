@@ -191,7 +191,7 @@ def test_rows_without_a_user_or_an_item_are_left_out_when_told_to(tmp_path: Path
     file.write_text("user_id:token\titem_id:token\nu\ta\n\ta\nv\t\nv\tb\n")
     with pytest.raises(DataError, match="must have no nulls"):
         Interactions.read(file)
-    data = Interactions.read(file, missing="drop")
+    data = Interactions.read(file, on_null="drop")
     assert set(contents(data)) == {("u", "a"), ("v", "b")}
     assert data.order is not None
     assert data.order.tolist() == [0, 3]
@@ -203,8 +203,8 @@ def test_rows_without_a_weight_or_a_time_are_left_out_when_told_to(tmp_path: Pat
     for options in ({}, {"timestamp": "ignore"}, {"rating": "ignore"}):
         with pytest.raises(DataError, match="must have no nulls"):
             Interactions.read(file, **options)
-    assert set(contents(Interactions.read(file, missing="drop"))) == {("u", "a"), ("v", "b")}
-    untimed = Interactions.read(file, missing="drop", timestamp="ignore")
+    assert set(contents(Interactions.read(file, on_null="drop"))) == {("u", "a"), ("v", "b")}
+    untimed = Interactions.read(file, on_null="drop", timestamp="ignore")
     assert set(contents(untimed)) == {("u", "a"), ("v", "a"), ("v", "b")}
-    liked = Interactions.read(file, missing="drop", min_rating=3)
+    liked = Interactions.read(file, on_null="drop", min_rating=3)
     assert set(contents(liked)) == {("v", "b")}

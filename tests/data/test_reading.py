@@ -221,7 +221,8 @@ def test_interactions_read_is_the_same(tmp_path: Path) -> None:
 def test_progress_is_reported(tmp_path: Path) -> None:
     stages: list[str] = []
     read(written(tmp_path, "a.csv", "user,item\n1,2\n"), progress=lambda event: stages.append(event.stage))
-    assert set(stages) == {"read a.csv", "index"}
+    guesses = "read as delimited text (commas, header); users from 'user', items from 'item'"
+    assert set(stages) == {"read a.csv", "index", guesses}
 
 
 def test_a_folder_of_parts(tmp_path: Path) -> None:

@@ -154,7 +154,9 @@ def _reading(kind: Any, flag: str, meaning: str, **options: Any) -> Any:
 
 
 _READING: dict[str, Any] = {
-    "format": _reading(str, "--format", "parquet, csv, adjacency, recbole, npz or npy; by default detected."),
+    "format": _reading(
+        str, "--format", "parquet, csv, jsonl, arrow, adjacency, recbole, npz or npy; by default detected."
+    ),
     "user": _reading(str, "--user", "The column of users, by name or by index from 0."),
     "item": _reading(str, "--item", "The column of items."),
     "rating": _reading(str, "--rating", "The column of ratings or weights, or ignore."),
@@ -162,14 +164,20 @@ _READING: dict[str, Any] = {
     "time_format": _reading(
         str, "--time-format", "The form of dates that are not ISO 8601, such as %d/%m/%Y or '%m/%d/%Y %H:%M'."
     ),
+    "time_unit": _reading(
+        str, "--time-unit", "The unit of times that are numbers; they become seconds.", metavar="s|ms|us|ns"
+    ),
+    "parts": _reading(
+        str, "--parts", "The files to read, as a pattern of names in the folder that is given."
+    ),
     "min_rating": _reading(float, "--min-rating", "Keep rows rated at least this, each with weight 1."),
     "ratings": _reading(
         str, "--ratings", "Keep rows rated within intervals such as '[1,2);[4,5]', each with weight 1."
     ),
-    "missing": _reading(
+    "on_null": _reading(
         str,
-        "--missing",
-        "What to do with rows that lack a value in a column that is read.",
+        "--on-null",
+        "What to do with rows without a user, an item, a rating or a time: refuse them, or leave them out and count them.",
         metavar="raise|drop",
     ),
     "delimiter": _reading(str, "--delimiter", "The separator of the columns of a text file."),

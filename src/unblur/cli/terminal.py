@@ -187,6 +187,7 @@ class ProgressDisplay:
     def __init__(self) -> None:
         self._bars: progress.Progress | None = None
         self._stages: dict[str, _Stage] = {}
+        self._notes: set[str] = set()
 
     def __enter__(self) -> ProgressDisplay:
         if sys.stderr.isatty():
@@ -214,6 +215,11 @@ class ProgressDisplay:
 
     def __call__(self, event: ProgressEvent, /) -> None:
         """Show an event."""
+        if event.kind == "note":
+            if event.stage not in self._notes:  # the parts of one data set are read alike
+                self._notes.add(event.stage)
+                note(f"note: {event.stage}")
+            return
         now = time.monotonic()
         # All epochs share one bar for their batches: the last event of an epoch is seldom its last batch, so bars per
         # epoch would stay and pile up.

@@ -13,24 +13,25 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from unblur.data.formats.events import labels_of, unread_columns as unread_columns
+from unblur.data.formats.events import unread_columns as unread_columns
+from unblur.data.formats.labels import labels_of
 from unblur.data.formats.opening import (
     FORMATS,
     SUFFIXES,
     FileFormat,
     contents_of,
+    data_stem,
+    data_suffix,
     is_file,
     is_folder,
     names_in,
     open_data,
 )
+from unblur.data.formats.parts import SPLIT_PARTS
 from unblur.data.interactions import Interactions
 from unblur.data.output import replacing, write_parquet as write_parquet
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, about, nearest, some
-
-PARTS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
-"""The parts of a split folder and their file names without suffixes."""
 
 read = Interactions.read
 """Read interactions from one file, in any format."""
@@ -86,17 +87,17 @@ def read_labels(path: str | Path) -> Vocabulary:
     """
     lines = read_lines(path)
     with about(str(path)):
-        return Vocabulary(labels_of(lines, "auto", "item", typed=False))
+        return Vocabulary(labels_of(lines, "auto", "item", typed=False)[0])
 
 
 def split_files(folder: Path) -> dict[str, Path]:
     """The files of the parts in a folder, by part."""
     parts: dict[str, Path] = {}
-    for part, stems in PARTS.items():
+    for part, stems in SPLIT_PARTS.items():
         files = [
             entry
             for entry in map(folder.joinpath, names_in(folder))
-            if is_file(entry) and entry.suffix.lower() in SUFFIXES and entry.stem.lower() in stems
+            if is_file(entry) and data_suffix(entry) in SUFFIXES and data_stem(entry).lower() in stems
         ]
         DataError.unless(
             len(files) <= 1,
@@ -152,6 +153,10 @@ def write(
                 sparse.save_npz(stream, data.matrix)
             case "parquet":
                 frame.write_parquet(stream, compression="zstd")
+            case "jsonl":
+                frame.write_ndjson(stream)
+            case "arrow":
+                frame.write_ipc(stream, compression="zstd")
             case "npy":
                 pairs = frame.select("user", "item").to_numpy().astype(np.int64)
                 np.save(stream, pairs, allow_pickle=False)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
-from unblur.data.interactions import Interactions, chronology
+from unblur.data.interactions import Interactions, check_interactions, chronology
 from unblur.data.intervals import Intervals
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, RecipeError, nearest, some
@@ -413,6 +413,8 @@ class OnePart(ABC):
         Raises `RecipeError` if there are several parts and none is named, and `DataError` for data that cannot be split
         so: nothing would be held out, or timestamps are missing.
         """
+        if not isinstance(data, Mapping):
+            check_interactions(data, f"The split {type(self).__name__}")
         return self._split(data if isinstance(data, Interactions) else self._chosen(data), rng)
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -10,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from unblur.errors import Argument, DataError, VocabularyMismatch, some
+from unblur.errors import Argument, DataError, Row, VocabularyMismatch, some
 
 Unknown: TypeAlias = Literal["raise", "ignore"]
 """The treatment of labels outside a vocabulary: refuse them, or leave out every interaction that has one."""
@@ -182,8 +183,9 @@ def label_series(labels: ArrayLike | pl.Series | Iterable[Any], name: str) -> pl
     for extreme in (series.arg_min(), series.arg_max()):
         if extreme is not None and not 0 <= series[extreme] < 2**63:
             raise DataError(
-                f"Integer {name} must lie in 0 … 2**63 − 1; saw {series[extreme]} in row {extreme}. "
-                "Correct the ids, or pass them as strings."
+                f"Integer {name} must lie in 0 … 2**63 − 1; saw {series[extreme]} in ",
+                Row(extreme),
+                ". Correct the ids, or pass them as strings.",
             )
     return series.cast(pl.Int64)
 
@@ -205,24 +207,62 @@ def refuse_nulls(series: pl.Series, name: str, *otherwise: object) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Labels of events, as positions in a series of labels: four bytes an event, whatever the labels are."""
+
+    labels: pl.Series
+    """Int64 or String, in any order; a label may be there twice, or at no event."""
+    positions: NDArray[np.int32]
+    """The position in `labels` of each event."""
+
+    def filter(self, mask: NDArray[np.bool_]) -> Codes:
+        """The events where `mask` holds."""
+        return Codes(self.labels, self.positions[mask])
+
+
+def encoded(labels: pl.Series) -> Codes:
+    """The labels of events, Int64 or String, as codes."""
+    if labels.dtype == pl.String:
+        encoding = labels.to_arrow().dictionary_encode()
+        return Codes(pl.Series("label", encoding.dictionary), encoding.indices.to_numpy())
+    values = labels.to_numpy()
+    highest = int(values.max()) if len(values) else -1
+    # One bool for each possible label, up to 4 bytes a label and a megabyte: far quicker than to sort them.
+    if highest >= 4 * len(values) + 1_000_000:
+        distinct, positions = np.unique(values, return_inverse=True)
+        return Codes(pl.Series("label", distinct), positions.astype(np.int32))
+    present = np.zeros(highest + 1, dtype=bool)
+    present[values] = True
+    places = np.cumsum(present, dtype=np.int32) - 1
+    return Codes(pl.Series("label", np.flatnonzero(present)), places[values])
+
+
 def indexed(
-    labels: pl.Series, vocabulary: Vocabulary | None, axis: str, unknown: Unknown
-) -> tuple[Vocabulary, NDArray[np.int64]]:
-    """A vocabulary (sorted labels, unless one is given) and the position of each label in it."""
+    codes: Codes, vocabulary: Vocabulary | None, axis: str, unknown: Unknown
+) -> tuple[Vocabulary, NDArray[np.int32]]:
+    """A vocabulary (sorted labels of events, unless one is given) and the position of each event's label in it.
+
+    A label outside a given vocabulary raises, or has position −1.
+    """
+    occurs = np.zeros(len(codes.labels), dtype=bool)
+    occurs[codes.positions] = True
+    used = codes.labels.filter(occurs)
     if vocabulary is None:
-        if labels.dtype != pl.String:
-            return _indexed_integers(labels.to_numpy())
-        vocabulary = Vocabulary(labels.unique().sort())
-    positions = vocabulary.positions_or_missing(labels).astype(np.int64)
-    missing = positions < 0
+        distinct = used.unique().sort()
+        highest = distinct[-1] if len(distinct) and distinct.dtype != pl.String else None
+        vocabulary = Vocabulary.range(len(distinct)) if highest == len(distinct) - 1 else Vocabulary(distinct)
+    positions = np.full(len(occurs), -1, dtype=np.int32)
+    positions[occurs] = vocabulary.positions_or_missing(used)
+    missing = positions[occurs] < 0
     if unknown == "raise" and missing.any():
         advice: tuple[object, ...] = (
             ("Pass ", Argument("unknown_items", "ignore"), " to leave them out.")
             if axis == "items"
             else ("Leave them out beforehand.",)
         )
-        raise not_in_vocabulary(axis, labels.filter(missing).unique(maintain_order=True), *advice)
-    return vocabulary, positions
+        raise not_in_vocabulary(axis, used.filter(missing).unique(maintain_order=True), *advice)
+    return vocabulary, positions[codes.positions]
 
 
 def not_in_vocabulary(axis: str, labels: pl.Series, *advice: object) -> VocabularyMismatch:
@@ -231,17 +271,3 @@ def not_in_vocabulary(axis: str, labels: pl.Series, *advice: object) -> Vocabula
         f"All {axis} must be in the given vocabulary; {len(labels):,} are not: {some(labels.to_list())}. ",
         *advice,
     )
-
-
-def _indexed_integers(labels: NDArray[np.int64]) -> tuple[Vocabulary, NDArray[np.int64]]:
-    """Integer labels in ascending order: by counting if they are dense, else by sorting."""
-    highest = int(labels.max()) if len(labels) else -1
-    # One bool for each possible label, up to 4 bytes a label and a megabyte: far quicker than to sort them.
-    if highest >= 4 * len(labels) + 1_000_000:
-        distinct, positions = np.unique(labels, return_inverse=True)
-        return Vocabulary(distinct), positions.astype(np.int64)
-    present = np.zeros(highest + 1, dtype=bool)
-    present[labels] = True
-    if present.all():
-        return Vocabulary.range(highest + 1), labels
-    return Vocabulary(np.flatnonzero(present)), (np.cumsum(present) - 1)[labels]

@@ -30,7 +30,9 @@ def read_parts(
 
     Raises `RecipeError` if there is neither a name nor a path, and `DataError` if the files cannot be read.
     """
-    if path is not None:
+    if path is not None and data.read.parts is not None:
+        parts = {WHOLE: sources.read(path, **data.read.options(), progress=progress)}
+    elif path is not None:
         parts = {
             name: sources.read(file, **data.read.options(), progress=progress)
             for name, file in datasets.locate(data.name or None, path).items()

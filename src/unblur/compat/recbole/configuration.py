@@ -528,7 +528,7 @@ def _data(configuration: Configuration, *, own_file: bool) -> dict[str, Any]:
         "rating": "ignore" if ratings is None else rating,
         "timestamp": time,
         **({} if ratings is None else _selection(ratings)),
-        "missing": "drop",
+        "on_null": "drop",
         "duplicates": configuration["rm_dup_inter"],
     }
     return {**table, "read": {name: value for name, value in read.items() if value is not None}}

@@ -43,7 +43,8 @@ from unblur.compat.recbole.configuration import (
     valid_metric,
     whole,
 )
-from unblur.data.formats.opening import IGNORE, is_file, open_data, open_recbole, open_regular, sample_of
+from unblur.data.formats.columns import IGNORE
+from unblur.data.formats.opening import is_file, open_data, open_recbole, open_regular, sample_of
 from unblur.data.interactions import Interactions
 from unblur.data.output import replacing
 from unblur.data.splits import Split

@@ -161,12 +161,7 @@ def _own_files(name: str | Dataset | None, path: Path) -> dict[str, Path]:
     if known is not None and len(files := known.files_in(path)) == len(known.parts):
         return files
     files = split_files(path)
-    DataError.unless(
-        "train" in files,
-        f"A folder of data must hold train, valid and test files (train.parquet, say); {path} holds "
-        f"{contents_of(path)}. Name its files so, or give the path of one file.",
-    )
-    return files
+    return files if "train" in files else {"all": path}  # which reads its part files, or says what it holds
 
 
 def _read(wanted: Dataset, way: NamedReading, file: Path, progress: Progress) -> Interactions:

@@ -1,44 +1,48 @@
-"""From a file to events: users, items, weights and times in parallel columns, in the order of the file's rows."""
+"""From a log to events: users, items, weights and times in parallel columns, in the order of the rows, batch by batch."""
 
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, get_args
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from unblur.data.formats.columns import IGNORE, Role, choose_columns, described
+from unblur.data.formats.labels import LabelColumn, Labels, without_null_words
+from unblur.data.formats.numbers import as_array, numbers_of
 from unblur.data.formats.opening import (
+    BATCH_ROWS,
     FORMATS,
-    IGNORE,
     FileFormat,
     Opened,
-    Role,
-    choose_columns,
-    described,
     guess_format,
     is_adjacency,
     open_adjacency,
+    open_arrow,
     open_data,
     open_delimited,
+    open_json_lines,
     open_matrix,
     open_pairs,
     open_parquet,
     open_recbole,
     sample_of,
+    unpacked,
 )
+from unblur.data.formats.parts import log_files
+from unblur.data.formats.times import UNITS, TimeColumn, TimeUnit
 from unblur.data.intervals import Intervals
-from unblur.data.vocabulary import refuse_nulls
-from unblur.errors import Argument, DataError, about, check_word, some
+from unblur.data.vocabulary import Codes
+from unblur.errors import Argument, DataError, Row, about, check_word, rows_named, some
 from unblur.progress import Progress, ProgressEvent
 
-Labels: TypeAlias = Literal["auto", "int", "str"]
-Missing: TypeAlias = Literal["raise", "drop"]
+OnNull: TypeAlias = Literal["raise", "drop"]
 
 RequestedColumns: TypeAlias = Mapping[Role, str | int | None]
 """The columns of users, items, ratings and timestamps as the caller named them, by name or position."""
@@ -54,20 +58,31 @@ class Meaning:
     """True if one row of each pair is chosen by its time before rows are selected, so that all times are needed."""
     labels: Labels = "auto"
     time_format: str | None = None
-    missing: Missing = "raise"
+    time_unit: TimeUnit | None = None
+    on_null: OnNull = "raise"
+
+    def __post_init__(self) -> None:
+        check_word("labels", self.labels, get_args(Labels))
+        check_word("on_null", self.on_null, get_args(OnNull))
+        if self.time_unit is not None:
+            check_word("time_unit", self.time_unit, UNITS)
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """The rows of a file that are interactions."""
+    """The rows of a log that are interactions."""
 
-    columns: Mapping[str, Any]
-    """Parallel columns, by the keywords of `Interactions.from_pairs`: users, items, the row of the file of each event
-    (``order``), weights unless all are equal, and timestamps if there are any."""
+    columns: dict[str, Any]
+    """Parallel columns: users and items as codes; weights unless all are equal; timestamps if there are any; and, if rows were
+    left out, the row of the log of each event (``order``)."""
     shape: tuple[int, int] | None
     """(n_users, n_items) if labels are the positions in a matrix."""
     source: str
-    """The file and the roles of its columns, for errors."""
+    """The log and the roles of its columns, for errors."""
+    name: Callable[[int], str]
+    """The row of an event, in words."""
+    remarks: tuple[str, ...]
+    """What was guessed, and what was left out or doubtful."""
 
 
 def read_events(
@@ -78,40 +93,410 @@ def read_events(
     format: FileFormat | None,
     delimiter: str | None,
     header: bool | None,
+    parts: str | None,
     progress: Progress,
 ) -> Events:
-    """Read the events of one file; the options are those of `Interactions.read`.
+    """Read the events of a file, or of the part files in a folder; the options are those of `Interactions.read`.
 
     Raises `DataError` for a file or a value that cannot be used.
     """
-    file = Path(path)
-    with open_data(file) as stream:
-        DataError.unless(
-            stream.seek(0, io.SEEK_END),
-            f"A file must hold data; {file} is empty (0 bytes). Write or copy it again.",
+    log = _Log(requested, meaning)
+    files = log_files(path, parts)
+    for file, partition in files:
+        with open_data(file) as packed:
+            DataError.unless(
+                packed.peek(1), f"A file must hold data; {file} is empty (0 bytes). Write or copy it again."
+            )
+            opened = _opened(packed, requested, format, delimiter, header)
+            stage = f"read {file.name}"
+            progress(ProgressEvent(stage, 0, opened.n_rows))
+            n_before = log.n_rows
+            for n_rows in log.take(opened, file, partition):
+                progress(ProgressEvent(stage, n_rows - n_before, opened.n_rows))
+            progress(ProgressEvent(stage, log.n_rows - n_before, log.n_rows - n_before))
+    DataError.unless(
+        log.n_rows,
+        f"A {'file' if len(files) == 1 else 'log'} must hold interactions; {path} has none. Write or copy it again.",
+    )
+    return log.events(str(path), guessed_format=format is None)
+
+
+def frame_events(frame: Any, requested: RequestedColumns, meaning: Meaning) -> Events:
+    """Read the events of a data frame of pandas, polars, pyarrow or another library that narwhals knows."""
+    import narwhals.stable.v2 as narwhals
+    import pyarrow
+
+    try:
+        table = narwhals.from_native(frame, eager_only=True)
+    except TypeError:
+        raise DataError(
+            f"A data frame must be one of pandas, polars or pyarrow, in memory; saw {type(frame).__name__}. Collect a lazy frame; for "
+            "columns use `Interactions.from_pairs`, for a matrix `from_matrix`, for a file `read`."
+        ) from None
+    names = tuple(map(str, table.columns))
+
+    def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
+        for start in range(0, len(table), BATCH_ROWS):
+            rows = table[start : start + BATCH_ROWS]
+            try:
+                columns = {names[at]: rows[table.columns[at]].to_arrow() for at in positions}
+            except pyarrow.ArrowException as problem:
+                raise DataError(
+                    f"Each column of a frame must be of one type; {str(problem).partition(chr(10))[0]}. Convert it, to strings say."
+                ) from None
+            yield pl.DataFrame({name: pl.Series(name, column) for name, column in columns.items()})
+
+    log = _Log(requested, meaning)
+    for _ in log.take(Opened("arrow", names, True, batches), Path("the frame"), {}):
+        pass
+    DataError.unless(
+        log.n_rows, "A frame must hold interactions; this one has no rows. Check how it was made."
+    )
+    return log.events("the frame", guessed_format=False)
+
+
+class _Log:
+    """The events of the files that are read so far."""
+
+    def __init__(self, requested: RequestedColumns, meaning: Meaning) -> None:
+        self._requested, self._meaning = requested, meaning
+        self.n_rows = 0
+        self._files: list[tuple[int, Path]] = []  # the first row of each file
+        self._first: Opened | None = None
+        self._columns: dict[Role, str] = {}  # the name of each role's column, in the first file
+        self._unread: tuple[str, ...] = ()
+        self._partitioned: set[Role] = set()  # the roles that the names of folders tell
+        self._users, self._items = LabelColumn("user"), LabelColumn("item")
+        self._ratings = _Ratings(requested["rating"], meaning)
+        self._times = TimeColumn(meaning.time_format, meaning.time_unit)
+        self._rows: list[
+            NDArray[np.int64]
+        ] = []  # of the events that were not left out, from the first that was
+        self._n_events = self._n_nulls = 0
+        self._has_lists = False
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def take(self, opened: Opened, file: Path, partition: Mapping[str, str | None]) -> Iterator[int]:
+        """Read the next file; yields the number of rows so far, batch by batch."""
+        keys = [key for key in partition if opened.named and key not in opened.names]
+        names = (*opened.names, *keys)
+        columns = choose_columns(opened, keys, self._requested, str(file))
+        self._check_columns(columns, names, opened, file)
+        self._files.append((self.n_rows, file))
+        positions = sorted({at for at in columns.values() if at < len(opened.names)})
+        for frame in opened.batches(positions):
+            of_position = dict(zip(positions, frame.get_columns(), strict=True))
+            table = {
+                role: of_position[at]
+                if at in of_position
+                else pl.repeat(partition[names[at]], frame.height, dtype=pl.String, eager=True)
+                for role, at in columns.items()
+            }
+            with about(self._subject(str(file))):
+                self._add(table)
+            self.n_rows += frame.height
+            yield self.n_rows
+
+    def _check_columns(
+        self, columns: Mapping[Role, int], names: Sequence[str], opened: Opened, file: Path
+    ) -> None:
+        """Note the columns of the first file; raise `DataError` if those of a later one are others."""
+        named = {role: names[at] for role, at in columns.items()}
+        if self._first is not None:
+            DataError.unless(
+                named == self._columns,
+                f"All files of a log must have the same columns; {file} has {described(named)}, and {self._files[0][1]} "
+                f"{described(self._columns)}. Name them, or leave out the files that are others.",
+            )
+            return
+        self._first, self._columns = opened, named
+        self._partitioned = {role for role, at in columns.items() if at >= len(opened.names)}
+        self._unread = tuple(name for at, name in enumerate(names) if at not in columns.values())
+        with about(self._subject(str(file))):
+            self._ratings.find(columns, names, opened.named)
+            for option in ("time_format", "time_unit"):
+                DataError.unless(
+                    getattr(self._meaning, option) is None or "timestamp" in columns,
+                    Argument(option),
+                    f" is for a column of times; none of {some(names, 12)} was taken for one. Name it with ",
+                    Argument("timestamp"),
+                    ".",
+                )
+
+    def _subject(self, log: str) -> str:
+        """The log and the roles of its columns, for errors."""
+        if self._first is None or self._first.format == "adjacency":
+            return log
+        return f"{log} ({described(self._columns)}; rows count from 0)"
+
+    def _name(self, event: int) -> str:
+        """The row of an event in words."""
+        if self._has_lists:
+            return f"event {event}"
+        starts = [start for start, _ in self._files]
+        file = bisect_right(starts, event) - 1
+        return f"row {event - starts[file]}" + (f" of {self._files[file][1].name}" if len(starts) > 1 else "")
+
+    # ------------------------------------------------------------------------------------------ batches
+
+    def _add(self, table: dict[Role, pl.Series]) -> None:
+        """Read a batch on: select its events, and take their labels, weights and times."""
+        table = self._in_events(table)
+        first, n_events = self._n_events, len(table["user"])
+        rows = np.arange(first, first + n_events)
+        self._n_events += n_events
+        ratings, option = self._ratings, (", or leave all times out with ", Argument("timestamp", IGNORE))
+
+        def keep(mask: NDArray[np.bool_] | None) -> None:
+            nonlocal table, rows
+            if mask is not None and not mask.all():
+                table, rows = {role: column.filter(mask) for role, column in table.items()}, rows[mask]
+
+        with rows_named(lambda at: self._name(int(rows[at]))):
+            if ratings.role is not None:
+                table[ratings.role] = numbers_of(self._filled(table[ratings.role]), ratings.role)
+                keep(self._present(table[ratings.role], f"{ratings.role}s"))
+                # Rows that go need no time: in some copies of MovieLens those with low ratings have none.
+                keep(ratings.selected(table[ratings.role]))
+                ratings.add(table[ratings.role])
+            if "timestamp" in table:
+                table["timestamp"] = self._filled(without_null_words(table["timestamp"]))
+                keep(self._present(table["timestamp"], "timestamps", *option))
+                self._times.add(table["timestamp"])
+            self._users.add(table["user"])
+            self._items.add(table["item"])
+        if not self._rows and len(rows) < n_events:
+            self._rows.append(np.arange(first))
+        if self._rows:
+            self._rows.append(rows)
+
+    def _in_events(self, table: dict[Role, pl.Series]) -> dict[Role, pl.Series]:
+        """One entry for each event: the items of a list, a basket, are events of its user each."""
+        lists = [role for role, column in table.items() if isinstance(column.dtype, pl.List | pl.Array)]
+        if "item" not in lists:
+            return table
+        self._has_lists = True
+        frame = pl.DataFrame(table).with_columns(
+            pl.col(role).cast(pl.List(table[role].dtype.inner))  # type: ignore[attr-defined]
+            for role in lists
         )
-        opened = _opened(stream, requested, format, delimiter, header)
-        columns = choose_columns(opened.names, opened.named, requested, str(file))
-        positions = sorted(set(columns.values()))
-        progress(ProgressEvent(f"read {file.name}", 0, 1))
-        frame = opened.load(positions)
-    DataError.unless(frame.height, f"A file must hold interactions; {file} has none. Write or copy it again.")
-    progress(ProgressEvent(f"read {file.name}", 1, 1))
-    source = str(file)
-    if opened.format != "adjacency":
-        source += f" ({described(columns, opened.names)}; rows count from 0)"
-    with about(source):
-        at = dict(zip(positions, frame.get_columns(), strict=True))
-        table = {role: at[position] for role, position in columns.items()}
-        order = pl.int_range(frame.height, eager=True)
-        check_word("missing", meaning.missing, get_args(Missing))
-        if meaning.missing == "drop":
-            present = frame.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
-            table = {role: column.filter(present) for role, column in table.items()}
-            order = order.filter(present)
-        weights = _weights(table, opened, requested["rating"], meaning.selected is not None)
-        events = _events(table, order, opened, weights, meaning)
-    return Events(events.to_dict(), None if meaning.labels == "str" else opened.shape, source)
+        frame = frame.filter(pl.col("item").list.len() > 0)
+        for role in lists:
+            DataError.unless(
+                (frame[role].list.len() == frame["item"].list.len()).all(),
+                f"Lists of {role}s must be as long as those of items; some are not. Correct them, or name another column.",
+            )
+        columns = frame.explode(lists).get_columns()
+        return dict(zip(table, columns, strict=True))
+
+    def _filled(self, column: pl.Series) -> pl.Series:
+        """The column with nulls for NaN, if nulls are dropped."""
+        return (
+            column.fill_nan(None) if self._meaning.on_null == "drop" and column.dtype.is_float() else column
+        )
+
+    def _present(self, column: pl.Series, name: str, *otherwise: object) -> NDArray[np.bool_] | None:
+        """The entries that are not null, or `None` if all are. Raises `DataError` if nulls are not to be dropped."""
+        if not column.null_count():
+            return None
+        gaps = column.is_null()
+        DataError.unless(
+            self._meaning.on_null == "drop",
+            f"{name} must have no nulls; the first without one is ",
+            Row(gaps.arg_max() or 0),
+            ". Correct it, pass ",
+            Argument("on_null", "drop"),
+            " to leave such rows out",
+            *otherwise,
+            ".",
+        )
+        self._n_nulls += column.null_count()
+        return (~gaps).to_numpy()
+
+    # ------------------------------------------------------------------------------------------ the whole
+
+    def events(self, path: str, *, guessed_format: bool) -> Events:
+        """The events of all files."""
+        opened = self._first
+        if opened is None:  # `log_files` gives at least one
+            raise AssertionError
+        source = self._subject(path)
+        remarks: list[str] = []
+        columns: dict[str, Any] = {}
+        rows = np.concatenate(self._rows) if self._rows else None
+        self._rows.clear()
+
+        def name(event: int) -> str:
+            return self._name(event if rows is None else int(rows[event]))
+
+        missing: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        with about(source):
+            for role, labels in (("user", self._users), ("item", self._items)):
+                option = self._meaning.labels
+                codes, gaps, notes = labels.codes(
+                    "int" if opened.format == "adjacency" and option == "auto" else option,
+                    name,
+                    typed=opened.format not in _TEXT and role not in self._partitioned,
+                )
+                columns[f"{role}s"] = codes
+                remarks += notes
+                if gaps.any():
+                    self._refuse_nulls(gaps, f"{role}s", name)
+                missing = gaps if not len(missing) else missing | gaps
+            weights = self._ratings.values()
+            if weights is not None:
+                columns["weights"] = weights
+            unit = ""
+            if "timestamp" in self._columns:
+                columns["timestamps"], unit = self._times.values(name)
+            if rows is not None:
+                columns["order"] = rows
+            if missing.any():
+                self._n_nulls += int(missing.sum())
+                columns.setdefault("order", np.arange(len(missing)))
+                columns = {
+                    name: column.filter(~missing) if isinstance(column, Codes) else column[~missing]
+                    for name, column in columns.items()
+                }
+                DataError.unless(
+                    not missing.all(), "Some row must have a user and an item; none has. Name other columns."
+                )
+        if self._n_nulls:
+            remarks.append(
+                f"{self._n_nulls:,} rows without a user, an item, a rating or a time were left out"
+            )
+        guessed = self._guesses(opened, unit, guessed_format=guessed_format)
+        shape = None if self._meaning.labels == "str" else opened.shape
+        return Events(columns, shape, source, name, (*guessed, *remarks))
+
+    def _refuse_nulls(self, gaps: NDArray[np.bool_], name: str, row: Callable[[int], str]) -> None:
+        """Raise `DataError` for labels that are null, unless such rows are dropped."""
+        first, n = int(np.argmax(gaps)), int(gaps.sum())
+        DataError.unless(
+            self._meaning.on_null == "drop",
+            f"{name} must have no nulls; {n:,} of {len(gaps):,} rows have none, or a word for a missing value such as NULL or "
+            f"nan, the first in {row(first)}. Correct them, pass ",
+            Argument("on_null", "drop"),
+            " to leave such rows out, or ",
+            Argument("labels", "str"),
+            " to take words as they are written.",
+        )
+
+    def _guesses(self, opened: Opened, unit: str, *, guessed_format: bool) -> tuple[str, ...]:
+        """What nobody said, in one line."""
+        guesses = []
+        if guessed_format:
+            guesses.append(_FORMAT_NAMES[opened.format] + (f" ({opened.layout})" if opened.layout else ""))
+        unsaid = {role: name for role, name in self._columns.items() if self._requested.get(role) is None}
+        if unsaid and opened.format not in _WITHOUT_COLUMNS:
+            guesses.append(described(unsaid))
+        if unit and self._meaning.time_unit is None and self._meaning.time_format is None:
+            guesses.append(f"timestamps are {unit}")
+        if unsaid and self._unread:
+            guesses.append(f"not read: {some(self._unread, 8)}")
+        return (f"read as {'; '.join(guesses)}",) if guesses else ()
+
+
+_TEXT: tuple[FileFormat, ...] = ("csv", "recbole", "adjacency")
+"""Formats whose columns have no types."""
+_WITHOUT_COLUMNS: tuple[FileFormat, ...] = ("adjacency", "npz", "npy")
+_FORMAT_NAMES: dict[FileFormat, str] = {
+    "parquet": "Parquet",
+    "arrow": "Arrow",
+    "jsonl": "JSON lines",
+    "csv": "delimited text",
+    "recbole": "a file of RecBole's",
+    "adjacency": "adjacency lists",
+    "npz": "a sparse matrix",
+    "npy": "pairs",
+}
+
+
+class _Ratings:
+    """The weights of events or, if events are selected by them, the ratings, as far as they are read."""
+
+    def __init__(self, requested: str | int | None, meaning: Meaning) -> None:
+        self.role: Role | None = None
+        self._requested, self._meaning = requested, meaning
+        self._column: str | int = ""
+        self._named = True
+        self._values: list[NDArray[Any]] = []
+        self._lowest, self._highest, self._n, self._n_bad = np.inf, -np.inf, 0, 0
+
+    def find(self, columns: Mapping[Role, int], names: Sequence[str], named: bool) -> None:
+        """Find the column. Raises `DataError` if there is none to select by."""
+        self.role = next((role for role in ("rating", "weight") if role in columns), None)
+        self._named = named
+        if self.role is not None:
+            self._column = names[columns[self.role]] if named else columns[self.role]
+        elif self._meaning.selected is not None:
+            DataError.unless(
+                self._requested != IGNORE,
+                Argument("min_rating"),
+                " needs ratings to compare with; ",
+                Argument("rating", IGNORE),
+                " leaves them out. Drop one of the two.",
+            )
+            raise DataError(
+                Argument("min_rating"),
+                f" needs a column of ratings; none of {some(names, 12)} has a usual name for one. Name it with ",
+                Argument("rating"),
+                ".",
+            )
+
+    def selected(self, values: pl.Series) -> NDArray[np.bool_] | None:
+        """The events of a batch that are selected by now, or `None` for all."""
+        if self._meaning.selected is None or self._meaning.repeats_first:
+            return None
+        return self._meaning.selected.contain(values.to_numpy())
+
+    def add(self, values: pl.Series) -> None:
+        """Read on. Raises `DataError` for ratings without a meaning."""
+        if self._meaning.selected is not None:
+            if self._meaning.repeats_first:
+                self._values.append(values.to_numpy())
+            return
+        if not len(values):
+            return
+        self._lowest = min(self._lowest, float(values.min()))  # type: ignore[arg-type]
+        self._highest = max(self._highest, float(values.max()))  # type: ignore[arg-type]
+        self._n += len(values)
+        self._n_bad += int((values <= 0).sum())
+        all_ones = self._lowest == self._highest == 1
+        if self.role == "rating" and self._requested is None and not all_ones:
+            raise DataError(
+                f"What a rating means must be said; the column {self._column!r} holds values from {self._lowest:g} to "
+                f"{self._highest:g}. Pass ",
+                Argument("min_rating"),
+                " to keep those from a value on as likes, ",
+                Argument("rating", self._column),
+                " to take it as weights",
+                *_AS_INTERACTIONS,
+                *(
+                    ["."]
+                    if self._named
+                    else ["; or ", Argument("timestamp", self._column), ", if it is a time."]
+                ),
+            )
+        self._values.append(as_array(values, "weights", np.float32))
+
+    def values(self) -> NDArray[Any] | None:
+        """The weights or ratings of all events; `None` if all weights are 1, or events are selected already."""
+        if not self._values or (self._meaning.selected is None and self._lowest == self._highest == 1):
+            return None
+        DataError.unless(
+            self._meaning.selected is not None or self._lowest > 0,
+            f"Weights must be positive; {self._n_bad:,} of {self._n:,} rows hold {self._lowest:g} or more up to 0. Pass ",
+            Argument("min_rating"),
+            " to keep rows from a value on",
+            *_AS_INTERACTIONS,
+            ".",
+        )
+        return np.concatenate(self._values)
+
+
+_AS_INTERACTIONS = (", or ", Argument("rating", IGNORE), " to count every row as an interaction")
 
 
 def unread_columns(
@@ -120,27 +505,32 @@ def unread_columns(
     format: FileFormat | None = None,
     delimiter: str | None = None,
     header: bool | None = None,
+    parts: str | None = None,
     min_rating: float | None = None,
     ratings: str | None = None,
     **options: Any,
 ) -> tuple[str, ...]:
-    """The names of the columns of a file that do not reach the interactions that `Interactions.read` reads with these options.
+    """The names of the columns of a log that do not reach the interactions that `Interactions.read` reads with these options.
 
     With `min_rating` or `ratings`, the column of ratings does not: it only selects.
     """
     requested: RequestedColumns = {
         role: options.get(role) for role in ("user", "item", "rating", "timestamp")
     }
-    with open_data(path) as stream:
+    file, partition = log_files(path, parts)[0]
+    with open_data(file) as stream:
         opened = _opened(stream, requested, format, delimiter, header)
-    columns = choose_columns(opened.names, opened.named, requested, str(path))
+    keys = [key for key in partition if opened.named and key not in opened.names]
+    columns = choose_columns(opened, keys, requested, str(file))
     selects = min_rating is not None or ratings is not None
     read = {at for role, at in columns.items() if not selects or role not in ("rating", "weight")}
-    return tuple(name for at, name in enumerate(opened.names) if at not in read)
+    return tuple(name for at, name in enumerate((*opened.names, *keys)) if at not in read)
 
 
 _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
     "parquet": open_parquet,
+    "arrow": open_arrow,
+    "jsonl": open_json_lines,
     "npz": open_matrix,
     "npy": open_pairs,
 }
@@ -148,7 +538,7 @@ _WITHOUT_SAMPLE: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
 
 
 def _opened(
-    stream: BinaryIO,
+    packed: io.BufferedReader,
     requested: RequestedColumns,
     format: FileFormat | None,
     delimiter: str | None,
@@ -156,6 +546,7 @@ def _opened(
 ) -> Opened:
     """The file, opened in `format`, or in the format found by its first bytes and its name."""
     unspecified = delimiter is None and header is None
+    stream = unpacked(packed)
     if format is not None:
         check_word("format", format, FORMATS)
     else:
@@ -164,6 +555,10 @@ def _opened(
         if format is None and not unspecified:
             format = "csv"
     if format in _WITHOUT_SAMPLE:
+        DataError.unless(
+            format == "jsonl" or stream is packed,
+            f"A compressed file must hold text to be read; {stream.name} holds {format}. Unpack it first.",
+        )
         stream.seek(0)
         return _WITHOUT_SAMPLE[format](stream)
     sample = sample_of(stream)
@@ -178,331 +573,3 @@ def _opened(
         return open_recbole(stream, sample)
     names = any(isinstance(name, str) and name not in (role, IGNORE) for role, name in requested.items())
     return open_delimited(stream, sample, delimiter, header, names)
-
-
-def _events(
-    table: Mapping[Role, pl.Series],
-    order: pl.Series,
-    opened: Opened,
-    weights: pl.Series | None,
-    meaning: Meaning,
-) -> pl.DataFrame:
-    """Labels, weights and times from the column of each role, and the row of the file of each event (`order`)."""
-    typed = opened.format not in ("csv", "recbole", "adjacency")
-    labels = "int" if opened.format == "adjacency" and meaning.labels == "auto" else meaning.labels
-    if meaning.selected is not None and weights is not None and not meaning.repeats_first:
-        # Rows that go need no time: in some copies of MovieLens those with low ratings have none.
-        mask = pl.Series(meaning.selected.contain(weights.to_numpy()))
-        table = {role: column.filter(mask) for role, column in table.items()}
-        weights, order = weights.filter(mask), order.filter(mask)
-    columns = {
-        "users": labels_of(table["user"], labels, "user", typed=typed),
-        "items": labels_of(table["item"], labels, "item", typed=typed),
-        "weights": weights,
-        "timestamps": times_of(table["timestamp"], meaning.time_format) if "timestamp" in table else None,
-        "order": order,
-    }
-    DataError.unless(
-        meaning.time_format is None or "timestamp" in table,
-        Argument("time_format"),
-        f" is for a column of times; none of {some(opened.names, 12)} was taken for one. Name it with ",
-        Argument("timestamp"),
-        ".",
-    )
-    return pl.DataFrame({name: column for name, column in columns.items() if column is not None})
-
-
-def _weights(
-    table: Mapping[Role, pl.Series], opened: Opened, rating: str | int | None, selects: bool
-) -> pl.Series | None:
-    """The weights (or, if events are selected by them, the ratings), or `None` if all weights are 1."""
-    role: Role = "rating" if "rating" in table else "weight"
-    if role not in table:
-        if not selects:
-            return None
-        DataError.unless(
-            rating != IGNORE,
-            Argument("min_rating"),
-            " needs ratings to compare with; ",
-            Argument("rating", IGNORE),
-            " leaves them out. Drop one of the two.",
-        )
-        raise DataError(
-            Argument("min_rating"),
-            f" needs a column of ratings; none of {some(opened.names, 12)} has a usual name for one. Name it with ",
-            Argument("rating"),
-            ".",
-        )
-    values = numbers_of(table[role], role)
-    if selects:
-        return values
-    lowest, highest = float(values.min() or 0), float(values.max() or 0)  # type: ignore[arg-type]
-    if lowest == highest == 1:
-        return None
-    as_interactions = (", or ", Argument("rating", IGNORE), " to count every row as an interaction")
-    if role == "rating" and rating is None:
-        name = table[role].name if opened.named else opened.names.index(table[role].name)
-        raise DataError(
-            f"What a rating means must be said; the column {name!r} holds values from {lowest:g} to {highest:g}. Pass ",
-            Argument("min_rating"),
-            " to keep those from a value on as likes, ",
-            Argument("rating", name),
-            " to take it as weights",
-            *as_interactions,
-            *(["."] if opened.named else ["; or ", Argument("timestamp", name), ", if it is a time."]),
-        )
-    if lowest <= 0:
-        n_bad = int((values <= 0).sum())
-        raise DataError(
-            f"Weights must be positive; {n_bad:,} of {len(values):,} rows hold {lowest:g} or more up to 0. Pass ",
-            Argument("min_rating"),
-            " to keep rows from a value on",
-            *as_interactions,
-            ".",
-        )
-    return values
-
-
-# ------------------------------------------------------------------------------------------ values of one column
-
-
-def labels_of(column: pl.Series, labels: Labels, role: str, *, typed: bool) -> pl.Series:
-    """User or item labels as integers or strings; `typed` if the file's format has column types.
-
-    ``"auto"`` keeps the type of a typed column; text becomes integers if every value is an integer (``007`` is not, because
-    it would lose its zeros), else it stays text. ``"int"`` and ``"str"`` set the type. Raises `DataError` for text that
-    only looks like integers (``12.0``), for text that hardly is a label (a missing value in words, one with a line end), and
-    under ``"int"`` for text that is no integer.
-    """
-    check_word("labels", labels, get_args(Labels))
-    if isinstance(column.dtype, pl.Categorical | pl.Enum):
-        column = column.cast(pl.String)
-    if labels == "str":
-        DataError.unless(
-            column.dtype == pl.String or column.dtype.is_integer(),
-            f"{role}s must be integers or strings to be labels; saw {column.dtype}. Convert the column first.",
-        )
-        return column.cast(pl.String)
-    if column.dtype != pl.String:
-        DataError.unless(
-            labels != "int" or column.dtype.is_integer(),
-            f"{role}s must be integers under ",
-            Argument("labels", "int"),
-            f"; saw {column.dtype}. Convert the column first.",
-        )
-        return column
-    if typed and labels == "auto":
-        _refuse_doubtful(column, role)
-        return column
-    stripped = column.str.strip_chars()
-    integers = stripped.cast(pl.Int64, strict=False)
-    bad = integers.is_null() & column.is_not_null()
-    if labels == "int":
-        if bad.any():
-            at = _first(bad)
-            raise DataError(
-                f"{role}s must be integers below 2**63 under ",
-                Argument("labels", "int"),
-                f"; saw {column[at]!r} in row {at}. Correct the file, or pass ",
-                Argument("labels", "str"),
-                ".",
-            )
-        return integers
-    if not bad.any():
-        padded = stripped.str.contains(r"^(?:\+|-?0[0-9]|-0$)").any()
-        return column if padded else integers
-    _refuse_doubtful(column, role)
-    numbers = column.drop_nulls()
-    for pattern, what in (
-        (
-            r"^\s*[0-9]+\.0*\s*$",
-            "whole numbers written with a decimal point (usually a column that once had gaps)",
-        ),
-        (r"^\s*[+-]?[0-9]+\s*$", "integers of which some are not below 2**63"),
-    ):
-        if numbers.str.contains(pattern).all():
-            at = _first(bad)
-            raise DataError(
-                f"{role}s must be integers below 2**63 or strings; saw {what}, such as {column[at]!r} in row "
-                f"{at}. Correct them, or pass ",
-                Argument("labels", "str"),
-                " to take them as they are written.",
-            )
-    return column
-
-
-_DOUBTFUL = {
-    r"[\r\n]": "with a line end, as a quote that is not closed makes them",
-    r"^\s*(?i:nan|nat|null|none|na|n/a|<na>)?\s*$": "that stand for a missing value in other files",
-}
-"""Text that is more often a fault than a label, and why."""
-
-
-def _refuse_doubtful(column: pl.Series, role: str) -> None:
-    for pattern, what in _DOUBTFUL.items():
-        doubtful = column.str.contains(pattern)
-        if doubtful.any():
-            at = _first(doubtful)
-            raise DataError(
-                f"{role}s must be integers or strings; {doubtful.sum():,} are strings {what}, such as "
-                f"{str(column[at])[:80]!r} in row {at}. Correct them, or pass ",
-                Argument("labels", "str"),
-                " to take them as they are written.",
-            )
-
-
-def numbers_of(column: pl.Series, role: str) -> pl.Series:
-    """Ratings or weights as numbers. Raises `DataError` for other text, for nulls, NaN and infinities."""
-    numbers = column
-    if column.dtype == pl.String:
-        numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
-        bad = numbers.is_null() & column.is_not_null()
-        if bad.any():
-            at = _first(bad)
-            raise DataError(
-                f"{role}s must be numbers; saw {column[at]!r} in row {at}. Correct it, or name another column."
-            )
-    elif column.dtype == pl.Boolean:
-        numbers = column.cast(pl.UInt8)
-    elif not column.dtype.is_numeric():
-        raise DataError(
-            f"{role}s must be numbers; saw {column.dtype}. Convert the column, or name another one."
-        )
-    refuse_nulls(numbers, f"{role}s")
-    if numbers.dtype.is_float() and not numbers.is_finite().all():
-        at = _first(~numbers.is_finite())
-        raise DataError(
-            f"{role}s must be finite; saw {numbers[at]} in row {at}. Drop such rows or correct them."
-        )
-    return numbers
-
-
-def times_of(column: pl.Series, time_format: str | None = None) -> pl.Series:
-    """Times as whole numbers. Integers stay in their own unit; floats are rounded down; dates become seconds since
-    1970 (UTC).
-
-    Text may hold integers, floats or ISO 8601 dates, one kind per column, or dates in a `time_format`. Integers of 8 digits
-    are dates if all of them can be, from 1900 to 2100. A time without a zone counts as UTC. Raises `DataError` for dates in
-    another form, and for seconds, milliseconds and other units in one column.
-    """
-    refuse_nulls(column, "timestamps", ", or leave all times out with ", Argument("timestamp", IGNORE))
-    times = column.str.strip_chars() if column.dtype == pl.String else column
-    if time_format is not None:
-        times = _formatted(times, time_format)
-    elif times.dtype == pl.String:
-        times = _parsed(times)
-    if times.dtype.is_integer():
-        times = _dates_of_digits(times)
-    if isinstance(times.dtype, pl.Datetime | pl.Date):
-        return times.dt.epoch("s")
-    # `Interactions.from_pairs` checks that they are finite and fit in 64 bits.
-    DataError.unless(
-        times.dtype.is_float() or times.dtype.is_integer(),
-        f"Timestamps must be integers, floats or dates; saw {times.dtype}. Convert them, or pass ",
-        Argument("timestamp", IGNORE),
-        ".",
-    )
-    _refuse_two_units(times)
-    return times.floor()
-
-
-def _formatted(times: pl.Series, time_format: str) -> pl.Series:
-    """Text or integers as dates in a format of `strftime`."""
-    DataError.unless(
-        times.dtype == pl.String or times.dtype.is_integer(),
-        Argument("time_format"),
-        f" is for times that are text or integers; saw {times.dtype}. Leave it out.",
-    )
-    text = times.cast(pl.String)
-    dates = text.str.to_datetime(time_format, strict=False, time_unit="us")
-    if dates.null_count():
-        at = _first(dates.is_null())
-        raise DataError(
-            "Timestamps must be in the format that is given, ",
-            Argument("time_format", time_format),
-            f"; saw {text[at]!r} in row {at}. Correct the one or the other.",
-        )
-    return dates
-
-
-def _parsed(text: pl.Series) -> pl.Series:
-    """Text as integers, else as floats, else as dates, whichever fits all of it."""
-    for kind in (pl.Int64, pl.Float64):
-        numbers = text.cast(kind, strict=False)
-        if not numbers.null_count():
-            return numbers
-    dates = _iso_dates(text)
-    if dates.null_count():
-        at = _first(dates.is_null())
-        raise DataError(
-            f"Timestamps must be integers, floats or ISO 8601 dates, one kind a column; saw {text[at]!r} in row {at}. "
-            "Correct it",
-            *_readings(text[at]),
-            ", or pass ",
-            Argument("timestamp", IGNORE),
-            ".",
-        )
-    return dates
-
-
-_ISO_DATE = (
-    r"^(\d{4})-?(\d\d)-?(\d\d)"
-    r"(?:[Tt ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,]\d+)?)? ?(?:UTC|[Zz]|([+-]\d\d)(?::?(\d\d))?)?)?$"
-)
-"""Year, month, day; hours, minutes, seconds, whose fraction is dropped; hours and minutes of the zone."""
-
-
-def _iso_dates(text: pl.Series) -> pl.Series:
-    """Dates and times of ISO 8601, and the same with ``UTC`` for the zone; null for other text."""
-    year, month, day, *rest = text.str.extract_groups(_ISO_DATE).struct.unnest().get_columns()
-    filled = (part.fill_null("+00" if at == 3 else "00") for at, part in enumerate(rest))  # 3: the zone
-    written = pl.select(pl.concat_str(year, month, day, *filled)).to_series()
-    return written.str.to_datetime("%Y%m%d%H%M%S%z", strict=False, time_unit="us")
-
-
-def _readings(text: str) -> tuple[object, ...]:
-    """What a date that is not of ISO 8601 can be, for an error: the day first, or the month."""
-    parts = re.match(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?!\d)", text)
-    if parts is None:
-        return (", give its form with ", Argument("time_format"))
-    year = "%Y" if max(len(parts[1]), len(parts[4])) == 4 else "%y"
-    orders = (f"{year}-%m-%d", f"{year}-%d-%m") if len(parts[1]) == 4 else (f"%d-%m-{year}", f"%m-%d-{year}")
-    readings: list[object] = []
-    for form in (order.replace("-", parts[2]) for order in orders):
-        with suppress(ValueError):
-            day = datetime.strptime(parts[0], form)
-            readings += [", pass " if not readings else " or ", Argument("time_format", form)]
-            readings += [f" if {parts[0]} is {day.day} {day:%B %Y}"]
-    return (*readings, " (the time of day follows it, such as %H:%M:%S)") if readings else ()
-
-
-def _dates_of_digits(times: pl.Series) -> pl.Series:
-    """Integers as dates if each is the eight digits of one from 1900 to 2100; else as they are."""
-    if not len(times) or not (times.is_between(1900_01_01, 2100_12_31)).all():
-        return times
-    dates = _iso_dates(times.cast(pl.String))
-    return times if dates.null_count() else dates
-
-
-def _refuse_two_units(times: pl.Series) -> None:
-    """Raise `DataError` for epoch times in two units, such as seconds and milliseconds."""
-    # Between these bounds lie 1973 to 5138 in one unit each; smaller numbers may be anything.
-    units = {"seconds": (1e8, 1e11), "milliseconds": (1e11, 1e14), "microseconds": (1e14, 1e17)}
-    first = {
-        unit: _first(within)
-        for unit, (low, high) in units.items()
-        if (within := times.is_between(low, high, closed="left")).any()
-    }
-    DataError.unless(
-        len(first) <= 1,
-        "Timestamps must be in one unit; saw ",
-        " and ".join(f"{times[at]} in row {at} ({unit} since 1970)" for unit, at in first.items()),
-        ". Convert them, or pass ",
-        Argument("timestamp", IGNORE),
-        ".",
-    )
-
-
-def _first(mask: pl.Series) -> int:
-    """The first row where `mask` holds."""
-    return mask.arg_max() or 0

@@ -1,7 +1,7 @@
-"""Open a file: a regular one only; and find its format, its columns' names, and the role of each column.
+"""Open a file: a regular one only; find its format and its columns' names; read them batch by batch.
 
-Formats that name their columns (Parquet, NumPy's) come first, then text: delimited columns with or without a header,
-adjacency lists, RecBole's typed header. Last, the roles of columns: named by the caller, or found by the usual names.
+Formats that name their columns (Parquet, Arrow, NumPy's) come first, then text: JSON lines, delimited columns with or without
+a header, adjacency lists, RecBole's typed header.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast, get_args
 
@@ -29,12 +28,13 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from unblur.data.formats.columns import usual_role
 from unblur.errors import Argument, DataError, nearest, reason_of, some
 
-FileFormat: TypeAlias = Literal["parquet", "csv", "adjacency", "recbole", "npz", "npy"]
+FileFormat: TypeAlias = Literal["parquet", "csv", "adjacency", "recbole", "npz", "npy", "jsonl", "arrow"]
 FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 """Parquet; delimited text of any kind; LightGCN's ``user item item …``; RecBole's ``.inter``; a SciPy matrix;
-pairs."""
+pairs; JSON lines; Arrow's IPC files and streams, also called Feather."""
 
 SUFFIXES: dict[str, FileFormat | None] = {
     ".parquet": "parquet",
@@ -47,12 +47,20 @@ SUFFIXES: dict[str, FileFormat | None] = {
     ".tsv": "csv",
     ".dat": "csv",
     ".data": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
 }
 """Supported suffixes and their formats; `None` if the content decides."""
+_COMPRESSIONS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
+"""The first bytes of compressed files, and the names that pyarrow has for them."""
+_COMPRESSED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 
 _NOT_DATA = (
-    (b"\x1f\x8b", "a gzip file", "Unpack it first."),
-    (b"\x28\xb5\x2f\xfd", "a zstd file", "Unpack it first."),
+    (b"FEA1", "a Feather file of version 1", "Write it again in version 2, or as Parquet."),
     (b"PK\x03\x04", "a zip file", "Unpack it first."),
     (b"Rar!", "a RAR archive", "Unpack it first."),
     (b"7z\xbc\xaf", "a 7z archive", "Unpack it first."),
@@ -91,10 +99,20 @@ class Opened:
     """The columns, in order; ``column 0`` and so on if the file has no names."""
     named: bool
     """True if the names are the file's own."""
-    load: Callable[[list[int]], pl.DataFrame]
-    """Read the columns at these positions (ascending)."""
+    batches: Callable[[list[int]], Iterator[pl.DataFrame]]
+    """Read the columns at these positions (ascending), some millions of rows at a time."""
     shape: tuple[int, int] | None = None
     """(n_users, n_items) if labels are the positions in a matrix."""
+    n_rows: int | None = None
+    """The number of rows, if it is known beforehand."""
+    sample: Sequence[Sequence[str]] = ()
+    """The fields of the first rows of a text file."""
+    layout: str = ""
+    """What was found out about a text file, in words: its delimiter, and whether it has a header."""
+
+    def load(self, positions: list[int]) -> pl.DataFrame:
+        """Read the columns at these positions (ascending)."""
+        return pl.concat(self.batches(positions))
 
 
 def open_regular(path: str | Path) -> io.BufferedReader:
@@ -116,13 +134,73 @@ def open_regular(path: str | Path) -> io.BufferedReader:
     return stream
 
 
+class _Unpacked(io.RawIOBase):
+    """The content of a compressed file. It can be gone back to the beginning of, which unpacks it again."""
+
+    def __init__(self, packed: io.BufferedReader, compression: str) -> None:
+        self.name, self._packed, self._compression = packed.name, packed, compression
+        self.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        import pyarrow
+
+        if (offset, whence) == (0, io.SEEK_SET):
+            # A stream of its own: pyarrow closes it along with the content.
+            packed = os.fdopen(os.dup(self._packed.fileno()), "rb")
+            packed.seek(0)
+            self._content = pyarrow.CompressedInputStream(packed, self._compression)
+            self._at = 0
+        elif (offset, whence) != (0, io.SEEK_CUR):
+            raise io.UnsupportedOperation("the beginning alone can be gone back to")
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            content = self._content.read(len(buffer))
+        except (OSError, EOFError) as problem:
+            raise DataError(
+                f"A compressed file must be whole; {self.name} is not: {str(problem).partition(chr(10))[0]}. It is damaged or "
+                "truncated: copy it again."
+            ) from None
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+
+def unpacked(stream: io.BufferedReader) -> io.BufferedReader:
+    """The content of a gzip or zstd file as a stream, or the stream of any other file as it is."""
+    start = stream.peek(4)
+    for magic, compression in _COMPRESSIONS:
+        if start.startswith(magic):
+            return io.BufferedReader(_Unpacked(stream, compression), SAMPLE_BYTES)
+    return stream
+
+
+def data_suffix(name: str | Path) -> str:
+    """The suffix of a file's name that tells its format: ``.csv`` of ``log.csv.gz``."""
+    path = Path(name)
+    return (Path(path.stem) if path.suffix.lower() in _COMPRESSED_SUFFIXES else path).suffix.lower()
+
+
+def data_stem(name: str | Path) -> str:
+    """A file's name without that suffix, and without that of a compression: ``log`` of ``log.csv.gz``."""
+    path = Path(name)
+    return Path(path.stem).stem if path.suffix.lower() in _COMPRESSED_SUFFIXES else path.stem
+
+
 def open_data(path: str | Path) -> io.BufferedReader:
     """Open a file of data. Raises `DataError`, with the names nearby, for anything that cannot be opened."""
     file = Path(path)
     try:
         return open_regular(file)
     except IsADirectoryError:
-        readable = [name for name in names_in(file) if Path(name).suffix.lower() in SUFFIXES]
+        readable = [name for name in names_in(file) if data_suffix(name) in SUFFIXES]
         holds = f"it holds {some(readable, 8)}" if readable else "it holds no file of a known format"
         raise DataError(
             f"A file must be given; {file} is a folder, and {holds}. Give one of its files, or read a folder "
@@ -135,7 +213,7 @@ def open_data(path: str | Path) -> io.BufferedReader:
             f"A file must be there to be read; not even the folder {folder} is. Correct the path.",
         )
         names = names_in(folder)
-        stems = [name for name in names if Path(name).stem == file.stem]
+        stems = [name for name in names if data_stem(name) == data_stem(file)]
         hint = f" Did you mean {stems[0]!r}?" if stems else nearest(file.name, names)
         raise DataError(
             f"A file must be there to be read; {folder} holds no {file.name!r}.{hint} Correct the path."
@@ -178,7 +256,9 @@ def guess_format(stream: BinaryIO, start: bytes) -> FileFormat | None:
         return "parquet"
     if start.startswith(b"\x93NUMPY"):
         return "npy"
-    suffix = Path(stream.name).suffix.lower()
+    if start.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return "arrow"
+    suffix = data_suffix(stream.name)
     ending = SUFFIXES.get(suffix)
     if start.startswith(b"PK\x03\x04") and ending == "npz":
         return "npz"
@@ -188,7 +268,7 @@ def guess_format(stream: BinaryIO, start: bytes) -> FileFormat | None:
             f"A file must be in a known format ({', '.join(FORMATS)}); {stream.name} is {kind}. {advice}",
         )
     DataError.unless(
-        ending not in ("parquet", "npz", "npy"),
+        ending not in ("parquet", "npz", "npy", "arrow"),
         f"A file that ends in {suffix} must be in that format; {stream.name} does not start as such a file "
         "does. It is damaged or of another kind: copy it again, or give its kind with ",
         Argument("format"),
@@ -202,23 +282,105 @@ def guess_format(stream: BinaryIO, start: bytes) -> FileFormat | None:
     return ending
 
 
+BATCH_ROWS = 1 << 20
+"""Rows that are read at a time: some 100 megabytes of text labels, and so many that work on each distinct label of a batch is
+small next to the reading."""
+
+
 def open_parquet(stream: BinaryIO) -> Opened:
     """A Parquet file; only its footer is read here."""
+    from pyarrow import parquet
 
-    def table(columns: Sequence[str] | pl.Expr, n_rows: int | None = None) -> pl.DataFrame:
-        try:
-            scan = pl.scan_parquet(stream, n_rows=n_rows, glob=False, hive_partitioning=False)
-            return scan.select(columns).collect()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as problem:
-            stream.seek(-min(4, stream.seek(0, io.SEEK_END)), io.SEEK_END)
-            cut = stream.read() != b"PAR1"
-            seen = "its end is missing, so it is truncated" if cut else str(problem).partition("\n")[0]
-            raise DataError(
-                f"A Parquet file must be whole; {stream.name} is not: {seen}. Copy or write it again."
-            ) from None
+    with _whole_file(stream, "Parquet", b"PAR1"):
+        file = parquet.ParquetFile(stream)
+        names = tuple(file.schema_arrow.names)
 
-    names = tuple(table(pl.all(), n_rows=0).columns)
-    return Opened("parquet", names, True, lambda positions: table([names[at] for at in positions]))
+    def pieces(positions: list[int]) -> Iterator[Any]:
+        wanted = [names[at] for at in positions]
+        return (
+            batch.select(wanted) for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False)
+        )
+
+    def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
+        with _whole_file(stream, "Parquet", b"PAR1"):
+            yield from _in_batches(pieces(positions))
+
+    return Opened("parquet", _distinct(names, stream), True, batches, n_rows=file.metadata.num_rows)
+
+
+def open_arrow(stream: BinaryIO) -> Opened:
+    """A file or a stream of Arrow's IPC format, such as Feather of version 2."""
+    from pyarrow import ipc
+
+    stream.seek(0)
+    in_file = stream.read(6) == b"ARROW1"
+    with _whole_file(stream, "Arrow", b"ARROW1" if in_file else b""):
+        stream.seek(0)
+        names = tuple((ipc.open_file if in_file else ipc.open_stream)(stream).schema.names)
+
+    def pieces(positions: list[int]) -> Iterator[Any]:
+        stream.seek(0)
+        options = ipc.IpcReadOptions(included_fields=positions)
+        if in_file:
+            file = ipc.open_file(stream, options=options)
+            return map(file.get_batch, range(file.num_record_batches))
+        return iter(ipc.open_stream(stream, options=options))
+
+    def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
+        with _whole_file(stream, "Arrow", b"ARROW1" if in_file else b""):
+            yield from _in_batches(pieces(positions))
+
+    return Opened("arrow", _distinct(names, stream), True, batches)
+
+
+def _distinct(names: tuple[str, ...], stream: BinaryIO) -> tuple[str, ...]:
+    DataError.unless(
+        len(set(names)) == len(names),
+        f"Columns must have different names; those of {stream.name} are {some(names, 12)}. Rename them.",
+    )
+    return names
+
+
+def _in_batches(pieces: Iterator[Any]) -> Iterator[pl.DataFrame]:
+    """Record batches of any size as tables of about `BATCH_ROWS` rows."""
+    import pyarrow
+
+    waiting: list[Any] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= BATCH_ROWS:
+            yield from _tables(pyarrow.Table.from_batches(waiting))
+            waiting.clear()
+    if waiting:
+        yield from _tables(pyarrow.Table.from_batches(waiting))
+
+
+def _tables(table: Any) -> Iterator[pl.DataFrame]:
+    table.validate(full=True)  # a damaged file may hold text that is not UTF-8, or positions outside of it
+    for start in range(0, max(len(table), 1), BATCH_ROWS):
+        yield cast("pl.DataFrame", pl.from_arrow(table.slice(start, BATCH_ROWS)))
+
+
+@contextmanager
+def _whole_file(stream: BinaryIO, noun: str, end: bytes) -> Iterator[None]:
+    """Whatever pyarrow and polars raise in the block over a damaged file becomes a `DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (
+        *_DAMAGE,
+        NotImplementedError,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+    ) as problem:
+        stream.seek(0)
+        cut = not stream.read().endswith(end)
+        seen = "its end is missing, so it is truncated" if cut else str(problem).partition("\n")[0]
+        article = "An" if noun.startswith("A") else "A"
+        raise DataError(
+            f"{article} {noun} file must be whole; {stream.name} is not: {seen}. Copy or write it again."
+        ) from None
 
 
 def open_matrix(stream: BinaryIO) -> Opened:
@@ -233,7 +395,9 @@ def open_matrix(stream: BinaryIO) -> Opened:
             raise ValueError(f"it has values of type {matrix.dtype}")
         matrix = sparse.coo_array(matrix)
     frame = pl.DataFrame({"user": matrix.row, "item": matrix.col, "weight": matrix.data})
-    return Opened("npz", tuple(frame.columns), True, lambda positions: frame[:, positions], matrix.shape)
+    return Opened(
+        "npz", tuple(frame.columns), True, lambda positions: iter([frame[:, positions]]), matrix.shape
+    )
 
 
 def open_pairs(stream: BinaryIO) -> Opened:
@@ -243,7 +407,7 @@ def open_pairs(stream: BinaryIO) -> Opened:
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
             raise ValueError(f"it holds {pairs.dtype} of shape {pairs.shape}")
     frame = pl.DataFrame({"user": pairs[:, 0], "item": pairs[:, 1]})
-    return Opened("npy", ("user", "item"), True, lambda positions: frame[:, positions])
+    return Opened("npy", ("user", "item"), True, lambda positions: iter([frame[:, positions]]))
 
 
 @contextmanager
@@ -286,14 +450,8 @@ class Sample:
 def sample_of(stream: BinaryIO) -> Sample:
     """The first lines of a text file. Raises `DataError` when it is not UTF-8 text or has only blank lines."""
     stream.seek(0)
-    for at, block in enumerate(iter(partial(stream.read, SAMPLE_BYTES), b"")):
-        DataError.unless(
-            b"\x00" not in block,
-            f"A text file must hold no zero bytes; {stream.name} has one {at * SAMPLE_BYTES + block.find(0):,} bytes from "
-            "its beginning. It is damaged, or no text: copy or write it again.",
-        )
-    stream.seek(0)
     start = stream.read(SAMPLE_BYTES)
+    _refuse_zeros(start, 0, stream)
     complete = not stream.read(1)
     if not complete:
         start = start[: start.rfind(b"\n") + 1] or start
@@ -305,11 +463,20 @@ def sample_of(stream: BinaryIO) -> Sample:
     return Sample(filled, lines.index(filled[0]))
 
 
+def _refuse_zeros(content: bytes, place: int, stream: BinaryIO) -> None:
+    """Raise `DataError` if this part of a text file, from byte `place` on, has a zero byte."""
+    DataError.unless(
+        b"\x00" not in content,
+        f"A text file must hold no zero bytes; {stream.name} has one {place + content.find(0):,} bytes from "
+        "its beginning. It is damaged, or no text: copy or write it again.",
+    )
+
+
 def is_adjacency(sample: Sample, stream: BinaryIO) -> bool:
     """Return whether the lines are ``user item item …``. Raises `DataError` if they could also be columns."""
     numbers = all(re.fullmatch(r"[0-9]+(?: +[0-9]+)* *", line) for line in sample.lines)
     widths = {len(line.split()) for line in sample.lines} if numbers else set()
-    if Path(stream.name).suffix.lower() == ".txt" and len(widths) == 1 and max(widths) > 2:
+    if data_suffix(stream.name) == ".txt" and len(widths) == 1 and max(widths) > 2:
         raise DataError(
             f"The format must be clear; every line of {stream.name} has {max(widths)} numbers, which could be a user and "
             "items or columns. Pass ",
@@ -368,28 +535,78 @@ def _in_columns(
     skip, quoted = sample.skipped + header, format != "recbole"
     heading = _fields(sample.lines[0], separator)
 
-    def load(positions: list[int]) -> pl.DataFrame:
-        frame = _columns(stream, names, positions, separator, skip, quoted)
-        if header:  # as after `cat one.csv two.csv`
-            repeated = pl.select(
-                pl.all_horizontal(
-                    column == heading[at] for column, at in zip(frame.iter_columns(), positions, strict=True)
+    def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
+        n_before = 0
+        for frame in _columns(stream, names, positions, separator, skip, quoted):
+            if header:  # as after `cat one.csv two.csv`
+                repeated = pl.select(
+                    pl.all_horizontal(
+                        column == heading[at]
+                        for column, at in zip(frame.iter_columns(), positions, strict=True)
+                    )
+                ).to_series()
+                DataError.unless(
+                    not repeated.any(),
+                    f"A header must be the first line and no other; {stream.name} has it again as row "
+                    f"{n_before + (repeated.arg_max() or 0):,}, counted from 0. Remove it there.",
                 )
-            ).to_series()
-            DataError.unless(
-                not repeated.any(),
-                f"A header must be the first line and no other; {stream.name} has it again as row {repeated.arg_max() or 0:,}, "
-                "counted from 0. Remove it there.",
-            )
-        return frame
+            n_before += frame.height
+            yield frame
 
-    return Opened(format, names, header, load)
+    rows = [_fields(line, separator) for line in sample.lines[header : header + _ROWS_LOOKED_AT]]
+    mark = _MARKS.get(separator, f"delimiter {separator!r}")
+    layout = f"{mark}, {'header' if header else 'no header'}"
+    return Opened(format, names, header, batches, sample=rows, layout=layout)
+
+
+_ROWS_LOOKED_AT = 200  # as many lines as tell the delimiter
+_MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "blanks"}
+
+
+def open_json_lines(stream: BinaryIO) -> Opened:
+    """An object a line; its columns are the names in the first lines."""
+
+    def table(lines: bytes) -> pl.DataFrame:
+        _refuse_zeros(lines, 0, stream)
+        try:
+            return pl.read_ndjson(lines, infer_schema_length=None)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
+            raise DataError(
+                f"Each line must be a JSON object; {stream.name} is not so: {str(problem).partition(chr(10))[0][:200]}. Write "
+                "one object a line, without commas between them."
+            ) from None
+
+    def blocks(size: int) -> Iterator[bytes]:
+        stream.seek(0)
+        while lines := stream.readlines(size):
+            yield b"".join(lines)
+
+    names = tuple(table(next(blocks(SAMPLE_BYTES))).columns)
+
+    def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
+        for block in blocks(_JSON_BYTES):
+            if block.strip():
+                frame = table(block)
+                # A name that no object of a block has: each is without it.
+                yield frame.select(
+                    names[at] if names[at] in frame.columns else pl.lit(None).alias(names[at])
+                    for at in positions
+                )
+
+    return Opened("jsonl", names, True, batches)
+
+
+_JSON_BYTES = 1 << 26
+"""Bytes of JSON lines that are read at a time: half a million rows or so, which take a gigabyte at most while they are
+parsed."""
 
 
 def open_adjacency(stream: BinaryIO) -> Opened:
     """``user item item …`` per line; users without items are dropped, and a user may have several lines."""
     stream.seek(0)
-    lines = pl.Series("line", _lines(_decoded(stream.read(), stream)), dtype=pl.String)
+    content = stream.read()
+    _refuse_zeros(content, 0, stream)
+    lines = pl.Series("line", _lines(_decoded(content, stream)), dtype=pl.String)
     tokens = lines.str.strip_chars(" \t\r").str.replace_all(r"[ \t]+", " ").str.split(" ")
     table = pl.DataFrame({"user": tokens.list.first(), "item": tokens.list.slice(1)})
     frame = table.filter(pl.col("item").list.len() > 0).explode("item")
@@ -400,7 +617,7 @@ def open_adjacency(stream: BinaryIO) -> Opened:
         Argument("format", "csv"),
         " if these are columns.",
     )
-    return Opened("adjacency", ("user", "item"), True, lambda positions: frame[:, positions])
+    return Opened("adjacency", ("user", "item"), True, lambda positions: iter([frame[:, positions]]))
 
 
 def _decoded(content: bytes, stream: BinaryIO, complete: bool = True) -> str:
@@ -428,7 +645,7 @@ def _fields(line: str, separator: str) -> list[str]:
 
 def _delimiter(sample: Sample, stream: BinaryIO) -> str:
     """The first delimiter that splits every line into the same number of fields, at least two."""
-    preferred = {".tsv": "\t", ".csv": ","}.get(Path(stream.name).suffix.lower())
+    preferred = {".tsv": "\t", ".csv": ","}.get(data_suffix(stream.name))
     ordered = sorted(DELIMITERS, key=lambda mark: mark != preferred)
     counts = {mark: [len(_fields(line, mark)) for line in sample.lines[:200]] for mark in ordered}
     splitting = [mark for mark in ordered if counts[mark][0] > 1]
@@ -470,27 +687,22 @@ def _columns(
     separator: str,
     skip: int,
     quoted: bool,
-) -> pl.DataFrame:
+) -> Iterator[pl.DataFrame]:
     """The columns at `positions` as text, empty fields as nulls. Every line must have as many fields as
     names."""
     import pyarrow
     from pyarrow import csv as arrow_csv
 
-    stream.seek(0)
-    source, mark = stream, separator
-    if len(separator.encode()) > 1:
-        content = stream.read()
-        DataError.unless(
-            _STAND_IN.encode() not in content,
-            f"A file with a delimiter of several bytes must not hold the control character 0x1f; {stream.name} "
-            "does. Write it with a delimiter of one character.",
-        )
-        source = io.BytesIO(content.replace(separator.encode(), _STAND_IN.encode()))
-        mark, quoted = _STAND_IN, False
+    mark = separator if len(separator.encode()) == 1 else _STAND_IN
+    quoted = quoted and mark == separator
+    text = _Text(stream, separator)
     keys = [f"{at} {name}" for at, name in enumerate(names)]  # distinct, whatever the header says
-    try:
-        table = arrow_csv.read_csv(
-            source,
+    n_rows = 0
+
+    def pieces() -> Iterator[Any]:
+        nonlocal n_rows
+        reader = arrow_csv.open_csv(
+            text,
             read_options=arrow_csv.ReadOptions(column_names=keys, skip_rows=skip),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=mark, quote_char='"' if quoted else False, newlines_in_values=quoted
@@ -503,6 +715,23 @@ def _columns(
                 quoted_strings_can_be_null=False,
             ),
         )
+        for piece in reader:
+            n_rows += piece.num_rows
+            yield piece
+        if quoted:
+            _check_quotes(stream, text, skip > 0, n_rows)
+
+    try:
+        # A batch is handed on once the next one is read, so that faults of a file of one batch are told before those of
+        # its values.
+        ahead: pl.DataFrame | None = None
+        for frame in _in_batches(pieces()):
+            frame.columns = [names[at] for at in positions]
+            if ahead is not None:
+                yield ahead
+            ahead = frame
+        if ahead is not None:
+            yield ahead
     except pyarrow.ArrowInvalid as problem:
         seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
         if "straddling" in seen:  # a row that is longer than a block of a megabyte
@@ -516,37 +745,82 @@ def _columns(
             Argument("delimiter"),
             ".",
         ) from None
-    if quoted:
-        _check_quotes(stream, separator, skip > 0, table.num_rows)
-    frame = cast("pl.DataFrame", pl.from_arrow(table))
-    frame.columns = [names[at] for at in positions]
-    return frame
 
 
-def _check_quotes(stream: BinaryIO, separator: str, header: bool, n_rows: int) -> None:
+class _Text(io.RawIOBase):
+    """Text on its way to the parser: zero bytes are refused, quotes are followed, and a delimiter of several bytes is
+    replaced by one of a single byte, which is all that the parser takes.
+    """
+
+    def __init__(self, stream: BinaryIO, separator: str) -> None:
+        stream.seek(0)
+        self._stream, self._place = stream, 0
+        self._long = separator.encode() if len(separator.encode()) > 1 else b""
+        self._waiting = b""  # the end of the last block, which may be the beginning of a delimiter
+        # What stands before a quote that opens a field, and after one that closes it; two quotes within one are a letter.
+        self._edges = np.frombuffer(f'\r\n"{separator}'.encode(), dtype=np.uint8)
+        self._before, self._closed = (
+            b"\n",
+            False,
+        )  # the last byte so far, and whether it is a quote that closes a field
+        self.n_quotes, self.in_turn = 0, True
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        content = self._stream.read(size)
+        _refuse_zeros(content, self._place, self._stream)
+        self._place += len(content)
+        if self._place == len(content):
+            content = content.removeprefix(codecs.BOM_UTF8)
+        self._follow_quotes(content)
+        return self._with_short_delimiters(content, size) if self._long else content
+
+    def _follow_quotes(self, content: bytes) -> None:
+        """See whether quotes open and close fields in turn, here as well."""
+        if self._closed and content:
+            self.in_turn = self.in_turn and content[0] in self._edges
+        self._closed = False
+        if b'"' in content:
+            around = np.frombuffer(self._before + content, dtype=np.uint8)
+            at = np.flatnonzero(around[1:] == ord('"')) + 1
+            opening, closing = (at[0::2], at[1::2]) if self.n_quotes % 2 == 0 else (at[1::2], at[0::2])
+            self._closed = bool(len(closing)) and closing[-1] == len(content)
+            inside = closing[:-1] if self._closed else closing
+            self.in_turn = bool(
+                self.in_turn
+                and np.isin(around[opening - 1], self._edges).all()
+                and np.isin(around[inside + 1], self._edges).all()
+            )
+            self.n_quotes += len(at)
+        self._before = content[-1:] or self._before
+
+    def _with_short_delimiters(self, content: bytes, size: int) -> bytes:
+        DataError.unless(
+            _STAND_IN.encode() not in content,
+            f"A file with a delimiter of several bytes must not hold the control character 0x1f; {self._stream.name} "
+            "does. Write it with a delimiter of one character.",
+        )
+        short = (self._waiting + content).replace(self._long, _STAND_IN.encode())
+        n_waiting = next((n for n in range(len(self._long) - 1, 0, -1) if short.endswith(self._long[:n])), 0)
+        ended = not content
+        self._waiting = short[len(short) - n_waiting :] if not ended else b""
+        short = short[: len(short) - n_waiting] if not ended else short
+        # Nothing at all would be taken for the end of the file.
+        return short if short or ended else self.read(size)
+
+
+def _check_quotes(stream: BinaryIO, text: _Text, header: bool, n_rows: int) -> None:
     """Raise `DataError` if a quote that is not closed has taken lines into its field.
 
     pyarrow reads a field from a quote to the next one, or to the end of the file, and takes quotes elsewhere for letters.
     Lines that became no rows are part of such fields, which is right only if all quotes open and close fields in turn.
     """
-    content = np.memmap(stream, dtype=np.uint8, mode="r")
-    at = np.concatenate(
-        [
-            start + np.flatnonzero(content[start : start + SAMPLE_BYTES] == ord('"'))
-            for start in range(0, len(content), SAMPLE_BYTES)
-        ]
-    )
-    first = len(codecs.BOM_UTF8) if content[:3].tobytes() == codecs.BOM_UTF8 else 0
-    opening, closing = at[0::2], at[1::2]
-    # What stands before a quote that opens a field, and after one that closes it; two quotes within a field are a letter.
-    edges = np.frombuffer(f'\r\n"{separator}'.encode(), dtype=np.uint8)
-    in_turn = (
-        np.isin(content[opening[opening > first] - 1], edges).all()
-        and np.isin(content[closing[closing < len(content) - 1] + 1], edges).all()
-    )
+    if text.in_turn and text.n_quotes % 2 == 0:
+        return
     stream.seek(0)
-    n_lines = n_rows if in_turn else sum(bool(line.strip()) for line in stream) - header
-    if n_lines > n_rows or (in_turn and len(at) % 2):
+    if text.in_turn or sum(bool(line.strip()) for line in stream) - header > n_rows:
         raise _unclosed(stream)
 
 
@@ -555,172 +829,3 @@ def _unclosed(stream: BinaryIO) -> DataError:
         f"A quote that opens a field must be closed; {stream.name} has one that is not, and all up to the next quote, or to "
         "the end, would be one field. Close or remove it; a quote inside a quoted field is written twice."
     )
-
-
-Role: TypeAlias = Literal["user", "item", "rating", "weight", "timestamp"]
-IGNORE = "ignore"
-"""The value of `rating` and `timestamp` that leaves such a column out."""
-
-USUAL_NAMES: dict[Role, tuple[str, ...]] = {
-    "user": ("user", "user_id", "uid", "user_name", "reviewer_id", "customer_id", "visitor_id", "member_id"),
-    "item": (
-        *(
-            "item",
-            "item_id",
-            "iid",
-            "movie_id",
-            "book_id",
-            "isbn",
-            "asin",
-            "parent_asin",
-            "product_id",
-            "sku",
-        ),
-        *("track_id", "song_id", "artist_id", "business_id", "article_id", "video_id", "game_id", "news_id"),
-        *("venue_id", "location_id"),
-    ),
-    "rating": ("rating", "ratings", "score", "stars", "overall", "label"),
-    "weight": ("weight",),
-    "timestamp": (
-        *("timestamp", "time", "datetime", "date", "ts", "unix_time", "unix_timestamp", "unix_review_time"),
-        *("event_time", "created_at", "rated_at"),
-    ),
-}
-"""Names recognised in any spelling: ``user_id``, ``userId``, ``User ID`` and ``USERID`` are one name."""
-
-_ROLES = {_role_name.replace("_", ""): role for role, names in USUAL_NAMES.items() for _role_name in names}
-_POSITIONAL: tuple[Role, ...] = ("user", "item", "rating", "timestamp")
-
-
-def usual_role(name: str) -> Role | None:
-    """The role that a column of this name usually has."""
-    return _ROLES.get(re.sub(r"[^a-z0-9]", "", name.lower()))
-
-
-def choose_columns(
-    names: Sequence[str], named: bool, requested: Mapping[Role, str | int | None], file: str
-) -> dict[Role, int]:
-    """The position of each role's column: as requested, else by usual names, or by order in a file without names.
-
-    A role's own name (``rating="rating"``) requests the column that would be found anyway. A file without names holds
-    user, item, rating and timestamp, in that order, unless positions are requested: then only these are read. Raises
-    `DataError` for a missing column, and if two columns could have one role.
-    """
-    columns: dict[Role, int] = {}
-    for role, column in requested.items():
-        if column not in (None, IGNORE) and (column != role or column in names):
-            columns[role] = _position(column, role, names, named, file)
-    if named:
-        _by_name(columns, requested, names, file)
-    else:
-        _by_position(columns, requested, names, file)
-    for role, column in requested.items():
-        if role not in columns and column not in (None, IGNORE):
-            columns[role] = _position(column, role, names, True, file)  # refused: no column has the name
-    owners: dict[int, Role] = {}
-    for role, position in columns.items():
-        if owners.setdefault(position, role) != role:
-            raise DataError(
-                f"Each column must have one meaning; {names[position]!r} of {file} was given as ",
-                Argument(role),
-                " and as ",
-                Argument(owners[position]),
-                ". Name two different columns.",
-            )
-    return columns
-
-
-def described(columns: Mapping[Role, int], names: Sequence[str]) -> str:
-    """The column of each role, in words."""
-    return ", ".join(f"{role}s from {names[columns[role]]!r}" for role in USUAL_NAMES if role in columns)
-
-
-def _by_name(
-    columns: dict[Role, int], requested: Mapping[Role, str | int | None], names: Sequence[str], file: str
-) -> None:
-    assigned = set(columns.values())
-    for role in USUAL_NAMES:
-        skipped = role == "weight" and requested["rating"] is not None
-        if role in columns or skipped or requested.get(role) == IGNORE:
-            continue
-        usual = [at for at, name in enumerate(names) if at not in assigned and usual_role(name) == role]
-        if len(usual) > 1:
-            option: Role = "rating" if role == "weight" else role
-            left_out = (
-                () if role in ("user", "item") else (", or leave all out with ", Argument(option, IGNORE))
-            )
-            raise DataError(
-                f"{file} must have one column that is the {role}; {some([names[at] for at in usual])} all "
-                "could be. Name the one that is meant with ",
-                Argument(option),
-                *left_out,
-                ".",
-            )
-        if usual:
-            columns[role] = usual[0]
-        elif role in ("user", "item"):
-            raise DataError(
-                f"{file} must have a column of {role}s; none of its columns ({some(names, 12)}) has a usual "
-                f"name such as {', '.join(USUAL_NAMES[role][:4])}. Name it with ",
-                Argument(role),
-                ".",
-            )
-
-
-def _position(column: str | int | None, role: Role, names: Sequence[str], named: bool, file: str) -> int:
-    if isinstance(column, bool) or not isinstance(column, str | int):
-        raise DataError(Argument(role), f" must be a column's name or its position from 0; saw {column!r}.")
-    if isinstance(column, int):
-        DataError.unless(
-            0 <= column < len(names),
-            f"{file} must have a column at position {column} for ",
-            Argument(role),
-            f"; it has {len(names)} columns, 0 to {len(names) - 1}: {some(names, 12)}. Correct the position, or "
-            "the delimiter.",
-        )
-        return column
-    DataError.unless(
-        named,
-        f"{file} must have a header to name ",
-        Argument(role),
-        f" {column!r}; it was read as having none. Give positions from 0, or pass ",
-        Argument("header", True),
-        ".",
-    )
-    DataError.unless(
-        column in names,
-        f"{file} must have the column {column!r} that was named as ",
-        Argument(role),
-        f"; its columns are {some(names, 12)}.{nearest(column, names)} Correct the name.",
-    )
-    return list(names).index(column)
-
-
-def _by_position(
-    columns: dict[Role, int], requested: Mapping[Role, str | int | None], names: Sequence[str], file: str
-) -> None:
-    if "user" in columns and "item" in columns:
-        return
-    DataError.unless(
-        "user" not in columns and "item" not in columns,
-        f"{file} has no header, so both ",
-        Argument("user"),
-        " and ",
-        Argument("item"),
-        " must be given by position or neither; one was. Give both.",
-    )
-    DataError.unless(
-        2 <= len(names) <= 4,
-        "A file without header must have 2 to 4 columns (user, item, rating, timestamp) to be read "
-        f"unasked; {file} has {len(names)}. Say which columns are meant by position (",
-        Argument("user", 0),
-        ", ",
-        Argument("item", 1),
-        ", …), or correct ",
-        Argument("delimiter"),
-        ".",
-    )
-    assigned = set(columns.values())
-    for position, role in enumerate(_POSITIONAL[: len(names)]):
-        if role not in columns and position not in assigned and requested[role] != IGNORE:
-            columns[role] = position

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat
 
-from unblur.data.formats.events import Labels, Missing
+from unblur.data.formats.events import OnNull
+from unblur.data.formats.labels import Labels
 from unblur.data.formats.opening import FileFormat
+from unblur.data.formats.times import TimeUnit
 from unblur.data.interactions import Duplicates
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.evaluation.report import Expected
@@ -30,12 +32,16 @@ class Reading:
     """The column of times; ``"ignore"`` leaves them out."""
     time_format: str | None = None
     """The form of dates that are not ISO 8601, such as ``"%d/%m/%Y"``."""
+    time_unit: TimeUnit | None = None
+    """The unit of times that are numbers; they become seconds since 1970. If left out, they stay as they are."""
+    parts: str | None = None
+    """The files of the log, as a pattern of names in its folder, such as ``"*.csv"``."""
     min_rating: float | None = None
     """Keep rows rated at least this, each with weight 1."""
     ratings: str | None = None
     """Keep rows rated within these intervals, such as ``"[1,2);[4,5]"``, each with weight 1."""
-    missing: Missing | None = None
-    """``"drop"`` leaves out rows without a value in a column that is read; if left out, they are refused."""
+    on_null: OnNull | None = None
+    """``"drop"`` leaves out rows without a user, an item, a rating or a time, and counts them; if left out, they are refused."""
     delimiter: str | None = None
     """The separator between the columns of a text file."""
     header: bool | None = None

@@ -6,7 +6,7 @@ Other distributions add kinds through the entry-point groups ``unblur.models``, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module, metadata
 from typing import Any
@@ -19,6 +19,20 @@ def resolve(place: str) -> Any:
     module, _, name = place.partition(":")
     with needing_torch(name):
         return getattr(import_module(module), name)
+
+
+def lazily(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package whose names are imported when they are first used.
+
+    `places`: the module of each name.
+    """
+
+    def attribute(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return resolve(f"{places[name]}:{name}")
+
+    return attribute
 
 
 class Registry(Mapping[str, str]):

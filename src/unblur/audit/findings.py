@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special, stats
-from sklearn.metrics import roc_curve
 
 from unblur.errors import DataError, UnblurError
 from unblur.spec import CountOrZero, spec
@@ -242,8 +241,11 @@ def roc_points(members: Scores, outsiders: Scores, *, most: int = 120) -> tuple[
 
     They are dense near 0, where harmful attacks differ.
     """
-    scores = np.concatenate([members, outsiders])
-    false, true, _ = roc_curve(np.arange(len(scores)) < len(members), scores, drop_intermediate=False)
+    # One point for each threshold, from above all scores down to the lowest: the shares that reach it.
+    thresholds = np.append(np.unique(np.concatenate([members, outsiders])), np.inf)[::-1]
+    false, true = (
+        1 - np.searchsorted(np.sort(scores), thresholds) / len(scores) for scores in (outsiders, members)
+    )
     if len(false) > most:
         grid = np.concatenate(([0.0], np.geomspace(1 / len(outsiders), 1.0, most)))
         points = np.unique(np.append(0, np.searchsorted(false, grid, side="right") - 1))

@@ -1,19 +1,46 @@
-"""Running a recipe: data, fit, evaluation, report, and the folder that keeps them."""
+"""Running a recipe: data, fit, evaluation, report, and the folder that keeps them. Names are loaded when they are first used."""
 
 from __future__ import annotations
 
-from unblur.experiment.folder import check_place as check_place, write_folder as write_folder
-from unblur.experiment.ranking import prepare as prepare
-from unblur.experiment.reading import (
-    Histories as Histories,
-    limits_of as limits_of,
-    read_histories as read_histories,
-    read_parts as read_parts,
-)
-from unblur.experiment.running import (
-    Outcome as Outcome,
-    measure as measure,
-    outcome_of as outcome_of,
-    run as run,
-)
-from unblur.experiment.saved import evaluate_saved as evaluate_saved, fit as fit
+from typing import TYPE_CHECKING
+
+from unblur.registry import lazily
+
+if TYPE_CHECKING:
+    from unblur.experiment.folder import check_place as check_place, write_folder as write_folder
+    from unblur.experiment.ranking import prepare as prepare
+    from unblur.experiment.reading import (
+        Histories as Histories,
+        limits_of as limits_of,
+        read_histories as read_histories,
+        read_parts as read_parts,
+    )
+    from unblur.experiment.running import (
+        Outcome as Outcome,
+        measure as measure,
+        outcome_of as outcome_of,
+        run as run,
+    )
+    from unblur.experiment.saved import evaluate_saved as evaluate_saved, fit as fit
+
+_HOMES = {
+    "Histories": "unblur.experiment.reading",
+    "Outcome": "unblur.experiment.running",
+    "check_place": "unblur.experiment.folder",
+    "evaluate_saved": "unblur.experiment.saved",
+    "fit": "unblur.experiment.saved",
+    "limits_of": "unblur.experiment.reading",
+    "measure": "unblur.experiment.running",
+    "outcome_of": "unblur.experiment.running",
+    "prepare": "unblur.experiment.ranking",
+    "read_histories": "unblur.experiment.reading",
+    "read_parts": "unblur.experiment.reading",
+    "run": "unblur.experiment.running",
+    "write_folder": "unblur.experiment.folder",
+}
+__all__ = [*_HOMES]
+__getattr__ = lazily(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from unblur.registry import resolve
+from unblur.registry import lazily
 
 if TYPE_CHECKING:
     from unblur.privacy.accountant import Privacy as Privacy
@@ -26,12 +26,7 @@ _HOMES = {
     "VariationalAutoencoder": "unblur.synthesis.autoencoder",
 }
 __all__ = [*_HOMES]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'unblur.synthesis' has no attribute {name!r}")
-    return resolve(f"{_HOMES[name]}:{name}")
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -120,6 +120,25 @@ def leading_right_vectors(matrix: sparse.csr_array, rank: int) -> NDArray[np.flo
     return np.ascontiguousarray((right[order] * signs[:, None]).T, dtype=np.float32)
 
 
+OVERSAMPLES, POWER_ITERATIONS = 10, 5
+"""Directions more than the rank, and products with the matrix and back: scikit-learn's defaults."""
+
+
+def random_right_vectors(
+    matrix: sparse.csr_array, rank: int, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return about the leading right singular vectors (n_columns, rank), from the image of random directions.
+
+    Halko, Martinsson and Tropp, SIAM Review 53, 2011, algorithms 4.4 and 5.1.
+    """
+    doubles = matrix.astype(np.float64)
+    block = random.standard_normal((matrix.shape[1], min(rank + OVERSAMPLES, *matrix.shape)))
+    for _ in range(POWER_ITERATIONS):
+        block = np.linalg.qr(doubles.T @ np.linalg.qr(doubles @ block).Q).Q
+    _, _, right = np.linalg.svd(doubles @ block, full_matrices=False)
+    return np.ascontiguousarray(block @ right[:rank].T, dtype=np.float32)
+
+
 @spec
 class TruncatedSVD(RecommenderSpec["Projection"]):
     """Scores are the history's projection onto the leading right singular vectors, x·V·Vᵀ."""
@@ -131,7 +150,7 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
     rank: Width = 20
     """The number of singular vectors."""
     algorithm: Literal["arpack", "randomized"] = "arpack"
-    """``arpack`` is exact; ``randomized``, scikit-learn's default, draws random directions."""
+    """``arpack`` is exact and takes no `rng`; ``randomized``, scikit-learn's default, draws random directions."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -141,19 +160,20 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> Projection:
         """Decompose the train matrix, weights included. Raises `SpecError` for a rank too large for it."""
-        from sklearn.decomposition import TruncatedSVD as Decomposition
-
         check_train(train)
         SpecError.unless(
             self.rank < min(train.matrix.shape),
             f"`rank` must be below the numbers of users and items, {train.n_users:,} and {train.n_items:,}; "
             f"saw {self.rank}. Lower it.",
         )
-        seed = int(streams(rng, "start vector")["start vector"].integers(0, 2**31))
-        decomposition = Decomposition(self.rank, algorithm=self.algorithm, random_state=seed).fit(
-            train.matrix.astype(np.float64)
-        )
-        vectors = np.ascontiguousarray(decomposition.components_.T, dtype=np.float32)
+        if self.algorithm == "arpack":
+            leading = leading_right_vectors(train.matrix, self.rank)
+        else:
+            random = streams(rng, "start vector")["start vector"]
+            leading = random_right_vectors(train.matrix, self.rank, random)
+        # Where a singular value is 0 its vector is 0 too, and adds nothing to a score.
+        vectors = np.zeros((train.n_items, self.rank), dtype=np.float32)
+        vectors[:, : leading.shape[1]] = leading
         return Projection(self, train.items, train.item_degrees, device=run.device, vectors=vectors)
 
 

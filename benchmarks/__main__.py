@@ -146,6 +146,34 @@ def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
     return rows, measurements
 
 
+def item_models(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """Cost against size of models of item neighbours: 1 to 8 million generated interactions, items growing with users."""
+    measurements: dict[str, Any] = {recipe: {} for recipe in ("item-knn/yelp2018", "sansa/yelp2018")}
+    for recipe, sizes in measurements.items():
+        for millions in (1, 2, 4, 8):
+            users = millions * 1_000_000 // 27
+            sizes[str(millions)] = measured(
+                "ours",
+                "shape",
+                n_users=users,
+                n_items=GROWTHS["users and items grow"](users),
+                n_interactions=millions * 1_000_000,
+                recipe=recipe,
+                users=512,
+                warm_up=32,
+            )
+    rows = [
+        (
+            f"cost against size: {size} M interactions, {recipe}",
+            "linear",
+            f"fit {point['fit_processor_seconds']:.1f} s, {point['processor_ms_per_user']:.2f} ms a user, {point['peak_rss_gb']:.2f} GB",
+        )
+        for recipe, sizes in measurements.items()
+        for size, point in sizes.items()
+    ]
+    return rows, measurements
+
+
 GROWTHS: dict[str, Callable[[int], int]] = {
     "users grow": lambda users: 91_599,
     "users and items grow": lambda users: int(users * 0.7),
@@ -161,9 +189,10 @@ SECTIONS: dict[str, Callable[[str], tuple[list[Row], dict[str, Any]]]] = {
     "amazon-shape": amazon_shape,
     "parquet": parquet,
     "scaling": scaling,
+    "item-models": item_models,
     "synthesis": synthesis,
 }
-_WITHOUT_DATA = ("amazon-shape", "parquet", "scaling", "synthesis")
+_WITHOUT_DATA = ("amazon-shape", "parquet", "scaling", "item-models", "synthesis")
 
 
 def main() -> None:

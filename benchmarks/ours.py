@@ -104,17 +104,23 @@ def shape(
     data = generated(n_users, n_items, n_interactions, rng=0)
     model = load_recipe(recipe).model
     clock = Clock()
+    processor = [time.process_time()]
     with clock("fit_seconds"):
         fitted = model.fit(data, rng=0)
+    processor.append(time.process_time())
     with clock("first_seconds"):
         if warm_up:
             fitted.recommend(data.take_users(slice(0, warm_up)), k=20)
     histories = data if users is None else data.take_users(slice(warm_up, warm_up + users))
+    processor.append(time.process_time())
     with clock("score_seconds"):
         fitted.recommend(histories, k=20)
+    processor.append(time.process_time())
     return {
         **clock.seconds,
         "users": histories.n_users,
+        "fit_processor_seconds": processor[1] - processor[0],
+        "processor_ms_per_user": 1000 * (processor[3] - processor[2]) / histories.n_users,
         "ms_per_user": 1000 * clock.seconds["score_seconds"] / histories.n_users,
     }
 

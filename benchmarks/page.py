@@ -72,6 +72,24 @@ def page(figures: dict[str, Any], rows: list[list[str]]) -> str:
                     f"| {one['ms_per_user']:.2f} | {one['ms_per_user'] / int(size):.2f} | {one['peak_rss_gb']:.2f} |"
                 )
         lines += ["", "![Milliseconds a user and peak memory against interactions](cost-against-size.png)"]
+    if "item-models" in figures:
+        lines += [
+            "",
+            "### Models of item neighbours",
+            "",
+            "The same generated sets where users and items grow: `item-knn/yelp2018` (300 neighbours, Gram norm) and `sansa/yelp2018` (50",
+            "entries an item). Seconds are the processor's, of all threads. Both multiply items by items, Σ_u degree_u² operations, twice.",
+            "",
+            "| recipe | interactions | items | fit, s | fit, s a million | ms a user | peak GB |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for recipe, sizes in figures["item-models"].items():
+            for size, one in sizes.items():
+                items = GROWTHS["users and items grow"](int(size) * 1_000_000 // 27)
+                lines.append(
+                    f"| `{recipe}` | {size} M | {items:,} | {one['fit_processor_seconds']:.1f} "
+                    f"| {one['fit_processor_seconds'] / int(size):.2f} | {one['processor_ms_per_user']:.2f} | {one['peak_rss_gb']:.2f} |"
+                )
     return "\n".join([*lines, "", *evidence_lines()]) + "\n"
 
 

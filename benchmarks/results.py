@@ -16,15 +16,18 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from unblur.data.catalogue import dataset
 from unblur.document.markdown import section_as_markdown
+from unblur.errors import DataError
 from unblur.experiment.comparison.page import comparison_document, sizes
 from unblur.experiment.comparison.results import Comparison
-from unblur.experiment.recipe.library import load_recipe
+from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 
 HERE = Path(__file__).parent.parent
 RESULTS = HERE / "docs" / "results"
 INDEX = RESULTS / "index.md"
+BASELINES = RESULTS / "baselines.md"
 README = HERE / "README.md"
 NOT_SHOWN = ("curve", "exposure", "training")
 """Fields that only the plots of a comparison's page need, not its tables."""
@@ -80,6 +83,40 @@ class Page:
     """Recipes that were run by themselves, without a search, shown next to the comparison."""
     measures: tuple[str, ...] = ()
     """The metrics of these recipes that are shown."""
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Published figures of one data set, each of a model: those that baselines are held against."""
+
+    data: str
+    train: str
+    """The fingerprint of the train part that they belong to: levels of another split say nothing."""
+    measures: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[float, ...], str], ...]
+    """The model, its figures in the order of `measures`, and their source."""
+
+    def __post_init__(self) -> None:
+        known = dataset(self.data).readings[0].parts["train"].fingerprint
+        DataError.unless(
+            known == self.train,
+            f"Published figures must be of the split that is measured: the train part of {self.data} is {known}; these are of "
+            f"{self.train}. Give the fingerprint of their own split, or leave them out.",
+        )
+
+
+def yardsticks(text: str | None = None) -> tuple[Yardstick, ...]:
+    """The published figures. Raises `DataError` for those of another split."""
+    content = tomllib.loads((RESULTS / "results.toml").read_text() if text is None else text)
+    return tuple(
+        Yardstick(
+            entry["data"],
+            entry["train"],
+            tuple(entry["measures"]),
+            tuple((row["model"], tuple(row["values"]), row["source"]) for row in entry["rows"]),
+        )
+        for entry in content.get("yardstick", [])
+    )
 
 
 def description(text: str | None = None) -> tuple[tuple[Page, ...], dict[str, dict[str, list[str]]]]:
@@ -236,11 +273,44 @@ def recipes_table(names: Sequence[str], measures: Sequence[str]) -> str:
     return "\n".join(rows)
 
 
+def yardstick_table(yardstick: Yardstick) -> str:
+    """Each published figure, and the recipes on the same split whose measured figures are all above it."""
+    recipes = [recipe for recipe in map(load_recipe, shipped()) if recipe.data.name == yardstick.data]
+    measured = {
+        recipe.name: tuple(recipe.verified[name].value for name in yardstick.measures)
+        for recipe in recipes
+        if set(yardstick.measures) <= set(recipe.verified)
+    }
+    best_first = sorted(measured, key=lambda name: measured[name], reverse=True)
+    short = " / ".join(name.replace("recall", "R").replace("ndcg", "N") for name in yardstick.measures)
+    rows = [f"| published, {short} | figures | source | measured above both |", "|---|---|---|---|"]
+    for model, values, source in sorted(yardstick.rows, key=lambda row: row[1], reverse=True):
+        above = [name for name in best_first if all(map(float.__gt__, measured[name], values))]
+        figures = " / ".join(_short(value) for value in values)
+        rows.append(
+            f"| {model} | {figures} | {source} | {', '.join(f'`{name}`' for name in above) or 'none'} |"
+        )
+    ours = ", ".join(f"`{name}` {' / '.join(map(_short, measured[name]))}" for name in best_first)
+    return "\n".join(
+        [
+            f"### {dataset(yardstick.data).title}",
+            "",
+            f"Train `{yardstick.train[:23]}…`. Measured: {ours}.",
+            "",
+            *rows,
+        ]
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
 def headline_table(names: Sequence[str]) -> str:
-    """One number of each recipe, published and measured: the first that it has both of."""
+    """One number of each recipe, published and measured: the first that it has both of, or the first that is measured."""
     rows = ["| recipe | measure | published | measured |", "|---|---|---:|---:|"]
     for recipe in map(load_recipe, names):
-        measure = next(name for name in recipe.expected if name in recipe.verified)
+        measure = next(name for name in (*recipe.expected, *recipe.verified) if name in recipe.verified)
         numbers = (_numbers(recipe, which, (measure,)) for which in ("expected", "verified"))
         rows.append(f"| `{recipe.name}` | {measure} | {' | '.join(numbers)} |")
     return "\n".join(rows)
@@ -250,9 +320,7 @@ def _numbers(recipe: Recipe, which: str, measures: Sequence[str]) -> str:
     known = getattr(recipe, which)
     if not any(measure in known for measure in measures):
         return "" if which == "expected" else "not measured"
-    return " / ".join(
-        f"{known[measure].value:.4f}".removeprefix("0") if measure in known else "–" for measure in measures
-    )
+    return " / ".join(_short(known[measure].value) if measure in known else "–" for measure in measures)
 
 
 def _ground(page: Page, part: Part, comparison: Comparison) -> str:
@@ -314,6 +382,8 @@ def texts() -> Iterator[tuple[Path, str]]:
     for page in pages:
         if any(figures_of(part) is not None for part in page.parts):
             yield RESULTS / f"{page.file}.md", page_text(page)
+    tables_of_yardsticks = "\n\n".join(map(yardstick_table, yardsticks()))
+    yield BASELINES, with_blocks(BASELINES.read_text(), {"yardsticks": tables_of_yardsticks})
     yield INDEX, with_blocks(INDEX.read_text(), index_blocks(pages, tables))
     yield README, with_blocks(README.read_text(), {"readme": headline_table(tables["readme"]["recipes"])})
 

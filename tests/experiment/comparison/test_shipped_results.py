@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results
+from unblur.data.catalogue import DATASETS
+from unblur.errors import DataError
 from unblur.experiment.comparison.running import line_up
 from unblur.experiment.recipe.library import shipped
 from unblur.experiment.recipe.schema import parse_settings
@@ -48,6 +50,34 @@ def test_every_description_is_a_valid_comparison() -> None:
         assert parse_settings(spaces) == part.spaces
         assert set(part.published) <= set(shipped())
     assert all(set(table["recipes"]) <= set(shipped()) for table in tables.values())
+
+
+YARDSTICK = """
+[[yardstick]]
+data = "gowalla"
+train = "{train}"
+measures = ["recall@20", "ndcg@20"]
+rows = [
+  {{ model = "low", values = [0.0, 0.0], source = "us" }},
+  {{ model = "high", values = [0.0, 1.0], source = "them" }},
+]
+"""
+
+
+def test_published_figures_name_the_recipes_that_are_above_both() -> None:
+    train = DATASETS["gowalla"].readings[0].parts["train"].fingerprint
+    (yardstick,) = results.yardsticks(YARDSTICK.format(train=train))
+    high, low = results.yardstick_table(yardstick).splitlines()[-2:]
+    assert high == "| high | .0000 / 1.0000 | them | none |"
+    assert low.startswith("| low | .0000 / .0000 | us | `chebycf/gowalla`")
+    assert "`item-knn/gowalla`" in low
+    assert "yelp2018" not in low
+
+
+def test_published_figures_of_another_split_are_refused() -> None:
+    train = DATASETS["yelp2018"].readings[0].parts["train"].fingerprint
+    with pytest.raises(DataError, match=r"must be of the split that is measured.*Give the fingerprint"):
+        results.yardsticks(YARDSTICK.format(train=train))
 
 
 def test_a_part_is_computed_by_the_command_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

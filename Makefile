@@ -18,7 +18,7 @@ RECIPES ?= bspm/gowalla bspm/yelp2018 chebycf/gowalla gf-cf/gowalla gf-cf/yelp20
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := als,privacy,tensorboard,tune
+EXTRAS := als,mcp,privacy,serve,tensorboard,tune
 PINS := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build-constraint constraints.txt
 

@@ -26,6 +26,7 @@ from unblur.cli.datasets import app as datasets
 from unblur.cli.demo import demo
 from unblur.cli.models import evaluate, fit
 from unblur.cli.recipes import recipes, run, translate
+from unblur.cli.serving import export, mcp, serve
 from unblur.cli.synthetic import audit, synthesize
 from unblur.cli.tune import compare, tune
 from unblur.errors import OutdatedWarning, UnblurError, out_of_memory, reason_of, warn_outdated
@@ -102,7 +103,21 @@ def unblur_command(
     """
 
 
-for command in (demo, recipes, run, fit, evaluate, recommend, tune, compare, synthesize, audit):
+for command in (
+    demo,
+    recipes,
+    run,
+    fit,
+    evaluate,
+    recommend,
+    serve,
+    export,
+    mcp,
+    tune,
+    compare,
+    synthesize,
+    audit,
+):
     app.command()(command)
 app.add_typer(datasets, name="datasets")
 app.command(context_settings={"ignore_unknown_options": True})(translate)

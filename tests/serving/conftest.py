@@ -13,7 +13,7 @@ from unblur.data.interactions import Interactions
 from unblur.models.linear.neighbours import ItemKNN
 from unblur.recommender import Recommender
 from unblur.serving.answers import Served
-from unblur.serving.limits import Limits
+from unblur.serving.limits import ServiceLimits
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 
@@ -37,7 +37,7 @@ def saved(knn: Recommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def serving(path: Path, limits: Limits = Limits(), **options: Any) -> TestClient:  # noqa: B008 - frozen
+def serving(path: Path, limits: ServiceLimits = ServiceLimits(), **options: Any) -> TestClient:  # noqa: B008 - frozen
     """A client of a service in this process; it runs within a `with`."""
     service = Service(path, Served.load(path, limits), **options)
     http = TestClient(service.app, base_url="http://localhost")

@@ -17,7 +17,7 @@ from unblur.data.interactions import Interactions
 from unblur.models.linear.recency import Recency
 from unblur.models.popularity import Popularity
 from unblur.recommender import Recommender
-from unblur.serving.limits import Limits
+from unblur.serving.limits import ServiceLimits
 
 HISTORY = ["item-03", "item-07", "item-12"]
 
@@ -145,7 +145,7 @@ USER = {"history": HISTORY}
 @pytest.fixture(scope="module")
 def strict(saved: Path) -> Iterator[TestClient]:
     """A service that allows little."""
-    with serving(saved, limits=Limits(body=2000, history=5, k=8, batch=4, reasons=5)) as opened:
+    with serving(saved, limits=ServiceLimits(body=2000, history=5, k=8, batch=4, reasons=5)) as opened:
         yield opened
 
 
@@ -193,7 +193,7 @@ def test_a_body_that_is_no_request_is_refused(http: TestClient, body: bytes) -> 
 
 
 def test_a_body_without_a_length_is_stopped_when_it_is_too_large(client: Client) -> None:
-    http = client(limits=Limits(body=1000))
+    http = client(limits=ServiceLimits(body=1000))
     answer = http.post(
         "/v1/recommend", content=(b" " * 100 for _ in range(50)), headers={"content-type": "application/json"}
     )
@@ -218,7 +218,9 @@ def test_a_token_is_asked_for_except_of_probes_and_the_page(client: Client) -> N
 
 
 def test_a_token_has_a_rate_of_its_own(client: Client) -> None:
-    http = client(tokens=["first-token-of-sixteen", "second-token-of-sixteen"], limits=Limits(rate=3.0))
+    http = client(
+        tokens=["first-token-of-sixteen", "second-token-of-sixteen"], limits=ServiceLimits(rate=3.0)
+    )
     first, second = ({"authorization": f"Bearer {name}-token-of-sixteen"} for name in ("first", "second"))
     statuses = [http.get("/v1/model", headers=first).status_code for _ in range(4)]
     assert statuses[:3] == [200, 200, 200]

@@ -14,14 +14,14 @@ from unblur.cli.models import ModelPath
 from unblur.cli.options import Overwrite, reads_data
 from unblur.errors import CapabilityError
 from unblur.registry import RECOMMENDERS
-from unblur.serving.limits import Limits
+from unblur.serving.limits import ServiceLimits
 
-_DEFAULTS = Limits()
+_DEFAULTS = ServiceLimits()
 
 
 def _limit(flag: str, meaning: str, **options: Any) -> Any:
     """An option for a limit, in a panel of its own."""
-    return typer.Option(flag, help=meaning, rich_help_panel="Limits", **options)
+    return typer.Option(flag, help=meaning, rich_help_panel="ServiceLimits", **options)
 
 
 MaxBody: TypeAlias = Annotated[
@@ -100,7 +100,7 @@ def serve(
     from unblur.serving.service import Service
 
     tokens = read_tokens(token_file)
-    limits = Limits(
+    limits = ServiceLimits(
         body=max_body,
         history=max_history,
         k=max_k,
@@ -145,7 +145,7 @@ def export(
     from unblur.serving.export import WEB, export
 
     OutputFolder(web, WEB, overwrite, (model,)).check()
-    served = Served.load(model, Limits())
+    served = Served.load(model, ServiceLimits())
     with terminal.ProgressDisplay() as progress:
         exported = export(served, web, keep=keep, overwrite=overwrite, progress=progress)
     terminal.print_lines(
@@ -190,7 +190,7 @@ def mcp(
         lineup = line_up(kinds, own_data=True, settings=dict(reading))
         return table_as_markdown(leaderboard(compare(lineup, data=data)))
 
-    served = Served.load(model, Limits())
+    served = Served.load(model, ServiceLimits())
     tools(served, None if data is None else compare).run("stdio")
 
 

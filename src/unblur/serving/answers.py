@@ -20,7 +20,7 @@ from unblur.ranking import Ranking
 from unblur.recommender import Recommender, load
 from unblur.saving.container import writer
 from unblur.saving.models import read_manifest
-from unblur.serving.limits import Limits, Refused
+from unblur.serving.limits import Refused, ServiceLimits
 from unblur.serving.messages import (
     Answer,
     Explain,
@@ -54,10 +54,10 @@ class Served:
     name: str
     """The name of its folder."""
     manifest: dict[str, Any]
-    limits: Limits
+    limits: ServiceLimits
 
     @classmethod
-    def load(cls, path: Path, limits: Limits) -> Served:
+    def load(cls, path: Path, limits: ServiceLimits) -> Served:
         """Read a saved model and answer a first request with it.
 
         Raises `ArtifactError` if it is damaged, or replaced meanwhile.
@@ -177,12 +177,11 @@ class Served:
         histories, ignored = self._histories([user.history for user in users])
         candidates = requests[0].candidates
         chosen = None if candidates is None else self._known(candidates)[0]
-        n_candidates = len(self.labels) if chosen is None else len(chosen)
         ranking = None
-        if n_candidates:
+        if chosen is None or chosen:
             ranking = self.model.recommend(
                 histories,
-                k=min(max(request.k for request in requests), n_candidates),
+                k=max(request.k for request in requests),
                 exclude=self._excluded(histories, users),
                 candidates=None if chosen is None else [self.labels[position] for position in chosen],
             )
@@ -208,23 +207,26 @@ class Served:
     def _list(self, ranking: Ranking, row: int, request: Recommend, histories: Interactions) -> list[Any]:
         positions = ranking.positions[row, : request.k]
         positions = positions[positions >= 0]
-        filled = bool(ranking.fallback[row])
+        filled = cast("NDArray[np.bool_]", ranking.filled)[row]
         items: list[dict[str, Any]] = [
-            {**self._scored(position, score), "filled": filled}
-            for position, score in zip(positions.tolist(), ranking.scores[row].tolist(), strict=False)
+            {**self._scored(position, score), "filled": popular}
+            for position, score, popular in zip(
+                positions.tolist(), ranking.scores[row].tolist(), filled.tolist(), strict=False
+            )
         ]
         if request.explain:
-            reasons = (
-                self._reasons(histories.take_users([row]), positions) if not filled else [[]] * len(items)
-            )
+            reasons = self._reasons(histories.take_users([row]), positions)
             for item, because in zip(items, reasons, strict=True):
                 item["because"] = because
         return items
 
     def _reasons(self, history: Interactions, positions: NDArray[Any]) -> list[list[Reason]]:
-        """The items of the history that add most to the score of each item."""
+        """The items of the history that add most to the score of each item; none without a history."""
+        if not history.n_interactions:
+            return [[] for _ in positions]
         _, shares = self.model.shares(history, positions)
-        return [self._because(history, column)[:REASONS] for column in shares.T]
+        parts = (self._because(history, column)[:REASONS] for column in shares.T)
+        return [[reason for reason in because if reason["share"] > 0] for because in parts]
 
     def _because(self, history: Interactions, shares: NDArray[np.float64]) -> list[Reason]:
         """The items of one history row, the largest share first."""

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unblur.serving.limits import Limits, Refused
+from unblur.serving.limits import Refused, ServiceLimits
 
 log = logging.getLogger("unblur.serving")
 
@@ -106,7 +106,7 @@ class Entrance:
     """The outermost layer of the service."""
 
     app: ASGIApp
-    limits: Limits
+    limits: ServiceLimits
     tokens: Tokens
     needs_loopback_name: bool
     """Refuse other names in the header Host: a page from elsewhere, whose name was pointed at this machine, may not ask."""

@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ServiceLimits:
     """The most that a request may ask, and that may wait: the options of `unblur serve`."""
 
     body: int = 2**20

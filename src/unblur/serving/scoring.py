@@ -83,7 +83,7 @@ class Scoring:
             self._loop.call_soon_threadsafe(_settle, batch, answers)
 
     def _next_batch(self) -> list[_Waiting]:
-        """The oldest requests of about `Limits.batch` users, once there are any; none at the end."""
+        """The oldest requests of about `ServiceLimits.batch` users, once there are any; none at the end."""
         batch: list[_Waiting] = []
         rows = 0
         with self._changed:

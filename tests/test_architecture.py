@@ -385,7 +385,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 WORD = re.compile(r"[A-Za-z_]\w*")
 CODE = re.compile(r"`[^`]+`|```.*?```", re.DOTALL)
 """Code in a document."""
-CALLED_BY_ANOTHER = re.compile(r"validator|serializer|overload|\.command\b|\.callback\b")
+CALLED_BY_ANOTHER = re.compile(r"validator|serializer|overload|\.command\b|\.callback\b|\broutes\.|\.tool\b")
 """Decorators that hand a function to a library that calls it."""
 PLAIN_BASES = {"ABC", "Generic", "NamedTuple", "Protocol", "TypedDict"}
 """Bases from elsewhere that call no method by its name."""

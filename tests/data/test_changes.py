@@ -77,7 +77,7 @@ def test_nothing_to_do_changes_nothing() -> None:
 
 
 def test_what_cannot_be_done_is_refused() -> None:
-    with pytest.raises(VocabularyMismatch, match="1 are not: 'eve'"):
+    with pytest.raises(VocabularyMismatch, match="must be in the log; 1 are not: 'eve'"):
         Change.of(LOG, forget=["bob", "eve"])
     with pytest.raises(DataError, match="Delete the model"):
         Change.of(LOG, forget=["ann", "bob", "cem"])

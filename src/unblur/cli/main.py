@@ -29,6 +29,7 @@ from unblur.cli.recipes import recipes, run, translate
 from unblur.cli.serving import export, mcp, serve
 from unblur.cli.synthetic import audit, synthesize
 from unblur.cli.tune import compare, tune
+from unblur.cli.updating import update
 from unblur.errors import OutdatedWarning, UnblurError, out_of_memory, reason_of, warn_outdated
 
 REFUSED = 2
@@ -108,6 +109,7 @@ for command in (
     recipes,
     run,
     fit,
+    update,
     evaluate,
     recommend,
     serve,

@@ -50,6 +50,12 @@ def fit(
     device: Device = "cpu",
     overwrite: Overwrite = False,
     checkpoints: Checkpoints = None,
+    updatable: Annotated[
+        bool,
+        typer.Option(
+            "--updatable", help="Keep the sums by which unblur update need not go over all users again."
+        ),
+    ] = False,
     *,
     reading: dict[str, Any],
 ) -> None:
@@ -65,9 +71,16 @@ def fit(
             device=device,
             overwrite=overwrite,
             checkpoints=checkpoints,
+            updatable=updatable,
             progress=progress,
         )
     terminal.note(*(f"note: {remark}" for remark in fitted.notes))
+    if updatable:
+        terminal.note(
+            f"note: {fitted.statistics_bytes / 1e6:,.1f} MB of statistics are kept for updates"
+            if fitted.statistics_bytes
+            else "note: an update needs the log alone; no statistics are kept"
+        )
     train = fitted.train
     print_lines(
         f"{chosen.model.kind} fitted to {train.n_users:,} users, {train.n_items:,} items and "

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary, label_series
-from unblur.errors import DataError, VocabularyMismatch
+from unblur.errors import DataError, VocabularyMismatch, some
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,14 @@ def _present(labels: Vocabulary, vocabulary: Vocabulary) -> NDArray[np.intp]:
 
 def _without_users(log: Interactions, forgotten: Vocabulary) -> Interactions:
     remaining = np.ones(log.n_users, dtype=bool)
-    remaining[log.users.positions(forgotten.series)] = False
+    positions = log.users.positions_or_missing(forgotten)
+    unknown = forgotten.series.filter(positions < 0).to_list()
+    VocabularyMismatch.unless(
+        not unknown,
+        f"Users to forget must be in the log; {len(unknown):,} are not: {some(unknown)}. Check their spelling, or leave them out: "
+        "nothing was learned of them.",
+    )
+    remaining[positions] = False
     rest = log.take_users(remaining)
     kept = (rest.item_degrees > 0) | (log.item_degrees == 0)
     return rest if kept.all() else rest.onto(items=log.items.take(np.flatnonzero(kept)))

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
         run as run,
     )
     from unblur.experiment.saved import evaluate_saved as evaluate_saved, fit as fit
+    from unblur.experiment.updating import UpdatedModel as UpdatedModel, update_saved as update_saved
 
 _HOMES = {
     "Histories": "unblur.experiment.reading",
     "Outcome": "unblur.experiment.running",
+    "UpdatedModel": "unblur.experiment.updating",
     "check_place": "unblur.experiment.folder",
     "evaluate_saved": "unblur.experiment.saved",
     "fit": "unblur.experiment.saved",
@@ -36,6 +38,7 @@ _HOMES = {
     "read_histories": "unblur.experiment.reading",
     "read_parts": "unblur.experiment.reading",
     "run": "unblur.experiment.running",
+    "update_saved": "unblur.experiment.updating",
     "write_folder": "unblur.experiment.folder",
 }
 __all__ = [*_HOMES]

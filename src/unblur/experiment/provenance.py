@@ -31,13 +31,16 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 def trained_on(train: Interactions, recipe: Recipe) -> dict[str, Any]:
     """The provenance of a saved model: fingerprint and sizes of its training data, seed and recipe."""
+    return {**sizes_of(train), "seed": recipe.seed, "recipe": recipe.name}
+
+
+def sizes_of(train: Interactions) -> dict[str, Any]:
+    """The fingerprint and the sizes of training data."""
     return {
         "train": train.fingerprint(),
         "n_users": train.n_users,
         "n_items": train.n_items,
         "n_interactions": train.n_interactions,
-        "seed": recipe.seed,
-        "recipe": recipe.name,
     }
 
 

@@ -6,11 +6,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.output import OutputFolder
 from unblur.data.splits import Files, Split
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError, RecipeError, some
+from unblur.errors import CapabilityError, DataError, RecipeError, some
 from unblur.evaluation.report import Report
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.ranking import LISTS, PreparedSplit, fingerprints_of, ranking_task
@@ -35,6 +37,8 @@ class SavedModel:
     notes: tuple[str, ...]
     seconds: float
     """The time of the fit."""
+    statistics_bytes: int
+    """The size of the statistics that the model keeps for updates."""
 
 
 def fit(
@@ -45,6 +49,7 @@ def fit(
     device: str = "cpu",
     overwrite: bool = False,
     checkpoints: str | Path | None = None,
+    updatable: bool = False,
     progress: Progress = silent,
 ) -> SavedModel:
     """Fit the model of a recipe to the file at `data`, or to the train file of the folder there, and save it
@@ -52,21 +57,31 @@ def fit(
 
     Split and protocol of the recipe are not used. An `out` that exists raises `ArtifactError` before anything
     is computed, unless `overwrite`. `checkpoints` is a folder for the state of the training: after an interrupt the
-    same call resumes there.
+    same call resumes there. An `updatable` model keeps its statistics too (`Recommender.keeping_statistics`); kinds that must be
+    refitted raise `CapabilityError`.
     """
     task = ranking_task(
         recipe, "A synthesizer is fitted and saved by unblur synthesize DATA --save-synthesizer."
     )
     run = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     check_resumable(recipe.model, run)
+    CapabilityError.unless(
+        not updatable or task.model.refit_reason is None,
+        f"A model of kind {task.model.kind} must be refitted when its log changes: {task.model.refit_reason}. Leave --updatable out, or "
+        "fit another, such as item-knn or ease.",
+    )
     OutputFolder(out, artifact.MODEL, overwrite, (data, checkpoints)).check()
     train, unused_parts = read_train(recipe.data, data, progress)
     clock, rng = Clock(), streams(recipe.seed, "fit")["fit"]
     with clock("fit"):
         model = task.model.fit_in(run.inside(f"seed-{recipe.seed}"), train, rng=rng)
-    artifact.save(model, out, overwrite=overwrite, provenance=trained_on(train, recipe))
+    if updatable:
+        model = model.keeping_statistics(train)
+    provenance = {**trained_on(train, recipe), "fit_seconds": round(clock.seconds["fit"], 3)}
+    artifact.save(model, out, overwrite=overwrite, provenance=provenance)
     notes = (f"fitted to the train file alone; {some(unused_parts)} not used",) if unused_parts else ()
-    return SavedModel(model, train, notes, clock.seconds["fit"])
+    statistics_bytes = np.asarray(model.tensors().get("gram", ())).nbytes
+    return SavedModel(model, train, notes, clock.seconds["fit"], statistics_bytes)
 
 
 def evaluate_saved(

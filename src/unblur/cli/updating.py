@@ -1,0 +1,61 @@
+"""`unblur update`: new events for a saved model, and users whom it forgets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unblur.cli.models import ModelPath
+from unblur.cli.options import Overwrite, own_recipe, reads_data
+from unblur.cli.terminal import ProgressDisplay, output, print_lines
+from unblur.registry import RECOMMENDERS
+
+
+@reads_data
+def update(
+    model: ModelPath,
+    log: Annotated[
+        Path,
+        typer.Option("--log", help="The log that the model was fitted to, or its folder; it is not kept."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the updated model.")],
+    add: Annotated[
+        Path | None, typer.Option("--add", help="A file with new events, of old and new users and items.")
+    ] = None,
+    forget: Annotated[
+        Path | None, typer.Option("--forget", help="A text file with the users to forget, one per line.")
+    ] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", help="Write a receipt of what was forgotten to this file, as JSON."),
+    ] = None,
+    overwrite: Overwrite = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Add events to a saved model, and forget users, without a fit to everything."""
+    from unblur import experiment
+    from unblur.data.output import check_file
+
+    if receipt is not None:
+        check_file(receipt, overwrite=overwrite, inputs=(model, log, add, forget))
+    chosen = own_recipe(RECOMMENDERS, "popularity", reading)
+    with ProgressDisplay() as progress:
+        updated = experiment.update_saved(
+            model, chosen.data, log, add=add, forget=forget, out=out, overwrite=overwrite, progress=progress
+        )
+    if receipt is not None:
+        with output(receipt, overwrite=overwrite) as stream:
+            stream.write((json.dumps(updated.receipt, indent=2, ensure_ascii=False) + "\n").encode())
+    after, removed, added = updated.change.after, updated.receipt["removed"], updated.receipt["asked"]["add"]
+    stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in updated.seconds.items())
+    print_lines(
+        f"{removed['users']:,} users with {removed['interactions']:,} interactions forgotten, {added['interactions']:,} interactions "
+        f"of {added['users']:,} users added",
+        f"{updated.model.spec.kind} of {after.n_users:,} users, {after.n_items:,} items and {after.n_interactions:,} interactions "
+        f"({stages})",
+        f"written to {out}",
+    )

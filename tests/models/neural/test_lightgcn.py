@@ -223,6 +223,27 @@ def test_scores_after_the_softmax_rank_as_the_trained_cosines(users: str) -> Non
     np.testing.assert_allclose(np.linalg.norm(model.outward, axis=1), 1, rtol=1e-5)
 
 
+def test_one_layer_of_users_from_items_is_matrix_factorization_with_the_softmax() -> None:
+    """Items are what was learned of them, unsmoothed, and a user is the sum of his items' vectors, over the roots of their degrees."""
+    trained = learner(of_softmax(layers=1, users="from-items", temperature=0.2, negatives=DATA.n_items))
+    model = trained.fitted(trained.module.state_dict())
+    items = trained.module.state_dict()["item_start"].double().numpy()
+    unit = items / np.linalg.norm(items, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.outward, unit, rtol=1e-5, atol=1e-6)
+    liked = X > 0
+    users = (liked / np.sqrt(np.maximum(liked.sum(0), 1))) @ items
+    cosines = users / np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-30) @ unit.T
+    scores = model.score(DATA)[liked.any(1)].astype(np.float64)
+    scale = (scores * cosines[liked.any(1)]).sum(1) / (cosines[liked.any(1)] ** 2).sum(1)
+    np.testing.assert_allclose(scores, scale[:, None] * cosines[liked.any(1)], rtol=1e-4, atol=1e-6)
+    rows = np.flatnonzero(liked.any(1))
+    logits = cosines[rows] / 0.2
+    textbook = logits[liked[rows]].sum() - (liked[rows].sum(1) * np.log(np.exp(logits).sum(1))).sum()
+    loss = trained.loss(torch.arange(len(rows)), Moment(1, 0), torch.Generator().manual_seed(0))
+    ridge = trained.spec.ridge * (liked[rows] @ (items**2).sum(1)).sum() / (2 * liked.sum())
+    assert float(loss.detach()) == pytest.approx(-textbook / liked.sum() + ridge, rel=1e-4)
+
+
 def test_the_learning_rate_falls_in_a_line() -> None:
     spec = replace(SPEC, decay="linear", epochs=4, stopping=None)
     run = spec.training(DATA, rng=1)

@@ -380,6 +380,19 @@ def test_a_part_is_split_as_the_log_alone_is(kind: type[OnePart]) -> None:
         kind(part="trian").apply(parts)
 
 
+@pytest.mark.parametrize("kind", [Random, Block])
+def test_all_parts_together_are_split_as_the_log_that_they_come_from(kind: type[OnePart]) -> None:
+    first = Random(fraction=0.4).apply(MANY, 1)
+    parts = {"train": first.train, "test": first.held_out}
+    pooled, whole = kind(part="all").apply(parts, 3), kind().apply(MANY, 3)
+    assert pooled.train.fingerprint() == whole.train.fingerprint()
+    assert pooled.held_out.fingerprint() == whole.held_out.fingerprint()
+    assert (
+        kind(part="all").apply({"all": MANY, "other": PAIRS}, 3).train.fingerprint()
+        == whole.train.fingerprint()
+    )
+
+
 TIMED = Interactions.from_pairs(["a", "a", "b"], ["x", "y", "x"], timestamps=[1, 2, 3])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -405,7 +406,7 @@ class OnePart(ABC):
     """A splitting of one set of interactions."""
 
     part: str | None = None
-    """The part of the data to split; may be left out if there is only one."""
+    """The part of the data to split; may be left out if there is only one. ``"all"``: all parts together."""
 
     def apply(self, data: Interactions | Mapping[str, Interactions], rng: RNG | None = None) -> Split:
         """The split of `data`, or of its `part`; random splits draw from `rng`.
@@ -421,12 +422,14 @@ class OnePart(ABC):
     def _split(self, data: Interactions, rng: RNG | None) -> Split: ...
 
     def _chosen(self, parts: Mapping[str, Interactions]) -> Interactions:
+        if self.part == "all" and "all" not in parts:
+            return reduce(together, parts.values())
         if self.part is not None:
             return _part(parts, self.part, "part")
         RecipeError.unless(
             len(parts) == 1,
             f"One part of the data is split; there are {len(parts)}: {some(sorted(parts))}. "
-            "Name one with split.part=NAME.",
+            "Name one with split.part=NAME, or put them together with split.part=all.",
         )
         return next(iter(parts.values()))
 

@@ -12,15 +12,17 @@ from typing import Any
 from benchmarks.measuring import measured
 
 
-def write(path: str, n_rows: int, labels: str) -> dict[str, Any]:
-    """Write a generated log with integer (``int``) or string (``str``) labels."""
+def write(
+    path: str, n_rows: int, labels: str, n_users: int | None = None, n_items: int | None = None
+) -> dict[str, Any]:
+    """Write a generated log with integer (``int``) or string (``str``) labels; by default with 80 rows a user."""
     import numpy as np
     import polars as pl
 
     from unblur.data.catalogue.generation import generated
     from unblur.data.files import write_parquet
 
-    data = generated(max(10, n_rows // 80), max(400, n_rows // 400), n_rows, rng=0)
+    data = generated(n_users or max(10, n_rows // 80), n_items or max(400, n_rows // 400), n_rows, rng=0)
     order = np.random.default_rng(1).permutation(n_rows)
     users, items = data.rows()[order], data.matrix.indices[order]
     frame = pl.DataFrame({"user": users, "item": items, "timestamp": 1_600_000_000 + np.arange(n_rows)})
@@ -40,6 +42,20 @@ def read(path: str) -> dict[str, Any]:
 
     data = Interactions.read(path)
     return {"seconds": time.perf_counter() - start, "n_interactions": data.n_interactions}
+
+
+def recommend(path: str, model: str) -> dict[str, Any]:
+    """Fit popularity, which is to say no model to speak of, to a log, or recommend to all of its users: what the rest takes."""
+    import os
+
+    from unblur.cli.main import main
+
+    start = time.perf_counter()
+    if not os.path.exists(model):  # noqa: PTH110
+        code = main(["fit", path, "--model", "popularity", "--out", model])
+    else:
+        code = main(["recommend", model, "--histories", path, "--out", f"{model}.parquet"])
+    return {"seconds": time.perf_counter() - start, "code": code}
 
 
 def measure(n_rows: int, labels: str = "int") -> dict[str, Any]:

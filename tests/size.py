@@ -26,6 +26,7 @@ PUBLIC_DOORS = {
     "read",
     "from_pairs",
     "from_frame",
+    "describe",
     "recommend",
     "run",
     "compare",

@@ -66,6 +66,9 @@ last place of 2**-24, since a score is the sum of many."""
 _PROBES = 32
 """Popular items whose largest scores say how large scores are: any of them would do; 32 are scored as fast as one."""
 
+_SCORES_AT_A_TIME = 2**24
+"""Scores of a batch of these lists: 64 megabytes for each thread, and as much again for what is done with them."""
+
 R_co = TypeVar("R_co", bound="Recommender", covariant=True, default="Recommender")
 
 
@@ -355,6 +358,7 @@ class Recommender(Fitted[S_co], ABC):
                 if isinstance(candidates, Interactions)
                 else candidates,
                 selection=selection,
+                batch_size=max(1, min(self.batch, _SCORES_AT_A_TIME // max(1, len(self.items)))),
                 progress=on_the_way,
             )
             n_filled += ranking.n_filled

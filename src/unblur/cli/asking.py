@@ -102,12 +102,14 @@ def recommend(
         table = table_format(out, "csv" if is_stdout(out) and out_format is None else out_format)
         if not is_stdout(out):
             check_file(out, overwrite=overwrite, inputs=(model, histories, candidates, exclude))
-    chosen = own_recipe(RECOMMENDERS, "popularity", reading)
+    chosen = own_recipe(RECOMMENDERS, "popularity", experiment.kept_reading(model, reading))
     check_word("unknown_items", unknown_items, ("raise", "ignore"))
     check_word("filler", filler, ("popular", "none"))
     with ProgressDisplay() as progress:
         loaded = unblur.load(model, device=device)
-        asked = experiment.read_histories(histories, chosen.data.read, loaded.items, progress=progress)
+        asked = experiment.read_histories(
+            histories, chosen.data.read, loaded.items, timed=loaded.needs_timestamps, progress=progress
+        )
         notes: list[str] = []
         if users is not None:
             wanted = Vocabulary(_labels(users.split(","), asked.rows.users, "--users"))

@@ -24,6 +24,7 @@ from unblur.cli import terminal
 from unblur.cli.asking import recommend
 from unblur.cli.datasets import app as datasets
 from unblur.cli.demo import demo
+from unblur.cli.describe import describe
 from unblur.cli.models import evaluate, fit
 from unblur.cli.recipes import recipes, run, translate
 from unblur.cli.serving import export, mcp, serve
@@ -108,6 +109,7 @@ for command in (
     demo,
     recipes,
     run,
+    describe,
     fit,
     update,
     evaluate,

@@ -123,7 +123,13 @@ def evaluate(
             f"The report is written as JSON; saw --out {out.name}. Name it .json.",
         )
         check_file(out, overwrite=overwrite, inputs=(model, data))
-    chosen = own_recipe(RECOMMENDERS, "popularity", reading, settings, ("protocol", "split", "data", "seed"))
+    chosen = own_recipe(
+        RECOMMENDERS,
+        "popularity",
+        experiment.kept_reading(model, reading),
+        settings,
+        ("protocol", "split", "data", "seed"),
+    )
     if hold_out is not None:
         chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
     check_word("unknown_items", unknown_items, ("raise", "ignore"))

@@ -42,7 +42,7 @@ def update(
 
     if receipt is not None:
         check_file(receipt, overwrite=overwrite, inputs=(model, log, add, forget))
-    chosen = own_recipe(RECOMMENDERS, "popularity", reading)
+    chosen = own_recipe(RECOMMENDERS, "popularity", experiment.kept_reading(model, reading))
     with ProgressDisplay() as progress:
         updated = experiment.update_saved(
             model, chosen.data, log, add=add, forget=forget, out=out, overwrite=overwrite, progress=progress

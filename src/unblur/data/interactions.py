@@ -214,7 +214,7 @@ class Interactions:
                 "timestamp": timestamp,
             }
             events = frame_events(frame, requested, meaning)
-            return cls._of_log(events, meaning, duplicates, vocabularies, unknown_items)
+            return cls.from_events(events, meaning, duplicates, vocabularies, unknown_items)
         except DataError as problem:
             raise type(problem)(
                 *(
@@ -332,24 +332,22 @@ class Interactions:
             parts=parts,
             progress=progress,
         )
-        return cls._of_log(
-            events, meaning, duplicates, (user_vocabulary, item_vocabulary), unknown_items, progress
-        )
+        progress(ProgressEvent("index", 0, 1))
+        vocabularies = (user_vocabulary, item_vocabulary)
+        data = cls.from_events(events, meaning, duplicates, vocabularies, unknown_items)
+        progress(ProgressEvent("index", 1, 1))
+        return data
 
     @classmethod
-    def _of_log(
+    def from_events(
         cls,
         events: Events,
         meaning: Meaning,
         duplicates: Duplicates,
         vocabularies: tuple[Vocabulary | None, Vocabulary | None],
         unknown_items: Unknown,
-        progress: Progress = silent,
     ) -> Interactions:
-        """Interactions from the events of a log, read with this meaning of their values."""
-        for remark in events.remarks:
-            progress(ProgressEvent(remark, 1, 1, kind="note"))
-        progress(ProgressEvent("index", 0, 1))
+        """Interactions from the events of a log, read with this meaning of their values; their columns are taken."""
         if events.shape is not None:
             users, items = (
                 Vocabulary.range(size) if vocabulary is None else vocabulary
@@ -370,7 +368,6 @@ class Interactions:
                 Argument("min_rating"),
                 ".",
             )
-        progress(ProgressEvent("index", 1, 1))
         return data
 
     # ------------------------------------------------------------------------------------------ facts
@@ -522,24 +519,25 @@ class Interactions:
         row_of = _moved(self.users, to_users, self.user_degrees, "users", unknown)
         column_of = _moved(self.items, to_items, self.item_degrees, "items", unknown)
         rows, columns = row_of[self.rows()], column_of[self.matrix.indices]
-        entries: NDArray[Any] = (rows >= 0) & (columns >= 0)
+        inside = (rows >= 0) & (columns >= 0)
+        entries: NDArray[Any] | slice = slice(None) if inside.all() else inside
         if not (_ascends(row_of) and _ascends(column_of)):
-            entries = np.flatnonzero(entries)
-            entries = entries[
-                _sorted_by_pair(rows[entries], columns[entries], (len(to_users), len(to_items)))
-            ]
+            entries = np.flatnonzero(inside)
+            sizes = (len(to_users), len(to_items))
+            entries = entries[_sorted_by_pair(rows[entries], columns[entries], sizes)]
         indptr = np.searchsorted(rows[entries], np.arange(len(to_users) + 1, dtype=np.int32))
+        # Where all pairs stay in place, weights, times and order are shared, not copied.
         return self._arranged(entries, columns[entries], indptr, to_users, to_items)
 
     def _arranged(
         self,
-        entries: NDArray[Any],
+        entries: NDArray[Any] | slice,
         columns: NDArray[Any],
         indptr: NDArray[Any],
         users: Vocabulary,
         items: Vocabulary,
     ) -> Interactions:
-        """The pairs at `entries` (positions, or a mask) of ``matrix.data``, with new columns and rows."""
+        """The pairs at `entries` (positions, a mask or a slice) of ``matrix.data``, with new columns and rows."""
         return Interactions(
             sparse.csr_array((self.matrix.data[entries], columns, indptr), shape=(len(users), len(items))),
             users,

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
         outcome_of as outcome_of,
         run as run,
     )
-    from unblur.experiment.saved import evaluate_saved as evaluate_saved, fit as fit
+    from unblur.experiment.saved import (
+        evaluate_saved as evaluate_saved,
+        fit as fit,
+        kept_reading as kept_reading,
+    )
     from unblur.experiment.updating import UpdatedModel as UpdatedModel, update_saved as update_saved
 
 _HOMES = {
@@ -31,6 +35,7 @@ _HOMES = {
     "check_place": "unblur.experiment.folder",
     "evaluate_saved": "unblur.experiment.saved",
     "fit": "unblur.experiment.saved",
+    "kept_reading": "unblur.experiment.saved",
     "limits_of": "unblur.experiment.reading",
     "measure": "unblur.experiment.running",
     "outcome_of": "unblur.experiment.running",

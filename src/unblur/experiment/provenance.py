@@ -30,8 +30,10 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def trained_on(train: Interactions, recipe: Recipe) -> dict[str, Any]:
-    """The provenance of a saved model: fingerprint and sizes of its training data, seed and recipe."""
-    return {**sizes_of(train), "seed": recipe.seed, "recipe": recipe.name}
+    """The provenance of a saved model: fingerprint and sizes of its training data, what was said about reading them, seed and
+    recipe."""
+    read = recipe.data.read.options()
+    return {**sizes_of(train), "read": read, "seed": recipe.seed, "recipe": recipe.name}
 
 
 def sizes_of(train: Interactions) -> dict[str, Any]:

@@ -99,11 +99,11 @@ class Histories:
 
 
 def read_histories(
-    path: str | Path, reading: Reading, items: Vocabulary, *, progress: Progress = silent
+    path: str | Path, reading: Reading, items: Vocabulary, *, timed: bool = True, progress: Progress = silent
 ) -> Histories:
     """Read histories from a file, with labels of the same type as those of `items`, and the type alone.
 
-    Rows that a choice by rating leaves out are among the items that a user has.
+    Times are left out unless `timed`, or one row of each pair is chosen by them. Rows that a choice by rating leaves out are among the items that a user has.
     """
 
     def read(options: Reading) -> Interactions:
@@ -118,11 +118,12 @@ def read_histories(
         labels = typed.zip_with(typed.is_not_null(), pl.int_range(free, free + len(typed), eager=True))
         return replace(data, items=Vocabulary(labels))
 
-    rows = read(reading)
+    untimed = replace(reading, timestamp="ignore", time_format=None, time_unit=None)
+    rows = read(reading if timed or reading.duplicates in ("first", "last") else untimed)
     if reading.min_rating is None and reading.ratings is None:
         return Histories(rows, rows)
-    whole = replace(reading, min_rating=None, ratings=None, rating="ignore", timestamp="ignore")
-    seen = read(replace(whole, time_format=None, duplicates=reading.duplicates or "first"))
+    whole = replace(untimed, min_rating=None, ratings=None, rating="ignore")
+    seen = read(replace(whole, duplicates=reading.duplicates or "first"))
     return Histories(rows.onto(users=seen.users), seen)
 
 

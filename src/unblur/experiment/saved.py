@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +84,22 @@ def fit(
     notes = (f"fitted to the train file alone; {some(unused_parts)} not used",) if unused_parts else ()
     statistics_bytes = np.asarray(model.tensors().get("gram", ())).nbytes
     return SavedModel(model, train, notes, clock.seconds["fit"], statistics_bytes)
+
+
+def kept_reading(path: str | Path, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said about reading the training data of the model saved at `path`, unless something else is `said`.
+
+    Both are settings of a recipe, such as ``{"data.read.user": "uid"}``. Which files of a folder were read is not kept. Raises
+    `ArtifactError` as `unblur.load`.
+    """
+    read = artifact.read_manifest(path).get("provenance", {}).get("read", {})
+    kept = {f"data.read.{name}": value for name, value in read.items() if name != "parts"}
+    if not said.keys().isdisjoint(_BY_RATING):  # two ways to say which ratings count
+        kept = {setting: value for setting, value in kept.items() if setting not in _BY_RATING}
+    return {**kept, **said}
+
+
+_BY_RATING = ("data.read.min_rating", "data.read.ratings")
 
 
 def evaluate_saved(

@@ -60,6 +60,8 @@ class Meaning:
     time_format: str | None = None
     time_unit: TimeUnit | None = None
     on_null: OnNull = "raise"
+    any_ratings: bool = False
+    """True if ratings are taken as they are, whatever they mean: to describe them."""
 
     def __post_init__(self) -> None:
         check_word("labels", self.labels, get_args(Labels))
@@ -82,7 +84,13 @@ class Events:
     name: Callable[[int], str]
     """The row of an event, in words."""
     remarks: tuple[str, ...]
-    """What was guessed, and what was left out or doubtful."""
+    """What was guessed, and what was left out or doubtful; `read_events` has told it to the observer."""
+    roles: Mapping[Role, str]
+    """The column of each role."""
+    n_nulls: int
+    """The rows that were left out because they lack a value."""
+    per_second: int | None
+    """What times count in a second; `None` if there are none, or if nobody can tell."""
 
 
 def read_events(
@@ -118,7 +126,10 @@ def read_events(
         log.n_rows,
         f"A {'file' if len(files) == 1 else 'log'} must hold interactions; {path} has none. Write or copy it again.",
     )
-    return log.events(str(path), guessed_format=format is None)
+    events = log.events(str(path), guessed_format=format is None)
+    for remark in events.remarks:
+        progress(ProgressEvent(remark, 1, 1, kind="note"))
+    return events
 
 
 def frame_events(frame: Any, requested: RequestedColumns, meaning: Meaning) -> Events:
@@ -347,9 +358,9 @@ class _Log:
             weights = self._ratings.values()
             if weights is not None:
                 columns["weights"] = weights
-            unit = ""
+            unit, per_second = "", None
             if "timestamp" in self._columns:
-                columns["timestamps"], unit = self._times.values(name)
+                columns["timestamps"], unit, per_second = self._times.values(name)
             if rows is not None:
                 columns["order"] = rows
             if missing.any():
@@ -368,7 +379,8 @@ class _Log:
             )
         guessed = self._guesses(opened, unit, guessed_format=guessed_format)
         shape = None if self._meaning.labels == "str" else opened.shape
-        return Events(columns, shape, source, name, (*guessed, *remarks))
+        remarks = [*guessed, *remarks]
+        return Events(columns, shape, source, name, tuple(remarks), self._columns, self._n_nulls, per_second)
 
     def _refuse_nulls(self, gaps: NDArray[np.bool_], name: str, row: Callable[[int], str]) -> None:
         """Raise `DataError` for labels that are null, unless such rows are dropped."""
@@ -459,6 +471,9 @@ class _Ratings:
             return
         if not len(values):
             return
+        if self._meaning.any_ratings:
+            self._values.append(values.to_numpy())
+            return
         self._lowest = min(self._lowest, float(values.min()))  # type: ignore[arg-type]
         self._highest = max(self._highest, float(values.max()))  # type: ignore[arg-type]
         self._n += len(values)
@@ -486,7 +501,7 @@ class _Ratings:
         if not self._values or (self._meaning.selected is None and self._lowest == self._highest == 1):
             return None
         DataError.unless(
-            self._meaning.selected is not None or self._lowest > 0,
+            self._meaning.selected is not None or self._meaning.any_ratings or self._lowest > 0,
             f"Weights must be positive; {self._n_bad:,} of {self._n:,} rows hold {self._lowest:g} or more up to 0. Pass ",
             Argument("min_rating"),
             " to keep rows from a value on",

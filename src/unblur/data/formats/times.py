@@ -59,8 +59,8 @@ class TimeColumn:
         self._kinds.append(kind)
         self._values.append(as_array(times.floor(), "timestamps", np.int64))
 
-    def values(self, name: Callable[[int], str]) -> tuple[NDArray[np.int64], str]:
-        """The times of all events, and their unit in words; `name` puts the row of an event in words, for errors.
+    def values(self, name: Callable[[int], str]) -> tuple[NDArray[np.int64], str, int | None]:
+        """The times of all events, their unit in words and, if it is known, how many are a second; `name` puts the row of an event in words, for errors.
 
         Integers of 8 digits are dates if all of them can be, from 1900 to 2100. Raises `DataError` for dates and other
         numbers in one column, and for seconds, milliseconds and other units in one.
@@ -77,12 +77,14 @@ class TimeColumn:
         values = self._values[0] if len(self._values) == 1 else np.concatenate(self._values)
         self._values.clear()
         if is_date:
-            return values, "dates, which become seconds since 1970"
+            return values, "dates, which become seconds since 1970", 1
         if self._unit is not None:
-            return values // _PER_SECOND[self._unit], "seconds since 1970"
+            return values // _PER_SECOND[self._unit], "seconds since 1970", 1
         with rows_named(name):
             units = _units(values)
-        return values, f"{units[0]} since 1970, by their size" if units else "numbers of no known unit"
+        if not units:
+            return values, "numbers of no known unit", None
+        return values, f"{units[0]} since 1970, by their size", 1000 ** list(_EPOCHS).index(units[0])
 
     def _read_digits(self, as_others: bool) -> None:
         """Take integers for dates if each is the eight digits of one from 1900 to 2100; if others are, as far as they are."""

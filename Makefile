@@ -24,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check docs size release reproduce bench similar false-alarms fuzz results clean
+.PHONY: help demo test check docs size release reproduce bench similar forgetting false-alarms fuzz results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
 
 bench: $(VENV)/.test ## the benchmarks: our path and the textbook path in one run
 	@$(BIN)/python -m benchmarks
+
+forgetting: $(VENV)/.test ## the time that a forgotten user takes, next to a refit
+	@$(BIN)/python -m benchmarks.forgetting
 
 false-alarms: $(VENV)/.test ## how often an audit says "leak" of real users who learned nothing; at most 6.5 %
 	@$(BIN)/python -m benchmarks.false_alarms

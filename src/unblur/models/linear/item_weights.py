@@ -65,6 +65,8 @@ class ItemWeights(LinearRecommender):
     """Row i holds what item i adds to the score of each item."""
     gram: NDArray[np.float32] | None = learned("items", "items", default=None)
     """XᵀX of the train rows, in Fortran order, if the model keeps its statistics (`Recommender.keeping_statistics`)."""
+    weakest: NDArray[np.float32] | None = None
+    """(n_items,) of lists of neighbours, what `NeighbourSpec.update` hands on to the next update; found from the weights if it is `None`."""
 
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
         """Return scores (n_rows, n_items) of rows with any weights."""

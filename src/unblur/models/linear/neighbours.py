@@ -171,11 +171,16 @@ class Product:
     right: sparse.csr_array
     """(n_users, n_items)"""
     weigh: Weigh
+    symmetric: bool = False
+    """True if it equals its transpose, strengths included."""
 
     def columns(self, items: NDArray[np.intp]) -> sparse.csr_array:
         """Return the strengths (n_items, n_items) in the columns of `items`, ascending; those above 0, off the diagonal."""
-        product = sparse.csr_array(self.left @ self.right[:, items])
-        product.sort_indices()
+        if self.symmetric:  # rows are found through the items' own users, columns through all users
+            product = transposed(sparse.csr_array(self.left[items] @ self.right))
+        else:
+            product = sparse.csr_array(self.left @ self.right[:, items])
+            product.sort_indices()
         owners = np.repeat(np.arange(product.shape[0], dtype=np.int32), np.diff(product.indptr))
         columns = items[product.indices].astype(np.int32)
         strengths = self.weigh(owners, columns, product.data)
@@ -246,17 +251,29 @@ class NeighbourSpec(ItemWeightsSpec):
         ):
             return self.fit_in(run, after)
         weights = _moved(sparse.csr_array(model.weights), change.moved, after.n_items)
-        weights = self._found_again(weights, after, touched, run.progress)
-        return ItemWeights(self, after.items, after.item_degrees, weights=weights)
+        if model.weakest is None or len(model.weakest) != after.n_items:
+            weakest = _weakest(weights, columns=self.lists_are_columns)
+        else:
+            weakest = model.weakest.copy()
+        weights = self._found_again(weights, weakest, after, touched, run.progress)
+        return ItemWeights(self, after.items, after.item_degrees, weights=weights, weakest=weakest)
 
     def _stays(self, change: Change) -> bool:
         """Return whether strengths between two items that a change does not touch stay as they are."""
         return True
 
     def _found_again(
-        self, weights: sparse.csr_array, after: Interactions, touched: NDArray[np.intp], progress: Progress
+        self,
+        weights: sparse.csr_array,
+        weakest: NDArray[np.float32],
+        after: Interactions,
+        touched: NDArray[np.intp],
+        progress: Progress,
     ) -> sparse.csr_array:
-        """Return the weights after a change, from those before it, over the items after it."""
+        """Return the weights after a change, from those before it, over the items after it.
+
+        `weakest` holds for each list a strength that nothing outside it exceeds, and nothing in it is below; it is brought up to date.
+        """
         product = self.product(after.matrix)
         is_touched = np.zeros(after.n_items, dtype=bool)
         is_touched[touched] = True
@@ -274,8 +291,6 @@ class NeighbourSpec(ItemWeightsSpec):
         if self.divisor == "list":  # the strengths before the division are gone
             is_again[np.flatnonzero(np.diff(now.indptr))] = True
         else:
-            # What is in no list, or has left one, is at most as strong as the weakest of the list was.
-            weakest = _weakest(weights, columns=self.lists_are_columns)
             is_again[owners[strengths <= weakest[owners]]] = True
             outside = np.ones(len(keys), dtype=bool)
             outside[place[found]] = False
@@ -290,6 +305,7 @@ class NeighbourSpec(ItemWeightsSpec):
             only=again,
             progress=progress,
         )
+        weakest[again] = _weakest(lists, columns=False)
         lengths = np.zeros(after.n_items, dtype=np.int64)
         lengths[again] = np.diff(lists.indptr)
         indptr = np.concatenate(([0], np.cumsum(lengths)))
@@ -395,11 +411,12 @@ class ItemKNN(NeighbourSpec):
 
     def product(self, rows: sparse.csr_array) -> Product:
         """The Gram matrix of the weighted columns."""
-        by_item = transposed(rows)
-        by_item = EntryWeights.of(self.weighting, by_item).apply(by_item)
-        by_user = transposed(by_item)
+        by_item, by_user = transposed(rows), rows
+        if self.weighting != "none":
+            by_item = EntryWeights.of(self.weighting, by_item).apply(by_item)
+            by_user = transposed(by_item)
         norms = column_norms(by_user) if self.norm == "cosine" else np.sqrt(product_norms(by_item, by_user))
-        return Product(by_item, by_user, cosine(norms, norms, self.shrinkage))
+        return Product(by_item, by_user, cosine(norms, norms, self.shrinkage), symmetric=True)
 
     def over_divisor(self, weights: sparse.csr_array) -> sparse.csr_array:
         """Divide by the sum of each column, if `normalize`."""

@@ -18,7 +18,7 @@ RECIPES ?= bspm/gowalla bspm/yelp2018 chebycf/gowalla gf-cf/gowalla gf-cf/yelp20
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := als,mcp,privacy,serve,tensorboard,tune
+EXTRAS := als,mcp,privacy,serve,tensorboard,train,tune
 PINS := pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build-constraint constraints.txt
 
@@ -72,7 +72,7 @@ release: $(VENV)/.release ## build wheel and sdist into dist/, check them, try e
 	done; \
 	echo "Ready: $$(ls dist | paste -sd ' '). Nothing was uploaded."
 
-reproduce: $(VENV)/.run ## the published numbers, on real data, recipe by recipe
+reproduce: $(VENV)/.train ## the published numbers, on real data, recipe by recipe
 	@missed=""; \
 	for recipe in $(RECIPES); do \
 	  echo "-- unblur run $$recipe --check"; status=0; \
@@ -116,15 +116,20 @@ $(VENV)/.pip: constraints.txt
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.pip $(PINS)
-	@echo "Installing unblur into $(VENV) (torch is large: minutes, the first time)"
+	@echo "Installing unblur into $(VENV)"
 	@$(INSTALL) --editable .
 	@touch $@
+
+$(VENV)/.train: $(VENV)/.pip $(PINS)
+	@echo "Installing unblur with what trained models need into $(VENV) (torch is large: minutes, the first time)"
+	@$(INSTALL) --editable '.[train]'
+	@touch $(VENV)/.run $@
 
 $(VENV)/.test: $(VENV)/.pip $(PINS)
 	@echo "Installing unblur with all extras and the test tools into $(VENV) (minutes, the first time)"
 	@$(INSTALL) --editable '.[$(EXTRAS)]' --group test
 	@$(INSTALL) --no-deps recbole==1.2.1 # its configuration files alone are read, by tests/compat
-	@touch $(VENV)/.run $@
+	@touch $(VENV)/.run $(VENV)/.train $@
 
 $(VENV)/.release: $(VENV)/.pip $(PINS)
 	@$(INSTALL) --group release
@@ -133,9 +138,9 @@ $(VENV)/.release: $(VENV)/.pip $(PINS)
 $(VENV)/.check: $(VENV)/.pip $(PINS)
 	@echo "Installing unblur with all extras and the linters into $(VENV) (minutes, the first time)"
 	@$(INSTALL) --editable '.[$(EXTRAS)]' --group lint
-	@touch $(VENV)/.run $@
+	@touch $(VENV)/.run $(VENV)/.train $@
 
 $(VENV)/.docs: $(VENV)/.pip $(PINS)
 	@echo "Installing unblur and the site's generator into $(VENV) (minutes, the first time)"
-	@$(INSTALL) --editable . --group docs
-	@touch $(VENV)/.run $@
+	@$(INSTALL) --editable '.[train]' --group docs
+	@touch $(VENV)/.run $(VENV)/.train $@

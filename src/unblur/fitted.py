@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from unblur.errors import DataError, some
 from unblur.progress import Progress, Run, silent
 from unblur.randomness import RNG
 from unblur.spec import Spec
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Array: TypeAlias = "NDArray[Any] | sparse.csr_array"
 """A dense array, or a CSR matrix."""
@@ -196,6 +199,16 @@ class Fitted(Generic[S_co]):
     def facts(self) -> Mapping[str, Any]:
         """Further plain values of the manifest when it is saved."""
         return {}
+
+    def saved_tables(self) -> Mapping[str, pl.DataFrame]:
+        """Further tables when it is saved, with a row for each item."""
+        return {}
+
+    def with_saved_tables(self, tables: Mapping[str, pl.DataFrame]) -> Self:
+        """Return the same thing with the `tables` that were saved with it; `ValueError` for those that it cannot have."""
+        if tables:
+            raise ValueError(f"no part of a {type(self).__name__}: {', '.join(sorted(tables))}")
+        return self
 
     @classmethod
     def from_tensors(

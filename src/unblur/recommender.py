@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, cast, final, runtime_checkable
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from typing_extensions import TypeVar
 
 from unblur.data.changes import Change
 from unblur.data.interactions import Interactions, Unknown, check_interactions
+from unblur.data.side import check_side, side_of, title_column
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import CapabilityError, DataError, VocabularyMismatch, some
+from unblur.errors import CapabilityError, DataError, VocabularyMismatch, nearest, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
 from unblur.progress import Progress, ProgressEvent, Run as Run, silent
 from unblur.randomness import RNG as RNG
@@ -36,6 +38,7 @@ from unblur.ranking import (
     rank_rows,
     tie_ranks,
 )
+from unblur.ranking.conditions import holds
 from unblur.saving.models import load_as, save
 
 _NO_LENGTH = 1e-30
@@ -63,6 +66,8 @@ _ROWS_AT_A_TIME = 2**21
 _NOISE = 1e-6
 """The share of the largest score of a history of one item that rounding in float32 can make of nothing: some units in the
 last place of 2**-24, since a score is the sum of many."""
+_NEIGHBOURS = 100
+"""Similar items that diversity counts with, as many as are re-ranked: those below are as good as different."""
 _PROBES = 32
 """Popular items whose largest scores say how large scores are: any of them would do; 32 are scored as fast as one."""
 
@@ -101,6 +106,9 @@ class Recommender(Fitted[S_co], ABC):
 
     item_counts: NDArray[np.int64]
     """(n_items,) the number of training users of each item."""
+
+    side: pl.DataFrame | None = field(default=None, kw_only=True)
+    """A row for each item, with what is known of it (title, category, price …); `with_side` gives it."""
 
     noun: ClassVar[str] = "model"
     linear: ClassVar[bool] = False
@@ -141,6 +149,31 @@ class Recommender(Fitted[S_co], ABC):
     def columns(self) -> Mapping[str, NDArray[Any]]:
         """The number of training users of each item."""
         return {"count": self.item_counts}
+
+    def with_side(self, table: pl.DataFrame) -> Self:
+        """Return the same model with a side of its items: a table whose first column has their labels.
+
+        Its titles are in lists, its columns serve as conditions and limits, and it is saved with the model. Raises `DataError`
+        as `unblur.data.side.side_of` does, which has notes as well.
+        """
+        return replace(self, side=side_of(table, self.items)[0])
+
+    def saved_tables(self) -> Mapping[str, pl.DataFrame]:
+        """The side of the items, if there is one."""
+        return {} if self.side is None else {"side": self.side}
+
+    def with_saved_tables(self, tables: Mapping[str, pl.DataFrame]) -> Self:
+        """See `Fitted.with_saved_tables`."""
+        remaining = dict(tables)
+        side = remaining.pop("side", None)
+        model = super().with_saved_tables(remaining)
+        return model if side is None else replace(model, side=check_side(side, self.items))
+
+    @property
+    def titles(self) -> pl.Series | None:
+        """The title of each item, from its side."""
+        column = title_column(self.side)
+        return None if self.side is None or column is None else self.side[column]
 
     @classmethod
     def _other_fields(
@@ -189,7 +222,10 @@ class Recommender(Fitted[S_co], ABC):
                 f"to the log after the change: {cost} over {change.after.n_interactions:,} interactions."
             )
         self._check_log(change.before)
-        return spec.update(self, change, Run(self.device, progress))
+        model = spec.update(self, change, Run(self.device, progress))
+        if self.side is None:
+            return model
+        return model.with_side(pl.DataFrame([self.items.series.rename(" item"), *self.side.get_columns()]))
 
     @final
     def keeping_statistics(self, log: Interactions) -> Self:
@@ -247,7 +283,7 @@ class Recommender(Fitted[S_co], ABC):
         )
         fallback = histories.user_degrees == 0
         filled = self._filled(positions, best, fallback)
-        lists = Ranking(histories.users, self.items, positions, best, fallback, notes, filled)
+        lists = Ranking(histories.users, self.items, positions, best, fallback, notes, filled, self.titles)
         return replace(lists, notes=(*notes, *_filled_note(lists.n_filled)))
 
     def _choice(
@@ -259,8 +295,7 @@ class Recommender(Fitted[S_co], ABC):
         selection: Selection,
     ) -> Chooser:
         """The choice of the lists for `histories`, which are over the model's items."""
-        ties = self.tie_ranks
-        allowed = None
+        ties, allowed = self.tie_ranks, None
         if isinstance(candidates, Interactions):
             allowed = candidates
         elif candidates is not None:
@@ -268,14 +303,56 @@ class Recommender(Fitted[S_co], ABC):
             ties[np.isin(np.arange(len(ties)), self.items.positions(candidates), invert=True)] = -1
         if selection.filler == "none":
             ties = np.where(self.item_counts == 0, -1, ties)
+        if selection.where is not None:
+            ties = np.where(holds(selection.where, self._known_side, self.items), ties, -1)
+        most = int((ties >= 0).sum())
+        if allowed is not None:
+            most = min(most, int(allowed.user_degrees.max(initial=0)))
         return Chooser(
-            k=max(1, min(k, int((ties >= 0).sum()))),
+            k=max(1, min(k, most)),
             ties=ties,
             excluded=excluded_rows(exclude, histories),
             allowed=excluded_rows(allowed, histories, "candidates"),
             signal_threshold=self.signal_threshold,
             selection=selection,
+            counts=self.item_counts if selection.popularity else None,
+            groups=None if selection.limit is None else self._groups(selection.limit[1]),
+            neighbours=self.neighbours if selection.diversity < 1 else None,
         )
+
+    @property
+    def _known_side(self) -> pl.DataFrame:
+        if self.side is None:
+            raise DataError(
+                "Conditions and limits are over columns of the items; this model has no table of them. Give one at fit: "
+                "unblur fit --items items.parquet, or `model.with_side(table)`."
+            )
+        return self.side
+
+    def _groups(self, column: str) -> NDArray[np.int64]:
+        """The number of each item's value in a column of the side, −1 without a value."""
+        side = self._known_side
+        if column not in side.columns:
+            hint = nearest(column, side.columns) or f" There are {some(side.columns)}."
+            raise DataError(
+                f"A limit must name a column of the items' table; {column!r} is none of them.{hint}"
+            )
+        codes = side[column].rank("dense").cast(pl.Int64) - 1
+        return codes.fill_null(-1).to_numpy().astype(np.int64)
+
+    @cached_property
+    def neighbours(self) -> sparse.csr_array:
+        """(n_items, n_items) the similarity, from 0 to 1, of each item to the 100 most similar ones of `similar_items`.
+
+        A cosine below 0 counts as 0; where similarity is a score, it is the share of the largest score of the same list.
+        """
+        lists = self.similar_items(self.items.series, min(_NEIGHBOURS, len(self.items)))
+        values = np.where(lists.positions >= 0, np.maximum(lists.scores, 0), 0).astype(np.float32)
+        if self.item_vectors() is None:
+            values /= np.maximum(values.max(axis=1, keepdims=True), _NO_LENGTH)
+        rows, columns = np.nonzero(values)
+        entries = (values[rows, columns], (rows, lists.positions[rows, columns]))
+        return sparse.csr_array(entries, shape=(len(self.items), len(self.items)))
 
     @cached_property
     def signal_threshold(self) -> float | None:
@@ -398,7 +475,8 @@ class Recommender(Fitted[S_co], ABC):
 
         choice = replace(self._choice(histories, k, "history", candidates, BY_SCORE), signal_threshold=None)
         positions, best = rank_rows(cosines, histories, choice, batch_size=self.batch)
-        return Ranking(histories.users, self.items, positions, best, np.zeros(len(columns), dtype=bool))
+        nobody = np.zeros(len(columns), dtype=bool)
+        return Ranking(histories.users, self.items, positions, best, nobody, titles=self.titles)
 
     @final
     def explain(self, history: Interactions, item: int | str) -> Explanation:

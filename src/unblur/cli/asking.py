@@ -1,10 +1,11 @@
-"""`unblur recommend`: ask a saved model for lists."""
+"""`unblur recommend`, `similar`, `explain`, `score` and `info`: ask a saved model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from unblur.data.interactions import Unknown
+    from unblur.data.output import TableFormat
     from unblur.data.vocabulary import Vocabulary
-    from unblur.ranking import Ranking
+    from unblur.ranking import Ranking, Selection
+    from unblur.recommender import Recommender
 
 HistoriesPath = Annotated[
     Path, typer.Option("--histories", help="A file with the interactions of each user.")
@@ -39,6 +42,8 @@ OutFormat = Annotated[
     ),
 ]
 
+_ALL = 2**31 - 1
+"""A length of lists that no list has: every candidate is in them."""
 _MAX_USERS = 5
 """Users whose lists are printed where no file is named: a glance."""
 _MAX_DIGITS = 19
@@ -70,6 +75,27 @@ def recommend(
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Recommend items of the history as well, to be bought again.")
     ] = False,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where", help="Only items for which this holds, such as 'category == \"books\" and stock > 0'."
+        ),
+    ] = None,
+    at_most: Annotated[
+        str | None,
+        typer.Option(
+            "--at-most", metavar="N:COLUMN", help="At most so many items with one value of a column."
+        ),
+    ] = None,
+    diversity: Annotated[
+        float,
+        typer.Option(
+            "--diversity", min=0, max=1, help="λ of maximal marginal relevance: 1 is by score alone."
+        ),
+    ] = 1.0,
+    popularity: Annotated[
+        float, typer.Option("--popularity", min=0, help="γ, the penalty of popular items; 0 is none.")
+    ] = 0.0,
     filler: Annotated[
         str,
         typer.Option(
@@ -91,62 +117,225 @@ def recommend(
     Any file of histories will do: items that the model does not know are left out and counted. With --min-rating, items
     that a user rated lower are not learned from and not recommended.
     """
-    import unblur
-    from unblur import experiment
-    from unblur.data.output import check_file, table_format, write_tables
-    from unblur.data.vocabulary import Vocabulary
     from unblur.ranking import Selection
 
-    table = None
-    if out is not None:
-        table = table_format(out, "csv" if is_stdout(out) and out_format is None else out_format)
-        if not is_stdout(out):
-            check_file(out, overwrite=overwrite, inputs=(model, histories, candidates, exclude))
-    chosen = own_recipe(RECOMMENDERS, "popularity", experiment.kept_reading(model, reading))
-    check_word("unknown_items", unknown_items, ("raise", "ignore"))
     check_word("filler", filler, ("popular", "none"))
+    selection = Selection(
+        where=where,
+        at_most=at_most,
+        diversity=diversity,
+        popularity=popularity,
+        filler=cast("Literal['popular', 'none']", filler),
+    )
+    limits = {"keep_seen": keep_seen, "exclude": exclude, "candidates": candidates}
+    request = _Request(model, histories, reading, users, k, unknown_items, limits, device)
+    _answer(request, selection, _Target(out, out_format, overwrite, (model, histories, candidates, exclude)))
+
+
+@reads_data
+def score(
+    model: ModelPath,
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PAIRS", help="A file of users and items, such as another system's candidates."
+        ),
+    ],
+    histories: HistoriesPath,
+    out: OutTable = None,
+    out_format: OutFormat = None,
+    overwrite: OverwriteFile = False,
+    device: Device = "cpu",
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Score given pairs of users and items, and put each user's items in the order of their scores.
+
+    Items of the history are scored as well. Pairs of users without a row in the histories, or of unknown items, are left
+    out and counted.
+    """
+    from unblur.ranking import BY_SCORE
+
+    limits = {"keep_seen": True, "exclude": None, "candidates": pairs}
+    request = _Request(model, histories, reading, None, _ALL, "ignore", limits, device)
+    _answer(request, BY_SCORE, _Target(out, out_format, overwrite, (model, histories, pairs)))
+
+
+def similar(
+    model: ModelPath,
+    items: Annotated[list[str], typer.Argument(metavar="ITEM…", help="Labels of items.")],
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of similar items of each.")] = 10,
+    candidates: Annotated[
+        Path | None, typer.Option("--candidates", help="A file with the items to choose from, one per line.")
+    ] = None,
+    out: OutTable = None,
+    out_format: OutFormat = None,
+    overwrite: OverwriteFile = False,
+    device: Device = "cpu",
+) -> None:
+    """List the items most similar to given ones: those that the same users have."""
+    import unblur
+    from unblur.data.files import read_lines
+    from unblur.data.output import write_tables
+
+    target = _Target(out, out_format, overwrite, (model, candidates))
+    table_form = target.checked()
+    loaded = unblur.load(model, device=device)
+    choice = None
+    if candidates is not None:
+        labels = loaded.items.typed(read_lines(candidates)).drop_nulls()
+        choice = labels.filter(loaded.items.positions_or_missing(labels) >= 0)
+    lists = loaded.similar_items(_labels(items, loaded.items, "ITEM"), k, candidates=choice)
+    if out is None or table_form is None:
+        _show_lists(lists, 0)
+        return
+    with output(out, overwrite=overwrite) as stream:
+        write_tables([lists.to_frame()], stream, table_form)
+
+
+@reads_data
+def explain(
+    model: ModelPath,
+    histories: HistoriesPath,
+    items: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ITEM…]", help="Labels of items; by default the first of the user's list."),
+    ] = None,
+    users: Annotated[
+        str | None, typer.Option("--users", help="The user; by default the only one of the file.")
+    ] = None,
+    k: Annotated[
+        int, typer.Option("--k", "-k", min=1, help="Items of the history to name, largest share first.")
+    ] = 5,
+    device: Device = "cpu",
+    *,
+    reading: dict[str, Any],
+) -> None:
+    """Say which items of a user's history a recommendation rests on, and with which share of its score."""
+    import unblur
+    from unblur import experiment
+
+    loaded = unblur.load(model, device=device)
+    options = own_recipe(RECOMMENDERS, "popularity", experiment.kept_reading(model, reading)).data.read
+    asked = experiment.read_histories(histories, options, loaded.items, timed=loaded.needs_timestamps)
+    rows = asked.rows.onto(items=loaded.items, unknown="ignore")
+    if users is not None:
+        rows = rows.select_users(_labels([users], rows.users, "--users"))
+    targets = _labels(items or [], loaded.items, "ITEM") or loaded.recommend(rows, k=1).labels()
+    table = []
+    for item in targets:
+        explanation = loaded.explain(rows, item)
+        shares = zip(explanation.history.to_list(), explanation.shares.tolist(), strict=True)
+        table += [
+            [_shown(loaded, item), f"{explanation.score:.4f}", _shown(loaded, because), f"{share:.4f}"]
+            for because, share in list(shares)[:k]
+        ]
+    exact = "the shares of all items of the history add up to the score"
+    print_table(Table(("item", "score", "because of", "share"), table, left=1))
+    terminal.note(
+        exact
+        if loaded.linear
+        else "each share is what the score loses without that item; they need not add up"
+    )
+
+
+def info(model: ModelPath) -> None:
+    """Say what a saved model is, from which data and when, and what it needs. Its arrays are not read."""
+    from unblur.saving.models import described
+
+    print_table(Table(("", ""), [[name, value] for name, value in described(model).items()], left=2))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What lists are asked for."""
+
+    model: Path
+    histories: Path
+    reading: Mapping[str, Any]
+    users: str | None
+    k: int
+    unknown_items: str
+    limits: Mapping[str, Any]
+    """The keywords of `experiment.limits_of`."""
+    device: str
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where a table is written."""
+
+    out: Path | None
+    format: str | None
+    overwrite: bool
+    inputs: tuple[Path | None, ...]
+
+    def checked(self) -> TableFormat | None:
+        """The format to write, if anything is, once nothing stands against it."""
+        from unblur.data.output import check_file, table_format
+
+        if self.out is None:
+            return None
+        form = table_format(self.out, "csv" if is_stdout(self.out) and self.format is None else self.format)
+        if not is_stdout(self.out):
+            check_file(self.out, overwrite=self.overwrite, inputs=self.inputs)
+        return form
+
+
+def _answer(request: _Request, selection: Selection, target: _Target) -> None:
+    """Compute lists, and write or show them."""
+    import unblur
+    from unblur import experiment
+    from unblur.data.output import write_tables
+    from unblur.data.vocabulary import Vocabulary
+
+    out, form = target.out, target.checked()
+    options = own_recipe(
+        RECOMMENDERS, "popularity", experiment.kept_reading(request.model, request.reading)
+    ).data.read
+    check_word("unknown_items", request.unknown_items, ("raise", "ignore"))
+    notes: list[str] = []
     with ProgressDisplay() as progress:
-        loaded = unblur.load(model, device=device)
+        loaded = unblur.load(request.model, device=request.device)
         asked = experiment.read_histories(
-            histories, chosen.data.read, loaded.items, timed=loaded.needs_timestamps, progress=progress
+            request.histories, options, loaded.items, timed=loaded.needs_timestamps, progress=progress
         )
-        notes: list[str] = []
-        if users is not None:
-            wanted = Vocabulary(_labels(users.split(","), asked.rows.users, "--users"))
+        if request.users is not None:
+            wanted = Vocabulary(_labels(request.users.split(","), asked.rows.users, "--users"))
             n_new = int((asked.rows.users.positions_or_missing(wanted) < 0).sum())
-            notes += [f"{n_new:,} of the users have no row in {histories}"] * (n_new > 0)
+            notes += [f"{n_new:,} of the users have no row in {request.histories}"] * (n_new > 0)
             asked = asked.of(wanted)
+        n_more = 0
         if out is None:
             n_more = max(0, asked.rows.n_users - _MAX_USERS)
             asked = asked.of(asked.rows.users.take(range(asked.rows.n_users - n_more)))
-        limits = experiment.limits_of(
-            asked, loaded.items, chosen.data.read, keep_seen=keep_seen, exclude=exclude, candidates=candidates
-        )
+        limits = experiment.limits_of(asked, loaded.items, options, **request.limits)
         rankings = loaded.recommend_batches(
             asked.rows,
-            k=k,
+            k=request.k,
             exclude=limits.excluded,
             candidates=limits.candidates,
-            unknown_items=cast("Unknown", unknown_items),
-            selection=Selection(filler=filler),  # type: ignore[arg-type]  # a checked word
+            unknown_items=cast("Unknown", request.unknown_items),
+            selection=selection,
             progress=progress,
         )
         notes += limits.notes
-        if out is None:
+        if out is None or form is None:
             shown = next(rankings)
             notes += shown.notes
         else:
-            assert table is not None
-            with output(out, overwrite=overwrite) as stream:
-                write_tables(_tables(rankings, notes), stream, table)
+            with output(out, overwrite=target.overwrite) as stream:
+                write_tables(_tables(rankings, notes), stream, form)
     terminal.note(*(f"note: {remark}" for remark in notes))
-    summary = f"{asked.rows.n_users:,} users, up to {k} items each, written to {out}"
+    n_users = asked.rows.n_users
+    length = "all given items" if request.k == _ALL else f"up to {request.k} items each"
+    summary = f"{n_users:,} users, {length}, written to {out}"
     if out is None:
         _show_lists(shown, n_more)
     elif is_stdout(out):
         terminal.note(summary)
     else:
-        print_lines(summary)
+        print_lines(summary, users=n_users, out=str(out))
 
 
 def _tables(rankings: Iterator[Ranking], notes: list[str]) -> Iterator[pl.DataFrame]:
@@ -171,15 +360,20 @@ def _labels(words: list[str], vocabulary: Vocabulary, option: str) -> list[Any]:
 
 def _show_lists(ranking: Ranking, n_more: int) -> None:
     frame = ranking.to_frame()
+    columns = [name for name in ("user", "item", "title", "rank") if name in frame.columns]
     rows = [
         [
-            shortened(str(entry["user"])),
-            "–" if entry["item"] is None else shortened(str(entry["item"])),
-            "–" if entry["rank"] is None else str(entry["rank"]),
+            *("–" if entry[name] is None else shortened(str(entry[name])) for name in columns),
             "–" if entry["score"] is None else f"{entry['score']:.4f}{' (filled)' * entry['filled']}",
         ]
         for entry in frame.iter_rows(named=True)
     ]
-    print_table(Table(("user", "item", "rank", "score"), rows, left=2))
+    print_table(Table((*columns, "score"), rows, left=len(columns) - 1))
     if n_more:
         terminal.note(f"{n_more:,} more users; --out FILE.parquet writes all of them")
+
+
+def _shown(model: Recommender, item: int | str) -> str:
+    """The label of an item, and its title if there are titles."""
+    title = None if model.titles is None else model.titles[int(model.items.positions([item])[0])]
+    return shortened(str(item)) if title is None else shortened(f"{title} ({item})")

@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 import unblur
 from unblur.cli import terminal
-from unblur.cli.asking import recommend
+from unblur.cli.asking import explain, info, recommend, score, similar
 from unblur.cli.datasets import app as datasets
 from unblur.cli.demo import demo
 from unblur.cli.describe import describe
@@ -48,7 +48,10 @@ class _Commands(TyperGroup):
         if ctx.params.get("debug"):
             return super().invoke(ctx)
         try:
-            result = super().invoke(ctx)
+            try:
+                result = super().invoke(ctx)
+            finally:
+                terminal.print_document()
             sys.stdout.flush()  # a full disk behind it shows now, not after the exit code is settled
             return result
         except UnblurError as problem:
@@ -98,10 +101,15 @@ def unblur_command(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON document, not as tables and lines.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Diffusion-style recommenders: data in, published numbers out.
 
-    Start with [bold]unblur demo[/bold]. Results go to stdout; progress, notes and errors go to stderr.
+    Start with [bold]unblur demo[/bold]. Results go to stdout; progress, notes and errors go to stderr. The options of this page
+    may stand anywhere in a command.
     """
 
 
@@ -114,6 +122,10 @@ for command in (
     update,
     evaluate,
     recommend,
+    similar,
+    explain,
+    score,
+    info,
     serve,
     export,
     mcp,
@@ -128,15 +140,16 @@ app.command(context_settings={"ignore_unknown_options": True})(translate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code. ``--debug`` may be anywhere in it."""
+    """Run the command line and return its exit code. Options of every command may be anywhere in it."""
     # Waiting OpenMP threads should not spin: on a busy machine that makes the work several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the command was started with it closed
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the process
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if "--debug" in words:
-        words = ["--debug", *(word for word in words if word != "--debug")]
+    first = [word for word in words if word in _ANYWHERE]
+    words = [*first, *(word for word in words if word not in _ANYWHERE)]
+    terminal.style = terminal.Style("--json" in first, "--quiet" in first)
     try:
         with _sigterm_interrupts(), _outdated_as_notes():
             app(args=_options_today(words), prog_name="unblur")
@@ -145,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+_ANYWHERE = ("--debug", "--json", "--quiet")
+"""Options of every command, which may be anywhere in the line."""
 _RENAMED_OPTIONS = {
     "synthesize": {"--keep-out": "--holdout", "--keep-synthesizer": "--save-synthesizer"},
 }

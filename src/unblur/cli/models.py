@@ -56,6 +56,13 @@ def fit(
             "--updatable", help="Keep the sums by which unblur update need not go over all users again."
         ),
     ] = False,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            "--items",
+            help="A table of items (Parquet, CSV, JSON lines), labels first: title, category, price … The model keeps it.",
+        ),
+    ] = None,
     *,
     reading: dict[str, Any],
 ) -> None:
@@ -72,6 +79,7 @@ def fit(
             overwrite=overwrite,
             checkpoints=checkpoints,
             updatable=updatable,
+            items=items,
             progress=progress,
         )
     terminal.note(*(f"note: {remark}" for remark in fitted.notes))
@@ -86,6 +94,12 @@ def fit(
         f"{chosen.model.kind} fitted to {train.n_users:,} users, {train.n_items:,} items and "
         f"{train.n_interactions:,} interactions in {fitted.seconds:.1f} s",
         f"written to {out}",
+        kind=chosen.model.kind,
+        users=train.n_users,
+        items=train.n_items,
+        interactions=train.n_interactions,
+        seconds=fitted.seconds,
+        out=str(out),
     )
 
 
@@ -145,7 +159,8 @@ def evaluate(
     if out is None:
         print_report(report)
     elif is_stdout(out):
-        print(report.to_json(), end="")
+        with output(out, overwrite=overwrite) as stream:
+            stream.write(report.to_json().encode())
     else:
         with printing(lambda: print_report(report), out), output(out, overwrite=overwrite) as stream:
             stream.write(report.to_json().encode())

@@ -9,7 +9,7 @@ import typer
 
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
-from unblur.cli.terminal import FAILED, ProgressDisplay, print_report, print_table, printing
+from unblur.cli.terminal import FAILED, ProgressDisplay, print_report, print_table, print_text, printing
 from unblur.document.blocks import Table
 from unblur.errors import RecipeError
 from unblur.progress import Run
@@ -27,7 +27,7 @@ def recipes(
     from unblur.experiment.recipe.library import load_recipe, shipped
 
     if name is not None:
-        print(load_recipe(name).to_toml(), end="")
+        print_text(load_recipe(name).to_toml(), "recipe")
         return
     rows = []
     for shipped_name in shipped():
@@ -128,7 +128,7 @@ def translate(
     translation = translated(command, system=system)
     text = translation.recipe.to_toml()
     terminal.note(*(f"note: {remark}" for remark in translation.notes))
-    with printing(lambda: print(text, end="")):
+    with printing(lambda: print_text(text, "recipe")):
         if out is not None:
             with replacing(out, overwrite=overwrite) as stream:
                 stream.write(text.encode())

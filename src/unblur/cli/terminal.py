@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -29,6 +30,32 @@ FAILED = 1
 """The exit code if an expected number, a gate, a copy or a model failed; the others are in `main`."""
 _WIDTH = 140
 """Width in letters of a table that does not go to a terminal, chosen by hand."""
+
+
+@dataclass
+class Style:
+    """How the results of a command are given."""
+
+    json: bool = False
+    """One JSON document on stdout, instead of tables and lines."""
+    quiet: bool = False
+    """No progress and no notes on stderr; errors remain."""
+    document: dict[str, Any] = field(default_factory=dict)
+    """What the document has so far."""
+
+    def add(self, key: str, values: Sequence[Any]) -> None:
+        """Add to a list of the document."""
+        self.document.setdefault(key, []).extend(values)
+
+
+style = Style()
+"""The style of the running command; `main` sets it anew."""
+
+
+def print_document() -> None:
+    """Print the JSON document of the command, if it is asked for and nothing else was written to stdout."""
+    if style.json and style.document:
+        print(json.dumps(style.document, ensure_ascii=False, indent=2, default=str))
 
 
 def out() -> Console:
@@ -66,6 +93,13 @@ def silence() -> None:
 
 def note(*remarks: str) -> None:
     """Print remarks to stderr, each as one line, which is plain text if stderr is not a terminal."""
+    if style.json and remarks:
+        style.add("notes", [remark.removeprefix("note: ") for remark in remarks])
+    if not style.quiet:
+        _dim(*remarks)
+
+
+def _dim(*remarks: str) -> None:
     for remark in remarks:
         err().print(Text(visible(remark), style="dim"), soft_wrap=True)
 
@@ -84,6 +118,11 @@ def error(text: str) -> None:
 
 def print_table(table: Table, title: str = "") -> None:
     """Print a table below a title, by default its caption."""
+    if style.json:
+        names = [column or f"column {index + 1}" for index, column in enumerate(table.columns)]
+        rows = [dict(zip(names, (cell.text for cell in row), strict=True)) for row in table.cells()]
+        style.add("tables", [{"title": title or table.caption, "rows": rows}])
+        return
     rendered = rich_table.Table(
         title=_text(title or table.caption) if title or table.caption else None,
         title_justify="left",
@@ -99,10 +138,23 @@ def print_table(table: Table, title: str = "") -> None:
     out().print(rendered)
 
 
-def print_lines(*lines: str) -> None:
-    """Print plain lines without wrapping them."""
+def print_lines(*lines: str, **facts: Any) -> None:
+    """Print plain lines without wrapping them; `facts` are what they say, for the JSON document."""
+    if style.json:
+        style.document.update(facts)
+        if not facts:
+            style.add("lines", lines)
+        return
     for line in lines:
         out().print(Text(visible(line)), soft_wrap=True)
+
+
+def print_text(text: str, key: str) -> None:
+    """Print a text as it is; in the JSON document it is the value of `key`."""
+    if style.json:
+        style.document[key] = text
+    else:
+        print(text, end="")
 
 
 def _text(text: str) -> Text:
@@ -113,6 +165,10 @@ def _text(text: str) -> Text:
 def print_report(report: Report) -> None:
     """Print measured next to published numbers, and below them sources, notes and timings."""
     from unblur.evaluation.report import measurement_table, sources
+
+    if style.json:
+        style.document["report"] = json.loads(report.to_json())
+        return
 
     title = f"{report.recipe} · protocol: {report.protocol}"
     print_table(measurement_table(report.measurements, brief=True), title)
@@ -127,6 +183,7 @@ def print_report(report: Report) -> None:
 def output(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """A binary stream to a file, whole or not at all, or to stdout for ``-``."""
     if is_stdout(path):
+        style.json = False  # stdout holds what is written, and nothing else
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
@@ -190,7 +247,7 @@ class ProgressDisplay:
         self._notes: set[str] = set()
 
     def __enter__(self) -> ProgressDisplay:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not style.quiet:
             self._bars = progress.Progress(
                 progress.SpinnerColumn(finished_text="✓"),
                 progress.TextColumn("{task.description}", markup=False),
@@ -254,11 +311,11 @@ class ProgressDisplay:
         """Print a line about a stage that has lasted a while, and a last one when it ends."""
         elapsed = now - stage.started
         due = stage.last_line is None or now - stage.last_line >= LINE_SECONDS
-        if elapsed >= QUIET_SECONDS and (due or finished):
+        if elapsed >= QUIET_SECONDS and (due or finished) and not style.quiet:
             stage.last_line = now
             total = f" of {event.total:,}" if event.total is not None else ""
             figures = f", {_figures(event)}" if event.values else ""
-            note(f"{event.label}: {event.done:,}{total}, {elapsed:.0f} s{figures}")
+            _dim(f"{event.label}: {event.done:,}{total}, {elapsed:.0f} s{figures}")
 
 
 def _figures(event: ProgressEvent) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.output import OutputFolder
+from unblur.data.side import read_side, side_of
 from unblur.data.splits import Files, Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, RecipeError, some
@@ -52,6 +53,7 @@ def fit(
     overwrite: bool = False,
     checkpoints: str | Path | None = None,
     updatable: bool = False,
+    items: str | Path | None = None,
     progress: Progress = silent,
 ) -> SavedModel:
     """Fit the model of a recipe to the file at `data`, or to the train file of the folder there, and save it
@@ -59,7 +61,7 @@ def fit(
 
     Split and protocol of the recipe are not used. An `out` that exists raises `ArtifactError` before anything
     is computed, unless `overwrite`. `checkpoints` is a folder for the state of the training: after an interrupt the
-    same call resumes there. An `updatable` model keeps its statistics too (`Recommender.keeping_statistics`); kinds that must be
+    same call resumes there. `items` is a table of items, labels first; the model keeps it as their side. An `updatable` model keeps its statistics too (`Recommender.keeping_statistics`); kinds that must be
     refitted raise `CapabilityError`.
     """
     task = ranking_task(
@@ -72,18 +74,22 @@ def fit(
         f"A model of kind {task.model.kind} must be refitted when its log changes: {task.model.refit_reason}. Leave --updatable out, or "
         "fit another, such as item-knn or ease.",
     )
-    OutputFolder(out, artifact.MODEL, overwrite, (data, checkpoints)).check()
+    OutputFolder(out, artifact.MODEL, overwrite, (data, checkpoints, items)).check()
+    table = None if items is None else read_side(items)
     train, unused_parts = read_train(recipe.data, data, progress)
     clock, rng = Clock(), streams(recipe.seed, "fit")["fit"]
     with clock("fit"):
         model = task.model.fit_in(run.inside(f"seed-{recipe.seed}"), train, rng=rng)
     if updatable:
         model = model.keeping_statistics(train)
+    notes = [f"fitted to the train file alone; {some(unused_parts)} not used"] if unused_parts else []
+    if table is not None:
+        side, remarks = side_of(table, model.items)
+        model, notes = replace(model, side=side), [*notes, *remarks]
     provenance = {**trained_on(train, recipe), "fit_seconds": round(clock.seconds["fit"], 3)}
     artifact.save(model, out, overwrite=overwrite, provenance=provenance)
-    notes = (f"fitted to the train file alone; {some(unused_parts)} not used",) if unused_parts else ()
     statistics_bytes = np.asarray(model.tensors().get("gram", ())).nbytes
-    return SavedModel(model, train, notes, clock.seconds["fit"], statistics_bytes)
+    return SavedModel(model, train, tuple(notes), clock.seconds["fit"], statistics_bytes)
 
 
 def kept_reading(path: str | Path, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,9 @@ class Ranking:
     """(n_users, k) whether an item has no signal for the user: its score is that of an item that the model knows nothing
     about, and popularity put it there. `None` if it was not looked at."""
 
+    titles: pl.Series | None = None
+    """The titles of the items, by position, which are in the table then."""
+
     @property
     def k(self) -> int:
         """The most items of a user."""
@@ -67,7 +70,7 @@ class Ranking:
         return self.items.take(positions[positions >= 0]).to_list()
 
     def to_frame(self) -> pl.DataFrame:
-        """Return a polars table user, rank (from 1), item, score, fallback, filled, in the caller's own labels.
+        """Return a polars table user, rank (from 1), item, title if there are titles, score, fallback, filled, in the caller's own labels.
 
         A user with an empty list has one row, whose rank, item and score are null: no user disappears.
         """
@@ -77,13 +80,15 @@ class Ranking:
         is_empty = np.asarray(~entries.any(axis=1))
         entries[is_empty, :1] = True  # the row that stands for an empty list
         rows, columns = np.nonzero(entries)
-        positions = pl.Series(self.positions[entries])
+        places = pl.Series(self.positions[entries])
+        places = places.set(places < 0, None)
         filled = np.zeros(entries.shape, dtype=bool) if self.filled is None else self.filled
         return pl.DataFrame(
             {
                 "user": self.users.take(rows).series,
                 "rank": (columns + 1).astype(np.int32),
-                "item": self.items.series.gather(positions.set(positions < 0, None)),
+                "item": self.items.series.gather(places),
+                **({} if self.titles is None else {"title": self.titles.gather(places)}),
                 "score": self.scores[entries],
                 "fallback": self.fallback[rows],
                 "filled": filled[entries],

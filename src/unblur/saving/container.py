@@ -142,7 +142,7 @@ _RESERVED = ("format", "format_version", "created", "versions", "tensors", "file
 class Format(FolderKind):
     """A format of saved things, and its newest version, which this code writes."""
 
-    names: tuple[str, ...] = (TENSORS, "items.parquet")
+    names: tuple[str, ...] = (TENSORS, "items.parquet", "side.parquet")
     version: int = 1
 
 

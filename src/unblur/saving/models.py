@@ -48,7 +48,8 @@ def save(
     }
     items = pl.DataFrame({"label": fitted.items.series, **fitted.columns()})
     form, _ = _KINDS[fitted.noun]
-    write_container(path, form, contents, fitted.tensors(), {"items": items}, overwrite=overwrite)
+    tables = {"items": items, **fitted.saved_tables()}
+    write_container(path, form, contents, fitted.tensors(), tables, overwrite=overwrite)
 
 
 def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
@@ -73,6 +74,9 @@ def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
             raise ValueError(f"items.parquet holds {items!r} instead of {saved.manifest['items']}")
         arrays = {name: np.array(column.to_numpy()) for name, column in columns.items()}
         loaded: F = resolve(spec.fitted).from_tensors(spec, items, arrays, saved.tensors, device)
+        loaded = loaded.with_saved_tables(
+            {name: table for name, table in saved.tables.items() if name != "items"}
+        )
     return loaded
 
 
@@ -82,6 +86,31 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     It is checked itself; the other files are not read. Raises `ArtifactError` as `load_as` does.
     """
     return container.read_manifest(path, MODEL)
+
+
+def described(path: str | Path) -> dict[str, str]:
+    """Return what a saved model is, from which data and when, and what it needs, as names and values in words.
+
+    Its manifest is read and checked, and no array. Raises `ArtifactError` as `load_as` does.
+    """
+    manifest = read_manifest(path)
+    spec = spec_from_dict(RECOMMENDERS.load(manifest["kind"]), manifest["spec"])
+    origin, n_bytes = manifest["provenance"], sum(entry["bytes"] for entry in manifest["files"].values())
+    known = {name: origin[name] for name in ("n_users", "n_items", "n_interactions") if name in origin}
+    needs = ["times of each interaction"] if spec.needs_timestamps else []
+    return {
+        "kind": str(manifest["kind"]),
+        "settings": ", ".join(f"{name} = {value}" for name, value in manifest["spec"].items()),
+        "items": f"{manifest['items']['size']:,}, {manifest['items']['kind']} labels",
+        "side of the items": "yes" if "side.parquet" in manifest["files"] else "no",
+        "fitted to": ", ".join(f"{value:,} {name.removeprefix('n_')}" for name, value in known.items())
+        or "unknown",
+        "fingerprint of the data": str(origin.get("train", "unknown")),
+        "recipe and seed": f"{origin.get('recipe', 'none')}, {origin.get('seed', 'none')}",
+        "saved": f"{manifest['created']}, by unblur {writer(manifest)}",
+        "size on disk": f"{n_bytes / 1e6:,.1f} MB",
+        "needs": ", ".join(["histories over its items", *needs]),
+    }
 
 
 def _described(items: Vocabulary) -> dict[str, Any]:

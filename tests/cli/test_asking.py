@@ -1,0 +1,180 @@
+"""`unblur similar`, `explain`, `score` and `info`, conditions on items, and the options of every command."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.cli.conftest import Unblur
+
+COLUMNS = ("--user", "who", "--item", "what")
+
+
+@pytest.fixture
+def model(unblur: Unblur, events: Path, tmp_path: Path) -> Path:
+    """An item-kNN with titles, categories and stock."""
+    labels = pl.read_csv(events)["what"].unique().sort()
+    number = pl.int_range(len(labels), eager=True)
+    pl.DataFrame(
+        {
+            "sku": labels,
+            "title": "Item no. " + number.cast(pl.String),
+            "category": pl.Series(["odd" if n % 2 else "even" for n in number]),
+            "stock": number,
+        }
+    ).write_parquet(tmp_path / "items.parquet")
+    words = ("--model", "item-knn", "--items", tmp_path / "items.parquet", "--out", tmp_path / "model")
+    result = unblur("fit", events, *COLUMNS, *words)
+    assert result.code == 0, result.err
+    return tmp_path / "model"
+
+
+def document(unblur: Unblur, *words: str | Path) -> dict[str, object]:
+    result = unblur(*words, "--json", "--quiet")
+    assert result.code == 0, result.err
+    assert result.err == ""
+    values: dict[str, object] = json.loads(result.out)
+    return values
+
+
+def rows(values: dict[str, object]) -> list[dict[str, str]]:
+    tables = values["tables"]
+    assert isinstance(tables, list)
+    return list(tables[0]["rows"])
+
+
+def test_recommend_by_a_condition_and_a_limit(
+    unblur: Unblur, model: Path, events: Path, tmp_path: Path
+) -> None:
+    words = ("recommend", model, "--histories", events, *COLUMNS, "--k", "6", "--out", tmp_path / "lists.csv")
+    result = unblur(*words, "--where", 'category == "odd" and stock > 9', "--at-most", "1:category")
+    assert result.code == 0, result.err
+    lists = pl.read_csv(tmp_path / "lists.csv")
+    assert lists.columns == ["user", "rank", "item", "title", "score", "fallback", "filled"]
+    numbers = lists["title"].drop_nulls().str.strip_prefix("Item no. ").cast(int)
+    assert (numbers > 9).all()
+    assert (numbers % 2 == 1).all()
+    assert lists["rank"].max() == 1
+    assert lists["user"].n_unique() == 50
+    for option, value, message in (
+        ("--where", "stok > 1", "Did you mean 'stock'?"),
+        ("--where", "stock >", "was expected at 'the end'"),
+        ("--at-most", "1:colour", "'colour' is none of them"),
+        ("--at-most", "many", "such as 2:category"),
+        ("--diversity", "2", "less than or equal to 1"),
+    ):
+        refused = unblur(*words, option, value, "--overwrite")
+        assert refused.code == 2
+        assert message in " ".join(refused.err.split()), refused.err
+
+
+def test_similar_items_of_several(unblur: Unblur, model: Path, tmp_path: Path) -> None:
+    entries = rows(document(unblur, "similar", model, "item-03", "item-05", "--k", "2"))
+    assert [entry["user"] for entry in entries] == ["item-03", "item-03", "item-05", "item-05"]
+    assert all(entry["title"].startswith("Item no. ") for entry in entries)
+    (tmp_path / "some.txt").write_text("item-01\nitem-03\nunknown\n")
+    words = (
+        "similar",
+        model,
+        "item-03",
+        "--candidates",
+        tmp_path / "some.txt",
+        "--out",
+        tmp_path / "s.jsonl",
+    )
+    assert unblur(*words).code == 0
+    assert [json.loads(line)["item"] for line in (tmp_path / "s.jsonl").read_text().splitlines()] == [
+        "item-01"
+    ]
+    assert "'item-99'" in unblur("similar", model, "item-99").err
+
+
+def test_explanations_name_the_items_of_the_history(unblur: Unblur, model: Path, events: Path) -> None:
+    words = ("explain", model, "--histories", events, *COLUMNS, "--users", "user-01")
+    entries = rows(document(unblur, *words, "item-07", "--k", "99"))
+    had = pl.read_csv(events).filter(pl.col("who") == "user-01")["what"].to_list()
+    assert sorted(entry["because of"].partition("(")[2].rstrip(")") for entry in entries) == sorted(had)
+    total = sum(float(entry["share"]) for entry in entries)
+    assert total == pytest.approx(float(entries[0]["score"]), abs=1e-3)
+    first = rows(document(unblur, *words))
+    lists = rows(document(unblur, "recommend", model, "--histories", events, *COLUMNS, "--users", "user-01"))
+    assert first[0]["item"] == f"{lists[0]['title']} ({lists[0]['item']})"
+    assert "One user" in unblur("explain", model, "--histories", events, *COLUMNS).err
+
+
+def test_given_pairs_are_scored_and_ordered(
+    unblur: Unblur, model: Path, events: Path, tmp_path: Path
+) -> None:
+    """The scores are those of the model, items of the history among them; what is unknown is counted."""
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text(
+        "who,what\nuser-01,item-05\nuser-01,item-02\nuser-01,item-09\nuser-02,new\nuser-03,item-01\n"
+    )
+    out = tmp_path / "scored.parquet"
+    result = unblur("score", model, pairs, "--histories", events, *COLUMNS, "--out", out)
+    assert result.code == 0, result.err
+    assert "1 of 5 pairs in" in result.err
+    scored = pl.read_parquet(out).drop_nulls("item")
+    assert sorted(scored.select("user", "item").rows()) == [
+        ("user-01", "item-02"),
+        ("user-01", "item-05"),
+        ("user-01", "item-09"),
+        ("user-03", "item-01"),
+    ]
+    own = scored.filter(user="user-01")["score"]
+    assert own.is_sorted(descending=True)
+    import unblur as package
+    from unblur.data.interactions import Interactions
+
+    log = Interactions.read(events, user="who", item="what")
+    loaded = package.load(model)
+    expected = loaded.score(log.select_users(["user-01"]))[
+        0, loaded.items.positions(["item-02", "item-05", "item-09"])
+    ]
+    assert sorted(own.to_list()) == sorted(expected.tolist())
+
+
+def test_info_says_what_a_model_is(unblur: Unblur, model: Path) -> None:
+    facts = {entry["column 1"]: entry["column 2"] for entry in rows(document(unblur, "info", model))}
+    assert facts["kind"] == "item-knn"
+    assert facts["items"] == "29, str labels"
+    assert facts["side of the items"] == "yes"
+    assert facts["fitted to"].startswith("50 users, 29 items")
+    assert facts["fingerprint of the data"].startswith("sha256:")
+    assert "neighbours = " in facts["settings"]
+    assert unblur("info", model.parent).code == 2
+
+
+def test_every_result_is_one_document_if_asked_for(
+    unblur: Unblur, events: Path, parts: Path, tmp_path: Path
+) -> None:
+    words = ("fit", events, *COLUMNS, "--model", "popularity", "--out", tmp_path / "p")
+    fitted = document(unblur, *words)
+    assert (fitted["kind"], fitted["users"], fitted["out"]) == ("popularity", 50, str(tmp_path / "p"))
+    assert unblur("fit", parts, "--model", "ease", "--out", tmp_path / "e").code == 0
+    report = document(unblur, "evaluate", tmp_path / "e", "--data", parts, "--unknown-items", "ignore")[
+        "report"
+    ]
+    assert isinstance(report, dict)
+    assert report["measurements"]
+    assert document(unblur, "recipes", "bspm/gowalla")["recipe"]
+    assert len(rows(document(unblur, "recipes"))) > 20
+    lists = document(unblur, "recommend", tmp_path / "p", "--histories", events, *COLUMNS)
+    assert {entry["user"] for entry in rows(lists)} == {f"user-{number:02}" for number in range(5)}
+    refused = unblur("fit", events, "--model", "eese", "--out", tmp_path / "x", "--json")
+    assert refused.code == 2
+    assert refused.out == ""
+    assert "Did you mean" in refused.err
+    lines = unblur("recommend", tmp_path / "p", "--histories", events, *COLUMNS, "--out", "-", "--json").out
+    assert lines.startswith("user,rank,item,score")
+    assert len({line.partition(",")[0] for line in lines.splitlines()}) == 51
+
+
+def test_quiet_keeps_notes_to_itself(unblur: Unblur, model: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text("user,item\nanna,item-03\nanna,gone\n")
+    words = ("recommend", model, "--histories", new)
+    assert "were ignored" in unblur(*words).err
+    assert unblur("--quiet", *words).err == ""
+    assert "were ignored" in str(document(unblur, *words)["notes"])

@@ -1,0 +1,63 @@
+"""Tables of items: how they are read, and how they are brought into the order of a model's items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from unblur.data.side import read_side, side_of, title_column
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import DataError
+
+TABLE = pl.DataFrame({"sku": ["007", "a", "b"], "name": ["Seven", None, "B"], "price": [1.5, 2.0, 3.0]})
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "items.csv", "items.tsv", "items.jsonl"])
+def test_every_format_gives_the_same_table(tmp_path: Path, name: str) -> None:
+    write = {
+        ".parquet": TABLE.write_parquet,
+        ".csv": TABLE.write_csv,
+        ".tsv": lambda path: TABLE.write_csv(path, separator="\t"),
+        ".jsonl": TABLE.write_ndjson,
+    }[Path(name).suffix]
+    write(tmp_path / name)
+    assert read_side(tmp_path / name).equals(TABLE)
+
+
+def test_rows_come_in_the_order_of_the_items() -> None:
+    side, notes = side_of(TABLE, Vocabulary(["b", "c", "007"]))
+    assert side.rows() == [("B", 3.0), (None, None), ("Seven", 1.5)]
+    assert notes == ("1 of 3 items have no row in the table of items",)
+    assert title_column(side) == "name"
+    integers = TABLE.with_columns(sku=pl.Series(["7", "08", "9"]))
+    assert side_of(integers, Vocabulary([7, 8, 9]))[0]["price"].to_list() == [1.5, None, 3.0]
+    numbers = TABLE.with_columns(sku=pl.Series([7, 8, 9]))
+    assert side_of(numbers, Vocabulary(["9", "8"]))[0]["price"].to_list() == [3.0, 2.0]
+
+
+def test_columns_of_other_types_are_left_out_with_a_note() -> None:
+    table = TABLE.with_columns(
+        tags=pl.Series([["x"], [], None]),
+        kind=pl.Series(["u", "v", "u"], dtype=pl.Categorical),
+        cost=pl.Series(["1.10", "2", None]).cast(pl.Decimal(10, 2)),
+    )
+    side, notes = side_of(table, Vocabulary(["a", "b"]))
+    assert side.schema == {"name": pl.String, "price": pl.Float64, "kind": pl.String, "cost": pl.Float64}
+    assert notes == (
+        "columns of items that are not numbers, text, truth values or times are left out: 'tags'",
+    )
+
+
+def test_labels_that_occur_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"must have one row .* these have more: 'a'"):
+        side_of(pl.concat([TABLE, TABLE[1:2]]), Vocabulary(["a"]))
+    with pytest.raises(DataError, match="labels, integers or text; x is Float64"):
+        side_of(pl.DataFrame({"x": [1.5], "y": [1]}), Vocabulary(["a"]))
+    (tmp_path / "one.csv").write_text("sku\na\n")
+    with pytest.raises(DataError, match="something in others"):
+        read_side(tmp_path / "one.csv")
+    (tmp_path / "no.parquet").write_text("sku,name\na,b\n")
+    with pytest.raises(DataError, match=r"must be Parquet, CSV or JSON lines; .*no\.parquet"):
+        read_side(tmp_path / "no.parquet")

@@ -28,6 +28,7 @@ PUBLIC_DOORS = {
     "from_frame",
     "describe",
     "recommend",
+    "fit",
     "run",
     "compare",
     "synthesize",

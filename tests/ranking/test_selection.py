@@ -137,8 +137,7 @@ def test_an_updated_model_keeps_the_side_of_its_items(shop: tuple[Interactions, 
 
     log, table = shop
     model = ItemKNN().fit(log).with_side(table)
-    fewer = log.take_users(np.arange(1, 60))
-    updated = model.updated(Change(log, fewer))
+    updated = model.updated(Change.of(log, forget=[0]))
     assert updated.titles is not None
     assert updated.titles.to_list() == [f"Item {n}" if n else None for n in range(20)]
 

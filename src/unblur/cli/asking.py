@@ -216,7 +216,9 @@ def explain(
     from unblur import experiment
 
     loaded = unblur.load(model, device=device)
-    options = own_recipe(RECOMMENDERS, "popularity", experiment.kept_reading(model, reading)).data.read
+    options = own_recipe(
+        RECOMMENDERS, "popularity", experiment.kept_reading(model, reading, histories)
+    ).data.read
     asked = experiment.read_histories(histories, options, loaded.items, timed=loaded.needs_timestamps)
     rows = asked.rows.onto(items=loaded.items, unknown="ignore")
     if users is not None:
@@ -291,7 +293,7 @@ def _answer(request: _Request, selection: Selection, target: _Target) -> None:
 
     out, form = target.out, target.checked()
     options = own_recipe(
-        RECOMMENDERS, "popularity", experiment.kept_reading(request.model, request.reading)
+        RECOMMENDERS, "popularity", experiment.kept_reading(request.model, request.reading, request.histories)
     ).data.read
     check_word("unknown_items", request.unknown_items, ("raise", "ignore"))
     notes: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from unblur.data import catalogue as datasets, files as sources
 from unblur.data.interactions import Interactions
 from unblur.data.splits import k_core
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import RecipeError, some
+from unblur.errors import DataError, RecipeError, some
 from unblur.experiment.recipe.parts import Data, Reading
 from unblur.progress import Progress, silent
 
@@ -186,8 +187,11 @@ def _read_choice(
         n_unknown = len(lines) - len(labels)
         words = f"{n_unknown:,} of {len(lines):,} items in {file} are unknown to the model and were ignored"
         return labels.unique(maintain_order=True), (words,) * (n_unknown > 0)
+    plain = Reading(rating="ignore", timestamp="ignore", duplicates="first")
     columns = {name: getattr(reading, name) for name in ("format", "user", "item", "delimiter", "header")}
-    plain = Reading(rating="ignore", timestamp="ignore", duplicates="first", **columns)
+    with suppress(DataError):  # the file of pairs may be laid out as the histories, or by the usual names
+        sources.unread_columns(file, **columns)
+        plain = replace(plain, **columns)
     pairs = read_histories(file, plain, items).rows
     if pairs.users.kind != users.kind:
         pairs = read_histories(file, replace(plain, labels="str"), items).rows

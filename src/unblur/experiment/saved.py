@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from unblur.data.formats.events import unread_columns
+from unblur.data.formats.opening import is_file
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.output import OutputFolder
 from unblur.data.side import read_side, side_of
@@ -92,17 +94,25 @@ def fit(
     return SavedModel(model, train, tuple(notes), clock.seconds["fit"], statistics_bytes)
 
 
-def kept_reading(path: str | Path, said: Mapping[str, Any]) -> dict[str, Any]:
+def kept_reading(path: str | Path, said: Mapping[str, Any], data: Path | None = None) -> dict[str, Any]:
     """What was said about reading the training data of the model saved at `path`, unless something else is `said`.
 
-    Both are settings of a recipe, such as ``{"data.read.user": "uid"}``. Which files of a folder were read is not kept. Raises
-    `ArtifactError` as `unblur.load`.
+    Both are settings of a recipe, such as ``{"data.read.user": "uid"}``. Which files of a folder were read is not kept. A
+    file `data` without the columns that were named is another file, of which nothing was said. Raises `ArtifactError` as
+    `unblur.load`.
     """
     read = artifact.read_manifest(path).get("provenance", {}).get("read", {})
     kept = {f"data.read.{name}": value for name, value in read.items() if name != "parts"}
     if not said.keys().isdisjoint(_BY_RATING):  # two ways to say which ratings count
         kept = {setting: value for setting, value in kept.items() if setting not in _BY_RATING}
-    return {**kept, **said}
+    reading = {**kept, **said}
+    if kept and data is not None and is_file(data):
+        names = {name.removeprefix("data.read."): value for name, value in reading.items()}
+        try:
+            unread_columns(data, **names)
+        except DataError:
+            return dict(said)
+    return reading
 
 
 _BY_RATING = ("data.read.min_rating", "data.read.ratings")

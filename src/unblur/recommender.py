@@ -124,6 +124,11 @@ class Recommender(Fitted[S_co], ABC):
         return self.spec.needs_timestamps
 
     @property
+    def exact(self) -> bool:
+        """True if the shares of an explanation add up to the score."""
+        return self.linear
+
+    @property
     def popularity(self) -> NDArray[np.float32]:
         """(n_items,) the item counts over the largest of them."""
         largest = max(1, int(self.item_counts.max(initial=0)))
@@ -499,10 +504,9 @@ class Recommender(Fitted[S_co], ABC):
             score=float(scores[0]),
             history=self.items.take(history.matrix.indices[order]),
             shares=shares[order, 0],
-            exact=self.linear,
+            exact=self.exact,
         )
 
-    @final
     def shares(
         self, history: Interactions, targets: NDArray[np.intp]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -94,6 +94,7 @@ RECOMMENDERS = Registry(
     "model",
     {
         "als": "unblur.models.als:ALS",
+        "blend": "unblur.models.blend:Blend",
         "bspm": "unblur.models.spectral.bspm:BSPM",
         "chebycf": "unblur.models.spectral.chebycf:ChebyCF",
         "diffrec": "unblur.models.diffusion.diffrec:DiffRec",

@@ -43,6 +43,21 @@ LATENT: Mapping[str, Any] = {
 IN_TIME: Mapping[str, Any] = {"time_weights": {"oldest": 0.2, "newest": 1.0}}
 
 SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "blend": {
+        "default": {},
+        "of-three": {
+            "parts": {
+                "low-pass": {"kind": "low-pass", "rank": 8},
+                "items": {"kind": "item-knn", "neighbours": 5},
+                "vae": {"kind": "mult-vae", "dims": [6], "epochs": 2, "batch_size": 16},
+            },
+            "weights": {"items": 0.5, "vae": 0.2},
+        },
+        "linear": {
+            "parts": {"a": {"kind": "ease"}, "b": {"kind": "low-pass", "rank": 8}},
+            "weights": {"b": -0.3},
+        },
+    },
     "bspm": {
         "small": {"low_pass": {"rank": 8}},
         "late": {"low_pass": {"rank": 8}, "merge": "late", "output": "mean"},
@@ -389,7 +404,7 @@ def test_an_explanation_is_in_order_and_adds_up_if_the_model_is_linear(fitted: F
             )
             assert (np.diff(explanation.shares) <= 0).all()
             assert np.isfinite(explanation.shares).all()
-            assert explanation.exact == fitted.model.linear
+            assert explanation.exact == fitted.model.exact
             if explanation.exact:
                 largest = max(1e-6, float(np.abs(scores).max()), float(np.abs(explanation.shares).max()))
                 assert explanation.shares.sum() == pytest.approx(explanation.score, abs=1e-5 * largest)

@@ -24,6 +24,16 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "default": {"rank": 6},
         "exact": {"rank": 4, "exact": True, "iterations": 3, "alpha": 4.0, "ridge": 2.0},
     },
+    "blend": {
+        "default": {
+            "parts": {
+                "spectral": {"kind": "low-pass", "rank": 6},
+                "users": {"kind": "user-knn", "neighbours": "all", "weighting": "degree", "power": 2.0},
+                "items": {"kind": "ease"},
+            },
+            "weights": {"users": 0.5, "items": 0.2},
+        },
+    },
     "bspm": {
         "small": {"low_pass": {"rank": 8}},
         "late": {"low_pass": {"rank": 8}, "merge": "late", "output": "mean"},

@@ -27,6 +27,7 @@ PURPOSES = {
 }
 """Constant purposes. New ones may be added; none may be respelled."""
 PATTERNS = {
+    "part {}": "the number of a part of a blend",
     "point {}": "the number of a trial",
     "sample {}": "the fixed name of an arm",
     "<attack.name>": "the fixed name of an attack; tests/audit/test_attacks.py holds ours",

@@ -149,6 +149,7 @@ def test_shipped_recipes_are_complete(name: str) -> None:
 def test_what_is_shipped() -> None:
     sets = {
         "bspm": {"gowalla", "yelp2018", "amazon-book", "demo"},
+        "blend": {"gowalla", "yelp2018"},
         "chebycf": {"gowalla", "yelp2018", "amazon-book"},
         "gf-cf": {"gowalla", "yelp2018", "amazon-book", "demo"},
         "ease": {"gowalla", "yelp2018", "amazon-book", "demo"},

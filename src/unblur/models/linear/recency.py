@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, PlainSerializer, PositiveFloat
+from pydantic import Field, PositiveFloat
 from scipy import sparse
 
 from unblur.data.changes import Change
@@ -18,19 +18,15 @@ from unblur.data.splits import rank_from_latest
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, SpecError, nearest
 from unblur.fitted import StoppingData, Tensors
+from unblur.models.inner import InnerTable, spec_of, table_of
 from unblur.models.linear.item_weights import LinearRecommender, LinearSpec
 from unblur.recommender import RNG, Recommender, RecommenderSpec, Run
 from unblur.registry import RECOMMENDERS, recommender_spec, resolve
-from unblur.spec import Dimension, Spec, choices, spec, spec_from_dict, spec_to_dict
+from unblur.spec import Dimension, Spec, choices, spec
 
 INNER = ("ease", "item-knn", "pure-svd", "rp3beta", "sansa", "slim", "sparse-ease")
 """Our kinds that take weighted rows."""
 SECONDS = {"seconds": 1.0, "days": 86400.0}
-
-
-def _table(value: Any) -> Any:
-    """Return a spec as a table with its kind, and a table unchanged."""
-    return {"kind": value.kind, **spec_to_dict(value)} if isinstance(value, Spec) else value
 
 
 @spec
@@ -45,9 +41,7 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
     kind: ClassVar[str] = "recency"
     zero_without_signal: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.recency:RecencyRecommender"
-    inner: Annotated[Mapping[str, Any], BeforeValidator(_table), PlainSerializer(dict)] = Field(
-        default_factory=lambda: {"kind": "ease"}
-    )
+    inner: InnerTable = Field(default_factory=lambda: {"kind": "ease"})
     """The model that sees the weighted rows: a spec, or its table with its `kind`."""
     half_life: PositiveFloat = 5.0
     """The age at which an interaction counts half."""
@@ -57,20 +51,19 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
     """Weight the rows that the model is fitted to as well, not the histories only."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inner", MappingProxyType(_table(self.model)))
+        object.__setattr__(self, "inner", MappingProxyType(table_of(self.model)))
 
     @property
     def model(self) -> LinearSpec[LinearRecommender]:
         """The spec of the inner model. Raises `SpecError` for a kind that takes no weighted rows."""
-        table = dict(self.inner)
-        kind = str(table.pop("kind", None))
+        kind = str(self.inner.get("kind"))
         cls = recommender_spec(kind) if kind in RECOMMENDERS else None
         if cls is None or not issubclass(cls, LinearSpec):
             raise SpecError(
                 f"The kind of `inner` must be one that takes weighted rows: {', '.join(INNER)}; saw {kind!r}."
                 f"{nearest(kind, INNER)}"
             )
-        return cast("LinearSpec[LinearRecommender]", spec_from_dict(cls, table))
+        return cast("LinearSpec[LinearRecommender]", spec_of(self.inner))
 
     @property
     def needs_timestamps(self) -> bool:

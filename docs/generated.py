@@ -113,11 +113,14 @@ def recipes() -> str:
 
 def kinds() -> str:
     """The kinds of models and synthesizers, each with the class of its spec."""
-    rows = ["| kind | spec | what it is |", "|---|---|---|"]
+    rows = ["| kind | spec | what it is | weights of interactions count |", "|---|---|---|---|"]
     for registry in (RECOMMENDERS, SYNTHESIZERS):
         for kind in sorted(registry.ours):
             spec = registry.load(kind)
-            rows.append(f"| `{kind}` | {_link(spec)} | {_first_line(spec)} |")
+            weights = "no"
+            if registry is RECOMMENDERS and spec.weights_setting:
+                weights = f'with `{spec.weights_setting} = "use"`' + ", the default" * spec().uses_weights
+            rows.append(f"| `{kind}` | {_link(spec)} | {_first_line(spec)} | {weights} |")
     return "\n".join(rows)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, cast, final, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeAlias, cast, final, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -80,24 +80,63 @@ R_co = TypeVar("R_co", bound="Recommender", covariant=True, default="Recommender
 class RecommenderSpec(FittedSpec[R_co]):
     """Hyper-parameters of a recommender, and how to fit them to data."""
 
-    uses_weights: ClassVar[bool] = False
-    """True if the weights of interactions count, or only which interactions there are."""
+    weights_setting: ClassVar[str] = ""
+    """The path of the setting that makes weights of interactions count if it is ``"use"``; empty if they never do."""
+
+    @property
+    def uses_weights(self) -> bool:
+        """True if the weights of interactions count, or only which interactions there are."""
+        return False
+
+    def with_weights(self, data: Interactions) -> Interactions:
+        """Return the interactions with the weights that count: their own, or 1 each."""
+        return data if self.uses_weights else data.binarized()
+
+    def notes_on(self, train: Interactions) -> tuple[str, ...]:
+        """A note if the interactions have weights that do not count."""
+        if self.with_weights(train) is train:
+            return ()
+        setting = self.weights_setting
+        advice = f'with model.{setting} = "use" they count' if setting else "no setting of it uses them"
+        return (f"the weights of the interactions do not count: {self.kind} takes each as 1; {advice}",)
 
     @property
     def refit_reason(self) -> str | None:
         """Why a fitted model of it cannot take a change of its log (`Recommender.updated`); `None` if it can."""
         return "what it learns of one item rests on all users at once"
 
+    @property
+    def must_refit(self) -> str | None:
+        """The `refit_reason` of the kind, or that weights count, of which updates know nothing; `None` without either."""
+        weighted = "the weights of interactions count, and an update takes each as 1"
+        return self.refit_reason or (weighted if self.uses_weights else None)
+
     def update(self, model: Recommender, change: Change, run: Run) -> R_co:
         """Return what a fit to the log after a change gives, from the `model` of the log before it.
 
-        It is called for specs without a `refit_reason`. Those whose fit costs no more than reading the log have no other way.
+        It is called for specs that need not be refitted (`must_refit`). Those whose fit costs no more than reading the log have no other way.
         """
         return self.fit_in(run, change.after)
 
     def with_statistics(self, model: Recommender, log: Interactions) -> R_co:
         """Return `model` with its sums over `log`, as `Recommender.keeping_statistics` calls it; as it is if it needs none."""
         return cast("R_co", model)
+
+
+WeightUse: TypeAlias = Literal["binary", "use"]
+"""What the weight of an interaction is: 1, or the one that it has."""
+
+
+class WeighingSpec(RecommenderSpec[R_co]):
+    """A spec with the setting `weights`; each says by which equation weights count."""
+
+    weights_setting: ClassVar[str] = "weights"
+    weights: WeightUse
+
+    @property
+    def uses_weights(self) -> bool:
+        """True if `weights` says so."""
+        return self.weights == "use"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -215,10 +254,10 @@ class Recommender(Fitted[S_co], ABC):
         """Return the model of the log after a change: that which a fit to it gives, found without a fit to everything.
 
         Raises `DataError` unless the model was fitted to the log before the change, and `CapabilityError`, with what a refit
-        costs, for models that must be refitted (`RecommenderSpec.refit_reason`).
+        costs, for models that must be refitted (`RecommenderSpec.must_refit`).
         """
         spec = cast("RecommenderSpec[Self]", self.spec)
-        reason = spec.refit_reason
+        reason = spec.must_refit
         if reason is not None:
             epochs = sum(plan.epochs for plan in spec.plans().values())
             cost = f"{epochs:,} epochs" if epochs else "one fit"

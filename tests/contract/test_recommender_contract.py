@@ -6,7 +6,7 @@ import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from unblur.progress import ProgressEvent
 from unblur.ranking import Selection
 from unblur.recommender import Recommender, Scorer
 from unblur.registry import RECOMMENDERS, recommender_spec
-from unblur.spec import spec_from_dict, spec_to_dict
+from unblur.spec import replace_field, spec_from_dict, spec_to_dict
 
 TRAINED: Mapping[str, Any] = {
     "epochs": 2,
@@ -71,6 +71,7 @@ SMALL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "diffrec": {"small": TRAINED, "in-time": {**TRAINED, **IN_TIME}},
     "l-diffrec": {"small": LATENT, "in-time": {**LATENT, **IN_TIME}},
+    "pure-svd": {"small": {"rank": 8}},
 }
 """Settings with which a kind can be fitted to 51 users × 31 items; other kinds have their defaults."""
 
@@ -190,11 +191,35 @@ def test_the_order_of_train_users_does_not_matter(fitted: Fitted) -> None:
     assert_close(model.score(fitted.train), fitted.model.score(fitted.train), 1e-4)
 
 
-def test_weighted_rows_are_fitted_too(fitted: Fitted) -> None:
-    matrix = fitted.train.matrix
-    doubled = sparse.csr_array((matrix.data * 2, matrix.indices, matrix.indptr), shape=matrix.shape)
-    weighted = Interactions(doubled, fitted.train.users, fitted.train.items, fitted.train.timestamps)
-    assert np.isfinite(fitted.spec.fit(weighted, rng=1).score(weighted)).all()
+def weighted(log: Interactions) -> Interactions:
+    """The same pairs with random weights from 1 to 5, and times."""
+    matrix = log.matrix
+    weights = np.random.default_rng(5).integers(1, 6, matrix.nnz).astype(np.float32)
+    return replace(log, matrix=sparse.csr_array((weights, matrix.indices, matrix.indptr), shape=matrix.shape))
+
+
+def test_weights_count_or_the_kind_says_that_they_do_not(fitted: Fitted) -> None:
+    spec, log, train = fitted.spec, fitted.train, weighted(fitted.train)
+    of_log = fitted.model.score(log)
+    binary = use = spec
+    if spec.weights_setting:
+        binary, use = (replace_field(spec, spec.weights_setting, value) for value in ("binary", "use"))
+    assert not binary.uses_weights
+    assert np.array_equal(binary.fit(train, rng=1).score(train), of_log)
+    assert binary.kind in binary.notes_on(train)[0]
+    assert not binary.notes_on(log)
+    if not spec.weights_setting:
+        assert "no setting of it uses them" in binary.notes_on(train)[0]
+        return
+    assert use.uses_weights
+    assert not use.notes_on(train)
+    assert use.must_refit
+    model = use.fit(train, rng=1)
+    largest = np.abs(of_log).max()
+    assert np.isfinite(model.score(train)).all()
+    assert np.abs(model.score(log) - of_log).max() > 1e-3 * largest  # those of train
+    assert np.abs(model.score(train) - model.score(log)).max() > 1e-3 * largest  # those of histories
+    assert np.array_equal(use.fit(log, rng=1).score(log), of_log)  # there are none but 1
 
 
 # -------------------------------------------------------------------------------- scoring

@@ -51,6 +51,9 @@ def test_parts_name_all_commands_kinds_and_recipes(generated: Any) -> None:
         assert f"## `unblur {name}`" in commands
     assert "| `--check` | Exit with 1" in commands
     assert all(f"| `{kind}` |" in generated.kinds() for kind in (*RECOMMENDERS.ours, *SYNTHESIZERS.ours))
+    assert '| with `weights = "use"` |' in next(
+        line for line in generated.kinds().splitlines() if line.startswith("| `ease` |")
+    )
     assert all(f"| `{name}` |" in generated.recipes() for name in shipped())
     assert "`gowalla`" in generated.datasets()
     assert "unblur.load" in generated.top_names()

@@ -20,19 +20,19 @@ from unblur.models.linear.item_weights import SCORED_TOGETHER
 from unblur.parallel.threads import libraries_at_rest
 from unblur.progress import ProgressEvent, Run
 from unblur.randomness import RNG, streams
-from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
+from unblur.recommender import Recommender, StoppingData, WeighingSpec, WeightUse, learned
 from unblur.spec import Dimension, Rounds, Width, choices, spec
 
 NUMBERS_TOGETHER = 1 << 22
 """The most numbers in the items' vectors, or in the systems, of users that are solved for together: 32 megabytes."""
 
 
-@spec
-class ALS(RecommenderSpec["LeastSquares"]):
+@spec(earlier={"weights": "binary"})
+class ALS(WeighingSpec["LeastSquares"]):
     """Collaborative filtering for implicit feedback (Hu, Koren and Volinsky, ICDM 2008).
 
     Minimises ``Σ_ui c_ui (p_ui − x_uᵀy_i)² + λ(Σ‖x_u‖² + Σ‖y_i‖²)`` (equation 3) with preference p_ui = 1 where u took i and 0
-    elsewhere, and confidence c_ui = 1 + α·p_ui. Item vectors come from `implicit` (the extra ``als``); a history's
+    elsewhere, and confidence c_ui = 1 + α·r_ui, where r_ui is the weight of the interaction, 0 if there is none. Item vectors come from `implicit` (the extra ``als``); a history's
     vector is solved for exactly (equation 4), so a user who was in train is treated as any other.
     """
 
@@ -50,6 +50,8 @@ class ALS(RecommenderSpec["LeastSquares"]):
     """The number of times that users and items are solved for in turn."""
     exact: bool = False
     """Solve each train system exactly, rather than by three steps of conjugate gradients from the last solution."""
+    weights: WeightUse = "use"
+    """r_ui in the confidence: the weights of the interactions, or 1 each."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -75,7 +77,8 @@ class ALS(RecommenderSpec["LeastSquares"]):
         if not train.n_interactions:
             raise DataError("There must be interactions to train on; saw none. Check what was read.")
         seed = int(streams(rng, "initial factors")["initial factors"].integers(0, 2**31))
-        confidence = sparse.csr_matrix(train.binarized().matrix * np.float32(1 + self.alpha))
+        confidence = sparse.csr_matrix(self.with_weights(train).matrix, dtype=np.float64, copy=True)
+        confidence.data = (1 + self.alpha * confidence.data).astype(np.float32)
         run.progress(ProgressEvent("alternate least squares", 0, self.iterations))
         with warnings.catch_warnings(), libraries_at_rest():
             warnings.simplefilter(
@@ -123,10 +126,11 @@ class LeastSquares(Recommender["ALS"]):
         return np.ascontiguousarray(solve_triangular(self._cholesky, self.factors.T, lower=True).T)
 
     def users(self, rows: sparse.csr_array) -> NDArray[np.float64]:
-        """Return the vectors (n_rows, rank) of 0/1 rows: ``(YᵀY + α·Y_xᵀY_x + λI)⁻¹ (1 + α)·Y_xᵀ1`` (equation 4).
+        """Return the vectors (n_rows, rank) of rows: ``(YᵀY + α·Y_xᵀR Y_x + λI)⁻¹ Y_xᵀ(1 + α·r)`` (equation 4), R = diag r.
 
-        With L and Z that is ``(1 + α)·L⁻ᵀ (I + α·Z_xᵀZ_x)⁻¹ Z_xᵀ1``, and ``(1 + α)·L⁻ᵀ Z_xᵀ (I + α·Z_xZ_xᵀ)⁻¹ 1`` just as
-        well (the push-through identity): the smaller system is solved. Rows of the same length are solved for together.
+        With L and Z, and t = (1 + α·r)/(1 + α), that is ``(1 + α)·L⁻ᵀ (I + α·Z_xᵀR Z_x)⁻¹ Z_xᵀt``, and
+        ``(1 + α)·L⁻ᵀ Z_xᵀ (I + α·R Z_xZ_xᵀ)⁻¹ t`` just as well (the push-through identity): the smaller system is solved.
+        Rows of the same length are solved for together.
         """
         alpha, rank = self.spec.alpha, self.spec.rank
         vectors = np.zeros((rows.shape[0], rank))
@@ -138,16 +142,18 @@ class LeastSquares(Recommender["ALS"]):
                     step = max(1, NUMBERS_TOGETHER // (max(length, rank) * rank))
                     for start in range(0, len(alike), step):
                         part = alike[start : start + step]
-                        taken = self._whitened[rows.indices[rows.indptr[part, None] + np.arange(length)]]
-                        flipped = taken.transpose(0, 2, 1)
+                        entries = rows.indptr[part, None] + np.arange(length)
+                        taken = self._whitened[rows.indices[entries]]
+                        flipped, r = taken.transpose(0, 2, 1), rows.data[entries, None].astype(np.float64)
+                        targets = (1 + alpha * r) / (1 + alpha)
                         if length < rank:
-                            weights = np.linalg.solve(
-                                np.eye(length) + alpha * (taken @ flipped), np.ones((length, 1))
+                            solution = flipped @ np.linalg.solve(
+                                np.eye(length) + alpha * r * (taken @ flipped), targets
                             )
-                            solution = flipped @ weights
                         else:
                             solution = np.linalg.solve(
-                                np.eye(rank) + alpha * (flipped @ taken), flipped.sum(axis=2, keepdims=True)
+                                np.eye(rank) + alpha * (flipped @ (r * taken)),
+                                (flipped * targets.transpose(0, 2, 1)).sum(axis=2, keepdims=True),
                             )
                         vectors[part] = solution[:, :, 0]
                 return (1 + alpha) * np.asarray(
@@ -160,4 +166,4 @@ class LeastSquares(Recommender["ALS"]):
             ) from None
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        return products(self.users(histories.binarized().matrix), self.factors)
+        return products(self.users(self.spec.with_weights(histories).matrix), self.factors)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from scipy import sparse
 
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
@@ -47,24 +49,50 @@ def test_a_history_is_folded_in_by_the_normal_equations() -> None:
     st.lists(st.integers(0, 30), min_size=1, max_size=8),
     st.integers(0, 99),
     st.sampled_from([1, 40, 1 << 22]),
+    st.integers(1, 5),
 )
 def test_a_row_of_any_length_is_folded_in_by_the_normal_equations(
-    lengths: list[int], seed: int, together: int
+    lengths: list[int], seed: int, together: int, largest: int
 ) -> None:
-    """Shorter rows than the rank, longer and empty ones, whatever the rows around them and however many at a time."""
+    """Shorter rows than the rank, longer and empty ones, whatever their weights, the rows around them and however many at a time."""
     random = np.random.default_rng(seed)
     y = random.normal(size=(30, 6)).astype(np.float32)
-    x = np.stack([random.permutation(30) < length for length in lengths]).astype(np.float64)
+    taken = np.stack([random.permutation(30) < length for length in lengths])
+    x = taken * random.integers(1, largest + 1, taken.shape).astype(np.float64)
     data = Interactions.from_matrix(x)
     model = als.LeastSquares(ALS(rank=6, alpha=4.0, ridge=2.0), data.items, data.item_degrees, factors=y)
     y = y.astype(np.float64)
     gram = y.T @ y + 2.0 * np.eye(6)
-    expected = [np.linalg.solve(gram + 4.0 * y.T @ np.diag(row) @ y, 5.0 * y.T @ row) for row in x]
+    # Confidence 1 + α·r, and preference 1 of all items that are there (Hu et al., equation 4).
+    expected = [
+        np.linalg.solve(gram + 4.0 * y.T @ np.diag(row) @ y, y.T @ ((1 + 4.0 * row) * (row > 0))) for row in x
+    ]
     before, als.NUMBERS_TOGETHER = als.NUMBERS_TOGETHER, together
     try:
         np.testing.assert_allclose(model.users(data.matrix), expected, rtol=1e-8, atol=1e-12)
     finally:
         als.NUMBERS_TOGETHER = before
+
+
+def test_weights_are_confidences() -> None:
+    """The objective of equation 3, with the weights in its confidences, is lower than without them."""
+    weights = np.random.default_rng(2).integers(1, 9, DATA.n_interactions).astype(np.float32)
+    data = replace(
+        DATA,
+        matrix=sparse.csr_array((weights, DATA.matrix.indices, DATA.matrix.indptr), shape=DATA.matrix.shape),
+    )
+    spec = ALS(rank=6, alpha=1.0, ridge=2.0, iterations=30, exact=True)
+    r = data.matrix.toarray().astype(np.float64)
+
+    def loss(factors: np.ndarray) -> float:
+        """Equation 3 with the confidences of `data`, at the users' best vectors for these items'."""
+        model = als.LeastSquares(spec, data.items, data.item_degrees, factors=factors)
+        users = model.users(data.matrix)
+        error = ((1 + spec.alpha * r) * ((r > 0) - users @ factors.T) ** 2).sum()
+        return float(error + spec.ridge * ((users**2).sum() + (factors.astype(np.float64) ** 2).sum()))
+
+    y = {use: replace(spec, weights=use).fit(data, rng=0).factors for use in ("use", "binary")}
+    assert loss(y["use"]) < 0.99 * loss(y["binary"])
 
 
 def test_implicit_folds_in_alike() -> None:

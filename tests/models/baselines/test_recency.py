@@ -84,7 +84,7 @@ def test_train_rows_can_be_weighted() -> None:
 
 def test_the_inner_spec_is_plain_data_in_specs_and_recipes() -> None:
     spec = Recency(inner=EASE(ridge=10.0))
-    assert spec.inner == {"kind": "ease", "ridge": 10.0, "dropout": 0.0}
+    assert spec.inner == {"kind": "ease", "ridge": 10.0, "dropout": 0.0, "weights": "binary"}
     assert spec == Recency(inner={"kind": "ease", "ridge": 10.0})
     assert spec_from_dict(Recency, spec_to_dict(spec)) == spec
     assert replace_field(spec, "inner.ridge", 20.0).model == EASE(ridge=20.0)

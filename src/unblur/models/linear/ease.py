@@ -22,7 +22,7 @@ from unblur.models.linear.item_weights import ItemWeights, ItemWeightsSpec
 from unblur.models.linear.neighbours import column_norms, cosine, strongest, transposed
 from unblur.parallel.memory import available_bytes
 from unblur.progress import Progress, ProgressEvent, Run, silent
-from unblur.recommender import Recommender
+from unblur.recommender import Recommender, WeightUse
 from unblur.spec import Count, Dimension, Rounds, choices, spec
 
 COLUMNS_TOGETHER = 1024
@@ -105,6 +105,8 @@ class EASE(ItemWeightsSpec):
     """The ridge λ on the item-item weights."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """The probability with which an item of the input is dropped: p. 0 is EASE."""
+    weights: WeightUse = "binary"
+    """The entries of X: 0/1, or the weights of the interactions, so that ``XᵀX`` sums products of weights."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -302,6 +304,8 @@ class SLIM(ItemWeightsSpec):
     """The most passes over the coordinates."""
     tolerance: PositiveFloat = 1e-5
     """Passes end when no weight of a block changes by more than this."""
+    weights: WeightUse = "binary"
+    """The entries of X: 0/1, or the weights of the interactions, which are then what ``Xw`` restores."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -385,6 +389,8 @@ class SparseEASE(ItemWeightsSpec):
     """The ridge λ on the item-item weights."""
     neighbours: Count = 100
     """The number of items that each item is predicted from: |D|."""
+    weights: WeightUse = "binary"
+    """The entries of X: 0/1, or the weights of the interactions, as in `EASE`."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""

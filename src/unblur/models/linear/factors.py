@@ -15,7 +15,7 @@ from unblur.models.linear.item_weights import SCORED_TOGETHER, LinearRecommender
 from unblur.models.linear.neighbours import column_norms, inverse
 from unblur.progress import Progress, ProgressEvent, Run
 from unblur.randomness import RNG, streams
-from unblur.recommender import Recommender, RecommenderSpec, StoppingData, learned
+from unblur.recommender import Recommender, StoppingData, WeighingSpec, WeightUse, learned
 from unblur.spec import Dimension, Width, choices, spec
 
 SMALL = 1 << 20
@@ -76,6 +76,8 @@ class PureSVD(LinearSpec[Factors]):
     """The number of singular vectors: f. With fewer users or items than that, all of them."""
     scaling: float = 1.0
     """The power of its norm that a column keeps: d. 1 leaves the matrix as it is, 0 makes all columns unit vectors."""
+    weights: WeightUse = "binary"
+    """The entries of the train matrix and of x: 0/1, or the weights of the interactions."""
 
     def __post_init__(self) -> None:
         SpecError.unless(
@@ -140,17 +142,18 @@ def random_right_vectors(
 
 
 @spec
-class TruncatedSVD(RecommenderSpec["Projection"]):
+class TruncatedSVD(WeighingSpec["Projection"]):
     """Scores are the history's projection onto the leading right singular vectors, x·V·Vᵀ."""
 
     kind: ClassVar[str] = "truncated-svd"
     zero_without_signal: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.factors:Projection"
-    uses_weights: ClassVar[bool] = True
     rank: Width = 20
     """The number of singular vectors."""
     algorithm: Literal["arpack", "randomized"] = "arpack"
     """``arpack`` is exact and takes no `rng`; ``randomized``, scikit-learn's default, draws random directions."""
+    weights: WeightUse = "use"
+    """The entries of the train matrix and of x: the weights of the interactions, or 0/1."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -159,18 +162,19 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> Projection:
-        """Decompose the train matrix, weights included. Raises `SpecError` for a rank too large for it."""
+        """Decompose the train matrix. Raises `SpecError` for a rank too large for it."""
         check_train(train)
         SpecError.unless(
             self.rank < min(train.matrix.shape),
             f"`rank` must be below the numbers of users and items, {train.n_users:,} and {train.n_items:,}; "
             f"saw {self.rank}. Lower it.",
         )
+        matrix = self.with_weights(train).matrix
         if self.algorithm == "arpack":
-            leading = leading_right_vectors(train.matrix, self.rank)
+            leading = leading_right_vectors(matrix, self.rank)
         else:
             random = streams(rng, "start vector")["start vector"]
-            leading = random_right_vectors(train.matrix, self.rank, random)
+            leading = random_right_vectors(matrix, self.rank, random)
         # Where a singular value is 0 its vector is 0 too, and adds nothing to a score.
         vectors = np.zeros((train.n_items, self.rank), dtype=np.float32)
         vectors[:, : leading.shape[1]] = leading
@@ -178,13 +182,13 @@ class TruncatedSVD(RecommenderSpec["Projection"]):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Projection(Recommender):
-    """Projects a history, weights included, onto right singular vectors."""
+class Projection(Recommender["TruncatedSVD"]):
+    """Projects a history onto right singular vectors."""
 
     linear: ClassVar[bool] = True
     vectors: NDArray[np.float32] = learned("items", "rank")
     """V."""
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        projected = histories.matrix.astype(np.float64) @ self.vectors
+        projected = self.spec.with_weights(histories).matrix.astype(np.float64) @ self.vectors
         return np.asarray(projected @ self.vectors.T, dtype=np.float32)

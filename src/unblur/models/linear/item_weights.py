@@ -12,7 +12,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.progress import Progress, Run
-from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
+from unblur.recommender import RNG, Recommender, StoppingData, WeighingSpec, learned
 
 WeightMatrix: TypeAlias = "NDArray[np.float32] | sparse.csr_array"
 """(n_items, n_items): row i holds what item i of a history adds to the score of each item."""
@@ -32,14 +32,17 @@ class LinearRecommender(Recommender):
         """Return scores (n_rows, n_items) of weighted rows, in a fresh array."""
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        return self.score_rows(histories.binarized().matrix)
+        return self.score_rows(self.spec.with_weights(histories).matrix)
 
 
 L_co = TypeVar("L_co", bound=LinearRecommender, covariant=True)
 
 
-class LinearSpec(RecommenderSpec[L_co]):
-    """The spec of a model that is fitted to the 0/1 rows of train, or to the same rows with other weights."""
+class LinearSpec(WeighingSpec[L_co]):
+    """The spec of a model that is fitted to the 0/1 rows of train, or to the same rows with other weights.
+
+    With ``weights = "use"`` both X and the history that is scored are weighted in the equations of the model.
+    """
 
     zero_without_signal: ClassVar[bool] = True
 
@@ -47,8 +50,8 @@ class LinearSpec(RecommenderSpec[L_co]):
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> L_co:
-        """Fit to the 0/1 rows; `rng` is not used."""
-        return self.fit_rows(train.binarized().matrix, train, run.progress)
+        """Fit to the rows; `rng` is not used."""
+        return self.fit_rows(self.with_weights(train).matrix, train, run.progress)
 
     @abstractmethod
     def fit_rows(self, rows: sparse.csr_array, train: Interactions, progress: Progress) -> L_co:

@@ -24,7 +24,7 @@ from unblur.models.linear.item_weights import ItemWeights, ItemWeightsSpec
 from unblur.models.linear.weighting import EntryWeighting, EntryWeights
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run, silent
-from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
+from unblur.recommender import RNG, Recommender, StoppingData, WeighingSpec, WeightUse, learned
 from unblur.spec import Count, Dimension, choices, spec
 
 BLOCK_PRODUCTS = 1 << 20
@@ -377,6 +377,8 @@ class ItemKNN(NeighbourSpec):
     """Whose neighbours they are: of the item that is scored, or of the items in the history (the paper's)."""
     normalize: bool = False
     """Divide an item's weights by their sum, so that a score is a weighted mean over its neighbours."""
+    weights: WeightUse = "binary"
+    """The entries of X, and of the history: 0/1, or the weights of the interactions."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -452,6 +454,8 @@ class RP3Beta(NeighbourSpec):
     normalize: Literal["no", "source", "target"] = "no"
     """What the weights that are kept are divided by, if anything: the sum of those that go out from an item of the history
     (each walk then ends somewhere that counts), or of those that lead to an item."""
+    weights: WeightUse = "binary"
+    """What a transition's probability, and d_j, are shares and sums of: interactions, or their weights."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -505,7 +509,7 @@ def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:
 
 
 @spec
-class UserKNN(RecommenderSpec["Neighbours"]):
+class UserKNN(WeighingSpec["Neighbours"]):
     """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
 
     The `neighbours` train rows v closest to a history x, by ``s(x, v) = x·v / (‖x‖‖v‖ + h)``, vote for their
@@ -533,6 +537,8 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     """The power of the item's degree that a score is multiplied by: e. Below 0 it holds popular items back."""
     normalize: bool = False
     """Divide the votes by their sum; it changes no user's ranking, only the scale."""
+    weights: WeightUse = "binary"
+    """The entries of x and v, where they are compared and where v votes: 0/1, or the weights of the interactions."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
@@ -547,8 +553,8 @@ class UserKNN(RecommenderSpec["Neighbours"]):
     def learn(
         self, train: Interactions, *, rng: RNG | None, run: Run, validation: StoppingData | None
     ) -> Neighbours:
-        """Keep the 0/1 rows that are not empty."""
-        rows = train.binarized().matrix[np.flatnonzero(train.user_degrees)]
+        """Keep the rows that are not empty."""
+        rows = self.with_weights(train).matrix[np.flatnonzero(train.user_degrees)]
         return Neighbours(self, train.items, train.item_degrees, device=run.device, rows=rows)
 
 
@@ -557,7 +563,7 @@ class Neighbours(Recommender["UserKNN"]):
     """Scores are votes of the train rows closest to the history."""
 
     rows: sparse.csr_array = learned("train users", "items", sparse=True)
-    """The 0/1 rows of train, without labels."""
+    """The rows of train, without labels."""
 
     @cached_property
     def _weights(self) -> EntryWeights:
@@ -572,7 +578,7 @@ class Neighbours(Recommender["UserKNN"]):
         return column_norms(self._columns)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        rows = self._weights.apply(histories.binarized().matrix)
+        rows = self._weights.apply(self.spec.with_weights(histories).matrix)
         similarity = cosine(column_norms(transposed(rows)), self._norms, self.spec.shrinkage)
         k = self.rows.shape[0] if self.spec.neighbours == "all" else self.spec.neighbours
         nearest = strongest(rows, self._columns, k, weigh=similarity, without_diagonal=False)

@@ -41,6 +41,7 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
     kind: ClassVar[str] = "recency"
     zero_without_signal: ClassVar[bool] = True
     fitted: ClassVar[str] = "unblur.models.linear.recency:RecencyRecommender"
+    weights_setting: ClassVar[str] = "inner.weights"
     inner: InnerTable = Field(default_factory=lambda: {"kind": "ease"})
     """The model that sees the weighted rows: a spec, or its table with its `kind`."""
     half_life: PositiveFloat = 5.0
@@ -90,6 +91,11 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
         assert isinstance(model, RecencyRecommender)  # what this spec fits
         return replace(model, inner=self.model.with_statistics(model.inner, log))
 
+    @property
+    def uses_weights(self) -> bool:
+        """True if the inner model uses them: ages then reduce the weights."""
+        return self.model.uses_weights
+
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""
         return choices(half_life=(1.0, 2.0, 5.0, 10.0, 20.0, 50.0))
@@ -103,21 +109,21 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
             "Recency weighs interactions by their timestamps; these have none. Read the data with its time "
             f"column, or fit the inner model ({self.inner['kind']}) itself.",
         )
-        rows = self.weighted(train) if self.train_rows else train.binarized().matrix
+        rows = self.weighted(train) if self.train_rows else self.with_weights(train).matrix
         inner = self.model.fit_rows(rows, train, run.progress)
         return RecencyRecommender(self, train.items, train.item_degrees, device=run.device, inner=inner)
 
     def weighted(self, data: Interactions) -> sparse.csr_array:
-        """Return the rows with each entry ``2^(−age / half_life)``; in items, ties fall as `rank_from_latest` says."""
+        """Return the rows with each entry times ``2^(−age / half_life)``; in items, ties fall as `rank_from_latest` says."""
         assert data.timestamps is not None  # `learn` and `score` refuse rows without
-        matrix, lengths = data.matrix, data.user_degrees
+        matrix, lengths = self.with_weights(data).matrix, data.user_degrees
         if self.unit == "items":
             ages = rank_from_latest(data)
         else:
             newest = np.full(data.n_users, np.iinfo(np.int64).min)
             np.maximum.at(newest, data.rows(), data.timestamps)
             ages = (np.repeat(newest, lengths) - data.timestamps) / SECONDS[self.unit]
-        weights = np.exp2(-ages / self.half_life).astype(np.float32)
+        weights = np.exp2(-ages / self.half_life).astype(np.float32) * matrix.data
         return sparse.csr_array((weights, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 

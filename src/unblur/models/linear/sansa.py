@@ -20,7 +20,7 @@ from unblur.models.linear.item_weights import SCORED_TOGETHER, LinearRecommender
 from unblur.models.linear.neighbours import inverse, product_norms, row_blocks, top_per_row, transposed
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent
-from unblur.recommender import learned
+from unblur.recommender import WeightUse, learned
 from unblur.spec import Dimension, choices, spec
 
 ENTRIES = 50
@@ -54,6 +54,8 @@ class SANSA(LinearSpec["SparseFactors"]):
     """The ridge λ on the scaled Gram matrix, whose entries are at most 1."""
     density: Annotated[float, Field(gt=0, le=1)] | None = None
     """The number of entries of L below its diagonal, as a share of n_items²: ρ. Without it 50 an item."""
+    weights: WeightUse = "binary"
+    """The entries of X: 0/1, or the weights of the interactions, as in `EASE`."""
 
     def space(self) -> tuple[Dimension, ...]:
         """The default search space."""

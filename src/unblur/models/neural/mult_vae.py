@@ -17,6 +17,7 @@ from torch.nn import functional
 from unblur.data.interactions import Interactions
 from unblur.models.variational import Encoding, negative_log_likelihood
 from unblur.randomness import streams, torch_generator
+from unblur.recommender import WeighingSpec, WeightUse
 from unblur.spec import Count, Dimension, Rounds, Widths, choices, spec
 from unblur.training.loop import Moment
 from unblur.training.networks import ACTIVATIONS, NetworkRecommender, Weights, xavier_normal
@@ -26,7 +27,7 @@ from unblur.training.settings import Activation, Dropout, Optimizer, Stopping, r
 
 
 @spec
-class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
+class MultDAE(TrainedByEpochs["MultinomialRecommender"], WeighingSpec["MultinomialRecommender"]):
     """Mult-DAE (Liang, Krishnan, Hoffman and Jebara, WWW 2018, arXiv 1802.05814, section 2.3).
 
     A history, L2-normalised and thinned by dropout, is encoded and decoded; the output is the logits of a
@@ -54,6 +55,9 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"]):
     """The precision of matrix products in training; weights and losses are float32 in any case."""
     stopping: Stopping | None = Stopping(metric="ndcg@20", every=2)
     """The rule by which training ends early (the paper: by NDCG@100); `None` trains all epochs on all of train."""
+    weights: WeightUse = "binary"
+    """The entries of a row, before it is normalised and in the likelihood, where they are the multinomial's counts
+    (equation 2): 0/1, or the weights of the interactions."""
 
     def divergence_weight(self, update: int) -> float:
         """0: there is no variance."""
@@ -153,7 +157,7 @@ class MultinomialLearner:
     ) -> None:
         """`item_counts`: of all interactions, validation data included, for users without a history."""
         self.spec, self.items, self.item_counts = spec, train.items, item_counts
-        filled = train.binarized().matrix[np.flatnonzero(train.user_degrees)]
+        filled = spec.with_weights(train).matrix[np.flatnonzero(train.user_degrees)]
         self.rows, self.inputs = SparseRows.of(filled, device), SparseRows.of(unit_rows(filled), device)
         self.n_rows = len(self.rows)
         generator = torch_generator(streams(seed, "initial weights")["initial weights"])
@@ -189,14 +193,16 @@ class MultinomialRecommender(NetworkRecommender["MultDAE", MultinomialAutoencode
 
     @torch.no_grad()
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        network, rows = self.network, unit_rows(histories.binarized().matrix)
+        network, rows = self.network, unit_rows(self.spec.with_weights(histories).matrix)
         return score_in_blocks(
             rows, lambda batch, _: network.decode(network.encode(batch).mean), network.table.device
         )
 
 
 def unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
-    """Return 0/1 rows divided by their L2 norms; empty rows stay empty."""
-    lengths = np.diff(matrix.indptr)
-    data = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
+    """Return rows divided by their L2 norms; empty rows stay empty."""
+    owners = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    values = matrix.data.astype(np.float64)
+    norms = np.sqrt(np.bincount(owners, weights=values**2, minlength=matrix.shape[0]))
+    data = (values / norms[owners]).astype(np.float32)
     return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)

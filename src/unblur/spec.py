@@ -252,6 +252,8 @@ class Migration:
     """Name → its default in recipes of schema 1, where that has changed since."""
     switches: Mapping[str, tuple[str, str]]
     """Name of a field that was true or false → the words that stand for false and for true today."""
+    added: Mapping[str, Any]
+    """Name of a field of a later version → the value that stands for what there was before it."""
 
 
 @overload
@@ -263,6 +265,7 @@ def spec(
     dropped: Mapping[str, Any] = ...,
     earlier: Mapping[str, Any] = ...,
     switches: Mapping[str, tuple[str, str]] = ...,
+    added: Mapping[str, Any] = ...,
 ) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def spec(
@@ -273,6 +276,7 @@ def spec(
     dropped: Mapping[str, Any] | None = None,
     earlier: Mapping[str, Any] | None = None,
     switches: Mapping[str, tuple[str, str]] | None = None,
+    added: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make a class of annotated fields a spec.
 
@@ -283,6 +287,7 @@ def spec(
     - `dropped`: fields that are gone, with the value at which they did nothing.
     - `earlier`: fields whose default has changed, with the plain value of the earlier one (see `with_earlier_defaults`).
     - `switches`: fields that were true or false, with the words for false and for true that they take now.
+    - `added`: fields that came later, with the value that stands for what there was before, under which kept files are found.
     """
 
     def decorate(target: type[T]) -> type[T]:
@@ -297,17 +302,16 @@ def spec(
                 raise _explained(made, problem) from None
 
         made.__init__ = __init__  # type: ignore[method-assign]
-        if renamed or dropped or earlier or switches:
-            _MIGRATIONS[made] = Migration(
-                dict(renamed or {}), dict(dropped or {}), dict(earlier or {}), dict(switches or {})
-            )
+        changes = [dict(change or {}) for change in (renamed, dropped, earlier, switches, added)]
+        if any(changes):
+            _MIGRATIONS[made] = Migration(*changes)
         return cast("type[T]", made)
 
     return decorate if cls is None else decorate(cls)
 
 
 _MIGRATIONS: dict[type[Any], Migration] = {}
-_UNCHANGED = Migration({}, {}, {}, {})
+_UNCHANGED = Migration({}, {}, {}, {}, {})
 
 
 def migrated(cls: type[Any], values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -382,7 +386,7 @@ def path_today(cls: type[Any], path: str, *, warn: bool = True) -> str:
 
 
 def first_names(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of today under the names that its fields had at first, and with switches as they were.
+    """A table of today under the names that its fields had at first, with switches as they were, and without later fields.
 
     Names of kept files are digests of such tables: a renamed field must not hide what was kept.
     """
@@ -390,6 +394,8 @@ def first_names(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     first = {today: name for name, today in known.renamed.items()}
     table: dict[str, Any] = {}
     for name, value in values.items():
+        if name in known.added and value == known.added[name]:
+            continue
         inner = _field_class(cls, name) if isinstance(value, Mapping) else None
         words = known.switches.get(name, ())
         table[first.get(name, name)] = (

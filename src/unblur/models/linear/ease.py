@@ -87,7 +87,7 @@ class Statistics:
         )
 
 
-@spec
+@spec(added={"dropout": 0.0, "weights": "binary"})
 class EASE(ItemWeightsSpec):
     """Embarrassingly shallow autoencoder (Steck, WWW 2019, arXiv 1905.03375).
 
@@ -282,7 +282,7 @@ def gather_grams(whole_gram: NDArray[np.float64], members: NDArray[np.int64]) ->
     return np.where(present[:, :, None] & present[:, None, :], products, 0.0)
 
 
-@spec
+@spec(added={"weights": "binary"})
 class SLIM(ItemWeightsSpec):
     """SLIM with feature selection, fsSLIM (Ning and Karypis, ICDM 2011, equation 4 and section 3.4).
 
@@ -374,7 +374,7 @@ class SLIM(ItemWeightsSpec):
         return solution
 
 
-@spec
+@spec(added={"weights": "binary"})
 class SparseEASE(ItemWeightsSpec):
     """EASE with a sparse matrix of weights (Steck, *Markov Random Fields for Collaborative Filtering*, NeurIPS 2019,
     arXiv 1910.09645, section 3.2).

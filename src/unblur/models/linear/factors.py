@@ -61,7 +61,7 @@ NOTHING = 1e-5
 """Singular values below this share of the largest are rounding errors."""
 
 
-@spec
+@spec(added={"weights": "binary"})
 class PureSVD(LinearSpec[Factors]):
     """PureSVD (Cremonesi, Koren and Turrin, RecSys 2010, equation 5): a score is ``x·V·Vᵀ``, where V are the leading
     right singular vectors of the 0/1 train matrix.
@@ -141,7 +141,7 @@ def random_right_vectors(
     return np.ascontiguousarray(block @ right[:rank].T, dtype=np.float32)
 
 
-@spec
+@spec(added={"weights": "use"})
 class TruncatedSVD(WeighingSpec["Projection"]):
     """Scores are the history's projection onto the leading right singular vectors, x·V·Vᵀ."""
 

@@ -351,7 +351,7 @@ def _weakest(weights: sparse.csr_array, *, columns: bool) -> NDArray[np.float32]
     return weakest
 
 
-@spec
+@spec(added={"norm": "cosine", "weighting": "none", "weights": "binary"})
 class ItemKNN(NeighbourSpec):
     """Item-based top-N recommendation (Deshpande and Karypis, ACM TOIS 22(1), 2004, section 4).
 
@@ -432,7 +432,7 @@ def over_sums(weights: sparse.csr_array, groups: NDArray[np.integer]) -> sparse.
     return sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
 
 
-@spec(switches={"normalize": ("no", "target")})
+@spec(switches={"normalize": ("no", "target")}, added={"weights": "binary"})
 class RP3Beta(NeighbourSpec):
     """RP³β (Paudel, Christoffel, Newell and Bernstein, ACM TiiS 7(1), 2017, section 3). P³α (Cooper, Lee, Radinsky and
     Siantos, WWW 2014) is β = 0.
@@ -508,7 +508,7 @@ def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:
     )
 
 
-@spec
+@spec(added={"weighting": "none", "power": 1.0, "score_exponent": 0.0, "weights": "binary"})
 class UserKNN(WeighingSpec["Neighbours"]):
     """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
 

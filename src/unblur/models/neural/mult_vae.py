@@ -26,7 +26,7 @@ from unblur.training.run import TrainedByEpochs
 from unblur.training.settings import Activation, Dropout, Optimizer, Stopping, rising
 
 
-@spec
+@spec(added={"weights": "binary"})
 class MultDAE(TrainedByEpochs["MultinomialRecommender"], WeighingSpec["MultinomialRecommender"]):
     """Mult-DAE (Liang, Krishnan, Hoffman and Jebara, WWW 2018, arXiv 1802.05814, section 2.3).
 
@@ -73,7 +73,7 @@ class MultDAE(TrainedByEpochs["MultinomialRecommender"], WeighingSpec["Multinomi
         )
 
 
-@spec
+@spec(added={"weights": "binary"})
 class MultVAE(MultDAE):
     """Mult-VAE^PR (Liang, Krishnan, Hoffman and Jebara, WWW 2018, arXiv 1802.05814, section 2).
 

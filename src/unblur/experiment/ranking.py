@@ -214,7 +214,7 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
                 f"means over {len(runs)} seeds; intervals are over users; the saved model has seed {self.recipe.seed}"
             )
         notes += [note for evaluation in evaluations for note in evaluation.notes]
-        notes += self.recipe.task.model.notes_on(self.split.train)
+        notes += self.task.model.notes_on(self.split.train)
         return Summary(measurements, tuple(notes), all_values(self.recipe.model))
 
     def to_plain(self, result: Evaluation) -> dict[str, Any]:

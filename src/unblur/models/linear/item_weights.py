@@ -12,7 +12,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.progress import Progress, Run
-from unblur.recommender import RNG, Recommender, StoppingData, WeighingSpec, learned
+from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, WeighingSpec, learned
 
 WeightMatrix: TypeAlias = "NDArray[np.float32] | sparse.csr_array"
 """(n_items, n_items): row i holds what item i of a history adds to the score of each item."""
@@ -22,7 +22,7 @@ SCORED_TOGETHER = 256
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearRecommender(Recommender):
+class LinearRecommender(Recommender[RecommenderSpec[Recommender]]):
     """Scores are linear in the row, so that the row may carry any weights."""
 
     linear: ClassVar[bool] = True

@@ -79,6 +79,55 @@ def test_lists_are_those_of_the_formula(
         assert best[row][: len(expected)].tolist() == scores[row][expected].tolist()
 
 
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 10**6), k=st.integers(1, 14), n_silent=st.integers(0, N_ITEMS), hidden=st.booleans()
+)
+def test_items_without_signal_are_in_the_order_of_popularity(
+    seed: int, k: int, n_silent: int, hidden: bool
+) -> None:
+    """By sorting: noise counts as 0, and equal scores fall by count."""
+    rng = np.random.default_rng(seed)
+    scores = rng.permutation(4 * N_ITEMS).reshape(4, N_ITEMS).astype(np.float32) - 9
+    scores[:, rng.permutation(N_ITEMS)[:n_silent]] = rng.normal(0, 1e-9, (4, n_silent))
+    if hidden:
+        scores[rng.random(scores.shape) < 0.3] = -np.inf
+    counts = rng.integers(1, 9, N_ITEMS)
+    ties = tie_ranks(counts)
+    level = np.where(np.abs(scores) <= 1e-6, 0, scores)
+    nobody = Interactions.from_matrix(np.ones((4, N_ITEMS)))
+    positions, _ = Chooser(k=k, ties=ties, signal_threshold=1e-6)(scores.copy(), slice(0, 4), nobody)
+    without = Chooser(k=k, ties=ties, signal_threshold=1e-6, selection=Selection(filler="none"))
+    signal, _ = without(scores.copy(), slice(0, 4), nobody)
+    for row in range(4):
+        order = [item for item in np.lexsort((ties, -level[row])) if level[row, item] > -np.inf]
+        assert positions[row][positions[row] >= 0].tolist() == order[:k]
+        assert signal[row][signal[row] >= 0].tolist() == [item for item in order if level[row, item] > 0][:k]
+
+
+def test_a_shop_whose_items_many_people_bought_once() -> None:
+    """30,000 people, four in ten items bought once: what nobody shares is filled by popular items, flagged and counted."""
+    rng = np.random.default_rng(0)
+    n_people, n_head, n_once = 30_000, 400, 302
+    bought = np.stack([np.repeat(np.arange(n_people), 2), rng.zipf(1.3, 2 * n_people) % n_head])
+    buyers = np.arange(n_people, n_people + n_once)  # each has one item, that nobody else has
+    pairs = np.unique(
+        np.concatenate([bought, np.stack([buyers, n_head + np.arange(n_once)])], axis=1), axis=1
+    )
+    log = Interactions.from_pairs(pairs[0], pairs[1])
+    assert (log.item_degrees == 1).mean() > 0.4
+    model = ItemKNN().fit(log)
+    lists = model.recommend(log, k=20)
+    assert lists.filled is not None
+    alone = lists.filled[-n_once:]
+    assert alone.all()
+    popular = np.argsort(model.tie_ranks)[:20]
+    assert (lists.positions[-n_once:] == popular).all()
+    assert f"{lists.n_filled:,} recommended items have no signal" in lists.notes[-1]
+    none = model.recommend(log.take_users(slice(-n_once, None)), k=20, selection=Selection(filler="none"))
+    assert (none.positions == -1).all()
+
+
 def test_the_pool_grows_until_a_limited_list_is_full() -> None:
     """500 items, of which the best 400 share a value: a list of 20 with two of them reaches far beyond its first pool."""
     scores = -np.arange(500, dtype=np.float32)[None]

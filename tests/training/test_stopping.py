@@ -37,9 +37,17 @@ def test_a_random_hold_out_depends_on_the_seed_alone() -> None:
     assert (one.train.user_degrees[data.user_degrees > 0] >= 1).all()
 
 
+def test_short_histories_give_up_one_item_each() -> None:
+    """A tenth of three items is none; all who have two or more give one up."""
+    short = Interactions.from_pairs([0, 0, 1, 1, 1, 2], [0, 1, 0, 1, 2, 2])
+    split = hold_out(short, Stopping(fraction=0.1), 0)
+    assert split.held_out.user_degrees.tolist() == [1, 1, 0]
+    assert split.train.user_degrees.tolist() == [1, 2, 1]
+
+
 def test_nothing_to_hold_out_is_an_error() -> None:
     single = Interactions.from_pairs([0, 1, 2], [0, 1, 0])
-    with pytest.raises(DataError, match="fraction"):
+    with pytest.raises(DataError, match="Some user must have two interactions"):
         hold_out(single, Stopping(fraction=0.5), 0)
     with pytest.raises(DataError, match="timestamps"):
         hold_out(without_times(communities()), Stopping(hold_out="last"), 0)

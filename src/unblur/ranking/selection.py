@@ -116,21 +116,36 @@ class Chooser:
         return self._reranked(scores) if self.selection.reranks else self._best(scores, self.k)
 
     def _best(self, scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The best `k` candidates of each row; items without signal are in the order of their count, or left out."""
-        positions, best = self._top(scores, k)
+        """The best `k` candidates of each row; items without signal are in the order of their count, or left out.
+
+        Rounding puts such items in some order, and sorting thousands of equal ones takes longer than all else. So those with
+        signal are chosen first, and the popular ones of the others fill what is left.
+        """
         if self.signal_threshold is None:
+            return self._top(scores, k)
+        positions, best = self._top(np.where(scores <= self.signal_threshold, -np.inf, scores), k)
+        short = np.flatnonzero(positions[:, -1] < 0)
+        if self.selection.filler == "none" or not len(short):
             return positions, best
-        # Rounding puts items without signal in some order. It shows only in lists that reach them: those are chosen
-        # again, with all of these at the same score, so that their tie ranks decide.
-        reaching = np.flatnonzero((np.abs(best) <= self.signal_threshold).any(axis=1))
-        if len(reaching):
-            level = scores[reaching]
-            level[np.abs(level) <= self.signal_threshold] = 0
-            positions[reaching], best[reaching] = self._top(level, k)
-        if self.selection.filler == "none":
-            without = best <= self.signal_threshold
-            positions[without], best[without] = -1, -np.inf
+        # Four times as many as a list takes: some of the most popular items have signal, or are in the history.
+        popular = self.by_popularity[: _GROWTH * k]
+        free = np.abs(scores[short][:, popular]) <= self.signal_threshold
+        slots = (positions[short] >= 0).sum(axis=1)[:, None] + free.cumsum(axis=1) - 1
+        rows, columns = np.nonzero(free & (slots < k))
+        positions[short[rows], slots[rows, columns]] = popular[columns]
+        best[short[rows], slots[rows, columns]] = 0
+        # Lists that are short still reach rarer items, or those with a score below that of no signal.
+        short = short[positions[short, -1] < 0]
+        level = scores[short]
+        level[np.abs(level) <= self.signal_threshold] = 0
+        positions[short], best[short] = self._top(level, k)
         return positions, best
+
+    @cached_property
+    def by_popularity(self) -> NDArray[np.intp]:
+        """The positions of the items to choose from, by their tie ranks."""
+        candidates = np.flatnonzero(self.ties >= 0)
+        return candidates[np.argsort(self.ties[candidates])]
 
     def _top(self, scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         candidates = self.candidates

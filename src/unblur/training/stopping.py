@@ -16,8 +16,8 @@ from unblur.training.settings import Stopping, check_metric
 def hold_out(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     """Set aside a fraction of each user's interactions, at random or the last in time, always leaving one.
 
-    Raises `DataError` when the last in time are wanted and there are no timestamps, or when every user has
-    too few interactions to give one up.
+    Where that is less than half an interaction of every user, as with histories of a few items, each user gives one up.
+    Raises `DataError` when the last in time are wanted and there are no timestamps, or when nobody has two interactions.
     """
     in_time = stopping.hold_out == "last"
     DataError.unless(
@@ -25,12 +25,14 @@ def hold_out(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
         "Setting aside the last interactions in time needs timestamps; these have none. Use `hold_out` "
         '"random", or read the data with its time column.',
     )
-    n = np.round(train.user_degrees * stopping.fraction)
     DataError.unless(
-        bool((np.minimum(n, train.user_degrees - 1) > 0).any()),
-        f"Some interactions must be set aside to stop by; {stopping.fraction:.0%} of each user's is "
-        "none. Raise `stopping.fraction`, pass `validation`, or train without `stopping`.",
+        bool((train.user_degrees > 1).any()),
+        "Some user must have two interactions, for one to be set aside to stop by; nobody has. Pass `validation`, or train "
+        "without `stopping`.",
     )
+    n = np.round(train.user_degrees * stopping.fraction)
+    if not (np.minimum(n, train.user_degrees - 1) > 0).any():
+        n = np.ones_like(n)
     method = f"held out of train: {stopping.hold_out}, {stopping.fraction:.0%}"
     return hold_out_last(train, n, "time" if in_time else "random", rng, method)
 

@@ -12,11 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -63,7 +65,7 @@ class Load:
 class Server:
     """A running `unblur serve`."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     port: int
     seconds_to_ready: float
 
@@ -84,24 +86,28 @@ def served(model: Path, *options: str) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "unblur", "serve", str(model), "--port", str(port), *options],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        while not _is_ready(port):
-            if process.poll() is not None or time.perf_counter() - start > 120:
-                raise RuntimeError(
-                    f"unblur serve did not start: {process.stderr.read() if process.stderr else ''}"
-                )
-            time.sleep(0.01)
-        yield Server(process, port, time.perf_counter() - start)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
-        if process.returncode:
-            raise RuntimeError(f"unblur serve ended with {process.returncode}: {errors}")
+    with tempfile.TemporaryFile(
+        "w+"
+    ) as log:  # a pipe that nobody reads would stop the server once it is full
+        process = subprocess.Popen(
+            [sys.executable, "-m", "unblur", "serve", str(model), "--port", str(port), *options], stderr=log
+        )
+        try:
+            while not _is_ready(port):
+                if process.poll() is not None or time.perf_counter() - start > 120:
+                    raise RuntimeError(f"unblur serve did not start: {_text(log)}")
+                time.sleep(0.01)
+            yield Server(process, port, time.perf_counter() - start)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+            if process.returncode:
+                raise RuntimeError(f"unblur serve ended with {process.returncode}: {_text(log)}")
+
+
+def _text(log: IO[str]) -> str:
+    log.seek(0)
+    return log.read()
 
 
 def _is_ready(port: int) -> bool:
@@ -151,6 +157,14 @@ class Connection:
         self.port = port
         self.reader: asyncio.StreamReader | None = None
 
+    async def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self.reader is not None:
+            self.reader = None
+            self.writer.close()
+            with suppress(OSError):
+                await self.writer.wait_closed()
+
     async def ask(self, message: bytes, load: Load) -> None:
         """Send a request and wait for its answer."""
         start = time.perf_counter()
@@ -163,7 +177,7 @@ class Connection:
             await self.reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError) as problem:
             load.failures.append(repr(problem))
-            self.reader = None
+            await self.close()
             return
         status = int(head[9:12])
         load.seconds.setdefault(status, []).append(time.perf_counter() - start)
@@ -183,6 +197,7 @@ def closed_loop(server: Server, messages: Sequence[bytes], connections: int, sec
             connection = Connection(server.port)
             while time.perf_counter() < end:
                 await connection.ask(messages[next(numbers) % len(messages)], load)
+            await connection.close()
 
         await asyncio.gather(*(ask_on() for _ in range(connections)))
 
@@ -210,13 +225,13 @@ def open_loop(server: Server, messages: Sequence[bytes], rate: float, seconds: f
             tasks.add(task := asyncio.create_task(ask(messages[number % len(messages)])))
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
+        for connection in free:
+            await connection.close()
 
     return _timed(server, load, run)
 
 
-def _timed(
-    server: Server, load: Load, run: Callable[[], "asyncio.coroutines.Coroutine[None, None, None]"]
-) -> Load:  # type: ignore[name-defined]
+def _timed(server: Server, load: Load, run: Callable[[], Coroutine[Any, Any, None]]) -> Load:
     used, own, start = server.used(), _own_seconds(), time.perf_counter()
     asyncio.run(run())
     load.wall = time.perf_counter() - start

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.serving import Server, served
 from unblur.data.interactions import Interactions
 from unblur.models.linear.neighbours import ItemKNN
 from unblur.recommender import Recommender
@@ -57,3 +58,18 @@ def client(saved: Path) -> Iterator[Client]:
     """Start a service in this process, with limits and options."""
     with ExitStack() as stack:
         yield lambda path=saved, **options: stack.enter_context(serving(path, **options))
+
+
+@pytest.fixture(scope="session")
+def folder(knn: Recommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model that tests replace and damage, and put right again."""
+    path = tmp_path_factory.mktemp("live") / "model"
+    knn.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(folder: Path) -> Iterator[Server]:
+    """A process that serves the model of `folder`."""
+    with served(folder, "--queue", "4", "--access-log") as running:
+        yield running

@@ -10,29 +10,15 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.serving import Load, Server, closed_loop, open_loop, recommendations, request, served
+from benchmarks.serving import Load, Server, closed_loop, open_loop, recommendations, request
 from unblur.recommender import Recommender
 from unblur.serving.limits import ServiceLimits
 from unblur.serving.running import is_loopback, listen, read_tokens
-
-
-@pytest.fixture(scope="module")
-def folder(knn: Recommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("live") / "model"
-    knn.save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    with served(folder, "--queue", "4", "--access-log") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
@@ -135,6 +136,31 @@ def test_a_kind_without_similar_items_says_so(client: Client, log: Interactions,
     answer = client(tmp_path / "popular").post("/v1/similar", json={"items": ["item-01"]})
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "no_similar_items"
+
+
+def test_items_have_titles_and_conditions_are_over_their_columns(
+    client: Client, knn: Recommender, tmp_path: Path
+) -> None:
+    labels = knn.items.to_list()
+    price = [position % 5 for position in range(len(labels))]
+    side = pl.DataFrame(
+        {"item": labels, "title": [f"Title {label[-2:]}" for label in labels], "price": price}
+    )
+    knn.with_side(side).save(tmp_path / "with-side")
+    http = client(tmp_path / "with-side")
+    assert http.get("/v1/model").json()["columns"] == ["item", "title", "price"]
+    assert http.get("/v1/items", params={"search": "title 07"}).json()["items"][0]["item"] == "item-07"
+    (all_items,) = lists(http, users=[{"history": HISTORY}], k=30)
+    (cheap,) = lists(http, users=[{"history": HISTORY}], k=30, where="price < 2")
+    assert [each["item"] for each in cheap["items"]] == [
+        each["item"] for each in all_items["items"] if int(each["item"][-2:]) % 5 < 2
+    ]
+    assert cheap["items"][0]["title"] == f"Title {cheap['items'][0]['item'][-2:]}"
+    (none,) = lists(http, users=[{"history": HISTORY}], where="price > 9")
+    assert none["items"] == []
+    for condition in ("colour = 1", "price <", "__import__('os')", "(" * 200, "x" * 20_000):
+        answer = http.post("/v1/recommend", json={"users": [{}], "where": condition})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "where"), condition
 
 
 # ------------------------------------------------------------------------------------------------------- refusals

@@ -27,6 +27,7 @@ from unblur.serving.messages import (
     Request,
     Similar,
     Similars,
+    Text,
     User,
 )
 
@@ -66,11 +67,15 @@ def tools(served: Served, compare: Callable[[Sequence[str]], str] | None = None)
         k: K = 10,
         exclude: list[Label] | None = None,
         candidates: list[Label] | None = None,
+        where: Text | None = None,
         explain: bool = False,
     ) -> Recommended:
-        """The k best items for somebody with this history, which are left out; with `explain`, why."""
+        """The k best items for somebody with this history, which are left out; with `explain`, why.
+
+        `where` is a condition over the columns that `info` names, such as category == "books" and stock > 0.
+        """
         user = User(history=history, exclude=exclude or [])
-        request = Recommend(users=[user], k=k, candidates=candidates, explain=explain)
+        request = Recommend(users=[user], k=k, candidates=candidates, where=where, explain=explain)
         return cast("Recommended", answer(request))
 
     @server.tool()

@@ -15,8 +15,8 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import ArtifactError, CapabilityError
-from unblur.ranking import Ranking
+from unblur.errors import ArtifactError, CapabilityError, DataError
+from unblur.ranking import Ranking, Selection
 from unblur.recommender import Recommender, load
 from unblur.saving.container import writer
 from unblur.saving.models import read_manifest
@@ -93,8 +93,12 @@ class Served:
 
     @cached_property
     def titles(self) -> list[str]:
-        """The title of each item, by position; its label if items have no titles."""
-        return [str(label) for label in self.labels]
+        """The title of each item, by position; its label if it has none."""
+        titles = [None] * len(self.labels) if self.model.titles is None else self.model.titles.to_list()
+        return [
+            str(label) if title is None else str(title)
+            for label, title in zip(self.labels, titles, strict=True)
+        ]
 
     @cached_property
     def _searched(self) -> tuple[NDArray[np.int64], pl.Series]:
@@ -110,6 +114,7 @@ class Served:
             kind=self.model.spec.kind,
             items=len(self.labels),
             labels=self.model.items.kind,
+            columns=["item", *(() if self.model.side is None else self.model.side.columns)],
             created=str(self.manifest.get("created", "")),
             unblur=writer(self.manifest),
             needs_timestamps=self.model.needs_timestamps,
@@ -157,7 +162,7 @@ class Served:
         try:
             match request:
                 case Recommend():
-                    return self._recommend([request])[0]
+                    return self._recommend_some(request)
                 case Similar():
                     return self._similar(request)
                 case Explain():
@@ -169,8 +174,17 @@ class Served:
         except Refused as refusal:
             return refusal
 
+    def _recommend_some(self, request: Recommend) -> Recommended:
+        """A list of some of the items; a condition that cannot be read is refused."""
+        try:
+            return self._recommend([request])[0]
+        except DataError as problem:
+            if request.where is None:
+                raise
+            raise Refused(422, "where", str(problem)) from None
+
     def _recommend(self, requests: Sequence[Recommend]) -> list[Recommended]:
-        """Lists of several requests, which all choose from all items, or of one with candidates."""
+        """Lists of several requests, which all choose from all items, or of one with candidates or a condition."""
         if not requests:
             return []
         users = [user for request in requests for user in request.users]
@@ -181,6 +195,7 @@ class Served:
         if chosen is None or chosen:
             ranking = self.model.recommend(
                 histories,
+                selection=Selection(where=requests[0].where),
                 k=max(request.k for request in requests),
                 exclude=self._excluded(histories, users),
                 candidates=None if chosen is None else [self.labels[position] for position in chosen],
@@ -239,11 +254,10 @@ class Served:
 
     def _similar(self, request: Similar) -> Similars:
         positions, unknown = self._known(request.items)
+        if not positions:
+            return {"model": self.digest, "items": [], "unknown": unknown}
         try:
-            rankings = [
-                self.model.similar_items(self.labels[position], min(request.k, len(self.labels)))
-                for position in positions
-            ]
+            ranking = self.model.similar_items([self.labels[position] for position in positions], request.k)
         except CapabilityError as problem:
             raise Refused(422, "no_similar_items", str(problem)) from None
         return {
@@ -254,13 +268,13 @@ class Served:
                     "title": self.titles[position],
                     "similar": [
                         self._scored(near, score)
-                        for near, score in zip(
-                            ranking.positions[0].tolist(), ranking.scores[0].tolist(), strict=True
-                        )
+                        for near, score in zip(neighbours.tolist(), scores.tolist(), strict=True)
                         if near >= 0
                     ],
                 }
-                for position, ranking in zip(positions, rankings, strict=True)
+                for position, neighbours, scores in zip(
+                    positions, ranking.positions, ranking.scores, strict=True
+                )
             ],
             "unknown": unknown,
         }
@@ -388,4 +402,4 @@ class Served:
 
 
 def _chooses_from_all(request: Request) -> TypeGuard[Recommend]:
-    return isinstance(request, Recommend) and request.candidates is None
+    return isinstance(request, Recommend) and request.candidates is None and request.where is None

@@ -111,14 +111,14 @@ def _data(served: Served, weights: sparse.csr_array) -> dict[str, object]:
     """The model as the page reads it: texts as JSON, numbers in base64."""
     n_items = len(served.labels)
     width = min(NEIGHBOURS, n_items - 1)
-    near = [served.model.similar_items(label, width).positions[0] for label in served.labels]
+    near = served.model.similar_items(served.labels, width).positions
     return {
-        "model": served.information(),
+        "model": {**served.information(), "columns": []},  # the page alone has no conditions
         "labels": served.labels,
         "titles": served.titles,
         "counts": served.model.item_counts.tolist(),
         "width": width,
-        "near": _base64(np.concatenate(near), "<u4"),
+        "near": _base64(near, "<u4"),
         "ends": _base64(weights.indptr, "<u4"),
         "targets": _base64(weights.indices, "<u4"),
         "weights": _base64(weights.data, "<f4"),

@@ -45,6 +45,10 @@ class Recommend(_Message):
     users: list[User] = Field(min_length=1)
     k: K = 10
     candidates: list[Label] | None = Field(default=None, description="Items to choose from; all if null.")
+    where: Text | None = Field(
+        default=None,
+        description='A condition over the columns of the items, such as category == "books" and stock > 0.',
+    )
     explain: bool = Field(
         default=False, description="Also say which items of the history a score comes from."
     )
@@ -188,6 +192,7 @@ class Information(TypedDict):
     kind: str
     items: int
     labels: str
+    columns: list[str]
     created: str
     unblur: str
     needs_timestamps: bool

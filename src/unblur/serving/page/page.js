@@ -303,7 +303,8 @@ async function start() {
     const place = window.unblurModel ? ", in this page: nothing you do here leaves it" : "";
     element("about").textContent = `${about.kind}, ${about.items.toLocaleString("en")} items${place}`;
     element("where-field").hidden = !about.columns?.length;
-    element("where").placeholder = about.columns?.length ? `such as ${about.columns[0]} == "…"` : "";
+    element("where").placeholder = `such as ${about.columns?.[1] ?? "item"} like "…%"`;
+    element("where").title = `Columns: ${about.columns?.join(", ")}`;
   });
   await Promise.all([search(), refresh()]);
   document.documentElement.dataset.state = "ready";

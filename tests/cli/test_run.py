@@ -324,6 +324,7 @@ def test_an_interrupt_in_the_middle_leaves_nothing(recipe: Path, events: Path, t
         running.kill()
         running.wait()
     assert running.returncode == 130
-    assert errors.startswith("interrupted; no output is left half written")
-    assert errors.count("\n") == 1
+    guessed, interrupted = errors.splitlines()
+    assert guessed.startswith("note: read as delimited text")
+    assert interrupted.startswith("interrupted; no output is left half written")
     assert not list(place.iterdir())

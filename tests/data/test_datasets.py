@@ -161,8 +161,10 @@ def test_own_data_need_no_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither was"):
         datasets.locate(None)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds nothing"):
+    with pytest.raises(DataError, match="no file of a known format, but nothing"):
         datasets.locate("gowalla", tmp_path / "empty")
+    (tmp_path / "empty" / "part-0.csv").write_text("user,item\n1,2\n")
+    assert datasets.locate(None, tmp_path / "empty") == {"all": tmp_path / "empty"}
 
 
 # ------------------------------------------------------------------------------------------------- reading

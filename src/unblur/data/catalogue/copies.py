@@ -24,6 +24,7 @@ from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, Download, NamedReading, dataset
 from unblur.data.files import split_files
 from unblur.data.formats.opening import contents_of, is_folder
+from unblur.data.formats.parts import log_files
 from unblur.data.interactions import Interactions
 from unblur.data.output import locked, replacing, sha256_of, system_errors
 from unblur.data.vocabulary import Vocabulary
@@ -161,7 +162,10 @@ def _own_files(name: str | Dataset | None, path: Path) -> dict[str, Path]:
     if known is not None and len(files := known.files_in(path)) == len(known.parts):
         return files
     files = split_files(path)
-    return files if "train" in files else {"all": path}  # which reads its part files, or says what it holds
+    if "train" in files:
+        return files
+    log_files(path, None)  # raises if there are none
+    return {"all": path}
 
 
 def _read(wanted: Dataset, way: NamedReading, file: Path, progress: Progress) -> Interactions:

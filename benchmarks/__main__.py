@@ -7,13 +7,14 @@ comparable within one run: the textbook path and ours take turns in it.
 import argparse
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import Row, machine, measured, print_head, print_rows
-from benchmarks.read_parquet import measure as read_parquet
+from benchmarks.read_parquet import a_million_users, from_a_log, measure as read_parquet
 from benchmarks.synthesis import synthesis
 
 
@@ -118,6 +119,39 @@ def parquet(data: str) -> tuple[list[Row], dict[str, Any]]:
     return rows, measurements
 
 
+def logs(data: str) -> tuple[list[Row], dict[str, Any]]:
+    """100 million rows of Parquet; lists of a million users; and the way from a gzip log to lists, with implicit next to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        million, large = a_million_users(Path(folder)), read_parquet(100_000_000)
+    with tempfile.TemporaryDirectory() as folder:
+        walk = from_a_log(Path(folder))
+    recommend, implicit = million["recommend"], walk["implicit"]
+    steps = ", ".join(
+        f"{step} {walk[step]['seconds']:.0f} s and {walk[step]['peak_rss_gb']:.1f} GB"
+        for step in ("describe", "fit", "recommend")
+    )
+    theirs = ", ".join(f"{step} {implicit[step]:.0f} s" for step in ("read", "fit", "recommend"))
+    rows = [
+        (
+            "100 M rows of Parquet, read and indexed",
+            "≤ 8 GB",
+            f"{large['seconds']:.0f} s, {large['peak_rss_gb']:.2f} GB",
+        ),
+        (
+            "lists of 20 for a million users, 40,000 items, from Parquet to Parquet, popularity",
+            "≤ 2 GB",
+            f"{recommend['peak_rss_gb']:.2f} GB, {1_000_000 / recommend['seconds']:,.0f} users a second",
+        ),
+        ("a gzip log of 10 M rows to lists of all 125,000 users, item-knn", "reported", steps),
+        (
+            "the same by pandas and implicit, in one process",
+            "reported",
+            f"{theirs}; {implicit['peak_rss_gb']:.1f} GB",
+        ),
+    ]
+    return rows, {"large": large, "million": million, "walk": walk}
+
+
 def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
     """Cost against size: 1 to 32 million generated interactions, 27 a user, with two kinds of catalogues."""
     measurements: dict[str, Any] = {growth: {} for growth in GROWTHS}
@@ -188,11 +222,12 @@ SECTIONS: dict[str, Callable[[str], tuple[list[Row], dict[str, Any]]]] = {
     "search": search,
     "amazon-shape": amazon_shape,
     "parquet": parquet,
+    "logs": logs,
     "scaling": scaling,
     "item-models": item_models,
     "synthesis": synthesis,
 }
-_WITHOUT_DATA = ("amazon-shape", "parquet", "scaling", "item-models", "synthesis")
+_WITHOUT_DATA = ("amazon-shape", "parquet", "logs", "scaling", "item-models", "synthesis")
 
 
 def main() -> None:

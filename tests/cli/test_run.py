@@ -324,7 +324,10 @@ def test_an_interrupt_in_the_middle_leaves_nothing(recipe: Path, events: Path, t
         running.kill()
         running.wait()
     assert running.returncode == 130
-    guessed, interrupted = errors.splitlines()
-    assert guessed.startswith("note: read as delimited text")
-    assert interrupted.startswith("interrupted; no output is left half written")
+    *earlier, last = (
+        errors.splitlines()
+    )  # a note on what was guessed, and on a busy machine lines of progress
+    assert earlier[0].startswith("note: read as delimited text")
+    assert last.startswith("interrupted; no output is left half written")
+    assert "Traceback" not in errors
     assert not list(place.iterdir())

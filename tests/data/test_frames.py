@@ -14,6 +14,7 @@ from scipy import sparse
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.errors import DataError
+from unblur.evaluation.protocol import RankingProtocol
 from unblur.models.popularity import Popularity
 
 COLUMNS: dict[str, Any] = {"who": ["b", "a", "a"], "item": [3, 1, 2], "stars": [5.0, 4.0, 1.0]}
@@ -124,6 +125,21 @@ def test_what_is_no_interactions_gets_the_right_call(value: Any, advice: str) ->
     ):
         with pytest.raises(DataError, match=advice):
             call()
+
+
+def test_other_doors_name_the_right_call_as_well(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": [2, 3, 2]})
+    data = Interactions.from_frame(frame)
+    with pytest.raises(
+        DataError, match=r"saw DataFrame. Make interactions of a frame by `Interactions.from_frame`"
+    ):
+        Interactions.read(frame)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"saw list. .* read several files as a folder, with `parts`"):
+        Interactions.read([tmp_path])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"users must be one column of labels; saw DataFrame"):
+        Interactions.from_pairs(frame, [1, 2, 3])
+    with pytest.raises(DataError, match=r"measured on a split; saw Interactions. Make one"):
+        RankingProtocol().evaluate(Popularity().fit(data), data)  # type: ignore[arg-type]
 
 
 def test_a_split_in_place_of_its_part() -> None:

@@ -159,6 +159,11 @@ def label_series(labels: ArrayLike | pl.Series | Iterable[Any], name: str) -> pl
     """Labels as an Int64 or String series. Raises `DataError` for nulls, negative ids and other types."""
     if isinstance(labels, Vocabulary):
         return labels.series
+    DataError.unless(
+        not hasattr(labels, "columns"),
+        f"{name} must be one column of labels; saw {type(labels).__name__}. Name its columns: "
+        "`Interactions.from_frame(frame, user=…, item=…)`.",
+    )
     if isinstance(labels, str):
         raise DataError(
             f"{name} must be a sequence of labels; saw the single string {labels!r}. Put it in a list."

@@ -130,6 +130,10 @@ class RankingProtocol:
         `VocabularyMismatch` if the scorer's items are not the split's.
         """
         DataError.unless(
+            isinstance(split, Split),
+            f"Lists are measured on a split; saw {type(split).__name__}. Make one, such as `LeaveLast().apply(data)`.",
+        )
+        DataError.unless(
             isinstance(scorer, Scorer),
             f"A scorer must have `items` and `score(histories)`; saw {type(scorer).__name__}. "
             "Fit a spec first: `spec.fit(train)`.",

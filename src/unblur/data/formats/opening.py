@@ -377,6 +377,8 @@ def _whole_file(stream: BinaryIO, noun: str, end: bytes) -> Iterator[None]:
         stream.seek(0)
         cut = not stream.read().endswith(end)
         seen = "its end is missing, so it is truncated" if cut else str(problem).partition("\n")[0]
+        if isinstance(problem, MemoryError):
+            seen += ", which is too much for a file of this size, or for this machine"
         article = "An" if noun.startswith("A") else "A"
         raise DataError(
             f"{article} {noun} file must be whole; {stream.name} is not: {seen}. Copy or write it again."

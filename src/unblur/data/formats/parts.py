@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,13 @@ def log_files(path: str | Path, parts: str | None) -> list[tuple[Path, dict[str,
     well; hidden ones, and those that begin with an underscore, are not. `parts` is a pattern of names in the folder instead,
     such as ``*.csv`` or ``2024-*/part-*``. Raises `DataError` if there are none, and for the folder of a split.
     """
+    DataError.unless(
+        isinstance(path, str | os.PathLike),
+        f"A log is read from the path of a file or of a folder; saw {type(path).__name__}. Make interactions of a frame by "
+        "`Interactions.from_frame`, of columns by `from_pairs`; read several files as a folder, with ",
+        Argument("parts"),
+        ".",
+    )
     root = Path(path)
     if parts is not None:
         DataError.unless(

@@ -96,6 +96,24 @@ def test_any_sequence_of_changes_gives_the_model_of_the_log_that_results(
 
 
 @pytest.mark.parametrize("name", SPECS)
+def test_an_item_that_comes_while_another_goes_moves_those_between(name: str) -> None:
+    # User 0 alone has item 0, the first; as many items are known when another has come at the end.
+    base = generated(1, range(1, 40), 20)
+    log = Interactions.from_pairs(
+        np.concatenate([base.users.take(base.rows()).labels, [0, 0]]),
+        np.concatenate([base.matrix.indices + 1, [0, 3]]),
+        timestamps=np.arange(base.n_interactions + 2),
+    )
+    spec, new = SPECS[name], Interactions.from_pairs([50, 50], [30, 7], timestamps=[1, 2])
+    first = Change.of(log, forget=[5])
+    second = Change.of(first.after, add=new, forget=[0])
+    assert second.before.n_items == second.after.n_items
+    assert second.before.items != second.after.items
+    model = spec.fit(log).keeping_statistics(log).updated(first).updated(second)
+    assert_same(model, spec.fit(second.after))
+
+
+@pytest.mark.parametrize("name", SPECS)
 def test_lists_that_a_change_does_not_reach_are_not_found_again(name: str) -> None:
     # Two groups of users without an item in common: a change of the one leaves the lists of the other.
     one, two = generated(1, range(20), 12, 0.4), generated(2, range(20, 40), 12, 0.4)

@@ -251,10 +251,10 @@ class NeighbourSpec(ItemWeightsSpec):
         ):
             return self.fit_in(run, after)
         weights = _moved(sparse.csr_array(model.weights), change.moved, after.n_items)
-        if model.weakest is None or len(model.weakest) != after.n_items:
-            weakest = _weakest(weights, columns=self.lists_are_columns)
-        else:
+        if model.weakest is not None and after.items == model.items:
             weakest = model.weakest.copy()
+        else:
+            weakest = _weakest(weights, columns=self.lists_are_columns)
         weights = self._found_again(weights, weakest, after, touched, run.progress)
         return ItemWeights(self, after.items, after.item_degrees, weights=weights, weakest=weakest)
 

@@ -1,7 +1,6 @@
-"""The figures of `unblur serve`, over HTTP on loopback: `python -m benchmarks.serving [PART …]`, or `make live`.
+"""The figures of `unblur serve`, over HTTP on loopback: `python -m benchmarks.serving MODEL`, or `make live MODEL=…`.
 
-Client and server share this machine; each part reports the client's share of the processor time, and the load before it began.
-The models are fitted to Gowalla's train set from `$UNBLUR_DATA` (40,981 items) into a scratch folder.
+Client and server share this machine; each line has the client's share of the processor time.
 """
 
 import asyncio
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import polars as pl
 
 HISTORY = 50
 """Items of a user's history, as in the table of targets."""
@@ -242,3 +242,23 @@ def _timed(server: Server, load: Load, run: Callable[[], Coroutine[Any, Any, Non
 def _own_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """Measure one saved model: latency, throughput, and twice the capacity for a minute."""
+    model = Path(sys.argv[1])
+    labels = pl.read_parquet(model / "items.parquet")["label"].to_list()
+    messages = recommendations(labels, 500)
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
+    with served(model) as server:
+        print(f"ready after {server.seconds_to_ready:.1f} s, {server.memory():,.0f} MB")
+        print(f"one connection: {closed_loop(server, messages, 1, 20)}")
+        busy = closed_loop(server, messages, 16, 20)
+        print(f"sixteen connections: {busy}")
+        print(f"half the capacity: {open_loop(server, messages, busy.rate / 2, 20)}")
+        print(f"twice the capacity: {open_loop(server, messages, 2 * busy.rate, 60)}")
+        print(f"{server.memory():,.0f} MB at the end")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,11 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TUTORIALS = sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))
-PAGES = [REPOSITORY / "README.md", *(page for page in TUTORIALS if page.stem != "index")]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "docs" / "how-to" / "serve.md",
+    *(page for page in TUTORIALS if page.stem != "index"),
+]
 
 SET_UP = "<!-- set-up: not run by the tests -->"
 """Stands before a block that sets a machine up (`make …`, `pip install`)."""

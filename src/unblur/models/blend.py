@@ -97,6 +97,25 @@ class Blend(RecommenderSpec["BlendRecommender"]):
         """True if any part does."""
         return any(model.needs_timestamps for model in self.models.values())
 
+    @property
+    def uses_weights(self) -> bool:
+        """True if any part does."""
+        return any(model.uses_weights for model in self.models.values())
+
+    @property
+    def weights_setting(self) -> str:  # type: ignore[override]  # a class variable of the others
+        """That of the first part that has one."""
+        settings = {name: model.weights_setting for name, model in self.models.items()}
+        return next((f"parts.{name}.{setting}" for name, setting in settings.items() if setting), "")
+
+    def with_weights(self, data: Interactions) -> Interactions:
+        """Return the interactions as they are: each part takes the weights that count for it."""
+        return data
+
+    def notes_on(self, train: Interactions) -> tuple[str, ...]:
+        """The notes of the parts."""
+        return tuple(note for model in self.models.values() for note in model.notes_on(train))
+
     def space(self) -> tuple[Dimension, ...]:
         """The spaces of the parts, and the weights of all but the first: only their ratios count."""
         of_parts = [

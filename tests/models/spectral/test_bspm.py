@@ -267,3 +267,22 @@ def test_an_empty_train_set_is_refused() -> None:
 def test_bad_hyper_parameters_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         make()
+
+
+def test_weights_are_entries_of_a_matrix_of_norm_one() -> None:
+    """Blur alone, one step: ``x·P`` with weighted rows, degrees of interactions, and R̃ divided by its largest singular value."""
+    random = np.random.default_rng(3)
+    weights = (random.random((40, 25)) < 0.3) * random.integers(1, 6, (40, 25))
+    weights[0] = weights[:, 0] = 1  # nobody and nothing is empty
+    data = Interactions.from_matrix(weights)
+    taken = (weights > 0).astype(float)
+    normalized = weights / np.sqrt(np.outer(taken.sum(axis=1), taken.sum(axis=0)))
+    normalized /= np.linalg.norm(normalized, 2)
+    spec = BSPM(low_pass=None, sharpen=None, weights="use")
+    expected = weights @ normalized.T @ normalized
+    np.testing.assert_allclose(spec.fit(data).score(data), expected, rtol=1e-4)
+    binary = BSPM(low_pass=None, sharpen=None)
+    shared = share([spec, binary], data)
+    ((_, lists),) = shared.rankings(data, k=5, settings=None)
+    for setting, own in zip((spec, binary), lists, strict=True):
+        assert np.array_equal(own, setting.fit(data).recommend(data, k=5).positions)

@@ -19,7 +19,7 @@ from unblur.models.spectral.polynomial_filter import Bands, FilterSpec
 from unblur.spec import Dimension, Width, choices, spec
 
 
-@spec(earlier={"rank": 256, "weight": 0.3})
+@spec(earlier={"rank": 256, "weight": 0.3}, added={"bands": [1.0]})
 class LowPass:
     """The ideal low-pass filter ``M = D_I^-½ V Vᵀ D_I^½``, as a process ``dx/dt = xM − x``."""
 
@@ -34,7 +34,10 @@ class LowPass:
     """f: factors of the filter by bands of singular vectors of equal width. The authors' one band passes all alike."""
 
 
-@spec(earlier={"low_pass": {}, "sharpen": {}})
+@spec(
+    earlier={"low_pass": {}, "sharpen": {}},
+    added={"degrees": {"user": 0.5, "item": 0.5, "score": 0.0}, "weights": "binary"},
+)
 class BSPM(FilterSpec):
     """A blurring-sharpening process model. GF-CF is `sharpen=None`; LGCN-IDE is `history="normalized"` and blurs only.
 

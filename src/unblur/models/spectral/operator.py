@@ -81,15 +81,14 @@ class Weighting:
     """The scores of an item are multiplied by its degree to this power; `None` leaves them as they are."""
 
     def rows(self, histories: Interactions, item_counts: NDArray[np.int64]) -> sparse.csr_array:
-        """Return the weighted 0/1 rows, (n_users, n_items), that a filter starts from."""
-        rows = histories.binarized()
+        """Return the weighted rows, (n_users, n_items), that a filter starts from; degrees are numbers of interactions."""
+        matrix, degrees = histories.matrix, histories.user_degrees
         if self.user == self.item == 0:
-            return rows.matrix
-        degrees = rows.user_degrees
-        data = degree_power(item_counts, -self.item)[rows.matrix.indices] * np.repeat(
+            return matrix
+        powers = degree_power(item_counts, -self.item)[matrix.indices] * np.repeat(
             degree_power(degrees, -self.user), degrees
         )
-        return sparse.csr_array((data, rows.matrix.indices, rows.matrix.indptr), shape=rows.matrix.shape)
+        return sparse.csr_array((powers * matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 @spec
@@ -109,13 +108,14 @@ PAPERS = DegreePowers()
 
 
 def normalize(train: Interactions, powers: DegreePowers = PAPERS) -> sparse.csr_array:
-    """Return ``R̃ = D_U^-g R D_I^-h`` of the 0/1 matrix R, (n_users, n_items) float32, with singular values in [0, 1].
+    """Return ``R̃ = D_U^-g R D_I^-h`` of the matrix R, (n_users, n_items) float32, with singular values in [0, 1].
 
-    BSPM, section 3.1, where g = h = ½ bounds them by 1. With other powers R̃ is divided by its largest singular value, so
-    that filters mean the same. An empty row or column stays empty.
+    BSPM, section 3.1, where g = h = ½ and a 0/1 matrix R bound them by 1. With other powers or weights R̃ is divided by its
+    largest singular value, so that filters mean the same. An empty row or column stays empty.
     """
     normalized = Weighting(user=powers.user, item=powers.item).rows(train, train.item_degrees)
-    if powers.user == powers.item == PAPERS.user or not normalized.nnz:
+    bounded = powers.user == powers.item == PAPERS.user and bool((train.matrix.data == 1).all())
+    if bounded or not normalized.nnz:
         return normalized
     scale = np.float32(1 / _largest_singular_value(normalized))
     return sparse.csr_array(

@@ -38,7 +38,7 @@ from unblur.models.spectral.spectrum import truncated_svd
 from unblur.parallel.devices import check_device
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run
-from unblur.recommender import RNG, Recommender, RecommenderSpec, StoppingData, learned
+from unblur.recommender import RNG, Recommender, StoppingData, WeighingSpec, WeightUse, learned
 from unblur.registry import resolve
 from unblur.spec import SharedSearch, spec
 
@@ -64,7 +64,7 @@ Bands: TypeAlias = Annotated[
 
 
 @spec
-class FilterSpec(RecommenderSpec["PolynomialFilter"]):
+class FilterSpec(WeighingSpec["PolynomialFilter"]):
     """A model that is two polynomials p and q of ``P = R̃ᵀR̃`` and a low-pass term ``M = D_I^-b V diag(f) Vᵀ D_I^b``.
 
     A row x of weighted interactions becomes ``x·p(P) + x·M·q(P)``, and a score is multiplied by the weight of its item.
@@ -75,6 +75,9 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
 
     degrees: DegreePowers = DegreePowers()
     """The powers of degrees in R̃ and in the scores."""
+    weights: WeightUse = "binary"
+    """The entries of R, and of the row x: 0/1, or the weights of the interactions. Degrees stay numbers of interactions, and R̃
+    is divided by its largest singular value."""
 
     @property
     @abstractmethod
@@ -131,7 +134,7 @@ class FilterSpec(RecommenderSpec["PolynomialFilter"]):
             train.n_interactions,
             "Train must have at least one interaction; it is empty. Check the filters it went through.",
         )
-        train = train.binarized()
+        train = self.with_weights(train)
         normalized = normalize(train, self.degrees)
         users, items = ordering(normalized, run.device)
         ordered = sparse.csr_array(normalized[users])
@@ -283,7 +286,7 @@ class PolynomialFilter(Recommender["FilterSpec"]):
         return Operator(self.normalized, self.device)
 
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
-        rows = self.spec.weighting.rows(histories, self.item_counts)
+        rows = self.spec.weighting.rows(self.spec.with_weights(histories), self.item_counts)
         start = on_device(rows, self.device)
         scores = self.plan.decode @ (start @ self.plan.encode).T
         if namespace(self.device) is np:

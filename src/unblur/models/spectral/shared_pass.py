@@ -121,7 +121,8 @@ class SharedPass:
         ties = tie_ranks(counts)[self.item_order]
 
         def start_rows(batch: Interactions) -> sparse.csr_array:
-            return reorder_columns(weighting.rows(batch, counts), self.item_order)
+            rows = weighting.rows(self.specs[0].with_weights(batch), counts)
+            return reorder_columns(rows, self.item_order)
 
         if weighting.score is not None:
             weights = dense(
@@ -210,7 +211,7 @@ def _combined(table: Dense, vectors: Dense) -> Dense:
 
 @dataclass(frozen=True, eq=False)
 class SharedPasses:
-    """Passes over settings of different R̃ (`FilterSpec.degrees`), each with a decomposition of its own."""
+    """Passes over settings of different R̃ (`FilterSpec.degrees` and `.weights`), each with a decomposition of its own."""
 
     passes: Sequence[tuple[Sequence[int], SharedPass]]
     """Each with the indices of its settings."""
@@ -251,9 +252,9 @@ def share(
     run: Run = Run(),
 ) -> SharedPasses:
     """Prepare the shared vectors of `specs`, all of one kind, on `train`, with one decomposition for each R̃, at the largest rank."""
-    indices: dict[tuple[float, float], list[int]] = {}
+    indices: dict[tuple[float, float, bool], list[int]] = {}
     for index, spec in enumerate(specs):
-        indices.setdefault((spec.degrees.user, spec.degrees.item), []).append(index)
+        indices.setdefault((spec.degrees.user, spec.degrees.item, spec.uses_weights), []).append(index)
     return SharedPasses(
         [(own, _shared([specs[index] for index in own], train, rng, run)) for own in indices.values()]
     )
@@ -262,7 +263,7 @@ def share(
 def _shared(specs: Sequence[FilterSpec], train: Interactions, rng: RNG | None, run: Run) -> SharedPass:
     """Prepare the shared vectors of settings of one R̃."""
     specs, device, exponent = tuple(specs), run.device, specs[0].low_pass_exponent
-    train = train.binarized()
+    train = specs[0].with_weights(train)
     normalized = normalize(train, specs[0].degrees)
     users, items = ordering(normalized, device)
     operator = Operator(reorder_columns(sparse.csr_array(normalized[users]), items), device)

@@ -104,9 +104,9 @@ class Blend(RecommenderSpec["BlendRecommender"]):
 
     @property
     def weights_setting(self) -> str:  # type: ignore[override]  # a class variable of the others
-        """That of the first part that has one."""
+        """That of the last part that has one."""
         settings = {name: model.weights_setting for name, model in self.models.items()}
-        return next((f"parts.{name}.{setting}" for name, setting in settings.items() if setting), "")
+        return next((f"parts.{name}.{settings[name]}" for name in reversed(settings) if settings[name]), "")
 
     def with_weights(self, data: Interactions) -> Interactions:
         """Return the interactions as they are: each part takes the weights that count for it."""

@@ -359,7 +359,7 @@ def item_clusters(
 def spectral_embeddings(train: Interactions, width: int, *, rng: RNG | None = None) -> NDArray[np.float32]:
     """Return V·Σ of the normalised train matrix, (n_items, at most `width`): its leading right singular vectors, scaled."""
     rank = min(width, train.n_users, train.n_items)
-    spectrum = truncated_svd(normalize(train), rank, rng=rng)
+    spectrum = truncated_svd(normalize(train.binarized()), rank, rng=rng)
     return np.asarray(spectrum.right * spectrum.values.astype(np.float32))
 
 

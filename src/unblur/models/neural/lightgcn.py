@@ -210,7 +210,7 @@ class _RowGraph:
     """The rows of train for the softmax, and the graph from items to users and back."""
 
     def __init__(self, train: Interactions, device: torch.device) -> None:
-        weights = normalize(train)
+        weights = normalize(train.binarized())
         self.filled = torch.as_tensor(np.flatnonzero(train.user_degrees), device=device)
         self.plain = SparseRows.of(train.binarized().matrix, device)
         self.weighted = SparseRows.of(weights, device)
@@ -250,7 +250,7 @@ class _Product(torch.autograd.Function):
 
 def interaction_graph(train: Interactions, device: torch.device | str = "cpu") -> RowBatch:
     """Return the normalised graph of users and items, symmetric, users first."""
-    weights = normalize(train)
+    weights = normalize(train.binarized())
     both = sparse.csr_array(sparse.block_array([[None, weights], [weights.T, None]], format="csr"))
     return SparseRows.of(both, device).all()
 

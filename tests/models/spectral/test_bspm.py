@@ -283,6 +283,6 @@ def test_weights_are_entries_of_a_matrix_of_norm_one() -> None:
     np.testing.assert_allclose(spec.fit(data).score(data), expected, rtol=1e-4)
     binary = BSPM(low_pass=None, sharpen=None)
     shared = share([spec, binary], data)
-    ((_, lists),) = shared.rankings(data, k=5, settings=None)
+    lists = np.concatenate([batch for _, batch in shared.rankings(data, k=5)], axis=1)
     for setting, own in zip((spec, binary), lists, strict=True):
         assert np.array_equal(own, setting.fit(data).recommend(data, k=5).positions)

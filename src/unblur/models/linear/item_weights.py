@@ -73,8 +73,15 @@ class ItemWeights(LinearRecommender):
 
     def score_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
         """Return scores (n_rows, n_items) of rows with any weights."""
-        scores = rows @ self.weights
-        return np.asarray(scores.toarray() if sparse.issparse(scores) else scores, dtype=np.float32)
+        weights = self.weights
+        if not sparse.issparse(weights):
+            return np.asarray(rows @ weights, dtype=np.float32)
+        # The weights from all items of a row one after the other, as one row that has columns several times: made dense, they
+        # are summed. A product of sparse matrices would first find out where its entries are, with twice the time.
+        chosen = weights[rows.indices]
+        values = chosen.data * np.repeat(rows.data.astype(np.float32, copy=False), np.diff(chosen.indptr))
+        shape = rows.shape[0], weights.shape[1]
+        return sparse.csr_array((values, chosen.indices, chosen.indptr[rows.indptr]), shape=shape).toarray()
 
 
 class ItemWeightsSpec(LinearSpec[ItemWeights]):

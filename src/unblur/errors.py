@@ -163,8 +163,8 @@ LONGEST = 200
 
 
 def shortened(text: str) -> str:
-    """Return a text of at most `LONGEST` characters, or the beginning of a longer one and its length."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
+    """Return a text of at most `LONGEST` characters, or the beginning of a longer one, as long as that, and its length."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}… ({len(text):,} characters)"
 
 
 def some(values: Sequence[object] | Iterable[object], most: int = 5) -> str:

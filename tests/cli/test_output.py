@@ -104,7 +104,8 @@ def test_the_format_of_lists_follows_the_name_or_the_option(
     for name, read in readers.items():
         ran = unblur(*words, "--out", tmp_path / f"lists.{name}")
         assert ran.code == 0, ran.err
-        assert read(tmp_path / f"lists.{name}").columns == ["user", "rank", "item", "score", "fallback"]
+        columns = ["user", "rank", "item", "score", "fallback", "filled"]
+        assert read(tmp_path / f"lists.{name}").columns == columns
         assert unblur(*words, "--out", tmp_path / name, "--out-format", name).code == 0
         assert (tmp_path / name).read_bytes() == (tmp_path / f"lists.{name}").read_bytes()
     ran = unblur(*words, "--out", "-")
@@ -233,7 +234,7 @@ def test_labels_are_shown_as_plain_text_and_long_ones_shortened(unblur: Unblur, 
     data = Interactions.from_pairs([NASTY, NASTY, long, "c"], ["a", "b", "a", long])
     log = tmp_path / "log.parquet"
     data.to_frame().select("user", "item").write_parquet(log)
-    assert unblur("fit", log, "--model", "popularity", "--out", tmp_path / "m").code == 0
+    assert unblur("fit", log, "--model", "item-knn", "--out", tmp_path / "m").code == 0
     ran = unblur("recommend", tmp_path / "m", "--histories", log, "--k", "1")
     assert ran.code == 0, ran.err
     assert "[/x]" in ran.out
@@ -241,7 +242,7 @@ def test_labels_are_shown_as_plain_text_and_long_ones_shortened(unblur: Unblur, 
     assert not set("\x1b\x9b\u202e") & set(ran.out)
     assert "(5,000 characters)" in ran.out
     assert long not in ran.out.replace("\n", "")
-    told = unblur("recommend", tmp_path / "m", "--histories", log, "--k", "1", "--users", f"{long}y").err
+    told = unblur("similar", tmp_path / "m", f"{long}y").err
     assert "(5,0" in told
     assert len(told) < 1_000
 

@@ -180,7 +180,7 @@ def test_reading_options_need_files() -> None:
         experiment.prepare(recipe)
 
 
-def test_machine_and_versions_name_nobody() -> None:
+def test_the_machine_names_nobody() -> None:
     import getpass
     import platform
 
@@ -188,7 +188,6 @@ def test_machine_and_versions_name_nobody() -> None:
     assert set(facts) <= {"cpu", "cores", "memory_gb", "system", "device"}
     assert platform.node() not in str(facts.values()) or not platform.node()
     assert getpass.getuser() not in str(list(facts.values())).lower().split()
-    assert provenance.versions()["unblur"]
     assert provenance.peak_rss_mb() > 10
 
 

@@ -192,7 +192,7 @@ class BlendRecommender(Recommender["Blend"]):
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         total: NDArray[np.float32] | None = None
         for name, part in self.parts.items():
-            scores = np.ascontiguousarray(part.score(histories))
+            scores = part.score(histories)
             scores *= (self.spec.weights[name] / self._scales(scores, histories))[:, None]
             total = scores if total is None else np.add(total, scores, out=total)
         assert total is not None  # a blend has at least one part
@@ -216,7 +216,7 @@ class BlendRecommender(Recommender["Blend"]):
         """Return scores and parts as any model does: the parts' own, weighted and scaled as for the whole history."""
         shares = np.zeros((history.n_interactions, len(targets)))
         for name, part in self.parts.items():
-            scores = np.ascontiguousarray(part.score(history))
+            scores = part.score(history)
             factor = self.spec.weights[name] / float(self._scales(scores, history)[0])
             shares += factor * part.shares(history, targets)[1]
         return self.score(history)[0, targets], shares

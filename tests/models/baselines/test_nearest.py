@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
+from unblur.models.linear import neighbours
 from unblur.models.linear.neighbours import ItemKNN, RP3Beta, UserKNN
 
 DATA = communities()
@@ -151,6 +152,14 @@ def test_the_closest_users_of_scikit_learn_vote() -> None:
         expected[row] = similar[best] @ X[best]
     scores = UserKNN(neighbours=9).fit(DATA).score(DATA)
     np.testing.assert_allclose(scores[X.sum(axis=1) > 0], expected[X.sum(axis=1) > 0], rtol=1e-4, atol=1e-4)
+
+
+def test_votes_are_the_same_bits_in_sparse_and_in_dense_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = UserKNN(neighbours="all", weighting="tf-idf", power=2.0)
+    monkeypatch.setattr(neighbours, "SPARSE_COST", 0)
+    by_sparse = spec.fit(DATA).score(DATA)
+    monkeypatch.setattr(neighbours, "SPARSE_COST", 10**9)
+    assert np.array_equal(spec.fit(DATA).score(DATA), by_sparse)
 
 
 def test_normalized_votes_are_a_weighted_mean() -> None:

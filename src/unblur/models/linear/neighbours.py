@@ -508,6 +508,13 @@ def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:
     )
 
 
+ROWS_TOGETHER = 16
+"""Histories whose votes are counted together where many users vote: a user's similarities to them are one line of the cache."""
+SPARSE_COST = 20
+"""The time of a vote in a product of two sparse matrices, in that of one in a product with a dense block; measured on Gowalla,
+where all users vote (12 and .6 ns)."""
+
+
 @spec(added={"weighting": "none", "power": 1.0, "score_exponent": 0.0, "weights": "binary"})
 class UserKNN(WeighingSpec["Neighbours"]):
     """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
@@ -577,6 +584,24 @@ class Neighbours(Recommender["UserKNN"]):
     def _norms(self) -> NDArray[np.float64]:
         return column_norms(self._columns)
 
+    @cached_property
+    def _voters(self) -> sparse.csr_array:
+        return transposed(self.rows)
+
+    def _votes(self, nearest: sparse.csr_array) -> NDArray[np.float32]:
+        """Return the product of similarities (n_rows, train users) and train rows, by whichever way is faster.
+
+        Both add up the users in the order of their rows, so they give the same bits.
+        """
+        pairs = int(np.diff(self.rows.indptr)[nearest.indices].sum())
+        if pairs * SPARSE_COST < self.rows.nnz * nearest.shape[0]:
+            return np.asarray((nearest @ self.rows).toarray())
+        votes = np.empty((len(self.items), nearest.shape[0]), dtype=np.float32)
+        for start in range(0, nearest.shape[0], ROWS_TOGETHER):
+            block = slice(start, start + ROWS_TOGETHER)
+            votes[:, block] = self._voters @ np.ascontiguousarray(nearest[block].toarray().T)
+        return votes.T
+
     def _score(self, histories: Interactions) -> NDArray[np.float32]:
         rows = self._weights.apply(self.spec.with_weights(histories).matrix)
         similarity = cosine(column_norms(transposed(rows)), self._norms, self.spec.shrinkage)
@@ -584,7 +609,7 @@ class Neighbours(Recommender["UserKNN"]):
         nearest = strongest(rows, self._columns, k, weigh=similarity, without_diagonal=False)
         if self.spec.power != 1:
             nearest.data **= np.float32(self.spec.power)
-        votes: NDArray[np.float32] = (nearest @ self.rows).toarray()
+        votes = self._votes(nearest)
         if self.spec.normalize:
             votes *= inverse(np.asarray(nearest.sum(axis=1), dtype=np.float64))[:, None].astype(np.float32)
         if self.spec.score_exponent != 0:

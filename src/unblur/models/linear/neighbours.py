@@ -511,8 +511,8 @@ def _transitions(matrix: sparse.csr_array, power: float) -> sparse.csr_array:
 ROWS_TOGETHER = 16
 """Histories whose votes are counted together where many users vote: a user's similarities to them are one line of the cache."""
 SPARSE_COST = 20
-"""The time of a vote in a product of two sparse matrices, in that of one in a product with a dense block; measured on Gowalla,
-where all users vote (12 and .6 ns)."""
+"""The time of a vote in a product of two sparse matrices, in that of one in a product with a dense block; measured where
+1,300 of 30,000 users vote on 41,000 items (12 and .6 ns)."""
 
 
 @spec(added={"weighting": "none", "power": 1.0, "score_exponent": 0.0, "weights": "binary"})

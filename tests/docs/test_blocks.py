@@ -1,4 +1,4 @@
-"""Every Python and shell block of README and the tutorials runs as it stands there, page by page, in one folder."""
+"""Every Python and shell block of README, the tutorials and the way from a log to lists runs as it stands there, page by page, in one folder."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 TUTORIALS = sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))
 PAGES = [
     REPOSITORY / "README.md",
+    REPOSITORY / "docs" / "how-to" / "from-a-log-to-lists.md",
     REPOSITORY / "docs" / "how-to" / "serve.md",
     *(page for page in TUTORIALS if page.stem != "index"),
 ]

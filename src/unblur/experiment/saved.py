@@ -109,10 +109,19 @@ def kept_reading(path: str | Path, said: Mapping[str, Any], data: Path | None = 
     reading = {**kept, **said}
     if kept and data is not None and is_file(data):
         names = {name.removeprefix("data.read."): value for name, value in reading.items()}
+        by_rating = {name.removeprefix("data.read.") for name in _BY_RATING}
         try:
-            unread_columns(data, **names)
+            unread = unread_columns(data, **names)
+            every = unread_columns(
+                data, **{name: value for name, value in names.items() if name not in by_rating}
+            )
         except DataError:
             return dict(said)
+        # A choice by rating reads no more columns only if there is no column of ratings: nothing can be chosen by it then.
+        if unread == every:
+            reading = {
+                name: value for name, value in reading.items() if name in said or name not in _BY_RATING
+            }
     return reading
 
 

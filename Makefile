@@ -24,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check docs size release reproduce bench similar forgetting false-alarms fuzz results clean
+.PHONY: help demo test check docs size release reproduce bench similar forgetting false-alarms fuzz live results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

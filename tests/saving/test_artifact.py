@@ -66,7 +66,7 @@ def test_the_manifest_says_what_it_is(saved: Path, log: Interactions) -> None:
     assert manifest["format"] == "unblur-model"
     assert manifest["format_version"] == 1
     assert manifest["kind"] == "ease"
-    assert manifest["spec"] == {"ridge": 12.5, "dropout": 0.0}
+    assert manifest["spec"] == {"ridge": 12.5, "dropout": 0.0, "weights": "binary"}
     assert (manifest["items"]["kind"], manifest["items"]["size"]) == ("str", 31)
     assert manifest["provenance"] == {"train": "sha256:0", "seed": 7, "recipe": {"name": "mine"}}
     assert manifest["versions"]["unblur"] == unblur.__version__

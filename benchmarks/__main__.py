@@ -162,17 +162,7 @@ def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
     measurements: dict[str, Any] = {growth: {} for growth in GROWTHS}
     for growth, n_items in GROWTHS.items():
         for millions in (1, 2, 4, 8, 16, 32):
-            users = millions * 1_000_000 // 27
-            measurements[growth][str(millions)] = measured(
-                "ours",
-                "shape",
-                n_users=users,
-                n_items=n_items(users),
-                n_interactions=millions * 1_000_000,
-                recipe="bspm/amazon-book",
-                users=512,
-                warm_up=32,
-            )
+            measurements[growth][str(millions)] = measured_at(millions, n_items, "bspm/amazon-book")
     rows = [
         (
             f"cost against size: {size} M interactions, {growth}",
@@ -185,22 +175,27 @@ def scaling(data: str) -> tuple[list[Row], dict[str, Any]]:
     return rows, measurements
 
 
+def measured_at(millions: int, n_items: Callable[[int], int], recipe: str) -> dict[str, Any]:
+    """Cost of a recipe's model on so many million generated interactions, 27 a user; `n_items` is of the number of users."""
+    users = millions * 1_000_000 // 27
+    return measured(
+        "ours",
+        "shape",
+        n_users=users,
+        n_items=n_items(users),
+        n_interactions=millions * 1_000_000,
+        recipe=recipe,
+        users=512,
+        warm_up=32,
+    )
+
+
 def item_models(data: str) -> tuple[list[Row], dict[str, Any]]:
     """Cost against size of models of item neighbours: 1 to 4 million generated interactions, items growing with users."""
     measurements: dict[str, Any] = {recipe: {} for recipe in ("item-knn/yelp2018", "sansa/yelp2018")}
     for recipe, sizes in measurements.items():
         for millions in (1, 2, 4):
-            users = millions * 1_000_000 // 27
-            sizes[str(millions)] = measured(
-                "ours",
-                "shape",
-                n_users=users,
-                n_items=GROWTHS["users and items grow"](users),
-                n_interactions=millions * 1_000_000,
-                recipe=recipe,
-                users=512,
-                warm_up=32,
-            )
+            sizes[str(millions)] = measured_at(millions, GROWTHS["users and items grow"], recipe)
     rows = [
         (
             f"cost against size: {size} M interactions, {recipe}",

@@ -441,8 +441,8 @@ class Recommender(Fitted[S_co], ABC):
                 )
         n_empty = int((histories.user_degrees == 0).sum())
         if n_empty:
-            given = "popular items" if selection.filler == "popular" else "an empty list"
-            notes.append(f"{n_empty:,} users without a history were given {given}")
+            substitute = "popular items" if selection.filler == "popular" else "an empty list"
+            notes.append(f"{n_empty:,} users without a history were given {substitute}")
         return histories, tuple(notes)
 
     @final

@@ -15,6 +15,7 @@ from unblur.cli.options import Device, OverwriteFile, UnknownItems, own_recipe, 
 from unblur.cli.terminal import ProgressDisplay, is_stdout, output, print_lines, print_table
 from unblur.document.blocks import Table
 from unblur.errors import DataError, check_word, shortened
+from unblur.progress import Progress, silent
 from unblur.registry import RECOMMENDERS
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from unblur.data.interactions import Unknown
     from unblur.data.output import TableFormat
     from unblur.data.vocabulary import Vocabulary
+    from unblur.experiment.reading import Histories
+    from unblur.experiment.recipe.parts import Reading
     from unblur.ranking import Ranking, Selection
     from unblur.recommender import Recommender
 
@@ -213,14 +216,10 @@ def explain(
 ) -> None:
     """Say which items of a user's history a recommendation rests on, and with which share of its score."""
     import unblur
-    from unblur import experiment
 
     loaded = unblur.load(model, device=device)
-    options = own_recipe(
-        RECOMMENDERS, "popularity", experiment.kept_reading(model, reading, histories)
-    ).data.read
-    asked = experiment.read_histories(histories, options, loaded.items, timed=loaded.needs_timestamps)
-    rows = asked.rows.onto(items=loaded.items, unknown="ignore")
+    log, _ = _histories(loaded, model, histories, reading)
+    rows = log.rows.onto(items=loaded.items, unknown="ignore")
     if users is not None:
         rows = rows.select_users(_labels([users], rows.users, "--users"))
     targets = _labels(items or [], loaded.items, "ITEM") or loaded.recommend(rows, k=1).labels()
@@ -284,6 +283,24 @@ class _Target:
         return form
 
 
+def _histories(
+    loaded: Recommender,
+    model: Path,
+    path: Path,
+    reading: Mapping[str, Any],
+    progress: Progress = silent,
+) -> tuple[Histories, Reading]:
+    """Read histories for a model, with what was said about reading at its fit and now, and how they were read."""
+    from unblur import experiment
+
+    settings = experiment.kept_reading(model, reading, path)
+    options = own_recipe(RECOMMENDERS, "popularity", settings).data.read
+    histories = experiment.read_histories(
+        path, options, loaded.items, timed=loaded.needs_timestamps, progress=progress
+    )
+    return histories, options
+
+
 def _answer(request: _Request, selection: Selection, target: _Target) -> None:
     """Compute lists, and write or show them."""
     import unblur
@@ -292,28 +309,23 @@ def _answer(request: _Request, selection: Selection, target: _Target) -> None:
     from unblur.data.vocabulary import Vocabulary
 
     out, form = target.out, target.checked()
-    options = own_recipe(
-        RECOMMENDERS, "popularity", experiment.kept_reading(request.model, request.reading, request.histories)
-    ).data.read
     check_word("unknown_items", request.unknown_items, ("raise", "ignore"))
     notes: list[str] = []
     with ProgressDisplay() as progress:
         loaded = unblur.load(request.model, device=request.device)
-        asked = experiment.read_histories(
-            request.histories, options, loaded.items, timed=loaded.needs_timestamps, progress=progress
-        )
+        log, options = _histories(loaded, request.model, request.histories, request.reading, progress)
         if request.users is not None:
-            wanted = Vocabulary(_labels(request.users.split(","), asked.rows.users, "--users"))
-            n_new = int((asked.rows.users.positions_or_missing(wanted) < 0).sum())
+            chosen = Vocabulary(_labels(request.users.split(","), log.rows.users, "--users"))
+            n_new = int((log.rows.users.positions_or_missing(chosen) < 0).sum())
             notes += [f"{n_new:,} of the users have no row in {request.histories}"] * (n_new > 0)
-            asked = asked.of(wanted)
+            log = log.of(chosen)
         n_more = 0
         if out is None:
-            n_more = max(0, asked.rows.n_users - _MAX_USERS)
-            asked = asked.of(asked.rows.users.take(range(asked.rows.n_users - n_more)))
-        limits = experiment.limits_of(asked, loaded.items, options, **request.limits)
+            n_more = max(0, log.rows.n_users - _MAX_USERS)
+            log = log.of(log.rows.users.take(range(log.rows.n_users - n_more)))
+        limits = experiment.limits_of(log, loaded.items, options, **request.limits)
         rankings = loaded.recommend_batches(
-            asked.rows,
+            log.rows,
             k=request.k,
             exclude=limits.excluded,
             candidates=limits.candidates,
@@ -329,7 +341,7 @@ def _answer(request: _Request, selection: Selection, target: _Target) -> None:
             with output(out, overwrite=target.overwrite) as stream:
                 write_tables(_tables(rankings, notes), stream, form)
     terminal.note(*(f"note: {remark}" for remark in notes))
-    n_users = asked.rows.n_users
+    n_users = log.rows.n_users
     length = "all given items" if request.k == _ALL else f"up to {request.k} items each"
     summary = f"{n_users:,} users, {length}, written to {out}"
     if out is None:

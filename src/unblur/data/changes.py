@@ -108,8 +108,8 @@ def _without_users(log: Interactions, forgotten: Vocabulary) -> Interactions:
     )
     remaining[positions] = False
     rest = log.take_users(remaining)
-    kept = (rest.item_degrees > 0) | (log.item_degrees == 0)
-    return rest if kept.all() else rest.onto(items=log.items.take(np.flatnonzero(kept)))
+    remains = (rest.item_degrees > 0) | (log.item_degrees == 0)
+    return rest if remains.all() else rest.onto(items=log.items.take(np.flatnonzero(remains)))
 
 
 def _check_kinds(log: Interactions, add: Interactions) -> None:

@@ -103,11 +103,11 @@ def kept_reading(path: str | Path, said: Mapping[str, Any], data: Path | None = 
     `unblur.load`.
     """
     read = artifact.read_manifest(path).get("provenance", {}).get("read", {})
-    kept = {f"data.read.{name}": value for name, value in read.items() if name != "parts"}
+    before = {f"data.read.{name}": value for name, value in read.items() if name != "parts"}
     if not said.keys().isdisjoint(_BY_RATING):  # two ways to say which ratings count
-        kept = {setting: value for setting, value in kept.items() if setting not in _BY_RATING}
-    reading = {**kept, **said}
-    if kept and data is not None and is_file(data):
+        before = {setting: value for setting, value in before.items() if setting not in _BY_RATING}
+    reading = {**before, **said}
+    if before and data is not None and is_file(data):
         names = {name.removeprefix("data.read."): value for name, value in reading.items()}
         by_rating = {name.removeprefix("data.read.") for name in _BY_RATING}
         try:

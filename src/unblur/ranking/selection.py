@@ -190,9 +190,9 @@ class Chooser:
         for slot in range(min(self.k, pool.shape[1])):
             gain = np.where(there, value - (1 - selection.diversity) * nearest, -np.inf)
             chosen = gain.argmax(axis=1)  # the first of equals: that of the higher score
-            found = there[every, chosen]
-            positions[found, slot] = pool[every, chosen][found]
-            best[found, slot] = scores[every, chosen][found]
+            is_left = there[every, chosen]
+            positions[is_left, slot] = pool[every, chosen][is_left]
+            best[is_left, slot] = scores[every, chosen][is_left]
             there[every, chosen] = False
             if self.groups is not None:
                 own = group[every, chosen]

@@ -135,9 +135,11 @@ class EASE(ItemWeightsSpec):
         assert isinstance(model, ItemWeights)  # what this spec fits
         if model.gram is None:
             return self.fit_in(run, change.after)
-        size, kept = change.after.n_items, np.flatnonzero(change.moved >= 0)
+        size, remaining = change.after.n_items, np.flatnonzero(change.moved >= 0)
         gram = np.zeros((size, size), dtype=np.float32, order="F")
-        gram[np.ix_(change.moved[kept], change.moved[kept])] = model.gram[np.ix_(kept, kept)]
+        gram[np.ix_(change.moved[remaining], change.moved[remaining])] = model.gram[
+            np.ix_(remaining, remaining)
+        ]
         touched = np.ix_(change.items, change.items)
         removed, added = (
             Statistics.of(

@@ -283,17 +283,19 @@ class NeighbourSpec(ItemWeightsSpec):
         ends = np.searchsorted(weights.indptr, entries, side="right") - 1, weights.indices[entries]
         owners, members = ends[::-1] if self.lists_are_columns else ends
         keys = np.repeat(np.arange(after.n_items), np.diff(now.indptr)) * after.n_items + now.indices
-        wanted = owners * np.int64(after.n_items) + members
-        place = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
-        found = keys[place] == wanted if len(keys) else np.zeros(len(wanted), dtype=bool)
-        strengths = np.where(found, now.data[place], 0) if len(keys) else np.zeros(len(wanted), np.float32)
+        entry_keys = owners * np.int64(after.n_items) + members
+        place = np.minimum(np.searchsorted(keys, entry_keys), max(len(keys) - 1, 0))
+        is_product = keys[place] == entry_keys if len(keys) else np.zeros(len(entry_keys), dtype=bool)
+        strengths = (
+            np.where(is_product, now.data[place], 0) if len(keys) else np.zeros(len(entry_keys), np.float32)
+        )
         is_again = is_touched.copy()
         if self.divisor == "list":  # the strengths before the division are gone
             is_again[np.flatnonzero(np.diff(now.indptr))] = True
         else:
             is_again[owners[strengths <= weakest[owners]]] = True
             outside = np.ones(len(keys), dtype=bool)
-            outside[place[found]] = False
+            outside[place[is_product]] = False
             is_again[(keys // after.n_items)[outside & (now.data >= weakest[keys // after.n_items])]] = True
         again = np.flatnonzero(is_again)
         lists = strongest(
@@ -314,8 +316,8 @@ class NeighbourSpec(ItemWeightsSpec):
         data[entries] = strengths
         data[_entries_of(weights, is_again, rows=not self.lists_are_columns)] = 0
         # A sum of sparse matrices has no stored zeros: the earlier lists of `again` are gone with it.
-        kept = sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
-        return sparse.csr_array(kept + self._arranged(lists))
+        unchanged = sparse.csr_array((data, weights.indices, weights.indptr), shape=weights.shape)
+        return sparse.csr_array(unchanged + self._arranged(lists))
 
 
 _MOST_TOUCHED = 0.25

@@ -226,11 +226,11 @@ def incomplete_cholesky(
         sums[rows] = 0.0
         # Dropped entries count for the pivots as well, which keeps A ≈ L·D·Lᵀ on the diagonal.
         pivots[rows] -= column**2
-        kept = largest(column, rows, (budget - int(indptr[j])) // (n - j))
-        stop = int(indptr[j]) + len(kept)
-        places[indptr[j] : stop], values[indptr[j] : stop] = rows[kept], column[kept]
+        strongest = largest(column, rows, (budget - int(indptr[j])) // (n - j))
+        stop = int(indptr[j]) + len(strongest)
+        places[indptr[j] : stop], values[indptr[j] : stop] = rows[strongest], column[strongest]
         ends[indptr[j] : stop] = stop
-        for entry, row in enumerate(rows[kept].tolist(), int(indptr[j])):
+        for entry, row in enumerate(rows[strongest].tolist(), int(indptr[j])):
             in_row[row].append(entry)
         indptr[j + 1] = stop
         if not j % PROGRESS_EVERY or j == n - 1:

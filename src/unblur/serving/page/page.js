@@ -135,12 +135,12 @@ function leaveOut(item) {
 // ------------------------------------------------------------------------------------------------------------- drawing
 
 function button(text, label, action) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = text;
-  made.setAttribute("aria-label", label);
-  made.addEventListener("click", action);
-  return made;
+  const control = document.createElement("button");
+  control.type = "button";
+  control.textContent = text;
+  control.setAttribute("aria-label", label);
+  control.addEventListener("click", action);
+  return control;
 }
 
 function line({ title, mark = "", actions, detail = [] }) {

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from unblur.parallel.threads import in_threads
+from unblur.parallel.threads import in_threads, libraries_at_rest
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +87,46 @@ def test_two_callers_at_a_time() -> None:
         thread.join()
     assert results == [list(range(50))] * 4
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("own_limit", [False, True], ids=["as it is", "with a limit of the program's own"])
+def test_the_last_to_leave_restores_what_the_first_found(own_limit: bool) -> None:
+    """BLAS has one number for the process, torch one for each thread: all as they were, whoever leaves first."""
+    seen: dict[str, tuple[int, set[int]]] = {}
+    first_is_in, second_is_in, first_has_left, second_has_left = (threading.Event() for _ in range(4))
+
+    def blas() -> set[int]:
+        return {part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"}
+
+    def first() -> None:
+        torch.set_num_threads(2)
+        with libraries_at_rest():
+            first_is_in.set()
+            assert second_is_in.wait(60)
+            seen["first, inside"] = torch.get_num_threads(), blas()
+        first_has_left.set()
+        assert second_has_left.wait(60)  # and lives on, as a thread of a pool does
+        seen["first, after"] = torch.get_num_threads(), blas()
+
+    def second() -> None:
+        torch.set_num_threads(2)
+        assert first_is_in.wait(60)
+        with libraries_at_rest():
+            second_is_in.set()
+            assert first_has_left.wait(60)
+            seen["second, inside"] = torch.get_num_threads(), blas()
+        seen["second, after"] = torch.get_num_threads(), blas()
+        second_has_left.set()
+
+    with threadpool_limits(2) if own_limit else nullcontext():
+        given = blas()
+        threads = [threading.Thread(target=work) for work in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert seen == {
+        f"{name}, {when}": value
+        for name in ("first", "second")
+        for when, value in (("inside", (1, {1})), ("after", (2, given)))
+    }

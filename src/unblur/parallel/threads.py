@@ -18,10 +18,19 @@ ResultT = TypeVar("ResultT")
 
 _AHEAD = 4
 """Parts in hand for each thread: enough that none waits for the one that takes the results, few enough for memory."""
+
+
+class _Thread(threading.local):
+    """What is so in this thread: whether it works for `in_threads`, and whether its torch is limited to one thread."""
+
+    inside = False
+    at_rest = False
+
+
 _lock = threading.Lock()
-_thread = threading.local()
+_thread = _Thread()
 _resting: list[tuple[int, ExitStack]] = []
-"""One entry for each context now entered: the number of threads before the first, and what restores it."""
+"""One entry for each context now entered: the number of threads before the first, and what restores BLAS's."""
 
 
 def n_threads() -> int:
@@ -40,7 +49,7 @@ def in_threads(work: Callable[[Part], ResultT], parts: Sequence[Part]) -> Genera
     in the caller's thread, with all threads of the libraries, and so do nested calls. If a part raises, or the caller
     closes the iterator (`contextlib.closing`), the parts not yet begun are dropped.
     """
-    if len(parts) < 2 or getattr(_thread, "inside", False):
+    if len(parts) < 2 or _thread.inside:
         yield from map(work, parts)
         return
     with libraries_at_rest() as threads, ThreadPoolExecutor(threads, initializer=_one_thread) as pool:
@@ -67,20 +76,29 @@ def libraries_at_rest() -> Iterator[int]:
     """
     with _lock:
         if _resting:
-            threads = _resting[0][0]
-            _resting.append(_resting[0])
+            threads, limit = _resting[0]
         else:
-            threads = n_threads()
-            with ExitStack() as limits:
-                limits.enter_context(limited(1))
-                _resting.append((threads, limits.pop_all()))
+            threads, limit = n_threads(), ExitStack()
+            _let_this_thread_set_limits()
+            limit.enter_context(_blas().limit(limits=1))
+        _resting.append((threads, limit))
+    # BLAS has one number for the process, torch one for each thread. That of a thread which uses torch first in here
+    # was never its own, so `threads` is what is restored.
+    outermost = not _thread.at_rest
+    if outermost:
+        _set_torch_threads(1)
+        _thread.at_rest = True
     try:
         yield threads
     finally:
+        if outermost:
+            _set_torch_threads(threads)
+            _thread.at_rest = False
         with _lock:
-            _, limits = _resting.pop()
+            _resting.pop()
             if not _resting:
-                limits.close()
+                _let_this_thread_set_limits()
+                limit.close()
 
 
 @contextmanager
@@ -108,8 +126,23 @@ def _blas_after(n_modules: int) -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-def _one_thread() -> None:
+def _let_this_thread_set_limits() -> None:
+    """End the claim of another thread to OpenBLAS: the last that leaves `libraries_at_rest` need not be the first.
+
+    Since 3.8 threadpoolctl ignores limits, and their end, in all threads but the one that set a limit first.
+    """
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
+def _set_torch_threads(threads: int) -> None:
     torch = sys.modules.get("torch")
-    if torch is not None:  # its number is one of the thread
-        torch.set_num_threads(1)
-    _thread.inside = True
+    if torch is not None:
+        torch.get_num_threads()  # the first time in a thread it takes the process's number, also after a thread has set one
+        torch.set_num_threads(threads)
+
+
+def _one_thread() -> None:
+    _set_torch_threads(1)
+    _thread.inside = _thread.at_rest = True

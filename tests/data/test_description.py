@@ -110,3 +110,26 @@ def test_what_is_doubtful(columns: dict[str, Any], doubt: str | None, tmp_path: 
     doubts = described(tmp_path, **{name: list(values) for name, values in columns.items()}).doubts
     found = [each for each in doubts if doubt is not None and doubt in each]
     assert bool(found) == (doubt is not None and doubt != "50% of users")
+
+
+def test_events_in_words_are_asked_about_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, model = tmp_path / "log.csv", str(tmp_path / "model")
+    log.write_text("user,item,action,ts\na,x,view,1\na,x,buy,2\nb,x,buy,3\nb,y,view,4\nc,y,view,5\n")
+    assert describe(log).doubts[0].startswith("the column 'action' was not read; if it says what happened")
+    assert main(["describe", str(log), "--event-weights", "view=0,buy=2"]) == 0
+    printed = capsys.readouterr().out
+    command = f"unblur fit {log} --event-weights view=0,buy=2 --out model"
+    assert f"go on with: {command}" in printed
+    assert main([*command.split()[1:-1], model, "--model", "popularity"]) == 0
+    lists = tmp_path / "lists.csv"
+    assert main(["recommend", model, "--histories", str(log), "--filler", "none", "--out", str(lists)]) == 0
+    # Views do not count, so x is all that is known, and bought by both who are left.
+    assert lists.read_text().splitlines()[1:] == ["a,,,,false,false", "b,,,,false,false"]
+    (tmp_path / "new.csv").write_text("user,item\nd,z\n")
+    assert (
+        main(
+            ["recommend", model, "--histories", str(tmp_path / "new.csv"), "--out", str(lists), "--overwrite"]
+        )
+        == 0
+    )
+    assert "d,x,1" in lists.read_text()

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from unblur.data.files import read, write
+from unblur.data.files import read, unread_columns, write
 from unblur.data.formats import opening
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
@@ -297,3 +297,74 @@ def test_one_note_says_what_was_guessed(tmp_path: Path) -> None:
     assert not noted(log, format="csv", user="uid", item="item", timestamp="ignore")[1]
     written(log, b"user,item\n a,1\nb,2\n")
     assert noted(log)[1][1:] == ["1 users have blanks around them, such as ' a', and are taken as they are"]
+
+
+EVENTS = """user_id,product_id,event_type
+ann,a,view
+ann,a,buy
+ann,b, view
+bob,a,cart
+bob,c,remove
+bob,b,look
+"""
+
+
+@pytest.mark.parametrize(
+    "given", ["view=1, cart=3,buy=5e0,remove=0", {"view": 1, "cart": 3, "buy": 5.0, "remove": 0}]
+)
+def test_events_in_words_have_weights(given: Any, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(EVENTS)
+    data, notes = noted(path, event_weights=given, duplicates="sum")
+    assert data.to_frame().rows() == [("ann", "a", 6.0), ("ann", "b", 1.0), ("bob", "a", 3.0)]
+    assert "events from 'event_type'" in notes[0]
+    assert notes[1:] == ["1 rows of events without a weight ('look') were left out"]
+    frame = pl.read_csv(path)
+    same_of_frame = Interactions.from_frame(frame, event_weights=given, duplicates="sum", weight="event_type")
+    assert same_of_frame.fingerprint() == data.fingerprint()
+    assert unread_columns(path) == ("event_type",)
+    assert unread_columns(path, event_weights="view=1") == ()
+
+
+def test_events_are_words_of_any_type(tmp_path: Path) -> None:
+    """Codes that are integers, a file without header, and a gap."""
+    coded = pl.DataFrame({"user": [1, 1, 2], "item": [1, 2, 2], "rating": [9, 1, 1], "action": [1, 2, None]})
+    coded.write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"events must have no nulls; the first without one is row 2"):
+        read(tmp_path / "log.parquet", event_weights="1=1,2=4")
+    data = read(tmp_path / "log.parquet", event_weights="1=1,2=4", on_null="drop")
+    assert data.to_frame().rows() == [(1, 1, 1.0), (1, 2, 4.0)]
+    (tmp_path / "log.csv").write_text("1,1,buy\n1,2,view\n")
+    data = read(tmp_path / "log.csv", event_weights="view=1,buy=2")
+    assert data.to_frame().rows() == [(1, 1, 2.0), (1, 2, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"event_weights": "view"}, r"must give each word its weight once"),
+        ({"event_weights": "view=1,view=2"}, r"must give each word its weight once"),
+        ({"event_weights": "view=-1"}, r"must give each word its weight once"),
+        ({"event_weights": {"view": float("inf")}}, r"must give each word its weight once"),
+        ({"event_weights": "view=0"}, r"must give some word a weight above 0"),
+        (
+            {"event_weights": "see=1"},
+            r"the words are 'view', 'buy', 'cart', 'remove', 'look', and `event_weights` has 'see'",
+        ),
+        ({"event_weights": "view=1", "min_rating": 4}, r"must not both choose rows"),
+        ({"event_weights": "view=1", "rating": "ignore"}, r"needs events in words to go by"),
+        ({"event_weights": "view=1", "rating": "what"}, r"named as `rating`"),
+    ],
+)
+def test_weights_of_events_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(EVENTS)
+    with pytest.raises(DataError, match=message):
+        read(path, **options)
+
+
+def test_a_log_without_events_in_words(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(text())
+    message = "needs a column of events in words; none of 'user', 'item', 'timestamp' has"
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "log.csv", event_weights="view=1")

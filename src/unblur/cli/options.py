@@ -159,7 +159,7 @@ _READING: dict[str, Any] = {
     ),
     "user": _reading(str, "--user", "The column of users, by name or by index from 0."),
     "item": _reading(str, "--item", "The column of items."),
-    "rating": _reading(str, "--rating", "The column of ratings or weights, or ignore."),
+    "rating": _reading(str, "--rating", "The column of ratings, weights or events, or ignore."),
     "timestamp": _reading(str, "--timestamp", "The column of times, or ignore."),
     "time_format": _reading(
         str, "--time-format", "The form of dates that are not ISO 8601, such as %d/%m/%Y or '%m/%d/%Y %H:%M'."
@@ -173,6 +173,13 @@ _READING: dict[str, Any] = {
     "min_rating": _reading(float, "--min-rating", "Keep rows rated at least this, each with weight 1."),
     "ratings": _reading(
         str, "--ratings", "Keep rows rated within intervals such as '[1,2);[4,5]', each with weight 1."
+    ),
+    "event_weights": _reading(
+        str,
+        "--event-weights",
+        "The weights of events in words; their column is that of --rating, or has a usual name such as event_type. Rows of a word "
+        "with weight 0 or none are left out, and the latter counted.",
+        metavar="view=1,cart=3,buy=5",
     ),
     "on_null": _reading(
         str,

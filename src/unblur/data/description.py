@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.data.formats.columns import Role
+from unblur.data.formats.columns import Role, usual_role
 from unblur.data.formats.events import Events, Meaning, RequestedColumns, read_events
 from unblur.data.interactions import Interactions, selection
 from unblur.data.splits import Time
@@ -100,12 +100,18 @@ def describe(
             facts["rows_selected_by_rating"] = int(selected.contain(values).sum())
     times = events.columns.get("timestamps")
     _doubt_columns(rows, columns, len(users), len(items), doubts)
+    doubts += [
+        f"the column {column!r} was not read; if it says what happened, say what each word counts: --event-weights view=1,buy=5"
+        for column in events.unread
+        if usual_role(column) == "event"
+    ]
     if times is not None and len(times):
         _describe_times(times, events, facts, doubts)
     data = Interactions.from_events(events, Meaning(), "last", (None, None), "raise")
     _describe_pairs(data, facts, doubts)
     if data.n_interactions < facts["rows"] and duplicates is None:
-        needed["duplicates"] = "last"
+        # Events of a pair add up: what was seen and bought counts for both.
+        needed["duplicates"] = "last" if meaning.event_weights is None else "sum"
     for name, degrees in (("user", np.bincount(rows)), ("item", np.bincount(columns))):
         facts[f"rows_of_{name}s"] = {
             "median": float(np.median(degrees)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -183,6 +183,7 @@ class Interactions:
         on_null: OnNull = "raise",
         min_rating: float | None = None,
         ratings: str | None = None,
+        event_weights: str | Mapping[str, float] | None = None,
         duplicates: Duplicates = "raise",
         labels: Labels = "auto",
         user_vocabulary: Vocabulary | None = None,
@@ -204,6 +205,7 @@ class Interactions:
             time_format,
             time_unit,
             on_null,
+            event_weights,
         )
         vocabularies = (user_vocabulary, item_vocabulary)
         try:
@@ -270,6 +272,7 @@ class Interactions:
         header: bool | None = None,
         min_rating: float | None = None,
         ratings: str | None = None,
+        event_weights: str | Mapping[str, float] | None = None,
         time_unit: TimeUnit | None = None,
         parts: str | None = None,
         on_null: OnNull = "raise",
@@ -297,6 +300,9 @@ class Interactions:
           (likes), or pass ``"ignore"`` (every row is an interaction).
         - `min_rating`, `ratings`: select rows rated at least this, or within intervals such as ``"[1,2);[4,5]"``, each
           with weight 1; repeats are handled before.
+        - `event_weights`: the weights of events in words, such as ``{"view": 1, "cart": 3, "buy": 5}`` or ``"view=1,cart=3,buy=5"``.
+          The words stand in the column `rating`, or in one called ``event_type``, ``action`` or the like. Rows of a word of
+          weight 0 are left out; so are those of other words, which are counted.
         - `on_null`: ``"drop"`` leaves out rows without a value in a column that is read, and counts them; ``"raise"`` refuses
           them. ``NULL``, ``NA``, ``nan``, ``\\N`` and the like are no values, unless they are labels under ``labels="str"``.
         - `timestamp`: integers stay in their own unit, floats are rounded down, dates become whole seconds since 1970
@@ -321,6 +327,7 @@ class Interactions:
             time_format,
             time_unit,
             on_null,
+            event_weights,
         )
         events = read_events(
             path,

@@ -125,7 +125,7 @@ def kept_reading(path: str | Path, said: Mapping[str, Any], data: Path | None = 
     return reading
 
 
-_BY_RATING = ("data.read.min_rating", "data.read.ratings")
+_BY_RATING = ("data.read.min_rating", "data.read.ratings", "data.read.event_weights")
 
 
 def evaluate_saved(

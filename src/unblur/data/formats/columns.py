@@ -11,7 +11,7 @@ from unblur.errors import Argument, DataError, nearest, some
 if TYPE_CHECKING:
     from unblur.data.formats.opening import Opened
 
-Role: TypeAlias = Literal["user", "item", "rating", "weight", "timestamp"]
+Role: TypeAlias = Literal["user", "item", "rating", "weight", "event", "timestamp"]
 IGNORE = "ignore"
 """The value of `rating` and `timestamp` that leaves such a column out."""
 
@@ -48,6 +48,19 @@ USUAL_NAMES: dict[Role, tuple[str, ...]] = {
     ),
     "rating": ("rating", "ratings", "score", "stars", "overall", "label", "book_rating"),
     "weight": ("weight",),
+    "event": (
+        *(
+            "event",
+            "event_type",
+            "event_name",
+            "action",
+            "action_type",
+            "behavior",
+            "behaviour",
+            "behavior_type",
+        ),
+        *("interaction", "interaction_type", "activity"),
+    ),
     "timestamp": (
         *("timestamp", "time", "datetime", "date", "ts", "unix_time", "unix_timestamp", "unix_review_time"),
         *("event_time", "created_at", "rated_at", "invoice_date", "order_date", "purchase_date", "t_dat"),
@@ -56,7 +69,11 @@ USUAL_NAMES: dict[Role, tuple[str, ...]] = {
 """Names recognised in any spelling: ``user_id``, ``userId``, ``User ID`` and ``USERID`` are one name."""
 
 _ROLES = {_role_name.replace("_", ""): role for role, names in USUAL_NAMES.items() for _role_name in names}
-_POSITIONAL: tuple[Role, ...] = ("user", "item", "rating", "timestamp")
+
+
+def _option(role: Role, value: str | None = None) -> Argument:
+    """The argument that names the column of a role: weights, and events in words, stand in that of ratings."""
+    return Argument("rating" if role in ("weight", "event") else role, value)
 
 
 def usual_role(name: str) -> Role | None:
@@ -72,7 +89,7 @@ def choose_columns(
     `keys` are the names that the folders of a file give values to; they come after its own columns, and by usual names only
     if none of these has the role. A role's own name (``rating="rating"``) requests the column that would be found anyway. A
     file without names holds user, item, rating and timestamp, in that order, unless positions are requested: then only these
-    are read; of three columns the last is the time if it looks like one. Raises `DataError` for a missing column, and if two
+    are read; of three columns the last is the time if it looks like one. Events in words, if they are requested, stand for ratings. Raises `DataError` for a missing column, and if two
     columns could have one role.
     """
     names, named = (*opened.names, *keys), opened.named
@@ -92,9 +109,9 @@ def choose_columns(
         if owners.setdefault(position, role) != role:
             raise DataError(
                 f"Each column must have one meaning; {names[position]!r} of {file} was given as ",
-                Argument(role),
+                _option(role),
                 " and as ",
-                Argument(owners[position]),
+                _option(owners[position]),
                 ". Name two different columns.",
             )
     return columns
@@ -114,20 +131,20 @@ def _by_name(
 ) -> None:
     assigned = set(columns.values())
     for role in USUAL_NAMES:
-        skipped = role == "weight" and requested["rating"] is not None
-        if role in columns or skipped or requested.get(role) == IGNORE:
+        # A column of weights is taken only if nothing is said about ratings.
+        skipped = (
+            requested.get("rating", IGNORE) if role == "weight" else requested.get(role, IGNORE) == IGNORE
+        )
+        if role in columns or skipped not in (None, False):
             continue
         usual = [at for at, name in enumerate(names) if at not in assigned and usual_role(name) == role]
         usual = [at for at in usual if at < len(names) - n_keys] or usual
         if len(usual) > 1:
-            option: Role = "rating" if role == "weight" else role
-            left_out = (
-                () if role in ("user", "item") else (", or leave all out with ", Argument(option, IGNORE))
-            )
+            left_out = () if role in ("user", "item") else (", or leave all out with ", _option(role, IGNORE))
             raise DataError(
                 f"{file} must have one column that is the {role}; {some([names[at] for at in usual])} all "
                 "could be. Name the one that is meant with ",
-                Argument(option),
+                _option(role),
                 *left_out,
                 ".",
             )
@@ -144,12 +161,12 @@ def _by_name(
 
 def _position(column: str | int | None, role: Role, names: Sequence[str], named: bool, file: str) -> int:
     if isinstance(column, bool) or not isinstance(column, str | int):
-        raise DataError(Argument(role), f" must be a column's name or its position from 0; saw {column!r}.")
+        raise DataError(_option(role), f" must be a column's name or its position from 0; saw {column!r}.")
     if isinstance(column, int):
         DataError.unless(
             0 <= column < len(names),
             f"{file} must have a column at position {column} for ",
-            Argument(role),
+            _option(role),
             f"; it has {len(names)} columns, 0 to {len(names) - 1}: {some(names, 12)}. Correct the position, or "
             "the delimiter.",
         )
@@ -157,7 +174,7 @@ def _position(column: str | int | None, role: Role, names: Sequence[str], named:
     DataError.unless(
         named,
         f"{file} must have a header to name ",
-        Argument(role),
+        _option(role),
         f" {column!r}; it was read as having none. Give positions from 0, or pass ",
         Argument("header", True),
         ".",
@@ -165,7 +182,7 @@ def _position(column: str | int | None, role: Role, names: Sequence[str], named:
     DataError.unless(
         column in names,
         f"{file} must have the column {column!r} that was named as ",
-        Argument(role),
+        _option(role),
         f"; its columns are {some(names, 12)}.{nearest(column, names)} Correct the name.",
     )
     return list(names).index(column)
@@ -198,7 +215,7 @@ def _by_position(
     )
     assigned = set(columns.values())
     timed = len(names) == _TIMED and all(_IS_TIME.fullmatch(row[_TIMED - 1]) for row in opened.sample)
-    roles = ("user", "item", "timestamp") if timed else _POSITIONAL[: len(names)]
+    roles = ("user", "item", "timestamp") if timed else tuple(requested)[: len(names)]
     for position, role in enumerate(roles):
         if role not in columns and position not in assigned and requested[role] != IGNORE:
             columns[role] = position

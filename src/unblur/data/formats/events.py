@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ from unblur.data.formats.parts import log_files
 from unblur.data.formats.times import UNITS, TimeColumn, TimeUnit
 from unblur.data.intervals import Intervals
 from unblur.data.vocabulary import Codes
-from unblur.errors import Argument, DataError, Row, about, check_word, rows_named, some
+from unblur.errors import Argument, DataError, Row, about, check_word, rows_named, shortened, some
 from unblur.progress import Progress, ProgressEvent
 
 OnNull: TypeAlias = Literal["raise", "drop"]
@@ -60,6 +61,7 @@ class Meaning:
     time_format: str | None = None
     time_unit: TimeUnit | None = None
     on_null: OnNull = "raise"
+    event_weights: str | Mapping[str, float] | None = None
     any_ratings: bool = False
     """True if ratings are taken as they are, whatever they mean: to describe them."""
 
@@ -68,6 +70,13 @@ class Meaning:
         check_word("on_null", self.on_null, get_args(OnNull))
         if self.time_unit is not None:
             check_word("time_unit", self.time_unit, UNITS)
+        DataError.unless(
+            self.event_weights is None or self.selected is None,
+            Argument("event_weights"),
+            " and ",
+            Argument("min_rating"),
+            " must not both choose rows; both are given. Leave one out: a weight of 0 leaves out the rows of a word.",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +96,8 @@ class Events:
     """What was guessed, and what was left out or doubtful; `read_events` has told it to the observer."""
     roles: Mapping[Role, str]
     """The column of each role."""
+    unread: tuple[str, ...]
+    """The columns that have none."""
     n_nulls: int
     """The rows that were left out because they lack a value."""
     per_second: int | None
@@ -170,7 +181,7 @@ class _Log:
     """The events of the files that are read so far."""
 
     def __init__(self, requested: RequestedColumns, meaning: Meaning) -> None:
-        self._requested, self._meaning = requested, meaning
+        self._requested, self._meaning = _roles(requested, meaning.event_weights), meaning
         self.n_rows = 0
         self._files: list[tuple[int, Path]] = []  # the first row of each file
         self._first: Opened | None = None
@@ -265,7 +276,13 @@ class _Log:
                 table, rows = {role: column.filter(mask) for role, column in table.items()}, rows[mask]
 
         with rows_named(lambda at: self._name(int(rows[at]))):
-            if ratings.role is not None:
+            if ratings.role == "event":
+                table["event"] = without_null_words(table["event"].cast(pl.String))
+                keep(self._present(table["event"], "events"))
+                table["event"] = ratings.weights_of(table["event"])
+                keep((table["event"] > 0).to_numpy())
+                ratings.add(table["event"])
+            elif ratings.role is not None:
                 table[ratings.role] = numbers_of(self._filled(table[ratings.role]), ratings.role)
                 keep(self._present(table[ratings.role], f"{ratings.role}s"))
                 # Rows that go need no time: in some copies of MovieLens those with low ratings have none.
@@ -377,10 +394,24 @@ class _Log:
             remarks.append(
                 f"{self._n_nulls:,} rows without a user, an item, a rating or a time were left out"
             )
+        if self._ratings.n_unknown:
+            remarks.append(
+                f"{self._ratings.n_unknown:,} rows of events without a weight ({some(self._ratings.unknown)}) were left out"
+            )
         guessed = self._guesses(opened, unit, guessed_format=guessed_format)
         shape = None if self._meaning.labels == "str" else opened.shape
         remarks = [*guessed, *remarks]
-        return Events(columns, shape, source, name, tuple(remarks), self._columns, self._n_nulls, per_second)
+        return Events(
+            columns,
+            shape,
+            source,
+            name,
+            tuple(remarks),
+            self._columns,
+            self._unread,
+            self._n_nulls,
+            per_second,
+        )
 
     def _refuse_nulls(self, gaps: NDArray[np.bool_], name: str, row: Callable[[int], str]) -> None:
         """Raise `DataError` for labels that are null, unless such rows are dropped."""
@@ -435,27 +466,40 @@ class _Ratings:
         self._named = True
         self._values: list[NDArray[Any]] = []
         self._lowest, self._highest, self._n, self._n_bad = np.inf, -np.inf, 0, 0
+        self._words = {} if meaning.event_weights is None else event_weights_of(meaning.event_weights)
+        self.n_unknown = 0  # rows of words that have no weight
+        self.unknown: dict[str, None] = {}  # such words
 
     def find(self, columns: Mapping[Role, int], names: Sequence[str], named: bool) -> None:
         """Find the column. Raises `DataError` if there is none to select by."""
-        self.role = next((role for role in ("rating", "weight") if role in columns), None)
+        self.role = next((role for role in ("rating", "weight", "event") if role in columns), None)
+        option, what = ("event_weights", "events in words") if self._words else ("min_rating", "ratings")
         self._named = named
         if self.role is not None:
             self._column = names[columns[self.role]] if named else columns[self.role]
-        elif self._meaning.selected is not None:
+        elif self._meaning.selected is not None or self._words:
             DataError.unless(
                 self._requested != IGNORE,
-                Argument("min_rating"),
-                " needs ratings to compare with; ",
+                Argument(option),
+                f" needs {what} to go by; ",
                 Argument("rating", IGNORE),
                 " leaves them out. Drop one of the two.",
             )
             raise DataError(
-                Argument("min_rating"),
-                f" needs a column of ratings; none of {some(names, 12)} has a usual name for one. Name it with ",
+                Argument(option),
+                f" needs a column of {what}; none of {some(names, 12)} has a usual name for one. Name it with ",
                 Argument("rating"),
                 ".",
             )
+
+    def weights_of(self, words: pl.Series) -> pl.Series:
+        """The weight of each word of a batch, 0 for one that has none, which is counted."""
+        words = words.str.strip_chars()
+        unknown = words.filter(~words.is_in(list(self._words)))
+        self.n_unknown += len(unknown)
+        if len(self.unknown) <= _EXAMPLES:
+            self.unknown |= dict.fromkeys(unknown.unique(maintain_order=True).head(_EXAMPLES + 1))
+        return words.replace_strict(self._words, default=0.0, return_dtype=pl.Float64)
 
     def selected(self, values: pl.Series) -> NDArray[np.bool_] | None:
         """The events of a batch that are selected by now, or `None` for all."""
@@ -498,6 +542,14 @@ class _Ratings:
 
     def values(self) -> NDArray[Any] | None:
         """The weights or ratings of all events; `None` if all weights are 1, or events are selected already."""
+        DataError.unless(
+            self._values or not self._words,
+            f"Some event must have a weight; the words are {some(self.unknown)}, and ",
+            Argument("event_weights"),
+            f" has {some(self._words)}. Correct the words, or name another column with ",
+            Argument("rating"),
+            ".",
+        )
         if not self._values or (self._meaning.selected is None and self._lowest == self._highest == 1):
             return None
         DataError.unless(
@@ -509,6 +561,46 @@ class _Ratings:
             ".",
         )
         return np.concatenate(self._values)
+
+
+_EXAMPLES = 5
+"""Words that a message names; a column of something else may have millions."""
+
+
+def event_weights_of(given: str | Mapping[str, float]) -> dict[str, float]:
+    """The weight of each word of a text such as ``view=1,cart=3,buy=5``, or of a mapping; 0 leaves out the rows of a word.
+
+    Raises `DataError` for other text, for weights that are negative or not finite, and if none is positive.
+    """
+    if isinstance(given, str):
+        pairs = [part.rpartition("=")[::2] for part in given.split(",")]
+    else:
+        pairs = [(word, str(weight)) for word, weight in given.items()]
+    weights = {word.strip(): _NUMBER.fullmatch(weight.strip()) for word, weight in pairs}
+    DataError.unless(
+        len(weights) == len(pairs) and all(word and weight for word, weight in weights.items()),
+        Argument("event_weights"),
+        f" must give each word its weight once, 0 or more, as in view=1,cart=3,buy=5; saw {shortened(str(given))!r}. Correct it.",
+    )
+    numbers = {word: float(weight[0]) for word, weight in weights.items() if weight}
+    DataError.unless(
+        any(numbers.values()),
+        Argument("event_weights"),
+        " must give some word a weight above 0; all are 0. Leave out those that do not count.",
+    )
+    return numbers
+
+
+_NUMBER = re.compile(r"(?:\d{1,30}(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d)?")
+"""A number of 0 or more, far from the limits of float32."""
+
+
+def _roles(requested: RequestedColumns, event_weights: object) -> dict[Role, str | int | None]:
+    """The columns by role: with weights of events, that of ratings holds events in words."""
+    return {
+        "event" if role == "rating" and event_weights is not None else role: column
+        for role, column in requested.items()
+    }
 
 
 _AS_INTERACTIONS = (", or ", Argument("rating", IGNORE), " to count every row as an interaction")
@@ -529,9 +621,10 @@ def unread_columns(
 
     With `min_rating` or `ratings`, the column of ratings does not: it only selects.
     """
-    requested: RequestedColumns = {
-        role: options.get(role) for role in ("user", "item", "rating", "timestamp")
-    }
+    requested = _roles(
+        {role: options.get(role) for role in ("user", "item", "rating", "timestamp")},
+        options.get("event_weights"),
+    )
     file, partition = log_files(path, parts)[0]
     with open_data(file) as stream:
         opened = _opened(stream, requested, format, delimiter, header)

@@ -40,6 +40,8 @@ class Reading:
     """Keep rows rated at least this, each with weight 1."""
     ratings: str | None = None
     """Keep rows rated within these intervals, such as ``"[1,2);[4,5]"``, each with weight 1."""
+    event_weights: str | None = None
+    """The weights of events in words, such as ``"view=1,cart=3,buy=5"``; the words stand in the column of ratings."""
     on_null: OnNull | None = None
     """``"drop"`` leaves out rows without a user, an item, a rating or a time, and counts them; if left out, they are refused."""
     delimiter: str | None = None

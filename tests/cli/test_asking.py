@@ -1,5 +1,7 @@
 """`unblur similar`, `explain`, `score` and `info`, conditions on items, and the options of every command."""
 
+import gzip
+import io
 import json
 from pathlib import Path
 
@@ -178,3 +180,89 @@ def test_quiet_keeps_notes_to_itself(unblur: Unblur, model: Path, tmp_path: Path
     assert "were ignored" in unblur(*words).err
     assert unblur("--quiet", *words).err == ""
     assert "were ignored" in str(document(unblur, *words)["notes"])
+
+
+LOG = "customer;sku;stars\nann;a;5\nann;b;4\nbob;a;5\nbob;c;5\ncleo;b;5\ncleo;c;1\n"
+
+
+def choice(folder: Path, name: str) -> Path:
+    """A file of items (a alone), or of pairs (a for cleo), under a header of its own."""
+    path = folder / name
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(b"item\na\n"))
+    elif name.endswith(".parquet"):
+        pl.DataFrame({"anything": ["a", "unknown"]}).write_parquet(path)
+    elif name.endswith(".feather"):
+        pl.DataFrame({"item": ["a"], "user": ["cleo"]}).write_ipc(path)
+    else:
+        path.write_text(
+            {
+                "plain.txt": "a\n",
+                "item.csv": "item\na\n",
+                "kept.csv": "sku\na\nx\n",
+                "some.jsonl": '{"item": "a"}\n',
+            }.get(name)
+            or {"pairs.csv": "user,item\ncleo,a\n", "own.csv": "customer;sku;stars\ncleo;a;1\n"}[name]
+        )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "is_of_items"),
+    [
+        *(
+            (name, True)
+            for name in ("plain.txt", "item.csv", "kept.csv", "some.jsonl", "item.csv.gz", "column.parquet")
+        ),
+        *((name, False) for name in ("pairs.csv", "own.csv", "pairs.feather")),
+    ],
+)
+def test_items_and_pairs_have_columns_of_their_own(
+    name: str, is_of_items: bool, unblur: Unblur, tmp_path: Path
+) -> None:
+    """The model keeps names of columns that other files need not have. Of a, b and c, ann has no c, bob no b, cleo no a."""
+    log, model, path = tmp_path / "log.csv", tmp_path / "model", choice(tmp_path, name)
+    log.write_text(LOG)
+    kept = (
+        "--user",
+        "customer",
+        "--item",
+        "sku",
+        "--rating",
+        "ignore",
+        "--delimiter",
+        ";",
+        "--model",
+        "item-knn",
+    )
+    assert unblur("fit", log, *kept, "--out", model).code == 0
+    words = ("recommend", model, "--histories", log, "--out", "-")
+
+    def lists(option: str) -> tuple[list[str | None], str]:
+        result = unblur(*words, option, path)
+        assert result.code == 0, result.err
+        return pl.read_csv(io.StringIO(result.out)).sort("user")["item"].to_list(), result.err
+
+    excluded, remarks = lists("--exclude")
+    assert excluded == ["c", "b", None]
+    assert ("1 of 2 items" in remarks) == (
+        name in ("kept.csv", "column.parquet")
+    )  # x and unknown, not the header
+    assert lists("--candidates")[0] == [None, None, "a"]
+    similar = unblur("similar", model, "b", "--candidates", path)
+    assert (similar.code, " a " in similar.out) == ((0, True) if is_of_items else (2, False))
+
+
+def test_pairs_may_have_a_header_where_the_log_has_none(unblur: Unblur, tmp_path: Path) -> None:
+    log, model, pairs = tmp_path / "log.csv", tmp_path / "model", tmp_path / "pairs.csv"
+    log.write_text("1,10\n1,11\n2,10\n2,12\n")
+    assert (
+        unblur(
+            "fit", log, "--no-header", "--user", "0", "--item", "1", "--model", "popularity", "--out", model
+        ).code
+        == 0
+    )
+    for content in ("user,item\n1,12\n", "item;user\n12;1\n", "1,12\n"):
+        pairs.write_text(content)
+        result = unblur("recommend", model, "--histories", log, "--exclude", pairs, "--out", "-")
+        assert pl.read_csv(io.StringIO(result.out))["item"].to_list() == [None, 11], result.err

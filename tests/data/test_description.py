@@ -132,4 +132,30 @@ def test_events_in_words_are_asked_about_and_kept(tmp_path: Path, capsys: pytest
         )
         == 0
     )
-    assert "d,x,1" in lists.read_text()
+    assert "d,1,x,1.0" in lists.read_text()
+
+
+def test_a_pattern_alone_is_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+    for name, rows in {"a.csv": "1,10\n1,11\n", "b.csv": "2,10\n", "c.txt": "3,12\n"}.items():
+        (tmp_path / "logs" / name).write_text(f"user,item\n{rows}")
+    for pattern in ("logs/*.csv", f"{tmp_path}/logs/*.csv"):
+        assert main(["describe", "--parts", pattern]) == 0
+        printed = capsys.readouterr().out
+        assert "users                      2" in printed
+    assert "go on with: unblur fit . --parts" in printed
+    assert main(["fit", "--parts", "logs/*.csv", "--model", "popularity", "--out", "model"]) == 0
+    assert "2 users, 2 items and 3 interactions" in capsys.readouterr().out
+    for words, message in (
+        (
+            ["describe"],
+            "DATA must be given, a file or a folder; it is missing. Name it, or several files by a pattern",
+        ),
+        (["describe", "--parts", "logs/a.csv", "logs/b.csv"], "in a shell put it in quotes"),
+        (["describe", "--parts", "log/*.csv"], "--parts must fit some file in .; 'log/*.csv' fits none"),
+    ):
+        assert main(words) == 2
+        assert message in " ".join(capsys.readouterr().err.split())

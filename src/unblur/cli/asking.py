@@ -178,7 +178,7 @@ def similar(
 ) -> None:
     """List the items most similar to given ones: those that the same users have."""
     import unblur
-    from unblur.data.files import read_lines
+    from unblur import experiment
     from unblur.data.output import write_tables
 
     target = _Target(out, out_format, overwrite, (model, candidates))
@@ -186,8 +186,13 @@ def similar(
     loaded = unblur.load(model, device=device)
     choice = None
     if candidates is not None:
-        labels = loaded.items.typed(read_lines(candidates)).drop_nulls()
-        choice = labels.filter(loaded.items.positions_or_missing(labels) >= 0)
+        labels = experiment.items_in(candidates, loaded.items)
+        if labels is None:
+            raise DataError(
+                f"--candidates must have one column here, of items; {candidates} has more. Leave out the others."
+            )
+        choice = labels[0]
+        terminal.note(*(f"note: {remark}" for remark in labels[1]))
     lists = loaded.similar_items(_labels(items, loaded.items, "ITEM"), k, candidates=choice)
     if out is None or table_form is None:
         _show_lists(lists, 0)

@@ -89,7 +89,8 @@ UnknownItems: TypeAlias = Annotated[
 DataPath: TypeAlias = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="A file of interactions, or a folder with train, valid and test files."
+        metavar="DATA",
+        help="A file of interactions, or a folder with train, valid and test files; with --parts by default the working folder.",
     ),
 ]
 
@@ -168,7 +169,9 @@ _READING: dict[str, Any] = {
         str, "--time-unit", "The unit of times that are numbers; they become seconds.", metavar="s|ms|us|ns"
     ),
     "parts": _reading(
-        str, "--parts", "The files to read, as a pattern of names in the folder that is given."
+        str,
+        "--parts",
+        "The files to read, as a pattern in quotes of names in the folder that is given, or in the working folder.",
     ),
     "min_rating": _reading(float, "--min-rating", "Keep rows rated at least this, each with weight 1."),
     "ratings": _reading(
@@ -204,7 +207,11 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
     """
     hints = get_type_hints(command, include_extras=True)
     own_parameters = [
-        parameter.replace(annotation=hints[parameter.name], kind=Parameter.KEYWORD_ONLY)
+        parameter.replace(
+            annotation=hints[parameter.name],
+            kind=Parameter.KEYWORD_ONLY,
+            default=None if hints[parameter.name] == DataPath else parameter.default,
+        )
         for parameter in signature(command).parameters.values()
         if parameter.name != "reading"
     ]
@@ -229,7 +236,13 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
             f"data.read.{name}": _column(value) if name in _COLUMNS else value
             for name, value in options.items()
         }
+        if values.get("data", "") is None and "parts" in options:
+            values["data"] = Path()  # in which the pattern is to be looked for
         try:
+            DataError.unless(
+                values.get("data", "") is not None or hints["data"] != DataPath,
+                "DATA must be given, a file or a folder; it is missing. Name it, or several files by a pattern: --parts 'logs/*.csv'.",
+            )
             command(**values, reading=reading)
         except DataError as problem:
             raise type(problem)(problem.worded(option)) from problem

@@ -6,8 +6,10 @@ whole or not at all. Files that could run code are never opened: no pickles, and
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -19,13 +21,18 @@ from unblur.data.formats.opening import (
     FORMATS,
     SUFFIXES,
     FileFormat,
+    Opened,
     contents_of,
     data_stem,
     data_suffix,
     is_file,
     is_folder,
     names_in,
+    open_arrow,
     open_data,
+    open_json_lines,
+    open_parquet,
+    unpacked,
 )
 from unblur.data.formats.parts import SPLIT_PARTS
 from unblur.data.interactions import Interactions
@@ -69,7 +76,7 @@ def read_lines(path: str | Path) -> pl.Series:
     file = Path(path)
     try:
         with open_data(file) as stream:
-            lines = stream.read().decode("utf-8-sig").splitlines()
+            lines = unpacked(stream).read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise DataError(f"A list of labels must be UTF-8 text; {file} is not. Save it as such.") from None
     labels = [line.strip() for line in lines if line.strip()]
@@ -77,6 +84,30 @@ def read_lines(path: str | Path) -> pl.Series:
         labels, f"A list of labels must have one; {file} has only empty lines. Write one per line."
     )
     return pl.Series("label", labels)
+
+
+def read_column(path: str | Path) -> pl.Series | None:
+    """The only column of a table, or the lines of a text file as `read_lines` has them; `None` if there are more columns."""
+    file = Path(path)
+    form = SUFFIXES.get(data_suffix(file))
+    if form in _TABLES:
+        with open_data(file) as stream:
+            opened = _TABLES[form](unpacked(stream))
+            return opened.load([0]).to_series() if len(opened.names) == 1 else None
+    if form in ("npz", "npy"):
+        return None
+    lines = read_lines(file)
+    return None if _BETWEEN_COLUMNS.search(lines[0]) else lines
+
+
+_TABLES: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
+    "parquet": open_parquet,
+    "arrow": open_arrow,
+    "jsonl": open_json_lines,
+}
+"""Functions that open files of the formats whose columns are tables."""
+_BETWEEN_COLUMNS = re.compile(r"[,;\t|]|::")
+"""Separators by which a line has two columns; a blank is part of many labels."""
 
 
 def read_labels(path: str | Path) -> Vocabulary:

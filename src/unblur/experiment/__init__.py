@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from unblur.experiment.ranking import prepare as prepare
     from unblur.experiment.reading import (
         Histories as Histories,
+        items_in as items_in,
         limits_of as limits_of,
         read_histories as read_histories,
         read_parts as read_parts,
@@ -35,6 +36,7 @@ _HOMES = {
     "check_place": "unblur.experiment.folder",
     "evaluate_saved": "unblur.experiment.saved",
     "fit": "unblur.experiment.saved",
+    "items_in": "unblur.experiment.reading",
     "kept_reading": "unblur.experiment.saved",
     "limits_of": "unblur.experiment.reading",
     "measure": "unblur.experiment.running",

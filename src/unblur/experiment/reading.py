@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from unblur.data import catalogue as datasets, files as sources
+from unblur.data.formats.columns import usual_role
 from unblur.data.interactions import Interactions
 from unblur.data.splits import k_core
 from unblur.data.vocabulary import Vocabulary
@@ -156,10 +156,10 @@ def limits_of(
     allowed: Interactions | pl.Series | None = None
     notes: tuple[str, ...] = ()
     if candidates is not None:
-        allowed, notes = _read_choice(candidates, reading, users, items, "candidates")
+        allowed, notes = _read_choice(candidates, reading, users, items)
     if exclude is None:
         return Limits(seen, allowed, notes)
-    excluded, more_notes = _read_choice(exclude, reading, users, items, "exclude")
+    excluded, more_notes = _read_choice(exclude, reading, users, items)
     if isinstance(excluded, Interactions):
         matrix = excluded.matrix if seen is None else excluded.matrix + seen.matrix
         seen = Interactions.from_matrix(matrix, users=users, items=items)
@@ -172,26 +172,45 @@ def limits_of(
     return Limits(seen, allowed, (*notes, *more_notes))
 
 
+def items_in(
+    file: Path, items: Vocabulary, column: str | int | None = None
+) -> tuple[pl.Series, tuple[str, ...]] | None:
+    """The labels in a file of one column that are among `items`, and a note on the others; `None` for a file of more columns.
+
+    A first line that is no item but the name of the column, `column` or a usual one, is a header.
+    """
+    labels = sources.read_column(file)
+    if labels is None:
+        return None
+    whole = labels if labels.dtype.is_integer() else labels.cast(pl.String)
+    typed = items.typed(whole).drop_nulls()
+    known = typed.filter(items.positions_or_missing(typed) >= 0)
+    first = str(whole[0])
+    has_header = (first == column or usual_role(first) == "item") and first not in map(str, known.head(1))
+    n_labels = len(whole) - has_header
+    note = (
+        f"{n_labels - len(known):,} of {n_labels:,} items in {file} are unknown to the model and were ignored"
+    )
+    return known.unique(maintain_order=True), (note,) * (len(known) < n_labels)
+
+
 def _read_choice(
-    file: Path, reading: Reading, users: Vocabulary, items: Vocabulary, option: str
+    file: Path, reading: Reading, users: Vocabulary, items: Vocabulary
 ) -> tuple[Interactions | pl.Series, tuple[str, ...]]:
     """The items of a file, as labels, or its pairs over `users` and `items`; unknown ones are ignored, with a note.
 
-    It is a file of pairs if its first line, or its format, has two columns.
+    It is a file of pairs if it has more than one column: those of the histories, or by the usual names.
     """
-    is_text = file.suffix.lower() not in _TABLES
-    if is_text and not _BETWEEN_COLUMNS.search(sources.read_lines(file)[0]):
-        lines = sources.read_lines(file)
-        labels = items.typed(lines).drop_nulls()
-        labels = labels.filter(items.positions_or_missing(labels) >= 0)
-        n_unknown = len(lines) - len(labels)
-        words = f"{n_unknown:,} of {len(lines):,} items in {file} are unknown to the model and were ignored"
-        return labels.unique(maintain_order=True), (words,) * (n_unknown > 0)
+    if (choice := items_in(file, items, reading.item)) is not None:
+        return choice
     plain = Reading(rating="ignore", timestamp="ignore", duplicates="first")
-    columns = {name: getattr(reading, name) for name in ("format", "user", "item", "delimiter", "header")}
-    with suppress(DataError):  # the file of pairs may be laid out as the histories, or by the usual names
-        sources.unread_columns(file, **columns)
-        plain = replace(plain, **columns)
+    kept = {name: getattr(reading, name) for name in ("format", "user", "item", "delimiter", "header")}
+    # The file of pairs may be laid out as the histories, or by the usual names: in a header too where the histories have none.
+    for layout in ({"header": True}, kept) if reading.header is False else (kept,):
+        with suppress(DataError):
+            sources.unread_columns(file, **layout)
+            plain = replace(plain, **layout)
+            break
     pairs = read_histories(file, plain, items).rows
     if pairs.users.kind != users.kind:
         pairs = read_histories(file, replace(plain, labels="str"), items).rows
@@ -199,9 +218,3 @@ def _read_choice(
     n_unknown = pairs.n_interactions - known.n_interactions
     words = f"{n_unknown:,} of {pairs.n_interactions:,} pairs in {file} are of other users or items and were ignored"
     return known, (words,) * (n_unknown > 0)
-
-
-_TABLES = {".parquet", ".npz", ".npy"}
-"""Endings of files that have columns without separators."""
-_BETWEEN_COLUMNS = re.compile(r"[,;\t|]|::")
-"""Separators by which a line has two columns; a blank is part of many labels."""

@@ -47,7 +47,8 @@ def log_files(path: str | Path, parts: str | None) -> list[tuple[Path, dict[str,
         DataError.unless(
             is_folder(root),
             Argument("parts"),
-            f" is a pattern of names in a folder; {root} is none. Give the folder, or leave the pattern out.",
+            f" is a pattern of names in a folder; {root} is none. Give the folder, or leave the pattern out; "
+            "in a shell put it in quotes, or the names of the files take its place.",
         )
         names = sorted(glob.glob(parts, root_dir=root, recursive=True))  # noqa: PTH207 - `Path.glob` refuses absolute patterns
         files = [root / name for name in names if is_file(root / name)]

@@ -11,13 +11,28 @@ from sklearn.linear_model import ElasticNet, Ridge
 
 from tests.models.diffusion.generated import communities
 from unblur.data.interactions import Interactions
-from unblur.errors import CapabilityError
+from unblur.data.splits import Random
+from unblur.errors import CapabilityError, DataError
+from unblur.experiment.searching import RankingJudge
+from unblur.experiment.validation import HoldOuts
 from unblur.models.linear import ease as regressions
-from unblur.models.linear.ease import EASE, SLIM, SparseEASE, Statistics, gather_grams, local_grams
+from unblur.models.linear.ease import (
+    EASE,
+    SLIM,
+    SharedRidges,
+    SparseEASE,
+    Statistics,
+    gather_grams,
+    local_grams,
+    share_ridges,
+)
 from unblur.models.linear.neighbours import ItemKNN, transposed
 from unblur.models.linear.recency import Recency
-from unblur.progress import silent
+from unblur.progress import Run, silent
 from unblur.recommender import RecommenderSpec
+from unblur.tuning.engine import search
+from unblur.tuning.points import space_of
+from unblur.tuning.settings import Search
 
 DATA = communities()
 TIMED = Interactions(DATA.matrix, DATA.users, DATA.items, np.arange(DATA.n_interactions))
@@ -75,6 +90,45 @@ def test_a_gram_matrix_that_does_not_fit_is_refused_before_it_is_formed(
         CapabilityError, match=rf"all {DATA.n_items} items must fit .* GB are available\. Fit sansa"
     ):
         spec.fit(TIMED)
+
+
+def test_weights_of_many_ridges_are_interpolated_in_their_logarithm() -> None:
+    specs = [
+        EASE(ridge=ridge, dropout=dropout) for dropout in (0.0, 0.3) for ridge in np.geomspace(5, 1000, 20)
+    ]
+    for own, shared in share_ridges(specs, DATA).passes:
+        assert isinstance(shared, SharedRidges)
+        assert len(shared.weights) == 8
+        for index, coefficients in zip(own, shared.coefficients, strict=True):
+            weights = np.tensordot(coefficients, np.array(shared.weights), axes=1)
+            expected = specs[index].fit(DATA).weights
+            np.testing.assert_allclose(weights, expected, atol=4e-3 * np.abs(expected).max())
+
+
+def test_few_ridges_share_a_pass_and_rank_as_each_alone() -> None:
+    weighted = Interactions(DATA.matrix * 3.0, DATA.users, DATA.items)
+    specs = [
+        EASE(ridge=20.0),
+        EASE(ridge=500.0, dropout=0.2),
+        EASE(ridge=20.0, weights="use"),
+        EASE(ridge=50.0),
+    ]
+    shared = share_ridges(specs, weighted)
+    lists = np.concatenate([positions for _, positions in shared.rankings(weighted, k=5)], axis=1)
+    for spec, own_lists in zip(specs, lists, strict=True):
+        np.testing.assert_array_equal(own_lists, spec.fit(weighted).recommend(weighted, k=5).positions)
+
+
+def test_ridges_that_do_not_fit_together_are_judged_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = Random(fraction=0.2).apply(DATA, rng=0)
+    judge = RankingJudge("recall@5", HoldOuts((split,), "held out"), None, 0, Run(), shares=True)
+    space = space_of(EASE(), {"ridge": (10.0, 100.0), "dropout": (0.0,)})
+    together = search(EASE(), space, judge, Search(trials=2), include_base=False)
+    monkeypatch.setattr(regressions, "available_bytes", lambda: 4 * DATA.n_items**2)
+    with pytest.raises(DataError, match=r"a few ridges must fit in memory together"):
+        share_ridges([EASE(), EASE(ridge=1.0)], DATA)
+    alone = search(EASE(), space, judge, Search(trials=2), include_base=False)
+    assert [trial.value for trial in alone.trials] == [trial.value for trial in together.trials]
 
 
 def test_ease_fits_weighted_rows() -> None:

@@ -94,8 +94,9 @@ false-alarms: $(VENV)/.test ## how often an audit says "leak" of real users who 
 fuzz: $(VENV)/.test ## files damaged, models made to do harm, commands killed; ends with 1 if anything is lost, or raised that is not our error
 	@OMP_NUM_THREADS=1 $(BIN)/python -c 'from tests.fuzz import fuzz; raise SystemExit(fuzz($(SEED), $(MINUTES)))'
 
-live: $(VENV)/.test ## the figures of `unblur serve` for a saved model, MODEL=FOLDER, on loopback; two minutes
+live: $(VENV)/.test ## the figures of `unblur serve` for a saved model, MODEL=FOLDER, on loopback, and 6,000 requests drawn from its schema; ten minutes
 	@$(BIN)/python -m benchmarks.serving $(MODEL)
+	@$(BIN)/python -c 'from tests.serving.test_schema import drawn; print("drawn from the schema:", drawn("$(MODEL)", 1000)[1])'
 
 similar: $(VENV)/.test ## how much the similar items of two items overlap, for the recipes on ml-1m
 	@$(BIN)/python -m benchmarks.similar $(SIMILAR)

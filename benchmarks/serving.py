@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ import polars as pl
 HISTORY = 50
 """Items of a user's history, as in the table of targets."""
 K = 10
+SWAPS = 20
+REFUSED_WITHIN = 50.0
+"""Milliseconds for half of the refusals under overload: client and server share the processors, so the slowest tell of those."""
 
 
 @dataclass
@@ -40,9 +44,9 @@ class Load:
     server: float = 0.0
     """and of the server."""
 
-    def percentile(self, part: float) -> float:
-        """The time within which this part of the good answers came, in milliseconds."""
-        return 1e3 * float(np.percentile(self.seconds.get(200, [np.nan]), part))
+    def percentile(self, part: float, status: int = 200) -> float:
+        """The time within which this part of the answers of a status came, in milliseconds."""
+        return 1e3 * float(np.percentile(self.seconds.get(status, [np.nan]), part))
 
     @property
     def rate(self) -> float:
@@ -56,6 +60,11 @@ class Load:
         return (
             f"{self.rate:,.0f} answers/s, p50 {self.percentile(50):.1f} ms, p99 {self.percentile(99):.1f} ms"
             + (f", others {others}" if others else "")
+            + (
+                f", refused in p50 {self.percentile(50, 503):.1f} ms, p99 {self.percentile(99, 503):.1f} ms"
+                if 503 in others
+                else ""
+            )
             + (f", {len(self.failures)} failed ({self.failures[0]})" if self.failures else "")
             + f"; client {share:.0%} of {self.client + self.server:.1f} processor seconds in {self.wall:.1f} s"
         )
@@ -73,6 +82,29 @@ class Server:
         """Its processor seconds so far."""
         words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def get(self, path: str) -> str:
+        """The text of a GET."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def swaps(self, outcome: str) -> float:
+        """The swaps so far with this outcome, ``taken`` or ``refused``."""
+        name = f'unblur_model_swaps_total{{outcome="{outcome}"}} '
+        return sum(
+            float(line.removeprefix(name))
+            for line in self.get("/metrics").splitlines()
+            if line.startswith(name)
+        )
+
+    def swap(self, outcome: str) -> None:
+        """Ask for a swap by SIGHUP and wait for its outcome."""
+        before, end = self.swaps(outcome), time.monotonic() + 60
+        self.process.send_signal(signal.SIGHUP)
+        while self.swaps(outcome) == before:
+            if time.monotonic() > end:
+                raise RuntimeError(f"no swap was {outcome} within a minute")
+            time.sleep(0.02)
 
     def memory(self) -> float:
         """Its resident megabytes."""
@@ -204,6 +236,33 @@ def closed_loop(server: Server, messages: Sequence[bytes], connections: int, sec
     return _timed(server, load, run)
 
 
+def swapped_under_load(
+    server: Server, messages: Sequence[bytes], n_swaps: int, prepare: Callable[[], object] = lambda: None
+) -> Load:
+    """Ask over four connections while the model is swapped so many times; `prepare` is called before each."""
+    load = Load()
+
+    async def run() -> None:
+        connections = [Connection(server.port) for _ in range(4)]
+        numbers = iter(range(10**9))
+
+        def swap() -> None:
+            for _ in range(n_swaps):
+                prepare()
+                server.swap("taken")
+
+        swapping = asyncio.create_task(asyncio.to_thread(swap))
+
+        async def ask_on(connection: Connection) -> None:
+            while not swapping.done():
+                await connection.ask(messages[next(numbers) % len(messages)], load)
+            await connection.close()
+
+        await asyncio.gather(swapping, *map(ask_on, connections))
+
+    return _timed(server, load, run)
+
+
 def open_loop(server: Server, messages: Sequence[bytes], rate: float, seconds: float) -> Load:
     """Ask at a rate, whether or not earlier requests are answered, over kept connections."""
     load = Load()
@@ -245,7 +304,10 @@ def _own_seconds() -> float:
 
 
 def main() -> None:
-    """Measure one saved model: latency, throughput, and twice the capacity for a minute."""
+    """Measure one saved model: latency, throughput, twice the capacity for a minute, and twenty swaps under load.
+
+    Ends with 1 if a request failed, or a refusal took longer than it may.
+    """
     model = Path(sys.argv[1])
     labels = pl.read_parquet(model / "items.parquet")["label"].to_list()
     messages = recommendations(labels, 500)
@@ -256,8 +318,15 @@ def main() -> None:
         busy = closed_loop(server, messages, 16, 20)
         print(f"sixteen connections: {busy}")
         print(f"half the capacity: {open_loop(server, messages, busy.rate / 2, 20)}")
-        print(f"twice the capacity: {open_loop(server, messages, 2 * busy.rate, 60)}")
-        print(f"{server.memory():,.0f} MB at the end")
+        twice = open_loop(server, messages, 2 * busy.rate, 60)
+        print(f"twice the capacity: {twice}")
+        print(f"{server.memory():,.0f} MB after that")
+        swaps = swapped_under_load(server, messages, SWAPS)
+        print(f"{SWAPS} swaps of the model: {swaps}")
+    if busy.failures or twice.failures or swaps.failures or twice.percentile(50, 503) > REFUSED_WITHIN:
+        raise SystemExit(
+            f"a request failed, or half of the refusals took more than {REFUSED_WITHIN} milliseconds"
+        )
 
 
 if __name__ == "__main__":

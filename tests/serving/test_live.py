@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -11,11 +12,19 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benchmarks.serving import Load, Server, closed_loop, open_loop, recommendations, request
+from benchmarks.serving import (
+    Connection,
+    Load,
+    Server,
+    closed_loop,
+    open_loop,
+    recommendations,
+    request,
+    swapped_under_load,
+)
 from unblur.recommender import Recommender
 from unblur.serving.limits import ServiceLimits
 from unblur.serving.running import is_loopback, listen, read_tokens
@@ -26,57 +35,42 @@ def messages(knn: Recommender) -> list[bytes]:
     return recommendations(knn.items.to_list(), 20)
 
 
-def get(server: Server, path: str) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=10) as answer:
-        text = answer.read().decode()
-    return json.loads(text) if path.startswith("/v1") else text
-
-
-def swaps(server: Server, outcome: str) -> float:
-    lines = get(server, "/metrics").splitlines()
-    counts = [line for line in lines if line.startswith(f'unblur_model_swaps_total{{outcome="{outcome}"}}')]
-    return float(counts[0].rpartition(" ")[2]) if counts else 0.0
-
-
-def swapped(server: Server, outcome: str) -> None:
-    """Ask for a swap and wait for its outcome."""
-    before = swaps(server, outcome)
-    server.process.send_signal(signal.SIGHUP)
-    end = time.monotonic() + 20
-    while swaps(server, outcome) == before:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+def digest(server: Server) -> str:
+    return str(json.loads(server.get("/v1/model"))["model"])
 
 
 def test_a_model_is_swapped_under_load_without_a_failed_request(
     server: Server, folder: Path, knn: Recommender, messages: list[bytes]
 ) -> None:
-    first = get(server, "/v1/model")["model"]
-    load = Load()
-    asking = threading.Thread(
-        target=lambda: load.seconds.update(closed_loop(server, messages, 4, 2.5).seconds)
-    )
-    asking.start()
-    for _ in range(2):
-        knn.save(folder, overwrite=True)
-        swapped(server, "taken")
-    asking.join()
+    load = swapped_under_load(server, messages, 5, lambda: knn.save(folder, overwrite=True))
     assert set(load.seconds) == {200}
     assert not load.failures
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert get(server, "/v1/model")["model"] == f"sha256:{manifest['sha256']}"
-    assert first.startswith("sha256:")
+    assert digest(server) == f"sha256:{manifest['sha256']}"
+
+
+def test_an_idle_connection_is_kept(server: Server, messages: list[bytes]) -> None:
+    async def ask_twice() -> Load:
+        load, connection = Load(), Connection(server.port)
+        await connection.ask(messages[0], load)
+        await asyncio.sleep(5.5)  # uvicorn's own default closes it after 5
+        await connection.ask(messages[0], load)
+        await connection.close()
+        return load
+
+    load = asyncio.run(ask_twice())
+    assert (len(load.seconds[200]), load.failures) == (2, [])
 
 
 def test_a_damaged_model_is_refused_and_the_old_one_stays(
     server: Server, folder: Path, messages: list[bytes]
 ) -> None:
-    before = get(server, "/v1/model")["model"]
+    before = digest(server)
     whole = folder.with_name("whole")
     shutil.copytree(folder, whole)
     (folder / "tensors.safetensors").write_bytes(b"damaged")
-    swapped(server, "refused")
-    assert get(server, "/v1/model")["model"] == before
+    server.swap("refused")
+    assert digest(server) == before
     assert set(closed_loop(server, messages, 1, 0.2).seconds) == {200}
     shutil.rmtree(folder)
     whole.rename(folder)
@@ -88,7 +82,7 @@ def test_under_overload_requests_are_answered_or_told_to_come_again(server: Serv
     load = closed_loop(server, [request("/v1/recommend", {"users": users, "k": 20})], 12, 1.0)
     assert set(load.seconds) == {200, 503}
     assert not load.failures  # each 503 has Retry-After
-    assert "unblur_queue_users 0.0" in get(server, "/metrics")
+    assert "unblur_queue_users 0.0" in server.get("/metrics")
     calm = open_loop(server, recommendations(labels, 5), 20, 0.5)
     assert set(calm.seconds) == {200}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from tests.serving.conftest import Client, serving
 from unblur.data.interactions import Interactions
 from unblur.models.linear.recency import Recency
 from unblur.models.popularity import Popularity
+from unblur.parallel.threads import n_threads
 from unblur.recommender import Recommender
+from unblur.serving.answers import Served
 from unblur.serving.limits import ServiceLimits
 
 HISTORY = ["item-03", "item-07", "item-12"]
@@ -298,6 +301,69 @@ def test_a_failure_is_no_stack_trace_and_the_log_does_not_say_what_was_asked(
     assert "test_service.py" in log
     assert "secret" not in log
     assert "anna" not in log
+
+
+def test_a_request_that_takes_too_long_is_told_to_come_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http = client(limits=ServiceLimits(seconds=0.3))
+    answer = Served.answer
+
+    def slow(self: Served, requests: Any) -> Any:
+        time.sleep(0.8)
+        return answer(self, requests)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Served, "answer", slow)
+        late = http.post("/v1/recommend", json={"users": [{"history": HISTORY}]})
+    assert (late.status_code, late.json()["error"]["code"], late.headers["retry-after"]) == (503, "late", "1")
+    time.sleep(0.8)
+    assert len(lists(http, users=[{"history": HISTORY}], k=3)[0]["items"]) == 3
+
+
+def test_a_new_model_in_the_folder_is_taken_and_a_damaged_one_is_refused_once(
+    client: Client, knn: Recommender, tmp_path: Path
+) -> None:
+    path = tmp_path / "model"
+    knn.save(path)
+    http = client(path, watch=True)
+
+    def swaps() -> dict[str, str]:
+        lines = http.get("/metrics").text.splitlines()
+        pairs = (line.rpartition(" ")[::2] for line in lines if line.startswith("unblur_model_swaps_total{"))
+        return {name.partition('"')[2].rstrip('"}'): value for name, value in pairs}
+
+    def wait_for(outcomes: dict[str, str]) -> None:
+        end = time.monotonic() + 20
+        while swaps() != outcomes:
+            assert time.monotonic() < end, swaps()
+            time.sleep(0.05)
+
+    knn.with_side(pl.DataFrame({"item": knn.items.to_list(), "title": "New"})).save(path, overwrite=True)
+    wait_for({"taken": "1.0"})
+    assert lists(http, users=[{"history": HISTORY}], k=1)[0]["items"][0]["title"] == "New"
+    # Made elsewhere and moved here, as a folder that is replaced is.
+    knn.save(tmp_path / "next")
+    (tmp_path / "next" / "tensors.safetensors").write_bytes(b"damaged")
+    path.rename(tmp_path / "before")
+    (tmp_path / "next").rename(path)
+    wait_for({"taken": "1.0", "refused": "1.0"})
+    time.sleep(1.5)  # longer than it takes to look again
+    assert swaps() == {"taken": "1.0", "refused": "1.0"}
+    assert lists(http, users=[{"history": HISTORY}], k=1)[0]["items"][0]["title"] == "New"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_thread_that_scores_has_its_number_of_threads(
+    client: Client, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    http = client(threads=threads)
+    seen = []
+    monkeypatch.setattr(
+        Served, "answer", lambda self, requests: [seen.append(n_threads()) or {} for _ in requests]
+    )
+    assert http.post("/v1/similar", json={"items": ["item-07"]}).status_code == 200
+    assert seen == [threads]
 
 
 def test_metrics_count_requests_batches_and_unknown_items(client: Client) -> None:

@@ -79,7 +79,9 @@ def serve(
     ] = False,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Threads of BLAS.", show_default="one for each processor"),
+        typer.Option(
+            "--threads", min=1, help="Threads that score.", show_default="one less than there are processors"
+        ),
     ] = None,
     max_body: MaxBody = _DEFAULTS.body,
     max_history: MaxHistory = _DEFAULTS.history,
@@ -112,7 +114,7 @@ def serve(
     )
     with listen(host, port, has_token=bool(tokens)) as listening:
         served = Served.load(model, limits)
-        service = Service(model, served, tokens=tokens, watch=watch, access_log=access_log)
+        service = Service(model, served, tokens=tokens, watch=watch, threads=threads, access_log=access_log)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         logging.getLogger("unblur.serving").setLevel(logging.INFO)
         name, port = listening.getsockname()[:2]
@@ -120,7 +122,6 @@ def serve(
         serve(
             service,
             listening,
-            threads=threads,
             started=lambda: terminal.note(
                 f"{served.name} ({served.model.spec.kind}, {len(served.labels):,} items) at {address}"
             ),

@@ -454,6 +454,8 @@ class Interactions:
 
     def take_users(self, rows: ArrayLike | slice) -> Interactions:
         """The rows at the given positions (or slice, or boolean mask), in that order."""
+        if isinstance(rows, slice) and range(self.n_users)[rows] == range(self.n_users):
+            return self
         picked = np.arange(self.n_users)[rows] if isinstance(rows, slice) else np.asarray(rows)
         if picked.dtype == bool and picked.shape == (self.n_users,):
             picked = np.flatnonzero(picked)

@@ -180,7 +180,7 @@ def rank_rows(
     best_scores = np.full((n_users, choose.k), -np.inf, dtype=np.float32)
 
     def rank(rows: slice) -> slice:
-        batch = histories if rows == slice(0, n_users) else histories.take_users(rows)
+        batch = histories.take_users(rows)
         positions[rows], best_scores[rows] = choose(score(batch), rows, batch)
         return rows
 

@@ -35,9 +35,9 @@ class ServiceLimits:
     """Users of a request, and of what is scored at once; models score about so many rows at their best speed."""
     reasons: int = 1_000
     """Items of histories that reasons are asked for in one request: each is scored like a user."""
-    queue: int = 64
-    """Users that wait to be scored; whoever comes then is told to come again. Four batches of sixteen connections: a longer
-    queue answers no more requests, it answers them later."""
+    queue: int = 16
+    """Users that wait to be scored; whoever comes then is told to come again. Sixteen connections never see it full, and whoever
+    waits does so for two batches of that size: a longer queue answers hardly more requests under overload, and all of them later."""
     seconds: float = 5.0
     """The time that a request may take."""
     rate: float | None = None

@@ -12,7 +12,6 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
-from threadpoolctl import threadpool_limits
 
 from unblur.data.formats.opening import open_regular
 from unblur.errors import DataError
@@ -20,6 +19,9 @@ from unblur.serving.service import Service
 
 TOKEN_VARIABLE = "UNBLUR_TOKEN"
 """The variable of the environment that holds a token, or several, if no file is given."""
+_KEEP_ALIVE = 620
+"""Seconds that an idle connection is kept: longer than clients and proxies keep theirs (nginx 60, Go's client 90, Google's load
+balancer 600), so that it is they who close it. A server that closes first meets the next request half-way, and it fails."""
 _SHORTEST = 16
 """Letters of a token at least: `openssl rand -hex 16` gives twice as many, and a word that can be guessed has fewer."""
 
@@ -71,12 +73,10 @@ def listen(host: str, port: int, *, has_token: bool) -> socket.socket:
         ) from None
 
 
-def serve(
-    service: Service, listening: socket.socket, *, threads: int | None, started: Callable[[], None]
-) -> None:
+def serve(service: Service, listening: socket.socket, *, started: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, then answer what has been asked, and return.
 
-    SIGHUP takes the model that is in the folder now. `threads` limits those of BLAS and OpenMP, once for the process.
+    SIGHUP takes the model that is in the folder now.
     """
     config = uvicorn.Config(
         service.app,
@@ -86,6 +86,7 @@ def serve(
         proxy_headers=False,
         ws="none",
         lifespan="on",
+        timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(service.limits.seconds) + 1,
     )
     server = uvicorn.Server(config)
@@ -104,7 +105,6 @@ def serve(
     # uvicorn raises the signal again once it has ended, which is an interrupt in a command.
     with (
         suppress(KeyboardInterrupt),
-        threadpool_limits(threads),
         asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
     ):
         runner.run(run())

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from unblur.parallel.threads import limited, n_threads
 from unblur.serving.answers import Served
 from unblur.serving.limits import Refused
 from unblur.serving.messages import Answer, Request
@@ -34,6 +35,8 @@ class Scoring:
     served: Served
     observe: Callable[[int], None]
     """Called with the number of users of each batch."""
+    threads: int | None = None
+    """Threads of BLAS and torch; if `None` one less than they have, at least one: that of the requests needs a processor, too."""
     waiting_rows: int = 0
     """Users in the queue."""
     _queue: deque[_Waiting] = field(default_factory=deque)
@@ -72,15 +75,19 @@ class Scoring:
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            served = self.served
-            self.observe(sum(waiting.rows for waiting in batch))
-            answers: Sequence[Answer | Exception]
-            try:
-                answers = served.answer([waiting.request for waiting in batch])
-            except Exception as problem:  # noqa: BLE001 - each of the requests gets it
-                answers = [problem] * len(batch)
-            self._loop.call_soon_threadsafe(_settle, batch, answers)
+        # Here and not where the service starts: torch's number is one of each thread.
+        with limited(self.threads or max(1, n_threads() - 1)):
+            while batch := self._next_batch():
+                self._answer(batch)
+
+    def _answer(self, batch: Sequence[_Waiting]) -> None:
+        self.observe(sum(waiting.rows for waiting in batch))
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = self.served.answer([waiting.request for waiting in batch])
+        except Exception as problem:  # noqa: BLE001 - each of the requests gets it
+            answers = [problem] * len(batch)
+        self._loop.call_soon_threadsafe(_settle, batch, answers)
 
     def _next_batch(self) -> list[_Waiting]:
         """The oldest requests of about `ServiceLimits.batch` users, once there are any; none at the end."""

@@ -80,9 +80,10 @@ class Service:
         *,
         tokens: Sequence[str] = (),
         watch: bool = False,
+        threads: int | None = None,
         access_log: bool = False,
     ) -> None:
-        self.path, self.limits, self.watch = path, served.limits, watch
+        self.path, self.limits, self.watch, self.threads = path, served.limits, watch, threads
         self.served = served
         self.scoring: Scoring | None = None
         self.metrics = Metrics(lambda: self.scoring.waiting_rows if self.scoring else 0)
@@ -145,7 +146,7 @@ class Service:
 
     @asynccontextmanager
     async def _life(self, _app: FastAPI) -> AsyncIterator[None]:
-        self.scoring = Scoring(self.served, self.metrics.batch.observe)
+        self.scoring = Scoring(self.served, self.metrics.batch.observe, self.threads)
         tasks = [asyncio.create_task(self._watch())] if self.watch else []
         yield
         for task in tasks:

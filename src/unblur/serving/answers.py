@@ -29,6 +29,7 @@ from unblur.serving.messages import (
     Found,
     History,
     Information,
+    Item,
     Label,
     Reason,
     Recommend,
@@ -162,7 +163,7 @@ class Served:
         try:
             match request:
                 case Recommend():
-                    return self._recommend_some(request)
+                    return self._recommend([request])[0]
                 case Similar():
                     return self._similar(request)
                 case Explain():
@@ -173,15 +174,10 @@ class Served:
                     return self._search(request)
         except Refused as refusal:
             return refusal
-
-    def _recommend_some(self, request: Recommend) -> Recommended:
-        """A list of some of the items; a condition that cannot be read is refused."""
-        try:
-            return self._recommend([request])[0]
         except DataError as problem:
-            if request.where is None:
-                raise
-            raise Refused(422, "where", str(problem)) from None
+            if isinstance(request, Recommend) and request.where is not None:  # which cannot be read
+                return Refused(422, "where", str(problem))
+            raise
 
     def _recommend(self, requests: Sequence[Recommend]) -> list[Recommended]:
         """Lists of several requests, which all choose from all items, or of one with candidates or a condition."""
@@ -248,7 +244,7 @@ class Served:
         columns = history.matrix.indices
         order = np.lexsort((columns, -shares))
         return [
-            {"item": self.labels[column], "title": self.titles[column], "share": share}
+            {**self._item(column), "share": share}
             for column, share in zip(columns[order].tolist(), shares[order].tolist(), strict=True)
         ]
 
@@ -264,8 +260,7 @@ class Served:
             "model": self.digest,
             "items": [
                 {
-                    "item": self.labels[position],
-                    "title": self.titles[position],
+                    **self._item(position),
                     "similar": [
                         self._scored(near, score)
                         for near, score in zip(neighbours.tolist(), scores.tolist(), strict=True)
@@ -324,19 +319,14 @@ class Served:
         popular, titles = self._searched
         matches = titles.str.contains(request.search.lower(), literal=True).arg_true().head(request.limit)
         counts = self.model.item_counts
-        return {
-            "items": [
-                {
-                    "item": self.labels[position],
-                    "title": self.titles[position],
-                    "count": int(counts[position]),
-                }
-                for position in popular[matches.to_numpy()].tolist()
-            ]
-        }
+        positions = popular[matches.to_numpy()].tolist()
+        return {"items": [{**self._item(position), "count": int(counts[position])} for position in positions]}
+
+    def _item(self, position: int) -> Item:
+        return {"item": self.labels[position], "title": self.titles[position]}
 
     def _scored(self, position: int, score: float) -> Scored:
-        return {"item": self.labels[position], "title": self.titles[position], "score": score}
+        return {**self._item(position), "score": score}
 
     # ------------------------------------------------------------------------------------------------ labels
 

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from unblur.serving.limits import Refused, ServiceLimits
+from unblur.serving.limits import BUSY, Refused, ServiceLimits
 
 log = logging.getLogger("unblur.serving")
 
@@ -176,13 +176,7 @@ class Entrance:
             self.tokens.admit(headers.get("authorization", ""), now)
         if scope["method"] == "POST":
             # Before the body is parsed: under overload, time goes to requests that are answered.
-            Refused.unless(
-                not self.full(),
-                503,
-                "busy",
-                "The service is at its capacity. Come again in a second.",
-                retry=True,
-            )
+            Refused.unless(not self.full(), *BUSY, retry=True)
         length = headers.get("content-length", "0")
         self._check_length(int(length) if length.isdigit() else 0)
 

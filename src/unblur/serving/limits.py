@@ -21,6 +21,10 @@ class Refused(Exception):
             raise cls(status, code, message, retry=retry)
 
 
+BUSY = (503, "busy", "The service is at its capacity. Come again in a second.")
+"""The refusal while the queue is full: before a body is parsed, and after, since the queue may have filled meanwhile."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
     """The most that a request may ask, and that may wait: the options of `unblur serve`."""

@@ -85,19 +85,22 @@ class Find(_Message):
 Request: TypeAlias = Recommend | Similar | Explain | Score | Find
 
 
-class Reason(TypedDict):
-    """An item of the history, and what it adds to a score."""
+class Item(TypedDict):
+    """An item and its title, which is its label if it has none."""
 
     item: Label
     title: str
+
+
+class Reason(Item):
+    """An item of the history, and what it adds to a score."""
+
     share: float
 
 
-class Scored(TypedDict):
+class Scored(Item):
     """An item with its score."""
 
-    item: Label
-    title: str
     score: float
 
 
@@ -123,11 +126,9 @@ class Recommended(TypedDict):
     users: list[UserList]
 
 
-class ItemNeighbours(TypedDict):
+class ItemNeighbours(Item):
     """The items closest to one item."""
 
-    item: Label
-    title: str
     similar: list[Scored]
 
 
@@ -139,13 +140,10 @@ class Similars(TypedDict):
     unknown: list[Label]
 
 
-class Explained(TypedDict):
+class Explained(Scored):
     """A score and its parts, the largest first; `exact` if they add up to it."""
 
     model: str
-    item: Label
-    title: str
-    score: float
     exact: bool
     because: list[Reason]
     ignored: list[Label]
@@ -167,11 +165,9 @@ class ScoredUsers(TypedDict):
     unknown: list[Label]
 
 
-class FoundItem(TypedDict):
+class FoundItem(Item):
     """An item, and the number of training users that have it."""
 
-    item: Label
-    title: str
     count: int
 
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 
 from unblur.parallel.threads import limited, n_threads
 from unblur.serving.answers import Served
-from unblur.serving.limits import Refused
+from unblur.serving.limits import BUSY, Refused
 from unblur.serving.messages import Answer, Request
-
-BUSY = "The service is at its capacity. Come again in a second."
 
 
 @dataclass(eq=False)
@@ -60,7 +58,7 @@ class Scoring:
         """
         rows = self.served.rows(request)
         with self._changed:
-            Refused.unless(not self.full and not self._ended, 503, "busy", BUSY, retry=True)
+            Refused.unless(not self.full and not self._ended, *BUSY, retry=True)
             waiting = _Waiting(request, rows, self._loop.create_future())
             self._queue.append(waiting)
             self.waiting_rows += rows

@@ -178,7 +178,10 @@ def test_evaluate_on_parts(unblur: Unblur, parts: Path, tmp_path: Path) -> None:
     result = unblur("evaluate", model, "--data", parts, *settings, "--unknown-items", "ignore", "--out", out)
     assert result.code == 0, result.err
     report = json.loads(out.read_text())
-    assert [entry["name"] for entry in report["measurements"]] == ["recall@3", "recall@5", "mrr@3", "mrr@5"]
+    names = [entry["name"] for entry in report["measurements"]]
+    assert names[:6] == ["recall@3", "recall@5", "mrr@3", "mrr@5", "coverage@3", "coverage@5"]
+    assert "novelty@3" in names
+    assert sum(name.startswith("recall@3 of users with") for name in names) == 3
     assert report["recipe"] == "ease/own"
     assert report["provenance"]["spec"]["ridge"] == 500
 
@@ -190,6 +193,8 @@ def test_evaluate_holds_out_of_other_data(unblur: Unblur, model: Path, events: P
     result = unblur(*words, "--hold-out", "0.3")
     assert result.code == 0, result.err
     assert "it was not checked" in result.out
+    assert "the latest 30% of its interactions were held out" in result.out
+    assert "a random 30%" in unblur(*words, *TIMES, "--hold-out", "0.3").out
     result = unblur(*words)
     assert result.code == 2
     assert "--hold-out 0.2" in result.err
@@ -206,7 +211,11 @@ def test_evaluate_refuses_to_hold_out_of_the_training_data(unblur: Unblur, model
     [
         (("--set", "model.ridge=1"), "model.ridge has no effect here"),
         (("--set", "protocol.kind=strict"), "A saved model must be measured as it is"),
-        (("--hold-out", "1.5"), "[split] fraction of Random"),
+        (
+            ("--hold-out", "0.5", "--user", "user", "--item", "item"),
+            "Parts that are given are measured as they are; saw 'test' and 'train'",
+        ),
+        (("--new-users", "drop"), "--new-users must be one of leave-out, popular"),
     ],
 )
 def test_evaluate_refuses(
@@ -215,6 +224,58 @@ def test_evaluate_refuses(
     result = unblur("evaluate", model, "--data", parts, *words)
     assert result.code == 2
     assert message in result.err
+
+
+WEEK = "who,what\nann,p\nann,r\nbob,r\nbob,new\nbob,newer\nzoe,q\n"
+"""After a log in which ann has p and q, and bob q: ann takes p again, two items are new to the model, and so is zoe."""
+
+
+def test_evaluate_on_a_real_next_week(unblur: Unblur, tmp_path: Path) -> None:
+    log, week = tmp_path / "log.csv", tmp_path / "week.csv"
+    log.write_text("who,what\nann,p\nann,q\nbob,q\ncat,q\ncat,r\ncat,p\n")
+    week.write_text(WEEK)
+    assert unblur("fit", log, *COLUMNS, "--model", "popularity", "--out", tmp_path / "m").code == 0
+
+    def evaluated(*options: str, k: int = 1) -> tuple[dict[str, tuple[float, int]], str]:
+        out = tmp_path / "report.json"
+        words = ("--set", f"protocol.cutoffs=[{k}]", "--set", 'protocol.metrics=["recall"]', "--out", out)
+        result = unblur(
+            *("evaluate", tmp_path / "m", "--data", week, "--histories", log, *words, "--overwrite", *options)
+        )
+        assert result.code == 0, result.err
+        report = json.loads(out.read_text())
+        figures = {entry["name"]: (entry["value"], entry["n_users"]) for entry in report["measurements"]}
+        return figures, "; ".join(report["notes"])
+
+    # ann gets r, the only item that she has not, and bob p, which has more users than r.
+    figures, notes = evaluated()
+    assert figures["recall@1"] == (0.5, 2)
+    assert figures["coverage@1"][0] == 2 / 3
+    assert "1 users of the part 'test' have no history in train and were left out" in notes
+    assert (
+        "2 of 4 interactions of the held-out items are with items unknown to the model and were left out"
+        in notes
+    )
+    assert (
+        "1 of 5 held-out interactions are with items that their user has in train and were left out" in notes
+    )
+    # With a repurchase ann's held-out items are p and r, and both lists begin with q, which has most users.
+    figures, notes = evaluated("--keep-seen")
+    assert figures["recall@1"] == (0.0, 2)
+    assert "1 of 5 held-out interactions are with items that their user has in train and count" in notes
+    figures, _ = evaluated("--keep-seen", k=3)
+    assert figures["recall@3"] == (1.0, 2)
+    # zoe is given popular items: q, which she takes.
+    figures, notes = evaluated("--new-users", "popular")
+    assert figures["recall@1"] == (2 / 3, 3)
+    assert "1 users without a history were given popular items" in notes
+    result = unblur(
+        "evaluate", tmp_path / "m", "--data", week, "--histories", log, "--unknown-items", "raise"
+    )
+    assert result.code == 2
+    assert "new" in result.err
+    result = unblur("evaluate", tmp_path / "m", "--data", log, "--hold-out", "0.3", "--keep-seen")
+    assert "--hold-out takes a part of one log" in result.err
 
 
 def test_an_unwritable_folder_is_refused_before_the_fit(

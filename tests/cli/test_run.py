@@ -135,7 +135,13 @@ def test_a_single_file_in_place_of_parts_is_split_and_noted(unblur: Unblur, even
     columns = ("--set", "data.read.user=who", "--set", "data.read.item=what")
     result = unblur("run", "popularity/gowalla", "--data", events, *columns)
     assert result.code == 0, result.err
-    assert "a random fifth" in result.out
+    assert "the latest 20% of its interactions were held out (split.kind=random" in result.out
+    assert "by time, after" in result.out
+    # One moment for all is no order, and what the user sets stands.
+    for options in (("--set", "data.read.timestamp=ignore"), ("--set", "split.kind=random")):
+        result = unblur("run", "popularity/gowalla", "--data", events, *columns, *options)
+        assert result.code == 0, result.err
+        assert "split: random, per user, 20%" in " ".join(result.out.split())
 
 
 def write(path: Path, expected: str) -> Path:

@@ -295,7 +295,7 @@ def over(data: Interactions, items: str = "xyz") -> Interactions:
             ["Some users of the part 'test' must be in train", "none of its 1 is: 'c'", "Name users alike"],
         ),
         (
-            lambda: given_files(PAIRS, Interactions.from_pairs(["a", "b"], ["y", "z"])),
+            lambda: Split(PAIRS, PAIRS, PAIRS.keep(np.array([False, True, False])), "by hand"),
             ["must not overlap", "1 pairs are in both", r"\('a', 'y'\)", "Remove them from one side"],
         ),
         (

@@ -38,7 +38,7 @@ def demo(
     """Run several models on generated demonstration data, compare them, and recommend items to one user."""
     from unblur import experiment
     from unblur.data.output import FolderKind, OutputFolder
-    from unblur.experiment.comparison.results import with_extra_metrics
+    from unblur.evaluation.groups import with_extra_metrics
     from unblur.experiment.recipe.library import load_recipe
 
     place = None if out is None else OutputFolder(out, FolderKind("unblur-demo"))

@@ -110,15 +110,37 @@ def evaluate(
         Path,
         typer.Option(
             "--data",
-            help="A folder with train files (the histories) and test files, or one file with --hold-out.",
+            help="What users did after --histories, such as the next week; a folder with train files (the histories) and "
+            "test files; or one file with --hold-out.",
         ),
     ],
+    histories: Annotated[
+        Path | None, typer.Option("--histories", help="The log before, that lists are made from.")
+    ] = None,
     hold_out: Annotated[
         float | None,
-        typer.Option("--hold-out", help="The share of each user's items to hold out at random, such as 0.2."),
+        typer.Option(
+            "--hold-out",
+            help="The share of one file to hold out: the latest, or random items of each user if there are no times.",
+        ),
     ] = None,
+    new_users: Annotated[
+        str,
+        typer.Option(
+            "--new-users",
+            metavar="leave-out|popular",
+            help="Treatment of users without a history: left out and counted, or given popular items.",
+        ),
+    ] = "leave-out",
+    keep_seen: Annotated[
+        bool,
+        typer.Option(
+            "--keep-seen",
+            help="Count items that a user had before, and allow them in lists; else they are left out and counted.",
+        ),
+    ] = False,
     settings: Settings = None,
-    unknown_items: UnknownItems = "raise",
+    unknown_items: UnknownItems = "ignore",
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the report to this file, as JSON; - is stdout.")
     ] = None,
@@ -127,7 +149,10 @@ def evaluate(
     *,
     reading: dict[str, Any],
 ) -> None:
-    """Measure a saved model on held-out interactions, which must not have been in its training data."""
+    """Measure a saved model on held-out interactions, which must not have been in its training data.
+
+    The report has figures by group too: users by activity, items by popularity, novelty, diversity and coverage.
+    """
     from unblur import experiment
     from unblur.data.output import check_file
 
@@ -136,7 +161,7 @@ def evaluate(
             out.suffix in (".json", ""),
             f"The report is written as JSON; saw --out {out.name}. Name it .json.",
         )
-        check_file(out, overwrite=overwrite, inputs=(model, data))
+        check_file(out, overwrite=overwrite, inputs=(model, data, histories))
     chosen = own_recipe(
         RECOMMENDERS,
         "popularity",
@@ -144,14 +169,23 @@ def evaluate(
         settings,
         ("protocol", "split", "data", "seed"),
     )
-    if hold_out is not None:
-        chosen = chosen.changed({"split.kind": "random", "split.fraction": hold_out})
+    check_word("new_users", new_users, ("leave-out", "popular"))
     check_word("unknown_items", unknown_items, ("raise", "ignore"))
+    week = {"split.without_history": new_users} if new_users != "leave-out" else {}
+    week |= {"split.repeats": "keep"} if keep_seen else {}
+    DataError.unless(
+        not week or hold_out is None,
+        "--new-users and --keep-seen are for held-out files of their own; --hold-out takes a part of one log, where a pair "
+        "occurs once. Leave them out, or give --histories.",
+    )
+    chosen = chosen.changed(week)
     with ProgressDisplay() as progress:
         report = experiment.evaluate_saved(
             model,
             chosen,
             data,
+            histories=histories,
+            hold_out=hold_out,
             unknown_items=cast("Unknown", unknown_items),
             device=device,
             progress=progress,

@@ -38,7 +38,7 @@ class Split:
     histories: Interactions
     """The interactions to recommend from at evaluation, one row per user."""
     held_out: Interactions
-    """The interactions to predict: the same rows as `histories`, and no pair of theirs."""
+    """The interactions to predict: the same rows as `histories` and, unless `keeps_seen`, no pair of theirs."""
     method: str
     """The method of the split in words, for reports."""
     notes: tuple[str, ...] = ()
@@ -46,6 +46,8 @@ class Split:
     """Interactions for early stopping and searches, if there are any: the users of train, no pair of train or `held_out`."""
     row_order: str | None = None
     """``sha256:…`` of the order of the source's rows, if ties in time at a cut rest on it."""
+    keeps_seen: bool = False
+    """True if items of a history count when they are held out again, and are recommended again."""
 
     def __post_init__(self) -> None:
         DataError.unless(
@@ -62,11 +64,13 @@ class Split:
         )
         DataError.unless(
             self.held_out.n_interactions,
-            "Something must be held out to evaluate on; nothing was. Hold out more, or give a test file.",
+            "Something must be held out to evaluate on; nothing was. Hold out more, split otherwise (split.kind=random), "
+            "or give a test file.",
         )
-        self._refuse_overlap("Histories", self.histories)
-        if self.train is not self.histories:
-            self._refuse_overlap("Train", self.train)
+        if not self.keeps_seen:
+            self._refuse_overlap("Histories", self.histories)
+            if self.train is not self.histories:
+                self._refuse_overlap("Train", self.train)
         if self.validation is not None:
             _refuse_common_pairs(self.train, self.validation)
             self._refuse_overlap("Validation", self.validation)
@@ -93,11 +97,13 @@ class Split:
         return cls(train, train, data.keep(held_out), method, notes, validation_part, row_order)
 
     @property
-    def excluded(self) -> Literal["history"] | Interactions:
+    def excluded(self) -> Literal["history"] | Interactions | None:
         """The pairs to exclude from lists, for `RankingProtocol.rank`: histories and validation pairs, if there are any.
 
-        Neither can be among the held-out items.
+        Neither can be among the held-out items. `None` if the split `keeps_seen`.
         """
+        if self.keeps_seen:
+            return None
         if self.validation is None:
             return "history"
         rows, columns = self.validation.rows(), self.validation.matrix.indices
@@ -318,7 +324,7 @@ _ALMOST = 1e-9
 28.999999999999996, is that number."""
 
 
-@spec
+@spec(added={"new_items": "keep", "repeats": "leave-out"})
 class Files:
     """The split of the data's own files: the rows of train are the histories, and items are those of all parts."""
 
@@ -335,22 +341,29 @@ class Files:
     """The histories at evaluation under the paper's protocol."""
     without_history: Literal["leave-out", "popular"] = "leave-out"
     """Held-out users without a row in train: left out and counted in a note, or given popular items."""
+    new_items: Literal["keep", "leave-out"] = "keep"
+    """Held-out interactions with items that nobody has in train: kept, which most models miss, or left out and counted."""
+    repeats: Literal["leave-out", "keep"] = "leave-out"
+    """Held-out items that the user has in train, such as those bought again: left out and counted, or kept; lists then may
+    hold the items of a history as well."""
 
     def apply(self, data: Mapping[str, Interactions], rng: RNG | None = None) -> Split:
         """The split of the named parts.
 
-        Raises `RecipeError` for a missing part, and `DataError` if no held-out user has a row in train, or two parts
-        overlap.
+        Raises `RecipeError` for a missing part, and `DataError` if no held-out user has a row in train, or the validation
+        part overlaps another.
         """
         train, held_out, validation, notes = self._aligned(data)
+        keeps_seen = self.repeats == "keep"
         if self.histories == "train":
-            return Split(train, train, held_out, "given files", notes, validation)
+            return Split(train, train, held_out, "given files", notes, validation, keeps_seen=keeps_seen)
         if validation is None:
             raise RecipeError(
                 'split.histories = "train-and-validation" needs a validation part; none is named. Name it with '
                 "split.validation=NAME."
             )
-        return Split(train, together(train, validation), held_out, "given files", notes, validation)
+        histories = together(train, validation)
+        return Split(train, histories, held_out, "given files", notes, validation, keeps_seen=keeps_seen)
 
     def in_order(self, parts: Mapping[str, Interactions]) -> Split:
         """The split in the order of time: the later of validation and held-out part is held out, the earlier is added to
@@ -380,7 +393,8 @@ class Files:
             f"in the order of time: {self.train} and {first[0]} are learned from, {last[0]} is held out, which "
             f"is later for {share:.0%} of the users with both"
         )
-        return Split(earlier, earlier, last[1], "given files, in the order of time", (*notes, note))
+        method = "given files, in the order of time"
+        return Split(earlier, earlier, last[1], method, (*notes, note), keeps_seen=self.repeats == "keep")
 
     def _aligned(
         self, parts: Mapping[str, Interactions]
@@ -395,10 +409,30 @@ class Files:
             users = pl.concat([train.users.series, _newcomers(train, held_out)])
             train = train.onto(users=Vocabulary(users))
         held_out, notes = _over(train, held_out, self.held_out)
+        held_out, remarks = self._counting(train, held_out)
+        notes += remarks
         if validation is not None:
             validation, further_notes = _over(train, validation, str(self.validation))
             notes += further_notes
         return train, held_out, validation, notes
+
+    def _counting(self, train: Interactions, held_out: Interactions) -> tuple[Interactions, tuple[str, ...]]:
+        """The held-out interactions that count, and notes on repeats and new items."""
+        repeated = train.contains(held_out.rows(), held_out.matrix.indices)
+        is_new = (train.item_degrees == 0)[held_out.matrix.indices]
+        counts, of_all = (
+            np.ones(len(is_new), dtype=bool),
+            f"of {len(is_new):,} held-out interactions are with items",
+        )
+        notes: tuple[str, ...] = ()
+        if repeated.any():
+            counts &= ~repeated | (self.repeats == "keep")
+            treatment = "count" if self.repeats == "keep" else "were left out"
+            notes += (f"{repeated.sum():,} {of_all} that their user has in train and {treatment}",)
+        if self.new_items == "leave-out" and is_new.any():
+            counts &= ~is_new
+            notes += (f"{is_new.sum():,} {of_all} that nobody has in train and were left out",)
+        return held_out if counts.all() else held_out.keep(counts), notes
 
 
 @spec

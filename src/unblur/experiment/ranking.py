@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits import SPLITTINGS, Files, Random, Split, Splitting
+from unblur.data.splits import SPLITTINGS, Files, Split, Splitting
 from unblur.document.blocks import Document
 from unblur.errors import RecipeError, SpecError, nearest
 from unblur.evaluation.metrics import PerUser, exposure
@@ -84,8 +84,9 @@ class RankingTask(Task):
             notes.append(OWN_DATA)
             recipe = recipe.without_numbers()
             if isinstance(task.split, Files) and list(parts) == [WHOLE]:
-                task = replace(task, split=Random())
-                notes.append("one file has no test part, so a random fifth of each user's items was held out")
+                splitting, note = validation.default_split(parts[WHOLE])
+                task = replace(task, split=splitting)
+                notes.append(f"one file has no test part, so {note}")
             if isinstance(task.split, Files) and task.split.validation not in (None, *parts):
                 notes.append(f"there is no part {task.split.validation!r}, so no validation part was used")
                 task = replace(task, split=replace(task.split, validation=None, histories="train"))
@@ -93,6 +94,12 @@ class RankingTask(Task):
         strict = task.protocol.kind == "strict"
         split, share = validation.split_for(task.split, parts, strict, streams(recipe.seed, "split")["split"])
         progress(ProgressEvent("split", 1, 1))
+        n_new = int(split.held_out.item_degrees[split.train.item_degrees == 0].sum())
+        if data is not None and n_new:
+            notes.append(
+                f"{n_new:,} of {split.held_out.n_interactions:,} held-out interactions are with items that nobody has in train, "
+                "which most models cannot find"
+            )
         return PreparedSplit(
             recipe=replace(recipe, task=task),
             split=split,
@@ -122,8 +129,8 @@ def prepare(recipe: Recipe, *, data: str | Path | None = None, progress: Progres
     """Read the data of a recommender's recipe, or those at `data` instead, and split them as the recipe says.
 
     With `data` the settings stay, and the numbers that the recipe expects are dropped. A single file has no parts:
-    if the recipe's split is by files, a fifth of each user's items is held out at random, with a note; a missing
-    validation part is noted as well. For the parts under the strict protocol see `unblur.experiment.validation`.
+    if the recipe's split is by files, it is split by `validation.default_split`, by time if it has times, with a note; a
+    missing validation part is noted as well. For the parts under the strict protocol see `unblur.experiment.validation`.
     """
     return ranking_task(
         recipe,

@@ -18,6 +18,7 @@ from unblur.data.side import read_side, side_of
 from unblur.data.splits import Files, Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, RecipeError, some
+from unblur.evaluation.groups import by_group, with_extra_metrics
 from unblur.evaluation.report import Report
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.ranking import LISTS, PreparedSplit, fingerprints_of, ranking_task
@@ -26,6 +27,7 @@ from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import all_values
 from unblur.experiment.running import check_resumable, reported
 from unblur.experiment.task import Clock, Summary
+from unblur.experiment.validation import default_split
 from unblur.progress import Progress, Run, silent
 from unblur.randomness import streams
 from unblur.recommender import Recommender, load
@@ -133,14 +135,21 @@ def evaluate_saved(
     recipe: Recipe,
     data: str | Path,
     *,
+    histories: str | Path | None = None,
+    hold_out: float | None = None,
     unknown_items: Unknown = "raise",
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Report:
     """Measure the model saved at `path` on the data at `data`, split and measured as `recipe` says.
 
-    The model of the recipe is not used. Items that the model does not know raise `VocabularyMismatch`; with
-    ``unknown_items="ignore"`` they are left out of histories and held-out items and counted in a note. Raises
+    - `histories`: the log that users are recommended from; `data` is then what they did after it, such as the next week,
+      and counts as the part ``test`` of the recipe's split.
+    - `hold_out`: the fraction of a log without parts that is held out, by `validation.default_split`.
+    - `unknown_items`: items that the model does not know raise `VocabularyMismatch`; with ``"ignore"`` they are left out of
+      histories and held-out items and counted in a note.
+
+    The model of the recipe is not used. The report has figures by group too (`unblur.evaluation.groups`). Raises
     `RecipeError` if the data are the training data themselves, split anew: nothing in them is held out.
     """
     RecipeError.unless(
@@ -155,9 +164,19 @@ def evaluate_saved(
     recipe = replace(recipe, name=str(origin.get("recipe", model.spec.kind)))
     parts = read_parts(recipe.data, data, progress=progress)
     RecipeError.unless(
+        (histories is None and hold_out is None) or list(parts) == [WHOLE],
+        f"Parts that are given are measured as they are; saw {some(parts)}. Leave histories and a share to hold out away.",
+    )
+    remarks: tuple[str, ...] = ()
+    if histories is not None:
+        parts = {"train": read_train(recipe.data, histories, progress)[0], "test": parts[WHOLE]}
+    elif hold_out is not None:
+        splitting, remark = default_split(parts[WHOLE], hold_out)
+        task, remarks = replace(task, split=splitting), (remark,)
+    RecipeError.unless(
         not isinstance(task.split, Files) or list(parts) != [WHOLE],
-        "Held-out items are needed to measure on; saw one file. Give a folder with train "
-        "and test files, or hold items out: --hold-out 0.2.",
+        "Held-out items are needed to measure on; saw one file. Give the log before it as well (--histories log.csv), "
+        "a folder with train and test files, or hold items out: --hold-out 0.2.",
     )
     RecipeError.unless(
         isinstance(task.split, Files)
@@ -169,7 +188,12 @@ def evaluate_saved(
         task.split.apply(parts, streams(recipe.seed, "split")["split"]), model.items, unknown_items
     )
     fingerprints = fingerprints_of(parts, split)
-    notes = ("it was not checked that the held-out items were not in the training data", *split.notes)
+    notes = (
+        "it was not checked that the held-out items were not in the training data",
+        *remarks,
+        *split.notes,
+    )
+    recipe = recipe.with_protocol(with_extra_metrics(recipe.protocol))
     clock = Clock({"read": time.perf_counter() - start})
     prepared = PreparedSplit(
         recipe=recipe,
@@ -179,7 +203,10 @@ def evaluate_saved(
         read_seconds=clock.seconds["read"],
     )
     evaluation = prepared.measure(LISTS, model, recipe.seed, Run(device, progress), clock)
-    summary = Summary(evaluation.measurements, (*notes, *evaluation.notes), all_values(model.spec))
+    groups = by_group(evaluation, split, recipe.protocol.resamples, recipe.seed)
+    summary = Summary(
+        (*evaluation.measurements, *groups), (*notes, *evaluation.notes), all_values(model.spec)
+    )
     return reported(recipe, summary, fingerprints, (recipe.seed,), clock, device)
 
 
@@ -188,12 +215,15 @@ def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:
     histories = split.histories.onto(items=items, unknown=unknown)
     held_out = split.held_out.onto(items=items, unknown=unknown)
     dropped = {
-        "histories": split.histories.n_interactions - histories.n_interactions,
-        "held-out items": split.held_out.n_interactions - held_out.n_interactions,
+        part: (before.n_interactions - after.n_interactions, before.n_interactions)
+        for part, before, after in (
+            ("histories", split.histories, histories),
+            ("held-out items", split.held_out, held_out),
+        )
     }
     notes = [
-        f"{count:,} interactions of the {part} are with items unknown to the model and were left out"
-        for part, count in dropped.items()
+        f"{count:,} of {total:,} interactions of the {part} are with items unknown to the model and were left out"
+        for part, (count, total) in dropped.items()
         if count
     ]
     DataError.unless(
@@ -203,6 +233,11 @@ def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:
     left_out = None
     if split.validation is not None and split.excluded != "history":
         left_out = split.validation.onto(items=items, unknown=unknown)
-    return Split(
-        histories, histories, held_out, split.method, (*split.notes, *notes), left_out, split.row_order
+    return replace(
+        split,
+        train=histories,
+        histories=histories,
+        held_out=held_out,
+        notes=(*split.notes, *notes),
+        validation=left_out,
     )

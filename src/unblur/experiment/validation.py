@@ -35,7 +35,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unblur.data.interactions import Interactions
-from unblur.data.splits import Block, Files, Random, Split, Splitting
+from unblur.data.splits import Block, Files, Random, Split, Splitting, Time
 from unblur.errors import RecipeError
 from unblur.fitted import FittedSpec
 from unblur.randomness import RNG, streams
@@ -54,6 +54,19 @@ def split_for(
         # Rounded to the digits that reports and saved specs show: the fraction that is carved is the one that they name.
         return split, round(1 - parts[splitting.train].n_interactions / split.train.n_interactions, 3)
     return splitting.apply(parts, rng), None
+
+
+def default_split(log: Interactions, fraction: float = 0.2) -> tuple[Splitting, str]:
+    """The split of a log without parts if its user says no more than the fraction, and what it holds out in words.
+
+    By time if it has times, since a model is for the days to come: a random split lets it learn from the future (Meng et
+    al., Exploring Data Splitting Strategies for the Evaluation of Recommendation Models, RecSys 2020). One moment for all
+    is the time of an import, and no order.
+    """
+    if log.timestamps is not None and len(log.timestamps) and np.ptp(log.timestamps) > 0:
+        words = f"the latest {fraction:.0%} of its interactions were held out (split.kind=random: random items of each user)"
+        return Time(fraction=fraction), words
+    return Random(fraction=fraction), f"a random {fraction:.0%} of each user's items was held out"
 
 
 def with_stopping_in_time(model: FittedSpec, train: Interactions, share: float | None) -> FittedSpec:

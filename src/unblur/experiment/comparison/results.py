@@ -19,21 +19,17 @@ from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, DataError, VocabularyMismatch
-from unblur.evaluation.metrics import (
-    LIST_METRICS,
-    PerUser,
-    diversity,
-    exposure,
-    head_of,
-    novelty,
-    parse_metric,
-    per_user,
-    popularity_lift,
-    recall_within,
+from unblur.evaluation.groups import (
+    HEAD_RECALL,
+    TAIL_RECALL,
+    beyond_accuracy,
+    means,
+    user_groups,
 )
+from unblur.evaluation.metrics import LIST_METRICS, PerUser, exposure, parse_metric, per_user
 from unblur.evaluation.protocol import Evaluation
 from unblur.evaluation.report import Measurement
-from unblur.evaluation.significance import Difference, bootstrap_interval, differences
+from unblur.evaluation.significance import Difference, differences
 from unblur.experiment.page import concentration, filter_response
 from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
@@ -50,9 +46,6 @@ RESAMPLES = 1000
 """Number of bootstrap samples of users for each interval, the default of a protocol: the ends are then known to a few per
 cent of the interval's width."""
 RankingOutcome: TypeAlias = Outcome[Recommender, Evaluation]
-EXTRA_METRICS = ("coverage", "gini", "mean_popularity")
-"""Metrics that are measured at every cut-off, whatever the protocol says, since the page shows them."""
-HEAD_RECALL, TAIL_RECALL = "recall of popular items", "recall of rare items"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +134,6 @@ def _fields_of(cls: type[Any], table: Mapping[str, Any], *, without: Collection[
     }
 
 
-def with_extra_metrics(protocol: Protocol) -> Protocol:
-    """The protocol with the metrics that a page shows in addition to accuracy."""
-    return replace(protocol, metrics=tuple(dict.fromkeys((*protocol.metrics, *EXTRA_METRICS))))
-
-
 def result_of(
     outcome: RankingOutcome, split: Split, metric: str, *, before_mb: float = 0.0, peak_is_own: bool = False
 ) -> Result:
@@ -201,23 +189,11 @@ def items_fingerprint(train: Interactions) -> str:
 
 
 def _with_extra_measures(evaluation: Evaluation, split: Split, metric: str) -> PerUser:
-    """The metrics of each user for one seed: those of the protocol, and those of this module."""
-    _, k = parse_metric(metric)
-    ranking = evaluation.ranking
-    rows = split.held_out.users.positions_or_missing(ranking.users)
-    histories, held_out = split.histories.take_users(rows), split.held_out.take_users(rows)
-    positions, degrees = ranking.positions[:, :k], split.train.item_degrees
-    head = head_of(degrees)
-    extra = {
-        f"popularity_lift@{k}": popularity_lift(positions, histories, degrees),
-        f"novelty@{k}": novelty(positions, degrees, split.train.n_users),
-        f"diversity@{k}": diversity(positions, split.train),
-        f"{HEAD_RECALL}@{k}": recall_within(positions, held_out, head, k),
-        f"{TAIL_RECALL}@{k}": recall_within(positions, held_out, ~head, k),
-    }
+    """The metrics of each user for one seed: those of the protocol, and those beyond accuracy at the metric's cut-off."""
+    extra = beyond_accuracy(evaluation.ranking, split, parse_metric(metric)[1])
     return PerUser(
-        (*evaluation.per_user.names, *extra),
-        np.concatenate([evaluation.per_user.values, np.stack(list(extra.values()), axis=1)], axis=1),
+        (*evaluation.per_user.names, *extra.names),
+        np.concatenate([evaluation.per_user.values, extra.values], axis=1),
     )
 
 
@@ -409,7 +385,7 @@ def summarise(
     _, k = parse_metric(metric)
     groups = {
         label: _measurements(ordered, metric, generators["intervals"], members)
-        for label, members in _user_groups(split, users).items()
+        for label, members in user_groups(split, users).items()
     }
     groups |= {name: by_measure[f"{name}@{k}"] for name in (HEAD_RECALL, TAIL_RECALL)}
     degrees = split.train.item_degrees
@@ -465,15 +441,8 @@ def _measurements(
 ) -> dict[str, Measurement]:
     """Each model's mean of a metric over the users (of a group) that have a value for all models."""
     table = np.stack([result.values[measure] for result in results], axis=1)
-    has_value = np.isfinite(table).all(axis=1) & (True if members is None else members)
-    if not has_value.any():
-        return {}
-    table = table[has_value]
-    low, high = bootstrap_interval(table, resamples=RESAMPLES, rng=rng)
-    return {
-        result.name: Measurement(name=measure, value=mean, low=bottom, high=top, n_users=len(table))
-        for result, mean, bottom, top in zip(results, table.mean(axis=0), low, high, strict=True)
-    }
+    entries = means(measure, table, members, resamples=RESAMPLES, rng=rng)
+    return {result.name: entry for result, entry in zip(results, entries, strict=False)}
 
 
 def _plain(entries: Mapping[str, Measurement]) -> dict[str, dict[str, float | None]]:
@@ -481,20 +450,4 @@ def _plain(entries: Mapping[str, Measurement]) -> dict[str, dict[str, float | No
     return {
         name: {"value": entry.value, "low": entry.low, "high": entry.high, "n_users": entry.n_users}
         for name, entry in entries.items()
-    }
-
-
-def _user_groups(split: Split, users: Any) -> dict[str, NDArray[np.bool_]]:
-    """Thirds of the users by the length of their history; users with equally long ones stay in one group."""
-    degrees = split.histories.user_degrees[split.histories.users.positions_or_missing(users)]
-    first, second = np.quantile(degrees, [1 / 3, 2 / 3], method="higher")
-    thirds = {
-        "few": degrees <= first,
-        "some": (degrees > first) & (degrees <= second),
-        "many": degrees > second,
-    }
-    return {
-        f"users with {word} interactions ({degrees[members].min():,}–{degrees[members].max():,})": members
-        for word, members in thirds.items()
-        if members.any()
     }

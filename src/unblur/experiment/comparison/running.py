@@ -23,7 +23,8 @@ from unblur.data.output import replacing, sealed, sha256_of, system_errors, unse
 from unblur.data.splits import Files
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, RecipeError, UnblurError, nearest, some
-from unblur.experiment.comparison.results import Comparison, Result, result_of, summarise, with_extra_metrics
+from unblur.evaluation.groups import with_extra_metrics
+from unblur.experiment.comparison.results import Comparison, Result, result_of, summarise
 from unblur.experiment.provenance import machine, reset_peak_rss, rss_mb
 from unblur.experiment.ranking import PreparedSplit, RankingTask, prepare, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
@@ -437,7 +438,8 @@ def _identity(
     return {
         "schema": 3,
         "data": dict(prepared.fingerprints),
-        "split": facts["split"],
+        # Without fields that came later, at the value of before: folders that are there stay theirs.
+        "split": first_values(prepared.task.split),
         "train": split.train.fingerprint(),
         "histories": split.histories.fingerprint(),
         "held_out": split.held_out.fingerprint(),

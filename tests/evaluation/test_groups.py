@@ -5,7 +5,7 @@ import pytest
 
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Files, Split
-from unblur.evaluation.groups import beyond_accuracy, by_group, user_groups, with_extra_metrics
+from unblur.evaluation.groups import by_group, list_measures, user_groups, with_extra_metrics
 from unblur.evaluation.protocol import RankingProtocol
 from unblur.models.popularity import Popularity
 
@@ -95,6 +95,6 @@ def test_a_group_has_the_mean_that_ranx_has_for_its_users(split: Split) -> None:
 
 def test_lists_are_cut_at_k(split: Split) -> None:
     ranking = RankingProtocol(cutoffs=(3,)).rank(Popularity().fit(split.train), split)
-    assert beyond_accuracy(ranking, split, 1).names[1] == "novelty@1"
-    first = beyond_accuracy(ranking, split, 1)["novelty@1"]
+    assert list_measures(ranking, split, 1).names[1] == "novelty@1"
+    first = list_measures(ranking, split, 1)["novelty@1"]
     assert first[1] == pytest.approx(-np.log2(3 / 6))

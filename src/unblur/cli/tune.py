@@ -238,6 +238,23 @@ def compare(
             help="Values to try, such as ease.ridge=[100,1000]. Repeatable.",
         ),
     ] = None,
+    diversity: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--diversity",
+            min=0,
+            max=1,
+            help="Measure each model's lists re-ranked by this λ of maximal marginal relevance as well. Repeatable.",
+        ),
+    ] = None,
+    popularity: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--popularity",
+            min=0,
+            help="Measure each model's lists with this penalty γ of popular items as well. Repeatable.",
+        ),
+    ] = None,
     settings: Settings = None,
     device: Device = "cpu",
     *,
@@ -252,6 +269,7 @@ def compare(
     """
     from unblur.experiment.comparison import compare as compare_models, line_up, winner
     from unblur.experiment.recipe.schema import parse_settings
+    from unblur.ranking import Selection
 
     RecipeError.unless(
         protocol in (None, "paper", "strict"),
@@ -269,6 +287,9 @@ def compare(
         protocol=cast("Literal['paper', 'strict'] | None", protocol),
         settings=changes,
     )
+    re_rankings = [Selection(diversity=value) for value in dict.fromkeys(diversity or ())]
+    re_rankings += [Selection(popularity=value) for value in dict.fromkeys(popularity or ())]
+    lineup = replace(lineup, selections=tuple(re_rankings))
     searches = lineup.ground.protocol.kind == "strict" or trials is not None or seconds is not None
     # The metric of a search also orders the models, so it may be given without one.
     idle = [path for path in changes if path.startswith("search.") and path != "search.metric"]

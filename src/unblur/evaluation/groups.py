@@ -43,7 +43,7 @@ def with_extra_metrics(protocol: ProtocolT) -> ProtocolT:
 def by_group(
     evaluation: Evaluation, split: Split, resamples: int, rng: RNG | None
 ) -> tuple[Measurement, ...]:
-    """The first metric of an evaluation for each of the `user_groups`, then `beyond_accuracy` at its cut-off.
+    """The first metric of an evaluation for each of the `user_groups`, then `list_measures` at its cut-off.
 
     Nothing if no metric has a value for each user. The value of a group is the mean over its users.
     """
@@ -57,14 +57,14 @@ def by_group(
         )
         for label, members in user_groups(split, evaluation.ranking.users).items()
     }
-    extra = beyond_accuracy(evaluation.ranking, split, parse_metric(metric)[1])
+    extra = list_measures(evaluation.ranking, split, parse_metric(metric)[1])
     groups |= {
         name: means(name, extra[name][:, None], resamples=resamples, rng=generator) for name in extra.names
     }
     return tuple(replace(entry, name=name) for name, entries in groups.items() for entry in entries)
 
 
-def beyond_accuracy(ranking: Ranking, split: Split, k: int) -> PerUser:
+def list_measures(ranking: Ranking, split: Split, k: int) -> PerUser:
     """Measures of each list, cut at k: popularity lift, novelty, diversity (`metrics.MEANINGS` defines them), and the recall
     of the held-out items among the popular fifth of the catalogue and among the others.
 

@@ -18,7 +18,16 @@ from unblur.evaluation.report import Measurement, find_measurement
 from unblur.evaluation.significance import bootstrap_interval
 from unblur.progress import Progress, silent
 from unblur.randomness import RNG, streams
-from unblur.ranking import Chooser, Excluded, Ranking, excluded_rows, rank_rows, tie_ranks
+from unblur.ranking import (
+    BY_SCORE,
+    Chooser,
+    Excluded,
+    Ranking,
+    Selection,
+    excluded_rows,
+    rank_rows,
+    tie_ranks,
+)
 from unblur.recommender import Recommender, Scorer
 from unblur.spec import Count, spec
 
@@ -118,6 +127,7 @@ class RankingProtocol:
         split: Split,
         *,
         exclude: Excluded = "history",
+        selection: Selection = BY_SCORE,
         batch_size: int | None = None,
         progress: Progress = silent,
     ) -> Ranking:
@@ -125,6 +135,7 @@ class RankingProtocol:
 
         scorer: a `Recommender`, or any object with `items` and `score(histories)`.
         exclude: as in `Recommender.recommend`; Interactions must have the rows of `split.histories`.
+        selection: as there; lists of other scorers are by score alone.
         batch_size: the number of users to score at once; `None` leaves it to the scorer.
         Raises `DataError` for a cut-off above the number of items and for scores that are not finite, and
         `VocabularyMismatch` if the scorer's items are not the split's.
@@ -151,7 +162,12 @@ class RankingProtocol:
             hidden = histories if excluded is split.histories else _take_users(excluded, counted)
         if isinstance(scorer, Recommender):
             return scorer.recommend(
-                histories, k=longest, exclude=hidden, batch_size=batch_size, progress=progress
+                histories,
+                k=longest,
+                exclude=hidden,
+                selection=selection,
+                batch_size=batch_size,
+                progress=progress,
             )
         if scorer.items != histories.items:
             examples = histories.items.labels[:3].tolist()

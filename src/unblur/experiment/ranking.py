@@ -28,7 +28,7 @@ from unblur.experiment.task import Clock, Epoch, Prepared, Summary, Task
 from unblur.fitted import FittedSpec
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.randomness import streams
-from unblur.ranking import Ranking
+from unblur.ranking import BY_SCORE, Ranking, Selection
 from unblur.recommender import Recommender, RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.tuning.results import Study
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
 
 LISTS = "lists"
-"""The only arm of a recommender: its lists for the users that count."""
+"""The first arm of a recommender, and the only one of a run: its lists for the users that count."""
 
 
 def _splitting(kind: str) -> type[Splitting]:
@@ -145,6 +145,8 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
     split: Split
     stopping_share: float | None = None
     """The fraction of each user's interactions that training stops by under the strict protocol; `None`: the spec's."""
+    selections: Mapping[str, Selection] = field(default_factory=dict)
+    """Re-ranked lists of the same fitted model that are measured as well, by the name of their arm."""
 
     def with_model(self, model: FittedSpec) -> Self:
         """See `Prepared.with_model`; under the strict protocol training stops by the last interactions."""
@@ -159,8 +161,8 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """A single arm: the lists for all users that count."""
-        return (LISTS,)
+        """The lists for all users that count, then the re-ranked ones."""
+        return (LISTS, *self.selections)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -196,9 +198,14 @@ class PreparedSplit(Prepared[Recommender, Evaluation, RankingTask]):
 
     def measure(self, arm: str, model: Recommender, seed: int, run: Run, clock: Clock) -> Evaluation:
         """Recommend to all users that count, and evaluate the lists."""
-        with clock("score"):
+        # The time to score is that of the lists by score alone: re-ranking has a stage of its own.
+        with clock("score" if arm == LISTS else "re-rank"):
             ranking = self.recipe.protocol.rank(
-                model, self.split, exclude=self.split.excluded, progress=run.progress
+                model,
+                self.split,
+                exclude=self.split.excluded,
+                selection=self.selections.get(arm, BY_SCORE),
+                progress=run.progress,
             )
         with clock("evaluate"):
             return self._evaluation(ranking)

@@ -17,6 +17,7 @@ from unblur.data.splits import Random
 from unblur.document.html import as_html
 from unblur.document.markdown import as_markdown
 from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, VocabularyMismatch
+from unblur.evaluation.metrics import diversity
 from unblur.experiment.comparison import running as running_module
 from unblur.experiment.comparison.page import comparison_document
 from unblur.experiment.comparison.results import Comparison, summarise
@@ -25,7 +26,9 @@ from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.searching import metric_of, run_search
 from unblur.experiment.validation import hold_outs
+from unblur.models.linear.ease import EASE
 from unblur.progress import ProgressEvent, Run
+from unblur.ranking import Selection
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.spec import spec_from_dict, spec_to_dict
 from unblur.tuning.points import space_of
@@ -469,6 +472,48 @@ def test_the_command(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert main([*words, "--space", bad]) == 2
         assert "KIND.PATH" in capsys.readouterr().err
     assert main([*words, "--protocol", "fair"]) == 2
+
+
+def test_re_ranked_lists_are_rows(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[str] = []
+    learn = EASE.learn
+    monkeypatch.setattr(EASE, "learn", lambda *args, **more: fits.append("ease") or learn(*args, **more))
+    selections = (Selection(diversity=0.5), Selection(popularity=0.2))
+    lineup = replace(line_up(["popularity", "ease"], own_data=True), selections=selections)
+    comparison = compare(lineup, data=log, out=tmp_path / "out")
+    names = {
+        "popularity",
+        "popularity, popularity 0.2",
+        "ease",
+        "ease, diversity 0.5",
+        "ease, popularity 0.2",
+    }
+    assert {result.name for result in comparison.results} == names
+    assert any("popularity: no similar items" in note for note in comparison.notes)
+    assert fits == ["ease"]  # one model has all three lists
+    # The figures are those of the same lists, asked for by hand.
+    split = prepare(lineup.ground, data=log).split
+    model = EASE().fit(split.train)
+    for name, selection in (("ease, diversity 0.5", selections[0]), ("ease, popularity 0.2", selections[1])):
+        ranking = lineup.ground.protocol.rank(model, split, selection=selection)
+        evaluation = lineup.ground.protocol.measure(ranking, split)
+        figures = comparison.figures[name]
+        assert figures["recall@10"].value == pytest.approx(evaluation["recall@10"].value)
+        assert figures["diversity@10"].value == pytest.approx(
+            diversity(ranking.positions[:, :10], split.train).mean()
+        )
+    plain = comparison.figures["ease"]
+    assert comparison.figures["ease, diversity 0.5"]["diversity@10"].value > plain["diversity@10"].value
+    assert comparison.figures["ease, popularity 0.2"]["novelty@10"].value > plain["novelty@10"].value
+    # A folder of a comparison without them is gone on with, and what is there is read again.
+    assert len(compare(lineup, data=log, out=tmp_path / "out").results) == 5
+    assert fits == ["ease"] * 2
+    words = ["compare", "ease", "--data", str(log), "--out", str(tmp_path / "out"), "--diversity", "0.5"]
+    assert main([*words, "--popularity", "0.2"]) == 0
+    assert fits == ["ease"] * 2
+    assert main([*words, "--popularity", "0.3"]) == 0
+    assert fits == ["ease"] * 3
+    assert "| ease, popularity 0.3 |" in (tmp_path / "out" / "leaderboard.md").read_text()
 
 
 @pytest.mark.parametrize(

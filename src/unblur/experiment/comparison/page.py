@@ -110,15 +110,16 @@ def leaderboard(comparison: Comparison) -> Table:
 
 
 def beyond_accuracy(comparison: Comparison) -> Table:
-    """Coverage, concentration, popularity, novelty and diversity at the metric's cut-off."""
+    """The metric next to coverage, concentration, popularity, novelty and diversity at its cut-off: what each costs."""
     _, k = parse_metric(comparison.metric)
     names = [metric_at(name, k) for name in MEANINGS]
     rows = []
     for result in comparison.results:
         means = {name: entry.value for name, entry in comparison.figures[result.name].items()}
         values = {**result.totals, **means}
-        rows.append((result.name, *(number(values[name]) if name in values else "–" for name in names)))
-    return Table(("model", *(name.replace("_", " ") for name in names)), rows)
+        cells = (number(values[name]) if name in values else "–" for name in (comparison.metric, *names))
+        rows.append((result.name, *cells))
+    return Table(("model", comparison.metric, *(name.replace("_", " ") for name in names)), rows)
 
 
 def costs(comparison: Comparison) -> Table:
@@ -212,7 +213,10 @@ def method(comparison: Comparison) -> tuple[str, ...]:
             f"Popular items are the {HEAD:.0%} of the catalogue with the most training users, rare items the rest. Users are "
             "grouped into thirds by the length of their history."
         ),
-        "Peak memory is that of the process while a model was fitted and scored.",
+        (
+            "Peak memory is that of the process while a model was fitted and scored. Re-ranked lists are of the same fitted "
+            "model; their time is not in the table of costs."
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from unblur.errors import ArtifactError, DataError, VocabularyMismatch
 from unblur.evaluation.groups import (
     HEAD_RECALL,
     TAIL_RECALL,
-    beyond_accuracy,
+    list_measures,
     means,
     user_groups,
 )
@@ -189,8 +189,8 @@ def items_fingerprint(train: Interactions) -> str:
 
 
 def _with_extra_measures(evaluation: Evaluation, split: Split, metric: str) -> PerUser:
-    """The metrics of each user for one seed: those of the protocol, and those beyond accuracy at the metric's cut-off."""
-    extra = beyond_accuracy(evaluation.ranking, split, parse_metric(metric)[1])
+    """The metrics of each user for one seed: those of the protocol, and those of its lists at the metric's cut-off."""
+    extra = list_measures(evaluation.ranking, split, parse_metric(metric)[1])
     return PerUser(
         (*evaluation.per_user.names, *extra.names),
         np.concatenate([evaluation.per_user.values, extra.values], axis=1),

@@ -35,6 +35,7 @@ from unblur.experiment.running import measure
 from unblur.experiment.searching import metric_of, run_search, space_for
 from unblur.experiment.task import TrainingLog
 from unblur.progress import Progress, ProgressEvent, Run, silent
+from unblur.ranking import BY_SCORE, Selection
 from unblur.recommender import RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.saving.container import versions
@@ -67,6 +68,8 @@ class Entry:
     """Its name in tables: that of the recipe, or the kind."""
     model: RecommenderSpec
     """The spec before a search."""
+    selection: Selection = BY_SCORE
+    """The re-ranking of its lists."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,23 @@ class Lineup:
     ground: Recipe
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+    selections: tuple[Selection, ...] = ()
+    """Re-rankings of the lists of each model, which are rows of the comparison as well."""
+
+    def rows(self, entry: Entry) -> tuple[Entry, ...]:
+        """A model, and the same model with its lists re-ranked; without similar items there is no diversity."""
+        re_ranked = [
+            replace(entry, name=f"{entry.name}, {_in_words(selection)}", selection=selection)
+            for selection in self.selections
+            if selection.diversity == 1 or entry.model.personal
+        ]
+        return (entry, *re_ranked)
+
+
+def _in_words(selection: Selection) -> str:
+    """What a re-ranking differs in, such as ``diversity 0.9``."""
+    values, defaults = spec_to_dict(selection), spec_to_dict(BY_SCORE)
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value != defaults[name])
 
 
 def line_up(
@@ -321,27 +341,30 @@ def compare(
         cache.open(_identity(prepared, metric, search, spaces, seeds))
     runner = _Runner(prepared, metric, search, spaces, seeds, device, cache)
     results: list[Result] = []
+    budget = budget_of(search)
     failures: dict[str, str] = {}
     own_seconds, n_reused = 0.0, 0
     for index, entry in enumerate(lineup.entries):
         progress(ProgressEvent("models", index, len(lineup.entries)))
-        earlier = None if cache is None else cache.read(entry)
-        if earlier is not None and dict(earlier.budget) == budget_of(search):
-            results.append(earlier)
-            n_reused += 1
+        rows = lineup.rows(entry)
+        earlier = [] if cache is None else [result for row in rows if (result := cache.read(row))]
+        if len(earlier) == len(rows) and all(dict(result.budget) == budget for result in earlier):
+            results += earlier
+            n_reused += len(rows)
             continue
         log = TrainingLog(progress)
         try:
-            result = runner.result(entry, earlier, log)
+            measured = runner.results(rows, earlier, log)
         except Exception as problem:  # no failure of one model may end the comparison
             if problem is log.raised:  # an observer failed, not the model
                 raise
             failures[entry.name] = _reason(problem)
             continue
         if cache is not None:
-            cache.add(entry, result)
-        results.append(result)
-        own_seconds += _own_seconds(result, earlier)
+            for row, result in zip(rows, measured, strict=True):
+                cache.add(row, result)
+        results += measured
+        own_seconds += _own_seconds(measured[0], earlier[0] if earlier else None)
     progress(ProgressEvent("models", len(lineup.entries), len(lineup.entries)))
     if not results:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
@@ -355,6 +378,9 @@ def compare(
         seed=prepared.recipe.seed,
     )
     notes = [*lineup.notes, *prepared.notes]
+    alike = [entry.name for entry in lineup.entries if not entry.model.personal]
+    if alike and any(selection.diversity < 1 for selection in lineup.selections):
+        notes.append(f"{', '.join(alike)}: no similar items, so no lists re-ranked for diversity")
     if search.trials == 1:
         notes.append("nothing was searched")
     notes += [f"settings were judged on {result.search['how']}" for result in results if result.search]
@@ -386,8 +412,12 @@ class _Runner:
     device: str
     cache: Cache | None
 
-    def result(self, entry: Entry, earlier: Result | None, log: TrainingLog) -> Result:
-        """Search, fit and measure one model; `earlier` is its result with another budget, if there is one."""
+    def results(self, rows: Sequence[Entry], earlier: Sequence[Result], log: TrainingLog) -> list[Result]:
+        """Search, fit and measure one model, whose first row has its lists by score, and the others re-ranked ones.
+
+        `earlier` are results of the rows that there are, perhaps with another budget.
+        """
+        entry = rows[0]
         prepared, kind = self.prepared.with_model(entry.model), entry.model.kind
         space = () if self.search.trials == 1 else space_for(prepared, self.spaces.get(kind))
         search: dict[str, Any] = {}
@@ -399,24 +429,32 @@ class _Runner:
             search, notes = search_summary(study), study.notes()
         elif self.search.trials > 1:
             notes = (f"{kind} has no hyper-parameters to search",)
-        tested = earlier
-        if tested is None or tested.chosen != all_values(prepared.recipe.model):
-            tested = self._fit_and_test(entry, prepared, log)
-        return replace(
-            tested,
-            base=all_values(entry.model),
-            search=search,
-            budget=budget_of(self.search),
-            costs=replace(tested.costs, search_seconds=search.get("seconds", 0.0)),
-            notes=tuple(dict.fromkeys((*notes, *tested.own_notes))),
-        )
+        chosen = all_values(prepared.recipe.model)
+        tested = [result for result in earlier if result.chosen == chosen]
+        if len(tested) < len(rows):
+            tested = self._fit_and_test(rows, prepared, log)
+        return [
+            replace(
+                result,
+                base=all_values(entry.model),
+                search=search,
+                budget=budget_of(self.search),
+                costs=replace(result.costs, search_seconds=search.get("seconds", 0.0)),
+                notes=tuple(dict.fromkeys((*notes, *result.own_notes))),
+            )
+            for result in tested
+        ]
 
-    def _fit_and_test(self, entry: Entry, prepared: PreparedSplit, log: TrainingLog) -> Result:
-        """Fit the chosen setting of a model and measure it."""
+    def _fit_and_test(self, rows: Sequence[Entry], prepared: PreparedSplit, log: TrainingLog) -> list[Result]:
+        """Fit the chosen setting of a model once, and measure its lists row by row."""
         ground = prepared.recipe.without_numbers()
         # `summarise` bootstraps the intervals of all models together, so none are computed here.
         protocol = replace(with_extra_metrics(ground.protocol), resamples=0)
-        prepared_entry = replace(prepared, recipe=replace(ground.with_protocol(protocol), name=entry.name))
+        prepared_entry = replace(
+            prepared,
+            recipe=ground.with_protocol(protocol),
+            selections={row.name: row.selection for row in rows[1:]},
+        )
         before, is_own_peak = rss_mb(), reset_peak_rss()
         outcome = measure(
             prepared_entry,
@@ -425,7 +463,20 @@ class _Runner:
             device=self.device,
             progress=log,
         )
-        return result_of(outcome, prepared.split, self.metric, before_mb=before, peak_is_own=is_own_peak)
+        return [
+            result_of(
+                replace(
+                    outcome,
+                    recipe=replace(outcome.recipe, name=row.name),
+                    runs=tuple({arm: arms[arm]} for arms in outcome.runs),
+                ),
+                prepared.split,
+                self.metric,
+                before_mb=before,
+                peak_is_own=is_own_peak,
+            )
+            for row, arm in zip(rows, prepared_entry.arms, strict=True)
+        ]
 
 
 def _identity(

@@ -213,7 +213,7 @@ def test_evaluate_refuses_to_hold_out_of_the_training_data(unblur: Unblur, model
         (("--set", "protocol.kind=strict"), "A saved model must be measured as it is"),
         (
             ("--hold-out", "0.5", "--user", "user", "--item", "item"),
-            "Parts that are given are measured as they are; saw 'test' and 'train'",
+            "Parts that are given are measured as they are; saw 'train', 'test'",
         ),
         (("--new-users", "drop"), "--new-users must be one of leave-out, popular"),
     ],

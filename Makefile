@@ -13,6 +13,7 @@ RESULTS ?=
 SEED ?= 0
 MINUTES ?= 10
 LIST ?=
+VERSIONS_TESTS ?= tests/cli/test_asking.py tests/cli/test_models.py tests/data tests/document tests/ranking tests/serving
 RECIPES ?= bspm/gowalla bspm/yelp2018 chebycf/gowalla gf-cf/gowalla gf-cf/yelp2018 ease/gowalla ease/yelp2018 diffrec/ml-100k \
   sdrm/alb-svd
 
@@ -24,7 +25,7 @@ INSTALL := $(BIN)/python -m pip install -qq --constraint constraints.txt --build
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check docs size release reproduce bench similar forgetting false-alarms fuzz live results clean
+.PHONY: help demo test check docs size lock lowest newest release reproduce bench similar forgetting false-alarms fuzz live results clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +55,21 @@ docs: $(VENV)/.docs ## the site, from docs/, docstrings, commands and recipes: s
 
 size: $(VENV)/.pip ## the counts that the layout is held to; LIST=--list names what was counted
 	@$(BIN)/python -m tests.size $(LIST)
+
+# Torch is left out: its builds come from other places, by machine. The addresses in the lock are those of PyPI itself, and
+# nothing but, whatever index the machine asks.
+lock: $(VENV)/.lock ## pylock.toml: the versions of constraints.txt that a base install with serve and mcp takes, with their hashes
+	@$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --constraint constraints.txt \
+	  --extra mcp --extra serve --format pylock.toml --output-file pylock.toml pyproject.toml
+	@! grep -o 'https\?://[^/"]*' pylock.toml | grep -v '^https://files.pythonhosted.org$$'
+
+# PYTHON=python3.13 tries another interpreter. The warnings of old versions about still older ones are not ours.
+lowest: RESOLUTION := lowest-direct
+newest: RESOLUTION := highest
+lowest newest: $(VENV)/.lock ## tests that need no torch, with the lowest or the newest versions that pyproject.toml allows
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) build/$@
+	@$(BIN)/uv pip install --quiet --python build/$@ --resolution $(RESOLUTION) --editable '.[serve]' --group versions httpx
+	@OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -W default::DeprecationWarning $(VERSIONS_TESTS) $(PYTEST_ARGS)
 
 # What users get: wheel and sdist alone, each in an empty environment, without this working copy, which would hide a
 # file that was not packed. Nothing is uploaded.
@@ -137,6 +153,10 @@ $(VENV)/.test: $(VENV)/.pip $(PINS)
 
 $(VENV)/.release: $(VENV)/.pip $(PINS)
 	@$(INSTALL) --group release
+	@touch $@
+
+$(VENV)/.lock: $(VENV)/.pip $(PINS)
+	@$(INSTALL) --group lock
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.pip $(PINS)

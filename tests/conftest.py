@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, settings
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError
-from unblur.privacy.accountant import accountant
 
 settings.register_profile(
     "unblur",
@@ -42,6 +41,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def opacus() -> type[Any]:
     """The class of opacus' accountant; a test that uses it is skipped without opacus."""
+    pytest.importorskip("torch", reason="needs the extra `privacy`")
+    from unblur.privacy.accountant import accountant
+
     try:
         return accountant()
     except CapabilityError:

@@ -31,6 +31,28 @@ file=sys.stderr)
 """
 
 
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("unblur recom", ["recommend"]),
+        ("unblur run bspm/d", ["bspm/demo"]),
+        ("unblur recipes ease/go", ["ease/gowalla"]),
+        ("unblur tune ease/go", ["ease/gowalla"]),
+        ("unblur compare ease/demo user-knn/d", ["user-knn/demo"]),
+        ("unblur compare ease --recipe bspm/d", ["bspm/demo"]),
+        ("unblur fit log.csv --model sparse", ["sparse-ease", "sparse-ease/gowalla", "sparse-ease/yelp2018"]),
+        ("unblur synthesize log.csv --model sdrm/alb-sv", ["sdrm/alb-svd"]),
+    ],
+)
+def test_a_shell_completes_commands_recipes_and_kinds(
+    unblur: Unblur, monkeypatch: pytest.MonkeyPatch, line: str, names: list[str]
+) -> None:
+    monkeypatch.setenv("_UNBLUR_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    assert unblur().out.split() == names
+
+
 def test_help_names_every_verb(unblur: Unblur) -> None:
     result = unblur("--help")
     assert result.code == 0

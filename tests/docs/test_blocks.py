@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+SERVE = REPOSITORY / "docs" / "how-to" / "serve.md"
 TUTORIALS = sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "docs" / "how-to" / "from-a-log-to-lists.md",
-    REPOSITORY / "docs" / "how-to" / "serve.md",
+    SERVE,
     *(page for page in TUTORIALS if page.stem != "index"),
 ]
 
@@ -87,6 +89,37 @@ def test_only_set_up_is_left_out(page: Path) -> None:
             commands = [line.split("#")[0].strip() for line in block.code.splitlines()]
             words = ("make ", "pip install ", "git clone ", "cd ", "python3 -m venv ", "marimo edit ")
             assert all(not command or command.startswith(words) for command in commands), block
+
+
+def test_the_image_is_as_hadolint_wants_it() -> None:
+    hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if hadolint is None:
+        pytest.skip("needs hadolint, of the group `lint`")
+    (image,) = (block.code for block in blocks(SERVE) if block.language == "dockerfile")
+    for content, code in ((image, 0), (image.replace("~=0.2.0", ""), 1)):
+        checked = subprocess.run(
+            [hadolint, "-"], check=False, input=content, capture_output=True, text=True, timeout=SECONDS
+        )
+        assert checked.returncode == code, checked.stdout
+
+
+def test_the_units_are_as_systemd_wants_them(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze")
+    commands = [line for block in blocks(SERVE) if block.language == "sh" for line in block.code.splitlines()]
+    for block in blocks(SERVE):
+        if block.language == "ini":
+            unit = tmp_path / block.code.partition("\n")[0].removeprefix("# ")
+            started = re.search(r"^ExecStart=/usr/local/bin/(unblur update .*)$", block.code, re.MULTILINE)
+            assert started is None or started[1] in commands  # it runs above
+            # The path of the command alone is that of the machine with the service.
+            unit.write_text(block.code.replace("/usr/local/bin/unblur", sys.executable))
+    units = sorted(tmp_path.iterdir())
+    assert [unit.name for unit in units] == ["unblur-refit.service", "unblur-refit.timer", "unblur.service"]
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", *units], check=False, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
 
 
 def test_a_block_knows_its_mark_and_line(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from unblur.cli.options import (
     OverwriteFile,
     Settings,
     UnknownItems,
+    names_of,
     own_recipe,
     reads_data,
 )
@@ -43,7 +44,9 @@ def fit(
     model: Annotated[
         str,
         typer.Option(
-            "--model", help="A kind of model (bspm, ease, popularity …), or a recipe to take it from."
+            "--model",
+            help="A kind of model (bspm, ease, popularity …), or a recipe to take it from.",
+            autocompletion=names_of(RECOMMENDERS),
         ),
     ] = "bspm",
     settings: Settings = None,

@@ -16,6 +16,23 @@ from unblur.registry import Registry
 if TYPE_CHECKING:
     from unblur.experiment.recipe.schema import Recipe
 
+
+def recipe_names(incomplete: str) -> list[str]:
+    """The shipped recipes that begin so, for the shell to complete; with none it offers files itself."""
+    from unblur.experiment.recipe.library import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def names_of(kinds: Registry) -> Callable[[str], list[str]]:
+    """A function as `recipe_names` that knows kinds as well."""
+
+    def names(incomplete: str) -> list[str]:
+        return [kind for kind in kinds if kind.startswith(incomplete)] + recipe_names(incomplete)
+
+    return names
+
+
 Settings: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -86,6 +103,13 @@ UnknownItems: TypeAlias = Annotated[
     ),
 ]
 
+RecipeName: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        help="A shipped recipe (see `unblur recipes`) or a TOML file.",
+        autocompletion=recipe_names,
+    ),
+]
 DataPath: TypeAlias = Annotated[
     Path,
     typer.Argument(

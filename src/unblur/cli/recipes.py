@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import Checkpoints, Device, Overwrite, Settings
+from unblur.cli.options import Checkpoints, Device, Overwrite, RecipeName, Settings, recipe_names
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_report, print_table, print_text, printing
 from unblur.document.blocks import Table
 from unblur.errors import RecipeError
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="Print this recipe, with all its settings, as TOML.")
+        str | None,
+        typer.Argument(
+            help="Print this recipe, with all its settings, as TOML.", autocompletion=recipe_names
+        ),
     ] = None,
 ) -> None:
     """List the shipped recipes with their published numbers, or print one."""
@@ -40,7 +43,7 @@ def recipes(
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `unblur recipes`) or a TOML file.")],
+    recipe: RecipeName,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Your own data instead of the recipe's: a file, or a folder of parts."),

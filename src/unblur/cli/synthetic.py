@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unblur.cli import terminal
-from unblur.cli.options import DataPath, Device, Overwrite, Settings, own_recipe, reads_data, without_none
+from unblur.cli.options import (
+    DataPath,
+    Device,
+    Overwrite,
+    Settings,
+    names_of,
+    own_recipe,
+    reads_data,
+    without_none,
+)
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table, printing
 from unblur.document.blocks import Table
 from unblur.errors import DataError, RecipeError
@@ -35,6 +44,7 @@ def synthesize(
             "--recipe",
             "--model",
             help="A kind of synthesizer (sdrm, vae-sampler, independent-items …), or a recipe to take it from.",
+            autocompletion=names_of(SYNTHESIZERS),
         ),
     ] = "sdrm",
     settings: Settings = None,

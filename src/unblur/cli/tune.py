@@ -16,11 +16,14 @@ from unblur.cli.options import (
     Metric,
     Overwrite,
     Pruner,
+    RecipeName,
     Sampler,
     Seconds,
     Settings,
     Trials,
+    names_of,
     reads_data,
+    recipe_names,
     search_settings,
     without_none,
 )
@@ -48,7 +51,7 @@ WINNER = "winner.toml"
 
 
 def tune(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see `unblur recipes`) or a TOML file.")],
+    recipe: RecipeName,
     trials: Trials = None,
     out: Annotated[
         Path | None,
@@ -203,6 +206,7 @@ def compare(
         typer.Argument(
             metavar="MODEL…",
             help="Recipes (shipped, or TOML files) and kinds of models, such as ease or item-knn.",
+            autocompletion=names_of(RECOMMENDERS),
         ),
     ],
     out: Annotated[
@@ -214,6 +218,7 @@ def compare(
         typer.Option(
             "--recipe",
             help="The recipe whose data, split and protocol are used; by default the first of the models.",
+            autocompletion=recipe_names,
         ),
     ] = None,
     data: Annotated[

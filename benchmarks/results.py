@@ -21,6 +21,7 @@ from unblur.document.markdown import section_as_markdown
 from unblur.errors import DataError
 from unblur.experiment.comparison.page import comparison_document, sizes
 from unblur.experiment.comparison.results import Comparison
+from unblur.experiment.ranking import RankingTask
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 
@@ -274,12 +275,15 @@ def recipes_table(names: Sequence[str], measures: Sequence[str]) -> str:
 
 
 def yardstick_table(yardstick: Yardstick) -> str:
-    """Each published figure, and the recipes on the same split whose measured figures are all above it."""
-    recipes = [recipe for recipe in map(load_recipe, shipped()) if recipe.data.name == yardstick.data]
+    """Each published figure, and the recipes on the same split by the same protocol whose figures are all above it."""
     measured = {
         recipe.name: tuple(recipe.verified[name].value for name in yardstick.measures)
-        for recipe in recipes
-        if set(yardstick.measures) <= set(recipe.verified)
+        for recipe in map(load_recipe, shipped())
+        if recipe.data.name == yardstick.data
+        and isinstance(recipe.task, RankingTask)
+        and recipe.task.split.kind == "files"
+        and recipe.task.protocol.kind == "paper"
+        and set(yardstick.measures) <= set(recipe.verified)
     }
     best_first = sorted(measured, key=lambda name: measured[name], reverse=True)
     short = " / ".join(name.replace("recall", "R").replace("ndcg", "N") for name in yardstick.measures)

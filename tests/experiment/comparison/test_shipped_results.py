@@ -74,6 +74,12 @@ def test_published_figures_name_the_recipes_that_are_above_both() -> None:
     assert "yelp2018" not in low
 
 
+def test_runs_of_another_protocol_or_split_do_not_stand_next_to_published_figures() -> None:
+    text = "\n".join(map(results.yardstick_table, results.yardsticks()))
+    assert "`diffrec/ml-1m`" in text
+    assert "`t-diffrec/ml-1m`" not in text  # it runs by the strict protocol
+
+
 def test_published_figures_of_another_split_are_refused() -> None:
     train = DATASETS["yelp2018"].readings[0].parts["train"].fingerprint
     with pytest.raises(DataError, match=r"must be of the split that is measured.*Give the fingerprint"):

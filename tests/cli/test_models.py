@@ -278,6 +278,39 @@ def test_evaluate_on_a_real_next_week(unblur: Unblur, tmp_path: Path) -> None:
     assert "--hold-out takes a part of one log" in result.err
 
 
+def test_what_was_rated_low_stays_seen(unblur: Unblur, tmp_path: Path) -> None:
+    """In fit, recommend and evaluate: b is what most like, and ann, who rated it low, has c held out.
+
+    Liked are a by ann, b by four, c by two, d by dan: the list of ann begins with b unless that counts as seen.
+    """
+    parts, model = tmp_path / "parts", tmp_path / "model"
+    parts.mkdir()
+    liked = (
+        "".join(f"{user},b,5,1\n" for user in ("bob", "cleo", "dan", "eve"))
+        + "bob,c,4,1\ncleo,c,5,1\ndan,d,5,1\n"
+    )
+    train = f"user,item,rating,time\nann,a,5,1\nann,b,2,1\n{liked}"
+    (parts / "train.csv").write_text(train)
+    (parts / "test.csv").write_text("user,item,rating,time\nann,c,4,2\nbob,a,1,2\n")
+    fitted = unblur("fit", parts, "--min-rating", "4", "--model", "popularity", "--out", model)
+    assert "5 users, 4 items and 8 interactions" in fitted.out
+    lists = unblur("recommend", model, "--histories", parts / "train.csv", "--users", "ann", "--out", "-").out
+    assert [line.split(",")[2] for line in lists.splitlines()[1:]] == ["c", "d"]
+    words = ("evaluate", model, "--set", "protocol.cutoffs=[1]")
+    report = unblur(*words, "--data", parts, "--out", "-").out
+    assert json.loads(report)["measurements"][0]["value"] == 1
+    assert any("1 pairs of the histories that are rated low" in note for note in json.loads(report)["notes"])
+    week = ("--data", parts / "test.csv", "--histories", parts / "train.csv", "--out", "-")
+    for options, recall in (((), 1), (("--keep-seen",), 0)):
+        values = json.loads(unblur(*words, *week, *options).out)["measurements"]
+        assert values[0]["value"] == recall
+    # Of one log, only what was rated before the held-out item: not d, which ann has the moment after.
+    (tmp_path / "log.csv").write_text(train + "ann,c,4,2\nann,d,1,3\n")
+    latest = ("--set", "split.kind=leave-last", "--unknown-items", "ignore")
+    report = unblur(*words, "--data", tmp_path / "log.csv", *latest, "--out", "-").out
+    assert any("1 pairs of the histories that are rated low" in note for note in json.loads(report)["notes"])
+
+
 def test_an_unwritable_folder_is_refused_before_the_fit(
     unblur: Unblur, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -130,18 +131,37 @@ def test_a_block_knows_its_mark_and_line(tmp_path: Path) -> None:
     assert (second.language, second.line, second.mark) == ("sh", 9, SET_UP)
 
 
-def test_the_notebook_runs() -> None:
-    """Run the marimo notebook "a first model" and check its results."""
+def results_of(place: str) -> dict[str, Any]:
+    """Run a marimo notebook, and return the names of all its cells."""
     pytest.importorskip("marimo")
-    place = REPOSITORY / "docs" / "tutorials" / "first_model.py"
-    spec = importlib.util.spec_from_file_location("first_model", place)
+    spec = importlib.util.spec_from_file_location("notebook", REPOSITORY / "docs" / place)
     assert spec is not None
     assert spec.loader is not None
     notebook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(notebook)
     _, results = notebook.app.run()
+    return dict(results)
+
+
+def test_the_notebook_of_a_first_model_runs() -> None:
+    results = results_of("tutorials/first_model.py")
     assert results["table"]["model"].unique(maintain_order=True).to_list() == ["popularity", "bspm"]
     recall = {name: evaluation["recall@20"].value for name, evaluation in results["evaluations"].items()}
     assert recall["bspm"] > 1.5 * recall["popularity"]
     assert len(results["shown"].labels()) == 5
     assert results["film"] == results["shown"].labels()[0]
+
+
+def test_the_notebook_of_the_way_from_a_log_to_lists_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    results = results_of("how-to/from_a_log_to_lists.py")
+    assert results["description"].options == {"min_rating": 4.0}
+    assert set(results["evaluations"]) == {"popularity", "ease"}
+    lists, shop, today = results["lists"].to_frame(), results["shop"], results["today"]
+    assert len(lists) == 10
+    assert set(lists["title"]) <= {title for title, stock in shop.select("title", "stock").rows() if stock}
+    after = results["change"].after
+    assert results["forgotten"] not in after.users.to_list()
+    assert np.allclose(today.weights, results["EASE"](ridge=10).fit(after).weights)

@@ -121,10 +121,9 @@ def read_histories(
 
     untimed = replace(reading, timestamp="ignore", time_format=None, time_unit=None)
     rows = read(reading if timed or reading.duplicates in ("first", "last") else untimed)
-    if reading.min_rating is None and reading.ratings is None:
+    if not reading.selects:
         return Histories(rows, rows)
-    whole = replace(untimed, min_rating=None, ratings=None, rating="ignore")
-    seen = read(replace(whole, duplicates=reading.duplicates or "first"))
+    seen = read(untimed.unselected)
     return Histories(rows.onto(users=seen.users), seen)
 
 

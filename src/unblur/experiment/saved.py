@@ -15,7 +15,7 @@ from unblur.data.formats.opening import is_file
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.output import OutputFolder
 from unblur.data.side import read_side, side_of
-from unblur.data.splits import Files, Split
+from unblur.data.splits import Files, Split, together
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, RecipeError, some
 from unblur.evaluation.groups import by_group, with_extra_metrics
@@ -23,6 +23,7 @@ from unblur.evaluation.report import Report
 from unblur.experiment.provenance import trained_on
 from unblur.experiment.ranking import LISTS, PreparedSplit, fingerprints_of, ranking_task
 from unblur.experiment.reading import WHOLE, read_parts, read_train
+from unblur.experiment.recipe.parts import Data
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import all_values
 from unblur.experiment.running import check_resumable, reported
@@ -187,6 +188,9 @@ def evaluate_saved(
     split = _over_items(
         task.split.apply(parts, streams(recipe.seed, "split")["split"]), model.items, unknown_items
     )
+    if recipe.data.read.selects and not split.keeps_seen:
+        log, in_one_log = histories or data, not isinstance(task.split, Files)
+        split = _with_low_rated(split, recipe.data, log, in_one_log=in_one_log, progress=progress)
     fingerprints = fingerprints_of(parts, split)
     notes = (
         "it was not checked that the held-out items were not in the training data",
@@ -208,6 +212,36 @@ def evaluate_saved(
         (*evaluation.measurements, *groups), (*notes, *evaluation.notes), all_values(model.spec)
     )
     return reported(recipe, summary, fingerprints, (recipe.seed,), clock, device)
+
+
+def _with_low_rated(
+    split: Split, data: Data, path: str | Path, *, in_one_log: bool, progress: Progress
+) -> Split:
+    """The split with the pairs of the histories' log that a choice by rating leaves out: they are seen, so lists exclude them.
+
+    Of one log that was split, with times, those before the first held-out item of their user: the others were not known yet.
+    """
+    read = data.read.unselected
+    # Rows that are not selected may lack times, in some copies of MovieLens.
+    read = (
+        replace(read, on_null="drop")
+        if in_one_log
+        else replace(read, timestamp="ignore", time_format=None, time_unit=None)
+    )
+    log = read_train(replace(data, read=read, k_core=None), path, progress)[0]
+    log = log.onto(users=split.histories.users, items=split.histories.items, unknown="ignore")
+    rows, columns = log.rows(), log.matrix.indices
+    parts = [part for part in (split.histories, split.held_out, split.validation) if part is not None]
+    low = ~np.any([part.contains(rows, columns) for part in parts], axis=0)
+    if in_one_log and log.timestamps is not None and split.held_out.timestamps is not None:
+        first = np.full(log.n_users, np.iinfo(np.int64).max)
+        np.minimum.at(first, split.held_out.rows(), split.held_out.timestamps)
+        low &= log.timestamps < first[rows]
+    low_rated = log.keep(low)
+    note = f"{low_rated.n_interactions:,} pairs of the histories that are rated low count as seen, and lists exclude them"
+    # Nothing is trained here: a validation part is what lists exclude next to the histories.
+    excluded = low_rated if split.validation is None else together(split.validation, low_rated)
+    return replace(split, validation=excluded, notes=(*split.notes, note)) if low.any() else split
 
 
 def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:

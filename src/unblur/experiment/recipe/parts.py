@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import NonNegativeFloat
@@ -52,6 +53,18 @@ class Reading:
     """The type of labels; if left out, integers if all of them are integers, else text."""
     duplicates: Duplicates | None = None
     """The meaning of a user-item pair that occurs twice; if left out, such pairs are refused."""
+
+    @property
+    def unselected(self) -> Reading:
+        """The same, but for all rows, whatever they are rated: the items that users have seen."""
+        return replace(
+            self, min_rating=None, ratings=None, rating="ignore", duplicates=self.duplicates or "first"
+        )
+
+    @property
+    def selects(self) -> bool:
+        """True if rows are chosen by their ratings."""
+        return self.min_rating is not None or self.ratings is not None
 
     def options(self) -> dict[str, Any]:
         """The options that are set, as keywords of `unblur.data.files.read`."""

@@ -222,7 +222,7 @@ def _with_low_rated(
     Of one log that was split, with times, those before the first held-out item of their user: the others were not known yet.
     """
     read = data.read.unselected
-    # Rows that are not selected may lack times, in some copies of MovieLens.
+    # Rows that are not selected may lack times.
     read = (
         replace(read, on_null="drop")
         if in_one_log

@@ -20,6 +20,7 @@ from unblur.cli.options import (
     own_recipe,
     reads_data,
 )
+from unblur.cli.planning import DryRun, print_plan
 from unblur.cli.terminal import (
     ProgressDisplay,
     is_stdout,
@@ -66,6 +67,7 @@ def fit(
             help="A table of items (Parquet, CSV, JSON lines), labels first: title, category, price … The model keeps it.",
         ),
     ] = None,
+    dry_run: DryRun = False,
     *,
     reading: dict[str, Any],
 ) -> None:
@@ -73,6 +75,13 @@ def fit(
     from unblur import experiment
 
     chosen = own_recipe(RECOMMENDERS, model, reading, settings, ("model", "data", "seed"))
+    if dry_run:
+        with ProgressDisplay() as progress:
+            train, _ = experiment.read_train(chosen.data, data, progress)
+        print_plan(
+            {chosen.model.kind: (chosen.model, 1)}, train, device, lines=[f"the model would be in {out}"]
+        )
+        return
     with ProgressDisplay() as progress:
         fitted = experiment.fit(
             chosen,

@@ -27,6 +27,7 @@ from unblur.cli.options import (
     search_settings,
     without_none,
 )
+from unblur.cli.planning import DryRun, print_plan
 from unblur.cli.recipes import resolved
 from unblur.cli.terminal import (
     FAILED,
@@ -104,6 +105,7 @@ def tune(
     ] = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Search hyper-parameters on validation data, refit on all of train, test once.
 
@@ -117,6 +119,7 @@ def tune(
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.experiment.searching import run_search, space_for, without_fixed
     from unblur.spec import path_today
+    from unblur.tuning.points import size_of
     from unblur.tuning.settings import Database
 
     base_recipe, notes = resolved(recipe, settings)
@@ -140,6 +143,23 @@ def tune(
     base.task.searched_by(base.search)  # refuses a metric that cannot be used, before any data are read
     if out is not None:
         experiment.check_place(out, overwrite=overwrite, inputs=(recipe, data, params_file))
+    if dry_run:
+        with ProgressDisplay() as progress:
+            prepared = base.task.prepare(base, data, progress)
+        free = space_for(prepared, fixed=fixed_paths) if space is None else without_fixed(space, fixed_paths)
+        n_trials = min(base.search.trials, size_of(free) or base.search.trials)
+        n_fits = n_trials * base.search.trainings * base.search.validation.draws + 1
+        print_plan(
+            {base.model.kind: (base.model, n_fits)},
+            prepared.learned_from,
+            device,
+            k=max(base.protocol.cutoffs),
+            lines=[
+                f"{n_trials:,} settings would be tried, then one is fitted to all of train and tested once"
+            ],
+            limit=base.search.seconds,
+        )
+        return
     store = trials_folder(base, out) if storage is None else Database(storage, base.name)
     with ProgressDisplay() as progress:
         prepared = base.task.prepare(base, data, progress)
@@ -262,6 +282,7 @@ def compare(
     ] = None,
     settings: Settings = None,
     device: Device = "cpu",
+    dry_run: DryRun = False,
     *,
     reading: dict[str, Any],
 ) -> None:
@@ -272,6 +293,7 @@ def compare(
     the same command, or one with more models, computes only what is missing, and one with more trials adds to existing
     ones. Exits with 1 if a model failed; the others are reported.
     """
+    from unblur.experiment import prepare
     from unblur.experiment.comparison import compare as compare_models, line_up, winner
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.ranking import Selection
@@ -303,6 +325,21 @@ def compare(
         f"Under the paper's protocol only --trials or --seconds start a search; saw {', '.join(idle)}, which would have no "
         "effect. Give one of the two, or --protocol strict.",
     )
+    if dry_run:
+        with ProgressDisplay() as progress:
+            prepared = prepare(lineup.ground, data=data, progress=progress)
+        n_trials = lineup.ground.search.trials if searches else 0
+        print_plan(
+            {entry.name: (entry.model, n_trials + 1) for entry in lineup.entries},
+            prepared.split.train,
+            device,
+            k=max(lineup.ground.protocol.cutoffs),
+            lines=[
+                f"at most {n_trials:,} settings of each model would be tried, then one is fitted and tested"
+            ],
+            limit=lineup.ground.search.seconds,
+        )
+        return
     with ProgressDisplay() as progress:
         comparison = compare_models(
             lineup,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         limits_of as limits_of,
         read_histories as read_histories,
         read_parts as read_parts,
+        read_train as read_train,
     )
     from unblur.experiment.running import (
         Outcome as Outcome,
@@ -44,6 +45,7 @@ _HOMES = {
     "prepare": "unblur.experiment.ranking",
     "read_histories": "unblur.experiment.reading",
     "read_parts": "unblur.experiment.reading",
+    "read_train": "unblur.experiment.reading",
     "run": "unblur.experiment.running",
     "update_saved": "unblur.experiment.updating",
     "write_folder": "unblur.experiment.folder",

@@ -21,20 +21,18 @@ from unblur.data.formats.opening import (
     FORMATS,
     SUFFIXES,
     FileFormat,
-    Opened,
     contents_of,
     data_stem,
     data_suffix,
     is_file,
     is_folder,
     names_in,
-    open_arrow,
     open_data,
-    open_json_lines,
-    open_parquet,
     unpacked,
 )
 from unblur.data.formats.parts import SPLIT_PARTS
+from unblur.data.formats.tables import Opened, open_arrow, open_parquet
+from unblur.data.formats.text import open_json_lines
 from unblur.data.interactions import Interactions
 from unblur.data.output import replacing, write_parquet as write_parquet
 from unblur.data.vocabulary import Vocabulary

@@ -44,7 +44,8 @@ from unblur.compat.recbole.configuration import (
     whole,
 )
 from unblur.data.formats.columns import IGNORE
-from unblur.data.formats.opening import is_file, open_data, open_recbole, open_regular, sample_of
+from unblur.data.formats.opening import is_file, open_data, open_regular
+from unblur.data.formats.text import open_recbole, sample_of
 from unblur.data.interactions import Interactions
 from unblur.data.output import replacing
 from unblur.data.splits import Split

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from unblur.errors import Argument, DataError, nearest, some
 
 if TYPE_CHECKING:
-    from unblur.data.formats.opening import Opened
+    from unblur.data.formats.tables import Opened
 
 Role: TypeAlias = Literal["user", "item", "rating", "weight", "event", "timestamp"]
 IGNORE = "ignore"

@@ -17,26 +17,17 @@ from numpy.typing import NDArray
 from unblur.data.formats.columns import IGNORE, Role, choose_columns, described
 from unblur.data.formats.labels import LabelColumn, Labels, without_null_words
 from unblur.data.formats.numbers import as_array, numbers_of
-from unblur.data.formats.opening import (
-    BATCH_ROWS,
-    FORMATS,
-    FileFormat,
-    Opened,
-    guess_format,
+from unblur.data.formats.opening import FORMATS, FileFormat, guess_format, open_data, unpacked
+from unblur.data.formats.parts import log_files
+from unblur.data.formats.tables import BATCH_ROWS, Opened, open_arrow, open_matrix, open_pairs, open_parquet
+from unblur.data.formats.text import (
     is_adjacency,
     open_adjacency,
-    open_arrow,
-    open_data,
     open_delimited,
     open_json_lines,
-    open_matrix,
-    open_pairs,
-    open_parquet,
     open_recbole,
     sample_of,
-    unpacked,
 )
-from unblur.data.formats.parts import log_files
 from unblur.data.formats.times import UNITS, TimeColumn, TimeUnit
 from unblur.data.intervals import Intervals
 from unblur.data.vocabulary import Codes

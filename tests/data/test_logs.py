@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 
 from unblur.data.files import read, unread_columns, write
-from unblur.data.formats import tables, text
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
 
@@ -91,13 +90,13 @@ def test_batches_make_no_difference(ending: str, tmp_path: Path, monkeypatch: py
     ).unique(maintain_order=True)
     frame = frame.with_columns(timestamp=rng.integers(0, 9, len(frame)))
     write(Interactions.from_frame(frame), tmp_path / f"log.{ending}")
-    monkeypatch.setattr(tables, "BATCH_ROWS", 64)
-    monkeypatch.setattr(text, "_JSON_BYTES", 64)
+    monkeypatch.setattr("unblur.data.formats.tables.BATCH_ROWS", 64)
+    monkeypatch.setattr("unblur.data.formats.text._JSON_BYTES", 64)
     assert same(read(tmp_path / f"log.{ending}"), frame)
 
 
 def test_a_null_in_a_later_batch_is_named_by_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BATCH_ROWS", 10)
+    monkeypatch.setattr("unblur.data.formats.tables.BATCH_ROWS", 10)
     frame = pl.DataFrame({"user": [*range(35), None], "item": ["i"] * 36, "timestamp": [5] * 33 + [None] * 3})
     frame.write_parquet(tmp_path / "log.parquet")
     with pytest.raises(DataError, match=r"timestamps must have no nulls; the first without one is row 33"):

@@ -119,7 +119,7 @@ def test_a_second_call_computes_only_what_is_missing(
     measure = running_module.measure
 
     def counting(prepared: Any, **kwargs: Any) -> Any:
-        measured.append(prepared.recipe.name)
+        measured.append(prepared.recipe.model.kind)
         return measure(prepared, **kwargs)
 
     monkeypatch.setattr(running_module, "measure", counting)
@@ -145,7 +145,7 @@ def test_a_larger_budget_adds_to_what_is_there(
     measure = running_module.measure
 
     def counting(prepared: Any, **kwargs: Any) -> Any:
-        measured.append(prepared.recipe.name)
+        measured.append(prepared.recipe.model.kind)
         return measure(prepared, **kwargs)
 
     monkeypatch.setattr(running_module, "measure", counting)
@@ -365,7 +365,7 @@ def test_a_filter_without_sharpening_has_no_idle_dimensions() -> None:
 
 
 def test_a_budget_of_seconds_ends_the_search(log: Path) -> None:
-    lineup = line_up(["ease", "item-knn"], own_data=True, settings={"protocol.cutoffs": [5]})
+    lineup = line_up(["pure-svd", "item-knn"], own_data=True, settings={"protocol.cutoffs": [5]})
     comparison = compare(lineup, data=log, search=Search(seconds=1e-9))
     assert {result.search["trials"] for result in comparison.results} == {1}
 

@@ -22,7 +22,6 @@ IMPORT = re.compile(r"^ *from (unblur[\w.]*) import ([^\n(]+|\([^)]*\))", re.MUL
 
 NO_MODULES = {registry.group for registry in (RECOMMENDERS, SYNTHESIZERS, ATTACKS)} | {"unblur.service"}
 """Dotted names that are none of Python's: groups of entry points, and a unit of systemd."""
-"""Groups of entry points, which documents name and nobody imports."""
 
 ONCE_TOLD = (
     *("unblur.BSPM", "unblur.DiffRec", "unblur.Interactions", "unblur.LowPass", "unblur.load"),

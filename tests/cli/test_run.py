@@ -142,6 +142,10 @@ def test_a_single_file_in_place_of_parts_is_split_and_noted(unblur: Unblur, even
         result = unblur("run", "popularity/gowalla", "--data", events, *columns, *options)
         assert result.code == 0, result.err
         assert "split: random, per user, 20%" in " ".join(result.out.split())
+    # What is said about the held-out file means nothing if there is none.
+    result = unblur("run", "popularity/gowalla", "--data", events, *columns, "--set", "split.repeats=keep")
+    assert result.code == 2
+    assert "'split.repeats' must go with a split by files" in " ".join(result.err.split())
 
 
 def write(path: Path, expected: str) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from unblur.data.interactions import Interactions
 from unblur.data.splits import SPLITTINGS, Files, Split, Splitting
 from unblur.document.blocks import Document
-from unblur.errors import RecipeError, SpecError, nearest
+from unblur.errors import RecipeError, SpecError, nearest, some
 from unblur.evaluation.metrics import PerUser, exposure
 from unblur.evaluation.protocol import Evaluation
 from unblur.evaluation.report import Measurement, Report
@@ -84,6 +84,16 @@ class RankingTask(Task):
             notes.append(OWN_DATA)
             recipe = recipe.without_numbers()
             if isinstance(task.split, Files) and list(parts) == [WHOLE]:
+                of_files = [
+                    f"split.{name}"
+                    for name in ("without_history", "new_items", "repeats")
+                    if getattr(task.split, name) != getattr(Files, name)
+                ]
+                RecipeError.unless(
+                    not of_files,
+                    f"{some(of_files)} must go with a split by files; the data are one file, which is split by time or at "
+                    "random. Give a folder with a train and a test file, or leave this out.",
+                )
                 splitting, note = validation.default_split(parts[WHOLE])
                 task = replace(task, split=splitting)
                 notes.append(f"one file has no test part, so {note}")

@@ -80,7 +80,7 @@ def serve(
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads", min=1, help="Threads that score.", show_default="one less than there are processors"
+            "--threads", min=1, help="Threads that score.", show_default="one for each processor"
         ),
     ] = None,
     max_body: MaxBody = _DEFAULTS.body,

@@ -34,7 +34,7 @@ class Scoring:
     observe: Callable[[int], None]
     """Called with the number of users of each batch."""
     threads: int | None = None
-    """Threads of BLAS and torch; if `None` one less than they have, at least one: that of the requests needs a processor, too."""
+    """Threads of BLAS and torch; if `None` as many as they have."""
     waiting_rows: int = 0
     """Users in the queue."""
     _queue: deque[_Waiting] = field(default_factory=deque)
@@ -74,7 +74,7 @@ class Scoring:
 
     def _run(self) -> None:
         # Here and not where the service starts: torch's number is one of each thread.
-        with limited(self.threads or max(1, n_threads() - 1)):
+        with limited(self.threads or n_threads()):
             while batch := self._next_batch():
                 self._answer(batch)
 

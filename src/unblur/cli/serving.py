@@ -79,9 +79,7 @@ def serve(
     ] = False,
     threads: Annotated[
         int | None,
-        typer.Option(
-            "--threads", min=1, help="Threads that score.", show_default="one for each processor"
-        ),
+        typer.Option("--threads", min=1, help="Threads that score.", show_default="one for each processor"),
     ] = None,
     max_body: MaxBody = _DEFAULTS.body,
     max_history: MaxHistory = _DEFAULTS.history,

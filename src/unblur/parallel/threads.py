@@ -79,8 +79,7 @@ def libraries_at_rest() -> Iterator[int]:
             threads, limit = _resting[0]
         else:
             threads, limit = n_threads(), ExitStack()
-            _let_this_thread_set_limits()
-            limit.enter_context(_blas().limit(limits=1))
+            limit.enter_context(_limited_blas(1))
         _resting.append((threads, limit))
     # BLAS has one number for the process, torch one for each thread. That of a thread which uses torch first in here
     # was never its own, so `threads` is what is restored.
@@ -97,7 +96,6 @@ def libraries_at_rest() -> Iterator[int]:
         with _lock:
             _resting.pop()
             if not _resting:
-                _let_this_thread_set_limits()
                 limit.close()
 
 
@@ -106,7 +104,7 @@ def limited(threads: int) -> Iterator[None]:
     """Limit BLAS, and torch if it is loaded, to a number of threads; what they had before is restored at the end."""
     torch = sys.modules.get("torch")
     before = None if torch is None else torch.get_num_threads()
-    with _blas().limit(limits=threads):
+    with _limited_blas(threads):
         if torch is not None:
             torch.set_num_threads(threads)
         try:
@@ -126,14 +124,25 @@ def _blas_after(n_modules: int) -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-def _let_this_thread_set_limits() -> None:
-    """End the claim of another thread to OpenBLAS: the last that leaves `libraries_at_rest` need not be the first.
+@contextmanager
+def _limited_blas(threads: int) -> Iterator[None]:
+    """Limit BLAS to a number of threads. Another thread than the one that came in may leave, and restore what was before.
 
-    Since 3.8 threadpoolctl ignores limits, and their end, in all threads but the one that set a limit first.
+    Since 3.8 threadpoolctl ignores limits, and their end, in all threads but the one that set a limit first, so the claim of
+    another to OpenBLAS is ended here.
     """
-    for library in _blas().lib_controllers:
-        if hasattr(library, "clear_controlling_thread"):
-            library.clear_controlling_thread(force=True)
+
+    def claim() -> None:
+        for library in _blas().lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread(force=True)
+
+    claim()
+    with _blas().limit(limits=threads):
+        try:
+            yield
+        finally:
+            claim()
 
 
 def _set_torch_threads(threads: int) -> None:

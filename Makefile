@@ -57,12 +57,11 @@ docs: $(VENV)/.docs ## the site, from docs/, docstrings, commands and recipes: s
 size: $(VENV)/.pip ## the counts that the layout is held to; LIST=--list names what was counted
 	@$(BIN)/python -m tests.size $(LIST)
 
-# Torch is left out: its builds come from other places, by machine. The addresses in the lock are those of PyPI itself, and
-# nothing but, whatever index the machine asks.
+# Torch is left out: its builds come from other places, by machine. The lock names the
+# host of each file, so it is made where it is used and not kept here.
 lock: $(VENV)/.lock ## pylock.toml: the versions of constraints.txt that a base install with serve and mcp takes, with their hashes
 	@$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --constraint constraints.txt \
 	  --extra mcp --extra serve --format pylock.toml --output-file pylock.toml pyproject.toml
-	@! grep -o 'https\?://[^/"]*' pylock.toml | grep -v '^https://files.pythonhosted.org$$'
 
 # PYTHON=python3.13 tries another interpreter. The warnings of old versions about still older ones are not ours.
 lowest: RESOLUTION := lowest-direct

@@ -105,16 +105,10 @@ class RecommenderSpec(FittedSpec[R_co]):
         """Why a fitted model of it cannot take a change of its log (`Recommender.updated`); `None` if it can."""
         return "what it learns of one item rests on all users at once"
 
-    @property
-    def must_refit(self) -> str | None:
-        """The `refit_reason` of the kind, or that weights count, of which updates know nothing; `None` without either."""
-        weighted = "the weights of interactions count, and an update takes each as 1"
-        return self.refit_reason or (weighted if self.uses_weights else None)
-
     def update(self, model: Recommender, change: Change, run: Run) -> R_co:
         """Return what a fit to the log after a change gives, from the `model` of the log before it.
 
-        It is called for specs that need not be refitted (`must_refit`). Those whose fit costs no more than reading the log have no other way.
+        It is called for specs that need not be refitted (`refit_reason`). Those whose fit costs no more than reading the log have no other way.
         """
         return self.fit_in(run, change.after)
 
@@ -254,10 +248,10 @@ class Recommender(Fitted[S_co], ABC):
         """Return the model of the log after a change: that which a fit to it gives, found without a fit to everything.
 
         Raises `DataError` unless the model was fitted to the log before the change, and `CapabilityError`, with what a refit
-        costs, for models that must be refitted (`RecommenderSpec.must_refit`).
+        costs, for models that must be refitted (`RecommenderSpec.refit_reason`).
         """
         spec = cast("RecommenderSpec[Self]", self.spec)
-        reason = spec.must_refit
+        reason = spec.refit_reason
         if reason is not None:
             epochs = sum(plan.epochs for plan in spec.plans().values())
             cost = f"{epochs:,} epochs" if epochs else "one fit"

@@ -65,6 +65,37 @@ def test_an_updated_model_is_that_of_the_log_after(
     )
 
 
+def test_weights_that_are_no_whole_numbers_are_summed_again(
+    unblur: Unblur, users: Path, tmp_path: Path
+) -> None:
+    old, out, refit, receipt = (tmp_path / name for name in ("old", "new", "refit", "receipt.json"))
+    random = np.random.default_rng(0)
+    pairs = np.unique(random.integers(0, (30, 12), (200, 2)), axis=0)
+    plays = pl.DataFrame(
+        {
+            "user": [f"user-{user:02}" for user in pairs[:, 0]],
+            "item": [f"item-{item:02}" for item in pairs[:, 1]],
+            "rating": random.uniform(0.1, 5, len(pairs)),
+        }
+    )
+    more = plays.sample(20, seed=1).filter(~pl.col("user").is_in(["user-03", "user-07"]))
+    for name, frame in (
+        ("log", plays),
+        ("more", more),
+        ("rest", pl.concat([plays, more]).filter(~pl.col("user").is_in(["user-03", "user-07"]))),
+    ):
+        frame.write_csv(tmp_path / f"{name}.csv")
+    words = (*"--model ease --set model.weights=use --duplicates sum --rating rating".split(),)
+    assert unblur("fit", tmp_path / "log.csv", *words, "--updatable", "--out", old).code == 0
+    change = ("--log", tmp_path / "log.csv", "--add", tmp_path / "more.csv", "--forget", users)
+    # What was said about reading the log, --duplicates sum, is kept in the model.
+    assert unblur("update", old, *change, "--out", out, "--receipt", receipt).code == 0
+    assert unblur("fit", tmp_path / "rest.csv", *words, "--out", refit).code == 0
+    one, two = (package.load(folder).tensors()["weights"] for folder in (out, refit))
+    assert abs(one - two).max() <= 1e-6 * abs(two).max()
+    assert "computed again from the log" in json.loads(receipt.read_text())["method"]
+
+
 def test_a_receipt_says_what_was_asked_and_what_shows_it(
     unblur: Unblur, events: Path, fitted: Path, users: Path, tmp_path: Path
 ) -> None:

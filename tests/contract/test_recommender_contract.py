@@ -213,13 +213,15 @@ def test_weights_count_or_the_kind_says_that_they_do_not(fitted: Fitted) -> None
         return
     assert use.uses_weights
     assert len(use.notes_on(train)) < len(binary.notes_on(train))
-    assert use.must_refit
     model = use.fit(train, rng=1)
     largest = np.abs(of_log).max()
     assert np.isfinite(model.score(train)).all()
     assert np.abs(model.score(log) - of_log).max() > 1e-3 * largest  # those of train
     assert np.abs(model.score(train) - model.score(log)).max() > 1e-3 * largest  # those of histories
     assert np.array_equal(use.fit(log, rng=1).score(log), of_log)  # there are none but 1
+    if use.refit_reason is None:
+        change = Change.of(train, forget=["user-03"])
+        assert_close(model.updated(change).score(train), use.fit(change.after, rng=1).score(train), 1e-6)
 
 
 # -------------------------------------------------------------------------------- scoring

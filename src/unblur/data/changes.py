@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from unblur.data.interactions import Interactions
+from unblur.data.interactions import Duplicates, Interactions
 from unblur.data.vocabulary import Vocabulary, label_series
 from unblur.errors import DataError, VocabularyMismatch, some
 
@@ -34,11 +34,12 @@ class Change:
         *,
         add: Interactions | None = None,
         forget: ArrayLike | Iterable[int] | Iterable[str] = (),
+        duplicates: Duplicates = "last",
     ) -> Self:
         """Take the rows of the users to `forget` out of `log`, then append the events to `add`.
 
-        - Users and items of `add` may be new: a vocabulary that is sorted stays sorted, another one grows at its end. A pair
-          that the log has already gets the weight and the time of its last event, as with ``duplicates="last"``.
+        - Users and items of `add` may be new: a vocabulary that is sorted stays sorted, another one grows at its end.
+        - A pair of `add` that the log has already is handled as `duplicates` says (`Interactions.from_pairs`): the last event counts.
         - An item that only forgotten users had is left out of the vocabulary with them: its label may tell of its user.
 
         Raises `VocabularyMismatch` for a user to forget who is not in the log, and `DataError` if a user is both to be
@@ -56,7 +57,7 @@ class Change:
                 f"A user must be forgotten or have new events, not both; {int(both.sum()):,} users are in `forget` and in "
                 "`add`. Take them out of one.",
             )
-            after = _extended(after, add)
+            after = _extended(after, add, duplicates)
             changed = (
                 new_users
                 if not len(forgotten)
@@ -125,7 +126,7 @@ def _check_kinds(log: Interactions, add: Interactions) -> None:
     )
 
 
-def _extended(log: Interactions, add: Interactions) -> Interactions:
+def _extended(log: Interactions, add: Interactions, duplicates: Duplicates) -> Interactions:
     """The events of both; the rows of `add` come after all of the log's."""
     logs = (log, add)
     order = None
@@ -140,7 +141,7 @@ def _extended(log: Interactions, add: Interactions) -> Interactions:
         if log.timestamps is None or add.timestamps is None
         else np.concatenate([log.timestamps, add.timestamps]),
         order=order,
-        duplicates="last",
+        duplicates=duplicates,
         user_vocabulary=_grown(log.users, add.users.take(np.flatnonzero(add.user_degrees))),
         item_vocabulary=_grown(log.items, add.items.take(np.flatnonzero(add.item_degrees))),
     )

@@ -75,8 +75,8 @@ def fit(
     run = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     check_resumable(recipe.model, run)
     CapabilityError.unless(
-        not updatable or task.model.must_refit is None,
-        f"A model of kind {task.model.kind} must be refitted when its log changes: {task.model.must_refit}. Leave --updatable out, or "
+        not updatable or task.model.refit_reason is None,
+        f"A model of kind {task.model.kind} must be refitted when its log changes: {task.model.refit_reason}. Leave --updatable out, or "
         "fit another, such as item-knn or ease.",
     )
     OutputFolder(out, artifact.MODEL, overwrite, (data, checkpoints, items)).check()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from unblur.experiment.recipe.library import text_of
 from unblur.experiment.recipe.parts import Data
 from unblur.experiment.task import Clock
 from unblur.progress import Progress, silent
-from unblur.recommender import Recommender, load
+from unblur.recommender import Recommender, RecommenderSpec, load
 from unblur.saving import models as artifact
 from unblur.saving.container import versions
 
@@ -67,7 +67,7 @@ def update_saved(
         new = None if add is None else _read_like(train, data, add, progress)
         users = [] if forget is None else _users(Path(forget), train.users)
     with clock("update"):
-        change = Change.of(train, add=new, forget=users)
+        change = Change.of(train, add=new, forget=users, duplicates=data.read.duplicates or "last")
         try:
             model = before.updated(change, progress=progress)
         except CapabilityError as problem:
@@ -151,7 +151,7 @@ def _receipt(
             "items that nobody else had": change.before.n_items - int((change.moved >= 0).sum()),
         },
         "method": "all that the users' rows took part in was computed again from the log without them"
-        if "gram" not in model.tensors()
+        if "gram" not in model.tensors() or cast("RecommenderSpec", model.spec).uses_weights
         else "the users' rows were subtracted from sums of whole numbers, which leaves nothing, and the model solved again",
         "checks": checks,
     }

@@ -35,16 +35,23 @@ SPECS: Mapping[str, RecommenderSpec[Any]] = {
     "ease": EASE(ridge=5.0),
     "edlae": EASE(ridge=5.0, dropout=0.3),
     "recency": Recency(inner=ItemKNN(neighbours=3)),
+    "weighted-knn": ItemKNN(neighbours=3, shrinkage=2.0, weights="use"),
+    "weighted-rp3beta": RP3Beta(neighbours=3, alpha=0.7, normalize="source", weights="use"),
+    "weighted-ease": EASE(ridge=5.0, weights="use"),
+    "weighted-recency": Recency(inner=ItemKNN(neighbours=3, weights="use")),
 }
 
 
 def generated(seed: int, users: range, n_items: int, share: float = 0.15) -> Interactions:
-    """A log of these users in a random order of rows, with times."""
+    """A log of these users in a random order of rows, with weights and times."""
     random = np.random.default_rng(seed)
     rows, items = np.nonzero(random.random((len(users), n_items)) < share)
     order = random.permutation(len(rows))
     return Interactions.from_pairs(
-        rows[order] + users.start, items[order], timestamps=random.integers(0, 50, len(rows))
+        rows[order] + users.start,
+        items[order],
+        weights=random.uniform(0.1, 5, len(rows)),
+        timestamps=random.integers(0, 50, len(rows)),
     )
 
 
@@ -90,7 +97,8 @@ def test_any_sequence_of_changes_gives_the_model_of_the_log_that_results(
         # Some users and items are new, some old; a few pairs are in the log already.
         new = generated(number, range(30, 45), 28, 0.1)
         new = new.take_users(~np.isin(new.users.labels, gone))
-        change = Change.of(log, add=new if what != "forget" else None, forget=gone)
+        duplicates = random.choice(["first", "last", "sum"])
+        change = Change.of(log, add=new if what != "forget" else None, forget=gone, duplicates=duplicates)
         model, log = model.updated(change), change.after
     assert_same(model, spec.fit(log))
 

@@ -132,12 +132,14 @@ class EASE(ItemWeightsSpec):
     def with_statistics(self, model: Recommender, log: Interactions) -> ItemWeights:
         """Keep the Gram matrix: 4·n_items² bytes."""
         assert isinstance(model, ItemWeights)  # what this spec fits
-        return replace(model, gram=Statistics.of(log.binarized().matrix).gram)
+        return replace(model, gram=Statistics.of(self.with_weights(log).matrix).gram)
 
     def update(self, model: Recommender, change: Change, run: Run) -> ItemWeights:
         """Change the sums of `model` and solve again; without kept sums, sum over all rows first.
 
-        A changed row adds to the products of its own items alone: only these are summed.
+        A changed row adds to the products of its own items alone: only these are summed. Without weights they are whole numbers, and
+        the changed rows are added and subtracted. A float minus a float leaves a rounding error that tells of the user who was taken
+        out, so weighted products are summed again over all rows.
         """
         assert isinstance(model, ItemWeights)  # what this spec fits
         if model.gram is None:
@@ -148,13 +150,15 @@ class EASE(ItemWeightsSpec):
             np.ix_(remaining, remaining)
         ]
         touched = np.ix_(change.items, change.items)
-        removed, added = (
-            Statistics.of(
-                part.onto(items=change.after.items.take(change.items), unknown="ignore").binarized().matrix
-            )
-            for part in (change.removed, change.added)
-        )
-        gram[touched] += (added - removed).gram
+
+        def statistics(log: Interactions) -> Statistics:
+            of_touched = log.onto(items=change.after.items.take(change.items), unknown="ignore")
+            return Statistics.of(self.with_weights(of_touched).matrix)
+
+        if self.uses_weights:
+            gram[touched] = statistics(change.after).gram
+        else:
+            gram[touched] += (statistics(change.added) - statistics(change.removed)).gram
         run.progress(ProgressEvent("multiply items by items", 1, 3))
         weights = self.solve(
             Statistics(change.after.n_users, change.after.item_degrees, gram.copy("F")), run.progress

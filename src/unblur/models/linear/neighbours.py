@@ -245,7 +245,7 @@ class NeighbourSpec(ItemWeightsSpec):
     def update(self, model: Recommender, change: Change, run: Run) -> ItemWeights:
         """Find the lists again that a change may touch, in the rows after it; all of them if it touches most."""
         assert isinstance(model, ItemWeights)  # what this spec fits
-        after, touched = change.after.binarized(), change.items
+        after, touched = self.with_weights(change.after), change.items
         if after.item_degrees[touched].sum() > _MOST_TOUCHED * after.n_interactions or not self._stays(
             change
         ):

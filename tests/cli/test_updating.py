@@ -85,7 +85,7 @@ def test_weights_that_are_no_whole_numbers_are_summed_again(
         ("rest", pl.concat([plays, more]).filter(~pl.col("user").is_in(["user-03", "user-07"]))),
     ):
         frame.write_csv(tmp_path / f"{name}.csv")
-    words = (*"--model ease --set model.weights=use --duplicates sum --rating rating".split(),)
+    words = (*["--model", "ease", "--set", "model.weights=use", "--duplicates", "sum", "--rating", "rating"],)
     assert unblur("fit", tmp_path / "log.csv", *words, "--updatable", "--out", old).code == 0
     change = ("--log", tmp_path / "log.csv", "--add", tmp_path / "more.csv", "--forget", users)
     # What was said about reading the log, --duplicates sum, is kept in the model.

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeAlias, cast
+from typing import Any, ClassVar, Generic, Self, TypeAlias, cast
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 from typing_extensions import TypeVar
@@ -20,9 +21,6 @@ from unblur.errors import DataError, some
 from unblur.progress import Progress, Run, silent
 from unblur.randomness import RNG
 from unblur.spec import Spec
-
-if TYPE_CHECKING:
-    import polars as pl
 
 Array: TypeAlias = "NDArray[Any] | sparse.csr_array"
 """A dense array, or a CSR matrix."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
@@ -30,9 +31,6 @@ from unblur.ranking import (
 )
 from unblur.recommender import Recommender, Scorer
 from unblur.spec import Count, spec
-
-if TYPE_CHECKING:
-    import polars as pl
 
 _BATCH = 1024
 """Number of users to rank at a time: 8 MB of scores for each thousand items. No figure depends on it."""
@@ -64,8 +62,6 @@ class Evaluation:
 
     def to_frame(self) -> pl.DataFrame:
         """A polars table with a row per user: ``user``, and a column for each per-user measurement."""
-        import polars as pl
-
         table = {name: self.per_user[name] for name in self.per_user.names}
         return pl.DataFrame({"user": self.ranking.users.series, **table})
 

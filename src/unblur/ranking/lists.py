@@ -6,20 +6,18 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from unblur.data.interactions import Interactions
+from unblur.data.output import write_parquet
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, silent
-
-if TYPE_CHECKING:
-    import polars as pl
-
 
 Excluded: TypeAlias = Literal["history"] | Interactions | None
 """The items that a row is not recommended: those of the row itself, those of rows with the same users, or none."""
@@ -74,8 +72,6 @@ class Ranking:
 
         A user with an empty list has one row, whose rank, item and score are null: no user disappears.
         """
-        import polars as pl
-
         entries: NDArray[np.bool_] = self.positions >= 0
         is_empty = np.asarray(~entries.any(axis=1))
         entries[is_empty, :1] = True  # the row that stands for an empty list
@@ -97,8 +93,6 @@ class Ranking:
 
     def write_parquet(self, path: str | Path) -> None:
         """Write `to_frame` to a Parquet file, whole or not at all; an existing file is replaced."""
-        from unblur.data.files import write_parquet
-
         write_parquet(self.to_frame(), path)
 
 
@@ -133,8 +127,6 @@ class Explanation:
 
     def to_frame(self) -> pl.DataFrame:
         """Return a polars table item, share."""
-        import polars as pl
-
         return pl.DataFrame({"item": self.history.series, "share": self.shares})
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from unblur.data.files import read_labels, write
 from unblur.data.interactions import Interactions
@@ -30,9 +31,6 @@ from unblur.spec import replace_field, spec_from_dict, spec_to_dict
 from unblur.synthesis.sdrm import LatentSynthesizer
 from unblur.synthesis.synthesizer import Synthesizer, SynthesizerSpec
 from unblur.synthesis.utility.task import utility_task
-
-if TYPE_CHECKING:
-    import polars as pl
 
 MISUSES = (
     "to draw conclusions about a particular person, or to look for one in it",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
+
+import polars as pl
 
 from unblur.errors import SpecError
 from unblur.spec import Dimension, Point
 from unblur.tuning.points import SpecT, set_point
-
-if TYPE_CHECKING:
-    import polars as pl
 
 RUNNERS_UP = 3
 """Number of next best trials that the notes list: enough to see whether the choice was close."""
@@ -84,8 +83,6 @@ class Study(Generic[SpecT]):
 
     def to_frame(self) -> pl.DataFrame:
         """One row a trial, the best first: its point, the metric, the best epoch, seconds, and how it ended."""
-        import polars as pl
-
         columns = {
             "trial": [trial.number for trial in self.trials],
             **{d.name: _column([trial.point[d.name] for trial in self.trials]) for d in self.space},

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
+from unblur.data.formats.tables import Opened
 from unblur.errors import Argument, DataError, nearest, some
-
-if TYPE_CHECKING:
-    from unblur.data.formats.tables import Opened
 
 Role: TypeAlias = Literal["user", "item", "rating", "weight", "event", "timestamp"]
 IGNORE = "ignore"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -13,8 +14,6 @@ from unblur.data.vocabulary import Codes, label_series
 from unblur.errors import Argument, DataError, Row, check_word, rows_named, some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pyarrow as pa
 
 Labels: TypeAlias = Literal["auto", "int", "str"]

@@ -174,18 +174,24 @@ def _describe_times(
 def _doubt_columns(
     rows: NDArray[np.int32], columns: NDArray[np.int32], n_users: int, n_items: int, doubts: list[str]
 ) -> None:
-    n_rows = len(rows)
-    if n_rows > 1 and n_users == n_rows:
-        doubts.append("each row has a user of its own; is the column of users one of rows or of orders?")
-    if n_rows > 1 and n_items == n_rows:
-        doubts.append("each row has an item of its own; is the column of items one of rows or of events?")
-    if n_users == 1:
-        doubts.append("there is one user alone; is the column of users the right one?")
-    if n_items == 1:
-        doubts.append("there is one item alone; is the column of items the right one?")
-    top = int(np.bincount(columns).max())
-    if n_items > _FEW and top > _MANY * n_rows:
-        doubts.append(f"one item has {top / n_rows:.0%} of all rows; is it a word for no item?")
+    n_rows, top = len(rows), int(np.bincount(columns).max())
+    possible = (
+        (
+            n_users == n_rows > 1,
+            "each row has a user of its own; is the column of users one of rows or of orders?",
+        ),
+        (
+            n_items == n_rows > 1,
+            "each row has an item of its own; is the column of items one of rows or of events?",
+        ),
+        (n_users == 1, "there is one user alone; is the column of users the right one?"),
+        (n_items == 1, "there is one item alone; is the column of items the right one?"),
+        (
+            n_items > _FEW and top > _MANY * n_rows,
+            f"one item has {top / n_rows:.0%} of all rows; is it a word for no item?",
+        ),
+    )
+    doubts += [doubt for holds, doubt in possible if holds]
 
 
 def _doubt_robots(

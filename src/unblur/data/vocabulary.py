@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
@@ -210,6 +210,12 @@ def refuse_nulls(series: pl.Series, name: str, *otherwise: object) -> None:
             *otherwise,
             ".",
         )
+
+
+def refuse_where(bad: pl.Series, message: Callable[[int], Iterable[object]]) -> None:
+    """Raise `DataError` for the first row of a column that is bad; `message` gives the parts of its text from the position."""
+    if bad.any():
+        raise DataError(*message(bad.arg_max() or 0))
 
 
 @dataclass(frozen=True, eq=False)

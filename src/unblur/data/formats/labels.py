@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from unblur.data.vocabulary import Codes, label_series
+from unblur.data.vocabulary import Codes, label_series, refuse_where
 from unblur.errors import Argument, DataError, Row, check_word, rows_named, some
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def _comparable(column: pl.Series, role: str) -> pl.Series:
 
 def _signed(column: pl.Series, role: str) -> pl.Series:
     signed = column.cast(pl.Int64, strict=False)
-    bad = signed.is_null() & column.is_not_null()
-    if bad.any():
-        at = bad.arg_max() or 0
-        raise DataError(
-            f"Integer {role}s must lie in 0 … 2**63 − 1; saw {column[at]}. Correct the ids, or write them as strings."
-        )
+    refuse_where(
+        signed.is_null() & column.is_not_null(),
+        lambda at: (
+            f"Integer {role}s must lie in 0 … 2**63 − 1; saw {column[at]}. Correct the ids, or write them as strings.",
+        ),
+    )
     return signed
 
 
@@ -143,9 +143,9 @@ def labels_of(
     integers = stripped.cast(pl.Int64, strict=False)
     bad = integers.is_null() & text.is_not_null()
     if labels == "int":
-        if bad.any():
-            at = bad.arg_max() or 0
-            raise DataError(
+        refuse_where(
+            bad,
+            lambda at: (
                 f"{role}s must be integers below 2**63 under ",
                 Argument("labels", "int"),
                 f"; saw {text[at]!r} in ",
@@ -153,7 +153,8 @@ def labels_of(
                 ". Correct the file, or pass ",
                 Argument("labels", "str"),
                 ".",
-            )
+            ),
+        )
         return integers, ()
     if not bad.any():
         padded = stripped.str.contains(r"^(?:\+|-?0[0-9]|-0$)").any()
@@ -166,14 +167,18 @@ def labels_of(
                 f"{role}s are whole numbers written with a decimal point, such as {text[bad.arg_max() or 0]!r}, and read as integers",
             )
     if text.drop_nulls().str.contains(r"^\s*[+-]?[0-9]+(?:\.0*)?\s*$").all():
-        at = bad.arg_max() or 0
-        raise DataError(
-            f"{role}s must be integers below 2**63 or strings; saw integers of which some are not below 2**63, such as "
-            f"{text[at]!r} in ",
-            Row(at),
-            ". Correct them, or pass ",
-            Argument("labels", "str"),
-            " to take them as they are written.",
+        refuse_where(
+            bad,
+            lambda at: (
+                (
+                    f"{role}s must be integers below 2**63 or strings; saw integers of which some are not below 2**63, such as "
+                    f"{text[at]!r} in "
+                ),
+                Row(at),
+                ". Correct them, or pass ",
+                Argument("labels", "str"),
+                " to take them as they are written.",
+            ),
         )
     return _plain(text, role)
 
@@ -181,16 +186,19 @@ def labels_of(
 def _plain(text: pl.Series, role: str) -> tuple[pl.Series, tuple[str, ...]]:
     """Text as labels, and a remark if some have blanks around them."""
     broken = text.str.contains(r"[\r\n]")
-    if broken.any():
-        at = broken.arg_max() or 0
-        raise DataError(
-            f"{role}s must be integers or strings; {broken.sum():,} are strings with a line end, as a quote that is not closed "
-            f"makes them, such as {str(text[at])[:80]!r} in ",
+    refuse_where(
+        broken,
+        lambda at: (
+            (
+                f"{role}s must be integers or strings; {broken.sum():,} are strings with a line end, as a quote that is not closed "
+                f"makes them, such as {str(text[at])[:80]!r} in "
+            ),
             Row(at),
             ". Correct them, or pass ",
             Argument("labels", "str"),
             " to take them as they are written.",
-        )
+        ),
+    )
     around = text.filter(text.str.contains(r"^\s|\s$"))
     if not len(around):
         return text, ()
@@ -204,16 +212,15 @@ def _whole(numbers: pl.Series, role: str) -> pl.Series:
     # Above 2**53 neighbours among integers are one float.
     within = numbers.cast(pl.Float64).abs() <= 2.0**53 if numbers.dtype.is_float() else numbers.is_not_null()
     integers = numbers.cast(pl.Int64, strict=False)
-    bad = numbers.is_not_null() & ~(
-        within & (integers.cast(numbers.dtype, strict=False) == numbers)
-    ).fill_null(False)
-    if bad.any():
-        at = bad.arg_max() or 0
-        raise DataError(
+    is_whole = (within & (integers.cast(numbers.dtype, strict=False) == numbers)).fill_null(False)
+    refuse_where(
+        numbers.is_not_null() & ~is_whole,
+        lambda at: (
             f"{role}s must be integers or strings; saw {numbers.dtype} such as {numbers[at]} in ",
             Row(at),
             ", which is no whole number of at most 2**53. Convert them to one of the two.",
-        )
+        ),
+    )
     return integers
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from unblur.data.formats.labels import without_null_words
-from unblur.data.vocabulary import refuse_nulls
+from unblur.data.vocabulary import refuse_nulls, refuse_where
 from unblur.errors import DataError, Row
 
 
@@ -45,14 +45,14 @@ def numbers_of(column: pl.Series, role: str) -> pl.Series:
     if column.dtype == pl.String:
         column = without_null_words(column)
         numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
-        bad = numbers.is_null() & column.is_not_null()
-        if bad.any():
-            at = bad.arg_max() or 0
-            raise DataError(
+        refuse_where(
+            numbers.is_null() & column.is_not_null(),
+            lambda at: (
                 f"{role}s must be numbers; saw {column[at]!r} in ",
                 Row(at),
                 ". Correct it, or name another column.",
-            )
+            ),
+        )
     elif column.dtype == pl.Boolean:
         numbers = column.cast(pl.UInt8)
     elif column.dtype.is_decimal():
@@ -61,10 +61,13 @@ def numbers_of(column: pl.Series, role: str) -> pl.Series:
         raise DataError(
             f"{role}s must be numbers; saw {column.dtype}. Convert the column, or name another one."
         )
-    finite = numbers.is_finite().fill_null(True) if numbers.dtype.is_float() else None
-    if finite is not None and not finite.all():
-        at = (~finite).arg_max() or 0
-        raise DataError(
-            f"{role}s must be finite; saw {numbers[at]} in ", Row(at), ". Drop such rows or correct them."
+    if numbers.dtype.is_float():
+        refuse_where(
+            ~numbers.is_finite().fill_null(True),
+            lambda at: (
+                f"{role}s must be finite; saw {numbers[at]} in ",
+                Row(at),
+                ". Drop such rows or correct them.",
+            ),
         )
     return numbers

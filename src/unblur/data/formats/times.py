@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unblur.data.formats.columns import IGNORE
 from unblur.data.formats.numbers import as_array
+from unblur.data.vocabulary import refuse_where
 from unblur.errors import Argument, DataError, Row, rows_named
 
 TimeUnit: TypeAlias = Literal["s", "ms", "us", "ns"]
@@ -71,7 +72,7 @@ class TimeColumn:
                 self._read_digits("dates" in kinds)
             DataError.unless(
                 len(set(self._kinds) - {"floats", "integers"}) == 0 or set(self._kinds) == {"dates"},
-                *self._of_two_kinds(),
+                *self._other_kind(),
             )
         is_date = set(self._kinds) == {"dates"}
         values = self._values[0] if len(self._values) == 1 else np.concatenate(self._values)
@@ -101,7 +102,8 @@ class TimeColumn:
             for at, seconds in dates.items():
                 self._values[at], self._kinds[at] = seconds, "dates"
 
-    def _of_two_kinds(self) -> tuple[object, ...]:
+    def _other_kind(self) -> tuple[object, ...]:
+        """The message on the first time that is no date."""
         at = next((at for at, kind in enumerate(self._kinds) if kind != "dates"), 0)
         return _not_one_kind(str(self._values[at][0]), sum(map(len, self._values[:at])))
 
@@ -142,15 +144,16 @@ def _formatted(times: pl.Series, time_format: str) -> pl.Series:
     )
     text = times.cast(pl.String)
     dates = text.str.to_datetime(time_format, strict=False, time_unit="us")
-    if dates.null_count():
-        at = _first(dates.is_null())
-        raise DataError(
+    refuse_where(
+        dates.is_null(),
+        lambda at: (
             "Timestamps must be in the format that is given, ",
             Argument("time_format", time_format),
             f"; saw {text[at]!r} in ",
             Row(at),
             ". Correct the one or the other.",
-        )
+        ),
+    )
     return dates
 
 
@@ -161,9 +164,7 @@ def _parsed(text: pl.Series) -> pl.Series:
         if not numbers.null_count():
             return numbers
     dates = _iso_dates(text)
-    if dates.null_count():
-        at = _first(dates.is_null())
-        raise DataError(*_not_one_kind(text[at], at))
+    refuse_where(dates.is_null(), lambda at: _not_one_kind(text[at], at))
     return dates
 
 
@@ -221,8 +222,3 @@ def _units(times: NDArray[np.int64]) -> list[str]:
             ".",
         )
     return units
-
-
-def _first(mask: pl.Series) -> int:
-    """The first row where `mask` holds."""
-    return mask.arg_max() or 0

@@ -275,7 +275,8 @@ def main() -> None:
         target = arguments.write / "benchmarks.json"
         known = json.loads(target.read_text()) if target.exists() else {}
         tables = {**known.get("rows", {}), **tables}
-        joined = {**known, "machine": machine(), **figures, "rows": tables}
+        machines = {**known.get("machines", {}), **dict.fromkeys(figures, machine())}
+        joined = {**known, **figures, "machines": machines, "rows": tables}
         target.write_text(json.dumps(joined, indent=1) + "\n")
 
 

@@ -1,5 +1,5 @@
-"""`python -m benchmarks.page`: docs/results/benchmarks.md and its plot, from benchmarks.json there (`make bench` writes it)
-and the evidence of a GPU in docs/results/gpu (`python -m benchmarks.gpu` writes it)."""
+"""`python -m benchmarks.page`: the tables of docs/results/benchmarks.md and its plot, from benchmarks.json there (written by
+`python -m benchmarks --write docs/results`) and the evidence of a GPU in docs/results/gpu (`python -m benchmarks.gpu` writes it)."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.__main__ import GROWTHS
 from benchmarks.gpu import evidence_lines
+from benchmarks.results import RESULTS, with_blocks
 
 mpl.use("Agg")
 
@@ -38,69 +39,79 @@ def plot(scaling: dict[str, dict[str, Any]], target: Path) -> None:
     plt.close(figure)
 
 
-def page(figures: dict[str, Any], rows: list[list[str]]) -> str:
-    """The page in Markdown."""
+def text(page: str, figures: dict[str, Any]) -> str:
+    """The page with its tables made anew; what stands between them is written by hand."""
+    return with_blocks(
+        page,
+        {
+            "measured": measured_table(figures["machines"], figures["rows"]),
+            "scaling": scaling_table(figures["scaling"]),
+            "item-models": item_models_table(figures["item-models"]),
+            "gpu": "\n".join(evidence_lines()),
+        },
+    )
+
+
+def measured_table(machines: dict[str, str], rows: dict[str, list[list[str]]]) -> str:
+    """The machine of each section, and what was measured, but for the cost against size."""
+    sections = {
+        machine: ", ".join(section for section in machines if machines[section] == machine)
+        for machine in dict.fromkeys(machines.values())
+    }
     lines = [
-        "# Benchmarks",
-        "",
-        f"Measured with `python -m benchmarks` on: {figures['machine']}. Each figure is of a process of its own; the textbook path",
-        "(`benchmarks/textbook.py`: ODE solver, dense rows, SciPy) and ours take turns in one run.",
+        *(f"- {machine}: {names}" for machine, names in sections.items()),
         "",
         "| what | target | measured |",
         "|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows if not row[0].startswith("cost against size")),
     ]
-    if "scaling" in figures:
-        lines += [
-            "",
-            "## Cost against size",
-            "",
-            "Generated sets with power-law degrees and no other structure, 27 interactions a user; `bspm/amazon-book` (no low-pass",
-            "filter, a polynomial of degree 9). A user costs a fixed number of sparse products, so the operations a user grow in",
-            "proportion to the interactions. *users grow*: the catalogue is Amazon-book's, 91,599 items; users are worked through in",
-            "slices that fit the caches. *users and items grow*: 0.7 items a user; here each interaction reads a row of a block of",
-            "items that has outgrown the caches, and waits for main memory.",
-            "",
-            "| interactions | users | items | fit, s | first ranking, s | ms a user | ms a user and million | peak GB |",
-            "|---|---|---|---|---|---|---|---|",
+    measured = (row for section in rows.values() for row in section)
+    return "\n".join(
+        [
+            *lines,
+            *(f"| {' | '.join(row)} |" for row in measured if not row[0].startswith("cost against size")),
         ]
-        for growth, sizes in figures["scaling"].items():
-            for size, one in sizes.items():
-                users = int(size) * 1_000_000 // 27
-                lines.append(
-                    f"| {size} M | {users:,} | {GROWTHS[growth](users):,} | {one['fit_seconds']:.2f} | {one['first_seconds']:.2f} "
-                    f"| {one['ms_per_user']:.2f} | {one['ms_per_user'] / int(size):.2f} | {one['peak_rss_gb']:.2f} |"
-                )
-        lines += ["", "![Milliseconds a user and peak memory against interactions](cost-against-size.png)"]
-    if "item-models" in figures:
-        lines += [
-            "",
-            "### Models of item neighbours",
-            "",
-            "The same generated sets where users and items grow: `item-knn/yelp2018` (300 neighbours, Gram norm) and `sansa/yelp2018` (50",
-            "entries an item). Seconds are the processor's, of all threads. Both multiply items by items, Σ_u degree_u² operations, twice.",
-            "",
-            "| recipe | interactions | items | fit, s | fit, s a million | ms a user | peak GB |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for recipe, sizes in figures["item-models"].items():
-            for size, one in sizes.items():
-                items = GROWTHS["users and items grow"](int(size) * 1_000_000 // 27)
-                lines.append(
-                    f"| `{recipe}` | {size} M | {items:,} | {one['fit_processor_seconds']:.1f} "
-                    f"| {one['fit_processor_seconds'] / int(size):.2f} | {one['processor_ms_per_user']:.2f} | {one['peak_rss_gb']:.2f} |"
-                )
-    return "\n".join([*lines, "", *evidence_lines()]) + "\n"
+    )
+
+
+def scaling_table(scaling: dict[str, dict[str, Any]]) -> str:
+    """BSPM's cost by the number of interactions."""
+    lines = [
+        "| interactions | users | items | fit, s | first ranking, s | ms a user | ms a user and million | peak GB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for growth, sizes in scaling.items():
+        for size, one in sizes.items():
+            users = int(size) * 1_000_000 // 27
+            lines.append(
+                f"| {size} M | {users:,} | {GROWTHS[growth](users):,} | {one['fit_seconds']:.2f} | {one['first_seconds']:.2f} "
+                f"| {one['ms_per_user']:.2f} | {one['ms_per_user'] / int(size):.2f} | {one['peak_rss_gb']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def item_models_table(models: dict[str, dict[str, Any]]) -> str:
+    """The cost of models of item neighbours by the number of interactions."""
+    lines = [
+        "| recipe | interactions | items | fit, s | fit, s a million | ms a user | ms a user and million | peak GB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for recipe, sizes in models.items():
+        for size, one in sizes.items():
+            items = GROWTHS["users and items grow"](int(size) * 1_000_000 // 27)
+            lines.append(
+                f"| `{recipe}` | {size} M | {items:,} | {one['fit_processor_seconds']:.1f} "
+                f"| {one['fit_processor_seconds'] / int(size):.2f} | {one['processor_ms_per_user']:.2f} "
+                f"| {one['processor_ms_per_user'] / int(size):.3f} | {one['peak_rss_gb']:.2f} |"
+            )
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Write the page and the plot next to the figures."""
-    docs = Path(__file__).parent.parent / "docs" / "results"
-    figures = json.loads((docs / "benchmarks.json").read_text())
-    rows = [row for section in figures["rows"].values() for row in section]
-    (docs / "benchmarks.md").write_text(page(figures, rows))
-    if "scaling" in figures:
-        plot(figures["scaling"], docs / "cost-against-size.png")
+    """Write the page's tables and the plot next to the figures."""
+    figures = json.loads((RESULTS / "benchmarks.json").read_text())
+    place = RESULTS / "benchmarks.md"
+    place.write_text(text(place.read_text(), figures))
+    plot(figures["scaling"], RESULTS / "cost-against-size.png")
 
 
 if __name__ == "__main__":

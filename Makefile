@@ -65,8 +65,10 @@ lock: $(VENV)/.lock ## pylock.toml: the versions of constraints.txt that a base 
 
 # PYTHON=python3.13 tries another interpreter. The warnings of old versions about still older ones are not ours.
 lowest: RESOLUTION := lowest-direct
+lowest: $(VENV)/.lock ## tests that need no torch, with the lowest versions that pyproject.toml allows
 newest: RESOLUTION := highest
-lowest newest: $(VENV)/.lock ## tests that need no torch, with the lowest or the newest versions that pyproject.toml allows
+newest: $(VENV)/.lock ## the same with the newest
+lowest newest:
 	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) build/$@
 	@$(BIN)/uv pip install --quiet --python build/$@ --resolution $(RESOLUTION) --editable '.[serve]' --group versions httpx
 	@OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -W default::DeprecationWarning $(VERSIONS_TESTS) $(PYTEST_ARGS)

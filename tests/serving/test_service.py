@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from tests.serving.conftest import Client, serving
 from unblur.data.interactions import Interactions
@@ -21,7 +24,9 @@ from unblur.models.popularity import Popularity
 from unblur.parallel.threads import n_threads
 from unblur.recommender import Recommender
 from unblur.serving.answers import Served
-from unblur.serving.limits import ServiceLimits
+from unblur.serving.limits import Refused, ServiceLimits
+from unblur.serving.messages import Answer, Recommend, Request, User
+from unblur.serving.scoring import Scoring
 
 HISTORY = ["item-03", "item-07", "item-12"]
 
@@ -219,6 +224,86 @@ def test_a_body_that_is_no_request_is_refused(http: TestClient, body: bytes) -> 
     answer = http.post("/v1/recommend", content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
     assert answer.json()["error"]["code"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("application/vnd.shop+json", 200),
+        ("text/plain", 422),  # as a form of another site's page would send it
+        ("text/json+json", 422),
+        ("", 422),
+    ],
+)
+def test_a_body_says_that_it_is_json(http: TestClient, kind: str, status: int) -> None:
+    body = json.dumps({"users": [{"history": HISTORY}]}).encode()
+    answer = http.post("/v1/recommend", content=body, headers={"content-type": kind} if kind else {})
+    assert answer.status_code == status
+    assert (
+        ("application/json" in answer.json()["error"]["message"]) if status == 422 else answer.json()["users"]
+    )
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/recommend"), ("POST", "/v1/items")])
+def test_another_method_is_refused_by_name(http: TestClient, method: str, path: str) -> None:
+    answer = http.request(method, path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method")
+    assert answer.headers["allow"] == ("POST" if method == "GET" else "GET")
+
+
+def test_who_leaves_before_the_body_ends_is_no_fault(
+    http: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Message] = []
+    parts: Iterator[Message] = iter(
+        [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> Message:
+        return next(parts)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/recommend", "headers": headers}
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(http.service.app({**scope, "query_string": b""}, receive, send))  # type: ignore[attr-defined]
+    assert sent[0]["status"] == 400
+    assert not caplog.records
+
+
+def test_users_count_until_they_are_answered(http: TestClient) -> None:
+    request = Recommend(users=[User(history=HISTORY)])
+
+    async def ask() -> list[bool]:
+        begun, go_on = threading.Event(), threading.Event()
+
+        class Slow(Served):
+            def answer(self, requests: Sequence[Request]) -> list[Answer | Refused]:
+                begun.set()
+                assert go_on.wait(10)
+                return super().answer(requests)
+
+        served: Served = http.service.served  # type: ignore[attr-defined]
+        slow = Slow(served.model, served.name, served.manifest, ServiceLimits(queue=2))
+        scoring = Scoring(slow, lambda _: None)
+        scored = asyncio.create_task(scoring.answer(request))
+        await asyncio.to_thread(begun.wait, 10)
+        full = [scoring.full]  # one is scored
+        waiting = asyncio.create_task(scoring.answer(request))
+        await asyncio.sleep(0)
+        full.append(scoring.full)  # and one waits
+        with pytest.raises(Refused, match="capacity"):
+            await scoring.answer(request)
+        go_on.set()
+        await asyncio.gather(scored, waiting)
+        scoring.end()
+        return [*full, scoring.full]
+
+    assert asyncio.run(ask()) == [False, True, False]
 
 
 def test_a_body_without_a_length_is_stopped_when_it_is_too_large(client: Client) -> None:

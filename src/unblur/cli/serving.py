@@ -38,7 +38,12 @@ MaxReasons: TypeAlias = Annotated[
     int, _limit("--max-reasons", "Items of histories in a request that asks for reasons.", min=1)
 ]
 Queue: TypeAlias = Annotated[
-    int, _limit("--queue", "Users that wait; whoever comes then is answered by 503 with Retry-After.", min=1)
+    int,
+    _limit(
+        "--queue",
+        "Users who wait or are scored; whoever comes then is answered by 503 with Retry-After.",
+        min=1,
+    ),
 ]
 RequestSeconds: TypeAlias = Annotated[
     float, _limit("--seconds", "The time that a request may take; 503 with Retry-After then.", min=0.1)

@@ -45,7 +45,7 @@ class Metrics:
         self.batch = Histogram(
             "unblur_batch_users", "Users scored at once.", buckets=_SIZES, registry=self.registry
         )
-        self.queue = Gauge("unblur_queue_users", "Users that wait to be scored.", registry=self.registry)
+        self.queue = Gauge("unblur_queue_users", "Users who wait or are scored.", registry=self.registry)
         self.queue.set_function(waiting)
         self.recommended = Counter("unblur_recommended_items", "Items in lists.", registry=self.registry)
         self.filled = Counter(

@@ -27,7 +27,7 @@ BUSY = (503, "busy", "The service is at its capacity. Come again in a second.")
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
-    """The most that a request may ask, and that may wait: the options of `unblur serve`."""
+    """The most that a request may ask, and that may be in hand: the options of `unblur serve`."""
 
     body: int = 2**20
     """Bytes of a request's body: a MiB holds a history of 5,000 events ten times over."""
@@ -39,9 +39,9 @@ class ServiceLimits:
     """Users of a request, and of what is scored at once; models score about so many rows at their best speed."""
     reasons: int = 1_000
     """Items of histories that reasons are asked for in one request: each is scored like a user."""
-    queue: int = 16
-    """Users that wait to be scored; whoever comes then is told to come again. Sixteen connections never see it full, and whoever
-    waits does so for two batches of that size: a longer queue answers hardly more requests under overload, and all of them later."""
+    queue: int = 24
+    """Users in hand, who wait or are scored; whoever comes then is told to come again. Sixteen connections never see it full. A
+    longer queue answers hardly more requests under overload, and all of them later."""
     seconds: float = 5.0
     """The time that a request may take."""
     rate: float | None = None

@@ -35,8 +35,8 @@ class Scoring:
     """Called with the number of users of each batch."""
     threads: int | None = None
     """Threads of BLAS and torch; if `None` as many as they have."""
-    waiting_rows: int = 0
-    """Users in the queue."""
+    rows: int = 0
+    """Users in hand: those that wait, and those that are scored. The event loop alone counts them."""
     _queue: deque[_Waiting] = field(default_factory=deque)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _ended: bool = False
@@ -49,7 +49,7 @@ class Scoring:
     @property
     def full(self) -> bool:
         """True if whoever comes now is refused."""
-        return self.waiting_rows >= self.served.limits.queue
+        return self.rows >= self.served.limits.queue
 
     async def answer(self, request: Request) -> Answer:
         """Wait for the answer to a request.
@@ -57,13 +57,16 @@ class Scoring:
         Raises `Refused` for one that asks too much, or that comes while the queue is full.
         """
         rows = self.served.rows(request)
+        Refused.unless(not self.full and not self._ended, *BUSY, retry=True)
+        waiting = _Waiting(request, rows, self._loop.create_future())
+        self.rows += rows
         with self._changed:
-            Refused.unless(not self.full and not self._ended, *BUSY, retry=True)
-            waiting = _Waiting(request, rows, self._loop.create_future())
             self._queue.append(waiting)
-            self.waiting_rows += rows
             self._changed.notify()
-        return await waiting.answer
+        try:
+            return await waiting.answer
+        finally:
+            self.rows -= rows
 
     def end(self) -> None:
         """Answer what waits, and end the thread."""
@@ -95,7 +98,6 @@ class Scoring:
             self._changed.wait_for(lambda: self._queue or self._ended)
             while self._queue and (not batch or rows + self._queue[0].rows <= self.served.limits.batch):
                 waiting = self._queue.popleft()
-                self.waiting_rows -= waiting.rows
                 if not waiting.answer.done():  # else it took too long
                     batch.append(waiting)
                     rows += waiting.rows

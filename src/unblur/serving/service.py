@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from fastapi.responses import PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request as HttpRequest
 from starlette.types import Receive, Scope, Send
@@ -127,7 +127,7 @@ class Service:
         self.path, self.limits, self.watch, self.threads = path, served.limits, watch, threads
         self.served = served
         self.scoring: Scoring | None = None
-        self.metrics = Metrics(lambda: self.scoring.waiting_rows if self.scoring else 0)
+        self.metrics = Metrics(lambda: self.scoring.rows if self.scoring else 0)
         self.app = Entrance(
             self._application(),
             self.limits,
@@ -204,8 +204,9 @@ class Service:
             lifespan=self._life,
             docs_url=None,  # both pages load scripts from elsewhere
             redoc_url=None,
+            responses=REFUSALS,
         )
-        app.include_router(self._model_routes())
+        self._add_model_routes(app)
         app.include_router(inference_routes(self.answer, lambda: self.served, lambda: self.ready))
         app.include_router(self._other_routes())
         app.add_exception_handler(Exception, _answer_failure)
@@ -219,40 +220,40 @@ class Service:
         """True once the model has answered a first request, as it does when it is loaded."""
         return self.scoring is not None
 
-    def _model_routes(self) -> APIRouter:
-        routes = APIRouter(tags=["model"], responses=REFUSALS, route_class=BodyRoute)
+    def _add_model_routes(self, app: FastAPI) -> None:
+        # To the application itself: FastAPI looks for the routes of an included router twice in each request.
+        routes = app.router
+        routes.route_class = BodyRoute
 
-        @routes.post("/v1/recommend", response_model=Recommended)
+        @routes.post("/v1/recommend", response_model=Recommended, tags=["model"])
         async def recommend(request: Recommend) -> Response:
             """The best items for each user."""
             return _json(await self.answer(request))
 
-        @routes.post("/v1/similar", response_model=Similars)
+        @routes.post("/v1/similar", response_model=Similars, tags=["model"])
         async def similar(request: Similar) -> Response:
             """The items closest to each of some items."""
             return _json(await self.answer(request))
 
-        @routes.post("/v1/explain", response_model=Explained)
+        @routes.post("/v1/explain", response_model=Explained, tags=["model"])
         async def explain(request: Explain) -> Response:
             """What each item of a history adds to the score of an item."""
             return _json(await self.answer(request))
 
-        @routes.post("/v1/score", response_model=ScoredUsers)
+        @routes.post("/v1/score", response_model=ScoredUsers, tags=["model"])
         async def score(request: Score) -> Response:
             """The scores of given items."""
             return _json(await self.answer(request))
 
-        @routes.get("/v1/items", response_model=Found)
+        @routes.get("/v1/items", response_model=Found, tags=["model"])
         async def items(search: str = "", limit: Annotated[int, Query(ge=1)] = 20) -> Response:
             """Items with a text in their title, the most popular first."""
             return _json(await self.answer(Find(search=search, limit=limit)))
 
-        @routes.get("/v1/model", response_model=Information)
+        @routes.get("/v1/model", response_model=Information, tags=["model"])
         async def model() -> Response:
             """What the model is, and the limits of a request."""
             return _json(self.served.information())
-
-        return routes
 
     def _other_routes(self) -> APIRouter:
         routes = APIRouter(include_in_schema=False)
@@ -292,9 +293,7 @@ def _page(content: bytes, media_type: str) -> Any:
 
 
 def _json(answer: Any) -> Response:
-    return Response(
-        json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(), media_type="application/json"
-    )
+    return Response(to_json(answer), media_type="application/json")
 
 
 # ------------------------------------------------------------------------------------------------------ errors

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+import unblur
+from unblur import experiment
 from unblur.cli import terminal
 from unblur.cli.models import ModelPath
 from unblur.cli.options import Device, OverwriteFile, UnknownItems, own_recipe, reads_data
@@ -177,8 +179,6 @@ def similar(
     device: Device = "cpu",
 ) -> None:
     """List the items most similar to given ones: those that the same users have."""
-    import unblur
-    from unblur import experiment
     from unblur.data.output import write_tables
 
     target = _Target(out, out_format, overwrite, (model, candidates))
@@ -220,7 +220,6 @@ def explain(
     reading: dict[str, Any],
 ) -> None:
     """Say which items of a user's history a recommendation rests on, and with which share of its score."""
-    import unblur
 
     loaded = unblur.load(model, device=device)
     log, _ = _histories(loaded, model, histories, reading)
@@ -296,7 +295,6 @@ def _histories(
     progress: Progress = silent,
 ) -> tuple[Histories, Reading]:
     """Read histories for a model, with what was said about reading at its fit and now, and how they were read."""
-    from unblur import experiment
 
     settings = experiment.kept_reading(model, reading, path)
     options = own_recipe(RECOMMENDERS, "popularity", settings).data.read
@@ -308,8 +306,6 @@ def _histories(
 
 def _answer(request: _Request, selection: Selection, target: _Target) -> None:
     """Compute lists, and write or show them."""
-    import unblur
-    from unblur import experiment
     from unblur.data.output import write_tables
     from unblur.data.vocabulary import Vocabulary
 

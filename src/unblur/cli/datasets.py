@@ -10,6 +10,7 @@ import typer
 from unblur.cli import terminal
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table
 from unblur.document.blocks import Table
+from unblur.errors import CapabilityError, DataError
 
 if TYPE_CHECKING:
     from unblur.data.catalogue.listing import Dataset
@@ -144,7 +145,6 @@ def _facts(dataset: Dataset) -> list[list[str]]:
 def _copy_state(dataset: Dataset) -> str:
     """The place of the copy that recipes use, or the way to get one, in a few words."""
     from unblur.data.catalogue.copies import cache_folder, locate
-    from unblur.errors import CapabilityError, DataError
 
     if dataset.generated:
         return "generated"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unblur import experiment
 from unblur.cli.options import Device
 from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
 from unblur.document.blocks import Table
@@ -36,7 +37,6 @@ def demo(
     ] = None,
 ) -> None:
     """Run several models on generated demonstration data, compare them, and recommend items to one user."""
-    from unblur import experiment
     from unblur.data.output import FolderKind, OutputFolder
     from unblur.evaluation.groups import with_extra_metrics
     from unblur.experiment.recipe.library import load_recipe

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from unblur import experiment
 from unblur.cli import terminal
 from unblur.cli.options import (
     Checkpoints,
@@ -72,7 +73,6 @@ def fit(
     reading: dict[str, Any],
 ) -> None:
     """Fit a model to your own data and save it."""
-    from unblur import experiment
 
     chosen = own_recipe(RECOMMENDERS, model, reading, settings, ("model", "data", "seed"))
     if dry_run:
@@ -165,7 +165,6 @@ def evaluate(
 
     The report has figures by group too: users by activity, items by popularity, novelty, diversity and coverage.
     """
-    from unblur import experiment
     from unblur.data.output import check_file
 
     if out is not None and not is_stdout(out):

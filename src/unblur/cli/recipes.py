@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from unblur import experiment
 from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, Device, Overwrite, RecipeName, Settings, recipe_names
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_report, print_table, print_text, printing
@@ -68,7 +69,6 @@ def run(
     device: Device = "cpu",
 ) -> None:
     """Run a recipe: data, split, fit, evaluation, report, with published next to measured numbers."""
-    from unblur import experiment
 
     chosen, notes = resolved(recipe, settings)
     changed = " with these values of --set" if settings else ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from unblur import experiment
 from unblur.cli import terminal
 from unblur.cli.options import (
     Device,
@@ -115,11 +116,10 @@ def tune(
     The protocol is the strict one, which puts given parts in the order of time; `--set protocol.kind=paper` keeps them
     as named. Model settings that --set fixes are not searched.
     """
-    from unblur import experiment
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.experiment.searching import run_search, space_for, without_fixed
     from unblur.spec import path_today
-    from unblur.tuning.points import size_of
+    from unblur.tuning.points import leaves, size_of
     from unblur.tuning.settings import Database
 
     base_recipe, notes = resolved(recipe, settings)
@@ -131,7 +131,7 @@ def tune(
     base = base_recipe.changed(options).without_numbers()
     if base.task.chosen_anew and "protocol.kind" not in explicit:
         base = base.with_protocol(replace(base.protocol, kind="strict"))
-    paths = (path.removeprefix("model.") for path in _flat(explicit))
+    paths = (path.removeprefix("model.") for path, _ in leaves(explicit))
     fixed_paths = frozenset(path_today(type(base.model), path) for path in paths)
     space: tuple[Dimension, ...] | None = None
     remarks: tuple[str, ...] = ()
@@ -191,15 +191,6 @@ def tune(
             tuned = tuned_recipe(outcome.recipe)
             written = replace(outcome, recipe=tuned, report=replace(outcome.report, recipe=tuned.name))
             experiment.write_folder(out, written, study=study, overwrite=overwrite)
-
-
-def _flat(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The paths of all values, including those within tables."""
-    for path, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from (f"{path}.{inner}" for inner in _flat(value))
-        else:
-            yield path
 
 
 def trials_folder(base: Recipe, out: Path | None) -> Path:
@@ -293,7 +284,6 @@ def compare(
     the same command, or one with more models, computes only what is missing, and one with more trials adds to existing
     ones. Exits with 1 if a model failed; the others are reported.
     """
-    from unblur.experiment import prepare
     from unblur.experiment.comparison import compare as compare_models, line_up, winner
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.ranking import Selection
@@ -327,7 +317,7 @@ def compare(
     )
     if dry_run:
         with ProgressDisplay() as progress:
-            prepared = prepare(lineup.ground, data=data, progress=progress)
+            prepared = experiment.prepare(lineup.ground, data=data, progress=progress)
         n_trials = lineup.ground.search.trials if searches else 0
         print_plan(
             {entry.name: (entry.model, n_trials + 1) for entry in lineup.entries},

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unblur import experiment
 from unblur.cli.models import ModelPath
 from unblur.cli.options import Overwrite, own_recipe, reads_data
 from unblur.cli.terminal import ProgressDisplay, output, print_lines
@@ -37,7 +38,6 @@ def update(
     reading: dict[str, Any],
 ) -> None:
     """Add events to a saved model, and forget users, without a fit to everything."""
-    from unblur import experiment
     from unblur.data.output import check_file
 
     if receipt is not None:

@@ -37,7 +37,7 @@ def space_of(
     """
     tree = spec_to_dict(base)
     changes = {path_today(type(base), path): values for path, values in (changes or {}).items()}
-    plain = dict(_leaves(tree))
+    plain = dict(leaves(tree))
     dimensions = {dimension.name: dimension for dimension in base.space()}
     names = {dimension.name for dimension in type(base)().space()}
     for path, values in changes.items():
@@ -145,11 +145,11 @@ def entry_at(tree: Any, names: Sequence[str]) -> Any:
     return tree
 
 
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """The dotted path and value of each entry in nested tables that is not a table itself."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{name}.")
+            yield from leaves(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
 

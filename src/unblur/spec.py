@@ -292,20 +292,20 @@ def spec(
 
     def decorate(target: type[T]) -> type[T]:
         settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_enum_values=True)
-        made = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(target)
-        construct = made.__init__
+        decorated = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(target)
+        construct = decorated.__init__
 
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             try:
                 construct(self, *args, **kwargs)
             except pydantic.ValidationError as problem:
-                raise _explained(made, problem) from None
+                raise _explained(decorated, problem) from None
 
-        made.__init__ = __init__  # type: ignore[method-assign]
+        decorated.__init__ = __init__  # type: ignore[method-assign]
         changes = [dict(change or {}) for change in (renamed, dropped, earlier, switches, added)]
         if any(changes):
-            _MIGRATIONS[made] = Migration(*changes)
-        return cast("type[T]", made)
+            _MIGRATIONS[decorated] = Migration(*changes)
+        return cast("type[T]", decorated)
 
     return decorate if cls is None else decorate(cls)
 

@@ -272,10 +272,10 @@ def audit(
     waived = _waivers(waive or ())
     with ProgressDisplay() as progress:
         options = {name.removeprefix("data.read."): value for name, value in reading.items()}
-        made, other_columns = _read_synthetic(synthetic, options, progress)
+        synthetic_data, other_columns = _read_synthetic(synthetic, options, progress)
         report = audited(
             _read(real, options, progress),
-            made,
+            synthetic_data,
             None if holdout is None else _read(holdout, options, progress),
             gates=gates,
             recommenders=taught_recommenders if utility else (),

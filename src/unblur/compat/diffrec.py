@@ -73,7 +73,7 @@ _FALSE = ("false", "0", "no", "off", "f", "n", "none")
 _COMMON: Mapping[str, Option] = {
     "topN": Option(whole_numbers, (10, 20, 50, 100), "protocol.cutoffs"),
     "tst_w_val": Option(
-        _flag, "", "split.histories", lambda given: "train-and-validation" if given else "train", flag=True
+        _flag, "", "split.histories", lambda flag: "train-and-validation" if flag else "train", flag=True
     ),
 }
 """The options of all four programs that are not hyper-parameters; paths are in the recipe."""

@@ -175,9 +175,9 @@ TABLE_FORMATS: dict[str, TableFormat] = {
 
 def table_format(path: str | Path, format: str | None = None) -> TableFormat:
     """Return the format for a table at `path`, which its name tells unless `format` does; raise `DataError` otherwise."""
-    told = TABLE_FORMATS.get(Path(path).suffix.lower()) if format is None else format
+    word = TABLE_FORMATS.get(Path(path).suffix.lower()) if format is None else format
     for known in get_args(TableFormat):
-        if known == told:
+        if known == word:
             return cast("TableFormat", known)
     raise DataError(
         Argument("out_format"),

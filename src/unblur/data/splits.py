@@ -110,11 +110,11 @@ class Split:
         new = self.validation.keep(~self.histories.contains(rows, columns))
         return together(self.histories, new) if new.n_interactions else "history"
 
-    def _refuse_overlap(self, name: str, seen: Interactions) -> None:
-        """Raise `DataError` if a held-out pair is in `seen`, whose users may be different."""
-        rows = seen.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
+    def _refuse_overlap(self, name: str, known: Interactions) -> None:
+        """Raise `DataError` if a held-out pair is in `known`, whose users may be different."""
+        rows = known.users.positions_or_missing(self.held_out.users)[self.held_out.rows()]
         columns = self.held_out.matrix.indices
-        overlap = (rows >= 0) & seen.contains(rows, columns)
+        overlap = (rows >= 0) & known.contains(rows, columns)
         if overlap.any():
             users = self.held_out.users.take(self.held_out.rows()[overlap][:5]).to_list()
             pairs = zip(users, self.held_out.items.take(columns[overlap][:5]).to_list(), strict=True)

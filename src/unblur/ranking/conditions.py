@@ -91,8 +91,8 @@ class _Parser:
         expression = self._any()
         if self._token.kind != "end":
             self._refuse("and, or, or its end")
-        held = pl.select(expression.fill_null(False).alias("holds"))["holds"]
-        return np.broadcast_to(held.to_numpy(), n_items).copy()
+        holds = pl.select(expression.fill_null(False).alias("holds"))["holds"]
+        return np.broadcast_to(holds.to_numpy(), n_items).copy()
 
     def _tokens(self) -> list[_Token]:
         tokens, position = [], 0

@@ -380,11 +380,11 @@ class _Origin:
         except (urllib.error.URLError, http.client.HTTPException, OSError) as problem:
             raise _BrokenOff(str(getattr(problem, "reason", problem)) or type(problem).__name__) from None
         with response:
-            given = response.headers.get("Content-Range", "")
-            resumes = response.status == 206 and given.startswith(f"bytes {have}-")
+            content_range = response.headers.get("Content-Range", "")
+            resumes = response.status == 206 and content_range.startswith(f"bytes {have}-")
             if response.status == 206 and not resumes:
                 part.unlink()
-                raise _BrokenOff(f"the server sent {given!r} instead of what was asked for")
+                raise _BrokenOff(f"the server sent {content_range!r} instead of what was asked for")
             length = response.headers.get("Content-Length")
             start = have if resumes else 0
             total = start + int(length) if length and length.isdigit() else download.n_bytes

@@ -558,20 +558,20 @@ _EXAMPLES = 5
 """Words that a message names; a column of something else may have millions."""
 
 
-def event_weights_of(given: str | Mapping[str, float]) -> dict[str, float]:
+def event_weights_of(event_weights: str | Mapping[str, float]) -> dict[str, float]:
     """The weight of each word of a text such as ``view=1,cart=3,buy=5``, or of a mapping; 0 leaves out the rows of a word.
 
     Raises `DataError` for other text, for weights that are negative or not finite, and if none is positive.
     """
-    if isinstance(given, str):
-        pairs = [part.rpartition("=")[::2] for part in given.split(",")]
+    if isinstance(event_weights, str):
+        pairs = [part.rpartition("=")[::2] for part in event_weights.split(",")]
     else:
-        pairs = [(word, str(weight)) for word, weight in given.items()]
+        pairs = [(word, str(weight)) for word, weight in event_weights.items()]
     weights = {word.strip(): _NUMBER.fullmatch(weight.strip()) for word, weight in pairs}
     DataError.unless(
         len(weights) == len(pairs) and all(word and weight for word, weight in weights.items()),
         Argument("event_weights"),
-        f" must give each word its weight once, 0 or more, as in view=1,cart=3,buy=5; saw {shortened(str(given))!r}. Correct it.",
+        f" must give each word its weight once, 0 or more, as in view=1,cart=3,buy=5; saw {shortened(str(event_weights))!r}. Correct it.",
     )
     numbers = {word: float(weight[0]) for word, weight in weights.items() if weight}
     DataError.unless(

@@ -66,9 +66,10 @@ def open_parquet(stream: BinaryIO) -> Opened:
         names = tuple(file.schema_arrow.names)
 
     def pieces(positions: list[int]) -> Iterator[Any]:
-        wanted = [names[at] for at in positions]
+        columns = [names[at] for at in positions]
         return (
-            batch.select(wanted) for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False)
+            batch.select(columns)
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
         )
 
     def batches(positions: list[int]) -> Iterator[pl.DataFrame]:

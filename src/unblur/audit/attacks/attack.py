@@ -70,9 +70,8 @@ def samples(train: Interactions, synthetic: Interactions, holdout: Interactions 
         f"({some(synthetic.items.take(np.flatnonzero(used)[:3]).to_list())}) is among the real ones "
         f"({some(items.take(np.arange(min(3, len(items)))).to_list())}). Give both the same labels.",
     )
-    parts = {
-        name: _with_items(part.binarized().onto(items=items, unknown="ignore")) for name, part in sets.items()
-    }
+    over_items = {name: part.binarized().onto(items=items, unknown="ignore") for name, part in sets.items()}
+    parts = {name: part.take_users(part.user_degrees > 0) for name, part in over_items.items()}
     degrees, real = parts["synthetic"].user_degrees, parts["train"].user_degrees
     counts = [
         *(
@@ -90,11 +89,6 @@ def samples(train: Interactions, synthetic: Interactions, holdout: Interactions 
     ]
     notes = tuple(f"{count:,} {text}" for count, text in counts if count)
     return Samples(parts["train"], parts["synthetic"], parts.get("holdout"), notes)
-
-
-def _with_items(part: Interactions) -> Interactions:
-    """The users with items."""
-    return part.take_users(part.user_degrees > 0)
 
 
 def draw(n: int, most: int | None, random: np.random.Generator) -> NDArray[np.int64]:

@@ -105,10 +105,6 @@ def _mode(value: Any) -> dict[str, str]:
     return {"valid": "full", "test": "full"}
 
 
-def _is_text_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
 whole = parser("a whole number", is_whole)
 _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "any": unchanged,
@@ -150,7 +146,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "order": one_of("RO or TO", "RO", "TO"),
     "group": parser(
         "user or none",
-        lambda value: _is_text_or_none(value) and str(value).lower() in ("user", "none"),
+        lambda value: isinstance(value, str | None) and str(value).lower() in ("user", "none"),
         lambda value: str(value).lower(),
     ),
     "mode": _mode,
@@ -634,7 +630,11 @@ def _model(configuration: Configuration, *, stops: bool) -> dict[str, Any]:
     table["optimizer"] |= optimizer
     if configuration.model == "LDiffRec":
         table["autoencoder"]["optimizer"] |= optimizer
-        _check_latent(configuration)
+        RecipeError.unless(
+            not clip,
+            "clip_grad_norm is not supported for LDiffRec: RecBole clips the gradients of autoencoder and denoiser "
+            "together, and here each is clipped on its own. Leave it out.",
+        )
     interval_of_epochs = configuration["eval_step"]
     stopping = {
         "metric": metric,
@@ -642,14 +642,6 @@ def _model(configuration: Configuration, *, stops: bool) -> dict[str, Any]:
         "patience": (configuration["stopping_step"] + 1) * interval_of_epochs + 1,
     }
     return {**table, "stopping": stopping if stops and interval_of_epochs > 0 else OFF}
-
-
-def _check_latent(configuration: Configuration) -> None:
-    RecipeError.unless(
-        not configuration["clip_grad_norm"],
-        "clip_grad_norm is not supported for LDiffRec: RecBole clips the gradients of autoencoder and denoiser "
-        "together, and here each is clipped on its own. Leave it out.",
-    )
 
 
 def check_like_recbole(spec: Spec) -> None:

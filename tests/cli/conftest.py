@@ -22,6 +22,8 @@ class Ran(NamedTuple):
 
 
 Unblur = Callable[..., Ran]
+COLUMNS = ("--user", "who", "--item", "what")
+"""The columns of `events`."""
 
 
 @pytest.fixture
@@ -44,6 +46,14 @@ def events(log: Interactions, tmp_path: Path) -> Path:
     path = tmp_path / "log.csv"
     frame = log.to_frame().select(pl.col("user").alias("who"), pl.col("item").alias("what"), "timestamp")
     frame.write_csv(path)
+    return path
+
+
+@pytest.fixture
+def recipe(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file with the text ``RECIPE`` of the module."""
+    path = tmp_path / "ours.toml"
+    path.write_text(request.module.RECIPE)
     return path
 
 

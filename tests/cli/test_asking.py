@@ -8,9 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.cli.conftest import Unblur
-
-COLUMNS = ("--user", "who", "--item", "what")
+from tests.cli.conftest import COLUMNS, Unblur
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import Unblur
+from tests.cli.conftest import COLUMNS, Unblur
 from unblur import experiment
 from unblur.errors import ArtifactError, RecipeError
 from unblur.experiment import running as workers
@@ -39,13 +39,6 @@ cutoffs = [5]
 metrics = ["recall"]
 resamples = 0
 """
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "ours.toml"
-    path.write_text(RECIPE)
-    return path
 
 
 def measured(folder: Path) -> list[object]:
@@ -105,7 +98,7 @@ def test_an_interrupted_run_is_resumed(unblur: Unblur, recipe: Path, events: Pat
 
 
 def test_an_interrupted_fit_is_resumed(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
-    words = ("fit", events, "--model", recipe, "--user", "who", "--item", "what")
+    words = ("fit", events, "--model", recipe, *COLUMNS)
     assert unblur(*words, "--out", tmp_path / "whole").code == 0
     with pytest.MonkeyPatch.context() as patch:
         interrupted_after(patch, 3)
@@ -133,7 +126,7 @@ def test_a_model_without_epochs_is_refused(
 ) -> None:
     words = {
         "run": ("run", "ease/demo", "--data", events),
-        "fit": ("fit", events, "--model", "ease", "--user", "who", "--item", "what", "--out", tmp_path / "m"),
+        "fit": ("fit", events, "--model", "ease", *COLUMNS, "--out", tmp_path / "m"),
     }[command]
     refused = unblur(*words, "--checkpoints", tmp_path / "state")
     assert refused.code == 2

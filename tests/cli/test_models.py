@@ -7,12 +7,11 @@ import polars as pl
 import pytest
 
 import unblur as package
-from tests.cli.conftest import Unblur
+from tests.cli.conftest import COLUMNS, Unblur
 from unblur.models.linear.ease import EASE
 from unblur.models.spectral.bspm import BSPM, LowPass
 from unblur.saving import models as artifact
 
-COLUMNS = ("--user", "who", "--item", "what")
 TIMES = ("--timestamp", "ignore")
 
 
@@ -322,10 +321,7 @@ def test_an_unwritable_folder_is_refused_before_the_fit(
     words = (
         "fit",
         events,
-        "--user",
-        "who",
-        "--item",
-        "what",
+        *COLUMNS,
         "--model",
         "popularity",
         "--overwrite",

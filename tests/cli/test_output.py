@@ -11,12 +11,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.cli.conftest import Unblur
+from tests.cli.conftest import COLUMNS, Unblur
 from unblur.cli import terminal
 from unblur.cli.main import main
 from unblur.data.interactions import Interactions
-
-COLUMNS = ("--user", "who", "--item", "what")
 
 
 @pytest.fixture

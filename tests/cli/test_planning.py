@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Unblur
+from tests.cli.conftest import COLUMNS, Unblur
 from unblur.data.interactions import Interactions
 from unblur.experiment import estimate as estimates
 from unblur.progress import Run
@@ -87,10 +87,7 @@ def test_what_would_be_refused_is_said(unblur: Unblur, events: Path) -> None:
     words = (
         "fit",
         events,
-        "--user",
-        "who",
-        "--item",
-        "what",
+        *COLUMNS,
         "--timestamp",
         "ignore",
         "--out",

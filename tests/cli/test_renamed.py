@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import unblur
-from tests.cli.conftest import Unblur
+from tests.cli.conftest import COLUMNS, Unblur
 from tests.guards.keep import BEFORE
 from unblur import spec
 from unblur.data.interactions import Interactions
@@ -44,7 +44,6 @@ RENAMED: list[tuple[str, str, str, Any]] = [
 ]
 """The kind of the model, the old and the new path in a recipe, and a value that is not the default."""
 PRIVATE = {"epsilon": 8.0, "delta": 1e-3, "counts_share": 0.2}
-READ = ("--user", "who", "--item", "what")
 OLD = [pytest.param(*entry, id=entry[1]) for entry in RENAMED]
 
 
@@ -167,7 +166,7 @@ def test_commands_print_one_note_and_take_old_paths(unblur: Unblur, events: Path
         result = unblur(
             "fit",
             events,
-            *READ,
+            *COLUMNS,
             "--model",
             "lightgcn",
             "--out",
@@ -188,7 +187,7 @@ def test_a_recipe_that_had_a_tolerance_runs_with_a_note(unblur: Unblur, events: 
         file.write_text(
             f'[model]\nkind = "diffrec"\nepochs = 1\nstopping = "off"\nsampling = {{ tolerance = {tolerance} }}\n'
         )
-        result = unblur("fit", events, *READ, "--model", file, "--out", tmp_path / str(tolerance))
+        result = unblur("fit", events, *COLUMNS, "--model", file, "--out", tmp_path / str(tolerance))
         assert result.code == 0, result.err
         assert result.err.count("note: diffrec: sampling.tolerance is gone, and its value 0.01") == (
             tolerance > 0
@@ -199,7 +198,7 @@ def test_a_comparison_over_a_renamed_field_is_resumed(
     unblur: Unblur, log: Interactions, events: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "compared"
-    words = ["compare", "lightgcn", "popularity", "--data", events, *READ, "--trials", "2", "--out", out]
+    words = ["compare", "lightgcn", "popularity", "--data", events, *COLUMNS, "--trials", "2", "--out", out]
     words += ["--set", "split.kind=random", "--set", "protocol.cutoffs=[5]", "--metric", "recall@5"]
     few = [
         "--space",
@@ -229,7 +228,7 @@ def test_a_comparison_over_a_renamed_field_is_resumed(
 @pytest.mark.parametrize("option", ["--keep-out=0.4", "--keep-synthesizer"])
 def test_old_options_work_with_a_note(option: str, unblur: Unblur, events: Path, tmp_path: Path) -> None:
     result = unblur(
-        "synthesize", events, *READ, "--recipe", "independent-items", "--out", tmp_path / "made", option
+        "synthesize", events, *COLUMNS, "--recipe", "independent-items", "--out", tmp_path / "made", option
     )
     assert result.code == 0, result.err
     name = option.partition("=")[0]

@@ -35,13 +35,6 @@ resamples = 50
 """
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "ours.toml"
-    path.write_text(RECIPE)
-    return path
-
-
 def test_a_recipe_on_an_own_file(unblur: Unblur, recipe: Path, events: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "first"
     result = unblur("run", recipe, "--data", events, "--out", out)

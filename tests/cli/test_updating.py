@@ -8,11 +8,10 @@ import polars as pl
 import pytest
 
 import unblur as package
-from tests.cli.conftest import Unblur
+from tests.cli.conftest import COLUMNS, Unblur
 from unblur.saving import models as artifact
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/update.md"
-COLUMNS = ("--user", "who", "--item", "what")
 
 
 @pytest.fixture

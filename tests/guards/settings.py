@@ -177,15 +177,15 @@ MODELS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }
 """Settings of recommenders by kind and by a name for them; other kinds have their defaults."""
 
-_VAE: Mapping[str, Any] = {
+VAE: Mapping[str, Any] = {
     "hidden": 16,
     "latent": 6,
     "epochs": 4,
     "batch_size": 20,
     "stopping": {"metric": "capped_recall@5", "patience": 3, "users": 0.2},
 }
-_DIFFUSION: Mapping[str, Any] = {"steps": 5, "epochs": 3, "batch_size": 16, "hidden_layers": 1}
-_DEPARTURES: Mapping[str, Any] = {
+DIFFUSION: Mapping[str, Any] = {"steps": 5, "epochs": 3, "batch_size": 16, "hidden_layers": 1}
+PUBLISHED_DIFFUSION: Mapping[str, Any] = {
     "noise_without_root": True,
     "tied_hidden_layers": True,
     "sampling_dropout": True,
@@ -198,34 +198,34 @@ _DEPARTURES: Mapping[str, Any] = {
 
 SYNTHESIZERS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "sdrm": {
-        "full": {"vae": _VAE, "diffusion": _DIFFUSION},
+        "full": {"vae": VAE, "diffusion": DIFFUSION},
         "multi-resolution": {
-            "vae": _VAE,
-            "diffusion": {**_DIFFUSION, **_DEPARTURES},
+            "vae": VAE,
+            "diffusion": {**DIFFUSION, **PUBLISHED_DIFFUSION},
             "sampling": "multi-resolution",
             "discretization": {"rule": "user-counts"},
         },
         "noise": {
-            "vae": _VAE,
-            "diffusion": {**_DIFFUSION, "objective": "noise", "output": "identity", "decay": "none"},
+            "vae": VAE,
+            "diffusion": {**DIFFUSION, "objective": "noise", "output": "identity", "decay": "none"},
             "discretization": {"rule": "zero-threshold"},
         },
         "paper": {
-            "vae": {**_VAE, "prior": "standard"},
-            "diffusion": {**_DIFFUSION, **_DEPARTURES},
+            "vae": {**VAE, "prior": "standard"},
+            "diffusion": {**DIFFUSION, **PUBLISHED_DIFFUSION},
             "discretization": {"rule": "equal-sparsity"},
             "precision": "bfloat16",
         },
         "private": {
-            "vae": {**_VAE, "stopping": None, "prior": "standard"},
-            "diffusion": {**_DIFFUSION, "objective": "noise", "output": "tanh", "standardized": False},
+            "vae": {**VAE, "stopping": None, "prior": "standard"},
+            "diffusion": {**DIFFUSION, "objective": "noise", "output": "tanh", "standardized": False},
             "privacy": {"epsilon": 8.0, "delta": 1e-3},
         },
     },
     "vae-sampler": {
-        "raw": {"vae": _VAE, "discretization": {"rule": "raw"}},
+        "raw": {"vae": VAE, "discretization": {"rule": "raw"}},
         "standard": {
-            "vae": {**_VAE, "prior": "standard", "stopping": None},
+            "vae": {**VAE, "prior": "standard", "stopping": None},
             "discretization": {"rule": "equal-sparsity", "per": "user"},
         },
     },

@@ -5,24 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-VAE: Mapping[str, Any] = {
-    "hidden": 16,
-    "latent": 6,
-    "epochs": 4,
-    "batch_size": 20,
-    "stopping": {"metric": "capped_recall@5", "patience": 3, "users": 0.2},
-}
-DIFFUSION: Mapping[str, Any] = {"steps": 5, "epochs": 3, "batch_size": 16, "hidden_layers": 1}
-DEPARTURES: Mapping[str, Any] = {
-    "noise_without_root": True,
-    "tied_hidden_layers": True,
-    "sampling_dropout": True,
-    "hidden_layers": 2,
-    "objective": "sdrm",
-    "output": "tanh",
-    "dropout": 0.5,
-    "standardized": False,
-}
+from tests.guards.settings import DIFFUSION, PUBLISHED_DIFFUSION, VAE
+
 PRIVATE: Mapping[str, Any] = {
     "vae": {**VAE, "stopping": None, "prior": "standard"},
     "diffusion": {**DIFFUSION, "objective": "noise", "output": "tanh", "standardized": False},
@@ -45,7 +29,7 @@ SPECS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "sdrm",
         {
             "vae": VAE,
-            "diffusion": {**DIFFUSION, **DEPARTURES},
+            "diffusion": {**DIFFUSION, **PUBLISHED_DIFFUSION},
             "sampling": "multi-resolution",
             "discretization": {"rule": "user-counts"},
         },
@@ -63,7 +47,7 @@ SPECS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "sdrm",
         {
             "vae": {**VAE, "prior": "standard"},
-            "diffusion": {**DIFFUSION, **DEPARTURES},
+            "diffusion": {**DIFFUSION, **PUBLISHED_DIFFUSION},
             "discretization": {"rule": "equal-sparsity"},
         },
     ),

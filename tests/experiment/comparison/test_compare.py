@@ -109,12 +109,8 @@ def test_nothing_is_chosen_on_test(log: Path, tmp_path: Path, monkeypatch: pytes
     assert full.size["counted"] > half.size["counted"]
 
 
-def test_a_second_call_computes_only_what_is_missing(
-    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = run(log, out=tmp_path / "kept")
-    files = sorted((tmp_path / "kept" / "models").iterdir())
-    before = [file.stat().st_mtime_ns for file in files]
+def measured_kinds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list to which the kind of each model is added when it is measured from now on."""
     measured: list[str] = []
     measure = running_module.measure
 
@@ -123,6 +119,16 @@ def test_a_second_call_computes_only_what_is_missing(
         return measure(prepared, **kwargs)
 
     monkeypatch.setattr(running_module, "measure", counting)
+    return measured
+
+
+def test_a_second_call_computes_only_what_is_missing(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(log, out=tmp_path / "kept")
+    files = sorted((tmp_path / "kept" / "models").iterdir())
+    before = [file.stat().st_mtime_ns for file in files]
+    measured = measured_kinds(monkeypatch)
     repeated = run(log, out=tmp_path / "kept")
     assert measured == []
     assert repeated.figures == first.figures
@@ -141,14 +147,7 @@ def test_a_larger_budget_adds_to_what_is_there(
     run(log, out=tmp_path / "kept", trials=2)
     before = {file: file.read_bytes() for file in (tmp_path / "kept").rglob("trials.log")}
     assert before
-    measured: list[str] = []
-    measure = running_module.measure
-
-    def counting(prepared: Any, **kwargs: Any) -> Any:
-        measured.append(prepared.recipe.model.kind)
-        return measure(prepared, **kwargs)
-
-    monkeypatch.setattr(running_module, "measure", counting)
+    measured = measured_kinds(monkeypatch)
     extended = run(log, out=tmp_path / "kept", trials=5)
     assert all(file.read_bytes().startswith(content) for file, content in before.items())
     in_the_end = list(measured)

@@ -9,7 +9,7 @@ import pytest
 
 import unblur
 from tests.models.diffusion.generated import communities, without_times
-from tests.models.diffusion.trainable import LATENT
+from tests.models.diffusion.trainable import LATENT, check_training
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.errors import DataError, OutdatedWarning, SpecError, VocabularyMismatch
@@ -68,16 +68,7 @@ OPTIONS: dict[str, Any] = {
 @pytest.mark.parametrize(("path", "value"), [(path, value) for path in OPTIONS for value in OPTIONS[path]])
 def test_every_option_trains_and_scores(path: str, value: Any) -> None:
     spec = replace_field(QUICK, path, value)
-    assert spec_from_dict(DiffRec, spec_to_dict(spec)) == spec
-    run = spec.training(DATA, rng=0)
-    losses = [report.loss for report in run.epochs()]
-    assert np.isfinite(losses).all()
-    model = run.fitted()
-    scores = model.score(DATA)
-    assert scores.shape == (DATA.n_users, DATA.n_items)
-    assert np.isfinite(scores).all()
-    one_by_one = np.concatenate([model.score(DATA.take_users([row])) for row in (0, 7, 50)])
-    np.testing.assert_allclose(one_by_one, scores[[0, 7, 50]], rtol=1e-4, atol=1e-5 * np.abs(scores).max())
+    check_training(spec, DATA)
 
 
 @pytest.mark.parametrize("prediction", ["x0", "eps"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.diffusion.generated import communities, without_times
+from tests.models.diffusion.trainable import check_training
 from unblur.data.splits import Random
 from unblur.errors import ArtifactError, DataError, SpecError
 from unblur.evaluation.metrics import per_user
@@ -16,7 +17,7 @@ from unblur.models.diffusion.settings import Autoencoder, Denoiser, ItemClusters
 from unblur.models.popularity import Popularity
 from unblur.progress import Run
 from unblur.recommender import Recommender
-from unblur.spec import replace_field, spec_from_dict, spec_to_dict
+from unblur.spec import replace_field
 from unblur.training.settings import Optimizer, Stopping
 
 RATE = Optimizer(learning_rate=0.01)
@@ -66,15 +67,7 @@ OPTIONS: dict[str, Any] = {
 @pytest.mark.parametrize(("path", "value"), [(path, value) for path in OPTIONS for value in OPTIONS[path]])
 def test_every_option_trains_and_scores(path: str, value: Any) -> None:
     spec = replace_field(QUICK, path, value)
-    assert spec_from_dict(LatentDiffRec, spec_to_dict(spec)) == spec
-    run = spec.training(DATA, rng=0)
-    assert np.isfinite([report.loss for report in run.epochs()]).all()
-    model = run.fitted()
-    scores = model.score(DATA)
-    assert scores.shape == (DATA.n_users, DATA.n_items)
-    assert np.isfinite(scores).all()
-    one_by_one = np.concatenate([model.score(DATA.take_users([row])) for row in (0, 7, 50)])
-    np.testing.assert_allclose(one_by_one, scores[[0, 7, 50]], rtol=1e-4, atol=1e-5 * np.abs(scores).max())
+    check_training(spec, DATA)
 
 
 @pytest.mark.parametrize("spec", [QUICK, replace(QUICK, clusters=ItemClusters(count=1))])

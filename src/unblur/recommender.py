@@ -108,7 +108,8 @@ class RecommenderSpec(FittedSpec[R_co]):
     def update(self, model: Recommender, change: Change, run: Run) -> R_co:
         """Return what a fit to the log after a change gives, from the `model` of the log before it.
 
-        It is called for specs that need not be refitted (`refit_reason`). Those whose fit costs no more than reading the log have no other way.
+        It is called for specs that need not be refitted (`refit_reason`). Those whose fit costs no more than reading the log
+        have no other way.
         """
         return self.fit_in(run, change.after)
 

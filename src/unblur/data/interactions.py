@@ -317,8 +317,9 @@ class Interactions:
           line end; ``"str"`` takes it. Floats and decimals that are whole numbers become integers, bytes text or UUIDs.
         - `duplicates`, `user_vocabulary`, `item_vocabulary`, `unknown_items`: as in `Interactions.from_pairs`.
 
-        What was guessed, left out or doubtful is told to `progress`, in events of the kind ``note``. The log is read in batches:
-        100 million rows of Parquet take 7 GB at most. Raises `DataError` for a file that is missing, empty, damaged or ambiguous, and for invalid values.
+        What was guessed, left out or doubtful is told to `progress`, in events of the kind ``note``. The log is read in
+        batches: 100 million rows of Parquet take 7 GB at most. Raises `DataError` for a file that is missing, empty, damaged
+        or ambiguous, and for invalid values.
         """
         meaning = Meaning(
             selection(min_rating, ratings),

@@ -104,7 +104,8 @@ def read_histories(
 ) -> Histories:
     """Read histories from a file, with labels of the same type as those of `items`, and the type alone.
 
-    Times are left out unless `timed`, or one row of each pair is chosen by them. Rows that a choice by rating leaves out are among the items that a user has.
+    Times are left out unless `timed`, or one row of each pair is chosen by them. Rows that a choice by rating leaves out are
+    among the items that a user has.
     """
 
     def read(options: Reading) -> Interactions:

@@ -64,10 +64,10 @@ def fit(
     """Fit the model of a recipe to the file at `data`, or to the train file of the folder there, and save it
     to `out`.
 
-    Split and protocol of the recipe are not used. An `out` that exists raises `ArtifactError` before anything
-    is computed, unless `overwrite`. `checkpoints` is a folder for the state of the training: after an interrupt the
-    same call resumes there. `items` is a table of items, labels first; the model keeps it as their side. An `updatable` model keeps its statistics too (`Recommender.keeping_statistics`); kinds that must be
-    refitted raise `CapabilityError`.
+    Split and protocol of the recipe are not used. An `out` that exists raises `ArtifactError` before anything is computed,
+    unless `overwrite`. `checkpoints` is a folder for the state of the training: after an interrupt the same call resumes
+    there. `items` is a table of items, labels first; the model keeps it as their side. An `updatable` model keeps its
+    statistics too (`Recommender.keeping_statistics`); kinds that must be refitted raise `CapabilityError`.
     """
     task = ranking_task(
         recipe, "A synthesizer is fitted and saved by unblur synthesize DATA --save-synthesizer."

@@ -1,7 +1,8 @@
 """The interface of a task, the only one that runs, searches and workers use.
 
 An arm is one of the conditions that a fitted model is measured under, side by side: the lists of a recommender are its only
-one, while a synthesizer is measured by what recommenders learn from different samples. Also the `Clock` and the `TrainingLog` with which a run follows the work of a task.
+one, while a synthesizer is measured by what recommenders learn from different samples. Also the `Clock` and the
+`TrainingLog` with which a run follows the work of a task.
 """
 
 from __future__ import annotations

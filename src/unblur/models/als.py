@@ -31,9 +31,10 @@ NUMBERS_TOGETHER = 1 << 22
 class ALS(WeighingSpec["LeastSquares"]):
     """Collaborative filtering for implicit feedback (Hu, Koren and Volinsky, ICDM 2008).
 
-    Minimises ``Σ_ui c_ui (p_ui − x_uᵀy_i)² + λ(Σ‖x_u‖² + Σ‖y_i‖²)`` (equation 3) with preference p_ui = 1 where u took i and 0
-    elsewhere, and confidence c_ui = 1 + α·r_ui, where r_ui is the weight of the interaction, 0 if there is none. Item vectors come from `implicit` (the extra ``als``); a history's
-    vector is solved for exactly (equation 4), so a user who was in train is treated as any other.
+    Minimises ``Σ_ui c_ui (p_ui − x_uᵀy_i)² + λ(Σ‖x_u‖² + Σ‖y_i‖²)`` (equation 3) with preference p_ui = 1 where u took i and
+    0 elsewhere, and confidence c_ui = 1 + α·r_ui, where r_ui is the weight of the interaction, 0 if there is none. Item
+    vectors come from `implicit` (the extra ``als``); a history's vector is solved for exactly (equation 4), so a user who
+    was in train is treated as any other.
     """
 
     kind: ClassVar[str] = "als"

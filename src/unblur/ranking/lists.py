@@ -198,8 +198,8 @@ def top_k(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the positions and values of the k largest scores of each row, largest first; equal ones by `tie_ranks`.
 
-    `ties` are the tie ranks of the items, (n_items,). `scores` is (n_users, n_items) in either memory order. −inf means excluded: if fewer than k others remain,
-    the position is −1 and the score −inf. NaN and +inf raise `DataError`.
+    `ties` are the tie ranks of the items, (n_items,). `scores` is (n_users, n_items) in either memory order. −inf means
+    excluded: if fewer than k others remain, the position is −1 and the score −inf. NaN and +inf raise `DataError`.
 
     The k-th largest of the maxima of disjoint blocks of items is a lower bound of the k-th largest score. Only small
     blocks whose own maximum reaches the bound are read again, and only the few items that reach it are sorted; the

@@ -87,8 +87,8 @@ def choose_columns(
     `keys` are the names that the folders of a file give values to; they come after its own columns, and by usual names only
     if none of these has the role. A role's own name (``rating="rating"``) requests the column that would be found anyway. A
     file without names holds user, item, rating and timestamp, in that order, unless positions are requested: then only these
-    are read; of three columns the last is the time if it looks like one. Events in words, if they are requested, stand for ratings. Raises `DataError` for a missing column, and if two
-    columns could have one role.
+    are read; of three columns the last is the time if it looks like one. Events in words, if they are requested, stand for
+    ratings. Raises `DataError` for a missing column, and if two columns could have one role.
     """
     names, named = (*opened.names, *keys), opened.named
     columns: dict[Role, int] = {}

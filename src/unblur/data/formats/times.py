@@ -61,10 +61,11 @@ class TimeColumn:
         self._values.append(as_array(times.floor(), "timestamps", np.int64))
 
     def values(self, name: Callable[[int], str]) -> tuple[NDArray[np.int64], str, int | None]:
-        """The times of all events, their unit in words and, if it is known, how many are a second; `name` puts the row of an event in words, for errors.
+        """The times of all events, their unit in words and, if it is known, how many are a second.
 
-        Integers of 8 digits are dates if all of them can be, from 1900 to 2100. Raises `DataError` for dates and other
-        numbers in one column, and for seconds, milliseconds and other units in one.
+        `name` puts the row of an event in words, for errors. Integers of 8 digits are dates if all of them can be, from 1900
+        to 2100. Raises `DataError` for dates and other numbers in one column, and for seconds, milliseconds and other units
+        in one.
         """
         kinds = set(self._kinds)
         with rows_named(name):

@@ -133,7 +133,8 @@ def row_weights(data: Interactions, weights: TimeWeights | None) -> sparse.csr_a
     """Return the rows that the model is trained on, (n_users, n_items): 0/1, or weighted by order in time.
 
     With `weights`, a user's M interactions in time order have weights ``oldest + (newest − oldest)·(m − 1)/(M − 1)``
-    for m = 1 … M; a single interaction is the newest. Ties in time fall as `rank_from_latest` says. The weights of `data` itself (ratings, counts) are not used.
+    for m = 1 … M; a single interaction is the newest. Ties in time fall as `rank_from_latest` says. The weights of `data` itself
+    (ratings, counts) are not used.
 
     Raises `DataError` if there are no timestamps to order by.
     """

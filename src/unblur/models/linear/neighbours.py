@@ -521,10 +521,10 @@ SPARSE_COST = 20
 class UserKNN(WeighingSpec["Neighbours"]):
     """User-based collaborative filtering (Resnick et al., CSCW 1994; for implicit feedback: Sarwar et al., EC 2000).
 
-    The `neighbours` train rows v closest to a history x, by ``s(x, v) = x·v / (‖x‖‖v‖ + h)``, vote for their
-    items: a score is ``d_j^e·Σ_v s(x, v)^q·v_j``. With a `weighting` the similarity is that of weighted rows, the history's among them
-    (see `EntryWeights`; rows are users, columns items), and the votes are 0/1 still. A history that was in train is its own nearest neighbour; it votes only for
-    items that are left out of its list anyway.
+    The `neighbours` train rows v closest to a history x, by ``s(x, v) = x·v / (‖x‖‖v‖ + h)``, vote for their items: a score
+    is ``d_j^e·Σ_v s(x, v)^q·v_j``. With a `weighting` the similarity is that of weighted rows, the history's among them (see
+    `EntryWeights`; rows are users, columns items), and the votes are 0/1 still. A history that was in train is its own
+    nearest neighbour; it votes only for items that are left out of its list anyway.
 
     This model keeps the train rows, sparse and without the users' labels: the one exception to the rule that
     models hold items only. Whoever has the saved model has those rows.

@@ -48,10 +48,9 @@ def test_rows_go_through_the_polynomial(seed: int, size: int, constant: float) -
 
     polynomial = fit(response, size)
     users, items = random.permutation(30), random.permutation(20).astype(np.int32)
-    scores = random.normal(size=(20, len(rows))).astype(np.float32)
-    expected = scores.T + dense_filter(polynomial, a.toarray().astype(float), rows)
+    expected = dense_filter(polynomial, a.toarray().astype(float), rows)
     propagation = Propagation(polynomial, sparse.csr_array(a[users]), items)
-    propagation.add(sparse.csr_array(rows.astype(np.float32)), scores)
+    scores = propagation.scores(sparse.csr_array(rows.astype(np.float32)))
     np.testing.assert_allclose(scores.T, expected, rtol=0, atol=2e-5)
 
 
@@ -61,15 +60,13 @@ def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, wi
     a = normalize(Interactions.from_matrix(matrix(40, 10, 0.2, seed)))
     rows = matrix(width, 10, 0.4, seed + 1)
     polynomial = fit(lambda at: 0.3 + at * np.exp(-at), size)
-    before = random.normal(size=(10, width)).astype(np.float32)
-    scores = before.copy()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(propagations, "_SLICE_USERS", slice_size)
         propagation = Propagation(polynomial, a, random.permutation(10).astype(np.int32))
         assert propagation.by_slices
         assert len(propagation.slices) == -(-40 // slice_size)
-        propagation.add(sparse.csr_array(rows.astype(np.float32)), scores)
-    expected = before.T + dense_filter(polynomial, a.toarray().astype(float), rows)
+        scores = propagation.scores(sparse.csr_array(rows.astype(np.float32)))
+    expected = dense_filter(polynomial, a.toarray().astype(float), rows)
     np.testing.assert_allclose(scores.T, expected, rtol=0, atol=2e-5)
 
 
@@ -81,9 +78,8 @@ def test_a_thread_reuses_its_buffers_without_an_effect() -> None:
     results = []
     for _ in range(2):
         for count in (40, 3, 17):
-            scores = np.zeros((200, count), dtype=np.float32)
-            Propagation(polynomial, a, np.arange(200, dtype=np.int32)).add(rows[:count], scores)
-            results.append(scores.copy())
+            propagation = Propagation(polynomial, a, np.arange(200, dtype=np.int32))
+            results.append(propagation.scores(rows[:count]).copy())
     for first, repeated in zip(results[:3], results[3:], strict=True):
         assert np.array_equal(first, repeated)
 

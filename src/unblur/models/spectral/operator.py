@@ -448,29 +448,30 @@ class Propagation:
         n_users, n_items = self.matrix.shape
         return n_users > (_MIN_SLICES - 1) * _SLICE_USERS and n_users >= _USERS_PER_ITEM * n_items
 
-    def add(self, rows: sparse.csr_array, scores: NDArray[np.float32]) -> None:
-        """Add ``rows·p(P)`` to `scores`, (n_items, n_rows), in place."""
+    def scores(self, rows: sparse.csr_array) -> NDArray[np.float32]:
+        """Return ``rows·p(P)`` as (n_items, n_rows), in a fresh array."""
         width, constant = rows.shape[0], self.polynomial.constant
         users = np.repeat(np.arange(width), np.diff(rows.indptr))
-        # 1. constant·x is sparse.
-        if constant:
-            scores[rows.indices, users] += np.float32(constant) * rows.data
         if not len(self.polynomial.coefficients):
-            return
-        if self.by_slices:
-            # 2. The same on the side of the items: start = xᵀ with its items in the fast order.
-            start = np.zeros((scores.shape[0], width), dtype=np.float32)
+            scores = np.zeros((rows.shape[1], width), dtype=np.float32)
+        elif self.by_slices:
+            # 1. The same on the side of the items: start = xᵀ with its items in the fast order.
+            start = np.zeros((rows.shape[1], width), dtype=np.float32)
             start[self._inner_index[rows.indices], users] = rows.data
             inner = self._times_p(self._horner(_narrow(start), self._times_p))
-            scores[self.item_order] += (inner / np.float32(self.polynomial.scale)).reshape(-1, width)
-            return
-        # 2. start = A·xᵀ, (n_users, n_rows), as a product of two sparse matrices that fills a dense block.
-        start = np.zeros((self.matrix.shape[0], width), dtype=np.float32)
-        products = (rows @ self.by_item).tocoo()
-        start[products.col, products.row] = products.data
-        # 3. state = c(AAᵀ)·start. 4. scores += Aᵀ·state, with the items in their own order.
-        state = self._horner(_narrow(start), lambda block: self.ordered @ (self.ordered_by_item @ block))
-        scores += (self.by_item @ state).reshape(-1, width)
+            scores = (inner / np.float32(self.polynomial.scale)).reshape(-1, width)[self._inner_index]
+        else:
+            # 1. start = A·xᵀ, (n_users, n_rows), as a product of two sparse matrices that fills a dense block.
+            start = np.zeros((self.matrix.shape[0], width), dtype=np.float32)
+            products = (rows @ self.by_item).tocoo()
+            start[products.col, products.row] = products.data
+            # 2. state = c(AAᵀ)·start. 3. Aᵀ·state, with the items in their own order.
+            state = self._horner(_narrow(start), lambda block: self.ordered @ (self.ordered_by_item @ block))
+            scores = (self.by_item @ state).reshape(-1, width)
+        # 4. constant·x is sparse.
+        if constant:
+            scores[rows.indices, users] += np.float32(constant) * rows.data
+        return scores
 
     def _horner(
         self, start: NDArray[np.float32], times: Callable[[NDArray[np.float32]], NDArray[np.float32]]

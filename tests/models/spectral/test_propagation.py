@@ -54,18 +54,27 @@ def test_rows_go_through_the_polynomial(seed: int, size: int, constant: float) -
     np.testing.assert_allclose(scores.T, expected, rtol=0, atol=2e-5)
 
 
-@given(seed=st.integers(0, 99), size=st.integers(1, 4), slice_size=st.integers(1, 9), width=st.integers(1, 4))
-def test_users_in_slices_give_the_same(seed: int, size: int, slice_size: int, width: int) -> None:
+@given(
+    seed=st.integers(0, 99),
+    size=st.integers(1, 4),
+    tile=st.integers(1, 9),
+    width=st.integers(1, 4),
+    shape=st.sampled_from([(40, 10), (10, 40)]),
+)
+def test_tiles_give_the_same(seed: int, size: int, tile: int, width: int, shape: tuple[int, int]) -> None:
     random = np.random.default_rng(seed)
-    a = normalize(Interactions.from_matrix(matrix(40, 10, 0.2, seed)))
-    rows = matrix(width, 10, 0.4, seed + 1)
+    a = normalize(Interactions.from_matrix(matrix(*shape, 0.2, seed)))
+    rows = matrix(width, shape[1], 0.4, seed + 1)
     polynomial = fit(lambda at: 0.3 + at * np.exp(-at), size)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(propagations, "_SLICE_USERS", slice_size)
-        propagation = Propagation(polynomial, a, random.permutation(10).astype(np.int32))
-        assert propagation.by_slices
-        assert len(propagation.slices) == -(-40 // slice_size)
+        patch.setattr(propagations, "_TILE", tile)
+        patch.setattr(propagations, "_UNTILED", 2 * tile)
+        propagation = Propagation(polynomial, a, random.permutation(shape[1]).astype(np.int32))
         scores = propagation.scores(sparse.csr_array(rows.astype(np.float32)))
+    matrices = (*propagation.inner, propagation.last)
+    assert [isinstance(one, propagations.Tiles) for one in matrices] == [
+        n > 2 * tile for n in (shape[1], shape[0], shape[0])
+    ]
     expected = dense_filter(polynomial, a.toarray().astype(float), rows)
     np.testing.assert_allclose(scores.T, expected, rtol=0, atol=2e-5)
 

@@ -389,12 +389,47 @@ def _leja(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.take(points, order)
 
 
-_SLICE_USERS = 16_384
-"""Users in a slice: what a block of 32 columns says about them fits a processor's second cache."""
-_MIN_SLICES = 4
-"""Slices from which products go slice by slice: with fewer, the blocks of all users still fit a cache."""
-_USERS_PER_ITEM = 2
-"""Users per item from which slices are faster; measured, see "Cost against size" in docs/results/benchmarks.md."""
+_TILE = 32_768
+"""Rows and columns of a tile: what a block of 16 columns says about them is 2 MB, near a processor's second cache. Half as many take
+about as long; four times as many lose much of the gain on large sets."""
+_UNTILED = 80_000
+"""The most columns of a matrix that is not cut: whole products were as fast with 78,000 columns, and slower from 89,000 on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """A CSR matrix in tiles, for products with blocks (n_columns, width) that outgrow the caches.
+
+    In a product with the whole matrix each stored entry reads a row of the block at some place, and waits for main memory. A
+    tile reads and writes a few rows alone.
+    """
+
+    n_rows: int
+    columns: list[tuple[slice, list[tuple[slice, sparse.csr_array]]]]
+    """Runs of columns, each with its tiles, below one another: their rows and their entries."""
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_array) -> Tiles:
+        """Cut a matrix: it is copied."""
+        by_column, runs = sparse.csc_array(matrix), []
+        for first in range(0, matrix.shape[1], _TILE):
+            run = sparse.csr_array(by_column[:, first : first + _TILE])
+            rows = (slice(row, row + _TILE) for row in range(0, matrix.shape[0], _TILE))
+            runs.append((slice(first, first + _TILE), [(part, sparse.csr_array(run[part])) for part in rows]))
+        return cls(matrix.shape[0], runs)
+
+    def __matmul__(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The product with a block (n_columns, width), or a vector."""
+        product = np.zeros((self.n_rows, *block.shape[1:]), dtype=np.float32)
+        for columns, tiles in self.columns:
+            for rows, tile in tiles:
+                product[rows] += tile @ block[columns]
+        return product
+
+
+def tiled(matrix: sparse.csr_array) -> sparse.csr_array | Tiles:
+    """Return a matrix of many columns in tiles, and any other as it is."""
+    return matrix if matrix.shape[1] <= _UNTILED else Tiles.of(matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -405,10 +440,7 @@ class Propagation:
     sparse matrices and nearly free; the last gives the items in their own order; between the two, users and items
     come in the order that makes the products fastest.
 
-    If users are many, and at least twice as many as items (`by_slices`), a block of all of them no longer fits a cache and
-    each stored entry would wait for main memory. Then ``x·p(P)`` is computed on the side of the items, and P is applied
-    one slice of users after the other, ``z += (y·Aₛᵀ)·Aₛ`` for each slice s so that z = y·P, and no block of all users
-    exists.
+    Blocks of many users or items outgrow the caches: then products go tile by tile (`Tiles`).
     """
 
     polynomial: Polynomial
@@ -424,29 +456,16 @@ class Propagation:
         return transposed(self.matrix)
 
     @cached_property
-    def ordered(self) -> sparse.csr_array:
-        """``√scale·A`` with its items in the fast order: the scale of Newton's form costs no pass over a block."""
+    def inner(self) -> tuple[sparse.csr_array | Tiles, sparse.csr_array | Tiles]:
+        """``√scale·A`` and its transpose with the items in the fast order: the scale of Newton's form costs no pass over a block."""
         ordered = reorder_columns(self.matrix, self.item_order)
         ordered.data *= np.float32(np.sqrt(self.polynomial.scale))
-        return ordered
+        return tiled(ordered), tiled(transposed(ordered))
 
     @cached_property
-    def ordered_by_item(self) -> sparse.csr_array:
-        """``√scale·Aᵀ``, likewise."""
-        return transposed(self.ordered)
-
-    @cached_property
-    def slices(self) -> list[tuple[sparse.csr_array, sparse.csr_array]]:
-        """`ordered` and `ordered_by_item` in slices of users."""
-        starts = range(0, self.matrix.shape[0], _SLICE_USERS)
-        parts = [sparse.csr_array(self.ordered[start : start + _SLICE_USERS]) for start in starts]
-        return [(part, transposed(part)) for part in parts]
-
-    @property
-    def by_slices(self) -> bool:
-        """True if users are so many more than items that slices of users are faster."""
-        n_users, n_items = self.matrix.shape
-        return n_users > (_MIN_SLICES - 1) * _SLICE_USERS and n_users >= _USERS_PER_ITEM * n_items
+    def last(self) -> sparse.csr_array | Tiles:
+        """`by_item`, for products with blocks of dense columns."""
+        return tiled(self.by_item)
 
     def scores(self, rows: sparse.csr_array) -> NDArray[np.float32]:
         """Return ``rows·p(P)`` as (n_items, n_rows), in a fresh array."""
@@ -454,56 +473,35 @@ class Propagation:
         users = np.repeat(np.arange(width), np.diff(rows.indptr))
         if not len(self.polynomial.coefficients):
             scores = np.zeros((rows.shape[1], width), dtype=np.float32)
-        elif self.by_slices:
-            # 1. The same on the side of the items: start = xᵀ with its items in the fast order.
-            start = np.zeros((rows.shape[1], width), dtype=np.float32)
-            start[self._inner_index[rows.indices], users] = rows.data
-            inner = self._times_p(self._horner(_narrow(start), self._times_p))
-            scores = (inner / np.float32(self.polynomial.scale)).reshape(-1, width)[self._inner_index]
         else:
             # 1. start = A·xᵀ, (n_users, n_rows), as a product of two sparse matrices that fills a dense block.
             start = np.zeros((self.matrix.shape[0], width), dtype=np.float32)
             products = (rows @ self.by_item).tocoo()
             start[products.col, products.row] = products.data
             # 2. state = c(AAᵀ)·start. 3. Aᵀ·state, with the items in their own order.
-            state = self._horner(_narrow(start), lambda block: self.ordered @ (self.ordered_by_item @ block))
-            scores = (self.by_item @ state).reshape(-1, width)
+            scores = (self.last @ self._horner(_narrow(start))).reshape(-1, width)
         # 4. constant·x is sparse.
         if constant:
             scores[rows.indices, users] += np.float32(constant) * rows.data
         return scores
 
-    def _horner(
-        self, start: NDArray[np.float32], times: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """Return c(M)·start by Horner's scheme in Newton's form, where `times` multiplies a block by ``scale·M``.
+    def _horner(self, start: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return c(M)·start, ``M = AAᵀ``, by Horner's scheme in Newton's form.
 
         From the highest coefficient down, state ← (scale·M − node)·state + coefficient·start.
         """
+        ordered, ordered_by_item = self.inner
         *lower, highest = self.polynomial.coefficients.astype(np.float32)
         nodes = self.polynomial.nodes.astype(np.float32)
         state: NDArray[np.float32] = start * highest
         part = np.empty_like(start)
         for node, coefficient in zip(nodes[-2::-1], lower[::-1], strict=True):
-            product = times(state)
+            product = ordered @ (ordered_by_item @ state)
             state *= -node
             state += product
             np.multiply(start, coefficient, out=part)
             state += part
         return state
-
-    def _times_p(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return ``scale·P`` times a block on the side of the items, one slice of users after the other."""
-        (first, first_by_item), *others = self.slices
-        product = np.asarray(first_by_item @ (first @ block))
-        for part, part_by_item in others:
-            product += part_by_item @ (part @ block)
-        return product
-
-    @cached_property
-    def _inner_index(self) -> NDArray[np.int64]:
-        """(n_items,) the index of each item in the fast order."""
-        return np.argsort(self.item_order)
 
 
 def _narrow(block: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,31 +8,22 @@ import pytest
 from tests.cli.conftest import COLUMNS, Unblur
 from unblur.data.interactions import Interactions
 from unblur.experiment import estimate as estimates
-from unblur.progress import Run
 
 
 @pytest.mark.parametrize(
     ("words", "lines"),
     [
-        (("fit", "LOG", "--model", "ease", "--out", "m"), ("ease 1", "the model would be in m")),
+        (("fit", "LOG", "--model", "ease", "--out", "m"), ("ease 1 fit", "the model would be in m")),
         (
             ("compare", "popularity", "ease", "--data", "LOG", "--out", "m", "--trials", "3"),
-            ("popularity 4", "ease 4", "at most 3 settings of each model would be tried"),
+            ("popularity 1 fit", "ease 3 settings in one pass, then 1 fit", "s for all models"),
         ),
         (
             (
-                "tune",
-                "ease/gowalla",
-                "--data",
-                "LOG",
-                "--out",
-                "m",
-                "--trials",
-                "3",
-                "--set",
-                "search.validation.draws=1",
+                *("tune", "item-knn/gowalla", "--data", "LOG", "--out", "m", "--trials", "3"),
+                *("--set", "search.validation.how=both", "--set", "search.validation.draws=2"),
             ),
-            ("ease 4", "3 settings would be tried"),
+            ("item-knn 3 settings of 4 fits, then 1 fit", "the best setting would be fitted"),
         ),
     ],
 )
@@ -58,41 +49,48 @@ def test_a_line_through_two_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit of 1 s and 1 ms a user, 10 MB and 1 kB a user: 4,000 users take 5 s and 14 MB."""
     now, users = [0.0], []
 
-    class Model:
-        def tensors(self) -> dict[str, object]:
-            return {}
-
-    class Spec:
-        def fit_in(self, run: Run, train: Interactions, *, rng: int) -> Model:
-            users.append(train.n_users)
-            now[0] += 1 + train.n_users / 1000
-            self.held = np.zeros(10_000_000 + 1000 * train.n_users, dtype=np.uint8)
-            del self.held
-            return Model()
-
-        def plans(self) -> dict[str, object]:
-            return {}
+    def work(train: Interactions) -> int:
+        users.append(train.n_users)
+        now[0] += 1 + train.n_users / 1000
+        np.zeros(10_000_000 + 1000 * train.n_users, dtype=np.uint8)
+        return 0
 
     monkeypatch.setattr(estimates.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(estimates, "rss_mb", lambda: 500.0)
     train = Interactions.from_pairs(np.arange(4000), np.zeros(4000, dtype=np.int64))
-    cost = estimates.estimate(Spec(), train, Run())  # type: ignore[arg-type]
-    assert users == [500, 500, 1000, 1000]
-    assert cost.n_users == (500, 1000)
+    cost = estimates.estimate(work, train)
+    assert users == [500, 500, 1000]
     assert cost.seconds == pytest.approx(5)
     assert cost.memory_gb == pytest.approx(0.514, rel=0.01)
 
 
+def test_what_is_kept_is_not_counted_again(unblur: Unblur, events: Path) -> None:
+    """Results of a comparison, trials of a search; seeds and spaces count."""
+    words = ("--data", events, *COLUMNS, "--out", events.parent / "c", "--space", "ease.ridge=[1,2,3,4]")
+
+    def planned(*options: object) -> str:
+        result = unblur("compare", "ease", "als", *words, *options, "--dry-run")
+        assert result.code == 0, result.err
+        return " ".join(result.out.split())
+
+    few = ("--trials", "3", "--set", "protocol.resamples=0")
+    assert "ease 3 settings in one pass, then 1 fit" in planned(*few)
+    assert "als 1 fit" in planned(*few[2:])
+    assert "als 2 fits" in planned(*few[2:], "--seeds", "2")
+    assert unblur("compare", "ease", *words, *few).code == 0
+    kept = {path: path.stat().st_mtime_ns for path in (events.parent / "c").rglob("*")}
+    assert "ease none: its results are kept" in planned(*few)
+    # ridge has five values, the one as given among them, and dropout is searched as well.
+    assert "ease 7 settings in one pass (3 more are kept), then 1 fit" in planned("--trials", "10", *few[2:])
+    assert kept == {path: path.stat().st_mtime_ns for path in (events.parent / "c").rglob("*")}
+    result = unblur("compare", "ease", *words, *few, "--hold-out", "block", "--dry-run")
+    assert (result.code, "same comparison" in result.err) == (2, True)
+
+
 def test_what_would_be_refused_is_said(unblur: Unblur, events: Path) -> None:
     words = (
-        "fit",
-        events,
-        *COLUMNS,
-        "--timestamp",
-        "ignore",
-        "--out",
-        "m",
-        "--dry-run",
+        *("fit", events, *COLUMNS),
+        *("--timestamp", "ignore", "--out", "m", "--dry-run"),
     )
     result = unblur(*words, "--model", "recency")
     assert result.code == 1

@@ -73,13 +73,17 @@ def fit(
     reading: dict[str, Any],
 ) -> None:
     """Fit a model to your own data and save it."""
+    from unblur.experiment.estimate import Workload
 
     chosen = own_recipe(RECOMMENDERS, model, reading, settings, ("model", "data", "seed"))
     if dry_run:
         with ProgressDisplay() as progress:
             train, _ = experiment.read_train(chosen.data, data, progress)
         print_plan(
-            {chosen.model.kind: (chosen.model, 1)}, train, device, lines=[f"the model would be in {out}"]
+            [Workload(chosen.model.kind, chosen.model, 1)],
+            train,
+            device,
+            lines=[f"the model would be in {out}"],
         )
         return
     with ProgressDisplay() as progress:

@@ -14,7 +14,7 @@ from unblur.errors import UnblurError
 
 if TYPE_CHECKING:
     from unblur.data.interactions import Interactions
-    from unblur.fitted import FittedSpec
+    from unblur.experiment.estimate import Workload
 
 DryRun: TypeAlias = Annotated[
     bool,
@@ -26,46 +26,66 @@ DryRun: TypeAlias = Annotated[
 
 
 def print_plan(
-    models: Mapping[str, tuple[FittedSpec, int]],
+    workloads: Sequence[Workload],
     train: Interactions,
     device: str,
     *,
     k: int = 0,
     lines: Sequence[str] = (),
     limit: float | None = None,
+    failures: Mapping[str, str] | None = None,
 ) -> None:
-    """Print what each of the models would take: a spec by name, and how many times it is fitted.
+    """Print what each of the models would take. With `k`, lists of k items are made after each fit.
 
-    With `k`, lists of k items are made after each fit. `limit` are the seconds after which a search ends.
+    `limit` are the seconds after which a search ends, `failures` the reasons why models would fail at once.
     """
-    from unblur.experiment.estimate import estimate
+    from unblur.experiment.estimate import cost_of, samples_of
     from unblur.parallel.memory import available_bytes
     from unblur.progress import Run
 
-    rows, sizes = [], (0, 0)
-    for name, (spec, n_fits) in models.items():
-        try:
-            cost = estimate(spec, train, Run(device), k=k)
-        except (UnblurError, ArithmeticError) as problem:  # what refuses these data would do so later as well
-            terminal.failure(f"{name} would fail: {problem}")
+    rows, total, failures = [], 0.0, dict(failures or {})
+    for workload in workloads:
+        if workload.fits == 0:
+            rows.append([workload.name, "none: its results are kept", "", "", ""])
             continue
-        sizes = cost.n_users
-        seconds = cost.seconds * n_fits if limit is None else min(cost.seconds * n_fits, limit + cost.seconds)
-        rows.append(
-            [name, f"{n_fits:,}", f"{cost.seconds:,.1f} s", f"{seconds:,.1f} s", f"{cost.memory_gb:.2f} GB"]
-        )
-    available = available_bytes()
+        try:
+            one, whole = cost_of(workload, train, Run(device), k=k, limit=limit)
+        except (UnblurError, ArithmeticError) as problem:  # what refuses these data would do so later as well
+            failures[workload.name] = str(problem)
+            continue
+        total += whole.seconds
+        times = (f"{seconds:,.1f} s" for seconds in (one.seconds, whole.seconds))
+        rows.append([workload.name, _work(workload), *times, f"{whole.memory_gb:.2f} GB"])
     print_lines(
         f"{train.n_users:,} users, {train.n_items:,} items and {train.n_interactions:,} interactions to learn from",
         *lines,
     )
     print_table(
-        Table(("model", "fits", "one fit" + " and its lists" * (k > 0), "in all", "memory"), rows, left=1)
+        Table(("model", "work", "one fit" + " and its lists" * (k > 0), "in all", "memory"), rows, left=2)
     )
+    available, sizes = available_bytes(), samples_of(train)
     print_lines(
+        *([f"{total:,.1f} s for all models"] if len(workloads) > 1 else []),
         f"estimated from fits to {sizes[0]:,} and {sizes[1]:,} of the users"
         + ("" if available is None else f"; {available / 1e9:.1f} GB of memory are free"),
         "nothing was written",
     )
-    if len(rows) < len(models):
+    for name, reason in failures.items():
+        terminal.failure(f"{name} would fail: {reason}")
+    if failures:
         raise typer.Exit(FAILED)
+
+
+def _work(workload: Workload) -> str:
+    """The settings and fits of a workload in words."""
+    fits = f"{workload.fits:,} fit" + "s" * (workload.fits > 1)
+    if workload.search is None:
+        return fits
+    n_settings, n_done = len(workload.search.settings), workload.search.n_done
+    judged = (
+        " in one pass"
+        if workload.search.together
+        else f" of {workload.search.fits} fits" * (workload.search.fits > 1)
+    )
+    kept = f" ({n_done:,} more are kept)" * (n_done > 0)
+    return f"{n_settings:,} settings{judged}{kept}, then {fits}"

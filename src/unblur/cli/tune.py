@@ -46,6 +46,7 @@ from unblur.registry import RECOMMENDERS
 if TYPE_CHECKING:
     from unblur.experiment.comparison.results import Comparison
     from unblur.experiment.recipe.schema import Recipe
+    from unblur.experiment.task import Prepared
     from unblur.spec import Dimension
 
 WINNER = "winner.toml"
@@ -116,10 +117,11 @@ def tune(
     The protocol is the strict one, which puts given parts in the order of time; `--set protocol.kind=paper` keeps them
     as named. Model settings that --set fixes are not searched.
     """
+    from unblur.experiment.estimate import Workload
     from unblur.experiment.recipe.schema import parse_settings
-    from unblur.experiment.searching import run_search, space_for, without_fixed
+    from unblur.experiment.searching import run_search, space_for, still_to_search, without_fixed
     from unblur.spec import path_today
-    from unblur.tuning.points import leaves, size_of
+    from unblur.tuning.points import leaves
     from unblur.tuning.settings import Database
 
     base_recipe, notes = resolved(recipe, settings)
@@ -143,36 +145,34 @@ def tune(
     base.task.searched_by(base.search)  # refuses a metric that cannot be used, before any data are read
     if out is not None:
         experiment.check_place(out, overwrite=overwrite, inputs=(recipe, data, params_file))
+    store = trials_folder(base, out) if storage is None else Database(storage, base.name)
+
+    def asked_of(prepared: Prepared[Any, Any]) -> dict[str, Any]:
+        return {
+            "space": space_for(prepared, fixed=fixed_paths)
+            if space is None
+            else without_fixed(space, fixed_paths),
+            "seed": seed,
+            "store": store,
+            "include_base": params_file is None,
+        }
+
     if dry_run:
         with ProgressDisplay() as progress:
             prepared = base.task.prepare(base, data, progress)
-        free = space_for(prepared, fixed=fixed_paths) if space is None else without_fixed(space, fixed_paths)
-        n_trials = min(base.search.trials, size_of(free) or base.search.trials)
-        n_fits = n_trials * base.search.trainings * base.search.validation.draws + 1
+            search = still_to_search(prepared, Run(device, progress), **asked_of(prepared))
         print_plan(
-            {base.model.kind: (base.model, n_fits)},
+            [Workload(base.model.kind, base.model, 1, search)],
             prepared.learned_from,
             device,
             k=max(base.protocol.cutoffs),
-            lines=[
-                f"{n_trials:,} settings would be tried, then one is fitted to all of train and tested once"
-            ],
+            lines=["the best setting would be fitted to all of train and tested once"],
             limit=base.search.seconds,
         )
         return
-    store = trials_folder(base, out) if storage is None else Database(storage, base.name)
     with ProgressDisplay() as progress:
         prepared = base.task.prepare(base, data, progress)
-        study = run_search(
-            prepared,
-            Run(device, progress),
-            space=space_for(prepared, fixed=fixed_paths)
-            if space is None
-            else without_fixed(space, fixed_paths),
-            seed=seed,
-            store=store,
-            include_base=params_file is None,
-        )
+        study = run_search(prepared, Run(device, progress), **asked_of(prepared))
         outcome = experiment.measure(
             prepared,
             chosen=study.spec,
@@ -284,7 +284,7 @@ def compare(
     the same command, or one with more models, computes only what is missing, and one with more trials adds to existing
     ones. Exits with 1 if a model failed; the others are reported.
     """
-    from unblur.experiment.comparison import compare as compare_models, line_up, winner
+    from unblur.experiment.comparison import compare as compare_models, line_up, winner, workloads
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.ranking import Selection
 
@@ -315,32 +315,28 @@ def compare(
         f"Under the paper's protocol only --trials or --seconds start a search; saw {', '.join(idle)}, which would have no "
         "effect. Give one of the two, or --protocol strict.",
     )
+    asked: dict[str, Any] = {
+        "data": data,
+        "search": None if trials is None and seconds is None else lineup.ground.search,
+        "spaces": _spaces(spaces or ()),
+        "seeds": seeds,
+        "device": device,
+        "out": out,
+    }
     if dry_run:
         with ProgressDisplay() as progress:
-            prepared = experiment.prepare(lineup.ground, data=data, progress=progress)
-        n_trials = lineup.ground.search.trials if searches else 0
+            prepared, to_do, failures = workloads(lineup, **asked, progress=progress)
         print_plan(
-            {entry.name: (entry.model, n_trials + 1) for entry in lineup.entries},
-            prepared.split.train,
+            to_do,
+            prepared.learned_from,
             device,
             k=max(lineup.ground.protocol.cutoffs),
-            lines=[
-                f"at most {n_trials:,} settings of each model would be tried, then one is fitted and tested"
-            ],
             limit=lineup.ground.search.seconds,
+            failures=failures,
         )
         return
     with ProgressDisplay() as progress:
-        comparison = compare_models(
-            lineup,
-            data=data,
-            search=None if trials is None and seconds is None else lineup.ground.search,
-            spaces=_spaces(spaces or ()),
-            seeds=seeds,
-            device=device,
-            out=out,
-            progress=progress,
-        )
+        comparison = compare_models(lineup, **asked, progress=progress)
     with printing(lambda: show(comparison), out):
         write_pages(comparison, out, {WINNER: winner(comparison, lineup.ground).to_toml()})
     print_lines(

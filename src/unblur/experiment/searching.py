@@ -21,7 +21,7 @@ from unblur.progress import ProgressEvent, Run
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
 from unblur.spec import Dimension
-from unblur.tuning.engine import Judgement, Watch, search
+from unblur.tuning.engine import Judgement, Remaining, Watch, remaining, search
 from unblur.tuning.points import fits, space_of
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Database, Search
@@ -73,6 +73,11 @@ class RankingJudge:
     def n_users(self) -> int:
         """The number of judged users, over all hold-outs."""
         return sum(judged.histories.n_users for judged in self._judged)
+
+    @property
+    def n_fits(self) -> int:
+        """See `tuning.engine.SettingJudge`."""
+        return len(self._splits)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -211,19 +216,45 @@ def run_search(
     With `include_base` trial 0 is the model as the recipe has it, provided that it can be fitted to these data. `seed`
     is the recipe's by default.
     """
+    asked = _search_of(prepared, run, settings, space, seed, store, include_base)
+    return search(**asked, progress=run.progress)
+
+
+def still_to_search(
+    prepared: Prepared[Any, Any],
+    run: Run,
+    settings: Search | None = None,
+    *,
+    space: Sequence[Dimension] | None = None,
+    seed: int | None = None,
+    store: Path | Database | None = None,
+    include_base: bool = True,
+) -> Remaining[Any]:
+    """Return what `run_search` has still to do with the same arguments; see `tuning.engine.remaining`."""
+    return remaining(**_search_of(prepared, run, settings, space, seed, store, include_base))
+
+
+def _search_of(
+    prepared: Prepared[Any, Any],
+    run: Run,
+    settings: Search | None,
+    space: Sequence[Dimension] | None,
+    seed: int | None,
+    store: Path | Database | None,
+    include_base: bool,
+) -> dict[str, Any]:
     recipe = prepared.recipe
     settings, seed = settings or recipe.search, recipe.seed if seed is None else seed
     space = space_for(prepared) if space is None else space
-    return search(
-        recipe.model,
-        space,
-        prepared.judge(settings, seed, run),
-        settings,
-        seed=seed,
-        store=store,
-        include_base=include_base and fits(recipe.model, space, largest_rank(prepared)),
-        progress=run.progress,
-    )
+    return {
+        "base": recipe.model,
+        "space": space,
+        "judge": prepared.judge(settings, seed, run),
+        "settings": settings,
+        "seed": seed,
+        "store": store,
+        "include_base": include_base and fits(recipe.model, space, largest_rank(prepared)),
+    }
 
 
 def space_for(

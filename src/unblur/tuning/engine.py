@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -63,6 +66,10 @@ class SettingJudge(Protocol[SpecT_contra]):
         """The validation data, in words for the report."""
 
     @property
+    def n_fits(self) -> int:
+        """The number of fits in one training: one on each hold-out."""
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """Plain values of the data and of the way of judging that must match for a search to be resumed."""
 
@@ -107,9 +114,81 @@ def search(
     space and for a sampler that cannot end, and `ArtifactError` for a store that cannot be used or belongs to another
     search.
     """
+    settings = settings or Search()
+    alone = not isinstance(store, Database)
+    with _engine(base, space, judge, settings, seed, store, include_base, progress) as engine:
+        trials, ended = engine.run(all_at_once=alone)
+    points = engine.points
+    remarks = [ended] if ended else []
+    looks_at_results = settings.sampler == "bayes" or settings.pruner != "none" or settings.patience
+    if not alone and (looks_at_results or settings.seconds):
+        remarks.append(
+            "with several processes its points, or how far they were trained, depend on which trial ended first: another "
+            "search may choose another setting"
+        )
+    return Study(judge.metric, base, points.space, tuple(trials), judge.n_users, judge.how, tuple(remarks))
+
+
+@dataclass(frozen=True)
+class Remaining(Generic[SpecT]):
+    """What a search has still to do."""
+
+    settings: tuple[SpecT, ...]
+    """The settings to judge; the base stands for one that depends on the results of others."""
+    together: bool
+    """True if they are judged in one pass."""
+    fits: int
+    """The number of fits by which a setting is judged, or of passes."""
+    n_done: int
+    """The number of trials that are kept."""
+
+
+def remaining(
+    base: SpecT,
+    space: Sequence[Dimension],
+    judge: SettingJudge[SpecT],
+    settings: Search,
+    *,
+    seed: int = 0,
+    store: Path | Database | None = None,
+    include_base: bool = True,
+) -> Remaining[SpecT]:
+    """Return what `search` has still to do with the same arguments, and write nothing. Raises as it does.
+
+    Trials in a folder count as done; those in a database do not, since to open one is to write to it.
+    """
+    with TemporaryDirectory() as folder:
+        # A store is opened by marking it as that of this search, and by adding what a kill has left out: so a copy is.
+        copy = Path(folder) / "trials"
+        if isinstance(store, Path) and store.is_dir():
+            shutil.copytree(store, copy)
+        with _engine(base, space, judge, settings, seed, copy, include_base, silent) as engine:
+            total = engine.points.count(settings.trials)
+            n_done = len(engine.store.finished(total))
+            attempts = [_try(partial(engine.setting_at, number)) for number in range(n_done, total)]
+            together = engine.judges_together(total) and not isinstance(store, Database)
+            return Remaining(
+                tuple(setting for setting, _ in attempts if setting is not None),
+                together,
+                judge.n_fits * engine.settings.trainings,
+                n_done,
+            )
+
+
+@contextmanager
+def _engine(
+    base: SpecT,
+    space: Sequence[Dimension],
+    judge: SettingJudge[SpecT],
+    settings: Search,
+    seed: int,
+    store: Path | Database | None,
+    include_base: bool,
+    progress: Progress,
+) -> Iterator[_Engine[SpecT]]:
+    """Open the trials of a search."""
     from unblur.tuning.store import opened, pruner_of  # optuna is imported when a search runs
 
-    settings = settings or Search()
     if not base.stochastic:
         settings = replace(settings, trainings=1)
     SpecError.unless(
@@ -119,17 +198,7 @@ def search(
     points = Points(tuple(space), settings.sampler, seed, point_of(base, space) if include_base else None)
     pruner = pruner_of(settings.pruner, FIRST_RUNG if settings.trainings == 1 else 1)
     with opened(store, _identity(base, points, judge, settings), points, pruner, type(base)) as trial_store:
-        engine = _Engine(base, points, judge, settings, trial_store, progress)
-        alone = not isinstance(store, Database)
-        trials, ended = engine.run(all_at_once=alone)
-    remarks = [ended] if ended else []
-    looks_at_results = settings.sampler == "bayes" or settings.pruner != "none" or settings.patience
-    if not alone and (looks_at_results or settings.seconds):
-        remarks.append(
-            "with several processes its points, or how far they were trained, depend on which trial ended first: another "
-            "search may choose another setting"
-        )
-    return Study(judge.metric, base, points.space, tuple(trials), judge.n_users, judge.how, tuple(remarks))
+        yield _Engine(base, points, judge, settings, trial_store, progress)
 
 
 def _identity(base: SpecT, points: Points, judge: SettingJudge[SpecT], settings: Search) -> dict[str, Any]:
@@ -215,6 +284,18 @@ class _Engine(Generic[SpecT]):
             pruned=judgement is not None and judgement.value is None,
         )
 
+    def setting_at(self, number: int) -> SpecT:
+        """The setting of a trial, or the base if its point depends on the results of others."""
+        point = self.points.at(number)
+        return self.base if point is None else self._setting(point)
+
+    def judges_together(self, total: int) -> bool:
+        """Return whether settings share their work, and no trial depends on another's result."""
+        settings = self.settings
+        one_by_one = settings.sampler == "bayes" or settings.patience is not None
+        slow = settings.seconds is not None and total > LARGEST_BLOCK
+        return self.judge.shares and not one_by_one and not slow
+
     def _setting(self, point: Point) -> SpecT:
         return set_point(self.base, self.points.space, point)
 
@@ -241,16 +322,13 @@ class _Engine(Generic[SpecT]):
         return Judgement(float(np.mean(values)))
 
     def _judge_together(self, total: int) -> None:
-        """Judge all remaining trials in one pass, if settings share their work and no trial depends on another's result.
+        """Judge all remaining trials in one pass, if they can be (`judges_together`).
 
         Settings that the spec refuses are kept as failed and take no part in the pass. If the pass fails, no trial is kept:
         the fault can be that of a single setting, and judged one by one only that one fails.
         """
-        settings = self.settings
         n_finished = len(self.store.finished(total))
-        one_by_one = settings.sampler == "bayes" or settings.patience is not None
-        slow = settings.seconds is not None and total > LARGEST_BLOCK
-        if not self.judge.shares or one_by_one or slow or n_finished == total:
+        if not self.judges_together(total) or n_finished == total:
             return
         start = time.perf_counter()
         points = [self.points.at(number) or {} for number in range(n_finished, total)]

@@ -10,5 +10,9 @@ For example::
 from __future__ import annotations
 
 from unblur.experiment.comparison.results import Comparison as Comparison, winner as winner
-from unblur.experiment.comparison.running import compare as compare, line_up as line_up
+from unblur.experiment.comparison.running import (
+    compare as compare,
+    line_up as line_up,
+    workloads as workloads,
+)
 from unblur.tuning.settings import Search as Search

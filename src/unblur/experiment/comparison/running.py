@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,7 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, RecipeError, UnblurError, nearest, some
 from unblur.evaluation.groups import with_extra_metrics
 from unblur.experiment.comparison.results import Comparison, Result, result_of, summarise
+from unblur.experiment.estimate import Workload
 from unblur.experiment.provenance import machine, reset_peak_rss, rss_mb
 from unblur.experiment.ranking import PreparedSplit, RankingTask, prepare, ranking_task
 from unblur.experiment.recipe.library import load_recipe, shipped
@@ -32,14 +33,14 @@ from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import all_values, first_values
 from unblur.experiment.running import measure
-from unblur.experiment.searching import metric_of, run_search, space_for
+from unblur.experiment.searching import metric_of, run_search, space_for, still_to_search
 from unblur.experiment.task import TrainingLog
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.ranking import BY_SCORE, Selection
 from unblur.recommender import RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.saving.container import versions
-from unblur.spec import migrated, path_today, spec_from_dict, spec_to_dict
+from unblur.spec import Dimension, migrated, path_today, spec_from_dict, spec_to_dict
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
@@ -200,26 +201,36 @@ class Cache:
         Raises `ArtifactError` for the folder of another comparison, for one with other content, and for one that cannot
         be written to.
         """
+        with system_errors(self._requirement):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.check(identity)
+            if not (self.folder / IDENTITY).is_file():
+                self.write({IDENTITY: sealed(json.loads(json.dumps(identity)))})
+            for name in ("models", "trials"):
+                (self.folder / name).mkdir(exist_ok=True)
+
+    @property
+    def _requirement(self) -> str:
+        return f"The folder of a comparison must be undamaged and writable; {self.folder / IDENTITY}"
+
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Raise `ArtifactError` unless the folder, which there is, belongs to the same comparison or is empty."""
         expected = json.loads(json.dumps(identity))
         file = self.folder / IDENTITY
-        must_hold = f"The folder of a comparison must be undamaged and writable; {file}"
-        with system_errors(must_hold):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with system_errors(self._requirement):
             if not file.is_file():
                 ArtifactError.unless(
                     all(entry.name.startswith(".") for entry in self.folder.iterdir()),
                     f"A comparison must be kept in a new folder or in its own; {self.folder} holds something else. Give "
                     "another path.",
                 )
-                self.write({IDENTITY: sealed(expected)})
-            for name in ("models", "trials"):
-                (self.folder / name).mkdir(exist_ok=True)
+                return
             try:
                 with open_regular(file) as stream:
                     stored_values = unsealed(stream.read())
             except ValueError as problem:
                 raise ArtifactError(
-                    f"{must_hold}: {problem}. Give another path: existing results are kept."
+                    f"{self._requirement}: {problem}. Give another path: existing results are kept."
                 ) from None
         if isinstance(stored_values.get("spaces"), dict):
             stored_values["spaces"] = _spaces_today(stored_values["spaces"])
@@ -329,26 +340,18 @@ def compare(
     models fail or the metric is not computed, and `ArtifactError` if `out` is the folder of another comparison.
     """
     start = time.perf_counter()
-    RecipeError.unless(seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
-    ground, spaces = lineup.ground, _spaces_today(spaces or {})
-    if search is None:
-        strict = ground.protocol.kind == "strict"
-        search = ground.search if strict else replace(ground.search, trials=1)
-    metric = metric_of(ground.protocol, search.metric, measured=True)
-    prepared = prepare(ground, data=data, progress=progress)
-    cache = None if out is None else Cache(Path(out))
-    if cache is not None:
-        cache.open(_identity(prepared, metric, search, spaces, seeds))
-    runner = _Runner(prepared, metric, search, spaces, seeds, device, cache)
+    runner = _Runner.of(lineup, data, search, spaces, seeds, Run(device, progress), out)
+    prepared, metric, search = runner.prepared, runner.metric, runner.search
+    if runner.cache is not None:
+        runner.cache.open(runner.identity)
     results: list[Result] = []
-    budget = budget_of(search)
     failures: dict[str, str] = {}
     own_seconds, n_reused = 0.0, 0
     for index, entry in enumerate(lineup.entries):
         progress(ProgressEvent("models", index, len(lineup.entries)))
         rows = lineup.rows(entry)
-        earlier = [] if cache is None else [result for row in rows if (result := cache.read(row))]
-        if len(earlier) == len(rows) and all(dict(result.budget) == budget for result in earlier):
+        earlier, is_whole = runner.kept(rows)
+        if is_whole:
             results += earlier
             n_reused += len(rows)
             continue
@@ -360,9 +363,9 @@ def compare(
                 raise
             failures[entry.name] = _reason(problem)
             continue
-        if cache is not None:
+        if runner.cache is not None:
             for row, result in zip(rows, measured, strict=True):
-                cache.add(row, result)
+                runner.cache.add(row, result)
         results += measured
         own_seconds += _own_seconds(measured[0], earlier[0] if earlier else None)
     progress(ProgressEvent("models", len(lineup.entries), len(lineup.entries)))
@@ -400,6 +403,31 @@ def compare(
     )
 
 
+def workloads(
+    lineup: Lineup,
+    *,
+    data: str | Path | None = None,
+    search: Search | None = None,
+    spaces: Spaces | None = None,
+    seeds: int = 1,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    progress: Progress = silent,
+) -> tuple[PreparedSplit, list[Workload], dict[str, str]]:
+    """Return the data, what `compare` has still to do with each model, and why those that would fail at once do; nothing is written."""
+    runner = _Runner.of(lineup, data, search, spaces, seeds, Run(device, progress), out)
+    if runner.cache is not None and runner.cache.folder.is_dir():
+        runner.cache.check(runner.identity)
+    to_do: list[Workload] = []
+    failures = {}
+    for entry in lineup.entries:
+        try:
+            to_do.append(runner.workload(lineup.rows(entry)))
+        except UnblurError as problem:
+            failures[entry.name] = _reason(problem)
+    return runner.prepared, to_do, failures
+
+
 @dataclass(frozen=True)
 class _Runner:
     """Runs one model of a comparison, with the settings that all models share."""
@@ -412,23 +440,93 @@ class _Runner:
     device: str
     cache: Cache | None
 
+    @classmethod
+    def of(
+        cls,
+        lineup: Lineup,
+        data: str | Path | None,
+        search: Search | None,
+        spaces: Spaces | None,
+        seeds: int,
+        run: Run,
+        out: str | Path | None,
+    ) -> Self:
+        """Read the data; the arguments are those of `compare`."""
+        RecipeError.unless(
+            seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once."
+        )
+        ground = lineup.ground
+        if search is None:
+            strict = ground.protocol.kind == "strict"
+            search = ground.search if strict else replace(ground.search, trials=1)
+        metric = metric_of(ground.protocol, search.metric, measured=True)
+        prepared = prepare(ground, data=data, progress=run.progress)
+        cache = None if out is None else Cache(Path(out))
+        return cls(prepared, metric, search, _spaces_today(spaces or {}), seeds, run.device, cache)
+
+    def kept(self, rows: Sequence[Entry]) -> tuple[list[Result], bool]:
+        """The earlier results of a model's rows, and whether they are all of them, with this budget."""
+        earlier = [] if self.cache is None else [result for row in rows if (result := self.cache.read(row))]
+        budget = budget_of(self.search)
+        return earlier, len(earlier) == len(rows) and all(dict(result.budget) == budget for result in earlier)
+
+    def workload(self, rows: Sequence[Entry]) -> Workload:
+        """What is to be done with a model."""
+        entry = rows[0]
+        if self.kept(rows)[1]:
+            return Workload(entry.name, entry.model, 0)
+        prepared, space, store = self._search_of(entry)
+        search = (
+            still_to_search(prepared, Run(self.device), self.search, space=space, store=store)
+            if space
+            else None
+        )
+        return Workload(entry.name, prepared.task.model, self.seeds if prepared.stochastic else 1, search)
+
+    def _search_of(self, entry: Entry) -> tuple[PreparedSplit, tuple[Dimension, ...], Path | None]:
+        """The data for a model, the space of its search, empty if nothing is searched, and the folder of its trials."""
+        prepared = self.prepared.with_model(entry.model)
+        space = () if self.search.trials == 1 else space_for(prepared, self.spaces.get(entry.model.kind))
+        return prepared, space, None if self.cache is None else self.cache.trials(entry, self.search.pruner)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Plain values that must match for results to be reused. The search's budget is not among them, so it can be raised."""
+        recipe, split = self.prepared.recipe, self.prepared.split
+        # `metric` is compared on its own; the others may change: earlier trials count, or a pruner has a folder of its own.
+        may_change = ("metric", "trials", "seconds", "pruner")
+        settings = spec_to_dict(self.search).items()
+        return {
+            "schema": 3,
+            "data": dict(self.prepared.fingerprints),
+            # Without fields that came later, at the value of before: folders that are there stay theirs.
+            "split": first_values(self.prepared.task.split),
+            "train": split.train.fingerprint(),
+            "histories": split.histories.fingerprint(),
+            "held_out": split.held_out.fingerprint(),
+            "protocol": recipe.task.facts()["protocol"],
+            "metric": self.metric,
+            "search": {name: value for name, value in settings if name not in may_change},
+            "spaces": self.spaces,
+            "seeds": self.seeds,
+            "seed": recipe.seed,
+        }
+
     def results(self, rows: Sequence[Entry], earlier: Sequence[Result], log: TrainingLog) -> list[Result]:
         """Search, fit and measure one model, whose first row has its lists by score, and the others re-ranked ones.
 
         `earlier` are results of the rows that there are, perhaps with another budget.
         """
         entry = rows[0]
-        prepared, kind = self.prepared.with_model(entry.model), entry.model.kind
-        space = () if self.search.trials == 1 else space_for(prepared, self.spaces.get(kind))
+        prepared, space, store = self._search_of(entry)
         search: dict[str, Any] = {}
         notes: tuple[str, ...] = ()
         if space:
-            store = None if self.cache is None else self.cache.trials(entry, self.search.pruner)
             study = run_search(prepared, Run(self.device, log), self.search, space=space, store=store)
             prepared = prepared.with_model(study.spec)
             search, notes = search_summary(study), study.notes()
         elif self.search.trials > 1:
-            notes = (f"{kind} has no hyper-parameters to search",)
+            notes = (f"{entry.model.kind} has no hyper-parameters to search",)
         chosen = all_values(prepared.recipe.model)
         tested = [result for result in earlier if result.chosen == chosen]
         if len(tested) < len(rows):
@@ -477,30 +575,6 @@ class _Runner:
             )
             for row, arm in zip(rows, prepared_entry.arms, strict=True)
         ]
-
-
-def _identity(
-    prepared: PreparedSplit, metric: str, search: Search, spaces: Spaces, seeds: int
-) -> dict[str, Any]:
-    """Plain values that must match for results to be reused. The search's budget is not among them, so it can be raised."""
-    recipe, split, facts = prepared.recipe, prepared.split, prepared.recipe.task.facts()
-    # `metric` is compared on its own; the others may change: earlier trials count, or a pruner has a folder of its own.
-    may_change = ("metric", "trials", "seconds", "pruner")
-    return {
-        "schema": 3,
-        "data": dict(prepared.fingerprints),
-        # Without fields that came later, at the value of before: folders that are there stay theirs.
-        "split": first_values(prepared.task.split),
-        "train": split.train.fingerprint(),
-        "histories": split.histories.fingerprint(),
-        "held_out": split.held_out.fingerprint(),
-        "protocol": facts["protocol"],
-        "metric": metric,
-        "search": {name: value for name, value in spec_to_dict(search).items() if name not in may_change},
-        "spaces": spaces,
-        "seeds": seeds,
-        "seed": recipe.seed,
-    }
 
 
 def budget_of(search: Search) -> dict[str, int | float | str]:

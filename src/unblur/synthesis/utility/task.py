@@ -319,6 +319,7 @@ class UtilityJudge:
     """Train settings of a synthesizer and judge them by the utility of their users."""
 
     shares = False
+    n_fits = 1
 
     def __init__(self, prepared: PreparedUsers, metric: str, trainings: int, seed: int, run: Run) -> None:
         """`prepared` evaluates on the users to search by; a setting's value is the mean of `trainings` trainings."""

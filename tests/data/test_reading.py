@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from unblur import Interactions
-from unblur.data.files import read, read_split_folder, unread_columns, write
+from unblur.data.files import read, read_column, read_split_folder, unread_columns, write
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, VocabularyMismatch
 from unblur.experiment.recipe.schema import Recipe
@@ -333,3 +333,20 @@ def test_columns_that_only_select_are_not_read(
     file = tmp_path / "log.csv"
     file.write_text("user,item,rating,note\na,x,5,one\nb,y,4,two\n")
     assert unread_columns(file, **options) == unread
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ('item\n"Bread, white"\ntea\n', ["item", "Bread, white", "tea"]),
+        ('"Bread, white"\n"6"" nails"\n', ["Bread, white", '6" nails']),
+        ('"Heroes" live\n', ['"Heroes" live']),
+        ('ann,"Bread, white"\n', None),
+        ('"ann","tea"\n', None),
+    ],
+)
+def test_a_quoted_comma_makes_no_second_column(text: str, labels: list[str] | None, tmp_path: Path) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text(text)
+    column = read_column(file)
+    assert (None if column is None else column.to_list()) == labels

@@ -39,7 +39,7 @@ def test_users_are_grouped_by_the_length_of_their_history(split: Split) -> None:
 def test_figures_by_group_by_hand(split: Split) -> None:
     # Lists of the two most popular items that a user has not: of p … v, which have 6, 4, 3, 2, 1, 1 and 0 users.
     model = Popularity().fit(split.train)
-    evaluation = RankingProtocol(cutoffs=(2,), metrics=("recall",)).evaluate(model, split)
+    evaluation = RankingProtocol(cutoffs=(2,), metrics=("recall", "hit_rate")).evaluate(model, split)
     assert [evaluation.ranking.labels(row) for row in range(6)] == [
         ["t", "u"], ["r", "s"], ["q", "r"], ["s", "t"], ["q", "r"], ["v"],
     ]  # fmt: skip
@@ -49,6 +49,7 @@ def test_figures_by_group_by_hand(split: Split) -> None:
     )
     assert figures["recall@2 of users with few interactions (1–2)"].n_users == 3
     assert figures["recall@2 of users with some interactions (3–4)"].value == 1
+    assert figures["hit_rate@2 of users with few interactions (1–2)"].value == pytest.approx(2 / 3)
     # p is the popular fifth of seven items: nobody has it held out, so it has no recall.
     assert "recall of popular items@2" not in figures
     assert figures["recall of rare items@2"].value == evaluation["recall@2"].value

@@ -85,7 +85,7 @@ def read_lines(path: str | Path) -> pl.Series:
 
 
 def read_column(path: str | Path) -> pl.Series | None:
-    """The only column of a table, or the lines of a text file as `read_lines` has them; `None` if there are more columns."""
+    """The only column of a table, or the lines of a text file as `read_lines` has them, without quotes around them; `None` if there are more columns."""
     file = Path(path)
     form = SUFFIXES.get(data_suffix(file))
     if form in _TABLES:
@@ -95,7 +95,11 @@ def read_column(path: str | Path) -> pl.Series | None:
     if form in ("npz", "npy"):
         return None
     lines = read_lines(file)
-    return None if _BETWEEN_COLUMNS.search(lines[0]) else lines
+    quoted = lines.str.contains(_QUOTED)
+    if _BETWEEN_COLUMNS.search(lines[0]) and not quoted[0]:
+        return None
+    unquoted = lines.str.slice(1, lines.str.len_chars() - 2).str.replace_all('""', '"', literal=True)
+    return unquoted.zip_with(quoted, lines)
 
 
 _TABLES: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
@@ -104,8 +108,10 @@ _TABLES: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
     "jsonl": open_json_lines,
 }
 """Functions that open files of the formats whose columns are tables."""
+_QUOTED = r'^"(?:[^"]|"")*"$'
+"""A line that is one quoted field of a CSV file, with quotes inside doubled (RFC 4180)."""
 _BETWEEN_COLUMNS = re.compile(r"[,;\t|]|::")
-"""Separators by which a line has two columns; a blank is part of many labels."""
+"""Separators by which a line has two columns, unless it is quoted whole; a blank is part of many labels."""
 
 
 def read_labels(path: str | Path) -> Vocabulary:

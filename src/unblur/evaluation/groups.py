@@ -43,21 +43,25 @@ def with_extra_metrics(protocol: ProtocolT) -> ProtocolT:
 def by_group(
     evaluation: Evaluation, split: Split, resamples: int, rng: RNG | None
 ) -> tuple[Measurement, ...]:
-    """The first metric of an evaluation for each of the `user_groups`, then `list_measures` at its cut-off.
+    """Each metric of an evaluation for each of the `user_groups`, then `list_measures` at the cut-off of the first.
 
     Nothing if no metric has a value for each user. The value of a group is the mean over its users.
     """
     table = evaluation.per_user
     if not table.names:
         return ()
-    metric, generator = table.names[0], streams(rng, "intervals")["intervals"]
+    generator, members_of = (
+        streams(rng, "intervals")["intervals"],
+        user_groups(split, evaluation.ranking.users),
+    )
     groups = {
         f"{metric} of {label}": means(
             metric, table[metric][:, None], members, resamples=resamples, rng=generator
         )
-        for label, members in user_groups(split, evaluation.ranking.users).items()
+        for metric in table.names
+        for label, members in members_of.items()
     }
-    extra = list_measures(evaluation.ranking, split, parse_metric(metric)[1])
+    extra = list_measures(evaluation.ranking, split, parse_metric(table.names[0])[1])
     groups |= {
         name: means(name, extra[name][:, None], resamples=resamples, rng=generator) for name in extra.names
     }

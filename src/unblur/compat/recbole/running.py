@@ -267,6 +267,7 @@ class _ObjectiveJudge:
     how: ClassVar[str] = "what the objective validates on"
     identity: ClassVar[Mapping[str, Any]] = {}
     shares: ClassVar[bool] = False
+    n_fits: ClassVar[int] = 1
 
     def __call__(self, spec: _Options, training: int, watch: Watch) -> Judgement:
         """Call the objective; of a score that is better if smaller, the negative is judged."""

@@ -75,6 +75,16 @@ def test_many_items_in_blocks(
     assert_same(np.array(scores, order=order), k)
 
 
+@given(st.integers(0, 99), st.sampled_from([-np.inf, -1.0, 0.0, 0.3, 9.0]), st.sampled_from([1, 5, 40]))
+def test_scores_that_are_not_above_a_bound_are_as_if_excluded(seed: int, above: float, k: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = random.choice([-1.0, 0.0, 0.1, 0.3, 0.7, -np.inf], (3, 300)).astype(np.float32)
+    ties = random.permutation(300)
+    excluded = np.where(scores > np.float32(above), scores, -np.inf)
+    for found, expected in zip(top_k(scores, k, ties, above=above), top_k(excluded, k, ties), strict=True):
+        assert np.array_equal(found, expected)
+
+
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     scores, ties = np.random.default_rng(0).integers(0, 9, (40, 700)).astype(np.float32), np.arange(700)
     whole = top_k(scores, 25, ties)

@@ -194,12 +194,13 @@ def tie_ranks(item_counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
 
 
 def top_k(
-    scores: NDArray[np.float32], k: int, ties: NDArray[np.int64]
+    scores: NDArray[np.float32], k: int, ties: NDArray[np.int64], *, above: float = -np.inf
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return the positions and values of the k largest scores of each row, largest first; equal ones by `tie_ranks`.
 
-    `ties` are the tie ranks of the items, (n_items,). `scores` is (n_users, n_items) in either memory order. −inf means
-    excluded: if fewer than k others remain, the position is −1 and the score −inf. NaN and +inf raise `DataError`.
+    `ties` are the tie ranks of the items, (n_items,). `scores` is (n_users, n_items) in either memory order. Only scores
+    `above` a bound are chosen, −inf never: if fewer than k remain, the position is −1 and the score −inf. NaN and +inf
+    raise `DataError`.
 
     The k-th largest of the maxima of disjoint blocks of items is a lower bound of the k-th largest score. Only small
     blocks whose own maximum reaches the bound are read again, and only the few items that reach it are sorted; the
@@ -232,7 +233,7 @@ def top_k(
         if n_blocks >= k
         else np.full(n_users, -np.inf, dtype=values.dtype)
     )
-    bound = np.maximum(kth, np.finfo(values.dtype).min)  # −inf means excluded, and never reaches it
+    bound = np.maximum(kth, np.nextafter(values.dtype.type(above), values.dtype.type(np.inf)))
     # 3. The scores that reach it, sorted by user, then score, then tie rank.
     users, items = _reaching_bound(values, small_maxima, bound, item_axis)
     candidate_scores = scores[users, items]

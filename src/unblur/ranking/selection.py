@@ -123,7 +123,7 @@ class Chooser:
         """
         if self.signal_threshold is None:
             return self._top(scores, k)
-        positions, best = self._top(np.where(scores <= self.signal_threshold, -np.inf, scores), k)
+        positions, best = self._top(scores, k, above=self.signal_threshold)
         short = np.flatnonzero(positions[:, -1] < 0)
         if self.selection.filler == "none" or not len(short):
             return positions, best
@@ -147,11 +147,13 @@ class Chooser:
         candidates = np.flatnonzero(self.ties >= 0)
         return candidates[np.argsort(self.ties[candidates])]
 
-    def _top(self, scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _top(
+        self, scores: NDArray[np.float32], k: int, above: float = -np.inf
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         candidates = self.candidates
         if candidates is None:
-            return top_k(scores, k, self.ties)
-        chosen, best = top_k(scores[:, candidates], k, self.ties[candidates])
+            return top_k(scores, k, self.ties, above=above)
+        chosen, best = top_k(scores[:, candidates], k, self.ties[candidates], above=above)
         if not len(candidates):
             return chosen, best
         return np.where(chosen >= 0, candidates[chosen], -1).astype(np.int32), best

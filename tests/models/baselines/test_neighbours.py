@@ -11,6 +11,7 @@ from scipy import sparse
 from unblur.models.linear import neighbours
 from unblur.models.linear.neighbours import (
     column_norms,
+    cosine,
     inverse,
     row_blocks,
     strongest,
@@ -76,6 +77,27 @@ def test_blocks_give_what_the_whole_product_gives(
     finally:
         neighbours.BLOCK_PRODUCTS = before
     assert np.array_equal(result.toarray(), top_by_sorting(product, k))
+
+
+@given(
+    arrays(np.float32, (5, 48), elements=st.sampled_from([0.0, 1.0, 2.0, 0.3])),
+    st.integers(1, 3),
+    st.permutations(range(48)),
+)
+def test_a_dense_block_gives_the_bytes_of_a_sparse_one(dense: np.ndarray, k: int, ranks: list[int]) -> None:
+    x = sparse.csr_array(dense)
+    norms = column_norms(x)
+
+    def nearest(dense_from: float) -> sparse.csr_array:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(neighbours, "DENSE_FROM", dense_from)
+            weigh = cosine(norms, norms)
+            return strongest(transposed(x), x, k, weigh=weigh, ties=np.array(ranks, dtype=np.int64))
+
+    found, expected = nearest(0), nearest(np.inf)
+    for array in ("indptr", "indices", "data"):
+        assert getattr(found, array).tobytes() == getattr(expected, array).tobytes()
+    assert found.indices.dtype == np.int32
 
 
 @given(MATRICES)

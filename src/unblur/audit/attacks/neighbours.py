@@ -69,15 +69,11 @@ def closest(targets: sparse.csr_array, rows: sparse.csr_array, k: int) -> sparse
     """
     sizes, row_sizes = _sizes(targets), _sizes(rows)
 
-    def nearest(left: Indices, right: Indices, shared: NDArray[np.float32]) -> NDArray[np.float32]:
-        similarities = _jaccard(sizes[left], row_sizes[right], shared)
-        # Many pairs share an item: those that cannot be among the nearest become 0 before anything is sorted.
-        for row in np.split(similarities, np.flatnonzero(np.diff(left)) + 1):
-            if len(row) > k:
-                row[row < np.partition(row, -k)[-k]] = 0
-        return similarities
+    def similarities(left: Indices, right: Indices, shared: NDArray[np.float32]) -> NDArray[np.float32]:
+        union = np.maximum(sizes[left] + row_sizes[right] - shared, 1)  # 0 / 1 if both are empty
+        return np.asarray(shared / union, dtype=np.float32)
 
-    return strongest(targets, transposed(rows), k, weigh=nearest, without_diagonal=False)
+    return strongest(targets, transposed(rows), k, weigh=similarities, without_diagonal=False)
 
 
 def _sizes(rows: sparse.csr_array) -> NDArray[np.float32]:

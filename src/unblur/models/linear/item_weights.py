@@ -76,12 +76,19 @@ class ItemWeights(LinearRecommender):
         weights = self.weights
         if not sparse.issparse(weights):
             return np.asarray(rows @ weights, dtype=np.float32)
-        # The weights from all items of a row one after the other, as one row that has columns several times: made dense, they
-        # are summed. A product of sparse matrices would first find out where its entries are, with twice the time.
-        chosen = weights[rows.indices]
-        values = chosen.data * np.repeat(rows.data.astype(np.float32, copy=False), np.diff(chosen.indptr))
-        shape = rows.shape[0], weights.shape[1]
-        return sparse.csr_array((values, chosen.indices, chosen.indptr[rows.indptr]), shape=shape).toarray()
+        return dense_product(rows, weights)
+
+
+def dense_product(left: sparse.csr_array, right: sparse.csr_array) -> NDArray[np.float32]:
+    """Return ``left @ right``, (n_rows, n_columns): where most entries are not 0, in half the time of a sparse product.
+
+    The rows of `right` that a row of `left` has are written one after the other, as one row that has columns several times: made
+    dense, they are summed. A product of sparse matrices would first find out where its entries are.
+    """
+    chosen = right[left.indices]
+    values = chosen.data * np.repeat(left.data.astype(np.float32, copy=False), np.diff(chosen.indptr))
+    shape = left.shape[0], right.shape[1]
+    return sparse.csr_array((values, chosen.indices, chosen.indptr[left.indptr]), shape=shape).toarray()
 
 
 class ItemWeightsSpec(LinearSpec[ItemWeights]):

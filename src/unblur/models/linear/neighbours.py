@@ -20,20 +20,30 @@ from scipy import sparse
 
 from unblur.data.changes import Change
 from unblur.data.interactions import Interactions
-from unblur.models.linear.item_weights import ItemWeights, ItemWeightsSpec
+from unblur.models.linear.item_weights import ItemWeights, ItemWeightsSpec, dense_product
 from unblur.models.linear.weighting import EntryWeighting, EntryWeights
 from unblur.parallel.threads import in_threads
 from unblur.progress import Progress, ProgressEvent, Run, silent
+from unblur.ranking import top_k
 from unblur.recommender import RNG, Recommender, StoppingData, WeighingSpec, WeightUse, learned
 from unblur.spec import Count, Dimension, choices, spec
 
 BLOCK_PRODUCTS = 1 << 20
 """About how many entries of the product, before duplicates are summed, a block holds: a few megabytes, which stay in cache."""
 
+DENSE_FROM = 0.5
+"""Products a cell from which a block is computed with all its cells: adding a product to one takes 3 ns, and 8 where it must be found
+among the entries of a sparse row; but then there are the cells without products."""
+DENSE_PER_ENTRY = 16
+"""Columns for each entry of a list, at least: a choice of many among few is a sort of the row, and dense rows are longer."""
+DENSE_UP_TO = 16 * BLOCK_PRODUCTS
+"""Products of a dense block, at most, since all are in memory at once: a row of an item that everybody has may have any number."""
+
 Weigh: TypeAlias = Callable[
     [NDArray[np.integer], NDArray[np.integer], NDArray[np.float32]], NDArray[np.float32]
 ]
-"""From rows, columns and values of entries of the product to their strengths."""
+"""From rows, columns and values of entries of the product to their strengths, which are 0 where the values are; by
+broadcasting, since a dense block has its rows down and its columns across."""
 
 
 def strongest(
@@ -55,11 +65,21 @@ def strongest(
     numbers = np.arange(left.shape[0], dtype=np.int32)
     if only is not None:
         numbers, left = numbers[only], left[only]
-    n_rows = left.shape[0]
+    n_rows, n_columns = left.shape[0], right.shape[1]
+    all_columns, lengths = np.arange(n_columns, dtype=np.int32), np.diff(right.indptr)
+    ranks = all_columns.astype(np.int64) if ties is None else ties
 
     def strongest_of(rows: slice) -> sparse.csr_array:
-        product = sparse.csr_array(left[rows] @ right)
-        owners = np.repeat(numbers[rows], np.diff(product.indptr))
+        block, owners = left[rows], numbers[rows]
+        n_products = int(lengths[block.indices].sum())
+        n_cells = len(owners) * n_columns
+        if DENSE_FROM * n_cells <= n_products <= DENSE_UP_TO and DENSE_PER_ENTRY * k <= n_columns:
+            strengths = weigh(owners[:, None], all_columns, dense_product(block, right))
+            if without_diagonal:
+                strengths[np.arange(len(owners)), owners] = 0
+            return _lists(*top_k(strengths, k, ranks, above=0.0), n_columns)
+        product = sparse.csr_array(block @ right)
+        owners = np.repeat(owners, np.diff(product.indptr))
         product.data = weigh(owners, product.indices, product.data)
         keep = product.data > 0
         if without_diagonal:
@@ -73,8 +93,17 @@ def strongest(
             parts.append(part)
             progress(ProgressEvent("find neighbours", rows.stop, n_rows))
     if not parts:
-        return sparse.csr_array(np.zeros((n_rows, right.shape[1]), dtype=np.float32))
+        return sparse.csr_array(np.zeros((n_rows, n_columns), dtype=np.float32))
     return sparse.csr_array(sparse.vstack(parts, format="csr"))
+
+
+def _lists(columns: NDArray[np.int32], values: NDArray[np.float32], n_columns: int) -> sparse.csr_array:
+    """Return lists (n_rows, k) as `top_k` gives them as a matrix, columns sorted."""
+    entries = columns >= 0
+    indptr = np.concatenate(([0], np.cumsum(entries.sum(axis=1)))).astype(np.int32)
+    lists = sparse.csr_array((values[entries], columns[entries], indptr), shape=(len(columns), n_columns))
+    lists.sort_indices()
+    return lists
 
 
 def product_norms(left: sparse.csr_array, right: sparse.csr_array) -> NDArray[np.float64]:
@@ -105,7 +134,8 @@ def top_per_row(
         entries = values[bounds[row] : bounds[row + 1]]
         least[row] = max(least[row], np.partition(entries, len(entries) - k)[len(entries) - k])
     reach = np.flatnonzero(values >= np.repeat(least, lengths))
-    indptr = np.searchsorted(reach, matrix.indptr)
+    # Arrays of 64 bits would make the indices of the result as long.
+    indptr = np.searchsorted(reach, matrix.indptr).astype(matrix.indptr.dtype)
     best = sparse.csr_array((values[reach], matrix.indices[reach], indptr), shape=matrix.shape)
     best.sort_indices()
     if np.diff(indptr).max(initial=0) <= k:
@@ -119,7 +149,7 @@ def top_per_row(
     owners = rows[equal]
     chosen = np.ones(best.nnz, dtype=bool)
     chosen[equal[np.arange(len(equal)) - np.searchsorted(owners, owners) >= places[owners]]] = False
-    counts = np.concatenate(([0], np.cumsum(chosen)))
+    counts = np.concatenate(([0], np.cumsum(chosen))).astype(indptr.dtype)
     return sparse.csr_array((best.data[chosen], best.indices[chosen], counts[indptr]), shape=matrix.shape)
 
 
@@ -151,6 +181,7 @@ def column_norms(matrix: sparse.csr_array) -> NDArray[np.float64]:
 
 def cosine(left: NDArray[np.float64], right: NDArray[np.float64], shrinkage: float = 0.0) -> Weigh:
     """Return the function to strengths ``x·y / (‖x‖‖y‖ + shrinkage)``, from the norms of the rows and of the columns."""
+    left, right = np.where(left > 0, left, 1), np.where(right > 0, right, 1)  # 0 / 1 where a vector is 0
     return lambda row, column, dots: np.asarray(
         dots / (left[row] * right[column] + shrinkage), dtype=np.float32
     )
@@ -310,7 +341,7 @@ class NeighbourSpec(ItemWeightsSpec):
         weakest[again] = _weakest(lists, columns=False)
         lengths = np.zeros(after.n_items, dtype=np.int64)
         lengths[again] = np.diff(lists.indptr)
-        indptr = np.concatenate(([0], np.cumsum(lengths)))
+        indptr = np.concatenate(([0], np.cumsum(lengths))).astype(weights.indptr.dtype)
         lists = sparse.csr_array((lists.data, lists.indices, indptr), shape=weights.shape)
         data = weights.data.copy()
         data[entries] = strengths
@@ -331,8 +362,9 @@ def _moved(matrix: sparse.csr_array, positions: NDArray[np.intp], size: int) -> 
     columns = positions[matrix.indices]
     rows = np.repeat(positions, np.diff(matrix.indptr))
     keep = (rows >= 0) & (columns >= 0)
-    indptr = np.searchsorted(rows[keep], np.arange(size + 1))
-    return sparse.csr_array((matrix.data[keep], columns[keep].astype(np.int32), indptr), shape=(size, size))
+    indptr = np.searchsorted(rows[keep], np.arange(size + 1)).astype(matrix.indptr.dtype)
+    columns = columns[keep].astype(matrix.indices.dtype)
+    return sparse.csr_array((matrix.data[keep], columns, indptr), shape=(size, size))
 
 
 def _entries_of(matrix: sparse.csr_array, chosen: NDArray[np.bool_], *, rows: bool) -> NDArray[np.intp]:

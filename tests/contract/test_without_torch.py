@@ -60,7 +60,11 @@ try:
     unblur.DiffRec
 except CapabilityError as problem:
     refused["DiffRec"] = str(problem)
-print(json.dumps({"refused": refused, "metrics": len(report.measurements)}))
+from unblur.cli.main import main
+listed = main(["recipes"])
+refusing = main(["synthesize", str(folder / "log.parquet"), "--out", str(folder / "synthetic.parquet")])
+print()
+print(json.dumps({"listed": listed, "refusing": refusing, "refused": refused, "metrics": len(report.measurements)}))
 """
 
 
@@ -85,7 +89,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], d
     )
     assert process.returncode == 0, process.stderr
     with np.load(folder / "scores.npz") as scores:
-        return json.loads(process.stdout.splitlines()[-1]), dict(scores)
+        facts = json.loads(process.stdout.splitlines()[-1])
+        return {**facts, "said": " ".join(process.stderr.split())}, dict(scores)
 
 
 def test_what_is_trained_or_on_a_gpu_says_how_to_install_torch(outcome: Any) -> None:
@@ -93,6 +98,12 @@ def test_what_is_trained_or_on_a_gpu_says_how_to_install_torch(outcome: Any) -> 
     assert set(facts["refused"]) == TRAINED | {"cuda", "DiffRec"}
     for message in facts["refused"].values():
         assert "needs torch, which is not installed. Install it with `pip install 'unblur[train]'`" in message
+
+
+def test_commands_list_all_recipes_and_refuse_what_needs_torch(outcome: Any) -> None:
+    facts, _ = outcome
+    assert (facts["listed"], facts["refusing"]) == (0, 2)
+    assert "`unblur synthesize` needs torch" in facts["said"]
 
 
 def test_a_recipe_runs(outcome: Any) -> None:

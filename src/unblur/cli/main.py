@@ -31,7 +31,7 @@ from unblur.cli.serving import export, mcp, serve
 from unblur.cli.synthetic import audit, synthesize
 from unblur.cli.tune import compare, tune
 from unblur.cli.updating import update
-from unblur.errors import OutdatedWarning, UnblurError, out_of_memory, reason_of, warn_outdated
+from unblur.errors import OutdatedWarning, UnblurError, needing_torch, out_of_memory, reason_of, warn_outdated
 
 REFUSED = 2
 """The exit code of a refusal, as shells use it for wrong usage."""
@@ -49,7 +49,8 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         try:
             try:
-                result = super().invoke(ctx)
+                with needing_torch(f"`unblur {ctx.invoked_subcommand or ''}`"):
+                    result = super().invoke(ctx)
             finally:
                 terminal.print_document()
             sys.stdout.flush()  # a full disk behind it shows now, not after the exit code is settled

@@ -12,7 +12,7 @@ from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, Device, Overwrite, RecipeName, Settings, recipe_names
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_report, print_table, print_text, printing
 from unblur.document.blocks import Table
-from unblur.errors import RecipeError
+from unblur.errors import CapabilityError, RecipeError
 from unblur.progress import Run
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ def recipes(
         return
     rows = []
     for shipped_name in shipped():
-        recipe = load_recipe(shipped_name)
+        try:
+            recipe = load_recipe(shipped_name)
+        except CapabilityError:  # its model is trained by torch, which is not installed
+            rows.append([shipped_name, "needs `pip install 'unblur[train]'`", "–", ""])
+            continue
         numbers = ", ".join(f"{entry} {number.value:.4f}" for entry, number in recipe.expected.items())
         source = next(iter(recipe.expected.values())).source if recipe.expected else ""
         rows.append([shipped_name, recipe.title, numbers or "–", source])

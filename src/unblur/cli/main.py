@@ -49,7 +49,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         try:
             try:
-                with needing_torch(f"`unblur {ctx.invoked_subcommand or ''}`"):
+                with needing_torch("This command"):
                     result = super().invoke(ctx)
             finally:
                 terminal.print_document()

@@ -91,6 +91,13 @@ def test_a_rating_threshold_keeps_the_liked_ones_with_weight_one(log: Events, le
     assert (data.matrix.data == 1).all()
 
 
+@pytest.mark.parametrize("duplicates", ["raise", *RESOLUTIONS])
+@pytest.mark.parametrize("min_rating", [None, 4.0])
+def test_an_empty_log_has_no_users_and_no_items(duplicates: Any, min_rating: float | None) -> None:
+    data = Interactions.from_pairs([], [], weights=[], min_rating=min_rating, duplicates=duplicates)
+    assert (data.n_users, data.n_items, data.n_interactions) == (0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("duplicates", "timestamps", "liked"),
     [("last", None, False), ("first", None, True), ("last", [9, 3], True), ("first", [9, 3], False)],

@@ -793,7 +793,7 @@ def _in_time(columns: dict[str, Any], n_events: int) -> NDArray[np.int64]:
 def _bounds(repeated: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first and the last event of each pair, among sorted events."""
     starts = np.flatnonzero(~repeated)
-    return starts, np.append(starts[1:], len(repeated)) - 1
+    return starts, np.append(starts, len(repeated))[1:] - 1
 
 
 def _sorted_by_pair(

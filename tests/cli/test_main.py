@@ -1,6 +1,7 @@
 """The command line as a whole: start-up, help, errors, exit codes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def test_every_verb_has_help(unblur: Unblur, verb: str) -> None:
     result = unblur(verb, "--help")
     assert result.code == 0
     assert "Usage: unblur" in result.out
+    assert not re.search(r"\b([A-Z][a-z]+){2,}\b", result.out.replace("RecBole", "")), "a class's name"
 
 
 def test_version(unblur: Unblur) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
 pytest.importorskip("mcp", reason="needs the extra `mcp`")
 
 from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
 
 from unblur.data.interactions import Interactions
 from unblur.recommender import Recommender
@@ -79,16 +81,19 @@ def test_the_command_speaks_over_stdin_and_compares_with_data(
 
     write(log, tmp_path / "log.parquet")
     words = ["-m", "unblur", "mcp", str(saved), "--data", str(tmp_path / "log.parquet")]
-    command = StdioServerParameters(command=sys.executable, args=words)
+    # The SDK would hand few variables on, not where the package is.
+    command = StdioServerParameters(command=sys.executable, args=words, env=dict(os.environ))
 
-    async def run() -> Any:
-        async with Client(command) as client:
+    async def run(errors: TextIO) -> Any:
+        async with Client(stdio_client(command, errlog=errors)) as client:
             names = {tool.name for tool in (await client.list_tools()).tools}
             kinds = await client.call_tool("compare", {"kinds": ["popularity", "item-knn"]})
             path = await client.call_tool("compare", {"kinds": [str(tmp_path / "log.parquet")]})
             return names, kinds, path
 
-    names, kinds, path = asyncio.run(run())
+    with (tmp_path / "log.txt").open("w") as errors:
+        names, kinds, path = asyncio.run(run(errors))
+    assert "failed" not in (tmp_path / "log.txt").read_text()  # refusals name what was asked
     assert "compare" in names
     assert not kinds.is_error, kinds.content
     assert "item-knn" in kinds.content[0].text

@@ -21,7 +21,7 @@ _DEFAULTS = ServiceLimits()
 
 def _limit(flag: str, meaning: str, **options: Any) -> Any:
     """An option for a limit, in a panel of its own."""
-    return typer.Option(flag, help=meaning, rich_help_panel="ServiceLimits", **options)
+    return typer.Option(flag, help=meaning, rich_help_panel="Limits", **options)
 
 
 MaxBody: TypeAlias = Annotated[

@@ -43,6 +43,7 @@ def tools(served: Served, compare: Callable[[Sequence[str]], str] | None = None)
     server: MCPServer[Any] = MCPServer(
         "unblur",
         version=unblur.__version__,
+        log_level="WARNING",  # at INFO the SDK logs refusals, which name what was asked
         instructions=(
             f"Recommendations of one model ({served.model.spec.kind}, {len(served.labels):,} items). Items are named by "
             f"their labels, which are {'whole numbers' if served.model.items.kind == 'int' else 'texts'}."

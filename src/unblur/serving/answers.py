@@ -277,14 +277,14 @@ class Served:
     def _explain(self, request: Explain) -> Explained:
         positions, _ = self._known([request.item])
         Refused.unless(
-            positions, 422, "unknown_item", "The item must be one of the model's. Find for it in /v1/items."
+            positions, 422, "unknown_item", "The item must be one of the model's. Check its label."
         )
         history, ignored = self._histories([request.history])
         Refused.unless(
             history.n_interactions,
             422,
             "unknown_items",
-            "At least one item of the history must be one of the model's. Find for them in /v1/items.",
+            "At least one item of the history must be one of the model's. Check their labels.",
         )
         scores, shares = self.model.shares(history, np.array(positions))
         return {

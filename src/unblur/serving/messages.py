@@ -133,7 +133,7 @@ class ItemNeighbours(Item):
 
 
 class Similars(TypedDict):
-    """ItemNeighbours in the order of the items, and the items that the model does not know."""
+    """The closest items of each item, in the order of the items, and the items that the model does not know."""
 
     model: str
     items: list[ItemNeighbours]
@@ -158,7 +158,7 @@ class UserScores(TypedDict):
 
 
 class ScoredUsers(TypedDict):
-    """ScoredUsers in the order of the users, and the asked items that the model does not know."""
+    """The scores of each user, in the order of the users, and the asked items that the model does not know."""
 
     model: str
     users: list[UserScores]

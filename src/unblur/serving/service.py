@@ -314,7 +314,9 @@ async def _answer_invalid(request: HttpRequest, problem: Exception) -> Response:
     """The places that are wrong, without what is there."""
     errors = cast("RequestValidationError", problem).errors()
     places = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors[:3])
-    return await _answer_refusal(request, Refused(422, "invalid", places))
+    # What is no JSON at all is told from what asks for the wrong things, as the schema says.
+    status = 400 if errors[0]["type"] == "json_invalid" else 422
+    return await _answer_refusal(request, Refused(status, "invalid", places))
 
 
 async def _answer_http_error(request: HttpRequest, problem: Exception) -> Response:

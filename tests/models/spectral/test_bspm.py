@@ -92,7 +92,7 @@ def test_deflation_is_used_where_it_is_cheap_and_changes_nothing(rank: int) -> N
     with planned(FREE, module._TOLERANCE):
         model = spec.fit(interactions(train), rng=0)
         assert len(model.plan.polynomial.coefficients) < spec.degree
-        assert rank < model.plan.encode.shape[1] == model.plan.decode.shape[1] <= 2 * rank
+        assert rank < model.plan.encode.shape[1] == model.plan.decode.shape[0] <= 2 * rank
         assert difference(Case(train, matrix(5, 90, 0.3, seed=2), spec)) <= 1e-4
     with planned(module._RELATIVE_COST, 0.0):
         model = spec.fit(interactions(train), rng=0)

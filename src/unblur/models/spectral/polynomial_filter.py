@@ -191,7 +191,7 @@ class _Plan:
     encode: Dense
     """(n_items, r): a row times this is its code."""
     decode: Dense
-    """(n_items, r): this times a code is added to the scores."""
+    """(r, n_items): a code times this is added to the scores."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -277,8 +277,8 @@ class PolynomialFilter(Recommender["FilterSpec"]):
             scaled = self.right * degree_power(self.item_counts, -self.spec.low_pass_exponent)[:, None]
             encode = np.concatenate([scaled, self.right[:, columns]], axis=1)
             decode = np.concatenate([self.decoder, corrected], axis=1)
-        # Item by item in memory a product with one code takes half the time; one with many takes a tenth more.
-        return _Plan(polynomial, dense(encode, self.device), dense(decode.T, self.device).T)
+        # Codes times rows of all items take half the time of the same product the other way round where there are few codes.
+        return _Plan(polynomial, dense(encode, self.device), dense(decode.T, self.device))
 
     @cached_property
     def _propagation(self) -> Propagation:
@@ -295,30 +295,29 @@ class PolynomialFilter(Recommender["FilterSpec"]):
         else:
             start = on_device(rows, self.device)
             scores = self._low_pass(start)
-            scores += self._apply_polynomial(start.to_dense().T)
+            scores += self._apply_polynomial(start.to_dense().T).T
         if self.spec.weighting.score is not None:
-            weights = degree_power(self.item_counts, self.spec.weighting.score)
-            scores *= dense(weights, self.device)[:, None]
-        return on_cpu(scores).T
+            scores *= dense(degree_power(self.item_counts, self.spec.weighting.score), self.device)
+        return on_cpu(scores)
 
     def _low_pass(self, rows: Any) -> Dense:
-        """Return the low-pass term and the polynomial's correction, (n_items, n_rows), of sparse rows."""
-        return self.plan.decode @ (rows @ self.plan.encode).T
+        """Return the low-pass term and the polynomial's correction, (n_rows, n_items), of sparse rows."""
+        return (rows @ self.plan.encode) @ self.plan.decode
 
     def _score_in_threads(self, rows: sparse.csr_array) -> NDArray[np.float32]:
-        """Return the scores (n_items, n_rows) on a CPU: sparse products of some rows in one thread, the dense one beside them.
+        """Return the scores (n_rows, n_items) on a CPU: sparse products of some rows in one thread, the dense one beside them.
 
         Both wait for memory. For one row, or a batch of a service, either takes about as long as the other.
         """
         parts = [slice(first, first + _COLUMNS) for first in range(0, rows.shape[0], _COLUMNS)]
 
         def term(part: slice | None) -> NDArray[np.float32]:
-            return self._low_pass(rows) if part is None else self._propagation.scores(rows[part])
+            return self._low_pass(rows) if part is None else self._propagation.scores(rows[part]).T
 
         terms = in_threads(term, [None, *parts])
         scores = next(terms)
         for part, polynomial in zip(parts, terms, strict=True):
-            scores[:, part] += polynomial
+            scores[part] += polynomial
         return scores
 
     def _apply_polynomial(self, start: Dense) -> Dense:

@@ -135,9 +135,14 @@ def export(
     model: ModelPath,
     web: Annotated[Path, typer.Option("--web", metavar="DIR", help="A new folder for the page.")],
     keep: Annotated[
-        int,
-        typer.Option("--keep", min=1, help="Weights of each item: more are closer to the model, and larger."),
-    ] = 200,
+        int | None,
+        typer.Option(
+            "--keep",
+            min=1,
+            help="Weights of each item: more are closer to the model, and larger.",
+            show_default="a million in all, at least 200 of each",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the page of `unblur serve` as static files with the model in them: no server, and no history leaves the browser.

@@ -23,6 +23,9 @@ WEB = FolderKind("unblur-web")
 """The folder of a page of static files."""
 NEIGHBOURS = 10
 """Similar items of each, as many as the page shows."""
+_WEIGHTS, _LEAST = 1_000_000, 200
+"""Weights of a page of 11 MB: all of a catalogue of a thousand items. With fewer than 200 of each item a list of ten is hardly
+the model's."""
 _SAMPLED, _LENGTH, _TOP = 300, 10, 10
 """Histories that the overlap is measured on, their items, and the items of the lists that are compared: the mean of so many
 lists moves by a hundredth at most."""
@@ -41,11 +44,16 @@ class Exported:
 
 
 def export(
-    served: Served, folder: Path, *, keep: int, overwrite: bool = False, progress: Progress = silent
+    served: Served,
+    folder: Path,
+    *,
+    keep: int | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
 ) -> Exported:
     """Write the page with its data to a new folder; the page asks no server, so a history stays in the browser.
 
-    `keep` is the number of weights of each item. If scores add up (`Recommender.linear`) and all weights are kept, lists are the
+    `keep` is the number of weights of each item; if `None`, a million in all, but at least 200 of each. If scores add up (`Recommender.linear`) and all weights are kept, lists are the
     model's; otherwise a list is an approximation. Raises `CapabilityError` for a kind that is not `personal`.
     """
     CapabilityError.unless(
@@ -53,7 +61,7 @@ def export(
         f"A page of static files adds up what items say of each other; {served.model.spec.kind} looks at no history. "
         "Export another model, such as item-knn.",
     )
-    weights = item_weights(served, keep, progress)
+    weights = item_weights(served, keep or max(_LEAST, _WEIGHTS // len(served.labels)), progress)
     data = f"window.unblurModel = {json.dumps(_data(served, weights), ensure_ascii=False)};\n".encode()
     policy = f'<meta http-equiv="content-security-policy" content="{CONTENT_SECURITY_POLICY}">'
     page = (

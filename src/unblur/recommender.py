@@ -23,7 +23,7 @@ from unblur.data.changes import Change
 from unblur.data.interactions import Interactions, Unknown, check_interactions
 from unblur.data.side import check_side, side_of, title_column
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import CapabilityError, DataError, VocabularyMismatch, nearest, some
+from unblur.errors import Argument, CapabilityError, DataError, VocabularyMismatch, nearest, some
 from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
 from unblur.progress import Progress, ProgressEvent, Run as Run, silent
 from unblur.randomness import RNG as RNG
@@ -425,7 +425,10 @@ class Recommender(Fitted[S_co], ABC):
         check_interactions(histories, "recommend")
         notes = []
         if histories.items != self.items:
-            if unknown_items == "raise":
+            known = histories.items.kind == self.items.kind and (
+                self.items.positions_or_missing(histories.items)[histories.item_degrees > 0] >= 0
+            )
+            if unknown_items == "raise" and not np.all(known):
                 raise _foreign_items(histories, self.items)
             n_before = histories.n_interactions
             histories = histories.onto(items=self.items, unknown=unknown_items)
@@ -602,5 +605,7 @@ def _foreign_items(histories: Interactions, items: Vocabulary) -> VocabularyMism
         detail = f"; theirs are {histories.items.kind} labels and its are {items.kind} labels"
     return VocabularyMismatch(
         f"Histories must be over the model's {len(items):,} items; these are over {len(histories.items):,}{detail}. "
-        'Read them with `item_vocabulary=model.items`, or recommend with `unknown_items="ignore"`.'
+        "Read them with `item_vocabulary=model.items`, or recommend with ",
+        Argument("unknown_items", "ignore"),
+        ".",
     )

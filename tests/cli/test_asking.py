@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -44,6 +45,12 @@ def rows(values: dict[str, object]) -> list[dict[str, str]]:
     return list(tables[0]["rows"])
 
 
+def listed(values: dict[str, object], key: str) -> list[dict[str, Any]]:
+    entries = values[key]
+    assert isinstance(entries, list)
+    return entries
+
+
 def test_recommend_by_a_condition_and_a_limit(
     unblur: Unblur, model: Path, events: Path, tmp_path: Path
 ) -> None:
@@ -70,8 +77,8 @@ def test_recommend_by_a_condition_and_a_limit(
 
 
 def test_similar_items_of_several(unblur: Unblur, model: Path, tmp_path: Path) -> None:
-    entries = rows(document(unblur, "similar", model, "item-03", "item-05", "--k", "2"))
-    assert [entry["user"] for entry in entries] == ["item-03", "item-03", "item-05", "item-05"]
+    entries = listed(document(unblur, "similar", model, "item-03", "item-05", "--k", "2"), "lists")
+    assert [entry["similar_to"] for entry in entries] == ["item-03", "item-03", "item-05", "item-05"]
     assert all(entry["title"].startswith("Item no. ") for entry in entries)
     (tmp_path / "some.txt").write_text("item-01\nitem-03\nunknown\n")
     words = (
@@ -83,24 +90,35 @@ def test_similar_items_of_several(unblur: Unblur, model: Path, tmp_path: Path) -
         "--out",
         tmp_path / "s.jsonl",
     )
-    assert unblur(*words).code == 0
+    assert unblur(*words).out.startswith("items similar to 1, written to ")
     assert [json.loads(line)["item"] for line in (tmp_path / "s.jsonl").read_text().splitlines()] == [
         "item-01"
     ]
     assert "'item-99'" in unblur("similar", model, "item-99").err
 
 
-def test_explanations_name_the_items_of_the_history(unblur: Unblur, model: Path, events: Path) -> None:
+def test_explanations_name_the_items_of_the_history(
+    unblur: Unblur, model: Path, events: Path, tmp_path: Path
+) -> None:
     words = ("explain", model, "--histories", events, *COLUMNS, "--users", "user-01")
-    entries = rows(document(unblur, *words, "item-07", "--k", "99"))
+    entries = listed(document(unblur, *words, "item-07", "--k", "99"), "reasons")
     had = pl.read_csv(events).filter(pl.col("who") == "user-01")["what"].to_list()
-    assert sorted(entry["because of"].partition("(")[2].rstrip(")") for entry in entries) == sorted(had)
-    total = sum(float(entry["share"]) for entry in entries)
-    assert total == pytest.approx(float(entries[0]["score"]), abs=1e-3)
-    first = rows(document(unblur, *words))
-    lists = rows(document(unblur, "recommend", model, "--histories", events, *COLUMNS, "--users", "user-01"))
-    assert first[0]["item"] == f"{lists[0]['title']} ({lists[0]['item']})"
-    assert "One user" in unblur("explain", model, "--histories", events, *COLUMNS).err
+    assert sorted(entry["because_of"] for entry in entries) == sorted(had)
+    assert sum(entry["share"] for entry in entries) == pytest.approx(entries[0]["score"], abs=1e-6)
+    first = listed(document(unblur, *words), "reasons")
+    question = ("recommend", model, "--histories", events, *COLUMNS, "--users", "user-01")
+    lists = listed(document(unblur, *question), "lists")
+    assert first[0]["item"] == lists[0]["item"]
+    assert f"{lists[0]['title']} ({lists[0]['item']})" in unblur(*words).out
+    assert "has 50. Name one: --users" in unblur("explain", model, "--histories", events, *COLUMNS).err
+    (tmp_path / "new.csv").write_text("who,what\nnew,gone\n")
+    refused = unblur("explain", model, "--histories", tmp_path / "new.csv", *COLUMNS)
+    assert "an item that the model knows" in refused.err
+    items = pl.read_parquet(tmp_path / "items.parquet")["sku"]
+    (tmp_path / "all.csv").write_text("who,what\n" + "".join(f"all,{item}\n" for item in items))
+    nothing = unblur("explain", model, "--histories", tmp_path / "all.csv", *COLUMNS)
+    assert nothing.code == 0
+    assert "nothing is left to recommend" in nothing.err
 
 
 def test_given_pairs_are_scored_and_ordered(
@@ -115,7 +133,7 @@ def test_given_pairs_are_scored_and_ordered(
     result = unblur("score", model, pairs, "--histories", events, *COLUMNS, "--out", out)
     assert result.code == 0, result.err
     assert "1 of 5 pairs in" in result.err
-    scored = pl.read_parquet(out).drop_nulls("item")
+    scored = pl.read_parquet(out)  # of the 50 users of the log those with a pair, and no other
     assert sorted(scored.select("user", "item").rows()) == [
         ("user-01", "item-02"),
         ("user-01", "item-05"),
@@ -133,16 +151,18 @@ def test_given_pairs_are_scored_and_ordered(
         0, loaded.items.positions(["item-02", "item-05", "item-09"])
     ]
     assert sorted(own.to_list()) == sorted(expected.tolist())
+    pairs.write_text("who,what\nuser-01,new\n")
+    assert "Some pair must be of a user" in unblur("score", model, pairs, "--histories", events, *COLUMNS).err
 
 
 def test_info_says_what_a_model_is(unblur: Unblur, model: Path) -> None:
-    facts = {entry["column 1"]: entry["column 2"] for entry in rows(document(unblur, "info", model))}
+    facts = document(unblur, "info", model)
     assert facts["kind"] == "item-knn"
     assert facts["items"] == "29, str labels"
-    assert facts["side of the items"] == "yes"
-    assert facts["fitted to"].startswith("50 users, 29 items")
-    assert facts["fingerprint of the data"].startswith("sha256:")
-    assert "neighbours = " in facts["settings"]
+    assert facts["side_of_the_items"] == "yes"
+    assert str(facts["fitted_to"]).startswith("50 users, 29 items")
+    assert str(facts["fingerprint_of_the_data"]).startswith("sha256:")
+    assert "neighbours = " in str(facts["settings"])
     assert unblur("info", model.parent).code == 2
 
 
@@ -160,8 +180,14 @@ def test_every_result_is_one_document_if_asked_for(
     assert report["measurements"]
     assert document(unblur, "recipes", "bspm/gowalla")["recipe"]
     assert len(rows(document(unblur, "recipes"))) > 20
-    lists = document(unblur, "recommend", tmp_path / "p", "--histories", events, *COLUMNS)
-    assert {entry["user"] for entry in rows(lists)} == {f"user-{number:02}" for number in range(5)}
+    question = ("recommend", tmp_path / "p", "--histories", events, *COLUMNS)
+    lists = listed(document(unblur, *question), "lists")
+    assert unblur(*question, "--out", tmp_path / "lists.jsonl").code == 0
+    assert lists == [json.loads(line) for line in (tmp_path / "lists.jsonl").read_text().splitlines()]
+    assert len({entry["user"] for entry in lists}) == 50  # all of them, where a terminal gets a glance
+    described = document(unblur, "describe", events, *COLUMNS)
+    assert described["users"] == 50
+    assert str(described["command"]).startswith("unblur fit ")
     refused = unblur("fit", events, "--model", "eese", "--out", tmp_path / "x", "--json")
     assert refused.code == 2
     assert refused.out == ""
@@ -176,6 +202,10 @@ def test_quiet_keeps_notes_to_itself(unblur: Unblur, model: Path, tmp_path: Path
     new.write_text("user,item\nanna,item-03\nanna,gone\n")
     words = ("recommend", model, "--histories", new)
     assert "were ignored" in unblur(*words).err
+    assert "--unknown-items ignore" in unblur(*words, "--unknown-items", "raise").err
+    new.write_text("user,item\nanna,item-03\n")  # known, though not all that the model knows
+    assert unblur(*words, "--unknown-items", "raise").code == 0
+    new.write_text("user,item\nanna,item-03\nanna,gone\n")
     assert unblur("--quiet", *words).err == ""
     assert "were ignored" in str(document(unblur, *words)["notes"])
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from scipy import sparse
 
@@ -58,6 +59,8 @@ def test_bad_frames_are_refused() -> None:
         Interactions.from_frame(pl.LazyFrame({"user": [1]}))
     with pytest.raises(DataError, match=r"of one type"):
         Interactions.from_frame(pd.DataFrame({"user": [1, "a"], "item": [2, 3]}))
+    with pytest.raises(DataError, match=r"a name of its own.*'item' 2 times. Rename one"):
+        Interactions.from_frame(pd.DataFrame([[1, 2, 3]], columns=["user", "item", "item"]))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,10 @@ def test_a_matrix_keeps_the_labels_of_a_frame() -> None:
     assert Interactions.from_matrix(table, users=[7, 8]).users.to_list() == [7, 8]
     columns = Interactions.from_matrix(pl.DataFrame({"x": [1, 0], "y": [0, 3]}))
     assert (columns.users.to_list(), columns.items.to_list()) == ([0, 1], ["x", "y"])
+    arrow = Interactions.from_matrix(pa.table({"x": [1, 0], "y": [0, 3]}))
+    assert arrow.to_frame().rows() == columns.to_frame().rows() == [(0, "x", 1), (1, "y", 3)]
+    with pytest.raises(DataError, match=r"numbers alone.*'anna'. Leave other columns out.*from_frame"):
+        Interactions.from_matrix(pl.DataFrame({"user": ["anna"], "x": [1]}))
     with pytest.raises(DataError, match=r"one of SciPy or NumPy, or a data frame; saw list"):
         Interactions.from_matrix([[1, 0]])
 

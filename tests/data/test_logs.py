@@ -190,6 +190,17 @@ def test_baskets_are_events(tmp_path: Path) -> None:
     assert data.order.tolist() == [1, 3, 0, 2]
 
 
+def test_a_basket_that_is_missing_is_a_row_without_an_item(tmp_path: Path) -> None:
+    """An empty one is not: nothing was bought."""
+    baskets = pl.DataFrame({"user": ["a", "b", "c"], "item": [[5, 3], None, []], "time": [[1, 2], None, []]})
+    baskets.write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"items must have no nulls; 1 of 3 rows"):
+        read(tmp_path / "log.parquet", timestamp="ignore")
+    data, notes = noted(tmp_path / "log.parquet", on_null="drop")
+    assert data.to_frame().rows() == [("a", 3, 1, 2), ("a", 5, 1, 1)]
+    assert notes[1].startswith("1 rows without a user")
+
+
 LABELS: dict[str, tuple[Any, list[Any]]] = {
     "decimals": (pl.Series([7, 5]).cast(pl.Decimal(10, 2)), [5, 7]),
     "floats that are whole": (pl.Series([7.0, 5.0]), [5, 7]),
@@ -245,9 +256,19 @@ def test_words_for_a_missing_value_are_nulls(tmp_path: Path) -> None:
     ],
 )
 def test_a_third_column_of_times(third: str, times: list[int], tmp_path: Path) -> None:
-    data = read(written(tmp_path / "log.csv", f"1,5,{third}\n1,6,{third}\n".encode()))
-    assert data.timestamps is not None
-    assert data.timestamps.tolist() == times
+    """A date is no name of a column: there is no header, whatever labels are."""
+    for user, items in (("1", "56"), ("anna", "xy")):
+        lines = "".join(f"{user},{item},{third}\n" for item in items)
+        data = read(written(tmp_path / "log.csv", lines.encode()))
+        assert data.timestamps is not None
+        assert data.timestamps.tolist() == times
+        named = read(
+            written(tmp_path / "named.csv", f"who,what,when\n{lines}".encode()),
+            user="who",
+            item="what",
+            timestamp="when",
+        )
+        assert named.to_frame().equals(data.to_frame())
 
 
 @pytest.mark.parametrize(

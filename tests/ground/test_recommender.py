@@ -190,6 +190,9 @@ def test_unknown_items_raise_or_are_ignored_and_counted() -> None:
             match=r"model's 5 items; these are over 4; 2 of theirs are unknown.*'q', 'r'.*item_vocab",
         ):
             ask(rows)
+    # Rows over other items, none of which is unknown, are brought onto those of the model.
+    known = Table().recommend(histories("a", "b", items=Vocabulary(["b", "a", "q"])), k=2)
+    assert known.positions.tolist() == Table().recommend(histories("a", "b"), k=2).positions.tolist()
     ranking = Table().recommend(rows, k=2, unknown_items="ignore")
     assert [ranking.labels(row) for row in range(3)] == [["e", "d"], ["b", "a"], ["d", "c"]]
     assert ranking.fallback.tolist() == [False, True, False]

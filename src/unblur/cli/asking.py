@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unblur.data.interactions import Unknown
     from unblur.data.output import TableFormat
     from unblur.data.vocabulary import Vocabulary
-    from unblur.experiment.reading import Histories
+    from unblur.experiment.reading import Histories, Limits
     from unblur.experiment.recipe.parts import Reading
     from unblur.ranking import Ranking, Selection
     from unblur.recommender import Recommender
@@ -78,7 +78,11 @@ def recommend(
         ),
     ] = None,
     keep_seen: Annotated[
-        bool, typer.Option("--keep-seen", help="Recommend items of the history as well, to be bought again.")
+        bool,
+        typer.Option(
+            "--keep-seen",
+            help="Recommend items of the history as well, to be bought again; not those rated low.",
+        ),
     ] = False,
     where: Annotated[
         str | None,
@@ -132,7 +136,7 @@ def recommend(
         popularity=popularity,
         filler=cast("Literal['popular', 'none']", filler),
     )
-    limits = {"keep_seen": keep_seen, "exclude": exclude, "candidates": candidates}
+    limits = {"again": "liked" if keep_seen else "nothing", "exclude": exclude, "candidates": candidates}
     request = _Request(model, histories, reading, users, k, unknown_items, limits, device)
     _answer(request, selection, _Target(out, out_format, overwrite, (model, histories, candidates, exclude)))
 
@@ -161,8 +165,8 @@ def score(
     """
     from unblur.ranking import BY_SCORE
 
-    limits = {"keep_seen": True, "exclude": None, "candidates": pairs}
-    request = _Request(model, histories, reading, None, _ALL, "ignore", limits, device)
+    limits = {"again": "all", "exclude": None, "candidates": pairs}
+    request = _Request(model, histories, reading, None, _ALL, "ignore", limits, device, only_given=True)
     _answer(request, BY_SCORE, _Target(out, out_format, overwrite, (model, histories, pairs)))
 
 
@@ -194,11 +198,13 @@ def similar(
         choice = labels[0]
         terminal.note(*(f"note: {remark}" for remark in labels[1]))
     lists = loaded.similar_items(_labels(items, loaded.items, "ITEM"), k, candidates=choice)
+    frame = lists.to_frame().rename({"user": "similar_to"}).drop("fallback", "filled")
     if out is None or table_form is None:
-        _show_lists(lists, 0)
+        _show_lists(frame, 0)
         return
     with output(out, overwrite=overwrite) as stream:
-        write_tables([lists.to_frame()], stream, table_form)
+        write_tables([frame], stream, table_form)
+    _tell(f"items similar to {len(items):,}, written to {out}", out, items=len(items))
 
 
 @reads_data
@@ -226,19 +232,37 @@ def explain(
     rows = log.rows.onto(items=loaded.items, unknown="ignore")
     if users is not None:
         rows = rows.select_users(_labels([users], rows.users, "--users"))
+    DataError.unless(
+        rows.n_users == 1,
+        f"One user is explained at a time; {histories} has {rows.n_users:,}. Name one: --users.",
+    )
+    DataError.unless(
+        rows.n_interactions,
+        f"The user must have an item that the model knows, on which a recommendation can rest; none of those in {histories} is. "
+        "Check the labels of the items.",
+    )
     targets = _labels(items or [], loaded.items, "ITEM") or loaded.recommend(rows, k=1).labels()
-    table = []
-    for item in targets:
-        explanation = loaded.explain(rows, item)
-        shares = zip(explanation.history.to_list(), explanation.shares.tolist(), strict=True)
-        table += [
-            [_shown(loaded, item), f"{explanation.score:.4f}", _shown(loaded, because), f"{share:.4f}"]
-            for because, share in list(shares)[:k]
+    reasons: list[dict[str, Any]] = [
+        {"item": item, "score": explanation.score, "because_of": because, "share": share}
+        for item in targets
+        for explanation in (loaded.explain(rows, item),)
+        for because, share in explanation.to_frame()[:k].rows()
+    ]
+    table = [
+        [
+            _shown(loaded, reason["item"]),
+            f"{reason['score']:.4f}",
+            _shown(loaded, reason["because_of"]),
+            f"{reason['share']:.4f}",
         ]
+        for reason in reasons
+    ]
     exact = "the shares of all items of the history add up to the score"
-    print_table(Table(("item", "score", "because of", "share"), table, left=1))
+    print_table(Table(("item", "score", "because of", "share"), table, left=1), reasons=reasons)
     terminal.note(
-        exact
+        "nothing is left to recommend to this user; name an ITEM to have its score explained"
+        if not targets
+        else exact
         if loaded.linear
         else "each share is what the score loses without that item; they need not add up"
     )
@@ -248,7 +272,9 @@ def info(model: ModelPath) -> None:
     """Say what a saved model is, from which data and when, and what it needs. Its arrays are not read."""
     from unblur.saving.models import described
 
-    print_table(Table(("", ""), [[name, value] for name, value in described(model).items()], left=2))
+    facts = described(model)
+    named = {name.replace(" ", "_"): value for name, value in facts.items()}
+    print_table(Table(("", ""), list(facts.items()), left=2), **named)
 
 
 @dataclass(frozen=True)
@@ -264,6 +290,8 @@ class _Request:
     limits: Mapping[str, Any]
     """The keywords of `experiment.limits_of`."""
     device: str
+    only_given: bool = False
+    """True if users without an allowed item have no list."""
 
 
 @dataclass(frozen=True)
@@ -306,6 +334,8 @@ def _histories(
 
 def _answer(request: _Request, selection: Selection, target: _Target) -> None:
     """Compute lists, and write or show them."""
+    import polars as pl
+
     from unblur.data.output import write_tables
     from unblur.data.vocabulary import Vocabulary
 
@@ -321,10 +351,13 @@ def _answer(request: _Request, selection: Selection, target: _Target) -> None:
             notes += [f"{n_new:,} of the users have no row in {request.histories}"] * (n_new > 0)
             log = log.of(chosen)
         n_more = 0
-        if out is None:
-            n_more = max(0, log.rows.n_users - _MAX_USERS)
-            log = log.of(log.rows.users.take(range(log.rows.n_users - n_more)))
         limits = experiment.limits_of(log, loaded.items, options, **request.limits)
+        if request.only_given:
+            log, limits = _given(log, limits)
+        if out is None and not terminal.style.json:  # a document is read by programs, which want all users
+            n_more = max(0, log.rows.n_users - _MAX_USERS)
+            shown_users = log.rows.users.take(range(log.rows.n_users - n_more))
+            log, limits = log.of(shown_users), limits.of(shown_users)
         rankings = loaded.recommend_batches(
             log.rows,
             k=request.k,
@@ -336,8 +369,7 @@ def _answer(request: _Request, selection: Selection, target: _Target) -> None:
         )
         notes += limits.notes
         if out is None or form is None:
-            shown = next(rankings)
-            notes += shown.notes
+            shown = pl.concat(_tables(rankings, notes))
         else:
             with output(out, overwrite=target.overwrite) as stream:
                 write_tables(_tables(rankings, notes), stream, form)
@@ -347,10 +379,33 @@ def _answer(request: _Request, selection: Selection, target: _Target) -> None:
     summary = f"{n_users:,} users, {length}, written to {out}"
     if out is None:
         _show_lists(shown, n_more)
-    elif is_stdout(out):
+    else:
+        _tell(summary, out, users=n_users)
+
+
+def _tell(summary: str, out: Path, **facts: int) -> None:
+    """Print what was written, to stderr if the table itself is on stdout."""
+    if is_stdout(out):
         terminal.note(summary)
     else:
-        print_lines(summary, users=n_users, out=str(out))
+        print_lines(summary, **facts, out=str(out))
+
+
+def _given(log: Histories, limits: Limits) -> tuple[Histories, Limits]:
+    """Histories and limits of the users who have an allowed item."""
+    import numpy as np
+
+    from unblur.data.interactions import Interactions
+
+    allowed = limits.candidates
+    if not isinstance(allowed, Interactions):  # a file of items alone, which are scored for everybody
+        return log, limits
+    DataError.unless(
+        allowed.n_interactions,
+        "Some pair must be of a user of the histories and an item of the model; none is. Check the columns of users and items.",
+    )
+    users = allowed.users.take(np.flatnonzero(allowed.user_degrees))
+    return log.of(users), limits.of(users)
 
 
 def _tables(rankings: Iterator[Ranking], notes: list[str]) -> Iterator[pl.DataFrame]:
@@ -373,17 +428,18 @@ def _labels(words: list[str], vocabulary: Vocabulary, option: str) -> list[Any]:
     return [int(word) for word in stripped]
 
 
-def _show_lists(ranking: Ranking, n_more: int) -> None:
-    frame = ranking.to_frame()
-    columns = [name for name in ("user", "item", "title", "rank") if name in frame.columns]
+def _show_lists(frame: pl.DataFrame, n_more: int) -> None:
+    columns = [name for name in ("user", "similar_to", "item", "title", "rank") if name in frame.columns]
     rows = [
         [
             *("–" if entry[name] is None else shortened(str(entry[name])) for name in columns),
-            "–" if entry["score"] is None else f"{entry['score']:.4f}{' (filled)' * entry['filled']}",
+            "–"
+            if entry["score"] is None
+            else f"{entry['score']:.4f}{' (filled)' * entry.get('filled', False)}",
         ]
         for entry in frame.iter_rows(named=True)
     ]
-    print_table(Table((*columns, "score"), rows, left=len(columns) - 1))
+    print_table(Table((*columns, "score"), rows, left=len(columns) - 1), lists=frame.to_dicts())
     if n_more:
         terminal.note(f"{n_more:,} more users; --out FILE.parquet writes all of them")
 

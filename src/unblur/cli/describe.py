@@ -22,7 +22,7 @@ def describe(data: DataPath, *, reading: dict[str, Any]) -> None:
     said = {path.removeprefix("data.read."): value for path, value in reading.items()}
     with ProgressDisplay() as progress:
         described = description.describe(data, progress=progress, **said)
-    print_table(Table(("of the log", ""), described.rows(), left=1, words_last=1))
+    print_table(Table(("of the log", ""), described.rows(), left=1, words_last=1), **described.facts)
     terminal.note(*(f"doubtful: {doubt}" for doubt in described.doubts))
     words = ["unblur", "fit", str(data)]
     for name, value in {**said, **described.options}.items():
@@ -31,4 +31,5 @@ def describe(data: DataPath, *, reading: dict[str, Any]) -> None:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", f"{value:g}" if isinstance(value, float) else str(value)]
-    print_lines(f"go on with: {shlex.join([*words, '--out', 'model'])}")
+    command = shlex.join([*words, "--out", "model"])
+    print_lines(f"go on with: {command}", command=command)

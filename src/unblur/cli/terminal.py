@@ -116,8 +116,11 @@ def error(text: str) -> None:
     err().print(line, soft_wrap=True)
 
 
-def print_table(table: Table, title: str = "") -> None:
-    """Print a table below a title, by default its caption."""
+def print_table(table: Table, title: str = "", **facts: Any) -> None:
+    """Print a table below a title, by default its caption; `facts` are what it says, with numbers as numbers, for the JSON document."""
+    if style.json and facts:
+        style.document.update(facts)
+        return
     if style.json:
         names = [column or f"column {index + 1}" for index, column in enumerate(table.columns)]
         rows = [dict(zip(names, (cell.text for cell in row), strict=True)) for row in table.cells()]

@@ -58,4 +58,8 @@ def update(
         f"{updated.model.spec.kind} of {after.n_users:,} users, {after.n_items:,} items and {after.n_interactions:,} interactions "
         f"({stages})",
         f"written to {out}",
+        removed=removed,
+        added=added,
+        seconds=updated.seconds,
+        out=str(out),
     )

@@ -241,10 +241,17 @@ class Interactions:
         values are dropped as zeros are.
         """
         untyped: Any = matrix  # scipy's stubs have neither `ndim` nor `shape` for this union
-        if hasattr(untyped, "columns") and hasattr(untyped, "to_numpy"):
-            items = list(untyped.columns) if items is None else items
-            users = list(untyped.index) if users is None and hasattr(untyped, "index") else users
-            untyped = np.nan_to_num(np.asarray(untyped.to_numpy(), dtype=np.float64), posinf=np.inf)
+        if hasattr(untyped, "columns") and hasattr(untyped, "shape"):
+            frame = untyped.to_pandas() if hasattr(untyped, "column_names") else untyped  # a table of pyarrow
+            items = list(frame.columns) if items is None else items
+            users = list(frame.index) if users is None and hasattr(untyped, "index") else users
+            try:
+                untyped = np.nan_to_num(np.asarray(frame.to_numpy(), dtype=np.float64), posinf=np.inf)
+            except (TypeError, ValueError) as problem:
+                raise DataError(
+                    f"A frame that is a matrix must hold numbers alone, users in its rows and items in its columns; {problem}. Leave "
+                    "other columns out, labels of users go to `users`; a frame of events is read by `Interactions.from_frame`."
+                ) from None
         DataError.unless(
             hasattr(untyped, "ndim") and hasattr(untyped, "shape"),
             f"A matrix must be one of SciPy or NumPy, or a data frame; saw {type(untyped).__name__}. For events use "

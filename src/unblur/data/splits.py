@@ -100,10 +100,11 @@ class Split:
     def excluded(self) -> Literal["history"] | Interactions | None:
         """The pairs to exclude from lists, for `RankingProtocol.rank`: histories and validation pairs, if there are any.
 
-        Neither can be among the held-out items. `None` if the split `keeps_seen`.
+        Neither can be among the held-out items, but those of histories if the split `keeps_seen`: then validation pairs alone,
+        and `None` without any.
         """
         if self.keeps_seen:
-            return None
+            return self.validation
         if self.validation is None:
             return "history"
         rows, columns = self.validation.rows(), self.validation.matrix.indices

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -108,7 +109,7 @@ def read_histories(
     among the items that a user has.
     """
 
-    def read(options: Reading) -> Interactions:
+    def read(options: Reading, progress: Progress = progress) -> Interactions:
         data = sources.read(path, **options.options(), progress=progress)
         if data.items.kind == items.kind or reading.labels is not None:
             return data
@@ -124,8 +125,13 @@ def read_histories(
     rows = read(reading if timed or reading.duplicates in ("first", "last") else untimed)
     if not reading.selects:
         return Histories(rows, rows)
-    seen = read(untimed.unselected)
+    # The same file a second time: what is to be said about it has been said.
+    seen = read(untimed.unselected, lambda event: None if event.kind == "note" else progress(event))
     return Histories(rows.onto(users=seen.users), seen)
+
+
+Again: TypeAlias = Literal["nothing", "liked", "all"]
+"""The items of a history that may be recommended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,23 +142,34 @@ class Limits:
     candidates: Interactions | pl.Series | None
     notes: tuple[str, ...]
 
+    def of(self, users: Vocabulary) -> Limits:
+        """The limits of these users alone, in that order."""
+        excluded, candidates = (
+            limit.onto(users=users, unknown="ignore") if isinstance(limit, Interactions) else limit
+            for limit in (self.excluded, self.candidates)
+        )
+        return Limits(excluded, candidates, self.notes)  # type: ignore[arg-type]
+
 
 def limits_of(
     asked: Histories,
     items: Vocabulary,
     reading: Reading,
     *,
-    keep_seen: bool = False,
+    again: Again = "nothing",
     exclude: Path | None = None,
     candidates: Path | None = None,
 ) -> Limits:
     """What may be recommended to these users of the items of a model.
 
-    - `keep_seen`: the items that they have may be recommended again.
+    - `again`: of the items that they have, nothing may be recommended again; what they liked, but not what they rated too low to
+      be learned from; or all.
     - `exclude`, `candidates`: files with items, one a line, or with pairs of a user and an item.
     """
     users = asked.rows.users
-    seen = None if keep_seen else asked.seen.onto(items=items, unknown="ignore")
+    seen = None if again == "all" else asked.seen.onto(items=items, unknown="ignore")
+    if seen is not None and again == "liked":
+        seen = seen.without(asked.rows.onto(items=items, unknown="ignore"))
     allowed: Interactions | pl.Series | None = None
     notes: tuple[str, ...] = ()
     if candidates is not None:

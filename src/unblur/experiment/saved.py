@@ -188,7 +188,7 @@ def evaluate_saved(
     split = _over_items(
         task.split.apply(parts, streams(recipe.seed, "split")["split"]), model.items, unknown_items
     )
-    if recipe.data.read.selects and not split.keeps_seen:
+    if recipe.data.read.selects:
         log, in_one_log = histories or data, not isinstance(task.split, Files)
         split = _with_low_rated(split, recipe.data, log, in_one_log=in_one_log, progress=progress)
     fingerprints = fingerprints_of(parts, split)

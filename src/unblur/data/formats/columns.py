@@ -212,7 +212,7 @@ def _by_position(
         ".",
     )
     assigned = set(columns.values())
-    timed = len(names) == _TIMED and all(_IS_TIME.fullmatch(row[_TIMED - 1]) for row in opened.sample)
+    timed = len(names) == _TIMED and all(LOOKS_LIKE_TIME.fullmatch(row[_TIMED - 1]) for row in opened.sample)
     roles = ("user", "item", "timestamp") if timed else tuple(requested)[: len(names)]
     for position, role in enumerate(roles):
         if role not in columns and position not in assigned and requested[role] != IGNORE:
@@ -221,7 +221,7 @@ def _by_position(
 
 _TIMED = 3
 """The columns of a file of users, items and times."""
-_IS_TIME = re.compile(
+LOOKS_LIKE_TIME = re.compile(
     r"\s*(?:\d{4}-\d\d-\d\d.*|\d{1,4}[/.]\d{1,2}[/.]\d{1,4}.*|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|\d{9,19}(?:\.\d+)?)\s*"
 )
 """A date in any form, eight digits of one, or so many digits as seconds since 1970 have: no rating is such."""

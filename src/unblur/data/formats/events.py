@@ -141,12 +141,16 @@ def frame_events(frame: Any, requested: RequestedColumns, meaning: Meaning) -> E
 
     try:
         table = narwhals.from_native(frame, eager_only=True)
+        names = tuple(map(str, table.columns))
+    except narwhals.exceptions.DuplicateError as problem:
+        raise DataError(
+            f"Each column of a frame must have a name of its own; {' '.join(str(problem).split())}. Rename one."
+        ) from None
     except TypeError:
         raise DataError(
             f"A data frame must be one of pandas, polars or pyarrow, in memory; saw {type(frame).__name__}. Collect a lazy frame; for "
             "columns use `Interactions.from_pairs`, for a matrix `from_matrix`, for a file `read`."
         ) from None
-    names = tuple(map(str, table.columns))
 
     def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
         for start in range(0, len(table), BATCH_ROWS):
@@ -300,10 +304,11 @@ class _Log:
             pl.col(role).cast(pl.List(table[role].dtype.inner))  # type: ignore[attr-defined]
             for role in lists
         )
-        frame = frame.filter(pl.col("item").list.len() > 0)
+        # An empty basket has no events; one that is missing has a row without an item, which is refused or counted as any other.
+        frame = frame.filter(pl.col("item").is_null() | (pl.col("item").list.len() > 0))
         for role in lists:
             DataError.unless(
-                (frame[role].list.len() == frame["item"].list.len()).all(),
+                frame[role].list.len().eq_missing(frame["item"].list.len()).all(),
                 f"Lists of {role}s must be as long as those of items; some are not. Correct them, or name another column.",
             )
         columns = frame.explode(lists).get_columns()

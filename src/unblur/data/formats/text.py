@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import polars as pl
 
-from unblur.data.formats.columns import usual_role
+from unblur.data.formats.columns import LOOKS_LIKE_TIME, usual_role
 from unblur.data.formats.opening import FileFormat, data_suffix
 from unblur.data.formats.tables import Opened, in_batches
 from unblur.errors import Argument, DataError, some
@@ -255,9 +255,9 @@ def _delimiter(sample: Sample, stream: BinaryIO) -> str:
 def _has_header(rows: list[list[str]], stream: BinaryIO) -> bool:
     if {"user", "item"} <= {usual_role(field) for field in rows[0]}:
         return True
-    if any(_is_number(field) for field in rows[0]):
+    if any(_is_value(field) for field in rows[0]):
         return False
-    if len(rows) > 1 and any(_is_number(field) for field in rows[1]):
+    if len(rows) > 1 and any(_is_value(field) for field in rows[1]):
         return True
     raise DataError(
         f"It must be clear whether the first line is a header; {stream.name} begins with {some(rows[0])}, which "
@@ -267,6 +267,11 @@ def _has_header(rows: list[list[str]], stream: BinaryIO) -> bool:
         Argument("header", False),
         ".",
     )
+
+
+def _is_value(text: str) -> bool:
+    """Whether a field is a number or a date, which no column is called."""
+    return LOOKS_LIKE_TIME.fullmatch(text) is not None or _is_number(text)
 
 
 def _is_number(text: str) -> bool:

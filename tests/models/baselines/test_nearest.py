@@ -156,9 +156,9 @@ def test_the_closest_users_of_scikit_learn_vote() -> None:
 
 def test_votes_are_the_same_bits_in_sparse_and_in_dense_products(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = UserKNN(neighbours="all", weighting="tf-idf", power=2.0)
-    monkeypatch.setattr(neighbours, "SPARSE_COST", 0)
+    monkeypatch.setattr(neighbours, "VOTE_COST", 0)
     by_sparse = spec.fit(DATA).score(DATA)
-    monkeypatch.setattr(neighbours, "SPARSE_COST", 10**9)
+    monkeypatch.setattr(neighbours, "VOTE_COST", 10**9)
     assert np.array_equal(spec.fit(DATA).score(DATA), by_sparse)
 
 

@@ -192,6 +192,12 @@ def test_every_result_is_one_document_if_asked_for(
     assert refused.code == 2
     assert refused.out == ""
     assert "Did you mean" in refused.err
+    # Refused after a note on what was read: no result, no document.
+    refused = unblur(
+        "recommend", tmp_path / "p", "--histories", events, *COLUMNS, "--at-most", "1:no", "--json"
+    )
+    assert (refused.code, refused.out) == (2, "")
+    assert "read as" in refused.err
     lines = unblur("recommend", tmp_path / "p", "--histories", events, *COLUMNS, "--out", "-", "--json").out
     assert lines.startswith("user,rank,item,score")
     assert len({line.partition(",")[0] for line in lines.splitlines()}) == 51

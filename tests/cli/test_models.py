@@ -348,3 +348,17 @@ def test_an_unwritable_folder_is_refused_before_the_fit(
     assert "in a folder that can be written to" in " ".join(
         unblur(*words, tmp_path / "mine" / "notes.txt" / "a").err.split()
     )
+
+
+def test_small_logs_get_the_setting_that_works_for_them(unblur: Unblur, tmp_path: Path) -> None:
+    """What a message says about stopping early is a setting that the command then takes."""
+    log, words = tmp_path / "log.csv", ("--model", "mult-vae", "--set", "model.epochs=1")
+    log.write_text("user,item\n" + "".join(f"{user},{item}\n" for user in range(8) for item in (user % 3, 3)))
+    refused = unblur("fit", log, *words, "--out", tmp_path / "refused")
+    assert "Lower it, such as to 'ndcg@2'" in refused.err
+    lowered = ("--set", "model.stopping.metric=ndcg@2")
+    assert unblur("fit", log, *words, *lowered, "--out", tmp_path / "lowered").code == 0
+    log.write_text("user,item\n" + "".join(f"{user},{user % 30}\n" for user in range(60)))
+    refused = unblur("fit", log, *words, "--out", tmp_path / "refused")
+    assert "--set model.stopping=off" in refused.err
+    assert unblur("fit", log, *words, "--set", "model.stopping=off", "--out", tmp_path / "off").code == 0

@@ -53,8 +53,11 @@ style = Style()
 
 
 def print_document() -> None:
-    """Print the JSON document of the command, if it is asked for and nothing else was written to stdout."""
-    if style.json and style.document:
+    """Print the JSON document of the command, if it is asked for and nothing else was written to stdout.
+
+    Notes alone are no result: the command was refused after them.
+    """
+    if style.json and style.document.keys() - {"notes"}:
         print(json.dumps(style.document, ensure_ascii=False, indent=2, default=str))
 
 

@@ -28,7 +28,7 @@ def hold_out(train: Interactions, stopping: Stopping, rng: RNG | None) -> Split:
     DataError.unless(
         bool((train.user_degrees > 1).any()),
         "Some user must have two interactions, for one to be set aside to stop by; nobody has. Pass `validation`, or train "
-        "without `stopping`.",
+        'without `stopping` ("off" in a recipe and in `--set model.stopping=off`).',
     )
     n = np.round(train.user_degrees * stopping.fraction)
     if not (np.minimum(n, train.user_degrees - 1) > 0).any():
@@ -46,7 +46,7 @@ class Judge:
         if self.cutoff > split.histories.n_items:
             raise SpecError(
                 f"The cut-off of `stopping.metric` must not exceed the {split.histories.n_items:,} items; "
-                f"saw {name!r}. Lower it."
+                f"saw {name!r}. Lower it, such as to {f'{self.metric}@{max(1, split.histories.n_items // 2)}'!r}."
             )
         rows = np.flatnonzero(split.held_out.user_degrees)
         self.histories, self.held_out = split.histories.take_users(rows), split.held_out.take_users(rows)

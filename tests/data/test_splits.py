@@ -473,3 +473,21 @@ def test_held_out_users_without_a_history_are_left_out_or_given_popular_items() 
     ranking = RankingProtocol(cutoffs=(1,), resamples=0).rank(Popularity().fit(popular.train), popular)
     assert ranking.fallback.tolist() == [False, True, True]
     assert ranking.labels(1) == ["x"]
+
+
+def test_what_may_come_back_is_what_was_not_rated_low() -> None:
+    items = Vocabulary(["v", "w", "x", "y", "z"])
+
+    def pairs(*labels: str) -> Interactions:
+        return Interactions.from_pairs(["a"] * len(labels), list(labels)).onto(items=items)
+
+    def excluded(**options: Any) -> list[Any]:
+        split = Split(pairs("x"), pairs("x"), pairs("v"), "given", validation=pairs("z"), **options)
+        rows = split.excluded
+        return [] if rows is None else items.take(rows.matrix.indices).to_list()
+
+    low_rated = pairs("w", "y")
+    assert excluded() == ["x", "z"]
+    assert excluded(low_rated=low_rated) == ["w", "x", "y", "z"]
+    assert excluded(low_rated=low_rated, keeps_seen=True) == ["w", "y"]
+    assert excluded(keeps_seen=True) == []

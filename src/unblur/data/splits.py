@@ -48,6 +48,8 @@ class Split:
     """``sha256:…`` of the order of the source's rows, if ties in time at a cut rest on it."""
     keeps_seen: bool = False
     """True if items of a history count when they are held out again, and are recommended again."""
+    low_rated: Interactions | None = None
+    """What the users of the histories rated too low for these, if a choice by rating left it out: they have seen it."""
 
     def __post_init__(self) -> None:
         DataError.unless(
@@ -98,18 +100,18 @@ class Split:
 
     @property
     def excluded(self) -> Literal["history"] | Interactions | None:
-        """The pairs to exclude from lists, for `RankingProtocol.rank`: histories and validation pairs, if there are any.
+        """The pairs to exclude from lists, for `RankingProtocol.rank`: histories, validation pairs and what was rated low.
 
-        Neither can be among the held-out items, but those of histories if the split `keeps_seen`: then validation pairs alone,
-        and `None` without any.
+        None of them can be among the held-out items, but those of histories if the split `keeps_seen`: then what was rated low alone.
         """
         if self.keeps_seen:
-            return self.validation
-        if self.validation is None:
-            return "history"
-        rows, columns = self.validation.rows(), self.validation.matrix.indices
-        new = self.validation.keep(~self.histories.contains(rows, columns))
-        return together(self.histories, new) if new.n_interactions else "history"
+            return self.low_rated
+        seen = self.histories
+        for part in (self.validation, self.low_rated):
+            if part is not None:
+                new = part.keep(~seen.contains(part.rows(), part.matrix.indices))
+                seen = together(seen, new) if new.n_interactions else seen
+        return "history" if seen is self.histories else seen
 
     def _refuse_overlap(self, name: str, known: Interactions) -> None:
         """Raise `DataError` if a held-out pair is in `known`, whose users may be different."""

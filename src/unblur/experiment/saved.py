@@ -15,7 +15,7 @@ from unblur.data.formats.opening import is_file
 from unblur.data.interactions import Interactions, Unknown
 from unblur.data.output import OutputFolder
 from unblur.data.side import read_side, side_of
-from unblur.data.splits import Files, Split, together
+from unblur.data.splits import Files, Split
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, RecipeError, some
 from unblur.evaluation.groups import by_group, with_extra_metrics
@@ -239,9 +239,7 @@ def _with_low_rated(
         low &= log.timestamps < first[rows]
     low_rated = log.keep(low)
     note = f"{low_rated.n_interactions:,} pairs of the histories that are rated low count as seen, and lists exclude them"
-    # Nothing is trained here: a validation part is what lists exclude next to the histories.
-    excluded = low_rated if split.validation is None else together(split.validation, low_rated)
-    return replace(split, validation=excluded, notes=(*split.notes, note)) if low.any() else split
+    return replace(split, low_rated=low_rated, notes=(*split.notes, note)) if low.any() else split
 
 
 def _over_items(split: Split, items: Vocabulary, unknown: Unknown) -> Split:

@@ -232,6 +232,10 @@ def test_a_body_that_is_no_request_is_refused(http: TestClient, body: bytes, sta
     for path in ("/v1/recommend", "/v2/models/knn/infer"):
         answer = http.post(path, content=body, headers={"content-type": "application/json"})
         assert answer.status_code == status, path
+    for encoding in ("utf-8-sig", "utf-16"):
+        body = '{"users": []}'.encode(encoding)
+        answer = http.post("/v1/recommend", content=body, headers={"content-type": "application/json"})
+        assert (answer.status_code, "UTF-8" in answer.text) == (400, True), encoding
     half = b'{"users": [{"history": ["\\ud800"]}]}'  # of a surrogate pair, which JSON has, and no text
     answer = http.post("/v1/recommend", content=half, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid")
@@ -286,35 +290,108 @@ def test_who_leaves_before_the_body_ends_is_no_fault(
     assert not caplog.records
 
 
+class Blocked(Served):
+    """A model that says when it scores, and waits until it may answer."""
+
+    def __init__(self, served: Served, queue: int) -> None:
+        super().__init__(served.model, served.name, served.manifest, ServiceLimits(queue=queue))
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer | Refused]:
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return super().answer(requests)
+
+
+def users(n: int) -> Recommend:
+    return Recommend(users=[User(history=HISTORY)] * n)
+
+
 def test_users_count_until_they_are_answered(http: TestClient) -> None:
-    request = Recommend(users=[User(history=HISTORY)])
-
     async def ask() -> list[bool]:
-        begun, go_on = threading.Event(), threading.Event()
-
-        class Slow(Served):
-            def answer(self, requests: Sequence[Request]) -> list[Answer | Refused]:
-                begun.set()
-                assert go_on.wait(10)
-                return super().answer(requests)
-
-        served: Served = http.service.served  # type: ignore[attr-defined]
-        slow = Slow(served.model, served.name, served.manifest, ServiceLimits(queue=2))
-        scoring = Scoring(slow, lambda _: None)
-        scored = asyncio.create_task(scoring.answer(request))
-        await asyncio.to_thread(begun.wait, 10)
+        blocked = Blocked(http.service.served, queue=2)  # type: ignore[attr-defined]
+        scoring = Scoring(blocked, lambda _: None)
+        scored = asyncio.create_task(scoring.answer(users(1)))
+        await asyncio.to_thread(blocked.begun.wait, 10)
         full = [scoring.full]  # one is scored
-        waiting = asyncio.create_task(scoring.answer(request))
+        waiting = asyncio.create_task(scoring.answer(users(1)))
         await asyncio.sleep(0)
         full.append(scoring.full)  # and one waits
         with pytest.raises(Refused, match="capacity"):
-            await scoring.answer(request)
-        go_on.set()
+            await scoring.answer(users(1))
+        blocked.go_on.set()
         await asyncio.gather(scored, waiting)
         scoring.end()
         return [*full, scoring.full]
 
     assert asyncio.run(ask()) == [False, True, False]
+
+
+def test_one_waits_behind_a_request_of_more_users_than_the_queue(http: TestClient) -> None:
+    async def ask() -> list[int]:
+        blocked = Blocked(http.service.served, queue=24)  # type: ignore[attr-defined]
+        scoring = Scoring(blocked, lambda _: None)
+        scored = asyncio.create_task(scoring.answer(users(30)))
+        await asyncio.to_thread(blocked.begun.wait, 10)
+        waiting = asyncio.create_task(scoring.answer(users(1)))
+        await asyncio.sleep(0)
+        in_hand = scoring.rows
+        with pytest.raises(Refused, match="capacity"):
+            await scoring.answer(users(1))
+        blocked.go_on.set()
+        await asyncio.gather(scored, waiting)
+        scoring.end()
+        return [in_hand, scoring.rows]
+
+    assert asyncio.run(ask()) == [31, 0]
+
+
+def test_a_request_that_an_idle_thread_has_not_taken_yet_does_not_wait(http: TestClient) -> None:
+    async def ask() -> list[bool]:
+        scoring = Scoring(http.service.served, lambda _: None)  # type: ignore[attr-defined]
+        while not scoring._idle:
+            await asyncio.sleep(0.001)
+        with scoring._changed:  # so long the thread does not wake
+            first = asyncio.create_task(scoring.answer(users(30)))
+            await asyncio.sleep(0)
+            full = [scoring.full]
+            second = asyncio.create_task(scoring.answer(users(1)))
+            await asyncio.sleep(0)
+            full.append(scoring.full)
+        await asyncio.gather(first, second)
+        scoring.end()
+        return full
+
+    assert asyncio.run(ask()) == [False, True]
+
+
+def test_a_request_past_its_time_counts_until_it_has_left_the_queue(http: TestClient) -> None:
+    async def ask() -> list[int]:
+        blocked = Blocked(http.service.served, queue=4)  # type: ignore[attr-defined]
+        batches: list[int] = []
+        scoring = Scoring(blocked, batches.append)
+        scored = asyncio.create_task(scoring.answer(users(1)))
+        await asyncio.to_thread(blocked.begun.wait, 10)
+        late = 0
+        for _ in range(20):
+            try:
+                await asyncio.wait_for(scoring.answer(users(1)), 0.01)
+            except TimeoutError:
+                late += 1
+            except Refused:
+                assert scoring.full
+        in_hand = scoring.rows
+        blocked.go_on.set()
+        await scored
+        async with asyncio.timeout(10):
+            while scoring.rows:  # the late ones are let go without being scored
+                await asyncio.sleep(0.001)
+            await scoring.answer(users(2))  # and the thread goes on
+        scoring.end()
+        assert batches == [1, 2]
+        return [late, in_hand, scoring.rows]
+
+    assert asyncio.run(ask()) == [3, 4, 0]
 
 
 def test_a_body_without_a_length_is_stopped_when_it_is_too_large(client: Client) -> None:

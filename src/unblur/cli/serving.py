@@ -41,7 +41,7 @@ Queue: TypeAlias = Annotated[
     int,
     _limit(
         "--queue",
-        "Users who wait or are scored; whoever comes then is answered by 503 with Retry-After.",
+        "Users who wait or are scored; at so many, and once a request waits, others get 503 with Retry-After.",
         min=1,
     ),
 ]

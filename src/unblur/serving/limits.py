@@ -40,8 +40,9 @@ class ServiceLimits:
     reasons: int = 1_000
     """Items of histories that reasons are asked for in one request: each is scored like a user."""
     queue: int = 24
-    """Users in hand, who wait or are scored; whoever comes then is told to come again. Sixteen connections never see it full. A
-    longer queue answers hardly more requests under overload, and all of them later."""
+    """Users in hand, who wait or are scored. Once there are as many, and a request waits, whoever comes is told to come again.
+    Sixteen connections that ask for one user each, and are answered in time, never see it full. A longer queue answers hardly
+    more requests under overload, and all of them later."""
     seconds: float = 5.0
     """The time that a request may take."""
     rate: float | None = None

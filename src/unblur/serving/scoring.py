@@ -36,9 +36,11 @@ class Scoring:
     threads: int | None = None
     """Threads of BLAS and torch; if `None` as many as they have."""
     rows: int = 0
-    """Users in hand: those that wait, and those that are scored. The event loop alone counts them."""
+    """Users in hand: those that wait, also past their time, and those that are scored. The event loop alone counts them."""
     _queue: deque[_Waiting] = field(default_factory=deque)
     _changed: threading.Condition = field(default_factory=threading.Condition)
+    _idle: bool = False
+    """Whether the thread waits for a request, which it has not yet taken when the next one may come."""
     _ended: bool = False
 
     def __post_init__(self) -> None:
@@ -48,8 +50,11 @@ class Scoring:
 
     @property
     def full(self) -> bool:
-        """True if whoever comes now is refused."""
-        return self.rows >= self.served.limits.queue
+        """True if whoever comes now is refused: enough users are in hand, and somebody waits already.
+
+        One request may have more users than the queue. While it is scored, the next one waits.
+        """
+        return self.rows >= self.served.limits.queue and len(self._queue) > self._idle
 
     async def answer(self, request: Request) -> Answer:
         """Wait for the answer to a request.
@@ -63,10 +68,7 @@ class Scoring:
         with self._changed:
             self._queue.append(waiting)
             self._changed.notify()
-        try:
-            return await waiting.answer
-        finally:
-            self.rows -= rows
+        return await waiting.answer
 
     def end(self) -> None:
         """Answer what waits, and end the thread."""
@@ -82,33 +84,38 @@ class Scoring:
                 self._answer(batch)
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
-        self.observe(sum(waiting.rows for waiting in batch))
-        answers: Sequence[Answer | Exception]
-        try:
-            answers = self.served.answer([waiting.request for waiting in batch])
-        except Exception as problem:  # noqa: BLE001 - each of the requests gets it
-            answers = [problem] * len(batch)
-        self._loop.call_soon_threadsafe(_settle, batch, answers)
+        in_time = [waiting for waiting in batch if not waiting.answer.done()]
+        answers: Sequence[Answer | Exception] = []
+        if in_time:
+            self.observe(sum(waiting.rows for waiting in in_time))
+            try:
+                answers = self.served.answer([waiting.request for waiting in in_time])
+            except Exception as problem:  # noqa: BLE001 - each of the requests gets it
+                answers = [problem] * len(in_time)
+        # Those that took too long as well: they count until they have left the queue, which a stuck model would fill without end.
+        rows = sum(waiting.rows for waiting in batch)
+        self._loop.call_soon_threadsafe(self._settle, rows, in_time, answers)
+
+    def _settle(self, rows: int, in_time: Sequence[_Waiting], answers: Sequence[Answer | Exception]) -> None:
+        """Let go of the users of a batch, and hand out its answers; in the event loop."""
+        self.rows -= rows
+        for waiting, answer in zip(in_time, answers, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                waiting.answer.set_exception(answer)
+            else:
+                waiting.answer.set_result(answer)
 
     def _next_batch(self) -> list[_Waiting]:
         """The oldest requests of about `ServiceLimits.batch` users, once there are any; none at the end."""
         batch: list[_Waiting] = []
         rows = 0
         with self._changed:
+            self._idle = True
             self._changed.wait_for(lambda: self._queue or self._ended)
             while self._queue and (not batch or rows + self._queue[0].rows <= self.served.limits.batch):
-                waiting = self._queue.popleft()
-                if not waiting.answer.done():  # else it took too long
-                    batch.append(waiting)
-                    rows += waiting.rows
+                batch.append(self._queue.popleft())
+                rows += batch[-1].rows
+            self._idle = False
         return batch
-
-
-def _settle(batch: Sequence[_Waiting], answers: Sequence[Answer | Exception]) -> None:
-    for waiting, answer in zip(batch, answers, strict=True):
-        if waiting.answer.done():
-            continue
-        if isinstance(answer, Exception):
-            waiting.answer.set_exception(answer)
-        else:
-            waiting.answer.set_result(answer)

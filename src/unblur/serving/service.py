@@ -63,7 +63,7 @@ class ErrorAnswer(BaseModel):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorAnswer, "description": "The body is not JSON."},
+    400: {"model": ErrorAnswer, "description": "The body is not JSON in UTF-8."},
     401: {"model": ErrorAnswer, "description": "No token of this service."},
     413: {"model": ErrorAnswer, "description": "The body is too large."},
     421: {"model": ErrorAnswer, "description": "Asked by another name than localhost, without a token."},
@@ -315,8 +315,14 @@ async def _answer_invalid(request: HttpRequest, problem: Exception) -> Response:
     errors = cast("RequestValidationError", problem).errors()
     places = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors[:3])
     # What is no JSON at all is told from what asks for the wrong things, as the schema says.
-    status = 400 if errors[0]["type"] == "json_invalid" else 422
-    return await _answer_refusal(request, Refused(status, "invalid", places))
+    if errors[0]["type"] == "json_invalid":
+        # A byte order mark or UTF-16 looks like JSON in an editor, and the parser names a place alone.
+        refusal = Refused(
+            400, "invalid", f"The body must be JSON in UTF-8, without a byte order mark. {places}"
+        )
+    else:
+        refusal = Refused(422, "invalid", places)
+    return await _answer_refusal(request, refusal)
 
 
 async def _answer_http_error(request: HttpRequest, problem: Exception) -> Response:

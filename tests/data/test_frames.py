@@ -1,6 +1,7 @@
 """Interactions from data frames, and what is said of frames, labels and other things where interactions are expected."""
 
 import datetime as dt
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,15 @@ def test_pairs_take_dates() -> None:
     assert data.timestamps.tolist() == [86_400, -86_400]
 
 
+@pytest.mark.parametrize("kind", [pa.table, pa.record_batch], ids=["table", "batch"])
+def test_a_matrix_of_pyarrow_needs_no_pandas(
+    kind: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    data = Interactions.from_matrix(kind({"x": [1, 0], "y": [None, 3]}))
+    assert data.to_frame().rows() == [(0, "x", 1), (1, "y", 3)]
+
+
 def test_a_matrix_keeps_the_labels_of_a_frame() -> None:
     table = pd.DataFrame({"x": [1.0, None], "y": [0.0, 3.0]}, index=["anna", "ben"])
     data = Interactions.from_matrix(table)
@@ -98,6 +108,8 @@ def test_a_matrix_keeps_the_labels_of_a_frame() -> None:
     assert (columns.users.to_list(), columns.items.to_list()) == ([0, 1], ["x", "y"])
     arrow = Interactions.from_matrix(pa.table({"x": [1, 0], "y": [0, 3]}))
     assert arrow.to_frame().rows() == columns.to_frame().rows() == [(0, "x", 1), (1, "y", 3)]
+    with pytest.raises(DataError, match=r"numbers alone.*more than once.*Leave other columns out"):
+        Interactions.from_matrix(pa.table([[1], [2]], names=["x", "x"]))
     with pytest.raises(DataError, match=r"numbers alone.*'anna'. Leave other columns out.*from_frame"):
         Interactions.from_matrix(pl.DataFrame({"user": ["anna"], "x": [1]}))
     with pytest.raises(DataError, match=r"one of SciPy or NumPy, or a data frame; saw list"):

@@ -242,16 +242,17 @@ class Interactions:
         """
         untyped: Any = matrix  # scipy's stubs have neither `ndim` nor `shape` for this union
         if hasattr(untyped, "columns") and hasattr(untyped, "shape"):
-            frame = untyped.to_pandas() if hasattr(untyped, "column_names") else untyped  # a table of pyarrow
-            items = list(frame.columns) if items is None else items
-            users = list(frame.index) if users is None and hasattr(untyped, "index") else users
             try:
+                # Tables of pyarrow have rows of numbers only by way of another frame.
+                frame: Any = pl.from_arrow(untyped) if hasattr(untyped, "column_names") else untyped
                 untyped = np.nan_to_num(np.asarray(frame.to_numpy(), dtype=np.float64), posinf=np.inf)
-            except (TypeError, ValueError) as problem:
+            except (TypeError, ValueError, pl.exceptions.PolarsError) as problem:
                 raise DataError(
                     f"A frame that is a matrix must hold numbers alone, users in its rows and items in its columns; {problem}. Leave "
                     "other columns out, labels of users go to `users`; a frame of events is read by `Interactions.from_frame`."
                 ) from None
+            items = list(frame.columns) if items is None else items
+            users = list(frame.index) if users is None and hasattr(frame, "index") else users
         DataError.unless(
             hasattr(untyped, "ndim") and hasattr(untyped, "shape"),
             f"A matrix must be one of SciPy or NumPy, or a data frame; saw {type(untyped).__name__}. For events use "

@@ -87,6 +87,22 @@ def test_what_is_kept_is_not_counted_again(unblur: Unblur, events: Path) -> None
     assert (result.code, "same comparison" in result.err) == (2, True)
 
 
+def test_settings_are_counted_in_words(unblur: Unblur, events: Path) -> None:
+    events.write_text(events.read_text().replace("who,what", "user,item", 1))
+
+    def tuned(trials: int, *options: str) -> str:
+        out = events.parent / "tuned"
+        result = unblur("tune", "ease/demo", "--data", events, "--out", out, "--trials", trials, *options)
+        assert result.code == 0, result.err
+        return " ".join(result.out.split())
+
+    assert "ease 1 setting in one pass, then 1 fit" in tuned(1, "--dry-run")
+    tuned(1)
+    overwriting = ("--overwrite", "--dry-run")
+    assert "ease 1 setting in one pass (1 more is kept), then 1 fit" in tuned(2, *overwriting)
+    assert "ease no setting left (1 is kept), then 1 fit" in tuned(1, *overwriting)
+
+
 def test_what_would_be_refused_is_said(unblur: Unblur, events: Path) -> None:
     words = (
         *("fit", events, *COLUMNS),

@@ -82,10 +82,13 @@ def _work(workload: Workload) -> str:
     if workload.search is None:
         return fits
     n_settings, n_done = len(workload.search.settings), workload.search.n_done
+    are_kept = "is kept" if n_done == 1 else "are kept"
+    if not n_settings:
+        return f"no setting left ({n_done:,} {are_kept}), then {fits}"
     judged = (
         " in one pass"
         if workload.search.together
         else f" of {workload.search.fits} fits" * (workload.search.fits > 1)
     )
-    kept = f" ({n_done:,} more are kept)" * (n_done > 0)
-    return f"{n_settings:,} settings{judged}{kept}, then {fits}"
+    kept = f" ({n_done:,} more {are_kept})" * (n_done > 0)
+    return f"{n_settings:,} setting{'s' * (n_settings > 1)}{judged}{kept}, then {fits}"

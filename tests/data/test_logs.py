@@ -194,11 +194,31 @@ def test_a_basket_that_is_missing_is_a_row_without_an_item(tmp_path: Path) -> No
     """An empty one is not: nothing was bought."""
     baskets = pl.DataFrame({"user": ["a", "b", "c"], "item": [[5, 3], None, []], "time": [[1, 2], None, []]})
     baskets.write_parquet(tmp_path / "log.parquet")
-    with pytest.raises(DataError, match=r"items must have no nulls; 1 of 3 rows"):
-        read(tmp_path / "log.parquet", timestamp="ignore")
+    with pytest.raises(DataError, match=r"items must have no nulls; the first without one is event 2"):
+        read(tmp_path / "log.parquet")
     data, notes = noted(tmp_path / "log.parquet", on_null="drop")
     assert data.to_frame().rows() == [("a", 3, 1, 2), ("a", 5, 1, 1)]
     assert notes[1].startswith("1 rows without a user")
+
+
+@pytest.mark.parametrize("beside", [[], [9], None], ids=["empty", "longer", "missing"])
+@pytest.mark.parametrize("column", ["rating", "time"])
+def test_other_lists_of_a_missing_basket_say_nothing(column: str, beside: Any, tmp_path: Path) -> None:
+    baskets = pl.DataFrame(
+        {"user": ["a", "b", "c"], "item": [["x", "y"], None, ["x"]], column: [[1, 2], beside, [3]]}
+    )
+    baskets.write_parquet(tmp_path / "log.parquet")
+    weights = "rating" if column == "rating" else None
+    data, notes = noted(tmp_path / "log.parquet", on_null="drop", rating=weights)
+    assert data.to_frame()["user", "item"].rows() == [("a", "x"), ("a", "y"), ("c", "x")]
+    kept = data.matrix.data if data.timestamps is None else data.timestamps
+    assert kept.tolist() == [1, 2, 3]
+    assert notes[-1].startswith("1 rows without a user")
+    with pytest.raises(DataError, match=r"items must have no nulls; the first without one is event 2"):
+        read(tmp_path / "log.parquet", rating=weights)
+    baskets[1:2].write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"Some row must have a user and an item, .*; none has"):
+        read(tmp_path / "log.parquet", on_null="drop", rating=weights)
 
 
 LABELS: dict[str, tuple[Any, list[Any]]] = {
@@ -242,7 +262,7 @@ def test_words_for_a_missing_value_are_nulls(tmp_path: Path) -> None:
         in read(log, rating="ignore", timestamp="ignore", labels="str", duplicates="sum").users.to_list()
     )
     written(log, b"user,item\nNA,1\n,2\n")
-    with pytest.raises(DataError, match=r"Some row must have a user and an item; none has"):
+    with pytest.raises(DataError, match=r"Some row must have a user and an item, .*; none has"):
         read(log, on_null="drop")
 
 
@@ -269,6 +289,35 @@ def test_a_third_column_of_times(third: str, times: list[int], tmp_path: Path) -
             timestamp="when",
         )
         assert named.to_frame().equals(data.to_frame())
+
+
+def test_batches_of_which_no_row_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Rows left out say nothing of times; a log of such rows alone is refused with the reason."""
+    monkeypatch.setattr("unblur.data.formats.events.BATCH_ROWS", 1)
+    frame = pl.DataFrame({"user": [1, 2], "item": [5, 6], "rating": [1, 5], "time": ["7", "2020-01-01"]})
+    data = Interactions.from_frame(frame, weight="rating", timestamp="time", min_rating=3)
+    assert data.to_frame().rows() == [(2, 6, 1, FIRST)]
+    log = written(tmp_path / "log.csv", b"user,item,rating,time\n1,5,1,7\n")
+    with pytest.raises(DataError, match=r"Some row must be rated within \[3,inf\]; none is"):
+        read(log, min_rating=3)
+    written(log, b"user,item,time\n1,5,NA\n")
+    with pytest.raises(DataError, match=r"and a time if these are read; none has"):
+        read(log, on_null="drop")
+
+
+@pytest.mark.parametrize("gap", ["", " ", "NA", "\\N"])
+@pytest.mark.parametrize("third", ["2024-01-0{}", "{}"])
+def test_a_first_row_without_its_last_value_is_not_lost(third: str, gap: str, tmp_path: Path) -> None:
+    """The date or number below a gap is no proof that the gap is a name."""
+    rows = f"alice,apple,{gap}\nbob,pear,{third.format(1)}\ncat,fig,{third.format(2)}\n"
+    log = written(tmp_path / "log.csv", rows.encode())
+    with pytest.raises(DataError, match=r"clear whether the first line is a header.*'alice'.*`header=False`"):
+        read(log, user=0, item=1)
+    data = read(log, user=0, item=1, header=False, rating="ignore", timestamp="ignore")
+    assert data.to_frame()["user", "item"].rows() == [("alice", "apple"), ("bob", "pear"), ("cat", "fig")]
+    # An index of pandas has no name; the other columns have, and one of numbers below them.
+    written(log, f",who,what,when\n0,anna,tea,{third.format(1)}\n".encode())
+    assert read(log, user=1, item=2).to_frame()["user", "item"].rows() == [("anna", "tea")]
 
 
 @pytest.mark.parametrize(

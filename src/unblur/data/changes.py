@@ -39,7 +39,7 @@ class Change:
         """Take the rows of the users to `forget` out of `log`, then append the events to `add`.
 
         - Users and items of `add` may be new: a vocabulary that is sorted stays sorted, another one grows at its end.
-        - A pair of `add` that the log has already is handled as `duplicates` says (`Interactions.from_pairs`): the last event counts.
+        - A pair of `add` that the log has already is handled as `duplicates` says (`Interactions.from_pairs`); by default the last event counts.
         - An item that only forgotten users had is left out of the vocabulary with them: its label may tell of its user.
 
         Raises `VocabularyMismatch` for a user to forget who is not in the log, and `DataError` if a user is both to be

@@ -271,6 +271,8 @@ class _Log:
                 table, rows = {role: column.filter(mask) for role, column in table.items()}, rows[mask]
 
         with rows_named(lambda at: self._name(int(rows[at]))):
+            if self._has_lists:  # before the ratings and times, which a basket that is missing lacks as well
+                keep(self._present(table["item"], "items"))
             if ratings.role == "event":
                 table["event"] = without_null_words(table["event"].cast(pl.String))
                 keep(self._present(table["event"], "events"))
@@ -305,7 +307,11 @@ class _Log:
             for role in lists
         )
         # An empty basket has no events; one that is missing has a row without an item, which is refused or counted as any other.
-        frame = frame.filter(pl.col("item").is_null() | (pl.col("item").list.len() > 0))
+        # Without it, its other lists say nothing, however long they are.
+        basket = pl.col("item")
+        frame = frame.filter(basket.is_null() | (basket.list.len() > 0)).with_columns(
+            pl.when(basket.is_not_null()).then(pl.col(role)) for role in lists
+        )
         for role in lists:
             DataError.unless(
                 frame[role].list.len().eq_missing(frame["item"].list.len()).all(),
@@ -376,7 +382,7 @@ class _Log:
                 columns["timestamps"], unit, per_second = self._times.values(name)
             if rows is not None:
                 columns["order"] = rows
-            if missing.any():
+            if missing.any() or self._n_nulls == self._n_events:
                 self._n_nulls += int(missing.sum())
                 columns.setdefault("order", np.arange(len(missing)))
                 columns = {
@@ -384,7 +390,8 @@ class _Log:
                     for name, column in columns.items()
                 }
                 DataError.unless(
-                    not missing.all(), "Some row must have a user and an item; none has. Name other columns."
+                    not missing.all(),
+                    "Some row must have a user and an item, and a rating and a time if these are read; none has. Name other columns.",
                 )
         if self._n_nulls:
             remarks.append(

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from unblur.data.formats.columns import LOOKS_LIKE_TIME, usual_role
+from unblur.data.formats.labels import NULL_WORDS
 from unblur.data.formats.opening import FileFormat, data_suffix
 from unblur.data.formats.tables import Opened, in_batches
 from unblur.errors import Argument, DataError, some
@@ -257,7 +258,9 @@ def _has_header(rows: list[list[str]], stream: BinaryIO) -> bool:
         return True
     if any(_is_value(field) for field in rows[0]):
         return False
-    if len(rows) > 1 and any(_is_value(field) for field in rows[1]):
+    # A value below a name proves a header; not so one below an empty field: its own may be missing from the first row.
+    below = zip(rows[0], rows[-1], strict=False)
+    if any(_is_value(value) and not re.match(NULL_WORDS, name) for name, value in below):
         return True
     raise DataError(
         f"It must be clear whether the first line is a header; {stream.name} begins with {some(rows[0])}, which "

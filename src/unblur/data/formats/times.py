@@ -40,6 +40,8 @@ class TimeColumn:
 
     def add(self, column: pl.Series) -> None:
         """Read on: the times of the next events, without nulls."""
+        if column.is_empty():  # no rows of a batch are left, so none tells what the times are
+            return
         times = column.str.strip_chars() if column.dtype == pl.String else column
         if self._format is not None:
             times = _formatted(times, self._format)
@@ -67,6 +69,8 @@ class TimeColumn:
         to 2100. Raises `DataError` for dates and other numbers in one column, and for seconds, milliseconds and other units
         in one.
         """
+        if not self._values:
+            return np.zeros(0, dtype=np.int64), "numbers of no known unit", None
         kinds = set(self._kinds)
         with rows_named(name):
             if "floats" not in kinds:

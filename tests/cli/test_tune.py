@@ -10,8 +10,8 @@ import unblur as package
 from tests.cli.conftest import Unblur
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.evaluation.report import Report
-from unblur.experiment import searching
 from unblur.experiment.recipe.library import load_recipe
+from unblur.tuning.engine import SearchRequest
 
 FEW = ("--trials", "5", "--users", "100")
 FILES = {"manifest.json", "recipe.toml", "report.json", "report.md", "report.html", "trials.parquet", "model"}
@@ -112,7 +112,7 @@ def test_a_folder_that_exists_is_refused_before_anything_is_computed(
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("computed before the place was checked")
 
-    monkeypatch.setattr(searching, "search", never)
+    monkeypatch.setattr(SearchRequest, "run", never)
     for options in ((), ("--overwrite",)):
         result = unblur("tune", "bspm/demo", "--data", films, *FEW, "--out", out, *options)
         assert result.code == 2

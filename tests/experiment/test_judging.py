@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tuning.searched import search
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random, Split
@@ -21,7 +22,6 @@ from unblur.models.spectral.chebycf import ChebyCF
 from unblur.models.spectral.flow import Flow
 from unblur.progress import Run
 from unblur.spec import replace_field
-from unblur.tuning.engine import search
 from unblur.tuning.points import set_point, space_of
 from unblur.tuning.settings import Search
 

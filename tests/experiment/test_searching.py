@@ -16,16 +16,16 @@ from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random, Ratio
 from unblur.errors import ArtifactError, RecipeError
-from unblur.experiment import searching
 from unblur.experiment.comparison.running import compare, line_up
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.running import measure
-from unblur.experiment.searching import chooses, run_search
+from unblur.experiment.searching import chooses, search_of, space_for
 from unblur.experiment.validation import hold_outs
 from unblur.progress import Run
 from unblur.registry import RECOMMENDERS
+from unblur.tuning.engine import SearchRequest
 from unblur.tuning.points import space_of
 from unblur.tuning.settings import Search, Validation
 
@@ -96,19 +96,20 @@ def test_tune_compare_and_strict_run_the_same_search(
     kind: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
-    search = searching.search
+    run = SearchRequest.run
 
-    def recording(base: Any, space: Any, judge: Any, settings: Any, **kwargs: Any) -> Any:
+    def recording(request: SearchRequest[Any]) -> Any:
+        judge = request.judge
         identity = {**judge.identity, "metric": judge.metric, "how": judge.how, "users": judge.n_users}
-        calls.append((base, tuple(space), settings, kwargs["seed"], kwargs["include_base"], identity))
-        return search(base, space, judge, settings, **kwargs)
+        parts = (tuple(request.space), request.settings, request.seed, request.include_base)
+        calls.append((request.base, *parts, identity))
+        return run(request)
 
-    monkeypatch.setattr(searching, "search", recording)
+    monkeypatch.setattr(SearchRequest, "run", recording)
     place = tmp_path / "own.toml"
     place.write_text(recipe_of(kind).to_toml())
     strict = measure(prepare(load_recipe(place), data=file))
-    lineup = line_up([str(place)], own_data=True)
-    compared = compare(lineup, data=file)
+    compared = compare(line_up([str(place)], data=file))
     words = ["tune", place, "--data", file, "--out", tmp_path / "out"]
     assert main([*map(str, words)]) == 0
     assert len(calls) == 3
@@ -144,13 +145,13 @@ def test_options_set_fields_of_the_section(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches: list[Search] = []
-    search = searching.search
+    run = SearchRequest.run
 
-    def recording(base: Any, space: Any, judge: Any, settings: Search, **kwargs: Any) -> Any:
-        searches.append(settings)
-        return search(base, space, judge, settings, **kwargs)
+    def recording(request: SearchRequest[Any]) -> Any:
+        searches.append(request.settings)
+        return run(request)
 
-    monkeypatch.setattr(searching, "search", recording)
+    monkeypatch.setattr(SearchRequest, "run", recording)
     place = tmp_path / "own.toml"
     place.write_text(recipe_of("ease").to_toml())
     words = ["tune", place, "--data", file, "--out", tmp_path / "out", "--trials", "2", "--hold-out", "both"]
@@ -239,11 +240,11 @@ def test_recipes_on_long_tails_search_on_blocks() -> None:
 def test_settings_of_a_shared_pass_have_their_own_values(file: Path) -> None:
     recipe = recipe_of("bspm", search={"trials": 8, "validation": {"how": "both"}})
     prepared = prepare(recipe, data=file)
-    study = run_search(prepared, Run())
+    study = search_of(prepared, Run()).run()
     judge = prepared.judge(recipe.search, recipe.seed, Run())
     assert judge.shares
     for trial in (*study.trials[:2], study.best):
-        spec = searching.space_for(prepared)
+        spec = space_for(prepared)
         from unblur.tuning.points import set_point
 
         own = judge(set_point(recipe.model, spec, trial.point), 0, lambda epoch, value: False)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from unblur.errors import SpecError
 from unblur.spec import Choice, Dimension, Range, Spec, spec
-from unblur.tuning.engine import Judgement, Watch
+from unblur.tuning.engine import Judgement, SearchRequest, Watch
+from unblur.tuning.results import Study
 
 
 @spec
@@ -78,3 +79,8 @@ class Curves:
             self.before(setting)
         self.fitted.extend(settings)
         return [worth(setting) for setting in settings]
+
+
+def search(*arguments: Any, **more: Any) -> Study[Any]:
+    """Run the search that has these fields."""
+    return SearchRequest(*arguments, **more).run()

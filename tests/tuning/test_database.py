@@ -10,10 +10,10 @@ from typing import Any
 import optuna
 import pytest
 
-from tests.tuning.searched import ENDLESS, GRID, Curve, Curves
+from tests.tuning.searched import ENDLESS, GRID, Curve, Curves, search
 from tests.tuning.test_engine import ROOT, results
 from unblur.errors import ArtifactError
-from unblur.tuning.engine import Watch, search
+from unblur.tuning.engine import Watch
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Database, Search
 
@@ -69,12 +69,12 @@ def test_a_database_keeps_what_a_folder_keeps(database: Database, pruner: Any) -
 
 PROGRAM = """
 import sys, time
-from tests.tuning.searched import ENDLESS, Curve, Curves
+from tests.tuning.searched import ENDLESS, Curve, Curves, search
 from unblur.tuning import engine, store
 from unblur.tuning.settings import Database, Search
 store.HEARTBEAT_SECONDS, store.GRACE_SECONDS, engine.POLL_SECONDS = 1, 5, 0.1
 judge = Curves(before=lambda setting: print("begun", flush=True) or time.sleep(float(sys.argv[2])))
-study = engine.search(Curve(), ENDLESS, judge, Search(trials=5), store=Database(sys.argv[1], "a/b"))
+study = engine.SearchRequest(Curve(), ENDLESS, judge, Search(trials=5), store=Database(sys.argv[1], "a/b")).run()
 print(len(study.trials), study.best.number)
 """
 

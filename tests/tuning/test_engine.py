@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.tuning.searched import ENDLESS, GRID, WIDTH, Curve, Curves, worth
+from tests.tuning.searched import ENDLESS, GRID, WIDTH, Curve, Curves, search, worth
 from unblur.errors import ArtifactError, DataError, SpecError, UnblurError
 from unblur.progress import ProgressEvent
 from unblur.spec import Choice, Dimension, Range, spec
 from unblur.tuning import store as stores
-from unblur.tuning.engine import Judgement, Watch, search
+from unblur.tuning.engine import Judgement, Watch
 from unblur.tuning.points import set_point
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Database, Search
@@ -292,8 +292,7 @@ def test_more_trials_add_to_the_earlier_ones(tmp_path: Path) -> None:
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from tests.tuning.searched import ENDLESS, Curve, Curves
-from unblur.tuning.engine import search
+from tests.tuning.searched import ENDLESS, Curve, Curves, search
 from unblur.tuning.settings import Database, Search
 judge = Curves(epochs=12, before=lambda setting: print(len(judge.fitted), flush=True) or time.sleep(0.05))
 search(Curve(), ENDLESS, judge, Search(trials=12, sampler="bayes", pruner="halving"), store=Path(sys.argv[1]))

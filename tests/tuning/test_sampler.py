@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.tuning.searched import DIMS, ENDLESS, GRID, RATE, STEPS, WIDTH, Curve, Curves, worth
+from tests.tuning.searched import DIMS, ENDLESS, GRID, RATE, STEPS, WIDTH, Curve, Curves, search, worth
 from unblur.errors import SpecError
 from unblur.spec import Choice, Dimension, Range
-from unblur.tuning.engine import search
 from unblur.tuning.points import Points, number_of, point_at, point_of, set_point, size_of
 from unblur.tuning.settings import SamplerName, Search
 

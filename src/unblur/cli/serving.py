@@ -196,8 +196,7 @@ def mcp(
             RECOMMENDERS.load(
                 kind
             )  # no other word, since a recipe may be a path, and files are none of an agent's
-        lineup = line_up(kinds, own_data=True, settings=dict(reading))
-        return table_as_markdown(leaderboard(compare(lineup, data=data)))
+        return table_as_markdown(leaderboard(compare(line_up(kinds, data=data, settings=reading))))
 
     served = Served.load(model, ServiceLimits())
     tools(served, None if data is None else compare).run("stdio")

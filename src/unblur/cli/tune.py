@@ -46,7 +46,6 @@ from unblur.registry import RECOMMENDERS
 if TYPE_CHECKING:
     from unblur.experiment.comparison.results import Comparison
     from unblur.experiment.recipe.schema import Recipe
-    from unblur.experiment.task import Prepared
     from unblur.spec import Dimension
 
 WINNER = "winner.toml"
@@ -119,7 +118,7 @@ def tune(
     """
     from unblur.experiment.estimate import Workload
     from unblur.experiment.recipe.schema import parse_settings
-    from unblur.experiment.searching import run_search, space_for, still_to_search, without_fixed
+    from unblur.experiment.searching import search_of, space_for, without_fixed
     from unblur.spec import path_today
     from unblur.tuning.points import leaves
     from unblur.tuning.settings import Database
@@ -147,22 +146,31 @@ def tune(
         experiment.check_place(out, overwrite=overwrite, inputs=(recipe, data, params_file))
     store = trials_folder(base, out) if storage is None else Database(storage, base.name)
 
-    def asked_of(prepared: Prepared[Any, Any]) -> dict[str, Any]:
-        return {
-            "space": space_for(prepared, fixed=fixed_paths)
-            if space is None
-            else without_fixed(space, fixed_paths),
-            "seed": seed,
-            "store": store,
-            "include_base": params_file is None,
-        }
-
+    with ProgressDisplay() as progress:
+        prepared = base.task.prepare(base, data, progress)
+        free = space_for(prepared, fixed=fixed_paths) if space is None else without_fixed(space, fixed_paths)
+        request = search_of(
+            prepared,
+            Run(device, progress),
+            space=free,
+            seed=seed,
+            store=store,
+            include_base=params_file is None,
+        )
+        if dry_run:
+            left = request.remaining()
+        else:
+            study = request.run()
+            outcome = experiment.measure(
+                prepared,
+                chosen=study.spec,
+                notes=(*notes, *remarks, *study.notes(), *prepared.after_choice),
+                device=device,
+                progress=progress,
+            )
     if dry_run:
-        with ProgressDisplay() as progress:
-            prepared = base.task.prepare(base, data, progress)
-            search = still_to_search(prepared, Run(device, progress), **asked_of(prepared))
         print_plan(
-            [Workload(base.model.kind, base.model, 1, search)],
+            [Workload(base.model.kind, base.model, 1, left)],
             prepared.learned_from,
             device,
             k=max(base.protocol.cutoffs),
@@ -170,16 +178,6 @@ def tune(
             limit=base.search.seconds,
         )
         return
-    with ProgressDisplay() as progress:
-        prepared = base.task.prepare(base, data, progress)
-        study = run_search(prepared, Run(device, progress), **asked_of(prepared))
-        outcome = experiment.measure(
-            prepared,
-            chosen=study.spec,
-            notes=(*notes, *remarks, *study.notes(), *prepared.after_choice),
-            device=device,
-            progress=progress,
-        )
 
     def show_search() -> None:
         print_trials(study)
@@ -300,14 +298,17 @@ def compare(
     lineup = line_up(
         models,
         recipe=recipe,
-        own_data=data is not None,
+        data=data,
         protocol=cast("Literal['paper', 'strict'] | None", protocol),
         settings=changes,
+        spaces=_spaces(spaces or ()),
+        seeds=seeds,
     )
     re_rankings = [Selection(diversity=value) for value in dict.fromkeys(diversity or ())]
     re_rankings += [Selection(popularity=value) for value in dict.fromkeys(popularity or ())]
-    lineup = replace(lineup, selections=tuple(re_rankings))
-    searches = lineup.ground.protocol.kind == "strict" or trials is not None or seconds is not None
+    budgeted = trials is not None or seconds is not None
+    lineup = replace(lineup, selections=tuple(re_rankings), search=lineup.ground.search if budgeted else None)
+    searches = budgeted or lineup.ground.protocol.kind == "strict"
     # The metric of a search also orders the models, so it may be given without one.
     idle = [path for path in changes if path.startswith("search.") and path != "search.metric"]
     RecipeError.unless(
@@ -315,17 +316,9 @@ def compare(
         f"Under the paper's protocol only --trials or --seconds start a search; saw {', '.join(idle)}, which would have no "
         "effect. Give one of the two, or --protocol strict.",
     )
-    asked: dict[str, Any] = {
-        "data": data,
-        "search": None if trials is None and seconds is None else lineup.ground.search,
-        "spaces": _spaces(spaces or ()),
-        "seeds": seeds,
-        "device": device,
-        "out": out,
-    }
     if dry_run:
         with ProgressDisplay() as progress:
-            prepared, to_do, failures = workloads(lineup, **asked, progress=progress)
+            prepared, to_do, failures = workloads(lineup, out=out, device=device, progress=progress)
         print_plan(
             to_do,
             prepared.learned_from,
@@ -336,7 +329,7 @@ def compare(
         )
         return
     with ProgressDisplay() as progress:
-        comparison = compare_models(lineup, **asked, progress=progress)
+        comparison = compare_models(lineup, out=out, device=device, progress=progress)
     with printing(lambda: show(comparison), out):
         write_pages(comparison, out, {WINNER: winner(comparison, lineup.ground).to_toml()})
     print_lines(

@@ -21,9 +21,8 @@ from unblur.progress import ProgressEvent, Run
 from unblur.randomness import streams
 from unblur.recommender import RecommenderSpec
 from unblur.spec import Dimension
-from unblur.tuning.engine import Judgement, Remaining, Watch, remaining, search
+from unblur.tuning.engine import Judgement, SearchRequest, Watch
 from unblur.tuning.points import fits, space_of
-from unblur.tuning.results import Study
 from unblur.tuning.settings import Database, Search
 
 NOT_ACCURACY = (*LIST_METRICS, "mean_popularity")
@@ -193,7 +192,7 @@ def with_chosen_model(
         return prepared, (
             f"the hyper-parameters are the recipe's, since {reason}; held-out train interactions chose the epoch at most",
         )
-    study = run_search(prepared, run, store=run.inside("search").checkpoints)
+    study = search_of(prepared, run, store=run.inside("search").checkpoints).run()
     return prepared.with_model(study.spec), (
         *study.notes(),
         *prepared.after_choice,
@@ -201,7 +200,7 @@ def with_chosen_model(
     )
 
 
-def run_search(
+def search_of(
     prepared: Prepared[Any, Any],
     run: Run,
     settings: Search | None = None,
@@ -210,51 +209,25 @@ def run_search(
     seed: int | None = None,
     store: Path | Database | None = None,
     include_base: bool = True,
-) -> Study[Any]:
-    """Search `space`, by default that of the recipe's model, with `settings`, by default the recipe's section ``search``.
+) -> SearchRequest[Any]:
+    """A search of `space`, by default that of the recipe's model, with `settings`, by default the recipe's section ``search``.
 
     With `include_base` trial 0 is the model as the recipe has it, provided that it can be fitted to these data. `seed`
     is the recipe's by default.
     """
-    asked = _search_of(prepared, run, settings, space, seed, store, include_base)
-    return search(**asked, progress=run.progress)
-
-
-def still_to_search(
-    prepared: Prepared[Any, Any],
-    run: Run,
-    settings: Search | None = None,
-    *,
-    space: Sequence[Dimension] | None = None,
-    seed: int | None = None,
-    store: Path | Database | None = None,
-    include_base: bool = True,
-) -> Remaining[Any]:
-    """Return what `run_search` has still to do with the same arguments; see `tuning.engine.remaining`."""
-    return remaining(**_search_of(prepared, run, settings, space, seed, store, include_base))
-
-
-def _search_of(
-    prepared: Prepared[Any, Any],
-    run: Run,
-    settings: Search | None,
-    space: Sequence[Dimension] | None,
-    seed: int | None,
-    store: Path | Database | None,
-    include_base: bool,
-) -> dict[str, Any]:
     recipe = prepared.recipe
     settings, seed = settings or recipe.search, recipe.seed if seed is None else seed
     space = space_for(prepared) if space is None else space
-    return {
-        "base": recipe.model,
-        "space": space,
-        "judge": prepared.judge(settings, seed, run),
-        "settings": settings,
-        "seed": seed,
-        "store": store,
-        "include_base": include_base and fits(recipe.model, space, largest_rank(prepared)),
-    }
+    return SearchRequest(
+        recipe.model,
+        space,
+        prepared.judge(settings, seed, run),
+        settings,
+        seed=seed,
+        store=store,
+        include_base=include_base and fits(recipe.model, space, largest_rank(prepared)),
+        progress=run.progress,
+    )
 
 
 def space_for(

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,50 +88,9 @@ class SettingJudge(Protocol[SpecT_contra]):
         """Judge many settings in one pass and return one value for each. Only called if `shares`."""
 
 
-def search(
-    base: SpecT,
-    space: Sequence[Dimension],
-    judge: SettingJudge[SpecT],
-    settings: Search | None = None,
-    *,
-    seed: int = 0,
-    store: Path | Database | None = None,
-    include_base: bool = True,
-    progress: Progress = silent,
-) -> Study[SpecT]:
-    """Try points of a space and choose the best by its mean on validation data; of equal ones the earlier trial.
-
-    - `seed`: the seed of the points. The same seed gives the same points in the same order.
-    - `store`: where trials are kept as they end: a folder, or a database that several processes share. After an
-      interruption at any moment the same call resumes there; a call with more trials adds to them.
-    - `include_base`: whether trial 0 is `base` itself, even if its values are not in the space.
-
-    In one process an interrupted search ends like one that was not interrupted. In several processes that holds for
-    samplers that do not look at results, without a pruner, `patience` and `seconds`; otherwise a remark of the study
-    says that it does not hold.
-
-    A setting that is refused, diverges or does not fit into memory is kept as failed. Raises `SpecError` for an empty
-    space and for a sampler that cannot end, and `ArtifactError` for a store that cannot be used or belongs to another
-    search.
-    """
-    settings = settings or Search()
-    alone = not isinstance(store, Database)
-    with _engine(base, space, judge, settings, seed, store, include_base, progress) as engine:
-        trials, ended = engine.run(all_at_once=alone)
-    points = engine.points
-    remarks = [ended] if ended else []
-    looks_at_results = settings.sampler == "bayes" or settings.pruner != "none" or settings.patience
-    if not alone and (looks_at_results or settings.seconds):
-        remarks.append(
-            "with several processes its points, or how far they were trained, depend on which trial ended first: another "
-            "search may choose another setting"
-        )
-    return Study(judge.metric, base, points.space, tuple(trials), judge.n_users, judge.how, tuple(remarks))
-
-
 @dataclass(frozen=True)
 class Remaining(Generic[SpecT]):
-    """What a search has still to do."""
+    """What `SearchRequest.run` has still to do."""
 
     settings: tuple[SpecT, ...]
     """The settings to judge; the base stands for one that depends on the results of others."""
@@ -143,62 +102,98 @@ class Remaining(Generic[SpecT]):
     """The number of trials that are kept."""
 
 
-def remaining(
-    base: SpecT,
-    space: Sequence[Dimension],
-    judge: SettingJudge[SpecT],
-    settings: Search,
-    *,
-    seed: int = 0,
-    store: Path | Database | None = None,
-    include_base: bool = True,
-) -> Remaining[SpecT]:
-    """Return what `search` has still to do with the same arguments, and write nothing. Raises as it does.
+@dataclass(frozen=True)
+class SearchRequest(Generic[SpecT]):
+    """A search: points of a space, tried one after the other from a base, and judged on validation data.
 
-    Trials in a folder count as done; those in a database do not, since to open one is to write to it.
+    A setting that is refused, diverges or does not fit into memory is kept as failed. `run` and `remaining` raise `SpecError`
+    for an empty space and for a sampler that cannot end, and `ArtifactError` for a store that cannot be used or belongs to
+    another search.
     """
-    with TemporaryDirectory() as folder:
-        # A store is opened by marking it as that of this search, and by adding what a kill has left out: so a copy is.
-        copy = Path(folder) / "trials"
-        if isinstance(store, Path) and store.is_dir():
-            shutil.copytree(store, copy)
-        with _engine(base, space, judge, settings, seed, copy, include_base, silent) as engine:
-            total = engine.points.count(settings.trials)
-            n_done = len(engine.store.finished(total))
-            attempts = [_try(partial(engine.setting_at, number)) for number in range(n_done, total)]
-            together = engine.judges_together(total) and not isinstance(store, Database)
-            return Remaining(
-                tuple(setting for setting, _ in attempts if setting is not None),
-                together,
-                judge.n_fits * engine.settings.trainings,
-                n_done,
+
+    base: SpecT
+    space: Sequence[Dimension]
+    judge: SettingJudge[SpecT]
+    settings: Search = field(default_factory=Search)
+    _: KW_ONLY
+    seed: int = 0
+    """The seed of the points. The same seed gives the same points in the same order."""
+    store: Path | Database | None = None
+    """Where trials are kept as they end: a folder, or a database that several processes share. After an interruption at any
+    moment the same search resumes there; one with more trials adds to them."""
+    include_base: bool = True
+    """Whether trial 0 is the base itself, even if its values are not in the space."""
+    progress: Progress = silent
+
+    def run(self) -> Study[SpecT]:
+        """Choose the point that is best by its mean on validation data; of equal ones the earlier trial.
+
+        In one process an interrupted search ends like one that was not interrupted. In several processes that holds for
+        samplers that do not look at results, without a pruner, `patience` and `seconds`; otherwise a remark of the study
+        says that it does not hold.
+        """
+        settings = self.settings
+        alone = not isinstance(self.store, Database)
+        with self._engine(self.store) as engine:
+            trials, ended = engine.run(all_at_once=alone)
+        remarks = [ended] if ended else []
+        looks_at_results = settings.sampler == "bayes" or settings.pruner != "none" or settings.patience
+        if not alone and (looks_at_results or settings.seconds):
+            remarks.append(
+                "with several processes its points, or how far they were trained, depend on which trial ended first: "
+                "another search may choose another setting"
             )
+        judge = self.judge
+        return Study(
+            judge.metric,
+            self.base,
+            engine.points.space,
+            tuple(trials),
+            judge.n_users,
+            judge.how,
+            tuple(remarks),
+        )
 
+    def remaining(self) -> Remaining[SpecT]:
+        """Return what `run` has still to do, and write nothing.
 
-@contextmanager
-def _engine(
-    base: SpecT,
-    space: Sequence[Dimension],
-    judge: SettingJudge[SpecT],
-    settings: Search,
-    seed: int,
-    store: Path | Database | None,
-    include_base: bool,
-    progress: Progress,
-) -> Iterator[_Engine[SpecT]]:
-    """Open the trials of a search."""
-    from unblur.tuning.store import opened, pruner_of  # optuna is imported when a search runs
+        Trials in a folder count as done; those in a database do not, since to open one is to write to it.
+        """
+        with TemporaryDirectory() as folder:
+            # A store is opened by marking it as that of this search, and by adding what a kill has left out: so a copy is.
+            copy = Path(folder) / "trials"
+            if isinstance(self.store, Path) and self.store.is_dir():
+                shutil.copytree(self.store, copy)
+            with self._engine(copy) as engine:
+                total = engine.points.count(self.settings.trials)
+                n_done = len(engine.store.finished(total))
+                attempts = [_try(partial(engine.setting_at, number)) for number in range(n_done, total)]
+                together = engine.judges_together(total) and not isinstance(self.store, Database)
+                return Remaining(
+                    tuple(setting for setting, _ in attempts if setting is not None),
+                    together,
+                    self.judge.n_fits * engine.settings.trainings,
+                    n_done,
+                )
 
-    if not base.stochastic:
-        settings = replace(settings, trainings=1)
-    SpecError.unless(
-        space,
-        f"A search needs at least one hyper-parameter to vary; the space of {base.kind} has none. Use: unblur run.",
-    )
-    points = Points(tuple(space), settings.sampler, seed, point_of(base, space) if include_base else None)
-    pruner = pruner_of(settings.pruner, FIRST_RUNG if settings.trainings == 1 else 1)
-    with opened(store, _identity(base, points, judge, settings), points, pruner, type(base)) as trial_store:
-        yield _Engine(base, points, judge, settings, trial_store, progress)
+    @contextmanager
+    def _engine(self, store: Path | Database | None) -> Iterator[_Engine[SpecT]]:
+        """Open the trials in a store."""
+        from unblur.tuning.store import opened, pruner_of  # optuna is imported when a search runs
+
+        base, settings = self.base, self.settings
+        if not base.stochastic:
+            settings = replace(settings, trainings=1)
+        SpecError.unless(
+            self.space,
+            f"A search needs at least one hyper-parameter to vary; the space of {base.kind} has none. Use: unblur run.",
+        )
+        first = point_of(base, self.space) if self.include_base else None
+        points = Points(tuple(self.space), settings.sampler, self.seed, first)
+        pruner = pruner_of(settings.pruner, FIRST_RUNG if settings.trainings == 1 else 1)
+        identity = _identity(base, points, self.judge, settings)
+        with opened(store, identity, points, pruner, type(base)) as trial_store:
+            yield _Engine(base, points, self.judge, settings, trial_store, self.progress)
 
 
 def _identity(base: SpecT, points: Points, judge: SettingJudge[SpecT], settings: Search) -> dict[str, Any]:

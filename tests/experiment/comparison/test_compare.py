@@ -24,7 +24,7 @@ from unblur.experiment.comparison.results import Comparison, summarise
 from unblur.experiment.comparison.running import compare, line_up
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe
-from unblur.experiment.searching import metric_of, run_search
+from unblur.experiment.searching import metric_of, search_of
 from unblur.experiment.validation import hold_outs
 from unblur.models.linear.ease import EASE
 from unblur.progress import ProgressEvent, Run
@@ -46,11 +46,10 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(log: Path, *models: str, out: Path | None = None, trials: int = 3, **options: Any) -> Comparison:
     settings = {"protocol.cutoffs": [5, 10]} | options.pop("settings", {})
-    lineup = line_up(
-        models or MODELS, own_data=True, settings=settings, protocol=options.pop("protocol", None)
-    )
     search = Search(trials=max(trials, 1), sampler=options.pop("sampler", "random"))
-    return compare(lineup, data=log, search=search, out=out, **options)
+    asked = {name: options.pop(name) for name in ("protocol", "seeds", "spaces") if name in options}
+    lineup = line_up(models or MODELS, data=log, settings=settings, search=search, **asked)
+    return compare(lineup, out=out, **options)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def page(comparison: Comparison) -> str:
 
 def test_the_numbers_are_those_of_a_plain_evaluation(comparison: Comparison, log: Path) -> None:
     """Fit the chosen spec by hand, evaluate by the protocol: the same value of each user."""
-    lineup = line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5, 10]})
+    lineup = line_up(MODELS, data=log, settings={"protocol.cutoffs": [5, 10]})
     prepared = prepare(lineup.ground, data=log)
     for result in comparison.results:
         plain = dict(result.chosen)
@@ -167,12 +166,10 @@ def test_a_larger_budget_adds_to_what_is_there(
 
 
 def test_the_first_setting_is_the_model_as_given(log: Path) -> None:
-    prepared = prepare(
-        line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5, 10]}).ground, data=log
-    )
+    prepared = prepare(line_up(MODELS, data=log, settings={"protocol.cutoffs": [5, 10]}).ground, data=log)
     for kind, path in (("ease", "ridge"), ("item-knn", "neighbours")):
         spec = recommender_spec(kind)()
-        trial = run_search(prepared.with_model(spec), Run(), Search(trials=2)).trials[0]
+        trial = search_of(prepared.with_model(spec), Run(), Search(trials=2)).run().trials[0]
         assert trial.point[path] == getattr(spec, path)
 
 
@@ -294,13 +291,13 @@ def test_models_of_other_data_are_refused() -> None:
         "bspm/gowalla",
     ]
     with pytest.raises(RecipeError, match="eese"):
-        line_up(["eese"], own_data=True)
+        line_up(["eese"], data="log.csv")
     with pytest.raises(RecipeError, match="named repeatedly: ease"):
-        line_up(["ease", "ease"], own_data=True)
+        line_up(["ease", "ease"], data="log.csv")
     with pytest.raises(RecipeError, match="--data"):
         line_up(["ease"])
     with pytest.raises(RecipeError, match="model"):
-        line_up(["ease"], own_data=True, settings={"model.ridge": 3.0})
+        line_up(["ease"], data="log.csv", settings={"model.ridge": 3.0})
 
 
 def test_the_advice_for_recipes_of_other_data_names_the_given_file(tmp_path: Path) -> None:
@@ -318,13 +315,13 @@ def test_a_difference_needs_two_models_of_the_comparison(comparison: Comparison)
 
 def test_a_line_up_needs_a_model() -> None:
     with pytest.raises(RecipeError, match="at least one model; none"):
-        line_up([], own_data=True)
+        line_up([], data="log.csv")
 
 
 def test_models_over_other_items_are_not_compared(comparison: Comparison) -> None:
     data = demo_interactions(n_users=120, n_items=60, rng=3)
     split = Random(fraction=0.2).apply(data, rng=1)
-    protocol = line_up(MODELS, own_data=True).ground.protocol
+    protocol = line_up(MODELS, data="log.csv").ground.protocol
     with pytest.raises(VocabularyMismatch, match="same items"):
         summarise(
             [replace(comparison.results[0], items="sha256:0")], split, comparison.metric, protocol=protocol
@@ -358,14 +355,16 @@ def test_an_empty_range_is_refused(log: Path) -> None:
 
 
 def test_a_filter_without_sharpening_has_no_idle_dimensions() -> None:
-    lineup = line_up(["gf-cf"], own_data=True)
+    lineup = line_up(["gf-cf"], data="log.csv")
     names = [dimension.name for dimension in space_of(lineup.entries[0].model)]
     assert names == ["low_pass.rank", "low_pass.weight"]
 
 
 def test_a_budget_of_seconds_ends_the_search(log: Path) -> None:
-    lineup = line_up(["pure-svd", "item-knn"], own_data=True, settings={"protocol.cutoffs": [5]})
-    comparison = compare(lineup, data=log, search=Search(seconds=1e-9))
+    search = Search(seconds=1e-9)
+    comparison = compare(
+        line_up(["pure-svd", "item-knn"], data=log, settings={"protocol.cutoffs": [5]}, search=search)
+    )
     assert {result.search["trials"] for result in comparison.results} == {1}
 
 
@@ -373,9 +372,9 @@ def test_a_pruner_changes_the_trials_and_not_those_without_one(log: Path, tmp_pa
     """Its trials are kept apart; a model that is not trained by epochs has the same result."""
     plain = run(log, "ease", "mult-vae", out=tmp_path / "out", trials=2)
     before_bytes = {file: file.read_bytes() for file in (tmp_path / "out" / "trials").rglob("*.log")}
-    lineup = line_up(["ease", "mult-vae"], own_data=True, settings={"protocol.cutoffs": [5, 10]})
     search = Search(trials=2, pruner="halving")
-    comparison = compare(lineup, data=log, search=search, out=tmp_path / "out")
+    lineup = line_up(["ease", "mult-vae"], data=log, settings={"protocol.cutoffs": [5, 10]}, search=search)
+    comparison = compare(lineup, out=tmp_path / "out")
     assert all(file.read_bytes() == content for file, content in before_bytes.items())
     assert "pruner halving" in comparison.budget
     assert "pruner" not in plain.budget
@@ -383,12 +382,12 @@ def test_a_pruner_changes_the_trials_and_not_those_without_one(log: Path, tmp_pa
     assert chosen["ease"] == before["ease"]
     folders = {path.name for path in (tmp_path / "out" / "trials").iterdir()}
     assert sum(name.endswith("-halving") for name in folders) == 2
-    repeated = compare(lineup, data=log, search=search, out=tmp_path / "out")
+    repeated = compare(lineup, out=tmp_path / "out")
     assert [each.chosen for each in repeated.results] == [each.chosen for each in comparison.results]
 
 
 def test_strict_judges_by_the_last_in_time(log: Path) -> None:
-    lineup = line_up(["ease"], own_data=True, protocol="strict")
+    lineup = line_up(["ease"], data=log, protocol="strict")
     prepared = prepare(lineup.ground, data=log)
     held = hold_outs(prepared.split, Validation(), True, 0)
     split = held.splits[0]
@@ -478,8 +477,8 @@ def test_re_ranked_lists_are_rows(log: Path, tmp_path: Path, monkeypatch: pytest
     learn = EASE.learn
     monkeypatch.setattr(EASE, "learn", lambda *args, **more: fits.append("ease") or learn(*args, **more))
     selections = (Selection(diversity=0.5), Selection(popularity=0.2))
-    lineup = replace(line_up(["popularity", "ease"], own_data=True), selections=selections)
-    comparison = compare(lineup, data=log, out=tmp_path / "out")
+    lineup = replace(line_up(["popularity", "ease"], data=log), selections=selections)
+    comparison = compare(lineup, out=tmp_path / "out")
     names = {
         "popularity",
         "popularity, popularity 0.2",
@@ -505,7 +504,7 @@ def test_re_ranked_lists_are_rows(log: Path, tmp_path: Path, monkeypatch: pytest
     assert comparison.figures["ease, diversity 0.5"]["diversity@10"].value > plain["diversity@10"].value
     assert comparison.figures["ease, popularity 0.2"]["novelty@10"].value > plain["novelty@10"].value
     # A folder of a comparison without them is gone on with, and what is there is read again.
-    assert len(compare(lineup, data=log, out=tmp_path / "out").results) == 5
+    assert len(compare(lineup, out=tmp_path / "out").results) == 5
     assert fits == ["ease"] * 2
     words = ["compare", "ease", "--data", str(log), "--out", str(tmp_path / "out"), "--diversity", "0.5"]
     assert main([*words, "--popularity", "0.2"]) == 0

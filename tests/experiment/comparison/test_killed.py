@@ -24,8 +24,9 @@ folder, journal, log, kills = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(s
 MODELS = ["popularity", "item-knn", "ease", "rp3beta", "pure-svd", "user-knn"]
 
 def work(tell, folder):
-    lineup = comparison.line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5]})
-    comparison.compare(lineup, data=log, search=comparison.Search(trials=8), out=folder, progress=tell)
+    search = comparison.Search(trials=8)
+    lineup = comparison.line_up(MODELS, data=log, settings={"protocol.cutoffs": [5]}, search=search)
+    comparison.compare(lineup, out=folder, progress=tell)
 
 def child():
     out = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -127,10 +128,13 @@ def test_a_comparison_killed_twenty_times_loses_nothing_that_was_finished(tmp_pa
     hits, finished, folder = killed(tmp_path, 20)
     assert hits == 20, "some children ended before they were killed"
     assert finished > 0
-    lineup = line_up(MODELS, own_data=True, settings={"protocol.cutoffs": [5]})
-    undisturbed = compare(
-        lineup, data=tmp_path / "log.parquet", search=Search(trials=TRIALS), out=tmp_path / "undisturbed"
+    lineup = line_up(
+        MODELS,
+        data=tmp_path / "log.parquet",
+        settings={"protocol.cutoffs": [5]},
+        search=Search(trials=TRIALS),
     )
-    resumed = compare(lineup, data=tmp_path / "log.parquet", search=Search(trials=TRIALS), out=folder)
+    undisturbed = compare(lineup, out=tmp_path / "undisturbed")
+    resumed = compare(lineup, out=folder)
     assert resumed.figures == undisturbed.figures
     assert [result.chosen for result in resumed.results] == [result.chosen for result in undisturbed.results]

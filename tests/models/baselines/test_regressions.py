@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 from sklearn.linear_model import ElasticNet, Ridge
 
 from tests.models.diffusion.generated import communities
+from tests.tuning.searched import search
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random
 from unblur.errors import CapabilityError, DataError
@@ -30,7 +31,6 @@ from unblur.models.linear.neighbours import ItemKNN, transposed
 from unblur.models.linear.recency import Recency
 from unblur.progress import Run, silent
 from unblur.recommender import RecommenderSpec
-from unblur.tuning.engine import search
 from unblur.tuning.points import space_of
 from unblur.tuning.settings import Search
 

@@ -55,11 +55,11 @@ from unblur.experiment.ranking import PreparedSplit
 from unblur.experiment.recipe.library import load_recipe, text_of
 from unblur.experiment.recipe.parts import Reading
 from unblur.experiment.running import Outcome
-from unblur.experiment.searching import run_search
+from unblur.experiment.searching import search_of
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.recommender import Recommender, load
 from unblur.spec import Choice, Dimension, Range, Spec, spec, spec_to_dict
-from unblur.tuning.engine import Judgement, Watch, search
+from unblur.tuning.engine import Judgement, SearchRequest, Watch
 from unblur.tuning.points import choice, inside, set_point, space_of, value_at
 from unblur.tuning.results import Study
 from unblur.tuning.settings import SAMPLER_NAMES, SamplerName, Search
@@ -378,14 +378,14 @@ class HyperTuning:
         prepared = prepared_for(configuration, progress=progress)
         space, notes = space_of_params(prepared.recipe.model, self._searched, ignore_unknown=ignore_unknown)
         device = device_of(configuration)
-        self.study = run_search(
+        self.study = search_of(
             prepared,
             Run(device, progress),
             replace(self._search, metric=valid_metric(configuration)),
             space=space,
             store=None if folder is None else Path(folder),
             include_base=False,  # RecBole tries the values of the file alone
-        )
+        ).run()
         self.notes = (*configuration.notes, *notes, *self.study.notes())
         self.outcome = experiment.measure(
             prepared, chosen=self.study.spec, notes=self.notes, device=device, progress=progress
@@ -411,7 +411,9 @@ class HyperTuning:
             Dimension(parameter.name, parameter.values, (f"values.{parameter.name}",))
             for parameter in self._searched
         ]
-        self.study = search(_Options(), space, judge, self._search, include_base=False, progress=progress)
+        self.study = SearchRequest(
+            _Options(), space, judge, self._search, include_base=False, progress=progress
+        ).run()
         self.notes = self.study.remarks
         self.best_params = dict(self.study.best.point)
         best = judge.results[self.params2str(self.best_params)]

@@ -2,8 +2,8 @@
 
 For example::
 
-    lineup = line_up(["popularity", "item-knn", "ease"], recipe="ease/demo")
-    comparison = compare(lineup, search=Search(trials=10), out="comparison/")
+    lineup = line_up(["popularity", "item-knn", "ease"], recipe="ease/demo", search=Search(trials=10))
+    comparison = compare(lineup, out="comparison/")
     print(comparison.verdict())
 """
 

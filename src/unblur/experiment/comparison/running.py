@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -33,14 +33,15 @@ from unblur.experiment.recipe.parts import Protocol
 from unblur.experiment.recipe.schema import Recipe
 from unblur.experiment.recipe.toml import all_values, first_values
 from unblur.experiment.running import measure
-from unblur.experiment.searching import metric_of, run_search, space_for, still_to_search
+from unblur.experiment.searching import metric_of, search_of, space_for
 from unblur.experiment.task import TrainingLog
 from unblur.progress import Progress, ProgressEvent, Run, silent
 from unblur.ranking import BY_SCORE, Selection
 from unblur.recommender import RecommenderSpec
 from unblur.registry import RECOMMENDERS, recommender_spec
 from unblur.saving.container import versions
-from unblur.spec import Dimension, migrated, path_today, spec_from_dict, spec_to_dict
+from unblur.spec import migrated, path_today, spec_from_dict, spec_to_dict
+from unblur.tuning.engine import SearchRequest
 from unblur.tuning.results import Study
 from unblur.tuning.settings import Search
 
@@ -57,6 +58,9 @@ IN_WORDS = {
     "search": "search settings",
 }
 """Names in that file, in the words of messages."""
+
+Spaces: TypeAlias = Mapping[str, Mapping[str, Sequence[Any]]]
+"""Values to try, by kind of model and dotted path."""
 
 # ----------------------------------------------------------------------------------------------- what takes part
 
@@ -75,13 +79,23 @@ class Entry:
 
 @dataclass(frozen=True)
 class Lineup:
-    """The models of a comparison, and the recipe whose data, split and protocol are used for all of them."""
+    """The models of a comparison, and what they share: the recipe whose data, split and protocol are used, and the search."""
 
     ground: Recipe
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
     selections: tuple[Selection, ...] = ()
     """Re-rankings of the lists of each model, which are rows of the comparison as well."""
+    data: str | Path | None = None
+    """The caller's own data, in place of the recipe's."""
+    search: Search | None = None
+    """The search for settings, the same for each model; trial 0 of each is its setting as given. Its metric also orders the
+    models. By default the protocol decides: under the strict one the recipe's section ``search`` is used, under the paper's
+    nothing is searched. A search of one trial keeps settings as given."""
+    spaces: Spaces = field(default_factory=dict)
+    """Values to try, by kind and path, in place of the specs' own."""
+    seeds: int = 1
+    """The number of seeds that a stochastic model is fitted with."""
 
     def rows(self, entry: Entry) -> tuple[Entry, ...]:
         """A model, and the same model with its lists re-ranked; without similar items there is no diversity."""
@@ -103,28 +117,32 @@ def line_up(
     words: Sequence[str],
     *,
     recipe: str | None = None,
-    own_data: bool = False,
+    data: str | Path | None = None,
     protocol: Literal["paper", "strict"] | None = None,
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    search: Search | None = None,
+    spaces: Spaces | None = None,
+    seeds: int = 1,
 ) -> Lineup:
     """The line-up of the models that `words` name: recipes (shipped or files) and kinds, each once.
 
-    Data, split and protocol are those of `recipe`, else of the first recipe among the words; the data may be the
-    caller's own. `settings` (dotted paths, see `Recipe.changed`) change these, not the models. Raises `RecipeError`
-    for a word that is neither recipe nor kind, for a repeated word, for an empty line-up and, without `recipe`, for
-    recipes with different data.
+    Data, split and protocol are those of `recipe`, else of the first recipe among the words; `data` may be the
+    caller's own. `settings` (dotted paths, see `Recipe.changed`) change these, not the models. The other arguments are
+    fields of the line-up. Raises `RecipeError` for a word that is neither recipe nor kind, for a repeated word, for an
+    empty line-up, for less than a seed and, without `recipe`, for recipes with different data.
     """
+    RecipeError.unless(seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once.")
     models = [_read(word) for word in words]
     recipes = [entry for entry in models if isinstance(entry, Recipe)]
     if recipe is not None:
         ground = load_recipe(recipe)
     elif recipes:
         ground = recipes[0]
-        if not own_data:
+        if data is None:
             # A recipe from a file is given by its path, not by its name.
             word_of_ground = next(word for word, entry in zip(words, models, strict=True) if entry is ground)
             _check_same_data(ground, recipes, word_of_ground)
-    elif own_data:
+    elif data is not None:
         placeholder = recommender_spec("popularity")()
         ground = Recipe(name="comparison", task=RankingTask(model=placeholder, protocol=OWN_PROTOCOL))
     else:
@@ -137,7 +155,7 @@ def line_up(
             f"Settings of a comparison must be of data, split, protocol or search; saw {path}. Write a recipe file for a model "
             "with other settings.",
         )
-    ground = ground.changed(settings or {}).without_numbers()
+    ground = ground.changed(dict(settings or {})).without_numbers()
     if protocol is not None:
         ground = ground.with_protocol(replace(ground.protocol, kind=protocol))
     entries = tuple(
@@ -155,7 +173,15 @@ def line_up(
     ground_data = (ground.data, _task(ground).split)
     others = [entry.name for entry in recipes if (entry.data, _task(entry).split) != ground_data]
     note = f"only the settings of {', '.join(others)} were used; data and split are those of {ground.name}"
-    return Lineup(ground, entries, (note,) if others and not own_data else ())
+    return Lineup(
+        ground,
+        entries,
+        (note,) if others and data is None else (),
+        data=data,
+        search=search,
+        spaces=_spaces_today(spaces or {}),
+        seeds=seeds,
+    )
 
 
 def _read(word: str) -> Recipe | Entry:
@@ -310,37 +336,25 @@ def _spaces_today(spaces: Spaces) -> dict[str, dict[str, list[Any]]]:
 
 # ---------------------------------------------------------------------------------------------- the comparison
 
-Spaces: TypeAlias = Mapping[str, Mapping[str, Sequence[Any]]]
-"""Values to try, by kind of model and dotted path."""
-
 
 def compare(
     lineup: Lineup,
     *,
-    data: str | Path | None = None,
-    search: Search | None = None,
-    spaces: Spaces | None = None,
-    seeds: int = 1,
-    device: str = "cpu",
     out: str | Path | None = None,
+    device: str = "cpu",
     progress: Progress = silent,
 ) -> Comparison:
     """Tune, fit and measure every model of the line-up on the same data under the same protocol.
 
-    - `search`: the search for settings, the same for each model; trial 0 of each is its setting as given. Its metric also
-      orders the models. By default the protocol decides: under the strict one the section ``search`` of the ground is
-      used, under the paper's nothing is searched. A search of one trial keeps settings as given.
-    - `spaces`: values to try, by kind and path, in place of the specs' own.
-    - `seeds`: the number of seeds that a stochastic model is fitted with.
-    - `out`: a folder for each trial and each model as it ends. The same call, or one with more models, computes only what
-      is missing, even after a kill. With another budget existing trials count, more are added if it is larger, and a
-      model is fitted and tested again if its choice has changed.
+    `out` is a folder for each trial and each model as it ends. The same call, or one with more models, computes only what
+    is missing, even after a kill. With another budget existing trials count, more are added if it is larger, and a
+    model is fitted and tested again if its choice has changed.
 
     A model that fails is reported in `Comparison.failures`, and the comparison continues. Raises `RecipeError` if all
     models fail or the metric is not computed, and `ArtifactError` if `out` is the folder of another comparison.
     """
     start = time.perf_counter()
-    runner = _Runner.of(lineup, data, search, spaces, seeds, Run(device, progress), out)
+    runner = _Runner.of(lineup, Run(device, progress), out)
     prepared, metric, search = runner.prepared, runner.metric, runner.search
     if runner.cache is not None:
         runner.cache.open(runner.identity)
@@ -406,16 +420,12 @@ def compare(
 def workloads(
     lineup: Lineup,
     *,
-    data: str | Path | None = None,
-    search: Search | None = None,
-    spaces: Spaces | None = None,
-    seeds: int = 1,
-    device: str = "cpu",
     out: str | Path | None = None,
+    device: str = "cpu",
     progress: Progress = silent,
 ) -> tuple[PreparedSplit, list[Workload], dict[str, str]]:
     """Return the data, what `compare` has still to do with each model, and why those that would fail at once do; nothing is written."""
-    runner = _Runner.of(lineup, data, search, spaces, seeds, Run(device, progress), out)
+    runner = _Runner.of(lineup, Run(device, progress), out)
     if runner.cache is not None and runner.cache.folder.is_dir():
         runner.cache.check(runner.identity)
     to_do: list[Workload] = []
@@ -432,37 +442,23 @@ def workloads(
 class _Runner:
     """Runs one model of a comparison, with the settings that all models share."""
 
+    lineup: Lineup
     prepared: PreparedSplit
     metric: str
     search: Search
-    spaces: Spaces
-    seeds: int
     device: str
     cache: Cache | None
 
     @classmethod
-    def of(
-        cls,
-        lineup: Lineup,
-        data: str | Path | None,
-        search: Search | None,
-        spaces: Spaces | None,
-        seeds: int,
-        run: Run,
-        out: str | Path | None,
-    ) -> Self:
-        """Read the data; the arguments are those of `compare`."""
-        RecipeError.unless(
-            seeds >= 1, f"There must be at least 1 seed; saw {seeds}. Leave it out to run once."
-        )
-        ground = lineup.ground
+    def of(cls, lineup: Lineup, run: Run, out: str | Path | None) -> Self:
+        """Read the data."""
+        ground, search = lineup.ground, lineup.search
         if search is None:
             strict = ground.protocol.kind == "strict"
             search = ground.search if strict else replace(ground.search, trials=1)
         metric = metric_of(ground.protocol, search.metric, measured=True)
-        prepared = prepare(ground, data=data, progress=run.progress)
-        cache = None if out is None else Cache(Path(out))
-        return cls(prepared, metric, search, _spaces_today(spaces or {}), seeds, run.device, cache)
+        prepared = prepare(ground, data=lineup.data, progress=run.progress)
+        return cls(lineup, prepared, metric, search, run.device, None if out is None else Cache(Path(out)))
 
     def kept(self, rows: Sequence[Entry]) -> tuple[list[Result], bool]:
         """The earlier results of a model's rows, and whether they are all of them, with this budget."""
@@ -475,19 +471,22 @@ class _Runner:
         entry = rows[0]
         if self.kept(rows)[1]:
             return Workload(entry.name, entry.model, 0)
-        prepared, space, store = self._search_of(entry)
-        search = (
-            still_to_search(prepared, Run(self.device), self.search, space=space, store=store)
-            if space
-            else None
-        )
-        return Workload(entry.name, prepared.task.model, self.seeds if prepared.stochastic else 1, search)
+        prepared, request = self._prepared(entry, silent)
+        n_fits = self.lineup.seeds if prepared.stochastic else 1
+        return Workload(entry.name, prepared.task.model, n_fits, request.remaining() if request else None)
 
-    def _search_of(self, entry: Entry) -> tuple[PreparedSplit, tuple[Dimension, ...], Path | None]:
-        """The data for a model, the space of its search, empty if nothing is searched, and the folder of its trials."""
+    def _prepared(self, entry: Entry, progress: Progress) -> tuple[PreparedSplit, SearchRequest[Any] | None]:
+        """The data for a model, and its search, if there is one."""
         prepared = self.prepared.with_model(entry.model)
-        space = () if self.search.trials == 1 else space_for(prepared, self.spaces.get(entry.model.kind))
-        return prepared, space, None if self.cache is None else self.cache.trials(entry, self.search.pruner)
+        space = (
+            () if self.search.trials == 1 else space_for(prepared, self.lineup.spaces.get(entry.model.kind))
+        )
+        if not space:
+            return prepared, None
+        store = None if self.cache is None else self.cache.trials(entry, self.search.pruner)
+        return prepared, search_of(
+            prepared, Run(self.device, progress), self.search, space=space, store=store
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -507,8 +506,8 @@ class _Runner:
             "protocol": recipe.task.facts()["protocol"],
             "metric": self.metric,
             "search": {name: value for name, value in settings if name not in may_change},
-            "spaces": self.spaces,
-            "seeds": self.seeds,
+            "spaces": self.lineup.spaces,
+            "seeds": self.lineup.seeds,
             "seed": recipe.seed,
         }
 
@@ -518,11 +517,11 @@ class _Runner:
         `earlier` are results of the rows that there are, perhaps with another budget.
         """
         entry = rows[0]
-        prepared, space, store = self._search_of(entry)
+        prepared, request = self._prepared(entry, log)
         search: dict[str, Any] = {}
         notes: tuple[str, ...] = ()
-        if space:
-            study = run_search(prepared, Run(self.device, log), self.search, space=space, store=store)
+        if request:
+            study = request.run()
             prepared = prepared.with_model(study.spec)
             search, notes = search_summary(study), study.notes()
         elif self.search.trials > 1:
@@ -557,7 +556,7 @@ class _Runner:
         outcome = measure(
             prepared_entry,
             chosen=prepared_entry.recipe.model,
-            seeds=self.seeds,
+            seeds=self.lineup.seeds,
             device=self.device,
             progress=log,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -185,59 +185,14 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
         stopping, seed = self.vae.stopping, seed_of(rng, run.inside("autoencoder"))
         split = None if stopping is None else stopping_split(train, stopping, validation, seed)
         part = train if split is None else split.train
-        # The number of users is public in private training, that of users with interactions is not.
-        filled = part.n_users if self.private else int((part.user_degrees > 0).sum())
-        if self.privacy is not None:
-            # With a larger one, publishing a random user's data would do.
-            DataError.unless(
-                self.privacy.delta * part.n_users < 1,
-                f"`privacy.delta` must be below one over the number of users, {part.n_users:,}; saw {self.privacy.delta:g}. "
-                "Lower it, to a tenth of that or less.",
-            )
-        large = {name: size for name, size in self.batch_sizes.items() if size > filled}
-        DataError.unless(
-            not large,
-            "A batch must not be larger than the number of users with interactions; "
-            f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and there are {filled:,} users to "
-            f"train on. Lower {' and '.join(f'`{name}`' for name in large)}.",
-        )
+        self._check_users(part)
         # Privacy noise is drawn from the caller's generator: what follows from a published seed would be no secret.
         secret = streams(seed if self.privacy is None else rng, "privacy")["privacy"]
         accounting = None if self.privacy is None else planned(self.privacy, self.stages(part.n_users))
-        identity = identity_of(self, train, validation, seed)
-
-        def trained(
-            name: str,
-            learner: Learner[N],
-            losses: UserLosses,
-            seed: int,
-            judge: Callable[[N], float] | None = None,
-        ) -> N:
-            """The network after the training `name` of `plans`."""
-            plan = self.plans()[name]
-            if accounting is not None:
-                (stage,) = (stage for stage in accounting.stages if stage.name == f"the {name}")
-                ((_, optimizer),) = learner.groups
-                train_privately(
-                    learner.module,
-                    losses,
-                    stage,
-                    optimizer,
-                    sums=NoisySums(accounting.noise, accounting.privacy.clip_norm, secret),
-                    decay=plan.decay == "linear",
-                    seed=seed,
-                    progress=run.progress,
-                )
-                return learner.fitted(learner.module.state_dict())
-            inside = run.inside(name).watched(of_part(run.progress, f"the {name}"))
-            checkpoints = checkpoints_of(self, identity, inside, every=CHECKPOINT_EPOCHS)
-            return Training(
-                learner, plan, seed=seed, run=inside, judge=judge, checkpoints=checkpoints
-            ).finished()
-
+        trainer = _Trainer(self, run, accounting, secret, identity_of(self, train, validation, seed))
         learner = AutoencoderLearner(self.vae, part, seed, device)
         judge = None if split is None or stopping is None else AutoencoderJudge(split, stopping, device)
-        vae = trained("autoencoder", learner, learner.losses, seed, judge)
+        vae = trainer.trained("autoencoder", learner, learner.losses, seed, judge)
         denoiser: Weights = {}
         if self.chain is not None or self.vae.prior == "codes":
             clean = codes(vae, learner.rows)
@@ -247,7 +202,7 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             if self.chain is not None:
                 chain_seed = int(streams(seed, "diffusion")["diffusion"].integers(0, 2**62))
                 denoising = CodesLearner(self.chain, clean, chain_seed)
-                denoiser = trained("diffusion", denoising, denoising.losses, chain_seed).state_dict()
+                denoiser = trainer.trained("diffusion", denoising, denoising.losses, chain_seed).state_dict()
         users_with, taken = RealCounts.of(part).users_with, part.item_degrees > 0
         privacy, seeded = None, None
         if accounting is not None:
@@ -271,6 +226,66 @@ class TrainedOnRows(SynthesizerSpec["LatentSynthesizer"]):
             privacy=privacy,
             seeded=seeded,
         )
+
+    def _check_users(self, part: Interactions) -> None:
+        """Raise `DataError` unless there are enough users to train on for the batches and for the privacy budget."""
+        # The number of users is public in private training, that of users with interactions is not.
+        filled = part.n_users if self.private else int((part.user_degrees > 0).sum())
+        if self.privacy is not None:
+            # With a larger one, publishing a random user's data would do.
+            DataError.unless(
+                self.privacy.delta * part.n_users < 1,
+                f"`privacy.delta` must be below one over the number of users, {part.n_users:,}; saw {self.privacy.delta:g}. "
+                "Lower it, to a tenth of that or less.",
+            )
+        large = {name: size for name, size in self.batch_sizes.items() if size > filled}
+        DataError.unless(
+            not large,
+            "A batch must not be larger than the number of users with interactions; "
+            f"{' and '.join(f'`{name}` is {size:,}' for name, size in large.items())}, and there are {filled:,} users to "
+            f"train on. Lower {' and '.join(f'`{name}`' for name in large)}.",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Trainer:
+    """Trains the networks of a synthesizer, one after the other; privately where privacy is accounted for."""
+
+    spec: TrainedOnRows
+    run: Run
+    accounting: Accounting | None
+    secret: np.random.Generator
+    """Draws the noise of private training."""
+    identity: Mapping[str, Any]
+    """What a checkpoint belongs to."""
+
+    def trained(
+        self,
+        name: str,
+        learner: Learner[N],
+        losses: UserLosses,
+        seed: int,
+        judge: Callable[[N], float] | None = None,
+    ) -> N:
+        """The network after the training `name` of the spec's `plans`."""
+        plan, run, accounting = self.spec.plans()[name], self.run, self.accounting
+        if accounting is not None:
+            (stage,) = (stage for stage in accounting.stages if stage.name == f"the {name}")
+            ((_, optimizer),) = learner.groups
+            train_privately(
+                learner.module,
+                losses,
+                stage,
+                optimizer,
+                sums=NoisySums(accounting.noise, accounting.privacy.clip_norm, self.secret),
+                decay=plan.decay == "linear",
+                seed=seed,
+                progress=run.progress,
+            )
+            return learner.fitted(learner.module.state_dict())
+        inside = run.inside(name).watched(of_part(run.progress, f"the {name}"))
+        checkpoints = checkpoints_of(self.spec, self.identity, inside, every=CHECKPOINT_EPOCHS)
+        return Training(learner, plan, seed=seed, run=inside, judge=judge, checkpoints=checkpoints).finished()
 
 
 @spec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,32 +217,84 @@ def _lanczos(
 
     With a filter the space is that of f(A Aᵀ). The result is None if its edge is too high, so that it hides some of them.
     """
-    xp, n = operator.xp, operator.matrix.shape[0]
+    n = operator.matrix.shape[0]
     # With the filter about 3.2 times the rank is enough (see `_Filter`); the arrays grow if it is not.
-    capacity = min(n, 4 * rank + 4 * block)
-    # Each vector is a row: products with all of them then read memory in order.
-    basis = xp.empty((capacity, n), dtype=xp.float32, device=operator.device)
-    # Small, and always in the memory of the CPU, where its eigenvectors are computed in float64.
-    projected = np.zeros((capacity, capacity))
-    newest, _ = _qr(operator, operator.normal(random, n, block))
+    space = _KrylovSpace(operator, band, random, block, capacity=min(n, 4 * rank + 4 * block))
     if band is not None:
         tolerance *= _FILTERED_TOLERANCE_FACTOR
     # A check costs n_vectors³ operations. When the first comes was chosen by hand; one too many costs time alone.
-    n_vectors, next_check, previous_residual = 0, int((2.5 if band is None else 2.6) * rank) + block, np.inf
+    next_check, previous_residual = int((2.5 if band is None else 2.6) * rank) + block, np.inf
     while True:
-        width = newest.shape[1]
-        if n_vectors + width > capacity:
-            extra = min(n - capacity, capacity // 2 + width)
-            basis = xp.concat((basis, xp.empty_like(basis[:extra])), axis=0)
-            projected = np.pad(projected, (0, extra))
-            capacity += extra
+        space.grow()
+        n_vectors = space.n_vectors
+        if n_vectors < next_check and n_vectors < n:
+            continue
+        values, coordinates, outside = space.ritz(rank)
+        slope = np.ones(1)
+        if band is not None:
+            most = _MAX_VECTORS_PER_RANK if (values > 1).all() else _GIVE_UP_BELOW_EDGE
+            if n_vectors > min(n - block, most * rank + block):
+                return None
+            values, slope = band.eigenvalues(values)
+        # ‖A Aᵀu − λu‖ is ‖f(A Aᵀ)u − f(λ)u‖ over the slope of f, to first order; over σ it is that of the triplet.
+        # An eigenvalue errs by about _TINY, and σ is its root; `_residual` has σ as a norm, which itself errs by that.
+        sigma = np.sqrt(np.maximum(values, _TINY))
+        with np.errstate(divide="ignore", invalid="ignore"):  # a slope of 0, below the edge
+            residual = float((outside / slope / sigma).max())
+        progress(ProgressEvent("find singular vectors", n_vectors, None, {"residual": residual}))
+        # Rounding errors end the descent sometimes: a residual that no longer halves is good enough below 1e-5.
+        stalled = residual <= _ACCEPTED_RESIDUAL and residual > 0.5 * previous_residual
+        if residual <= tolerance or stalled or n_vectors == n:
+            ritz_vectors = (operator.array(coordinates.T) @ space.vectors).T
+            # The estimate behind a filter is one of first order: the residuals themselves decide.
+            if band is None or _residual(operator, ritz_vectors) <= _ACCEPTED_RESIDUAL:
+                return ritz_vectors
+        # The nearer the residuals are, the fewer vectors are missing: look again after a quarter, an eighth or a
+        # twentieth more of them. Chosen by hand; the triplets are within the tolerance either way.
+        more = 1.25 if residual > 3e-3 else 1.12 if residual > 1e-4 else 1.05
+        previous_residual, next_check = residual, int(more * n_vectors)
+
+
+class _KrylovSpace:
+    """The Krylov space of ``A Aᵀ``, or of f(A Aᵀ) with a filter, from random columns: a basis that grows by blocks."""
+
+    def __init__(
+        self,
+        operator: Operator,
+        band: _Filter | None,
+        random: np.random.Generator,
+        block: int,
+        capacity: int,
+    ) -> None:
+        """Begin with `block` columns and room for `capacity` vectors."""
+        self._operator, self._band, self._random = operator, band, random
+        n = operator.matrix.shape[0]
+        # Each vector is a row: products with all of them then read memory in order.
+        self._basis = operator.xp.empty((capacity, n), dtype=operator.xp.float32, device=operator.device)
+        # Small, and always in the memory of the CPU, where its eigenvectors are computed in float64.
+        self._projected = np.zeros((capacity, capacity))
+        self._newest, self._remainder = _qr(operator, operator.normal(random, n, block))
+        self._width = block
+        self.n_vectors = 0
+
+    @property
+    def vectors(self) -> Dense:
+        """The basis, (n_vectors, n)."""
+        return self._basis[: self.n_vectors]
+
+    def grow(self) -> None:
+        """Let the newest block join the basis, and make the next one of its image."""
+        operator, xp = self._operator, self._operator.xp
+        n = operator.matrix.shape[0]
+        newest = self._newest[:, : n - self.n_vectors]  # no more columns than the whole space has
+        self._width = newest.shape[1]
+        self._make_room(self._width)
         # 1. The newest block joins the basis.
-        basis[n_vectors : n_vectors + width] = newest.T
-        n_vectors += width
-        vectors = basis[:n_vectors]
+        self._basis[self.n_vectors : self.n_vectors + self._width] = newest.T
+        self.n_vectors += self._width
         # 2. Its image, of which only what lies outside the basis is new.
         newest = operator.contiguous(newest)
-        image = _gram(operator, newest) if band is None else band.apply(operator, newest)
+        image = _gram(operator, newest) if self._band is None else self._band.apply(operator, newest)
         image = operator.contiguous(image.T)
         norms = xp.linalg.vector_norm(image, axis=1)
         # 3. In exact arithmetic the image has parts only along this block and the one before (the three-term
@@ -251,69 +302,52 @@ def _lanczos(
         # orthogonal to rounding; a pass reads the whole basis, which is what costs. Where it still removes more than half,
         # rounding errors count, and a second one is needed ("twice is enough": Parlett, The Symmetric Eigenvalue Problem,
         # section 6.9).
-        subtract = partial(_subtract_projections, operator, image, basis, projected, n_vectors)
-        before_pass, after_pass = subtract(max(0, n_vectors - 3 * width)), subtract(0)
+        before_pass = self._subtract_projections(image, max(0, self.n_vectors - 3 * self._width))
+        after_pass = self._subtract_projections(image, 0)
         if float((after_pass / xp.clip(before_pass, _TINY, None)).min()) < 0.5:
-            subtract(0)
+            self._subtract_projections(image, 0)
         # 4. The rest as orthonormal columns is the next block.
-        newest, remainder = _orthonormal_columns(operator, image.T, vectors, norms, random)
-        if n_vectors >= next_check or n_vectors == n:
-            # 5. Rayleigh-Ritz: the eigenvectors of the operator within the space are those of the projected matrix. Below
-            # its diagonal blocks nothing was written: a block is projected on itself and those before it.
-            symmetric = np.triu(projected[:n_vectors, :n_vectors])
-            symmetric += np.triu(symmetric, 1).T
-            values, coordinates = np.linalg.eigh(symmetric)
-            # The image of a Ritz vector outside the space: the remainder times the vector's coordinates in
-            # the newest block (Golub and Van Loan, 10.3.6).
-            last_block = on_cpu(remainder).astype(np.float64) @ coordinates[-width:, -rank:]
-            eigenvalues, slope = values[-rank:], np.ones(1)
-            if band is not None:
-                below_edge = not (eigenvalues > 1).all()
-                if n_vectors > min(
-                    n - block, (_GIVE_UP_BELOW_EDGE if below_edge else _MAX_VECTORS_PER_RANK) * rank + block
-                ):
-                    return None
-                eigenvalues, slope = band.eigenvalues(eigenvalues)
-            # ‖A Aᵀu − λu‖ is ‖f(A Aᵀ)u − f(λ)u‖ over the slope of f, to first order; over σ it is that of the triplet.
-            # An eigenvalue errs by about _TINY, and σ is its root; `_residual` has σ as a norm, which itself errs by that.
-            sigma = np.sqrt(np.maximum(eigenvalues, _TINY))
-            with np.errstate(divide="ignore", invalid="ignore"):  # a slope of 0, below the edge
-                residual = float((np.linalg.norm(last_block, axis=0) / slope / sigma).max())
-            progress(ProgressEvent("find singular vectors", n_vectors, None, {"residual": residual}))
-            # Rounding errors end the descent sometimes: a residual that no longer halves is good enough below 1e-5.
-            stalled = residual <= _ACCEPTED_RESIDUAL and residual > 0.5 * previous_residual
-            if residual <= tolerance or stalled or n_vectors == n:
-                ritz_vectors = (operator.array(coordinates[:, -rank:].T) @ vectors).T
-                # The estimate behind a filter is one of first order: the residuals themselves decide.
-                if band is None or _residual(operator, ritz_vectors) <= _ACCEPTED_RESIDUAL:
-                    return ritz_vectors
-            # The nearer the residuals are, the fewer vectors are missing: look again after a quarter, an eighth or a
-            # twentieth more of them. Chosen by hand; the triplets are within the tolerance either way.
-            previous_residual, next_check = (
-                residual,
-                int((1.25 if residual > 3e-3 else 1.12 if residual > 1e-4 else 1.05) * n_vectors),
-            )
-        newest = newest[:, : n - n_vectors]  # no more columns than the whole space has
+        self._newest, self._remainder = _orthonormal_columns(
+            operator, image.T, self.vectors, norms, self._random
+        )
 
+    def ritz(self, rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the `rank` largest Ritz values, ascending, their vectors' coordinates in the basis, and the norms of their
+        images' parts outside the space.
 
-def _subtract_projections(
-    operator: Operator,
-    image: Dense,
-    basis: Dense,
-    projected: NDArray[np.float64],
-    n_vectors: int,
-    first: int,
-) -> Dense:
-    """Subtract the parts along ``basis[first:n_vectors]`` from `image` in place, and return the norms of the rest, (width,).
+        The eigenvectors of the operator within the space are those of the projected matrix (Rayleigh-Ritz).
+        """
+        # Below its diagonal blocks nothing was written: a block is projected on itself and those before it.
+        symmetric = np.triu(self._projected[: self.n_vectors, : self.n_vectors])
+        symmetric += np.triu(symmetric, 1).T
+        values, coordinates = np.linalg.eigh(symmetric)
+        # The image of a Ritz vector outside the space: the remainder times the vector's coordinates in
+        # the newest block (Golub and Van Loan, 10.3.6).
+        last_block = on_cpu(self._remainder).astype(np.float64) @ coordinates[-self._width :, -rank:]
+        return values[-rank:], coordinates[:, -rank:], np.linalg.norm(last_block, axis=0)
 
-    `image`, (width, n), is that of the last rows of ``basis[:n_vectors]``. The coefficients are added to `projected`, the
-    matrix of the operator in that basis.
-    """
-    vectors = basis[first:n_vectors]
-    weights = vectors @ image.T
-    image -= weights.T @ vectors
-    projected[first:n_vectors, n_vectors - len(image) : n_vectors] += on_cpu(weights)
-    return operator.xp.linalg.vector_norm(image, axis=1)
+    def _make_room(self, width: int) -> None:
+        """Enlarge the arrays by half if `width` more vectors do not fit."""
+        capacity, n = self._basis.shape
+        if self.n_vectors + width > capacity:
+            extra = min(n - capacity, capacity // 2 + width)
+            xp = self._operator.xp
+            self._basis = xp.concat((self._basis, xp.empty_like(self._basis[:extra])), axis=0)
+            self._projected = np.pad(self._projected, (0, extra))
+
+    def _subtract_projections(self, image: Dense, first: int) -> Dense:
+        """Subtract the parts along the vectors from number `first` on in place, and return the norms of the rest, (width,).
+
+        `image`, (width, n), is that of the newest vectors. The coefficients are added to the matrix of the operator in the
+        basis.
+        """
+        vectors = self._basis[first : self.n_vectors]
+        weights = vectors @ image.T
+        image -= weights.T @ vectors
+        self._projected[first : self.n_vectors, self.n_vectors - len(image) : self.n_vectors] += on_cpu(
+            weights
+        )
+        return self._operator.xp.linalg.vector_norm(image, axis=1)
 
 
 def _orthonormal_columns(

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from unblur.compat.recbole.configuration import configure, recipe_of
-from unblur.compat.recbole.running import (
+from unblur.compat.recbole.running import objective_function
+from unblur.compat.recbole.tuning import (
     HyperTuning,
-    objective_function,
     params_of,
     read_params,
     run_hyper,

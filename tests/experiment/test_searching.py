@@ -16,7 +16,8 @@ from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Random, Ratio
 from unblur.errors import ArtifactError, RecipeError
-from unblur.experiment.comparison.running import compare, line_up
+from unblur.experiment.comparison.lineup import line_up
+from unblur.experiment.comparison.running import compare
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe, shipped
 from unblur.experiment.recipe.schema import Recipe

@@ -137,7 +137,7 @@ def tune(
     space: tuple[Dimension, ...] | None = None
     remarks: tuple[str, ...] = ()
     if params_file is not None:
-        from unblur.compat.recbole.running import read_params, space_of_params
+        from unblur.compat.recbole.tuning import read_params, space_of_params
 
         space, remarks = space_of_params(base.model, read_params(params_file), ignore_unknown=ignore_unknown)
         terminal.note(*(f"note: {remark}" for remark in remarks))
@@ -359,8 +359,8 @@ def write_pages(comparison: Comparison, out: Path, extra: Mapping[str, str] | No
     """Write leaderboard, figures, page and `extra` texts into the folder of a comparison."""
     from unblur.document.html import as_html
     from unblur.document.markdown import as_markdown
+    from unblur.experiment.comparison.folder import Cache
     from unblur.experiment.comparison.page import comparison_document
-    from unblur.experiment.comparison.running import Cache
 
     document = comparison_document(comparison)
     texts = {"leaderboard.md": as_markdown(document), "report.html": as_html(document)}

@@ -19,9 +19,10 @@ from unblur.document.markdown import as_markdown
 from unblur.errors import ArtifactError, DataError, RecipeError, SpecError, VocabularyMismatch
 from unblur.evaluation.metrics import diversity
 from unblur.experiment.comparison import running as running_module
+from unblur.experiment.comparison.lineup import line_up
 from unblur.experiment.comparison.page import comparison_document
 from unblur.experiment.comparison.results import Comparison, summarise
-from unblur.experiment.comparison.running import compare, line_up
+from unblur.experiment.comparison.running import compare
 from unblur.experiment.ranking import prepare
 from unblur.experiment.recipe.library import load_recipe
 from unblur.experiment.searching import metric_of, search_of

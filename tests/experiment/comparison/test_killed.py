@@ -122,7 +122,8 @@ def killed(tmp_path: Path, kills: int) -> tuple[int, int, Path]:
 
 
 def test_a_comparison_killed_twenty_times_loses_nothing_that_was_finished(tmp_path: Path) -> None:
-    from unblur.experiment.comparison.running import compare, line_up
+    from unblur.experiment.comparison.lineup import line_up
+    from unblur.experiment.comparison.running import compare
     from unblur.tuning.settings import Search
 
     hits, finished, folder = killed(tmp_path, 20)

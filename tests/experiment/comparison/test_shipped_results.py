@@ -8,7 +8,7 @@ import pytest
 from benchmarks import results
 from unblur.data.catalogue import DATASETS
 from unblur.errors import DataError
-from unblur.experiment.comparison.running import line_up
+from unblur.experiment.comparison.lineup import line_up
 from unblur.experiment.recipe.library import shipped
 from unblur.experiment.recipe.schema import parse_settings
 

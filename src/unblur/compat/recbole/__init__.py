@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from unblur.compat.recbole.configuration import Configuration, configure
 from unblur.compat.recbole.running import (
-    HyperTuning,
     Loaded,
     load_data_and_model,
     objective_function,
-    read_params,
     run,
-    run_hyper,
     run_recbole,
     run_recboles,
-    space_of_params,
 )
+from unblur.compat.recbole.tuning import HyperTuning, read_params, run_hyper, space_of_params
 
 __all__ = [
     "Configuration",

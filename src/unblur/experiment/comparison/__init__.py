@@ -9,10 +9,7 @@ For example::
 
 from __future__ import annotations
 
+from unblur.experiment.comparison.lineup import line_up as line_up
 from unblur.experiment.comparison.results import Comparison as Comparison, winner as winner
-from unblur.experiment.comparison.running import (
-    compare as compare,
-    line_up as line_up,
-    workloads as workloads,
-)
+from unblur.experiment.comparison.running import compare as compare, workloads as workloads
 from unblur.tuning.settings import Search as Search

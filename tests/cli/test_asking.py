@@ -156,13 +156,17 @@ def test_given_pairs_are_scored_and_ordered(
 
 
 def test_info_says_what_a_model_is(unblur: Unblur, model: Path) -> None:
-    facts = document(unblur, "info", model)
-    assert facts["kind"] == "item-knn"
-    assert facts["items"] == "29, str labels"
-    assert facts["side_of_the_items"] == "yes"
-    assert str(facts["fitted_to"]).startswith("50 users, 29 items")
-    assert str(facts["fingerprint_of_the_data"]).startswith("sha256:")
-    assert "neighbours = " in str(facts["settings"])
+    words = " ".join(unblur("info", model).out.split())
+    for fact in (
+        *("kind item-knn", "items 29, str labels", "side of the items yes", "fitted to 50 users, 29 items"),
+        *("fingerprint of the data sha256:", "neighbours = 100", "needs histories over its items"),
+    ):
+        assert fact in words
+    manifest: dict[str, Any] = document(unblur, "info", model)
+    assert manifest["kind"] == "item-knn"
+    assert manifest["items"]["size"] == 29
+    assert manifest["provenance"]["n_users"] == 50
+    assert manifest["spec"]["neighbours"] == 100
     assert unblur("info", model.parent).code == 2
 
 
@@ -188,6 +192,15 @@ def test_every_result_is_one_document_if_asked_for(
     described = document(unblur, "describe", events, *COLUMNS)
     assert described["users"] == 50
     assert str(described["command"]).startswith("unblur fit ")
+    compared = ("compare", "popularity", "ease", "--data", events, *COLUMNS, "--trials", "2")
+    compared += ("--out", tmp_path / "c")
+    (popularity, ease) = listed(document(unblur, *compared, "--dry-run"), "plan")
+    assert (popularity["settings"], ease["settings"], ease["fits"]) == (0, 2, 1)
+    assert ease["seconds"] >= ease["fit_seconds"] > 0
+    comparison = document(unblur, *compared)["comparison"]
+    assert comparison == json.loads((tmp_path / "c" / "report.json").read_text())
+    audited = unblur("audit", events, events, *COLUMNS, "--out", tmp_path / "a", "--json", "--quiet")
+    assert json.loads(audited.out)["audit"] == json.loads((tmp_path / "a" / "report.json").read_text())
     refused = unblur("fit", events, "--model", "eese", "--out", tmp_path / "x", "--json")
     assert refused.code == 2
     assert refused.out == ""

@@ -270,11 +270,10 @@ def explain(
 
 def info(model: ModelPath) -> None:
     """Say what a saved model is, from which data and when, and what it needs. Its arrays are not read."""
-    from unblur.saving.models import described
+    from unblur.saving.models import described, read_manifest
 
-    facts = described(model)
-    named = {name.replace(" ", "_"): value for name, value in facts.items()}
-    print_table(Table(("", ""), list(facts.items()), left=2), **named)
+    manifest = read_manifest(model)
+    print_table(Table(("", ""), list(described(manifest).items()), left=2), **manifest)
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,11 @@ def print_plan(
     from unblur.parallel.memory import available_bytes
     from unblur.progress import Run
 
-    rows, total, failures = [], 0.0, dict(failures or {})
+    rows, plans, total, failures = [], [], 0.0, dict(failures or {})
     for workload in workloads:
         if workload.fits == 0:
             rows.append([workload.name, "none: its results are kept", "", "", ""])
+            plans.append({"model": workload.name, "fits": 0})
             continue
         try:
             one, whole = cost_of(workload, train, Run(device), k=k, limit=limit)
@@ -54,6 +55,16 @@ def print_plan(
             failures[workload.name] = str(problem)
             continue
         total += whole.seconds
+        plans.append(
+            {
+                "model": workload.name,
+                "fits": workload.fits,
+                "settings": 0 if workload.search is None else len(workload.search.settings),
+                "fit_seconds": one.seconds,
+                "seconds": whole.seconds,
+                "memory_gb": whole.memory_gb,
+            }
+        )
         times = (f"{seconds:,.1f} s" for seconds in (one.seconds, whole.seconds))
         rows.append([workload.name, _work(workload), *times, f"{whole.memory_gb:.2f} GB"])
     print_lines(
@@ -61,7 +72,8 @@ def print_plan(
         *lines,
     )
     print_table(
-        Table(("model", "work", "one fit" + " and its lists" * (k > 0), "in all", "memory"), rows, left=2)
+        Table(("model", "work", "one fit" + " and its lists" * (k > 0), "in all", "memory"), rows, left=2),
+        plan=plans,
     )
     available, sizes = available_bytes(), samples_of(train)
     print_lines(

@@ -20,7 +20,7 @@ from unblur.cli.options import (
     reads_data,
     without_none,
 )
-from unblur.cli.terminal import FAILED, ProgressDisplay, print_lines, print_table, printing
+from unblur.cli.terminal import FAILED, ProgressDisplay, in_document, print_lines, print_table, printing
 from unblur.document.blocks import Table
 from unblur.errors import DataError, RecipeError
 from unblur.registry import SYNTHESIZERS
@@ -378,6 +378,8 @@ def _write(audit: Audit, place: OutputFolder) -> None:
 def _show(audit: Audit) -> None:
     from unblur.audit.page import findings
 
+    if in_document(audit=audit.to_dict()):
+        return
     title = (
         f"{audit.n_synthetic:,} synthetic users, made from {audit.n_train:,}, {audit.n_holdout:,} kept out"
     )

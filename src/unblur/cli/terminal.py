@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -119,10 +119,16 @@ def error(text: str) -> None:
     err().print(line, soft_wrap=True)
 
 
+def in_document(**facts: Any) -> bool:
+    """Put the facts of a result into the JSON document, if one is asked for; return whether it is."""
+    if style.json:
+        style.document.update(facts)
+    return style.json
+
+
 def print_table(table: Table, title: str = "", **facts: Any) -> None:
     """Print a table below a title, by default its caption; `facts` are what it says, with numbers as numbers, for the JSON document."""
-    if style.json and facts:
-        style.document.update(facts)
+    if facts and in_document(**facts):
         return
     if style.json:
         names = [column or f"column {index + 1}" for index, column in enumerate(table.columns)]
@@ -146,8 +152,7 @@ def print_table(table: Table, title: str = "", **facts: Any) -> None:
 
 def print_lines(*lines: str, **facts: Any) -> None:
     """Print plain lines without wrapping them; `facts` are what they say, for the JSON document."""
-    if style.json:
-        style.document.update(facts)
+    if in_document(**facts):
         if not facts:
             style.add("lines", lines)
         return
@@ -157,9 +162,7 @@ def print_lines(*lines: str, **facts: Any) -> None:
 
 def print_text(text: str, key: str) -> None:
     """Print a text as it is; in the JSON document it is the value of `key`."""
-    if style.json:
-        style.document[key] = text
-    else:
+    if not in_document(**{key: text}):
         print(text, end="")
 
 
@@ -172,10 +175,8 @@ def print_report(report: Report) -> None:
     """Print measured next to published numbers, and below them sources, notes and timings."""
     from unblur.evaluation.report import measurement_table, sources
 
-    if style.json:
-        style.document["report"] = json.loads(report.to_json())
+    if in_document(report=report.to_dict()):
         return
-
     title = f"{report.recipe} · protocol: {report.protocol}"
     print_table(measurement_table(report.measurements, brief=True), title)
     print_lines(
@@ -222,6 +223,8 @@ def print_trials(study: Study[Any]) -> None:
     """Print the best trials of a search."""
     from unblur.experiment.page import best_trials
 
+    if in_document(trials=[asdict(trial) for trial in study.trials]):
+        return
     table = best_trials(study)
     total = f"{len(study.trials)} settings on validation data ({study.n_users:,} users)"
     print_table(table, f"the best {len(table.rows)} of {total}")

@@ -33,6 +33,7 @@ from unblur.cli.recipes import resolved
 from unblur.cli.terminal import (
     FAILED,
     ProgressDisplay,
+    in_document,
     print_lines,
     print_report,
     print_table,
@@ -372,6 +373,8 @@ def show(comparison: Comparison) -> None:
     """Print the tables of a comparison."""
     from unblur.experiment.comparison.page import beyond_accuracy, costs, leaderboard
 
+    if in_document(comparison=comparison.to_dict()):
+        return
     print_table(leaderboard(comparison), f"Accuracy, {comparison.size['counted']:,} users")
     print_table(beyond_accuracy(comparison), "Beyond accuracy")
     print_table(costs(comparison), "Cost")

@@ -88,12 +88,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return container.read_manifest(path, MODEL)
 
 
-def described(path: str | Path) -> dict[str, str]:
-    """Return what a saved model is, from which data and when, and what it needs, as names and values in words.
-
-    Its manifest is read and checked, and no array. Raises `ArtifactError` as `load_as` does.
-    """
-    manifest = read_manifest(path)
+def described(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a saved model is, from which data and when, and what it needs, as names and values in words."""
     spec = spec_from_dict(RECOMMENDERS.load(manifest["kind"]), manifest["spec"])
     origin, n_bytes = manifest["provenance"], sum(entry["bytes"] for entry in manifest["files"].values())
     known = {name: origin[name] for name in ("n_users", "n_items", "n_interactions") if name in origin}

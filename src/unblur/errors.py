@@ -162,9 +162,9 @@ LONGEST = 200
 """Characters of a label in a message or a table: a longer one is no name that somebody reads."""
 
 
-def shortened(text: str) -> str:
-    """Return a text of at most `LONGEST` characters, or the beginning of a longer one, as long as that, and its length."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}… ({len(text):,} characters)"
+def shortened(text: str, most: int = LONGEST) -> str:
+    """Return a text of at most `most` characters, or the beginning of a longer one, as long as that, and its length."""
+    return text if len(text) <= most else f"{text[: most - 1]}… ({len(text):,} characters)"
 
 
 def some(values: Sequence[object] | Iterable[object], most: int = 5) -> str:

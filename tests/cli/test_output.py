@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
@@ -250,3 +251,107 @@ def test_nothing_that_is_printed_steers_a_terminal(capsys: pytest.CaptureFixture
     show(NASTY)  # type: ignore[operator]
     said = "".join(capsys.readouterr())
     assert r"[/x] [v2] :smile: \x1b[31mred \x9b2J \u202eabc" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("\u202e\x1b[2J[/x]",),
+        ("--\u202e\x1b[2J[/x]",),
+        ("fit", "--\u202e\x1b[2J[/x]"),
+        ("datasets", "list", "a", "\u202e\x1b[2J[/x]"),
+        ("fit", "x.csv", "--min-rating", "\u202e\x1b[2J[/x]"),
+        ("fit", "x.csv", "--min-rating", "9" * 100_000 + "x"),
+        ("fit", "x.csv", "--out", "o", "--model", "y " * 100_000),
+    ],
+)
+def test_a_wrong_word_is_an_error_as_any_other(unblur: Unblur, words: tuple[str, ...]) -> None:
+    ran = unblur(*words)
+    assert ran.code == 2
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("\n") == 1
+    assert ran.err.strip().isprintable()
+    assert len(ran.err) < 5_000
+
+
+BYTES = os.fsdecode(b"caf\xe9\x1b[2J'$(id).csv")
+"""The name of a file that is not UTF-8, as Linux allows."""
+
+
+def test_names_that_are_no_unicode_pass_through_every_output(
+    unblur: Unblur, events: Path, tmp_path: Path
+) -> None:
+    log = events.rename(tmp_path / BYTES)
+    ours = tmp_path / "ours.toml"
+    ours.write_text(
+        'name = "ours"\n[data.read]\nuser = "who"\nitem = "what"\n[split]\nkind = "random"\n[model]\nkind = "ease"\n'
+        "[protocol]\ncutoffs = [3]\n"
+    )
+    out = tmp_path / f"out-{BYTES}"
+    for words in (
+        ("fit", log, "--model", "item-knn", *COLUMNS),
+        ("run", ours, "--data", log),
+        ("compare", ours, "item-knn", "--data", log),
+        ("synthesize", log, "--model", "independent-items", *COLUMNS, "--holdout", "0.3"),
+        ("audit", log, log, *COLUMNS, "--waive", f"copies={BYTES}"),
+    ):
+        place = out.with_name(f"{words[0]}-{BYTES}")
+        ran = unblur(*words, "--out", place, "--json")
+        assert ran.code in (0, 1), ran.err
+        assert ran.out.isascii()
+        assert json.loads(ran.out)
+        for file in place.rglob("*.*"):
+            if file.suffix in (".html", ".md", ".toml", ".json"):
+                assert file.read_text(encoding="utf-8"), file
+    command = unblur(
+        "synthesize", log, "--model", "independent-items", *COLUMNS, "--holdout", "0.3", "--out", out
+    )
+    line = command.out.partition("audit it: ")[2]
+    assert line.strip().isprintable()
+    assert "$'" in line
+    model = tmp_path / f"fit-{BYTES}"
+    ran = unblur("describe", log, *COLUMNS, "--json")
+    assert json.loads(ran.out)["command"] in unblur("describe", log, *COLUMNS).out
+    assert unblur("info", model, "--json").code == 0
+
+
+def test_text_that_must_be_unicode_is_refused_before_the_work(
+    unblur: Unblur, model: Path, events: Path, tmp_path: Path
+) -> None:
+    given = ("recommend", model, "--histories", events, *COLUMNS)
+    for words in (
+        (*given, "--users", BYTES),
+        ("similar", model, BYTES),
+        ("explain", model, "--histories", events, *COLUMNS, "--users", BYTES),
+        ("describe", events, *COLUMNS, "--time-format", f"%Y{BYTES}"),
+        ("run", "popularity/demo", "--set", f"title={BYTES}"),
+        ("tune", "ease/demo", "--trials", "1", "--storage", f"sqlite:///{tmp_path}/{BYTES}"),
+        ("serve", model, "--host", "\u202e" * 9),
+    ):
+        ran = unblur(*words)
+        assert ran.code == 2, (words, ran)
+        assert ran.err.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_of_another_encoding_gets_escapes(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert main(["datasets", "list"]) == 0
+    sys.stdout.flush()
+    said = written.getvalue().decode(encoding)
+    assert "\\u2013" in said  # the dash of a table
+
+
+def test_a_width_of_nothing_is_no_width(unblur: Unblur, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert "must be a shipped name" in unblur("run", "nothing/there").err
+
+
+def test_help_onto_a_full_disk_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["--help"]) == 2

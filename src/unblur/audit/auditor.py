@@ -8,7 +8,6 @@ attack that finds nothing proves nothing about other attacks. There is no overal
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -37,6 +36,7 @@ from unblur.audit.worth import Worth, utility_conclusions, worth
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
 from unblur.document.blocks import Section
+from unblur.document.text import json_text
 from unblur.errors import DataError, SpecError
 from unblur.evaluation.report import Provenance
 from unblur.evaluation.significance import LEVEL, holm
@@ -141,7 +141,7 @@ class Audit:
 
     def to_json(self) -> str:
         """`to_dict` as strict JSON: no NaN, no infinity."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self.to_dict())
 
 
 def audit(

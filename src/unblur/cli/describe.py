@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from unblur.cli import terminal
 from unblur.cli.options import DataPath, reads_data
 from unblur.cli.terminal import ProgressDisplay, print_lines, print_table
 from unblur.document.blocks import Table
+from unblur.document.text import shell_line
 
 
 @reads_data
@@ -31,5 +31,5 @@ def describe(data: DataPath, *, reading: dict[str, Any]) -> None:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", f"{value:g}" if isinstance(value, float) else str(value)]
-    command = shlex.join([*words, "--out", "model"])
+    command = shell_line(*words, "--out", "model")
     print_lines(f"go on with: {command}", command=command)

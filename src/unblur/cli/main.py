@@ -13,8 +13,9 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -41,13 +42,19 @@ UNREAD = 141
 """128 plus the number of SIGPIPE: stdout was closed while there was something to print, after results were written."""
 
 
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""The class above it, which typer does not export: of all errors in the words of a command."""
+
+
 class _Commands(TyperGroup):
     """The group of all commands, which turns errors into a line and an exit code."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _exit_codes():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        if ctx.params.get("debug"):
-            return super().invoke(ctx)
-        try:
+        with _exit_codes():
             try:
                 with needing_torch("This command"):
                     result = super().invoke(ctx)
@@ -55,29 +62,46 @@ class _Commands(TyperGroup):
                 terminal.print_document()
             sys.stdout.flush()  # a full disk behind it shows now, not after the exit code is settled
             return result
-        except UnblurError as problem:
-            terminal.error(str(problem))
-        except BrokenPipeError:
-            terminal.silence()
-            raise typer.Exit(UNREAD) from None
-        except OSError as problem:
-            terminal.silence()
-            place = f" ({problem.filename})" if problem.filename else ""
-            terminal.error(
-                f"The system must allow what is done; it says: {reason_of(problem)}{place}. Mend that first."
-            )
-        except (MemoryError, RuntimeError) as problem:
-            if not out_of_memory(problem):
-                raise
-            reason = next(iter(str(problem).splitlines()), "it ran out")
-            terminal.error(f"The machine must have enough memory for this; {reason}. Take a smaller model.")
-        except (KeyboardInterrupt, typer.Abort):
-            terminal.failure(
-                "interrupted; no output is left half written, and the same command resumes from what was kept: trials of a "
-                "search, and the folder of --checkpoints"
-            )
-            raise typer.Exit(INTERRUPTED) from None
-        raise typer.Exit(REFUSED)
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn what is raised inside into a line and an exit code, unless --debug wants the traceback."""
+    if terminal.style.debug:
+        yield
+        return
+    try:
+        yield
+        return
+    except UnblurError as problem:
+        terminal.error(str(problem))
+    except _UsageError as problem:
+        if problem.message:  # a command without words has printed its help
+            place = problem.ctx.command_path if problem.ctx else "unblur"
+            terminal.error(f"{problem.format_message()} Try `{place} --help`.")
+    except UnicodeEncodeError as problem:
+        terminal.error(f"Names and labels must be Unicode; {problem.object!r} is not. Write it in UTF-8.")
+    except BrokenPipeError:
+        terminal.silence()
+        raise typer.Exit(UNREAD) from None
+    except OSError as problem:
+        terminal.silence()
+        place = f" ({problem.filename})" if problem.filename else ""
+        terminal.error(
+            f"The system must allow what is done; it says: {reason_of(problem)}{place}. Mend that first."
+        )
+    except (MemoryError, RuntimeError) as problem:
+        if not out_of_memory(problem):
+            raise
+        reason = next(iter(str(problem).splitlines()), "it ran out")
+        terminal.error(f"The machine must have enough memory for this; {reason}. Take a smaller model.")
+    except (KeyboardInterrupt, typer.Abort):
+        terminal.failure(
+            "interrupted; no output is left half written, and the same command resumes from what was kept: trials of a "
+            "search, and the folder of --checkpoints"
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    raise typer.Exit(REFUSED)
 
 
 app = typer.Typer(
@@ -143,13 +167,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Options of every command may be anywhere in it."""
     # Waiting OpenMP threads should not spin: on a busy machine that makes the work several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not os.environ.get("COLUMNS", "").strip("0 "):
+        os.environ.pop("COLUMNS", None)  # nothing would be printed into a width of 0
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # the command was started with it closed
+        stream = getattr(sys, name)
+        if stream is None:  # the command was started with it closed
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the process
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for letters that its encoding lacks
     words = list(sys.argv[1:] if arguments is None else arguments)
     first = [word for word in words if word in _ANYWHERE]
     words = [*first, *(word for word in words if word not in _ANYWHERE)]
-    terminal.style = terminal.Style("--json" in first, "--quiet" in first)
+    terminal.style = terminal.Style("--json" in first, "--quiet" in first, "--debug" in first)
     try:
         with _sigterm_interrupts(), _outdated_as_notes():
             app(args=_options_today(words), prog_name="unblur")

@@ -12,6 +12,7 @@ from unblur.cli import terminal
 from unblur.cli.options import Checkpoints, Device, Overwrite, RecipeName, Settings, recipe_names
 from unblur.cli.terminal import FAILED, ProgressDisplay, print_report, print_table, print_text, printing
 from unblur.document.blocks import Table
+from unblur.document.text import shell_line
 from unblur.errors import CapabilityError, RecipeError
 from unblur.progress import Run
 
@@ -140,4 +141,6 @@ def translate(
             with replacing(out, overwrite=overwrite) as stream:
                 stream.write(text.encode())
     if out is not None:
-        terminal.note(f"written to {out}; run it with: {translation.run.replace('{recipe}', str(out))}")
+        terminal.note(
+            f"written to {out}; run it with: {translation.run.replace('{recipe}', shell_line(out))}"
+        )

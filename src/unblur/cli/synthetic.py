@@ -22,6 +22,7 @@ from unblur.cli.options import (
 )
 from unblur.cli.terminal import FAILED, ProgressDisplay, in_document, print_lines, print_table, printing
 from unblur.document.blocks import Table
+from unblur.document.text import shell_line
 from unblur.errors import DataError, RecipeError
 from unblur.registry import SYNTHESIZERS
 
@@ -131,9 +132,20 @@ def synthesize(
         f"written to {out}",
     )
     if holdout is not None:
+        real = out / "real"
         print_lines(
-            f"audit it: unblur audit {out}/real/train.parquet {out}/synthetic.parquet --holdout {out}/real/kept.parquet"
-            + (f" --items {items}" if items is not None else ""),
+            "audit it: "
+            + shell_line(
+                *(
+                    "unblur",
+                    "audit",
+                    real / "train.parquet",
+                    out / "synthetic.parquet",
+                    "--holdout",
+                    real / "kept.parquet",
+                ),
+                *(() if items is None else ("--items", items)),
+            )
         )
 
 

@@ -17,8 +17,9 @@ from rich import box, progress, table as rich_table
 from rich.console import Console
 from rich.text import Text
 
-from unblur.document.blocks import Table, visible
-from unblur.errors import shortened
+from unblur.document.blocks import Table
+from unblur.document.text import visible
+from unblur.errors import LONGEST, shortened
 from unblur.progress import ProgressEvent
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ FAILED = 1
 """The exit code if an expected number, a gate, a copy or a model failed; the others are in `main`."""
 _WIDTH = 140
 """Width in letters of a table that does not go to a terminal, chosen by hand."""
+_LONGEST_REMARK = 20 * LONGEST
+"""Letters of an error or a note: a screen full, twice as long as any that the library itself words."""
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Style:
     """One JSON document on stdout, instead of tables and lines."""
     quiet: bool = False
     """No progress and no notes on stderr; errors remain."""
+    debug: bool = False
+    """Tracebacks of errors."""
     document: dict[str, Any] = field(default_factory=dict)
     """What the document has so far."""
 
@@ -58,7 +63,7 @@ def print_document() -> None:
     Notes alone are no result: the command was refused after them.
     """
     if style.json and style.document.keys() - {"notes"}:
-        print(json.dumps(style.document, ensure_ascii=False, indent=2, default=str))
+        print(json.dumps(style.document, indent=2, default=str))  # in ASCII, which steers no terminal
 
 
 def out() -> Console:
@@ -104,19 +109,23 @@ def note(*remarks: str) -> None:
 
 def _dim(*remarks: str) -> None:
     for remark in remarks:
-        err().print(Text(visible(remark), style="dim"), soft_wrap=True)
+        err().print(_remark(remark, "dim"), soft_wrap=True)
 
 
 def failure(remark: str) -> None:
     """Print a remark on what failed to stderr, in red."""
-    err().print(Text(visible(remark), style="red"), soft_wrap=True)
+    err().print(_remark(remark, "red"), soft_wrap=True)
 
 
 def error(text: str) -> None:
     """Print an error to stderr, as one red line."""
+    err().print(Text("error: ", style="bold red").append(_remark(text, "red")), soft_wrap=True)
+
+
+def _remark(text: str, style: str) -> Text:
+    """A text as one line, long words of which are shortened, and the line as well if there are many."""
     words = visible(" ".join(map(shortened, text.split())))
-    line = Text("error: ", style="bold red").append(words, style="red")
-    err().print(line, soft_wrap=True)
+    return Text(shortened(words, _LONGEST_REMARK), style=style)
 
 
 def in_document(**facts: Any) -> bool:

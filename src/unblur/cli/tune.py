@@ -40,6 +40,7 @@ from unblur.cli.terminal import (
     print_trials,
     printing,
 )
+from unblur.document.text import shell_line
 from unblur.errors import RecipeError, nearest
 from unblur.progress import Run
 from unblur.registry import RECOMMENDERS
@@ -334,7 +335,8 @@ def compare(
     with printing(lambda: show(comparison), out):
         write_pages(comparison, out, {WINNER: winner(comparison, lineup.ground).to_toml()})
     print_lines(
-        f"to use the first: unblur fit {data or 'DATA'} --model {out / WINNER} --out model/",
+        "to use the first: "
+        + shell_line("unblur", "fit", data or "DATA", "--model", out / WINNER, "--out", "model/")
     )
     if comparison.failures:
         raise typer.Exit(FAILED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from unblur import experiment
 from unblur.cli.models import ModelPath
 from unblur.cli.options import Overwrite, own_recipe, reads_data
 from unblur.cli.terminal import ProgressDisplay, output, print_lines
+from unblur.document.text import json_text
 from unblur.registry import RECOMMENDERS
 
 
@@ -49,7 +49,7 @@ def update(
         )
     if receipt is not None:
         with output(receipt, overwrite=overwrite) as stream:
-            stream.write((json.dumps(updated.receipt, indent=2, ensure_ascii=False) + "\n").encode())
+            stream.write(json_text(updated.receipt).encode())
     after, removed, added = updated.change.after, updated.receipt["removed"], updated.receipt["asked"]["add"]
     stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in updated.seconds.items())
     print_lines(

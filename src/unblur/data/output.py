@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast, get_a
 import polars as pl
 
 from unblur.data.formats.opening import open_regular
+from unblur.document.text import json_text
 from unblur.errors import Argument, ArtifactError, DataError, reason_of, some
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def unsealed(text: bytes) -> dict[str, Any]:
 
 
 def _rendered(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return json_text(values).encode()
 
 
 def sha256_of(file: Path) -> str:

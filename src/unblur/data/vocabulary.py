@@ -170,7 +170,7 @@ def label_series(labels: ArrayLike | pl.Series | Iterable[Any], name: str) -> pl
         )
     try:
         series = labels if isinstance(labels, pl.Series) else pl.Series(name, _column(labels))
-    except (TypeError, OverflowError, pl.exceptions.PolarsError) as problem:
+    except (TypeError, OverflowError, UnicodeEncodeError, pl.exceptions.PolarsError) as problem:
         raise DataError(
             f"{name} must be all integers or all strings, integers below 2**63; "
             f"{str(problem).splitlines()[0]}. Convert them to strings."

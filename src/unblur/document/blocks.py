@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
-from unicodedata import category
 
 from unblur.errors import DataError
-
-
-def visible(text: str) -> str:
-    """The text with characters that cannot be printed as escapes: they could steer a terminal, or hide what is said."""
-    return "".join(
-        letter if letter.isprintable() or category(letter) == "Zs" else ascii(letter)[1:-1] for letter in text
-    )
-
 
 Tone: TypeAlias = Literal["good", "bad", "warn", "plain"]
 """The style of a word; the word itself always says the same, for readers without colours."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from unblur.document.blocks import Cell, Document, DocumentBlock, Listing, Paragraph, Section, Table, visible
+from unblur.document.blocks import Cell, Document, DocumentBlock, Listing, Paragraph, Section, Table
+from unblur.document.text import one_line
 
 
 class Markdown(str):
@@ -20,13 +21,13 @@ def escaped(text: str) -> str:
     """Plain text as Markdown on one line: no tag, entity, code span or link comes of it."""
     if isinstance(text, Markdown):
         return text
-    literal = re.sub(r"[\\`]", r"\\\g<0>", visible(" ".join(text.splitlines())))
+    literal = re.sub(r"[\\`]", r"\\\g<0>", one_line(text))
     return re.sub(r"&(?=#?\w+;)", "&amp;", literal).replace("<", "&lt;").replace("](", "]\\(")
 
 
 def code(text: str) -> Markdown:
     """Any text as a code span."""
-    line = visible(" ".join(text.splitlines()))
+    line = one_line(text)
     marks = _marks(line, 1)
     padding = " " if "`" in line else ""
     return Markdown(f"{marks}{padding}{line}{padding}{marks}")

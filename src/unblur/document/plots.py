@@ -6,13 +6,14 @@ the plot, chosen by eye on a screen and a phone.
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TypeAlias
 
 from unblur.document.blocks import Plot
+from unblur.document.text import one_line
 from unblur.errors import DataError
 
 Series: TypeAlias = Mapping[str, Sequence[tuple[float, float]]]
@@ -265,7 +266,7 @@ def _frame(x_scale: _Scale, y_scale: _Scale) -> list[str]:
         _line("axis", _LEFT, _FLOOR, _END, _FLOOR),
         (
             f'<text class="soft" text-anchor="middle" transform="translate(13 {(_FLOOR + _TOP) / 2}) rotate(-90)">'
-            f"{escape(y_scale.axis.label)}</text>"
+            f"{_escaped(y_scale.axis.label)}</text>"
         ),
     ]
 
@@ -276,10 +277,14 @@ def _frame(x_scale: _Scale, y_scale: _Scale) -> list[str]:
 def _plot(elements: Iterable[str], height: float, caption: str, legend: Iterable[str] = ()) -> Plot:
     svg = (
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" xmlns="http://www.w3.org/2000/svg">'
-        f"<title>{escape(caption)}</title>{''.join(elements)}</svg>"
+        f"<title>{_escaped(caption)}</title>{''.join(elements)}</svg>"
     )
     names = tuple(legend)
     return Plot(svg, caption, names if len(names) > 1 else ())
+
+
+def _escaped(text: str) -> str:
+    return html.escape(one_line(text))
 
 
 def _colour(series: int) -> str:
@@ -296,7 +301,7 @@ def _dot(series: int, x: float, y: float, radius: float = 4.5) -> str:
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> str:
     style = f' class="{kind}" text-anchor="{anchor}"' if kind else ""
-    return f'<text{style} x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+    return f'<text{style} x="{x:.1f}" y="{y:.1f}">{_escaped(text)}</text>'
 
 
 # ----------------------------------------------------------------------------------------------- names

@@ -17,6 +17,7 @@ import numpy as np
 
 from unblur.document.blocks import Cell, Document, Listing, Section, Table, interval, number
 from unblur.document.markdown import Markdown, as_markdown, code, escaped
+from unblur.document.text import json_text
 from unblur.errors import ArtifactError, DataError, nearest, some
 
 SCHEMA = 1
@@ -207,7 +208,7 @@ class Report:
 
     def to_json(self) -> str:
         """`to_dict` as strict JSON: no NaN, no infinity."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self.to_dict())
 
     def to_markdown(self) -> str:
         """The report as Markdown: measured next to published numbers, then notes, timings and provenance.

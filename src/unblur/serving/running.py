@@ -68,7 +68,7 @@ def listen(host: str, port: int, *, has_token: bool) -> socket.socket:
     )
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as problem:
+    except (OSError, OverflowError, TypeError, UnicodeError) as problem:  # the last two for what is no name
         raise DataError(
             f"The address must be free, and one of this machine; {host}:{port} is not ({problem}). Give another --port."
         ) from None

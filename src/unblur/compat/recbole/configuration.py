@@ -34,6 +34,7 @@ from unblur.compat.command_line import (
 )
 from unblur.data.catalogue.listing import DATASETS
 from unblur.data.intervals import Intervals
+from unblur.document.text import shell_line
 from unblur.errors import DataError, RecipeError, nearest
 from unblur.evaluation.metrics import metric_at
 from unblur.experiment.recipe.library import text_of
@@ -729,7 +730,7 @@ def _tuning_recipe(values: Mapping[str, Any], options_given: Sequence[str]) -> t
     recipe, notes = _recipe(values, options_given)
     search = {"search.sampler": "exhaustive", "search.trials": EVERY_TRIAL, "search.patience": _EARLY_STOP}
     notes += [
-        f"the ranges are read by the search: unblur tune RECIPE --params-file {values['params_file']}",
+        f"the ranges are read by the search: unblur tune RECIPE --params-file {shell_line(values['params_file'])}",
         "a name in that file that the model does not have is refused; with --ignore-unknown it is passed over, as there",
         "only the winner is tested, where RecBole tests every trial",
     ]
@@ -752,7 +753,7 @@ PROGRAM = Program(
             _tuning_recipe,
             "run_hyper.py",
             short=_SHORT,
-            run=lambda values: f"unblur tune {{recipe}} --params-file {values['params_file']}",
+            run=lambda values: f"unblur tune {{recipe}} --params-file {shell_line(values['params_file'])}",
         )
     },
 )

@@ -5,7 +5,6 @@ Both are values that can be saved as JSON and read back.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -18,6 +17,7 @@ from pydantic import TypeAdapter
 from unblur.data.interactions import Interactions
 from unblur.data.splits import Split
 from unblur.data.vocabulary import Vocabulary
+from unblur.document.text import json_text
 from unblur.errors import ArtifactError, DataError, VocabularyMismatch
 from unblur.evaluation.groups import (
     HEAD_RECALL,
@@ -347,7 +347,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """`to_dict` as strict JSON."""
-        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self.to_dict())
 
 
 def summarise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,10 +26,14 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """The dotted path and the value of ``path=value``.
 
     The value is read as TOML or, if it is not TOML, as a string, so that words need no quotes. Raises `RecipeError`
-    if path, ``=`` or value are missing.
+    if path, ``=`` or value are missing, or are no Unicode, which a recipe could not be written with.
     """
     path, equals, text_of_value = text.partition("=")
     path, text_of_value = path.strip(), text_of_value.strip()
+    RecipeError.unless(
+        not re.search("[\ud800-\udfff]", text),
+        f"A setting must be Unicode; saw {text[:80]!r}. Write it in UTF-8.",
+    )
     RecipeError.unless(
         equals and text_of_value and all(path.split(".")) and path.count(".") < _MOST_LEVELS,
         f"A setting must have the form path=value; saw {text[:80]!r}. Write, for example, model.low_pass.rank=64.",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic_core import to_json
 
 from unblur.cli.main import main
 from unblur.data.catalogue import demo_interactions
@@ -68,3 +71,13 @@ def test_the_files_have_no_asset_of_another_host(saved: Path, tmp_path: Path) ->
 def test_a_model_without_histories_is_refused(log: Interactions, tmp_path: Path) -> None:
     Popularity().fit(log).save(tmp_path / "model")
     assert main(["export", str(tmp_path / "model"), "--web", str(tmp_path / "web")]) == 2
+
+
+def test_a_folder_may_have_any_name(saved: Path, tmp_path: Path) -> None:
+    """A name that is not UTF-8 is in the page's data and in the answers of a service, which are."""
+    model = shutil.copytree(saved, tmp_path / os.fsdecode(b"caf\xe9\x1b[2J"))
+    served = Served.load(model, ServiceLimits())
+    assert served.information()["name"] == r"caf\udce9\x1b[2J"
+    assert to_json(served.information())
+    export(served, tmp_path / "web")
+    assert "window.unblurModel" in (tmp_path / "web" / "model.js").read_text(encoding="utf-8")

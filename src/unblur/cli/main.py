@@ -32,7 +32,15 @@ from unblur.cli.serving import export, mcp, serve
 from unblur.cli.synthetic import audit, synthesize
 from unblur.cli.tune import compare, tune
 from unblur.cli.updating import update
-from unblur.errors import OutdatedWarning, UnblurError, needing_torch, out_of_memory, reason_of, warn_outdated
+from unblur.errors import (
+    LONGEST,
+    OutdatedWarning,
+    UnblurError,
+    needing_torch,
+    out_of_memory,
+    reason_of,
+    warn_outdated,
+)
 
 REFUSED = 2
 """The exit code of a refusal, as shells use it for wrong usage."""
@@ -80,7 +88,8 @@ def _exit_codes() -> Iterator[None]:
             place = problem.ctx.command_path if problem.ctx else "unblur"
             terminal.error(f"{problem.format_message()} Try `{place} --help`.")
     except UnicodeEncodeError as problem:
-        terminal.error(f"Names and labels must be Unicode; {problem.object!r} is not. Write it in UTF-8.")
+        text = problem.object[max(problem.start - LONGEST // 2, 0) : problem.start + LONGEST // 2]
+        terminal.error(f"Names and labels must be Unicode; {text!r} is not. Write it in UTF-8.")
     except BrokenPipeError:
         terminal.silence()
         raise typer.Exit(UNREAD) from None

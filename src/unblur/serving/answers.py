@@ -15,6 +15,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
+from unblur.document.text import visible
 from unblur.errors import ArtifactError, CapabilityError, DataError
 from unblur.ranking import Ranking, Selection
 from unblur.recommender import Recommender, load
@@ -53,7 +54,7 @@ class Served:
 
     model: Recommender
     name: str
-    """The name of its folder."""
+    """The name of its folder, as `visible`: it need not be Unicode, and answers must be."""
     manifest: dict[str, Any]
     limits: ServiceLimits
 
@@ -64,7 +65,7 @@ class Served:
         Raises `ArtifactError` if it is damaged, or replaced meanwhile.
         """
         manifest = read_manifest(path)
-        served = cls(load(path), path.resolve().name, manifest, limits)
+        served = cls(load(path), visible(path.resolve().name), manifest, limits)
         ArtifactError.unless(
             read_manifest(path) == manifest,
             f"A model must stay in its place while it is read; {path} was replaced meanwhile. Try again.",

@@ -96,17 +96,26 @@ def load(name: str, folder: Path) -> Any:
 
 
 def use(fitted: Any) -> None:
-    """Score some histories, with times, and recommend; or sample some users."""
+    """Score some histories, with times, recommend, compare and explain; or sample some users. Whatever comes of it is finite."""
     if isinstance(fitted, Synthesizer):
-        fitted.sample(3, rng=1)
+        check_finite(fitted.sample(3, rng=1).matrix.data)
         return
     n = len(fitted.items)
     matrix = sparse.csr_array(np.tri(3, n, n // 2, dtype=np.float32))
     histories = dataclasses.replace(
         Interactions.from_matrix(matrix, items=fitted.items), timestamps=np.arange(matrix.nnz)
     )
+    check_finite(fitted.score(histories))
     fitted.recommend(histories, k=1)
-    fitted.similar_items(fitted.items.to_list()[0], 1)
+    if fitted.spec.personal:
+        fitted.similar_items(fitted.items.to_list()[0], 1)
+        check_finite(fitted.explain(histories.take_users([0]), fitted.items.to_list()[0]).shares)
+
+
+def check_finite(numbers: Any) -> None:
+    """Raise `ArithmeticError` for NaN and infinity."""
+    if not np.isfinite(numbers).all():
+        raise ArithmeticError("what came of it is not finite")
 
 
 # -------------------------------------------------------------------------------------------------- saved things

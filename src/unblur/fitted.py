@@ -41,6 +41,13 @@ FROM_ZERO = Values("not negative", lambda values, _: values.min(initial=0) >= 0)
 COUNTS = Values(
     "not negative and not all 0", lambda values, _: values.min(initial=0) >= 0 < values.max(initial=0)
 )
+# Up to a thousandth: singular values, and entries of singular vectors, are rounded.
+SHARES = Values("from 0 to 1", lambda values, _: values.min(initial=0) >= 0 and values.max(initial=0) < 1.001)
+UNIT = Values("from −1 to 1", lambda values, _: np.abs(values).max(initial=0) < 1.001)
+SPECTRUM = Values(
+    "from 1 to 0, the largest first",
+    lambda values, n: SHARES.hold(values, n) and (values[1:] <= values[:-1]).all(),
+)
 ASCENDING = Values("ascending", lambda values, _: (values[1:] > values[:-1]).all())
 PERMUTATION = Values("each item once", lambda values, n: np.array_equal(np.sort(values), np.arange(n)))
 GROUPS = Values(
@@ -216,7 +223,7 @@ class Fitted(Generic[S_co]):
 
         Raises `KeyError` for an array that is missing, and `ValueError` for one that does not fit or is unknown.
         """
-        if infinite := [name for name, array in tensors.items() if not _finite(array)]:
+        if infinite := [name for name, array in tensors.items() if not is_finite(_numbers(array))]:
             raise ValueError(f"numbers that are not finite: {some(sorted(infinite))}")
         remaining = dict(tensors)
         values = cls._other_fields(columns, remaining)
@@ -247,7 +254,7 @@ class Fitted(Generic[S_co]):
 def _tensor(array: Array, device: str) -> Any:
     import torch
 
-    return torch.from_numpy(np.asarray(array)).to(device)
+    return torch.from_numpy(np.asarray(array, order="C")).to(device)
 
 
 def _check(
@@ -282,9 +289,8 @@ def _numbers(array: Array) -> NDArray[Any]:
     return array.data if sparse.issparse(array) else np.asarray(array)
 
 
-def _finite(array: Array) -> bool:
+def is_finite(numbers: NDArray[Any]) -> bool:
     """Return whether there is neither NaN nor infinity; the ends say so, without an array of answers."""
-    numbers = _numbers(array)
     return numbers.dtype.kind != "f" or bool(
         np.isfinite([numbers.min(initial=0), numbers.max(initial=0)]).all()
     )

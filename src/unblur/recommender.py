@@ -24,11 +24,20 @@ from unblur.data.interactions import Interactions, Unknown, check_interactions
 from unblur.data.side import check_side, side_of, title_column
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import Argument, CapabilityError, DataError, VocabularyMismatch, nearest, some
-from unblur.fitted import Array, Fitted, FittedSpec, S_co, StoppingData as StoppingData, learned as learned
+from unblur.fitted import (
+    Array,
+    Fitted,
+    FittedSpec,
+    S_co,
+    StoppingData as StoppingData,
+    is_finite,
+    learned as learned,
+)
 from unblur.progress import Progress, ProgressEvent, Run as Run, silent
 from unblur.randomness import RNG as RNG
 from unblur.ranking import (
     BY_SCORE,
+    NOT_FINITE,
     Chooser,
     Excluded,
     Explanation,
@@ -219,8 +228,11 @@ class Recommender(Fitted[S_co], ABC):
         cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
     ) -> dict[str, Any]:
         counts = columns["count"]
-        if counts.ndim != 1 or counts.dtype.kind not in "iu" or counts.astype(np.int64).min(initial=0) < 0:
-            raise ValueError("count is not a column of whole numbers from 0")
+        whole = counts.ndim == 1 and counts.dtype.kind in "iu"
+        if not whole or counts.min(initial=0) < 0 or counts.max(initial=0) >= 2**31:
+            raise ValueError(
+                "count is not a column of whole numbers from 0 to below 2**31, as many as there can be users"
+            )
         return {"item_counts": counts.astype(np.int64)}
 
     @final
@@ -228,7 +240,8 @@ class Recommender(Fitted[S_co], ABC):
         """Return scores (n_users, n_items) float32, finite, higher is better; one row for each row of `histories`.
 
         `histories` must be over `self.items`. A user without any history gets item popularity (the item's train
-        degree over the largest one). A row's scores do not depend on the rows around it.
+        degree over the largest one). A row's scores do not depend on the rows around it. Raises `DataError` for scores that
+        are not finite, those of a model that did not fit.
         """
         check_interactions(histories, "score")
         if histories.items != self.items:
@@ -242,6 +255,7 @@ class Recommender(Fitted[S_co], ABC):
         empty = histories.user_degrees == 0
         if empty.any():
             scores[empty] = self.popularity
+        DataError.unless(is_finite(scores), NOT_FINITE)
         return scores
 
     @final

@@ -23,7 +23,7 @@ from typing import (
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from unblur.errors import SpecError, nearest, warn_outdated
+from unblur.errors import SpecError, nearest, shortened, warn_outdated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +87,10 @@ class Spec:
     def shared(self) -> SharedSearch | None:
         """A function that fits many settings at about the cost of one; `None` if each is fitted alone."""
         return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle it as its plain values: a read-only table within it can be neither."""
+        return spec_from_dict, (type(self), spec_to_dict(self))
 
     @property
     def stops(self) -> bool:
@@ -428,7 +432,7 @@ def spec_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
         raise _explained(cls, problem) from None
     except SpecError:
         raise
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError, RecursionError) as problem:
         raise SpecError(
             f"{cls.__name__} takes plain numbers, strings, lists and tables; {problem}."
         ) from None
@@ -453,9 +457,13 @@ def set_path(tree: Mapping[str, Any], path: str, new: Any) -> dict[str, Any]:
     return copy
 
 
+_MOST_EXPLAINED = 20
+"""Faults of one table that its message explains: nobody corrects more at once, and a table from elsewhere may have any number."""
+
+
 def _explained(cls: type[Any], problem: pydantic.ValidationError) -> SpecError:
     lines = []
-    for error in problem.errors(include_url=False):
+    for error in problem.errors(include_url=False)[:_MOST_EXPLAINED]:
         unknown = error["type"] in ("unexpected_keyword_argument", "extra_forbidden")
         last = len(error["loc"]) - 1
         where = ".".join(
@@ -474,7 +482,7 @@ def _explained(cls: type[Any], problem: pydantic.ValidationError) -> SpecError:
             lines.append(f"{where + ': ' if where else ''}{error['ctx']['error']}")
         else:
             message = error["msg"][0].lower() + error["msg"][1:]
-            lines.append(f"{where} of {cls.__name__}: {message}; saw {error['input']!r}.")
+            lines.append(f"{where} of {cls.__name__}: {message}; saw {shortened(repr(error['input']))}.")
     return SpecError(" ".join(dict.fromkeys(lines)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -474,6 +475,12 @@ def no_global_random_state() -> Iterator[None]:
     before = states()
     yield
     assert states() == before
+
+
+def test_a_model_and_its_spec_can_be_copied_and_pickled(fitted: Fitted) -> None:
+    for copied in (copy.deepcopy(fitted.model), pickle.loads(pickle.dumps(fitted.model))):
+        assert copied.spec == fitted.spec
+        assert copied.score(fitted.train).tobytes() == fitted.model.score(fitted.train).tobytes()
 
 
 def test_no_global_random_state_is_used(fitted: Fitted, tmp_path: Path) -> None:

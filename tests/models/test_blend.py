@@ -122,6 +122,13 @@ def test_a_search_varies_the_parts_and_the_weights() -> None:
         {"parts": {"a": {"kind": "ease", "ridge": -1.0}}},
         {"parts": {"a": {"ridge": 1.0}}},
         {"parts": {"a": {"kind": "ease"}}, "weights": {"b": 1.0}},
+        {"parts": {f"p{number}": {"kind": "ease"} for number in range(101)}},
+        {
+            "parts": {
+                f"p{number}": {"kind": "blend", "parts": {name: {"kind": "ease"} for name in "abcdefghij"}}
+                for number in range(10)
+            }
+        },
     ],
 )
 def test_what_cannot_be_blended_is_refused(values: dict[str, Any]) -> None:

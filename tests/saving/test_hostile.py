@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,18 @@ import pytest
 from scipy import sparse
 
 import unblur
+from tests.fuzz import use
 from tests.guards.keep import BEFORE
 from tests.guards.schemas import kept
 from unblur.data.interactions import Interactions
-from unblur.errors import ArtifactError, CapabilityError, SpecError
-from unblur.saving import container
+from unblur.data.output import MANIFEST, sealed, unsealed
+from unblur.data.vocabulary import Vocabulary
+from unblur.errors import ArtifactError, CapabilityError, DataError, SpecError, UnblurError
+from unblur.models.popularity import Popularity
+from unblur.saving import container, models as artifact
 from unblur.saving.models import MODEL, SYNTHESIZER
+from unblur.serving.answers import Served
+from unblur.serving.limits import ServiceLimits
 from unblur.synthesis.synthesizer import load_synthesizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::unblur.errors.OutdatedWarning")
@@ -80,6 +89,13 @@ def rewritten(
         ("synthesizers/flipped-users", "n_real_users", np.zeros_like),
         ("synthesizers/flipped-users", "n_real_users", lambda number: np.array(number[0])),
         ("models/diffrec", "seed", lambda seed: -1 - seed),
+        ("synthesizers/flipped-users", "n_real_users", lambda number: number.astype(bool)),
+        ("synthesizers/flipped-users", "n_real_users", lambda number: number + 2**40),
+        ("synthesizers/sdrm", "taken", np.zeros_like),
+        # What no normalised matrix has.
+        ("models/bspm", "normalized", lambda matrix: matrix * np.float32(1e20)),
+        ("models/bspm", "right", lambda vectors: vectors * np.float32(1e20)),
+        ("models/bspm", "singular_values", lambda values: values[::-1].copy()),
         # An account of privacy that no training has.
         ("synthesizers/sdrm-private", "privacy", np.zeros_like),
         ("synthesizers/sdrm-private", "privacy", lambda account: account * [1, 1, 0.01]),
@@ -147,6 +163,82 @@ def test_vectors_next_to_which_the_ridge_is_lost_are_an_error_of_ours(tmp_path: 
         model.score(Interactions.from_matrix(np.eye(31), items=model.items))
 
 
+@pytest.mark.parametrize(
+    ("name", "array", "number"),
+    [
+        ("models/ease", "weights", 1e38),
+        ("models/ease", "weights", -1e38),
+        ("models/diffrec", "embedding_weight", 1e38),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_scores_that_are_not_finite_are_an_error_of_ours(
+    tmp_path: Path, name: str, array: str, number: float
+) -> None:
+    """Any weight alone is one that a fit may give; their sums are not."""
+    weights = np.full_like(container.read_container(BEFORE / name, MODEL).tensors[array], number)
+    model = unblur.load(rewritten(name, tmp_path / "hostile", tensors={array: weights}))
+    histories = Interactions.from_matrix(np.ones((1, 31)), items=model.items)
+    with pytest.raises(DataError, match="Scores must be finite"):
+        model.score(histories)
+    with pytest.raises(DataError, match="Scores must be finite"):
+        model.explain(histories, model.items.to_list()[0])
+
+
+def test_samples_of_scores_that_are_not_finite_are_an_error_of_ours(tmp_path: Path) -> None:
+    name = "synthesizers/multi-vae"
+    tensors = container.read_container(BEFORE / name, SYNTHESIZER).tensors
+    numbers = {"vae.decoder_weight": 0, "vae.decoder_bias": 1, "vae.item_out": 3e38}
+    hostile = {key: np.full_like(tensors[key], number) for key, number in numbers.items()}
+    synthesizer = load_synthesizer(rewritten(name, tmp_path / "hostile", tensors=hostile))
+    with pytest.raises(DataError, match="Scores must be finite"):
+        synthesizer.sample(3, rng=1)
+
+
+def test_a_lightgcn_without_its_second_table_is_refused(tmp_path: Path) -> None:
+    """PureSVD has one for both; that of a LightGCN would give other scores without a word."""
+    saved = container.read_container(BEFORE / "models" / "lightgcn", MODEL)
+    contents = {key: value for key, value in saved.manifest.items() if key not in OWN}
+    container.write_container(
+        tmp_path / "hostile", MODEL, contents, {"inward": saved.tensors["inward"]}, saved.tables
+    )
+    with pytest.raises(ArtifactError, match="KeyError: 'outward'"):
+        unblur.load(tmp_path / "hostile")
+
+
+def test_weights_in_another_memory_order_are_those_weights(tmp_path: Path) -> None:
+    cells = container.read_container(BEFORE / "models" / "row-mlp", MODEL).tensors["cells"]
+    folder = rewritten("models/row-mlp", tmp_path / "hostile", tensors={"cells": np.asfortranarray(cells)})
+    histories = Interactions.from_matrix(np.eye(31), items=unblur.load(folder).items)
+    expected = unblur.load(BEFORE / "models" / "row-mlp").score(histories)
+    np.testing.assert_array_equal(unblur.load(folder).score(histories), expected)
+
+
+@pytest.mark.parametrize(
+    "above", [["spec", "ridge"], ["files", "items.parquet", "bytes"], ["items", "size"], ["provenance"]]
+)
+def test_what_a_manifest_says_raises_nothing_that_is_not_ours(tmp_path: Path, above: list[str]) -> None:
+    """`unblur info` reads the manifest alone."""
+    folder = rewritten("models/ease", tmp_path / "hostile")
+    for value in (10**4000, -1, None, "x", [], {"n_users": "many"}):
+        manifest = unsealed((folder / MANIFEST).read_bytes())
+        table = manifest
+        for name in above[:-1]:
+            table = table[name]
+        table[above[-1]] = value
+        (folder / MANIFEST).write_bytes(sealed(manifest))
+        with contextlib.suppress(ArtifactError):
+            artifact.described(folder, artifact.read_manifest(folder))
+
+
+def test_a_table_of_any_number_of_settings_is_refused_in_a_few_words(tmp_path: Path) -> None:
+    unknown = {f"setting-{number}": 1 for number in range(5_000)}
+    folder = rewritten("models/ease", tmp_path / "hostile", spec=unknown)
+    with pytest.raises(ArtifactError, match="setting-0 is not a hyper-parameter of EASE") as refusal:
+        unblur.load(folder)
+    assert len(str(refusal.value)) < 5_000
+
+
 TIMES = {"split time: fields.after.anyOf.0"}
 """A point in time is compared with times; nothing is allocated for it, and nothing loops."""
 
@@ -201,6 +293,7 @@ def test_a_million_rows_in_a_few_bytes_are_not_read(
         pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)], "count": ["1"] * 31}),
         pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)], "count": [-1] * 31}),
         pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)], "count": [None, *[1] * 30]}),
+        pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)], "count": [2**31, *[1] * 30]}),
         pl.DataFrame({"label": [f"item-{n:02}" for n in range(31)], "count": [[1]] * 31}),
         pl.DataFrame(
             {
@@ -214,6 +307,14 @@ def test_a_table_of_items_with_other_columns_is_refused(tmp_path: Path, items: p
     folder = rewritten("models/popularity", tmp_path / "hostile", table=items)
     with pytest.raises(ArtifactError, match="the parts do not fit together"):
         unblur.load(folder)
+
+
+def test_a_model_without_items_is_not_asked(tmp_path: Path) -> None:
+    nothing = Interactions.from_matrix(np.zeros((1, 0)), items=Vocabulary([]))
+    Popularity().fit(nothing).save(tmp_path / "model")
+    assert len(unblur.load(tmp_path / "model").items) == 0
+    with pytest.raises(ArtifactError, match="A model to ask must have items"):
+        Served.load(tmp_path / "model", ServiceLimits())
 
 
 @pytest.mark.parametrize(
@@ -238,3 +339,90 @@ def test_what_a_library_raises_over_a_table_becomes_our_own_error(
     monkeypatch.setattr(pl, "read_parquet", read)
     with pytest.raises(error, match=words):
         unblur.load(BEFORE / "models" / "popularity")
+
+
+# ---------------------------------------------------------------------------------- every array of every kind
+
+KEPT = sorted(f"{path.parent.name}/{path.name}" for form in FORMATS for path in (BEFORE / form).iterdir())
+DIFFERENT = {
+    (manifest["kind"], *sorted(manifest["tensors"])): name
+    for name in reversed(KEPT)
+    for manifest in [container.read_manifest(BEFORE / name, FORMATS[name.split("/")[0]])]
+}.values()
+"""Those whose kinds, or arrays, differ."""
+FORMS: Mapping[str, Callable[[Any], Any]] = {
+    "another layout": lambda array: (
+        array.toarray() if sparse.issparse(array) else sparse.eye_array(2, format="csr", dtype=array.dtype)
+    ),
+    "wider numbers": lambda array: array.astype(np.float64 if array.dtype != np.float64 else np.float32),
+    "bytes": lambda array: array.astype(np.int8),
+    "one more dimension": lambda array: (
+        array[None] if isinstance(array, np.ndarray) else array.toarray()[None]
+    ),
+    "a single number": lambda array: np.zeros((), dtype=array.dtype),
+}
+NUMBERS: Mapping[str, Callable[[Any], Any]] = {
+    "below 0": lambda array: (array.astype(np.float64) * -1).astype(array.dtype),
+    "as large as can be": lambda array: filled(array, 1e38, np.iinfo(np.int32).max),
+    "next to nothing": lambda array: filled(array, 1e-45, 1),
+    "none": lambda array: array[:0],
+    "backwards": lambda array: array[::-1],
+}
+
+
+def filled(array: Any, number: float, whole: int) -> Any:
+    """An array with one number everywhere: a float, or a whole one."""
+    values = array.data if sparse.issparse(array) else array
+    values = np.full_like(values, number if values.dtype.kind == "f" else whole)
+    return (
+        sparse.csr_array((values, array.indices, array.indptr), array.shape)
+        if sparse.issparse(array)
+        else values
+    )
+
+
+@pytest.fixture
+def loaded_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Mapping[str, Any]], Any]:
+    """Load a saved thing with other arrays, as if they had been written so."""
+
+    def load(name: str, arrays: Mapping[str, Any]) -> Any:
+        saved = container.read_container(BEFORE / name, FORMATS[name.split("/")[0]])
+        hostile = dataclasses.replace(saved, tensors={**saved.tensors, **arrays})
+        monkeypatch.setattr(artifact, "read_container", lambda *_: hostile)
+        return LOADS[name.split("/")[0]](Path(name))
+
+    return load
+
+
+def some_arrays(name: str) -> dict[str, Any]:
+    """The arrays of a saved thing, but of weights of layers that follow each other the first and the last."""
+    tensors = container.read_container(BEFORE / name, FORMATS[name.split("/")[0]]).tensors
+    return {key: array for key, array in tensors.items() if not re.search(r"\.[1-9]\d*$", key)}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_arrays_of_another_form_are_refused_by_every_kind(
+    name: str, loaded_with: Callable[[str, Mapping[str, Any]], Any]
+) -> None:
+    for key, array in some_arrays(name).items():
+        for form, change in FORMS.items():
+            if form == "another layout" and key.rpartition(".")[2] == "weights":
+                continue  # of items to items, which may be either
+            changed = {key: change(array)}
+            with pytest.raises(ArtifactError, match="the parts do not fit together"):
+                loaded_with(name, changed)
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_arrays_with_other_numbers_raise_nothing_that_is_not_ours(
+    name: str, loaded_with: Callable[[str, Mapping[str, Any]], Any]
+) -> None:
+    for key, array in some_arrays(name).items():
+        for numbers, change in NUMBERS.items():
+            try:
+                use(loaded_with(name, {key: change(array)}))
+            except UnblurError:
+                pass
+            except Exception as problem:
+                raise AssertionError(f"{key}, {numbers}") from problem

@@ -105,7 +105,7 @@ def kept_reading(path: str | Path, said: Mapping[str, Any], data: Path | None = 
     file `data` without the columns that were named is another file, of which nothing was said. Raises `ArtifactError` as
     `unblur.load`.
     """
-    read = artifact.read_manifest(path).get("provenance", {}).get("read", {})
+    read = artifact.read_manifest(path)["provenance"].get("read", {})
     before = {f"data.read.{name}": value for name, value in read.items() if name != "parts"}
     if not said.keys().isdisjoint(_BY_RATING):  # two ways to say which ratings count
         before = {setting: value for setting, value in before.items() if setting not in _BY_RATING}
@@ -161,7 +161,7 @@ def evaluate_saved(
     task = ranking_task(recipe, "Give the recipe of a recommender.")
     start = time.perf_counter()
     model = load(path, device=device)
-    origin = artifact.read_manifest(path).get("provenance", {})
+    origin = artifact.read_manifest(path)["provenance"]
     recipe = replace(recipe, name=str(origin.get("recipe", model.spec.kind)))
     parts = read_parts(recipe.data, data, progress=progress)
     RecipeError.unless(

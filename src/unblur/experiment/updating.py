@@ -71,10 +71,10 @@ def update_saved(
         try:
             model = before.updated(change, progress=progress)
         except CapabilityError as problem:
-            seconds = origin.get("provenance", {}).get("fit_seconds")
+            seconds = origin["provenance"].get("fit_seconds")
             took = "" if seconds is None else f" The last fit took {seconds:,.1f} s."
             raise CapabilityError(f"{problem}{took}") from None
-    provenance = {**origin.get("provenance", {}), **sizes_of(change.after)}
+    provenance = {**origin["provenance"], **sizes_of(change.after)}
     with clock("save"):
         artifact.save(model, out, overwrite=overwrite, provenance=provenance)
     receipt = _receipt(change, origin, artifact.read_manifest(out), model)
@@ -141,8 +141,7 @@ def _receipt(
             "kind": model.spec.kind,
             "before": f"sha256:{before['sha256']}",
             "after": f"sha256:{after['sha256']}",
-            "fitted to the log before": before.get("provenance", {}).get("train")
-            == change.before.fingerprint(),
+            "fitted to the log before": before["provenance"].get("train") == change.before.fingerprint(),
         },
         "log": {"before": sizes_of(change.before), "after": sizes_of(change.after)},
         "removed": {

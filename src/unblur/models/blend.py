@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self
 
@@ -29,6 +30,17 @@ NOISE = 1e-6
 """The share of a row's largest score that rounding in float32 can make of nothing: a mean below it is no scale."""
 
 
+MOST_MODELS = 100
+"""Models of a blend, those of blends within it included: ten times what pays. A table from elsewhere may hold any number, each in
+the next."""
+
+
+def _n_models(parts: Any) -> int:
+    """The number of models in a table of parts, those of blends within it included; they are not yet read as specs."""
+    tables = parts.values() if isinstance(parts, Mapping) else ()
+    return sum(1 + _n_models(table.get("parts")) for table in tables if isinstance(table, Mapping))
+
+
 _DEFAULT: Mapping[str, Mapping[str, Any]] = {
     "spectral": {"kind": "low-pass"},
     "users": {"kind": "user-knn", "neighbours": "all", "weighting": "tf-idf", "power": 2.0},
@@ -46,7 +58,7 @@ class Blend(RecommenderSpec["BlendRecommender"]):
     kind: ClassVar[str] = "blend"
     fitted: ClassVar[str] = "unblur.models.blend:BlendRecommender"
 
-    parts: Annotated[Mapping[str, InnerTable], Field(min_length=1, max_length=100), PLAIN] = Field(
+    parts: Annotated[Mapping[str, InnerTable], Field(min_length=1, max_length=MOST_MODELS), PLAIN] = Field(
         default_factory=lambda: dict(_DEFAULT)
     )
     """The models, by names of letters, digits, - and _: specs, or their tables with their kinds."""
@@ -56,6 +68,10 @@ class Blend(RecommenderSpec["BlendRecommender"]):
     """w, by the names of the parts; 1 for those that are not there."""
 
     def __post_init__(self) -> None:
+        SpecError.unless(
+            _n_models(self.parts) <= MOST_MODELS,
+            f"A blend must have at most {MOST_MODELS} models, those of blends within it included; saw more. Leave some out.",
+        )
         for name in self.parts:
             SpecError.unless(
                 name.replace("-", "_").isidentifier(),
@@ -72,7 +88,7 @@ class Blend(RecommenderSpec["BlendRecommender"]):
         object.__setattr__(self, "parts", MappingProxyType(parts))
         object.__setattr__(self, "weights", MappingProxyType(weights))
 
-    @property
+    @cached_property
     def models(self) -> Mapping[str, RecommenderSpec[Recommender]]:
         """The specs of the parts. Raises `SpecError` for one that cannot be."""
         return {name: spec_of(table) for name, table in self.parts.items()}

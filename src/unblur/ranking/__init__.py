@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unblur.ranking.lists import (
+    NOT_FINITE,
     Excluded,
     Explanation,
     Ranking,
@@ -15,6 +16,7 @@ from unblur.ranking.selection import BY_SCORE, Chooser, Selection
 
 __all__ = [
     "BY_SCORE",
+    "NOT_FINITE",
     "Chooser",
     "Excluded",
     "Explanation",

@@ -193,6 +193,12 @@ def tie_ranks(item_counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return ranks
 
 
+NOT_FINITE = (
+    "Scores must be finite; saw NaN or infinity. The model did not fit (a learning rate too high, a ridge too small), or the "
+    "scorer is broken."
+)
+
+
 def top_k(
     scores: NDArray[np.float32], k: int, ties: NDArray[np.int64], *, above: float = -np.inf
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -220,11 +226,7 @@ def top_k(
     small_maxima = _block_maxima(values, item_axis, -(-n_items // block_size))
     large_maxima = _block_maxima(small_maxima, item_axis, min(small_maxima.shape[item_axis], max(8 * k, 128)))
     # A maximum is NaN if anything in its block is, and no NaN is below infinity.
-    DataError.unless(
-        (large_maxima < np.inf).all(),
-        "Scores must be finite; saw NaN or +inf. The model did not fit (a learning rate too high, a ridge too "
-        "small), or the scorer is broken.",
-    )
+    DataError.unless((large_maxima < np.inf).all(), NOT_FINITE)
     # 2. The bound: k large blocks have a maximum of at least the k-th largest one, so at least k scores reach it.
     # Fewer than k of them only if there are fewer than k items: then every score reaches the bound.
     n_blocks = large_maxima.shape[item_axis]

@@ -90,12 +90,16 @@ def read_tensors(layouts: Mapping[str, Mapping[str, Any]], file: Path) -> Tensor
     expected = {key: facts for layout in layouts.values() for key, facts in layout["stored"].items()}
     try:
         with safe_open(file, framework="np") as opened:
-            stored = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+            names = {*opened.keys()}
+            # Before any is read: a header may hold any number of them, none with any numbers.
+            if foreign := sorted(names - expected.keys()):
+                raise ValueError(f"tensors that are not recorded: {some(foreign)}")
+            stored = {name: opened.get_tensor(name) for name in names}
     except SafetensorError as problem:
         raise ValueError(f"{file.name}: {problem}") from None
     seen = {key: _facts(array) for key, array in stored.items()}
-    if wrong := sorted(key for key in seen.keys() | expected.keys() if seen.get(key) != expected.get(key)):
-        listed = some(f"{key} is {seen.get(key)} instead of {expected.get(key)}" for key in wrong)
+    if wrong := sorted(key for key in expected if seen.get(key) != expected[key]):
+        listed = some(f"{key} is {seen.get(key)} instead of {expected[key]}" for key in wrong)
         raise ValueError(f"tensors are not of the recorded type and shape: {listed}")
     return {name: _assembled(name, layout, stored) for name, layout in layouts.items()}
 
@@ -122,6 +126,8 @@ def _assembled(
         parts = (stored[f"{name}.data"], stored[f"{name}.indices"], stored[f"{name}.indptr"])
         matrix = sparse.csr_array(parts, shape=tuple(layout["shape"]))
         matrix.check_format(full_check=True)
+        if not matrix.has_canonical_format:
+            raise ValueError(f"the columns of a row of {name} are not ascending and distinct")
         return matrix
     dense = stored[name].T if layout["order"] == "F" else stored[name]
     if list(dense.shape) != layout["shape"]:
@@ -134,6 +140,8 @@ def _facts(array: NDArray[Any]) -> dict[str, Any]:
 
 
 TENSORS = "tensors.safetensors"
+_MOST_BYTES = 1 << 22
+"""Bytes of a manifest, at most: a hundred times that of a blend of ten networks. It is parsed and written again to be checked."""
 _PART = re.compile(r"tensors\.safetensors|\w[\w-]*\.parquet", re.ASCII)
 _RESERVED = ("format", "format_version", "created", "versions", "tensors", "files", "sha256")
 
@@ -194,7 +202,12 @@ def write_container(
             "tensors": layouts,
             "files": {file.name: _checksum(file) for file in sorted(folder.iterdir())},
         }
-        (folder / MANIFEST).write_bytes(sealed(manifest))
+        text = sealed(manifest)
+        ArtifactError.unless(
+            len(text) <= _MOST_BYTES,
+            f"A manifest must have at most {_MOST_BYTES:,} bytes; this one has {len(text):,}. Keep less in its contents.",
+        )
+        (folder / MANIFEST).write_bytes(text)
 
 
 def versions() -> dict[str, str]:
@@ -223,9 +236,11 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
     folder = Path(path)
     try:
         with open_regular(folder / MANIFEST) as stream:
-            text = stream.read()
+            text = stream.read(_MOST_BYTES + 1)
     except OSError as problem:
         _refuse_missing_manifest(folder, form, problem)
+    if len(text) > _MOST_BYTES:
+        refuse(folder, form, f"{MANIFEST} has more than {_MOST_BYTES:,} bytes")
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError) as problem:

@@ -10,12 +10,20 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
+from unblur.data.output import MANIFEST
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, SpecError
-from unblur.fitted import Fitted
+from unblur.fitted import Fitted, FittedSpec
 from unblur.registry import RECOMMENDERS, SYNTHESIZERS, resolve
 from unblur.saving import container
-from unblur.saving.container import Format, fitting_together, read_container, write_container, writer
+from unblur.saving.container import (
+    Format,
+    fitting_together,
+    read_container,
+    refuse,
+    write_container,
+    writer,
+)
 from unblur.spec import spec_from_dict, spec_to_dict
 
 F = TypeVar("F", bound=Fitted)
@@ -58,15 +66,9 @@ def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
     Everything is verified before anything is built, and no file is executed. Raises `ArtifactError` for a folder that
     is damaged, incomplete, of a newer format, or of a kind or with settings that are unknown to this version.
     """
-    form, known = _KINDS[cls.noun]
+    form, _ = _KINDS[cls.noun]
     saved = read_container(path, form)
-    try:
-        spec = spec_from_dict(known.load(saved.manifest["kind"]), saved.manifest["spec"])
-    except (KeyError, SpecError, TypeError, AttributeError) as problem:
-        raise ArtifactError(
-            f"Kind and settings of a saved {form.noun} must be known to this version of unblur; in {path}: "
-            f"{problem} It was saved by unblur {writer(saved.manifest)}; load it with that version."
-        ) from None
+    spec = _spec_of(saved.manifest, path, form)
     with fitting_together(path, form):
         columns = saved.tables["items"].to_dict()
         items = Vocabulary(columns.pop("label"))
@@ -80,33 +82,56 @@ def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
     return loaded
 
 
+def _spec_of(manifest: Mapping[str, Any], path: str | Path, form: Format) -> FittedSpec:
+    _, known = _KINDS[form.noun]
+    try:
+        loaded: FittedSpec = spec_from_dict(known.load(manifest["kind"]), manifest["spec"])
+    except (KeyError, SpecError, TypeError, AttributeError) as problem:
+        raise ArtifactError(
+            f"Kind and settings of a saved {form.noun} must be known to this version of unblur; in {path}: "
+            f"{problem} It was saved by unblur {writer(manifest)}; load it with that version."
+        ) from None
+    return loaded
+
+
 def read_manifest(path: str | Path) -> dict[str, Any]:
     """Return the manifest of a saved model: kind, spec, versions, items, provenance, and the sha256 of its files.
 
     It is checked itself; the other files are not read. Raises `ArtifactError` as `load_as` does.
     """
-    return container.read_manifest(path, MODEL)
+    manifest = container.read_manifest(path, MODEL)
+    origin = manifest.setdefault("provenance", {})
+    known = {"read": dict, "fit_seconds": float}
+    if not isinstance(origin, dict) or not all(
+        isinstance(origin.get(name, kind()), kind) for name, kind in known.items()
+    ):
+        refuse(path, MODEL, f"{MANIFEST} says of its data what no fit writes")
+    return manifest
 
 
-def described(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a saved model is, from which data and when, and what it needs, as names and values in words."""
-    spec = spec_from_dict(RECOMMENDERS.load(manifest["kind"]), manifest["spec"])
-    origin, n_bytes = manifest["provenance"], sum(entry["bytes"] for entry in manifest["files"].values())
-    known = {name: origin[name] for name in ("n_users", "n_items", "n_interactions") if name in origin}
-    needs = ["times of each interaction"] if spec.needs_timestamps else []
-    return {
-        "kind": str(manifest["kind"]),
-        "settings": ", ".join(f"{name} = {value}" for name, value in manifest["spec"].items()),
-        "items": f"{manifest['items']['size']:,}, {manifest['items']['kind']} labels",
-        "side of the items": "yes" if "side.parquet" in manifest["files"] else "no",
-        "fitted to": ", ".join(f"{value:,} {name.removeprefix('n_')}" for name, value in known.items())
-        or "unknown",
-        "fingerprint of the data": str(origin.get("train", "unknown")),
-        "recipe and seed": f"{origin.get('recipe', 'none')}, {origin.get('seed', 'none')}",
-        "saved": f"{manifest['created']}, by unblur {writer(manifest)}",
-        "size on disk": f"{n_bytes / 1e6:,.1f} MB",
-        "needs": ", ".join(["histories over its items", *needs]),
-    }
+def described(path: str | Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a saved model is, from which data and when, and what it needs, as names and values in words.
+
+    `manifest` is what `read_manifest` says of it. Raises `ArtifactError` as `load_as` does; no array is read.
+    """
+    spec = _spec_of(manifest, path, MODEL)
+    with fitting_together(path, MODEL):
+        origin, n_bytes = manifest["provenance"], sum(entry["bytes"] for entry in manifest["files"].values())
+        known = {name: origin[name] for name in ("n_users", "n_items", "n_interactions") if name in origin}
+        needs = ["times of each interaction"] if spec.needs_timestamps else []
+        return {
+            "kind": str(manifest["kind"]),
+            "settings": ", ".join(f"{name} = {value}" for name, value in manifest["spec"].items()),
+            "items": f"{manifest['items']['size']:,}, {manifest['items']['kind']} labels",
+            "side of the items": "yes" if "side.parquet" in manifest["files"] else "no",
+            "fitted to": ", ".join(f"{value:,} {name.removeprefix('n_')}" for name, value in known.items())
+            or "unknown",
+            "fingerprint of the data": str(origin.get("train", "unknown")),
+            "recipe and seed": f"{origin.get('recipe', 'none')}, {origin.get('seed', 'none')}",
+            "saved": f"{manifest['created']}, by unblur {writer(manifest)}",
+            "size on disk": f"{n_bytes / 1e6:,.1f} MB",
+            "needs": ", ".join(["histories over its items", *needs]),
+        }
 
 
 def _described(items: Vocabulary) -> dict[str, Any]:

@@ -67,6 +67,9 @@ class Served:
         manifest = read_manifest(path)
         served = cls(load(path), visible(path.resolve().name), manifest, limits)
         ArtifactError.unless(
+            served.labels, f"A model to ask must have items; that in {path} has none. Fit one to more data."
+        )
+        ArtifactError.unless(
             read_manifest(path) == manifest,
             f"A model must stay in its place while it is read; {path} was replaced meanwhile. Try again.",
         )

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from unblur.data.interactions import Interactions, check_train
 from unblur.errors import DataError, SpecError
-from unblur.fitted import StoppingData, learned, weights
+from unblur.fitted import COUNTS, StoppingData, is_finite, learned, weights
 from unblur.parallel.devices import check_device
 from unblur.privacy.accountant import Accounting, NoisySums, Privacy, Stage, noisy_counts, planned
 from unblur.progress import Run, of_part
 from unblur.randomness import RNG, streams, torch_generator
+from unblur.ranking import NOT_FINITE
 from unblur.spec import Dimension, choices, rate, replace_field, spec, spec_to_dict, whole
 from unblur.synthesis.autoencoder import (
     AutoencoderJudge,
@@ -392,7 +393,7 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
     vae_weights: Weights = weights("vae.")
     denoiser_weights: Weights = weights("denoiser.")
     """Empty without diffusion."""
-    taken: NDArray[np.bool_] = learned("items", dtype="bool")
+    taken: NDArray[np.bool_] = learned("items", dtype="bool", values=COUNTS)
     """Items that some training user had; all of them under a privacy budget."""
     privacy: NDArray[np.float64] | None = learned(3, dtype="float64", default=None)
     """Noise multiplier, deviation of the counts, number of users, if privacy is accounted for."""
@@ -507,13 +508,12 @@ class LatentSynthesizer(CountedSynthesizer["TrainedOnRows"]):
         return discretized(self._scored(blocks), self.spec.discretization, self.counts, blocks.n_users)
 
     def _scored(self, blocks: Blocks) -> Iterator[tuple[UserBlock, Scores]]:
-        excluded = torch.as_tensor(~self.taken, device=self.device)
         for block in blocks:
             with torch.no_grad():
-                logits = self.vae.decode(self.latents(block))
-                if not self.taken.all():
-                    logits[:, excluded] = -torch.inf
-            yield block, logits.cpu().numpy()
+                logits = self.vae.decode(self.latents(block)).cpu().numpy()
+            DataError.unless(is_finite(logits), NOT_FINITE)
+            logits[:, ~self.taken] = -np.inf
+            yield block, logits
 
     @cached_property
     def _sampler(self) -> LatentSampler | None:

@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 
 from unblur.data.interactions import Interactions
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import DataError
+from unblur.errors import DataError, some
 from unblur.fitted import COUNTS, Array, Fitted, FittedSpec, S_co, Tensors, learned
 from unblur.progress import Progress, ProgressEvent, silent
 from unblur.randomness import RNG, streams
@@ -112,10 +112,10 @@ class Synthesizer(Fitted[S_co], ABC):
     def _other_fields(
         cls, columns: Mapping[str, NDArray[Any]], remaining: dict[str, Array]
     ) -> dict[str, Any]:
-        (n_real_users,) = np.asarray(remaining.pop("n_real_users")).tolist()
-        if not isinstance(n_real_users, int) or n_real_users < 1:
-            raise ValueError(f"n_real_users is {n_real_users!r}")
-        return {"n_real_users": n_real_users}
+        n_real_users = remaining.pop("n_real_users")
+        if n_real_users.shape != (1,) or n_real_users.dtype != np.int64 or not 1 <= n_real_users[0] < 2**31:
+            raise ValueError(f"n_real_users is {some([n_real_users])}")
+        return {"n_real_users": int(n_real_users[0])}
 
     def arm(self, name: str, discretization: Discretization | None = None) -> Synthesizer:
         """A copy that samples by the arm of that name, and by `discretization` unless `None`; nothing is trained again.

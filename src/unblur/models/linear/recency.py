@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -54,7 +55,7 @@ class Recency(RecommenderSpec["RecencyRecommender"]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "inner", MappingProxyType(table_of(self.model)))
 
-    @property
+    @cached_property
     def model(self) -> LinearSpec[LinearRecommender]:
         """The spec of the inner model. Raises `SpecError` for a kind that takes no weighted rows."""
         kind = str(self.inner.get("kind"))

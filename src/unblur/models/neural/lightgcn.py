@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from unblur.models.linear.factors import Factors
 from unblur.models.linear.neighbours import inverse
 from unblur.models.spectral.operator import normalize
 from unblur.randomness import streams, torch_generator
+from unblur.recommender import learned
 from unblur.spec import Count, Depth, Dimension, Rounds, Width, choices, spec
 from unblur.training.loop import Moment
 from unblur.training.networks import Weights
@@ -27,7 +29,7 @@ from unblur.training.settings import Optimizer, Stopping
 
 
 @spec(renamed={"width": "embedding_size", "deviation": "init_std"})
-class LightGCN(TrainedByEpochs[Factors]):
+class LightGCN(TrainedByEpochs["GraphFactors"]):
     """LightGCN (He et al., SIGIR 2020, arXiv 2002.02126), trained by BPR (Rendle et al., UAI 2009) or by a softmax.
 
     Embeddings of users and items begin as parameters e⁰ and are smoothed K times, ``e_u^(k+1) = Σ_i e_i^k /
@@ -49,7 +51,7 @@ class LightGCN(TrainedByEpochs[Factors]):
 
     kind: ClassVar[str] = "lightgcn"
     stochastic: ClassVar[bool] = True
-    fitted: ClassVar[str] = "unblur.models.linear.factors:Factors"
+    fitted: ClassVar[str] = "unblur.models.neural.lightgcn:GraphFactors"
     learner: ClassVar[str] = "unblur.models.neural.lightgcn:GraphLearner"
     embedding_size: Width = 64
     """Width of the embeddings."""
@@ -93,6 +95,14 @@ class LightGCN(TrainedByEpochs[Factors]):
             layers=(1, 2, 3, 4),
             embedding_size=(32, 64, 128),
         )
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class GraphFactors(Factors):
+    """`Factors` whose two tables always differ."""
+
+    outward: NDArray[np.float32] = learned("items", "width")
+    """The items' final embeddings; `inward` are q."""
 
 
 ROWS_TOGETHER = 128
@@ -185,7 +195,7 @@ class GraphLearner:
         return loss
 
     @torch.no_grad()
-    def fitted(self, weights: Weights) -> Factors:
+    def fitted(self, weights: Weights) -> GraphFactors:
         """The recommender with these embeddings: `inward` are q, `outward` the items' final embeddings."""
         start = torch.cat((weights.get("user_start", self._zero_users), weights["item_start"]))
         layers = [layer[self.n_users :] for layer in propagate_layers(self.graph, start, self.spec.layers)]
@@ -194,7 +204,7 @@ class GraphLearner:
         outward = torch.stack(layers).mean(0)
         if self.spec.loss == "softmax":
             outward = functional.normalize(outward)
-        return Factors(
+        return GraphFactors(
             self.spec,
             self.items,
             self.item_counts,

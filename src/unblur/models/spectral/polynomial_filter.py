@@ -14,7 +14,7 @@ from scipy import sparse
 
 from unblur.data.interactions import Interactions
 from unblur.errors import DataError
-from unblur.fitted import PERMUTATION
+from unblur.fitted import PERMUTATION, SHARES, SPECTRUM, UNIT
 from unblur.models.spectral.operator import (
     DegreePowers,
     Dense,
@@ -201,13 +201,13 @@ class PolynomialFilter(Recommender["FilterSpec"]):
     batch = 256
     in_threads = True
 
-    normalized: sparse.csr_array = learned("train users", "items", sparse=True)
+    normalized: sparse.csr_array = learned("train users", "items", sparse=True, values=SHARES)
     """R̃, its users in the order in which products are fast."""
     item_order: NDArray[np.int32] = learned("items", dtype="int32", values=PERMUTATION)
     """The order of items in which products are fast."""
-    right: NDArray[np.float32] = learned("items", "rank of the filter")
+    right: NDArray[np.float32] = learned("items", "rank of the filter", values=UNIT)
     """V, the right singular vectors of the low-pass filter; of width 0 without a filter."""
-    singular_values: NDArray[np.float64] = learned("rank of the filter", dtype="float64")
+    singular_values: NDArray[np.float64] = learned("rank of the filter", dtype="float64", values=SPECTRUM)
     decoder: NDArray[np.float32] = learned("items", "rank of the filter")
     """``q(P)·D_I^b·V·diag(f)``, with b the `low_pass_exponent` of the spec."""
 

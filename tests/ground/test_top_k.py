@@ -122,7 +122,7 @@ def test_scores_that_are_not_finite_are_refused_wherever_they_are(
         scores = np.zeros((2, n_items), dtype=np.float32, order=order)
         scores[1, place] = bad
         with pytest.raises(
-            DataError, match=r"Scores must be finite; saw NaN or \+inf\. The model did not fit"
+            DataError, match=r"Scores must be finite; saw NaN or infinity\. The model did not fit"
         ):
             top_k(scores, 1, np.arange(n_items))
 

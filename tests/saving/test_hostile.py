@@ -23,10 +23,12 @@ from unblur.data.interactions import Interactions
 from unblur.data.output import MANIFEST, sealed, unsealed
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, CapabilityError, DataError, SpecError, UnblurError
+from unblur.experiment.saved import kept_reading
 from unblur.models.popularity import Popularity
 from unblur.saving import container, models as artifact
 from unblur.saving.models import MODEL, SYNTHESIZER
 from unblur.serving.answers import Served
+from unblur.serving.export import export
 from unblur.serving.limits import ServiceLimits
 from unblur.synthesis.synthesizer import load_synthesizer
 
@@ -215,11 +217,19 @@ def test_weights_in_another_memory_order_are_those_weights(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "above", [["spec", "ridge"], ["files", "items.parquet", "bytes"], ["items", "size"], ["provenance"]]
+    "above",
+    [
+        ["spec", "ridge"],
+        ["files", "items.parquet", "bytes"],
+        ["items", "size"],
+        ["provenance"],
+        ["provenance", "read"],
+        ["provenance", "fit_seconds"],
+    ],
 )
 def test_what_a_manifest_says_raises_nothing_that_is_not_ours(tmp_path: Path, above: list[str]) -> None:
     """`unblur info` reads the manifest alone."""
-    folder = rewritten("models/ease", tmp_path / "hostile")
+    folder = rewritten("models/ease", tmp_path / "hostile", provenance={})
     for value in (10**4000, -1, None, "x", [], {"n_users": "many"}):
         manifest = unsealed((folder / MANIFEST).read_bytes())
         table = manifest
@@ -229,6 +239,7 @@ def test_what_a_manifest_says_raises_nothing_that_is_not_ours(tmp_path: Path, ab
         (folder / MANIFEST).write_bytes(sealed(manifest))
         with contextlib.suppress(ArtifactError):
             artifact.described(folder, artifact.read_manifest(folder))
+            kept_reading(folder, {})
 
 
 def test_a_table_of_any_number_of_settings_is_refused_in_a_few_words(tmp_path: Path) -> None:
@@ -283,6 +294,18 @@ def test_a_million_rows_in_a_few_bytes_are_not_read(
     assert most < 200_000
 
 
+@pytest.mark.parametrize("part", [pl.repeat(1, 20_000_000).implode(), pl.lit("a" * 80_000_000)])
+def test_millions_of_equal_parts_of_a_row_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: pl.Expr
+) -> None:
+    items = pl.select(label=pl.lit("a"), count=1, x=part)
+    folder = rewritten("models/popularity", tmp_path / "hostile", table=items)
+    assert (folder / "items.parquet").stat().st_size < 30_000
+    monkeypatch.setattr(pl, "read_parquet", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(ArtifactError, match=r"items\.parquet unpacks to [0-9,]* bytes"):
+        unblur.load(folder)
+
+
 @pytest.mark.parametrize(
     "items",
     [
@@ -307,6 +330,12 @@ def test_a_table_of_items_with_other_columns_is_refused(tmp_path: Path, items: p
     folder = rewritten("models/popularity", tmp_path / "hostile", table=items)
     with pytest.raises(ArtifactError, match="the parts do not fit together"):
         unblur.load(folder)
+
+
+def test_a_model_whose_items_nobody_had_is_exported_like_any_other(tmp_path: Path) -> None:
+    items = container.read_container(BEFORE / "models" / "ease", MODEL).tables["items"]
+    folder = rewritten("models/ease", tmp_path / "hostile", table=items.with_columns(count=pl.lit(0)))
+    assert export(Served.load(folder, ServiceLimits()), tmp_path / "web").overlap == 1
 
 
 def test_a_model_without_items_is_not_asked(tmp_path: Path) -> None:

@@ -311,22 +311,6 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
     return seen.st_dev, seen.st_ino, seen.st_ctime_ns
 
 
-_FOREIGN = (
-    *(
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ),
-    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
-)
-"""What Python and libraries raise over parts that do not fit together."""
-
-
 @contextmanager
 def fitting_together(folder: str | Path, form: Format) -> Iterator[None]:
     """Refuse the folder if its parts do not fit together, whatever a library raises over them.
@@ -337,7 +321,7 @@ def fitting_together(folder: str | Path, form: Format) -> Iterator[None]:
         yield
     except (ArtifactError, CapabilityError):
         raise
-    except _FOREIGN as problem:
+    except (Exception, pl.exceptions.PanicException) as problem:  # noqa: BLE001 - and polars' panics are no `Exception`
         CapabilityError.unless(
             not out_of_memory(problem),
             f"The machine must have enough memory for this {form.noun}; {folder} needs more. Free some, or use a larger one.",
@@ -394,10 +378,27 @@ _ROWS_PER_BYTE = 16
 """Rows that a byte on disk may stand for. Labels differ, so that a row takes a third of a byte or more (a million of ``item-1`` …)."""
 
 
+_UNPACKED = 1 << 26
+"""Bytes that any table may unpack to."""
+_UNPACKED_PER_BYTE = 256
+"""And for each byte on disk: titles that are all alike take fifty times as much."""
+
+
 def _read_table(file: Path, size: int) -> pl.DataFrame:
-    """Return a table of at most `size` rows; no more are read, since millions of equal ones take a few bytes on disk."""
-    most = min(size, _ROWS_PER_BYTE * file.stat().st_size)
+    """Return a table of at most `size` rows; no more are read, since millions of equal ones take a few bytes on disk.
+
+    Neither are rows that unpack to far more than they take there: lists, or texts, of millions of equal parts.
+    """
+    from pyarrow.parquet import ParquetFile  # late: it takes a tenth of a second
+
+    n_bytes = file.stat().st_size
+    most = min(size, _ROWS_PER_BYTE * n_bytes)
     with open_regular(file) as stream:
+        metadata = ParquetFile(stream).metadata
+        unpacked = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
+        if unpacked > _UNPACKED + _UNPACKED_PER_BYTE * n_bytes:
+            raise ValueError(f"{file.name} unpacks to {unpacked:,} bytes")
+        stream.seek(0)
         table = pl.read_parquet(stream, n_rows=most + 1)
     if len(table) > most:
         raise ValueError(f"{file.name} has more than {most:,} rows")

@@ -108,6 +108,7 @@ def _sampled(served: Served) -> list[list[int]]:
     """Histories of distinct items, drawn by how many users they have: no user's own is known here."""
     random = np.random.default_rng(0)
     counts = served.model.item_counts
+    counts = counts if counts.any() else np.ones_like(counts)
     length = min(_LENGTH, max(1, int((counts > 0).sum()) // 2))
     return [
         sorted(random.choice(len(counts), length, replace=False, p=counts / counts.sum()).tolist())

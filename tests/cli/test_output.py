@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,7 +16,9 @@ import pytest
 from tests.cli.conftest import COLUMNS, Unblur
 from unblur.cli import terminal
 from unblur.cli.main import main
+from unblur.data import output
 from unblur.data.interactions import Interactions
+from unblur.recommender import Recommender, load
 
 
 @pytest.fixture
@@ -59,6 +62,140 @@ def test_no_command_replaces_the_folder_of_its_input(unblur: Unblur, parts: Path
     assert ran.code == 2
     assert "must not replace an input" in ran.err
     assert (out / "recipe.toml").read_bytes() == before
+
+
+WRITING = {
+    "fit": ("fit", "log.csv", "--model", "popularity", *COLUMNS, "--out"),
+    "update": ("update", "model", "--log", "log.csv", "--forget", "users.txt", *COLUMNS, "--out"),
+    "export": ("export", "knn", "--web"),
+    "run": ("run", "popularity/demo", "--out"),
+    "tune": ("tune", "ease/demo", "--trials", "1", "--out"),
+    "compare": (
+        "compare",
+        "popularity",
+        "--data",
+        "log.csv",
+        *COLUMNS,
+        "--set",
+        "protocol.cutoffs=[3]",
+        "--out",
+    ),
+    "synthesize": ("synthesize", "log.csv", "--model", "independent-items", *COLUMNS, "--out"),
+    "audit": ("audit", "log.csv", "log.csv", *COLUMNS, "--no-utility", "--out"),
+    "recommend": ("recommend", "model", "--histories", "log.csv", "--k", "2", "--out-format", "csv", "--out"),
+    "similar": ("similar", "knn", "item-02", "--out-format", "csv", "--out"),
+    "evaluate": ("evaluate", "model", "--data", "half.csv", "--hold-out", "0.3", *COLUMNS, "--out"),
+    "translate": ("translate", "python main.py --dataset=gowalla --simple_model=bspm", "--out"),
+    "receipt": (
+        *("update", "model", "--log", "log.csv", "--forget", "users.txt", *COLUMNS, "--out", "other"),
+        "--receipt",
+    ),
+}
+"""Commands that write, up to the path."""
+
+
+@pytest.fixture
+def place(unblur: Unblur, model: Path, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with what the commands of `WRITING` read."""
+    (tmp_path / "users.txt").write_text("user-03\n")
+    half_of(events)
+    assert unblur("fit", events, "--model", "item-knn", *COLUMNS, "--out", tmp_path / "knn").code == 0
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_nothing_is_put_into_a_saved_model(unblur: Unblur, place: Path, command: str) -> None:
+    """It would be damaged: a file that its manifest does not name."""
+    ran = unblur(*WRITING[command], Path("model", "mine"))
+    assert ran.code == 2
+    assert "must not be in the folder of a saved model" in ran.err
+    assert unblur("info", "model").code == 0
+    assert load("model").items
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_the_result_of_work_is_kept_if_its_place_is_taken_meanwhile(
+    unblur: Unblur, place: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if command == "tune":
+        monkeypatch.setattr("unblur.cli.tune.trials_folder", lambda *_: place / "trials")
+
+    def taken(output: Any) -> Any:
+        """The output once it is checked; its place is then taken, as if the work had begun."""
+        checked_output = checked(output)
+        if checked_output.whole and checked_output.target.name == "result":
+            (place / "result").mkdir()
+            (place / "result" / "mine").touch()
+        return checked_output
+
+    checked = output._Output.checked
+    monkeypatch.setattr(output._Output, "checked", taken)
+    ran = unblur(*WRITING[command], "result")
+    if command == "compare":  # its folder grows
+        assert ran.code == 0
+        return
+    assert ran.code == 2, ran.err
+    assert "The result is whole and was kept: " in ran.err
+    assert [path.name for path in (place / "result").iterdir()] == ["mine"]
+    (kept,) = place.glob("result-*")
+    assert str(kept) in ran.err.replace("\n", "")
+
+
+def test_a_receipt_has_a_place_of_its_own_and_is_not_lost(
+    unblur: Unblur, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = WRITING["update"]
+    for receipt in ("out", "out/receipt.json", "users.txt", "model/manifest.json"):
+        ran = unblur(*words, "out", "--receipt", receipt, "--overwrite")
+        assert ran.code == 2, receipt
+        assert not (place / "out").exists()
+    ran = unblur(*words, "out", "--receipt", "-")
+    assert json.loads(ran.out)["removed"]["users"] == 1
+    assert "written to out" in ran.err
+
+    def full(descriptor: int) -> None:
+        if ".receipt.json." in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    ran = unblur(*words, "model", "--receipt", "receipt.json", "--overwrite")
+    assert (ran.code, "No space left on device" in ran.err) == (2, True)
+    assert json.loads(ran.out[: ran.out.rindex("}") + 1])["removed"]["users"] == 1
+
+
+def test_an_update_does_not_undo_another_one(
+    unblur: Unblur, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that read one model and replace it the later would bring back whom the earlier forgot."""
+    (place / "others.txt").write_text("user-05\n")
+    updated, words = (
+        Recommender.updated,
+        ("update", "model", "--log", "log.csv", *COLUMNS, "--out", "model", "--overwrite"),
+    )
+
+    def meanwhile(model: Recommender, *more: Any, **options: Any) -> Recommender:
+        monkeypatch.undo()
+        monkeypatch.chdir(place)
+        assert main([*map(str, words), "--forget", "others.txt"]) == 0
+        return updated(model, *more, **options)
+
+    monkeypatch.setattr(Recommender, "updated", meanwhile)
+    ran = unblur(*words, "--forget", "users.txt")
+    assert ran.code == 2
+    assert "another process has replaced it" in ran.err
+    assert len(list(place.glob("model-*"))) == 1
+
+
+def test_the_recipe_of_a_comparison_that_takes_part_in_it_is_not_replaced(
+    unblur: Unblur, place: Path
+) -> None:
+    words = WRITING["compare"]
+    assert unblur(*words, "place").code == 0
+    before = (place / "place" / "winner.toml").read_bytes()
+    ran = unblur(*words[:1], Path("place", "winner.toml"), *words[2:], "place")
+    assert (ran.code, "must not replace an input" in ran.err) == (2, True)
+    assert (place / "place" / "winner.toml").read_bytes() == before
 
 
 # ------------------------------------------------------------------------------------------------------------ files

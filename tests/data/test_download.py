@@ -167,7 +167,7 @@ def test_a_full_disk_is_an_error_of_ours(
             fetch(known(), origin)
     fetch(known(), origin)
     assert is_right(known())
-    with pytest.raises(ArtifactError, match="must be writable"):
+    with pytest.raises(ArtifactError, match="in a folder that can be written to"):
         fetch(known(), origin, folder="/proc/unblur")
 
 
@@ -427,6 +427,27 @@ def test_a_folder_in_the_way_is_left_alone(origin: Origin, tmp_path: Path) -> No
         fetch(known(), origin, folder=place)
     assert (place / "thesis.tex").read_text() == "years of work"
     assert origin.asked == []
+
+
+def test_a_folder_behind_a_link_is_filled_and_one_that_cannot_be_is_refused_before_the_download(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for place, message in (
+        ("../nowhere", "link to nowhere"),
+        (".", "working folder"),
+        ("x" * 300, "too long"),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            fetch(known(), origin, folder=place)
+    assert origin.asked == []
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path)
+    fetch(known(), origin, folder=tmp_path / "link")
+    assert sorted(path.name for path in (tmp_path / "empty").iterdir()) == ["test.txt", "train.txt"]
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_data_that_cannot_be_fetched_say_how_to_get_them() -> None:

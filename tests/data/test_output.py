@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
@@ -20,8 +21,9 @@ from hypothesis import given, settings, strategies as st
 from unblur.data import output
 from unblur.data.output import (
     FolderKind,
+    GrowingFolder,
+    OutputFile,
     OutputFolder,
-    check_file,
     replacing,
     sealed,
     table_format,
@@ -34,7 +36,7 @@ THING = FolderKind("unblur-thing", ("a.txt", "inner/b.txt"), ("a.txt", "thing"))
 
 
 def put(path: Path, text: str = "thing", *, overwrite: bool = False) -> None:
-    with OutputFolder(path, THING, overwrite).written() as folder:
+    with OutputFolder(path, THING, overwrite=overwrite).written() as folder:
         (folder / "a.txt").write_text(text)
         (folder / "inner").mkdir()
         (folder / "inner" / "b.txt").write_text(text)
@@ -105,7 +107,16 @@ def test_no_input_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "o" / "inner")
     for source in (tmp_path / "o" / "a.txt", tmp_path / "o", tmp_path / "link" / "b.txt"):
         with pytest.raises(ArtifactError, match="must not replace an input"):
-            OutputFolder(tmp_path / "o", THING, overwrite=True, inputs=(source, None)).check()
+            OutputFolder(tmp_path / "o", THING, overwrite=True, inputs=(source, None)).checked()
+
+
+def test_no_output_holds_another_of_the_same_command(tmp_path: Path) -> None:
+    """Checkpoints in the folder of a run, or a receipt in that of a model, when neither is there yet."""
+    for other in ("o/inner", "o"):
+        with pytest.raises(ArtifactError, match="must not replace an input"):
+            OutputFolder(tmp_path / "o", THING, inputs=(tmp_path / other,)).checked()
+    with pytest.raises(ArtifactError, match="must not replace an input"):
+        OutputFile(tmp_path / "o", inputs=(tmp_path / "o",)).checked()
 
 
 def appears(path: Path) -> None:
@@ -130,7 +141,7 @@ def test_what_appears_meanwhile_stays_and_the_result_is_kept_next_to_it(
     if before:
         put(place, "first thing")
     with pytest.raises(ArtifactError, match="The result is whole and was kept: ") as caught:  # noqa: PT012, SIM117
-        with OutputFolder(place, THING, overwrite).written() as folder:
+        with OutputFolder(place, THING, overwrite=overwrite).written() as folder:
             (folder / "a.txt").write_text("second thing")
             meanwhile(place)
             theirs = content(place)
@@ -138,6 +149,53 @@ def test_what_appears_meanwhile_stays_and_the_result_is_kept_next_to_it(
     (kept,) = (path for path in tmp_path.iterdir() if path != place)
     assert str(kept) in str(caught.value)
     assert content(kept)["a.txt"] == "second thing"
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        appears,
+        Path.touch,
+        os.mkfifo,
+        lambda path: path.symlink_to(path.parent),
+        lambda path: put(path, "theirs"),
+    ],
+)
+def test_what_appears_during_the_work_stays_and_the_result_is_kept_next_to_it(
+    tmp_path: Path, meanwhile: Callable[[Path], object]
+) -> None:
+    """Once a place is checked, no work is lost: it begins long before anything is written."""
+    place = tmp_path / "o"
+    to_folder, to_file = OutputFolder(place, THING, overwrite=True).checked(), OutputFile(place).checked()
+    meanwhile(place)
+    theirs = os.lstat(place)
+    with pytest.raises(ArtifactError, match="was kept: ") as caught, to_folder.written() as folder:
+        (folder / "a.txt").write_text("ours")
+    with pytest.raises(ArtifactError, match="was kept: ") as other, to_file.written() as stream:
+        stream.write(b"ours")
+    assert os.path.samestat(os.lstat(place), theirs)
+    kept = [path for path in tmp_path.iterdir() if path != place]
+    assert sorted(path.is_dir() for path in kept) == [False, True]
+    for path in kept:
+        assert str(path) in f"{caught.value} {other.value}"
+        assert (path / "a.txt" if path.is_dir() else path).read_text() == "ours"
+
+
+def test_of_two_that_replace_one_folder_the_second_does_not_replace_the_first(tmp_path: Path) -> None:
+    """Both have read the earlier one, and what the first has made of it would be lost."""
+    place = tmp_path / "o"
+    put(place, "first thing")
+    outputs = [OutputFolder(place, THING, overwrite=True).checked() for _ in range(2)]
+    for number, written in enumerate(outputs):
+        with (
+            pytest.raises(ArtifactError, match=r"another process has replaced it.*was kept: ")
+            if number
+            else nullcontext(),
+            written.written() as folder,
+        ):
+            (folder / "a.txt").write_text(f"thing {number}")
+    assert content(place)["a.txt"] == "thing 0"
+    assert sorted(content(path)["a.txt"] for path in tmp_path.iterdir()) == ["thing 0", "thing 1"]
 
 
 def test_of_two_at_once_one_is_kept_next_to_the_other(tmp_path: Path) -> None:
@@ -175,35 +233,69 @@ def test_a_link_is_followed_and_one_to_nowhere_is_refused(tmp_path: Path) -> Non
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("nowhere", "loop"):
         with pytest.raises(ArtifactError, match="link to nowhere"):
-            OutputFolder(tmp_path / name, THING).check()
+            OutputFolder(tmp_path / name, THING).checked()
         with pytest.raises(ArtifactError, match="link to nowhere"):
-            check_file(tmp_path / name)
+            OutputFile(tmp_path / name).checked()
 
 
 def test_a_mount_point_is_refused_before_anything_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ArtifactError, match="mount point"):
-        OutputFolder("/dev/shm" if os.path.ismount("/dev/shm") else "/", THING).check()
+        OutputFolder("/dev/shm" if os.path.ismount("/dev/shm") else "/", THING).checked()
     (tmp_path / "o").mkdir()
     monkeypatch.setattr(os.path, "ismount", lambda path: True)
     with pytest.raises(ArtifactError, match="mount point"):
-        OutputFolder(tmp_path / "o", THING).check()
+        OutputFolder(tmp_path / "o", THING).checked()
+
+
+def test_what_is_mounted_from_the_same_file_system_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own `ismount` does not see it; letters that part words are octal in the system's list."""
+    folder, file = tmp_path / "a b", tmp_path / "c"
+    folder.mkdir()
+    file.touch()
+    lines = "".join(
+        f"36 35 98:0 /x {str(path).replace(' ', chr(92) + '040')} rw - ext4 /dev/root rw\n"
+        for path in (folder, file)
+    )
+    monkeypatch.setattr(output.Path, "read_bytes", lambda path: lines.encode())
+    for written in (OutputFolder(folder, THING), OutputFile(file, overwrite=True)):
+        with pytest.raises(ArtifactError, match="mount point"):
+            written.checked()
+    OutputFolder(tmp_path / "x", THING).checked()
+    GrowingFolder(folder, "a.txt", "Things must be kept in a folder").checked()
+
+
+def test_a_name_that_is_no_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    names = {
+        "-": "is stdout",
+        ".o.0123abcd.partial": "killed command",
+        ".": "working folder",
+        "..": "working folder",
+    }
+    for name, message in names.items():
+        with pytest.raises(ArtifactError, match=message):
+            OutputFolder(name, THING).checked()
+    assert not list((tmp_path / "here").iterdir())
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 250])
 def test_a_name_that_is_too_long_is_refused_before_anything_is_computed(tmp_path: Path, name: str) -> None:
-    for check in (check_file, OutputFolder(tmp_path / name, THING).check):
+    for written in (OutputFile(tmp_path / name), OutputFolder(tmp_path / name, THING)):
         with pytest.raises(ArtifactError, match="File name too long"):
-            check(*([tmp_path / name] if check is check_file else []))  # type: ignore[operator]
+            written.checked()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("place", ["/proc/o", "/sys/o"])
 def test_a_place_that_takes_no_files_is_refused_before_anything_is_computed(place: str) -> None:
-    for check in (OutputFolder(place, THING).check, lambda: check_file(place)):
+    for written in (OutputFolder(place, THING), OutputFile(place)):
         with pytest.raises(ArtifactError, match="in a folder that can be written to; "):
-            check()
+            written.checked()
 
 
 # ------------------------------------------------------------------------------------------------------------ files
@@ -220,7 +312,10 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, kind: str, ov
     else:
         place.symlink_to("/dev/full")
     before = os.lstat(place)
-    with pytest.raises(ArtifactError, match="must be a regular one"), replacing(place, overwrite=overwrite):
+    with (
+        pytest.raises(ArtifactError, match="must be a regular one"),
+        OutputFile(place, overwrite=overwrite).written(),
+    ):
         pytest.fail("something was written")
     assert os.path.samestat(os.lstat(place), before)
 
@@ -228,7 +323,7 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, kind: str, ov
 def test_a_file_is_replaced_when_asked_and_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("first")
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    with pytest.raises(ArtifactError, match="must be new"), replacing(tmp_path / "link", overwrite=False):
+    with pytest.raises(ArtifactError, match="must be new"), OutputFile(tmp_path / "link").written():
         pytest.fail("something was written")
     with replacing(tmp_path / "link") as stream:
         stream.write(b"second")
@@ -236,7 +331,7 @@ def test_a_file_is_replaced_when_asked_and_through_a_link(tmp_path: Path) -> Non
     assert (tmp_path / "a").read_text() == "second"
     for source in (tmp_path / "a", tmp_path / "link", tmp_path):
         with pytest.raises(ArtifactError, match="must not replace an input"):
-            check_file(tmp_path / "a", inputs=[source])
+            OutputFile(tmp_path / "a", overwrite=True, inputs=[source]).checked()
 
 
 @pytest.mark.parametrize("hard_links", [True, False])
@@ -248,12 +343,12 @@ def test_a_file_that_appears_meanwhile_stays(
 
     if not hard_links:
         monkeypatch.setattr(output.os, "link", link)
-    with replacing(tmp_path / "b", overwrite=False) as stream:
+    with OutputFile(tmp_path / "b").written() as stream:
         stream.write(b"new")
     assert (tmp_path / "b").read_text() == "new"
     with (  # noqa: PT012
         pytest.raises(ArtifactError, match="was kept: "),
-        replacing(tmp_path / "a", overwrite=False) as stream,
+        OutputFile(tmp_path / "a").written() as stream,
     ):
         stream.write(b"ours")
         (tmp_path / "a").write_text("theirs")
@@ -285,7 +380,7 @@ def test_an_earlier_folder_without_a_successor_is_put_back(tmp_path: Path) -> No
     put(tmp_path / "o", "first thing")
     (tmp_path / "o").rename(aged(tmp_path / "o").with_name(".o.0123abcd.earlier"))
     with pytest.raises(ArtifactError, match="new or empty"):
-        OutputFolder(tmp_path / "o", THING).check()
+        OutputFolder(tmp_path / "o", THING).checked()
     assert content(tmp_path / "o")["a.txt"] == "first thing"
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
@@ -317,7 +412,7 @@ def test_a_kill_at_a_rename_loses_nothing(tmp_path: Path, rename: int) -> None:
     assert place.exists() == (rename == 1)
     for leftover in tmp_path.glob(".o.*"):
         aged(leftover)
-    OutputFolder(place, THING, overwrite=True).check()
+    OutputFolder(place, THING, overwrite=True).checked()
     assert content(place)["a.txt"] == "first thing"
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 

@@ -14,11 +14,12 @@ from pydantic_core import to_json
 from unblur.cli.main import main
 from unblur.data.catalogue import demo_interactions
 from unblur.data.interactions import Interactions
+from unblur.data.output import OutputFolder
 from unblur.models.popularity import Popularity
 from unblur.models.spectral.bspm import BSPM
 from unblur.recommender import Recommender
 from unblur.serving.answers import Served
-from unblur.serving.export import export, item_weights, overlap
+from unblur.serving.export import WEB, export, item_weights, overlap
 from unblur.serving.limits import ServiceLimits
 
 
@@ -55,7 +56,7 @@ def test_two_thirds_of_the_weights_keep_95_percent_of_the_lists(tmp_path: Path) 
 
 
 def test_the_files_have_no_asset_of_another_host(saved: Path, tmp_path: Path) -> None:
-    export(Served.load(saved, ServiceLimits()), tmp_path / "web", keep=5)
+    export(Served.load(saved, ServiceLimits()), OutputFolder(tmp_path / "web", WEB), keep=5)
     assert {file.name for file in (tmp_path / "web").iterdir()} == {
         *("index.html", "page.css", "page.js", "model.js", "manifest.json")
     }

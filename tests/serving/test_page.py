@@ -14,9 +14,10 @@ import pytest
 
 from benchmarks.serving import Server
 from unblur.data.interactions import Interactions
+from unblur.data.output import OutputFolder
 from unblur.recommender import Recommender
 from unblur.serving.answers import Served
-from unblur.serving.export import export
+from unblur.serving.export import WEB, export
 from unblur.serving.limits import ServiceLimits
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -174,7 +175,9 @@ def test_a_token_is_asked_for(page: Any, server: Server) -> None:
 def test_the_exported_page_is_the_model_without_a_server(
     page: Any, saved: Path, knn: Recommender, log: Interactions, tmp_path: Path
 ) -> None:
-    exported = export(Served.load(saved, ServiceLimits()), tmp_path / "web", keep=len(knn.items))
+    exported = export(
+        Served.load(saved, ServiceLimits()), OutputFolder(tmp_path / "web", WEB), keep=len(knn.items)
+    )
     assert exported.overlap == 1
     opened_at(page, (tmp_path / "web" / "index.html").as_uri())
     history = ["item-03", "item-07"]

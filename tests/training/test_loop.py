@@ -120,6 +120,19 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_weights(tmp_path: Pa
     assert torch.isfinite(run.fitted()["weight"]).all()
 
 
+def test_old_checkpoints_are_removed_and_nothing_of_anybody_elses(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, {"seed": 1})
+    for epoch in range(1, 6):
+        folder.write(epoch, {}, {"weight": np.zeros(epoch)})
+        if epoch == 1:
+            (tmp_path / "epoch-0-mine").mkdir()
+        if epoch == 3:
+            (tmp_path / "epoch-00003" / "notes.txt").write_text("years")
+    names = ["epoch-0-mine", "epoch-00003", "epoch-00004", "epoch-00005"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == names
+    assert (tmp_path / "epoch-00003" / "notes.txt").read_text() == "years"
+
+
 def test_a_learning_rate_out_of_all_bounds_is_reported() -> None:
     wild = replace(
         ITEMS, optimizer=Optimizer(name="sgd", learning_rate=1e12), denoiser=Denoiser(activation="relu")

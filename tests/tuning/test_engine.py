@@ -1,6 +1,7 @@
 """The search: one rule of choice, trials that fail or end early, and searches that are resumed."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -482,8 +483,18 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(ArtifactError, match="holds something else"):
         search(Curve(), GRID, Curves(), store=tmp_path)
-    with pytest.raises(ArtifactError, match="undamaged and writable"):
+    with pytest.raises(ArtifactError, match="must be a folder"):
         search(Curve(), GRID, Curves(), store=tmp_path / "thesis.txt")
+    for name in ("file", "pipe"):
+        (tmp_path / name).mkdir()
+    mine = tmp_path / "file" / "trials.log"
+    mine.write_text("of my own\nwithout an end")
+    with pytest.raises(ArtifactError, match="must be undamaged"):
+        search(Curve(), GRID, Curves(), store=tmp_path / "file")
+    assert mine.read_text() == "of my own\nwithout an end"
+    os.mkfifo(tmp_path / "pipe" / "trials.log")
+    with pytest.raises(ArtifactError, match="holds something else"):
+        search(Curve(), GRID, Curves(), store=tmp_path / "pipe")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "trials.log").write_text('{"op_code": 4}\n')
     with pytest.raises(ArtifactError, match="must be undamaged"):

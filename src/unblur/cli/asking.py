@@ -14,7 +14,14 @@ from unblur import experiment
 from unblur.cli import terminal
 from unblur.cli.models import ModelPath
 from unblur.cli.options import Device, OverwriteFile, UnknownItems, own_recipe, reads_data
-from unblur.cli.terminal import ProgressDisplay, is_stdout, output, print_lines, print_table
+from unblur.cli.terminal import (
+    ProgressDisplay,
+    is_stdout,
+    output,
+    output_place,
+    print_lines,
+    print_table,
+)
 from unblur.document.blocks import Table
 from unblur.errors import DataError, check_word, shortened
 from unblur.progress import Progress, silent
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from unblur.data.interactions import Unknown
-    from unblur.data.output import TableFormat
+    from unblur.data.output import OutputFile, TableFormat
     from unblur.data.vocabulary import Vocabulary
     from unblur.experiment.reading import Histories, Limits
     from unblur.experiment.recipe.parts import Reading
@@ -138,7 +145,8 @@ def recommend(
     )
     limits = {"again": "liked" if keep_seen else "nothing", "exclude": exclude, "candidates": candidates}
     request = _Request(model, histories, reading, users, k, unknown_items, limits, device)
-    _answer(request, selection, _Target(out, out_format, overwrite, (model, histories, candidates, exclude)))
+    target = _target(out, out_format, overwrite, (model, histories, candidates, exclude))
+    _answer(request, selection, target)
 
 
 @reads_data
@@ -167,7 +175,7 @@ def score(
 
     limits = {"again": "all", "exclude": None, "candidates": pairs}
     request = _Request(model, histories, reading, None, _ALL, "ignore", limits, device, only_given=True)
-    _answer(request, BY_SCORE, _Target(out, out_format, overwrite, (model, histories, pairs)))
+    _answer(request, BY_SCORE, _target(out, out_format, overwrite, (model, histories, pairs)))
 
 
 def similar(
@@ -185,8 +193,7 @@ def similar(
     """List the items most similar to given ones: those that the same users have."""
     from unblur.data.output import write_tables
 
-    target = _Target(out, out_format, overwrite, (model, candidates))
-    table_form = target.checked()
+    target = _target(out, out_format, overwrite, (model, candidates))
     loaded = unblur.load(model, device=device)
     choice = None
     if candidates is not None:
@@ -199,12 +206,12 @@ def similar(
         terminal.note(*(f"note: {remark}" for remark in labels[1]))
     lists = loaded.similar_items(_labels(items, loaded.items, "ITEM"), k, candidates=choice)
     frame = lists.to_frame().rename({"user": "similar_to"}).drop("fallback", "filled")
-    if out is None or table_form is None:
+    if out is None or target is None:
         _show_lists(frame, 0)
         return
-    with output(out, overwrite=overwrite) as stream:
-        write_tables([frame], stream, table_form)
-    _tell(f"items similar to {len(items):,}, written to {out}", out, items=len(items))
+    with output(target.place) as stream:
+        write_tables([frame], stream, target.format)
+    print_lines(f"items similar to {len(items):,}, written to {out}", items=len(items), out=str(out))
 
 
 @reads_data
@@ -295,23 +302,22 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Target:
-    """Where a table is written."""
+    """Where a table is written, and how."""
 
-    out: Path | None
-    format: str | None
-    overwrite: bool
-    inputs: tuple[Path | None, ...]
+    place: OutputFile
+    format: TableFormat
 
-    def checked(self) -> TableFormat | None:
-        """The format to write, if anything is, once nothing stands against it."""
-        from unblur.data.output import check_file, table_format
 
-        if self.out is None:
-            return None
-        form = table_format(self.out, "csv" if is_stdout(self.out) and self.format is None else self.format)
-        if not is_stdout(self.out):
-            check_file(self.out, overwrite=self.overwrite, inputs=self.inputs)
-        return form
+def _target(
+    out: Path | None, out_format: str | None, overwrite: bool, inputs: tuple[Path | None, ...]
+) -> _Target | None:
+    """Where a table is written, if anywhere, once nothing stands against it."""
+    from unblur.data.output import table_format
+
+    if out is None:
+        return None
+    form = table_format(out, "csv" if is_stdout(out) and out_format is None else out_format)
+    return _Target(output_place(out, overwrite=overwrite, inputs=inputs), form)
 
 
 def _histories(
@@ -331,14 +337,13 @@ def _histories(
     return histories, options
 
 
-def _answer(request: _Request, selection: Selection, target: _Target) -> None:
+def _answer(request: _Request, selection: Selection, target: _Target | None) -> None:
     """Compute lists, and write or show them."""
     import polars as pl
 
     from unblur.data.output import write_tables
     from unblur.data.vocabulary import Vocabulary
 
-    out, form = target.out, target.checked()
     check_word("unknown_items", request.unknown_items, ("raise", "ignore"))
     notes: list[str] = []
     with ProgressDisplay() as progress:
@@ -353,7 +358,7 @@ def _answer(request: _Request, selection: Selection, target: _Target) -> None:
         limits = experiment.limits_of(log, loaded.items, options, **request.limits)
         if request.only_given:
             log, limits = _given(log, limits)
-        if out is None and not terminal.style.json:  # a document is read by programs, which want all users
+        if target is None and not terminal.style.json:  # a document is read by programs, which want all users
             n_more = max(0, log.rows.n_users - _MAX_USERS)
             shown_users = log.rows.users.take(range(log.rows.n_users - n_more))
             log, limits = log.of(shown_users), limits.of(shown_users)
@@ -367,27 +372,19 @@ def _answer(request: _Request, selection: Selection, target: _Target) -> None:
             progress=progress,
         )
         notes += limits.notes
-        if out is None or form is None:
+        if target is None:
             shown = pl.concat(_tables(rankings, notes))
         else:
-            with output(out, overwrite=target.overwrite) as stream:
-                write_tables(_tables(rankings, notes), stream, form)
+            with output(target.place) as stream:
+                write_tables(_tables(rankings, notes), stream, target.format)
     terminal.note(*(f"note: {remark}" for remark in notes))
     n_users = log.rows.n_users
     length = "all given items" if request.k == _ALL else f"up to {request.k} items each"
-    summary = f"{n_users:,} users, {length}, written to {out}"
-    if out is None:
+    if target is None:
         _show_lists(shown, n_more)
     else:
-        _tell(summary, out, users=n_users)
-
-
-def _tell(summary: str, out: Path, **facts: int) -> None:
-    """Print what was written, to stderr if the table itself is on stdout."""
-    if is_stdout(out):
-        terminal.note(summary)
-    else:
-        print_lines(summary, **facts, out=str(out))
+        out = target.place.path
+        print_lines(f"{n_users:,} users, {length}, written to {out}", users=n_users, out=str(out))
 
 
 def _given(log: Histories, limits: Limits) -> tuple[Histories, Limits]:

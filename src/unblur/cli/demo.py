@@ -41,9 +41,7 @@ def demo(
     from unblur.evaluation.groups import with_extra_metrics
     from unblur.experiment.recipe.library import load_recipe
 
-    place = None if out is None else OutputFolder(out, FolderKind("unblur-demo"))
-    if place is not None:
-        place.check()
+    place = None if out is None else OutputFolder(out, FolderKind("unblur-demo")).checked()
     recipes = [load_recipe(name) for name in RECIPES]
     with ProgressDisplay() as progress:
         prepared = experiment.prepare(recipes[0], progress=progress)

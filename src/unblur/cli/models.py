@@ -26,6 +26,7 @@ from unblur.cli.terminal import (
     ProgressDisplay,
     is_stdout,
     output,
+    output_place,
     print_lines,
     print_report,
     printing,
@@ -169,14 +170,13 @@ def evaluate(
 
     The report has figures by group too: users by activity, items by popularity, novelty, diversity and coverage.
     """
-    from unblur.data.output import check_file
-
-    if out is not None and not is_stdout(out):
+    place = None
+    if out is not None:
         DataError.unless(
             out.suffix in (".json", ""),
             f"The report is written as JSON; saw --out {out.name}. Name it .json.",
         )
-        check_file(out, overwrite=overwrite, inputs=(model, data, histories))
+        place = output_place(out, overwrite=overwrite, inputs=(model, data, histories))
     chosen = own_recipe(
         RECOMMENDERS,
         "popularity",
@@ -205,11 +205,11 @@ def evaluate(
             device=device,
             progress=progress,
         )
-    if out is None:
+    if place is None:
         print_report(report)
     elif is_stdout(out):
-        with output(out, overwrite=overwrite) as stream:
+        with output(place) as stream:
             stream.write(report.to_json().encode())
     else:
-        with printing(lambda: print_report(report), out), output(out, overwrite=overwrite) as stream:
+        with printing(lambda: print_report(report), out), output(place) as stream:
             stream.write(report.to_json().encode())

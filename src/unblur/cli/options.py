@@ -119,6 +119,13 @@ DataPath: TypeAlias = Annotated[
 ]
 
 
+def file_of(word: str) -> str | None:
+    """The path of a recipe, if it is a file and not the name of a shipped one."""
+    from unblur.data.formats.opening import is_file
+
+    return word if is_file(word) else None
+
+
 def own_recipe(
     kinds: Registry,
     word: str,

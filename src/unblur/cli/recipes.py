@@ -9,8 +9,18 @@ import typer
 
 from unblur import experiment
 from unblur.cli import terminal
-from unblur.cli.options import Checkpoints, Device, Overwrite, RecipeName, Settings, recipe_names
-from unblur.cli.terminal import FAILED, ProgressDisplay, print_report, print_table, print_text, printing
+from unblur.cli.options import Checkpoints, Device, Overwrite, RecipeName, Settings, file_of, recipe_names
+from unblur.cli.terminal import (
+    FAILED,
+    ProgressDisplay,
+    is_stdout,
+    output,
+    output_place,
+    print_report,
+    print_table,
+    print_text,
+    printing,
+)
 from unblur.document.blocks import Table
 from unblur.document.text import shell_line
 from unblur.errors import CapabilityError, RecipeError
@@ -82,14 +92,16 @@ def run(
         not check or (data is None and chosen.expected),
         f"--check needs published numbers; {reason}. Leave --check out.",
     )
+    place = None
     if out is not None:
-        experiment.check_place(out, overwrite=overwrite, inputs=(recipe, data, checkpoints))
+        inputs = (file_of(recipe), data, checkpoints)
+        place = experiment.check_place(out, overwrite=overwrite, inputs=inputs)
     with ProgressDisplay() as progress:
         context = Run(device, progress, checkpoints)
         outcome = experiment.outcome_of(chosen, context, data=data, seeds=seeds, workers=workers, notes=notes)
     with printing(lambda: print_report(outcome.report), out):
-        if out is not None:
-            experiment.write_folder(out, outcome, overwrite=overwrite)
+        if place is not None:
+            experiment.write_folder(place, outcome)
     missed = outcome.report.missed()
     if check and missed:
         names = ", ".join(f"{entry.name} {entry.value:.4f}" for entry in missed)
@@ -129,16 +141,15 @@ def translate(
 ) -> None:
     """Translate the command line of a paper's program to a recipe that does the same, and print it as TOML."""
     from unblur.compat.translation import translate as translated
-    from unblur.data.output import check_file, replacing
 
-    if out is not None:
-        check_file(out, overwrite=overwrite)
+    out = None if is_stdout(out) else out  # it is printed in any case
+    place = None if out is None else output_place(out, overwrite=overwrite)
     translation = translated(command, system=system)
     text = translation.recipe.to_toml()
     terminal.note(*(f"note: {remark}" for remark in translation.notes))
     with printing(lambda: print_text(text, "recipe")):
-        if out is not None:
-            with replacing(out, overwrite=overwrite) as stream:
+        if place is not None:
+            with output(place) as stream:
                 stream.write(text.encode())
     if out is not None:
         terminal.note(

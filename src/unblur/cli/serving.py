@@ -153,10 +153,10 @@ def export(
     from unblur.serving.answers import Served
     from unblur.serving.export import WEB, export
 
-    OutputFolder(web, WEB, overwrite, (model,)).check()
+    place = OutputFolder(web, WEB, overwrite=overwrite, inputs=(model,)).checked()
     served = Served.load(model, ServiceLimits())
     with terminal.ProgressDisplay() as progress:
-        exported = export(served, web, keep=keep, overwrite=overwrite, progress=progress)
+        exported = export(served, place, keep=keep, progress=progress)
     terminal.print_lines(
         f"{len(served.labels):,} items with {exported.weights:,} weights, {exported.bytes / 1e6:.1f} MB",
         f"{exported.overlap:.1%} of the model's ten best items are among the page's ten, on histories drawn by popularity",

@@ -262,9 +262,8 @@ def audit(
     from unblur.saving.container import versions
 
     kind = FolderKind("unblur-audit", ("report.json", "report.html"), ("report.json", '"kind": "audit"'))
-    place = None if out is None else OutputFolder(out, kind, overwrite, (real, synthetic, holdout, items))
-    if place is not None:
-        place.check()
+    inputs = (real, synthetic, holdout, items)
+    place = None if out is None else OutputFolder(out, kind, overwrite=overwrite, inputs=inputs).checked()
     at_1, at_01 = max_catch or (None, None)
     limits: dict[str, Any] = {
         "max_auc": max_auc,

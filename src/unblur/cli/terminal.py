@@ -23,6 +23,7 @@ from unblur.errors import LONGEST, shortened
 from unblur.progress import ProgressEvent
 
 if TYPE_CHECKING:
+    from unblur.data.output import Inputs, OutputFile
     from unblur.evaluation.report import Report
     from unblur.tuning.results import Study
 
@@ -45,6 +46,8 @@ class Style:
     """No progress and no notes on stderr; errors remain."""
     debug: bool = False
     """Tracebacks of errors."""
+    taken: bool = False
+    """Stdout holds what the command has written, and nothing else."""
     document: dict[str, Any] = field(default_factory=dict)
     """What the document has so far."""
 
@@ -161,6 +164,9 @@ def print_table(table: Table, title: str = "", **facts: Any) -> None:
 
 def print_lines(*lines: str, **facts: Any) -> None:
     """Print plain lines without wrapping them; `facts` are what they say, for the JSON document."""
+    if style.taken:
+        note(*lines)
+        return
     if in_document(**facts):
         if not facts:
             style.add("lines", lines)
@@ -195,21 +201,27 @@ def print_report(report: Report) -> None:
     )
 
 
+def output_place(path: Path, *, overwrite: bool, inputs: Inputs = ()) -> OutputFile:
+    """The place of a file to write, once nothing stands against it; ``-`` is stdout."""
+    from unblur.data.output import OutputFile
+
+    place = OutputFile(path, overwrite=overwrite, inputs=inputs)
+    return place if is_stdout(path) else place.checked()
+
+
 @contextmanager
-def output(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """A binary stream to a file, whole or not at all, or to stdout for ``-``."""
-    if is_stdout(path):
-        style.json = False  # stdout holds what is written, and nothing else
+def output(place: OutputFile) -> Iterator[BinaryIO]:
+    """A binary stream to a file, whole or not at all, or to stdout."""
+    if is_stdout(place.path):
+        style.json, style.taken = False, True
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
-        from unblur.data.output import replacing
-
-        with replacing(path, overwrite=overwrite) as stream:
+        with place.written() as stream:
             yield stream
 
 
-def is_stdout(path: Path | None) -> bool:
+def is_stdout(path: str | Path | None) -> bool:
     """Return whether an option ``--out`` means stdout."""
     return path == Path("-")
 

@@ -22,6 +22,7 @@ from unblur.cli.options import (
     Seconds,
     Settings,
     Trials,
+    file_of,
     names_of,
     reads_data,
     recipe_names,
@@ -124,6 +125,7 @@ def tune(
     from unblur.spec import path_today
     from unblur.tuning.points import leaves
     from unblur.tuning.settings import Database
+    from unblur.tuning.store import trials_place
 
     base_recipe, notes = resolved(recipe, settings)
     explicit = parse_settings(settings or ())
@@ -144,9 +146,13 @@ def tune(
         space, remarks = space_of_params(base.model, read_params(params_file), ignore_unknown=ignore_unknown)
         terminal.note(*(f"note: {remark}" for remark in remarks))
     base.task.searched_by(base.search)  # refuses a metric that cannot be used, before any data are read
+    place = None
     if out is not None:
-        experiment.check_place(out, overwrite=overwrite, inputs=(recipe, data, params_file))
+        inputs = (file_of(recipe), data, params_file)
+        place = experiment.check_place(out, overwrite=overwrite, inputs=inputs)
     store = trials_folder(base, out) if storage is None else Database(storage, base.name)
+    if not isinstance(store, Database):
+        trials_place(store).checked()
 
     with ProgressDisplay() as progress:
         prepared = base.task.prepare(base, data, progress)
@@ -187,10 +193,10 @@ def tune(
         terminal.note(f"trials are kept in {store.shown() if isinstance(store, Database) else store}")
 
     with printing(show_search, out):
-        if out is not None:
+        if place is not None:
             tuned = tuned_recipe(outcome.recipe)
             written = replace(outcome, recipe=tuned, report=replace(outcome.report, recipe=tuned.name))
-            experiment.write_folder(out, written, study=study, overwrite=overwrite)
+            experiment.write_folder(place, written, study=study)
 
 
 def trials_folder(base: Recipe, out: Path | None) -> Path:
@@ -285,6 +291,7 @@ def compare(
     ones. Exits with 1 if a model failed; the others are reported.
     """
     from unblur.experiment.comparison import compare as compare_models, line_up, winner, workloads
+    from unblur.experiment.comparison.folder import Cache
     from unblur.experiment.recipe.schema import parse_settings
     from unblur.ranking import Selection
 
@@ -318,6 +325,7 @@ def compare(
         f"Under the paper's protocol only --trials or --seconds start a search; saw {', '.join(idle)}, which would have no "
         "effect. Give one of the two, or --protocol strict.",
     )
+    Cache(out).place((data, *(file_of(word) for word in (*models, recipe or "")))).checked()
     if dry_run:
         with ProgressDisplay() as progress:
             prepared, to_do, failures = workloads(lineup, out=out, device=device, progress=progress)

@@ -10,8 +10,15 @@ import typer
 from unblur import experiment
 from unblur.cli.models import ModelPath
 from unblur.cli.options import Overwrite, own_recipe, reads_data
-from unblur.cli.terminal import ProgressDisplay, output, print_lines
+from unblur.cli.terminal import (
+    ProgressDisplay,
+    output,
+    output_place,
+    print_lines,
+    print_text,
+)
 from unblur.document.text import json_text
+from unblur.errors import ArtifactError
 from unblur.registry import RECOMMENDERS
 
 
@@ -38,18 +45,21 @@ def update(
     reading: dict[str, Any],
 ) -> None:
     """Add events to a saved model, and forget users, without a fit to everything."""
-    from unblur.data.output import check_file
-
-    if receipt is not None:
-        check_file(receipt, overwrite=overwrite, inputs=(model, log, add, forget))
+    inputs = (model, log, add, forget, out)
+    place = None if receipt is None else output_place(receipt, overwrite=overwrite, inputs=inputs)
     chosen = own_recipe(RECOMMENDERS, "popularity", experiment.kept_reading(model, reading))
     with ProgressDisplay() as progress:
         updated = experiment.update_saved(
             model, chosen.data, log, add=add, forget=forget, out=out, overwrite=overwrite, progress=progress
         )
-    if receipt is not None:
-        with output(receipt, overwrite=overwrite) as stream:
-            stream.write(json_text(updated.receipt).encode())
+    text = json_text(updated.receipt)
+    if place is not None:
+        try:
+            with output(place) as stream:
+                stream.write(text.encode())
+        except ArtifactError:
+            print_text(text, "receipt")  # nothing can say this again once the earlier model is gone
+            raise
     after, removed, added = updated.change.after, updated.receipt["removed"], updated.receipt["asked"]["add"]
     stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in updated.seconds.items())
     print_lines(

@@ -1,11 +1,12 @@
 """Write files and folders: whole or not at all, and never over what somebody else wrote.
 
-Everything that is written goes through `replacing` (one file) or an `OutputFolder`, and what the system refuses meanwhile is
-raised as an `ArtifactError` by `system_errors`.
+Everything that is written goes through an `OutputFile`, an `OutputFolder` or a `GrowingFolder`, and what the system refuses
+meanwhile is raised as an `ArtifactError` by `system_errors`.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,9 +17,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, Self, TypeAlias, cast, get_args
 
 import polars as pl
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 Inputs: TypeAlias = Iterable[str | Path | None]
 """Paths that a command reads; `None` for what was not given."""
+
+Identity: TypeAlias = tuple[int, ...] | None
+"""What tells a file or folder from another one in its place; `None` if there is none."""
 
 MANIFEST = "manifest.json"
 """The file of a folder that names the files that were written with it."""
@@ -93,68 +97,354 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-# ------------------------------------------------------------------------------------------------------------ files
+# ----------------------------------------------------------------------------------------------------------- places
 
 
-def check_file(path: str | Path, *, overwrite: bool = True, inputs: Inputs = ()) -> Path:
-    """Return the file behind `path`, links followed, or raise `ArtifactError` if it cannot or must not be written.
+@dataclass(frozen=True, kw_only=True)
+class _Output:
+    """A place to write to: `checked` before the work, and looked at again once the result is whole.
 
-    It must be new or, with `overwrite`, a regular file that is none of the `inputs`; its folder must exist. What killed
-    writes left there is removed.
+    What is there then and was not there before is not replaced: the result is kept next to it, and the `ArtifactError` says where.
     """
-    target = Path(os.path.realpath(path))
-    _remove_leftovers(target)
-    with system_errors(f"The file to write must be in a folder that can be written to; {path}"):
+
+    path: str | Path = field(kw_only=False)
+    overwrite: bool = False
+    """Replace what is there, if it may be replaced."""
+    inputs: Inputs = ()
+    """Paths that the command reads or, if they are not there yet, writes as well; none may be replaced."""
+    target: Path | None = None
+    """The place behind the path, links followed, once it is checked."""
+    earlier: Identity = None
+    """What was there then."""
+    whole: ClassVar[bool] = True
+    """Whether it takes its name by being renamed."""
+
+    def checked(self) -> Self:
+        """Return this output with its `target`, or raise `ArtifactError` if it cannot or must not be written.
+
+        What killed writes left there is removed, and an earlier folder that they had moved away is put back.
+        """
+        target = Path(os.path.realpath(self.path))
+        _remove_leftovers(target)
+        with system_errors(f"The output must be in a folder that can be written to; {self.path}"):
+            ArtifactError.unless(
+                str(self.path) != "-", "The output must be a path; saw -, which is stdout. Give another one."
+            )
+            ArtifactError.unless(
+                target.exists() or not (Path(self.path).is_symlink() or target.is_symlink()),
+                f"The output must not be a link to nowhere; {self.path} is one. Remove it, or give another path.",
+            )
+            ArtifactError.unless(
+                not (self.whole and _is_mount(target)),
+                f"The output must not be a mount point, which cannot be replaced; {self.path} is one. Give a path inside it, or "
+                "another one.",
+            )
+            self._check(target)
+            ArtifactError.unless(
+                not _LEFTOVER.fullmatch(target.name),
+                f"The output must not be named like what a killed command leaves; saw {self.path}. Give another path.",
+            )
+            saved = [folder for folder in target.parents if _is_container(folder)]
+            ArtifactError.unless(
+                not saved,
+                f"The output must not be in the folder of a saved model, which would be damaged by it; {some(map(str, saved))} is "
+                "one. Give another path.",
+            )
+            _try_writing(target if self.whole or not target.exists() else target / "file")
+        return replace(self, target=target, earlier=identity(target))
+
+    def _check(self, target: Path) -> None:
+        """Raise `ArtifactError` for what must not be written to."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFile(_Output):
+    """A file to write: new or, with `overwrite`, a regular one; its folder must exist."""
+
+    def _check(self, target: Path) -> None:
         ArtifactError.unless(
             not target.is_dir(),
-            f"A file to write must not be a folder; {path} is one. Give a file name inside it.",
+            f"A file to write must not be a folder; {self.path} is one. Give a file name inside it.",
         )
         ArtifactError.unless(
             target.parent.is_dir(),
-            f"The folder of a file to write must exist; {target.parent} does not. Make it first.",
+            f"The folder of a file to write must exist; {target.parent} is not one. Make it first.",
         )
-        _check_link(path, target)
-        if target.exists():
-            _check_regular(target)
-            ArtifactError.unless(
-                not any(
-                    _is_within(target, source) or (source.exists() and target.samefile(source))
-                    for source in _given(inputs)
-                ),
-                f"An output must not replace an input; {path} is both. Give another path.",
-            )
-            ArtifactError.unless(
-                overwrite,
-                f"The file to write must be new; {path} exists. Give another path, or --overwrite.",
-            )
-        _try_writing(target)
-    return target
+        _check_regular(target)
+        exists = target.exists()
+        ArtifactError.unless(
+            not any(
+                (_is_within(target, source) and (exists or not source.exists()))
+                or (exists and source.exists() and target.samefile(source))
+                for source in _given(self.inputs)
+            ),
+            f"An output must not replace an input; {self.path} is both. Give another path.",
+        )
+        ArtifactError.unless(
+            self.overwrite or not exists,
+            f"The file to write must be new; {self.path} exists. Give another path, or --overwrite.",
+        )
+
+    @contextmanager
+    def written(self) -> Iterator[BinaryIO]:
+        """A binary stream whose content becomes the file if the block succeeds; otherwise nothing is left.
+
+        The content is written to a hidden sibling, flushed to disk, and renamed.
+        """
+        target = self.target or cast("Path", self.checked().target)
+        partial = _sibling(target, "part")
+        try:
+            with system_errors(f"A file must be written whole; {self.path}"):
+                with partial.open("xb") as stream, locked(partial):
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                with _kept_next_to(partial, target):
+                    if self.overwrite:
+                        _check_regular(target)
+                        partial.replace(target)
+                    else:
+                        _rename_to_new(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+        _flush_names(target.parent)
 
 
 @contextmanager
-def replacing(path: str | Path, *, overwrite: bool = True) -> Iterator[BinaryIO]:
-    """A binary stream whose content becomes the file at `path` if the block succeeds; otherwise nothing is left.
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary stream whose content becomes the file at `path`, new or replaced, as `OutputFile.written` does."""
+    with OutputFile(path, overwrite=True).written() as stream:
+        yield stream
 
-    The content is written to a hidden sibling, flushed to disk, and renamed. Raises `ArtifactError` as `check_file` does.
-    A file that appeared meanwhile is not replaced without `overwrite`: the content is kept next to it.
-    """
-    target = check_file(path, overwrite=overwrite)
-    partial = _sibling(target, "part")
+
+def _check_regular(target: Path) -> None:
+    ArtifactError.unless(
+        not target.is_symlink() and (target.is_file() or not target.exists()),
+        f"A file to write must be a regular one; {target} is a device, a pipe or a link. Give a file, or - for stdout.",
+    )
+
+
+def _rename_to_new(partial: Path, target: Path) -> None:
+    """Rename a file to a name that must be new."""
     try:
-        with system_errors(f"A file must be written whole; {path}"):
-            with partial.open("xb") as stream, locked(partial):
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            with _kept_next_to(partial, target):
-                if overwrite:
-                    _check_regular(target)
-                    partial.replace(target)
-                else:
-                    _rename_to_new(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    _flush_names(target.parent)
+        os.link(partial, target)  # unlike a rename it fails if the name is taken
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "File exists") from None
+        partial.rename(target)
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind of folder that is replaced as a whole, and how one is recognised."""
+
+    name: str
+    """The ``format`` in its manifest: ``unblur-run``."""
+    names: tuple[str, ...] = ()
+    """The files that it may hold, for a manifest that is damaged, or missing since an earlier version wrote none."""
+    marker: tuple[str, str] | None = None
+    """A file and a text in it, by which the folder is recognised then; the name in the manifest if `None`."""
+
+    @property
+    def noun(self) -> str:
+        """The name of its contents in messages: ``run``."""
+        return self.name.removeprefix("unblur-")
+
+    def own_files(self, folder: Path) -> set[str]:
+        """The relative names of the files in a folder that belong to it; none for any other folder."""
+        with suppress(OSError, ValueError):
+            with open_regular(folder / MANIFEST) as stream:
+                manifest = unsealed(stream.read())
+            if manifest.get("format") == self.name:
+                return {*map(str, manifest.get("files", ())), MANIFEST}
+        file, text = self.marker or (MANIFEST, self.name)
+        with suppress(OSError), open_regular(folder / file) as stream:
+            if text.encode() in stream.read():
+                return {*self.names, MANIFEST}
+        return set()
+
+    def owns(self, folder: Path) -> bool:
+        """Return whether a folder is of this kind, with nothing else in it."""
+        return _files_in(folder) <= self.own_files(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFolder(_Output):
+    """A folder to write as a whole: new or empty or, with `overwrite`, one of the same kind with nothing else in it."""
+
+    kind: FolderKind = field(kw_only=False)
+
+    def _check(self, target: Path) -> None:
+        _check_folder(self, target)
+        ArtifactError.unless(
+            not Path.cwd().is_relative_to(target),
+            f"The output folder must not be or hold the working folder, since it is replaced; {self.path} does. Give a folder "
+            "inside it.",
+        )
+        self._check_content(target)
+
+    def _check_content(self, folder: Path) -> None:
+        """Raise `ArtifactError` unless a folder is missing or empty, or holds nothing but what may be replaced."""
+        files = _files_in(folder)
+        if not files:
+            return
+        ArtifactError.unless(
+            self.overwrite,
+            f"The output folder must be new or empty; {self.path} exists and is not. Give another path, or --overwrite "
+            "(`overwrite=True`).",
+        )
+        strangers = sorted(files - self.kind.own_files(folder))
+        ArtifactError.unless(
+            not strangers,
+            f"Only the folder of a saved {self.kind.noun}, with nothing else in it, is ever overwritten; {self.path} holds something "
+            f"else: {some(strangers)}. Give another path, or move that away first.",
+        )
+
+    @contextmanager
+    def written(self) -> Iterator[Path]:
+        """A new folder that takes its name if the block succeeds; otherwise nothing is left.
+
+        It is a hidden sibling until all of it is on disk. An earlier folder is renamed then, looked at again, and removed
+        once the new one has its name.
+        """
+        place = self if self.target else self.checked()
+        target = cast("Path", place.target)
+        partial = _sibling(target, "partial")
+        try:
+            with system_errors(
+                f"The output folder must be written whole; {self.path}",
+                f"Nothing was left behind. {_ELSEWHERE}",
+            ):
+                partial.mkdir(parents=True)
+                with locked(partial):
+                    yield partial
+                    if not (partial / MANIFEST).exists():
+                        listing = {"format": self.kind.name, "files": sorted(_files_in(partial))}
+                        (partial / MANIFEST).write_bytes(sealed(listing))
+                    for entry in (*partial.rglob("*"), partial):
+                        _flush(entry)
+                    with _kept_next_to(partial, target):
+                        self._put(partial, target, place.earlier)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _put(self, partial: Path, target: Path, earlier: Identity) -> None:
+        """Rename the new folder, which fails if there is one with content; with `overwrite`, the `earlier` one makes room."""
+        aside = _sibling(target, "earlier")
+        if not (self.overwrite and _files_in(target)):
+            partial.rename(target)
+        else:
+            with locked(target):
+                try:
+                    target.rename(aside)
+                    self._check_content(aside)  # under this name nobody adds to it
+                    ArtifactError.unless(identity(aside) == earlier, "another process has replaced it")
+                    partial.rename(target)
+                except BaseException:
+                    if aside.exists() and not target.exists():
+                        aside.rename(target)
+                    raise
+        _flush_names(target.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowingFolder(_Output):
+    """A folder that is written file by file, and gone on with: new or empty, but for hidden files, or with its `own` file."""
+
+    own: str = field(kw_only=False)
+    """The name of the file that tells it from others."""
+    rule: str = field(kw_only=False)
+    """What must hold, in messages: ``Trials must be kept in a new folder``."""
+    whole: ClassVar[bool] = False
+
+    def _check(self, target: Path) -> None:
+        _check_folder(self, target)
+        names = [entry.name for entry in target.iterdir()] if target.exists() else []
+        ArtifactError.unless(
+            (target / self.own).is_file()
+            if self.own in names
+            else all(name.startswith(".") for name in names),
+            f"{self.rule}; {self.path} holds something else. Give another path.",
+        )
+
+
+def _check_folder(output: _Output, target: Path) -> None:
+    """Raise `ArtifactError` for what is no folder, and for one that holds an input."""
+    ArtifactError.unless(
+        target.is_dir() or not target.exists(),
+        f"The output must be a folder; {output.path} is a file. Give another path.",
+    )
+    read = [source for source in _given(output.inputs) if _is_within(source, target)]
+    ArtifactError.unless(
+        not read,
+        f"An output must not replace an input; {output.path} holds {some(map(str, read))}. Give another path.",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- their places
+
+
+def _given(inputs: Inputs) -> list[Path]:
+    return [Path(source) for source in inputs if source is not None]
+
+
+def _is_within(source: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(source)).is_relative_to(os.path.realpath(folder))
+
+
+def identity(path: Path) -> Identity:
+    """Return numbers that tell a file or folder from the one that replaces it; `None` if there is none.
+
+    Another one can have the inode of one that has gone, but not its time as well; a rename changes neither.
+    """
+    try:
+        seen = path.stat()
+    except (OSError, ValueError):  # a ValueError: its name holds a zero byte
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_mtime_ns
+
+
+def _files_in(folder: Path) -> set[str]:
+    """The relative names of all files, links and empty folders in a folder and its subfolders."""
+    paths = set(folder.rglob("*"))
+    return {path.relative_to(folder).as_posix() for path in paths - {path.parent for path in paths}}
+
+
+def _is_container(folder: Path) -> bool:
+    """Return whether a folder is a saved model, which lists all of its files."""
+    with suppress(OSError, ValueError), open_regular(folder / MANIFEST) as stream:
+        return "tensors" in unsealed(stream.read())
+    return False
+
+
+def _is_mount(target: Path) -> bool:
+    """Return whether something is mounted at a path: a file system, or a file or folder of one (``mount --bind``)."""
+    mounts = b""
+    with suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_bytes()
+    # Python's `ismount` does not see one of the same file system. Letters that part words are octal there: proc(5).
+    name = re.sub(rb"[ \t\n\\]", lambda letter: b"\\%03o" % letter[0][0], os.fsencode(target))
+    return os.path.ismount(target) or any(line.split()[4] == name for line in mounts.splitlines())
+
+
+def _try_writing(target: Path) -> None:
+    """Make and remove the hidden sibling that a write begins with, in the nearest folder that exists."""
+    parent = next(folder for folder in target.parents if folder.exists())
+    ArtifactError.unless(
+        parent.is_dir(),
+        f"The output must be in a folder that can be written to; {parent} is not one. Give another path.",
+    )
+    probe = _sibling(parent / target.name, "partial")
+    probe.mkdir()
+    with suppress(FileNotFoundError):
+        probe.rmdir()
+
+
+# ----------------------------------------------------------------------------------------------------------- tables
 
 
 def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
@@ -212,198 +502,6 @@ def write_tables(tables: Iterable[pl.DataFrame], stream: BinaryIO, format: Table
     return n_rows
 
 
-def _check_regular(target: Path) -> None:
-    ArtifactError.unless(
-        target.is_file() or not target.exists(),
-        f"A file to write must be a regular one; {target} is a device or a pipe. Give a file, or - for stdout.",
-    )
-
-
-def _rename_to_new(partial: Path, target: Path) -> None:
-    """Rename a file to a name that must be new."""
-    try:
-        os.link(partial, target)  # unlike a rename it fails if the name is taken
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if target.exists():
-            raise FileExistsError(17, "File exists") from None
-        partial.rename(target)
-
-
-# ---------------------------------------------------------------------------------------------------------- folders
-
-
-@dataclass(frozen=True)
-class FolderKind:
-    """A kind of folder that is replaced as a whole, and how one is recognised."""
-
-    name: str
-    """The ``format`` in its manifest: ``unblur-run``."""
-    names: tuple[str, ...] = ()
-    """The files that it may hold, for a manifest that is damaged, or missing since an earlier version wrote none."""
-    marker: tuple[str, str] | None = None
-    """A file and a text in it, by which the folder is recognised then; the name in the manifest if `None`."""
-
-    @property
-    def noun(self) -> str:
-        """The name of its contents in messages: ``run``."""
-        return self.name.removeprefix("unblur-")
-
-    def own_files(self, folder: Path) -> set[str]:
-        """The relative names of the files in a folder that belong to it; none for any other folder."""
-        with suppress(OSError, ValueError):
-            with open_regular(folder / MANIFEST) as stream:
-                manifest = unsealed(stream.read())
-            if manifest.get("format") == self.name:
-                return {*map(str, manifest.get("files", ())), MANIFEST}
-        file, text = self.marker or (MANIFEST, self.name)
-        with suppress(OSError), open_regular(folder / file) as stream:
-            if text.encode() in stream.read():
-                return {*self.names, MANIFEST}
-        return set()
-
-
-@dataclass(frozen=True)
-class OutputFolder:
-    """A folder to write: new or empty or, with `overwrite`, one of the same kind with nothing else in it."""
-
-    path: str | Path
-    kind: FolderKind
-    overwrite: bool = False
-    inputs: tuple[str | Path | None, ...] = ()
-    """Paths that the command reads, which must not be in the folder."""
-
-    def check(self) -> Path:
-        """Return the folder behind the path, links followed, or raise `ArtifactError` if it cannot or must not be written.
-
-        What killed writes left there is removed, and an earlier folder that they had moved away is put back.
-        """
-        target = Path(os.path.realpath(self.path))
-        _remove_leftovers(target)
-        with system_errors(f"The output must be in a folder that can be written to; {self.path}"):
-            ArtifactError.unless(
-                target.is_dir() or not target.exists(),
-                f"The output must be a folder; {self.path} is a file. Give another path.",
-            )
-            _check_link(self.path, target)
-            ArtifactError.unless(
-                not os.path.ismount(target),
-                f"The output folder must not be a mount point, which cannot be replaced; {self.path} is one. Give a "
-                "folder inside it.",
-            )
-            self.check_content(target)
-            _try_writing(target)
-        return target
-
-    def check_content(self, folder: Path) -> None:
-        """Raise `ArtifactError` unless a folder is missing or empty, or holds nothing but what may be replaced."""
-        files = _files_in(folder)
-        if not files:
-            return
-        noun = self.kind.noun
-        ArtifactError.unless(
-            self.overwrite,
-            f"The output folder must be new or empty; {self.path} exists and is not. Give another path, or --overwrite "
-            "(`overwrite=True`).",
-        )
-        strangers = sorted(files - self.kind.own_files(folder))
-        ArtifactError.unless(
-            not strangers,
-            f"Only the folder of a saved {noun}, with nothing else in it, is ever overwritten; {self.path} holds something "
-            f"else: {some(strangers)}. Give another path, or move that away first.",
-        )
-        read = [source for source in _given(self.inputs) if _is_within(source, folder)]
-        ArtifactError.unless(
-            not read,
-            f"An output must not replace an input; {some(map(str, read))} is in {self.path}. Give another path.",
-        )
-
-    @contextmanager
-    def written(self) -> Iterator[Path]:
-        """A new folder that takes its name if the block succeeds; otherwise nothing is left.
-
-        It is a hidden sibling until all of it is on disk. An earlier folder is renamed then, looked at again, and removed
-        once the new one has its name. If something else appeared there meanwhile, the new folder is kept next to it, and the
-        `ArtifactError` says where.
-        """
-        target = self.check()
-        partial = _sibling(target, "partial")
-        try:
-            with system_errors(
-                f"The output folder must be written whole; {self.path}",
-                f"Nothing was left behind. {_ELSEWHERE}",
-            ):
-                partial.mkdir(parents=True)
-                with locked(partial):
-                    yield partial
-                    if not (partial / MANIFEST).exists():
-                        listing = {"format": self.kind.name, "files": sorted(_files_in(partial))}
-                        (partial / MANIFEST).write_bytes(sealed(listing))
-                    for entry in (*partial.rglob("*"), partial):
-                        _flush(entry)
-                    with _kept_next_to(partial, target):
-                        self._put(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def _put(self, partial: Path, target: Path) -> None:
-        """Rename the new folder, which fails if there is one with content; with `overwrite`, an earlier one makes room."""
-        earlier = _sibling(target, "earlier")
-        if not (self.overwrite and _files_in(target)):
-            partial.rename(target)
-        else:
-            with locked(target):
-                try:
-                    target.rename(earlier)
-                    self.check_content(earlier)  # under this name nobody adds to it
-                    partial.rename(target)
-                except BaseException:
-                    if earlier.exists() and not target.exists():
-                        earlier.rename(target)
-                    raise
-        _flush_names(target.parent)
-        shutil.rmtree(earlier, ignore_errors=True)
-
-
-# ------------------------------------------------------------------------------------------------------- their places
-
-
-def _given(inputs: Inputs) -> list[Path]:
-    return [Path(source) for source in inputs if source is not None]
-
-
-def _is_within(source: Path, folder: Path) -> bool:
-    return Path(os.path.realpath(source)).is_relative_to(os.path.realpath(folder))
-
-
-def _files_in(folder: Path) -> set[str]:
-    """The relative names of all files, links and empty folders in a folder and its subfolders."""
-    paths = set(folder.rglob("*"))
-    return {path.relative_to(folder).as_posix() for path in paths - {path.parent for path in paths}}
-
-
-def _check_link(path: str | Path, target: Path) -> None:
-    """Raise `ArtifactError` for a link to nowhere, whose target nobody meant to create."""
-    ArtifactError.unless(
-        target.exists() or not (Path(path).is_symlink() or target.is_symlink()),
-        f"The output must not be a link to nowhere; {path} is one. Remove it, or give another path.",
-    )
-
-
-def _try_writing(target: Path) -> None:
-    """Make and remove the hidden sibling that a write begins with, in the nearest folder that exists."""
-    parent = next(folder for folder in target.parents if folder.exists())
-    ArtifactError.unless(
-        parent.is_dir(),
-        f"The output must be in a folder that can be written to; {parent} is not one. Give another path.",
-    )
-    probe = _sibling(parent / target.name, "partial")
-    probe.mkdir()
-    with suppress(FileNotFoundError):
-        probe.rmdir()
-
-
 def _sibling(target: Path, purpose: str) -> Path:
     """A new hidden name next to `target`."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
@@ -446,11 +544,15 @@ def locked(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+_LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(part|partial|earlier)", re.DOTALL)
+"""The names of hidden siblings: the name of the output, and a purpose."""
+
+
 def leftovers(target: Path) -> list[Path]:
     """The hidden siblings of `target` that writes have begun with, or moved an earlier folder to."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.(part|partial|earlier)")
     with suppress(OSError):
-        return sorted(entry for entry in target.parent.iterdir() if pattern.fullmatch(entry.name))
+        named = [(entry, _LEFTOVER.fullmatch(entry.name)) for entry in target.parent.iterdir()]
+        return sorted(entry for entry, match in named if match and match[1] == target.name)
     return []
 
 

@@ -29,17 +29,17 @@ RUN = FolderKind(
 """The folder of a run or a search."""
 
 
-def check_place(path: str | Path, *, overwrite: bool = False, inputs: Inputs = ()) -> None:
-    """Raise `ArtifactError` if the folder of a run cannot be written at `path`.
+def check_place(path: str | Path, *, overwrite: bool = False, inputs: Inputs = ()) -> OutputFolder:
+    """Return the place at `path` for the folder of a run, which `write_folder` takes. Raise `ArtifactError` if it cannot be written.
 
     It may exist already if it is empty or, with `overwrite`, if a run wrote it and nothing else is in it, above all none of
     the `inputs` that the run reads.
     """
-    OutputFolder(path, RUN, overwrite, tuple(inputs)).check()
+    return OutputFolder(path, RUN, overwrite=overwrite, inputs=tuple(inputs)).checked()
 
 
 def write_folder(
-    path: str | Path,
+    path: str | Path | OutputFolder,
     outcome: Outcome[Any, Any],
     *,
     study: Study[Any] | None = None,
@@ -51,7 +51,8 @@ def write_folder(
     The trials of the `study` that chose its settings are drawn on the page, and written next to it as
     ``trials.parquet``. `more` are further texts by file name.
     """
-    with OutputFolder(path, RUN, overwrite).written() as folder:
+    place = path if isinstance(path, OutputFolder) else OutputFolder(path, RUN, overwrite=overwrite)
+    with place.written() as folder:
         texts = {
             "recipe.toml": outcome.recipe.to_toml(),
             "report.json": outcome.report.to_json(),

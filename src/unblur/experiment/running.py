@@ -373,12 +373,11 @@ def run(
       only one training.
     - `notes`: further notes for the report.
     """
-    if out is not None:
-        check_place(out, overwrite=overwrite, inputs=(data, checkpoints))
+    place = None if out is None else check_place(out, overwrite=overwrite, inputs=(data, checkpoints))
     context = Run(device, progress, None if checkpoints is None else Path(checkpoints))
     outcome = outcome_of(recipe, context, data=data, seeds=seeds, workers=workers, notes=notes)
-    if out is not None:
-        write_folder(out, outcome, overwrite=overwrite)
+    if place is not None:
+        write_folder(place, outcome)
     return outcome.report
 
 

@@ -31,7 +31,7 @@ from unblur.experiment.task import Clock, Summary
 from unblur.experiment.validation import default_split
 from unblur.progress import Progress, Run, silent
 from unblur.randomness import streams
-from unblur.recommender import Recommender, load
+from unblur.recommender import Recommender
 from unblur.saving import models as artifact
 
 
@@ -79,7 +79,9 @@ def fit(
         f"A model of kind {task.model.kind} must be refitted when its log changes: {task.model.refit_reason}. Leave --updatable out, or "
         "fit another, such as item-knn or ease.",
     )
-    OutputFolder(out, artifact.MODEL, overwrite, (data, checkpoints, items)).check()
+    place = OutputFolder(
+        out, artifact.MODEL, overwrite=overwrite, inputs=(data, checkpoints, items)
+    ).checked()
     table = None if items is None else read_side(items)
     train, unused_parts = read_train(recipe.data, data, progress)
     clock, rng = Clock(), streams(recipe.seed, "fit")["fit"]
@@ -92,7 +94,7 @@ def fit(
         side, remarks = side_of(table, model.items)
         model, notes = replace(model, side=side), [*notes, *remarks]
     provenance = {**trained_on(train, recipe), "fit_seconds": round(clock.seconds["fit"], 3)}
-    artifact.save(model, out, overwrite=overwrite, provenance=provenance)
+    artifact.save(model, place, provenance=provenance)
     statistics_bytes = np.asarray(model.tensors().get("gram", ())).nbytes
     notes += task.model.notes_on(train)
     return SavedModel(model, train, tuple(notes), clock.seconds["fit"], statistics_bytes)
@@ -160,8 +162,8 @@ def evaluate_saved(
     )
     task = ranking_task(recipe, "Give the recipe of a recommender.")
     start = time.perf_counter()
-    model = load(path, device=device)
-    origin = artifact.read_manifest(path)["provenance"]
+    model, manifest = artifact.load_with_manifest(Recommender, path, device=device)  # type: ignore[type-abstract]
+    origin = manifest["provenance"]
     recipe = replace(recipe, name=str(origin.get("recipe", model.spec.kind)))
     parts = read_parts(recipe.data, data, progress=progress)
     RecipeError.unless(

@@ -21,7 +21,7 @@ from unblur.experiment.recipe.library import text_of
 from unblur.experiment.recipe.parts import Data
 from unblur.experiment.task import Clock
 from unblur.progress import Progress, silent
-from unblur.recommender import Recommender, RecommenderSpec, load
+from unblur.recommender import Recommender, RecommenderSpec
 from unblur.saving import models as artifact
 from unblur.saving.container import versions
 
@@ -57,11 +57,10 @@ def update_saved(
         add is not None or forget is not None,
         "Something must change: give new events (--add FILE), users to forget (--forget FILE), or both; saw neither.",
     )
-    OutputFolder(out, artifact.MODEL, overwrite, (log, add, forget)).check()
+    place = OutputFolder(out, artifact.MODEL, overwrite=overwrite, inputs=(log, add, forget)).checked()
     clock = Clock()
     with clock("load"):
-        before = load(path)
-        origin = artifact.read_manifest(path)
+        before, origin = artifact.load_with_manifest(Recommender, path)  # type: ignore[type-abstract]
     with clock("read"):
         train, _ = read_train(data, log, progress)
         new = None if add is None else _read_like(train, data, add, progress)
@@ -76,8 +75,8 @@ def update_saved(
             raise CapabilityError(f"{problem}{took}") from None
     provenance = {**origin["provenance"], **sizes_of(change.after)}
     with clock("save"):
-        artifact.save(model, out, overwrite=overwrite, provenance=provenance)
-    receipt = _receipt(change, origin, artifact.read_manifest(out), model)
+        manifest = artifact.save(model, place, provenance=provenance)
+    receipt = _receipt(change, origin, manifest, model)
     return UpdatedModel(model, change, dict(clock.seconds), receipt)
 
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import polars as pl
@@ -36,6 +36,7 @@ from unblur.data.output import (
     MANIFEST,
     FolderKind,
     OutputFolder,
+    identity,
     in_use,
     leftovers,
     sealed,
@@ -170,15 +171,15 @@ class Container:
 
 
 def write_container(
-    path: str | Path,
+    path: str | Path | OutputFolder,
     form: Format,
     contents: Mapping[str, Any],
     tensors: Tensors,
     tables: Mapping[str, pl.DataFrame],
     *,
     overwrite: bool = False,
-) -> None:
-    """Write a new folder, whole or not at all.
+) -> dict[str, Any]:
+    """Write a new folder, whole or not at all, and return its manifest.
 
     `contents` are plain values that go into the manifest. With `overwrite` it replaces an earlier folder
     (see `OutputFolder`); a folder that holds anything else is never replaced.
@@ -189,7 +190,8 @@ def write_container(
     ArtifactError.unless(
         not clash, f"Contents must not use the manifest's own keys; saw {some(clash)}. Rename them."
     )
-    with OutputFolder(path, form, overwrite).written() as folder:
+    place = path if isinstance(path, OutputFolder) else OutputFolder(path, form, overwrite=overwrite)
+    with place.written() as folder:
         layouts = write_tensors(tensors, folder / TENSORS)
         for name, table in tables.items():
             write_parquet(table, folder / f"{name}.parquet")
@@ -208,6 +210,7 @@ def write_container(
             f"A manifest must have at most {_MOST_BYTES:,} bytes; this one has {len(text):,}. Keep less in its contents.",
         )
         (folder / MANIFEST).write_bytes(text)
+    return cast("dict[str, Any]", json.loads(text))
 
 
 def versions() -> dict[str, str]:
@@ -234,6 +237,11 @@ def read_manifest(path: str | Path, form: Format) -> dict[str, Any]:
     Raises `ArtifactError` if there is none, or if it is of another format, of a newer version, or damaged.
     """
     folder = Path(path)
+    with _unreplaced(folder, form):
+        return _manifest(folder, form)
+
+
+def _manifest(folder: Path, form: Format) -> dict[str, Any]:
     try:
         with open_regular(folder / MANIFEST) as stream:
             text = stream.read(_MOST_BYTES + 1)
@@ -276,7 +284,7 @@ def read_container(path: str | Path, form: Format) -> Container:
     """
     folder = Path(path)
     with _unreplaced(folder, form):
-        manifest = read_manifest(folder, form)
+        manifest = _manifest(folder, form)
         with fitting_together(folder, form):
             _verify_files(folder, form, manifest["files"])
             tensors = read_tensors(manifest["tensors"], folder / TENSORS)
@@ -288,27 +296,25 @@ def read_container(path: str | Path, form: Format) -> Container:
 
 @contextmanager
 def _unreplaced(folder: Path, form: Format) -> Iterator[None]:
-    """Say that a folder was replaced if that happened while it was read, instead of what was then wrong with it."""
-    before = _identity(folder)
+    """Say that a folder was replaced if that happened while it was read, whatever came of it.
+
+    It need not look damaged: its files are opened one by one, and each may be of another folder.
+    """
+    before, problem = identity(folder), None
     try:
         yield
-    except ArtifactError:
-        aside = any(in_use(leftover) for leftover in leftovers(folder) if leftover.suffix == ".earlier")
-        if _identity(folder) != before or (before is None and aside):
-            raise ArtifactError(
-                f"A saved {form.noun} must stay in its place while it is read; another process replaced {folder} "
-                "meanwhile. Try again."
-            ) from None
-        raise
-
-
-def _identity(folder: Path) -> tuple[int, ...] | None:
-    """Numbers that tell a folder from the one that replaces it: a rename changes the time of its inode."""
-    try:
-        seen = folder.stat()
-    except (OSError, ValueError):  # a ValueError: its name holds a zero byte
-        return None
-    return seen.st_dev, seen.st_ino, seen.st_ctime_ns
+    except ArtifactError as seen:
+        problem = seen
+    aside = before is None and any(
+        in_use(leftover) for leftover in leftovers(folder) if leftover.suffix == ".earlier"
+    )
+    ArtifactError.unless(
+        identity(folder) == before and not aside,
+        f"A saved {form.noun} must stay in its place while it is read; another process replaced {folder} "
+        "meanwhile. Try again.",
+    )
+    if problem is not None:
+        raise problem
 
 
 @contextmanager

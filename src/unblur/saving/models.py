@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from unblur.data.output import MANIFEST
+from unblur.data.output import MANIFEST, OutputFolder
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, SpecError
 from unblur.fitted import Fitted, FittedSpec
@@ -38,9 +38,13 @@ _KINDS = {form.noun: (form, known) for form, known in ((MODEL, RECOMMENDERS), (S
 
 
 def save(
-    fitted: Fitted, path: str | Path, *, overwrite: bool = False, provenance: Mapping[str, Any] | None = None
-) -> None:
-    """Write a fitted thing to a new folder: `manifest.json`, `tensors.safetensors`, `items.parquet`.
+    fitted: Fitted,
+    path: str | Path | OutputFolder,
+    *,
+    overwrite: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a fitted thing to a new folder: `manifest.json`, `tensors.safetensors`, `items.parquet`. Return its manifest.
 
     - `overwrite`: replace an earlier one there, once the new one is complete on the disk.
     - `provenance`: further plain values to save (fingerprint of the data, seed, recipe); `read_manifest` returns them.
@@ -57,11 +61,19 @@ def save(
     items = pl.DataFrame({"label": fitted.items.series, **fitted.columns()})
     form, _ = _KINDS[fitted.noun]
     tables = {"items": items, **fitted.saved_tables()}
-    write_container(path, form, contents, fitted.tensors(), tables, overwrite=overwrite)
+    return write_container(path, form, contents, fitted.tensors(), tables, overwrite=overwrite)
 
 
 def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
     """Read a `cls`, such as `Recommender`, that `save` wrote; it gives the same bits on the same machine.
+
+    Raises `ArtifactError` as `load_with_manifest`.
+    """
+    return load_with_manifest(cls, path, device=device)[0]
+
+
+def load_with_manifest(cls: type[F], path: str | Path, *, device: str = "cpu") -> tuple[F, Mapping[str, Any]]:
+    """Read as `load_as`, and return the manifest as well: of a folder that is replaced, `read_manifest` may give the next one.
 
     Everything is verified before anything is built, and no file is executed. Raises `ArtifactError` for a folder that
     is damaged, incomplete, of a newer format, or of a kind or with settings that are unknown to this version.
@@ -79,7 +91,7 @@ def load_as(cls: type[F], path: str | Path, *, device: str = "cpu") -> F:
         loaded = loaded.with_saved_tables(
             {name: table for name, table in saved.tables.items() if name != "items"}
         )
-    return loaded
+    return loaded, _with_origin(saved.manifest, path, form)
 
 
 def _spec_of(manifest: Mapping[str, Any], path: str | Path, form: Format) -> FittedSpec:
@@ -99,14 +111,18 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 
     It is checked itself; the other files are not read. Raises `ArtifactError` as `load_as` does.
     """
-    manifest = container.read_manifest(path, MODEL)
-    origin = manifest.setdefault("provenance", {})
+    return _with_origin(container.read_manifest(path, MODEL), path, MODEL)
+
+
+def _with_origin(manifest: Mapping[str, Any], path: str | Path, form: Format) -> dict[str, Any]:
+    """The manifest with a `provenance`, which is empty if it has none."""
+    origin = manifest.get("provenance", {})
     known = {"read": dict, "fit_seconds": float}
     if not isinstance(origin, dict) or not all(
         isinstance(origin.get(name, kind()), kind) for name, kind in known.items()
     ):
-        refuse(path, MODEL, f"{MANIFEST} says of its data what no fit writes")
-    return manifest
+        refuse(path, form, f"{MANIFEST} says of its data what no fit writes")
+    return {**manifest, "provenance": origin}
 
 
 def described(path: str | Path, manifest: Mapping[str, Any]) -> dict[str, str]:

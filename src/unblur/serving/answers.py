@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,9 @@ from unblur.data.vocabulary import Vocabulary
 from unblur.document.text import visible
 from unblur.errors import ArtifactError, CapabilityError, DataError
 from unblur.ranking import Ranking, Selection
-from unblur.recommender import Recommender, load
+from unblur.recommender import Recommender
 from unblur.saving.container import writer
-from unblur.saving.models import read_manifest
+from unblur.saving.models import load_with_manifest
 from unblur.serving.limits import Refused, ServiceLimits
 from unblur.serving.messages import (
     Answer,
@@ -55,7 +55,7 @@ class Served:
     model: Recommender
     name: str
     """The name of its folder, as `visible`: it need not be Unicode, and answers must be."""
-    manifest: dict[str, Any]
+    manifest: Mapping[str, Any]
     limits: ServiceLimits
 
     @classmethod
@@ -64,14 +64,10 @@ class Served:
 
         Raises `ArtifactError` if it is damaged, or replaced meanwhile.
         """
-        manifest = read_manifest(path)
-        served = cls(load(path), visible(path.resolve().name), manifest, limits)
+        model, manifest = load_with_manifest(Recommender, path)  # type: ignore[type-abstract]
+        served = cls(model, visible(path.resolve().name), manifest, limits)
         ArtifactError.unless(
             served.labels, f"A model to ask must have items; that in {path} has none. Fit one to more data."
-        )
-        ArtifactError.unless(
-            read_manifest(path) == manifest,
-            f"A model must stay in its place while it is read; {path} was replaced meanwhile. Try again.",
         )
         served.check()
         return served

@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +44,9 @@ class Exported:
 
 def export(
     served: Served,
-    folder: Path,
+    place: OutputFolder,
     *,
     keep: int | None = None,
-    overwrite: bool = False,
     progress: Progress = silent,
 ) -> Exported:
     """Write the page with its data to a new folder; the page asks no server, so a history stays in the browser.
@@ -70,11 +68,11 @@ def export(
         .replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{policy}')
         .replace('<script src="page.js"', '<script src="model.js" defer></script>\n<script src="page.js"')
     )
-    with OutputFolder(folder, WEB, overwrite).written() as place:
-        (place / "index.html").write_text(page, encoding="utf-8")
-        (place / "model.js").write_bytes(data)
+    with place.written() as folder:
+        (folder / "index.html").write_text(page, encoding="utf-8")
+        (folder / "model.js").write_bytes(data)
         for name in PAGE.keys() - {"page.html"}:
-            (place / name).write_bytes(page_file(name))
+            (folder / name).write_bytes(page_file(name))
     return Exported(weights.nnz, len(data), overlap(served, weights, _sampled(served)))
 
 

@@ -219,10 +219,9 @@ def synthesize(
     - `items`: a text file with a public list of items, a label per line, for differential privacy: these are the items of the
       sample, whoever has them, and other items of the data are left out. Without it no ε is stated.
     """
-    place = OutputFolder(out, SYNTHETIC, overwrite, (data, items))
-    real = place.check() / REAL
+    place = OutputFolder(out, SYNTHETIC, overwrite=overwrite, inputs=(data, items)).checked()
     ArtifactError.unless(
-        holdout is not None or not real.exists(),
+        holdout is not None or not (Path(out) / REAL).exists(),
         f"Replacing {out} would delete the real users in {REAL}/, since none are kept out this time. Choose another path.",
     )
     RecipeError.unless(

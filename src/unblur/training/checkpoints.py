@@ -45,7 +45,8 @@ class CheckpointFolder:
         target = self.path / f"epoch-{epoch:05d}"
         write_container(target, CHECKPOINT, contents, tensors, {}, overwrite=True)
         for old in _folders(self.path)[:-KEPT]:
-            shutil.rmtree(old)
+            if CHECKPOINT.owns(old):  # somebody's own folder may be named so
+                shutil.rmtree(old)
 
     def latest(self) -> tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]] | None:
         """Return record and tensors of the last checkpoint that is whole, or `None` without checkpoints.
@@ -86,7 +87,7 @@ def recorded_seed(path: Path) -> int | None:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.glob("epoch-*") if entry.is_dir())
+    return sorted(entry for entry in path.glob("epoch-[0-9][0-9][0-9][0-9][0-9]*") if entry.is_dir())
 
 
 def _differences(saved: Any, expected: Any, path: str = "") -> list[str]:

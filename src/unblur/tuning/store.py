@@ -27,6 +27,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
+from unblur.data.output import GrowingFolder
 from unblur.errors import ArtifactError, SpecError, UnblurError, some
 from unblur.registry import kind_today
 from unblur.spec import (
@@ -486,20 +487,19 @@ class _NoLock(JournalFileOpenLock):
         """Do nothing: the lock stays."""
 
 
+def trials_place(folder: Path) -> GrowingFolder:
+    """The place of a folder with the trials of a search."""
+    return GrowingFolder(folder, JOURNAL, "Trials must be kept in a new folder or in that of the same search")
+
+
 @contextmanager
 def _locked_file(folder: Path) -> Iterator[Path]:
     """Lock the file with the trials in a folder against other processes, and give its path."""
+    ArtifactError.unless(
+        not [*folder.glob("study.json"), *folder.glob("trial-*")], _earlier_version_problem(str(folder))
+    )
+    trials_place(folder).checked()
     folder.mkdir(parents=True, exist_ok=True)
-    names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
-    ArtifactError.unless(
-        "study.json" not in names and not any(name.startswith("trial-") for name in names),
-        _earlier_version_problem(str(folder)),
-    )
-    ArtifactError.unless(
-        not names or JOURNAL in names,
-        f"Trials must be kept in a new folder or in that of the same search; {folder} holds something else. "
-        "Give another path.",
-    )
     with (folder / JOURNAL).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -509,6 +509,10 @@ def _locked_file(folder: Path) -> Iterator[Path]:
                 "Wait for it, or share a database (--storage)."
             ) from None
         yield folder / JOURNAL
+
+
+_FIRST = b'{"op_code":'
+"""The beginning of each line of optuna's journals."""
 
 
 class _SealedJournal(JournalFileBackend):
@@ -532,9 +536,10 @@ def _digest(log: Mapping[str, Any]) -> str:
 
 
 def _in_journal(file: Path) -> optuna.Study:
-    # A full disk may have cut off the last line, and optuna would append to the remainder.
+    # A full disk may have cut off the last line, and optuna would append to the remainder. Another file is not touched.
     text = file.read_bytes()
-    os.truncate(file, text.rfind(b"\n") + 1)
+    if text[: len(_FIRST)] == _FIRST[: len(text)]:
+        os.truncate(file, text.rfind(b"\n") + 1)
     backend = _SealedJournal(str(file), lock_obj=_NoLock(str(file)))
     try:
         storage = optuna.storages.JournalStorage(backend)

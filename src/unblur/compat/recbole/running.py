@@ -82,8 +82,9 @@ def run_recbole(
     folder = None
     if saved:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        folder = _unused_folder(Path(configuration["checkpoint_dir"]) / f"{configuration.model}-{stamp}")
-        experiment.check_place(folder)
+        folder = experiment.check_place(
+            _unused_folder(Path(configuration["checkpoint_dir"]) / f"{configuration.model}-{stamp}")
+        )
     prepared = prepared_for(configuration, progress=progress)
     outcome = experiment.measure(
         prepared, device=device_of(configuration), notes=configuration.notes, progress=progress
@@ -104,7 +105,7 @@ def run_recbole(
         "valid_score_bigger": True,
         "best_valid_result": best,
         "test_result": test,
-        "model_file": None if folder is None else str(folder),
+        "model_file": None if folder is None else str(folder.path),
         "notes": outcome.report.notes,
     }
 

@@ -18,15 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from unblur.data.catalogue.generation import demo_interactions
 from unblur.data.catalogue.listing import DATASETS, Content, Dataset, Download, NamedReading, dataset
 from unblur.data.files import split_files
-from unblur.data.formats.opening import contents_of, is_folder
+from unblur.data.formats.opening import contents_of, is_file, is_folder
 from unblur.data.formats.parts import log_files
 from unblur.data.interactions import Interactions
-from unblur.data.output import locked, replacing, sha256_of, system_errors
+from unblur.data.output import FolderKind, OutputFolder, locked, replacing, sha256_of, system_errors
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import CapabilityError, DataError, about, some
 from unblur.progress import Progress, ProgressEvent, silent
@@ -241,20 +241,22 @@ def fetch(
     CapabilityError.unless(
         wanted.downloads, f"The data set {wanted.name} cannot be fetched from its origin. {wanted.by_hand}"
     )
-    if target.is_dir() and wanted.files_in(target):
+    if is_folder(target) and wanted.files_in(target):
         checks = verify(wanted, target)
         complete = {check.part for check in checks} == set(wanted.parts)
         if complete and all(check.holds is not False for check in checks):
             return target
     DataError.unless(
-        not target.exists() or (target.is_dir() and not any(target.iterdir())),
+        not (is_file(target) or (is_folder(target) and any(target.iterdir()))),
         f"The folder to fetch into must be empty or hold a good copy of {wanted.name}; {target} holds "
         "something else. Move it away, or give another folder.",
     )
+    place = OutputFolder(target, FolderKind("unblur-dataset")).checked().target
     with system_errors(
-        f"The folder to fetch into must be writable; {target}", "Make room, or give another folder."
+        f"The folder to fetch into must be writable; {target}",
+        "Make room, or give another folder; what has arrived is kept next to it, in a hidden folder, for the next try.",
     ):
-        _fill(wanted, target, _Origin(address, progress, timeout, attempts, pause))
+        _fill(wanted, cast("Path", place), _Origin(address, progress, timeout, attempts, pause))
     return target
 
 

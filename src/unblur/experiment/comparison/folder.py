@@ -14,7 +14,16 @@ import numpy as np
 import polars as pl
 
 from unblur.data.formats.opening import open_regular
-from unblur.data.output import replacing, sealed, sha256_of, system_errors, unsealed, write_parquet
+from unblur.data.output import (
+    GrowingFolder,
+    Inputs,
+    replacing,
+    sealed,
+    sha256_of,
+    system_errors,
+    unsealed,
+    write_parquet,
+)
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import ArtifactError, some
 from unblur.experiment.comparison.lineup import Entry, spaces_today
@@ -40,12 +49,18 @@ class Cache:
 
     folder: Path
 
+    def place(self, inputs: Inputs = ()) -> GrowingFolder:
+        """The place of the folder, which none of the inputs may be in."""
+        rule = "A comparison must be kept in a new folder or in its own"
+        return GrowingFolder(self.folder, IDENTITY, rule, inputs=inputs)
+
     def open(self, identity: Mapping[str, Any]) -> None:
         """Create the folder, or check that it belongs to the same comparison.
 
         Raises `ArtifactError` for the folder of another comparison, for one with other content, and for one that cannot
         be written to.
         """
+        self.place().checked()
         with system_errors(self._requirement):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.check(identity)
@@ -59,16 +74,11 @@ class Cache:
         return f"The folder of a comparison must be undamaged and writable; {self.folder / IDENTITY}"
 
     def check(self, identity: Mapping[str, Any]) -> None:
-        """Raise `ArtifactError` unless the folder, which there is, belongs to the same comparison or is empty."""
+        """Raise `ArtifactError` for the folder of another comparison."""
         expected = json.loads(json.dumps(identity))
         file = self.folder / IDENTITY
         with system_errors(self._requirement):
-            if not file.is_file():
-                ArtifactError.unless(
-                    all(entry.name.startswith(".") for entry in self.folder.iterdir()),
-                    f"A comparison must be kept in a new folder or in its own; {self.folder} holds something else. Give "
-                    "another path.",
-                )
+            if not file.exists():
                 return
             try:
                 with open_regular(file) as stream:

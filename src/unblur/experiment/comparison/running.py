@@ -117,7 +117,7 @@ def workloads(
 ) -> tuple[PreparedSplit, list[Workload], dict[str, str]]:
     """Return the data, what `compare` has still to do with each model, and why those that would fail at once do; nothing is written."""
     runner = _Runner.of(lineup, Run(device, progress), out)
-    if runner.cache is not None and runner.cache.folder.is_dir():
+    if runner.cache is not None:
         runner.cache.check(runner.identity)
     to_do: list[Workload] = []
     failures = {}

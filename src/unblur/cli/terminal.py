@@ -223,7 +223,7 @@ def output(place: OutputFile) -> Iterator[BinaryIO]:
 
 def is_stdout(path: str | Path | None) -> bool:
     """Return whether an option ``--out`` means stdout."""
-    return path == Path("-")
+    return str(path) == "-"
 
 
 @contextmanager

@@ -80,5 +80,5 @@ def test_a_folder_may_have_any_name(saved: Path, tmp_path: Path) -> None:
     served = Served.load(model, ServiceLimits())
     assert served.information()["name"] == r"caf\udce9\x1b[2J"
     assert to_json(served.information())
-    export(served, tmp_path / "web")
+    export(served, OutputFolder(tmp_path / "web", WEB))
     assert "window.unblurModel" in (tmp_path / "web" / "model.js").read_text(encoding="utf-8")

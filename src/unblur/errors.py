@@ -130,10 +130,11 @@ def reason_of(problem: Exception) -> str:
 
 
 def out_of_memory(problem: BaseException) -> bool:
-    """Return whether an error is one of too little memory: Python's, or torch's, which for a CPU has no type of its own."""
+    """Return whether an error is one of too little memory: Python's, torch's, which for a CPU has no type of its own, or an
+    import's, for which a library could not be mapped."""
     message = str(problem).lower()
     return isinstance(problem, MemoryError) or any(
-        words in message for words in ("can't allocate memory", "out of memory")
+        words in message for words in ("can't allocate memory", "out of memory", "failed to map segment")
     )
 
 

@@ -12,6 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import unblur as package
@@ -115,16 +116,34 @@ def test_wrong_usage_is_code_2(unblur: Unblur) -> None:
     assert unblur("fly").code == 2
 
 
-def test_running_out_of_memory_is_an_error(unblur: Unblur, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (MemoryError("Unable to allocate 33.6 GiB"), "enough memory for this; Unable to allocate 33.6 GiB"),
+        (
+            ImportError("libtorch.so: failed to map segment from shared object"),
+            "enough memory for this; libtorch",
+        ),
+        (RuntimeError("can't start new thread"), "it says: can't start new thread"),
+        (
+            pl.exceptions.PanicException('Os { code: 24, kind: TooManyOpenFiles, message: "…" }'),
+            "it says: Os { code: 24",
+        ),
+        (OSError(24, "Too many open files"), "it says: Too many open files"),
+    ],
+)
+def test_what_the_machine_has_not_is_an_error(
+    unblur: Unblur, monkeypatch: pytest.MonkeyPatch, problem: BaseException, said: str
+) -> None:
     from unblur import experiment
 
     def outcome_of(*args: object, **kwargs: object) -> None:
-        raise MemoryError("Unable to allocate 33.6 GiB")
+        raise problem
 
     monkeypatch.setattr(experiment, "outcome_of", outcome_of)
     result = unblur("run", "bspm/demo")
     assert result.code == 2
-    assert "33.6 GiB" in result.err
+    assert said in result.err
 
 
 def children(process: int) -> list[int]:

@@ -4,10 +4,13 @@ import hashlib
 import io
 import re
 import threading
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,10 @@ class Origin(ThreadingHTTPServer):
         self.statuses: list[int] = []
         """Error codes to answer with, one a request; later requests get files."""
         self.with_length = True
+        self.length = ""
+        """Said in place of the length, if not empty."""
+        self.leads_to: dict[str, str] = {}
+        """Where a file is redirected to."""
         self.asked: list[tuple[str, str | None]] = []
 
     @property
@@ -92,6 +99,11 @@ class Handler(BaseHTTPRequestHandler):
         if name not in self.server.files:
             self.send_error(404)
             return
+        if name in self.server.leads_to:
+            self.send_response(302)
+            self.send_header("Location", self.server.leads_to[name])
+            self.end_headers()
+            return
         content = self.server.files[name]
         start = int(byte_range.removeprefix("bytes=").rstrip("-")) if byte_range and self.server.ranges else 0
         if start and start >= len(content):
@@ -105,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if self.server.with_length:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", self.server.length or str(len(body)))
         self.end_headers()
         if self.server.drop_after:
             body = body[: self.server.drop_after.pop(0)]
@@ -459,3 +471,85 @@ def test_data_that_cannot_be_fetched_say_how_to_get_them() -> None:
 def test_only_web_addresses(address: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must begin with https"):
         datasets.fetch(known(), address=address, folder=tmp_path / "small")
+
+
+@pytest.mark.parametrize("place", ["file:///etc/hostname", "ftp://127.0.0.1/x", "unblur:x"])
+def test_a_redirection_is_followed_to_no_other_kind_of_address(place: str, origin: Origin) -> None:
+    origin.files["moved.txt"] = FILES["train.txt"]
+    origin.leads_to["train.txt"] = f"{origin.address}/moved.txt"
+    fetch(known(), origin)
+    assert is_right(known())
+    origin.leads_to["test.txt"] = place
+    with pytest.raises(CapabilityError, match=r"the server says 302 .* is not allowed"):
+        fetch(known(), origin, folder=datasets.copies.cache_folder() / "other")
+    assert [name for name, _ in origin.asked].count("test.txt") == 2, "asked again in vain"
+
+
+def test_a_redirection_does_not_leave_https() -> None:
+    request = urllib.request.Request("https://example.invalid/a")
+    follow = partial(datasets.copies._Redirects().redirect_request, request, None, 302, "", {})
+    assert follow("https://example.invalid/b") is not None
+    with pytest.raises(urllib.error.HTTPError, match="is not allowed"):
+        follow("http://example.invalid/b")
+
+
+@pytest.mark.parametrize("length", ["\N{SUPERSCRIPT TWO}", "9" * 5_000, "-1", "+5x"])
+def test_a_length_that_is_none_is_passed_over(length: str, origin: Origin) -> None:
+    origin.length = length
+    fetch(known(), origin, attempts=1)
+    assert is_right(known())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[",
+        "http://",
+        "http:///x",
+        "file:///etc",
+        "http://h\u00e9/",
+        "http://h/\u00e9",
+        "http://h/ /",
+        "//h/",
+    ],
+)
+def test_an_address_is_a_url(address: str) -> None:
+    with pytest.raises(DataError, match="must begin with https"):
+        datasets.fetch(known(), address=address)
+    with pytest.raises(CapabilityError, match="must be reachable"):
+        datasets.fetch(known(), address="http://127.0.0.1:99999", attempts=1)
+
+
+def marked(content: bytes, flag: int = 0, method: int = 0) -> bytes:
+    """An archive whose files say that they have a password, or another method of compression."""
+    changed = bytearray(content)
+    for head, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.find(head)
+        while start >= 0:
+            changed[start + at] |= flag
+            changed[start + at + 2] |= method
+            start = content.find(head, start + 4)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: marked(content, flag=1),
+        lambda content: marked(content, method=96),
+        lambda content: content[:-30],
+        lambda content: content.replace(b"small/train", b"../../train"),
+        lambda content: b"<html>moved</html>",
+        lambda content: b"",
+    ],
+)
+def test_a_hostile_archive_is_refused_and_not_kept(damage: Any, origin: Origin, tmp_path: Path) -> None:
+    whole = archive({f"small/{name}": content for name, content in FILES.items()})
+    origin.files["small.zip"] = damage(whole)
+    with pytest.raises(DataError, match=r"(?i)nothing was kept"):
+        fetch(zipped(), origin)
+    assert list((tmp_path / "cache" / "unblur").iterdir()) == []
+    assert not list(tmp_path.rglob("train*"))
+    origin.files["small.zip"] = whole
+    fetch(zipped(), origin)
+    assert is_right(zipped())

@@ -46,6 +46,13 @@ REFUSED = 2
 """The exit code of a refusal, as shells use it for wrong usage."""
 INTERRUPTED = 130
 """128 plus the number of SIGINT, as in shells."""
+_SCARCE = (
+    "too many open files",
+    "toomanyopenfiles",
+    "resource temporarily unavailable",
+    "can't start new thread",
+)
+"""What is said where the system has no more files or threads to give."""
 UNREAD = 141
 """128 plus the number of SIGPIPE: stdout was closed while there was something to print, after results were written."""
 
@@ -99,17 +106,22 @@ def _exit_codes() -> Iterator[None]:
         terminal.error(
             f"The system must allow what is done; it says: {reason_of(problem)}{place}. Mend that first."
         )
-    except (MemoryError, RuntimeError) as problem:
-        if not out_of_memory(problem):
-            raise
-        reason = next(iter(str(problem).splitlines()), "it ran out")
-        terminal.error(f"The machine must have enough memory for this; {reason}. Take a smaller model.")
     except (KeyboardInterrupt, typer.Abort):
         terminal.failure(
             "interrupted; no output is left half written, and the same command resumes from what was kept: trials of a "
             "search, and the folder of --checkpoints"
         )
         raise typer.Exit(INTERRUPTED) from None
+    except (
+        BaseException
+    ) as problem:  # libraries have many types for what the system refuses, and Rust a panic
+        reason = next(iter(str(problem).splitlines()), "it ran out")
+        if out_of_memory(problem):
+            terminal.error(f"The machine must have enough memory for this; {reason}. Take a smaller model.")
+        elif any(words in reason.lower() for words in _SCARCE):
+            terminal.error(f"The system must allow what is done; it says: {reason}. Mend that first.")
+        else:
+            raise
     raise typer.Exit(REFUSED)
 
 

@@ -6,11 +6,12 @@ A download from the origin is resumed where it broke off, checked, and kept as a
 from __future__ import annotations
 
 import http.client
+import lzma
 import os
+import re
 import shutil
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 import zipfile
 import zlib
@@ -28,7 +29,7 @@ from unblur.data.formats.parts import log_files
 from unblur.data.interactions import Interactions
 from unblur.data.output import FolderKind, OutputFolder, locked, replacing, sha256_of, system_errors
 from unblur.data.vocabulary import Vocabulary
-from unblur.errors import CapabilityError, DataError, about, some
+from unblur.errors import CapabilityError, DataError, UnblurError, about, some
 from unblur.progress import Progress, ProgressEvent, silent
 
 
@@ -206,7 +207,25 @@ def _right(wanted: Dataset, way: NamedReading, part: str, file: Path, progress: 
 
 CHUNK_BYTES = 1 << 18
 """Bytes received at a time: large enough to be fast, small enough that the progress bar moves."""
-_FINAL = {400, 401, 403, 404, 405, 410, 451}  # answers that another attempt does not change
+_FINAL = {*range(300, 400), 400, 401, 403, 404, 405, 410, 451}  # answers that another attempt does not change
+
+
+_ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[^\W_][\w.-]*)(:\d{1,5})?/[!-~]*", re.ASCII)
+"""What can be asked over HTTP: a host, perhaps a port, and a path of ASCII letters that can be printed."""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follow a redirection to HTTPS, or from HTTP to HTTP: never to what can be changed on its way, or is on this machine."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith(("https://", f"{req.type}://")):
+            raise urllib.error.HTTPError(
+                newurl, code, f"{msg} - Redirection to {newurl} is not allowed", headers, fp
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
 
 
 class _BrokenOff(Exception):
@@ -315,8 +334,8 @@ class _Origin:
         if self.base is not None:
             address = f"{self.base.rstrip('/')}/{download.address.rpartition('/')[2]}"
         DataError.unless(
-            urllib.parse.urlsplit(address).scheme in ("http", "https"),
-            f"An address to fetch from must begin with https:// or http://; saw {address!r}. Correct it.",
+            _ADDRESS.fullmatch(address),
+            f"An address must begin with https:// or http:// and be a whole URL of ASCII letters; saw {address!r}. Correct it.",
         )
         if all((folder / file).is_file() for file in download.members.values() or [download.save_as]):
             return True
@@ -326,13 +345,14 @@ class _Origin:
             resumed |= part.exists() | self._transferred(download, address, part)
             try:
                 _check_file(download, part)
+                if download.members:
+                    _unpack(download, part, folder)
                 break
             except DataError:
                 part.unlink()
                 if last_try or not resumed:
                     raise
         if download.members:
-            _unpack(download, part, folder)
             part.unlink()
         else:
             part.replace(target)
@@ -365,7 +385,7 @@ class _Origin:
             headers["Range"] = f"bytes={have}-"
         try:
             request = urllib.request.Request(address, headers=headers)
-            response = urllib.request.urlopen(request, timeout=self.timeout)
+            response = _OPENER.open(request, timeout=self.timeout)
         except urllib.error.HTTPError as problem:
             with problem:
                 if problem.code == 416 and have:  # the range begins at or beyond the end of the file
@@ -379,17 +399,22 @@ class _Origin:
                         f"{problem.reason}. Get the data by hand, or give the `address` of a mirror."
                     ) from None
                 raise _BrokenOff(f"the server says {problem.code} {problem.reason}") from None
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as problem:
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,
+            OverflowError,
+        ) as problem:
             raise _BrokenOff(str(getattr(problem, "reason", problem)) or type(problem).__name__) from None
         with response:
             content_range = response.headers.get("Content-Range", "")
             resumes = response.status == 206 and content_range.startswith(f"bytes {have}-")
             if response.status == 206 and not resumes:
-                part.unlink()
+                part.unlink(missing_ok=True)
                 raise _BrokenOff(f"the server sent {content_range!r} instead of what was asked for")
-            length = response.headers.get("Content-Length")
             start = have if resumes else 0
-            total = start + int(length) if length and length.isdigit() else download.n_bytes
+            total = download.n_bytes if response.length is None else start + response.length
             limit = download.n_bytes or download.max_bytes
             with part.open("ab" if resumes else "wb") as stream:
                 done = self._copied(response, stream, start, total, limit, f"fetch {download.save_as}")
@@ -469,8 +494,10 @@ def _unpack(download: Download, archive: Path, folder: Path) -> None:
             for member, kept in download.members.items():
                 with opened.open(member) as packed, replacing(folder / kept) as stream:
                     shutil.copyfileobj(packed, stream)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as problem:
-        archive.unlink()
+    except UnblurError:
+        raise
+    # ValueError: a name in a wrong encoding; RuntimeError: a password, or a method that is not known here.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError) as problem:
         raise DataError(
             f"{download.save_as} must be a whole zip archive; it is not: {problem}. Nothing was kept; run it "
             "again."

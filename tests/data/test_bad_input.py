@@ -47,12 +47,27 @@ def npy(array: Any, pickled: bool = False) -> bytes:
 CSR = {"format": b"csr", "shape": np.array([2, 2]), "data": np.ones(2), "indptr": np.array([0, 1, 2])}
 TYPED = b"user_id:token\titem_id:token\n"
 
+WIDE = (
+    '{"user": 1, "item": "x", "rating": 0, "time": 1}\n{"user": %s, "item": "y", "rating": %s, "time": %s}\n'
+)
+"""JSON lines with integers of 128 bits, which NumPy has not."""
+
 BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
     ("empty", "a.csv", b"", {}, r"must hold data.*is empty \(0 bytes\)"),
     ("empty parquet", "a.parquet", b"", {}, r"is empty \(0 bytes\)"),
     ("blank lines", "a.csv", "\n\n  \n", {}, "only blank lines"),
     ("header only", "a.csv", "user,item\n", {}, "header and no rows"),
     ("typed header only", "a.inter", TYPED, {}, "header and no rows"),
+    ("wide times", "a.jsonl", WIDE % (2, 1, 2**70), {"rating": "ignore"}, "must lie within"),
+    ("wide ratings", "a.jsonl", WIDE % (2, 2**70, 1), {"min_rating": 2**71}, "none is. Lower"),
+    ("wide weights", "a.jsonl", WIDE % (2, 2**70, 1), {"rating": "rating"}, "Weights must be positive"),
+    (
+        "wide labels",
+        "a.jsonl",
+        WIDE % (2**70, 1, 1),
+        {"rating": "ignore", "on_null": "drop"},
+        "users must lie in 0",
+    ),
     ("no rows", "a.parquet", parquet(user=pl.Series([], dtype=pl.Int64), item=[]), {}, "has none"),
     ("not parquet", "a.parquet", "user,item\n1,2\n", {}, "does not start as such a file does"),
     ("parquet cut", "a.parquet", parquet(user=[1], item=[2])[:-20], {}, "must be whole.*truncated"),

@@ -267,6 +267,27 @@ def test_words_for_a_missing_value_are_nulls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        ("weight", {}),
+        ("rating", {"min_rating": 2}),
+        ("rating", {"min_rating": 2, "duplicates": "last"}),
+        ("event", {"event_weights": "1=1,2=2,3=3,4=4"}),
+    ],
+)
+def test_a_row_without_a_time_takes_its_weight_with_it(
+    tmp_path: Path, column: str, options: dict[str, Any]
+) -> None:
+    log = written(
+        tmp_path / "log.csv", f"user,item,{column},time\na,x,4,5\na,y,3,\nb,x,1,6\nb,z,2,7\n".encode()
+    )
+    expected = [("a", "x", 4, 5), ("b", "x", 1, 6), ("b", "z", 2, 7)]
+    if column == "rating":  # it selects, and the weights are 1 then
+        expected = [(user, item, 1, time) for user, item, rating, time in expected if rating >= 2]
+    assert read(log, on_null="drop", **options).to_frame().rows() == expected
+
+
+@pytest.mark.parametrize(
     ("third", "times"),
     [
         ("2020-01-01", [FIRST, FIRST]),

@@ -417,6 +417,27 @@ def test_a_kill_at_a_rename_loses_nothing(tmp_path: Path, rename: int) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
 
+TRIED = """
+import os, signal, sys
+from unblur.data.output import check_file
+
+calls = []
+def dying(event, arguments):
+    if event in ("open", "os.mkdir", "os.rmdir", "os.remove") and str(arguments[0]).startswith(sys.argv[1]):
+        calls.append(event)
+        if len(calls) == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(dying)
+check_file(sys.argv[1] + "/a.txt")
+"""
+
+
+@pytest.mark.parametrize("event", [1, 2])
+def test_a_kill_while_a_place_is_looked_at_leaves_nothing(tmp_path: Path, event: int) -> None:
+    subprocess.run([sys.executable, "-c", TRIED, tmp_path, str(event)], check=False)
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
     with OutputFolder(tmp_path / "o", THING).written() as folder:
         (folder / "a.txt").write_text("thing of the first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +25,16 @@ def test_every_format_gives_the_same_table(tmp_path: Path, name: str) -> None:
     }[Path(name).suffix]
     write(tmp_path / name)
     assert read_side(tmp_path / name).equals(TABLE)
+
+
+def test_a_compressed_table_is_read_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    packed = gzip.compress(TABLE.write_csv(separator="\t").encode())
+    (tmp_path / "items.tsv.gz").write_bytes(packed)
+    assert read_side(tmp_path / "items.tsv.gz").equals(TABLE)
+    for damaged in (packed[:-8] + bytes(8), packed[:-20], packed[:12] + b"x" * 40):
+        (tmp_path / "items.csv.gz").write_bytes(damaged)
+        with pytest.raises(DataError, match="must be whole"):
+            read_side(tmp_path / "items.csv.gz")
 
 
 def test_rows_come_in_the_order_of_the_items() -> None:

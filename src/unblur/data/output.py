@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -432,16 +433,15 @@ def _is_mount(target: Path) -> bool:
 
 
 def _try_writing(target: Path) -> None:
-    """Make and remove the hidden sibling that a write begins with, in the nearest folder that exists."""
+    """Make a file without a name, of which a kill leaves nothing, in the nearest folder that exists."""
     parent = next(folder for folder in target.parents if folder.exists())
     ArtifactError.unless(
         parent.is_dir(),
         f"The output must be in a folder that can be written to; {parent} is not one. Give another path.",
     )
-    probe = _sibling(parent / target.name, "partial")
-    probe.mkdir()
+    tempfile.TemporaryFile(dir=parent).close()
     with suppress(FileNotFoundError):
-        probe.rmdir()
+        _sibling(parent / target.name, "partial").lstat()  # raises if the name is too long
 
 
 # ----------------------------------------------------------------------------------------------------------- tables

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import polars as pl
 
-from unblur.data.formats.opening import open_data
+from unblur.data.formats.opening import data_suffix, open_data, unpacked
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, some
 
@@ -15,13 +16,14 @@ TITLES = ("title", "name")
 
 
 def read_side(path: str | Path) -> pl.DataFrame:
-    """Read a table of items, Parquet, CSV (also .tsv) or JSON lines, whose first column has the labels.
+    """Read a table of items, Parquet, CSV (also .tsv) or JSON lines, texts also compressed, whose first column has the labels.
 
     Raises `DataError` for a file that cannot be read as that, or has one column alone.
     """
     file = Path(path)
-    ending = file.suffix.lower()
-    with open_data(file) as stream:
+    ending = data_suffix(file)
+    with open_data(file) as packed:
+        stream = io.BytesIO(unpacked(packed).read())  # polars would panic if a stream raised
         try:
             if ending == ".parquet":
                 table = pl.read_parquet(stream)

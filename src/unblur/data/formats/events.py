@@ -278,16 +278,18 @@ class _Log:
                 keep(self._present(table["event"], "events"))
                 table["event"] = ratings.weights_of(table["event"])
                 keep((table["event"] > 0).to_numpy())
-                ratings.add(table["event"])
             elif ratings.role is not None:
                 table[ratings.role] = numbers_of(self._filled(table[ratings.role]), ratings.role)
                 keep(self._present(table[ratings.role], f"{ratings.role}s"))
                 # Rows that go need no time: in some copies of MovieLens those with low ratings have none.
                 keep(ratings.selected(table[ratings.role]))
-                ratings.add(table[ratings.role])
             if "timestamp" in table:
                 table["timestamp"] = self._filled(without_null_words(table["timestamp"]))
                 keep(self._present(table["timestamp"], "timestamps", *option))
+            # The rows of the batch are chosen, by all of its columns: what is added now stays parallel.
+            if ratings.role is not None:
+                ratings.add(table[ratings.role])
+            if "timestamp" in table:
                 self._times.add(table["timestamp"])
             self._users.add(table["user"])
             self._items.add(table["item"])

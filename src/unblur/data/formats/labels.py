@@ -98,7 +98,7 @@ def _comparable(column: pl.Series, role: str) -> pl.Series:
     if kind == pl.Null:
         return column.cast(pl.String)
     if kind.is_integer():
-        return column.cast(pl.Int64, strict=False) if kind != pl.UInt64 else _signed(column, role)
+        return column if kind == pl.Int64 else _signed(column, role)
     DataError.unless(
         kind in (pl.String, pl.Binary) or kind.is_float() or kind.is_decimal(),
         f"{role}s must be integers or strings; saw {kind} such as {some(column.head(1).to_list())}. Convert them to one of the two.",

@@ -39,9 +39,18 @@ def as_array(column: ArrayLike | pl.Series, name: str, kind: type[np.generic] | 
     return array if kind is None else array.astype(kind, copy=False)
 
 
+_INTEGERS = {pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64}
+
+
+def in_numpy(column: pl.Series) -> pl.Series:
+    """The column, as floats if it holds numbers that NumPy has not: decimals, and integers of 128 bits."""
+    is_wide = column.dtype.is_integer() and column.dtype not in _INTEGERS
+    return column.cast(pl.Float64) if is_wide or column.dtype.is_decimal() else column
+
+
 def numbers_of(column: pl.Series, role: str) -> pl.Series:
     """Ratings or weights as numbers, null for a missing one. Raises `DataError` for other text, for NaN and infinities."""
-    numbers = column
+    numbers = column = in_numpy(column)
     if column.dtype == pl.String:
         column = without_null_words(column)
         numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
@@ -55,8 +64,6 @@ def numbers_of(column: pl.Series, role: str) -> pl.Series:
         )
     elif column.dtype == pl.Boolean:
         numbers = column.cast(pl.UInt8)
-    elif column.dtype.is_decimal():
-        numbers = column.cast(pl.Float64)
     elif not column.dtype.is_numeric() and column.dtype != pl.Null:
         raise DataError(
             f"{role}s must be numbers; saw {column.dtype}. Convert the column, or name another one."

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from unblur.data.formats.columns import IGNORE
-from unblur.data.formats.numbers import as_array
+from unblur.data.formats.numbers import as_array, in_numpy
 from unblur.data.vocabulary import refuse_where
 from unblur.errors import Argument, DataError, Row, rows_named
 
@@ -42,13 +42,11 @@ class TimeColumn:
         """Read on: the times of the next events, without nulls."""
         if column.is_empty():  # no rows of a batch are left, so none tells what the times are
             return
-        times = column.str.strip_chars() if column.dtype == pl.String else column
+        times = column.str.strip_chars() if column.dtype == pl.String else in_numpy(column)
         if self._format is not None:
             times = _formatted(times, self._format)
         elif times.dtype == pl.String:
             times = _parsed(times)
-        elif times.dtype.is_decimal():
-            times = times.cast(pl.Float64)
         if isinstance(times.dtype, pl.Datetime | pl.Date):
             kind, times = "dates", times.dt.epoch("s")
         else:

@@ -96,6 +96,13 @@ BAD: list[tuple[str, str, bytes | str, dict[str, Any], str]] = [
     ("arrow cut", "a.arrow", arrow(user=[1], item=[2])[:-20], {}, "Arrow file must be whole.*truncated"),
     ("arrow, another kind", "a.feather", "user,item\n1,2\n", {}, "does not start as such a file does"),
     ("an array of JSON", "a.json", '[{"user": 1},\n{"user": 2}]', {}, "Each line must be a JSON object"),
+    (
+        "JSON of a thousand levels",  # which would end the process
+        "a.jsonl",
+        '{"user": 1, "item": ' + '{"a":' * 1000 + "1" + "}" * 1001,
+        {},
+        "a line has more than 100 levels",
+    ),
     ("JSON cut", "a.jsonl", '{"user": 1, "item": 2}\n{"user": 1, "it', {}, "Each line must be a JSON object"),
     (
         "lists of two lengths",

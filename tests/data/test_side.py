@@ -6,6 +6,8 @@ import gzip
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from unblur.data.side import read_side, side_of, title_column
@@ -72,3 +74,35 @@ def test_labels_that_occur_twice_are_refused(tmp_path: Path) -> None:
     (tmp_path / "no.parquet").write_text("sku,name\na,b\n")
     with pytest.raises(DataError, match=r"must be Parquet, CSV or JSON lines; .*no\.parquet"):
         read_side(tmp_path / "no.parquet")
+
+
+def nested(levels: int) -> pa.Table:
+    """A table of items with a column of lists in lists."""
+    kind = pa.int64()
+    for _ in range(levels):
+        kind = pa.list_(kind)
+    return pa.table({"item": ["a"], "x": pa.array([None], kind)})
+
+
+def test_types_of_hundreds_of_levels_do_not_end_the_process(tmp_path: Path) -> None:
+    pq.write_table(nested(30), tmp_path / "few.parquet", store_schema=False)
+    assert read_side(tmp_path / "few.parquet").columns == ["item", "x"]
+    pq.write_table(nested(500), tmp_path / "items.parquet", store_schema=False)
+    with pytest.raises(DataError, match="schema too deeply nested"):
+        read_side(tmp_path / "items.parquet")
+    (tmp_path / "few.jsonl").write_text('{"item": "a", "x": ' + '{"y":' * 90 + "1" + "}" * 91)
+    assert read_side(tmp_path / "few.jsonl").columns == ["item", "x"]
+    (tmp_path / "items.jsonl").write_text('{"item": "a", "x": ' + '{"y":' * 1000 + "1" + "}" * 1001)
+    with pytest.raises(DataError, match="a line has more than 100 levels"):
+        read_side(tmp_path / "items.jsonl")
+
+
+def test_millions_of_equal_parts_of_a_row_are_not_read(tmp_path: Path) -> None:
+    pl.select(item=pl.lit("a"), x=pl.lit("a" * 80_000_000)).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="bytes unpack to 80,"):
+        read_side(tmp_path / "items.parquet")
+
+
+def test_brackets_in_texts_of_short_lines_are_no_levels(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"item": "a", "title": "' + "[" * 900 + '"}\n')
+    assert read_side(tmp_path / "items.jsonl")["title"].to_list() == ["[" * 900]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from unblur.data.formats.opening import data_suffix, open_data, unpacked
+from unblur.data.formats.opening import data_suffix, open_data, read_parquet, unpacked
+from unblur.data.formats.text import read_json_lines
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, some
 
@@ -26,9 +27,9 @@ def read_side(path: str | Path) -> pl.DataFrame:
         stream = io.BytesIO(unpacked(packed).read())  # polars would panic if a stream raised
         try:
             if ending == ".parquet":
-                table = pl.read_parquet(stream)
+                table = read_parquet(stream)
             elif ending in (".jsonl", ".ndjson"):
-                table = pl.read_ndjson(stream, infer_schema_length=None)
+                table = read_json_lines(stream.readlines(), packed)
             else:
                 mark = "\t" if ending == ".tsv" else ","
                 # Labels stay as they are written: 007 is not 7.
@@ -41,7 +42,7 @@ def read_side(path: str | Path) -> pl.DataFrame:
                     try_parse_dates=True,
                     schema_overrides=dict.fromkeys(first, pl.String),
                 )
-        except pl.exceptions.PolarsError as problem:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
             raise DataError(
                 f"A table of items must be Parquet, CSV or JSON lines; {file}: {str(problem).splitlines()[0]}. Correct it, or "
                 "name it by its format."

@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy import sparse
 
-from unblur.data.formats.opening import open_regular
+from unblur.data.formats.opening import open_regular, read_parquet
 from unblur.data.output import (
     MANIFEST,
     FolderKind,
@@ -384,28 +384,11 @@ _ROWS_PER_BYTE = 16
 """Rows that a byte on disk may stand for. Labels differ, so that a row takes a third of a byte or more (a million of ``item-1`` …)."""
 
 
-_UNPACKED = 1 << 26
-"""Bytes that any table may unpack to."""
-_UNPACKED_PER_BYTE = 256
-"""And for each byte on disk: titles that are all alike take fifty times as much."""
-
-
 def _read_table(file: Path, size: int) -> pl.DataFrame:
-    """Return a table of at most `size` rows; no more are read, since millions of equal ones take a few bytes on disk.
-
-    Neither are rows that unpack to far more than they take there: lists, or texts, of millions of equal parts.
-    """
-    from pyarrow.parquet import ParquetFile  # late: it takes a tenth of a second
-
-    n_bytes = file.stat().st_size
-    most = min(size, _ROWS_PER_BYTE * n_bytes)
+    """Return a table of at most `size` rows; no more are read, since millions of equal ones take a few bytes on disk."""
+    most = min(size, _ROWS_PER_BYTE * file.stat().st_size)
     with open_regular(file) as stream:
-        metadata = ParquetFile(stream).metadata
-        unpacked = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
-        if unpacked > _UNPACKED + _UNPACKED_PER_BYTE * n_bytes:
-            raise ValueError(f"{file.name} unpacks to {unpacked:,} bytes")
-        stream.seek(0)
-        table = pl.read_parquet(stream, n_rows=most + 1)
+        table = read_parquet(stream, most + 1)
     if len(table) > most:
         raise ValueError(f"{file.name} has more than {most:,} rows")
     return table

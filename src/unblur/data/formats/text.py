@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -160,27 +160,17 @@ _MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "bla
 def open_json_lines(stream: BinaryIO) -> Opened:
     """An object a line; its columns are the names in the first lines."""
 
-    def table(lines: bytes) -> pl.DataFrame:
-        _refuse_zeros(lines, 0, stream)
-        try:
-            return pl.read_ndjson(lines, infer_schema_length=None)
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
-            raise DataError(
-                f"Each line must be a JSON object; {stream.name} is not so: {str(problem).partition(chr(10))[0][:200]}. Write "
-                "one object a line, without commas between them."
-            ) from None
-
-    def blocks(size: int) -> Iterator[bytes]:
+    def blocks(size: int) -> Iterator[list[bytes]]:
         stream.seek(0)
         while lines := stream.readlines(size):
-            yield b"".join(lines)
+            yield lines
 
-    names = tuple(table(next(blocks(SAMPLE_BYTES))).columns)
+    names = tuple(read_json_lines(next(blocks(SAMPLE_BYTES)), stream).columns)
 
     def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
         for block in blocks(_JSON_BYTES):
-            if block.strip():
-                frame = table(block)
+            if any(map(bytes.strip, block)):
+                frame = read_json_lines(block, stream)
                 # A name that no object of a block has: each is without it.
                 yield frame.select(
                     names[at] if names[at] in frame.columns else pl.lit(None).alias(names[at])
@@ -188,6 +178,34 @@ def open_json_lines(stream: BinaryIO) -> Opened:
                 )
 
     return Opened("jsonl", names, True, batches)
+
+
+_SHORT, _DEEPEST = 1000, 100
+"""Bytes of a line that need no look at its depth, and levels of a longer one: over 600 levels polars ends the process, and they
+take 3,000 bytes. Columns lie in the first two."""
+_NO_BRACKETS = bytes({*range(256)} - {*b"{}[]"})
+
+
+def read_json_lines(lines: Sequence[bytes], stream: BinaryIO) -> pl.DataFrame:
+    """Read an object a line, of the file behind `stream`. Raises `DataError` for lines that are none."""
+    content = b"".join(lines)
+    _refuse_zeros(content, 0, stream)
+    try:
+        if any(len(line) > _SHORT and _depth(line) > _DEEPEST for line in lines):
+            raise pl.exceptions.ComputeError(f"a line has more than {_DEEPEST} levels")
+        return pl.read_ndjson(content, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
+        raise DataError(
+            f"Each line must be a JSON object; {stream.name} is not so: {str(problem).partition(chr(10))[0][:200]}. Write "
+            "one object a line, without commas between them."
+        ) from None
+
+
+def _depth(line: bytes) -> int:
+    """The most brackets that are open at once; those in texts count as well."""
+    brackets = np.frombuffer(line.translate(None, _NO_BRACKETS), dtype=np.uint8)
+    # The bit of 4 tells } and ] from { and [.
+    return int(np.cumsum(np.where(brackets & 4, -1, 1)).max(initial=0))
 
 
 _JSON_BYTES = 1 << 26

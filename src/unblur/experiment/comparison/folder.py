@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from unblur.data.formats.opening import open_regular
+from unblur.data.formats.opening import open_regular, read_parquet
 from unblur.data.output import (
     GrowingFolder,
     Inputs,
@@ -115,13 +115,13 @@ class Cache:
                 return None
             values |= {part: _as_today(values[part]) for part in ("base", "chosen")}
             with open_regular(table) as stream:
-                frame = pl.read_parquet(stream)
+                frame = read_parquet(stream)
             return Result.from_dict(
                 values, Vocabulary(frame["user"]), frame.drop("user").to_numpy().astype(np.float64)
             )
         except (
             *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
-            pl.exceptions.PolarsError,
+            *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
         ):
             return None
 

@@ -19,6 +19,7 @@ import unblur as package
 from tests.cli.conftest import Unblur
 from tests.synthesis.utility.rated import MODEL, write_parts, write_recipe
 from unblur.cli.options import reads_data
+from unblur.cli.start import start
 from unblur.experiment.recipe.parts import Reading
 
 VERBS = ("demo", "recipes", "run", "fit", "evaluate", "recommend", "translate")
@@ -93,6 +94,18 @@ def test_python_dash_m() -> None:
         [sys.executable, "-m", "unblur", "--version"], capture_output=True, text=True, check=True
     )
     assert run.stdout.startswith("unblur ")
+
+
+def test_an_interrupt_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "unblur.cli.main")
+
+    class Interrupted:
+        def find_spec(self, name: str, *rest: object) -> None:
+            if name == "unblur.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert start() == 130
 
 
 def test_an_error_is_one_line_and_code_2(unblur: Unblur) -> None:

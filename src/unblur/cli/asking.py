@@ -203,7 +203,7 @@ def similar(
                 f"--candidates must have one column here, of items; {candidates} has more. Leave out the others."
             )
         choice = labels[0]
-        terminal.note(*(f"note: {remark}" for remark in labels[1]))
+        terminal.notes(labels[1])
     lists = loaded.similar_items(_labels(items, loaded.items, "ITEM"), k, candidates=choice)
     frame = lists.to_frame().rename({"user": "similar_to"}).drop("fallback", "filled")
     if out is None or target is None:
@@ -377,7 +377,7 @@ def _answer(request: _Request, selection: Selection, target: _Target | None) -> 
         else:
             with output(target.place) as stream:
                 write_tables(_tables(rankings, notes), stream, target.format)
-    terminal.note(*(f"note: {remark}" for remark in notes))
+    terminal.notes(notes)
     n_users = log.rows.n_users
     length = "all given items" if request.k == _ALL else f"up to {request.k} items each"
     if target is None:

@@ -99,7 +99,7 @@ def fit(
             items=items,
             progress=progress,
         )
-    terminal.note(*(f"note: {remark}" for remark in fitted.notes))
+    terminal.notes(fitted.notes)
     if updatable:
         terminal.note(
             f"note: {fitted.statistics_bytes / 1e6:,.1f} MB of statistics are kept for updates"

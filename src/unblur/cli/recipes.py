@@ -146,7 +146,7 @@ def translate(
     place = None if out is None else output_place(out, overwrite=overwrite)
     translation = translated(command, system=system)
     text = translation.recipe.to_toml()
-    terminal.note(*(f"note: {remark}" for remark in translation.notes))
+    terminal.notes(translation.notes)
     with printing(lambda: print_text(text, "recipe")):
         if place is not None:
             with output(place) as stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import typer
 
@@ -22,41 +22,6 @@ _DEFAULTS = ServiceLimits()
 def _limit(flag: str, meaning: str, **options: Any) -> Any:
     """An option for a limit, in a panel of its own."""
     return typer.Option(flag, help=meaning, rich_help_panel="Limits", **options)
-
-
-MaxBody: TypeAlias = Annotated[
-    int, _limit("--max-body", "Bytes of a request; more is answered by 413.", min=1)
-]
-MaxHistory: TypeAlias = Annotated[
-    int, _limit("--max-history", "Items of a history; more is answered by 422.", min=1)
-]
-MaxK: TypeAlias = Annotated[int, _limit("--max-k", "Items of a list, and items to score.", min=1)]
-MaxBatch: TypeAlias = Annotated[
-    int, _limit("--max-batch", "Users of a request, and users scored at once.", min=1)
-]
-MaxReasons: TypeAlias = Annotated[
-    int, _limit("--max-reasons", "Items of histories in a request that asks for reasons.", min=1)
-]
-Queue: TypeAlias = Annotated[
-    int,
-    _limit(
-        "--queue",
-        "Users who wait or are scored; at so many, and once a request waits, others get 503 with Retry-After.",
-        min=1,
-    ),
-]
-RequestSeconds: TypeAlias = Annotated[
-    float, _limit("--seconds", "The time that a request may take; 503 with Retry-After then.", min=0.1)
-]
-Rate: TypeAlias = Annotated[
-    float | None,
-    _limit(
-        "--rate",
-        "Requests a second of each token; more is answered by 429.",
-        min=0.01,
-        show_default="no limit",
-    ),
-]
 
 
 def serve(
@@ -86,14 +51,39 @@ def serve(
         int | None,
         typer.Option("--threads", min=1, help="Threads that score.", show_default="one for each processor"),
     ] = None,
-    max_body: MaxBody = _DEFAULTS.body,
-    max_history: MaxHistory = _DEFAULTS.history,
-    max_k: MaxK = _DEFAULTS.k,
-    max_batch: MaxBatch = _DEFAULTS.batch,
-    max_reasons: MaxReasons = _DEFAULTS.reasons,
-    queue: Queue = _DEFAULTS.queue,
-    seconds: RequestSeconds = _DEFAULTS.seconds,
-    rate: Rate = _DEFAULTS.rate,
+    max_body: Annotated[
+        int, _limit("--max-body", "Bytes of a request; more is answered by 413.", min=1)
+    ] = _DEFAULTS.body,
+    max_history: Annotated[
+        int, _limit("--max-history", "Items of a history; more is answered by 422.", min=1)
+    ] = _DEFAULTS.history,
+    max_k: Annotated[int, _limit("--max-k", "Items of a list, and items to score.", min=1)] = _DEFAULTS.k,
+    max_batch: Annotated[
+        int, _limit("--max-batch", "Users of a request, and users scored at once.", min=1)
+    ] = _DEFAULTS.batch,
+    max_reasons: Annotated[
+        int, _limit("--max-reasons", "Items of histories in a request that asks for reasons.", min=1)
+    ] = _DEFAULTS.reasons,
+    queue: Annotated[
+        int,
+        _limit(
+            "--queue",
+            "Users who wait or are scored; at so many, and once a request waits, others get 503 with Retry-After.",
+            min=1,
+        ),
+    ] = _DEFAULTS.queue,
+    seconds: Annotated[
+        float, _limit("--seconds", "The time that a request may take; 503 with Retry-After then.", min=0.1)
+    ] = _DEFAULTS.seconds,
+    rate: Annotated[
+        float | None,
+        _limit(
+            "--rate",
+            "Requests a second of each token; more is answered by 429.",
+            min=0.01,
+            show_default="no limit",
+        ),
+    ] = _DEFAULTS.rate,
 ) -> None:
     """Serve a saved model over HTTP: recommendations, similar items and reasons as JSON, and a page at /.
 

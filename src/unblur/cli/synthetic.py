@@ -124,7 +124,7 @@ def synthesize(
             overwrite=overwrite,
             progress=progress,
         )
-    terminal.note(*(f"note: {remark}" for remark in synthesis.notes))
+    terminal.notes(synthesis.notes)
     print_lines(
         f"{chosen.model.kind} fitted to {synthesis.train.n_users:,} users in {synthesis.fit_seconds:.1f} s; {synthesis.n_users:,} "
         f"synthetic users with {synthesis.n_pairs:,} pairs in {synthesis.sample_seconds:.1f} s",

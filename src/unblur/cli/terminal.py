@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -107,28 +107,29 @@ def note(*remarks: str) -> None:
     if style.json and remarks:
         style.add("notes", [remark.removeprefix("note: ") for remark in remarks])
     if not style.quiet:
-        _dim(*remarks)
+        for remark in remarks:
+            _say(remark, "dim")
 
 
-def _dim(*remarks: str) -> None:
-    for remark in remarks:
-        err().print(_remark(remark, "dim"), soft_wrap=True)
+def notes(remarks: Iterable[str]) -> None:
+    """Print the notes of a result."""
+    note(*(f"note: {remark}" for remark in remarks))
 
 
 def failure(remark: str) -> None:
     """Print a remark on what failed to stderr, in red."""
-    err().print(_remark(remark, "red"), soft_wrap=True)
+    _say(remark, "red")
 
 
 def error(text: str) -> None:
     """Print an error to stderr, as one red line."""
-    err().print(Text("error: ", style="bold red").append(_remark(text, "red")), soft_wrap=True)
+    _say(text, "red", "error: ")
 
 
-def _remark(text: str, style: str) -> Text:
-    """A text as one line, long words of which are shortened, and the line as well if there are many."""
-    words = visible(" ".join(map(shortened, text.split())))
-    return Text(shortened(words, _LONGEST_REMARK), style=style)
+def _say(text: str, colour: str, head: str = "") -> None:
+    """Print a text as one line, long words of which are shortened, and the line as well if there are many."""
+    words = shortened(visible(" ".join(map(shortened, text.split()))), _LONGEST_REMARK)
+    err().print(Text(head, style=f"bold {colour}").append(words, style=colour), soft_wrap=True)
 
 
 def in_document(**facts: Any) -> bool:
@@ -345,7 +346,7 @@ class ProgressDisplay:
             stage.last_line = now
             total = f" of {event.total:,}" if event.total is not None else ""
             figures = f", {_figures(event)}" if event.values else ""
-            _dim(f"{event.label}: {event.done:,}{total}, {elapsed:.0f} s{figures}")
+            _say(f"{event.label}: {event.done:,}{total}, {elapsed:.0f} s{figures}", "dim")
 
 
 def _figures(event: ProgressEvent) -> str:

@@ -144,7 +144,7 @@ def tune(
         from unblur.compat.recbole.tuning import read_params, space_of_params
 
         space, remarks = space_of_params(base.model, read_params(params_file), ignore_unknown=ignore_unknown)
-        terminal.note(*(f"note: {remark}" for remark in remarks))
+        terminal.notes(remarks)
     base.task.searched_by(base.search)  # refuses a metric that cannot be used, before any data are read
     place = None
     if out is not None:

@@ -72,7 +72,7 @@ def test_labels_that_occur_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="something in others"):
         read_side(tmp_path / "one.csv")
     (tmp_path / "no.parquet").write_text("sku,name\na,b\n")
-    with pytest.raises(DataError, match=r"must be Parquet, CSV or JSON lines; .*no\.parquet"):
+    with pytest.raises(DataError, match=r"must be in that format; .*no\.parquet"):
         read_side(tmp_path / "no.parquet")
 
 

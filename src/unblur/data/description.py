@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.data.formats.columns import Role, usual_role
-from unblur.data.formats.events import Events, Meaning, RequestedColumns, read_events
+from unblur.data.formats.events import Events, RequestedColumns, read_events
+from unblur.data.formats.meaning import Meaning
 from unblur.data.interactions import Interactions, selection
 from unblur.data.splits import Time
 from unblur.data.vocabulary import Vocabulary, indexed

@@ -7,14 +7,14 @@ whole or not at all. Files that could run code are never opened: no pickles, and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy import sparse
 
+from unblur.data.formats.any_format import open_table
 from unblur.data.formats.events import unread_columns as unread_columns
 from unblur.data.formats.labels import labels_of
 from unblur.data.formats.opening import (
@@ -31,11 +31,10 @@ from unblur.data.formats.opening import (
     unpacked,
 )
 from unblur.data.formats.parts import SPLIT_PARTS
-from unblur.data.formats.tables import Opened, open_arrow, open_parquet
-from unblur.data.formats.text import open_json_lines
+from unblur.data.formats.text import lines_of
 from unblur.data.interactions import Interactions
 from unblur.data.output import replacing, write_parquet as write_parquet
-from unblur.data.vocabulary import Vocabulary
+from unblur.data.vocabulary import Vocabulary, refuse_where
 from unblur.errors import DataError, about, nearest, some
 
 read = Interactions.read
@@ -72,12 +71,8 @@ def read_lines(path: str | Path) -> pl.Series:
     Raises `DataError` for a file that is not UTF-8 text, or has no line.
     """
     file = Path(path)
-    try:
-        with open_data(file) as stream:
-            lines = unpacked(stream).read().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"A list of labels must be UTF-8 text; {file} is not. Save it as such.") from None
-    labels = [line.strip() for line in lines if line.strip()]
+    with open_data(file) as stream:
+        labels = [line.strip() for lines in lines_of(unpacked(stream)) for line in lines if line.strip()]
     DataError.unless(
         labels, f"A list of labels must have one; {file} has only empty lines. Write one per line."
     )
@@ -88,26 +83,26 @@ def read_column(path: str | Path) -> pl.Series | None:
     """The only column of a table, or the lines of a text file as `read_lines` has them, without quotes around them; `None` if there are more columns."""
     file = Path(path)
     form = SUFFIXES.get(data_suffix(file))
-    if form in _TABLES:
-        with open_data(file) as stream:
-            opened = _TABLES[form](unpacked(stream))
-            return opened.load([0]).to_series() if len(opened.names) == 1 else None
     if form in ("npz", "npy"):
         return None
+    if form in ("parquet", "arrow", "jsonl"):
+        with open_data(file) as stream:
+            opened = open_table(stream, form)
+            return opened.load([0]).to_series() if len(opened.names) == 1 else None
     lines = read_lines(file)
     quoted = lines.str.contains(_QUOTED)
     if _BETWEEN_COLUMNS.search(lines[0]) and not quoted[0]:
         return None
+    refuse_where(
+        lines.str.starts_with('"') & (lines.str.count_matches('"') % 2 == 1),
+        lambda at: (
+            f"A quote that opens a label must be closed; {file} has {lines[at][:80]!r}. Close or remove it.",
+        ),
+    )
     unquoted = lines.str.slice(1, lines.str.len_chars() - 2).str.replace_all('""', '"', literal=True)
     return unquoted.zip_with(quoted, lines)
 
 
-_TABLES: dict[FileFormat | None, Callable[[BinaryIO], Opened]] = {
-    "parquet": open_parquet,
-    "arrow": open_arrow,
-    "jsonl": open_json_lines,
-}
-"""Functions that open files of the formats whose columns are tables."""
 _QUOTED = r'^"(?:[^"]|"")*"$'
 """A line that is one quoted field of a CSV file, with quotes inside doubled (RFC 4180)."""
 _BETWEEN_COLUMNS = re.compile(r"[,;\t|]|::")

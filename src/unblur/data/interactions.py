@@ -14,8 +14,9 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from unblur.data.formats.events import Events, Meaning, OnNull, RequestedColumns, frame_events, read_events
+from unblur.data.formats.events import Events, RequestedColumns, frame_events, read_events
 from unblur.data.formats.labels import Labels
+from unblur.data.formats.meaning import Meaning, OnNull
 from unblur.data.formats.numbers import as_array
 from unblur.data.formats.opening import FileFormat
 from unblur.data.formats.times import TimeUnit, moments

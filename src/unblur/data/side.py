@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import polars as pl
 
-from unblur.data.formats.opening import data_suffix, open_data, read_parquet, unpacked
-from unblur.data.formats.text import read_json_lines
+from unblur.data.formats.any_format import open_table
+from unblur.data.formats.opening import data_suffix, open_data
+from unblur.data.formats.times import iso_dates
 from unblur.data.vocabulary import Vocabulary
 from unblur.errors import DataError, some
 
@@ -17,42 +17,47 @@ TITLES = ("title", "name")
 
 
 def read_side(path: str | Path) -> pl.DataFrame:
-    """Read a table of items, Parquet, CSV (also .tsv) or JSON lines, texts also compressed, whose first column has the labels.
+    """Read a table of items, Parquet, Arrow, CSV (also .tsv) or JSON lines, whose first column has the labels.
 
-    Raises `DataError` for a file that cannot be read as that, or has one column alone.
+    In text, columns are numbers, truth values or dates of ISO 8601 if all of their values are; labels stay as they are written:
+    007 is not 7. Raises `DataError` for a file that cannot be read as that, or has one column alone.
     """
     file = Path(path)
-    ending = data_suffix(file)
-    with open_data(file) as packed:
-        stream = io.BytesIO(unpacked(packed).read())  # polars would panic if a stream raised
-        try:
-            if ending == ".parquet":
-                table = read_parquet(stream)
-            elif ending in (".jsonl", ".ndjson"):
-                table = read_json_lines(stream.readlines(), packed)
-            else:
-                mark = "\t" if ending == ".tsv" else ","
-                # Labels stay as they are written: 007 is not 7.
-                first = pl.read_csv(stream, separator=mark, n_rows=0).columns[:1]
-                stream.seek(0)
-                table = pl.read_csv(
-                    stream,
-                    separator=mark,
-                    infer_schema_length=None,
-                    try_parse_dates=True,
-                    schema_overrides=dict.fromkeys(first, pl.String),
-                )
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
-            raise DataError(
-                f"A table of items must be Parquet, CSV or JSON lines; {file}: {str(problem).splitlines()[0]}. Correct it, or "
-                "name it by its format."
-            ) from None
+    with open_data(file) as stream:
+        opened = open_table(stream, delimiter="\t" if data_suffix(file) == ".tsv" else ",", header=True)
+        DataError.unless(
+            opened.format in ("parquet", "arrow", "jsonl", "csv"),
+            f"A table of items must be Parquet, Arrow, CSV or JSON lines; {file} is {opened.layout}. Write it as one of these.",
+        )
+        table = opened.load(list(range(len(opened.names))))
+    if not opened.typed:
+        table = table.with_columns(_read_as_values(column) for column in table.get_columns()[1:])
     DataError.unless(
         table.width > 1,
         f"A table of items must have labels in its first column and something in others; {file} has the columns "
         f"{some(table.columns)}. Add some.",
     )
     return table
+
+
+def _read_as_values(text: pl.Series) -> pl.Series:
+    """Text as numbers, truth values or times, whichever fits all of it; else as it is."""
+    if text.null_count() == len(text):
+        return text
+    for values in (
+        text.cast(pl.Int64, strict=False),
+        text.cast(pl.Float64, strict=False),
+        text.str.to_lowercase().replace_strict(_TRUTH, default=None, return_dtype=pl.Boolean),
+        text.str.to_date("%Y-%m-%d", strict=False),
+        # Other forms of dates have two readings, 1 February and 2 January.
+        iso_dates(text).dt.replace_time_zone(None),
+    ):
+        if values.null_count() == text.null_count():
+            return values
+    return text
+
+
+_TRUTH = {"true": True, "false": False}
 
 
 def side_of(table: pl.DataFrame, items: Vocabulary) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -6,6 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
 from unblur.data.formats.tables import Opened
 from unblur.errors import Argument, DataError, nearest, some
 
@@ -77,6 +81,18 @@ def _option(role: Role, value: str | None = None) -> Argument:
 def usual_role(name: str) -> Role | None:
     """The role that a column of this name usually has."""
     return _ROLES.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+
+
+def are_names(labels: pl.Series, role: Role, column: str) -> NDArray[np.bool_]:
+    """Which labels are the name of their column, in any spelling, or one that a column of this role usually has."""
+    names = [re.sub(r"[\W_]", "", column.lower()), *(name for name, usual in _ROLES.items() if usual == role)]
+    if labels.dtype != pl.String:
+        return np.zeros(len(labels), dtype=bool)
+    return labels.str.to_lowercase().str.replace_all(_NO_LETTER, "").is_in(names).fill_null(False).to_numpy()
+
+
+_NO_LETTER = r":(?:token|float)(?:_seq)?$|[^\p{L}\p{N}]"
+"""What names are compared without: a type as in RecBole's headers, blanks, dashes, a byte order mark."""
 
 
 def choose_columns(

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from unblur.data.formats.columns import Role
 from unblur.data.vocabulary import Codes, label_series, refuse_where
 from unblur.errors import Argument, DataError, Row, check_word, rows_named, some
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 Labels: TypeAlias = Literal["auto", "int", "str"]
 
-NULL_WORDS = r"^\s*(?i:nan|nat|null|none|na|n/a|<na>|\\n)?\s*$"
-"""Text that stands for a missing value: in files of pandas, of R, of spreadsheets, and MySQL's ``\\N``."""
+NULL_WORDS = r"^\s*(?i:-?nan|nat|\(?null\)?|none|#?na|#?n/a|<na>|undefined|\\n)?\s*$"
+"""Text that stands for a missing value: in files of pandas, of R, of JavaScript, of spreadsheets, and MySQL's ``\\N``."""
 _WHOLE_FLOAT = r"^\s*[0-9]+\.0*\s*$"
 """A whole number with a decimal point, as pandas writes integers of a column with gaps."""
 _UUID_BYTES = 16  # of 128 bits, by RFC 9562
@@ -31,7 +32,7 @@ class LabelColumn:
     Only distinct values are kept, so that whatever is asked of labels (are they all integers?) is asked of few.
     """
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: Role) -> None:
         self.role = role
         self._values: pa.Array | None = None  # distinct, in the order of their first events
         self._positions: list[NDArray[np.int32]] = []
@@ -185,13 +186,13 @@ def labels_of(
 
 def _plain(text: pl.Series, role: str) -> tuple[pl.Series, tuple[str, ...]]:
     """Text as labels, and a remark if some have blanks around them."""
-    broken = text.str.contains(r"[\r\n]")
+    broken = text.str.contains(r"[\r\n\x00\x{FEFF}]")
     refuse_where(
         broken,
         lambda at: (
             (
                 f"{role}s must be integers or strings; {broken.sum():,} are strings with a line end, as a quote that is not closed "
-                f"makes them, such as {str(text[at])[:80]!r} in "
+                f"makes them, a zero byte or a byte order mark, such as {str(text[at])[:80]!r} in "
             ),
             Row(at),
             ". Correct them, or pass ",
@@ -209,8 +210,8 @@ def _plain(text: pl.Series, role: str) -> tuple[pl.Series, tuple[str, ...]]:
 
 def _whole(numbers: pl.Series, role: str) -> pl.Series:
     """Floats or decimals that are whole numbers, as integers."""
-    # Above 2**53 neighbours among integers are one float.
-    within = numbers.cast(pl.Float64).abs() <= 2.0**53 if numbers.dtype.is_float() else numbers.is_not_null()
+    # From 2**53 on neighbours among integers are one float.
+    within = numbers.cast(pl.Float64).abs() < 2.0**53 if numbers.dtype.is_float() else numbers.is_not_null()
     integers = numbers.cast(pl.Int64, strict=False)
     is_whole = (within & (integers.cast(numbers.dtype, strict=False) == numbers)).fill_null(False)
     refuse_where(
@@ -218,7 +219,7 @@ def _whole(numbers: pl.Series, role: str) -> pl.Series:
         lambda at: (
             f"{role}s must be integers or strings; saw {numbers.dtype} such as {numbers[at]} in ",
             Row(at),
-            ", which is no whole number of at most 2**53. Convert them to one of the two.",
+            ", which is no whole number below 2**53. Convert them to one of the two.",
         ),
     )
     return integers

@@ -32,6 +32,8 @@ class Opened:
     """A file with its columns' names, before its rows are read."""
 
     format: FileFormat
+    layout: str
+    """The format and what was found out about the file, in words: for text its delimiter, and whether it has a header."""
     names: tuple[str, ...]
     """The columns, in order; ``column 0`` and so on if the file has no names."""
     named: bool
@@ -44,12 +46,19 @@ class Opened:
     """The number of rows, if it is known beforehand."""
     sample: Sequence[Sequence[str]] = ()
     """The fields of the first rows of a text file."""
-    layout: str = ""
-    """What was found out about a text file, in words: its delimiter, and whether it has a header."""
+    remarks: Sequence[str] = ()
+    """What was doubtful, once its rows are read."""
+
+    @property
+    def typed(self) -> bool:
+        """True if the format has types of columns; in the others all is text."""
+        return self.format not in ("csv", "recbole", "adjacency")
 
     def load(self, positions: list[int]) -> pl.DataFrame:
-        """Read the columns at these positions (ascending)."""
-        return pl.concat(self.batches(positions))
+        """Read the columns at these positions (ascending), under their names. Raises `DataError` for one name of two."""
+        frame = pl.concat(self.batches(positions), how="vertical_relaxed")
+        frame.columns = list(distinct([self.names[at] for at in positions]))
+        return frame
 
 
 BATCH_ROWS = 1 << 20
@@ -76,7 +85,7 @@ def open_parquet(stream: BinaryIO) -> Opened:
         with _whole_file(stream, "Parquet", b"PAR1"):
             yield from in_batches(pieces(positions))
 
-    return Opened("parquet", _distinct(names, stream), True, batches, n_rows=file.metadata.num_rows)
+    return Opened("parquet", "Parquet", distinct(names), True, batches, n_rows=file.metadata.num_rows)
 
 
 def open_arrow(stream: BinaryIO) -> Opened:
@@ -95,21 +104,29 @@ def open_arrow(stream: BinaryIO) -> Opened:
         if in_file:
             file = ipc.open_file(stream, options=options)
             return map(file.get_batch, range(file.num_record_batches))
-        return iter(ipc.open_stream(stream, options=options))
+        return _to_the_end(ipc.open_stream(stream, options=options), stream)
 
     def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
         with _whole_file(stream, "Arrow", b"ARROW1" if in_file else b""):
             yield from in_batches(pieces(positions))
 
-    return Opened("arrow", _distinct(names, stream), True, batches)
+    return Opened("arrow", "Arrow", distinct(names), True, batches)
 
 
-def _distinct(names: tuple[str, ...], stream: BinaryIO) -> tuple[str, ...]:
+def _to_the_end(batches: Iterator[Any], stream: BinaryIO) -> Iterator[Any]:
+    """The batches of a stream, after whose end mark nothing more may come."""
+    yield from batches
+    if stream.read(1):
+        raise ValueError("it goes on after its end")
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of columns. Raises `DataError` if one is that of two."""
     DataError.unless(
         len(set(names)) == len(names),
-        f"Columns must have different names; those of {stream.name} are {some(names, 12)}. Rename them.",
+        f"Columns must have different names; saw {some(names, 12)}. Rename them.",
     )
-    return names
+    return tuple(names)
 
 
 def in_batches(pieces: Iterator[Any]) -> Iterator[pl.DataFrame]:
@@ -152,7 +169,8 @@ def _whole_file(stream: BinaryIO, noun: str, end: bytes) -> Iterator[None]:
             seen += ", which is too much for a file of this size, or for this machine"
         article = "An" if noun.startswith("A") else "A"
         raise DataError(
-            f"{article} {noun} file must be whole; {stream.name} is not: {seen}. Copy or write it again."
+            f"{article} {noun} file must be whole, its columns of types that can be read; {stream.name} is not so: {seen}. Copy or "
+            "write it again."
         ) from None
 
 
@@ -169,7 +187,12 @@ def open_matrix(stream: BinaryIO) -> Opened:
         matrix = sparse.coo_array(matrix)
     frame = pl.DataFrame({"user": matrix.row, "item": matrix.col, "weight": matrix.data})
     return Opened(
-        "npz", tuple(frame.columns), True, lambda positions: iter([frame[:, positions]]), matrix.shape
+        "npz",
+        "a sparse matrix",
+        tuple(frame.columns),
+        True,
+        lambda positions: iter([frame[:, positions]]),
+        matrix.shape,
     )
 
 
@@ -180,7 +203,7 @@ def open_pairs(stream: BinaryIO) -> Opened:
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
             raise ValueError(f"it holds {pairs.dtype} of shape {pairs.shape}")
     frame = pl.DataFrame({"user": pairs[:, 0], "item": pairs[:, 1]})
-    return Opened("npy", ("user", "item"), True, lambda positions: iter([frame[:, positions]]))
+    return Opened("npy", "pairs", ("user", "item"), True, lambda positions: iter([frame[:, positions]]))
 
 
 @contextmanager

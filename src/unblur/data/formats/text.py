@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,7 +18,7 @@ import polars as pl
 from unblur.data.formats.columns import LOOKS_LIKE_TIME, usual_role
 from unblur.data.formats.labels import NULL_WORDS
 from unblur.data.formats.opening import FileFormat, data_suffix
-from unblur.data.formats.tables import Opened, in_batches
+from unblur.data.formats.tables import Opened, distinct, in_batches
 from unblur.errors import Argument, DataError, some
 
 SAMPLE_BYTES = 1 << 18
@@ -34,6 +36,8 @@ class Sample:
     """Lines that are not blank, without their ends."""
     skipped: int
     """The number of blank lines before the first of them."""
+    cut: bool
+    """True if the first line, or the one below, is longer than the beginning that was read."""
 
     @property
     def typed(self) -> bool:
@@ -49,12 +53,12 @@ def sample_of(stream: BinaryIO) -> Sample:
     complete = not stream.read(1)
     if not complete:
         start = start[: start.rfind(b"\n") + 1] or start
-    lines = _lines(_decoded(start, stream, complete))
+    lines = _lines(_decoded(start, stream, complete=complete))
     filled = [line for line in lines if line.strip()]
     DataError.unless(
         filled, f"A file must hold data; {stream.name} has only blank lines. Write or copy it again."
     )
-    return Sample(filled, lines.index(filled[0]))
+    return Sample(filled, lines.index(filled[0]), not complete and len(filled) == 1)
 
 
 def _refuse_zeros(content: bytes, place: int, stream: BinaryIO) -> None:
@@ -94,6 +98,8 @@ def open_delimited(
     rows = [_fields(line, separator) for line in sample.lines[:2]]
     if header is None:
         header = wants_names or _has_header(rows, stream)
+    if header and len(separator) == 1 and sample.lines[0].count('"') % 2:
+        raise _unclosed(stream)
     names = tuple(field.strip() if header else f"column {at}" for at, field in enumerate(rows[0]))
     return _in_columns("csv", stream, sample, names, separator, header)
 
@@ -123,34 +129,28 @@ def _in_columns(
 ) -> Opened:
     """A text file of these columns, below a header or from its first line on."""
     DataError.unless(
+        not sample.cut,
+        f"A line of columns must be shorter than {SAMPLE_BYTES:,} bytes; {stream.name} begins with a longer one. If its lines are a "
+        "user and items each, pass ",
+        Argument("format", "adjacency"),
+        "; else it is damaged, or not a log: write it again.",
+    )
+    DataError.unless(
         len(sample.lines) > header,
         f"A file must hold data; {stream.name} has a header and no rows. Write or copy it again.",
     )
-    skip, quoted = sample.skipped + header, format != "recbole"
-    heading = _fields(sample.lines[0], separator)
+    remarks: list[str] = []
 
     def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
-        n_before = 0
-        for frame in _columns(stream, names, positions, separator, skip, quoted):
-            if header:  # as after `cat one.csv two.csv`
-                repeated = pl.select(
-                    pl.all_horizontal(
-                        column == heading[at]
-                        for column, at in zip(frame.iter_columns(), positions, strict=True)
-                    )
-                ).to_series()
-                DataError.unless(
-                    not repeated.any(),
-                    f"A header must be the first line and no other; {stream.name} has it again as row "
-                    f"{n_before + (repeated.arg_max() or 0):,}, counted from 0. Remove it there.",
-                )
-            n_before += frame.height
-            yield frame
+        return _columns(
+            stream, names, positions, separator, sample.skipped + header, format != "recbole", remarks
+        )
 
     rows = [_fields(line, separator) for line in sample.lines[header : header + _ROWS_LOOKED_AT]]
+    kind = "a file of RecBole's" if format == "recbole" else "delimited text"
     mark = _MARKS.get(separator, f"delimiter {separator!r}")
-    layout = f"{mark}, {'header' if header else 'no header'}"
-    return Opened(format, names, header, batches, sample=rows, layout=layout)
+    layout = f"{kind} ({mark}, {'header' if header else 'no header'})"
+    return Opened(format, layout, names, header, batches, sample=rows, remarks=remarks)
 
 
 _ROWS_LOOKED_AT = 200  # as many lines as tell the delimiter
@@ -160,84 +160,136 @@ _MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "bla
 def open_json_lines(stream: BinaryIO) -> Opened:
     """An object a line; its columns are the names in the first lines."""
 
-    def blocks(size: int) -> Iterator[list[bytes]]:
-        stream.seek(0)
-        while lines := stream.readlines(size):
-            yield lines
+    def table(lines: bytes) -> pl.DataFrame:
+        _refuse_depth(lines, stream)
+        try:
+            return pl.read_ndjson(lines, infer_schema_length=None)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
+            raise DataError(
+                f"Each line must be a JSON object; {stream.name} is not so: {str(problem).partition(chr(10))[0][:200]}. Write "
+                "one object a line, without commas between them."
+            ) from None
 
-    names = tuple(read_json_lines(next(blocks(SAMPLE_BYTES)), stream).columns)
+    first = next(_blocks(stream, SAMPLE_BYTES), b"")
+    names = tuple(table(first).columns)
+    # Of two values of one name the parser takes one.
+    written = json.loads(
+        first.lstrip().split(b"\n")[0],
+        object_pairs_hook=lambda pairs: [name for name, _ in pairs],
+        parse_int=str,
+    )
+    distinct(written)
+    remarks: list[str] = []
 
     def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
-        for block in blocks(_JSON_BYTES):
-            if any(map(bytes.strip, block)):
-                frame = read_json_lines(block, stream)
-                # A name that no object of a block has: each is without it.
-                yield frame.select(
-                    names[at] if names[at] in frame.columns else pl.lit(None).alias(names[at])
-                    for at in positions
-                )
+        unread: set[str] = set()
+        for block in _blocks(stream, _BLOCK_BYTES):
+            frame = table(block)
+            unread.update(frame.columns)
+            # A name that no object of a block has: each is without it.
+            frame = frame.select(
+                names[at] if names[at] in frame.columns else pl.lit(None).alias(names[at]) for at in positions
+            )
+            has_gaps = any(column.dtype.is_integer() and column.null_count() for column in frame)
+            DataError.unless(
+                not has_gaps or not _HUGE.search(block),  # the parser has nulls for these
+                f"Integers must be below 2**63; {stream.name} has others. Write them as strings.",
+            )
+            yield frame
+        if unread := unread.difference(names):
+            remarks.append(
+                f"not read: {some(sorted(unread), 8)}, which the first lines of {stream.name} lack"
+            )
 
-    return Opened("jsonl", names, True, batches)
-
-
-_SHORT, _DEEPEST = 1000, 100
-"""Bytes of a line that need no look at its depth, and levels of a longer one: over 600 levels polars ends the process, and they
-take 3,000 bytes. Columns lie in the first two."""
-_NO_BRACKETS = bytes({*range(256)} - {*b"{}[]"})
-
-
-def read_json_lines(lines: Sequence[bytes], stream: BinaryIO) -> pl.DataFrame:
-    """Read an object a line, of the file behind `stream`. Raises `DataError` for lines that are none."""
-    content = b"".join(lines)
-    _refuse_zeros(content, 0, stream)
-    try:
-        if any(len(line) > _SHORT and _depth(line) > _DEEPEST for line in lines):
-            raise pl.exceptions.ComputeError(f"a line has more than {_DEEPEST} levels")
-        return pl.read_ndjson(content, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as problem:
-        raise DataError(
-            f"Each line must be a JSON object; {stream.name} is not so: {str(problem).partition(chr(10))[0][:200]}. Write "
-            "one object a line, without commas between them."
-        ) from None
+    return Opened("jsonl", "JSON lines", names, True, batches, remarks=remarks)
 
 
-def _depth(line: bytes) -> int:
-    """The most brackets that are open at once; those in texts count as well."""
-    brackets = np.frombuffer(line.translate(None, _NO_BRACKETS), dtype=np.uint8)
-    # The bit of 4 tells } and ] from { and [.
-    return int(np.cumsum(np.where(brackets & 4, -1, 1)).max(initial=0))
+_HUGE = re.compile(rb"\d{19}")
+"""An integer that may be above 2**63."""
 
 
-_JSON_BYTES = 1 << 26
-"""Bytes of JSON lines that are read at a time: half a million rows or so, which take a gigabyte at most while they are
-parsed."""
+def _refuse_depth(lines: bytes, stream: BinaryIO) -> None:
+    """Raise `DataError` for objects in objects in objects …: the parser's memory grows with the third power of their depth."""
+    if lines.count(b"{") + lines.count(b"[") <= lines.count(b"\n{") + _DEEPEST:  # most lines have one brace
+        return
+    for line in lines.split(b"\n"):
+        if line.count(b"{") + line.count(b"[") > _DEEPEST:
+            steps = (1 if mark in b"[{" else -1 for mark in _BRACKETS.findall(line) if len(mark) == 1)
+            DataError.unless(
+                max(accumulate(steps), default=0) <= _DEEPEST,
+                f"JSON may have at most {_DEEPEST} levels; {stream.name} has more. Write one flat object a line.",
+            )
+
+
+_DEEPEST = 64
+"""Levels of JSON, of which a log has two or three: of 1,000 the parser crashes."""
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]')
+"""A bracket, or a string, whose brackets are letters."""
 
 
 def open_adjacency(stream: BinaryIO) -> Opened:
     """``user item item …`` per line; users without items are dropped, and a user may have several lines."""
+
+    def batches(positions: list[int]) -> Iterator[pl.DataFrame]:
+        for lines in lines_of(stream):
+            series = pl.Series("line", lines, dtype=pl.String)
+            tokens = series.str.strip_chars(" \t").str.replace_all(r"[ \t]+", " ").str.split(" ")
+            table = pl.DataFrame({"user": tokens.list.first(), "item": tokens.list.slice(1)})
+            DataError.unless(
+                not table["user"].str.contains(r"[,;|]").any(),
+                f'An adjacency list must be separated by blanks ("user item item …"); {stream.name} has a line that begins with '
+                f"{lines[0][:80]!r}. Pass ",
+                Argument("format", "csv"),
+                " if these are columns.",
+            )
+            yield table.filter(pl.col("item").list.len() > 0).explode("item")[:, positions]
+
+    return Opened("adjacency", "adjacency lists", ("user", "item"), True, batches)
+
+
+def lines_of(stream: BinaryIO) -> Iterator[list[str]]:
+    """The lines of a text, without their ends and without a byte order mark, some megabytes at a time."""
+    n_before = 0
+    for block in _blocks(stream, _BLOCK_BYTES):
+        yield _lines(_decoded(block, stream, n_before))
+        n_before += block.count(b"\n")
+
+
+_BLOCK_BYTES = 1 << 26
+"""Bytes of JSON or adjacency lines that are read at a time: half a million rows or ten million numbers, which take a gigabyte at most
+while they are parsed."""
+_LONGEST_LINE = 1 << 28
+"""Bytes of a line at most: a user with thirty million items. Without a bound a few compressed kilobytes may take all memory."""
+
+
+def _blocks(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """The whole lines of a text, about `size` bytes at a time, without a byte order mark and without blocks of blanks alone.
+
+    Raises `DataError` for zero bytes, and for a line that does not end.
+    """
     stream.seek(0)
-    content = stream.read()
-    _refuse_zeros(content, 0, stream)
-    lines = pl.Series("line", _lines(_decoded(content, stream)), dtype=pl.String)
-    tokens = lines.str.strip_chars(" \t\r").str.replace_all(r"[ \t]+", " ").str.split(" ")
-    table = pl.DataFrame({"user": tokens.list.first(), "item": tokens.list.slice(1)})
-    frame = table.filter(pl.col("item").list.len() > 0).explode("item")
-    DataError.unless(
-        not table["user"].str.contains(r"[,;|]").any(),
-        f'An adjacency list must be separated by blanks ("user item item …"); {stream.name} begins with '
-        f"{lines[0][:80]!r}. Pass ",
-        Argument("format", "csv"),
-        " if these are columns.",
-    )
-    return Opened("adjacency", ("user", "item"), True, lambda positions: iter([frame[:, positions]]))
+    place = 0
+    while block := stream.read(size):
+        if not block.endswith(b"\n"):
+            block += stream.readline(_LONGEST_LINE)
+            DataError.unless(
+                len(block) < _LONGEST_LINE,
+                f"A line must be shorter than {_LONGEST_LINE:,} bytes; {stream.name} has a longer one. It is damaged, or no text: "
+                "copy or write it again.",
+            )
+        _refuse_zeros(block, place, stream)
+        content = block if place else block.removeprefix(codecs.BOM_UTF8)
+        place += len(block)
+        if content and not content.isspace():
+            yield content
 
 
-def _decoded(content: bytes, stream: BinaryIO, complete: bool = True) -> str:
-    """UTF-8 text without its byte order mark; unless `complete`, the last character may be cut off."""
+def _decoded(content: bytes, stream: BinaryIO, n_before: int = 0, *, complete: bool = True) -> str:
+    """UTF-8 text without its byte order mark, after so many lines; unless `complete`, the last character may be cut off."""
     try:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=complete)
     except UnicodeDecodeError as problem:
-        line = content[: problem.start].count(b"\n") + 1
+        line = n_before + content[: problem.start].count(b"\n") + 1
         raise DataError(
             f"A text file must be UTF-8; {stream.name} has the byte 0x{content[problem.start]:02x} in line {line}, "
             "which is not. Convert it, for example with `iconv -f latin1 -t utf-8`."
@@ -245,8 +297,9 @@ def _decoded(content: bytes, stream: BinaryIO, complete: bool = True) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines without their ends. `str.splitlines` would also split at form feeds and Unicode separators inside labels."""
-    return text.replace("\r\n", "\n").split("\n")
+    """Lines without their ends, as the parser sees them. `str.splitlines` would also split at form feeds and Unicode separators
+    inside labels."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _fields(line: str, separator: str) -> list[str]:
@@ -306,16 +359,16 @@ def _columns(
     separator: str,
     skip: int,
     quoted: bool,
+    remarks: list[str],
 ) -> Iterator[pl.DataFrame]:
-    """The columns at `positions` as text, empty fields as nulls. Every line must have as many fields as
-    names."""
+    """The columns at `positions` as text, empty fields as nulls. Every line must have as many fields as names."""
     import pyarrow
     from pyarrow import csv as arrow_csv
 
     mark = separator if len(separator.encode()) == 1 else _STAND_IN
     quoted = quoted and mark == separator
     text = _Text(stream, separator)
-    keys = [f"{at} {name}" for at, name in enumerate(names)]  # distinct, whatever the header says
+    keys = list(map(str, range(len(names))))  # distinct, whatever the header says
     n_rows = 0
 
     def pieces() -> Iterator[Any]:
@@ -338,14 +391,13 @@ def _columns(
             n_rows += piece.num_rows
             yield piece
         if quoted:
-            _check_quotes(stream, text, skip > 0, n_rows)
+            remarks.extend(_lines_in_quotes(stream, text, skip > 0, n_rows))
 
     try:
         # A batch is handed on once the next one is read, so that faults of a file of one batch are told before those of
         # its values.
         ahead: pl.DataFrame | None = None
         for frame in in_batches(pieces()):
-            frame.columns = [names[at] for at in positions]
             if ahead is not None:
                 yield ahead
             ahead = frame
@@ -353,11 +405,13 @@ def _columns(
             yield ahead
     except pyarrow.ArrowInvalid as problem:
         seen = str(problem).partition("\n")[0].replace(_STAND_IN, " | ").removeprefix("CSV parse error: ")
-        if "straddling" in seen:  # a row that is longer than a block of a megabyte
+        if "straddling" in seen and text.n_quotes:  # a row that is longer than a block of a megabyte
             raise _unclosed(stream) from None
+        if "straddling" in seen:
+            seen = "a line is longer than a megabyte"
         if "UTF8" in seen:
-            stream.seek(0)
-            _decoded(stream.read(), stream)  # its error names the line; pyarrow's does not
+            for _ in lines_of(stream):  # its error names the line; pyarrow's does not
+                pass
         raise DataError(
             f"Every line must have the fields of the first; in {stream.name}: {seen}. The file is damaged or cut off, "
             "or its delimiter is another one: copy it again, or pass ",
@@ -382,7 +436,12 @@ class _Text(io.RawIOBase):
             b"\n",
             False,
         )  # the last byte so far, and whether it is a quote that closes a field
-        self.n_quotes, self.in_turn = 0, True
+        self.n_quotes, self.in_turn, self._n_ends = 0, True, 0
+
+    @property
+    def n_lines(self) -> int:
+        """The number of lines so far, the last one included if its end is missing."""
+        return self._n_ends + (self._before != b"\n")
 
     def readable(self) -> bool:
         return True
@@ -414,6 +473,7 @@ class _Text(io.RawIOBase):
             )
             self.n_quotes += len(at)
         self._before = content[-1:] or self._before
+        self._n_ends += content.count(b"\n")
 
     def _with_short_delimiters(self, content: bytes, size: int) -> bytes:
         DataError.unless(
@@ -430,17 +490,19 @@ class _Text(io.RawIOBase):
         return short if short or ended else self.read(size)
 
 
-def _check_quotes(stream: BinaryIO, text: _Text, header: bool, n_rows: int) -> None:
-    """Raise `DataError` if a quote that is not closed has taken lines into its field.
+def _lines_in_quotes(stream: BinaryIO, text: _Text, header: bool, n_rows: int) -> list[str]:
+    """A remark on lines that became no rows: they are part of quoted fields. Raises `DataError` for a quote that is not closed.
 
-    pyarrow reads a field from a quote to the next one, or to the end of the file, and takes quotes elsewhere for letters.
-    Lines that became no rows are part of such fields, which is right only if all quotes open and close fields in turn.
+    pyarrow reads a field from a quote to the next one, or to the end of the file, and takes quotes elsewhere for letters. That
+    fields have lines in them is right only if all quotes open and close fields in turn.
     """
-    if text.in_turn and text.n_quotes % 2 == 0:
-        return
+    DataError.unless(not (text.in_turn and text.n_quotes % 2), *_unclosed(stream).args)
+    if not text.n_quotes or text.n_lines <= n_rows + header:
+        return []
     stream.seek(0)
-    if text.in_turn or sum(bool(line.strip()) for line in stream) - header > n_rows:
-        raise _unclosed(stream)
+    n_inside = sum(bool(line.strip()) for line in stream) - header - n_rows
+    DataError.unless(text.in_turn or n_inside <= 0, *_unclosed(stream).args)
+    return [f"{n_inside:,} lines of {stream.name} are part of quoted fields"] if n_inside > 0 else []
 
 
 def _unclosed(stream: BinaryIO) -> DataError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import date, datetime
 from typing import Literal, TypeAlias, get_args
@@ -15,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from unblur.data.formats.columns import IGNORE
 from unblur.data.formats.numbers import as_array, in_numpy
 from unblur.data.vocabulary import refuse_where
-from unblur.errors import Argument, DataError, Row, rows_named
+from unblur.errors import Argument, DataError, Row
 
 TimeUnit: TypeAlias = Literal["s", "ms", "us", "ns"]
 UNITS: tuple[TimeUnit, ...] = get_args(TimeUnit)
 """Seconds, milliseconds, microseconds and nanoseconds since 1970."""
-_PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCHS = {
     "seconds": (1e8, 1e11),
     "milliseconds": (1e11, 1e14),
@@ -60,35 +58,37 @@ class TimeColumn:
         self._kinds.append(kind)
         self._values.append(as_array(times.floor(), "timestamps", np.int64))
 
-    def values(self, name: Callable[[int], str]) -> tuple[NDArray[np.int64], str, int | None]:
-        """The times of all events, their unit in words and, if it is known, how many are a second.
+    def values(self) -> tuple[NDArray[np.int64], str, int | None]:
+        """The times of all events, what nobody said of them in words, and how many are a second, if it is known.
 
-        `name` puts the row of an event in words, for errors. Integers of 8 digits are dates if all of them can be, from 1900
-        to 2100. Raises `DataError` for dates and other numbers in one column, and for seconds, milliseconds and other units
-        in one.
+        Integers of 8 digits are dates if all of them can be, from 1900 to 2100. Raises `DataError` for dates and other numbers in
+        one column, for seconds, milliseconds and other units in one, and for dates with a unit.
         """
         if not self._values:
             return np.zeros(0, dtype=np.int64), "numbers of no known unit", None
-        kinds = set(self._kinds)
-        with rows_named(name):
-            if "floats" not in kinds:
-                self._read_digits("dates" in kinds)
-            DataError.unless(
-                len(set(self._kinds) - {"floats", "integers"}) == 0 or set(self._kinds) == {"dates"},
-                *self._other_kind(),
-            )
+        if "floats" not in self._kinds:
+            self._read_digits("dates" in self._kinds)
         is_date = set(self._kinds) == {"dates"}
+        DataError.unless(is_date or "dates" not in self._kinds, *self._other_kind())
         values = self._values[0] if len(self._values) == 1 else np.concatenate(self._values)
         self._values.clear()
         if is_date:
-            return values, "dates, which become seconds since 1970", 1
-        if self._unit is not None:
-            return values // _PER_SECOND[self._unit], "seconds since 1970", 1
-        with rows_named(name):
-            units = _units(values)
-        if not units:
+            DataError.unless(
+                self._unit is None,
+                Argument("time_unit"),
+                " is for times that are numbers; these are dates. Leave it out.",
+            )
+            return values, "" if self._format else "dates, which become seconds since 1970", 1
+        unit = _unit_of(values) if self._unit is None else list(_EPOCHS)[UNITS.index(self._unit)]
+        if unit is None:
             return values, "numbers of no known unit", None
-        return values, f"{units[0]} since 1970, by their size", 1000 ** list(_EPOCHS).index(units[0])
+        start, end = _EPOCHS[unit]
+        odd = (values < start) | (values >= end)
+        doubt = f", {odd.sum():,} of them before 1973 or after 5138, such as {values[odd.argmax()]}"
+        per_second = 1000 ** list(_EPOCHS).index(unit)
+        if self._unit is None:
+            return values, f"{unit} since 1970, by their size{doubt if odd.any() else ''}", per_second
+        return values // per_second, f"{unit} since 1970{doubt}" if odd.any() else "", 1
 
     def _read_digits(self, as_others: bool) -> None:
         """Take integers for dates if each is the eight digits of one from 1900 to 2100; if others are, as far as they are."""
@@ -98,7 +98,7 @@ class TimeColumn:
         for at in numbers:
             values = self._values[at]
             if self._unit is None and len(values) and lowest <= values.min() <= values.max() <= highest:
-                read = _iso_dates(pl.Series(values).cast(pl.String))
+                read = iso_dates(pl.Series(values).cast(pl.String))
                 if not read.null_count():
                     dates[at] = read.dt.epoch("s").to_numpy()
         if as_others or len(dates) == len(numbers):
@@ -166,7 +166,7 @@ def _parsed(text: pl.Series) -> pl.Series:
         numbers = text.cast(kind, strict=False)
         if not numbers.null_count():
             return numbers
-    dates = _iso_dates(text)
+    dates = iso_dates(text)
     refuse_where(dates.is_null(), lambda at: _not_one_kind(text[at], at))
     return dates
 
@@ -178,7 +178,7 @@ _ISO_DATE = (
 """Year, month, day; hours, minutes, seconds, whose fraction is dropped; hours and minutes of the zone."""
 
 
-def _iso_dates(text: pl.Series) -> pl.Series:
+def iso_dates(text: pl.Series) -> pl.Series:
     """Dates and times of ISO 8601, and the same with ``UTC`` for the zone; null for other text."""
     year, month, day, *rest = text.str.extract_groups(_ISO_DATE).struct.unnest().get_columns()
     filled = (part.fill_null("+00" if at == 3 else "00") for at, part in enumerate(rest))  # 3: the zone
@@ -202,26 +202,22 @@ def _readings(text: str) -> tuple[object, ...]:
     return (*readings, " (the time of day follows it, such as %H:%M:%S)") if readings else ()
 
 
-def _units(times: NDArray[np.int64]) -> list[str]:
+def _unit_of(times: NDArray[np.int64]) -> str | None:
     """The unit of epoch times, if it can be told. Raises `DataError` for two, such as seconds and milliseconds."""
-    if not len(times):
-        return []
     low, high = int(times.min()), int(times.max())
     first = {}
     for unit, (start, end) in _EPOCHS.items():
         if high >= start and low < end and (within := (times >= start) & (times < end)).any():
             first[unit] = int(np.argmax(within))
-    units = list(first)
-    if len(units) > 1:
-        seen: list[object] = []
-        for unit in units[:2]:
-            seen += [" and " if seen else "", str(times[first[unit]]), " in ", Row(first[unit])]
-            seen += [f" ({unit} since 1970)"]
-        raise DataError(
-            "Timestamps must be in one unit; saw ",
-            *seen,
-            ". Convert them, or pass ",
-            Argument("timestamp", IGNORE),
-            ".",
-        )
-    return units
+    seen: list[object] = []
+    for unit, at in list(first.items())[:2]:
+        seen += [" and " if seen else "", str(times[at]), " in ", Row(at), f" ({unit} since 1970)"]
+    DataError.unless(
+        len(first) <= 1,
+        "Timestamps must be in one unit; saw ",
+        *seen,
+        ". Convert them, or pass ",
+        Argument("timestamp", IGNORE),
+        ".",
+    )
+    return next(iter(first), None)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat
 
-from unblur.data.formats.events import OnNull
+from unblur.data.formats.meaning import OnNull
 from unblur.data.formats.labels import Labels
 from unblur.data.formats.opening import FileFormat
 from unblur.data.formats.times import TimeUnit
